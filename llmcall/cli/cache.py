@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     Where = Callable[[Record], bool]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-MOST_COUNTED_KEYS = 10  # most keys with the same beginning that a message counts
+MAX_COUNTED_KEYS = 10  # most keys with the same beginning that a message counts
 # Characters of a question or an answer that a table shows, fewer on a narrow terminal, where the
 # other columns take about so many.
-LONGEST_TEXT, SHORTEST_TEXT, OTHER_COLUMNS = 40, 10, 60
-MOST_ROWS = 50  # most rows of a table
+MAX_TEXT_CHARACTERS, MIN_TEXT_CHARACTERS, OTHER_COLUMNS_CHARACTERS = 40, 10, 60
+MAX_ROWS = 50  # most rows of a table
 TOTALS = ("input_tokens", "output_tokens", "cost")
 
 
@@ -187,7 +187,7 @@ def list_records(
     --json shows more of each record and shortens nothing.
     """
     if limit is None:
-        limit = 0 if as_json else MOST_ROWS
+        limit = 0 if as_json else MAX_ROWS
     records = list(islice(response_cache.records(where=where), limit or None))
     if as_json:
         echo(visible_json([_record_fields(record) for record in records]))
@@ -195,9 +195,12 @@ def list_records(
     if not records:
         echo(_nothing_selected(response_cache), err=True)
         return
-    length = LONGEST_TEXT
+    length = MAX_TEXT_CHARACTERS
     if is_terminal():
-        length = min(length, max(SHORTEST_TEXT, (get_terminal_size().columns - OTHER_COLUMNS) // 2))
+        length = min(
+            length,
+            max(MIN_TEXT_CHARACTERS, (get_terminal_size().columns - OTHER_COLUMNS_CHARACTERS) // 2),
+        )
     rows = [_row(record, length) for record in records]
     echo(table([list(rows[0]), *(list(row.values()) for row in rows)], right=(3, 4)))
     if limit and len(records) == limit and len(response_cache) > limit:
@@ -207,11 +210,9 @@ def list_records(
 def _nothing_selected(response_cache: ResponseCache) -> str:
     """Return words for a selection without a record."""
     count = len(response_cache)
-    place = response_cache.path
+    path = response_cache.path
     return (
-        f"none of {counted(count, 'record')} in {place} matches"
-        if count
-        else f"0 records in {place}"
+        f"none of {counted(count, 'record')} in {path} matches" if count else f"0 records in {path}"
     )
 
 
@@ -273,7 +274,7 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
 def _full_key(response_cache: ResponseCache, prefix: str) -> str:
     beginning = prefix.rstrip("…")
     found = (key for key in response_cache.storage.all_keys() if key.startswith(beginning))
-    keys = list(islice(found, MOST_COUNTED_KEYS))
+    keys = list(islice(found, MAX_COUNTED_KEYS))
     if len(keys) != 1:
         problem = f"{len(keys)} keys begin" if keys else "no key begins"
         among = f"among {counted(len(response_cache), 'record')} in {response_cache.path}"

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
 
 SECONDS = 10.0  # timeout of the one request to each endpoint
-MOST_NAMES = 8  # most models that a remedy names
-LONGEST_ERROR = 200  # most characters of an error that are shown
+MAX_NAMES = 8  # most models that a remedy names
+MAX_ERROR_CHARACTERS = 200  # most characters of an error that are shown
 
 
 class Check(NamedTuple):
@@ -116,7 +116,7 @@ def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check
         return Check("model", True, found)
     from difflib import get_close_matches
 
-    nearest = get_close_matches(model, models, MOST_NAMES, 0.4) or sorted(models)[:MOST_NAMES]
+    nearest = get_close_matches(model, models, MAX_NAMES, 0.4) or sorted(models)[:MAX_NAMES]
     one_of = "one of " if len(nearest) > 1 else ""
     remedy = f"set [OpenAI] MODEL to {one_of}{', '.join(nearest)}"
     return Check("model", False, f"{name} does not list {model}", remedy)
@@ -152,7 +152,9 @@ def _refused_check(name: str, error: APIError) -> Check:
         remedy = "'llmcall config' shows where the address comes from"
         # A proxy may have sent a page of HTML.
         first_line = str(error).partition("<")[0].partition("\n")[0].strip()
-        return Check("endpoint", False, f"{name}: {shortened(first_line, LONGEST_ERROR)}", remedy)
+        return Check(
+            "endpoint", False, f"{name}: {shortened(first_line, MAX_ERROR_CHARACTERS)}", remedy
+        )
     if isinstance(error, AuthenticationError):
         remedy = "the API key is refused; 'llmcall config' shows where it comes from"
     elif status == 429 or (status >= 500 and status != 501):  # 501: the server has no such list

@@ -144,7 +144,7 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     from ..clients.registry import count_tokens
     from ..models.tokens import TokenCount
 
-    counts = [(file.name, count_tokens(_text_of(file), model)) for file in files]
+    counts = [(file.name, count_tokens(_read_text(file), model)) for file in files]
     if as_json:
         rows = [
             {"file": name, "tokens": int(count), "estimated": count.estimated}
@@ -158,7 +158,7 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     echo(table([(repr(count), name) for name, count in counts], right=[0]))
 
 
-def _text_of(file: Any) -> str:
+def _read_text(file: Any) -> str:
     try:
         return str(file.read())
     except UnicodeDecodeError as error:

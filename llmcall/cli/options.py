@@ -51,7 +51,7 @@ class Source(click.Path):
         return value if "://" in str(value) else super().convert(value, parameter, context)
 
 
-def function_named(
+def import_function(
     option: str, name: str, *, folder: str = "", forms: str = "MODULE:FUNCTION"
 ) -> Callable[[Any], Any]:
     """Return the function that an option names.
@@ -63,11 +63,11 @@ def function_named(
     module, _, function = name.partition(":")
     sys.path.insert(0, folder)
     try:
-        named = pkgutil.resolve_name(name) if module and function else None
+        imported = pkgutil.resolve_name(name) if module and function else None
     except (ImportError, AttributeError, ValueError) as error:
         raise click.UsageError(f"{option} {name}: {error}") from error
     finally:
         sys.path.remove(folder)
-    if not callable(named):
+    if not callable(imported):
         raise click.UsageError(f"{option} {name}: it must be {forms}")
-    return named  # type: ignore[no-any-return]
+    return imported  # type: ignore[no-any-return]

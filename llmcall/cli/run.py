@@ -17,7 +17,7 @@ from ..errors import CacheError, ConfigError
 from ..programs.actors import is_named_by_text
 from ..scopes import default_scope, new_program_scope
 from ..stores.records.reader import header_in
-from .options import function_named
+from .options import import_function
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..programs.actors import Actor
 
 HASH_SEED = "PYTHONHASHSEED"
-LARGEST = 2**32 - 1  # the largest seed that Python's hashes and NumPy take
+MAX_SEED = 2**32 - 1  # the largest seed that Python's hashes and NumPy take
 
 
 class RunOptions(NamedTuple):
@@ -49,7 +49,7 @@ class RunOptions(NamedTuple):
             options["normalizers"] = list(self.normalizers)
         return options
 
-    def replaying(self, recorded: Mapping[str, Any], path: str) -> RunOptions:
+    def replay_options(self, recorded: Mapping[str, Any], path: str) -> RunOptions:
         """Return the options of a recorded run. The options of this run may repeat them, but not
         contradict them.
 
@@ -69,14 +69,14 @@ class RunOptions(NamedTuple):
             value, recorded_value = getattr(self, name), getattr(recorded_options, name)
             if value not in (None, ()) and value != recorded_value:
                 raise click.UsageError(
-                    f"{_option(name, value)} contradicts {path}, which was recorded with "
-                    f"{_option(name, recorded_value)}. Leave the option out (a replay takes it from the "
+                    f"{_as_option(name, value)} contradicts {path}, which was recorded with "
+                    f"{_as_option(name, recorded_value)}. Leave the option out (a replay takes it from the "
                     "cassette), or record a new cassette"
                 )
         return recorded_options
 
 
-def _option(name: str, value: Any) -> str:
+def _as_option(name: str, value: Any) -> str:
     """Return an option as it is given on the command line."""
     option = "--normalize" if name == "normalizers" else f"--{name}"
     if value in (None, ()):
@@ -118,7 +118,7 @@ def _option(name: str, value: Any) -> str:
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, LARGEST),
+    type=click.IntRange(0, MAX_SEED),
     help="Seed the program's own random numbers: random, NumPy, generators made without a seed, and the hash seed.",
 )
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module's name, as with python -m.")
@@ -167,34 +167,40 @@ def run(
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     requested = RunOptions(scope, actor, names, seed)
-    options = requested if cassette is None else _options(requested, cassette, mode)
+    options = requested if cassette is None else _run_options(requested, cassette, mode)
     is_ignored = sys.flags.ignore_environment
     if options.seed is not None and (os.environ.get(HASH_SEED) != str(options.seed) or is_ignored):
-        _start_again(options.seed, is_own_process)
+        _restart_with_hash_seed(options.seed, is_own_process)
     actor_source = None if options.actor is None else _actor_source(options.actor, script, module)
     is_none = mode == "none"
     overrides = {"cache_mode": "replay"} if is_none and cassette is None else {}
-    tape = None
+    recording = None
     with contextlib.ExitStack() as exit_stack:
         if options.normalizers:  # below the cassette, so that its header has them
             layer = config.push_layer({"cache_normalize": options.normalizers}, "--normalize")
             exit_stack.callback(config.pop_layer, layer)
         if cassette is not None:
-            tape = Cassette(cassette, mode or "once", command="llmcall run", run=options.header())
-            exit_stack.enter_context(tape)
-        if is_none or (tape is not None and not tape.may_record):
+            recording = Cassette(
+                cassette, mode or "once", command="llmcall run", run=options.header()
+            )
+            exit_stack.enter_context(recording)
+        if is_none or (recording is not None and not recording.may_record):
             exit_stack.enter_context(placeholder_keys(replace=is_none))
         if options.scope is not None:
             exit_stack.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
         recorder = Recorder(actor_source, overrides, caller="llmcall run", sends_nothing=is_none)
-        if tape is None or tape.run is not None:  # llmcall's own calls in a block are in no scope
+        if (
+            recording is None or recording.run is not None
+        ):  # llmcall's own calls in a block are in no scope
             exit_stack.enter_context(
-                default_scope(tape.program_scope if tape else new_program_scope())
+                default_scope(recording.program_scope if recording else new_program_scope())
             )
         open_contexts = exit_stack.pop_all()
-    Execution(recorder, tape, open_contexts, options.scope).run(script, arguments, module=module)
+    Execution(recorder, recording, open_contexts, options.scope).run(
+        script, arguments, module=module
+    )
 
 
 def _check_cassette(cassette: str | None, mode: str | None) -> None:
@@ -212,7 +218,7 @@ def _check_cassette(cassette: str | None, mode: str | None) -> None:
         raise click.UsageError(f"--mode {mode} needs a cassette; name one with --cassette")
 
 
-def _options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptions:
+def _run_options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptions:
     """Return the options of a run: those that its cassette was recorded with, if it exists.
 
     :raises click.UsageError: if an option contradicts them.
@@ -221,14 +227,16 @@ def _options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptio
     if header is None:
         return requested
     if header.run is not None:
-        return requested.replaying(header.run, cassette)
+        return requested.replay_options(header.run, cassette)
     # Recorded by code, or before cassettes held these options.
     recorded = tuple(header.settings.get("cache_normalize", ()))
-    RunOptions(normalizers=requested.normalizers).replaying({"normalizers": recorded}, cassette)
+    RunOptions(normalizers=requested.normalizers).replay_options(
+        {"normalizers": recorded}, cassette
+    )
     return requested._replace(normalizers=())
 
 
-def _start_again(seed: int, is_own_process: bool) -> NoReturn:
+def _restart_with_hash_seed(seed: int, is_own_process: bool) -> NoReturn:
     """Start Python again with a hash seed, which it only takes when it starts.
 
     :raises click.UsageError: if it cannot be started again, or ignores the seed.
@@ -261,7 +269,7 @@ def _actor_source(option: str, script: str, is_module: bool) -> Actor:
     if is_named_by_text(option):
         Actors(option)
         return option
-    return function_named(
+    return import_function(
         "--actor",
         option,
         folder="" if is_module else str(Path(script).resolve().parent),

@@ -52,7 +52,7 @@ other_scope_option = click.option(
 )
 
 
-def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> RecordedRun:
+def _load_run(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> RecordedRun:
     """Return the run that the arguments name."""
     from ..clients.registry import settings
     from ..review.runs import load
@@ -76,9 +76,9 @@ def _load_both(
     from ..review.comparison import Comparison
 
     if run is None or scope is None or other is None or other_scope is not None:
-        one, two = _load(run, scope), _load(other or run, other_scope)
+        one, two = _load_run(run, scope), _load_run(other or run, other_scope)
         return [one, two], Comparison(one, [two])
-    whole = [_load(run, None), _load(other, None)]
+    whole = [_load_run(run, None), _load_run(other, None)]
     comparison = Comparison(whole[0], whole[1:], scope=scope)
     if not comparison.pairs:
         raise CacheError(
@@ -118,12 +118,12 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
 
     is_file = run is not None and Path(run).is_file()
     try:
-        recorded_run = _load(run, scope, may_be_empty=is_file and scope is None)
+        recorded_run = _load_run(run, scope, may_be_empty=is_file and scope is None)
     except CacheError as error:
         if run is None or not is_file or scope is not None:
             raise
         raw_lines = visible(Path(run).read_bytes().decode("utf-8", errors="replace")).splitlines()
-        _write([f"cannot be read: {error}", *raw_lines])
+        _print_lines([f"cannot be read: {error}", *raw_lines])
         return
     if as_json:
         records = [record.as_dict() for record in recorded_run.records]
@@ -132,10 +132,10 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     is_by_round = by == "round"
     calls = by_round(recorded_run) if is_by_round else conversations(recorded_run)
     settings = {} if is_by_round else recorded_run.used_settings
-    _write(text_lines(settings, calls, recorded_run.served, recorded_run.origin))
+    _print_lines(text_lines(settings, calls, recorded_run.served, recorded_run.origin))
 
 
-def _write(lines: Iterable[str]) -> None:
+def _print_lines(lines: Iterable[str]) -> None:
     """Write lines in UTF-8; colours only to a terminal."""
     text = "".join(f"{line}\n" for line in lines)
     echo(text if is_terminal() else click.unstyle(text).encode(), nl=False)
@@ -214,7 +214,7 @@ def report(
                 f"the page would replace the run in {source}; give another file with -o"
             )
     if against is None and other_scope is None:
-        runs, comparison = [_load(run, scope)], None
+        runs, comparison = [_load_run(run, scope)], None
     else:
         runs, comparison = _load_both(run, scope, against, other_scope)
     html = page(*runs, comparison=comparison, sample=sample)
@@ -257,8 +257,8 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     differences = first.header.differences(second.header)
     if differences and first.header.settings and second.header.settings:  # an empty file has none
         raise CacheError(f"{one} and {other} were recorded under different settings: {differences}")
-    records, conflicts = merged(first, second, on_conflict)
-    _list_conflicts(conflicts)
+    records, conflicts = merge_records(first, second, on_conflict)
+    _print_conflicts(conflicts)
     if conflicts and on_conflict == "raise":
         count = counted(len(conflicts), "request")
         raise CacheError(
@@ -319,7 +319,7 @@ def _rekey_file(path: str, on_conflict: str) -> str:
 
     recording = read(path)
     result = rekeyed(recording, on_conflict)
-    _list_conflicts(result.conflicts)
+    _print_conflicts(result.conflicts)
     if result.conflicts and on_conflict == "raise":
         count = counted(len(result.conflicts), "request")
         raise CacheError(
@@ -334,7 +334,7 @@ def _rekey_file(path: str, on_conflict: str) -> str:
     return summary
 
 
-def _list_conflicts(conflicts: Iterable[Conflict]) -> None:
+def _print_conflicts(conflicts: Iterable[Conflict]) -> None:
     from ..review.text import record_name
 
     for conflict in conflicts:
@@ -342,7 +342,7 @@ def _list_conflicts(conflicts: Iterable[Conflict]) -> None:
         echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)
 
 
-def merged(
+def merge_records(
     first: Iterable[Record], second: Iterable[Record], choice: str = "keep"
 ) -> tuple[list[Record], list[Conflict]]:
     """Return the records of two files, and the requests to which they hold different answers.

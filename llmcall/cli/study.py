@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..support.display.printable import visible, visible_json
-from .options import Source, function_named, json_option, unicode_text
+from .options import Source, import_function, json_option, unicode_text
 from .output import echo
 
 
@@ -63,7 +63,7 @@ def drift(
     if options["to"] is None and not options["dry_run"]:
         raise click.UsageError("name the file for the new answers, --to FILE, or use --dry-run")
     if value is not None:
-        options["value"] = function_named("--value", value)
+        options["value"] = import_function("--value", value)
     source = run if scope is None else (run, scope)
     if last:
         options["where"] = last_calls(load(source))
@@ -115,7 +115,7 @@ def import_answers(
     if layout is None:
         conversations = conversations_in(files)
     else:
-        conversations = by_layout(function_named("--layout", layout), layout, files)
+        conversations = by_layout(import_function("--layout", layout), layout, files)
     echo(visible(str(import_located(conversations, to, model, source=source))))
 
 

@@ -759,7 +759,9 @@ def test_a_scope_in_which_nothing_is_recorded_is_an_error(replicates: ScriptedCl
         llmcall.compare(replicates.cache, (replicates.cache, "rep-9"))
 
 
-@pytest.mark.parametrize(("others", "says"), [((), "takes two runs or more"), ((3,), "is not a run")])
+@pytest.mark.parametrize(
+    ("others", "says"), [((), "takes two runs or more"), ((3,), "is not a run")]
+)
 def test_comparing_what_is_no_run_is_an_error(others: tuple[Any, ...], says: str) -> None:
     """The error says what is."""
     with pytest.raises(TypeError, match=says):

@@ -1,4 +1,4 @@
-"""``llmcall cache``: look at, move and delete recorded answers."""
+"""``llmcall cache``: shows, moves and deletes recorded answers."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     Where = Callable[[Record], bool]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-MAX_COUNTED_KEYS = 10  # most keys with the same beginning that a message counts
-# Characters of a question or an answer that a table shows, fewer on a narrow terminal, where the
-# other columns take about so many.
+MAX_COUNTED_KEYS = 10  # with the same beginning, in a message
+# Characters of a question or an answer in a table: the most, the fewest on a narrow terminal, and
+# about what the other columns take.
 MAX_TEXT_CHARACTERS, MIN_TEXT_CHARACTERS, OTHER_COLUMNS_CHARACTERS = 40, 10, 60
-MAX_ROWS = 50  # most rows of a table
+MAX_ROWS = 50  # of a table
 TOTALS = ("input_tokens", "output_tokens", "cost")
 
 
@@ -56,8 +56,8 @@ def cache(context: click.Context, path: str | None) -> None:
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that select records, and pass them on as one function ``where``,
-    or ``None`` if no option is given.
+    """Add the options that select records; the command gets them as one function ``where``, or
+    ``None`` without any.
     """
 
     @click.option("--model", help="Only this model's answers.")
@@ -116,11 +116,11 @@ def _timestamp(text: str) -> float:
 def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> None:
     """Show where the cache is, how large it is, and what is in it.
 
-    Shows records, models, tokens, cost and the oldest record's date; --scope, --model and --since
-    show those of some.
+    Counts records, models, tokens and cost, and shows the oldest record's date. --scope, --model and
+    --since select records.
     """
     models: Counter[str] = Counter()
-    totals: dict[str, Any] = dict.fromkeys(TOTALS, 0)  # None if that of one record is unknown
+    totals: dict[str, Any] = dict.fromkeys(TOTALS, 0)  # None if one record's amount is unknown
     oldest: float | None = None
     for record in response_cache.records(where=where):
         models[record.model or record.kind] += 1
@@ -128,7 +128,7 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
         if model_of(record):
             usage = record.usage
             amounts = {"input_tokens": usage.input_tokens, "cost": record.cost}
-            if record.kind != "embedding":  # which has none
+            if record.kind != "embedding":  # an embedding has no output tokens
                 amounts["output_tokens"] = usage.output_tokens
             for name, amount in amounts.items():
                 total = totals[name]
@@ -158,7 +158,7 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
 
 
 def _awaited_count(response_cache: ResponseCache) -> int | None:
-    """Return how many answers are awaited, or ``None`` if the journal is damaged."""
+    """Return the number of awaited answers, or ``None`` if the journal is damaged."""
     try:
         return len(response_cache.awaited)
     except CacheCorruptError:
@@ -184,7 +184,7 @@ def list_records(
 ) -> None:
     """List records, oldest first.
 
-    --json shows more of each record and shortens nothing.
+    --json prints more fields of each record, and whole texts.
     """
     if limit is None:
         limit = 0 if as_json else MAX_ROWS
@@ -208,7 +208,7 @@ def list_records(
 
 
 def _nothing_selected(response_cache: ResponseCache) -> str:
-    """Return words for a selection without a record."""
+    """Return the message for an empty selection."""
     count = len(response_cache)
     path = response_cache.path
     return (
@@ -342,7 +342,7 @@ def delete(
 @click.option(
     "--awaited",
     is_flag=True,
-    help="Cancel and delete the answers that are awaited in a window, and no record.",
+    help="Cancel and delete the answers awaited in a window; delete no record.",
 )
 @click.pass_obj
 def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
@@ -355,7 +355,9 @@ def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
     if awaited:
         if count is None:
             response_cache.awaited.delete()
-            echo("the damaged journal of awaited answers is deleted; they are sent again")
+            echo(
+                "the damaged journal of awaited answers is deleted; the requests will be sent again"
+            )
         elif count:
             _clear_awaited(response_cache)
         else:
@@ -367,7 +369,7 @@ def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
 
 
 def _clear_awaited(response_cache: ResponseCache) -> None:
-    """Cancel and delete the awaited answers at the servers of these settings, and forget all."""
+    """Cancel and delete the awaited answers at the servers in these settings, and forget all others."""
     from ..clients.openai import OpenAIClient
     from ..clients.windows import cancel_awaited
 
@@ -376,8 +378,8 @@ def _clear_awaited(response_cache: ResponseCache) -> None:
     echo("all awaited answers are cancelled and deleted")
     for url, count in others.items():
         echo(
-            f"{counted(count, 'answer')} at {printable(url)}, which is no address of these settings, "
-            "only forgotten: the server deletes them after 30 days",
+            f"{counted(count, 'answer')} at {printable(url)} only forgotten, because these settings do not have "
+            "this address; the server deletes them after 30 days",
             err=True,
         )
 
@@ -402,9 +404,9 @@ def verify(response_cache: ResponseCache) -> None:
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.pass_obj
 def salvage(response_cache: ResponseCache, folder: str) -> None:
-    """Copy what can still be read from a damaged cache.
+    """Copy the readable records of a damaged cache.
 
-    Every readable record is written to a new cache in FOLDER. The damaged cache stays as it is.
+    They are written to a new cache in FOLDER. The damaged cache stays as it is.
     """
     count = response_cache.salvage(folder)
     if not count:
@@ -453,6 +455,6 @@ def explain(response_cache: ResponseCache, file: IO[str], scope: str | None) -> 
     with ActiveScope(scope or "", Draws()):
         try:
             request = client().build_request(messages, **arguments)
-        except (TypeError, ValueError) as error:  # the file's arguments are checked by it
+        except (TypeError, ValueError) as error:  # wrong arguments in the file
             raise click.UsageError(str(error)) from error
     echo(str(response_cache.explain(request)))

@@ -1,6 +1,4 @@
-"""``llmcall doctor``: key, endpoint, model, cache and tokenizer, each checked, each with its
-remedy.
-"""
+"""``llmcall doctor``: checks of key, endpoint, model, cache, tokenizer and price, with remedies."""
 
 from __future__ import annotations
 
@@ -21,16 +19,16 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
 
 SECONDS = 10.0  # timeout of the one request to each endpoint
-MAX_NAMES = 8  # most models that a remedy names
-MAX_ERROR_CHARACTERS = 200  # most characters of an error that are shown
+MAX_NAMES = 8  # of models in a remedy
+MAX_ERROR_CHARACTERS = 200
 
 
 class Check(NamedTuple):
     """The result of one check.
 
-    :param name: what was checked.
+    :param name: the thing checked.
     :param ok: whether a call works with it.
-    :param found: what was found.
+    :param found: the finding.
     :param remedy: how to fix or improve it; empty if there is nothing to do.
     """
 
@@ -105,7 +103,7 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
 def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check:
     """Return the check of a model at an endpoint, by the models that it lists."""
     name = endpoint.name
-    if endpoint.api_type == "azure":  # lists what could be deployed, not what is deployed
+    if endpoint.api_type == "azure":  # it lists models that could be deployed, not deployments
         deployment = endpoint.deployment or model
         found = f"{name}: the first call shows whether the deployment {deployment} exists"
         return Check("model", True, found)
@@ -123,7 +121,7 @@ def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check
 
 
 def _moved_check(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
-    """Return a check that names the address at which the API does answer, or ``None``."""
+    """Return a check with the address at which the API does answer, or ``None``."""
     from ..clients.api_errors import likely_address
 
     if error.status_code != 404 or endpoint.api_type == "azure" or not endpoint.base_url:
@@ -146,11 +144,11 @@ def _moved_check(client: LLMClient, endpoint: Endpoint, error: APIError) -> Chec
 
 
 def _refused_check(name: str, error: APIError) -> Check:
-    """Return the check of an endpoint that gave no list of models: some servers only answer chats."""
+    """Return the check of an endpoint without a list of models; some servers only answer chats."""
     status = error.status_code
     if status is None or isinstance(error, RequestTimeoutError):
         remedy = "'llmcall config' shows where the address comes from"
-        # A proxy may have sent a page of HTML.
+        # A proxy may have sent an HTML page.
         first_line = str(error).partition("<")[0].partition("\n")[0].strip()
         return Check(
             "endpoint", False, f"{name}: {shortened(first_line, MAX_ERROR_CHARACTERS)}", remedy
@@ -193,9 +191,9 @@ def _cache_check(client: LLMClient) -> Check:
 
 
 def _try_to_write(directory: Path) -> None:
-    """Try to write, and leave nothing behind: to the directory, or to the nearest one that exists.
+    """Try to write to a directory, or to the nearest existing one above it; leave nothing behind.
 
-    :raises OSError: if that, or writing to the database, is not allowed.
+    :raises OSError: if this, or writing to the database, is not allowed.
     """
     tempfile.TemporaryFile(
         dir=next(folder for folder in (directory, *directory.parents) if folder.exists())

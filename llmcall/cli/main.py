@@ -23,21 +23,21 @@ from .runs import cassette, diff, report, show
 from .study import drift, import_answers, pack, verify
 
 DEMO = "market_day.py"
-# A model this small does best with the words that it finds most likely, and may never stop by itself.
+# A small model is best at temperature 0, and may never stop without a limit.
 LOCAL: dict[str, Any] = {"temperature": 0, "max_tokens": 200}
-# Without a system message the model leaves the subject, and the language.
+# Without a system message, the model drifts off the subject and the language.
 LOCAL_SYSTEM = "You are a helpful assistant."
 
 
 class Commands(click.Group):
-    """Turns llmcall's errors into a message on standard error and the exit code 1, and wrong arguments
-    into the exit code 2. Any other error is a fault of llmcall's, with its traceback.
+    """The group of all commands. llmcall's errors end with a message on standard error and the exit code
+    1, wrong arguments with 2; any other error is a bug, and shows its traceback.
     """
 
     def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
-        """Run the command line; the context's object says whether the process runs only that."""
+        """Run the command line; the context's object is whether the process runs nothing else."""
         words = sys.argv[1:] if args is None else list(args)
-        is_run = words[:1] == [run.name]  # a program prints as it does without llmcall
+        is_run = words[:1] == [run.name]  # a program's own output stays as it is
         with nullcontext() if is_run else escaping():
             return super().main(args, *more, obj=args is None, **options)
 
@@ -46,7 +46,7 @@ class Commands(click.Group):
         try:
             return super().invoke(context)
         except BrokenPipeError:
-            raise  # the reader of the output has closed it: click ends without a message
+            raise  # the reader closed the pipe; click ends without a message
         except APIError as error:
             raise click.ClickException(
                 "\n".join([str(error), *getattr(error, "__notes__", [error.remedy])])
@@ -104,12 +104,12 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
             try:
                 for piece in stream:
                     _echo_answer(piece)
-            except OSError:  # nobody reads it, or a disk is full: what is paid for is recorded
+            except OSError:  # a closed pipe or a full disk: record the paid answer all the same
                 for _ in stream:
                     pass
                 raise
     except APIError:
-        process_failures.forget()  # the error is printed, and there is no run to replay
+        process_failures.forget()  # the error is printed once, as the command's
         raise
     if stream.reply and not stream.reply.content:
         _echo_answer(stream.reply.refusal or "")
@@ -128,7 +128,7 @@ def _input_text() -> str:
 
 
 def _echo_answer(text: str) -> None:
-    """Print a part of an answer: as it is, but to a terminal only what it shows and does not obey."""
+    """Print a part of an answer unchanged; on a terminal, with control characters made visible."""
     echo(visible(text) if is_terminal() else text, nl=False, color=True)
 
 
@@ -172,7 +172,7 @@ def _read_text(file: Any) -> str:
 def show_config(as_json: bool) -> None:
     """Show every setting, its value, and where it comes from.
 
-    Those that differ from their defaults come first. Secrets are masked.
+    Settings that differ from their defaults come first. Secrets are masked.
     """
     from ..clients.registry import settings
     from ..config import resolve
@@ -202,14 +202,14 @@ def show_config(as_json: bool) -> None:
 
 
 def _json_value(value: Any) -> Any:
-    """Return a setting's value as JSON data: each endpoint as a dict of its fields."""
+    """Return a setting's value as JSON data; endpoints become dicts."""
     if not isinstance(value, tuple):
         return value
     return [item._asdict() if hasattr(item, "_asdict") else item for item in value]
 
 
 def _config_lines(row: Any, value: Any) -> list[tuple[str, Any]]:
-    """Return the keys of config.ini that would give a setting, each with its value."""
+    """Return the keys in config.ini for a setting, each with its value."""
     if row.name == "endpoints":
         value = {endpoint.pop("name"): endpoint for endpoint in value}
     if not isinstance(value, dict) or not value:
@@ -235,7 +235,7 @@ def _value_text(value: Any) -> str:
 @main.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check what a call needs, and say how to fix what is wrong.
+    """Check what a call needs, and suggest fixes.
 
     Checks the API key, the endpoint, the model, the cache directory, the tokenizer and the price.
     The exit code is 1 if something is wrong.

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands take."""
+"""Options and arguments of several commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
     """Return the option that decides between two answers to one request.
 
-    :param choices: what each choice does, in words.
+    :param choices: in words, the effect of each choice.
     """
     return click.option(
         "--on-conflict",
@@ -32,7 +32,7 @@ def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
 
 
 def unicode_text(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an argument that the terminal gave in another encoding than it says."""
+    """Refuse an argument that is not in the terminal's encoding."""
     if value is not None:
         try:
             check_unicode(value, parameter.human_readable_name)
@@ -42,7 +42,7 @@ def unicode_text(_: click.Context, parameter: click.Parameter, value: str | None
 
 
 class Source(click.Path):
-    """Takes an existing file or directory, or a server's address."""
+    """The type of an argument that is an existing file or directory, or a server's address."""
 
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
@@ -56,8 +56,8 @@ def import_function(
 ) -> Callable[[Any], Any]:
     """Return the function that an option names.
 
-    :param folder: where its module is sought first; the working directory if it is empty.
-    :param forms: what the option may be, in words.
+    :param folder: the folder in which its module is sought first; empty means the working directory.
+    :param forms: in words, the allowed forms of the option.
     :raises click.UsageError: if there is no such module or function.
     """
     module, _, function = name.partition(":")

@@ -1,4 +1,4 @@
-"""The output of the commands, escaped where the terminal or pipe has no character for it."""
+"""The output of the commands; characters that the terminal or pipe lacks are escaped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HANDLER = "llmcall.escape"
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
-    """Return characters that an encoding lacks as JSON escapes them, which is right in JSON, too."""
+    """Return JSON's escapes for characters that an encoding lacks; so JSON output stays valid."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
@@ -30,7 +30,7 @@ codecs.register_error(HANDLER, _escape)
 
 @contextmanager
 def escaping() -> Iterator[None]:
-    """Escape in a block, instead of failing, what standard output has no character for."""
+    """Escape the characters that standard output lacks, in a block; Python would raise an error."""
     output = sys.stdout
     if not isinstance(output, io.TextIOWrapper) or output.errors != "strict":
         yield
@@ -39,13 +39,13 @@ def escaping() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+        with suppress(OSError, ValueError):  # a broken pipe, or a closed file
             output.reconfigure(errors="strict")
 
 
 def discard_unwritten() -> None:
-    """Discard what standard output cannot take, such as on a full disk: Python would try to write it
-    again at its end, and exit with the code 120.
+    """Discard output that cannot be written, such as on a full disk: Python would try again when it
+    ends, and exit with the code 120.
     """
     try:
         if sys.stdout is not None:
@@ -55,7 +55,7 @@ def discard_unwritten() -> None:
 
 
 def is_terminal() -> bool:
-    """Return whether standard output is a terminal; a closed one is none."""
+    """Return whether standard output is open and a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
@@ -64,6 +64,6 @@ def echo(
 ) -> None:
     """Print a text or bytes to standard output, or to standard error.
 
-    ``click.echo`` does so, too, but writes UTF-8 where the output is said to be ASCII.
+    The stream is passed explicitly, because ``click.echo`` alone writes UTF-8 to an ASCII output.
     """
     click.echo(message, file=sys.stderr if err else sys.stdout, nl=nl, color=color)

@@ -1,4 +1,4 @@
-"""``llmcall run``: run an unchanged program, and record or replay its calls."""
+"""``llmcall run``: records or replays the calls of an unchanged program."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from ..programs.actors import Actor
 
 HASH_SEED = "PYTHONHASHSEED"
-MAX_SEED = 2**32 - 1  # the largest seed that Python's hashes and NumPy take
+MAX_SEED = 2**32 - 1  # for Python's hashes and NumPy
 
 
 class RunOptions(NamedTuple):
-    """The options of ``llmcall run`` that decide what a program asks and in which scopes.
+    """The options of ``llmcall run`` that decide a program's requests and scopes.
 
     :param scope: the scope of the whole run.
-    :param actor: what names the actors, as on the command line.
-    :param normalizers: what is ignored in texts.
+    :param actor: the value of ``--actor``.
+    :param normalizers: the names of normalizers, or regular expressions.
     :param seed: the seed of the program's own random numbers.
     """
 
@@ -43,15 +43,15 @@ class RunOptions(NamedTuple):
     seed: int | None = None
 
     def header(self) -> dict[str, Any]:
-        """Return the given options as JSON data for the header of a cassette."""
+        """Return the options that are set, as JSON data for the header of a cassette."""
         options = {name: value for name, value in self._asdict().items() if value not in (None, ())}
         if self.normalizers:
             options["normalizers"] = list(self.normalizers)
         return options
 
     def replay_options(self, recorded: Mapping[str, Any], path: str) -> RunOptions:
-        """Return the options of a recorded run. The options of this run may repeat them, but not
-        contradict them.
+        """Return the options of a recorded run; this run's options may repeat them, but not contradict
+        them.
 
         :param recorded: the options in the header of its cassette.
         :param path: the cassette, for messages.
@@ -63,7 +63,7 @@ class RunOptions(NamedTuple):
         actor = recorded_options.actor
         if actor is not None and self.actor is None and not is_named_by_text(actor):
             raise click.UsageError(
-                f"{path} was recorded with --actor {actor}. Name it again: a cassette runs no code"
+                f"{path} was recorded with --actor {actor}. Give the option again: a cassette runs no code"
             )
         for name in self._fields:
             value, recorded_value = getattr(self, name), getattr(recorded_options, name)
@@ -77,7 +77,7 @@ class RunOptions(NamedTuple):
 
 
 def _as_option(name: str, value: Any) -> str:
-    """Return an option as it is given on the command line."""
+    """Return an option as on the command line."""
     option = "--normalize" if name == "normalizers" else f"--{name}"
     if value in (None, ()):
         return f"no {option}"
@@ -92,19 +92,19 @@ def _as_option(name: str, value: Any) -> str:
 @click.option(
     "--cassette",
     type=click.Path(dir_okay=False),
-    help="The cassette to record on or to replay; by default that of [Cassette] PATH.",
+    help="The cassette to record on or to replay; by default [Cassette] PATH.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["none", "replay", "once", "new", "update", "rewrite"]),
-    help="What may be asked. none (or replay): only replay; once (the default): record if the file does not "
+    help="Which calls may be made. none (or replay): only replay; once (the default): record if the file does not "
     "exist, otherwise replay; new: add missing answers; update: also move unused records to the cache; rewrite: "
     "record everything again. Without a cassette, none replays the cache.",
 )
 @click.option(
     "--actor",
     metavar="system|header:NAME|user:REGEX|MODULE:FUNCTION",
-    help="How to tell who sends a request: by its system message, by a header's value, by the first "
+    help="How to name the sender of a request: by its system message, by a header's value, by the first "
     "group of a regular expression in the first user message, or by a function that gets the request "
     "(llmcall.types.ProgramRequest).",
 )
@@ -113,7 +113,7 @@ def _as_option(name: str, value: Any) -> str:
     "normalizers",
     metavar="NAMES",
     multiple=True,
-    help="What keys and actors' names ignore in a text: times, uuids, addresses, temporary_paths "
+    help="Parts of texts that keys and actors' names ignore: times, uuids, addresses, temporary_paths "
     "(separated by commas), or one regular expression. Repeat the option for several.",
 )
 @click.option(
@@ -204,9 +204,9 @@ def run(
 
 
 def _check_cassette(cassette: str | None, mode: str | None) -> None:
-    """Check that there is a cassette if the mode needs one.
+    """Check that the mode has the cassette that it needs.
 
-    :raises click.UsageError: if none is named.
+    :raises click.UsageError: if no cassette is named.
     :raises CacheError: if there is nothing to replay.
     """
     if mode == "none" and cassette is not None and not Path(cassette).is_file():
@@ -215,11 +215,11 @@ def _check_cassette(cassette: str | None, mode: str | None) -> None:
             "to record it"
         )
     if mode not in (None, "none") and cassette is None:
-        raise click.UsageError(f"--mode {mode} needs a cassette; name one with --cassette")
+        raise click.UsageError(f"--mode {mode} needs a cassette; add --cassette FILE")
 
 
 def _run_options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptions:
-    """Return the options of a run: those that its cassette was recorded with, if it exists.
+    """Return the options of a run; an existing cassette's options, if it has them.
 
     :raises click.UsageError: if an option contradicts them.
     """
@@ -228,7 +228,7 @@ def _run_options(requested: RunOptions, cassette: str, mode: str | None) -> RunO
         return requested
     if header.run is not None:
         return requested.replay_options(header.run, cassette)
-    # Recorded by code, or before cassettes held these options.
+    # Recorded by a block in code.
     recorded = tuple(header.settings.get("cache_normalize", ()))
     RunOptions(normalizers=requested.normalizers).replay_options(
         {"normalizers": recorded}, cassette
@@ -237,7 +237,7 @@ def _run_options(requested: RunOptions, cassette: str, mode: str | None) -> RunO
 
 
 def _restart_with_hash_seed(seed: int, is_own_process: bool) -> NoReturn:
-    """Start Python again with a hash seed, which it only takes when it starts.
+    """Start Python again with a hash seed; it reads the seed only when it starts.
 
     :raises click.UsageError: if it cannot be started again, or ignores the seed.
     """
@@ -248,8 +248,7 @@ def _restart_with_hash_seed(seed: int, is_own_process: bool) -> NoReturn:
         )
     if sys.flags.ignore_environment:
         raise click.UsageError(
-            f"--seed {seed} cannot set the hash seed, because Python was told to ignore {HASH_SEED} "
-            "(-E or -I)"
+            f"--seed {seed} cannot set the hash seed, because Python ignores {HASH_SEED} (-E or -I)"
         )
     environment = {**os.environ, HASH_SEED: str(seed)}
     command = [sys.executable, *sys.orig_argv[1:]]
@@ -259,7 +258,7 @@ def _restart_with_hash_seed(seed: int, is_own_process: bool) -> NoReturn:
 
 
 def _actor_source(option: str, script: str, is_module: bool) -> Actor:
-    """Return what names the program's actors.
+    """Return the source of the actors' names.
 
     :param option: the value of --actor.
     :raises click.UsageError: if the value is wrong, or names a function that does not exist.

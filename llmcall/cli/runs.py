@@ -1,4 +1,4 @@
-"""``llmcall show``, ``diff``, ``report`` and ``cassette``: show, compare and merge runs."""
+"""``llmcall show``, ``diff``, ``report`` and ``cassette``."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SOURCE = Source(exists=True)
 
 
 def _checked_scope(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Refuse a file where a scope is named."""
+    """Refuse the name of a file as a scope."""
     if value is not None and Path(value).is_file():
         raise click.BadParameter(
-            f"{value} is a file, not a scope; give it as the other run: OTHER, or --against {value}"
+            f"{value} is a file, not a scope; give the other run as OTHER, or as --against {value}"
         )
     return value
 
@@ -48,7 +48,7 @@ other_scope_option = click.option(
     "other_scope",
     callback=_checked_scope,
     metavar="GLOB",
-    help="Like --scope, but for the other run, which is in RUN too unless another place is named.",
+    help="Like --scope, but for the other run. It is sought in RUN, unless another source is given.",
 )
 
 
@@ -60,7 +60,7 @@ def _load_run(run: str | None, scope: str | None, *, may_be_empty: bool = False)
 
     if run is None and scope is None:
         raise click.UsageError(
-            "name a run: a cassette, an exported file, or a scope of the cache with --scope NAME"
+            "give a run: a cassette, an exported file, or a scope of the cache with --scope NAME"
         )
     source = shared_cache(settings().cache_path) if run is None else run
     return load(source if scope is None else (source, scope), may_be_empty=may_be_empty)
@@ -69,9 +69,9 @@ def _load_run(run: str | None, scope: str | None, *, may_be_empty: bool = False)
 def _load_both(
     run: str | None, scope: str | None, other: str | None, other_scope: str | None
 ) -> tuple[list[RecordedRun], Comparison]:
-    """Return the two runs that the arguments name, and where they part.
+    """Return the two runs that the arguments name, and their comparison.
 
-    Two scopes name the runs; one scope of two runs says what of them is shown.
+    Two scopes name the runs; one scope of two runs only selects what is shown.
     """
     from ..review.comparison import Comparison
 
@@ -106,7 +106,7 @@ def _load_both(
 )
 @json_option
 def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
-    """Show what was asked and answered, as conversations.
+    """Show a run as conversations.
 
     RUN is a cassette, an exported file or a cache directory. "--by round" shows all actors' first
     calls, then their second calls, and so on. The output is the
@@ -136,7 +136,7 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
 
 
 def _print_lines(lines: Iterable[str]) -> None:
-    """Write lines in UTF-8; colours only to a terminal."""
+    """Print lines in UTF-8, with colours only to a terminal."""
     text = "".join(f"{line}\n" for line in lines)
     echo(text if is_terminal() else click.unstyle(text).encode(), nl=False)
 
@@ -158,12 +158,12 @@ def diff(
 ) -> None:
     """Show for each actor where two runs diverge, and why.
 
-    RUN and OTHER are cassettes, exported files or cache directories. Of two files, --scope alone
-    hides calls, and changes nothing in what follows from what. The exit code is 0 even if the runs
-    differ, unless you use --exit-code (as with git diff).
+    RUN and OTHER are cassettes, exported files or cache directories. With two files, --scope alone
+    only hides calls: the whole runs are compared. The exit code is 0 even if the runs differ, unless
+    you use --exit-code (as with git diff).
     """
     if other is None and other_scope is None:
-        raise click.UsageError("name two runs: RUN OTHER, or --scope NAME --with NAME")
+        raise click.UsageError("give two runs: RUN OTHER, or --scope NAME --with NAME")
     _, comparison = _load_both(run, scope, other, other_scope)
     if as_json:
         echo(visible_json(comparison.to_dict()))
@@ -224,8 +224,7 @@ def report(
     if match is not None:
         echo(
             f"{output} contains what looks like {match.kind} ({match.beginning}…); search the page for it before you "
-            "send the page to anybody or, if it is not a secret, set [Cassette] ALLOW to a regular expression that "
-            "matches all of it",
+            "share it. If it is not a secret, set [Cassette] ALLOW to a regular expression that matches all of it",
             err=True,
         )
 
@@ -274,8 +273,8 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 def check(file: str, as_json: bool) -> None:
     """Check that a cassette's records fit together.
 
-    It names what cannot be read, requests that no call can make under the header's settings, and
-    draws that are missing. The exit code is 1 if something is found, or if the file cannot be read.
+    Lists unreadable records, requests that no call can make under the header's settings, and missing
+    draws. The exit code is 1 if there are any, or if the file cannot be read.
     """
     from ..stores.cassettes.rekey import findings
     from ..stores.records.reader import read
@@ -302,16 +301,16 @@ def rekey(file: tuple[str, ...], on_conflict: str) -> None:
 
     Use it after you change normalizers, aliases or the namespace. No call is made, and no answer
     changes. The header then contains the current settings. The recording's own normalizers and
-    aliases stay, because what they replaced is gone.
+    aliases stay, because the texts that they replaced are lost.
     """
     for path in file:
         echo(_rekey_file(path, on_conflict), err=True)
 
 
 def _rekey_file(path: str, on_conflict: str) -> str:
-    """Update the keys of a cassette; return what changed, in words.
+    """Update the keys of a cassette; return the changes in words.
 
-    :raises CacheError: if requests would have two answers and none is chosen.
+    :raises CacheError: if requests would have two answers, and no choice was made.
     """
     from ..stores.cassettes.rekey import rekeyed
     from ..stores.records.reader import read
@@ -345,10 +344,10 @@ def _print_conflicts(conflicts: Iterable[Conflict]) -> None:
 def merge_records(
     first: Iterable[Record], second: Iterable[Record], choice: str = "keep"
 ) -> tuple[list[Record], list[Conflict]]:
-    """Return the records of two files, and the requests to which they hold different answers.
+    """Return the records of two files, and the conflicts: requests with different answers.
 
-    :param first: records in the order of the calls; they come first, and the other's come after what
-        they followed there, so that the calls of a scope stay in order.
+    :param first: the records that keep their order. The other file's follow the shared record that
+        they follow there, so that the calls of a scope stay in order.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """
     from ..stores.records.answers import same_answer

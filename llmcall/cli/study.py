@@ -1,4 +1,4 @@
-"""``llmcall drift``, ``pack`` and ``verify``: check a model, hand a study to others, and check one."""
+"""``llmcall drift``, ``import``, ``pack`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def drift(
     from ..review.runs import load
 
     if options["to"] is None and not options["dry_run"]:
-        raise click.UsageError("name the file for the new answers, --to FILE, or use --dry-run")
+        raise click.UsageError("give a file for the new answers, --to FILE, or use --dry-run")
     if value is not None:
         options["value"] = import_function("--value", value)
     source = run if scope is None else (run, scope)
@@ -98,16 +98,16 @@ def drift(
     "-m",
     "--model",
     callback=unicode_text,
-    help="The model that was asked, where a file names none.",
+    help="The model that was asked, for files that name no model.",
 )
 def import_answers(
     files: tuple[str, ...], to: str, layout: str | None, source: str | None, model: str | None
 ) -> None:
     """Write a cassette of answers that others published.
 
-    FILES are the input and output of an OpenAI batch; JSON Lines or CSV with prompt, answer and, where
-    there, model and scope; objects with messages; or VCR's cassettes (extra 'yaml'). Turns without a
-    readable answer are skipped and listed. No call is made.
+    FILES are the input and output of an OpenAI batch; JSON Lines or CSV with prompt, answer and
+    optionally model and scope; objects with messages; or VCR's cassettes (extra 'yaml'). Turns without
+    a readable answer are skipped and listed. No call is made.
     """
     from ..experiments.importing.answers import import_located
     from ..experiments.importing.layouts import by_layout, conversations_in
@@ -136,8 +136,7 @@ def import_answers(
     multiple=True,
     type=click.Path(),
     metavar="PATH",
-    help="A file or folder that the program needs and llmcall cannot see, such as one that a child "
-    "process reads.",
+    help="A file or folder whose use llmcall cannot see, such as one that a child process reads.",
 )
 @click.option(
     "--env",
@@ -149,7 +148,7 @@ def import_answers(
 @click.option(
     "--whole",
     is_flag=True,
-    help="Pack the recordings as they are, as evidence, although the program uses a part of them.",
+    help="Pack the recordings unchanged, as evidence, although the program uses only a part of them.",
 )
 @click.option("--zip", type=click.Path(dir_okay=False), help="Also write a ZIP file.")
 def pack(**arguments: Any) -> None:

@@ -218,7 +218,7 @@ def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> 
     assert entries("a.jsonl")[0]["run"] == recorded
     assert samples("a.jsonl") == ["rep-1/Lisa#0", "rep-1/Lisa#0"]
     assert ran(asking.replace("12:03", "12:04"), *NONE, *actor)[0] == live.replace("12:03", "12:04")
-    assert "--actor systems:who. Name it again: a cassette runs no code" in refused(*NONE)
+    assert "--actor systems:who. Give the option again: a cassette runs no code" in refused(*NONE)
     assert "contradicts a.jsonl, which was recorded with --seed 3" in refused(
         *NONE, *actor, "--seed", "4"
     )

@@ -193,7 +193,7 @@ class LLMClient:
     def gate(self, call: Call, request: Request) -> Gate:
         """Return the gate that a send of a call passes: the limits and the open budgets.
 
-        :param request: what is asked; its body is what is sent.
+        :param request: the request, with the body that is sent.
         """
         from ..traffic.permit import Permit
 
@@ -259,7 +259,7 @@ class LLMClient:
     def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
         """Return the API (wire) that a body goes to; clients of one's own speak chat completions.
 
-        :param capabilities: what is known about the model.
+        :param capabilities: the model's capabilities.
         """
         return "chat"
 
@@ -390,7 +390,7 @@ class LLMClient:
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop.
 
-        Arguments, reply and errors are those of :meth:`send_message`.
+        It has the arguments, reply and errors of :meth:`send_message`.
         """
         # Even a recorded answer may have to wait: for a cache on a server.
         return await adrive(reply_to(prepare_chat(self, current_messages, arguments)))
@@ -499,7 +499,7 @@ class LLMClient:
     def close(self) -> None:
         """Close the connections, and store the answers that could not be stored before.
 
-        Close a client only when none of its calls is under way. The next call opens new connections.
+        Close a client only while it has no call under way. The next call opens new connections.
         """
         for transport in self._take_transports():
             if transport is not self and hasattr(transport, "close"):

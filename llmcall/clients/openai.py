@@ -86,7 +86,7 @@ class OpenAIClient(LLMClient):
         ``auto`` is chat completions, and the Responses API only if chat completions cannot do what
         is asked: call tools while the model reasons, or answer within a window.
 
-        :param capabilities: what is known about the model.
+        :param capabilities: the model's capabilities.
         """
         wire = self.settings.api
         if "messages" not in body:
@@ -124,9 +124,9 @@ class OpenAIClient(LLMClient):
         elif not all(hasattr(self.transport_of(endpoint), "answer_in") for endpoint in endpoints):
             reason = "a transport of one's own has no windows"
         elif stream:
-            reason = "a stream comes at once"
+            reason = "a stream is answered at once"
         elif call.options.cache is False or call.settings.cache_mode == "off":
-            reason = "without a disk cache (cache=False, MODE = off) nothing says which answer is awaited"
+            reason = "without a disk cache (cache=False, MODE = off) nothing notes which answer the call waits for"
         elif call.request.body["store"] is False:
             reason = "with store=False the server keeps no answer"
         elif self.settings.api == "chat":

@@ -81,9 +81,9 @@ def _new_client(name: str) -> LLMClient:
     is_function = callable(registered) and not isinstance(registered, LLMClient)
     new_client = registered(config.settings()) if is_function else registered
     if not isinstance(new_client, LLMClient):
-        verb = "returned" if is_function else "is"
+        subject, verb = ("function", "returned") if is_function else ("client", "is")
         raise ConfigError(
-            f"what is registered for the api_type {name!r} {verb} {new_client!r:.60}, not an LLMClient"
+            f"the {subject} registered for the api_type {name!r} {verb} {new_client!r:.60}, not an LLMClient"
         )
     return new_client
 

@@ -148,8 +148,8 @@ class WindowTransport:
             journal.remove(self._key, None)
             if error.status_code is None and not error.is_loopback_unreachable:
                 warn_once(
-                    f"{label} was sent, and {unsent.url} did not acknowledge it; sent again, it may be paid for twice, "
-                    "as may every other request that ends so",
+                    f"{label} was sent, and {unsent.url} did not acknowledge it. If it is sent again, it may be paid "
+                    "for twice, like every other request that ends so",
                     about=("not acknowledged", unsent.url),
                 )
             raise
@@ -313,8 +313,8 @@ async def _delete_leftovers(call: Call) -> None:
                 journal.remove(key, awaited.id)
     if unacknowledged:
         notice(
-            "%s not acknowledged by the server when an earlier run ended, or is being sent by another one; what is "
-            "sent again may be paid for twice",
+            "%s not acknowledged by the server: an earlier run ended first, or another run is sending now. "
+            "Requests that are sent again may be paid for twice",
             f"{counted(unacknowledged, 'request')} {'was' if unacknowledged == 1 else 'were'}",
         )
 

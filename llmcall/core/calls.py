@@ -123,7 +123,7 @@ class Call(NamedTuple):
     :param settings: the settings of the call.
     :param cache: the disk cache.
     :param cassette: the open cassette, or ``None``.
-    :param request: what it asks.
+    :param request: the request.
     :param options: how it is made.
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
     :param caller: its place in the program.
@@ -164,7 +164,7 @@ class Call(NamedTuple):
         """Return the seconds that a step may take: at most some, and until the deadline.
 
         :param seconds: ``None`` means no limit.
-        :param if_late: what the error says.
+        :param if_late: the message of the error.
         :raises RequestTimeoutError: if the deadline has passed; it is not tried again.
         """
         seconds_left = self.time_left()
@@ -178,7 +178,7 @@ class Call(NamedTuple):
 
     @property
     def is_counted(self) -> bool:
-        """Return whether it counts in usage: not if nobody could be paid for it."""
+        """Return whether it counts in usage: not if it can cost nothing."""
         return self.client.meter is not None
 
     @property

@@ -188,7 +188,7 @@ class Reading:
         pass
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        if error_type is GeneratorExit:  # nobody runs this call any more: it cannot await
+        if error_type is GeneratorExit:  # the call's coroutine is closed: it cannot await
             return
         try:
             if not may_block.get():
@@ -230,7 +230,7 @@ async def with_cache(cache: ResponseCache, function: Callable[..., T], *args: An
 class Piece(NamedTuple):
     """A piece of a streamed answer.
 
-    :param text: the new text of the first choice; empty if there is none.
+    :param text: the new text of the first choice; empty without any.
     :param chunk: the whole piece, as a ``chat.completion.chunk`` of the API; the bytes of an answer
         that is recorded as it is.
     """

@@ -115,7 +115,7 @@ def packed_vector(embedding: Any) -> bytes:
 def ordered_embeddings(response: Any) -> list[dict[str, Any]]:
     """Return the embeddings in the order of the texts.
 
-    A server may number none of them, or all with 0: then they are in order.
+    A server may leave out their numbers, or number all with 0: then they are in order.
     """
     data: list[dict[str, Any]] = response["data"]
     indexes = []

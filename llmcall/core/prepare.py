@@ -208,7 +208,7 @@ def _caller(call: Call, active: ActiveScope | None) -> Caller:
 
 
 def checked_texts(text: Any) -> list[str]:
-    """Return the texts to embed, checked; those of a subclass of ``str``, such as NumPy's, as ``str``.
+    """Return the texts to embed, checked; a text of a subclass of ``str``, such as NumPy's, becomes a ``str``.
 
     :param text: one text or a sequence of texts.
     :raises TypeError: for anything else, naming its index.

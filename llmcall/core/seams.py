@@ -253,7 +253,7 @@ class Client(Protocol):
     def gate(self, call: Any, request: Request) -> Gate:
         """Return the gate that a send of a call passes.
 
-        :param request: what is asked; its body is what is sent.
+        :param request: the request, with the body that is sent.
         """
         ...
 

@@ -52,8 +52,8 @@ async def share(
 ) -> Records:
     """Answer calls that are not recorded: lead the flight of each request, or follow another call's.
 
-    A leader does not share an error of its own deadline, budget or cancellation, nor that of a
-    stream: then a follower takes over.
+    A leader does not share an error of its own deadline, budget or cancellation, nor a stream's error:
+    then a follower takes over.
 
     :param calls: all with the same options and store; if they have none, they are not shared.
     :param ask: answers the calls that lead a flight, and stores the answers.

@@ -220,7 +220,7 @@ class Report(NamedTuple):
     """The result of a task of another process, and what the task did.
 
     :param traceback: the error's traceback.
-    :param drawn: what it drew.
+    :param drawn: its draws.
     :param used_records: the records that answered its calls, if it ran in an arm.
     :param usage: model, scope, amounts and arm of each addition to the usage.
     :param events: the names and arguments of the cassette's methods that were called.
@@ -347,7 +347,7 @@ class _Session:
         self._usage.append((model, scope, dict(amounts), arm))
 
     def take_noted(self) -> tuple[list[Any], list[Any], list[Any]]:
-        """Take what was noted since the last time: the usage, the cassette's events and the failures."""
+        """Return and forget what was noted: the usage, the cassette's events and the failures."""
         with _session_changed:
             failures = process_failures if self.cassette is None else self.cassette.failures
             return _take_all(self._usage), _take_all(self._events), failures.take()

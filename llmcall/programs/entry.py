@@ -59,7 +59,7 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
 def async_http_client(
     *, actor: Actor | None = None, transport: Any = None, **overrides: Any
 ) -> Any:
-    """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``. Its arguments are those of
+    """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``. It takes the arguments of
     :func:`http_client`.
 
     >>> import openai
@@ -125,8 +125,8 @@ def cassette(
     actor: Actor | None = None,
     hosts: Collection[str] = (),
 ) -> Cassette:
-    """Record every model call of a block in a file, and replay it: llmcall's own, and those of the
-    openai SDK and of every other client of httpx, httpx2 or requests.
+    """Record every model call of a block in a file, and replay it: llmcall's own, and the calls of
+    the openai SDK and of every other client of httpx, httpx2 or requests.
 
     It is a context manager and a decorator; ``.open()`` and ``.close()`` serve cells of a notebook.
     Outside any scope, equal requests of a program are draws of the scope ``run``, counted from 0 at

@@ -124,7 +124,7 @@ class Execution(Listener):
         except BaseException as error:  # noqa: BLE001 - shown as Python shows it
             frames = error.__traceback__
             while frames is not None and frames.tb_frame.f_globals.get("__name__") != "__main__":
-                frames = frames.tb_next  # those of what runs the program
+                frames = frames.tb_next  # leave out the frames around the program
             error.__traceback__ = frames
             self._error = error
             is_interrupt = isinstance(error, KeyboardInterrupt)

@@ -43,8 +43,8 @@ def _is_of_kernel(coroutine: Any) -> bool:
 
 
 def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
-    """Make the tasks in the given order; ``asyncio.as_completed`` makes those of coroutines, such as
-    tqdm's ``gather`` gives it, in the order of a set.
+    """Make the tasks in the given order; ``asyncio.as_completed`` makes the tasks of coroutines,
+    such as tqdm's ``gather`` passes, in the order of a set.
     """
     if askers.current() is not None and isinstance(awaitables, Iterable):
         import asyncio
@@ -126,8 +126,8 @@ def _unwrapped(
 
 
 def _name_with_arguments(function: Any, args: Sequence[Any]) -> str:
-    """Return the name of a function, and those of functions that it is given: a library's function may
-    run all of a program's, in the order of a set of objects (Concordia), which is another in each run.
+    """Return the name of a function, with the names of functions among its arguments: a library's function
+    may run all of a program's, in the order of a set of objects (Concordia), which differs in each run.
     """
     functions = [_unwrapped(argument, ())[0] for argument in args if callable(argument)]
     owners = [getattr(function, "__self__", None) for function in functions]

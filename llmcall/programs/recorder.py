@@ -146,7 +146,7 @@ class Recorder:
     ) -> AbstractContextManager[Any]:
         """Return the scope of the actor who makes a request; without one, the scope stays.
 
-        :param settings: those of the call.
+        :param settings: the call's settings.
         """
         actors = self.actors
         if actors is None:

@@ -54,7 +54,7 @@ class RequestToRecord(NamedTuple):
     """A program's request that is to be recorded, or answered from its record.
 
     :param http: the request of httpx or httpx2.
-    :param path: that of its address, without a slash at its end.
+    :param path: the path of its address, without a slash at its end.
     :param body: its parsed JSON body, or ``None``.
     :param is_at_model: whether it goes to a model's host that ``hosts`` does not name.
     """

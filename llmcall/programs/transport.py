@@ -48,7 +48,7 @@ class ProgramTransport:
     :param to_record: the request.
     :param send_below: the program's own transport: sends an HTTP request and returns its response, or
         a coroutine that does.
-    :ivar last_response: the response to the last attempt, or ``None`` if there is none.
+    :ivar last_response: the response to the last attempt, or ``None`` without one.
     :ivar headers: the headers of the last response that the program gets, too, if it is an answer.
     :ivar media_type: of an answer that is passed on as it comes.
     """
@@ -210,7 +210,7 @@ class ProgramTransport:
             yield data
 
     def _as_it_came(self, response: Any) -> Any:
-        """Return a response with as much of the body as has come."""
+        """Return a response with the part of the body that has arrived."""
         return self.library.Response(
             response.status_code, headers=headers_to_copy(response.headers), content=self._passed_on
         )

@@ -39,7 +39,7 @@ class Arm(Scope):
             forks=(*outer.forks, Fork(ARM, outer.path, self.name)),
             forked=outer,
             used_records=self.used_records,
-            order=next_order(),  # its calls may be made by threads, beside those of another arm
+            order=next_order(),  # threads may make its calls, beside another arm's
         )
 
     def __repr__(self) -> str:
@@ -108,9 +108,9 @@ def _required_scope(label: str) -> ActiveScope:
 
 
 class ArmRecords(Listener):
-    """Gathers the records that the calls of an arm get."""
+    """Gathers the records that answer the calls of an arm."""
 
     def answered(self, call: Any, record: Any) -> None:
-        """Add a record to those of the call's arm, if it is in one."""
+        """Add a record to the call's arm, if it is in one."""
         if call.caller.used_records is not None:
             call.caller.used_records.append(ScopedRecord(call.caller.path, record))

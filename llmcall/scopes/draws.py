@@ -257,7 +257,9 @@ class Draws:
     def _numbers_of(
         self, request: ScopedRequest, forks: Forks
     ) -> tuple[_Numbers, Sequence[_Numbers]]:
-        """Return the numbers of a fork, and these with those of the forks around and inside it."""
+        """Return the numbers of a fork, and all numbers that count in it: its own, and those in the forks
+        around and inside it.
+        """
         by_forks = self._numbers.setdefault(request, {})
         if forks not in by_forks:
             by_forks[forks] = _Numbers()
@@ -296,7 +298,7 @@ class Draw:
 
     Any thread may call its methods, and more than once.
 
-    :param numbers: those of its fork.
+    :param numbers: the numbers of its fork.
     :param asker: who asks, or ``None`` if askers have no names.
     :param askers: who asks the same.
     :ivar is_taken: whether its number is still taken.

@@ -1,4 +1,4 @@
-"""Scope names: those of users, and those that a ``map`` gives to items and repeats."""
+"""Scope names: users' own, and the names that a ``map`` gives to items and repeats."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from ..errors import ArgumentError
 
-# A name that `reserved_name` returned, with the number that tells equal items apart, in a path.
+# A name that `reserved_name` returned, with the number that distinguishes equal items, in a path.
 _RESERVED_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
-# The name of a repeat: shorter than that of an item, which has 16 digits.
+# The name of a repeat: shorter than an item's name, which has 16 digits.
 _REPEAT = re.compile(r"~(\d{1,15})")
 
 

@@ -499,7 +499,7 @@ def current_order() -> CallOrder:
 
 
 def current_item() -> str:
-    """Return the name of the item of a ``map`` that the current context is in; empty if it has none."""
+    """Return the name of the item of a ``map`` that the current context is in; empty without one."""
     active = scope_around()
     return "" if active is None else active.item_name
 

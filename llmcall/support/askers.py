@@ -21,7 +21,7 @@ from .system import after_fork_in_child, lock, running_loop
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
-SEPARATOR = "/"  # between the segments of a name: an asker's own follows those of its maker
+SEPARATOR = "/"  # between the segments of a name: an asker's own follows its maker's
 LONGEST_NAME = 120  # characters; in a longer one, a digest stands for the maker's name
 DIGEST = "~"  # before a digest
 DIGEST_DIGITS = 12

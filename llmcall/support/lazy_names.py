@@ -10,7 +10,7 @@ from typing import Any
 def imported_by_name(name: str, modules: Mapping[str, str], namespace: dict[str, Any]) -> Any:
     """Import what a module exports, and keep it there.
 
-    :param name: the exported name, or that of a module next to the exporting one.
+    :param name: the exported name, or the name of a module next to the exporting one.
     :param modules: the names, with blanks between, by the module of llmcall that defines them.
     :param namespace: the exporting module's ``globals()``.
     :raises AttributeError: if there is no such name.

@@ -219,7 +219,7 @@ def refuse(
 
     :param allow: see :func:`find`.
     :param data_name: the error's name for the data, e.g. ``record 3``.
-    :param safe_texts: the hashes of texts that are known to pass; those of the data are added.
+    :param safe_texts: the hashes of texts that are known to pass; the data's are added.
     :raises CacheError: if something does, naming its location, such as
         ``request.messages[2].content``.
     """

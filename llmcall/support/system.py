@@ -97,8 +97,8 @@ def at_exit(function: Callable[[], object]) -> None:
     """Call a function when this process ends.
 
     A process that multiprocessing started ends with its main function, before its other threads.
-    There the function is called at both ends: that of the main function and, unless the process was
-    forked, that of the threads.
+    There the function is called at both ends: after the main function and, unless the process was
+    forked, after the threads.
     """
     import atexit
     import logging  # noqa: F401  # shuts down after this function if it is imported first

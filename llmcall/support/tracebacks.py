@@ -16,7 +16,7 @@ HIDDEN = frozenset(
 
 
 def hide_own_frames(error: BaseException) -> None:
-    """Leave llmcall's frames out of the traceback of one of its errors, and of those of its causes.
+    """Leave llmcall's frames out of the traceback of one of its errors, and out of its causes'.
 
     Any other exception keeps its frames: they may show a fault of llmcall's. Ctrl-C keeps none.
     """

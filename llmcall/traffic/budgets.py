@@ -1,4 +1,4 @@
-"""Budgets: no call begins that could go past what a block of code may spend, whoever makes it.
+"""Budgets: a block of code may spend so much, and no call begins that could go past it.
 
 Each attempt reserves the most that it may use from all open budgets together, and settles what it
 used.
@@ -53,7 +53,7 @@ class Budget:
     :param usd: US dollars.
     :param tokens: tokens of prompts and answers together.
     :param calls: calls answered by a model.
-    :param name: what it is kept under, in the cache's database.
+    :param name: the name under which it is kept, in the cache's database.
     :param location: another directory or database; ``None`` means ``[Cache] PATH``.
     :raises ValueError: if a limit is negative or not a number, or the name is empty.
     """
@@ -90,7 +90,7 @@ class Budget:
 
     @property
     def left(self) -> Spent:
-        """Return what is left of each limit, at least 0; ``None`` if there is no limit, or it
+        """Return what is left of each limit, at least 0; ``None`` without a limit, or if it
         cannot be known.
         """
         spent = self.ledger.spent()
@@ -234,8 +234,8 @@ class Reservation:
         :param goes_first: jump the queue, as a call does for which stuck calls wait: the first in the queue
             might wait for these.
         :returns: ``None`` if it is reserved.
-        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if none of these
-            settles before it.
+        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if all of them end only
+            after this one.
         """
         wakeup: Future[None] = Future()
         with lock:

@@ -24,12 +24,12 @@ MEDIA_TYPES = ("image", "file", "audio", "document", "item_reference")
 
 
 def estimate(kind: str, body: Mapping[str, Any], capabilities: Capabilities) -> tuple[int, int]:
-    """Return the most tokens that a call may use: those of its prompt, and those of all its answers:
-    ``max_tokens``, else the model's largest output.
+    """Return the most tokens that the prompt of a call and all its answers may have: ``max_tokens`` for an
+    answer, else the model's largest output.
 
     :param kind: ``"chat"`` or ``"embedding"``.
-    :param body: what is sent.
-    :param capabilities: what is known of the model.
+    :param body: the body that is sent.
+    :param capabilities: the model's capabilities.
     """
     model = body.get("model", "")  # which an address may name instead
     if kind == "embedding":
@@ -63,8 +63,8 @@ def estimate_http(body: Any, capabilities: Capabilities) -> tuple[int, int] | No
     """Return what a request to the Responses, the Messages or the older completions API may use at
     most; ``None`` if that cannot be known before it is answered.
 
-    :param body: what is sent.
-    :param capabilities: what is known of the model.
+    :param body: the body that is sent.
+    :param capabilities: the model's capabilities.
     """
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return None
@@ -118,7 +118,7 @@ def costliest_parts(
     """Return the most expensive kinds of so many tokens: a prompt that is written to the provider's cache
     for the longest time, or audio.
 
-    :param body: what is sent.
+    :param body: the body that is sent.
     :returns: numbers of tokens, by genai-prices' names.
     """
     parts = {"input_tokens": input_tokens, "output_tokens": output_tokens}

@@ -1,9 +1,9 @@
 """Ledgers: what is spent of a budget, and what calls under way have reserved of it.
 
 What is spent under a name is one sum in the cache, on the disk or in Redis, to which processes add as
-their calls end. Reservations are each process's own, and end with it: no other waits for them, or
-finds those of a killed one. So processes that share a name may pass its limit by what they have under
-way.
+their calls end. Reservations are each process's own, and end with it: no other process waits for them,
+or finds the reservations of a killed one. So processes that share a name may pass its limit by what
+they have under way.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def spending_of(tokens: int, cost: float | None) -> Amounts:
 class Ledger:
     """Counts what is spent of a budget, and what calls under way in this process have reserved of it.
 
-    :param name: the budget's; empty if it has none.
+    :param name: the budget's name; empty without one.
     :param spending: keeps what is spent under the name; ``None``: it is kept in memory.
     """
 
@@ -88,8 +88,8 @@ class Ledger:
 
         :param holder: the one that settles it.
         :param limit: the most of what :class:`Amounts` counts, by name.
-        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if none of these
-            settles before it.
+        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if all of them end only
+            after this one.
         :raises CacheError: if what is spent cannot be read.
         """
         with self._lock:

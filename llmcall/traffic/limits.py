@@ -213,7 +213,7 @@ class Pool:
 
     :param model: the model's name.
     :param endpoints: at least one.
-    :param capabilities: what is known of the model.
+    :param capabilities: the model's capabilities.
     :param settings: the limits of each endpoint, and the prices.
     """
 

@@ -69,7 +69,7 @@ class Permit:
 
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
-    :param request: what is asked; its body is what is sent.
+    :param request: the request, with the body that is sent.
     :param slot: its slot; ``None`` means one that the limits of the settings count.
     """
 
@@ -112,8 +112,8 @@ class Permit:
         if self._is_inner and self._slot.is_over_limit:
             warn_once(
                 f"{self._call.label} was made while its own thread or task reads a stream or makes another call, "
-                f"which MAX_CONCURRENT_CALLS of {admitted.name} so does not count until then. Read a stream to its "
-                "end before the next call, or raise MAX_CONCURRENT_CALLS",
+                f"so MAX_CONCURRENT_CALLS of {admitted.name} does not count that stream or call now. Read a stream to "
+                "its end before the next call, or raise MAX_CONCURRENT_CALLS",
                 about=("beside the limit", admitted.name),
             )
         return admitted
@@ -255,7 +255,7 @@ class Permit:
         self.release_slot()
         if self._reservation is None or self._reservation.is_in_memory:
             return
-        # A call that nobody runs any more can await nothing.
+        # A call whose coroutine is closed can await nothing.
         if error_type is GeneratorExit:
             self._reservation.close()
         else:

@@ -158,7 +158,7 @@ def test_another_models_name_is_warned_of_once(caplog: pytest.LogCaptureFixture)
     for model in ("qwen3-8b", "qwen3-8b", "gpt-6-luna", None):
         LocalClient(model=model).build_request("Hello")
     assert [entry.message for entry in caplog.records] == [
-        f"the local model {PACKAGED} answers in place of qwen3-8b, which is not the path of a .gguf file"
+        f"the local model {PACKAGED} answers instead of qwen3-8b, which is not the path of a .gguf file"
     ]
 
 

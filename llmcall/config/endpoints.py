@@ -17,15 +17,15 @@ class Endpoint(NamedTuple):
 
     :param name: the name in ``[Endpoint NAME]``.
     :param models: the models that it serves.
-    :param api_type: its client; ``"azure"`` if an Azure endpoint or API version is given.
+    :param api_type: its client; ``"azure"`` if it has an Azure endpoint or API version.
     :param api_key: the API key, a function that returns it, or a reference to a variable;
         ``key()`` returns it.
     :param base_url: the address of the API, e.g. ``https://host/v1``.
     :param azure_endpoint: the address of an Azure resource.
     :param azure_api_version: the version of Azure's API, e.g. ``2024-10-21``.
-    :param deployment: the name of Azure's deployment, if it is not the model's.
+    :param deployment: the name of Azure's deployment, if it differs from the model's.
     :param organization: the organization that is billed.
-    :param namespace: a word that keeps its cached answers apart from others.
+    :param namespace: a word that separates its cached answers from others.
 
     >>> west = llmcall.types.Endpoint(
     ...     "west", models=("gpt-6-luna",), base_url="https://west.example.com/v1", api_key="key"
@@ -48,11 +48,11 @@ class Endpoint(NamedTuple):
 
     @property
     def address(self) -> str | None:
-        """Return the address of the Azure resource or of the API; ``None`` means the client's own."""
+        """Return the address of the Azure resource or of the API, or ``None`` for the client's own."""
         return self.azure_endpoint or self.base_url
 
     def key(self) -> str | Callable[[], Any] | None:
-        """Return the API key, or the function that returns it; a reference to a variable is looked up.
+        """Return the API key or the function that returns it; a reference to a variable is resolved.
 
         :raises ConfigError: if the variable that config.ini names is not set.
         """
@@ -90,7 +90,7 @@ ENDPOINT_KEYS = settings_of(
 def parse_endpoints(value: Any, location: str) -> tuple[Endpoint, ...]:
     """Return checked endpoints.
 
-    :param value: a list of endpoints, or of mappings of their fields; or the fields by their names.
+    :param value: a list of endpoints or of mappings with their fields, or a mapping of fields by name.
     :param location: where it is, for messages.
     :raises ConfigError: if a field is wrong, or two endpoints have one name.
     """

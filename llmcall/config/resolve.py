@@ -1,7 +1,7 @@
 """The current settings of this process, and the functions that change them.
 
 Highest first: ``force_*``; arguments of a call and of a client (``Settings.replace``); ``configured``;
-``configure``; what an open cassette recorded (``push_layer``); ``LLMCALL_*`` and the SDK's
+``configure``; the settings of an open cassette (``push_layer``); ``LLMCALL_*`` and the SDK's
 variables; ``.env``; config.ini; the defaults.
 """
 
@@ -22,22 +22,22 @@ from .settings import SETTINGS, Settings, checked_layer
 from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, cache_directory_name, host_of, is_loopback
 
-INTERVAL = 1.0  # seconds for which calls do not look at environment and files again
+INTERVAL = 1.0  # seconds between two readings of environment and files by calls
 
 
 class Layers:
-    """The layers of this process, or of another; changes need ``_lock``."""
+    """The layers of this or another process; changes need ``_lock``."""
 
     def __init__(self, sources: Sources | None = None, read_at: float = 0.0) -> None:
         self.sources = sources
         self.read_at = read_at
-        self.pushed: list[Layer] = []  # what open cassettes recorded, the innermost last
-        self.configured: Layer = {}  # UNSET means that an earlier configure() no longer decides
+        self.pushed: list[Layer] = []  # the settings of open cassettes, the innermost last
+        self.configured: Layer = {}  # UNSET withdraws the value of an earlier configure()
         self.forced: Layer = {}
         self.changed()
 
     def changed(self) -> None:
-        """Forget the settings, because a layer changed."""
+        """Forget the merged settings after a change of a layer."""
         self._without_code: Settings | None = None
         self.merged_settings: Settings | None = None
 
@@ -49,13 +49,13 @@ class Layers:
         return self.sources
 
     def without_code(self) -> Settings:
-        """Return what defaults, files, environment and open cassettes give."""
+        """Return the settings of defaults, files, environment and open cassettes."""
         if self._without_code is None:
             self._without_code = self.read().settings.overlaid(*self.pushed)
         return self._without_code
 
     def settings(self) -> Settings:
-        """Return the settings outside every block of :func:`configured`."""
+        """Return the settings outside any block of :func:`configured`."""
         merged_settings = self.merged_settings
         if merged_settings is None:
             with _lock:
@@ -65,16 +65,14 @@ class Layers:
         return merged_settings
 
     def merged(self, configured: Layer) -> Settings:
-        """Return settings of all layers.
+        """Return the settings of all layers.
 
-        :param configured: what ``configure`` and blocks set.
+        :param configured: the values of ``configure`` and of blocks.
         """
         return self.with_forced(self.without_code().overlaid(configured))
 
     def with_forced(self, below: Settings) -> Settings:
-        """Return settings with the forced values. A cache that is forced on keeps its mode, unless
-        that is ``off``.
-        """
+        """Return settings with the forced values. Forcing the cache on keeps any mode but ``off``."""
         forced = dict(self.forced)
         mode = forced.get("cache_mode")
         if mode is not None and mode.value == "auto" and below.cache_mode != "off":
@@ -83,18 +81,18 @@ class Layers:
 
 
 class Block:
-    """The blocks of :func:`configured` that are open around the code that runs here.
+    """The open blocks of :func:`configured` in this context.
 
-    :param layer: what they set.
+    :param layer: the values that they set.
     """
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
-        self.layers = layers  # using() may put others in their place
+        self.layers = layers  # using() may replace the global ones
         self._merged: tuple[Settings, Settings] | None = None  # the process's, and those here
 
     def settings(self) -> Settings:
-        """Return the settings in the blocks."""
+        """Return the settings inside the blocks."""
         merged = self._merged
         if merged is None or merged[0] is not self.layers.settings():
             with _lock:
@@ -114,7 +112,7 @@ def _open_block() -> Block | None:
 
 
 def settings() -> Settings:
-    """Return the current settings: the very same object until something changes.
+    """Return the current settings, as the same object until something changes.
 
     Environment and files are read by the first call and by ``refresh``.
 
@@ -129,9 +127,9 @@ def settings() -> Settings:
 def refresh(interval: float = 0.0) -> None:
     """Read environment and files again. If nothing changed, ``settings()`` returns the same object.
 
-    :param interval: seconds since the last reading below which nothing is read.
-    :raises ConfigError: if a file is broken or a value is of the wrong type; the settings stay as
-        they were.
+    :param interval: skip this if the last reading is fewer seconds ago.
+    :raises ConfigError: if a file is broken or a value is of the wrong type; the settings stay
+        unchanged.
     """
     if layers.sources is None or time.monotonic() - layers.read_at < interval:
         return
@@ -144,7 +142,7 @@ def refresh(interval: float = 0.0) -> None:
 
 
 def file_summary() -> str:
-    """Return which config.ini and ``.env`` were read, or where none was found, in words."""
+    """Return in words which config.ini and ``.env`` were read, or where the search found no file."""
     with _lock:
         return layers.read().file_summary
 
@@ -152,9 +150,9 @@ def file_summary() -> str:
 def settings_for(base: Settings | None, arguments: Layer) -> Settings:
     """Return the settings of a client.
 
-    :param base: the settings it was given, or ``None`` for the current ones. What a cassette
-        recorded and what is forced now goes above them as it goes above the current ones.
-    :param arguments: what its arguments set.
+    :param base: the client's own settings, or ``None`` for the current ones. Open cassettes and forced
+        values override either.
+    :param arguments: the values of its arguments.
     """
     with _lock:
         below = settings() if base is None else base.overlaid(*layers.pushed)
@@ -184,8 +182,8 @@ def configure(**overrides: Any) -> None:
 
 @contextmanager
 def configured(**overrides: Any) -> Iterator[None]:
-    """Set settings for a block, above ``configure``: in this thread or task, and in what inherits its
-    context, such as its tasks and the threads of ``map``. A thread of one's own does not see them.
+    """Set settings for a block, above ``configure``. They apply in this thread or task, and where its
+    context is inherited: in its tasks and in the threads of ``map``, but not in threads that you start.
 
     :param overrides: settings by name, as for ``configure``.
     :raises ConfigError: if a value is of the wrong type.
@@ -224,8 +222,8 @@ def force_api_cache(
 
     :param cache_api_calls: ``True`` turns it on, and a mode of ``off`` becomes ``auto``; ``False``
         turns it off; ``None`` withdraws the choice.
-    :param cache_file_name: its directory, relative to the working directory; TinyTroupe's
-        ``x.pickle`` becomes ``x.cache``, since ours is a directory; ``None`` withdraws the choice.
+    :param cache_file_name: its directory, relative to the working directory; TinyTroupe's file
+        ``x.pickle`` becomes the directory ``x.cache``; ``None`` withdraws the choice.
     :raises ConfigError: if the file name is invalid.
     :raises TypeError: if ``cache_api_calls`` is neither a bool nor ``None``.
 
@@ -252,9 +250,8 @@ def _force(caller: str, overrides: Mapping[str, Any]) -> None:
 
 
 def reset() -> None:
-    """Forget the values of ``configure`` and ``force_*``, what was read, and which warnings were logged.
-
-    The layers of open cassettes stay.
+    """Forget the values of ``configure`` and ``force_*``, the environment and files, and which warnings
+    were logged. The settings of open cassettes stay.
     """
     with _lock:
         layers.sources = None
@@ -264,8 +261,8 @@ def reset() -> None:
 
 
 def without_code() -> Settings:
-    """Return the settings of defaults, files, environment and open cassettes, without those of code:
-    the very same object until something changes.
+    """Return the settings of defaults, files, environment and open cassettes, without code's, as the same
+    object until something changes.
     """
     with _lock:
         return layers.without_code()
@@ -275,9 +272,9 @@ def push_layer(values: Mapping[str, Any], origin: str) -> Layer:
     """Set settings for the whole process, above environment and files, below ``configure`` and
     arguments.
 
-    :param values: settings by name; ``None`` means that the setting has no value.
-    :param origin: the place that they came from, for ``Settings.origin``.
-    :returns: what was added, for ``pop_layer``.
+    :param values: settings by name; ``None`` means no value.
+    :param origin: their source, for ``Settings.origin``.
+    :returns: the layer, for ``pop_layer``.
     :raises ConfigError: if a value is of the wrong type.
     :raises TypeError: if there is no such setting.
     """
@@ -292,17 +289,17 @@ def push_layer(values: Mapping[str, Any], origin: str) -> Layer:
 
 
 def pop_layer(pushed: Layer) -> None:
-    """Remove the layer that ``push_layer`` added, unless it was removed before."""
+    """Remove the layer that ``push_layer`` added; a second call does nothing."""
     with _lock:
         layers.pushed = [layer for layer in layers.pushed if layer is not pushed]
         layers.changed()
 
 
-# Settings that are sent to another process, where the code, environment and files of this one apply.
+# Settings sent to another process, which then uses this process's code, environment and files.
 
 
 def packed() -> Layers:
-    """Return the layers of this process, keys included, to be pickled for :func:`using`."""
+    """Return the layers of this process, including API keys, to be pickled for :func:`using`."""
     block = _open_block()
     with _lock:
         other = Layers(layers.read(), float("inf"))
@@ -331,8 +328,8 @@ def using(other: Layers) -> Iterator[None]:
 def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[], Any] | None:
     """Return the key for a client, the function that returns it, or ``None``.
 
-    A key from the settings (``api_key=``, ``LLMCALL_API_KEY``, ``API_KEY`` in config.ini) precedes
-    the SDK's variable, unless its layer is lower.
+    A key from the settings (``api_key=``, ``LLMCALL_API_KEY``, ``API_KEY`` in config.ini) overrides the
+    SDK's variable, unless its layer is lower.
 
     :param api_type: the client's name; ``None`` for the configured one.
     :raises ConfigError: if config.ini refers to a variable that is not set.
@@ -342,15 +339,14 @@ def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[
 
 
 def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
-    """Warn once per host before a key from the environment is sent to a host that a found config.ini
-    or ``.env`` names.
+    """Warn once per host before a key from the environment goes to a host that comes from a config.ini
+    or ``.env`` that llmcall found itself.
 
-    Such a file comes with a project, perhaps a stranger's, and is read without the user naming it.
-    There is no warning for loopback hosts, for a key that stands beside the host, nor for hosts that
-    the environment, code or the file of ``LLMCALL_CONFIG`` names.
+    Such a file belongs to a project, perhaps a stranger's. There is no warning for loopback hosts, for a
+    key from the same file, or for hosts from the environment, code or the file of ``LLMCALL_CONFIG``.
 
     :param settings: the client's settings.
-    :param endpoint: the endpoint about to be called, listed in the settings or made from them.
+    :param endpoint: the endpoint to call, listed in the settings or made from them.
     """
     url = endpoint.address
     name = "azure_endpoint" if endpoint.azure_endpoint else "base_url"

@@ -1,4 +1,4 @@
-"""One setting, its values in a layer, and settings that are whole sections of config.ini."""
+"""A setting, its value in a layer, and settings that are whole sections of config.ini."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Rank = IntEnum(
 class SettingValue(NamedTuple):
     """A setting's value in a layer.
 
-    :param value: the value; ``UNSET`` if the layer leaves it to those below.
+    :param value: the value, or ``UNSET`` to leave it to lower layers.
     :param rank: the layer's rank.
-    :param origin: the place that it came from, e.g. ``"environment variable LLMCALL_MODEL"``.
+    :param origin: the source of the value, e.g. ``"environment variable LLMCALL_MODEL"``.
     """
 
     value: Any
@@ -36,10 +36,10 @@ class Setting(NamedTuple):
     """One setting.
 
     :param parse: checks its values.
-    :param default: its value if nothing sets it; ``None`` if it may have none.
-    :param name: its name in code; in capitals after ``LLMCALL_``, its environment variable.
+    :param default: its default value; ``None`` if it may have no value.
+    :param name: its name in code. The environment variable is ``LLMCALL_`` and this in capitals.
     :param section: its section in config.ini.
-    :param key: its name there; empty if the whole section is the value, or if only code can set it.
+    :param key: its key in the section; empty if the section is the value, or if only code can set it.
     """
 
     parse: Parser
@@ -49,7 +49,7 @@ class Setting(NamedTuple):
     key: str = ""
 
     def check(self, value: Any, location: str, folder: str | None = None) -> Any:
-        """Return a value as the setting's type.
+        """Return a value converted to the setting's type.
 
         :param value: text from a file or a variable, or a value from code; for a whole section, a
             mapping of such values.
@@ -71,7 +71,7 @@ class Setting(NamedTuple):
 
 
 def settings_of(section: str, parsers: Mapping[str, Parser]) -> dict[str, Setting]:
-    """Return the settings of a named section by their names in code."""
+    """Return the settings of a section by their names in code."""
     return {
         name: Setting(parse, None, name, section, name.upper()) for name, parse in parsers.items()
     }
@@ -99,7 +99,7 @@ MODEL_KEYS = settings_of(
 def mapping_of(parse: Parser, header: str) -> Parser:
     """Return the parser of a mapping of values by the names of models.
 
-    :param parse: the parser of its values.
+    :param parse: the parser of the values.
     :param header: the location of a ``{name}``'s value, for messages.
     """
 
@@ -118,7 +118,7 @@ def mapping_of(parse: Parser, header: str) -> Parser:
 
 
 def _price(value: Any) -> tuple[float, ...] | None:
-    """Return a price as numbers, or ``None`` to refuse it."""
+    """Return a price as two or three numbers, or ``None`` for anything else."""
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
@@ -136,8 +136,8 @@ parse_prices = mapping_of(values.parser(_price, _PRICES), "[Prices] {name}")
 def checked_fields(rows: Mapping[str, Setting], fields: Any, location: str) -> dict[str, Any]:
     """Return the checked fields of one named section, without those that are unset or ``None``.
 
-    :param rows: the settings that it may have, by their names in code.
-    :param fields: its values, by the same names.
+    :param rows: the settings that the section may have, by their names in code.
+    :param fields: the values, by the same names.
     :param location: where it is, for messages.
     """
     if not isinstance(fields, Mapping):

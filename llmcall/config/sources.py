@@ -1,8 +1,8 @@
-"""The settings in the defaults, config.ini, ``.env`` and the environment.
+"""The settings from defaults, config.ini, ``.env`` and the environment.
 
 A line of config.ini is ``NAME = value``; `` #`` and `` ;`` begin a comment; an indented line continues
-the value above it. Sections of other programs are ignored. Settings of theirs that stand in a section of
-ours are read as ours, as :data:`llmcall.support.spellings` says.
+the value above it. Sections of other programs are ignored. Other programs' settings in a section of
+llmcall are translated by :data:`llmcall.support.spellings`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 MARKERS = ("config.ini", ".llmcall", "pyproject.toml", ".git")
 
-# Read by openai 3.51 (openai/_client.py, openai/lib/azure.py), except AZURE_OPENAI_KEY, which
-# TinyTroupe 0.6 reads. Later ones win, and LLMCALL_* above them.
+# The variables that openai 3.51 reads (openai/_client.py, openai/lib/azure.py), and AZURE_OPENAI_KEY, which
+# TinyTroupe 0.6 reads. Later ones win over earlier ones, and LLMCALL_* over all.
 OTHER_VARIABLES = {
     "AZURE_OPENAI_KEY": "_azure_key",
     "AZURE_OPENAI_API_KEY": "_azure_key",
@@ -39,24 +39,24 @@ OTHER_VARIABLES = {
     "OPENAI_ORG_ID": "organization",
     "LLMCALL_CONFIG": "_config",
 }
-# Values that hold more than one line of text have no variable: sections, and functions.
+# Sections and functions have no variable.
 VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
 OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE"}
 
-TABLES = ("Prices", "Aliases", "Fallbacks")  # their keys are names that the user chooses
+TABLES = ("Prices", "Aliases", "Fallbacks")  # sections whose keys are names of the user's choice
 NAMED_SECTIONS = {"Endpoint": ENDPOINT_KEYS, "Model": MODEL_KEYS}  # [Endpoint NAME], [Model NAME]
-KEYS: dict[str, dict[str, Setting]] = {}  # by section; that of a whole section has an empty key
+KEYS: dict[str, dict[str, Setting]] = {}  # by section and key; the key of a whole section is empty
 for _row in [*SETTINGS.values(), *ENDPOINT_KEYS.values(), *MODEL_KEYS.values()]:
     KEYS.setdefault(_row.section, {})[_row.key] = _row
 OUR_SECTIONS = {section.casefold(): section for section in KEYS}
 
 
 class Spelling(NamedTuple):
-    """A setting of another program, in a section of ours.
+    """A setting of another program in a section of llmcall.
 
     :param program: the program.
-    :param name: our setting that it means, such as ``"cache_mode"``; empty if llmcall has none.
-    :param translate: returns its value as ours takes it, given the value and its location.
+    :param name: the equivalent setting of llmcall, such as ``"cache_mode"``, or empty.
+    :param translate: returns the value for llmcall's setting, from the value and its location.
     """
 
     program: str
@@ -64,14 +64,14 @@ class Spelling(NamedTuple):
     translate: Callable[[str, str], str]
 
 
-Entry = tuple[Setting, Any, str]  # its value is as it is written; the text is its location
+Entry = tuple[Setting, Any, str]  # a setting, its value as written, and its location
 
 
 class Sources(NamedTuple):
-    """The defaults, files and environment as they were read.
+    """The result of reading defaults, files and environment.
 
-    :param settings: the settings that they give.
-    :param file_summary: the config.ini and ``.env`` that were read, or where none was found, in words.
+    :param settings: the settings.
+    :param file_summary: in words, which config.ini and ``.env`` were read, or where the search found no file.
     """
 
     settings: Settings
@@ -81,9 +81,9 @@ class Sources(NamedTuple):
 def read_sources() -> Sources:
     """Read the environment, ``.env`` and config.ini.
 
-    Both files are looked for from the working directory upward to the project's root: the nearest
-    folder with config.ini, .llmcall, pyproject.toml or .git. Without one, only the working directory
-    counts.
+    The search for both files goes from the working directory up to the project's root, which is the
+    nearest folder with config.ini, .llmcall, pyproject.toml or .git. Without a project, only the working
+    directory counts.
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
@@ -118,8 +118,8 @@ def read_sources() -> Sources:
 
 
 def _project_folders() -> list[str]:
-    """Return the working directory and its parents up to the project's root; without a project, only
-    the first.
+    """Return the working directory and its parents up to the project's root; without a project, only the
+    working directory.
     """
     folders = [os.getcwd()]
     while not any(os.path.exists(os.path.join(folders[-1], name)) for name in MARKERS):
@@ -135,13 +135,13 @@ def _file_in(folders: Iterable[str], name: str) -> str | None:
 
 
 def _warn_of_unread_file(config: str | None) -> None:
-    """Warn of a config.ini beside the script that is not read, since the script was started elsewhere.
+    """Warn of a config.ini beside the script that is not read because the script was started elsewhere.
 
-    :param config: the one that is read, if there is one.
+    :param config: the config.ini that is read, or ``None``.
     """
     main = sys.modules.get("__main__")
     script = getattr(main, "__file__", None)
-    if script is None or getattr(main, "__spec__", None) is not None:  # a notebook, or run by -m
+    if script is None or getattr(main, "__spec__", None) is not None:  # a notebook, or python -m
         return
     folder = os.path.dirname(os.path.realpath(script))
     path = _file_in([folder], "config.ini")
@@ -152,7 +152,7 @@ def _warn_of_unread_file(config: str | None) -> None:
     if any(_section_name(header)[0] for header in headers):
         found = f"read {config}" if config else "found none"
         warn_once(
-            f"{path} lies beside the script and is not read: llmcall {found}, searching upward from the working "
+            f"{path} is beside the script but is not read: llmcall {found}, searching upward from the working "
             f"directory {os.getcwd()}. Start the script in {folder}, or set LLMCALL_CONFIG to that file; "
             '"llmcall config" shows every setting'
         )
@@ -182,18 +182,18 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
     }
 
 
-# Variables, of the environment and of .env.
+# Variables of the environment and of .env.
 
 
 def _read_text_dotenv(path: str) -> dict[str, str]:
-    """Return the variables of a ``.env`` file that have a value. The environment is not changed."""
+    """Return the variables with a value in a ``.env`` file, without changing the environment."""
     import io
 
     from ..support.libraries import dotenv
 
     text = ""
     for binding in dotenv.parser.parse_stream(io.StringIO(_read_text(path, f".env ({path})"))):
-        if binding.error:  # the library would warn at each reading
+        if binding.error:  # the library would warn again at each reading
             warn_once(f".env ({path}), line {binding.original.line}: not NAME=value")
         else:
             text += binding.original.string
@@ -215,9 +215,9 @@ def _read_text(path: str, location: str) -> str:
 
 
 def _variable_entries(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
-    """Yield the settings in ``LLMCALL_*`` and the SDK's variables.
+    """Yield the settings from ``LLMCALL_*`` and the SDK's variables.
 
-    :param prefix: words before a variable's name in messages.
+    :param prefix: the words before a variable's name in messages.
     """
     for variable, name in {**OTHER_VARIABLES, **VARIABLES}.items():
         if variable in variables:
@@ -243,14 +243,14 @@ def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
 
 
 def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
-    """Return a config.ini as ``configparser`` reads it. If a key is there twice, the last value counts.
+    """Parse a config.ini. If a key occurs twice, the last value counts.
 
-    :raises ConfigError: if a line of ours is not ``NAME = value``; the message has only its number,
-        because the line may hold a secret.
+    :raises ConfigError: if a line in a section of llmcall is not ``NAME = value``; the message shows only
+        its number, because the line may hold a secret.
     """
     import configparser
 
-    # Only "=" ends a key: models' names contain colons and capitals.
+    # Only "=" ends a key, and case matters, since models' names contain colons and capitals.
     parser = configparser.RawConfigParser(
         delimiters=("=",),
         inline_comment_prefixes=("#", ";"),
@@ -266,7 +266,7 @@ def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
             f"{location}, line {error.lineno}: it is above the first [Section]; move it below its "
             "section, such as [OpenAI]"
         ) from None
-    except configparser.ParsingError as error:  # raised after all other lines were read
+    except configparser.ParsingError as error:  # raised after the other lines were read
         lines = text.split("\n")
         for number, _ in error.errors:
             header = next((line for line in reversed(lines[:number]) if line.startswith("[")), "")
@@ -278,8 +278,8 @@ def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
 
 
 def _section_name(header: str) -> tuple[str, str]:
-    """Return the section and the name in a header: ``"endpoint  East 1"`` gives ``"Endpoint"`` and
-    ``"East 1"``; the section is empty if it is not ours.
+    """Return the section and the name in a header: ``"endpoint  East 1"`` becomes ``"Endpoint"`` and
+    ``"East 1"``. Another program's section is empty.
     """
     head, _, name = header.strip().partition(" ")
     section = OUR_SECTIONS.get(head.casefold(), "")
@@ -291,12 +291,12 @@ def _config_entries(
 ) -> list[Entry]:
     """Return the settings in a config.ini.
 
-    :param environment: the variables that ``${NAME}`` means; those of ``.env`` come after them.
+    :param environment: the variables for ``${NAME}``; they take precedence over ``.env``.
     """
     file_location = f"{os.path.basename(path)} ({path})"
     parser = _parse_config(_read_text(path, file_location), file_location)
     entries: list[Entry] = []
-    whole: dict[str, dict[str, Any]] = {}  # by section: its values by names that the user chose
+    whole: dict[str, dict[str, Any]] = {}  # by section, its values by names of the user's choice
     for header in parser.sections():
         section, name = _section_name(header)
         if not section:
@@ -318,7 +318,7 @@ def _config_entries(
                 fields[row.name] = value
             elif spelling is None:
                 entries.append((row, value, location))
-            else:  # first, since our own keys override those of other programs
+            else:  # first, since llmcall's own keys override other programs' keys
                 entries.insert(0, (row, spelling.translate(value, location), location))
     for section, fields in whole.items():
         if section in TABLES or section in NAMED_SECTIONS:
@@ -327,7 +327,7 @@ def _config_entries(
 
 
 def _spelling(section: str, key: str) -> Spelling | None:
-    """Return what a key means in another program; ``None`` if it is ours, or nobody's."""
+    """Return another program's setting with this key, or ``None``."""
     if key in KEYS[section]:
         return None
     return next(filter(None, (find(section, key) for find in spellings)), None)
@@ -336,7 +336,7 @@ def _spelling(section: str, key: str) -> Spelling | None:
 def _find_setting(
     section: str, key: str, location: str, spelling: Spelling | None
 ) -> Setting | None:
-    """Return the setting that a key means; report one that means none, or is another program's."""
+    """Return the setting that a key means, or ``None``; report unknown keys and other programs' keys."""
     rows = KEYS[section]
     if section in TABLES:
         return rows[""]
@@ -366,7 +366,7 @@ def _expand_value(
     environment: Mapping[str, str],
     dotenv: Mapping[str, str],
 ) -> Any:
-    """Return a value with its variables; a key's are looked up when it is used."""
+    """Return a value with its variables replaced; an API key's variables are replaced at use."""
     _warn_of_quotes(row, text, location)
     if row.parse is values.credential and "${" in text:
         return KeyReference(

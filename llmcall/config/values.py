@@ -1,9 +1,8 @@
-"""The values of settings: text or Python values in, checked values out.
+"""Parsers of the values of settings: text or Python values in, checked values out.
 
 The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a
-value and the location where it was found, for messages. Empty text gives ``UNSET``, and the word
-``none`` gives ``None``, unless the parser is one of ``WORDS``. If a setting's default is empty text,
-both are ordinary texts.
+value and its location, for messages. Empty text means ``UNSET``, and the word ``none`` means ``None``,
+unless the parser is one of ``WORDS``. If a setting's default is empty text, both are ordinary texts.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ LONGEST_VALUE = 60
 
 
 class Unset:
-    """The type of ``UNSET``, the value of a setting about which a source says nothing."""
+    """The type of ``UNSET``, the value of a setting that a source does not set."""
 
     __slots__ = ()
 
@@ -55,7 +54,7 @@ class FrozenDict(dict[str, Any]):
 
 
 def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return ``"; did you mean 'X'?"`` for the known word most similar to another, or empty text.
+    """Return ``"; did you mean 'X'?"`` for the most similar candidate, or empty text.
 
     :param cutoff: the least similarity, 0 to 1, as for ``difflib.get_close_matches``.
     """
@@ -66,16 +65,16 @@ def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str
 
 
 def refuse(location: str, value: Any, expected: str) -> NoReturn:
-    """Raise the ``ConfigError`` for a value that is not what its setting expects.
+    """Raise the ``ConfigError`` for an invalid value.
 
     :param location: where the value was found.
-    :param expected: what it should be, to follow "is not".
+    :param expected: the expected value, to follow "is not".
     """
     raise ConfigError(f"{location}: {_describe(value)} is not {expected}") from None
 
 
 def _describe(value: Any) -> str:
-    """Return a refused value in words; a long text, or one that may be a key, is not repeated."""
+    """Return an invalid value in words, without repeating a long text or a possible key."""
     if isinstance(value, (bool, int, float)):
         return repr(value)
     if not isinstance(value, str):
@@ -103,7 +102,7 @@ def text(value: Any, location: str) -> str:
 
 
 def credential(value: Any, location: str) -> Any:
-    """Return a key, or the function that gives it."""
+    """Return a key, or the function that returns it."""
     return value if callable(value) else check_credential(value, location)
 
 
@@ -115,9 +114,9 @@ def check_credential(
     """Return a text that an HTTP header can hold, without surrounding white space.
 
     :param location: where it was found, e.g. ``"environment variable OPENAI_API_KEY"``.
-    :param expected: what it should be, to follow "not".
+    :param expected: the expected value, to follow "not".
     :raises ConfigError: if it contains blanks, control characters or non-ASCII characters; the
-        message does not show it.
+        message does not show the text.
     """
     word = value.strip() if isinstance(value, str) else ""
     if not re.fullmatch(r"[\x21-\x7e]+", word):
@@ -134,12 +133,12 @@ def organization(value: Any, location: str) -> str:
 def parser(read: Callable[[Any], Any], expected: str) -> Parser:
     """Make a parser.
 
-    :param read: returns a value as its type, or ``None`` to refuse it.
-    :param expected: what it should be, to follow "is not".
+    :param read: returns the converted value, or ``None`` to refuse it.
+    :param expected: the expected value, to follow "is not".
     """
 
     def parse(value: Any, location: str) -> Any:
-        """Return a value as its type."""
+        """Return the converted value."""
         parsed = read(value)
         return refuse(location, value, expected) if parsed is None else parsed
 
@@ -147,9 +146,9 @@ def parser(read: Callable[[Any], Any], expected: str) -> Parser:
 
 
 def choice(*words: str, **other_words: str) -> Parser:
-    """Make the parser of a word out of a list, in upper or lower case.
+    """Make the parser of a choice of words, in upper or lower case.
 
-    :param other_words: words that mean one of the list.
+    :param other_words: aliases, with the words that they mean.
     """
     allowed = {**{word: word for word in words}, **other_words}
     parse = parser(lambda value: allowed.get(str(value).casefold()), f"one of {', '.join(words)}")
@@ -167,7 +166,7 @@ def path(value: Any, location: str) -> str:
 
 
 def absolute(path_or_address: str, folder: str | None) -> str:
-    """Return an absolute path; the address of a server stays as it is.
+    """Return an absolute path; the address of a server stays unchanged.
 
     :param folder: the directory that a relative path starts from; ``None`` is the working directory.
     """
@@ -179,9 +178,7 @@ def absolute(path_or_address: str, folder: str | None) -> str:
 
 
 def cache_directory_name(file_name: str) -> str:
-    """Return the name of the cache directory for TinyTroupe's cache file: ``x.pickle`` gives
-    ``x.cache``.
-    """
+    """Return the cache directory for TinyTroupe's cache file: ``x.pickle`` becomes ``x.cache``."""
     stem, extension = os.path.splitext(file_name)
     return stem + ".cache" if extension == ".pickle" else file_name
 
@@ -196,7 +193,7 @@ LONGEST_TIME = (
 
 
 def as_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> float | None:
-    """Return a value as a float within a range, or ``None`` if it is none (a bool, NaN, ``1,5``)."""
+    """Return a value as a float within a range, or ``None`` for anything else (a bool, NaN, ``1,5``)."""
     try:
         float_value = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -213,7 +210,7 @@ def number(low: float, high: float = LARGEST) -> Parser:
 def integer(low: int, *words: str) -> Parser:
     """Make the parser of a whole number, which may be written ``5.0``.
 
-    :param words: that may stand in its place, in upper or lower case.
+    :param words: words that are allowed instead, in upper or lower case.
     """
 
     def read(value: Any) -> int | str | None:
@@ -236,7 +233,7 @@ boolean = parser(
 )
 
 
-# Lists; the word "none" is an empty list.
+# Lists; the word "none" means an empty list.
 
 
 def _items(value: Any, location: str, separator: str) -> list[str]:
@@ -253,7 +250,7 @@ def _items(value: Any, location: str, separator: str) -> list[str]:
 
 
 def names(value: Any, location: str) -> tuple[str, ...]:
-    """Return the names of a list, or of a text with commas, spaces or line ends between them."""
+    """Return names from a list, or from a text with commas, spaces or line ends between them."""
     return tuple(_items(value, location, r"[,\s]"))
 
 
@@ -263,7 +260,7 @@ def patterns(value: Any, location: str) -> tuple[str, ...]:
 
 
 def normalizers(value: Any, location: str) -> tuple[str, ...]:
-    """Return normalizers. Each line holds names with commas between, or one regular expression."""
+    """Return normalizers. Each line holds names separated by commas, or one regular expression."""
     names_and_patterns: list[str] = []
     for line in _items(value, location, r"\n"):
         words = [word.strip().casefold() for word in line.split(",")]
@@ -287,7 +284,7 @@ def _pattern(expression: str, location: str) -> str:
 
 WORDS |= {names, patterns, normalizers}
 
-# Addresses. A backslash is refused: libraries differ on whether the host ends before it.
+# Addresses. Backslashes are refused, since libraries disagree on whether the host ends before one.
 
 _LABEL = r"[\w-]{1,63}"  # of a host's name; RFC 1035, 2.3.4
 _ADDRESS = re.compile(
@@ -301,7 +298,7 @@ def check_address(value: Any, location: str = "base_url") -> str:
     """Return the address of an HTTP server, without surrounding white space.
 
     :param location: where it was found: file, section and key, or the argument's name.
-    :raises ConfigError: if scheme or host is missing, or a part is impossible.
+    :raises ConfigError: if scheme or host is missing, or a part is invalid.
     """
     address = text(value.strip() if isinstance(value, str) else value, location)
     match = _ADDRESS.fullmatch(address)
@@ -311,7 +308,7 @@ def check_address(value: Any, location: str = "base_url") -> str:
 
 
 def host_of(url: str) -> str:
-    """Return the host of an address in small letters, without user, password and port."""
+    """Return the host of an address in lower case, without user, password and port."""
     match = _ADDRESS.fullmatch(url)
     return match[1].strip("[]").lower() if match else ""
 
@@ -326,7 +323,7 @@ def is_loopback(url: str) -> bool:
 
 
 def without_password(url: Any) -> Any:
-    """Return an address with the credentials before ``@``, and those in its query, masked.
+    """Return an address with the credentials before ``@`` and in its query masked.
 
     In an HTTP address, the host part ends at the first slash. In others it ends at the last ``@``,
     since an unquoted password may contain a slash. ``unix:///run/redis.sock`` has no host part.
@@ -339,13 +336,13 @@ def without_password(url: Any) -> Any:
 
 
 def _masked_parameter(parameter: re.Match[str]) -> str:
-    """Return a parameter of a query, without its value if its name is that of a credential."""
+    """Return a parameter of a query, with its value masked if the name suggests a credential."""
     is_credential = names_credential(parameter[1], include_ambiguous=True)
     return f"{parameter[1]}={MASK}" if is_credential else parameter[0]
 
 
-# References to environment variables: ${NAME} is the variable's value, and $${NAME} the text
-# ${NAME}. Any other $ is an ordinary character.
+# References to environment variables: ${NAME} means the variable's value, and $${NAME} the text ${NAME}.
+# Any other $ is an ordinary character.
 
 _REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)\}")
 
@@ -354,7 +351,7 @@ def expand(value: str, location: str, lookup: Callable[[str], str | None]) -> st
     """Return a value with each ``${NAME}`` replaced by the variable's value.
 
     :param location: file, section and key, for the message.
-    :param lookup: gives a variable's value, or ``None`` if it is unset.
+    :param lookup: returns a variable's value, or ``None`` if it is not set.
     :raises ConfigError: if a variable is not set.
     """
 
@@ -371,12 +368,12 @@ def expand(value: str, location: str, lookup: Callable[[str], str | None]) -> st
 
 
 class KeyReference(NamedTuple):
-    """A key that config.ini writes with ``${NAME}``; calling it returns the key.
+    """A key that config.ini writes as ``${NAME}``; calling it returns the key.
 
-    The variable is looked up when the key is used, not when the file is read: a replay needs no
+    The variable is looked up when the key is used, not when the file is read, because a replay needs no
     key.
 
-    :param reference: the value as it is written.
+    :param reference: the value in the file.
     :param location: file, section and key.
     :param dotenv: the variables of ``.env`` that it names; the environment takes precedence.
     """
@@ -400,7 +397,7 @@ class KeyReference(NamedTuple):
 
     @property
     def variables(self) -> str:
-        """Return the names of the variables, in words."""
+        """Return the names of the variables in words."""
         variable_names = [match[2] for match in _REFERENCE.finditer(self.reference) if not match[1]]
         return " and ".join(f"environment variable {variable}" for variable in variable_names)
 

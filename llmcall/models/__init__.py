@@ -1,1 +1,1 @@
-"""Models: windows, prices, and how their tokens are counted."""
+"""Models: capabilities, prices, and the counting of tokens."""

@@ -1,15 +1,14 @@
 """The table of capabilities: models' context windows, encodings, and the parameters that they
 refuse.
 
-The data is in ``models.json``. Its sources, as of November 2026; what none of them says is left
-out:
+The data is in ``models.json``. These are its sources, as of November 2026:
 
-* windows and largest outputs (the window is that of input and output together): Microsoft's "Azure
+* windows (of input and output together) and largest outputs: Microsoft's "Azure
   OpenAI reasoning models" (learn.microsoft.com, 24 February 2026) for the o-series and gpt-5 to
   gpt-5.4; OpenAI's page of gpt-6.2-sol and Vercel's list of models, which quotes such pages, for
   gpt-5.6 and gpt-6; else models.dev (2 July 2026) and litellm 1.109, for retired models litellm
-  1.72; where these differ the value is the one of OpenAI's own page (gpt-4, chatgpt-4o-latest), or
-  none (the output of gpt-4-32k);
+  1.72; where these differ, OpenAI's own page decides (gpt-4, chatgpt-4o-latest), or the value is left
+  out (the output of gpt-4-32k);
 * parameters refused while a model reasons, and ``max_completion_tokens``: the same article of
   Microsoft, section "Not Supported"; ``stop`` for o3 and o4-mini and ``dimensions`` for ada-002:
   the docstrings of the openai SDK 3.51;
@@ -22,8 +21,8 @@ out:
 * gpt-5-chat does not reason: Vercel's client for OpenAI; nor does gpt-5.3-chat: models.dev;
   gpt-5.1-chat (the article) and gpt-5.2-chat (models.dev) do and refuse a temperature;
 * the search previews' refusals: the API's own error messages;
-* encodings: ``tiktoken.model`` of tiktoken 0.14, which knows none for gpt-6; o200k_base
-  serves for gpt-6-luna, and for gpt-oss, whose own differs in its special tokens only;
+* encodings: ``tiktoken.model`` of tiktoken 0.14, which does not know gpt-6; o200k_base serves for
+  gpt-6-luna, and for gpt-oss, whose own encoding differs only in its special tokens;
 * the window of the embedding models (8192): the docstring of ``embeddings.create`` in the openai
   SDK 3.51.
 """
@@ -41,10 +40,10 @@ from ..errors import ConfigError
 
 
 class Capabilities(NamedTuple):
-    """The capabilities of a model; ``None`` for what is unknown.
+    """The capabilities of a model; unknown ones are ``None``.
 
-    :param context_window: input and output tokens together (of an embedding model: tokens of one
-        input).
+    :param context_window: the most input and output tokens together (of an embedding model: the most
+        tokens of one input).
     :param max_output_tokens: the most tokens of one answer, reasoning included.
     :param encoding: tiktoken's name of the encoding, e.g. ``"o200k_base"``.
     :param reasoning: whether the model can reason before it answers.
@@ -54,9 +53,8 @@ class Capabilities(NamedTuple):
         ``max_tokens``.
     :param structured_output: whether a ``response_format`` of type ``json_schema`` is understood.
     :param embedding: whether it is an embedding model.
-    :param refused_when_reasoning: of the parameters, those that are refused exactly while the model
-        reasons.
-    :param tools_on_responses: whether it calls tools while it reasons on the Responses API only.
+    :param refused_when_reasoning: parameters that are refused only while the model reasons.
+    :param tools_on_responses: whether a reasoning call with tools needs the Responses API.
     """
 
     context_window: int | None = None
@@ -86,15 +84,15 @@ class Capabilities(NamedTuple):
 def capabilities(
     model: str, overrides: Mapping[str, Mapping[str, object]] | None = None
 ) -> Capabilities:
-    """Return what is known about a model.
+    """Return the capabilities of a model.
 
-    The name is looked up as it is, then without a provider (``openai/``), a fine-tune's wrapper
-    (``ft:gpt-4o:org::id``) and a date (``-2024-08-06``, ``-0613``). What no entry says comes from
-    the longest known family that the name begins with. Upper and lower case do not matter.
+    The full name is looked up first, then the name without a provider (``openai/``), a fine-tune's
+    wrapper (``ft:gpt-4o:org::id``) and a date (``-2024-08-06``, ``-0613``). Capabilities without an entry
+    come from the longest known family that the name begins with. Case does not matter.
 
     :param model: the name after aliases.
     :param overrides: ``settings.models``: fields by model name, or by ``prefix*``. A longer prefix
-        goes before a shorter one, the exact name before any prefix.
+        overrides a shorter one, and the exact name any prefix.
     :returns: the capabilities; for an unknown model all are ``None`` or ``False``.
     """
     packaged = _packaged_capabilities(model)
@@ -123,10 +121,10 @@ def matching_section(model: str, sections: Mapping[str, Mapping[str, object]]) -
 
 
 def resolve(model: str, aliases: Mapping[str, str]) -> str:
-    """Return the model that an alias stands for.
+    """Return the model that an alias means.
 
     :param model: a name or an alias.
-    :param aliases: what each alias stands for, possibly another alias.
+    :param aliases: the meaning of each alias, possibly another alias.
     :returns: the first name that is not an alias.
     :raises ConfigError: if aliases form a cycle.
     """
@@ -143,7 +141,7 @@ def resolve(model: str, aliases: Mapping[str, str]) -> str:
 
 @cache
 def parameters_of(kind: str) -> frozenset[str]:
-    """Return the names of the parameters that an API takes.
+    """Return the names of an API's parameters.
 
     :param kind: ``"chat"`` or ``"embedding"``.
     """
@@ -164,7 +162,7 @@ def _packaged_capabilities(model: str) -> Capabilities:
         (data["windows"][name] for name in names if name in data["windows"]), (None, None)
     )
     bare_name, families = names[1], data["families"]
-    # The longest family that the name is, or begins with before "-" or ".".
+    # The longest family that equals the name, or its beginning before a "-" or ".".
     family_ends = [len(bare_name), *(match.start() for match in re.finditer(r"[-.]", bare_name))]
     prefixes = [bare_name[:end] for end in sorted(family_ends, reverse=True)]
     family = next((prefix for prefix in prefixes if prefix in families), None)
@@ -173,7 +171,7 @@ def _packaged_capabilities(model: str) -> Capabilities:
     kind, encoding = families[family]
     fields: dict[str, Any] = dict(data["family_kinds"][kind])
     for name, value in fields.items():
-        if isinstance(value, list):  # of parameters, and of groups of them
+        if isinstance(value, list):  # names of parameters and of groups of parameters
             fields[name] = frozenset(
                 parameter
                 for item in value
@@ -187,6 +185,6 @@ def _lookup_names(model: str) -> Iterator[str]:
     bare_name = model.rpartition("/")[2]
     if bare_name.startswith("ft:"):
         bare_name = bare_name.split(":")[1]
-    bare_name = re.sub(r"\.ft-.*", "", bare_name)  # Azure's way to name a fine-tuned model
+    bare_name = re.sub(r"\.ft-.*", "", bare_name)  # Azure's name for a fine-tuned model
     yield bare_name
     yield re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$", "", bare_name)

@@ -1,7 +1,7 @@
 """Prices of models.
 
 Prices come from ``[Prices]``, or else from the package ``genai-prices``. Its wheel, by the makers of
-pydantic, has the prices of hundreds of models, with dates. Nothing is looked up in the network.
+pydantic, has the prices of hundreds of models, with dates. The network is not used.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ..support.notices import warn_once
 # OpenAI's guide: 50 % of the standard price. Azure's "Use Flex processing" says 50 %, too.
 # "Background mode", OpenAI's guide: 30 % and 40 % below it for answers within 2 and 8 hours.
 SHARES = {"flex": 0.5, "batch": 0.5, "2h": 0.7, "8h": 0.6}
-# These cost more than the standard tier, by a factor that depends on the model: OpenAI's price list,
+# These tiers cost more than the standard one, by a factor that depends on the model: OpenAI's price list,
 # "Service tiers"; Anthropic's "Fast mode" and "Data residency" (``us``).
 DEARER_TIERS = frozenset({"priority", "fast", "us"})
 # The providers whose tiers SHARES describes, as genai-prices names them.
 PROVIDERS_WITH_SHARES = frozenset({"openai", "azure"})
 MILLION = 1_000_000
-OPEN_WEIGHTS = "gpt-oss"  # OpenAI's models that anybody may serve, at a price of their own
+OPEN_WEIGHTS = "gpt-oss"  # OpenAI's models that others serve, too, at their own prices
 
-# What is used, by what genai-prices calls it: input_tokens, of which cache_read_tokens, output_tokens …
+# Numbers of tokens by their names in genai-prices: input_tokens, of which cache_read_tokens, output_tokens …
 Parts: TypeAlias = Mapping[str, int]
 
-# The extractors of genai-prices that read what an API reports: those of the provider by these names,
-# or else that of the API's maker.
+# The extractors of genai-prices for the usage that an API reports: first the provider's own by these names,
+# then the one of the API's maker.
 EXTRACTORS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
     "chat": (("chat", "default"), ("openai", "chat")),
     "responses": (("responses",), ("openai", "responses")),
@@ -42,8 +42,8 @@ EXTRACTORS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
     "gemini": ((), ("google", "default")),
     "embeddings": (("embeddings",), ("openai", "embeddings")),
 }
-# The price that a model must have for what it used. genai-prices gives a part that has none the price of
-# the whole, which is right for text that was cached or thought. For these it is too low, or nothing.
+# The prices that a model must have for these parts. genai-prices charges a part without a price like the
+# whole, which is right for cached text and reasoning, but too low, or nothing, for these.
 NECESSARY_PRICES = {
     "input_tokens": "input_mtok",
     "output_tokens": "output_mtok",
@@ -69,8 +69,8 @@ PROVIDER_OF_MEDIA_AT_ONE_PRICE = "google"
 class Cost(NamedTuple):
     """The cost of a call, in USD.
 
-    :param prompt: for the prompt's tokens.
-    :param total: for all: the answer's tokens and what the provider bills besides, such as searches, too.
+    :param prompt: the cost of the prompt's tokens.
+    :param total: the cost of all tokens, and of anything else that is billed, such as searches.
     """
 
     prompt: float
@@ -82,16 +82,16 @@ class Price(Protocol):
 
     @property
     def source(self) -> str:
-        """``"[Prices]"``, or the package with its version and the price's day."""
+        """``"[Prices]"``, or the package with its version and the date of the price."""
         ...
 
     def cost_of_parts(self, parts: Parts) -> Cost:
-        """Return what some tokens cost; a part without a price of its own costs what the whole does."""
+        """Return the cost of tokens; a part without its own price costs as much as the whole."""
         ...
 
     def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
-        """Return what an answer cost by all that it reports; ``None`` if it reports no tokens, or something
-        that has no price.
+        """Return the cost of everything that an answer reports; ``None`` if it reports no tokens, or
+        something without a price.
         """
         ...
 
@@ -99,10 +99,9 @@ class Price(Protocol):
 class ConfiguredPrice(NamedTuple):
     """A price in ``[Prices]``, in USD per million tokens.
 
-    :param input: for the prompt's tokens, also those of images and audio, and those written to the
-        provider's cache.
-    :param output: for the answer's tokens.
-    :param cached_input: for those prompt tokens that the provider had cached.
+    :param input: for prompt tokens, including images, audio, and tokens written to the provider's cache.
+    :param output: for answer tokens.
+    :param cached_input: for prompt tokens read from the provider's cache.
     """
 
     input: float
@@ -112,12 +111,12 @@ class ConfiguredPrice(NamedTuple):
 
     @classmethod
     def of(cls, numbers: Sequence[float], share: float = 1) -> ConfiguredPrice:
-        """Return a share of the price that two or three numbers are."""
+        """Return a share of the price in two or three numbers."""
         shared = [round(number * share, 12) for number in numbers]
         return cls(shared[0], shared[1], shared[2] if len(shared) > 2 else shared[0])
 
     def cost_of_parts(self, parts: Parts) -> Cost:
-        """Return what some tokens cost."""
+        """Return the cost of tokens."""
         input_tokens = parts["input_tokens"]
         cached = min(parts.get("cache_read_tokens", 0), input_tokens)
         prompt = (input_tokens - cached) * self.input + cached * self.cached_input
@@ -125,7 +124,7 @@ class ConfiguredPrice(NamedTuple):
         return Cost(prompt / MILLION, (prompt + answer) / MILLION)
 
     def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
-        """Return what an answer cost; ``None`` if it reports no tokens, or anything but tokens."""
+        """Return the cost of an answer; ``None`` if it reports no tokens, or calls of billed tools."""
         tokens, bill = TokenUsage.of(response), Bill.of(response)
         if tokens.input_tokens is None or bill.tools:
             return None
@@ -142,9 +141,9 @@ class PackagedPrice(NamedTuple):
     """A price in genai-prices.
 
     :param model: the model.
-    :param provider: the provider, by the package's name for it.
-    :param time: the time whose price it is.
-    :param share: the share of it that is paid for tokens.
+    :param provider: the package's name for the provider.
+    :param time: the time of the call, since prices change.
+    :param share: the share of the price that is paid for tokens.
     """
 
     model: str
@@ -154,18 +153,18 @@ class PackagedPrice(NamedTuple):
 
     @property
     def source(self) -> str:
-        """The package with its version and the price's day."""
+        """The package with its version and the date of the price."""
         from ..support.libraries import genai_prices
 
         return f"genai-prices {genai_prices.__version__} for {self.time.date().isoformat()}"
 
     def cost_of_parts(self, parts: Parts) -> Cost:
-        """Return what some tokens cost; a part without a price of its own costs what the whole does."""
+        """Return the cost of tokens; a part without its own price costs as much as the whole."""
         return _calculated_cost(self, tuple(parts.items()))
 
     def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
-        """Return what an answer cost by all that it reports; ``None`` if it reports no tokens, or something
-        that has no price.
+        """Return the cost of everything that an answer reports; ``None`` if it reports no tokens, or
+        something without a price.
         """
         bill = Bill.of(response)
         if (
@@ -176,11 +175,11 @@ class PackagedPrice(NamedTuple):
         try:
             usage = _usage(bill, self.provider)
             calculation = self.calculate(usage)
-        # What a server reports may contradict itself; and where warnings are errors, the package raises them.
+        # A server's report may contradict itself. Where warnings are errors, the package raises them.
         except (ValueError, Warning) as error:
             warn_once(
-                f"the cost of {self.model}'s answers is unknown where genai-prices refuses what the server reports: "
-                f"{error}",
+                f"the cost of some answers of {self.model} is unknown, because genai-prices refuses the usage that the "
+                f"server reports: {error}",
                 about=("refused usage", self.model),
             )
             return None
@@ -193,7 +192,7 @@ class PackagedPrice(NamedTuple):
         return self.shared(calculation)
 
     def calculate(self, usage: Any) -> Any:
-        """Return what genai-prices says that a usage costs."""
+        """Return the calculation of genai-prices for a usage."""
         from ..support.libraries import genai_prices
 
         return genai_prices.calc_price(
@@ -201,7 +200,7 @@ class PackagedPrice(NamedTuple):
         )
 
     def shared(self, calculation: Any) -> Cost:
-        """Return a cost that genai-prices calculated; a tier lowers that of the tokens alone."""
+        """Return the cost from a calculation of genai-prices; a tier lowers only the price of tokens."""
         share = Decimal(str(self.share))
         tokens = calculation.input_price + calculation.output_price
         besides = calculation.total_price - tokens
@@ -209,26 +208,26 @@ class PackagedPrice(NamedTuple):
 
 
 class HighestPrice(NamedTuple):
-    """The highest of the prices that several providers of a model ask.
+    """The highest of several providers' prices of a model.
 
-    :param prices: theirs.
+    :param prices: the providers' prices.
     """
 
     prices: tuple[Price, ...]
 
     @property
     def source(self) -> str:
-        """The sources of all."""
+        """The sources of all prices."""
         return ", ".join(sorted({price.source for price in self.prices}))
 
     def cost_of_parts(self, parts: Parts) -> Cost:
-        """Return the most that some tokens cost."""
+        """Return the highest cost of tokens."""
         return max(
             (price.cost_of_parts(parts) for price in self.prices), key=lambda cost: cost.total
         )
 
     def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
-        """Return the most that an answer may have cost; ``None`` if a cost is unknown."""
+        """Return the highest cost of an answer; ``None`` if one is unknown."""
         costs = [price.cost_of_answer(response) for price in self.prices]
         known = [cost for cost in costs if cost is not None]
         return max(known, key=lambda cost: cost.total) if len(known) == len(costs) else None
@@ -242,9 +241,9 @@ def _calculated_cost(price: PackagedPrice, parts: tuple[tuple[str, int], ...]) -
 
 
 def _usage(bill: Bill, provider: str) -> Any:
-    """Return the whole usage of an answer, as genai-prices has it.
+    """Return the whole usage of an answer as an object of genai-prices.
 
-    :raises ValueError: if none can be read.
+    :raises ValueError: if no extractor can read it.
     """
     from ..support.libraries import genai_prices
 
@@ -254,7 +253,7 @@ def _usage(bill: Bill, provider: str) -> Any:
             extracted = genai_prices.extract_usage(
                 bill.reported, provider_id=provider_id, api_flavor=flavor
             )
-        except ValueError:  # the provider has none of this name, or it is for another API
+        except ValueError:  # the provider has no extractor of this name, or one for another API
             if (provider_id, flavor) == makers:
                 raise
         else:
@@ -263,11 +262,10 @@ def _usage(bill: Bill, provider: str) -> Any:
 
 
 def tier_of(data: Any, window: str | None = None) -> str | None:
-    """Return the service tier that a request's body or a response names, or ``None``; the window is
-    one, too.
+    """Return the service tier that a request's body or a response names, or ``None``. A window counts as
+    a tier.
 
-    :param window: the one in which the response was made, if it says that it was made in the
-        background.
+    :param window: the window that was asked for; it counts if the response was made in the background.
     """
     if not isinstance(data, dict):
         return None
@@ -286,7 +284,7 @@ def tier_of(data: Any, window: str | None = None) -> str | None:
 
 
 def _dearer(fields: Any) -> str | None:
-    """Return the dearer tier that a body of the Messages API, or a usage of its, names in its own way."""
+    """Return the more expensive tier that a body, or a usage, of the Messages API names in its own way."""
     if not isinstance(fields, dict):
         return None
     if fields.get("speed") == "fast":
@@ -295,9 +293,9 @@ def _dearer(fields: Any) -> str | None:
 
 
 def window_of(body: Mapping[str, Any]) -> str | None:
-    """Return the window in which a request is to be answered, or ``None`` if it is answered at once.
+    """Return the window in which a request is to be answered, or ``None`` for at once.
 
-    :param body: what is sent.
+    :param body: the body that is sent.
     """
     options = body.get("background_options")
     return options.get("completion_window") if isinstance(options, dict) else None
@@ -311,18 +309,17 @@ def price_of(
     service_tier: str | None = None,
     time: datetime | None = None,
 ) -> Price | None:
-    """Return a model's price, or ``None`` if nobody knows it.
+    """Return a model's price, or ``None`` if it is unknown.
 
     :param model: its name after aliases.
-    :param configured: ``[Prices]``, which goes first: USD per million tokens in and out and, as a
-        third number, of input that the provider had cached; without that, cached input costs what
-        input does. ``"gpt-6-luna flex"`` is the price of a tier, ``"gpt-6-luna 8h"`` of a window.
-    :param address: that of the API. If it is none of a provider that the package knows, only the
-        names of OpenAI's own models have a price: anybody may serve the others.
-    :param service_tier: as the API names it, or a window. The tiers flex and batch cost half;
-        a dearer one has a price only if ``configured`` names it; any other tier costs what the
-        model costs.
-    :param time: whose price it is; ``None`` is now.
+    :param configured: ``[Prices]``, which comes first: USD per million tokens of input, of output and
+        optionally of cached input, which else costs as much as input. ``"gpt-6-luna flex"`` is the price
+        of a tier, ``"gpt-6-luna 8h"`` of a window.
+    :param address: the API's address. If the package does not know its provider, only OpenAI's own models
+        have a price, since others may serve the rest at any price.
+    :param service_tier: the API's name for the tier, or a window. The tiers flex and batch cost half; a
+        more expensive one has a price only in ``configured``; any other tier costs the standard price.
+    :param time: the time of the call; ``None`` is now.
     """
     if f"{model} {service_tier}" in configured:
         return ConfiguredPrice.of(configured[f"{model} {service_tier}"])
@@ -341,13 +338,13 @@ def price_of(
 
 @lru_cache(maxsize=4096)
 def _provider_of(model: str, address: str | None) -> str | None:
-    """Return the provider whose price genai-prices knows, by its name there, or ``None``."""
+    """Return the name in genai-prices of the provider whose price applies, or ``None``."""
     try:
         from ..support.libraries import genai_prices
     except ImportError as error:
         warn_once(f"costs are unknown: genai-prices cannot be imported ({error}); install it again")
         return None
-    # The provider at the address; and OpenAI, if only OpenAI's models have such names.
+    # First the provider at the address, then OpenAI, unless the model is one that others serve, too.
     providers = [{"provider_api_url": address}] if address else []
     providers += [] if model.startswith(OPEN_WEIGHTS) else [{"provider_id": "openai"}]
     for provider in providers:

@@ -1,25 +1,23 @@
-"""Counting tokens: exactly if the vocabulary is on this machine, else by an estimate; the network
-is never used.
+"""Counting tokens: exactly if the vocabulary is on this machine, else by an estimate. The network is
+never used.
 
-*Messages* add what OpenAI's cookbook says ("How to count tokens with tiktoken", as of 2025): 3
-tokens each, 1 for a name, 3 for the reply. The API confirmed it for gpt-3.5, gpt-4 and gpt-4o. For
-a reasoning model the count is an estimate, because its framing is unpublished (the recipe was seen
-to be 1 off for gpt-5). It is also an estimate for other makers' models, whose framing differs. Tools
-count as their JSON, which is somewhat more than they take; with tools or tool calls, too, the count
-is an estimate.
+*Messages* add tokens by OpenAI's cookbook ("How to count tokens with tiktoken", as of 2025): 3 each, 1
+for a name, 3 for the reply. The API confirmed it for gpt-3.5, gpt-4 and gpt-4o. For a reasoning model
+the count is an estimate, because its framing is unpublished (for gpt-5 the recipe was off by 1). It is
+also an estimate for other makers' models, whose framing differs, and with tools or tool calls. Tools
+count as their JSON, which is somewhat more than they take.
 
-*Images* cost what OpenAI's guide "Images and vision" says of gpt-4o: 85 tokens with low detail;
-otherwise 85, and 170 for each tile of 512 pixels, here always the 4 tiles of a square image
-(gpt-4o-mini: 2833, and 5667 for each tile). A file counts like an image. Audio counts a token for
-each 4800 bytes (0.1 s of 24 kHz mono PCM, the rate of OpenAI's realtime pricing), which is too few
-for compressed formats.
+*Images* count by OpenAI's guide "Images and vision" for gpt-4o: 85 tokens with low detail; otherwise 85,
+and 170 for each tile of 512 pixels, here always the 4 tiles of a square image (gpt-4o-mini: 2833, and
+5667 for each tile). A file counts like an image. Audio counts a token for each 4800 bytes (0.1 s of 24
+kHz mono PCM, the rate of OpenAI's realtime pricing), which is too few for compressed formats.
 
-*The estimate* adds a weight for each thing of a Unicode class in the text. The weights were fitted
-to o200k_base by least squares on Django 5.2's translations (96 languages), its Python and
-JavaScript, and the standard library's docstrings. On these, the mean error is 9 %, and 95 % of the
-texts are within 25 %. On the samples of the unit tests, which were not used for the fit, it is off
-by 4 % (English), 8 % (German), 14 % (Chinese) and -16 % (Python); a quarter of the length by 26 %,
-14 %, -66 % and -2 %.
+*The estimate* adds a weight for each word, number or character of a Unicode class in the text. The
+weights were fitted to o200k_base by least squares on Django 5.2's translations (96 languages), its Python
+and JavaScript, and the standard library's docstrings. On these, the mean error is 9 %, and 95 % of the
+texts are within 25 %. On the samples of the unit tests, which were not used for the fit, it is off by
+4 % (English), 8 % (German), 14 % (Chinese) and -16 % (Python). Counting a token for four characters is off
+by 26 %, 14 %, -66 % and -2 %.
 """
 
 from __future__ import annotations
@@ -44,10 +42,10 @@ NAME_TOKENS = 1
 
 
 class TokenCount(int):
-    """A number of tokens that knows whether it is exact; arithmetic gives plain ``int``.
+    """A number of tokens, marked as exact or estimated; arithmetic returns plain ``int``.
 
     :param value: the number.
-    :param estimated: whether it is an estimate; then its ``repr`` begins with ``~``.
+    :param estimated: whether it is an estimate, whose ``repr`` begins with ``~``.
     """
 
     estimated: bool
@@ -75,8 +73,8 @@ def count_tokens(
 
     :param messages_or_text: a text, or messages as the chat completions API takes them.
     :param model: the model's name after aliases; an unknown one is counted by the estimate.
-    :param encoding: tiktoken's name of the encoding; by default that of the model.
-    :param tools: the tools that are sent along, as the API takes them.
+    :param encoding: tiktoken's name of the encoding; by default the model's.
+    :param tools: the tools of the request, as the API takes them.
     :returns: the number; ``.estimated`` says whether it is an estimate.
     :raises TypeError: if it is neither a text nor a list of messages.
     """
@@ -126,7 +124,7 @@ def shares(total: int, texts: Sequence[str]) -> list[int]:
     ]
 
 
-# A message's pieces are texts, which are counted, and numbers of tokens, which are guesses.
+# The pieces of a message: texts, which are counted, and numbers of tokens, which are estimates.
 
 
 def _pieces_of_message(message: Mapping[str, Any], is_mini: bool) -> Iterator[str | int]:
@@ -174,7 +172,7 @@ def _pieces_of_part(part: Mapping[str, Any], is_mini: bool) -> Iterator[str | in
 
 
 def _estimated_pieces(data: Any) -> Iterator[str | int]:
-    """Yield the pieces of something that counts as its JSON, which makes the count an estimate."""
+    """Yield the pieces of data that counts as its JSON, and a 0, which marks the count as an estimate."""
     yield 0
     yield json.dumps(data, ensure_ascii=False, sort_keys=True, default=str)
 

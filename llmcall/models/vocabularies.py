@@ -1,15 +1,15 @@
-"""The vocabularies on this machine, by which the tokens of a text are counted exactly.
+"""The vocabularies on this machine, for exact counts of tokens.
 
-Special tokens such as ``<|endoftext|>`` count as the ordinary text that they are in a message. A
-vocabulary is looked for
+Special tokens such as ``<|endoftext|>`` count as ordinary text, which they are in a message. A vocabulary
+is looked for
 
-1. where tiktoken keeps it: ``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` in
-    the folder for temporary files. The file's name is the SHA-1 of its address, and its SHA-256 must
-    be the one that tiktoken 0.14 expects: tiktoken would remove another file and download its own;
-    here it is left alone;
-2. in ``bpe_openai`` (the extra ``offline``), which counts as tiktoken does.
+1. in tiktoken's cache: ``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` in the folder
+    for temporary files. The file's name is the SHA-1 of its address. Its SHA-256 must be the one that
+    tiktoken 0.14 expects: tiktoken would delete any other file and download its own, while llmcall
+    ignores it;
+2. in ``bpe_openai`` (the extra ``offline``), which counts like tiktoken.
 
-Nothing is written, and nothing waits for the network. The files' addresses and digests are those of
+Nothing is written, and the network is not used. The files' addresses and digests come from
 ``tiktoken_ext.openai_public`` in tiktoken 0.14.
 """
 
@@ -25,7 +25,7 @@ from ..support.system import ProcessLock, without_warnings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Of each encoding, the SHA-256 of tiktoken's file, whose name is the SHA-1 of its address.
+# By encoding, the SHA-256 of tiktoken's file.
 _DIGESTS = {
     "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
     "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
@@ -39,8 +39,8 @@ def counter(encoding: str | None) -> Callable[[str], int] | None:
     """Return the function that counts the tokens of a text exactly, loaded once for all threads.
 
     :param encoding: tiktoken's name of the encoding.
-    :returns: a function of a text, which takes special tokens as ordinary text; ``None`` if there is
-        no vocabulary on this machine.
+    :returns: the function, which takes special tokens as ordinary text, or ``None`` without a vocabulary on
+        this machine.
     """
     with _lock:
         return loaded_counter(encoding)
@@ -59,9 +59,9 @@ def _tiktoken(name: str) -> Callable[[str], int] | None:
     try:
         with open(os.path.join(_cache_folder(), file_name), "rb") as file:
             digest = hashlib.sha256(file.read()).hexdigest()
-    except OSError:  # none here, or not for us: the next source is asked
+    except OSError:  # missing or unreadable: the next source is tried
         return None
-    if digest != _DIGESTS[name]:  # tiktoken would remove it and download another
+    if digest != _DIGESTS[name]:  # tiktoken would delete it and download another
         return None
     from ..support.libraries import tiktoken
 
@@ -69,7 +69,7 @@ def _tiktoken(name: str) -> Callable[[str], int] | None:
     return lambda text: len(encoding.encode_ordinary(text))
 
 
-@random_numbers_kept()  # finding the folder makes a generator
+@random_numbers_kept()  # tempfile makes a random generator to find the folder
 def _cache_folder() -> str:
     for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         if variable in os.environ:

@@ -339,7 +339,7 @@ def test_a_config_ini_beside_the_script_that_is_not_read_is_one_warning(
     found = "found none" if others is None else f"read {written('config.ini', others)}"
     model, warned = started(*command, script)
     assert model == ("gpt-6-luna" if others is None else "other")
-    assert warned.count(f"{beside} lies beside the script and is not read: llmcall {found}") == 1
+    assert warned.count(f"{beside} is beside the script but is not read: llmcall {found}") == 1
     assert f"from the working directory {tmp_path}. Start the script in" in warned
 
 

@@ -240,6 +240,7 @@ from benchmarks import __main__ as program
 from benchmarks.environments import Environments
 
 Environments.python = lambda self, name: sys.executable
+Environments.missing = lambda self, names: []
 program.main()
 """
 

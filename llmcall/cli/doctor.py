@@ -72,7 +72,7 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     """Yield the checks of an endpoint: its key, whether it answers, and whether it has the model."""
     name = endpoint.name
     try:
-        transport = client.transport_of(endpoint)
+        transport = client.shared_transport(endpoint)
     except ConfigError as error:
         remedy = (
             "set it; without a key you can replay recorded answers (LLMCALL_CACHE_MODE=replay) or use "

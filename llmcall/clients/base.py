@@ -204,7 +204,7 @@ class LLMClient:
             return gate(call, pool, request)
         return Permit(call, pool, request)
 
-    def transport_of(self, endpoint: Endpoint) -> Any:
+    def shared_transport(self, endpoint: Endpoint) -> Any:
         """Return the transport for an endpoint; all calls share it.
 
         :raises ConfigError: if neither a subclass nor ``transport=`` provides one.
@@ -229,7 +229,7 @@ class LLMClient:
 
     def transport_for(self, call: Call, endpoint: Endpoint) -> Any:
         """Return the transport that sends a call to an endpoint."""
-        return self.transport_of(endpoint)
+        return self.shared_transport(endpoint)
 
     def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
         """Return the options and the fields of a chat call that is to be answered within a window.

@@ -109,7 +109,7 @@ class OpenAIClient(LLMClient):
     def transport_for(self, call: Call, endpoint: Endpoint) -> Any:
         """Return the transport that sends a call to an endpoint: in a window, one that waits for hours."""
         if window_of(call.request.body) is None:
-            return self.transport_of(endpoint)
+            return self.shared_transport(endpoint)
         from .windows import WindowTransport
 
         return WindowTransport(call, endpoint)
@@ -121,7 +121,9 @@ class OpenAIClient(LLMClient):
         reason = ""
         if api_types != {"openai"}:
             reason = f"{', '.join(sorted(api_types))} has no windows"
-        elif not all(hasattr(self.transport_of(endpoint), "answer_in") for endpoint in endpoints):
+        elif not all(
+            hasattr(self.shared_transport(endpoint), "answer_in") for endpoint in endpoints
+        ):
             reason = "a transport of one's own has no windows"
         elif stream:
             reason = "a stream is answered at once"

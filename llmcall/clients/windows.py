@@ -110,7 +110,7 @@ class WindowTransport:
         another process noted one first.
         """
         journal, label = self._journal, self._call.label
-        transport = self._call.client.transport_of(self._endpoint)
+        transport = self._call.client.shared_transport(self._endpoint)
         window = window_of(request.body) or ""
         unsent = Awaited(None, transport.url, window, time.time(), self._endpoint.name)
         try:
@@ -209,7 +209,7 @@ class _Copy:
         self.tier = awaited.window
         self._call = call
         self._key = key
-        self._transport = call.client.transport_of(endpoint)
+        self._transport = call.client.shared_transport(endpoint)
 
     def answer_in(self, response: Response) -> dict[str, Any]:
         """Return the answer in a response.
@@ -285,7 +285,9 @@ def _endpoint_among(
     endpoints: Sequence[Endpoint], client: Client, awaited: Awaited
 ) -> Endpoint | None:
     """Return the endpoint that makes a response: the one with its name, else the first at its address."""
-    found = [endpoint for endpoint in endpoints if client.transport_of(endpoint).url == awaited.url]
+    found = [
+        endpoint for endpoint in endpoints if client.shared_transport(endpoint).url == awaited.url
+    ]
     named = (endpoint for endpoint in found if endpoint.name == awaited.endpoint)
     return next(named, found[0] if found else None)
 
@@ -340,7 +342,7 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
         if awaited.id is not None and endpoint is None:
             others[awaited.url] += 1
         elif awaited.id is not None and endpoint is not None:
-            transport = client.transport_of(endpoint)
+            transport = client.shared_transport(endpoint)
             for method, path in (("post", "/cancel"), ("delete", "")):
                 with suppress(InvalidRequestError):  # the server no longer has it
                     run_blocking(_ask(transport, awaited, method, path, settings.timeout))

@@ -42,9 +42,9 @@ def check_chat(response: Any) -> None:
     for choice in choices:
         problem = _problem_of(choice)
         if problem is not None:
-            refuse(ServiceError, problem, response)
+            reject(ServiceError, problem, response)
     if any(choice.get("finish_reason") == "content_filter" for choice in choices):
-        refuse(
+        reject(
             ContentFilterError,
             "the provider filtered the answer (finish_reason content_filter)",
             response,
@@ -54,7 +54,7 @@ def check_chat(response: Any) -> None:
         content_text(message.get("content")) or any(map(message.get, ANSWER_FIELDS))
         for message in messages
     ):
-        refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
+        reject(EmptyAnswerError, _why_empty(choices[0], response), response)
 
 
 def _problem_of(choice: Any) -> str | None:
@@ -99,7 +99,7 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
                 if choice.get("finish_reason") == "length"
                 else ""
             )
-            refuse(
+            reject(
                 ServiceError,
                 f"the answer does not fit its response_format: {problem}{remedy}",
                 response,
@@ -133,15 +133,15 @@ def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> b
 def list_in(response: Any, name: str) -> list[Any]:
     """Return the list of that name in a response; refuse a response without one."""
     if not isinstance(response, dict):
-        refuse(ServiceError, f"a malformed answer: {brief(response)}", response)
+        reject(ServiceError, f"a malformed answer: {brief(response)}", response)
     items = response.get(name)
     if not isinstance(items, list) or not items:
         message = f"a malformed answer without {name}: {brief(response.get('error') or response)}"
-        refuse(ServiceError, message, response)
+        reject(ServiceError, message, response)
     return items
 
 
-def refuse(error_class: type[APIError], message: str, response: Any) -> NoReturn:
+def reject(error_class: type[APIError], message: str, response: Any) -> NoReturn:
     is_from_server = isinstance(response, Response)
     raise error_class(
         message,

@@ -11,7 +11,7 @@ from ..apis.usage import TokenUsage
 from ..errors import ServiceError
 from ..models.tokens import shares
 from ..stores.record import make_record
-from .checks import brief, list_in, refuse
+from .checks import brief, list_in, reject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,14 +83,14 @@ def check_embeddings(response: Any, count: int) -> None:
     """
     data = list_in(response, "data")
     if len(data) != count:
-        refuse(
+        reject(
             ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response
         )
     for item in data:
         try:
             packed_vector(item["embedding"])
         except (LookupError, TypeError, ValueError, OverflowError, struct.error):
-            refuse(
+            reject(
                 ServiceError,
                 f"a malformed answer: an embedding that is not a vector ({brief(item)})",
                 response,

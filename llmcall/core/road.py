@@ -214,7 +214,7 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
     """Ask for the answer to calls or, if the context is too long, ask the fallbacks; store it."""
     from .kinds import KINDS
     from .retry import retry
-    from .send import Exchange, release
+    from .send import Exchange, release_held
 
     kind = KINDS[calls[0].request.kind]
     call = kind.joined(calls)
@@ -246,7 +246,7 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
             call = call.to_model(model)
             calls = [call]
     await exchange.emit_held_back()
-    await release(exchange.response, is_stored=True)
+    await release_held(exchange.response, is_stored=True)
     return {record.cache_key: record for record in records}
 
 

@@ -246,7 +246,7 @@ class Client(Protocol):
         """Return the endpoints that serve a model, with their limits and prices."""
         ...
 
-    def transport_of(self, endpoint: Endpoint) -> Any:
+    def shared_transport(self, endpoint: Endpoint) -> Any:
         """Return the :class:`llmcall.types.Transport` that speaks to an endpoint."""
         ...
 

@@ -169,7 +169,7 @@ class Exchange:
         try:
             self._check()
         except APIError:
-            await release(self.response, is_stored=False)
+            await release_held(self.response, is_stored=False)
             raise
         if self.stream:
             message = choices_of(self.response)[0]["message"]
@@ -340,7 +340,7 @@ class Exchange:
         return is_first
 
 
-async def release(response: Any, *, is_stored: bool) -> None:
+async def release_held(response: Any, *, is_stored: bool) -> None:
     """Let the server delete its copy of a response, if it keeps one.
 
     :param is_stored: whether the response was stored; else it was refused.

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 from ..config.settings import Settings
 from ..config.values import nearest
 from ..models.catalog import Capabilities, parameters_of
-from ..support.secrets import refuse_named, without_credentials, without_query_credentials
+from ..support.secrets import (
+    refuse_named_credentials,
+    without_credentials,
+    without_query_credentials,
+)
 from .plain_data import plain, with_article
 
 EFFORT = "reasoning_effort"
@@ -197,7 +201,7 @@ def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -
         keyed["stop"] = [keyed["stop"]]
     if "extra_body" in keyed:
         keyed["extra_body"] = without_credentials(keyed["extra_body"])
-        refuse_named(keyed["extra_body"], allow, "extra_body")
+        refuse_named_credentials(keyed["extra_body"], allow, "extra_body")
     if "extra_query" in keyed:
         query = keyed.pop("extra_query").items()
         # Azure Functions take their key in "code".
@@ -210,7 +214,7 @@ def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -
         ]
         for index, tool in enumerate(keyed["tools"]):
             if not _is_function(tool):
-                refuse_named(tool, allow, f"tools[{index}]")
+                refuse_named_credentials(tool, allow, f"tools[{index}]")
     return keyed
 
 

@@ -22,7 +22,7 @@ from ..support.failures import UnrecordedAnswer
 from . import connections
 from .recorder import HAS_ENDED
 from .requests import CHATS, is_of_model_sdk, is_telemetry, request_to_record
-from .responses import connection_failure, refusal, response_of
+from .responses import connection_failure, refusal_response, response_of
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def response_to(
         raise broken
     if isinstance(failed, UnrecordedAnswer):
         recorder.note_unrecorded(_address(http))
-    return refusal(library, failed, transport)
+    return refusal_response(library, failed, transport)
 
 
 def _let_pass(recorder: Recorder, library: ModuleType, http: Any, *, is_models_host: bool) -> Any:
@@ -166,7 +166,7 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
     path = http.url.raw_path.decode().partition("?")[0]
     address = f"{http.method} {host}{path}"
     recorded_body = secrets.without_credentials(plain(body, "the body"))
-    secrets.refuse_named(recorded_body, settings.cassette_allow, address)
+    secrets.refuse_named_credentials(recorded_body, settings.cassette_allow, address)
     query = http.url.params.multi_items()
     if to_record.api_path is not None or not to_record.counts_host:
         query = [(name, value) for name, value in query if name not in NOT_COUNTED]

@@ -129,7 +129,7 @@ def _normalized_host(host: str) -> str:
     return name
 
 
-def refusal(host: str, reason: str = "a replay sends nothing") -> OSError:
+def refused_connection(host: str, reason: str = "a replay sends nothing") -> OSError:
     """Return the error that a program gets if it may not connect."""
     return ConnectionRefusedError(
         errno.ECONNREFUSED, f"llmcall refuses the connection to {host}: {reason}"

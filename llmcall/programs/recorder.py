@@ -166,7 +166,7 @@ class Recorder:
         for recorder in dict.fromkeys(self._chain()):
             recorder.unrecorded[host] = None
         if self.sends_nothing:
-            raise connections.refusal(host)
+            raise connections.refused_connection(host)
 
     def note_other_connection(self, address: str) -> None:
         """Note a connection of another client, to report it if no call of the program is recorded."""

@@ -81,7 +81,9 @@ def connection_failure(library: ModuleType, error: Exception) -> Any:
     return cause if isinstance(cause, library.RequestError) and not is_late else None
 
 
-def refusal(library: ModuleType, error: Exception, transport: ProgramTransport | None) -> Any:
+def refusal_response(
+    library: ModuleType, error: Exception, transport: ProgramTransport | None
+) -> Any:
     """Return the response that the program gets instead of an answer.
 
     A failure of the API is returned as it came. From the response for one of llmcall's own errors,

@@ -18,7 +18,7 @@ import pytest
 
 from .. import scopes
 from ..errors import CacheError, CacheMissError, ConfigError
-from ..programs.connections import refusal
+from ..programs.connections import refused_connection
 from ..programs.entry import recording_programs
 from ..programs.front import in_front
 from ..programs.recorder import Recorder
@@ -130,7 +130,9 @@ class _Connections(Recorder):
         :raises ConnectionRefusedError: if it is not.
         """
         if not self._are_allowed():
-            raise refusal(host, "this test has no cassette; mark it with @pytest.mark.llm")
+            raise refused_connection(
+                host, "this test has no cassette; mark it with @pytest.mark.llm"
+            )
 
 
 class Closed(NamedTuple):

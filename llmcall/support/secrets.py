@@ -212,7 +212,7 @@ def masked(text: str) -> str:
     return text
 
 
-def refuse(
+def refuse_credentials(
     data: Data, allow: Sequence[str], data_name: str, safe_texts: set[int] | None = None
 ) -> None:
     """Check that nothing in plain data looks like a credential, keys included, bytes excluded.
@@ -290,7 +290,7 @@ def without_credentials(data: Data) -> Data:
     return copy
 
 
-def refuse_named(body: Data, allow: Sequence[str], data_name: str) -> None:
+def refuse_named_credentials(body: Data, allow: Sequence[str], data_name: str) -> None:
     """Check that no field of a body may hold a credential by its ambiguous name, ``key`` or ``token``.
 
     A field of the body itself is refused whatever its value looks like. Deeper in the body such names

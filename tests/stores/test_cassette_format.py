@@ -476,7 +476,7 @@ SECRET = "gh" + "p_" + fake(36)
 def test_the_place_of_a_credential_is_named_without_it(data: Any, place: str) -> None:
     """A place is a path into the data; a key that is a secret itself is not in it."""
     with pytest.raises(CacheError, match=r"^record 7: ") as caught:
-        credentials.refuse(data, (), "record 7")
+        credentials.refuse_credentials(data, (), "record 7")
     message = str(caught.value)
     assert f"record 7: {place} contains" in message
     assert "set [Cassette] ALLOW" in message

@@ -55,7 +55,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     served = served_by(records).items()
     if days := {model: days_entry(days) for model, days in served if days is not None}:
         entry["served"] = days
-    secrets.refuse(entry, allow, "the header")
+    secrets.refuse_credentials(entry, allow, "the header")
     incomplete = {} if header.is_complete else {"complete": False}
     line = encode_line({"llmcall": VERSION, **incomplete, **entry})
     check_unicode(line, "the settings")
@@ -68,7 +68,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
         texts: dict[str, str] = {}  # the long ones, by digest
         try:
             entry = _entry(record)
-            secrets.refuse(entry, allow, location, checked_texts)
+            secrets.refuse_credentials(entry, allow, location, checked_texts)
             for name in ("request", "response"):
                 entry[name] = _encoded(entry[name], texts)
         except (TypeError, ValueError) as error:

@@ -52,7 +52,7 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
     """
     token = _ends_at.set(None if seconds is None else time.monotonic() + seconds)
     try:
-        if may_block.get():
+        if may_block.get() or seconds is None:
             return await awaitable
         import asyncio
 

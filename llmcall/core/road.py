@@ -255,6 +255,7 @@ def _store(kind: Kind, calls: Sequence[Call], response: Any, received: Received)
     records = []
     for call, record in zip(calls, kind.records(calls, response, received), strict=True):
         records.append(call.store.add(record).received_by(received))
+    for call, record in zip(calls, records, strict=True):
         for listener in listeners:
             listener.stored(call, record)
     return records

@@ -95,11 +95,13 @@ class Exchange:
                     await self._send()
                 except BaseException as error:
                     self._count_failure(error)
-                    if not isinstance(error, APIError) or endpoint is NOWHERE:
+                    if not isinstance(error, APIError):
+                        raise
+                    self._bound_wait(error)
+                    if endpoint is NOWHERE:
                         raise
                     error.endpoint = endpoint.name
                     mask(error, [endpoint.key()])
-                    self._bound_wait(error)
                     if self._can_go_on(error):
                         continue
                     raise
@@ -272,7 +274,7 @@ class Exchange:
         longest = max(LONGEST_RETRY_AFTER, self.call.settings.retry_max_waiting_time)
         if error.retry_after is not None and error.retry_after > longest:
             warn_once(
-                f"{self.endpoint.name} asks to wait {error.retry_after:,.0f} s; llmcall waits "
+                f"{self.endpoint.name or self.call.name} asks to wait {error.retry_after:,.0f} s; llmcall waits "
                 f"{longest:,.0f} s at most, and no longer than until a call's deadline",
                 about=("long wait", self.endpoint.name),
             )

@@ -83,46 +83,59 @@ async def share(
     owner = Owner()
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
-        led, followed = _begin_flights(missing, store, owner, is_stream=stream)
-        records |= await _lead(led, store, ask, owner, is_stream=stream)
+        followed: Calls = []
+        records |= await _lead(missing, followed, store, ask, owner, is_stream=stream)
         for call, flight in followed:
             records |= await _follow(call, flight, ask)
     return records
 
 
 def _begin_flights(
-    calls: Sequence[Call], store: ResponseCache | Cassette, owner: Owner, *, is_stream: bool
-) -> tuple[Calls, Calls]:
-    """Begin a flight for each request without one; return the calls that lead a flight, and the calls that
-    follow one, each with its flight.
+    calls: Sequence[Call],
+    led: Calls,
+    followed: Calls,
+    store: ResponseCache | Cassette,
+    owner: Owner,
+    *,
+    is_stream: bool,
+) -> None:
+    """Begin a flight for each request without one.
+
+    :param led: gets the calls that lead a flight, each with it. It has a flight before others see it, so
+        that an interrupted leader can end it.
+    :param followed: gets the calls that follow a flight, each with it.
     """
-    led: Calls = []
-    followed: Calls = []
     # Under one lock: otherwise two equal batches would each lead some texts and wait for the other.
     with lock:
         for call in calls:
             store_and_key = store, call.request.cache_key
             flight = flights.get(store_and_key)
             if flight is None:
-                flight = flights[store_and_key] = Flight(owner, is_stream=is_stream)
+                flight = Flight(owner, is_stream=is_stream)
                 led.append((call, flight))
+                flights[store_and_key] = flight
             else:
                 followed.append((call, flight))
-    return led, followed
 
 
 async def _lead(
-    led: Calls,
+    calls: Sequence[Call],
+    followed: Calls,
     store: ResponseCache | Cassette,
     ask: Callable[[Sequence[Call]], Awaitable[Records]],
     owner: Owner,
     *,
     is_stream: bool,
 ) -> Records:
-    """Ask for calls that lead a flight, and end their flights."""
+    """Ask for the calls that lead a flight, and end their flights.
+
+    :param followed: gets the other calls, each with the flight that it follows.
+    """
+    led: Calls = []
     records: Records = {}
     error: APIError | None = None
     try:
+        _begin_flights(calls, led, followed, store, owner, is_stream=is_stream)
         for call, _ in led:
             # Another leader may have stored the answer since the first look, and noted the key.
             key, cassette = call.request.cache_key, call.cassette
@@ -135,7 +148,7 @@ async def _lead(
                 records |= await ask(unasked)
         return records
     except APIError as own_error:
-        seconds_left = led[0][0].time_left()
+        seconds_left = calls[0].time_left()
         is_late = own_error.is_late or (seconds_left is not None and seconds_left <= 0)
         if not is_stream and not is_late:
             error = copy.copy(own_error)  # the leader's own gets the leader's traceback

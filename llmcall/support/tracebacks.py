@@ -18,12 +18,14 @@ HIDDEN = frozenset(
 def hide_own_frames(error: BaseException) -> None:
     """Leave llmcall's frames out of the traceback of one of its errors, and out of its causes'.
 
-    Any other exception keeps its frames: they may show a fault of llmcall's. Ctrl-C keeps none.
+    Any other exception keeps its frames: they may show a fault of llmcall's.
     """
     if isinstance(error, KeyboardInterrupt):
-        error.__traceback__ = None
+        error.__traceback__ = _users_frames(error.__traceback__)
     cause: BaseException | None = error if isinstance(error, LLMCallError) else None
-    while cause is not None:
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         cause.__traceback__ = _users_frames(cause.__traceback__)
         cause = cause.__cause__
 

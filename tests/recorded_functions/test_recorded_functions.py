@@ -93,6 +93,18 @@ def test_a_function_runs_once_for_the_same_arguments() -> None:
     assert CALLS == [("a",), ("b",)]
 
 
+def test_the_timeout_of_an_async_function_is_its_own() -> None:
+    """As that of any function."""
+
+    @recorded
+    async def late() -> None:
+        raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine") as caught:
+        asyncio.run(late())
+    assert not isinstance(caught.value, llmcall.LLMCallError)
+
+
 def test_a_function_that_calls_itself_with_equal_arguments_runs_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

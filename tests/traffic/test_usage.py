@@ -407,6 +407,15 @@ def test_usage_sorts_the_numbers_of_scopes() -> None:
     assert list(client.usage.by_scope) == ["rep-2", "rep-10"]
 
 
+def test_scopes_of_any_script_are_sorted() -> None:
+    """Digits of other scripts are numbers, too."""
+    client = metered(1, 1, 1)
+    for name in ("\u0661\u0660", "\u0662", "\u0627"):
+        with llmcall.scope(name):
+            client.send_message("Hello")
+    assert list(client.usage.by_scope) == ["\u0662", "\u0661\u0660", "\u0627"]
+
+
 def test_the_html_of_usage_has_the_cells_of_the_text(varied: Any) -> None:
     """Any letters are text, and the notes stand below the table."""
     html = varied._repr_html_()

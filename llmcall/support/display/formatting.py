@@ -43,7 +43,7 @@ def _natural_name(name: str) -> list[Any]:
     # by their length first, since int() refuses thousands of digits
     return [
         (len(word.lstrip("0")), word.lstrip("0")) if word.isdecimal() else word
-        for word in re.split("([0-9]+)", name)
+        for word in re.split(r"(\d+)", name)
     ]
 
 

@@ -58,7 +58,7 @@ async def chat_completion_stream(
     ):
         if response.status_code != 200:
             await response.aread()
-            raise _refused(response)
+            raise _log_refusal(response)
         async with aclosing(_pieces(response)) as pieces:
             async for piece in pieces:
                 if caller is not None:
@@ -95,7 +95,7 @@ async def chat_completion(
         return "".join([piece async for piece in pieces])
 
 
-def _refused(response: httpx.Response) -> httpx.RequestError:
+def _log_refusal(response: httpx.Response) -> httpx.RequestError:
     """Log a response with a status other than 200, and return the error to raise for it."""
     from ..support.libraries import httpx
 
@@ -112,13 +112,13 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
     try:
         async with aclosing(response.aiter_bytes()) as data:  # type: ignore[type-var]
             async for event in events_in(data, EventStream()):
-                if text := _text_of(event):
+                if text := _event_text(event):
                     yield text
     except ServiceError as error:
         raise httpx.RequestError(str(error), request=response.request) from error
 
 
-def _text_of(event: dict[str, Any] | str) -> str:
+def _event_text(event: dict[str, Any] | str) -> str:
     """Return the text in an event, or the line that belongs to no event; empty if there is none.
 
     The text is ``choices[0].delta.content`` (chat completions), ``choices[0].text`` (the older

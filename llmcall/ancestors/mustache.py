@@ -31,9 +31,9 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
     :raises ConfigError: if pystache is not installed.
     """
     sources: Sources = {name: (name, text)}
-    variables = dict.fromkeys(_names(name, sources, load))
+    variables = dict.fromkeys(_variable_names(name, sources, load))
     partials = {tag: source for tag, (_, source) in sources.items()}
-    tree = _parsed(name, text)
+    tree = _parse(name, text)
 
     def render(values: Mapping[str, Any]) -> str:
         """Render it with variables."""
@@ -44,7 +44,7 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
             return str(renderer.render(tree, dict(values)))
         except pystache.context.KeyNotFoundError as error:
             raise TemplateError(
-                f"{_place_of(sources, error.key)}: {missing_variable(error.key, values)}"
+                f"{_first_location(sources, error.key)}: {missing_variable(error.key, values)}"
             ) from error
 
     # Each tag takes the blanks around it, since a section alone on a line takes that line.
@@ -52,7 +52,7 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
     return Template(name, text, variables, render, max(pieces, key=len))
 
 
-def _parsed(path: str, source: str) -> Any:
+def _parse(path: str, source: str) -> Any:
     """Return the tree of a template.
 
     :raises TemplateError: for sections that do not match.
@@ -69,39 +69,41 @@ def _parsed(path: str, source: str) -> Any:
     except pystache.parser.ParsingError as error:
         info = error.info
         tag = f"{{{{{info.tag_type}{info.tag_key}}}}}"
-        raise TemplateError(f"{_place(path, source, info.position)}: {tag} has no match") from error
+        raise TemplateError(
+            f"{_location(path, source, info.position)}: {tag} has no match"
+        ) from error
 
 
-def _names(name: str, sources: Sources, load: Load) -> Iterator[str]:
+def _variable_names(name: str, sources: Sources, load: Load) -> Iterator[str]:
     """Yield the first step of each name in a template and in its partials, and load these into
     ``sources``.
     """
     path, source = sources[name]
-    _parsed(path, source)
+    _parse(path, source)
     for match in _TAG.finditer(source):
         kind, tag = match.groups()
         if kind == "=":
-            place = _place(path, source, match.start())
-            raise TemplateError(f"{place}: only the delimiters {{{{ and }}}} can be used")
+            location = _location(path, source, match.start())
+            raise TemplateError(f"{location}: only the delimiters {{{{ and }}}} can be used")
         if kind == ">" and tag not in sources:
             sources[tag] = load(tag)
-            yield from _names(tag, sources, load)
+            yield from _variable_names(tag, sources, load)
         elif kind in ("", "&", "#", "^") and tag != ".":
             if any(step.startswith("_") for step in tag.split(".")):
-                raise TemplateError(f"{_place(path, source, match.start())}: {tag!r} is private")
+                raise TemplateError(f"{_location(path, source, match.start())}: {tag!r} is private")
             yield tag.partition(".")[0]
 
 
-def _place_of(sources: Sources, name: str) -> str:
+def _first_location(sources: Sources, name: str) -> str:
     """Return the path and line of the first tag with a name."""
     tag = re.compile(rf"\{{\{{[{{&#^]?\s*{re.escape(name)}\s*\}}")
     for path, source in sources.values():
         match = tag.search(source)
         if match is not None:
-            return _place(path, source, match.start())
+            return _location(path, source, match.start())
     return next(iter(sources.values()))[0]
 
 
-def _place(path: str, source: str, position: int) -> str:
+def _location(path: str, source: str, position: int) -> str:
     line = source.count("\n", 0, position) + 1
     return f"{path}, line {line}"

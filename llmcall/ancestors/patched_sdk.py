@@ -29,7 +29,7 @@ def is_patched(names: tuple[str, ...]) -> bool:
     if _COMPLETIONS in sys.modules:
         completions = import_module(_COMPLETIONS)  # another thread may still import it
         objects += [completions.Completions.create, completions.AsyncCompletions.create]
-    return any(not _is_of_the_sdk(found) for found in objects)
+    return any(not _is_of_the_sdk(replaceable) for replaceable in objects)
 
 
 def _is_of_the_sdk(replaceable: Any) -> bool:
@@ -76,7 +76,7 @@ class PatchedTransport:
 
         try:
             sdk = getattr(openai, self._class)(**self._arguments, timeout=timeout)
-            completion = sdk.chat.completions.create(**_arguments_of(request))
+            completion = sdk.chat.completions.create(**_create_arguments(request))
             return completion.model_dump()
         except openai.APIError as error:
             raise mapped_error(error, self._endpoint) from error
@@ -87,13 +87,13 @@ class PatchedTransport:
 
         try:
             sdk = getattr(openai, f"Async{self._class}")(**self._arguments, timeout=timeout)
-            completion = await resolved(sdk.chat.completions.create(**_arguments_of(request)))
+            completion = await resolved(sdk.chat.completions.create(**_create_arguments(request)))
             return await resolved(completion.model_dump())
         except openai.APIError as error:
             raise mapped_error(error, self._endpoint) from error
 
 
-def _arguments_of(request: Request) -> Mapping[str, Any]:
+def _create_arguments(request: Request) -> Mapping[str, Any]:
     if not request.headers:
         return request.body
     return {**request.body, "extra_headers": dict(request.headers)}

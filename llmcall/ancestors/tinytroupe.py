@@ -29,11 +29,11 @@ from ..support.display.formatting import one_line
 from ..support.notices import notice
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
-LONGEST_REASON = 200  # characters
-MOST_REASONS = 5  # that the log names
+MAX_REASON_CHARACTERS = 200  # characters
+MAX_REASONS = 5  # that the log names
 
 # TinyTroupe's parameters that do not matter to an answer, or that the API lacks (Ollama's NUM_CTX).
-NO_PARAMETERS = ("model", "messages", "options", "timeout", "stream", "num_ctx")
+IGNORED_PARAMETERS = ("model", "messages", "options", "timeout", "stream", "num_ctx")
 # What the SDK's parse() adds to an answer: objects of the user's classes.
 PARSED = ("parsed", "parsed_arguments")
 
@@ -65,9 +65,9 @@ def read(path: str) -> list[Record]:
                 if earlier.response != record.response:
                     raise ValueError("an earlier entry has a different answer to the same request")
         except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
-            problems.append(f"entry {number}: {one_line(str(error), LONGEST_REASON)}")
+            problems.append(f"entry {number}: {one_line(str(error), MAX_REASON_CHARACTERS)}")
     if problems:
-        reasons = "; ".join(problems[:MOST_REASONS])
+        reasons = "; ".join(problems[:MAX_REASONS])
         count = len(problems)
         notice("%s: %d of %d entries cannot be read: %s", path, count, len(entries), reasons)
     return list(records.values())
@@ -104,18 +104,18 @@ def _entries(path: str) -> dict[Any, Any]:
     return entries
 
 
-def _plain(value: Any) -> Any:
+def _as_plain_data(value: Any) -> Any:
     """Return what a pickle held as plain data: an object becomes a dict of its fields."""
     if isinstance(value, _StandIn):
-        value = _fields_of(value)
+        value = _pydantic_fields(value)
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items() if name not in PARSED}
+        return {name: _as_plain_data(item) for name, item in value.items() if name not in PARSED}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_as_plain_data(item) for item in value]
     return value
 
 
-def _fields_of(pickled: _StandIn) -> dict[str, Any]:
+def _pydantic_fields(pickled: _StandIn) -> dict[str, Any]:
     """Return the fields of a pydantic model (1 or 2), those that it does not declare included."""
     state = pickled.state if isinstance(pickled.state, dict) else {}
     if not isinstance(state.get("__dict__"), dict):
@@ -128,7 +128,7 @@ def _fields_of(pickled: _StandIn) -> dict[str, Any]:
 
 def _records(key: Any, value: Any, settings: Settings) -> list[Record]:
     """Return the records of an entry."""
-    response = plain(_plain(value), "its answer", for_record=True, surrogates=True)
+    response = plain(_as_plain_data(value), "its answer", for_record=True, surrogates=True)
     check_chat(response)
     return [
         Record(key_of("chat", request, None), "chat", None, request, response)
@@ -155,7 +155,7 @@ def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str
     parameters = {
         name: value
         for name, value in params.items()
-        if name not in NO_PARAMETERS and value not in (None, [])
+        if name not in IGNORED_PARAMETERS and value not in (None, [])
     }
     parameters = checked_parameters(parameters)
     messages = check_messages(params.get("messages"))

@@ -27,11 +27,11 @@ def spelling(section: str, key: str) -> Spelling | None:
     if section != "OpenAI" or key not in _NAMES:
         return None
     return Spelling(
-        "TinyTroupe", _NAMES[key], lambda value, location: _translated(key, value, location)
+        "TinyTroupe", _NAMES[key], lambda value, location: _translate(key, value, location)
     )
 
 
-def _translated(key: str, value: str, location: str) -> str:
+def _translate(key: str, value: str, location: str) -> str:
     """Return the value of a setting as ours takes it."""
     if key == "CACHE_API_CALLS":
         return "auto" if values.boolean(value.strip(), location) else "off"

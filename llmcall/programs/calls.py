@@ -15,7 +15,7 @@ from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import check_messages
 from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
-from ..recorded_functions.calls import UNCOUNTED, normalized, prepare_recorded, result_of
+from ..recorded_functions.calls import UNCOUNTED, normalized, prepare_recorded, recorded_result
 from ..stores.record import asked_model
 from ..support import askers, secrets
 from ..support.failures import UnrecordedAnswer
@@ -111,7 +111,7 @@ def _call(
     to_record = transport.to_record
     if not _is_askable(to_record):
         call = prepare_http(transport, client)
-        return call, result_of(call, stream=to_record.asks_for_stream)
+        return call, recorded_result(call, stream=to_record.asks_for_stream)
     arguments = _arguments(to_record)
     if to_record.kind == "chat":
         call = prepare_chat(client, to_record.body["messages"], arguments)

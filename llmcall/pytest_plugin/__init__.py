@@ -85,12 +85,12 @@ def pytest_make_collect_report(
     report = yield
     if report.outcome != "passed":
         collector.config.stash[IS_COLLECTED] = False
-    if any(map(_uses, report.result)):
+    if any(map(_uses_plugin, report.result)):
         collector.config.stash[IS_USED] = True
     return report
 
 
-def _uses(node: pytest.Item | pytest.Collector) -> bool:
+def _uses_plugin(node: pytest.Item | pytest.Collector) -> bool:
     return (
         "llm_cassette" in getattr(node, "fixturenames", ())
         or node.get_closest_marker("llm") is not None
@@ -113,7 +113,7 @@ def pytest_collection_modifyitems(
     item_count = len(items)
     result = yield
     is_started = config.pluginmanager.has_plugin(NAME)
-    is_used = config.stash.get(IS_USED, False) or any(map(_uses, items))
+    is_used = config.stash.get(IS_USED, False) or any(map(_uses_plugin, items))
     is_used = is_used or any(map(_has_cassettes, {item.path.parent for item in items}))
     if is_started or (is_used and not config.getoption("collectonly")):
         is_complete = config.stash.get(IS_COLLECTED, True) and len(items) == item_count
@@ -149,7 +149,7 @@ def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Iter
     """Yield the test's cassette, which records or replays its calls to language models: .path,
     .records, .replayed, .asked, .recorded.
     """
-    with _replay(request.config).opened(request.node, llm_cassette_name) as cassette:
+    with _replay(request.config).open_cassette(request.node, llm_cassette_name) as cassette:
         yield cassette
 
 

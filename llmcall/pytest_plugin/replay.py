@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 FIXTURE = "llm_cassette"
 FOLDER = "cassettes"
 SUFFIX = ".jsonl"
-LONGEST_NAME = 100  # characters
+MAX_NAME_CHARACTERS = 100  # characters
 DIGEST_DIGITS = 8
 UNSAFE = re.compile(r"[^A-Za-z0-9_.,=+\[\]-]+")
 # Another test's name may differ only in case, which some file systems ignore.
 UPPER = re.compile(r"\[.*[A-Z].*\]|(?:^|\.)test\w*[A-Z]")
-MOST_NAMES = 3  # unused records that the summary names for each cassette
+MAX_NAMES = 3  # unused records that the summary names for each cassette
 OUTCOMES = pytest.StashKey[list[str]]()  # of a test's setup and of its calls
 
 
@@ -59,10 +59,14 @@ def item_name(item: pytest.Item) -> str:
         [*(node.name for node in item.listchain() if isinstance(node, pytest.Class)), item.name]
     )
     safe_name = UNSAFE.sub("_", full_name)
-    if safe_name == full_name and len(full_name) <= LONGEST_NAME and not UPPER.search(full_name):
+    if (
+        safe_name == full_name
+        and len(full_name) <= MAX_NAME_CHARACTERS
+        and not UPPER.search(full_name)
+    ):
         return safe_name + SUFFIX
     digest = hashlib.sha256(full_name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_DIGITS]
-    return f"{safe_name[: LONGEST_NAME - DIGEST_DIGITS - 1]}-{digest}{SUFFIX}"
+    return f"{safe_name[: MAX_NAME_CHARACTERS - DIGEST_DIGITS - 1]}-{digest}{SUFFIX}"
 
 
 def item_path(item: pytest.Item, name: str) -> Path:
@@ -92,7 +96,7 @@ class Mark(NamedTuple):
     actor: Any = None  # who asks with an SDK, as of llmcall.cassette
 
 
-def mark_of(node: pytest.Item | pytest.Collector) -> Mark:
+def read_marker(node: pytest.Item | pytest.Collector) -> Mark:
     """Return the arguments of a node's marker, or the defaults without one.
 
     :raises pytest.UsageError: if the arguments are wrong.
@@ -135,7 +139,7 @@ class _Connections(Recorder):
             )
 
 
-class Closed(NamedTuple):
+class CassetteUse(NamedTuple):
     """The use of a cassette by a test.
 
     :ivar name: the file, as the summary names it.
@@ -165,7 +169,7 @@ class Replay(Listener):
         self.config = config
         self.mode = mode
         self.name = name
-        self.ended: list[Closed] = []
+        self.ended: list[CassetteUse] = []
         self.notices: list[tuple[str, str]] = []
         self.is_complete = True
         self.dropped: dict[str, int] = {}  # by cassette: how many records ``update`` removed
@@ -218,7 +222,7 @@ class Replay(Listener):
         for item in items:
             names = getattr(item, "fixturenames", ())
             is_marked = item.get_closest_marker("llm") is not None
-            if FIXTURE not in names and (mark_of(item).live or not is_marked):
+            if FIXTURE not in names and (read_marker(item).live or not is_marked):
                 continue
             if not isinstance(names, list):
                 raise pytest.UsageError(
@@ -229,7 +233,7 @@ class Replay(Listener):
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
         """Note whether the test that runs now may reach the model."""
-        self._live = mark_of(item).live
+        self._live = read_marker(item).live
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -245,7 +249,7 @@ class Replay(Listener):
         return report
 
     @contextlib.contextmanager
-    def opened(self, item: pytest.Item, name: str) -> Iterator[Cassette]:
+    def open_cassette(self, item: pytest.Item, name: str) -> Iterator[Cassette]:
         """Open a test's cassette for its fixture, and write it at the end if the test passed.
 
         If this run has already recorded it, records are added. Workers of pytest-xdist would overwrite
@@ -253,7 +257,7 @@ class Replay(Listener):
 
         :param name: from the fixture ``llm_cassette_name``; a name in the marker overrides it.
         """
-        mark = mark_of(item)
+        mark = read_marker(item)
         if mark.live:
             raise pytest.UsageError(
                 f"{item.nodeid}: a live test has no cassette; remove the fixture {FIXTURE}"
@@ -269,7 +273,7 @@ class Replay(Listener):
             with contextlib.suppress(CacheError):  # a damaged file is replaced
                 keep_in_cache(read(path))  # of tests that this run leaves out
         # What is added to a cassette that is rewritten is asked anew, too.
-        tape = Cassette(
+        cassette = Cassette(
             path,
             mode,
             write=False,
@@ -282,16 +286,16 @@ class Replay(Listener):
         forget_notices()
         notices = keep_notices()  # pytest shows the log of failed tests only
         try:
-            with tape:
-                yield tape
+            with cassette:
+                yield cassette
                 outcomes = item.stash.get(OUTCOMES, [])  # none after Ctrl-C in the setup
-                tape.write_at_end = len(outcomes) > 1 and set(outcomes) == {"passed"}
+                cassette.write_at_end = len(outcomes) > 1 and set(outcomes) == {"passed"}
                 is_known = not is_shared or self._collects_all_of(path)
-                if is_known and tape.write_at_end and not tape.failures.counts():
-                    unused = tape.unused()
+                if is_known and cassette.write_at_end and not cassette.failures.counts():
+                    unused = cassette.unused()
         finally:
             stop_keeping_notices(notices)
-            self._note(tape, unused, notices, is_shared=is_shared)
+            self._add_use(cassette, unused, notices, is_shared=is_shared)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(
@@ -303,24 +307,26 @@ class Replay(Listener):
         with only_open(None):
             return (yield)
 
-    def _note(
-        self, tape: Cassette, unused: list[Record], notices: Iterable[str], *, is_shared: bool
+    def _add_use(
+        self, cassette: Cassette, unused: list[Record], notices: Iterable[str], *, is_shared: bool
     ) -> None:
         """Note what a closed cassette did."""
         from ..review.text import record_name
 
         root = self.config.rootpath
-        shown = tape.path.relative_to(root) if tape.path.is_relative_to(root) else tape.path
+        shown = (
+            cassette.path.relative_to(root) if cassette.path.is_relative_to(root) else cassette.path
+        )
         name = shown.as_posix()
-        asked, recorded = (tape.asked, tape.recorded) if tape.is_written else (0, 0)
+        asked, recorded = (cassette.asked, cassette.recorded) if cassette.is_written else (0, 0)
         labels = {record.cache_key: record_name(record) for record in unused}
-        self.ended.append(Closed(name, is_shared, tape.replayed, asked, recorded, labels))
-        if tape.write_at_end:  # a failed test's log is shown
+        self.ended.append(CassetteUse(name, is_shared, cassette.replayed, asked, recorded, labels))
+        if cassette.write_at_end:  # a failed test's log is shown
             # The place stands before each message, so that many cassettes' equal ones are one line.
-            path = f"(the cassette )?{re.escape(str(tape.path))}"
+            path = f"(the cassette )?{re.escape(str(cassette.path))}"
             self.notices += [(re.sub(path, "the cassette", message), name) for message in notices]
         if recorded:
-            self._recorded_paths.add(tape.path)
+            self._recorded_paths.add(cassette.path)
 
     def _collects_all_of(self, path: Path) -> bool:
         """Return whether this run collects all tests in the folder of a cassette.
@@ -338,7 +344,7 @@ class Replay(Listener):
 
     def add(self, closed: list[Any], notices: list[tuple[str, str]], is_complete: bool) -> None:
         """Add what a worker did."""
-        self.ended += [Closed(*values) for values in closed]
+        self.ended += [CassetteUse(*values) for values in closed]
         self.notices += notices
         self.is_complete = self.is_complete and is_complete
 
@@ -397,17 +403,17 @@ class Replay(Listener):
             yield f"{counted(replayed, 'call')} replayed, {recorded:,} recorded" + (
                 supplied if recorded > asked else ""
             )
-        places: dict[str, list[str]] = {}
-        for message, place in sorted(set(self.notices), key=itemgetter(1)):
-            places.setdefault(message, []).append(place)
-        for message, (first, *others) in places.items():
+        names_by_message: dict[str, list[str]] = {}
+        for message, name in sorted(set(self.notices), key=itemgetter(1)):
+            names_by_message.setdefault(message, []).append(name)
+        for message, (first, *others) in names_by_message.items():
             yield f"{first}{f' and {len(others)} more' if others else ''}: {message}"
         for name, count in self.dropped.items():
             yield f"{counted(count, 'unused record')} of {name} moved to the disk cache"
         unused = self.unused()
         for name, labels in unused.items():
-            names = ", ".join(list(labels.values())[:MOST_NAMES])
-            more = f", and {len(labels) - MOST_NAMES} more" if len(labels) > MOST_NAMES else ""
+            names = ", ".join(list(labels.values())[:MAX_NAMES])
+            more = f", and {len(labels) - MAX_NAMES} more" if len(labels) > MAX_NAMES else ""
             yield f"{counted(len(labels), 'record')} of {name} not used: {names}{more}"
         if unused:
             yield "--llm-record=update moves such records to the disk cache, and asks only for missing ones"

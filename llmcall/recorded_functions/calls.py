@@ -75,7 +75,7 @@ class _OpenGate:
         pass
 
 
-class _Uncounted:
+class _UncountedClient:
     """The client of functions, and of requests that ask for nothing that a server makes: it counts nothing."""
 
     meter = None
@@ -93,7 +93,7 @@ class _Uncounted:
         return ""
 
 
-UNCOUNTED: Any = _Uncounted()
+UNCOUNTED: Any = _UncountedClient()
 
 
 def prepare_recorded(
@@ -149,7 +149,7 @@ def normalized(value: Any, settings: Settings) -> Any:
     return value if normalize is None else map_texts(value, normalize)
 
 
-async def result_of(call: Call, *, stream: bool = False) -> Any:
+async def recorded_result(call: Call, *, stream: bool = False) -> Any:
     """Return the recorded result, or run the function; a call that fails gives its draw back.
 
     :param stream: emit the pieces of an answer that is recorded as it is.

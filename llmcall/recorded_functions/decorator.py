@@ -11,7 +11,7 @@ from ..core.effects import adrive, drive
 from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
 from ..scopes import current_scope
-from .calls import FunctionTransport, normalized, prepare_recorded, result_of
+from .calls import FunctionTransport, normalized, prepare_recorded, recorded_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ def recorded(
         )
     from inspect import iscoroutinefunction
 
-    name_fields: dict[str, Any] = {"function": _name_of(function, name)}
+    name_fields: dict[str, Any] = {"function": _recorded_name(function, name)}
     if isinstance(version, bool) or not isinstance(version, (str, int, NoneType)):
         raise TypeError(f"version is {version!r}; it must be a string or a whole number")
     if version is not None:
@@ -90,17 +90,17 @@ def recorded(
     if iscoroutinefunction(function):
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            return await adrive(result_of(recorded_function.call(args, kwargs)))
+            return await adrive(recorded_result(recorded_function.call(args, kwargs)))
 
     else:
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            return drive(result_of(recorded_function.call(args, kwargs)))
+            return drive(recorded_result(recorded_function.call(args, kwargs)))
 
     return functools.wraps(function)(run)
 
 
-def _name_of(function: Any, name: str | None) -> str:
+def _recorded_name(function: Any, name: str | None) -> str:
     """Return the name under which a function's results are recorded.
 
     :param name: as the decorator was given it.

@@ -1,1 +1,1 @@
-"""The functions that scripts of TinyTroupe, XAgent and DB-GPT expect, and TinyTroupe's cache."""
+"""Functions for scripts of TinyTroupe, XAgent and DB-GPT, and a reader of TinyTroupe's cache."""

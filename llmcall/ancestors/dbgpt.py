@@ -1,4 +1,4 @@
-"""DB-GPT's asynchronous functions, which post a chat request without any recording."""
+"""DB-GPT's asynchronous functions, which post a chat request and do not record it."""
 
 from __future__ import annotations
 
@@ -119,10 +119,10 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
 
 
 def _event_text(event: dict[str, Any] | str) -> str:
-    """Return the text in an event, or the line that belongs to no event; empty if there is none.
+    """Return the text in an event, or a line outside any event; empty without text.
 
     The text is ``choices[0].delta.content`` (chat completions), ``choices[0].text`` (the older
-    completions), or ``text`` if ``error_code`` is not zero (DB-GPT's clients show it in place of an
+    completions), or ``text`` if ``error_code`` is not zero (DB-GPT's clients show it instead of an
     answer).
 
     :raises ServiceError: for an event that is malformed or reports an error.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..typed.template import Load
 
-# The template and its partials: the path and the text of each, by the name in its tag.
+# The path and text of the template and its partials, by the name in the tag
 Sources = dict[str, tuple[str, str]]
 
 _TAG = re.compile(r"\{\{\{?\s*(?P<kind>[&#^/>!=]?)\s*(?P<name>.*?)\s*\}?\}\}", re.DOTALL)
@@ -23,10 +23,10 @@ _SECTION = re.compile(r"\{\{\s*[#^]\s*([\w.]+)\s*\}\}.*?\{\{\s*/\s*\1\s*\}\}", r
 def mustache_template(name: str, text: str, load: Load) -> Template:
     """Compile a Mustache template.
 
-    Its variables include the names inside sections, which an item of the section may give.
+    Its variables include the names inside sections, whose values may come from an item of the section.
 
     :param load: returns the path and text of a partial.
-    :raises TemplateError: for sections that do not match, and for other delimiters; rendering raises
+    :raises TemplateError: for sections that do not match, and for other delimiters; ``render`` raises
         it for a missing variable.
     :raises ConfigError: if pystache is not installed.
     """
@@ -36,7 +36,7 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
     tree = _parse(name, text)
 
     def render(values: Mapping[str, Any]) -> str:
-        """Render it with variables."""
+        """Return the prompt."""
         from ..support.libraries import pystache
 
         renderer = pystache.Renderer(escape=str, missing_tags="strict", partials=partials)
@@ -47,7 +47,7 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
                 f"{_first_location(sources, error.key)}: {missing_variable(error.key, values)}"
             ) from error
 
-    # Each tag takes the blanks around it, since a section alone on a line takes that line.
+    # Blanks around a tag do not count: a section alone on its line removes the line.
     pieces = [piece.strip() for piece in _TAG.sub("\0", _SECTION.sub("\0", text)).split("\0")]
     return Template(name, text, variables, render, max(pieces, key=len))
 
@@ -75,7 +75,7 @@ def _parse(path: str, source: str) -> Any:
 
 
 def _variable_names(name: str, sources: Sources, load: Load) -> Iterator[str]:
-    """Yield the first step of each name in a template and in its partials, and load these into
+    """Yield the first step of each name in a template and its partials, which are loaded into
     ``sources``.
     """
     path, source = sources[name]

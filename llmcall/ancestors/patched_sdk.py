@@ -1,4 +1,4 @@
-"""Calls through whatever a test put in the place of the OpenAI SDK."""
+"""Calls through a test's replacement of the OpenAI SDK."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _COMPLETIONS = "openai.resources.chat.completions"
 
 
 def is_patched(names: tuple[str, ...]) -> bool:
-    """Return whether a class of the SDK, or its method that makes a completion, was replaced.
+    """Return whether a test has replaced a class of the SDK, or its method that makes a completion.
 
     :param names: the classes.
     """
     if "openai" not in sys.modules:
-        return False  # nobody replaced anything in it, and importing it takes a second
+        return False  # not imported, so not replaced; importing it takes a second
     from ..support.libraries import openai
 
     objects = [getattr(openai, name) for name in names]
@@ -38,8 +38,8 @@ def _is_of_the_sdk(replaceable: Any) -> bool:
 
 
 def with_patched_sdk(client: Any) -> Any:
-    """Return a client that shares all with another one but calls the replaced SDK."""
-    # copy.copy() would make a client with a meter of its own.
+    """Return a client that calls the replaced SDK and shares everything else with another one."""
+    # copy.copy() would make a client with its own meter.
     patched = object.__new__(type(client))
     patched.__dict__.update(client.__dict__)
     patched._transports = {}
@@ -49,7 +49,7 @@ def with_patched_sdk(client: Any) -> Any:
 
 
 class PatchedTransport:
-    """Call ``chat.completions.create`` of the SDK's class as it is now, and ``model_dump()`` it.
+    """A transport that calls ``chat.completions.create`` of the SDK's current class.
 
     :param endpoint: the server; one with an API version is Azure.
     """

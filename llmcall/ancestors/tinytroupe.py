@@ -1,9 +1,9 @@
-"""TinyTroupe's pickle cache, read as records: each entry becomes the record of the same call.
+"""A reader of TinyTroupe's pickle cache: each entry becomes the record of the same call.
 
-A cache is a dict, as of microsoft/TinyTroupe from its first public version to 0.6. Its keys are
+The cache is a dict, in microsoft/TinyTroupe from its first public version to 0.6. Its keys are
 ``str((model, params))``. Its values are the SDK's ``ChatCompletion`` objects, their
-``model_dump()`` (since 0.6), or the response as JSON (of the client for Ollama). Nothing in the
-file is imported or run: a stand-in replaces each class or function that a pickle names.
+``model_dump()`` (since 0.6), or the response as JSON (from the client for Ollama). Nothing in the
+file is imported or run: a stand-in replaces each class or function that the pickle names.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from ..support.display.formatting import one_line
 from ..support.notices import notice
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
-MAX_REASON_CHARACTERS = 200  # characters
-MAX_REASONS = 5  # that the log names
+MAX_REASON_CHARACTERS = 200
+MAX_REASONS = 5  # in the warning
 
-# TinyTroupe's parameters that do not matter to an answer, or that the API lacks (Ollama's NUM_CTX).
+# TinyTroupe's parameters that do not affect the answer, or that the API lacks (Ollama's NUM_CTX)
 IGNORED_PARAMETERS = ("model", "messages", "options", "timeout", "stream", "num_ctx")
-# What the SDK's parse() adds to an answer: objects of the user's classes.
+# Fields that the SDK's parse() adds to an answer, with objects of the user's classes
 PARSED = ("parsed", "parsed_arguments")
 
 
 def recognized(path: str) -> bool:
-    """Return whether a file is a pickle, as far as its first byte shows."""
+    """Return whether a file is a pickle, by its first byte."""
     with open(path, "rb") as file:
         return file.read(1) == PICKLE
 
 
 def read(path: str) -> list[Record]:
-    """Return the records of a pickle cache in the order of the file; log what cannot be read.
+    """Return the records of a pickle cache in the order of the file; warn of unreadable entries.
 
-    ``REASONING_EFFORT``, which TinyTroupe did not write down, comes from the settings, and so do
-    aliases, namespace and normalizers: a script that repeats a call under these settings finds its
-    answer. An entry gives more than one record if equal calls may differ in form: a second one for
-    ``top_p=0``, without ``top_p``, and one as TinyTroupe itself asks, without ``REASONING_EFFORT``.
+    ``REASONING_EFFORT``, which TinyTroupe did not record, comes from the settings, as do aliases,
+    namespace and normalizers: a script that repeats a call under these settings finds its answer. An
+    entry gives several records where equal calls may differ in form: one without a ``top_p=0``, and
+    one without ``REASONING_EFFORT``, as TinyTroupe itself asks.
 
     :raises CacheCorruptError: if the file is not such a cache.
     """
@@ -77,7 +77,7 @@ def read(path: str) -> list[Record]:
 
 
 class _StandIn:
-    """Stands for an object that a pickle would build by code, and keeps its state."""
+    """A stand-in for an object that a pickle would build by running code; it keeps the state."""
 
     def __init__(self, *arguments: object, **named: object) -> None:
         self.state: Any = None
@@ -105,7 +105,7 @@ def _entries(path: str) -> dict[Any, Any]:
 
 
 def _as_plain_data(value: Any) -> Any:
-    """Return what a pickle held as plain data: an object becomes a dict of its fields."""
+    """Return a pickle's value as plain data: objects become dicts of their fields."""
     if isinstance(value, _StandIn):
         value = _pydantic_fields(value)
     if isinstance(value, dict):
@@ -116,7 +116,7 @@ def _as_plain_data(value: Any) -> Any:
 
 
 def _pydantic_fields(pickled: _StandIn) -> dict[str, Any]:
-    """Return the fields of a pydantic model (1 or 2), those that it does not declare included."""
+    """Return the fields of a pydantic model (1 or 2), undeclared ones included."""
     state = pickled.state if isinstance(pickled.state, dict) else {}
     if not isinstance(state.get("__dict__"), dict):
         raise ValueError("it contains an object that is not a pydantic model")
@@ -137,13 +137,13 @@ def _records(key: Any, value: Any, settings: Settings) -> list[Record]:
 
 
 def _requests(key: Any, settings: Settings) -> Iterator[dict[str, Any]]:
-    """Yield the requests that an entry answers: first the one of a script on llmcall."""
+    """Yield the requests that an entry answers, first the one that llmcall itself would send."""
     model, params = _model_and_params(key)
     effort = params.get("reasoning_effort") or settings.reasoning_effort
     request = _request(model, {**params, "reasoning_effort": effort}, settings)
     yield request
     if request.get("top_p") == 0:
-        # Up to 0.4, TinyTroupe sent it if its user had set none.
+        # TinyTroupe up to 0.4 sent top_p=0 by default.
         yield {name: value for name, value in request.items() if name != "top_p"}
     yield _request(model, params, settings)
 
@@ -171,7 +171,7 @@ def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str
 
 
 def _model_and_params(key: Any) -> tuple[str, dict[str, Any]]:
-    """Return the model and the parameters that a key names."""
+    """Return the model and the parameters in a key."""
     try:
         data = ast.literal_eval(key) if isinstance(key, str) else None
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:

@@ -1,11 +1,11 @@
-"""TinyTroupe's settings in the section ``[OpenAI]`` of config.ini, read as ours."""
+"""TinyTroupe's settings in the section ``[OpenAI]`` of config.ini, translated to llmcall's."""
 
 from __future__ import annotations
 
 from ..config import values
 from ..config.sources import Spelling
 
-# TinyTroupe's settings, with ours; empty for those that llmcall doesn't have.
+# llmcall's settings by TinyTroupe's; empty where llmcall has no such setting
 _NAMES = {
     "CACHE_API_CALLS": "cache_mode",
     "CACHE_FILE_NAME": "cache_path",
@@ -23,7 +23,7 @@ _NAMES = {
 
 
 def spelling(section: str, key: str) -> Spelling | None:
-    """Return what a key means to TinyTroupe; ``None`` if it has no such setting."""
+    """Return the meaning of a key of TinyTroupe's, or ``None`` if it has no such setting."""
     if section != "OpenAI" or key not in _NAMES:
         return None
     return Spelling(
@@ -32,7 +32,7 @@ def spelling(section: str, key: str) -> Spelling | None:
 
 
 def _translate(key: str, value: str, location: str) -> str:
-    """Return the value of a setting as ours takes it."""
+    """Return a setting's value in llmcall's form."""
     if key == "CACHE_API_CALLS":
         return "auto" if values.boolean(value.strip(), location) else "off"
     if key == "CACHE_FILE_NAME":

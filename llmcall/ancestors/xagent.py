@@ -1,4 +1,4 @@
-"""XAgent's ``chatcompletion_request``, which uses the same settings and records as other calls."""
+"""XAgent's ``chatcompletion_request``, with the same settings and records as other calls."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def answer(
     prompt: str | None,
     arguments: dict[str, Any],
 ) -> dict[str, Any]:
-    """Answer a request, or raise the SDK's error; the same for both drivers.
+    """Answer a request, or raise the SDK's error.
 
     If a test has replaced the SDK, the replacement is called, and its answers are not recorded.
 
@@ -99,7 +99,7 @@ async def answer(
 
 # The response as the SDK's model_dump() gives it
 
-# The fields that it always has, whether the API sent them or not (openai 3.51), by the object's name.
+# The fields that it has even if the API did not send them (openai 3.51), by the object's name
 FIELDS = {
     "response": "id choices created model object metadata moderation service_tier system_fingerprint "
     "usage",
@@ -112,7 +112,7 @@ FIELDS = {
 
 
 def model_dump(value: Any, name: str = "response") -> Any:
-    """Return a response, or an object in it, with ``None`` for each field that the API left out."""
+    """Return a response, or an object in it, with ``None`` for each field that the API did not send."""
     if isinstance(value, list):
         return [model_dump(item, name) for item in value]
     if not isinstance(value, dict):
@@ -123,14 +123,13 @@ def model_dump(value: Any, name: str = "response") -> Any:
 
 # The errors that the SDK raises
 
-# The address in an SDK error if no server answered.
+# The address in an SDK error without a server's answer
 NO_ADDRESS = "http://localhost/chat/completions"
 
 
 def sdk_error(error: APIError) -> Exception:
-    """Return the SDK's error for one of llmcall's, or that itself if the SDK has none for it.
-
-    Logs a bad request.
+    """Return the SDK's error for an error of llmcall's, or the error itself if the SDK has no such one;
+    log a bad request.
     """
     from ..support.libraries import openai
 
@@ -146,7 +145,7 @@ def sdk_error(error: APIError) -> Exception:
 
 
 def _bad_request(error: ContextLengthError) -> openai.BadRequestError:
-    """Return the error that the SDK raises if a server finds the context too long."""
+    """Return the SDK's error for a context that is too long."""
     from ..support.libraries import openai
 
     library = http_library()

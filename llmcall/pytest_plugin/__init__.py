@@ -1,8 +1,8 @@
 """The pytest plugin: a test replays its model calls from its own cassette.
 
-A test reaches no model unless it is told to. The plugin does nothing and imports nothing more until
-a project uses the marker ``llm``, the fixture ``llm_cassette``, or one of the plugin's ini options or
-command-line options; see :mod:`llmcall.pytest_plugin.replay`.
+A test reaches a model only if its marker allows this. The plugin does nothing, and imports nothing
+more, until a project uses the marker ``llm``, the fixture ``llm_cassette``, or one of the plugin's
+options; see :mod:`llmcall.pytest_plugin.replay`.
 
 PYTEST_DONT_REWRITE: nothing is asserted here.
 """
@@ -36,7 +36,7 @@ MODES = {
 }
 MARKER = (
     "llm(name, *, actor=None, live=False): replay the test's calls to language models from its cassette, or from "
-    "the one named; with live=True they reach the model."
+    "the cassette NAME; with live=True they reach the model."
 )
 
 
@@ -64,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; start at once if one of the plugin's options is set."""
+    """Register the marker; start now if one of the plugin's options is set."""
     config.addinivalue_line("markers", MARKER)
     options = (
         config.getoption("llm_record"),
@@ -79,8 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Note whether a test uses the marker or the fixture, even if only other tests will run, and
-    whether a module is left out.
+    """Note whether a test uses the marker or the fixture, even if it will not run, and whether a module
+    could not be collected.
     """
     report = yield
     if report.outcome != "passed":
@@ -98,7 +98,7 @@ def _uses_plugin(node: pytest.Item | pytest.Collector) -> bool:
 
 
 def _has_cassettes(folder: Path) -> bool:
-    """Return whether test modules in a folder have cassettes: they use the marker, even if they are
+    """Return whether test modules in a folder have cassettes, and so use the plugin, even if they are
     not collected.
     """
     cassettes = (folder / "cassettes").glob("*/*.jsonl")
@@ -109,7 +109,9 @@ def _has_cassettes(folder: Path) -> bool:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None, object, object]:
-    """Start if the project replays; after other hooks, since a ``conftest.py`` may add marks here."""
+    """Start if the project uses the plugin; after other hooks, because a ``conftest.py`` may add marks
+    in this one.
+    """
     item_count = len(items)
     result = yield
     is_started = config.pluginmanager.has_plugin(NAME)
@@ -123,11 +125,11 @@ def pytest_collection_modifyitems(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Add what a worker of pytest-xdist did; the controller collects no tests itself."""
+    """Add a pytest-xdist worker's results; the controller collects no tests itself."""
     output = getattr(node, "workeroutput", {}).get(NAME)
     if output is not None:
         _replay(node.config).add(*output)
-    elif error:  # the worker died, and nobody knows which of its tests passed
+    elif error:  # the worker died, so it is unknown which of its tests passed
         _replay(node.config).is_complete = False
 
 
@@ -155,7 +157,7 @@ def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Iter
 
 @pytest.fixture
 def llm_cassette_name(request: pytest.FixtureRequest) -> str:
-    """Return the file name of the test's cassette; override this fixture to name another."""
+    """Return the file name of the test's cassette; override this fixture to change it."""
     from .replay import item_name
 
     return item_name(request.node)

@@ -1,5 +1,5 @@
-"""The plugin at work: each test's cassette opens before its other fixtures, and is written if the
-test passed.
+"""The plugin once it has started: it opens each test's cassette before the test's other fixtures, and
+writes it if the test passed.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 FIXTURE = "llm_cassette"
 FOLDER = "cassettes"
 SUFFIX = ".jsonl"
-MAX_NAME_CHARACTERS = 100  # characters
+MAX_NAME_CHARACTERS = 100
 DIGEST_DIGITS = 8
 UNSAFE = re.compile(r"[^A-Za-z0-9_.,=+\[\]-]+")
 # Another test's name may differ only in case, which some file systems ignore.
 UPPER = re.compile(r"\[.*[A-Z].*\]|(?:^|\.)test\w*[A-Z]")
-MAX_NAMES = 3  # unused records that the summary names for each cassette
-OUTCOMES = pytest.StashKey[list[str]]()  # of a test's setup and of its calls
+MAX_NAMES = 3  # of a cassette's unused records, in the summary
+OUTCOMES = pytest.StashKey[list[str]]()  # of a test's phases
 
 
 def item_name(item: pytest.Item) -> str:
@@ -72,7 +72,7 @@ def item_name(item: pytest.Item) -> str:
 def item_path(item: pytest.Item, name: str) -> Path:
     """Return the file of a test's cassette.
 
-    :param name: from the marker, a fixture or :func:`item_name`.
+    :param name: the marker's or the fixture's name for it, or :func:`item_name`'s.
     :raises pytest.UsageError: if it is not a name.
     """
     if not isinstance(name, str) or not name.strip():
@@ -93,7 +93,7 @@ class Mark(NamedTuple):
 
     name: str | None = None
     live: bool = False
-    actor: Any = None  # who asks with an SDK, as of llmcall.cassette
+    actor: Any = None  # the argument of llmcall.cassette
 
 
 def read_marker(node: pytest.Item | pytest.Collector) -> Mark:
@@ -117,9 +117,9 @@ def read_marker(node: pytest.Item | pytest.Collector) -> Mark:
 
 
 class _Connections(Recorder):
-    """Refuses the connections to models of tests without a cassette.
+    """A recorder that refuses connections to models in tests without a cassette.
 
-    :param are_allowed: returns whether the test that runs now may connect.
+    :param are_allowed: returns whether the current test may connect.
     """
 
     passes_requests = True
@@ -129,9 +129,9 @@ class _Connections(Recorder):
         self._are_allowed = are_allowed
 
     def note_connection(self, host: str) -> None:
-        """Refuse a connection to a model, unless it is allowed.
+        """Refuse a connection to a model, unless the test may connect.
 
-        :raises ConnectionRefusedError: if it is not.
+        :raises ConnectionRefusedError: if it may not.
         """
         if not self._are_allowed():
             raise refused_connection(
@@ -142,8 +142,8 @@ class _Connections(Recorder):
 class CassetteUse(NamedTuple):
     """The use of a cassette by a test.
 
-    :ivar name: the file, as the summary names it.
-    :ivar unused: its unused records by key, with their names, if this run can tell.
+    :ivar name: the file's name in the summary.
+    :ivar unused: the names of its unused records by key; empty if this run cannot know them.
     """
 
     name: str
@@ -155,14 +155,14 @@ class CassetteUse(NamedTuple):
 
 
 class Replay(Listener):
-    """The plugin in one process of a project that replays.
+    """The started plugin in one process.
 
-    :param mode: of every test's cassette.
-    :param name: under which a worker of pytest-xdist reports to its controller.
-    :ivar ended: the cassettes of the tests that have run.
-    :ivar notices: the warnings for the summary, each with what it is about.
-    :ivar is_complete: whether all tests with a cassette ran and passed: then the unused records of a
-        cassette that several tests share are known.
+    :param mode: the mode of every test's cassette.
+    :param name: the name under which a pytest-xdist worker reports to its controller.
+    :ivar ended: the uses of cassettes by the tests that have run.
+    :ivar notices: the warnings for the summary, each with the cassette's name.
+    :ivar is_complete: whether all tests with a cassette ran and passed, so that the unused records of
+        shared cassettes are known.
     """
 
     def __init__(self, config: pytest.Config, mode: str, name: str) -> None:
@@ -172,17 +172,19 @@ class Replay(Listener):
         self.ended: list[CassetteUse] = []
         self.notices: list[tuple[str, str]] = []
         self.is_complete = True
-        self.dropped: dict[str, int] = {}  # by cassette: how many records ``update`` removed
+        self.dropped: dict[
+            str, int
+        ] = {}  # by cassette, the number of records that ``update`` moved
         self._is_worker = hasattr(config, "workerinput")
         self._recorded_paths: set[Path] = set()
-        self._live = False  # whether the test that runs now may reach the model
-        # Code may open cassettes that record, so neither a cassette nor a cache mode can refuse all
-        # calls.
+        self._live = False  # whether the current test may reach the model
+        # A listener, because neither a cassette nor a cache mode can refuse all calls: a test's code may
+        # open a cassette that records.
         listeners.append(self)
         config.add_cleanup(lambda: listeners.remove(self))
-        # Nor does a test's SDK reach a model without a cassette; one that is mocked may answer.
+        # An SDK in a test without a cassette cannot connect to a model either; a mocked one may answer.
         front = contextlib.ExitStack()
-        with contextlib.suppress(ConfigError):  # a test that needs the settings reports it
+        with contextlib.suppress(ConfigError):  # tests that need the settings will report it
             front.enter_context(in_front(_Connections(lambda: self._live)))
         config.add_cleanup(front.close)
 
@@ -191,8 +193,8 @@ class Replay(Listener):
         return None if self.mode == "none" else f"llmcall: recording, --llm-record={self.mode}"
 
     def asks(self, call: Call) -> None:
-        """Refuse a call that no record answers, unless it may reach the model or its client sends
-        nothing.
+        """Refuse a call without a recorded answer, unless the test may reach the model or the client
+        answers in this process.
         """
         __tracebackhide__ = True
         cassette = call.cassette
@@ -201,12 +203,12 @@ class Replay(Listener):
             return
         if cassette is not None:
             raise CacheMissError(
-                f"no answer is recorded in {cassette.path}, and this run records nothing; record it with "
+                f"no answer is recorded in {cassette.path}, and this run does not record; record it with "
                 f"{recording_command('once')}"
             )
         raise CacheMissError(
-            "this test, or its fixture with a wider scope, has no cassette, so no call of it reaches a model. Mark "
-            "the test with @pytest.mark.llm, or open llmcall.cassette(…) in the fixture, and record it with "
+            "this test, or its fixture with a wider scope, has no cassette, so it may not call a model. Mark the "
+            "test with @pytest.mark.llm, or open llmcall.cassette(…) in the fixture, and record it with "
             f"{recording_command('once')}; or mark it @pytest.mark.llm(live=True); or use "
             "llmcall.testing.ScriptedClient"
         )
@@ -214,9 +216,9 @@ class Replay(Listener):
     # Tests
 
     def prepare(self, items: list[pytest.Item], *, is_complete: bool) -> None:
-        """Make the cassette the first fixture of every test that replays.
+        """Make the cassette the first fixture of every test that uses one.
 
-        :param is_complete: whether all collected tests are run.
+        :param is_complete: whether all collected tests will run.
         """
         self.is_complete = is_complete
         for item in items:
@@ -232,7 +234,7 @@ class Replay(Listener):
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
-        """Note whether the test that runs now may reach the model."""
+        """Note whether the current test may reach the model."""
         self._live = read_marker(item).live
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -252,8 +254,8 @@ class Replay(Listener):
     def open_cassette(self, item: pytest.Item, name: str) -> Iterator[Cassette]:
         """Open a test's cassette for its fixture, and write it at the end if the test passed.
 
-        If this run has already recorded it, records are added. Workers of pytest-xdist would overwrite
-        one another's records, so they only replay a cassette that others may use.
+        If this run has recorded to it before, records are added. Workers of pytest-xdist only replay
+        shared cassettes, because they would overwrite one another's records.
 
         :param name: from the fixture ``llm_cassette_name``; a name in the marker overrides it.
         """
@@ -271,8 +273,8 @@ class Replay(Listener):
             mode = "new"  # unused records are known, and removed, only after all tests
         if is_shared and mode == "rewrite" and path.exists():
             with contextlib.suppress(CacheError):  # a damaged file is replaced
-                keep_in_cache(read(path))  # of tests that this run leaves out
-        # What is added to a cassette that is rewritten is asked anew, too.
+                keep_in_cache(read(path))  # tests that this run leaves out may need them
+        # Later additions to a rewritten cassette are asked anew, too.
         cassette = Cassette(
             path,
             mode,
@@ -281,14 +283,14 @@ class Replay(Listener):
             around=functools.partial(recording_programs, actor=mark.actor),
         )
         unused: list[Record] = []
-        # Neither draws of LLMCALL_SCOPE nor warnings must depend on the tests before.
+        # The draws of LLMCALL_SCOPE and the warnings must not depend on earlier tests.
         scopes.forget()
         forget_notices()
-        notices = keep_notices()  # pytest shows the log of failed tests only
+        notices = keep_notices()  # pytest shows the logs of failed tests only
         try:
             with cassette:
                 yield cassette
-                outcomes = item.stash.get(OUTCOMES, [])  # none after Ctrl-C in the setup
+                outcomes = item.stash.get(OUTCOMES, [])  # empty after Ctrl-C in the setup
                 cassette.write_at_end = len(outcomes) > 1 and set(outcomes) == {"passed"}
                 is_known = not is_shared or self._collects_all_of(path)
                 if is_known and cassette.write_at_end and not cassette.failures.counts():
@@ -310,7 +312,7 @@ class Replay(Listener):
     def _add_use(
         self, cassette: Cassette, unused: list[Record], notices: Iterable[str], *, is_shared: bool
     ) -> None:
-        """Note what a closed cassette did."""
+        """Add the use of a closed cassette."""
         from ..review.text import record_name
 
         root = self.config.rootpath
@@ -322,7 +324,7 @@ class Replay(Listener):
         labels = {record.cache_key: record_name(record) for record in unused}
         self.ended.append(CassetteUse(name, is_shared, cassette.replayed, asked, recorded, labels))
         if cassette.write_at_end:  # a failed test's log is shown
-            # The place stands before each message, so that many cassettes' equal ones are one line.
+            # The path is taken out of the message, so that equal messages of many cassettes share a line.
             path = f"(the cassette )?{re.escape(str(cassette.path))}"
             self.notices += [(re.sub(path, "the cassette", message), name) for message in notices]
         if recorded:
@@ -331,7 +333,7 @@ class Replay(Listener):
     def _collects_all_of(self, path: Path) -> bool:
         """Return whether this run collects all tests in the folder of a cassette.
 
-        In ``llm_cassette_dir``, that is the folder whose cassettes are there.
+        For a cassette in ``llm_cassette_dir``, it is the folder of its tests.
         """
         root, start = self.config.rootpath, self.config.invocation_params.dir
         base_folder = root / str(self.config.getini("llm_cassette_dir"))
@@ -343,7 +345,7 @@ class Replay(Listener):
     # The whole run
 
     def add(self, closed: list[Any], notices: list[tuple[str, str]], is_complete: bool) -> None:
-        """Add what a worker did."""
+        """Add the results of a worker."""
         self.ended += [CassetteUse(*values) for values in closed]
         self.notices += notices
         self.is_complete = self.is_complete and is_complete
@@ -352,13 +354,13 @@ class Replay(Listener):
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Remove unused records in the mode ``update``; fail the run if they are an error."""
         has_ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        # What addopts ignores is no part of the project's tests.
+        # An --ignore in addopts is not counted: such modules are not the project's tests.
         arguments = map(str, self.config.invocation_params.args)
         ignores = any(argument.startswith("--ignore") for argument in arguments)
         is_cut = session.shouldstop or session.shouldfail or not has_ended
         if is_cut or ignores or getattr(self.config.option, "lf", False):
             self.is_complete = False
-        process_failures.forget(*REFUSED)  # a test's failure reports them
+        process_failures.forget(*REFUSED)  # failed tests report them
         if self._is_worker:
             closed = [tuple(cassette) for cassette in self.ended]
             vars(self.config)["workeroutput"][self.name] = (closed, self.notices, self.is_complete)
@@ -378,7 +380,7 @@ class Replay(Listener):
         write(path, file.header, [record for record in file if record.cache_key not in keys])
 
     def unused(self) -> dict[str, dict[str, str]]:
-        """Return the unused records of each cassette, as far as this run can tell."""
+        """Return the unused records of each cassette, where this run can know them."""
         unused: dict[str, dict[str, str]] = {}
         for cassette in self.ended:
             others = unused.get(cassette.name, cassette.unused)
@@ -389,7 +391,7 @@ class Replay(Listener):
         return {name: labels for name, labels in sorted(unused.items()) if labels}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print what was replayed and recorded, and what was not used."""
+        """Print the summary: calls replayed and recorded, warnings, and unused records."""
         for number, line in enumerate(self._lines()):
             terminalreporter.write_line(f"llmcall: {line}", yellow=number > 0)
 

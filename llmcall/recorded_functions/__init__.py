@@ -1,4 +1,4 @@
-"""Functions whose results are recorded as a model's answers are: a clock, a search, a tool.
+"""Functions whose results are recorded like a model's answers: a clock, a search, a tool.
 
-HTTP requests of programs that are recorded as they are take the same steps.
+Programs' HTTP requests that are recorded unchanged take the same steps.
 """

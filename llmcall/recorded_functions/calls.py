@@ -1,4 +1,4 @@
-"""Calls of recorded functions and recorded HTTP requests: each is recorded, shared with an equal one, or new."""
+"""Calls of recorded functions, and HTTP requests that are recorded unchanged."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 class FunctionTransport:
-    """Runs a function in place of a server; the result is the answer's ``"value"``.
+    """A transport that runs a function; the result is the answer's ``"value"``.
 
-    :param run: runs it; a coroutine function in an event loop.
+    :param run: runs the function; in an event loop, it returns an awaitable.
     """
 
     obeys_may_block = True
@@ -48,25 +48,25 @@ class FunctionTransport:
 
 
 class _OpenGate:
-    """Lets all in."""
+    """A gate that is always open."""
 
     async def acquire(self) -> Endpoint:
         """Return no endpoint: the transport knows where to send."""
         return NOWHERE
 
     def used_by(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
-        """Return nothing: nobody is paid."""
+        """Return no usage: nothing is paid."""
         return Used()
 
     def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count nothing."""
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
-        """Let nothing rest: there is no endpoint, and no other one."""
+        """Return infinity: there is no endpoint that could rest, and no other one."""
         return math.inf
 
     def release_slot(self) -> None:
-        """Give nothing back."""
+        """Do nothing: nothing was reserved."""
 
     async def __aenter__(self) -> _OpenGate:
         return self
@@ -76,16 +76,16 @@ class _OpenGate:
 
 
 class _UncountedClient:
-    """The client of functions, and of requests that ask for nothing that a server makes: it counts nothing."""
+    """The client of functions, and of requests that no model answers; it counts nothing."""
 
     meter = None
 
     def request_to_send(self, call: Call, stream: bool) -> Request:
-        """Return the request of a call: its transport knows what to send."""
+        """Return the request of a call unchanged: its transport knows what to send."""
         return call.request
 
     def gate(self, call: Call, request: Request) -> Gate:
-        """Return what lets a send in."""
+        """Return an open gate."""
         return _OpenGate()
 
     def host(self, endpoint: Endpoint) -> str:
@@ -111,14 +111,14 @@ def prepare_recorded(
 ) -> Call:
     """Return a call; inside a scope it takes a draw.
 
-    :param identity_fields: what identifies it, apart from the namespace.
+    :param identity_fields: the fields of its key, without the namespace.
     :param transport: sends the request, or runs the function.
-    :param name: what it calls.
-    :param model: the model that is asked, or the host, under which it counts.
-    :param body: what is sent.
-    :param client: counts it.
+    :param name: the name of what it calls.
+    :param model: the model, or the host, under which usage counts it.
+    :param body: the request's body.
+    :param client: the client that counts it.
     :param asks_model: whether a model answers it.
-    :param prefers_asking: as for :meth:`llmcall.core.calls.Call.store_at`.
+    :param prefers_asking: see :meth:`llmcall.core.calls.Call.store_at`.
     """
     cassette = current_cassette()
     if settings.cache_namespace:
@@ -150,9 +150,9 @@ def normalized(value: Any, settings: Settings) -> Any:
 
 
 async def recorded_result(call: Call, *, stream: bool = False) -> Any:
-    """Return the recorded result, or run the function; a call that fails gives its draw back.
+    """Return the recorded result, or run the function; a call that fails releases its draw.
 
-    :param stream: emit the pieces of an answer that is recorded as it is.
+    :param stream: whether to emit the pieces of an HTTP answer.
     :raises CacheMissError: if nothing is recorded, and the function may not run.
     """
     [record] = await records_of([call], stream=stream)

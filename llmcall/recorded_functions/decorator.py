@@ -1,4 +1,4 @@
-"""``@recorded``: a function whose results are recorded."""
+"""``@recorded``: functions whose results are recorded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 PLAIN_TYPES = (NoneType, str, int, float, list, tuple, dict)
-OBJECTS = ("self", "cls")  # the names of a first parameter that stands for an object or class
+OBJECTS = ("self", "cls")  # names of a first parameter that is the method's object or class
 # In a spawned worker, multiprocessing gives the script another name than in the parent.
 SCRIPTS = {"__mp_main__": "__main__"}
 
@@ -51,13 +51,13 @@ def recorded(
     scope. Cache and cassettes hold results with the same modes and draws as a model's answers.
     Arguments and results are plain data; tuples become lists and the names of objects are sorted, so
     that a run and its replay get the same. ``[Cache] NORMALIZE`` applies to the texts of arguments.
-    A method's ``self`` (or ``cls``) is part of the key only if it is plain data itself: otherwise
+    A method's ``self`` (or ``cls``) is part of the key only if it is plain data itself; otherwise,
     two objects with the same arguments share a result, unless each has its own scope. Exceptions
-    are not recorded. Models that the function calls are in a scope of the call, below the current
-    one, because a replay does not run the function.
+    are not recorded. The function's own calls to models have a scope for each of its calls, below the
+    current scope, because a replay does not run the function.
 
-    :param name: under which results are recorded; ``None`` means module and qualified name. Two
-        functions with the same name get each other's results.
+    :param name: the name under which results are recorded; ``None`` means module and qualified name.
+        Two functions with the same name get each other's results.
     :param version: separates the results from those of an earlier version.
     :param shared: whether the arms of a scope share its results, as they share a model's answers:
         for a die, a clock or a search. Otherwise each arm has its own results, because a function
@@ -103,7 +103,7 @@ def recorded(
 def _recorded_name(function: Any, name: str | None) -> str:
     """Return the name under which a function's results are recorded.
 
-    :param name: as the decorator was given it.
+    :param name: the decorator's argument.
     :raises TypeError: if it is not a function, is a generator function, or has no name.
     """
     from inspect import isasyncgenfunction, isclass, isgeneratorfunction
@@ -128,7 +128,7 @@ def _recorded_name(function: Any, name: str | None) -> str:
 class _RecordedFunction(NamedTuple):
     """A function whose results are recorded.
 
-    :param name_fields: its name and version, which identify it in a key.
+    :param name_fields: its name and version, as fields of the key.
     :param shared: whether the arms of a scope share its results.
     """
 
@@ -138,7 +138,7 @@ class _RecordedFunction(NamedTuple):
     shared: bool
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Return a call with some arguments; inside a scope it takes a draw.
+        """Return the call with some arguments; inside a scope it takes a draw.
 
         :raises TypeError: for an argument that the function does not take or that is not plain data.
         """
@@ -155,7 +155,7 @@ class _RecordedFunction(NamedTuple):
     def _key_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], settings: Settings
     ) -> dict[str, Any]:
-        """Return the arguments as they enter the key, by the names of their parameters."""
+        """Return the key's form of the arguments, by the names of their parameters."""
         name = self.name_fields["function"]
         try:
             arguments = self.parameters.arguments(args, kwargs)

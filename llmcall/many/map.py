@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..support.tracebacks import hide_own_frames
 from .options import MapOptions
-from .plans import plan_of
+from .plans import plan_map
 from .run import MapRun
 from .tasks import job_of
 
@@ -104,7 +104,7 @@ def map(  # type: ignore[misc]  # options are those that it names
     options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
     job = job_of(fn)
     if dry_run:
-        return copy_context().run(plan_of, job, items, options)
+        return copy_context().run(plan_map, job, items, options)
     run = MapRun(job, items, options, copy_context(), yields=False)
     try:
         for _ in run.as_completed():

@@ -25,7 +25,7 @@ DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 OCCURRENCE = "~"
 # In the name of several columns, what divides the parts of a sample, or the columns.
 _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
-LONGEST_TEXT = 60  # characters of an item in a message
+MAX_TEXT_CHARACTERS = 60  # characters of an item in a message
 
 
 class ItemNames:
@@ -75,21 +75,25 @@ class ItemNames:
             name = reserved_name(item_digest[:DIGEST_BYTES].hex())
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
-        content = content or _content_of(item, index)
-        place = cell, name
-        count = self._counts[place]
-        self._counts[place] += 1
-        first_content = self._first_contents.setdefault(place, content)
-        if count and place not in self._differing and (content is None or content != first_content):
-            item_text = one_line(printable(repr(item)), LONGEST_TEXT)
-            self._differing[place] = f"{item_label(index)}, {item_text}"
+        content = content or _content_digest(item, index)
+        cell_name = cell, name
+        count = self._counts[cell_name]
+        self._counts[cell_name] += 1
+        first_content = self._first_contents.setdefault(cell_name, content)
+        if (
+            count
+            and cell_name not in self._differing
+            and (content is None or content != first_content)
+        ):
+            item_text = one_line(printable(repr(item)), MAX_TEXT_CHARACTERS)
+            self._differing[cell_name] = f"{item_label(index)}, {item_text}"
         return f"{name}{OCCURRENCE}{count}" if count else name
 
     def warn(self) -> None:
         """Warn of different items that share a name; once for the same items."""
         if not self._differing:
             return
-        count = sum(self._counts[place] for place in self._differing)
+        count = sum(self._counts[cell_name] for cell_name in self._differing)
         example = next(iter(self._differing.values()))
         warn_once(
             'give map a key= that differs for each item, such as key="id" or key=["country", "id"]: '
@@ -98,7 +102,7 @@ class ItemNames:
         )
 
 
-def _content_of(item: Any, index: int) -> bytes | None:
+def _content_digest(item: Any, index: int) -> bytes | None:
     """Return the digest of a whole item; ``None`` if nobody can tell whether it differs from another."""
     try:
         return digest(item, index)
@@ -195,7 +199,7 @@ def digest(identity: Any, index: int) -> bytes:
     :raises TypeError: if it is anything else.
     """
     try:
-        data = _plain(identity)
+        data = _as_plain_data(identity)
     except RecursionError:
         raise ValueError(
             f"{item_label(index)} is nested too deeply for a digest: give a key= that identifies each item"
@@ -212,22 +216,22 @@ class _NotPlainError(Exception):
     """Raised with the name of a type that is not plain data."""
 
 
-def _plain(value: Any) -> Any:
+def _as_plain_data(value: Any) -> Any:
     kind = type(value)
     if kind is str or kind is bool or kind is int or value is None:
         return value
     if kind is dict or isinstance(value, Mapping):
         if all(isinstance(name, str) for name in value):
             return {
-                str.__str__(name): item if type(item) is str else _plain(item)
+                str.__str__(name): item if type(item) is str else _as_plain_data(item)
                 for name, item in value.items()
             }
-        pairs = [[_plain(name), _plain(item)] for name, item in value.items()]
+        pairs = [[_as_plain_data(name), _as_plain_data(item)] for name, item in value.items()]
         return _tagged("dict", sorted(pairs, key=lambda pair: canonical_json(pair[0])))
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_as_plain_data(item) for item in value]
     if kind is not float:
-        return _unusual(value)
+        return _unusual_as_plain_data(value)
     if not isfinite(value):
         return _tagged("float", str(value))
     return int(value) if value.is_integer() else value
@@ -238,21 +242,22 @@ def _tagged(kind: str, value: Any) -> dict[str, Any]:
     return {f"\0{kind}": value}
 
 
-def _unusual(value: Any) -> Any:
+def _unusual_as_plain_data(value: Any) -> Any:
     kind = type(value).__name__
     if hasattr(value, "tolist"):  # arrays and scalars of NumPy's, columns of pandas'
-        return _plain(value.tolist())
+        return _as_plain_data(value.tolist())
     if isinstance(value, (bytes, bytearray)):
         return _tagged("bytes", bytes(value).hex())
     if isinstance(value, (set, frozenset)):
-        return _tagged("set", sorted(map(_plain, value), key=canonical_json))
+        return _tagged("set", sorted(map(_as_plain_data, value), key=canonical_json))
     if isinstance(value, type):
         raise _NotPlainError(f"the class {value.__name__}")
     if hasattr(value, "model_dump"):
-        return _tagged(kind, _plain(value.model_dump()))
+        return _tagged(kind, _as_plain_data(value.model_dump()))
     if hasattr(value, "__dataclass_fields__"):
         return _tagged(
-            kind, {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+            kind,
+            {name: _as_plain_data(getattr(value, name)) for name in value.__dataclass_fields__},
         )
     for base in type(value).__mro__:
         if base.__module__ == "enum":
@@ -262,5 +267,7 @@ def _unusual(value: Any) -> Any:
         if hasattr(value, "__fspath__"):
             return _tagged("path", str(value))
         if base in (str, int, float):
-            return _plain(base.__str__(value)) if base is str else _plain(base(value))
+            return (
+                _as_plain_data(base.__str__(value)) if base is str else _as_plain_data(base(value))
+            )
     raise _NotPlainError(kind)

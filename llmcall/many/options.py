@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
-MOST_WORKERS = 1000  # where an answer may take hours, or endpoints find how many calls they take
+MAX_WORKERS = 1000  # where an answer may take hours, or endpoints find how many calls they take
 UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
 
 
@@ -88,11 +88,11 @@ class MapOptions:
             # No public way says how many workers an executor has.
             return getattr(self.executor, "_max_workers", None) or UNKNOWN_WORKERS
         settings = config.settings()
-        workers = WORKERS if window == "none" else MOST_WORKERS
+        workers = WORKERS if window == "none" else MAX_WORKERS
         allowed = settings.limits_max_concurrent_calls  # by one endpoint
         is_auto = client_settings.limits_max_concurrent_calls == AUTO
         if is_auto and window == "none":  # calls in a window are not counted
-            workers, allowed = MOST_WORKERS, MOST_OF_AUTO
+            workers, allowed = MAX_WORKERS, MOST_OF_AUTO
         if not isinstance(allowed, int):
             return workers
         return min(workers, allowed * max(1, len(settings.endpoints)))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .tasks import Task
 
 
-MOST_ANSWERS = 10_000  # by which the cost is expected; more would not make it more exact
+MAX_ANSWERS = 10_000  # by which the cost is expected; more would not make it more exact
 
 
 class Plan(NamedTuple):
@@ -117,13 +117,13 @@ class _Miss(NamedTuple):
         assert self.price is not None
         return self.price.cost_of_parts(parts).total
 
-    def least_cost(self) -> float:
+    def lowest_cost(self) -> float:
         """Return the cost of its prompt alone, which the provider has cached."""
         return self.cost(
             {"input_tokens": self.input_tokens, "cache_read_tokens": self.input_tokens}
         )
 
-    def most_cost(self) -> float:
+    def highest_cost(self) -> float:
         """Return what a budget reserves for it."""
         return self.cost(costliest_parts(self.request.body, self.input_tokens, self.output_tokens))
 
@@ -132,7 +132,7 @@ class _UnrecordedError(Exception):
     """Ends the conversation of a task at the first request that is not recorded."""
 
 
-def plan_of(job: Any, items: Any, options: MapOptions) -> Plan:
+def plan_map(job: Any, items: Any, options: MapOptions) -> Plan:
     """Return what a map would ask, without asking.
 
     :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
@@ -172,8 +172,8 @@ class Planner:
         priced_by = tuple(sorted(sources))
         if any(miss.price is None for miss in misses):
             return Plan(self._hits, len(misses), input_tokens, None, priced_by)
-        low = sum((miss.least_cost() for miss in misses), 0.0)
-        high = sum((miss.most_cost() for miss in misses), 0.0)
+        low = sum((miss.lowest_cost() for miss in misses), 0.0)
+        high = sum((miss.highest_cost() for miss in misses), 0.0)
         expected_cost: float | None = 0.0
         for call, misses_of_call in self._misses.items():
             cost = self._expected_cost(call, misses_of_call)
@@ -256,7 +256,7 @@ class Planner:
             if kind == "correction":
                 corrections += cost.total
                 continue
-            if count == MOST_ANSWERS:
+            if count == MAX_ANSWERS:
                 break
             count += 1
             prompt_tokens += usage.input_tokens

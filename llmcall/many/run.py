@@ -55,11 +55,11 @@ CANCELLED = (
 class DaemonThreads:
     """Threads that nobody waits for: neither a map that is left nor the end of the interpreter.
 
-    :param most: how many there may be.
+    :param max_threads: how many there may be.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_threads: int) -> None:
+        self._max_threads = max_threads
         self._count = 0
         self._todo: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
 
@@ -67,7 +67,7 @@ class DaemonThreads:
         """Call a function, which raises nothing, in a thread."""
         future: Future[Any] = Future()
         self._todo.put((function, future))
-        if self._count < self._most:
+        if self._count < self._max_threads:
             self._count += 1
             name = f"llmcall map {self._count}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -247,7 +247,7 @@ class MapRun:
         :param length: the number of items, if some may not have begun.
         """
         if self._yields:
-            done = {task.position.number for task in self._done()}
+            done = {task.position.number for task in self._done_tasks()}
             return [(number, self._result(number)) for number in sorted(done)]
         return [self._result(number) for number in range(max(len(self.begun), length))]
 
@@ -278,11 +278,11 @@ class MapRun:
         results += [None] * (self._repeats - len(results))
         return results if self._repeats > 1 else results[0]
 
-    def _all_begun(self) -> list[Task]:
+    def _begun_tasks(self) -> list[Task]:
         return [task for tasks in list(self.begun.values()) for task in tasks]
 
-    def _done(self) -> list[Task]:
-        return [task for task in self._all_begun() if task.value is not MISSING]
+    def _done_tasks(self) -> list[Task]:
+        return [task for task in self._begun_tasks() if task.value is not MISSING]
 
     # The end
 
@@ -305,7 +305,7 @@ class MapRun:
             for draw_list in self._yielded:
                 draw_list.retract()
         if error is not None:
-            for task in self._all_begun():
+            for task in self._begun_tasks():
                 task.draw_list.retract()
         self._threads.end()
         if self._sender is not None:
@@ -336,7 +336,7 @@ class MapRun:
 
     def _cancel(self) -> int:
         """Cancel the tasks that have not begun; return how many were still under way or waited."""
-        futures = [future for task in self._all_begun() if (future := task.future) is not None]
+        futures = [future for task in self._begun_tasks() if (future := task.future) is not None]
         for future in futures:
             future.cancel()
         return len(futures)
@@ -350,7 +350,7 @@ class MapRun:
     def _report(self, error: BaseException) -> None:
         """Report how many results are kept, and which item failed."""
         count = self._item_count
-        done_count = self._yielded_count + len(self._done())
+        done_count = self._yielded_count + len(self._done_tasks())
         of_all = f" of {count * self._repeats}" if count is not None else ""
         done = f"{done_count}{of_all} done"
         if isinstance(error, KeyboardInterrupt):

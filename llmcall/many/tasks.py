@@ -15,7 +15,7 @@ from ..support import askers
 from ..support.display.formatting import one_line
 from ..support.display.printable import printable
 from ..support.interrupts import check_stops
-from .names import LONGEST_TEXT
+from .names import MAX_TEXT_CHARACTERS
 from .rows import item_label, rows_of
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Task:
         if not name or is_reserved_name(name):
             name = printable(repr(self.item))
         of_all = "" if total is None else f" of {total}"
-        return f"{number}{of_all} ({one_line(name, LONGEST_TEXT)})"
+        return f"{number}{of_all} ({one_line(name, MAX_TEXT_CHARACTERS)})"
 
 
 def tasks_of(

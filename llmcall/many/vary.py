@@ -16,7 +16,7 @@ TEMPLATES = ("system", "user", "history")
 PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 
 
-def crossed(
+def cross_rows(
     job: Any, rows: Sequence[Mapping[str, Any]], vary: Any
 ) -> tuple[list[dict[str, Any]], Any, list[dict[str, Any]]]:
     """Return the cells, each the labels by axis; the job of all cells; and their rows with the labels,

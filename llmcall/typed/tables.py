@@ -12,7 +12,7 @@ from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
 from ..many.rows import is_frame, rows_of
-from ..many.vary import crossed
+from ..many.vary import cross_rows
 from ..support.display.data_frames import data_frame, import_pandas
 from ..support.notices import notice
 from .conversations import Conversation
@@ -103,7 +103,7 @@ def table(
     items: Any = rows if is_frame(rows) else list(rows_of(rows))
     frame = items
     if vary is not None:
-        cells, job, items = crossed(job, [row_variables(row) for row in rows_of(items)], vary)
+        cells, job, items = cross_rows(job, [row_variables(row) for row in rows_of(items)], vary)
     if map_options.get("dry_run"):
         return run_map(job, items, **map_options)
     pandas = import_pandas()

@@ -11,15 +11,15 @@ from ..traffic import usage as metering
 
 
 class Bar:
-    """Progress bar of a map, which counts every call of the process; does nothing when hidden.
+    """The progress bar of a map. It counts every call of the process, and does nothing if hidden.
 
     :param progress: whether it is shown; ``None`` means only on a terminal or in a notebook.
-    :param total: the number of steps; ``None`` if nobody knows.
+    :param total: the number of steps, or ``None`` if it is unknown.
     """
 
     def __init__(self, progress: bool | None, total: int | None) -> None:
         if progress is None:
-            # a stream that only logs may have nothing but ``write``
+            # a stream that only logs may have no other method than ``write``
             progress = hasattr(ipython_shell(), "kernel") or getattr(sys.stderr, "isatty", bool)()
         self._failed_count = 0
         self._tqdm_bar: Any = None
@@ -44,8 +44,8 @@ class Bar:
             self.refresh()
 
     def refresh(self) -> None:
-        """Show the time and the figures again; failures, retries and how many calls run only if there
-        are any, or if endpoints find how many may.
+        """Update the time and the figures. Failures and retries are shown if there are any; running
+        calls, if endpoints find their number of calls.
         """
         if self._tqdm_bar is None:
             return

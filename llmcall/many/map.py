@@ -1,5 +1,5 @@
-"""Many calls: ``map`` runs a function over items, in threads or on an executor, and can be stopped
-and run again.
+"""``map`` and ``imap``: they run a function over items, in threads or on an executor, and can be
+stopped and run again.
 """
 
 from __future__ import annotations
@@ -55,24 +55,24 @@ def map(  # type: ignore[misc]  # options are those that it names
     """Run a function over items, many at a time, and return the results in the order of the items.
 
     Outside a scope, ``map`` behaves like a cached loop. Inside one, or with ``scope=``, each item
-    has a scope of its own, so sorting, inserting or dropping items causes no new calls. All workers
-    begin at once. Threads see the caller's context variables.
+    has its own scope, so sorting, inserting or dropping items causes no new calls. All workers start
+    at once. Threads see the caller's context variables.
 
     :param fn: a function of one item, which must not be asynchronous; or an ``LLMCall`` or ``@llm``
         function, whose items are rows: dicts of variables.
-    :param items: any iterable. Items are taken as workers become free: up to twice as many as
-        workers, and 63 more, before their results are there. A pandas DataFrame means its rows, as
+    :param items: any iterable. Items are taken as workers become free; at most twice as many as
+        workers, plus 63, are taken ahead of their results. A pandas DataFrame means its rows, as
         dicts.
-    :param key: names an item's scope, so it needs one: a function of the item, a column of its row,
-        or a list of columns. The name is a text or a whole number. The default is a digest of the item (of a
-        row, only of the variables that the templates use), which must then be plain data. Items with
-        the same name are told apart by their order; a warning says so if they differ.
-    :param repeats: the number of draws of each item. Each draw after the first has a child scope of
-        its own, even outside a scope.
+    :param key: the name of an item's scope, so only for a map in a scope: a function of the item, a
+        column of its row, or a list of columns. The name is a text or a whole number. The default is a
+        digest of the item (of a row, only of the variables that the templates use), which must then be
+        plain data. Items with the same name are numbered in their order; a warning reports if they differ.
+    :param repeats: the number of draws of each item. Each draw after the first has its own child
+        scope, even outside a scope.
     :param workers: the number of items that run at once. The default is 32 threads (1,000 in a
         window), or fewer if ``MAX_CONCURRENT_CALLS`` of all endpoints allows fewer calls; if it is ``auto``,
         there or for the client whose method it is, 256 for each endpoint, up to 1,000. With an executor, it is the
-        number of the executor's workers, which you only need to give if the executor does not say;
+        number of the executor's workers, which you only need to give if the executor does not tell it;
         the executor gets twice as many items ahead.
     :param progress: whether to show a bar on standard error; ``None`` means only on a terminal or
         in a notebook, and not inside another map.
@@ -93,8 +93,8 @@ def map(  # type: ignore[misc]  # options are those that it names
     :raises KeyboardInterrupt: within two seconds after Ctrl-C. A call that still waits for a server
         is left in its thread; if its answer arrives, it is stored. Like every exception that ``map``
         raises while it runs, it has ``.results``: the list of results, with ``None`` for each
-        missing one. Finished calls are in the cache and all draws are given back, so if you run the
-        map again, in the same scope too, it goes on from there.
+        missing one. Finished calls are in the cache and all draws are retracted, so if you run the map
+        again, even in the same scope, it continues from there.
 
     >>> def greet(name):
     ...     return llmcall.client().send_message("Good morning!", temperature=1, max_tokens=16).sample
@@ -108,10 +108,10 @@ def map(  # type: ignore[misc]  # options are those that it names
     run = MapRun(job, items, options, copy_context(), yields=False)
     try:
         for _ in run.as_completed():
-            pass  # the tasks keep the results
+            pass  # the results are in the tasks
         run.end()
         return run.results()
-    except BaseException as error:  # Ctrl-C may come when all is done
+    except BaseException as error:  # Ctrl-C may come even after the last task
         run.end(error)
         hide_own_frames(error)
         raise error
@@ -131,14 +131,14 @@ def imap(
 ) -> Iterator[tuple[int, Any]]:
     """Run a function over items, and yield each item's index and result as it finishes.
 
-    Arguments and errors are those of ``map``. Items are taken a few ahead of the results that you
-    read, so a million items need not fit in memory. (Inside a scope, the numbers of all their draws
-    are kept.) With ``repeats``, a result is a list, yielded once it is complete.
+    Arguments and errors are those of ``map``. Items are taken only a few ahead of the results that
+    you read, so a million items need not fit in memory. (Inside a scope, the numbers of all their
+    draws are kept.) With ``repeats``, a result is a list, yielded once it is complete.
 
     If an item fails, its exception is raised after the results of all items that had begun. After
-    Ctrl-C, the exception has the results that were not yielded in ``.results``, a list of pairs of
-    index and result. If you leave the iterator early, no further item begins, and the draws of items
-    that were not yielded are given back. With several workers, timing decides which items these are.
+    Ctrl-C, the exception's ``.results`` has the results that were not yielded: pairs of index and
+    result. If you leave the iterator early, no further item begins, and the draws of items that were
+    not yielded are retracted. With several workers, timing decides which items these are.
 
     >>> sorted(llmcall.imap(str.upper, ["ann", "ben"]))
     [(0, 'ANN'), (1, 'BEN')]
@@ -150,7 +150,7 @@ def imap(
 def _yield_results(
     job: Job, items: Any, options: MapOptions, context: Context
 ) -> Iterator[tuple[int, Any]]:
-    """Yield each item's index and result, and end the run, also if the caller stops reading."""
+    """Yield each item's index and result, and end the run, even if the caller stops reading."""
     run = MapRun(job, items, options, context, yields=True)
     try:
         for number in run.as_completed():

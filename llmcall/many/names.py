@@ -21,32 +21,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DIGEST_BYTES = 8  # of a SHA-256, in an item's name
-# Between a name and how often it came before; doubled if the name itself contains it.
+# Between a name and its number of earlier occurrences; doubled within the name itself.
 OCCURRENCE = "~"
-# In the name of several columns, what divides the parts of a sample, or the columns.
+# In a name made of several columns: the separators of samples, and of the columns.
 _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
-MAX_TEXT_CHARACTERS = 60  # characters of an item in a message
+MAX_TEXT_CHARACTERS = 60  # of an item in a message
 
 
 class ItemNames:
-    """The names of the scopes of a map's items: each is a key or a digest, and a number if items
-    share it.
+    """The names of the scopes of a map's items: a key or a digest, and a number if items share it.
 
-    An item's name does not depend on the other items. Only different items that share a name are
-    told apart by their order; :meth:`warn` warns of them.
+    An item's name does not depend on the other items, except that items with the same name are
+    numbered in their order; :meth:`warn` warns if such items differ.
 
     :param key: returns an item's key; ``None`` means to use a digest.
-    :param identity: returns what identifies an item: the data to digest.
+    :param identity: returns the data to digest.
     """
 
     def __init__(self, key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]) -> None:
         self._key = key
         self._identity = identity
-        # By cell and name:
+        # All three by cell and name
         self._counts: Counter[tuple[Any, str]] = Counter()
-        # a digest of the whole first item; None if it is not plain data
+        # The digest of the whole first item, or None if it is not plain data
         self._first_contents: dict[tuple[Any, str], bytes | None] = {}
-        # the first item that differs from it, in words
+        # In words, the first item that differs from it
         self._differing: dict[tuple[Any, str], str] = {}
 
     def name(
@@ -90,7 +89,7 @@ class ItemNames:
         return f"{name}{OCCURRENCE}{count}" if count else name
 
     def warn(self) -> None:
-        """Warn of different items that share a name; once for the same items."""
+        """Warn if different items share a name; once for the same items."""
         if not self._differing:
             return
         count = sum(self._counts[cell_name] for cell_name in self._differing)
@@ -103,7 +102,7 @@ class ItemNames:
 
 
 def _content_digest(item: Any, index: int) -> bytes | None:
-    """Return the digest of a whole item; ``None`` if nobody can tell whether it differs from another."""
+    """Return the digest of a whole item, or ``None`` if it is not plain data and cannot be compared."""
     try:
         return digest(item, index)
     except (TypeError, ValueError):
@@ -111,11 +110,11 @@ def _content_digest(item: Any, index: int) -> bytes | None:
 
 
 class _Columns(tuple[Any, ...]):
-    """The values of an item in several columns, which name its scope together."""
+    """The values of an item in several columns, which together name its scope."""
 
 
 def key_function(key: Any) -> Callable[[Any], Any] | None:
-    """Return a function that returns an item's key, or ``None`` if no key is given.
+    """Return a function that returns an item's key, or ``None`` without a key.
 
     :param key: a function of the item, a column of its row, or a list of columns.
     :raises TypeError: if it is anything else.
@@ -138,7 +137,7 @@ def key_function(key: Any) -> Callable[[Any], Any] | None:
 def _column(name: str, item: Any) -> Any:
     """Return an item's value in a column, or in the field of that name.
 
-    :raises TypeError, ValueError: if it has no such column; the message lists those that it has.
+    :raises TypeError, ValueError: if it has no such column; the message lists its columns.
     """
     if isinstance(item, Mapping):
         if name in item:
@@ -182,7 +181,7 @@ def _plain_text(value: Any, index: int) -> str:
 
 # Digests
 
-# Types whose values str() describes completely.
+# Types whose str() is a complete description of the value
 TEXTUAL = frozenset(
     {"date", "datetime", "time", "timedelta", "Decimal", "Fraction", "UUID", "NAType"}
 )
@@ -191,8 +190,8 @@ TEXTUAL = frozenset(
 def digest(identity: Any, index: int) -> bytes:
     """Return an item's SHA-256 digest.
 
-    Equal numbers have one form (1 and 1.0), as have lists and tuples; the order of a dict's keys does
-    not matter.
+    Equal numbers (1 and 1.0) have the same digest, and so do equal lists and tuples; the order of a
+    dict's keys does not matter.
 
     :param identity: plain data, dates, decimals, enumerations, dataclasses, pydantic models, or
         NumPy's values.
@@ -213,7 +212,7 @@ def digest(identity: Any, index: int) -> bytes:
 
 
 class _NotPlainError(Exception):
-    """Raised with the name of a type that is not plain data."""
+    """The value is not plain data; the message names its type."""
 
 
 def _as_plain_data(value: Any) -> Any:

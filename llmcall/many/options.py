@@ -16,18 +16,18 @@ from .names import key_function
 if TYPE_CHECKING:
     from ..config.settings import Settings
 
-# Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
+# Threads mostly wait for a server; there are fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
-MAX_WORKERS = 1000  # where an answer may take hours, or endpoints find how many calls they take
-UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
+MAX_WORKERS = 1000  # in a window, or where endpoints find their number of calls
+UNKNOWN_WORKERS = 512  # for an executor that does not tell its number, such as a cluster's
 
 
 @dataclass
 class MapOptions:
     """The arguments of a map; see :func:`llmcall.map`.
 
-    :raises TypeError: if one has the wrong type.
-    :raises ValueError: if one has the wrong value.
+    :raises TypeError: for a wrong type.
+    :raises ValueError: for a wrong value.
     """
 
     key: Any
@@ -60,32 +60,32 @@ class MapOptions:
             self.scope = scopes.scope(self.scope)
 
     def active_scope(self) -> scopes.ActiveScope:
-        """Return the scope in which the map runs; outside any, one with an empty path.
+        """Return the scope in which the map runs; outside any, a scope with an empty path.
 
-        :raises ScopeError: if timing would decide, or if ``key`` would name no scope.
+        :raises ScopeError: if timing would decide the draws, or for ``key`` outside any scope.
         """
         if self.scope is None:
             active = scopes.scope_of_call() or scopes.map_outside()
-        else:  # not entered, or another thread without a scope would be refused meanwhile
+        else:  # not entered, because other threads without a scope would be refused meanwhile
             active = self.scope.active()
             active.check_generators()
         if not active.path and self.key is not None:
             raise ScopeError(
-                "key= names the scope of each item, but the map is outside any scope, where it is a cache: give it "
-                'one, scope="…", or leave out key='
+                "key= names the scope of each item, but this map is outside any scope and only uses the cache: add "
+                'scope="…", or leave out key='
             )
         return active
 
     def worker_count(self, window: str, client_settings: Settings) -> int:
         """Return the number of tasks that run at once.
 
-        :param window: in which their calls are answered, or ``"none"``.
-        :param client_settings: those of the client that they ask, as far as it is known.
+        :param window: the window in which their calls are answered, or ``"none"``.
+        :param client_settings: the settings of the client that they ask, if it is known.
         """
         if self.workers is not None:
             return self.workers
         if self.executor is not None:
-            # No public way says how many workers an executor has.
+            # A private attribute: an executor has no public one for its number of workers.
             return getattr(self.executor, "_max_workers", None) or UNKNOWN_WORKERS
         settings = config.settings()
         workers = WORKERS if window == "none" else MAX_WORKERS

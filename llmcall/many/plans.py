@@ -1,4 +1,4 @@
-"""Plans of a ``map``: how many answers are recorded, and what the others would cost."""
+"""Plans of a ``map``: the number of recorded answers, and the cost of the others."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
     from .tasks import Task
 
 
-MAX_ANSWERS = 10_000  # by which the cost is expected; more would not make it more exact
+MAX_ANSWERS = 10_000  # that an expected cost is estimated from; more would not make it more exact
 
 
 class Plan(NamedTuple):
     """The plan of a map. You can add plans with ``+`` and ``sum``; an item in both counts twice.
 
-    :param hits: draws whose answers are recorded, with all their corrections.
-    :param misses: draws that would ask a model. If an answer does not fit its type and is asked
-        again, only the first call is counted here.
-    :param input_tokens: the tokens in their prompts, as llmcall counts them.
-    :param cost: the least and the most that they would cost in USD: the prompts alone, as if the
-        provider had cached them, and with the longest answers (``max_tokens``, else the model's
-        largest output) and all of the prompts written to the provider's cache, which is what a
-        budget reserves. Answers that are asked again are not in it. ``None`` if a price is unknown.
+    :param hits: the number of draws whose answers, corrections included, are recorded.
+    :param misses: the number of draws that would ask a model. Only the first call of a draw is
+        counted, and not its corrections.
+    :param input_tokens: the tokens in the prompts of the misses, as counted by llmcall.
+    :param cost: the lowest and the highest cost of the misses in USD. The lowest is that of the
+        prompts alone, as if the provider had cached them. The highest is what a budget reserves: with
+        the longest answers (``max_tokens``, else the model's largest output), and all prompts written
+        to the provider's cache. Corrections are not included. ``None`` if a price is unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.types.Usage`.
     :param expected_cost: USD, estimated from recorded answers of the same call, at current prices:
-        each prompt's own tokens at what theirs cost on average, and for each draw the average cost of
-        their answers and corrections. Answers of the same call have the same model and parameters,
-        and prompts with the fixed text of the same templates; they may be in the open cassette or in
-        the cache, in any scope. ``None`` if there are none yet, or if a price is unknown.
+        each prompt's tokens at the average price of recorded prompts' tokens, and for each draw the
+        average cost of recorded answers and corrections. Answers of the same call have the same model
+        and parameters, and prompts with the fixed text of the same templates; they may be in the open
+        cassette or in the cache, in any scope. ``None`` without such answers, or if a price is unknown.
 
     >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
     >>> plan = greet.map([{"greeting": "Good evening, Sir!"}, {"greeting": "Good night, Sir!"}], dry_run=True)
@@ -83,7 +83,7 @@ class Plan(NamedTuple):
         )
 
     def __radd__(self, other: object) -> Plan:
-        # sum() begins with 0
+        # sum() starts with 0
         return self if other == 0 else NotImplemented
 
     def __str__(self) -> str:
@@ -113,18 +113,18 @@ class _Miss(NamedTuple):
     price: Price | None
 
     def cost(self, parts: Mapping[str, int]) -> float:
-        """Return what it would cost in USD if it used some tokens; its price is known."""
+        """Return the cost of some tokens in USD; the price must be known."""
         assert self.price is not None
         return self.price.cost_of_parts(parts).total
 
     def lowest_cost(self) -> float:
-        """Return the cost of its prompt alone, which the provider has cached."""
+        """Return the cost of its prompt alone, as if the provider had cached it."""
         return self.cost(
             {"input_tokens": self.input_tokens, "cache_read_tokens": self.input_tokens}
         )
 
     def highest_cost(self) -> float:
-        """Return what a budget reserves for it."""
+        """Return the cost that a budget reserves for it."""
         return self.cost(costliest_parts(self.request.body, self.input_tokens, self.output_tokens))
 
 
@@ -133,7 +133,7 @@ class _UnrecordedError(Exception):
 
 
 def plan_map(job: Any, items: Any, options: MapOptions) -> Plan:
-    """Return what a map would ask, without asking.
+    """Return the plan of a map, without asking.
 
     :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
     """
@@ -151,9 +151,9 @@ def plan_map(job: Any, items: Any, options: MapOptions) -> Plan:
 
 
 class Planner:
-    """Look up what tasks would ask; nothing is sent, counted, drawn or recorded.
+    """Looks up the requests of tasks; nothing is sent, counted, drawn or recorded.
 
-    :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
+    :param job: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
     """
 
     def __init__(self, job: Any) -> None:
@@ -161,11 +161,11 @@ class Planner:
         self._client = job.client
         self._cassette = current_cassette()
         self._hits = 0
-        self._misses: dict[Any, list[_Miss]] = {}  # by the LLMCall that asks: each cell has its own
-        self._planned_keys: set[str] = set()  # of the answers that an earlier task would record
+        self._misses: dict[Any, list[_Miss]] = {}  # by LLMCall; with vary, each cell has its own
+        self._planned_keys: set[str] = set()  # of answers that an earlier task would record
 
     def plan(self) -> Plan:
-        """Return what the tasks that were added would do."""
+        """Return the plan of the added tasks."""
         misses = [miss for misses_of_call in self._misses.values() for miss in misses_of_call]
         input_tokens = sum(miss.input_tokens for miss in misses)
         sources = {miss.price.source for miss in misses if miss.price is not None}
@@ -181,7 +181,7 @@ class Planner:
         return Plan(self._hits, len(misses), input_tokens, (low, high), priced_by, expected_cost)
 
     def add(self, task: Task, draws: Draws) -> None:
-        """Look up what a task would ask.
+        """Look up the requests of a task.
 
         :param draws: counts the scope's draws.
         """
@@ -200,8 +200,8 @@ class Planner:
         self._misses.setdefault(self._job.call_for(task.item), []).append(miss)
 
     def _first_unrecorded(self, task: Task, draws: Draws) -> tuple[Request | None, str]:
-        """Return the first request of a task that is not recorded, or ``None``, and the mode of the
-        disk cache for it.
+        """Return a task's first request that is not recorded, or ``None``, and the mode of the disk
+        cache for it.
         """
 
         async def recorded_reply(question: Any) -> Reply:
@@ -269,7 +269,7 @@ class Planner:
         return first_calls + (rest + corrections) / count * len(misses)
 
     def _records(self, call: Any) -> Iterator[Record]:
-        """Yield the records of the open cassette and of the cache that may be of a call, each once."""
+        """Yield the records in the open cassette and in the cache that a call may have made, each once."""
         keys_on_cassette: set[str] = set()
         for record in () if self._cassette is None else self._cassette.all_records():
             keys_on_cassette.add(record.cache_key)
@@ -281,7 +281,7 @@ class Planner:
         for key, packed, stored_at in self._client.cache.storage.rows():
             if key in keys_on_cassette or packed is None or fixed_bytes not in packed:
                 continue
-            with suppress(CacheCorruptError):  # 'llmcall cache verify' tells of it
+            with suppress(CacheCorruptError):  # 'llmcall cache verify' reports it
                 yield unpack(key, packed, stored_at)
 
 

@@ -1,4 +1,4 @@
-"""The rows of a map: the items as they are taken one by one, and how messages number them."""
+"""The rows of a map, taken one by one, and their names in messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_frame(items: Any) -> bool:
 def rows_of(items: Any) -> Iterator[Any]:
     """Return an iterator over items; for a DataFrame, over its rows as dicts.
 
-    :raises TypeError: if they cannot be taken one by one.
+    :raises TypeError: if they are not iterable.
     :raises ValueError: if a DataFrame has two columns of the same name.
     """
     if is_frame(items):
@@ -37,8 +37,8 @@ def rows_of(items: Any) -> Iterator[Any]:
 
 
 def item_label(index: int) -> str:
-    """Return how messages name an item; they count from 1, so the last of three is item 3.
+    """Return an item's name in messages, which count from 1: the last of three is item 3.
 
-    :param index: counts from 0.
+    :param index: its number, from 0.
     """
     return f"item {index + 1}"

@@ -1,6 +1,4 @@
-"""One run of a map: its tasks are submitted as workers become free, their results collected, and the
-run ended.
-"""
+"""One run of a map: it submits tasks as workers become free, collects their results, and ends."""
 
 from __future__ import annotations
 
@@ -32,12 +30,12 @@ if TYPE_CHECKING:
     from .options import MapOptions
     from .tasks import Job, Task
 
-LOOK_AHEAD = 2  # tasks submitted for each worker, so that none has to wait for its next task
-BATCH_SIZE = 64  # finished tasks that a map waits for, since each waking slows the workers down
-TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
-GRACE = 1.0  # seconds that calls under way get after Ctrl-C
+LOOK_AHEAD = 2  # tasks submitted for each worker, so that no worker waits for its next task
+BATCH_SIZE = 64  # finished tasks to wait for, because each wakeup of the map slows the workers down
+TICK = 0.1  # seconds between checks of outer maps, and between refreshes of the bar
+GRACE = 1.0  # seconds that running calls get after Ctrl-C
 
-# Errors of the whole run, which the next item would raise too.
+# Errors of the whole run; the next item would raise them, too.
 ALWAYS_RAISED = (
     ConfigError,
     CacheMissError,
@@ -53,9 +51,9 @@ CANCELLED = (
 
 
 class DaemonThreads:
-    """Threads that nobody waits for: neither a map that is left nor the end of the interpreter.
+    """Daemon threads: neither a map that is left nor the end of the interpreter waits for them.
 
-    :param max_threads: how many there may be.
+    :param max_threads: the largest number of threads.
     """
 
     def __init__(self, max_threads: int) -> None:
@@ -64,7 +62,7 @@ class DaemonThreads:
         self._todo: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
 
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
-        """Call a function, which raises nothing, in a thread."""
+        """Call a function in a thread; the function must not raise."""
         future: Future[Any] = Future()
         self._todo.put((function, future))
         if self._count < self._max_threads:
@@ -81,7 +79,7 @@ class DaemonThreads:
             del work, function, future  # keep nothing while waiting for the next one
 
     def end(self) -> None:
-        """End the threads, once they have done what was submitted."""
+        """End the threads after all submitted calls."""
         for _ in range(self._count):
             self._todo.put(None)
 
@@ -89,12 +87,12 @@ class DaemonThreads:
 class MapRun:
     """One run of a map: it submits tasks as workers become free, collects their results, and ends.
 
-    What happened stands in the tasks alone: each has its draws, the future of its result, and the
-    result. So Ctrl-C may come at any moment.
+    The tasks alone hold the state: each has its draws, the future of its result, and the result. So
+    Ctrl-C may come at any moment.
 
-    :param context: that of the caller; each task runs in a copy of it.
+    :param context: the caller's context; each task runs in a copy of it.
     :param yields: whether an iterator yields each result as it comes; else all are returned at the end.
-    :ivar active: the scope in which it runs; its path is empty outside any.
+    :ivar active: the scope in which it runs; outside any, its path is empty.
     :ivar begun: the tasks by the number of their item, and by repeat, until an iterator yields them.
     """
 
@@ -121,7 +119,7 @@ class MapRun:
         self._finished: deque[Task] = deque()
         self._uncollected = 0
         self._batch_size = self._awaited = 1 if yields else BATCH_SIZE
-        self._is_ready = threading.Event()  # as many have finished as are awaited
+        self._is_ready = threading.Event()  # the awaited number of tasks has finished
         self._workers = options.worker_count(job.window, job.settings)
         self._threads = DaemonThreads(self._workers)
         executor = options.executor
@@ -141,8 +139,8 @@ class MapRun:
     # Tasks are submitted, run, noted and collected
 
     def as_completed(self) -> Iterator[int]:
-        """Run the tasks; yield each item's number once it is complete. Call :meth:`end` then, and after
-        any exception.
+        """Run the tasks, and yield each item's number once it is complete. Call :meth:`end` afterwards,
+        and after any exception.
         """
         for task in self._tasks:
             self._submit(task)
@@ -156,7 +154,7 @@ class MapRun:
         return self._uncollected >= LOOK_AHEAD * self._workers + self._batch_size - 1
 
     def _submit(self, task: Task) -> None:
-        # Ctrl-C may come during the submission, so the task is noted before.
+        # Noted before the submission, because Ctrl-C may come during it.
         self.begun.setdefault(task.position.number, []).append(task)
         self._uncollected += 1
         if self._sender is None:
@@ -178,8 +176,8 @@ class MapRun:
         return context.run(run_job, self.job, task.item, task.position, scope, self._outer_stops)
 
     def _note_result(self, task: Task, future: Future[Any]) -> None:
-        """Note a task's result, in the thread that ran it or that got it from another process. If its
-        error ends the run, no other task begins here.
+        """Note a task's result, in the thread that ran the task or received it from another process. If
+        the error ends the run, no further task begins.
         """
         try:
             error = future.exception()
@@ -211,7 +209,7 @@ class MapRun:
         )
 
     def _collect(self) -> Iterator[int]:
-        """Wait a moment for a finished task; yield the number of its item if that is complete.
+        """Wait a moment for a finished task; yield the number of its item if the item is complete.
 
         :raises BaseException: the task's error, if it ends the run.
         """
@@ -241,8 +239,8 @@ class MapRun:
     # Results
 
     def results(self, length: int = 0) -> list[Any]:
-        """Return the results in the order of the items, with ``None`` for each missing one; those that
-        an iterator did not yield, as pairs of the item's number and the result.
+        """Return the results in the order of the items, with ``None`` for each missing one. For an
+        iterator, return the results not yielded, as pairs of the item's number and the result.
 
         :param length: the number of items, if some may not have begun.
         """
@@ -252,7 +250,8 @@ class MapRun:
         return [self._result(number) for number in range(max(len(self.begun), length))]
 
     def attach_results(self, error: BaseException) -> None:
-        """Attach the results that there are to an exception, whose own class may refuse attributes."""
+        """Attach the results so far to an exception."""
+        # Not by setattr(): the exception's class may refuse attributes.
         BaseException.__setattr__(error, "results", self.results(self._item_count or 0))
 
     def take(self, number: int) -> Any:
@@ -287,16 +286,18 @@ class MapRun:
     # The end
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the run; after an exception, too, that came while it ended.
+        """End the run. It may be called again, after an exception during an earlier call.
 
-        An error cancels what has not begun and waits for what has, but not for calls that wait in a
-        window, and after Ctrl-C for a second at most. All draws are given back, and the error gets the
-        results. If nobody reads an iterator on, nothing is waited for, and what was yielded stays drawn.
+        After an error, tasks that have not begun are cancelled, and the others are waited for; but not
+        in a window, and after Ctrl-C for at most a second. All draws are retracted, and the error gets
+        the results. If the caller leaves an iterator, nothing is waited for, and yielded items keep
+        their draws.
 
-        :param error: what ended it: ``None`` if all is done, ``GeneratorExit`` if nobody reads on.
+        :param error: the exception that ended it: ``None`` if all is done, ``GeneratorExit`` if the
+            caller left the iterator.
         :raises KeyboardInterrupt: if Ctrl-C is pressed while it waits.
         """
-        self._is_over = True  # before calls are stopped, so that no worker goes on to a task
+        self._is_over = True  # before calls are stopped, so that no worker begins another task
         ending = error
         if isinstance(error, GeneratorExit):
             self._cancel()
@@ -320,8 +321,8 @@ class MapRun:
             raise ending from error
 
     def _wait_for_end(self, error: BaseException) -> BaseException:
-        """Wait for the tasks under way; return the error, or the ``KeyboardInterrupt`` that came meanwhile."""
-        # In a window hours would pass; another run waits for the same answers.
+        """Wait for the running tasks; return the error, or a ``KeyboardInterrupt`` that came meanwhile."""
+        # In a window this would take hours; another run will wait for the same answers.
         is_interrupted = isinstance(error, KeyboardInterrupt) or self.job.window != "none"
         deadline = self._interrupt() if is_interrupted else None
         while deadline is None or time.monotonic() < deadline:
@@ -335,7 +336,7 @@ class MapRun:
         return error
 
     def _cancel(self) -> int:
-        """Cancel the tasks that have not begun; return how many were still under way or waited."""
+        """Cancel the tasks that have not begun; return the number of tasks that had not finished."""
         futures = [future for task in self._begun_tasks() if (future := task.future) is not None]
         for future in futures:
             future.cancel()
@@ -348,7 +349,7 @@ class MapRun:
         return time.monotonic() + GRACE
 
     def _report(self, error: BaseException) -> None:
-        """Report how many results are kept, and which item failed."""
+        """Report the number of finished items, and the item that failed."""
         count = self._item_count
         done_count = self._yielded_count + len(self._done_tasks())
         of_all = f" of {count * self._repeats}" if count is not None else ""

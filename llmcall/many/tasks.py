@@ -1,4 +1,4 @@
-"""The tasks of a ``map``, one for each draw of each item: what one does, in which scope, and its result."""
+"""The tasks of a ``map``, one for each draw of each item: its job, its scope and its result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..support.interrupts import Stops
     from .names import ItemNames
 
-MISSING: Any = object()  # in place of a result that is not there yet
+MISSING: Any = object()  # a result that does not exist yet
 
 
 class Job(Protocol):
@@ -35,29 +35,29 @@ class Job(Protocol):
 
     @property
     def window(self) -> str:
-        """The window in which its calls are answered, as far as it is known; ``"none"`` outside any."""
+        """The window in which its calls are answered, if it is known; ``"none"`` outside any."""
 
     @property
     def settings(self) -> Settings:
-        """The settings of the client that its calls ask, as far as it is known."""
+        """The settings of the client that its calls ask, if it is known."""
 
     @property
     def is_named(self) -> bool:
-        """Whether items have names outside any scope, too."""
+        """Whether items need names even without a scope."""
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """The columns that hold the labels of a row's cell, in a table that varies."""
+        """With ``vary``, the columns that hold the labels of a row's cell."""
 
     def run(self, item: Any) -> Any:
         """Return an item's result."""
 
     def identity(self, item: Any) -> Any:
-        """Return what identifies an item."""
+        """Return the data that identifies an item."""
 
 
 class FunctionJob(NamedTuple):
-    """Call a function with each item."""
+    """Calls a function with each item."""
 
     function: Callable[[Any], Any]
     is_named: bool = False
@@ -65,13 +65,13 @@ class FunctionJob(NamedTuple):
 
     @property
     def settings(self) -> Settings:
-        """The process's; for a client's method, those of the client."""
+        """The process's settings; for a client's method, the client's."""
         settings = getattr(getattr(self.function, "__self__", None), "settings", None)
         return settings if isinstance(settings, Settings) else config.settings()
 
     @property
     def window(self) -> str:
-        """That of the settings."""
+        """The window of the settings."""
         return self.settings.window
 
     def run(self, item: Any) -> Any:
@@ -79,12 +79,12 @@ class FunctionJob(NamedTuple):
         return self.function(item)
 
     def identity(self, item: Any) -> Any:
-        """Return what identifies an item: the whole item."""
+        """Return the whole item, which identifies itself."""
         return item
 
 
 def job_of(function: Any) -> Job:
-    """Return what a map does with each item.
+    """Return the job of a map with a function.
 
     :param function: a callable with one argument, or an ``LLMCall`` or ``@llm`` function, whose
         method ``__map_job__`` returns its job.
@@ -108,11 +108,11 @@ def job_of(function: Any) -> Job:
 class TaskPosition(NamedTuple):
     """The scopes of one draw of one item, and its order among the calls.
 
-    :param path: the path of its scope; outside any scope, only a further draw has one.
-    :param name: the item's name, which is that of its scope; empty outside any scope, unless the job
-        names its items.
+    :param path: the path of its scope; outside any scope, only draws after the first have one.
+    :param name: the name of the item and its scope; empty outside any scope, unless the job names its
+        items.
     :param number: the item's number, from 0.
-    :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
+    :param repeat: the number of the draw, from 0; each draw after the first has its own scope.
     :param order: the map's order, then the item's number and the repeat.
     :param is_in_default: whether the map runs in the default scope.
     :param is_outside: whether the map runs outside any scope of the user's.
@@ -134,7 +134,7 @@ class TaskPosition(NamedTuple):
         draw_list: DrawList | None = None,
         used_records: deque[ScopedRecord] | None = None,
     ) -> ActiveScope:
-        """Return its scope; with an empty path none, even if one is open elsewhere.
+        """Return its scope; one with an empty path is no scope, even if one is open elsewhere.
 
         :param draws: counts its draws.
         :param draw_list: gets them, or ``None``.
@@ -161,8 +161,8 @@ class Task:
     """One draw of one item.
 
     :ivar draw_list: its draws.
-    :ivar future: that of its result while it is under way, else ``None``.
-    :ivar value: its result for the caller, once there is one.
+    :ivar future: the future of its result until it has finished, then ``None``.
+    :ivar value: its result for the caller, or ``MISSING``.
     :ivar error: the exception that it raised, or ``None``.
     """
 
@@ -199,12 +199,12 @@ def tasks_of(
     """Yield the tasks of a map, in order; items are taken one by one.
 
     :param active: the scope in which the map runs; its path is empty outside any.
-    :param order: that of the map among the calls.
+    :param order: the order of the map among the calls.
     """
     path = active.path
     is_in_default = active.without_default is not None
     forks = active.forks
-    table = os.urandom(8).hex()  # the family of its cells
+    table = os.urandom(8).hex()  # identifies the table to which the cells belong
     for number, item in enumerate(rows_of(items)):
         cell = tuple(item[axis] for axis in job.axes)
         name = ""
@@ -236,13 +236,13 @@ class TaskResult(NamedTuple):
 
 
 class NotBegunError(CancelledError):
-    """Raised for a task that did not begin. Any other ``CancelledError`` is the function's own."""
+    """The task did not begin. Any other ``CancelledError`` is the function's own."""
 
 
 def run_job(
     job: Job, item: Any, position: TaskPosition, scope: ActiveScope, outer_stops: Stops
 ) -> TaskResult:
-    """Run a job in the current context, unless a map around its own was interrupted."""
+    """Run a job in the current context, unless an outer map was interrupted."""
     try:
         check_stops(outer_stops)
         # An item's calls have the same asker in every thread.
@@ -252,7 +252,7 @@ def run_job(
             if isinstance(value, CoroutineType):
                 value.close()
                 raise TypeError(
-                    "the function of a map is asynchronous; pass one that is not, or call asyncio.run in it"
+                    "the function of a map returned a coroutine; pass a synchronous function, or call asyncio.run in it"
                 )
             scope.check_is_inmost()
         return TaskResult(value)

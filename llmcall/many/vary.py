@@ -19,11 +19,11 @@ PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 def cross_rows(
     job: Any, rows: Sequence[Mapping[str, Any]], vary: Any
 ) -> tuple[list[dict[str, Any]], Any, list[dict[str, Any]]]:
-    """Return the cells, each the labels by axis; the job of all cells; and their rows with the labels,
-    one cell after the other. The last axis changes first.
+    """Return the cells, each as labels by axis; the job that asks about all cells; and the rows of one
+    cell after the other, with the labels. The last axis changes first.
 
-    :param job: asks about a row; the method ``varied`` of its call returns the same call with other
-        texts and model parameters.
+    :param job: the job that asks about a row; its call's method ``varied`` returns the same call with
+        other texts and model parameters.
     :param vary: the levels by axis: a list of values, or a dict of values by label.
     :raises TypeError: if ``vary`` is not a dict, or an axis has neither a list nor a dict of levels.
     :raises ValueError: for an unknown axis, an axis that has two meanings or is a column, and for levels
@@ -66,8 +66,8 @@ def _variables(
 ) -> dict[str, Any]:
     """Return the variables of a row with labels.
 
-    :param variables: returns those of a row without.
-    :param levels: by axis, the variable's values by label; ``None`` if it is no variable.
+    :param variables: returns the variables of a row without labels.
+    :param levels: by axis, the variable's values by label, or ``None`` if it is not a variable.
     """
     columns = {name: value for name, value in row.items() if name not in levels}
     varied = {name: values[row[name]] for name, values in levels.items() if values is not None}
@@ -79,7 +79,7 @@ def _kind(name: str, variables: Collection[str], columns: Collection[Any]) -> st
 
     :param variables: the names of the templates' variables.
     :param columns: the names of the rows' columns.
-    :raises ValueError: if the axis is of no kind or of two, or is a column.
+    :raises ValueError: if the axis is unknown, of two kinds, or a column.
     """
     parameters = parameters_of("chat") - set(TEMPLATES)
     names = {PARAMETER: parameters, TEMPLATE: TEMPLATES, VARIABLE: variables}
@@ -92,8 +92,7 @@ def _kind(name: str, variables: Collection[str], columns: Collection[Any]) -> st
         )
     if len(kinds) > 1:
         raise ValueError(
-            f"the axis {name!r} of vary is both a {kinds[0]} and a variable of the templates: give the variable "
-            "another name"
+            f"the axis {name!r} of vary is both a {kinds[0]} and a variable of the templates: rename the variable"
         )
     if name in columns:
         raise ValueError(

@@ -509,7 +509,7 @@ async def coroutine(item: int) -> int:
             (lambda item: coroutine(item), [1]),
             {},
             TypeError,
-            "the function of a map is asynchronous",
+            "the function of a map returned a coroutine",
         ),
         ((ask, [1]), {"repeats": 0}, ValueError, "repeats is 0; it must be at least 1"),
         (

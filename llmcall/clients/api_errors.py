@@ -45,7 +45,7 @@ LONGEST_MESSAGE = 1000  # characters
 # A request that is larger than the limit of a whole minute, in OpenAI's words and Groq's.
 TOO_LARGE = re.compile(r"request too large|limit:? (\d+), requested:? (\d+)", re.IGNORECASE)
 TOO_LARGE_REMEDY = "Waiting does not help: shorten the prompt, lower max_tokens, or ask for a higher limit per minute"
-# What a request adds to BASE_URL.
+# The paths that requests add to BASE_URL.
 CALL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models")
 VERSION = re.compile(r"/v\d")  # of an API, in nearly every address
 

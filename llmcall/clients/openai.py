@@ -308,7 +308,7 @@ def _entra_token_provider(endpoint: Endpoint) -> Any:
         from ..support.libraries import azure
     except ImportError as error:
         raise ConfigError(
-            f"no way to sign in to {endpoint.name}: set AZURE_OPENAI_API_KEY, pass azure_ad_token_provider=, "
+            f"cannot sign in to {endpoint.name}: set AZURE_OPENAI_API_KEY, pass azure_ad_token_provider=, "
             "or install the extra 'azure' (azure-identity) for Entra ID"
         ) from error
     credential = azure.identity.DefaultAzureCredential()

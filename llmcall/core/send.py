@@ -66,7 +66,7 @@ class Exchange:
         request = call.client.request_to_send(call, stream)
         # Parameters that turn out to be unsupported are taken out of this body.
         self.request = request._replace(body=dict(request.body))
-        # Of the current attempt: the statuses with which endpoints failed; each endpoint
+        # Of the current attempt: the statuses with which endpoints failed. Each endpoint
         # gets another chance once for each status.
         self.statuses: set[tuple[str, int]] = set()
         # Of the current send: its gate, its endpoint, what sends it there, the chunks of a streamed
@@ -275,7 +275,7 @@ class Exchange:
         if error.retry_after is not None and error.retry_after > longest:
             warn_once(
                 f"{self.endpoint.name or self.call.name} asks to wait {error.retry_after:,.0f} s; llmcall waits "
-                f"{longest:,.0f} s at most, and no longer than until a call's deadline",
+                f"{longest:,.0f} s at most, and never beyond a call's deadline",
                 about=("long wait", self.endpoint.name),
             )
             error.retry_after = longest

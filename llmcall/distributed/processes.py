@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     Gained = list[tuple[Record, CallOrder]]
 
-# What pickle raises for an object that it cannot pickle.
+# The errors of pickle for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
 KEPT_JOBS = 8  # maps whose functions a worker keeps, with their clients and connections
 

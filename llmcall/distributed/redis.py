@@ -94,7 +94,7 @@ class RedisServer:
             yield self._redis
         # UnicodeError: no host can have such a name.
         except (redis.exceptions.RedisError, OSError, UnicodeError) as error:
-            # Of a pipeline, redis-py puts the whole command before the server's words: the record's bytes.
+            # For a pipeline, redis-py puts the command, with the record's bytes, before the server's words.
             words = str(error).rpartition("caused error: ")[2]
             for secret in self._secrets:
                 words = words.replace(secret, MASK)

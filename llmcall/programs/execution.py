@@ -49,7 +49,7 @@ def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) ->
     sys.argv = [script, *arguments]
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
-    # What ``python -m`` calls; the public run_module takes its __main__ away when it returns.
+    # As ``python -m`` does; the public run_module takes its __main__ away when it returns.
     if module:
         sys.path.insert(0, "")
         runpy._run_module_as_main(script)  # type: ignore[attr-defined]

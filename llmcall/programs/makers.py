@@ -59,7 +59,7 @@ def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) 
 def start_thread(start: Callable[..., Any], thread: threading.Thread) -> None:
     maker = askers.current()
     if maker is not None:
-        # What a thread will run is in no public attribute; a subclass may have neither of these.
+        # This is a trick: no public attribute says what a thread will run. A subclass may lack these two.
         target = getattr(thread, "_target", None)
         args = getattr(thread, "_args", ())
         function, args, contexts = _unwrapped(target or type(thread), args)

@@ -18,9 +18,9 @@ TRACES = "/v1/traces/ingest"  # of openai-agents
 CHATS = ("/completions", EMBEDDINGS)  # the ends of the paths of chats, completions and embeddings
 GEMINI_STREAM = ":streamGenerateContent"  # the end of a path of Gemini's API
 SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthropic
-# What these SDKs call themselves (openai 3.57, anthropic 2.14): the host that they ask is a model's.
+# The names that these SDKs give themselves (openai 3.57, anthropic 2.14): they ask a model's host.
 SDK_NAME = re.compile(r"(Async)?(Azure)?(OpenAI|Anthropic)\w*/Python ")
-# What a program that can read JSON accepts. The SDK asks for speech and files by other types.
+# The types that a program accepts if it can read JSON. The SDK asks for speech and files by other types.
 ACCEPTS_JSON = re.compile(r"json|event-stream|\*/\*|application/\*")
 REALTIME = "/realtime/"  # where answers are credentials for WebSockets
 # Requests to models that cost nothing.

@@ -219,7 +219,7 @@ _order_numbers = itertools.count()
 _current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
 _process_scope: ActiveScope | None = None
-# What default_scope() was given, the innermost last. A list, because blocks of two threads may overlap.
+# The arguments of default_scope(), the innermost last. A list, because blocks of two threads may overlap.
 _defaults: list[ActiveScope | None] = []
 # Below a default scope: the levels of the recorded functions that run here, whose calls of llmcall's own
 # stay outside any scope.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-# What lower folders take from those above, and do not import. ``llmcall/__init__.py`` fills these with
+# Functions of higher folders, which lower folders use and do not import. ``llmcall/__init__.py`` fills these with
 # functions that import what they need when they are called; they stand here because importing
 # llmcall loads this package, and neither ``config`` nor ``typed``.
 # Return the :class:`~llmcall.config.sources.Spelling` of a section and key of config.ini that

@@ -205,7 +205,7 @@ def _by_scope(counts: Mapping[str, int]) -> str:
     return f"{text} and {more} more scopes" if more > 0 else text
 
 
-# Of calls that no cassette records, until the process ends; the page of limits says how many bytes each takes.
+# The calls that no cassette records, until the process ends; the page of limits has the bytes of each.
 process_failures = Failures()
 
 

@@ -59,7 +59,7 @@ _SETTING = re.compile(
 _NO_VALUES = frozenset(
     {"none", "null", "true", "false", "yes", "no", "~", "-", "0", "x", "xx", "xxx"}
 )
-# What people write where a local server wants some key.
+# Dummies that people write where a local server wants some key.
 _DUMMY = re.compile(
     r"empty|dummy|fake|unused|local|ollama|lm-studio|(?:sk-)?(?:not|no)[-_](?:needed|required|key)(?:[-_]required)?",
     re.IGNORECASE,

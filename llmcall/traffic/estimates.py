@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Tokens reserved for an answer that neither the request nor what is known of the model bounds: the
 # most that the models before 2024 gave, and several times what a short answer takes.
 DEFAULT_MAX_OUTPUT = 4096
-# What the server adds by itself to the input of the Responses API.
+# Parameters by which the server itself adds to the input of the Responses API.
 SERVER_SIDE_INPUTS = ("previous_response_id", "conversation", "prompt", "background")
 # Types of input that have tokens beside their text.
 MEDIA_TYPES = ("image", "file", "audio", "document", "item_reference")

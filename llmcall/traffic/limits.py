@@ -158,7 +158,7 @@ class EndpointState:
             past = self.sent.popleft()
             past.is_counted = False
             self.tokens -= past.tokens
-        # What is in the way of another send: so much of the oldest has to leave the window first.
+        # How much is in the way of another send: so much of the oldest has to leave the window first.
         requests_over = tokens_over = 0
         most = settings.limits_requests_per_minute
         if most is not None:
@@ -166,7 +166,7 @@ class EndpointState:
             requests_over = len(self.sent) + unsent + 1 - most
         most = settings.limits_tokens_per_minute
         if most is not None and tokens is not None:
-            # One that may use more than the limit goes when nothing else counts: it would never go
+            # A send that may use more than the limit goes when nothing else counts: it would never go
             # otherwise.
             tokens_over = self.tokens + min(tokens, most) - most
         rest = max(0.0, self.resting_until - now)

@@ -246,7 +246,7 @@ def client_of(answers: Any, path: Path, **overrides: Any) -> ScriptedClient:
 MISFITS = [
     ('{"name": "Lisa"}', LISA, Person, "age: Field required"),
     ('{"name": "Lisa", "age": -1}', LISA, Person, "nobody is that young"),
-    ("I would rather not.", LISA, Person, "no JSON object"),
+    ("I would rather not.", LISA, Person, "exactly one JSON object"),
     (
         '{"name": "Lisa", "friends": ["Bob", "Mallory"]}',
         GOOD,

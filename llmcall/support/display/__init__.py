@@ -1,1 +1,1 @@
-"""Texts, tables and notebook cells as people see them."""
+"""Texts, tables and notebook cells for people to read."""

@@ -8,13 +8,13 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 OUTSIDE_ANY_SCOPE = "outside any scope"
-# Calls in no scope, or in the one that holds the whole run.
+# Calls outside any scope, or in the scope that holds the whole run.
 OF_NO_ACTOR = "outside any actor's scope"
 USD_COLUMNS = ("cost", "saved")  # of usage
 
 
 def as_json(data: Any) -> str:
-    """Return plain data as JSON on one line; of bytes, only their number."""
+    """Return plain data as JSON on one line; bytes become their number."""
     return json.dumps(data, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
 
 
@@ -33,7 +33,7 @@ def shortened(text: str, max_length: int) -> str:
 
 
 def natural(path: str) -> tuple[list[Any], str]:
-    """Return what sorts scope paths with their numbers as numbers: ``survey/2`` before ``survey/10``."""
+    """Return a key that sorts scope paths with their numbers as numbers: ``survey/2`` before ``survey/10``."""
     return [*map(_natural_name, path.split("/"))], path
 
 

@@ -1,4 +1,4 @@
-"""Texts without characters that a terminal obeys, or that nobody can see."""
+"""Texts without characters that a terminal obeys, or that are invisible."""
 
 from __future__ import annotations
 

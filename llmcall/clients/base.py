@@ -168,7 +168,7 @@ class LLMClient:
         return {self.host(endpoint) for endpoint in self.endpoints(model)}
 
     def make_transport(self, endpoint: Endpoint) -> Any:
-        """Return the transport for an endpoint; used if ``transport=`` was not given."""
+        """Return the transport for an endpoint; used without ``transport=``."""
         return self
 
     def host(self, endpoint: Endpoint) -> str:

@@ -43,7 +43,7 @@ class Options(NamedTuple):
     :param sample: which draw this is, instead of the next one.
     :param cache: ``False`` bypasses the disk cache.
     :param dedent_messages: remove the common indentation of every text.
-    :param enable_pydantic_model_return: return the object that ``response_format`` reads, in place
+    :param enable_pydantic_model_return: return the object that ``response_format`` reads, instead
         of the reply.
     """
 
@@ -126,7 +126,7 @@ class Call(NamedTuple):
     :param request: the request.
     :param options: how it is made.
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
-    :param caller: its place in the program.
+    :param caller: its position in the program.
     :param store: holds its record: the cassette over the disk cache, or the cache alone.
     :param transport: runs the function, or sends a program's request; ``None``: the client has one for
         each endpoint.
@@ -143,7 +143,7 @@ class Call(NamedTuple):
     options: Options
     name: str
     caller: Caller
-    store: Store = None  # type: ignore[assignment]  # made when the call has its place
+    store: Store = None  # type: ignore[assignment]  # made when the call has its caller
     transport: Any = None
     asks_model: bool = True
     fallbacks: tuple[str, ...] = ()
@@ -227,7 +227,7 @@ class Call(NamedTuple):
     ) -> Store:
         """Return what holds its record: the cassette over the disk cache, or the cache alone.
 
-        :param caller: its place in the program.
+        :param caller: its position in the program.
         :param is_draw: whether it has a sample.
         :param prefers_asking: use a recorded answer of the disk cache, and outside any scope also of a cassette,
             only where asking is forbidden.

@@ -86,7 +86,7 @@ async def records_of(
         for call in calls:
             record = await with_cache(call.cache, look_up, call) if looks_up else None
             if record is None:
-                # The first of equal calls gives the record its place on a cassette.
+                # The first of equal calls gives the record its position on a cassette.
                 missing.setdefault(call.request.cache_key, call.with_deadline())
             else:
                 records[call.request.cache_key] = record

@@ -152,7 +152,7 @@ class Exchange:
         if transport is None:
             transport = call.client.transport_for(call, self.endpoint)
         self.transport = transport
-        # A transport may change what it is given.
+        # A copy, since a transport may change its arguments.
         body, headers = map_texts(self.request.body, str), dict(self.request.headers)
         request = self.request._replace(body=body, headers=headers)
         timeout = call.time_for(call.options.timeout)

@@ -101,9 +101,9 @@ def _begin_flights(
 ) -> None:
     """Begin a flight for each request without one.
 
-    :param led: gets the calls that lead a flight, each with it. It has a flight before others see it, so
-        that an interrupted leader can end it.
-    :param followed: gets the calls that follow a flight, each with it.
+    :param led: gets the calls that lead, each with its flight, before other threads see that flight: an
+        interrupted leader can then end it.
+    :param followed: gets the calls that follow, each with its flight.
     """
     # Under one lock: otherwise two equal batches would each lead some texts and wait for the other.
     with lock:

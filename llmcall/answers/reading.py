@@ -150,7 +150,7 @@ def _from_json(text: str, output_type: Any) -> Any:
     if type(value) in (int, float):
         value = _parse_number(text)
         if value is None:
-            raise OutputError("its number may be read in two ways, or is too large")
+            raise OutputError("its number is ambiguous or too large")
     try:
         return _as_type(value, output_type, text)
     except OutputError:

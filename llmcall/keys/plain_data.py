@@ -62,7 +62,7 @@ def _plain_number(value: Any, location: str, *, for_record: bool) -> int | float
 
         if isinstance(value, Integral):
             if for_record and int(value).bit_length() > INTEGER_BITS:
-                raise ValueError(f"{location} is a number of too many digits to be recorded")
+                raise ValueError(f"{location} is a number with too many digits to be recorded")
             return int(value)
         if not isinstance(value, Real) or (for_record and isinstance(value, Rational)):
             kinds = (

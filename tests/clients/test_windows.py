@@ -217,7 +217,7 @@ def test_a_note_that_cannot_be_removed_is_warned_of(
     server.before = before
     client = client_at(server)
     assert client.send_message("Hello").content == "Hello 1"
-    assert "a note of an awaited answer cannot be changed" in caplog.text
+    assert "the note of an awaited answer cannot be removed" in caplog.text
     assert client.send_message("Hello").cached
 
 

@@ -398,7 +398,7 @@ def test_an_argument_that_is_not_plain_is_refused_before_the_function_runs(
         ([math.inf], ValueError, "price: the result[0] is inf, which JSON cannot represent"),
         ("\ud800", ValueError, "price: the result has a lone surrogate at index 0"),
         pytest.param(
-            10**5000, ValueError, "price: the result is a number of too many digits", id="digits"
+            10**5000, ValueError, "price: the result is a number with too many digits", id="digits"
         ),
     ],
 )

@@ -490,7 +490,7 @@ def test_an_answer_after_the_end_is_returned_but_not_recorded(
         stream = counting().stream_message("Hi")
     assert "".join(stream) == "answer 1"
     assert warnings(caplog) == [
-        f"an answer came after the cassette {PATH} was closed, and is not in it"
+        f"an answer came after the cassette {PATH} was closed, so it is not recorded"
     ]
     assert not Path(PATH).exists()
 
@@ -543,8 +543,8 @@ def test_a_cassette_counts_the_answers_of_an_earlier_run(
         for text in "abc":
             said(client, text)
     assert warnings(caplog) == [
-        f"{PATH}: 2 answers came from the disk cache, and so from an earlier run; a scope of another name makes "
-        "another repeat, in a cassette of its own"
+        f"{PATH}: 2 answers came from the disk cache, and so from an earlier run; for another repeat, use a "
+        "scope with another name and its own cassette"
     ]
 
 
@@ -648,7 +648,10 @@ def test_a_file_that_is_open_already_cannot_be_opened(other: str) -> None:
         pass
     tape = cassette(PATH)
     tape.open()
-    with pytest.raises(CacheError, match=r"by its open\(\); .*tape\.close\(\)"), cassette(other):
+    with (
+        pytest.raises(CacheError, match=r"by an earlier open\(\); .*tape\.close\(\)"),
+        cassette(other),
+    ):
         pass
     tape.close()
 

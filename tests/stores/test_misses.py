@@ -576,7 +576,7 @@ def test_a_miss_over_a_system_message_that_names_the_actor_shows_the_message() -
     miss = missed(as_system_names("really bread"), tape="ada.jsonl").miss
     assert [difference.place for difference in miss.differences] == ["messages[0].content"]
     assert miss.causes == (
-        "the system message names the actor, so a changed one is an actor without records",
+        "the system message names the actor, so a changed message makes a new actor, without records",
     )
 
 

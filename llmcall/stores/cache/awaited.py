@@ -41,7 +41,7 @@ class _JournalRows(InnerDirectory):
     def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(
             f"the journal of awaited answers in {self.name} is damaged ({error}); run 'llmcall cache clear --awaited', "
-            "or delete that folder: what was awaited is sent again, and may be paid for twice"
+            "or delete that folder: awaited requests are then sent again, and may be paid for twice"
         )
 
 
@@ -99,7 +99,7 @@ class Journal:
             self._rows.write(changes())
         except (OSError, CacheError) as error:
             warn_once(
-                f"a note of an awaited answer cannot be changed, and its response may stay at the server: {error}",
+                f"the note of an awaited answer cannot be removed, so its response may stay on the server: {error}",
                 about=(Journal, self._rows.name),
             )
 

@@ -191,9 +191,9 @@ class Directory:
             return Database(self.name)
         except sqlite3.OperationalError as error:
             raise CacheError(
-                f"the cache {self.name} cannot be opened ({error}): SQLite writes to its folder. Where you may only "
-                f"read, let somebody who may write run 'llmcall cache --path {self.name} export FILE.jsonl', and "
-                "use the file as a cassette"
+                f"the cache {self.name} cannot be opened ({error}): SQLite must be able to write to its folder. If you "
+                "may only read it, ask somebody with write access to run "
+                f"'llmcall cache --path {self.name} export FILE.jsonl', and use that file as a cassette"
             ) from error
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from error

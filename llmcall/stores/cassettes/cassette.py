@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ..record import Record
 
 
-OTHER_REPEAT = "a scope of another name makes another repeat, in a cassette of its own"
+OTHER_REPEAT = "for another repeat, use a scope with another name and its own cassette"
 MODES = ("none", "once", "new", "update", "rewrite")
 
 _lock = ProcessLock()
@@ -164,11 +164,11 @@ class Cassette(ContextDecorator):
             tasks_differ = None not in (task, other_task) and task is not other_task
             is_own = other is self or other.is_named_by_settings or not other.is_of_this_process()
             if not is_own and (thread != other_thread or tasks_differ):
-                callers = "threads" if thread != other_thread else "tasks"
+                caller = "thread" if thread != other_thread else "task"
                 warn_once(
-                    f"{self.path} is opened while another of the {callers} has {other.path} open: a process has one "
-                    f"cassette at a time, so the calls of both {callers} go to {self.path} now. Open one cassette "
-                    f"around all {callers}, or give each a process of its own",
+                    f"{self.path} is opened while another {caller} has {other.path} open: a process has one cassette "
+                    f"at a time, so the calls of both {caller}s go to {self.path} now. Open one cassette around all "
+                    f"{caller}s, or give each its own process",
                     about=Cassette,
                 )
                 return
@@ -265,13 +265,13 @@ class Cassette(ContextDecorator):
     def _opener_words(self) -> str:
         """Return where it was opened, and what to do instead of opening a second one."""
         if self._is_in_cells:
-            return "by its open(); call close() of that cassette first (tape.close())"
+            return "by an earlier open(); call its close() first (tape.close())"
         if self.is_named_by_settings:
-            return "as [Cassette] PATH, which records this block too; leave one of the two out"
+            return "as [Cassette] PATH, which records this block too; remove one of the two"
         if self.command:
-            return f"by {self.command}, which records this block too; leave one of the two out"
+            return f"by {self.command}, which records this block too; remove one of the two"
         if not self.write_at_end:
-            return "for this test by the pytest plugin; leave one of the two out"
+            return "for this test by the pytest plugin; remove one of the two"
         return "in a block around this one, or in another thread; use one cassette for both, or two files"
 
     def stop(self, error: BaseException | None = None) -> None:
@@ -495,7 +495,9 @@ class Cassette(ContextDecorator):
                 self._gained[record.cache_key] = kept, source
                 self.replay_log.note(record, caller)
                 return record
-        warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
+        warn_once(
+            f"an answer came after the cassette {self.path} was closed, so it is not recorded"
+        )
         return record
 
     def all_records(self) -> list[Record]:

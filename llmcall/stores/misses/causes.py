@@ -20,7 +20,9 @@ OTHER_ORDER = (
     "the same parts are recorded in another order: unless you changed the order yourself, it depends on "
     "which of them arrived first"
 )
-RENAMED = "the system message names the actor, so a changed one is an actor without records"
+RENAMED = (
+    "the system message names the actor, so a changed message makes a new actor, without records"
+)
 OF_SET = ", or on a set, whose order 'llmcall run --seed N' (or PYTHONHASHSEED=N) fixes in a new recording"
 
 
@@ -122,7 +124,7 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
     if field in CONFIGURED and value is asked is None:
         line = f"{field.upper()} = {brief(recorded, LONGEST_VALUE)}"
         return (
-            f"no setting gives {field} here; if one did when this was recorded, write {line} below "
+            f"no setting sets {field} here; if one did when this was recorded, write {line} below "
             "[OpenAI] in config.ini"
         )
     return ""

@@ -102,7 +102,7 @@ def _check_fields(entry: dict[str, Any], names: tuple[str, ...]) -> None:
                 f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall"
             )
         if type(value) not in TYPES[name]:
-            raise _damaged(f"the line's {name!r} has another type than {TYPES[name][-1].__name__}")
+            raise _damaged(f"the line's {name!r} is not of the type {TYPES[name][-1].__name__}")
     if missing := {*names} - entry.keys() - OPTIONAL:
         raise _damaged(f"the line has no {min(missing)!r}")
     if entry.get("kind", KINDS[0]) not in KINDS:
@@ -209,5 +209,5 @@ def resolve_markers(encoded: Any, find_text: Callable[[str], str | None]) -> Any
             "file and record it again; answers in the disk cache are not asked again"
         )
     raise CacheCorruptError(
-        f'its object with the single name "{marker[:40]}" has no meaning there; {_CHANGED_BY_HAND}'
+        f'the object {{"{marker[:40]}": …}} has no meaning there; {_CHANGED_BY_HAND}'
     )

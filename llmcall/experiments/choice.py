@@ -298,7 +298,7 @@ def choice(
     letter, alone or followed by ``.``, ``)`` or ``:`` and anything else, or an option's whole text.
     Case, quotes and closing punctuation don't matter. Anything else, and a refusal, is a missing
     value of ``.table``; a single call and ``.map`` raise an ``OutputError``. It is asked again only
-    if ``output_retries`` says so.
+    with ``output_retries=``.
 
     The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row).
     So a respondent reads the same order in every wording, with every model and in every arm, and

@@ -167,7 +167,7 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
     first = content[0]
     if thoughts or reply.usage.reasoning_tokens or first["token"].lstrip().startswith(THOUGHTS):
         raise NoLogprobsError(
-            f"the model {model!r} reasons before it answers, so its first token tells little about "
+            f"the model {model!r} reasons before it answers, so its first token shows little about "
             f"its answers: {COUNT_DRAWS}"
         )
     # Two equal entries are one token.

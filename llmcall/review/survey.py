@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from ..stores.record import Record
 
-# A run is a survey if it has so many actors, and so large a share of them made so few calls.
+# A run is a survey if it has at least MIN_ACTORS actors, and at least MIN_SHARE of them made at most
+# MAX_CALLS calls.
 MIN_ACTORS, MIN_SHARE, MAX_CALLS = 12, 0.9, 2
 MAX_VALUES = 12  # shown separately; the others are "(other)"
 MAX_TEXTS = 40  # different texts; with more, answers are free texts without a distribution

@@ -281,7 +281,7 @@ class LLMCall:
         - ``tries``, how many answers were asked for
         - ``unread``, the first answer, if it did not fit the output type
         - ``refusal``, the text in which the model refused. A refusal is an answer: it is not asked
-          again and raises nothing, whatever ``on_error`` says, and its row has no value.
+          again and raises nothing, whatever ``on_error`` is, and its row has no value.
         - ``served``, the model that answered, by the name that the server gave
         - ``finish_reason``, such as ``"stop"`` or ``"length"``
         - ``cached``, whether no call was made for the row

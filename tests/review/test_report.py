@@ -218,7 +218,7 @@ def test_a_sample_has_actors_taken_evenly() -> None:
     run = play("a.jsonl", agreed, actors=10, rounds=2)
     html = report(run, "--sample", "6")
     assert data_of(html)["scopes"] == ["actor-0", "actor-3", "actor-6"]
-    assert "A sample: 6 of 20 calls, of 3 of 10 actors" in html
+    assert "A sample: 6 of 20 calls, from 3 of 10 actors" in html
     assert facts_of(html)["calls"] == "20"
     assert len(data_of(report(run, "--sample", "1"))["calls"]["node"]) == 1
     assert "A sample" not in report(run, "--sample", "100")

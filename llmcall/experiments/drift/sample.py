@@ -177,7 +177,7 @@ def _round_robin(by_actor: dict[str, dict[str, None]], seed: int) -> Iterator[tu
         return hashlib.sha256("\n".join(["drift", str(seed), *names]).encode()).digest()
 
     actors = sorted(by_actor, key=rank)
-    digests = [sorted(by_actor[actor], key=lambda each: rank(actor, each)) for actor in actors]
+    digests = [sorted(by_actor[actor], key=lambda digest: rank(actor, digest)) for actor in actors]
     turns = itertools.zip_longest(*digests)
     pairs = (zip(actors, turn, strict=True) for turn in turns)
     return itertools.cycle(pair for turn in pairs for pair in turn if pair[1] is not None)

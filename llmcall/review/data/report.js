@@ -1,4 +1,4 @@
-// The calls of a page, which are in it as JSON. Texts become text nodes only, so none is run.
+// Shows the calls of a page, which are in it as JSON. Texts only become text nodes, so no text is run.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { texts, messages, nodes, calls, cells, parted, scopes, rows: rowNames } = data;
@@ -22,14 +22,14 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
-/** Return the first words of an answer; of JSON without its brackets and quotes. */
+/** Return the first words of an answer; JSON without its brackets and quotes. */
 function opening(text, limit = 160) {
   const start = text.slice(0, 4 * limit);
   const words = (/^\s*[[{]/.test(start) ? start.replace(/[{}[\]"]/g, "") : start).replace(/\s+/g, " ").trim();
   return (words.length > limit || text.length > 4 * limit ? `${words.slice(0, limit - 1)}…` : words) || "(empty)";
 }
 
-// Calls: a node is a history of messages, the one before its last message and that message.
+// Calls: a node is a history of messages: the history before its last message, and that message.
 
 function messagesOf(call) {
   const path = [];
@@ -39,7 +39,7 @@ function messagesOf(call) {
 
 const answerOf = (call) => calls.answers[call].flatMap((message) => messages[message][1].map((text) => texts[text])).join(" ");
 
-// Cells: row r has those from starts[r] to starts[r + 1], in the order of the columns. Links name the scope and the call,
+// Cells: row r has the cells from starts[r] to starts[r + 1], in the order of the columns. Links name the scope and the call,
 // so they hold in another page of the same run.
 
 const starts = [0];
@@ -51,20 +51,20 @@ const nameOf = (cell) => `${scopes[cells.scope[cell]]} · call ${cells.call[cell
 const linkOf = (cell) => `#${encodeURIComponent(scopes[cells.scope[cell]])}:${cells.call[cell]}`;
 const cellOfLink = new Map(cells.row.map((_, cell) => [linkOf(cell), cell]));
 
-/** Return what the page says of a cell: that the runs part there, its status, how its answers ended. */
+/** Return the words for a cell: that the runs part there, its status, how its answers ended. */
 function labelsOf(cell) {
   const status = cell in parted ? `◆ the runs part here: ${parted[cell][0]}` : STATUS[cells.status[cell]];
   return [status, ...marksOf(cell).map((mark) => MARKS[mark])].filter(Boolean);
 }
 
-/** Return the signs of a cell, in words for those who do not see them. */
+/** Return the signs of a cell, with words for screen readers. */
 const signs = (cell) => labelsOf(cell).flatMap((label) => [make("span", { class: "sign", dir: "ltr", title: label, role: "img", "aria-label": label.slice(2) }, label[0]), " "]);
 
 // The grid: only the cells in sight are built.
 
 const ROW = 68, CELL = 200, NAME = 132; // pixels
 const box = find("box"), grid = find("rows");
-let isShown = null; // of each cell, whether search and filter show it; null: all
+let isShown = null; // whether search and filter show each cell; null: all
 let shownRows = rowNames.map((_, row) => row), shownColumns = Array.from({ length: columnCount }, (_, column) => column);
 let activeCell = 0, openedCell = -1; // the cell that Tab reaches; the one whose conversation is open
 let width = CELL;
@@ -121,7 +121,7 @@ function buildCell(cell) {
   return button;
 }
 
-/** Make the cell the one that Tab reaches, and bring it into sight. */
+/** Make a cell the one that Tab reaches, and scroll to it. */
 function activate(cell, isFocused) {
   activeCell = cell;
   const top = shownRows.indexOf(cells.row[cell]) * ROW, left = shownColumns.indexOf(cell - starts[cells.row[cell]]) * width;
@@ -145,7 +145,7 @@ function move(event) {
   activate(choices[clamped(right ? choices.indexOf(activeCell) + right : nearest, choices.length)], true);
 }
 
-// The search finds words, "phrases" and scope:words in what a call was first to say. The filter shows what differs or failed.
+// The search finds words, "phrases" and scope:words in the texts that a call has first. The filter shows differences and failures.
 
 let terms = [], lowerTexts = null;
 const FILTERS = {
@@ -159,13 +159,13 @@ function parse(query) {
   return Array.from(matches, ([, scope, phrase, word]) => ({ isScope: Boolean(scope), text: phrase ?? word })).filter((term) => term.text);
 }
 
-/** Return what tells whether a cell has a term. */
+/** Return the function that returns whether a cell has a term. */
 function matcherOf({ isScope, text }) {
   if (isScope) return (cell) => scopes[cells.scope[cell]].toLowerCase().includes(text);
-  const inText = lowerTexts.map((each) => each.includes(text));
-  const inMessage = messages.map(([, parts]) => parts.some((each) => inText[each]));
+  const inText = lowerTexts.map((lowerText) => lowerText.includes(text));
+  const inMessage = messages.map(([, parts]) => parts.some((part) => inText[part]));
   const inCall = calls.node.map((node, call) => {
-    if ([calls.title, calls.parameters].some((each) => inText[each[call]]) || calls.answers[call].some((each) => inMessage[each])) return true;
+    if ([calls.title, calls.parameters].some((column) => inText[column[call]]) || calls.answers[call].some((answer) => inMessage[answer])) return true;
     for (let left = calls.new[call]; left > 0 && node >= 0; left--, node = nodes[node][0]) if (inMessage[nodes[node][1]]) return true;
     return text.length > 3 && (inText[calls.served[call]] || `key ${calls.key[call]}`.includes(text)); // a digit is in every key
   });
@@ -178,7 +178,7 @@ function search() {
   const tests = [...terms.map(matcherOf), ...(find("only").value ? [FILTERS[find("only").value][1]] : [])];
   isShown = tests.length ? cells.row.map((_, cell) => tests.every((test) => test(cell))) : null;
   const seen = cells.row.flatMap((row, cell) => (isVisible(cell) ? [[row, cell - starts[row], cell]] : []));
-  const [inRows, inColumns] = [0, 1].map((index) => new Set(seen.map((each) => each[index])));
+  const [inRows, inColumns] = [0, 1].map((index) => new Set(seen.map((position) => position[index])));
   shownRows = rowNames.map((_, row) => row).filter((row) => inRows.has(row));
   shownColumns = Array.from({ length: columnCount }, (_, column) => column).filter((column) => inColumns.has(column));
   find("found").textContent = isShown === null ? "" : `${plural(seen.length, "call")} of ${cellCount.toLocaleString("en")}`;
@@ -188,14 +188,14 @@ function search() {
   if (openedCell >= 0) showConversation();
 }
 
-/** Return a text as nodes, with what was searched for marked. */
+/** Return a text as nodes, with the search terms marked. */
 function marked(text) {
   const words = terms.filter((term) => !term.isScope).map((term) => term.text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   if (!words.length) return [text];
   return text.split(new RegExp(`(${words.join("|")})`, "gi")).map((piece, number) => (number % 2 ? make("mark", null, piece) : piece));
 }
 
-// One call: its conversation as it stood; of two runs, both side by side.
+// One call: its conversation so far; for two runs, both side by side.
 
 function show(cell) {
   openedCell = cell;
@@ -221,7 +221,7 @@ function showConversation() {
   find("sides").replaceChildren(...sides.map(([call, name, tag], number) => side(call, name, tag, sides[1 - number]?.[0])));
 }
 
-/** Return [-what went-] and {+what came+} as elements. */
+/** Return [-removed-] and {+added+} words as elements. */
 function changes(text) {
   return text.split(/(\[-.*?-\]|\{\+.*?\+\})/).map((piece) => {
     const tag = piece.startsWith("[-") ? "del" : piece.startsWith("{+") ? "ins" : null;
@@ -243,11 +243,11 @@ function side(call, name, tag, other) {
     ...earlier, ...bubbles.slice(repeated), ...answers.map((answer) => bubble(answer, true, partners, tag)));
 }
 
-/** Return the messages that differ, each with the other call's message next to it: the next of its role that differs, or -1. */
+/** Return the messages that differ, each with the other call's next differing message of the same role, or -1. */
 function partnersOf(ours, theirs) {
   const rest = theirs.filter((message) => !ours.includes(message));
   return ours.filter((message) => !theirs.includes(message)).map((message) => {
-    const index = rest.findIndex((each) => messages[each][0] === messages[message][0]);
+    const index = rest.findIndex((candidate) => messages[candidate][0] === messages[message][0]);
     return [message, index < 0 ? -1 : rest.splice(index, 1)[0]];
   });
 }
@@ -268,17 +268,17 @@ function bubble(message, isAnswer, partners, tag) {
     make("div", { class: "content" }, ...(blocks.length ? blocks : ["(empty)"])));
 }
 
-const LONG = 3000; // characters that are shown at once
+const MAX_SHOWN = 3000; // characters shown at first
 
 function block(text, other, tag) {
   if (other !== null) return make("div", { class: "text", dir: "auto" }, ...pieces(text, other).flatMap(([words, isNew]) => (isNew ? [make(tag, null, ...marked(words))] : marked(words))));
-  const body = make("div", { class: "text", dir: "auto" }, ...marked((terms.length ? text : text.slice(0, LONG)) || "(empty)"));
-  if (text.length <= LONG || terms.length) return body;
+  const body = make("div", { class: "text", dir: "auto" }, ...marked((terms.length ? text : text.slice(0, MAX_SHOWN)) || "(empty)"));
+  if (text.length <= MAX_SHOWN || terms.length) return body;
   const all = make("button", { type: "button", class: "small", onclick: () => { body.replaceChildren(text); all.remove(); } }, `all ${plural(text.length, "character")}`);
   return make("div", null, body, all);
 }
 
-/** Return JSON with line ends and indentation if nothing else of it changes; any other text as it is. */
+/** Return JSON with line breaks and indentation, if nothing else changes; any other text unchanged. */
 function laidOut(text) {
   if (!/^\s*[[{]/.test(text)) return text;
   try {
@@ -287,18 +287,18 @@ function laidOut(text) {
   } catch { return text; }
 }
 
-const MOST = 2_000_000; // pairs of words that are compared; of longer texts, all between their common ends is marked
+const MAX_PAIRS = 2_000_000; // pairs of words to compare; in longer texts, everything between the common ends is marked
 
-/** Return the pieces of a text, and whether each is one that another text lacks. */
+/** Return the pieces of a text, each with whether another text lacks it. */
 function pieces(text, other) {
-  const [words, theirs] = [text, other].map((each) => each.match(/[\p{L}\p{N}_'’]+|\s+|[^]/gu) ?? []);
+  const [words, theirs] = [text, other].map((side) => side.match(/[\p{L}\p{N}_'’]+|\s+|[^]/gu) ?? []);
   let begin = 0, end = 0;
   const least = Math.min(words.length, theirs.length);
   while (begin < least && words[begin] === theirs[begin]) begin++;
   while (end < least - begin && words[words.length - 1 - end] === theirs[theirs.length - 1 - end]) end++;
-  const [middle, rest] = [words, theirs].map((each) => each.slice(begin, each.length - end));
+  const [middle, rest] = [words, theirs].map((side) => side.slice(begin, side.length - end));
   const isNew = words.map((_, number) => number >= begin && number < words.length - end);
-  if (middle.length * rest.length <= MOST) {
+  if (middle.length * rest.length <= MAX_PAIRS) {
     const across = rest.length + 1, common = new Uint16Array((middle.length + 1) * across); // the longest common subsequence from i and j on
     for (let i = middle.length - 1; i >= 0; i--) {
       for (let j = rest.length - 1; j >= 0; j--) common[i * across + j] = middle[i] === rest[j] ? common[(i + 1) * across + j + 1] + 1 : Math.max(common[(i + 1) * across + j], common[i * across + j + 1]);
@@ -336,12 +336,12 @@ function follow() {
   show(cell);
 }
 
-// Paper has a list of its own, since the grid has only what is in sight.
+// Paper gets a list, because the grid has only the cells in sight.
 
-const PRINTED = 3000; // calls
+const MAX_PRINTED = 3000; // calls
 
 function buildPaper() {
-  let left = PRINTED;
+  let left = MAX_PRINTED;
   const printed = shownRows.filter((row) => (left -= cellsOf(row).length) >= 0);
   find("paper").replaceChildren(...printed.map((row) => make("section", null, make("h3", { dir: "auto" }, rowNames[row]), make("ol", null, ...cellsOf(row).map((cell) => {
     const answers = [...new Set(callsOf(cell).map(answerOf))];

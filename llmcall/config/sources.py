@@ -300,6 +300,7 @@ def _config_entries(
     for header in parser.sections():
         section, name = _section_name(header)
         if not section:
+            _warn_of_section(header, file_location)
             continue
         fields = whole.setdefault(section, {})
         if name:
@@ -324,6 +325,15 @@ def _config_entries(
         if section in TABLES or section in NAMED_SECTIONS:
             entries.append((KEYS[section][""], fields, file_location))
     return entries
+
+
+def _warn_of_section(header: str, file_location: str) -> None:
+    """Warn of a section that is probably one of llmcall's, misspelt. [Model] and [Models] may well be
+    another program's.
+    """
+    hint = nearest(header.strip().capitalize(), KEYS.keys() - NAMED_SECTIONS, cutoff=0.8)
+    if hint:
+        warn_once(f"{file_location}, [{header}]: this section is ignored{hint}")
 
 
 def _spelling(section: str, key: str) -> Spelling | None:

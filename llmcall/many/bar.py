@@ -62,7 +62,8 @@ class Bar:
         figures.append(f"cached={usage.cached_calls:,}")
         tokens: Any = usage.input_tokens, usage.output_tokens
         figures.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
-        figures.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.4f}")
+        if usage.calls or usage.cached_calls:
+            figures.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.4f}")
         self._tqdm_bar.set_postfix_str(", ".join(figures))
 
     def write(self, line: str) -> None:

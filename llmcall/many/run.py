@@ -360,7 +360,7 @@ class MapRun:
             return
         note = done
         if done_count:
-            note = f"{done}; finished items are kept, so another run continues from there"
+            note = f"{done}; recorded answers are kept: run it again to continue"
         if self._failed_task is not None:
             note = f"{self._failed_task.in_words(count)}: {note}"
         if hasattr(error, "add_note"):

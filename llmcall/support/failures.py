@@ -15,7 +15,7 @@ from .notices import notice
 from .system import after_fork_in_child, at_exit
 
 # Why a call left no record, in words that follow "1 call".
-FAILED = "failed after all retries"
+FAILED = "failed"
 ABANDONED = "ended before the whole answer arrived"
 MISSED = "had no recorded answer and raised CacheMissError"
 UNSCOPED = "had no clear scope and raised ScopeError"
@@ -29,7 +29,8 @@ REASONS: dict[type[LLMCallError], str] = {
 }
 
 ADVICE = {
-    FAILED: "Fix the cause and {again}, which asks only for what is missing: a {replay} will differ from this run",
+    FAILED: "Fix the cause and {again}, which asks only for what is missing. Until then, a {replay} differs from "
+    "this run",
     ABANDONED: "Read each answer to its end, cancel no call, and {again}: a {replay} that asks for one raises "
     "CacheMissError, or gets the answer of an equal call",
     MISSED: "To record what is missing, run it again with the cassette in the mode 'update', without one with "

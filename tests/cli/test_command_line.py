@@ -191,7 +191,7 @@ def test_ask_reports_once_what_a_refusing_server_answers(serve: Serve) -> None:
     assert code == 1
     assert "Error: 401: Incorrect API key" in told
     assert told.count("Incorrect API key") == 1
-    assert "failed after all retries" not in told
+    assert "call failed" not in told
     assert "Check the API key; 'llmcall doctor'" in told
     assert SECRET not in told
 

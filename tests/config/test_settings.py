@@ -558,6 +558,10 @@ def test_a_file_is_read_as_the_manual_says(
             "[Cache]\nNORMALIZE = time\n",
             "'time' is read as one regular expression; did you mean 'times'?",
         ),
+        (
+            "[Limit]\nREQUESTS_PER_MINUTE = 1\n",
+            "[Limit]: this section is ignored; did you mean 'Limits'?",
+        ),
     ],
 )
 def test_a_probable_mistake_is_one_warning(

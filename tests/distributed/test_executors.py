@@ -249,7 +249,7 @@ def test_a_failure_in_a_worker_is_reported_at_the_end_of_a_recording(
     """A call that failed after all retries in a worker is named by the cassette here."""
     with llmcall.cassette("market.jsonl"):
         map(ask, ["a", "fail"], executor=pool, on_error="return", scope="survey", key=str)
-    assert "1 call failed after all retries (1 in scope 'survey/fail'" in caplog.text
+    assert "1 call failed (1 in scope 'survey/fail'" in caplog.text
 
 
 def test_a_miss_in_a_worker_names_the_cassettes_own_remedy(

@@ -496,7 +496,7 @@ def test_an_answer_after_the_end_is_returned_but_not_recorded(
 
 
 def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """One warning says how many calls failed after all retries, in which scopes, and what helps."""
+    """One warning says how many calls failed, in which scopes, and what helps."""
     client = ScriptedClient([llmcall.ContentFilterError("no"), llmcall.APIError("no")])
     with cassette(PATH):
         client.send_message("a")

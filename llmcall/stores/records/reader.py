@@ -76,7 +76,7 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
                 )
             elif record.arms:
                 store.add(earlier[1].with_arms(record.arms), earlier[0])
-    except ValueError as error:  # a lone surrogate in a request, which so has no key
+    except ValueError as error:  # a request with a lone surrogate has no key
         raise CacheCorruptError(f"{name}:{number}: {error}; {RESTORE}") from None
     except CacheError as error:
         raise type(error)(f"{name}:{number}: {error}") from None

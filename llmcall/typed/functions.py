@@ -82,7 +82,9 @@ class LLMFunction(Generic[Arguments, Value]):
         variables = {**defaults, **arguments, **self.bound}
         for name, value in variables.items():
             if value is inspect.Parameter.empty:
-                raise TypeError(f"missing a required argument: {name!r}")
+                raise TypeError(
+                    f"the row has no {name!r}, which the function needs; it has {', '.join(map(str, item))}"
+                )
         var_keyword = self._parameters.var_keyword
         if var_keyword is not None:
             variables[var_keyword] = {name: item[name] for name in item if name not in defaults}

@@ -114,7 +114,7 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
         _first_draws = None
     name = draw.request[0].partition("/")[0]
     warn_once(
-        f"the scope {name!r} starts again and gets its earlier answers; for new rounds, put one scope around "
+        f"the scope {name!r} starts again and gets its earlier answers; if rounds are meant, put one scope around "
         "them",
         about=warn_of_restart,
     )

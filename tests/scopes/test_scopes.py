@@ -302,7 +302,7 @@ def test_a_bounded_number_of_answers_is_remembered_for_the_warning(
     assert "all equal requests share one answer" in caplog.text
 
 
-RESTARTED = "the scope 'Ann' starts again and gets its earlier answers; for new rounds, put one scope around them"
+RESTARTED = "the scope 'Ann' starts again and gets its earlier answers; if rounds are meant, put one scope around them"
 
 
 def ask_in(client: ScriptedClient, *names: str, temperature: float = 1) -> None:

@@ -43,7 +43,7 @@ class Job(Protocol):
 
     @property
     def is_named(self) -> bool:
-        """Whether items need names even without a scope."""
+        """Return whether items need names even without a scope."""
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -128,7 +128,7 @@ class AuthenticationError(APIError):
 class RateLimitError(APIError):
     """Raised when the server limits the rate (429) and no attempt is left."""
 
-    remedy = "Set [Limits] to what the server allows, or MAX_CONCURRENT_CALLS = auto; or raise MAX_ATTEMPTS"
+    remedy = "Set [Limits] to what the server allows, or MAX_CONCURRENT_CALLS = auto, or raise MAX_ATTEMPTS"
     retryable = True
 
 
@@ -212,7 +212,7 @@ class ScopeError(LLMCallError):
 
 
 class BudgetExceededError(LLMCallError):
-    """Raised before a call that would exceed a budget."""
+    """Raised before a call that could exceed a budget."""
 
 
 class TemplateError(LLMCallError):

@@ -35,7 +35,7 @@ class Commands(click.Group):
     """
 
     def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
-        """Run the command line; the context's object is whether the process runs nothing else."""
+        """Run the command line. The context's object says whether the process runs nothing else."""
         words = sys.argv[1:] if args is None else list(args)
         is_run = words[:1] == [run.name]  # a program's own output stays as it is
         with nullcontext() if is_run else escaping():

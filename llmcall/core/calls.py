@@ -227,7 +227,7 @@ class Call(NamedTuple):
     ) -> Store:
         """Return what holds its record: the cassette over the disk cache, or the cache alone.
 
-        :param caller: its position in the program.
+        :param caller: its caller.
         :param is_draw: whether it has a sample.
         :param prefers_asking: use a recorded answer of the disk cache, and outside any scope also of a cassette,
             only where asking is forbidden.

@@ -48,8 +48,8 @@ def checked_options(options: Any, last: Any, order: Any) -> Options:
     :param last: the options that stay at the end, by text or code.
     :param order: the name of the order.
     :raises TypeError: if the options are not a list of texts or a dict.
-    :raises ValueError: for fewer than two options, or more than 26; for two that cannot be told
-        apart; for an unknown option in ``last``; for an unknown order.
+    :raises ValueError: for fewer than two options, or more than 26; for two that cannot be
+        distinguished; for an unknown option in ``last``; for an unknown order.
     """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; it must be one of {', '.join(ORDERS)}")

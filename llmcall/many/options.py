@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Threads mostly wait for a server; there are fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
 MAX_WORKERS = 1000  # in a window, or where endpoints find their number of calls
-UNKNOWN_WORKERS = 512  # for an executor that does not tell its number, such as a cluster's
+UNKNOWN_WORKERS = 512  # for an executor that does not report its number, such as a cluster's
 
 
 @dataclass

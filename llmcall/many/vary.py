@@ -27,7 +27,7 @@ def cross_rows(
     :param vary: the levels by axis: a list of values, or a dict of values by label.
     :raises TypeError: if ``vary`` is not a dict, or an axis has neither a list nor a dict of levels.
     :raises ValueError: for an unknown axis, an axis that has two meanings or is a column, and for levels
-        that cannot be told apart.
+        that cannot be distinguished.
     """
     if not isinstance(vary, Mapping) or not vary:
         raise TypeError(

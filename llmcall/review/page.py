@@ -54,7 +54,7 @@ def page(
     environment.filters["visible"] = visible
     return environment.from_string(_file("report.html")).render(
         names=[_short_name(run) for run in runs],
-        labels=list(dict.fromkeys(label for facts in run_facts for label in facts)),
+        labels=list(dict.fromkeys(label for by_label in run_facts for label in by_label)),
         facts=run_facts,
         lines=[] if comparison is None else str(comparison).split("\n"),
         shown=[

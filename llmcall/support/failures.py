@@ -55,8 +55,8 @@ def is_abandoned(error: BaseException) -> bool:
 
 
 def is_failure(error: BaseException) -> bool:
-    """Return whether an exception means that a call failed after all retries: the API's, or one that is not
-    llmcall's, such as a function's own.
+    """Return whether an exception means that a call failed: the API's, or one that is not llmcall's, such
+    as a function's own.
     """
     is_own = isinstance(error, LLMCallError) and not isinstance(error, APIError)
     is_own = is_own or isinstance(error, UnrecordedAnswer)

@@ -34,7 +34,7 @@ class Listener:
         """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
 
     def failed(self, call: Any, error: BaseException, *, is_streamed: bool) -> None:
-        """A call ended without an answer: after all retries, or because its caller left."""
+        """A call ended without an answer: it failed, or its caller left."""
 
     def refused(self, call: Any, error: Exception) -> None:
         """A call may not ask, or not get what is recorded."""

@@ -12,8 +12,8 @@ has calls. To try it with the next window was rejected: each refusal costs the c
 number leaves out until it has grown back, n²/8 for a number n, so the mean would be three quarters of
 what the endpoint takes. Not to try it again was rejected, too: limits rise.
 
-What waits in a window of hours waits at the server, which has its own queue: such calls neither count
-nor are they held back. Any other call under way counts, a stream until it ends, and not one that waits
+What waits in a window of hours waits at the server, which has its own queue: such calls are neither
+counted nor held back. Any other call under way counts, a stream until it ends, and not one that waits
 for a call inside it. Other failures than a 429 say nothing of the number.
 """
 

@@ -31,7 +31,7 @@ class FailureReport(Listener):
             call.failures.recover(call.request.cache_key)
 
     def failed(self, call: Call, error: BaseException, *, is_streamed: bool) -> None:
-        """Add a call that failed after all retries or was cancelled; a stream reports by itself that its
+        """Add a call that failed or was cancelled; a stream reports by itself that its
         reader left.
         """
         asks_model = call.request.kind != "function"

@@ -41,7 +41,7 @@ class Usage(NamedTuple):
     :param cached_calls: calls answered by a record, or by an identical call in flight.
     :param replayed_calls: the cached calls that a cassette answered; the cache answered the others.
     :param retries: attempts after the first.
-    :param errors: calls that failed after all retries.
+    :param errors: calls that failed.
     :param input_tokens: prompt tokens that were billed; ``None`` if a server did not report them.
         If a stream broke off or was not read to its end, llmcall counts them itself, because servers
         report them at the end.
@@ -155,11 +155,11 @@ def _notes(usage: Usage) -> list[str]:
     ]
     priced = [f"priced by {', '.join(usage.priced_by)}"] if usage.priced_by else []
     further = ["to_frame() and by_scope have each scope"] if len(_scopes(usage)) > 1 else []
-    under_way = [
+    running = [
         f"{printable(name)} takes up to {most:,} calls at a time; {calls:,} run now"
         for name, calls, most in usage.under_way
     ]
-    return served + priced + under_way + further
+    return served + priced + running + further
 
 
 def _sum(parts: Iterable[Usage]) -> Usage:

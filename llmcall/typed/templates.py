@@ -39,7 +39,7 @@ _BRACES = re.compile(
 
 
 class Source(NamedTuple):
-    """Where a template comes from: a file or a text.
+    """The source of a template: a file or a text.
 
     :param file_name: the file's name below the folder of the templates, or ``None``.
     :param text: the template itself, or ``None``.

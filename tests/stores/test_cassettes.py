@@ -490,7 +490,7 @@ def test_an_answer_after_the_end_is_returned_but_not_recorded(
         stream = counting().stream_message("Hi")
     assert "".join(stream) == "answer 1"
     assert warnings(caplog) == [
-        f"an answer came after the cassette {PATH} was closed, so it is not recorded"
+        f"an answer came after the cassette {PATH} was closed, so the file lacks it"
     ]
     assert not Path(PATH).exists()
 

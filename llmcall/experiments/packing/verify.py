@@ -175,7 +175,7 @@ def _checks(
     attempts = counted(len(observation.connections), "attempt")
     yield _make_check(
         "network",
-        f"no attempt to connect; {refused_by} blocked the network",
+        f"no attempt to connect; {refused_by} would have refused one",
         f"{attempts} to connect, refused",
         list(dict.fromkeys(observation.connections)),
     )

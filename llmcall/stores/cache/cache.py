@@ -291,7 +291,7 @@ class ResponseCache:
         current settings that the records' requests show.
 
         :param where: gets a record and returns whether to include it; ``None`` means all.
-        :raises CacheError: if a text looks like a credential, naming its place.
+        :raises CacheError: if a text looks like a credential; the message names the record and field.
         """
         from ..records.header import Header, keyed_settings, with_used_settings
         from ..records.spool import Spool

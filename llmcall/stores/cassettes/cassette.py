@@ -495,9 +495,7 @@ class Cassette(ContextDecorator):
                 self._gained[record.cache_key] = kept, source
                 self.replay_log.note(record, caller)
                 return record
-        warn_once(
-            f"an answer came after the cassette {self.path} was closed, so it is not recorded"
-        )
+        warn_once(f"an answer came after the cassette {self.path} was closed, so the file lacks it")
         return record
 
     def all_records(self) -> list[Record]:

@@ -89,8 +89,8 @@ def main(
     facts = circumstances(contestant_environments, entries)
     if as_json:
         groups = {
-            name: [group._asdict() | {"rows": group.rows()} for group in each]
-            for name, each in results.items()
+            name: [group._asdict() | {"rows": group.rows()} for group in result]
+            for name, result in results.items()
         }
         click.echo(
             json.dumps({"circumstances": facts, "cases": groups}, indent=2, ensure_ascii=False)

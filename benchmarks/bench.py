@@ -17,7 +17,7 @@ __all__ = ["Bench", "Contender", "Sizes"]
 
 
 class Sizes(NamedTuple):
-    """How much is measured.
+    """The amount of measuring.
 
     :param rounds: how often each contestant has its turn.
     :param hits: recorded answers that are asked for again in a round.
@@ -58,11 +58,11 @@ SMALL = Sizes(
 
 
 class Contender(NamedTuple):
-    """What is measured under a title.
+    """One case: a title, and the measuring under it.
 
     :param title: as the table shows it.
     :param environment: the name of what it runs in.
-    :param order: what the worker is told.
+    :param order: the order to the worker.
     """
 
     title: str
@@ -77,7 +77,7 @@ class Bench:
     :param entries: the contestants that take part.
     :param address: the stub server's.
     :param sizes: how much is measured.
-    :param say: is told what goes on.
+    :param say: gets the lines that report progress.
     """
 
     def __init__(

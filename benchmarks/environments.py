@@ -1,4 +1,4 @@
-"""Where contestants are installed: an environment each, pinned, made when first needed and kept."""
+"""The environments of contestants: one for each, pinned, made when first needed and kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured, and the ratios of it."""
+"""Measured figures, and their ratios."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Figures", "Group"]
 
 
 class Figures(NamedTuple):
-    """What the rounds of one contestant measured; rounds of the same number ran one after the
+    """The measurements of one contestant's rounds; rounds of the same number ran one after the
     other.
 
     :param title: whose they are.
@@ -41,8 +41,10 @@ class Group(NamedTuple):
 
     def rows(self) -> list[dict[str, Any]]:
         """Return for each contestant its best and median value, and its ratios to the reference's."""
-        reference = next((each.values for each in self.figures if each.title == self.reference), ())
-        return [self._row(each, each.against or reference) for each in self.figures]
+        reference = next(
+            (figure.values for figure in self.figures if figure.title == self.reference), ()
+        )
+        return [self._row(figure, figure.against or reference) for figure in self.figures]
 
     def _row(self, figures: Figures, reference: tuple[float, ...]) -> dict[str, Any]:
         best = max if self.unit == "/s" else min

@@ -1,4 +1,4 @@
-"""What is asked everywhere: a user message under a system prompt of 400 characters."""
+"""The question of all cases: a user message under a system prompt of 400 characters."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ class Market:
     def decision(self, person: Person, number: int) -> tuple[Decision, bool]:
         """Ask a person for a decision; the person knows the last words and the prices."""
         start = (PEOPLE.index(person) + number) % len(PEOPLE)
-        other_people = [each for each in PEOPLE[start:] + PEOPLE[:start] if each is not person]
+        other_people = [other for other in PEOPLE[start:] + PEOPLE[:start] if other is not person]
         examples = list(zip(other_people, EXAMPLE_PRICES, strict=False))
         if self.changes and person.name == CHANGED and number + 1 >= CHANGE:
             person = person._replace(who=LOST)

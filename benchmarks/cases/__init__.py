@@ -1,4 +1,4 @@
-"""What is measured.
+"""The cases that are measured.
 
 Each module has ``run(bench)``, and the functions that its workers run: generators that set up,
 yield once when they are ready, and then yield a round's value each time.
@@ -20,7 +20,7 @@ CASES = {
     "recorded_call": "a call that is recorded, against the plain SDK's call",
     "unchanged_program": "a program on the OpenAI SDK: a replayed call and a recorded one, against the SDK alone",
     "many_calls": "400 calls of 50 ms by 32 workers; 500 asynchronous ones at once",
-    "limits": "2,000 calls to a server that takes 40 at once: the number found, against numbers that are told",
+    "limits": "2,000 calls to a server that takes 40 at once: the number found, against fixed numbers",
     "identical": "calls sent for 32 identical requests at once",
     "actors": "five actors who ask the same: their answers, and who gets which in another order",
     "large_store": "open, hit, record, delete, stats, ls and the nearest record for a miss in a large store",

@@ -1,4 +1,4 @@
-"""How workers ask, time and check."""
+"""Asking, timing and checking, as workers do it."""
 
 from __future__ import annotations
 

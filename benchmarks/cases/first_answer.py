@@ -125,7 +125,7 @@ def _rounds(
 ) -> list[tuple[Figures, ...]]:
     """Run the scripts in turns; return the figures of each thing that a turn measures."""
     turns = [[measure(script) for script in scripts] for _ in range(rounds)]
-    by_script = [list(zip(*each, strict=True)) for each in zip(*turns, strict=True)]
+    by_script = [list(zip(*turn, strict=True)) for turn in zip(*turns, strict=True)]
     measurements = zip(*by_script, strict=True)
     return [
         tuple(map(Figures, (script.title for script in scripts), values)) for values in measurements

@@ -126,8 +126,8 @@ def _deed(name: str, numbers: Iterator[int]) -> Deed:
                 store.record(number)
         method = getattr(store, name)
         begin = perf_counter()
-        for each in arguments:
-            method(*each)
+        for argument in arguments:
+            method(*argument)
         return perf_counter() - begin
 
     return do

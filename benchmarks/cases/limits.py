@@ -1,4 +1,4 @@
-"""How many calls at a time a server takes: found by llmcall, against numbers that it is told."""
+"""The number of calls at a time that a server takes: found by llmcall, against fixed numbers."""
 
 from __future__ import annotations
 

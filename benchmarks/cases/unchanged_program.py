@@ -146,5 +146,7 @@ def _http_library() -> Any:
     """Return the HTTP library of the installed SDK."""
     import openai
 
-    base = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
+    base = next(
+        ancestor for ancestor in openai.DefaultHttpxClient.__mro__ if ancestor.__name__ == "Client"
+    )
     return importlib.import_module(base.__module__.partition(".")[0])

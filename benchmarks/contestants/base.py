@@ -1,4 +1,4 @@
-"""What every contestant can be asked to do."""
+"""The methods of every contestant."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ __all__ = ["Contestant", "simulate", "typed_roads"]
 
 
 class Buys(BaseModel):
-    """What is asked for."""
+    """The generation that is asked for."""
 
     buys: bool
 

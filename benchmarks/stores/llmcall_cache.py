@@ -68,7 +68,7 @@ class Store:
         """Find the nearest record to a question that is not recorded, and say what differs."""
         request = self.client.build_request(workload.messages(number))
         if "differs" not in str(self.client.cache.explain(request)):
-            raise RuntimeError("no difference is told")
+            raise RuntimeError("no difference is reported")
 
     def close(self) -> None:
         """Close the store."""

@@ -82,7 +82,11 @@ class SettingsTable(SphinxDirective):
 def _explained(section: str) -> list[str]:
     """Return the lines of the top-level config.ini for a section, without their marks of comments."""
     blocks = CONFIG_FILE.read_text("utf-8").split("\n\n")
-    block = next(each for each in blocks if re.search(rf"^(# )?\[{section}\b", each, re.MULTILINE))
+    block = next(
+        candidate
+        for candidate in blocks
+        if re.search(rf"^(# )?\[{section}\b", candidate, re.MULTILINE)
+    )
     return [line.removeprefix("# ") for line in block.splitlines()]
 
 

@@ -280,6 +280,15 @@ def test_a_miss_over_a_setting_names_its_place(monkeypatch: pytest.MonkeyPatch) 
     )
 
 
+def test_a_miss_names_a_missing_setting_only_if_nothing_else_differs() -> None:
+    """With it, a changed prompt would still miss."""
+    ask(temperature=0.5)(recorder())
+    (cause,) = explained().causes
+    assert "no setting sets temperature here" in cause
+    assert "TEMPERATURE = 0.5" in cause
+    assert explained("Would you buy two?").causes == ()
+
+
 NORMALIZED = [
     ("It is 12:00.", "It is 13:05.", "times"),
     ("At 0x7f3a12", "At 0x7f3a99", "addresses"),

@@ -343,7 +343,7 @@ class Cassette(ContextDecorator):
                 "the file keeps such records, because a call failed, ended early or was refused"
             )
         else:
-            self.unused_report += "moved to the disk cache"
+            self.unused_report += f"moved to the disk cache {config.settings().cache_path}"
         if not self.command:  # else the command reports it
             notice("%s: %s", self.path, self.unused_report)
 

@@ -54,9 +54,12 @@ def find_causes(
         others = [scope for scope in result.scopes if scope]
         listed = f"; there are records in {_listed(others)}" if others else ""
         causes.append(f"nothing is recorded in the scope {path!r}{listed}")
-    causes += [
-        cause for difference in differences if (cause := _cause_of_field(difference, settings))
-    ]
+    are_settings = all(difference.place in CONFIGURED for difference in differences)
+    for difference in differences:
+        cause = _cause_of_field(difference, settings)
+        if not cause and are_settings:
+            cause = _cause_of_missing_setting(difference, settings)
+        causes += [cause] if cause else []
     return list(dict.fromkeys(causes))
 
 
@@ -121,13 +124,19 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
     value = getattr(settings, field) if field in CONFIGURED else None
     if value is not None and value == asked:
         return f"the setting {field.upper()} is {brief(asked, LONGEST_VALUE)}: {settings.origin(field)}"
-    if field in CONFIGURED and value is asked is None:
-        line = f"{field.upper()} = {brief(recorded, LONGEST_VALUE)}"
-        return (
-            f"no setting sets {field} here; if one did when this was recorded, write {line} below "
-            "[OpenAI] in config.ini"
-        )
     return ""
+
+
+def _cause_of_missing_setting(difference: Difference, settings: Settings) -> str:
+    """Return the remedy for a parameter that is only in the recorded request, or an empty text."""
+    field = difference.place
+    if difference.asked is not None or getattr(settings, field) is not None:
+        return ""
+    line = f"{field.upper()} = {brief(difference.recorded, LONGEST_VALUE)}"
+    return (
+        f"no setting sets {field} here; if one did when this was recorded, write {line} below "
+        "[OpenAI] in config.ini"
+    )
 
 
 def needed_normalizers(differences: Sequence[Difference], settings: Settings) -> tuple[str, ...]:

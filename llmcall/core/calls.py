@@ -126,7 +126,7 @@ class Call(NamedTuple):
     :param request: the request.
     :param options: how it is made.
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
-    :param caller: its position in the program.
+    :param caller: its scope, order, draw and arm.
     :param store: holds its record: the cassette over the disk cache, or the cache alone.
     :param transport: runs the function, or sends a program's request; ``None``: the client has one for
         each endpoint.

@@ -34,7 +34,7 @@ class Kind:
         """
 
     def usage_in(self, response: Any) -> Mapping[str, Any]:
-        """Return a response in the shape of a chat, as far as it reports its usage."""
+        """Return the response that reports the usage, as its API gives it unstreamed."""
         return {}
 
     def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
@@ -48,7 +48,7 @@ class Http(Kind):
     """An HTTP request of a program that is recorded as it is."""
 
     def usage_in(self, response: Any) -> Mapping[str, Any]:
-        """Return the answer of a known API in the shape of a chat."""
+        """Return the answer of a known API, as that API gives it unstreamed."""
         return answer_in(response["body"])
 
     def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:

@@ -155,7 +155,7 @@ class Gate(Protocol):
     def used_by(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
         """Return what an answer used; raise nothing but faults of llmcall or of its libraries.
 
-        :param answer: in the shape of a chat; it names its tier and its model.
+        :param answer: as its API gives it unstreamed; it names its tier and its model.
         :param endpoint: the endpoint that gave it.
         :param is_part: whether it is only the part of a stream that arrived.
         """

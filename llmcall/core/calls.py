@@ -285,19 +285,6 @@ class Call(NamedTuple):
         for listener in listeners:
             listener.used(self, amounts)
 
-    def count_hit(self, record: Record, saved: float | None) -> None:
-        """Count an answer that was not asked for now; functions' are not counted.
-
-        :param saved: USD that it cost when it was made, or that all of a batch cost.
-        """
-        if self.is_counted:
-            self.add_usage(
-                cached_calls=1,
-                replayed_calls=int(self.cassette is not None and record.stored_at is None),
-                saved=saved,
-                served=record.served if self.asks_model else None,
-            )
-
     def to_model(self, model: str) -> Call:
         """Return the call for another model, with that model's default effort if the call names none.
         Its answer is recorded under the same key.

@@ -44,7 +44,8 @@ def replay(call: Call) -> Any:
         record = look_up(call)
         if record is None:
             return NOT_RECORDED
-        call.count_hit(record, record.cost)
+        for listener in listeners:
+            listener.replayed(call, record, record.cost)
         call.keep_draw(record)
     except BaseException as error:
         note_failure(error, call)
@@ -99,7 +100,9 @@ async def records_of(
         if hits and stream:
             await _emit_recorded(hits[0])
         if hits:
-            calls[0].count_hit(hits[0], total_cost(record.cost for record in hits))
+            saved = total_cost(record.cost for record in hits)
+            for listener in listeners:
+                listener.replayed(calls[0], hits[0], saved)
         answers = [records[call.request.cache_key] for call in calls]
         for call, record in zip(calls, answers, strict=True):
             call.keep_draw(record)

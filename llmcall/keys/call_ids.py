@@ -29,7 +29,7 @@ def numbered_calls(messages: list[Any]) -> list[Any]:
 
     :param messages: messages of any API, or items of the Responses API; not changed.
     """
-    if not any(map(_may_hold_ids, messages)):
+    if all(map(has_only_text, messages)):
         return messages
     numbers: dict[str, str] = {}
 
@@ -53,9 +53,9 @@ def numbered_body(body: Any) -> Any:
     return {**body, **conversations}
 
 
-def _may_hold_ids(message: Any) -> bool:
-    """Return whether a message has more than a role and a text; most have not."""
-    return type(message) is not dict or len(message) > 2 or type(message.get("content")) is not str
+def has_only_text(message: Any) -> bool:
+    """Return whether a message has a role and a text and nothing else, like most messages."""
+    return type(message) is dict and len(message) == 2 and type(message.get("content")) is str
 
 
 def _numbered_message(message: Any, number: Number) -> Any:

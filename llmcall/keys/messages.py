@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..apis.message import is_part
-from .call_ids import numbered_calls
+from .call_ids import has_only_text, numbered_calls
 from .plain_data import map_texts, plain, with_article
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
@@ -84,14 +84,9 @@ def keyed_messages(
     :param messages: the result of :func:`check_messages`; not changed.
     :param normalize: replaces the parts of a text that do not matter; ``None`` replaces nothing.
     """
-    keyed = [
-        # a message with a text needs no change, unless another field is None
-        message
-        if type(message.get("content")) is str and None not in message.values()
-        else _keyed_message(message)
-        for message in messages
-    ]
-    keyed = numbered_calls(keyed)
+    keyed = messages
+    if not all(map(has_only_text, messages)):
+        keyed = numbered_calls([_keyed_message(message) for message in messages])
     if normalize is None:
         return keyed
 

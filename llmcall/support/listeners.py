@@ -30,6 +30,9 @@ class Listener:
     def used(self, call: Any, amounts: dict[str, Any]) -> None:
         """A call used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
 
+    def replayed(self, call: Any, record: Any, saved: float | None) -> None:
+        """A call got a recorded answer, or several for the texts of embeddings; they cost ``saved`` USD."""
+
     def answered(self, call: Any, record: Any) -> None:
         """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
 

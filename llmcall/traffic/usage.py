@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..core.calls import Call
+    from ..stores.record import Record
 
     UsageDelta = Mapping[str, float | str | None]
 
@@ -184,7 +185,9 @@ class Meter:
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
-        sums = self._row(model, scope, arm)
+        sums = self.sums.get((model, scope, arm))
+        if sums is None:
+            sums = self._new_row(model, scope, arm)
         for name, amount in amounts.items():
             if amount is None:
                 sums[name] = None
@@ -194,8 +197,8 @@ class Meter:
             elif (earlier := sums.get(name, 0)) is not None:
                 sums[name] = earlier + amount
 
-    def _row(self, model: str, scope: str, arm: str) -> dict[str, Any]:
-        if (model, scope, arm) not in self.sums and scope and len(self.sums) >= MOST_ROWS:
+    def _new_row(self, model: str, scope: str, arm: str) -> dict[str, Any]:
+        if scope and len(self.sums) >= MOST_ROWS:
             scope = scope.partition("/")[0]
             is_full = len(self.sums) >= MOST_ROWS + MOST_OUTERMOST
             if (model, scope, arm) not in self.sums and is_full:
@@ -281,10 +284,21 @@ def count(
 class UsageCount(Listener):
     """Counts what the calls of the process use."""
 
-    def used(self, call: Call, amounts: dict[str, Any]) -> None:
+    def used(self, call: Call, amounts: UsageDelta) -> None:
         """Add amounts to the client's meter, to the process's, and to the tracked blocks'."""
         caller = call.caller
         count(call.client.meter, call.request.model or call.name, caller.path, amounts, caller.arm)
+
+    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
+        """Count an answer that was not asked for now; functions' are not counted."""
+        if call.client.meter is None:
+            return
+        amounts: dict[str, Any] = {"cached_calls": 1, "saved": saved}
+        if call.cassette is not None and record.stored_at is None:
+            amounts["replayed_calls"] = 1
+        if call.asks_model and (served := record.served):
+            amounts["served"] = served
+        self.used(call, amounts)
 
 
 class Tracked(Meter):

@@ -127,10 +127,11 @@ class Call(NamedTuple):
     :param options: how it is made.
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
     :param caller: its scope, order, draw and arm.
-    :param store: holds its record: the cassette over the disk cache, or the cache alone.
     :param transport: runs the function, or sends a program's request; ``None``: the client has one for
         each endpoint.
     :param asks_model: whether a model answers it.
+    :param skips_recorded: ask anew, though the disk cache has an answer; outside any scope, though a cassette
+        has one.
     :param fallbacks: the models that are asked, one after the other, if the context is too long.
     :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
     """
@@ -143,9 +144,9 @@ class Call(NamedTuple):
     options: Options
     name: str
     caller: Caller
-    store: Store = None  # type: ignore[assignment]  # made when the call has its caller
     transport: Any = None
     asks_model: bool = True
+    skips_recorded: bool = False
     fallbacks: tuple[str, ...] = ()
     deadline_at: float | None = None
 
@@ -204,57 +205,32 @@ class Call(NamedTuple):
             return Failures()  # nothing is recorded, and nothing reported
         return process_failures
 
-    def at(self, caller: Caller, request: Request, store: Store) -> Call:
-        """Return the call with its caller, request and store: ``_replace`` takes twice as long, for each call."""
-        return Call(
-            self.client,
-            self.settings,
-            self.cache,
-            self.cassette,
-            request,
-            self.options,
-            self.name,
-            caller,
-            store,
-            self.transport,
-            self.asks_model,
-            self.fallbacks,
-            self.deadline_at,
-        )
-
-    def store_at(
-        self, caller: Caller, *, is_draw: bool = False, prefers_asking: bool = False
-    ) -> Store:
-        """Return what holds its record: the cassette over the disk cache, or the cache alone.
-
-        :param caller: its caller.
-        :param is_draw: whether it has a sample.
-        :param prefers_asking: use a recorded answer of the disk cache, and outside any scope also of a cassette,
-            only where asking is forbidden.
-        """
-        mode, cassette = self.settings.cache_mode, self.cassette
-        skips_cache = prefers_asking and self.may_ask
-        # Outside any scope equal calls share a record, and a program that waits for an end needs the
-        # last one, now and in a replay.
-        is_last = skips_cache and not is_draw
-        shared: ResponseCache | Cassette | None = cassette if mode == "off" else self.cache
-        if self.options.cache is False:
-            mode = "off"
-        if is_last or self.options.cache is False:
-            shared = None
-        overwrites = skips_cache or (cassette is not None and cassette.bypasses_cache)
+    @property
+    def store(self) -> Store:
+        """Return what holds its record: the cassette over the disk cache, or the cache alone."""
+        cassette, caller = self.cassette, self.caller
+        mode = "off" if self.options.cache is False else self.settings.cache_mode
+        overwrites = self.skips_recorded or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
         below = caller._replace(arm="") if caller.arm and cassette is not None else caller
-        cache = CacheStore(self.cache, mode, below, overwrites=overwrites, shared=shared)
+        cache = CacheStore(self.cache, mode, below, overwrites=overwrites)
         if cassette is None:
             return cache
-        return CassetteStore(cassette, cache, caller, replaces=is_last)
+        # Outside any scope equal calls share a record, and a program that waits for an end needs the
+        # last one, now and in a replay.
+        replaces = self.skips_recorded and self.request.sample is None
+        return CassetteStore(cassette, cache, caller, replaces=replaces)
+
+    @property
+    def shared_by(self) -> ResponseCache | Cassette | None:
+        """Return the object by which equal concurrent calls share an answer; ``None`` if they share none."""
+        if self.options.cache is False or (self.skips_recorded and self.request.sample is None):
+            return None
+        return self.cassette if self.settings.cache_mode == "off" else self.cache
 
     def unrecorded(self) -> Call:
         """Return the call as one whose answer is neither looked up nor stored."""
-        options = self.options._replace(cache=False)
-        store = CacheStore(self.cache, "off", self.caller)
-        return self._replace(cassette=None, options=options, store=store)
+        return self._replace(cassette=None, options=self.options._replace(cache=False))
 
     def release_draw(self) -> None:
         """Free the draw's number."""

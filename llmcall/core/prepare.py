@@ -50,11 +50,7 @@ def prepare_embeddings(
     arguments = {**arguments, "model": model or client.default_embedding_model()}
     texts = checked_texts(text)
     calls = [_undrawn_call(client, "embedding", item, arguments)[0] for item in texts]
-    callers = [_caller(call, current_scope()) for call in calls]
-    return [
-        call.at(caller, call.request, call.store_at(caller))
-        for call, caller in zip(calls, callers, strict=True)
-    ]
+    return [call._replace(caller=_caller(call, current_scope())) for call in calls]
 
 
 def _undrawn_call(
@@ -143,7 +139,7 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Any], sample
         sample=sample,
         cache_key=key_of("chat", recorded_request, sample),
     )
-    call = Call(
+    return Call(
         client=client,
         settings=resolved.settings,
         cache=resolved.cache,
@@ -153,16 +149,14 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Any], sample
         name=request.model,
         caller=Caller(sample.partition("#")[0], next_order()),
     )
-    return call.at(call.caller, request, call.store_at(call.caller, is_draw=True))
 
 
-def with_draw(call: Call, identity_hash: Any, *, prefers_asking: bool = False) -> Call:
+def with_draw(call: Call, identity_hash: Any) -> Call:
     """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one.
 
     :param call: its request has no sample yet.
     :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
-    :param prefers_asking: as for :meth:`llmcall.core.calls.Call.store_at`.
     :raises ScopeError: if timing would decide which draw it takes.
     """
     try:
@@ -170,22 +164,22 @@ def with_draw(call: Call, identity_hash: Any, *, prefers_asking: bool = False) -
     except ScopeError as error:
         call._replace(caller=_caller(call, current_scope())).refuse(error)
     request, caller, named = call.request, call.caller, call.options.sample
-    if active is not None:
-        caller = _caller(call, active)
-    sample = None if named is None else f"{caller.path}#{named}"
-    if active is not None and sample is None:
+    if active is None and named is None:
+        return call
+    caller = _caller(call, active)
+    if named is not None:
+        sample = f"{caller.path}#{named}"
+    else:
 
         def recorded_askers() -> RecordedAskers:
-            store = call.store_at(caller, prefers_asking=prefers_asking)
-            askers = store.askers(caller.path, identity_hash, request.cache_key)
+            askers = call.store.askers(caller.path, identity_hash, request.cache_key)
             return askers._replace(may_ask=call.may_ask)
 
+        assert active is not None
         draw = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)
         caller, sample = caller._replace(draw=draw), draw.sample
-    if sample is not None:
-        request = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
-    store = call.store_at(caller, is_draw=sample is not None, prefers_asking=prefers_asking)
-    return call.at(caller, request, store)
+    drawn = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
+    return call._replace(caller=caller, request=drawn)
 
 
 def _caller(call: Call, active: ActiveScope | None) -> Caller:

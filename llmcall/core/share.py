@@ -76,7 +76,7 @@ async def share(
     # An error is shared, which saves as many rounds of retries as there are followers. An error that only
     # the leader has, such as the end of its deadline, is not: then a follower leads the next flight, and
     # hence the loop.
-    store = calls[0].store.shared
+    store = calls[0].shared_by
     if store is None:
         return await ask(calls)
 

@@ -118,7 +118,8 @@ def prepare_recorded(
     :param body: the request's body.
     :param client: the client that counts it.
     :param asks_model: whether a model answers it.
-    :param prefers_asking: see :meth:`llmcall.core.calls.Call.store_at`.
+    :param prefers_asking: use a recorded answer of the disk cache, and outside any scope also of a cassette,
+        only where asking is forbidden.
     """
     cassette = current_cassette()
     if settings.cache_namespace:
@@ -140,7 +141,7 @@ def prepare_recorded(
         transport=transport,
         asks_model=asks_model,
     )
-    return with_draw(call, identity_hash, prefers_asking=prefers_asking)
+    return with_draw(call._replace(skips_recorded=prefers_asking and call.may_ask), identity_hash)
 
 
 def normalized(value: Any, settings: Settings) -> Any:

@@ -41,7 +41,7 @@ class RepeatedAnswers(Listener):
                 is_recorded=record.is_hit,
                 of_program=call.transport is not None,
             )
-        if draw is not None and call.store.shared is not None:
+        if draw is not None and call.shared_by is not None:
             warn_of_restart(draw, call.request, store)
 
 

@@ -27,7 +27,6 @@ class CacheStore:
     :param mode: the cache's mode for the call.
     :param caller: the call's caller, whose asker and arm the record names; ``None`` for a dry run.
     :param overwrites: whether to ask anew and replace what is stored.
-    :param shared: the object that equal concurrent calls share an answer by; ``None`` for no sharing.
     """
 
     def __init__(
@@ -37,9 +36,7 @@ class CacheStore:
         caller: Caller | None,
         *,
         overwrites: bool = False,
-        shared: ResponseCache | Cassette | None = None,
     ) -> None:
-        self.shared = shared
         self._cache = cache
         self._mode = mode
         self._caller = caller
@@ -101,7 +98,6 @@ class CassetteStore:
     :param cache: the disk cache.
     :param caller: the call's caller; ``None`` for a dry run, which uses no record.
     :param replaces: whether to ask anew and replace an answer of this run.
-    :ivar shared: the object that equal concurrent calls share an answer by; ``None`` for no sharing.
     """
 
     def __init__(
@@ -112,7 +108,6 @@ class CassetteStore:
         *,
         replaces: bool = False,
     ) -> None:
-        self.shared = cache.shared
         self._cassette = cassette
         self._cache = cache
         self._caller = caller

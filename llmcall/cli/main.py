@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from .._version import __version__
+from ..config import resolve
 from ..errors import APIError, ArgumentError, LLMCallError
 from ..support.display.formatting import table
 from ..support.display.printable import visible, visible_json
@@ -175,7 +176,6 @@ def show_config(as_json: bool) -> None:
     Settings that differ from their defaults come first. Secrets are masked.
     """
     from ..clients.registry import settings
-    from ..config import resolve
 
     entries = [(row, _json_value(value), origin) for row, value, origin in settings().items()]
     if as_json:

@@ -14,7 +14,7 @@ import click
 from ..config import resolve as config
 from ..config import values
 from ..errors import CacheError, ConfigError
-from ..programs.actors import is_named_by_text
+from ..programs.actors import Actors, is_named_by_text
 from ..scopes import default_scope, new_program_scope
 from ..stores.records.reader import header_in
 from .options import import_function
@@ -263,8 +263,6 @@ def _actor_source(option: str, script: str, is_module: bool) -> Actor:
     :param option: the value of --actor.
     :raises click.UsageError: if the value is wrong, or names a function that does not exist.
     """
-    from ..programs.actors import Actors
-
     if is_named_by_text(option):
         Actors(option)
         return option

@@ -15,6 +15,7 @@ from ..core.road import NOT_RECORDED, handle_failure, records_of, replay, reply_
 from ..core.seams import ResolvedSettings
 from ..errors import APIError, ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
+from ..models import catalog
 from ..stores.cache.cache import shared_cache
 from ..support.system import ProcessLock, after_fork_in_child
 from ..traffic import standard as standard  # its listeners
@@ -149,15 +150,11 @@ class LLMClient:
         name = str.__str__(name)  # a member of an enum becomes its value: records hold plain texts
         if not settings.aliases:
             return name
-        from ..models.catalog import resolve
-
-        return resolve(name, settings.aliases)
+        return catalog.resolve(name, settings.aliases)
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known about a model."""
-        from ..models.catalog import capabilities
-
-        return capabilities(model, self.settings.models)
+        return catalog.capabilities(model, self.settings.models)
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return the endpoints that serve a model."""

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from ..errors import ConfigError, RequestTimeoutError
 from ..support.notices import warn_once
@@ -22,7 +23,6 @@ from .openai import OpenAIClient
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ..config.endpoints import Endpoint
     from ..keys.request import Request
     from ..models.catalog import Capabilities
 
@@ -93,8 +93,6 @@ class LocalClient(OpenAIClient):
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return a model's only endpoint: its file, named by its stem."""
-        from ..config.endpoints import Endpoint
-
         return [Endpoint(name=model, models=(model,), api_type=self.api_type)]
 
     def host(self, endpoint: Endpoint) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Kind:
-    """A kind of calls; this one is recorded functions."""
+    """A kind of calls: how an answer is checked, counted and recorded."""
 
     def joined(self, calls: Sequence[Call]) -> Call:
         """Return one call that asks for all; only embeddings may be several."""
@@ -39,6 +39,14 @@ class Kind:
 
     def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
         """Return what is recorded of a response, for each of the calls that it answers."""
+        raise NotImplementedError
+
+
+class Function(Kind):
+    """A recorded function."""
+
+    def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+        """Return the record of a result."""
         (call,) = calls
         value = ordered(plain(response["value"], f"{call.name}: the result", for_record=True))
         return [make_record(call.request, {"value": value})]
@@ -104,4 +112,4 @@ class Embeddings(Kind):
         return embedding_records(calls, response, received)
 
 
-KINDS = {"chat": Chat(), "embedding": Embeddings(), "function": Kind(), "http": Http()}
+KINDS = {"chat": Chat(), "embedding": Embeddings(), "function": Function(), "http": Http()}

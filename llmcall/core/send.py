@@ -102,7 +102,7 @@ class Exchange:
                         raise
                     error.endpoint = endpoint.name
                     mask(error, [endpoint.key()])
-                    if self._can_go_on(error):
+                    if self._find_another_way(error):
                         continue
                     raise
                 seconds = time.monotonic() - sent_at
@@ -280,30 +280,30 @@ class Exchange:
             )
             error.retry_after = longest
 
-    def _can_go_on(self, error: APIError) -> bool:
-        """Return whether the attempt can go on: at another endpoint, with a fresh key, or without a
-        parameter.
+    def _find_another_way(self, error: APIError) -> bool:
+        """Prepare another send of the attempt, at another endpoint, with a fresh key, or without a parameter;
+        return whether there is such a way.
         """
         may_pass = error.retryable
         if self.reader_has_text:
             error.retryable = False  # another answer would begin again
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-            return may_pass and self._can_use_another(error)
+            return may_pass and self._let_rest(error)
         if self.reader_has_text:
             return False
         if isinstance(error, QuotaExceededError):
-            return self._can_leave_out("has no quota left", error)
+            return self._leave_out("has no quota left", error)
         if isinstance(error, AuthenticationError):
             # A function that gives the key can be asked for a fresh one.
             is_renewable = error.status_code == 401 and getattr(self.transport, "renewable", False)
             if is_renewable and self._is_first_status(401):
                 return True
-            return self._can_leave_out("refused its API key", error)
+            return self._leave_out("refused its API key", error)
         return isinstance(error, InvalidRequestError) and _drop_unsupported(
             self.request.body, error
         )
 
-    def _can_use_another(self, error: APIError) -> bool:
+    def _let_rest(self, error: APIError) -> bool:
         """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
         this call waits before its next attempt.
         """
@@ -328,7 +328,7 @@ class Exchange:
             error.retry_after = min(free_after, seconds)
         return False
 
-    def _can_leave_out(self, problem: str, error: APIError) -> bool:
+    def _leave_out(self, problem: str, error: APIError) -> bool:
         """Leave an endpoint out that will refuse further calls; return whether others remain."""
         pool = self.call.client.pool(self.request.model)
         return pool.leave_out(self.endpoint, problem, error)

@@ -123,7 +123,8 @@ if not TYPE_CHECKING:
         """
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        modules = _MODULES.get(name, name).split()
+        # The package comes first: a module of it may be whole while another thread still imports it.
+        modules = (name, *_MODULES.get(name, "").split())
         is_imported = sys.modules.keys() >= {*modules}
         with nullcontext() if is_imported else random_numbers_kept():
             for module in modules:

@@ -555,3 +555,33 @@ def test_simple_types_import_no_pydantic() -> None:
         print("pydantic" in sys.modules, "jinja2" in sys.modules)
     """
     assert ran(program) == "False False"
+
+
+# The second thread reads its answer while the first one is in the middle of an import.
+FIRST_ANSWERS = """
+import threading, time
+from typing import Annotated
+from pydantic import Field
+
+importing = threading.Event()
+
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "jsonschema.validators":
+            importing.set()
+            time.sleep(0.5)
+
+sys.meta_path.insert(0, Slow())
+
+def ask(least):
+    if least:
+        assert importing.wait(timeout=20)
+    client = ScriptedClient(["3"], model="m")
+    return llmcall.LLMCall(user="How many?", output_type=Annotated[int, Field(ge=least)], client=client)()
+
+print(llmcall.map(ask, [0, 1], workers=2))
+"""
+
+
+def test_threads_read_their_first_answers_at_the_same_time() -> None:
+    assert ran(FIRST_ANSWERS) == "[3, 3]"

@@ -56,7 +56,7 @@ def read(text: str, output_type: Any) -> Any:
 def _read_answer(text: str, output_type: Any) -> Any:
     answer = without_reasoning(text).strip()
     if not answer and text:
-        raise OutputError("it contains only reasoning")
+        raise OutputError("the answer contains only reasoning")
     problems = []
     for part in json_texts(text):
         try:
@@ -78,8 +78,12 @@ def _read_answer(text: str, output_type: Any) -> Any:
         if value is not None:
             return _as_type(value, output_type)
     elif not problems:
-        raise OutputError(f"it does not contain exactly one JSON {schemas.json_kind(output_type)}")
-    raise problems[0] if problems else OutputError("it is not in the form that was asked for")
+        raise OutputError(
+            f"the answer does not contain exactly one JSON {schemas.json_kind(output_type)}"
+        )
+    raise (
+        problems[0] if problems else OutputError("the answer is not in the form that was asked for")
+    )
 
 
 def _plain_words(text: str) -> Iterator[str]:
@@ -150,7 +154,7 @@ def _from_json(text: str, output_type: Any) -> Any:
     if type(value) in (int, float):
         value = _parse_number(text)
         if value is None:
-            raise OutputError("its number is ambiguous or too large")
+            raise OutputError("the answer's number is ambiguous or too large")
     try:
         return _as_type(value, output_type, text)
     except OutputError:
@@ -181,7 +185,7 @@ def _as_type(value: Any, output_type: Any, text: str | None = None) -> Any:
         )
         raise OutputError(shortened("; ".join(problems), _LONGEST_PROBLEM)) from error
     if not schemas.closed_validator(output_type).is_valid(spelled):
-        raise OutputError("it has keys that are not in the schema")
+        raise OutputError("the answer has keys that are not in the schema")
     return converted
 
 
@@ -206,7 +210,7 @@ def _as_simple_type(value: Any, output_type: Any) -> Any:
             written = option if type(option) in (int, bool, type(None)) else label
             if type(value) in (type(written), type(option)) and value in (written, option):
                 return option
-        raise OutputError("it is not one of the options")
+        raise OutputError("the answer is not one of the options")
     inner = schemas.optional_type(output_type)
     if inner is not None:
         return None if value is None else _as_simple_type(value, inner)
@@ -216,5 +220,5 @@ def _as_simple_type(value: Any, output_type: Any) -> Any:
     if output_type is float and type(value) is int and abs(value) < _LARGEST:
         return float(value)
     if type(value) is not output_type:
-        raise OutputError(f"its JSON is not of the type {output_type.__name__}")
+        raise OutputError(f"the answer's JSON is not of the type {output_type.__name__}")
     return value

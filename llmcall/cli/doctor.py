@@ -74,10 +74,7 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     try:
         transport = client.shared_transport(endpoint)
     except ConfigError as error:
-        remedy = (
-            "set it; without a key you can replay recorded answers (LLMCALL_CACHE_MODE=replay) or use "
-            "a small model (LLMCALL_API_TYPE=local)"
-        )
+        remedy = "LLMCALL_CACHE_MODE=replay replays recorded answers without a key"
         yield Check("key", False, str(error), remedy)
         return
     if endpoint.api_key is None:
@@ -228,11 +225,11 @@ def _structured_output_check(client: LLMClient, model: str) -> Check:
 def _tokenizer_check(client: LLMClient, model: str) -> Check:
     count = client.count_tokens("How many tokens?")
     if not count.estimated:
-        return Check("tokenizer", True, f"exact for {model}")
+        return Check("tokenizer", True, f"tokens of {model} are counted exactly")
     remedy = "install the extra 'offline' (bpe-openai), which counts exactly and needs no network"
     return Check(
         "tokenizer",
         True,
-        f"estimated for {model}",
+        f"tokens of {model} are estimated",
         remedy if client.capabilities(model).encoding else "",
     )

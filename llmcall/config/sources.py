@@ -94,7 +94,7 @@ def read_sources() -> Sources:
     dotenv = _read_text_dotenv(dotenv_file) if dotenv_file else {}
     variables = Settings(_defaults(root)).overlaid(
         _layer(
-            _variable_entries(dotenv, f".env ({dotenv_file}), "),
+            _variable_entries(dotenv, f"{dotenv_file}, "),
             Rank.DOTENV,
             os.path.dirname(dotenv_file or ""),
         ),
@@ -192,25 +192,25 @@ def _read_text_dotenv(path: str) -> dict[str, str]:
     from ..support.libraries import dotenv
 
     text = ""
-    for binding in dotenv.parser.parse_stream(io.StringIO(_read_text(path, f".env ({path})"))):
+    for binding in dotenv.parser.parse_stream(io.StringIO(_read_text(path))):
         if binding.error:  # the library would warn again at each reading
-            warn_once(f".env ({path}), line {binding.original.line}: not NAME=value")
+            warn_once(f"{path}, line {binding.original.line}: not NAME=value")
         else:
             text += binding.original.string
     variables = dotenv.dotenv_values(stream=io.StringIO(text))
     return {name: value.strip() for name, value in variables.items() if value and value.strip()}
 
 
-def _read_text(path: str, location: str) -> str:
+def _read_text(path: str) -> str:
     try:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
     except OSError as error:
-        raise ConfigError(f"{location} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(
-            f"{location}, line {line}: not UTF-8; save the file in that encoding"
+            f"{path}, line {line}: not UTF-8; save the file in that encoding"
         ) from None
 
 
@@ -293,21 +293,20 @@ def _config_entries(
 
     :param environment: the variables for ``${NAME}``; they take precedence over ``.env``.
     """
-    file_location = f"{os.path.basename(path)} ({path})"
-    parser = _parse_config(_read_text(path, file_location), file_location)
+    parser = _parse_config(_read_text(path), path)
     entries: list[Entry] = []
     whole: dict[str, dict[str, Any]] = {}  # by section, its values by names of the user's choice
     for header in parser.sections():
         section, name = _section_name(header)
         if not section:
-            _warn_of_section(header, file_location)
+            _warn_of_section(header, path)
             continue
         fields = whole.setdefault(section, {})
         if name:
             fields = fields.setdefault(name, {})
         for key, text in parser.items(header):
             key = key if section in TABLES else key.upper()
-            location = f"{file_location}, [{f'{section} {name}'.rstrip()}] {key}"
+            location = f"{path}, [{f'{section} {name}'.rstrip()}] {key}"
             spelling = None if section in TABLES else _spelling(section, key)
             row = _find_setting(section, key, location, spelling)
             value = None if row is None else _expand_value(row, text, location, environment, dotenv)
@@ -323,17 +322,17 @@ def _config_entries(
                 entries.insert(0, (row, spelling.translate(value, location), location))
     for section, fields in whole.items():
         if section in TABLES or section in NAMED_SECTIONS:
-            entries.append((KEYS[section][""], fields, file_location))
+            entries.append((KEYS[section][""], fields, path))
     return entries
 
 
-def _warn_of_section(header: str, file_location: str) -> None:
+def _warn_of_section(header: str, path: str) -> None:
     """Warn of a section that is probably one of llmcall's, misspelt. [Model] and [Models] may well be
     another program's.
     """
     hint = nearest(header.strip().capitalize(), KEYS.keys() - NAMED_SECTIONS, cutoff=0.8)
     if hint:
-        warn_once(f"{file_location}, [{header}]: this section is ignored{hint}")
+        warn_once(f"{path}, [{header}]: this section is ignored{hint}")
 
 
 def _spelling(section: str, key: str) -> Spelling | None:

@@ -312,7 +312,7 @@ def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> Any:
     line = f"{call.label} at {address} failed: {error}"
     if is_new(("failed", address, type(error))):
         full_stop = "" if line.endswith((".", "?", "!")) else "."
-        line += f'{full_stop} {error.remedy}; on_error="raise" raises this error'
+        line += f'{full_stop} {error.remedy}; the call returns None, and on_error="raise" raises this error'
     logger().error("%s", line)
     return None
 

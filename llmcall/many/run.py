@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..distributed.processes import Sender
-from ..errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
+from ..errors import (
+    BudgetExceededError,
+    CacheCorruptError,
+    CacheMissError,
+    ConfigError,
+    OutputError,
+    ScopeError,
+)
 from ..support import askers
 from ..support.interrupts import Stop, check_stops, current_stops
 from ..support.notices import logger
@@ -359,7 +366,9 @@ class MapRun:
                 self._bar.write(f"stopped: {done}; run it again to continue")
             return
         note = done
-        if done_count:
+        if isinstance(error, OutputError):
+            note = f'{done}; its answers are kept, too: on_error="return" goes on past such an item'
+        elif done_count and not isinstance(error, CacheMissError):
             note = f"{done}; recorded answers are kept: run it again to continue"
         if self._failed_task is not None:
             note = f"{self._failed_task.in_words(count)}: {note}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 INDENT = "    "
 TEXT_CHARACTERS = 60  # of a text that was shown above
+PARAMETER_CHARACTERS = 120  # of a parameter, such as a schema, that is shown again
 
 
 def record_name(record: Record) -> str:
@@ -79,7 +80,7 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
 
     tools = _tool_names(call.record.request.get("tools"))
     parameters = "".join(
-        f"  {name}={tools if name == 'tools' and tools else _abbreviated(value, shown_texts)}"
+        f"  {name}={tools if name == 'tools' and tools else _abbreviated(value, shown_texts, PARAMETER_CHARACTERS)}"
         for name, value in call.parameters
     )
     asker = f"  asked by {call.record.asker}" if call.record.asker else ""
@@ -108,9 +109,9 @@ def _tool_names(tools: Any) -> str:
     )
 
 
-def _abbreviated(text: str, shown_texts: set[str]) -> str:
-    """Return a text, or the first words of a long one that was shown above."""
-    if len(text) <= INLINE_CHARACTERS:
+def _abbreviated(text: str, shown_texts: set[str], limit: int = INLINE_CHARACTERS) -> str:
+    """Return a text, or the first words of one over the limit that was shown above."""
+    if len(text) <= limit:
         return text
     if text in shown_texts:
         return f"… as above, {len(text):,} characters: {one_line(text, TEXT_CHARACTERS)}"

@@ -33,8 +33,8 @@ ADVICE = {
     "this run",
     ABANDONED: "Read each answer to its end, cancel no call, and {again}: a {replay} that asks for one raises "
     "CacheMissError, or gets the answer of an equal call",
-    MISSED: "To record what is missing, run it again with the cassette in the mode 'update', without one with "
-    "MODE = auto below [Cache]. If your code caught the error, this run is incomplete",
+    MISSED: "To record what is missing, run it again with the cassette in the mode 'update' (without a "
+    "cassette: with MODE = auto below [Cache]). If your code caught the error, this run is incomplete",
     UNSCOPED: "In your own threads and processes, run the function with llmcall.map or pass llmcall.bind(function). "
     "If your code caught the error, this run is incomplete",
     OVER_BUDGET: "Raise the budget and {again}, which asks only for what is missing: a {replay} raises CacheMissError "

@@ -847,5 +847,5 @@ def test_the_doctor_says_that_tokens_are_estimated() -> None:
     """That is no fault, and nothing has to be done."""
     llmcall.configure(model="my-model", cache_mode="replay")
     check = checks()["tokenizer"]
-    assert check["found"] == "estimated for my-model"
+    assert check["found"] == "tokens of my-model are estimated"
     assert not check["remedy"]

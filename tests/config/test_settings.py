@@ -62,9 +62,9 @@ def test_each_layer_is_above_those_before_it(monkeypatch: pytest.MonkeyPatch) ->
 
     decides("", "default")
     path = written("config.ini", "[Cache]\nNAMESPACE = file\n")
-    decides("file", f"config.ini ({path}), [Cache] NAMESPACE")
+    decides("file", f"{path}, [Cache] NAMESPACE")
     path = written(".env", "LLMCALL_CACHE_NAMESPACE=.env\n")
-    decides(".env", f".env ({path}), LLMCALL_CACHE_NAMESPACE")
+    decides(".env", f"{path}, LLMCALL_CACHE_NAMESPACE")
     monkeypatch.setenv("LLMCALL_CACHE_NAMESPACE", "environment")
     decides("environment", "environment variable LLMCALL_CACHE_NAMESPACE")
     with recorded_with(cache_namespace="cassette"):
@@ -276,7 +276,7 @@ def test_a_named_file_is_read_in_place_of_config_ini(named_file: Path) -> None:
     """Its values have its name as their origin."""
     found = llmcall.settings()
     assert (found.model, found.timeout) == ("gpt-6-luna", 5)
-    assert found.origin("TIMEOUT") == f"mine.ini ({named_file}), [OpenAI] TIMEOUT"
+    assert found.origin("TIMEOUT") == f"{named_file}, [OpenAI] TIMEOUT"
 
 
 def test_a_named_file_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -785,7 +785,7 @@ def test_a_strange_host_is_announced_once(
     for _ in range(2):
         answered(**overrides)
     said = [record.getMessage() for record in caplog.records]
-    place = f"is sent to the host strange.example, which config.ini ({path})"
+    place = f"is sent to the host strange.example, which {path}"
     assert [name in line and place in line for line in said] == [True] * is_said
     assert SECRET not in caplog.text
 
@@ -800,7 +800,7 @@ def test_a_host_that_a_dotenv_names_is_announced_unless_the_key_stands_beside_it
         monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     path = written(".env", text + f"OPENAI_API_KEY={SECRET}\n" * beside)
     answered()
-    said = f"is sent to the host strange.example, which .env ({path})"
+    said = f"is sent to the host strange.example, which {path}"
     assert [said in record.getMessage() for record in caplog.records] == [True] * (not beside)
 
 

@@ -35,7 +35,13 @@ from servers import completion
 
 import llmcall
 from llmcall import LLMCall, imap, map, scope
-from llmcall.errors import BudgetExceededError, CacheMissError, ConfigError, ScopeError
+from llmcall.errors import (
+    BudgetExceededError,
+    CacheMissError,
+    ConfigError,
+    OutputError,
+    ScopeError,
+)
 from llmcall.support.interrupts import current_stops
 from llmcall.testing import ScriptedClient
 from llmcall.types import Plan
@@ -597,6 +603,19 @@ def test_a_note_says_which_item_failed_and_how_many_are_done() -> None:
     error: Any = fail_at_c(scope("trial"))
     done = [result for result in error.results if result]
     assert error.__notes__[0].startswith(f"item 3 of 4 (c): {len(done)} of 4 done")
+
+
+@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
+def test_a_map_that_an_unreadable_answer_ended_names_on_error() -> None:
+    """Running again would read the same recorded answer."""
+    rate = LLMCall(
+        user="{{ name }}?", output_type=int, output_retries=0, client=ScriptedClient(["x"])
+    )
+    with pytest.raises(OutputError) as caught:
+        rate.map([{"name": "Ann"}])
+    [note] = caught.value.__notes__
+    assert 'on_error="return" goes on' in note
+    assert "run it again" not in note
 
 
 def test_an_imap_left_early_gives_its_draws_back() -> None:

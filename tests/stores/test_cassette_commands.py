@@ -118,6 +118,13 @@ def test_a_history_just_above_is_not_repeated() -> None:
     assert shown.count(TURNS[0][0]) == 1
 
 
+def test_a_schema_that_was_shown_above_is_not_repeated() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"d": "x" * 200}}}
+    shown = text_of([chat(text, "1", response_format=schema) for text in "ab"])
+    assert shown.count("x" * 200) == 1
+    assert shown.count("response_format=… as above") == 1
+
+
 def choices() -> Record:
     """Return a record with two choices, one of them cut."""
     record = chat("?", "A")

@@ -180,7 +180,7 @@ def test_an_output_error_shows_answer_expectation_scope_item_and_tries(unread: U
     """Each stands in a line of its own; the item has only what the template uses."""
     text = str(unread[2])
     assert text.split("\n  ") == [
-        "it is not in the form that was asked for",
+        "the answer is not in the form that was asked for",
         "answer: 'Perhaps.'",
         "expected: Answer with yes or no.",
         "structured output was not used: llmcall does not know that the model 'gpt-3.5-turbo' "

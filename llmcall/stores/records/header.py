@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -245,7 +246,8 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
         earlier = before.setting_value(name)
         if Rank.DEFAULT < earlier.rank < Rank.PUSHED and earlier.value != entry.value:
             is_variable = earlier.rank is Rank.ENVIRONMENT
-            source = "the environment" if is_variable else earlier.origin.partition(" (")[0]
+            file_name = os.path.basename(earlier.origin).partition(", ")[0]
+            source = "the environment" if is_variable else file_name
             if words := _setting_text(earlier.value, entry.value):
                 here.append(f"{_config_prefix(name)}{words} of {source}")
                 recorded.append((name, _setting_text(entry.value, earlier.value)))

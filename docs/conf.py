@@ -13,7 +13,7 @@ author = "the llmcall authors"
 copyright = author
 release = version = llmcall.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.intersphinx", "reference_tables"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.intersphinx", "page_links", "reference_tables"]
 exclude_patterns = ["_build", "_ext"]
 default_role = None
 # A reference that leads nowhere is a warning. Type variables have no place; the SDK and httpx ship

@@ -110,7 +110,6 @@ class Usage(NamedTuple):
 
 
 COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
-HEADS = {"replayed_calls": "of_these_replayed"}  # they are counted as cached calls, too
 TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
 # A meter is kept as long as the process, and a server may open a scope for each request.
 MOST_ROWS = 100_000  # of a meter; further scopes count in their outermost scope's row
@@ -139,7 +138,7 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
 
 
 def _section(title: str, names: list[str], usages: list[tuple[str, Usage]]) -> list[list[str]]:
-    rows = [[title, *(HEADS.get(name, name) for name in names)]]
+    rows = [[title, *names]]
     for label, usage in usages:
         rows.append([label, *(quantity(name, getattr(usage, name)) for name in names)])
     return rows

@@ -63,8 +63,8 @@ def ask_async(**arguments: Any) -> dict[str, Any]:
 @pytest.fixture(params=[llmcall.chatcompletion_request, ask_async], ids=["sync", "async"])
 def ask(request: pytest.FixtureRequest) -> Ask:
     """Either of the two functions."""
-    given: Ask = request.param
-    return given
+    function: Ask = request.param
+    return function
 
 
 @pytest.fixture
@@ -491,8 +491,8 @@ def test_the_caller_has_finished_with_a_piece_before_it_is_yielded(asynchronous:
         order.append(text)
 
     async def read(base_url: str) -> None:
-        given = caller if asynchronous else order.append
-        async for piece in aio.chat_completion_stream(f"{base_url}/x", BODY, caller=given):  # type: ignore[arg-type]
+        callback = caller if asynchronous else order.append
+        async for piece in aio.chat_completion_stream(f"{base_url}/x", BODY, caller=callback):  # type: ignore[arg-type]
             order.append(f"yielded {piece}")
 
     with RawServer(sends(HEAD + text_events("a", "b"))) as server:

@@ -286,7 +286,7 @@ def test_a_named_file_that_does_not_exist_is_an_error(monkeypatch: pytest.Monkey
         llmcall.settings()
 
 
-def told_without_a_key() -> str:
+def error_without_a_key() -> str:
     """Return the error of a call for which there is no key."""
     with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
         llmcall.client().send_message("Hello")
@@ -305,7 +305,7 @@ def deep_down(monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_missing_key_says_where_a_config_ini_was_sought(deep_down: Path, tmp_path: Path) -> None:
     """The message has the working directory and the project's root."""
     sought = f"no config.ini in {deep_down} or above it, up to the project's root {tmp_path}"
-    assert sought in told_without_a_key()
+    assert sought in error_without_a_key()
 
 
 OURS, FOREIGN = "[OpenAI]\nMODEL = mine\n", "[server]\nPORT = 80\n"
@@ -390,8 +390,8 @@ def test_an_unknown_variable_is_warned_of_once(
         monkeypatch.setenv(name, "none")
     for _ in range(2):
         llmcall.settings()
-    said = "environment variable LLMCALL_MODLE: there is no such setting; did you mean 'LLMCALL_MODEL'?"
-    assert caplog.record_tuples == [("llmcall", logging.WARNING, said)]
+    warning = "environment variable LLMCALL_MODLE: there is no such setting; did you mean 'LLMCALL_MODEL'?"
+    assert caplog.record_tuples == [("llmcall", logging.WARNING, warning)]
 
 
 # config.ini.
@@ -454,15 +454,15 @@ def test_each_key_of_tinytroupe_is_logged_once_and_not_as_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The line says how it is read, or that it means nothing here."""
-    told = caplog.get_records("setup")
-    assert {record.levelname for record in told} == {"INFO"}
-    said = [record.getMessage().partition("[OpenAI] ")[2] for record in told]
-    assert "CACHE_API_CALLS: TinyTroupe's setting, read as [Cache] MODE" in said
+    records = caplog.get_records("setup")
+    assert {record.levelname for record in records} == {"INFO"}
+    lines = [record.getMessage().partition("[OpenAI] ")[2] for record in records]
+    assert "CACHE_API_CALLS: TinyTroupe's setting, read as [Cache] MODE" in lines
     assert (
         "REASONING_MODEL: TinyTroupe's setting, ignored, because llmcall has no such setting"
-        in said
+        in lines
     )
-    assert len(said) == len(set(said))
+    assert len(lines) == len(set(lines))
 
 
 @pytest.mark.parametrize(
@@ -746,7 +746,7 @@ AZURE = "[OpenAI]\nAPI_TYPE = azure\nAZURE_ENDPOINT = https://strange.example\nA
 
 @pytest.mark.parametrize("dotenv", [False, True])
 @pytest.mark.parametrize(
-    ("text", "variable", "overrides", "is_said"),
+    ("text", "variable", "overrides", "is_announced"),
     [
         (URL, "OPENAI_API_KEY", {}, True),
         (URL + "API_KEY = ${MY_KEY}\n", "MY_KEY", {}, True),
@@ -763,7 +763,7 @@ def test_a_strange_host_is_announced_once(
     text: str,
     variable: str,
     overrides: dict[str, str],
-    is_said: bool,
+    is_announced: bool,
     dotenv: bool,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -784,9 +784,9 @@ def test_a_strange_host_is_announced_once(
         monkeypatch.setenv(others[0], path)
     for _ in range(2):
         answered(**overrides)
-    said = [record.getMessage() for record in caplog.records]
-    place = f"is sent to the host strange.example, which {path}"
-    assert [name in line and place in line for line in said] == [True] * is_said
+    lines = [record.getMessage() for record in caplog.records]
+    destination = f"is sent to the host strange.example, which {path}"
+    assert [name in line and destination in line for line in lines] == [True] * is_announced
     assert SECRET not in caplog.text
 
 
@@ -800,8 +800,10 @@ def test_a_host_that_a_dotenv_names_is_announced_unless_the_key_stands_beside_it
         monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     path = written(".env", text + f"OPENAI_API_KEY={SECRET}\n" * beside)
     answered()
-    said = f"is sent to the host strange.example, which {path}"
-    assert [said in record.getMessage() for record in caplog.records] == [True] * (not beside)
+    destination = f"is sent to the host strange.example, which {path}"
+    assert [destination in record.getMessage() for record in caplog.records] == [True] * (
+        not beside
+    )
 
 
 @pytest.mark.parametrize(

@@ -320,9 +320,9 @@ def test_ids_of_tool_calls_are_numbered_before_texts_are_normalized() -> None:
 
 def test_ids_of_tool_calls_are_sent_as_they_were_given() -> None:
     """Only the recorded request has numbers, which are ids that every API takes."""
-    given_messages = two_calls("a", "b", "b")
-    request = ScriptedClient().build_request(given_messages, model="gpt-4o-mini")
-    assert request.messages == two_calls("a", "b", "b") == given_messages
+    messages = two_calls("a", "b", "b")
+    request = ScriptedClient().build_request(messages, model="gpt-4o-mini")
+    assert request.messages == two_calls("a", "b", "b") == messages
     assert request.asked["messages"][2]["tool_call_id"] == "call00002"
 
 
@@ -515,7 +515,7 @@ def test_an_image_is_sent_as_it_was_given(wrapped: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "arguments", "place"),
+    ("messages", "arguments", "field"),
     [
         ("a\ud800", {}, "request.messages[0].content"),
         (
@@ -530,13 +530,13 @@ def test_an_image_is_sent_as_it_was_given(wrapped: str) -> None:
     ],
 )
 def test_half_a_character_is_refused_before_anything_is_sent(
-    messages: Any, arguments: dict[str, Any], place: str
+    messages: Any, arguments: dict[str, Any], field: str
 ) -> None:
     """The error names its place."""
     client = ScriptedClient(["never"])
     with pytest.raises(ValueError, match="lone surrogate") as caught:
         client.send_message(messages, **arguments)
-    assert place in str(caught.value)
+    assert field in str(caught.value)
     assert not client.requests
 
 

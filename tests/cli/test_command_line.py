@@ -147,10 +147,10 @@ def test_the_version_option_prints_name_and_version() -> None:
 
 def test_a_missing_key_is_named_without_a_traceback() -> None:
     """The error names the variable that sets the key."""
-    code, printed, told = python_m("ask", "Hello")
+    code, printed, errors = python_m("ask", "Hello")
     assert (code, printed) == (1, "")
-    assert "OPENAI_API_KEY" in told
-    assert "Traceback" not in told
+    assert "OPENAI_API_KEY" in errors
+    assert "Traceback" not in errors
 
 
 # ask, tokens, config, demo, run
@@ -187,13 +187,13 @@ def test_ask_answers_a_repeated_question_from_the_record(serve: Serve) -> None:
 def test_ask_reports_once_what_a_refusing_server_answers(serve: Serve) -> None:
     """The error has the server's words, what to do about it, and no key."""
     serve(refusal(401, f"Incorrect API key provided: {SECRET}"))
-    code, _, told = python_m("ask", "Hello")
+    code, _, errors = python_m("ask", "Hello")
     assert code == 1
-    assert "Error: 401: Incorrect API key" in told
-    assert told.count("Incorrect API key") == 1
-    assert "call failed" not in told
-    assert "Check the API key; 'llmcall doctor'" in told
-    assert SECRET not in told
+    assert "Error: 401: Incorrect API key" in errors
+    assert errors.count("Incorrect API key") == 1
+    assert "call failed" not in errors
+    assert "Check the API key; 'llmcall doctor'" in errors
+    assert SECRET not in errors
 
 
 @pytest.fixture
@@ -472,18 +472,18 @@ def test_run_names_the_command_that_records_what_is_missing(
     """A program that asks more than is recorded ends with an error that says what to run."""
     written("run.jsonl", recorded_run[2])
     written("more.py", PROGRAM.replace('"?"', '"And more?"'))
-    code, _, told = python_m("run", "--mode", "none", "--cassette", "run.jsonl", "more.py", "0")
+    code, _, errors = python_m("run", "--mode", "none", "--cassette", "run.jsonl", "more.py", "0")
     assert code == 1
-    assert "is not recorded" in told
-    assert "llmcall run --cassette run.jsonl --mode update" in told
+    assert "is not recorded" in errors
+    assert "llmcall run --cassette run.jsonl --mode update" in errors
 
 
 @pytest.mark.parametrize("error", ["TypeError"])
 def test_an_error_of_a_program_is_shown_as_python_shows_it(error: str) -> None:
     """The traceback has the program's frames only, and the exit code is 1, not that of wrong usage."""
     play = written("play.py", f"print('begins')\nraise {error}('mine')\n")
-    code, printed, told = python_m("run", play)
-    *traceback, summary = told.splitlines()
+    code, printed, errors = python_m("run", play)
+    *traceback, summary = errors.splitlines()
     assert (code, printed, traceback[0]) == (1, "begins\n", "Traceback (most recent call last):")
     assert traceback[-1] == f"{error}: mine"
     assert not any("llmcall" in line or "runpy" in line for line in traceback)
@@ -646,9 +646,9 @@ def test_load_keeps_a_different_answer_unless_on_conflict_replaces_it(
     """--on-conflict decides between the cache's answer and the file's."""
     cache("export", "all.jsonl")
     text = Path("all.jsonl").read_text(encoding="utf-8").replace("coins", "dollars")
-    told = cache("load", written("theirs.jsonl", text), *options, code=code)
+    printed = cache("load", written("theirs.jsonl", text), *options, code=code)
     assert answer in cache("show", keys[0])
-    assert told.startswith("0 records") or options
+    assert printed.startswith("0 records") or options
 
 
 @pytest.mark.parametrize(
@@ -695,9 +695,9 @@ def test_verify_says_that_a_sound_cache_is_sound(keys: list[str]) -> None:
 def test_verify_names_a_damaged_record(keys: list[str]) -> None:
     """It prints the key, counts, and ends with an error."""
     damage(keys[1])
-    told = cache("verify", code=1)
-    assert f"{keys[1]}\n" in told
-    assert "1 of 4 records damaged" in told
+    printed = cache("verify", code=1)
+    assert f"{keys[1]}\n" in printed
+    assert "1 of 4 records damaged" in printed
 
 
 def test_salvage_saves_the_sound_records(keys: list[str]) -> None:
@@ -711,9 +711,9 @@ def test_salvage_saves_the_sound_records(keys: list[str]) -> None:
 def test_a_file_that_is_no_database_is_named(command: str) -> None:
     """Every command ends with a sentence about it."""
     written(".llmcall/cache/cache.db", b"no database at all" * 100)
-    told = cache(*command.split(), code=1)
-    assert told.startswith("Error: ")
-    assert "cache.db is damaged" in told
+    printed = cache(*command.split(), code=1)
+    assert printed.startswith("Error: ")
+    assert "cache.db is damaged" in printed
 
 
 # doctor
@@ -827,16 +827,16 @@ def test_the_doctor_says_how_to_switch_structured_output_on() -> None:
     assert "STRUCTURED_OUTPUT = yes below [Model my-model]" in check["remedy"]
 
 
-@pytest.mark.parametrize("place", ["somewhere", "locked"])
-def test_the_doctor_names_a_cache_that_cannot_be_used(place: str) -> None:
+@pytest.mark.parametrize("unusable", ["somewhere", "locked"])
+def test_the_doctor_names_a_cache_that_cannot_be_used(unusable: str) -> None:
     """It is a file, or damaged, or cannot be written or made; another place is the remedy."""
-    path = place.removesuffix("/cache.db")
-    if place == "locked":
+    path = unusable.removesuffix("/cache.db")
+    if unusable == "locked":
         if os.geteuid() == 0:
             pytest.skip("root may write anywhere")
-        Path(place).mkdir(0o500)
-    elif place.startswith("somewhere"):
-        written(place, "This is no database." * 100)
+        Path(unusable).mkdir(0o500)
+    elif unusable.startswith("somewhere"):
+        written(unusable, "This is no database." * 100)
     llmcall.configure(cache_path=path, cache_mode="replay")
     check = checks(code=1)["cache"]
     assert path in check["found"] + check["remedy"]

@@ -177,21 +177,21 @@ PLACES: list[tuple[Any, ...]] = [
 ]
 
 
-def put(data: Any, place: tuple[Any, ...], value: Any) -> Any:
-    """Return data with another value in a place."""
-    if not place:
+def put(data: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return data with another value at a path."""
+    if not path:
         return value
     copied = dict(data) if isinstance(data, dict) else list(data)
-    copied[place[0]] = put(
-        data[place[0]] if place[0] in data or isinstance(data, list) else {}, place[1:], value
+    copied[path[0]] = put(
+        data[path[0]] if path[0] in data or isinstance(data, list) else {}, path[1:], value
     )
     return copied
 
 
 @given(st.sampled_from(PLACES), DATA)
-def test_any_answer_is_a_reply_or_an_error(place: tuple[Any, ...], value: Any) -> None:
+def test_any_answer_is_a_reply_or_an_error(path: tuple[Any, ...], value: Any) -> None:
     """A reply is stored and given again, whatever the response holds."""
-    client = Responding(put(completion(), place, value), cache_path="any", on_error="raise")
+    client = Responding(put(completion(), path, value), cache_path="any", on_error="raise")
     client.cache.clear()
     try:
         found = client.send_message("Hello")
@@ -262,7 +262,7 @@ MISFITS = [
     (f"```json\n{GOOD}\n```", GOOD, STRICT, "it is not JSON"),
     ('{"name": "Lisa", "frie', GOOD, STRICT, "it is not JSON"),
 ]
-misfits = pytest.mark.parametrize(("bad", "good", "response_format", "said"), MISFITS)
+misfits = pytest.mark.parametrize(("bad", "good", "response_format", "reason"), MISFITS)
 
 
 def stored_texts(client: ScriptedClient) -> list[str]:
@@ -273,7 +273,7 @@ def stored_texts(client: ScriptedClient) -> list[str]:
 
 @misfits
 def test_an_answer_that_does_not_fit_its_response_format_is_asked_again(
-    bad: str, good: str, response_format: Any, said: str, tmp_path: Path
+    bad: str, good: str, response_format: Any, reason: str, tmp_path: Path
 ) -> None:
     """Only the answer that fits is stored."""
     client = client_of([bad, good], tmp_path)
@@ -284,11 +284,11 @@ def test_an_answer_that_does_not_fit_its_response_format_is_asked_again(
 
 @misfits
 def test_a_stream_that_does_not_fit_its_response_format_fails(
-    bad: str, good: str, response_format: Any, said: str, tmp_path: Path
+    bad: str, good: str, response_format: Any, reason: str, tmp_path: Path
 ) -> None:
     """A reader's pieces cannot be taken back; the next call asks."""
     client = client_of([bad, good], tmp_path)
-    with pytest.raises(ServiceError, match=said):
+    with pytest.raises(ServiceError, match=reason):
         list(client.stream_message("Who?", response_format=response_format))
     assert client.send_message("Who?", response_format=response_format).content == good
     assert len(client.requests) == 2
@@ -297,11 +297,11 @@ def test_a_stream_that_does_not_fit_its_response_format_fails(
 
 @misfits
 def test_an_answer_that_never_fits_its_response_format_is_an_error_that_says_where(
-    bad: str, good: str, response_format: Any, said: str, tmp_path: Path
+    bad: str, good: str, response_format: Any, reason: str, tmp_path: Path
 ) -> None:
     """It comes after the attempts, and nothing is stored."""
     client = client_of(lambda _: bad, tmp_path, retry_max_attempts=3)
-    with pytest.raises(ServiceError, match=said) as failed:
+    with pytest.raises(ServiceError, match=reason) as failed:
         client.send_message("Who?", response_format=response_format)
     assert failed.value.attempts == len(client.requests) == 3
     assert stored_texts(client) == []
@@ -309,7 +309,7 @@ def test_an_answer_that_never_fits_its_response_format_is_an_error_that_says_whe
 
 @misfits
 def test_an_answer_that_fits_its_response_format_is_replayed(
-    bad: str, good: str, response_format: Any, said: str, tmp_path: Path
+    bad: str, good: str, response_format: Any, reason: str, tmp_path: Path
 ) -> None:
     """Nothing is asked, though the model would no longer keep to it."""
     client_of([good], tmp_path).send_message("Who?", response_format=response_format)
@@ -355,13 +355,13 @@ def test_a_recorded_answer_that_does_not_fit_is_a_miss(
     mode: str, response_format: Any, tmp_path: Path
 ) -> None:
     """The error says why, and what to do."""
-    given = {"response_format": response_format}
+    arguments = {"response_format": response_format}
     client = client_of([], tmp_path, cache_mode=mode)
     bad = {"role": "assistant", "content": '{"name": 3}'}
     response = {"choices": [{"index": 0, "finish_reason": "stop", "message": bad}]}
-    client.cache.put(client.build_request("Who?", **given), response)
+    client.cache.put(client.build_request("Who?", **arguments), response)
     with pytest.raises(llmcall.CacheMissError, match="does not fit its response_format") as missed:
-        client.send_message("Who?", **given)
+        client.send_message("Who?", **arguments)
     assert "cache_mode='refresh'" in str(missed.value)
     assert client.requests == []
 

@@ -107,11 +107,11 @@ def outcome(way: str, client: llmcall.LLMClient, arguments: dict[str, Any]) -> A
             if getattr(error, "status_code", None) not in (None, 200)
             else ()
         )
-        told = {
+        attributes = {
             name: getattr(error, name, None)
             for name in (*head, "attempts", "endpoint", "code", "retry_after")
         }
-        return type(error), str(error), told
+        return type(error), str(error), attributes
     if reply is None:
         return None
     names = "cached cache_key sample cost finish_reason model usage choices endpoint parsed"
@@ -165,14 +165,14 @@ def test_the_four_ways_to_ask_a_server_agree(name: str, caplog: pytest.LogCaptur
                 "retry_max_attempts": 2,
             }
             client = client_for(server.base_url, **settings)
-            told = outcome(way, client, {"on_error": "raise"})
+            result = outcome(way, client, {"on_error": "raise"})
             usage = client.usage
             logged = [
                 (name, level, text[:60])
                 for name, level, text in caplog.record_tuples
                 if name == "llmcall"
             ]
-            found.append((told, recorded(client), usage, len(server.requests), logged))
+            found.append((result, recorded(client), usage, len(server.requests), logged))
             client.close()
     assert found == [found[0]] * 4
 

@@ -196,11 +196,11 @@ def test_a_registered_class_makes_the_shared_client() -> None:
 
 def test_a_registered_function_is_called_once_with_the_settings() -> None:
     """Many threads that need the client at once get the same."""
-    given: list[llmcall.types.Settings] = []
+    received: list[llmcall.types.Settings] = []
     barrier = threading.Barrier(8, timeout=LONGEST)
 
     def make(settings: llmcall.types.Settings) -> llmcall.LLMClient:
-        given.append(settings)
+        received.append(settings)
         return EchoClient(settings)
 
     llmcall.register_client("made", make)
@@ -208,7 +208,7 @@ def test_a_registered_function_is_called_once_with_the_settings() -> None:
     with ThreadPoolExecutor(8) as executor:
         found = executor.map(lambda _: (barrier.wait(), llmcall.client("made"))[1], range(8))
     assert len(set(found)) == 1
-    assert [settings.model for settings in given] == ["configured"]
+    assert [settings.model for settings in received] == ["configured"]
     assert text(llmcall.client("made")) == "HELLO"
 
 

@@ -127,7 +127,8 @@ def test_usage_counts_a_batch_as_one_call(two_embedded: Responding) -> None:
 def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
     """Vectors in any order are put right; those without an index, or all with 0, are in order."""
     items = [
-        {"embedding": [float(index if any(order) else place)]} for place, index in enumerate(order)
+        {"embedding": [float(index if any(order) else position)]}
+        for position, index in enumerate(order)
     ]
     for item, index in zip(items, order, strict=True):
         item |= {} if index is None else {"index": index}

@@ -141,35 +141,36 @@ def test_a_refused_connection_is_tried_twice(caplog: pytest.LogCaptureFixture) -
     assert "attempt 1 of 2 of chat" in caplog.text
 
 
-def overflow(form: str, told: Any) -> Answer:
+def overflow(form: str, server_error: Any) -> Answer:
     """Return the refusal of a prompt that is too long: in OpenAI's form, vLLM's flat one, or as it
     came.
     """
     kind, _, status = form.partition(" ")
     flat = {
         "object": "error",
-        "message": told,
+        "message": server_error,
         "type": "BadRequestError",
         "param": None,
         "code": 400,
     }
     forms = {
-        "azure": refusal(400, str(told), param="messages", code="context_length_exceeded"),
-        "message": refusal(400, str(told)),
+        "azure": refusal(400, str(server_error), param="messages", code="context_length_exceeded"),
+        "message": refusal(400, str(server_error)),
         "flat": Answer(400, flat),
-        "body": Answer(400, told),
+        "body": Answer(400, server_error),
     }
     return forms[kind]._replace(status=int(status or 400))
 
 
 @pytest.mark.parametrize(
-    ("form", "told", "prompt", "window"), [tuple(overflow.values()) for overflow in OVERFLOWS]
+    ("form", "server_error", "prompt", "window"),
+    [tuple(overflow.values()) for overflow in OVERFLOWS],
 )
 def test_each_servers_way_to_say_that_a_prompt_is_too_long_is_known(
-    httpserver: HTTPServer, form: str, told: Any, prompt: int | None, window: int | None
+    httpserver: HTTPServer, form: str, server_error: Any, prompt: int | None, window: int | None
 ) -> None:
     """The error has its numbers; the call is not tried again."""
-    answer = overflow(form, told)
+    answer = overflow(form, server_error)
     error, server, client = asked(httpserver, answer)
     assert type(error) is ContextLengthError
     assert (error.prompt_tokens, error.context_window) == (prompt, window)
@@ -186,15 +187,15 @@ WITH_200: list[tuple[dict[str, Any], type[APIError]]] = [
 ]
 
 
-@pytest.mark.parametrize(("told", "kind"), WITH_200)
+@pytest.mark.parametrize(("server_error", "kind"), WITH_200)
 def test_an_error_with_the_status_200_gets_the_class_of_its_code(
-    httpserver: HTTPServer, told: dict[str, Any], kind: type[APIError]
+    httpserver: HTTPServer, server_error: dict[str, Any], kind: type[APIError]
 ) -> None:
     """The error keeps the status 200."""
-    answer = Answer(200, {"error": told}, {"x-request-id": "req-200"})
+    answer = Answer(200, {"error": server_error}, {"x-request-id": "req-200"})
     error, _, _ = asked(httpserver, answer, retry_max_attempts=1)
     assert (type(error), error.status_code, error.request_id) == (kind, 200, "req-200")
-    assert told["message"] in str(error)
+    assert server_error["message"] in str(error)
 
 
 def test_a_prompt_that_azure_refuses_is_filtered() -> None:

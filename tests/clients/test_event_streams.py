@@ -101,8 +101,8 @@ def test_an_event_stream_is_read_as_servers_write_it(name: str) -> None:
 def test_an_event_stream_is_the_same_wherever_it_is_cut(name: str) -> None:
     """It may come in two parts, or byte by byte."""
     body, events = EVENTS[name]
-    for place in range(1, len(body)):
-        assert decoded(body[:place], body[place:]) == events
+    for cut in range(1, len(body)):
+        assert decoded(body[:cut], body[cut:]) == events
     assert decoded(*(bytes([byte]) for byte in body)) == events
 
 

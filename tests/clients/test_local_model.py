@@ -81,8 +81,8 @@ def test_model_may_be_a_path(
     """The path may be relative, absolute, or from the home."""
     path = tmp_path.resolve() / name
     path.touch()
-    given = model.format(name=name, folder=path.parent)
-    LocalClient(model=given, cache_mode="off").get_embedding("a", on_error="raise")
+    setting = model.format(name=name, folder=path.parent)
+    LocalClient(model=setting, cache_mode="off").get_embedding("a", on_error="raise")
     assert [path for path, _ in runtime.made] == [path]
 
 

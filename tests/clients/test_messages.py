@@ -69,12 +69,12 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("messages", "kind", "place"), REFUSED)
+@pytest.mark.parametrize(("messages", "kind", "field"), REFUSED)
 def test_messages_that_are_refused_are_named(
-    messages: Any, kind: type[Exception], place: str
+    messages: Any, kind: type[Exception], field: str
 ) -> None:
     """The error names the message and the field."""
-    with pytest.raises(kind, match=re.escape(place) + r"[ ,;]") as caught:
+    with pytest.raises(kind, match=re.escape(field) + r"[ ,;]") as caught:
         built(messages)
     assert type(caught.value) is kind
 
@@ -133,7 +133,7 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "kind", "said"),
+    ("name", "value", "kind", "reason"),
     [
         *((name, "1", TypeError, "is a str; it must be a number") for name in NUMBERS),
         *((name, 1.5, TypeError, "is 1.5; it must be a whole number") for name in WHOLE),
@@ -164,10 +164,10 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(
-    name: str, value: Any, kind: type[Exception], said: str
+    name: str, value: Any, kind: type[Exception], reason: str
 ) -> None:
     """The error says what it is, and what it must be."""
-    with pytest.raises(kind, match=rf"^{name} ?{re.escape(said)}"):
+    with pytest.raises(kind, match=rf"^{name} ?{re.escape(reason)}"):
         built(**{name: value})
 
 

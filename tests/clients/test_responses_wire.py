@@ -33,7 +33,7 @@ USAGE = {
 }
 
 
-def said(text: str, **fields: Any) -> dict[str, Any]:
+def text_item(text: str, **fields: Any) -> dict[str, Any]:
     """Return the item of an output that says a text."""
     part = {"type": "output_text", "text": text, "annotations": [], **fields}
     return {"id": "msg_1", "type": "message", "role": "assistant", "content": [part]}
@@ -73,7 +73,7 @@ def client_at(server: ScriptedServer, **settings: Any) -> OpenAIClient:
 
 def sent(httpserver: HTTPServer, messages: Any = "Hello", **arguments: Any) -> dict[str, Any]:
     """Return the body that a call sends."""
-    server = server_of(httpserver, response(said("Hi")))
+    server = server_of(httpserver, response(text_item("Hi")))
     client_at(server, cache_mode="off").send_message(messages, on_error="raise", **arguments)
     return server.requests[0].body
 
@@ -174,7 +174,7 @@ def test_a_parameter_that_the_responses_api_lacks_is_refused_before_it_is_sent(
     httpserver: HTTPServer, arguments: dict[str, Any], named: str
 ) -> None:
     """The error names it and what to change, whatever ``on_error`` is."""
-    server = server_of(httpserver, response(said("Hi")))
+    server = server_of(httpserver, response(text_item("Hi")))
     with pytest.raises(ValueError, match=rf"{named}.*API = chat"):
         client_at(server).send_message("Hello", model="my-model", **arguments)
     assert server.requests == []
@@ -194,7 +194,7 @@ def test_a_name_or_a_sound_in_a_message_is_refused(
     httpserver: HTTPServer, message: dict[str, Any], named: str
 ) -> None:
     """The error says where it stands."""
-    server = server_of(httpserver, response(said("Hi")))
+    server = server_of(httpserver, response(text_item("Hi")))
     with pytest.raises(ValueError, match=named):
         client_at(server).send_message([message])
     assert server.requests == []
@@ -202,7 +202,7 @@ def test_a_name_or_a_sound_in_a_message_is_refused(
 
 def test_a_reply_is_read_as_that_of_a_chat(httpserver: HTTPServer) -> None:
     """Text, reason, model, usage and cost are where they are after a chat."""
-    server = server_of(httpserver, response({"type": "reasoning", "summary": []}, said("Hi")))
+    server = server_of(httpserver, response({"type": "reasoning", "summary": []}, text_item("Hi")))
     client = client_at(server, prices={"gpt-6-luna": (1.0, 2.0)})
     reply = client.send_message("Hello")
     assert reply == {"role": "assistant", "content": "Hi"}
@@ -230,9 +230,9 @@ def test_a_refusal_is_an_answer(httpserver: HTTPServer) -> None:
 def test_log_probabilities_are_those_of_a_chat(httpserver: HTTPServer) -> None:
     """A choice's shares read them."""
     token = {"token": "Hi", "logprob": -0.1, "top_logprobs": []}
-    reply = client_at(server_of(httpserver, response(said("Hi", logprobs=[token])))).send_message(
-        "Hello", model="my-model", logprobs=True
-    )
+    reply = client_at(
+        server_of(httpserver, response(text_item("Hi", logprobs=[token])))
+    ).send_message("Hello", model="my-model", logprobs=True)
     assert reply.logprobs == {"content": [token]}
 
 
@@ -242,7 +242,7 @@ def test_a_type_is_read_from_the_answer(httpserver: HTTPServer) -> None:
     class Price(BaseModel):
         coins: int
 
-    server = server_of(httpserver, response(said('{"coins": 3}')))
+    server = server_of(httpserver, response(text_item('{"coins": 3}')))
     reply = client_at(server).send_message("Price?", response_format=Price)
     assert reply.parsed == Price(coins=3)
     assert server.requests[0].body["text"]["format"]["name"] == "Price"
@@ -251,7 +251,9 @@ def test_a_type_is_read_from_the_answer(httpserver: HTTPServer) -> None:
 def test_an_answer_cut_at_its_limit_says_so(httpserver: HTTPServer) -> None:
     """Its reason is that of a chat."""
     cut = response(
-        said("Once upon"), status="incomplete", incomplete_details={"reason": "max_output_tokens"}
+        text_item("Once upon"),
+        status="incomplete",
+        incomplete_details={"reason": "max_output_tokens"},
     )
     reply = client_at(server_of(httpserver, cut)).send_message("Hello", max_tokens=2)
     assert (reply.content, reply.finish_reason) == ("Once upon", "length")
@@ -262,7 +264,9 @@ def test_an_answer_cut_at_its_limit_says_so(httpserver: HTTPServer) -> None:
     [
         (
             response(
-                said("No"), status="incomplete", incomplete_details={"reason": "content_filter"}
+                text_item("No"),
+                status="incomplete",
+                incomplete_details={"reason": "content_filter"},
             ),
             llmcall.ContentFilterError,
         ),
@@ -289,7 +293,7 @@ def test_failures_are_those_of_a_chat(
 def test_a_parameter_that_the_api_does_not_support_is_dropped(httpserver: HTTPServer) -> None:
     """It is named by this API's name."""
     no = refusal(400, code="unsupported_parameter", param="reasoning.effort")
-    server = server_of(httpserver, no, response(said("Hi")))
+    server = server_of(httpserver, no, response(text_item("Hi")))
     reply = client_at(server).send_message("Hello", model="my-model", reasoning_effort="low")
     assert reply.content == "Hi"
     assert ["reasoning" in seen.body for seen in server.requests] == [True, False]
@@ -299,11 +303,11 @@ def test_the_record_is_the_apis_own_without_what_repeats_the_request(
     httpserver: HTTPServer,
 ) -> None:
     """The reply's ``raw`` is recorded."""
-    client = client_at(server_of(httpserver, response(said("Hi"))))
+    client = client_at(server_of(httpserver, response(text_item("Hi"))))
     reply = client.send_message("Hello")
     (record,) = client.cache.records()
     assert record.response == reply.raw
-    assert record.response["output"] == [said("Hi")]
+    assert record.response["output"] == [text_item("Hi")]
     assert record.response.keys() & {"instructions", "tools", "text", "temperature"} == set()
     assert (record.answer, record.finish_reason, record.served) == (
         "Hi",
@@ -318,7 +322,7 @@ def test_an_answer_recorded_by_one_wire_serves_the_other(
 ) -> None:
     """The wire is no part of the key."""
     one, other = wires
-    answers = {"chat": completion("Hi"), "responses": response(said("Hi"))}
+    answers = {"chat": completion("Hi"), "responses": response(text_item("Hi"))}
     server = server_of(httpserver, answers[one])
     path = tmp_path / "tape.jsonl"
     with llmcall.cassette(path):
@@ -344,23 +348,23 @@ def test_a_cassette_holds_no_time_and_no_identifier_of_a_response(
     """Recording twice gives the same bytes."""
     path = tmp_path / "tape.jsonl"
     with llmcall.cassette(path):
-        client_at(server_of(httpserver, response(said("Hi"), CALL))).send_message("Hello")
+        client_at(server_of(httpserver, response(text_item("Hi"), CALL))).send_message("Hello")
     (line,) = [json.loads(text) for text in path.read_text().splitlines() if '"request"' in text]
     assert "created_at" not in line["response"] and "id" not in line["response"]
     assert "id" not in line["response"]["output"][0]
     assert line["response"]["output"][1]["call_id"] == "c1"
 
 
-def events(*given: dict[str, Any]) -> Answer:
+def events(*data: dict[str, Any]) -> Answer:
     """Return a stream of events as the API sends them."""
     text = "".join(
-        f"event: {event_data['type']}\ndata: {json.dumps(event_data)}\n\n" for event_data in given
+        f"event: {event_data['type']}\ndata: {json.dumps(event_data)}\n\n" for event_data in data
     )
     text += "data: [DONE]\n\n"  # as some servers end it, whole or not
     return Answer(200, text, {"Content-Type": "text/event-stream"})
 
 
-WHOLE = response(said("Two coins"))
+WHOLE = response(text_item("Two coins"))
 STREAMED = (
     {"type": "response.created", "response": response(status="in_progress")},
     {"type": "response.output_text.delta", "delta": "Two"},
@@ -382,7 +386,11 @@ def test_a_stream_is_the_same_record_as_the_unstreamed_call(
     assert stream.reply.usage.output_tokens == 3
     assert server.requests[0].body["stream"] is True
     again = client.send_message("Price?")
-    assert (again.content, again.cached, again.raw["output"]) == ("Two coins", True, [said(text)])
+    assert (again.content, again.cached, again.raw["output"]) == (
+        "Two coins",
+        True,
+        [text_item(text)],
+    )
     assert "".join(client.stream_message("Price?")) == "Two coins"
 
 
@@ -427,7 +435,7 @@ def test_auto_takes_responses_only_where_chat_cannot_do_what_is_asked(
     httpserver: HTTPServer, arguments: dict[str, Any], path: str
 ) -> None:
     """GPT-6 calls tools while it reasons on the Responses API only."""
-    server = server_of(httpserver, {**completion("Hi"), **response(said("Hi"))})
+    server = server_of(httpserver, {**completion("Hi"), **response(text_item("Hi"))})
     OpenAIClient(base_url=server.base_url).send_message("Hello", **arguments)
     assert [seen.path for seen in server.requests] == [path]
 
@@ -437,14 +445,14 @@ def test_a_section_says_that_a_model_calls_tools_on_responses(
 ) -> None:
     """The table of capabilities can be overridden."""
     (tmp_path / "config.ini").write_text("[Model my-model]\nTOOLS_ON_RESPONSES = yes\n")
-    server = server_of(httpserver, response(said("Hi")))
+    server = server_of(httpserver, response(text_item("Hi")))
     OpenAIClient(base_url=server.base_url).send_message("Hello", **{**GPT_6, "model": "my-model"})
     assert [seen.path for seen in server.requests] == ["/v1/responses"]
 
 
 def test_azure_has_the_responses_api(httpserver: HTTPServer) -> None:
     """The body's model is the deployment."""
-    server = server_of(httpserver, response(said("Hi")))
+    server = server_of(httpserver, response(text_item("Hi")))
     endpoint = server.base_url.removesuffix("/v1")
     azure = llmcall.types.Endpoint(
         "east",
@@ -463,7 +471,7 @@ def test_azure_has_the_responses_api(httpserver: HTTPServer) -> None:
 
 
 def test_the_ancestors_function_gives_the_shape_of_a_chat(httpserver: HTTPServer) -> None:
-    server = server_of(httpserver, response(said("Hi")))
+    server = server_of(httpserver, response(text_item("Hi")))
     with llmcall.configured(base_url=server.base_url, api="responses"):
         answer = llmcall.chatcompletion_request(prompt="Hello")
     assert answer["choices"][0]["message"]["content"] == "Hi"
@@ -475,7 +483,7 @@ def test_a_programs_sdk_reads_an_answer_recorded_by_responses(httpserver: HTTPSe
     """The program asks by chat completions, and gets their shape."""
     import openai
 
-    server = server_of(httpserver, response(said("Hi")))
+    server = server_of(httpserver, response(text_item("Hi")))
     messages = [{"role": "user", "content": "Hello"}]
     client_at(server).send_message(messages, model="my-model")
     program = openai.OpenAI(

@@ -118,8 +118,12 @@ def busy() -> tuple[ScriptedClient, Any]:
         "retry_exponential_backoff_factor": 1,
     }
     client = ScriptedClient([ServiceError("busy")] * 6, retry_max_waiting_time=4, **settings)
-    given: dict[str, Any] = {"waiting_time": 1, "max_attempts": 6, "exponential_backoff_factor": 2}
-    return client, client.send_message("Hello", on_error="return", **given)
+    arguments: dict[str, Any] = {
+        "waiting_time": 1,
+        "max_attempts": 6,
+        "exponential_backoff_factor": 2,
+    }
+    return client, client.send_message("Hello", on_error="return", **arguments)
 
 
 def test_waits_grow_up_to_a_limit(slept: list[float], busy: tuple[ScriptedClient, Any]) -> None:

@@ -34,8 +34,8 @@ def asking(httpserver: HTTPServer) -> Iterator[Any]:
 
     def make(*answers: Answer, **settings: Any) -> tuple[OpenAIClient, ScriptedServer]:
         server = ScriptedServer(httpserver, *answers)
-        given = {"model": "m", "prices": PRICES, "cache_mode": "off", "on_error": "raise"}
-        client = client_for(server.base_url, **{"api_key": "k", **given, **settings})
+        defaults = {"model": "m", "prices": PRICES, "cache_mode": "off", "on_error": "raise"}
+        client = client_for(server.base_url, **{"api_key": "k", **defaults, **settings})
         clients.append(client)
         return client, server
 

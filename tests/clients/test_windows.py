@@ -55,8 +55,8 @@ def server(httpserver: HTTPServer) -> BackgroundServer:
 
 def client_at(server: BackgroundServer, **settings: Any) -> OpenAIClient:
     """Return a client whose calls are answered within eight hours."""
-    given = {"window": "8h", "on_error": "raise", "retry_waiting_time": 0, "prices": PRICES}
-    return OpenAIClient(base_url=server.base_url, **{**given, **settings})
+    defaults = {"window": "8h", "on_error": "raise", "retry_waiting_time": 0, "prices": PRICES}
+    return OpenAIClient(base_url=server.base_url, **{**defaults, **settings})
 
 
 def client_without_window(server: BackgroundServer) -> OpenAIClient:
@@ -317,11 +317,11 @@ def killed_before(server: BackgroundServer, operation: str) -> None:
     server.before = lambda *_: None
 
 
-def killed_at(server: BackgroundServer, place: str, condition: str) -> None:
+def killed_at(server: BackgroundServer, method: str, condition: str) -> None:
     """Run a program that asks, and that is killed where it calls one of llmcall's own functions."""
     kill = f"""
 import llmcall.stores.cache.awaited, llmcall.stores.cache.cache, signal
-owner, name = {place}
+owner, name = {method}
 function = getattr(owner, name)
 def killed(self, *args, **kwargs):
     if {condition}:
@@ -630,8 +630,8 @@ def test_of_two_processes_the_second_deletes_its_own_response() -> None:
         server.before = before
         with start(PROGRAM, server.base_url) as other:
             reply = client_at(server).send_message("Hello")
-            printed, said = other.communicate(timeout=LONGEST)
-    assert printed.strip() == reply.content, said
+            printed, errors = other.communicate(timeout=LONGEST)
+    assert printed.strip() == reply.content, errors
     assert (server.counts["create"], server.counts["cancel"]) == (2, 1)
     assert (server.responses, awaited()) == ({}, 0)
 
@@ -897,8 +897,8 @@ def test_awaited_answers_at_another_address_are_forgotten_and_named(
     leave_waiting(server, client_at(server), "Hello")
     counts = dict(server.counts)
     with llmcall.configured(base_url="http://127.0.0.1:1/v1"):
-        told = commands.cache("clear", "--awaited", "--yes")
-    assert f"1 answer at {server.base_url}" in told
+        printed = commands.cache("clear", "--awaited", "--yes")
+    assert f"1 answer at {server.base_url}" in printed
     assert (dict(server.counts), awaited()) == (counts, 0)
 
 

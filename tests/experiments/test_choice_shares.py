@@ -315,8 +315,8 @@ def test_log_probabilities_go_before_draws() -> None:
 
 def test_a_reply_has_the_log_probabilities_that_the_api_gave() -> None:
     """Each of its choices has them, too."""
-    given = response({"role": "assistant", "content": "A"}, {"A": 0.5})
-    client = ScriptedClient([given])
+    raw = response({"role": "assistant", "content": "A"}, {"A": 0.5})
+    client = ScriptedClient([raw])
     reply = client.send_message("A or B?", logprobs=True, top_logprobs=1, on_error="raise")
-    assert reply.logprobs == given["choices"][0]["logprobs"]
+    assert reply.logprobs == raw["choices"][0]["logprobs"]
     assert reply.choices[0]["logprobs"] == reply.logprobs

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.newest_only
 
 def measured(values: dict[str, list[Any]], **options: Any) -> llmcall.types.Arms:
     """Run arms that return values, one for each repeat; an exception is raised."""
-    left = {name: iter(given) for name, given in values.items()}
+    left = {name: iter(column) for name, column in values.items()}
 
     def play(name: str) -> Any:
         value = next(left[name])

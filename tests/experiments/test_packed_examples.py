@@ -128,6 +128,6 @@ def test_a_package_verifies_on_another_python(
     notes = [check for check in found["checks"] if check["status"] != OK]
     assert found["ok"]
     assert [check["name"] for check in notes] == ["versions"]
-    told = " ".join(notes[0]["details"])
-    assert "Python 3." in told
-    assert "packed with 3." in told
+    details = " ".join(notes[0]["details"])
+    assert "Python 3." in details
+    assert "packed with 3." in details

@@ -102,8 +102,8 @@ def packed(recorded: Path) -> Path:
         monkeypatch.chdir(recorded)
         package = recorded.parent / "das Päckchen"
         options = ("--cassette", TAPE, "--zip", "../p.zip")
-        said = done("pack", package, *options, "--", SCRIPT, "--n", 3)
-    assert "data       data/data/people of Köln.csv" in said
+        printed = done("pack", package, *options, "--", SCRIPT, "--n", 3)
+    assert "data       data/data/people of Köln.csv" in printed
     return package
 
 
@@ -164,16 +164,16 @@ def packing(*options: Any, code: int = 1) -> str:
 
 def test_a_package_verifies(packed: Path) -> None:
     """Each check is on a line, and the exit code is 0; what is proved comes last."""
-    said = done("verify", packed.parent / "p.zip")
-    assert said.startswith("verify runs the author's code on this machine")
-    checks = [line.split(":")[0] for line in said.splitlines() if line.startswith("ok ")]
+    printed = done("verify", packed.parent / "p.zip")
+    assert printed.startswith("verify runs the author's code on this machine")
+    checks = [line.split(":")[0] for line in printed.splitlines() if line.startswith("ok ")]
     names = [check.removeprefix("ok").strip() for check in checks]
     assert names == [
         *("files", "recordings", "replay", "printed text"),
         *("result out/all.json", "result out/table.csv"),
         *("files read", "network", "versions"),
     ]
-    assert "prove who gave the answers" in said.splitlines()[-1]
+    assert "prove who gave the answers" in printed.splitlines()[-1]
 
 
 def test_a_package_holds_what_the_run_used(packed: Path) -> None:
@@ -213,8 +213,8 @@ def test_a_package_installs_the_llmcall_that_packed_it(package: Path, tmp_path: 
     offline = ("--no-index", "--no-deps", "--ignore-installed")
     in_environment(python, "-m", "pip", "install", *offline, wheel, folder=package)
     command = python.with_name("llmcall")
-    said = in_environment(command, "verify", ".", folder=package)
-    assert "verified" in said and "ok       versions" in said
+    printed = in_environment(command, "verify", ".", folder=package)
+    assert "verified" in printed and "ok       versions" in printed
     installed = in_environment(
         python, "-c", "import llmcall; print(llmcall.__file__)", folder=package
     )
@@ -251,9 +251,9 @@ def test_metadata_of_the_projects_own_distribution_is_not_packed(project: Path) 
     )
     written(project / "src", {"tool.egg-info/top_level.txt": "tool\n"})
     edited(project / SCRIPT, "import llmcall\n", "import llmcall, tool\n")
-    said = packing("--env", "PYTHONPATH=src", code=0)
-    assert "code/src/tool.py" in said
-    assert "egg-info" not in said
+    printed = packing("--env", "PYTHONPATH=src", code=0)
+    assert "code/src/tool.py" in printed
+    assert "egg-info" not in printed
 
 
 PRINT_SITE = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -483,18 +483,18 @@ def test_an_unsafe_zip_file_is_refused(packed: Path, tmp_path: Path, name: str) 
     assert "nothing was unpacked" in done("verify", file, code=1)
 
 
-@pytest.mark.parametrize("place", ["the middle", "the end"])
+@pytest.mark.parametrize("position", ["the middle", "the end"])
 def test_a_damaged_zip_file_is_reported_in_a_sentence(
-    packed: Path, tmp_path: Path, place: str
+    packed: Path, tmp_path: Path, position: str
 ) -> None:
     data = bytearray((packed.parent / "p.zip").read_bytes())
     with zipfile.ZipFile(packed.parent / "p.zip") as archive:
         entry = max(archive.infolist(), key=lambda entry: entry.compress_size)
-    start = entry.header_offset + 100 if place == "the middle" else len(data) - 40
+    start = entry.header_offset + 100 if position == "the middle" else len(data) - 40
     data[start : start + 40] = b"\xff" * 40
     (tmp_path / "p.zip").write_bytes(data)
-    said = done("verify", tmp_path / "p.zip", code=1)
-    assert "is not a readable ZIP file" in said and "Traceback" not in said
+    printed = done("verify", tmp_path / "p.zip", code=1)
+    assert "is not a readable ZIP file" in printed and "Traceback" not in printed
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"llmcall_package": 2, "files": [{}]}'])
@@ -543,7 +543,7 @@ with contextlib.suppress(llmcall.CacheError):
     llmcall.cassette("other.jsonl").__enter__()
 """
     edited(project / SCRIPT, "    main()\n", f"    main()\n{reading}")
-    said = packing()
+    printed = packing()
     for words in (
         "a call in scope 'Ada' had no recorded answer",
         "opens the cassette other.jsonl, which is not packed",
@@ -551,7 +551,7 @@ with contextlib.suppress(llmcall.CacheError):
         f"opens {project / 'notes.txt'} by an absolute path into the project",
         f"opens {tmp_path / 'elsewhere.txt'}, which is outside the project",
     ):
-        assert words in said
+        assert words in printed
     assert not Path("../made").exists()
 
 
@@ -568,14 +568,14 @@ def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(projec
 def test_a_recording_is_packed_whole_as_evidence(project: Path) -> None:
     """As it is, byte for byte; README and verification count what the program does not use."""
     edited(project / "data/people of Köln.csv", "Çem,driver\n", "")
-    said = packing("--whole", code=0)
-    assert f"packed as evidence: {TAPE}: 1 record that no call used: Çem#0" in said
+    printed = packing("--whole", code=0)
+    assert f"packed as evidence: {TAPE}: 1 record that no call used: Çem#0" in printed
     made = Path("../made")
     assert (made / "recordings" / TAPE).read_bytes() == (project / TAPE).read_bytes()
     readme = (made / "README.md").read_text(encoding="utf-8")
     assert "Records that the program does not use, packed as evidence: 1 of 3" in readme
-    said = done("verify", made)
-    assert "replay: 2 records used, 1 more packed as evidence, no call unanswered" in said
+    printed = done("verify", made)
+    assert "replay: 2 records used, 1 more packed as evidence, no call unanswered" in printed
 
 
 def test_a_program_that_uses_less_of_a_whole_recording_is_not_verified(project: Path) -> None:
@@ -583,8 +583,8 @@ def test_a_program_that_uses_less_of_a_whole_recording_is_not_verified(project: 
     edited(project / "data/people of Köln.csv", "Çem,driver\n", "")
     packing("--whole", code=0)
     with_manifest(Path("../made"), lambda manifest: manifest["unused"].clear())
-    said = done("verify", "../made", code=1)
-    assert "1 record that no call used: Çem#0" in said
+    printed = done("verify", "../made", code=1)
+    assert "1 record that no call used: Çem#0" in printed
     with_manifest(Path("../made"), lambda manifest: manifest.update(unused=1))
     assert "is damaged" in done("verify", "../made", code=1)
 
@@ -603,9 +603,9 @@ with open("out/log.txt", "w") as file:
     file.write(f"{time.time_ns()}")
 """
     edited(project / SCRIPT, "    main()\n", f"    main()\n{added}")
-    said = packing()
-    assert "printed text: differs" in said and "-never read" in said
-    assert "result out/log.txt: differs" in said
+    printed = packing()
+    assert "printed text: differs" in printed and "-never read" in printed
+    assert "result out/log.txt: differs" in printed
 
 
 def test_a_credential_stops_the_packing(project: Path) -> None:
@@ -615,10 +615,10 @@ def test_a_credential_stops_the_packing(project: Path) -> None:
         project, {"data/rate.txt": f"1.1 # {key}", "config.ini": "[OpenAI]\nAPI_KEY = dough7\n"}
     )
     edited(project / SCRIPT, "read_text())", "read_text().split()[0])")
-    said = packing()
-    assert "data/data/rate.txt:1 contains what looks like" in said
-    assert "data/config.ini:2 contains" in said
-    assert key not in said and "dough7" not in said
+    printed = packing()
+    assert "data/data/rate.txt:1 contains what looks like" in printed
+    assert "data/config.ini:2 contains" in printed
+    assert key not in printed and "dough7" not in printed
 
 
 def test_the_environment_is_bare_and_what_is_personal_is_listed(
@@ -636,13 +636,13 @@ print(os.environ["CITY"], os.environ["LAB_TOKEN"], os.environ.get("SECRET_PLACE"
 print(os.listdir(os.environ["HOME"]), os.environ["PYTHONHASHSEED"], "ada@example.org")
 """
     edited(project / SCRIPT, "    main()\n", f"    main()\n{added}")
-    said = packing("--env", "CITY", "--env", "LAB_TOKEN", "--add", "notes.txt", code=0)
-    assert "data       data/notes.txt" in said
+    printed = packing("--env", "CITY", "--env", "LAB_TOKEN", "--add", "notes.txt", code=0)
+    assert "data       data/notes.txt" in printed
     manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
     assert manifest["printed"].endswith(
         "never read\nmine-CITY none None UTC\n[] 0 ada@example.org\n"
     )
-    assert "look at printed text:4: ada@example.org" in said
+    assert "look at printed text:4: ada@example.org" in printed
 
 
 def test_an_incomplete_recording_stops_the_packing(project: Path) -> None:

@@ -121,36 +121,36 @@ def in_database(folder: object, statement: str, *values: Any) -> list[Any]:
         return connection.execute(statement, values).fetchall()
 
 
-def mount(place: Path, *arguments: str) -> None:
-    """Mount something at a place, or skip the test where that is not allowed."""
+def mount(folder: Path, *arguments: str) -> None:
+    """Mount something at a folder, or skip the test where that is not allowed."""
     command = shutil.which("mount")
     if command is None or os.getuid():
         pytest.skip("only a superuser mounts")
-    done = subprocess.run([command, *arguments, str(place)], capture_output=True, check=False)
+    done = subprocess.run([command, *arguments, str(folder)], capture_output=True, check=False)
     if done.returncode:
         pytest.skip(f"mounting is not allowed here: {done.stderr.decode().strip()}")
 
 
 @contextmanager
-def small(place: Path, size: str = "1m") -> Iterator[Path]:
+def small(folder: Path, size: str = "1m") -> Iterator[Path]:
     """Provide a disk of little size."""
-    place.mkdir()
-    mount(place, "-t", "tmpfs", "-o", f"size={size}", "none")
+    folder.mkdir()
+    mount(folder, "-t", "tmpfs", "-o", f"size={size}", "none")
     try:
-        yield place
+        yield folder
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
-def read_only(place: Path) -> Iterator[Path]:
+def read_only(folder: Path) -> Iterator[Path]:
     """Make a folder one that nobody can write to."""
-    mount(place, "--bind", str(place))
+    mount(folder, "--bind", str(folder))
     try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(place)], check=True)
-        yield place
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+        yield folder
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def written(name: str | Path, text: str | bytes) -> str:

@@ -253,8 +253,8 @@ def http(
     closed when it is used.
     """
     size = len(body) if length is None else length
-    given = {"Content-Type": "application/json", "Content-Length": size, **headers}
-    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in given.items())]
+    fields = {"Content-Type": "application/json", "Content-Length": size, **headers}
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items())]
     lines += [] if stays else ["Connection: close"]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
@@ -565,28 +565,28 @@ class RedisProcess:
         """Start it, and return once it listens; on another port, should somebody have taken this
         one.
         """
-        said = b""
+        output = b""
         for _ in range(5):
             self.process = subprocess.Popen(
                 self._command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
             assert self.process.stdout is not None
             for line in self.process.stdout:
-                said += line
+                output += line
                 if b"eady to accept connections" in line:
                     return
             self.stop()
             self.port = free_port()
         shutil.rmtree(self.folder)
-        if b"Bad directive" in said:
+        if b"Bad directive" in output:
             pytest.skip(f"this redis-server cannot do it: {self.options}")
-        pytest.fail(f"redis-server does not start: {said.decode()}")
+        pytest.fail(f"redis-server does not start: {output.decode()}")
 
     def _command(self) -> list[str]:
         port = {"port": str(self.port)}
         if "tls-cert-file" in self.options:
             port = {"port": "0", "tls-port": str(self.port)}
-        given = {
+        options = {
             **port,
             "bind": "127.0.0.1",
             "dir": self.folder,
@@ -595,7 +595,7 @@ class RedisProcess:
             **self.options,
         }
         command = [self.program]
-        for name, value in given.items():
+        for name, value in options.items():
             command += [f"--{name}", value]
         return command
 

@@ -45,8 +45,8 @@ def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ca
 def client_at(folder: Path, **settings: Any) -> ScriptedClient:
     """Return a client that counts its answers."""
     numbers = itertools.count()
-    given = {"cache_mode": "auto", "cache_path": folder, "on_error": "raise", **settings}
-    return ScriptedClient(lambda messages: f"{next(numbers)}: {messages[-1]['content']}", **given)
+    merged = {"cache_mode": "auto", "cache_path": folder, "on_error": "raise", **settings}
+    return ScriptedClient(lambda messages: f"{next(numbers)}: {messages[-1]['content']}", **merged)
 
 
 @pytest.fixture

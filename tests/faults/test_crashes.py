@@ -57,7 +57,9 @@ def received(worker: Worker) -> dict[str, str]:
     written = worker.lines()
     assert all(isinstance(line, list) for line in written), written
     return {
-        question: said for question, said in written if question not in ("begin", "end", "asked")
+        question: answer_digest
+        for question, answer_digest in written
+        if question not in ("begin", "end", "asked")
     }
 
 
@@ -96,8 +98,8 @@ def kill_one_of_four(
     answers: dict[str, str] = {}
     for worker in workers:
         worker.killed()
-        for question, said in received(worker).items():
-            assert answers.setdefault(question, said) == said
+        for question, answer_digest in received(worker).items():
+            assert answers.setdefault(question, answer_digest) == answer_digest
     return answers
 
 

@@ -214,8 +214,8 @@ def kept_in_memory(client: Any, caplog: pytest.LogCaptureFixture) -> None:
 def locked(tmp_path: Path) -> Iterator[Path]:
     """A cache of five answers on a disk that is read-only."""
     fill(tmp_path / "cache", 5)
-    with read_only(tmp_path / "cache") as place:
-        yield place
+    with read_only(tmp_path / "cache") as folder:
+        yield folder
 
 
 def test_a_cache_on_a_read_only_disk_is_an_error_that_names_the_export(locked: Path) -> None:

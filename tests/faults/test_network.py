@@ -471,8 +471,8 @@ def plain(base_url: str, http_client: Any = None, **settings: Any) -> OpenAIClie
     """Return a client of OpenAI's API at a server, with the SDK's own HTTP client or one that the
     test closes.
     """
-    given = {"api_key": "the-key-1234", "retry_max_attempts": 3, "base_url": base_url, **settings}
-    return OpenAIClient(http_client=http_client, **given)
+    merged = {"api_key": "the-key-1234", "retry_max_attempts": 3, "base_url": base_url, **settings}
+    return OpenAIClient(http_client=http_client, **merged)
 
 
 class TLSServer(RawServer):

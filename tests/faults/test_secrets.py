@@ -44,8 +44,8 @@ TWICE = f"you sent {KEY}, and Bearer {KEY}"
 QUIET = {"retry_max_attempts": 2, "retry_waiting_time": 0.0001, "timeout": 60, "deadline": 60}
 
 
-class Told:
-    """Gather all that is told, to any logger and as warnings, and search it."""
+class Outputs:
+    """All that is logged or warned of, and values as they are shown; can be searched for a key."""
 
     def __init__(self, stream: io.StringIO) -> None:
         self._stream = stream
@@ -87,7 +87,7 @@ def _is_no_echo(record: logging.LogRecord) -> bool:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+def outputs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outputs]:
     """Listen to every logger at its most talkative, and to warnings."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -99,7 +99,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     root.setLevel(logging.DEBUG)
     logging.captureWarnings(True)
     try:
-        yield Told(stream)
+        yield Outputs(stream)
     finally:
         logging.captureWarnings(False)
         root.removeHandler(handler)
@@ -218,7 +218,7 @@ SERVERS |= NO_ECHOES
 def test_a_key_goes_to_its_server_alone(
     make: Callable[[str], OpenAIClient],
     name: str,
-    told: Told,
+    outputs: Outputs,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -229,12 +229,12 @@ def test_a_key_goes_to_its_server_alone(
         with RawServer(SERVERS[name] or good) as server, make(server.base_url) as client:
             for on_error in ("raise", "none"):
                 try:
-                    told.add(ask(client, f"{name} {way}", on_error=on_error))
+                    outputs.add(ask(client, f"{name} {way}", on_error=on_error))
                 except llmcall.LLMCallError as error:
-                    told.add(error, variables=name in NO_ECHOES)
-                    told.add(pickle.loads(pickle.dumps(error)))
-            told.add(client, client.settings, client.endpoints("gpt-6-luna"), client.usage)
-            told.add(
+                    outputs.add(error, variables=name in NO_ECHOES)
+                    outputs.add(pickle.loads(pickle.dumps(error)))
+            outputs.add(client, client.settings, client.endpoints("gpt-6-luna"), client.usage)
+            outputs.add(
                 *client._transports.values(),
                 *client.resolved.pools.values(),
                 client.build_request("x"),
@@ -242,7 +242,7 @@ def test_a_key_goes_to_its_server_alone(
             assert server.requests and any(
                 KEY in str(seen.headers) or "Basic" in str(seen.headers) for seen in server.requests
             )
-    assert told.finds(KEY) == []
+    assert outputs.finds(KEY) == []
     assert files_with(KEY, tmp_path, (".env", "config.ini")) == []
 
 
@@ -267,14 +267,14 @@ def asked_with_a_key() -> Iterator[llmcall.LLMClient]:
 
 
 def test_no_miss_record_or_repr_holds_a_key(
-    asked_with_a_key: llmcall.LLMClient, told: Told, tmp_path: Path
+    asked_with_a_key: llmcall.LLMClient, outputs: Outputs, tmp_path: Path
 ) -> None:
     """The cassette and the export hold none either."""
     with llmcall.configured(cache_mode="replay"), pytest.raises(llmcall.CacheMissError) as missed:
         asked_with_a_key.send_message("What do pears cost?")
     records = asked_with_a_key.cache.records()
-    told.add(missed.value, llmcall.settings(), llmcall.usage(), *records)
-    assert told.finds(KEY) == []
+    outputs.add(missed.value, llmcall.settings(), llmcall.usage(), *records)
+    assert outputs.finds(KEY) == []
     assert files_with(KEY, tmp_path, (".env",)) == []
 
 
@@ -300,7 +300,7 @@ COMMANDS = [
 
 
 def test_no_command_prints_or_writes_a_key(
-    asked_with_a_key: llmcall.LLMClient, told: Told, tmp_path: Path
+    asked_with_a_key: llmcall.LLMClient, outputs: Outputs, tmp_path: Path
 ) -> None:
     """It ends in words, whatever it finds."""
     messages = [{"role": "user", "content": "What do pears cost?"}]
@@ -311,8 +311,8 @@ def test_no_command_prints_or_writes_a_key(
         result = run(*shlex.split(command.format(key=key)))
         assert result.exit_code in (0, 1), result.output
         assert not isinstance(result.exception, Exception), result.output
-        told.add(result.output, result.exception)
-    assert told.finds(KEY) == []
+        outputs.add(result.output, result.exception)
+    assert outputs.finds(KEY) == []
     assert files_with(KEY, tmp_path, (".env",)) == []
 
 
@@ -327,7 +327,7 @@ def look_and_ask(item: int) -> list[str]:
 
 @pytest.mark.slow
 def test_a_key_is_sent_to_workers_in_memory_alone(
-    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    outputs: Outputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a map runs in other processes, which use the key, no file holds it, and no result
     contains it.
@@ -346,5 +346,5 @@ def test_a_key_is_sent_to_workers_in_memory_alone(
             )
         assert {seen.headers["authorization"] for seen in server.requests} == {f"Bearer {KEY}"}
     assert found == [[]] * 6
-    assert told.finds(KEY) == []
+    assert outputs.finds(KEY) == []
     assert files_with(KEY, tmp_path) == []

@@ -153,10 +153,10 @@ class Nursery:
     def start(self, name: str, *arguments: Any) -> Worker:
         """Start a function of the module workers in a process of its own."""
         journal = self.folder / f"{name}-{len(self._workers)}-{os.urandom(4).hex()}.journal"
-        given = [
+        plain_arguments = [
             str(argument) if isinstance(argument, Path) else argument for argument in arguments
         ]
-        pid = self.order(name=name, journal=str(journal), arguments=given)
+        pid = self.order(name=name, journal=str(journal), arguments=plain_arguments)
         self._workers.append(Worker(self, pid, journal))
         return self._workers[-1]
 
@@ -249,8 +249,8 @@ def client_at(folder: str, writer: str, **settings: Any) -> ScriptedClient:
     """Return a client whose answers belong to their questions."""
     # looking for a package of prices is no part of what is tried
     known = {"prices": {"gpt-4o-mini": (0.15, 0.6)}}
-    given = {"cache_mode": "auto", "cache_path": folder, "on_error": "raise", **known, **settings}
-    return ScriptedClient(lambda messages: answer_to(messages[-1]["content"], writer), **given)
+    merged = {"cache_mode": "auto", "cache_path": folder, "on_error": "raise", **known, **settings}
+    return ScriptedClient(lambda messages: answer_to(messages[-1]["content"], writer), **merged)
 
 
 def fill(folder: Path, count: int) -> None:
@@ -360,7 +360,7 @@ def use(
     journal: Journal, folder: str, writer: str, ends: float, seed: int, errors: list[BaseException]
 ) -> None:
     """Use a cache in one thread until the time is over, but do each thing twice at least."""
-    chance, begun, told = random.Random(seed), time.monotonic(), dict[str, str]()
+    chance, begun, digests = random.Random(seed), time.monotonic(), dict[str, str]()
     clients = {
         mode: client_at(folder, writer, cache_mode=mode, temperature=0)
         for mode in ("auto", "refresh")
@@ -382,10 +382,10 @@ def use(
                 continue
             answer = client.send_message(question)["content"]
             assert is_answer_to(question, answer), f"{question}: {answer[:200]}"
-            if kind == "kept" and told.setdefault(question, digest(answer)) != digest(answer):
+            if kind == "kept" and digests.setdefault(question, digest(answer)) != digest(answer):
                 raise AssertionError(f"{question} had another answer before")
-        for question, said in told.items():
-            journal.write(question, said)
+        for question, answer_digest in digests.items():
+            journal.write(question, answer_digest)
         journal.write("calls", number)
     except BaseException as error:  # noqa: BLE001 - it is raised where the threads are joined
         errors.append(error)

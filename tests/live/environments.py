@@ -35,14 +35,14 @@ def python_with(*requirements: str, alone: str = "", otherwise: str = "") -> str
     """Return the interpreter of an environment that holds these packages and this checkout.
 
     :param alone: one more, without what it requires; the first that is installed.
-    :param otherwise: what is said if that cannot be installed.
+    :param otherwise: what the skip says first if that cannot be installed.
     """
     asked = "\n".join([sys.version, *requirements, alone])
-    place = ENVIRONMENTS / hashlib.sha256(asked.encode()).hexdigest()[:12]
-    python, made = place / "bin" / "python", place / "made"
+    folder = ENVIRONMENTS / hashlib.sha256(asked.encode()).hexdigest()[:12]
+    python, made = folder / "bin" / "python", folder / "made"
     if not made.exists():
-        shutil.rmtree(place, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         if alone:
             _install(python, ["--no-deps", alone], otherwise)
         if requirements:
@@ -66,5 +66,5 @@ def _install(python: Path, packages: Sequence[str], otherwise: str = "") -> None
     )
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "error: " in line.lower()]
-        said = (errors or ["pip failed"])[0].strip()
-        pytest.skip(f"{otherwise}cannot install {' '.join(packages)}: {said}")
+        reason = (errors or ["pip failed"])[0].strip()
+        pytest.skip(f"{otherwise}cannot install {' '.join(packages)}: {reason}")

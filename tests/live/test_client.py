@@ -139,9 +139,9 @@ def test_shares_by_log_probabilities_are_those_of_draws(client: llmcall.OpenAICl
         max_tokens=1,
     )
     row = [{"trade": "baker"}]
-    told = question.shares(row)
+    reported = question.shares(row)
     drawn = counted_shares(question, row, count)
     for column in ("p_a bus", "p_a library", "p_a well", "p_other"):
-        share = told[column][0]
+        share = reported[column][0]
         standard_error = (share * (1 - share) / count) ** 0.5
         assert drawn[column][0] == pytest.approx(share, abs=4 * standard_error)

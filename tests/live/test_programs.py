@@ -55,7 +55,7 @@ def check_replays(program: str, python: str, base_url: str, folder: Path) -> Non
     """Record a program, then replay it in many orders of its actors without asking the server."""
     command = [python, "-m", "llmcall", "run", "--cassette", "run.jsonl", "--actor", "system"]
     [recorded] = ran(folder, *command, FOLDER / "market.py", program, 0, OPENAI_BASE_URL=base_url)
-    assert len({json.dumps(said) for said in recorded.values()}) == len(recorded)
+    assert len({json.dumps(answer) for answer in recorded.values()}) == len(recorded)
     shutil.rmtree(folder / ".llmcall")
     assert ran(
         folder,

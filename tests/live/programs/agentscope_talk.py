@@ -26,14 +26,14 @@ def agent(name: str, persona: str = "") -> Agent:
 async def main() -> None:
     """Run two agents that answer each other, then twins that speak at once."""
     oscar = agent("Oscar", ", who is angry" if "changed" in sys.argv else "")
-    word, said = f"Say something about number {random.randrange(1000)}.", []
+    word, texts = f"Say something about number {random.randrange(1000)}.", []
     for speaker in (agent("Lisa"), oscar):
         answer = await speaker.reply(UserMsg(name="user", content=word))
-        said.append([speaker.name, answer.get_text_content()])
+        texts.append([speaker.name, answer.get_text_content()])
     question = UserMsg(name="user", content="Who are you?")
     twins = await asyncio.gather(*(agent("Twin").reply(question) for _ in range(3)))
-    said += [["Twin", answer.get_text_content()] for answer in twins]
-    print(json.dumps(said))
+    texts += [["Twin", answer.get_text_content()] for answer in twins]
+    print(json.dumps(texts))
 
 
 if __name__ == "__main__":

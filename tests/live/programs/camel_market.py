@@ -24,8 +24,8 @@ def visit(name: str) -> list[str]:
         agent(f"{name}, {BUYERS[name]}"),
         agent(f"a seller of bread who talks to {name}"),
     )
-    said = ["Good morning. How much is the bread?"]
+    texts = ["Good morning. How much is the bread?"]
     for _ in range(2):
-        said.append(seller.step(said[-1]).msgs[0].content)
-        said.append(buyer.step(said[-1]).msgs[0].content)
-    return said
+        texts.append(seller.step(texts[-1]).msgs[0].content)
+        texts.append(buyer.step(texts[-1]).msgs[0].content)
+    return texts

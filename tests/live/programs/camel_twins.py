@@ -44,5 +44,5 @@ async def main() -> list[str]:
 
 if __name__ == "__main__":
     with ThreadPoolExecutor(len(VISITORS)) as pool:
-        said = list(pool.map(visit, VISITORS))
-    print(json.dumps({"threads": said, "tasks": asyncio.run(main())}))
+        in_threads = list(pool.map(visit, VISITORS))
+    print(json.dumps({"threads": in_threads, "tasks": asyncio.run(main())}))

@@ -19,13 +19,13 @@ def talk(task: tuple[str, str]) -> list[str]:
     name, model_name = task
     document = InteractiveDocument(GptLanguageModel(model_name))
     document.statement(f"{name} stands at the market.")
-    said = [document.open_question(f"What does {name} say?")]
+    texts = [document.open_question(f"What does {name} say?")]
     try:
         document.multiple_choice_question("What is bought?", ["bread", "milk", "salt", "tea"])
     except InvalidResponseError as error:
-        said.append(str(error))
-    said.append(document.open_question("Why?"))
-    return said
+        texts.append(str(error))
+    texts.append(document.open_question("Why?"))
+    return texts
 
 
 if __name__ == "__main__":
@@ -34,5 +34,5 @@ if __name__ == "__main__":
     if "changed" in sys.argv:
         actors[1] = f"Old {actors[1]}"
     with ThreadPoolExecutor(2) as pool:
-        said = list(pool.map(talk, [(name, "gpt-4o-mini") for name in actors]))
-    print(json.dumps(list(zip(actors, said, strict=True))))
+        talks = list(pool.map(talk, [(name, "gpt-4o-mini") for name in actors]))
+    print(json.dumps(list(zip(actors, talks, strict=True))))

@@ -25,13 +25,13 @@ def visit(name: str) -> list[str]:
         ),
         HumanMessage("Bread costs 3 coins. What do you say?"),
     ]
-    said = [model.invoke(messages).text for _ in range(2)]
+    texts = [model.invoke(messages).text for _ in range(2)]
     messages += [model.invoke(messages), HumanMessage("What else do you need?")]
-    said.append("".join(chunk.text for chunk in model.stream(messages)))
+    texts.append("".join(chunk.text for chunk in model.stream(messages)))
     # a small model may put many blanks into its JSON
     decider = ChatOpenAI(model="gpt-4o-mini", temperature=0.2, max_tokens=300)
     decided = decider.with_structured_output(Decision, method="json_schema").invoke(messages)
     near = OpenAIEmbeddings(
         model="text-embedding-3-small", check_embedding_ctx_length=False
     ).embed_query(name)
-    return [*said, decided.decision, f"{near[0]:.6f}"]
+    return [*texts, decided.decision, f"{near[0]:.6f}"]

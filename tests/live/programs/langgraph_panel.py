@@ -23,7 +23,7 @@ EXPERTS = ("judge", "judge", "judge", "critic")
 class State(TypedDict):
     """The panel's conversation so far."""
 
-    said: Annotated[list[Any], operator.add]
+    answers: Annotated[list[Any], operator.add]
 
 
 def late(text: str) -> str:
@@ -41,11 +41,11 @@ def build(changed: bool) -> Any:
 
     def speak(task: dict[str, Any]) -> dict[str, Any]:
         answer = model.invoke(question(task["who"]))
-        return {"said": [[task["seat"], answer.content]]}
+        return {"answers": [[task["seat"], answer.content]]}
 
     async def aspeak(task: dict[str, Any]) -> dict[str, Any]:
         answer = await model.ainvoke(question(task["who"]))
-        return {"said": [[task["seat"], answer.content]]}
+        return {"answers": [[task["seat"], answer.content]]}
 
     graph = StateGraph(State)
     graph.add_node("speak", RunnableLambda(speak, aspeak))
@@ -60,8 +60,8 @@ def build(changed: bool) -> Any:
 
 if __name__ == "__main__":
     panel = build("changed" in sys.argv)
-    in_threads = [panel.invoke({"said": []})["said"] for _ in range(2)]
-    in_tasks = asyncio.run(panel.ainvoke({"said": []}))["said"]
+    in_threads = [panel.invoke({"answers": []})["answers"] for _ in range(2)]
+    in_tasks = asyncio.run(panel.ainvoke({"answers": []}))["answers"]
     # Each part of a batch, and of a batch in it, runs in any of the contexts that were copied before.
     chain = RunnableLambda(late) | ChatOpenAI(model="gpt-4o-mini", temperature=1)
     batches = RunnableLambda(lambda texts: [message.content for message in chain.batch(texts)])

@@ -20,16 +20,16 @@ def visit(name: str) -> list[str]:
         },
         {"role": "user", "content": "Bread costs 3 coins. What do you say?"},
     ]
-    said = [
+    texts = [
         litellm.completion(messages=messages, **asked).choices[0].message.content for _ in range(2)
     ]
     messages += [
-        {"role": "assistant", "content": said[-1]},
+        {"role": "assistant", "content": texts[-1]},
         {"role": "user", "content": "What else do you need?"},
     ]
     pieces = litellm.completion(messages=messages, stream=True, **asked)
-    said.append("".join(piece.choices[0].delta.content or "" for piece in pieces))
+    texts.append("".join(piece.choices[0].delta.content or "" for piece in pieces))
     near = litellm.embedding(model="openai/text-embedding-3-small", input=[name]).data[0][
         "embedding"
     ]
-    return [*said, f"{near[0]:.6f}"]
+    return [*texts, f"{near[0]:.6f}"]

@@ -31,8 +31,8 @@ async def visit(name: str, price: str) -> list[str]:
 async def main() -> None:
     """Make all buyers visit at once."""
     prices = ["4" if "changed" in sys.argv and name == "Oscar" else "3" for name in BUYERS]
-    said = await asyncio.gather(*map(visit, BUYERS, prices))
-    print(json.dumps(list(zip(BUYERS, said, strict=True))))
+    texts = await asyncio.gather(*map(visit, BUYERS, prices))
+    print(json.dumps(list(zip(BUYERS, texts, strict=True))))
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ def main(program: str, seed: int) -> dict[str, list[str]]:
         return await asyncio.gather(*map(module.visit, names))
 
     if hasattr(module, "play"):
-        said = module.play(names)
+        answers = module.play(names)
     elif inspect.iscoroutinefunction(module.visit):
-        said = asyncio.run(in_tasks())
+        answers = asyncio.run(in_tasks())
     else:
         with ThreadPoolExecutor(len(names)) as pool:
-            said = pool.map(module.visit, names)
-    return dict(sorted(zip(names, said, strict=True)))
+            answers = pool.map(module.visit, names)
+    return dict(sorted(zip(names, answers, strict=True)))
 
 
 if __name__ == "__main__":

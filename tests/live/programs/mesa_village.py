@@ -18,7 +18,7 @@ class Villager(mesa.Agent):  # type: ignore[misc]
     def __init__(self, model: mesa.Model, name: str, prompt: str) -> None:
         super().__init__(model)
         self.name, self.prompt = name, prompt
-        self.said: list[str] = []
+        self.answers: list[str] = []
 
     def ask(self) -> None:
         """Ask how this villager feels today."""
@@ -27,7 +27,7 @@ class Villager(mesa.Agent):  # type: ignore[misc]
             temperature=1,
             messages=[{"role": "user", "content": f"{self.name}, {self.prompt}"}],
         )
-        self.said.append(answer.choices[0].message.content)
+        self.answers.append(answer.choices[0].message.content)
 
 
 class Village(mesa.Model):  # type: ignore[misc]
@@ -53,6 +53,9 @@ if __name__ == "__main__":
         village.step()
     print(
         json.dumps(
-            {f"{villager.name} {villager.unique_id}": villager.said for villager in village.agents}
+            {
+                f"{villager.name} {villager.unique_id}": villager.answers
+                for villager in village.agents
+            }
         )
     )

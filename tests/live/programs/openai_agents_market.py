@@ -16,7 +16,7 @@ from openai import AsyncOpenAI
 
 async def visit(name: str) -> list[str]:
     """Return what a buyer says in a conversation with itself, by one API and the other."""
-    said, client = [], AsyncOpenAI()
+    texts, client = [], AsyncOpenAI()
     for model in (OpenAIChatCompletionsModel, OpenAIResponsesModel):
         buyer = Agent(
             name=name,
@@ -28,11 +28,11 @@ async def visit(name: str) -> list[str]:
         asked = [{"role": "user", "content": "Bread costs 3 coins. What do you say?"}]
         for _ in range(2):
             result = await Runner.run(buyer, asked, run_config=quiet)
-            said.append(result.final_output)
+            texts.append(result.final_output)
         asked = [*result.to_input_list(), {"role": "user", "content": "And what else do you need?"}]
         streamed = Runner.run_streamed(buyer, asked, run_config=quiet)
         async for _ in streamed.stream_events():
             pass
-        said.append(streamed.final_output)
+        texts.append(streamed.final_output)
     await client.close()
-    return said
+    return texts

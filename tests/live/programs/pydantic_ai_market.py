@@ -23,12 +23,12 @@ async def visit(name: str) -> list[str]:
         system_prompt=f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence.",
         model_settings={"temperature": 1.0, "max_tokens": 30},
     )
-    said, history = [], None
+    texts, history = [], None
     for _ in range(2):
         result = await buyer.run("Bread costs 3 coins. What do you say?", message_history=history)
-        said.append(result.output)
+        texts.append(result.output)
         history = result.all_messages()
     async with buyer.run_stream("What else do you need?") as stream:
-        said.append("".join([piece async for piece in stream.stream_text(delta=True)]))
+        texts.append("".join([piece async for piece in stream.stream_text(delta=True)]))
     decided = await buyer.run("Do you buy the bread?", output_type=NativeOutput(Decision))
-    return [*said, decided.output.model_dump_json()]
+    return [*texts, decided.output.model_dump_json()]

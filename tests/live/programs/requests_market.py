@@ -14,7 +14,7 @@ ADDRESS = f"{os.environ['OPENAI_BASE_URL']}/chat/completions"
 HEADERS = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
 
 
-def visit(name: str, price: str, said: list[str]) -> None:
+def visit(name: str, price: str, texts: list[str]) -> None:
     """Ask twice, and keep what is said."""
     body = {
         "model": "gpt-4o-mini",
@@ -25,12 +25,12 @@ def visit(name: str, price: str, said: list[str]) -> None:
         session.headers.update(HEADERS)
         answer = session.post(ADDRESS, json=body, timeout=60)
         answer.raise_for_status()
-        said.append(answer.json()["choices"][0]["message"]["content"])
+        texts.append(answer.json()["choices"][0]["message"]["content"])
         with session.post(ADDRESS, json={**body, "stream": True}, stream=True, timeout=60) as sent:
             for line in sent.iter_lines():
                 if line.startswith(b"data: {"):
                     for choice in json.loads(line[6:])["choices"]:
-                        said.append(choice["delta"].get("content") or "")
+                        texts.append(choice["delta"].get("content") or "")
 
 
 if __name__ == "__main__":
@@ -38,12 +38,12 @@ if __name__ == "__main__":
     threads = [
         threading.Thread(
             target=visit,
-            args=(name, "4" if "changed" in sys.argv and name == "Oscar" else "3", said),
+            args=(name, "4" if "changed" in sys.argv and name == "Oscar" else "3", texts),
         )
-        for name, said in transcript
+        for name, texts in transcript
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    print(json.dumps([[name, "".join(said)] for name, said in transcript]))
+    print(json.dumps([[name, "".join(texts)] for name, texts in transcript]))

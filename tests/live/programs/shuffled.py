@@ -17,5 +17,5 @@ if __name__ == "__main__":
     importlib.import_module(program)
     for seed in range(int(orders)):
         with llmcall.cassette(cassette, mode="none", actor="system"):
-            said = main(program, seed)
-        print(json.dumps(said))
+            answers = main(program, seed)
+        print(json.dumps(answers))

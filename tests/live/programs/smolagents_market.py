@@ -18,9 +18,9 @@ def visit(name: str) -> list[str]:
         {"role": role, "content": [{"type": "text", "text": text}]}
         for role, text in (("system", persona), ("user", QUESTION))
     ]
-    said = [model.generate(messages).content for _ in range(2)]
-    said.append("".join(piece.content or "" for piece in model.generate_stream(messages)))
+    texts = [model.generate(messages).content for _ in range(2)]
+    texts.append("".join(piece.content or "" for piece in model.generate_stream(messages)))
     agent = ToolCallingAgent(
         [], model, instructions=persona, max_steps=2, verbosity_level=LogLevel.OFF
     )
-    return [*said, str(agent.run(QUESTION))]
+    return [*texts, str(agent.run(QUESTION))]

@@ -29,16 +29,16 @@ def visit(name: str) -> list[str]:
         },
         {"role": "user", "content": "Bread costs 3 coins. What do you say?"},
     ]
-    said = [
+    texts = [
         client().send_message(messages, temperature=1.0, max_completion_tokens=30)["content"]
         for _ in range(2)
     ]
     messages += [
-        {"role": "assistant", "content": said[-1]},
+        {"role": "assistant", "content": texts[-1]},
         {"role": "user", "content": "What do you do?"},
     ]
     return [
-        *said,
+        *texts,
         client().send_message(messages, temperature=1.0, response_format=Decision)["content"],
     ]
 

@@ -133,8 +133,8 @@ def test_arms_share_what_their_maps_draw(pool: Executor) -> None:
         once = map(sample, ["a", item], key=str, executor=pool)
         return [*once, map(samples, ["a"], key=str, executor=pool)]
 
-    given = {"control": {"item": "b"}, "treated": {"item": "c"}, "placebo": {"item": "b"}}
-    runs = llmcall.arms(play, given, scope="app", repeats=2)
+    arms = {"control": {"item": "b"}, "treated": {"item": "c"}, "placebo": {"item": "b"}}
+    runs = llmcall.arms(play, arms, scope="app", repeats=2)
     for repeat in range(2):
         assert runs["control", repeat] == [
             f"app/{repeat}/a#0",
@@ -161,10 +161,10 @@ def test_a_failed_draw_is_given_back(pool: Executor) -> None:
 class CopyingThreads(ThreadPoolExecutor):
     """Threads that run copies of what they get, as a cluster in this process does."""
 
-    def submit(self, function: Any, /, *given: Any, **options: Any) -> Any:
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
         """Run copies of a function and its arguments."""
-        function, given = pickle.loads(pickle.dumps((function, given)))
-        return super().submit(function, *given, **options)
+        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
+        return super().submit(function, *arguments, **options)
 
 
 def test_draws_of_copies_are_given_back() -> None:

@@ -50,27 +50,27 @@ def mortal() -> Iterator[RedisProcess]:
 
 
 def client_at(
-    path: Any, answers: Any = ("one", "two", "three"), mode: str = "auto", **given: Any
+    path: Any, answers: Any = ("one", "two", "three"), mode: str = "auto", **settings: Any
 ) -> Any:
     """Return a client that stores at a path."""
     return ScriptedClient(
-        answers, cache_mode=mode, cache_path=path, **{"on_error": "raise", **given}
+        answers, cache_mode=mode, cache_path=path, **{"on_error": "raise", **settings}
     )
 
 
-def said(client: Any, *questions: str) -> list[str]:
+def answers_to(client: Any, *questions: str) -> list[str]:
     """Return what is answered."""
     return [client.send_message(question).content for question in questions]
 
 
-def told(error: BaseException) -> str:
+def shown_of(error: BaseException) -> str:
     """Return all that is shown of an error where nobody catches it."""
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
 def test_the_commands_of_the_cache_take_a_server(server: RedisProcess) -> None:
     """``llmcall cache --path`` lists a cache in Redis as one on the disk."""
-    said(client_at(server.url), "a")
+    answers_to(client_at(server.url), "a")
     assert "one" in commands.cache("--path", server.url, "ls")
 
 
@@ -78,7 +78,7 @@ def test_the_commands_of_the_cache_take_a_server(server: RedisProcess) -> None:
 def damaged(server: RedisProcess) -> Any:
     """A client with two records in Redis, of which one is damaged."""
     client = client_at(server.url)
-    said(client, "a", "b")
+    answers_to(client, "a", "b")
     with server.client() as redis:
         redis.hset("llmcall:rows", client.build_request("a").cache_key, b"short")
     return client
@@ -91,7 +91,7 @@ def test_salvage_saves_what_is_sound(kind: str, server: RedisProcess, tmp_path: 
     other = str(tmp_path / "saved") if kind == "directory" else server.url[:-1] + "1"
     printed = commands.cache("--path", server.url, "salvage", other)
     assert printed.startswith(f"1 record copied from {server.url}")
-    assert said(client_at(other, mode="replay"), "b") == ["two"]
+    assert answers_to(client_at(other, mode="replay"), "b") == ["two"]
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_server_that_is_down_is_an_error_before_paying(
     assert f"the Redis server {scheme}://***@{address} cannot be reached" in str(caught.value)
     remedy = "start it, or name another server or a directory in [Cache] PATH"
     assert remedy in str(caught.value)
-    assert "sesame" not in told(caught.value)
+    assert "sesame" not in shown_of(caught.value)
     assert not client.requests
 
 
@@ -150,7 +150,7 @@ def stopping(mortal: RedisProcess) -> Iterator[Any]:
     yield client_at(path, answer)
     if mortal.process is None:
         mortal.start()
-    said(client_at(path), "the last question")
+    answers_to(client_at(path), "the last question")
 
 
 def test_an_answer_is_kept_while_its_server_is_down(
@@ -173,11 +173,11 @@ def test_an_answer_that_was_kept_is_stored_as_soon_as_the_server_takes_one(
     stopping.send_message("a")
     mortal.start()
     assert len(stopping.cache) == 0
-    assert said(client_at(path, ["later"]), "c") == ["later"]
+    assert answers_to(client_at(path, ["later"]), "c") == ["later"]
     assert ran("print(len(ResponseCache(sys.argv[1])))", path) == "2"
     mortal.stop()
     mortal.start()
-    assert said(client_at(path, mode="replay"), "a", "c") == ["about a", "later"]
+    assert answers_to(client_at(path, mode="replay"), "a", "c") == ["about a", "later"]
 
 
 @pytest.fixture
@@ -185,12 +185,12 @@ def full(server: RedisProcess) -> Iterator[Any]:
     """A server with the answers to a and d, whose memory takes no more until ``maxmemory`` is 0; at
     the end all that was kept is stored.
     """
-    said(client_at(server.url), "a", "d")
+    answers_to(client_at(server.url), "a", "d")
     with server.client() as redis:
         redis.config_set("maxmemory", "1")
         yield redis
         redis.config_set("maxmemory", "0")
-    said(client_at(server.url), "the last question")
+    answers_to(client_at(server.url), "the last question")
 
 
 def test_an_answer_that_a_server_has_no_room_for_is_kept(
@@ -198,11 +198,11 @@ def test_an_answer_that_a_server_has_no_room_for_is_kept(
 ) -> None:
     """It answers the same request again, and is not stored; one warning says so."""
     client = client_at(server.url)
-    assert said(client, "b", "b") == ["one", "one"]
+    assert answers_to(client, "b", "b") == ["one", "one"]
     assert len(client.cache) == 2
     assert "refuses a command" in caplog.text
     # one cache object for all clients of a place
-    assert said(client_at(server.url, ["other"]), "c") == ["other"]
+    assert answers_to(client_at(server.url, ["other"]), "c") == ["other"]
     assert caplog.text.count("kept in memory until it can") == 1
 
 
@@ -260,7 +260,7 @@ def test_the_password_of_redis_is_shown_nowhere(
             ):
                 with pytest.raises(CacheError) as caught:
                     call()
-                words.append(told(caught.value))
+                words.append(shown_of(caught.value))
     logging.getLogger().removeHandler(handler)
     everything = "\n".join([*words, log.getvalue()])
     assert "redis://***@127.0.0.1" in everything
@@ -284,7 +284,7 @@ def test_a_missing_or_wrong_password_is_an_error_that_shows_none(
         remedy = r"refuses access \(.*\): set user and password below"
         with pytest.raises(CacheError, match=remedy) as caught:
             cache.get(asked("a"))
-        assert "other-word" not in told(caught.value) + str(cache.path)
+        assert "other-word" not in shown_of(caught.value) + str(cache.path)
 
 
 WRONG_ADDRESSES_WITH_A_PASSWORD = [

@@ -78,12 +78,12 @@ def test_imap_yields_items_as_they_finish() -> None:
     assert list(found) == [(0, "SLOW")]
 
 
-@pytest.mark.parametrize(("given", "workers"), [(None, 32), (3, 3)])
+@pytest.mark.parametrize(("setting", "workers"), [(None, 32), (3, 3)])
 def test_32_items_are_worked_on_at_once_or_as_many_as_are_asked_for(
-    given: int | None, workers: int
+    setting: int | None, workers: int
 ) -> None:
     """All of them meet."""
-    assert map(at_once(workers), range(workers), workers=given) == list(range(workers))
+    assert map(at_once(workers), range(workers), workers=setting) == list(range(workers))
 
 
 def test_the_method_of_an_object_may_have_settings_of_its_own() -> None:

@@ -678,8 +678,8 @@ SWALLOWED = """
 def test_a_miss_that_a_tests_code_caught_is_an_error_at_its_end(project: Project) -> None:
     """The cassette raises it again. A failed test needs no second error."""
     project.write(SWALLOWED)
-    said = project.run(passed=1, failed=1, errors=1)
-    assert "ERROR test_market.py::test_one - llmcall.errors.CacheMissError" in said
+    output = project.run(passed=1, failed=1, errors=1)
+    assert "ERROR test_market.py::test_one - llmcall.errors.CacheMissError" in output
 
 
 @pytest.fixture

@@ -474,13 +474,13 @@ PLAIN = st.recursive(
 def test_any_plain_result_comes_back_the_same(result: Any, argument: Any) -> None:
     """The first return, the cache's and the cassette's are equal."""
     path = f"{random.Random(repr(result)).random()}.jsonl"  # each example has a cassette of its own
-    function = recorded(name=path)(lambda given: result)
+    function = recorded(name=path)(lambda value: result)
     with cassette(path, mode="rewrite"):
         live = function(argument)
     cached = function(argument)
     with cassette(path, mode="none") as tape:
         assert repr(live) == repr(cached) == repr(function(argument))
-    assert [record.request["arguments"] for record in tape.all_records()] == [{"given": argument}]
+    assert [record.request["arguments"] for record in tape.all_records()] == [{"value": argument}]
 
 
 # Among other calls

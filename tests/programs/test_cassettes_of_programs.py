@@ -172,13 +172,13 @@ def test_a_cassette_that_the_settings_name_records_the_sdk_from_llmcalls_first_c
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", TAPE)
     llmcall.reset()
     client, own = plain_program(Server()), llmcall.testing.ScriptedClient(lambda messages: "Hi.")
-    said = []
+    answers = []
     for _ in range(2):
         with llmcall.scope("s"):
             own.send_message("Hello!")
-        said.append(ask(client))
+        answers.append(ask(client))
         llmcall.reset()
-    assert said == ["answer number 0"] * 2
+    assert answers == ["answer number 0"] * 2
     assert ask(client) == "answer number 1"
 
 

@@ -291,15 +291,15 @@ def test_a_credential_in_a_body_is_sent_and_not_recorded(
 
 
 @pytest.mark.parametrize(
-    ("body", "place"),
+    ("body", "field"),
     [({"key": PLAIN_KEY}, "key"), ({"deep": [{"token": PLAIN_KEY}]}, "deep[0].token")],
 )
 def test_a_field_that_may_be_a_credential_is_refused(
-    body: dict[str, Any], place: str, server: Server
+    body: dict[str, Any], field: str, server: Server
 ) -> None:
     """By the name of its field, before anything is sent, unless ALLOW matches it."""
     url = "https://one.example/ask"
-    with pytest.raises(llmcall.CacheError, match=re.escape(f"its field {place!r} looks like")):
+    with pytest.raises(llmcall.CacheError, match=re.escape(f"its field {field!r} looks like")):
         posting(server, url, json=body)
     assert server.requests == []
     with llmcall.configured(cassette_allow=("q7w8.*",)):

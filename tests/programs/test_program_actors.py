@@ -29,17 +29,21 @@ def scopes_of(server: ScriptedServer, *conversations: list[Any], **settings: Any
     return [record.scope for record in records]
 
 
-def said(user: Any, system: Any = None) -> list[dict[str, Any]]:
+def conversation(user: Any, system: Any = None) -> list[dict[str, Any]]:
     """Return a conversation of a system message and the user's."""
-    told = [] if system is None else [{"role": "system", "content": system}]
-    return [*told, {"role": "user", "content": user}]
+    opening = [] if system is None else [{"role": "system", "content": system}]
+    return [*opening, {"role": "user", "content": user}]
 
 
 def test_a_group_in_the_first_user_message_names_the_actor(server: ScriptedServer) -> None:
     """The first group of ``"user:REGEX"``, also in parts, whatever comes after."""
     parts = [{"type": "text", "text": "You are Bart, 10."}, {"type": "text", "text": "Bread?"}]
     later = [{"role": "assistant", "content": "No."}, {"role": "user", "content": "You are Moe."}]
-    asked = [said("You are Lisa, 8."), said(parts), [*said("You are Lisa, 8."), *later]]
+    asked = [
+        conversation("You are Lisa, 8."),
+        conversation(parts),
+        [*conversation("You are Lisa, 8."), *later],
+    ]
     assert scopes_of(server, *asked, actor=r"user:You are (\w+)") == ["Lisa", "Bart", "Lisa"]
 
 
@@ -47,7 +51,7 @@ def test_a_name_that_no_scope_can_have_becomes_its_beginning_and_a_digest(
     server: ScriptedServer,
 ) -> None:
     """The digest is of the whole, so that two actors stay two."""
-    asked = [said(f"Role: {role}\nBread?") for role in ("a/b", "a#b", "x" * 60)]
+    asked = [conversation(f"Role: {role}\nBread?") for role in ("a/b", "a#b", "x" * 60)]
     found = scopes_of(server, *asked, actor="user:Role: (.*)")
     assert [name.rpartition("-")[0] for name in found] == ["a b", "a b", "x" * 40]
     assert len(set(found)) == 3
@@ -57,8 +61,8 @@ def test_a_developer_message_names_an_actor_as_a_system_message_does(
     server: ScriptedServer,
 ) -> None:
     """OpenAI's newer models call it so."""
-    told = [{"role": "developer", "content": "You are Lisa."}, *said("Bread?")]
-    assert scopes_of(server, told, actor="system") == ["You are Lisa.-3fe313b2"]
+    asked = [{"role": "developer", "content": "You are Lisa."}, *conversation("Bread?")]
+    assert scopes_of(server, asked, actor="system") == ["You are Lisa.-3fe313b2"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_normalizers_apply_to_the_names_of_actors(
     server: ScriptedServer, actor: str, texts: list[str]
 ) -> None:
     """Texts that do not matter to keys do not distinguish actors either."""
-    asked = [said(text, text) for text in texts]
+    asked = [conversation(text, text) for text in texts]
     names = scopes_of(server, *asked, actor=actor, cache_normalize="times")
     assert len(set(names)) == 1
     assert names[0].startswith(("You are Lisa. It is times", "Lisa since"))
@@ -85,9 +89,9 @@ def test_a_request_that_names_no_actor_stands_in_the_scope_around_it(
     with llmcall.scope("day-1"):
         names = scopes_of(
             server,
-            said("Bread?"),
-            said("You are Lisa."),
-            said("Milk?"),
+            conversation("Bread?"),
+            conversation("You are Lisa."),
+            conversation("Milk?"),
             actor="user:You are (.*)[.]",
         )
     assert names == ["day-1", "day-1/Lisa", "day-1"]
@@ -122,20 +126,20 @@ def test_an_actor_function_that_fails_is_named(server: ScriptedServer) -> None:
     with pytest.raises(
         openai.APIStatusError, match=r"actor function .*who failed .*KeyError: 'x-actor'"
     ):
-        scopes_of(server, said("Bread?"), actor=who)
+        scopes_of(server, conversation("Bread?"), actor=who)
     assert server.requests == []
 
 
 def test_actors_keep_their_scopes_beside_a_default_one(server: ScriptedServer) -> None:
     """The scope that an actor has does not stand below it; a request without an actor stands in it."""
-    asked = said("I am Lisa."), said("Bread?")
+    asked = conversation("I am Lisa."), conversation("Bread?")
     with default_scope(new_program_scope()):
         assert scopes_of(server, *asked, actor=r"user:I am (\w+)") == ["Lisa", "run"]
 
 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "responses": {"model": "m", "input": "Bread?", "instructions": "You are Lisa."},
-    "v1/messages": {"model": "m", "messages": said("Bread?"), "system": "You are Lisa."},
+    "v1/messages": {"model": "m", "messages": conversation("Bread?"), "system": "You are Lisa."},
     "v1/models/m:generateContent": {
         "contents": [{"parts": [{"text": "Bread?"}]}],
         "systemInstruction": {"parts": [{"text": "You are Lisa."}]},

@@ -53,36 +53,36 @@ def pieces(text: str, size: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def streamed_choice(given: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+def streamed_choice(whole: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
     """Yield the pieces in which a server streams a choice."""
-    message = given["message"]
-    place = {"index": given["index"], "finish_reason": None, "logprobs": None}
+    message = whole["message"]
+    head = {"index": whole["index"], "finish_reason": None, "logprobs": None}
     begun = {name: value for name, value in message.items() if value is None}
     if message["content"] is not None:
         begun["content"] = ""
-    yield {**place, "delta": {**begun, "role": "assistant"}}
+    yield {**head, "delta": {**begun, "role": "assistant"}}
     for name, value in message.items():
         if name == "role" or value is None:
             continue
         if name == "tool_calls":
             for number, call in enumerate(value):
                 function = {**call["function"], "arguments": ""}
-                yield {**place, "delta": {name: [{**call, "index": number, "function": function}]}}
+                yield {**head, "delta": {name: [{**call, "index": number, "function": function}]}}
                 for piece in pieces(call["function"]["arguments"], size):
                     part = {"index": number, "function": {"arguments": piece}}
-                    yield {**place, "delta": {name: [part]}}
+                    yield {**head, "delta": {name: [part]}}
         elif isinstance(value, str):
-            yield from ({**place, "delta": {name: piece}} for piece in pieces(value, size))
+            yield from ({**head, "delta": {name: piece}} for piece in pieces(value, size))
         else:
-            yield {**place, "delta": {name: value}}
+            yield {**head, "delta": {name: value}}
     for name in ("content", "refusal"):
-        for token in (given["logprobs"] or {}).get(name) or ():
+        for token in (whole["logprobs"] or {}).get(name) or ():
             yield {
-                **place,
+                **head,
                 "delta": {},
                 "logprobs": {"content": None, "refusal": None, name: [token]},
             }
-    yield {**place, "delta": {}, "finish_reason": given["finish_reason"]}
+    yield {**head, "delta": {}, "finish_reason": whole["finish_reason"]}
 
 
 def streamed(whole: dict[str, Any], size: int, wants_usage: bool) -> bytes:
@@ -92,8 +92,8 @@ def streamed(whole: dict[str, Any], size: int, wants_usage: bool) -> bytes:
     turns = itertools.zip_longest(
         *(streamed_choice(one_choice, size) for one_choice in whole["choices"])
     )
-    told = [delta for turn in turns for delta in turn if delta is not None]
-    chunks = [{**head, "choices": [delta]} for delta in told]
+    deltas = [delta for turn in turns for delta in turn if delta is not None]
+    chunks = [{**head, "choices": [delta]} for delta in deltas]
     if wants_usage:
         chunks.append({**head, "choices": [], "usage": usage})
     return b"".join(map(event, [*chunks, b"[DONE]"]))

@@ -75,7 +75,7 @@ def ask(model: Model, path: str = "/chat/completions", **options: Any) -> Any:
     return requests.post(model.address + path, json=body, timeout=30, **options)
 
 
-def said(response: Any) -> str:
+def text_of(response: Any) -> str:
     """Return the answer's text."""
     return response.json()["choices"][0]["message"]["content"]  # type: ignore[no-any-return]
 
@@ -96,7 +96,7 @@ def test_a_chat_of_requests_is_recorded_and_replayed(model: Model) -> None:
         )
     with llmcall.patched(cache_mode="replay"):
         replayed = ask(model)
-    assert said(live) == said(by_session) == said(replayed) == "answer 0"
+    assert text_of(live) == text_of(by_session) == text_of(replayed) == "answer 0"
     assert (live.ok, live.reason, live.url) == (True, "OK", replayed.url)
     assert len(model.requests) == 1
 

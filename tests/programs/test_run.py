@@ -62,12 +62,12 @@ def started(*options: str) -> RunningProgram:
 
 
 def ran(text: str, *options: str, code: int = 0) -> tuple[str, str]:
-    """Run a program under ``llmcall run``; return what it printed, and what was said."""
+    """Run a program under ``llmcall run``; return what it printed, and what the command reported."""
     program(text)
     with started(*options) as process:
-        printed, said = process.communicate(timeout=LONGEST)
-    assert process.returncode == code, said
-    return printed, said
+        printed, reported = process.communicate(timeout=LONGEST)
+    assert process.returncode == code, reported
+    return printed, reported
 
 
 def refused(*options: str) -> str:
@@ -75,9 +75,9 @@ def refused(*options: str) -> str:
 
     It runs in this process: it ends before there is a program to run.
     """
-    said = done("run", *options, written("program.py", "print('started')\n"), code=2)
-    assert "started" not in said
-    return " ".join(said.split())
+    printed = done("run", *options, written("program.py", "print('started')\n"), code=2)
+    assert "started" not in printed
+    return " ".join(printed.split())
 
 
 def entries(path: str) -> list[dict[str, Any]]:
@@ -124,8 +124,8 @@ def test_only_scope_puts_all_below_a_name(model: NumberedServer) -> None:
 
 def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: NumberedServer) -> None:
     """Actors keep their own paths, and one warning names the others."""
-    _, said = ran("ask('Milk?'); ask('Bread?')", *A, "--actor", "user:^(Milk)")
-    assert said.count("a request names no actor") == 1
+    _, reported = ran("ask('Milk?'); ask('Bread?')", *A, "--actor", "user:^(Milk)")
+    assert reported.count("a request names no actor") == 1
     assert samples("a.jsonl") == ["Milk#0", "run#0"]
 
 
@@ -246,9 +246,9 @@ def test_a_wrong_option_is_refused_before_the_program_starts(
 
 def test_mode_none_needs_the_cassette_before_the_program_starts() -> None:
     """A missing file is an error that says what to do."""
-    said = done("run", *NONE, written("program.py", "print('it starts')"), code=1)
-    assert "it starts" not in said
-    assert "a.jsonl does not exist" in said
+    printed = done("run", *NONE, written("program.py", "print('it starts')"), code=1)
+    assert "it starts" not in printed
+    assert "a.jsonl does not exist" in printed
 
 
 CHANCE = """
@@ -310,8 +310,8 @@ def test_calls_after_the_last_line_of_a_script_are_recorded(model: NumberedServe
 def test_mode_none_sends_nothing_after_the_script(model: NumberedServer) -> None:
     """A call after the last line that is not recorded is refused, and the exit code is 1."""
     ran("tell('Bread?')", *A)
-    _, said = ran(f"tell('Bread?')\n{A_THREAD}", *NONE, code=1)
-    assert "is not recorded" in said
+    _, reported = ran(f"tell('Bread?')\n{A_THREAD}", *NONE, code=1)
+    assert "is not recorded" in reported
     assert model.asked == ["Bread?"]
 
 
@@ -330,9 +330,9 @@ def test_calls_of_threads_after_ctrl_c_are_recorded(model: NumberedServer) -> No
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        live, said = process.communicate(timeout=LONGEST)
+        live, reported = process.communicate(timeout=LONGEST)
     assert process.returncode == -signal.SIGINT
-    assert said.count("KeyboardInterrupt") == 1
+    assert reported.count("KeyboardInterrupt") == 1
     assert "second answer 1" in live
     assert ran("tell('first, slowly')\ntell('second')", *NONE)[0] == live
 
@@ -421,14 +421,14 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
     """Parts that are 0 are left out; records that were not used have a line; what came from the cache
     has one that names the remedy.
     """
-    _, said = ran(BREAD_AND_MILK, *A)
-    assert said.splitlines() == ["2 asked (30 tokens, <$0.0001): a.jsonl"]
-    _, said = ran("ask('Bread?')", *NONE)
-    first, second = said.splitlines()
+    _, reported = ran(BREAD_AND_MILK, *A)
+    assert reported.splitlines() == ["2 asked (30 tokens, <$0.0001): a.jsonl"]
+    _, reported = ran("ask('Bread?')", *NONE)
+    first, second = reported.splitlines()
     assert first == "1 replayed: a.jsonl"
     assert second.startswith("1 record was not used; the mode 'update'")
-    _, said = ran(f"{BREAD_AND_MILK}; ask('Salt?')", "--cassette", "b.jsonl")
-    first, second = said.splitlines()
+    _, reported = ran(f"{BREAD_AND_MILK}; ask('Salt?')", "--cassette", "b.jsonl")
+    first, second = reported.splitlines()
     assert first == "1 asked (15 tokens, <$0.0001), 2 from the cache: b.jsonl"
     assert second == (
         "the answers from the cache come from an earlier run; --scope NAME makes another repeat, with "
@@ -439,9 +439,9 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
 def test_answers_from_the_cache_name_another_scope_if_one_is_named(model: NumberedServer) -> None:
     """Without a cassette, the answers are all that another repeat has of its own."""
     for words in ["1 asked (15 tokens, <$0.0001)", "1 from the cache"]:
-        _, said = ran("ask('Bread?')", "--scope", "rep-1")
-        assert words in said
-    assert said.splitlines()[1] == (
+        _, reported = ran("ask('Bread?')", "--scope", "rep-1")
+        assert words in reported
+    assert reported.splitlines()[1] == (
         "the answers from the cache come from an earlier run; another --scope makes another repeat, "
         "with answers of its own"
     )
@@ -453,10 +453,10 @@ def test_a_missing_cassette_names_the_mode_that_records_it(
     """It need not be the command line that said ``none``."""
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "a.jsonl")
     monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "none")
-    _, said = ran("ask('Bread?')", code=1)
+    _, reported = ran("ask('Bread?')", code=1)
     assert (
         "a.jsonl does not exist, so there is nothing to replay; run the program with --mode once"
-        in said
+        in reported
     )
 
 
@@ -471,21 +471,21 @@ def test_a_connection_that_fails_raises_the_librarys_own_exception(model: Number
             except openai.APIConnectionError as error: print(type(error.__cause__).__name__)
             httpx.post({url!r} + "/chat/completions", json={{**asked, "seed": 1}})
         """
-        printed, said = ran(asking, *A, code=1)
+        printed, reported = ran(asking, *A, code=1)
     assert printed == "ConnectError\n"
-    assert "httpx.ConnectError" in said
-    assert said.count("2 calls failed") == 1
-    assert "2 asked, 2 not recorded: a.jsonl was not written" in said.splitlines()
+    assert "httpx.ConnectError" in reported
+    assert reported.count("2 calls failed") == 1
+    assert "2 asked, 2 not recorded: a.jsonl was not written" in reported.splitlines()
 
 
 def test_failures_and_refusals_are_counted(model: NumberedServer) -> None:
     """One that the program swallows gives the exit code 1 if it is llmcall's own."""
     swallowing = "ask('Bread?')\ntry: ask('{}')\nexcept httpx.HTTPStatusError: pass"
-    _, said = ran(swallowing.format("wrongly"), *A)
-    assert "2 asked (15 tokens, <$0.0001), 1 not recorded: a.jsonl" in said.splitlines()
-    _, said = ran(swallowing.format("Salt?"), *NONE, code=1)
-    assert "1 replayed, 1 refused: a.jsonl" in said.splitlines()
-    assert said.count("Error: this chat request to gpt-4o-mini is not recorded") == 1
+    _, reported = ran(swallowing.format("wrongly"), *A)
+    assert "2 asked (15 tokens, <$0.0001), 1 not recorded: a.jsonl" in reported.splitlines()
+    _, reported = ran(swallowing.format("Salt?"), *NONE, code=1)
+    assert "1 replayed, 1 refused: a.jsonl" in reported.splitlines()
+    assert reported.count("Error: this chat request to gpt-4o-mini is not recorded") == 1
 
 
 def test_the_last_line_says_if_nothing_is_recorded(
@@ -493,11 +493,11 @@ def test_the_last_line_says_if_nothing_is_recorded(
 ) -> None:
     """A failed ``rewrite`` leaves the old file; a cache that is off records nothing."""
     ran("ask('Bread?')", *A)
-    _, said = ran("ask('Bread?'); 1 / 0", *A, "--mode", "rewrite", code=1)
-    assert "1 asked (15 tokens, <$0.0001): a.jsonl was not written" in said.splitlines()
+    _, reported = ran("ask('Bread?'); 1 / 0", *A, "--mode", "rewrite", code=1)
+    assert "1 asked (15 tokens, <$0.0001): a.jsonl was not written" in reported.splitlines()
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "off")
-    _, said = ran("ask('Milk?')")
-    assert "nothing was recorded, because the cache's mode is off" in said
+    _, reported = ran("ask('Milk?')")
+    assert "nothing was recorded, because the cache's mode is off" in reported
 
 
 def test_run_update_moves_unused_records_to_the_cache_if_the_program_ends_well(
@@ -506,10 +506,10 @@ def test_run_update_moves_unused_records_to_the_cache_if_the_program_ends_well(
     """A whole process ends well with the exit code 0."""
     ran(BREAD_AND_MILK, *A)
     update = *A, "--mode", "update"
-    _, said = ran("ask('Bread?')\nsys.exit(3)", *update, code=3)
+    _, reported = ran("ask('Bread?')\nsys.exit(3)", *update, code=3)
     assert len(samples("a.jsonl")) == 2
-    _, said = ran("ask('Bread?')", *update)
-    assert "1 record was not used; moved to the disk cache" in said
+    _, reported = ran("ask('Bread?')", *update)
+    assert "1 record was not used; moved to the disk cache" in reported
     assert len(samples("a.jsonl")) == 1
 
 
@@ -525,17 +525,17 @@ def test_counts_and_warnings_come_once_whatever_the_program_does_with_standard_e
     model: NumberedServer, how: str
 ) -> None:
     """A program that takes over logging or standard error hides neither count nor warnings."""
-    _, said = ran(
+    _, reported = ran(
         f'client.post("/completions", content=b"no JSON"); tell("Bread?"); {TAKEN_OVER[how]}', *A
     )
-    assert said.count("1 asked (15 tokens, <$0.0001): a.jsonl") == 1
-    assert said.count("POST localhost/v1/completions was sent and not recorded") == 1
+    assert reported.count("1 asked (15 tokens, <$0.0001): a.jsonl") == 1
+    assert reported.count("POST localhost/v1/completions was sent and not recorded") == 1
 
 
 def test_a_cassette_that_cannot_be_written_ends_run_with_exit_code_1(model: NumberedServer) -> None:
     """The error at the end of the process is printed."""
-    _, said = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)
-    assert f"Error: another process wrote {Path('a.jsonl').resolve()} while" in said
+    _, reported = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)
+    assert f"Error: another process wrote {Path('a.jsonl').resolve()} while" in reported
 
 
 # What is not recorded
@@ -544,12 +544,12 @@ def test_a_cassette_that_cannot_be_written_ends_run_with_exit_code_1(model: Numb
 def test_what_other_clients_send_to_a_model_is_warned_of(model: NumberedServer) -> None:
     """In mode ``none`` it is refused, and the exit code is 1."""
     asking = "print(ask('Bread?'))\ntry: print(post_by_urllib('Salt?'))\nexcept OSError: print('refused')"
-    printed, said = ran(asking, *A)
+    printed, reported = ran(asking, *A)
     assert printed == "answer 0\nanswer 1\n"
-    assert "requests that other clients sent to localhost are not recorded" in said
-    printed, said = ran(asking, *NONE, code=1)
+    assert "requests that other clients sent to localhost are not recorded" in reported
+    printed, reported = ran(asking, *NONE, code=1)
     assert printed == "answer 0\nrefused\n"
-    assert "a replay refused a connection to localhost" in said
+    assert "a replay refused a connection to localhost" in reported
     assert len(model.asked) == 2
 
 
@@ -563,9 +563,9 @@ def test_mode_none_leaves_other_hosts_alone(model: NumberedServer) -> None:
         print(reader.recv(5), ask('Bread?'))
     """
     ran("ask('Bread?')", *A)
-    printed, said = ran(serving, *NONE)
+    printed, reported = ran(serving, *NONE)
     assert printed == "b'a row' answer 0\n"
-    assert "refused" not in said
+    assert "refused" not in reported
 
 
 def test_mode_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServer) -> None:
@@ -576,8 +576,8 @@ def test_mode_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServe
         with llmcall.cassette("own.jsonl", mode="new"):
             print(client.send_message("Salt?", model="gpt-4o-mini").content)
     """
-    _, said = ran(asking, "--mode", "none", code=1)
-    assert "no answer is recorded in own.jsonl, and a replay sends nothing" in said
+    _, reported = ran(asking, "--mode", "none", code=1)
+    assert "no answer is recorded in own.jsonl, and a replay sends nothing" in reported
     assert not model.asked
 
 
@@ -598,8 +598,8 @@ def test_the_cassette_that_the_settings_name_is_the_runs(
 ) -> None:
     """``[Cassette] PATH, MODE`` serve a program whose code is not touched; options stand above them."""
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "a.jsonl")
-    live, said = ran("tell('Bread?')")
-    assert "1 asked (15 tokens, <$0.0001): " in said
+    live, reported = ran("tell('Bread?')")
+    assert "1 asked (15 tokens, <$0.0001): " in reported
     monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "replay")
     both = "tell('Bread?'); tell('Salt?')"
     assert ran(both, code=1)[0] == live
@@ -625,9 +625,9 @@ def test_run_reports_child_processes_and_connections_if_nothing_was_recorded(
     words: str, model: NumberedServer
 ) -> None:
     """Child processes, connections of other libraries, or nothing."""
-    _, said = ran(NO_CALLS[words], *A)
-    assert "0 asked" in said
-    assert words in said
+    _, reported = ran(NO_CALLS[words], *A)
+    assert "0 asked" in reported
+    assert words in reported
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
@@ -639,8 +639,8 @@ def test_run_reports_processes_of_multiprocessing(method: str, model: NumberedSe
         process.start()
         process.join()
         """
-    _, said = ran(script, *A)
-    assert "the program started other processes (multiprocessing" in said
+    _, reported = ran(script, *A)
+    assert "the program started other processes (multiprocessing" in reported
 
 
 def test_run_reports_processes_that_are_started_inside_a_cassette(
@@ -651,8 +651,8 @@ def test_run_reports_processes_that_are_started_inside_a_cassette(
         with llmcall.cassette("own.jsonl"):
             {NO_CALLS["the program started other processes"]}
         """
-    _, said = ran(f"import llmcall\n{textwrap.dedent(script)}", *A)
-    assert "the program started other processes" in said
+    _, reported = ran(f"import llmcall\n{textwrap.dedent(script)}", *A)
+    assert "the program started other processes" in reported
 
 
 def test_a_child_process_is_named_without_its_command_line(model: NumberedServer) -> None:
@@ -663,9 +663,9 @@ def test_a_child_process_is_named_without_its_command_line(model: NumberedServer
         subprocess.run("true --key=/a/secret-word", shell=True)
         subprocess.run([sys.executable, "-c", "pass", "--key=/a/secret-word"])
         """
-    _, said = ran(script, *A)
-    assert "the program started other processes" in said
-    assert "secret-word" not in said
+    _, reported = ran(script, *A)
+    assert "the program started other processes" in reported
+    assert "secret-word" not in reported
 
 
 def test_run_reports_child_processes_and_connections_together(
@@ -674,19 +674,19 @@ def test_run_reports_child_processes_and_connections_together(
     """Either may have made its calls."""
     children, connections, _ = NO_CALLS
     script = f"{NO_CALLS[children]}\n{textwrap.dedent(NO_CALLS[connections])}"
-    _, said = ran(script, *A)
-    assert children in said
-    assert connections in said
+    _, reported = ran(script, *A)
+    assert children in reported
+    assert connections in reported
 
 
 def test_run_does_not_report_child_processes_of_a_program_that_was_recorded(
     model: NumberedServer,
 ) -> None:
     """They may be any tool."""
-    _, said = ran(
+    _, reported = ran(
         "import subprocess; subprocess.run([sys.executable, '-c', ''])\nask('Bread?')", *A
     )
-    assert "other processes" not in said
+    assert "other processes" not in reported
 
 
 def test_no_child_process_of_a_replay_gets_a_key(
@@ -739,9 +739,9 @@ def test_the_first_miss_of_a_program_is_printed_at_once(model: NumberedServer) -
             sys.stderr.write("caught\\n")
             sys.stderr.flush()
         """
-    _, said = ran(asking, *NONE, code=1)
-    assert said.index("is not recorded") < said.index("caught")
-    assert said.count("is not recorded (key") == 1
+    _, reported = ran(asking, *NONE, code=1)
+    assert reported.index("is not recorded") < reported.index("caught")
+    assert reported.count("is not recorded (key") == 1
 
 
 def test_json_that_is_posted_to_a_models_host_is_recorded_whatever_it_asks(
@@ -756,10 +756,10 @@ def test_json_that_is_posted_to_a_models_host_is_recorded_whatever_it_asks(
         """
     live, _ = ran(asking, *A)
     httpserver.clear()
-    replayed, said = ran(asking, *NONE)
+    replayed, reported = ran(asking, *NONE)
     assert replayed == live
     assert "flagged" in live
-    assert "2 replayed" in said
+    assert "2 replayed" in reported
 
 
 def test_what_is_no_json_is_reported_by_its_path_and_refused_in_a_replay(
@@ -773,11 +773,11 @@ def test_what_is_no_json_is_reported_by_its_path_and_refused_in_a_replay(
             answer = client.post("/audio/transcriptions", files={"file": b"sound"})
             print(answer.status_code)
         """
-    live, said = ran(asking, *A)
+    live, reported = ran(asking, *A)
     assert live == "answer 0\n200\n200\n"
     words = "POST localhost/v1/audio/transcriptions was sent and not recorded"
-    assert said.count(words) == 1
-    assert "other clients" not in said
-    replayed, said = ran(asking, *NONE, code=1)
+    assert reported.count(words) == 1
+    assert "other clients" not in reported
+    replayed, reported = ran(asking, *NONE, code=1)
     assert replayed == "answer 0\n409\n409\n"
-    assert "POST localhost/v1/audio/transcriptions is not recorded" in said
+    assert "POST localhost/v1/audio/transcriptions is not recorded" in reported

@@ -437,7 +437,7 @@ def test_a_call_passes_one_recorder_only(reached: Server) -> None:
     assert (record.scope, tape.asked) == ("Lisa", 1)
 
 
-def given_transport(server: Server) -> str:
+def own_transport(server: Server) -> str:
     """Ask by a client that was given a transport."""
     client = http.Client(transport=server.transport)
     return ask(openai.OpenAI(api_key=KEY, http_client=client))
@@ -464,7 +464,7 @@ def asynchronous_transport(server: Server) -> str:
     return str(asyncio.run(aask()))
 
 
-@pytest.mark.parametrize("asking", [given_transport, mounted_transport, asynchronous_transport])
+@pytest.mark.parametrize("asking", [own_transport, mounted_transport, asynchronous_transport])
 def test_patched_records_clients_with_transports_of_their_own(
     asking: Callable[[Server], str], server: Server
 ) -> None:

@@ -132,16 +132,16 @@ def test_a_replay_gives_what_the_recording_gave(name: str, make: Any) -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("given", ["bread", ["bread", "oil", "bread"]], ids=["one", "several"])
-def test_an_embeddings_response_is_that_of_the_plain_sdk(given: Any) -> None:
+@pytest.mark.parametrize("texts", ["bread", ["bread", "oil", "bread"]], ids=["one", "several"])
+def test_an_embeddings_response_is_that_of_the_plain_sdk(texts: Any) -> None:
     """The model that answered, the usage and the vectors are those of the API, replayed too."""
     server = Headed()
     http_client = http.Client(transport=server.transport)
     expected = openai.OpenAI(api_key=KEY, http_client=http_client).embeddings.create(
-        model="e", input=given
+        model="e", input=texts
     )
     for mode in ("auto", "replay"):
-        made = client(server, cache_mode=mode).embeddings.create(model="e", input=given)
+        made = client(server, cache_mode=mode).embeddings.create(model="e", input=texts)
         assert plain(made) == plain(expected)
 
 

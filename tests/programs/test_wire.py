@@ -155,13 +155,13 @@ def test_a_chat_is_sent_as_the_sdk_sends_it(
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("given", ["bread", TEXTS[:1], ["a", "b", "a"], [[1, 2], [3]]], ids=str)
+@pytest.mark.parametrize("texts", ["bread", TEXTS[:1], ["a", "b", "a"], [[1, 2], [3]]], ids=str)
 def test_embeddings_are_sent_as_the_sdk_sends_them(
-    given: Any, door: Callable[[Wire, Call], None]
+    texts: Any, door: Callable[[Wire, Call], None]
 ) -> None:
     """The input may be anything, equal texts too."""
     params = {name: value_of(name) for name in EMBEDDINGS}
-    check_sent(door, lambda client: client.embeddings.create(model="e", input=given, **params))
+    check_sent(door, lambda client: client.embeddings.create(model="e", input=texts, **params))
 
 
 JSON = st.recursive(

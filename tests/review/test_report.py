@@ -92,8 +92,8 @@ def test_a_page_replaces_no_run_that_it_shows(taken: str) -> None:
     play("a.jsonl", agreed)
     play("b.jsonl", agreed)
     before = Path(taken).read_bytes()
-    told = done("report", "a.jsonl", "--against", "b.jsonl", "-o", taken, code=2)
-    assert "would replace the run in" in told
+    printed = done("report", "a.jsonl", "--against", "b.jsonl", "-o", taken, code=2)
+    assert "would replace the run in" in printed
     assert Path(taken).read_bytes() == before
 
 
@@ -113,8 +113,8 @@ def test_a_credential_in_a_report_is_warned_of() -> None:
     with llmcall.scope("unsafe"):
         client.send_message("My key is sk-proj-" + "aB3dE5gH7jK9mN1pQ3sT5vW7" + ".")
     for scope in ("safe", "unsafe"):
-        told = done("report", ".llmcall/cache", "--scope", scope, "-o", "page.html")
-        assert ("looks like an OpenAI API key (sk-p…)" in told) == (scope == "unsafe")
+        printed = done("report", ".llmcall/cache", "--scope", scope, "-o", "page.html")
+        assert ("looks like an OpenAI API key (sk-p…)" in printed) == (scope == "unsafe")
 
 
 @settings(max_examples=25)

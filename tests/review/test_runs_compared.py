@@ -47,16 +47,16 @@ def play(
     """
     records, heard = [], ["nothing"]
     for number in range(rounds):
-        said = []
+        answers = []
         for name in actors:
             word = (words or {}).get(name, "thrifty")
             messages = [
                 {"role": "system", "content": f"You are {name}, a {word} buyer."},
                 {"role": "user", "content": f"Round {number}. You heard: {', '.join(heard)}."},
             ]
-            said.append(say(name, number))
-            records.append(chat(messages, said[-1], f"{scope}{name}#0"))
-        heard = said
+            answers.append(say(name, number))
+            records.append(chat(messages, answers[-1], f"{scope}{name}#0"))
+        heard = answers
     return str(write_cassette(path, records))
 
 
@@ -181,8 +181,8 @@ def longest_common_run(one: Sequence[str], other: Sequence[str]) -> int:
         length
         for length in range(len(one) + 1)
         for start in range(len(one) - length + 1)
-        for place in range(len(other) - length + 1)
-        if one[start : start + length] == other[place : place + length]
+        for second in range(len(other) - length + 1)
+        if one[start : start + length] == other[second : second + length]
     )
 
 
@@ -204,18 +204,18 @@ def test_the_longest_common_run_of_equal_requests_is_the_same(one: str, other: s
         assert counts(found) == (len(one) + 1, 0, len(other) - len(one), 0)
 
 
-@pytest.mark.parametrize("place", [0, 1, 3])
-def test_a_call_more_in_a_growing_history_is_added(place: int) -> None:
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_call_more_in_a_growing_history_is_added(number: int) -> None:
     """The calls after it have its answer in their histories, and are matched by what they ask."""
     turns = [("Bread?", "Yes."), ("Milk?", "No."), ("Eggs?", "Maybe.")]
-    more = [*turns[:place], ("Salt?", "Never."), *turns[place:]]
+    more = [*turns[:number], ("Salt?", "Never."), *turns[number:]]
     runs = [
         write_cassette(f"{len(spoken)}.jsonl", conversation("lisa#0", spoken))
         for spoken in (turns, more)
     ]
     found = llmcall.compare(*runs)
-    assert counts(found) == (place, 3 - place, 1, 0)
-    assert causes(found) == [("lisa", place, "added")]
+    assert counts(found) == (number, 3 - number, 1, 0)
+    assert causes(found) == [("lisa", number, "added")]
 
 
 calls = st.tuples(st.sampled_from("ab"), st.sampled_from("xyzw"))
@@ -282,8 +282,8 @@ def test_an_answer_is_the_same_over_both_wires() -> None:
     part = {"type": "output_text", "text": "Yes.", "annotations": []}
     output = [{"type": "message", "id": "msg_1", "role": "assistant", "content": [part]}]
     response = {"object": "response", "model": "m-2026", "status": "completed", "output": output}
-    for path, said in (("one.jsonl", record.response), ("other.jsonl", response)):
-        write_cassette(path, [record.replace(response=said)])
+    for path, body in (("one.jsonl", record.response), ("other.jsonl", response)):
+        write_cassette(path, [record.replace(response=body)])
     found = llmcall.compare("one.jsonl", "other.jsonl")
     assert counts(found) == (1, 0, 0, 0)
     assert [(row.answer, row.other_answer) for row in found.rows] == [("Yes.", "Yes.")]
@@ -367,7 +367,9 @@ def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None
     def run(path: str, one: str, two: str) -> Path:
         heard = f"Ann: {one} Bob: {two} And you?"
         calls = [("ann", "Say.", one), ("bob", "Say.", two), ("cem", heard, "Hm.")]
-        return write_cassette(path, [chat(asked, said, f"{name}#0") for name, asked, said in calls])
+        return write_cassette(
+            path, [chat(asked, answer, f"{name}#0") for name, asked, answer in calls]
+        )
 
     found = llmcall.compare(run("a.jsonl", "Yes, I do.", "No!"), run("b.jsonl", "Never.", "Oh no?"))
     assert [(parting.why, parting.follows) for parting in found.parted] == [
@@ -379,15 +381,20 @@ def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None
 
 @pytest.mark.parametrize(
     "tell",
-    [str, json.dumps, lambda said: json.loads(said)["says"], lambda said: json.dumps([said, 1])],
+    [
+        str,
+        json.dumps,
+        lambda answers: json.loads(answers)["says"],
+        lambda answers: json.dumps([answers, 1]),
+    ],
 )
 def test_an_answer_is_known_however_it_is_written_into_a_prompt(tell: Callable[[str], str]) -> None:
     """As it is, as JSON in JSON, or one of its fields."""
 
     def run(path: str, word: str) -> Path:
-        said = json.dumps({"mood": word, "says": f'He is "{word}",\nthe café says'})
+        answer = json.dumps({"mood": word, "says": f'He is "{word}",\nthe café says'})
         return write_cassette(
-            path, [chat("?", said, "ann#0"), chat(f"Hear: {tell(said)}", "Hm", "bob#0")]
+            path, [chat("?", answer, "ann#0"), chat(f"Hear: {tell(answer)}", "Hm", "bob#0")]
         )
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
@@ -408,11 +415,11 @@ def test_a_prompt_with_a_word_that_no_answer_has_follows_from_nothing(
 ) -> None:
     """Nothing is inferred away."""
 
-    def run(path: str, said: str, **told: Any) -> Path:
-        name, question = told.pop("name", "bob"), told.pop("question", "What now?")
-        heard = chat(f"Ann is {told.pop('heard')}. {question}", "Hm.", f"{name}#0", **told)
+    def run(path: str, answer: str, **options: Any) -> Path:
+        name, question = options.pop("name", "bob"), options.pop("question", "What now?")
+        heard = chat(f"Ann is {options.pop('heard')}. {question}", "Hm.", f"{name}#0", **options)
         return write_cassette(
-            path, sorted([chat("?", said, "ann#0"), heard], key=lambda record: record.scope)
+            path, sorted([chat("?", answer, "ann#0"), heard], key=lambda record: record.scope)
         )
 
     name = {"name": other["name"]} if "name" in other else {}
@@ -489,9 +496,9 @@ def heard(
     records = []
     for world in worlds:
         ann, ben = (world.format(name) for name in names)
-        said = echoed(subsidy, decision, ann, arms=("all",))
-        asked = f"Ann says: {said.answer} And you?"
-        records += [said, chat(asked, "Hm.", f"{ben}#0").with_arms(("all",))]
+        first = echoed(subsidy, decision, ann, arms=("all",))
+        asked = f"Ann says: {first.answer} And you?"
+        records += [first, chat(asked, "Hm.", f"{ben}#0").with_arms(("all",))]
     return write_cassette(path, records)
 
 
@@ -555,8 +562,8 @@ def test_the_words_of_added_and_missing_calls_explain_a_prompt() -> None:
     """Only one of the runs has the actor who says so."""
 
     def run(path: str, name: str, good: str) -> Path:
-        said = chat("Hi", f"Oh, {good} is dear.", f"{name}#0")
-        return write_cassette(path, [said, chat(f"They say that {good} is dear.", "Hm.", "bob#0")])
+        first = chat("Hi", f"Oh, {good} is dear.", f"{name}#0")
+        return write_cassette(path, [first, chat(f"They say that {good} is dear.", "Hm.", "bob#0")])
 
     found = llmcall.compare(run("a.jsonl", "ann", "bread"), run("b.jsonl", "abe", "milk"))
     assert [(parting.scope, parting.why, parting.follows) for parting in found.parted] == [
@@ -571,20 +578,22 @@ def test_one_changed_persona_among_forty_agents_is_one_line(heard: str) -> None:
     """In 25 rounds, with memory; the line after it counts the agents that only heard of it."""
 
     def run(path: str, persona: str) -> Path:
-        records, said = [], ["nothing"] * 40
-        memory: list[list[str]] = [[] for _ in said]
+        records, last_answers = [], ["nothing"] * 40
+        memory: list[list[str]] = [[] for _ in last_answers]
         for day in range(25):
             answers = []
             for agent in range(40):
                 sources = [(agent - 1) % 40] if heard == "the one before" else range(40)
-                memory[agent].append("; ".join(f"agent {n} said {said[n]}" for n in sources))
+                memory[agent].append(
+                    "; ".join(f"agent {n} said {last_answers[n]}" for n in sources)
+                )
                 who = f"You are agent {agent}, a {persona if agent == 7 else 'thrifty'} buyer."
                 asked = f"{'. '.join(memory[agent][-3:])}. What do you say on day {day}?"
                 messages = [{"role": "system", "content": who}, {**ASKED, "content": asked}]
                 chance = random.Random(str(messages))
                 answers.append(" ".join(chance.choice(WORDS) for _ in range(5)))
                 records.append(chat(messages, answers[-1], f"town/agent-{agent:02}#0"))
-            said = answers
+            last_answers = answers
         return write_cassette(path, sorted(records, key=lambda record: record.scope))
 
     printed = done("diff", str(run("a.jsonl", "thrifty")), str(run("b.jsonl", "generous")))
@@ -596,11 +605,17 @@ def test_one_changed_persona_among_forty_agents_is_one_line(heard: str) -> None:
 WORDS = ("yes", "no", "maybe", "3", "5", "thrifty", "generous", "bread", "milk", "it's", "cheap")
 EDITS = [("thrifty", "generous"), ("3", "5"), ("yes", "no"), ("bread", "")]
 STYLES: dict[str, Callable[[dict[str, str]], str]] = {
-    "strip": lambda said: "; ".join(f"{name} said {text.strip()}" for name, text in said.items()),
-    "cut": lambda said: " | ".join(f"{name} said {text[:40]}..." for name, text in said.items()),
-    "printed": lambda said: f"They said {said}.",
-    "dumped": lambda said: f"You know {json.dumps({'answers': said})}",
-    "joined": lambda said: "All in turn: " + ", ".join(text.strip() for text in said.values()),
+    "strip": lambda answers: "; ".join(
+        f"{name} said {text.strip()}" for name, text in answers.items()
+    ),
+    "cut": lambda answers: " | ".join(
+        f"{name} said {text[:40]}..." for name, text in answers.items()
+    ),
+    "printed": lambda answers: f"They said {answers}.",
+    "dumped": lambda answers: f"You know {json.dumps({'answers': answers})}",
+    "joined": lambda answers: (
+        "All in turn: " + ", ".join(text.strip() for text in answers.values())
+    ),
 }
 ORDERS = [["lisa", "emma", "bart"], ["bart", "lisa", "emma"], ["emma", "bart", "lisa"]]
 
@@ -622,7 +637,7 @@ class World:
     def play(self, path: str) -> str:
         """Write down three rounds."""
         records = []
-        said: dict[str, str] = {}
+        last_answers: dict[str, str] = {}
         for number in range(3):
             for name in self.order:
                 is_changed = name == self.actor
@@ -633,7 +648,7 @@ class World:
                 asked = "Will you buy bread for 3 coins? Be thrifty, say yes."
                 if is_here and self.change == "prompt":
                     asked = asked.replace(*self.edit)
-                heard = dict([*said.items()][-self.heard :])
+                heard = dict([*last_answers.items()][-self.heard :])
                 content = f"Day {number}. {STYLES[self.style](heard) if heard else ''} {asked}"
                 messages = [
                     {"role": "system", "content": persona},
@@ -642,8 +657,8 @@ class World:
                 params = {"top_p": 0.5} if is_here and self.change == "parameters" else {}
                 is_drawn = is_here and self.change == "draw"
                 answer = self.answer(f"{messages}{params}{is_drawn}")
-                said.pop(name, None)
-                said[name] = answer
+                last_answers.pop(name, None)
+                last_answers[name] = answer
                 records.append(chat(messages, answer, f"{name}#0", **params))
         return str(write_cassette(path, sorted(records, key=lambda record: record.scope)))
 
@@ -676,14 +691,14 @@ def check_cause(world: World) -> None:
     if world.change == "draw" and found.same == 9:
         return  # the other draw is the same answer
     why = "prompt" if world.change == "persona" else world.change
-    place = 0 if world.change == "persona" else world.round
+    number = 0 if world.change == "persona" else world.round
     [cause] = [parting for parting in found.parted if parting.scope == world.actor]
-    assert (cause.place, cause.why) == (place, why)
+    assert (cause.place, cause.why) == (number, why)
     if cause.follows:
         earlier = [
             row
             for row in found.rows
-            if (row.place, row.scope) < (place, world.actor) and row.status == "changed"
+            if (row.place, row.scope) < (number, world.actor) and row.status == "changed"
         ]
         for word, answers in (
             (world.edit[0], [row.answer for row in earlier]),
@@ -882,8 +897,8 @@ def test_an_actor_that_one_run_lacks_is_no_sign_of_other_scopes() -> None:
 
 def test_a_scope_that_neither_run_has_is_an_error(heard_by_bart: tuple[str, str]) -> None:
     """It names both."""
-    said = done("diff", *heard_by_bart, "--scope", "marge", code=1)
-    assert "nothing is recorded in the scope 'marge' of a.jsonl or b.jsonl" in said
+    printed = done("diff", *heard_by_bart, "--scope", "marge", code=1)
+    assert "nothing is recorded in the scope 'marge' of a.jsonl or b.jsonl" in printed
 
 
 def headings(*arguments: str) -> list[str]:

@@ -27,7 +27,7 @@ TEXTS = ("Name a fruit.", "Toss a coin.")
 chance = random.SystemRandom()  # of the delays
 address = {"base_url": os.environ["MODEL_AT"], "api_key": "none", "max_retries": 0}
 client = openai.OpenAI(**address, timeout=60)  # type: ignore[arg-type]
-Told = dict[str, str]
+Answers = dict[str, str]
 
 
 def pause() -> float:
@@ -46,18 +46,18 @@ def text_of(chunk: Any) -> str:
     return "".join(choice.delta.content or "" for choice in chunk.choices)
 
 
-def ask(who: str, plan: random.Random, told: Told) -> None:
+def ask(who: str, plan: random.Random, answers: Answers) -> None:
     """Ask once, whole or streamed."""
     time.sleep(pause())
     create: Any = client.chat.completions.create
     if plan.random() < 0.3:
         chunks = create(**request(plan), stream=True)
-        told[who] = "".join(map(text_of, chunks))
+        answers[who] = "".join(map(text_of, chunks))
     else:
-        told[who] = create(**request(plan)).choices[0].message.content
+        answers[who] = create(**request(plan)).choices[0].message.content
 
 
-async def ask_async(who: str, plan: random.Random, told: Told, aclient: Any) -> None:
+async def ask_async(who: str, plan: random.Random, answers: Answers, aclient: Any) -> None:
     """Ask once, whole or streamed."""
     await asyncio.sleep(pause())
     create = aclient.chat.completions.create
@@ -65,9 +65,9 @@ async def ask_async(who: str, plan: random.Random, told: Told, aclient: Any) -> 
         text = ""
         async for chunk in await create(**request(plan), stream=True):
             text += text_of(chunk)
-        told[who] = text
+        answers[who] = text
     else:
-        told[who] = (await create(**request(plan))).choices[0].message.content
+        answers[who] = (await create(**request(plan))).choices[0].message.content
 
 
 def parts(who: str, plan: random.Random) -> list[tuple[str, random.Random]]:
@@ -101,36 +101,41 @@ def in_turn(jobs: list[Callable[[], None]]) -> None:
         job()
 
 
-def play(who: str, plan: random.Random, told: Told, depth: int = 0) -> None:
+def play(who: str, plan: random.Random, answers: Answers, depth: int = 0) -> None:
     """Ask, and let children ask."""
-    ask(f"{who} first", plan, told)
+    ask(f"{who} first", plan, answers)
     if depth < DEEPEST:
         way = plan.choice([in_threads, in_pool, in_turn, None])
         children = parts(who, plan)
         if way is None:
-            asyncio.run(play_async(f"{who}.loop", plan, told, depth + 1))
+            asyncio.run(play_async(f"{who}.loop", plan, answers, depth + 1))
         else:
-            way([functools.partial(play, child, mine, told, depth + 1) for child, mine in children])
-    ask(f"{who} last", plan, told)
+            way(
+                [
+                    functools.partial(play, child, mine, answers, depth + 1)
+                    for child, mine in children
+                ]
+            )
+    ask(f"{who} last", plan, answers)
 
 
 async def play_async(
-    who: str, plan: random.Random, told: Told, depth: int, aclient: Any = None
+    who: str, plan: random.Random, answers: Answers, depth: int, aclient: Any = None
 ) -> None:
     """Ask, and let children ask."""
     if aclient is None:
         # Without certificates to load, a client is made in no time.
         http_client = openai.DefaultAsyncHttpxClient(verify=False)
         async with openai.AsyncOpenAI(**address, http_client=http_client, timeout=60) as aclient:  # type: ignore[arg-type]
-            await play_async(who, plan, told, depth, aclient)
+            await play_async(who, plan, answers, depth, aclient)
         return
-    await ask_async(f"{who} first", plan, told, aclient)
+    await ask_async(f"{who} first", plan, answers, aclient)
     if depth < DEEPEST:
         children = parts(who, plan)
         way = plan.choice(["gather", "tasks", "threads", "executor", "as_completed", "group"])
         if way in ("threads", "executor"):
             jobs = [
-                functools.partial(play, child, mine, told, depth + 1) for child, mine in children
+                functools.partial(play, child, mine, answers, depth + 1) for child, mine in children
             ]
             loop = asyncio.get_running_loop()
             futures = [
@@ -140,10 +145,10 @@ async def play_async(
             await asyncio.gather(*futures)
         else:
             coroutines = [
-                play_async(child, mine, told, depth + 1, aclient) for child, mine in children
+                play_async(child, mine, answers, depth + 1, aclient) for child, mine in children
             ]
             await GROUPS[way](coroutines)
-    await ask_async(f"{who} last", plan, told, aclient)
+    await ask_async(f"{who} last", plan, answers, aclient)
 
 
 async def in_gather(coroutines: list[Any]) -> None:
@@ -200,14 +205,16 @@ if sys.version_info >= (3, 11):
 
 
 def main(seed: str) -> None:
-    """Play, and print who was told what."""
-    told: Told = {}
+    """Play, and print the answers."""
+    answers: Answers = {}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it's ignored
     for number in range(2):
-        play(f"act {number}", random.Random(f"{seed} {number}"), told)
-        asyncio.run(play_async(f"loop {number}", random.Random(f"{seed} loop {number}"), told, 0))
-    for who in sorted(told):
-        print(who, told[who])
+        play(f"act {number}", random.Random(f"{seed} {number}"), answers)
+        asyncio.run(
+            play_async(f"loop {number}", random.Random(f"{seed} loop {number}"), answers, 0)
+        )
+    for who in sorted(answers):
+        print(who, answers[who])
 
 
 if __name__ == "__main__":

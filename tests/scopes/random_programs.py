@@ -1,8 +1,8 @@
 """Random programs: whatever calls can stand in, run against a model whose answers are left to chance.
 
-A program is plain data: a list of steps, each a kind, a text, and the steps inside. What came of
-each step is told by its tag, which says where in the program it stands. As a script, in a process
-of its own: ``random_programs.py PROGRAM.json PLAN TOLD.json``.
+A program is plain data: a list of steps, each a kind, a text, and the steps inside. The result
+of each step has its tag, which says where in the program it stands. As a script, in a process of
+its own: ``random_programs.py PROGRAM.json PLAN RESULTS.json``.
 """
 
 from __future__ import annotations
@@ -166,17 +166,17 @@ class Counts:
     def __init__(self) -> None:
         self.taken: defaultdict[Any, dict[int, set[str | None]]] = defaultdict(dict)
 
-    def take(self, place: Place, question: Any) -> str | None:
+    def take(self, position: Position, question: Any) -> str | None:
         """Take the lowest number that is free, and return the sample that it makes."""
-        if place.path is None:
+        if position.path is None:
             return None
         with COUNTING:
-            numbers = self.taken[place.outermost, place.path, question]
+            numbers = self.taken[position.outermost, position.path, question]
             number = 0
-            while place.is_taken(numbers.get(number, set())):
+            while position.is_taken(numbers.get(number, set())):
                 number += 1
-            numbers.setdefault(number, set()).add(place.arm)
-        return f"{place.path}#{number}"
+            numbers.setdefault(number, set()).add(position.arm)
+        return f"{position.path}#{number}"
 
     def copy(self) -> Counts:
         """Return a copy."""
@@ -191,7 +191,7 @@ class Counts:
                     self.taken[key].setdefault(number, set()).update(arms)
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where a step stands.
 
     :param outermost: what tells its outermost scope from others.
@@ -203,13 +203,13 @@ class Place(NamedTuple):
     path: str | None = None
     arm: str | None = None
 
-    def inside(self, name: str, opened: Any = None) -> Place:
-        """Return the place in a scope that is opened here.
+    def inside(self, name: str, opened: Any = None) -> Position:
+        """Return the position in a scope that is opened here.
 
         :param opened: what tells the scope from others, if it is not a new one.
         """
         if self.path is None:
-            return Place(opened or os.urandom(8), name)
+            return Position(opened or os.urandom(8), name)
         return self._replace(path=f"{self.path}/{name}")
 
     def is_taken(self, arms: set[str | None]) -> bool:
@@ -220,17 +220,17 @@ class Place(NamedTuple):
 class Actor:
     """Runs steps one after the other.
 
-    :param place: where it begins.
+    :param position: where it begins.
     :param counts: the draws so far.
     :param is_async: whether it never blocks.
     :param holds: whether it stands in a stream that is held.
-    :ivar told: what came of each step, by its tag.
+    :ivar results: the result of each step, by its tag.
     """
 
     def __init__(
         self,
         chance: Chance,
-        place: Place = Place(),  # noqa: B008 - never changed
+        position: Position = Position(),  # noqa: B008 - never changed
         counts: Counts | None = None,
         executor: Executor | None = None,
         *,
@@ -239,12 +239,12 @@ class Actor:
     ) -> None:
         self.chance = chance
         self.model = Model(chance)
-        self.place = place
+        self.position = position
         self.counts = Counts() if counts is None else counts
         self.executor = executor
         self.is_async = is_async
         self.holds = holds
-        self.told: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}
         self._kept_scopes = {name: (scope(name), os.urandom(8)) for name in NAMES}
         self._look = recorded(name="look")(lambda text: chance.answer("look", text))
         self._alook = recorded(name="look, async")(self._look_async)
@@ -255,11 +255,11 @@ class Actor:
         return self.chance.answer("look", text)
 
     def run(self, steps: Sequence[Any], tag: str = "") -> dict[str, Any]:
-        """Run steps by calls that block, and return what was told: the coroutine never waits."""
+        """Run steps by calls that block, and return the results: the coroutine never waits."""
         try:
             self.steps(steps, tag).send(None)
         except StopIteration:
-            return self.told
+            return self.results
         raise AssertionError("an actor that blocks waited")
 
     async def steps(self, steps: Sequence[Any], tag: str) -> None:
@@ -275,7 +275,7 @@ class Actor:
     async def step(self, kind: str, text: str, inside: Any, tag: str) -> None:
         """Run a step."""
         if kind in ASKS or kind in TROUBLES:
-            self.told[tag] = await self.ask(kind, text)
+            self.results[tag] = await self.ask(kind, text)
         elif kind in BLOCKS:
             await getattr(self, "_" + kind)(text, inside, tag)
         elif self.is_async and kind == "tasks":
@@ -295,7 +295,7 @@ class Actor:
         if kind == "function":
             return await self._alook(text) if self.is_async else self._look(text)
         # Outside any scope nothing tells where a function's own calls stand in the file.
-        if kind == "asking function" and self.place.path is not None:
+        if kind == "asking function" and self.position.path is not None:
             return self._ask(text) if not self.is_async else await self._alook(text)
         if kind == "embed":
             get, aget = self.model.get_embedding, self.model.aget_embedding
@@ -325,13 +325,13 @@ class Actor:
     async def _streamed(self, text: str) -> Any:
         if self.is_async:
             async with self.model.astream_message(text) as astream:
-                said = "".join([piece async for piece in astream])
+                streamed = "".join([piece async for piece in astream])
             reply = astream.reply
         else:
             with self.model.stream_message(text) as stream:
-                said = "".join(stream)
+                streamed = "".join(stream)
             reply = stream.reply
-        assert said == reply.content
+        assert streamed == reply.content
         return reply
 
     async def _drop(self, text: str) -> None:
@@ -354,80 +354,80 @@ class Actor:
             return f"unread: {error.text}"
 
     def checked(self, question: Any, reply: Any) -> Any:
-        """Return what is told of a reply whose draw has the number that a stranger counts."""
-        sample = self.counts.take(self.place, question)
+        """Return the result of a reply whose draw has the number that a stranger counts."""
+        sample = self.counts.take(self.position, question)
         assert reply.sample == sample, (reply.sample, sample)
         return [reply.sample, reply.content]
 
     # Steps that hold others
 
-    async def _within(self, manager: Any, place: Place, inside: Any, tag: str) -> None:
-        before, self.place = self.place, place
+    async def _within(self, manager: Any, position: Position, inside: Any, tag: str) -> None:
+        before, self.position = self.position, position
         try:
             with manager:
                 await self.steps(inside, tag)
         finally:
-            self.place = before
+            self.position = before
 
     async def _scope(self, name: str, inside: Any, tag: str) -> None:
-        await self._within(scope(name), self.place.inside(name), inside, tag)
+        await self._within(scope(name), self.position.inside(name), inside, tag)
 
     async def _kept(self, name: str, inside: Any, tag: str) -> None:
         opened, number = self._kept_scopes[name]
-        await self._within(opened, self.place.inside(name, number), inside, tag)
+        await self._within(opened, self.position.inside(name, number), inside, tag)
 
     async def _raise(self, name: str, inside: Any, tag: str) -> None:
         try:
             with scope("raising"):
-                place = self.place.inside("raising").inside(name)
-                await self._within(scope(name), place, inside, tag)
+                position = self.position.inside("raising").inside(name)
+                await self._within(scope(name), position, inside, tag)
                 raise ZeroDivisionError
         except ZeroDivisionError:
-            self.told[tag] = "raised"
+            self.results[tag] = "raised"
 
     async def _none(self, _: str, inside: Any, tag: str) -> None:
         if self.holds:  # an equal request could wait for the stream that is held
             await self.steps(inside, tag)
         else:
-            await self._within(scope(None), Place("none is meant"), inside, tag)
+            await self._within(scope(None), Position("none is meant"), inside, tag)
 
     async def _held(self, text: str, inside: Any, tag: str) -> None:
         """Begin a stream, run steps, and read it to its end."""
-        if self.place.path is None or self.chance.plan.has_budget:
+        if self.position.path is None or self.chance.plan.has_budget:
             await self.steps(inside, tag)
             return
         was_held, self.holds = self.holds, True
         with self.model.stream_message(text) as stream:
-            said = next(stream)
-            sample = self.counts.take(self.place, text)
+            streamed = next(stream)
+            sample = self.counts.take(self.position, text)
             await self.steps(inside, tag)
-            said += "".join(stream)
+            streamed += "".join(stream)
         self.holds = was_held
         assert stream.reply is not None
         assert stream.reply.sample == sample
-        self.told[tag] = [sample, said]
+        self.results[tag] = [sample, streamed]
 
     async def _arms(self, name: str, inside: Any, tag: str) -> None:
         """Run the same steps in two arms, and in the second one more."""
-        if self.place.arm is not None:
+        if self.position.arm is not None:
             await self._scope(name, inside, tag)
             return
-        place = self.place.inside(f"{name}{tag}")
+        position = self.position.inside(f"{name}{tag}")
         with scope(f"{name}{tag}"):
             for arm in ("control", "treated"):
-                there = place._replace(arm=arm)
+                there = position._replace(arm=arm)
                 more = [["ask", "treated", [], "more"]] if arm == "treated" else []
                 await self._within(llmcall.arm(arm), there, [*inside, *more], f"{tag}.{arm}")
 
     def _bound(self, function: Any) -> Any:
         """Return a function that stands where this actor does, in any thread."""
-        return function if self.place == Place() else bind(function)
+        return function if self.position == Position() else bind(function)
 
     # Steps that run others at the same time
 
-    def _copy(self, place: Place, *, is_async: bool = False) -> Actor:
+    def _copy(self, position: Position, *, is_async: bool = False) -> Actor:
         return Actor(
-            self.chance, place, self.counts, self.executor, is_async=is_async, holds=self.holds
+            self.chance, position, self.counts, self.executor, is_async=is_async, holds=self.holds
         )
 
     def _actors(self, inside: Any, tag: str, *, is_async: bool) -> list[tuple[str, Actor, Any]]:
@@ -436,7 +436,7 @@ class Actor:
         for index, step in enumerate(inside):
             number = step[3] if step[3:] else f"new{index}" if step[0] == "new" else index
             name = f"actor{tag}.{number}"
-            actor = self._copy(self.place.inside(name), is_async=is_async)
+            actor = self._copy(self.position.inside(name), is_async=is_async)
             actors.append((name, actor, [*step[:3], number]))
         return actors
 
@@ -452,7 +452,7 @@ class Actor:
             for future in [pool.submit(self._bound(run), *actor) for actor in actors]:
                 future.result()
         for _, actor, _ in actors:
-            self.told |= actor.told
+            self.results |= actor.results
 
     def _tasks(self, _: str, inside: Any, tag: str) -> None:
         asyncio.run(self._in_tasks(inside, tag))
@@ -467,13 +467,13 @@ class Actor:
 
         await asyncio.gather(*(run(*actor) for actor in actors))
         for _, actor, _ in actors:
-            self.told |= actor.told
+            self.results |= actor.results
 
     def _thread(self, _: str, inside: Any, tag: str) -> None:
         """Run steps in a thread to which the scope is carried; nothing else goes on meanwhile."""
-        actor = self._copy(self.place)
+        actor = self._copy(self.position)
         with ThreadPoolExecutor(1) as thread:
-            self.told |= thread.submit(self._bound(actor.run), inside, tag).result()
+            self.results |= thread.submit(self._bound(actor.run), inside, tag).result()
 
     def _map(self, name: str, inside: Any, tag: str) -> None:
         """Run the same steps for each of three items, two of which have one name, twice."""
@@ -483,8 +483,10 @@ class Actor:
             job, items, key=job.key, scope="map", repeats=2, workers=3, executor=self.executor
         )
         for item, repeats in enumerate(results):
-            for repeat, (told, counts) in enumerate(repeats):
-                self.told |= {f"{tag}/{item}/{repeat}{inner}": told[inner] for inner in told}
+            for repeat, (by_step, counts) in enumerate(repeats):
+                self.results |= {
+                    f"{tag}/{item}/{repeat}{inner}": by_step[inner] for inner in by_step
+                }
                 self.counts.add(counts)
 
     def _failing_map(self, name: str, inside: Any, tag: str) -> None:
@@ -493,10 +495,10 @@ class Actor:
         try:
             llmcall.map(job, [(0, name)], key=job.key, scope="map", workers=1)
         except ZeroDivisionError:
-            self.told[tag] = "raised"
+            self.results[tag] = "raised"
 
     def _crowd(self, way: str, inside: Any, tag: str) -> None:
-        Crowd(self.chance, self.told).play(way, inside, tag)
+        Crowd(self.chance, self.results).play(way, inside, tag)
 
 
 class Job:
@@ -504,7 +506,7 @@ class Job:
 
     def __init__(self, actor: Actor, steps: Any, *, fails: bool = False) -> None:
         self.chance = actor.chance
-        self.place = actor.place.inside("map")
+        self.position = actor.position.inside("map")
         self.counts = actor.counts.copy()
         self.holds = actor.holds
         self.steps = steps
@@ -515,17 +517,17 @@ class Job:
         return item[1]
 
     def __call__(self, item: tuple[int, str]) -> Any:
-        """Run the steps, and return what was told and counted."""
+        """Run the steps, and return the results and the counts."""
         index, name = item
-        place = self.place.inside(f"{name}~1" if index == 2 else name)
-        if seed_of(place.path) != llmcall.seed():
-            place = place.inside("~1")  # the second repeat
-        assert seed_of(place.path) == llmcall.seed()
-        actor = Actor(self.chance, place, self.counts, holds=self.holds)
-        told = actor.run(self.steps)
+        position = self.position.inside(f"{name}~1" if index == 2 else name)
+        if seed_of(position.path) != llmcall.seed():
+            position = position.inside("~1")  # the second repeat
+        assert seed_of(position.path) == llmcall.seed()
+        actor = Actor(self.chance, position, self.counts, holds=self.holds)
+        results = actor.run(self.steps)
         if self.fails:
             raise ZeroDivisionError
-        return told, actor.counts
+        return results, actor.counts
 
 
 def seed_of(path: str | None) -> int:
@@ -536,12 +538,12 @@ def seed_of(path: str | None) -> int:
 class Crowd:
     """Tasks and threads that ask the same in one scope, through the OpenAI SDK.
 
-    :param told: what each was answered, by who it is.
+    :param results: what each was answered, by who it is.
     """
 
-    def __init__(self, chance: Chance, told: dict[str, Any]) -> None:
+    def __init__(self, chance: Chance, results: dict[str, Any]) -> None:
         self.chance = chance
-        self.told = told
+        self.results = results
         transport = http.MockTransport(self._respond)
         self.client = openai.OpenAI(**ADDRESS, http_client=http.Client(transport=transport))
 
@@ -564,19 +566,19 @@ class Crowd:
         time.sleep(self.chance.pause())
         create: Any = self.client.chat.completions.create
         if text == "a":
-            self.told[who] = create(**asked(text)).choices[0].message.content
+            self.results[who] = create(**asked(text)).choices[0].message.content
         else:
-            self.told[who] = "".join(map(text_of, create(**asked(text), stream=True)))
+            self.results[who] = "".join(map(text_of, create(**asked(text), stream=True)))
 
     async def ask_async(self, who: str, text: str, client: Any) -> None:
         """Ask once, whole or streamed."""
         await asyncio.sleep(self.chance.pause())
         create = client.chat.completions.create
         if text == "a":
-            self.told[who] = (await create(**asked(text))).choices[0].message.content
+            self.results[who] = (await create(**asked(text))).choices[0].message.content
         else:
             chunks = await create(**asked(text), stream=True)
-            self.told[who] = "".join([text_of(chunk) async for chunk in chunks])
+            self.results[who] = "".join([text_of(chunk) async for chunk in chunks])
 
     def play(self, way: str, members: Any, who: str) -> None:
         """Let each member ask, play with members of its own, and ask again."""
@@ -678,11 +680,11 @@ def text_of(chunk: Any) -> str:
     return "".join(choice.delta.content or "" for choice in chunk.choices)
 
 
-def main(program: str, plan: str, told: str) -> None:
-    """Run a program in the scope ``play``, and write what was told."""
-    actor = Actor(Chance(Plan(**json.loads(plan))), Place("play", "play"))
-    said = actor.run(json.loads(Path(program).read_text(encoding="utf-8")))
-    Path(told).write_text(json.dumps(said, sort_keys=True), encoding="utf-8")
+def main(program: str, plan: str, path: str) -> None:
+    """Run a program in the scope ``play``, and write the results."""
+    actor = Actor(Chance(Plan(**json.loads(plan))), Position("play", "play"))
+    results = actor.run(json.loads(Path(program).read_text(encoding="utf-8")))
+    Path(path).write_text(json.dumps(results, sort_keys=True), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -288,9 +288,11 @@ class World:
 
     def __init__(self, client: llmcall.LLMClient, taxed: bool) -> None:
         with llmcall.scope("lisa"):
-            self.said = [client.send_message(ASKED, temperature=1).content]
+            self.answers = [client.send_message(ASKED, temperature=1).content]
             more = "It is taxed." if taxed else "It is not."
-            self.said.append(client.send_message(f"{self.said[0]} {more}", temperature=1).content)
+            self.answers.append(
+                client.send_message(f"{self.answers[0]} {more}", temperature=1).content
+            )
 
 
 ARMS = {"control": {"taxed": False}, "treated": {"taxed": True}, "placebo": {"taxed": False}}
@@ -311,9 +313,9 @@ def test_a_placebo_arm_makes_no_call(workers: int, process: bool) -> None:
     client = numbered()
     runs = played(client, workers=workers, process=process)
     for repeat in range(3):
-        assert runs["placebo", repeat].said == runs["control", repeat].said
-        assert runs["treated", repeat].said[0] == runs["control", repeat].said[0]
-        assert runs["treated", repeat].said[1] != runs["control", repeat].said[1]
+        assert runs["placebo", repeat].answers == runs["control", repeat].answers
+        assert runs["treated", repeat].answers[0] == runs["control", repeat].answers[0]
+        assert runs["treated", repeat].answers[1] != runs["control", repeat].answers[1]
     assert (runs.calls, runs.shared) == (9, 9)
     assert client.usage.calls == 9
 
@@ -324,7 +326,7 @@ def test_a_study_is_replayed() -> None:
     first = played(client)
     with llmcall.configured(cache_mode="replay"):
         again = played(numbered(cache_mode="replay"))
-    assert [again[run].said for run in again] == [first[run].said for run in first]
+    assert [again[run].answers for run in again] == [first[run].answers for run in first]
     assert (again.calls, again.shared) == (first.calls, first.shared)
 
 
@@ -345,7 +347,7 @@ def test_one_cassette_around_all_arms_replays_them(mode: str) -> None:
     with llmcall.cassette("study.jsonl", mode="none"):
         again = played(numbered(cache_mode="off"))
     assert tape.recorded == 9
-    assert [again[run].said for run in again] == [first[run].said for run in first]
+    assert [again[run].answers for run in again] == [first[run].answers for run in first]
 
 
 @pytest.mark.parametrize(("mode", "cache"), [("once", "auto"), ("rewrite", "off")])
@@ -379,13 +381,13 @@ def answer(messages):
 client = ScriptedClient(answer, cache_mode="auto", on_error="raise")
 
 def play(taxed):
-    said = []
+    answers = []
     for buyer in ("lisa", "omar"):
         with llmcall.scope(buyer):
-            said.append(client.send_message("Bread?", temperature=1).content)
-            more = f"{said[-1]} {'It is taxed.' if taxed else 'It is not.'}"
-            said.append(client.send_message(more, temperature=1).content)
-    return said
+            answers.append(client.send_message("Bread?", temperature=1).content)
+            more = f"{answers[-1]} {'It is taxed.' if taxed else 'It is not.'}"
+            answers.append(client.send_message(more, temperature=1).content)
+    return answers
 
 arms = {"control": {"taxed": False}, "treated": {"taxed": True}, "placebo": {"taxed": False}}
 cassette = llmcall.cassette("study.jsonl", mode=mode) if mode != "cache" else contextlib.nullcontext()
@@ -430,13 +432,15 @@ def test_refresh_keeps_arms_paired() -> None:
     client = numbered()
     played(client)
     runs = played(numbered(cache_mode="refresh"))
-    assert all(runs["placebo", repeat].said == runs["control", repeat].said for repeat in range(3))
+    assert all(
+        runs["placebo", repeat].answers == runs["control", repeat].answers for repeat in range(3)
+    )
 
 
 def test_a_table_of_arms_has_a_row_for_each_run() -> None:
     """A row for each arm and repeat; a dict gives its columns."""
     runs = played(numbered(), repeats=2)
-    frame = runs.table(lambda world: {"first": world.said[0], "count": len(world.said)})
+    frame = runs.table(lambda world: {"first": world.answers[0], "count": len(world.answers)})
     assert list(frame.columns) == ["repeat", "arm", "first", "count"]
     assert list(zip(frame["repeat"], frame["arm"], strict=True)) == [
         (repeat, name) for repeat in range(2) for name in ARMS
@@ -465,12 +469,12 @@ def test_a_study_costs_what_its_draws_cost() -> None:
         for text in ("market", item):
             Dice(prices=prices).send_message(text, on_error="raise")
 
-    given = {"control": {"item": "bread"}, "treated": {"item": "cake"}}
+    arms = {"control": {"item": "bread"}, "treated": {"item": "cake"}}
     with llmcall.track() as usage:
-        runs = llmcall.arms(play, given, scope="app", repeats=2)
+        runs = llmcall.arms(play, arms, scope="app", repeats=2)
     assert runs.cost == pytest.approx(usage.cost) and runs.cost > 0
     with llmcall.configured(cache_mode="replay"):
-        again = llmcall.arms(play, given, scope="app", repeats=2)
+        again = llmcall.arms(play, arms, scope="app", repeats=2)
     assert again.cost == runs.cost
     assert "<$0.0001" in str(again) and "<table>" in again._repr_html_()
 
@@ -484,7 +488,7 @@ def test_a_budget_ends_a_study_and_the_next_run_goes_on() -> None:
     first = caught.value.results  # type: ignore[attr-defined]
     assert list(first) == [("control", 0), ("treated", 0), ("placebo", 0)]
     runs = played(client)
-    assert runs["control", 0].said == first["control", 0].said
+    assert runs["control", 0].answers == first["control", 0].answers
     assert client.usage.calls == 9
 
 
@@ -502,8 +506,8 @@ def test_an_arm_that_fails_has_no_values() -> None:
             raise ValueError("no")
         return 1
 
-    given = {"a": {"fails": False}, "b": {"fails": True}}
-    runs = llmcall.arms(play, given, scope="app", on_error="return")
+    arms = {"a": {"fails": False}, "b": {"fails": True}}
+    runs = llmcall.arms(play, arms, scope="app", on_error="return")
     assert runs["a", 0] == 1 and isinstance(runs["b", 0], ValueError)
     assert runs.table(lambda value: value)["measure"].isna().tolist() == [False, True]
     assert "1 of 2 runs failed (b 0)" in str(runs)
@@ -517,9 +521,9 @@ def test_results_of_finished_runs_are_in_the_exception() -> None:
             raise ValueError("no")
         return number
 
-    given = {name: {"number": number} for number, name in enumerate("abc")}
+    arms = {name: {"number": number} for number, name in enumerate("abc")}
     with pytest.raises(ValueError, match="no") as caught:
-        llmcall.arms(play, given, scope="app", workers=1)
+        llmcall.arms(play, arms, scope="app", workers=1)
     assert caught.value.results == {("a", 0): 0, ("b", 0): 1}
 
 
@@ -532,12 +536,12 @@ def test_arms_that_share_no_answer_are_warned_of(caplog: pytest.LogCaptureFixtur
         scope="app",
         repeats=2,
     )
-    [told] = [
+    [warning] = [
         entry.getMessage()
         for entry in caplog.records
         if "prompts name the arm" in entry.getMessage()
     ]
-    assert "'control' and 'treated' shared no answer in 2 repeats" in told
+    assert "'control' and 'treated' shared no answer in 2 repeats" in warning
 
 
 def test_a_recorded_function_is_no_call_of_a_study() -> None:
@@ -566,12 +570,12 @@ def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
             raise ValueError("no")
         return samples
 
-    given = {"a": {"breaks": False}, "b": {"breaks": True}}
+    arms = {"a": {"breaks": False}, "b": {"breaks": True}}
     with llmcall.scope("paper"):
         with pytest.raises(ValueError, match="no"):
-            llmcall.arms(play, given, scope="app", repeats=2, workers=1)
+            llmcall.arms(play, arms, scope="app", repeats=2, workers=1)
         fails[0] = False
-        runs = llmcall.arms(play, given, scope="app", repeats=2)
+        runs = llmcall.arms(play, arms, scope="app", repeats=2)
     assert all(
         runs[arm, repeat] == [f"paper/app/{repeat}#0", f"paper/app/{repeat}#1"]
         for arm, repeat in runs
@@ -590,9 +594,9 @@ def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
     ],
 )
 def test_wrong_arguments_of_a_study_are_named(wrong: dict[str, Any], error: str) -> None:
-    given: dict[str, Any] = {"arms": {"a": {}}, "scope": "app", **wrong}
+    arguments: dict[str, Any] = {"arms": {"a": {}}, "scope": "app", **wrong}
     with pytest.raises((TypeError, ValueError), match=error):
-        llmcall.arms(lambda: None, **given)
+        llmcall.arms(lambda: None, **arguments)
 
 
 async def asynchronous() -> None:
@@ -649,10 +653,10 @@ HOUSEHOLDS = range(10)
 def willing(client: llmcall.LLMClient, household: int) -> float:
     """Return how willing a household is, from 0 to 1; it also makes a call that does not matter."""
     with llmcall.scope(household):
-        said = client.send_message("How willing?", temperature=1)
+        reply = client.send_message("How willing?", temperature=1)
         client.send_message("Hello", temperature=1)
-    assert said is not None and said.content is not None
-    return float(said.content)
+    assert reply is not None and reply.content is not None
+    return float(reply.content)
 
 
 def in_order(client: llmcall.LLMClient) -> list[float]:
@@ -682,9 +686,9 @@ def test_paired_arms_are_unbiased_and_vary_less(
         threshold = 0.3 + (EFFECT if subsidy else 0.0)
         return statistics.mean(age < threshold for age in how(client))
 
-    given = {"control": {"subsidy": False}, "treated": {"subsidy": True}}
+    arms = {"control": {"subsidy": False}, "treated": {"subsidy": True}}
     with llmcall.cassette("study.jsonl", mode="rewrite"):
-        runs = llmcall.arms(adoption, given, scope="paired", repeats=REPLICATIONS)
+        runs = llmcall.arms(adoption, arms, scope="paired", repeats=REPLICATIONS)
     assert client.usage.calls == runs.shared == REPLICATIONS * 20
     paired = [runs["treated", repeat] - runs["control", repeat] for repeat in range(REPLICATIONS)]
     shuffled = [

@@ -274,8 +274,8 @@ def test_a_context_from_the_side_brings_its_own_asker_into_a_pools_thread() -> N
     client = plain_program(Server())
 
     def serve(work: queue.SimpleQueue[Any]) -> None:
-        while (given := work.get()) is not None:
-            context, answered = given
+        while (order := work.get()) is not None:
+            context, answered = order
             answered.set_result(context.run(ask, client))
 
     async def served(work: queue.SimpleQueue[Any]) -> str:

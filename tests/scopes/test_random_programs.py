@@ -86,7 +86,7 @@ def run(
     """Run a program, in one scope around all or not."""
     actor = Actor(Chance(Plan(seed, **plan)), executor=executor)
     if inside:
-        actor.place = actor.place.inside("trial")
+        actor.position = actor.position.inside("trial")
     with llmcall.scope("trial") if inside else nullcontext():
         return actor.run(program)
 
@@ -144,17 +144,17 @@ def test_an_interrupted_program_goes_on(examples: int) -> None:
                 llmcall.cassette(folder / "undisturbed.jsonl"),
             ):
                 live = run(program, seed, inside=inside, **plan)
-            told: Any = None
-            while told is None:
+            results: Any = None
+            while results is None:
                 seed += 1
                 left = None if has_budget else calls
                 budget = llmcall.budget(calls=calls) if has_budget else nullcontext()
                 try:
                     with llmcall.cassette(folder / "tape.jsonl"), budget:
-                        told = run(program, seed, inside=inside, calls_left=left, **plan)
+                        results = run(program, seed, inside=inside, calls_left=left, **plan)
                 except (Interruption, llmcall.BudgetExceededError):
                     calls += 1
-            assert told == live
+            assert results == live
             paths = folder / "tape.jsonl", folder / "undisturbed.jsonl"
             again, undisturbed = map(lines_of, paths)
             assert again == undisturbed
@@ -247,9 +247,9 @@ def test_a_program_under_run_replays_in_a_fresh_process(seed: int) -> None:
 
 
 def ran_under_run(options: list[str], cache: str, plan: dict[str, Any]) -> dict[str, Any]:
-    """Run the program in a fresh process, and return what was told."""
+    """Run the program in a fresh process, and return its results."""
     script = Path(__file__).with_name("random_programs.py")
-    arguments = [script, "program.json", json.dumps(plan), "told.json"]
+    arguments = [script, "program.json", json.dumps(plan), "results.json"]
     done = subprocess.run(
         [sys.executable, "-m", "llmcall", "run", "--scope", "play", *options, *arguments],
         env={
@@ -265,4 +265,4 @@ def ran_under_run(options: list[str], cache: str, plan: dict[str, Any]) -> dict[
         timeout=LONGEST,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(Path("told.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return json.loads(Path("results.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]

@@ -15,7 +15,7 @@ from llmcall import bind, recorded, scope
 from llmcall.testing import ScriptedClient
 
 
-def said(client: ScriptedClient, text: str = "Hi") -> Any:
+def answer_to(client: ScriptedClient, text: str = "Hi") -> Any:
     """Ask and return the answer's text."""
     return client.send_message(text, on_error="raise").content
 
@@ -45,7 +45,7 @@ def test_an_equal_request_of_two_threads_at_once_warns(
     """Chance decides which thread gets which draw: one warning says so."""
     client, barrier = meeting(3), threading.Barrier(3, timeout=60)
     clock = recorded(name="clock")(lambda: barrier.wait())
-    at_once(lambda _: clock() if function else said(client), 1, 2, 3)
+    at_once(lambda _: clock() if function else answer_to(client), 1, 2, 3)
     (warning,) = caplog.messages
     assert f"two threads in the scope 'trial' {AT_THE_SAME_TIME}" in warning
     assert "give each thread its own scope" in warning
@@ -53,7 +53,7 @@ def test_an_equal_request_of_two_threads_at_once_warns(
 
 def ask_texts(client: ScriptedClient, name: str) -> Any:
     """Ask another text."""
-    return said(client, name)
+    return answer_to(client, name)
 
 
 def ask_samples(client: ScriptedClient, name: str) -> Any:
@@ -64,7 +64,7 @@ def ask_samples(client: ScriptedClient, name: str) -> Any:
 def ask_in_scopes(client: ScriptedClient, name: str) -> Any:
     """Ask in another scope."""
     with scope(name):
-        return said(client)
+        return answer_to(client)
 
 
 @pytest.mark.parametrize("ask", [ask_texts, ask_samples, ask_in_scopes])
@@ -92,7 +92,7 @@ def test_an_equal_request_of_two_threads_in_turn_does_not_warn(
             client.send_message("Hi")
 
     ways: dict[str, Callable[[], Any]] = {
-        "answered": lambda: said(client),
+        "answered": lambda: answer_to(client),
         "streamed": lambda: list(client.stream_message("Hi")),
         "function": recorded(name="clock")(random.random),
         "failed": lambda: failing.send_message("Hi"),

@@ -142,19 +142,19 @@ def test_a_request_that_is_only_built_takes_no_number() -> None:
 GIVEN_SAMPLES = [(1, "1"), ("x", "x")]
 
 
-@pytest.mark.parametrize(("given", "text"), GIVEN_SAMPLES)
-def test_a_given_sample_stands_for_the_number(given: Any, text: str) -> None:
+@pytest.mark.parametrize(("setting", "text"), GIVEN_SAMPLES)
+def test_a_given_sample_stands_for_the_number(setting: Any, text: str) -> None:
     """``sample=`` is the number of the draw, inside a scope and outside any."""
-    assert sample(sample=given) == f"#{text}"
+    assert sample(sample=setting) == f"#{text}"
     with scope("a"):
-        assert sample(sample=given) == f"a#{text}"
+        assert sample(sample=setting) == f"a#{text}"
 
 
-@pytest.mark.parametrize(("given", "text"), GIVEN_SAMPLES)
-def test_a_given_sample_moves_no_count(given: Any, text: str) -> None:
+@pytest.mark.parametrize(("setting", "text"), GIVEN_SAMPLES)
+def test_a_given_sample_moves_no_count(setting: Any, text: str) -> None:
     """A call with ``sample=`` neither takes a number nor changes what the next one draws."""
     with scope("a"):
-        drawn = [sample(sample=given), sample(), sample(sample=given)]
+        drawn = [sample(sample=setting), sample(), sample(sample=setting)]
     assert drawn == [f"a#{text}", "a#0", f"a#{text}"]
 
 

@@ -150,8 +150,8 @@ def redis_process(only_loopback: None) -> Iterator[RedisProcess]:
 
 
 @pytest.fixture(params=["disk", "redis"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place of each kind that a cache can have."""
+def cache_path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty path of each kind that a cache can have."""
     if request.param == "disk":
         return str(tmp_path / "cache")
     server: RedisProcess = request.getfixturevalue("redis_process")

@@ -147,22 +147,22 @@ def play(
 
     :param waits: how often each of some tasks lets others go first.
     """
-    said: dict[str, Any] = {}
+    results: dict[str, Any] = {}
 
     def ask(name: str, messages: Any, **arguments: Any) -> Any:
         reply = client.send_message(messages, on_error="raise", **arguments)
-        said[name] = seen(reply)
+        results[name] = seen(reply)
         return reply
 
-    _chats(client, ask, said)
-    _scopes(client, ask, said)
-    _functions(said)
-    _typed(client, said)
-    _over_http(over_http, said, waits)
-    return said
+    _chats(client, ask, results)
+    _scopes(client, ask, results)
+    _functions(results)
+    _typed(client, results)
+    _over_http(over_http, results, waits)
+    return results
 
 
-def _chats(client: llmcall.LLMClient, ask: Any, said: dict[str, Any]) -> None:
+def _chats(client: llmcall.LLMClient, ask: Any, results: dict[str, Any]) -> None:
     ask("a question", "What does bread cost?")
     ask(
         "sampling",
@@ -189,18 +189,18 @@ def _chats(client: llmcall.LLMClient, ask: Any, said: dict[str, Any]) -> None:
     messages.append({"role": "tool", "tool_call_id": "c1", "content": "3"})
     ask("a tool's result", messages, tools=[TOOL])
     with client.stream_message("Count the stalls.") as stream:
-        said["a stream's text"] = "".join(stream)
-    said["a stream"] = seen(stream.reply)
-    said["a parsed answer"] = client.send_message(
+        results["a stream's text"] = "".join(stream)
+    results["a stream"] = seen(stream.reply)
+    results["a parsed answer"] = client.send_message(
         "What do you offer?", response_format=Offer
     ).parsed.model_dump()
-    said["an embedding"] = client.get_embedding("cheese", "text-embedding-3-small")
-    said["embeddings"] = client.get_embedding(
+    results["an embedding"] = client.get_embedding("cheese", "text-embedding-3-small")
+    results["embeddings"] = client.get_embedding(
         ["milk", LONG], "text-embedding-3-small", dimensions=2
     )
 
 
-def _scopes(client: llmcall.LLMClient, ask: Any, said: dict[str, Any]) -> None:
+def _scopes(client: llmcall.LLMClient, ask: Any, results: dict[str, Any]) -> None:
     kept = llmcall.scope("kept")
     with llmcall.scope("trial-3"):
         for turn in range(2):
@@ -218,9 +218,9 @@ def _scopes(client: llmcall.LLMClient, ask: Any, said: dict[str, Any]) -> None:
                 messages.append(ask(f"tom on day {turn}", messages))
         with llmcall.scope("streams"):
             for turn in range(2):
-                said[f"stream {turn}"] = "".join(client.stream_message("Count the stalls."))
+                results[f"stream {turn}"] = "".join(client.stream_message("Count the stalls."))
         items = ["bread", "milk", "bread"]
-        said["a map"] = llmcall.map(
+        results["a map"] = llmcall.map(
             lambda item: seen(client.send_message(f"Price of {item}?", on_error="raise")),
             items,
             repeats=2,
@@ -231,7 +231,7 @@ def _scopes(client: llmcall.LLMClient, ask: Any, said: dict[str, Any]) -> None:
             with llmcall.arm(arm):
                 ask(f"{arm} alike", "Do you sell?")
                 ask(f"{arm} told apart", f"Do you sell? {arm == 'treated'}")
-                said[f"a function in {arm}"] = coin()
+                results[f"a function in {arm}"] = coin()
 
 
 @llmcall.recorded(name="market.coin", version=2)
@@ -251,15 +251,15 @@ async def clock() -> float:
 coin_state: list[int] = []
 
 
-def _functions(said: dict[str, Any]) -> None:
-    said["a function"] = [repr(coin()), repr(coin(6))]
+def _functions(results: dict[str, Any]) -> None:
+    results["a function"] = [repr(coin()), repr(coin(6))]
     with llmcall.scope("functions"):
-        said["functions"] = [repr(coin(sides=6)), repr(coin(6)), asyncio.run(clock())]
+        results["functions"] = [repr(coin(sides=6)), repr(coin(6)), asyncio.run(clock())]
     for name in ("control", "treated"):
-        said[f"a function in {name}"] = repr(said[f"a function in {name}"])
+        results[f"a function in {name}"] = repr(results[f"a function in {name}"])
 
 
-def _typed(client: llmcall.LLMClient, said: dict[str, Any]) -> None:
+def _typed(client: llmcall.LLMClient, results: dict[str, Any]) -> None:
     @llmcall.llm(system="You are {{ name }}.", client=client, temperature=1)
     def price(name: str, item: str) -> int:
         """What does {{ item }} cost?"""
@@ -276,7 +276,7 @@ def _typed(client: llmcall.LLMClient, said: dict[str, Any]) -> None:
         raise NotImplementedError
 
     with llmcall.scope("typed"):
-        said["typed answers"] = [
+        results["typed answers"] = [
             price("Lisa", "bread"),
             price("Lisa", "bread"),
             wish("Tom"),
@@ -284,14 +284,14 @@ def _typed(client: llmcall.LLMClient, said: dict[str, Any]) -> None:
         ]
 
 
-def _over_http(over_http: Any, said: dict[str, Any], waits: tuple[int, ...]) -> None:
+def _over_http(over_http: Any, results: dict[str, Any], waits: tuple[int, ...]) -> None:
     with llmcall.scope("program"):
         with http.Client(transport=http.MockTransport(over_http)) as client:
-            said["searches"] = [
+            results["searches"] = [
                 client.post(f"https://{SEARCH}/v1/find?page=2", json={"query": query}).json()
                 for query in ("bread", "milk", "bread")
             ]
-        said["askers"] = asyncio.run(_gathered(over_http, waits))
+        results["askers"] = asyncio.run(_gathered(over_http, waits))
 
 
 async def _gathered(over_http: Any, waits: tuple[int, ...]) -> list[str]:

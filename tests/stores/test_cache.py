@@ -43,22 +43,22 @@ def text_of(record: Record | None) -> str:
 
 
 def client_at(
-    path: Any = None, answers: Any = ("one", "two", "three"), mode: str = "auto", **given: Any
+    path: Any = None, answers: Any = ("one", "two", "three"), mode: str = "auto", **settings: Any
 ) -> Any:
     """Return a client that stores its answers, in the project's own cache unless a path is given."""
-    return ScriptedClient(answers, cache_mode=mode, cache_path=path, on_error="raise", **given)
+    return ScriptedClient(answers, cache_mode=mode, cache_path=path, on_error="raise", **settings)
 
 
-def said(client: Any, message: str = "Hello", **arguments: Any) -> tuple[str, bool]:
+def answer_to(client: Any, message: str = "Hello", **arguments: Any) -> tuple[str, bool]:
     """Ask, and return the answer's text and whether it was cached."""
     reply = client.send_message(message, **arguments)
     return reply.content, reply.cached
 
 
 @pytest.fixture
-def cache(place: str) -> Iterator[ResponseCache]:
+def cache(cache_path: str) -> Iterator[ResponseCache]:
     """An empty cache of each kind."""
-    with ResponseCache(place) as made:
+    with ResponseCache(cache_path) as made:
         yield made
 
 
@@ -70,24 +70,24 @@ def filled(cache: ResponseCache, count: int) -> list[Any]:
     return requests
 
 
-def spoil(place: str, key: str, value: Any) -> None:
+def spoil(cache_path: str, key: str, value: Any) -> None:
     """Put something else in the place of a record's bytes."""
-    if "://" in place:
+    if "://" in cache_path:
         import redis
 
-        with redis.Redis.from_url(place) as client:
+        with redis.Redis.from_url(cache_path) as client:
             client.hset("llmcall:rows", key, struct.pack("<d", 1.0) + (value or b""))
         return
-    in_database(place, "UPDATE Cache SET value = ? WHERE key = ?", value, key)
+    in_database(cache_path, "UPDATE Cache SET value = ? WHERE key = ?", value, key)
 
 
 # Modes
 
 
-def test_a_question_is_asked_once(place: str) -> None:
+def test_a_question_is_asked_once(cache_path: str) -> None:
     """Another client gets the recorded answer, too."""
-    first, second = client_at(place), client_at(place, ())
-    assert [said(first), said(first), said(second)] == [
+    first, second = client_at(cache_path), client_at(cache_path, ())
+    assert [answer_to(first), answer_to(first), answer_to(second)] == [
         ("one", False),
         ("one", True),
         ("one", True),
@@ -95,11 +95,11 @@ def test_a_question_is_asked_once(place: str) -> None:
     assert len(first.cache) == 1
 
 
-def test_replay_answers_what_is_recorded(place: str) -> None:
+def test_replay_answers_what_is_recorded(cache_path: str) -> None:
     """The model is not asked."""
-    said(client_at(place), "known")
-    client = client_at(place, (), mode="replay")
-    assert said(client, "known") == ("one", True)
+    answer_to(client_at(cache_path), "known")
+    client = client_at(cache_path, (), mode="replay")
+    assert answer_to(client, "known") == ("one", True)
 
 
 ways_to_ask = pytest.mark.parametrize(
@@ -116,42 +116,47 @@ ways_to_ask = pytest.mark.parametrize(
 @ways_to_ask
 @pytest.mark.parametrize("on_error", ["none", "raise", "return"])
 def test_replay_raises_for_what_is_not_recorded_whatever_on_error_says(
-    way: Any, on_error: str, place: str
+    way: Any, on_error: str, cache_path: str
 ) -> None:
     """Nothing is asked."""
-    client = client_at(place, mode="replay")
+    client = client_at(cache_path, mode="replay")
     with pytest.raises(CacheMissError):
         way(client, {"on_error": on_error})
     assert not client.requests
 
 
-def test_a_miss_names_the_mode_that_asks_and_the_place(place: str) -> None:
+def test_a_miss_names_the_mode_that_asks_and_the_place(cache_path: str) -> None:
     """It is the error of a replay."""
     with pytest.raises(CacheMissError, match="MODE = auto") as caught:
-        client_at(place, mode="replay").send_message("unknown")
-    assert "://" not in place or place in str(caught.value)  # a long path is broken into lines
+        client_at(cache_path, mode="replay").send_message("unknown")
+    # a long path is broken into lines
+    assert "://" not in cache_path or cache_path in str(caught.value)
 
 
 def test_replay_needs_no_key_and_no_address() -> None:
     """A recorded answer is given where nothing is configured."""
-    said(client_at(), "known", model="gpt-6-luna")
+    answer_to(client_at(), "known", model="gpt-6-luna")
     client = llmcall.OpenAIClient(cache_mode="replay")
-    assert said(client, "known") == ("one", True)
+    assert answer_to(client, "known") == ("one", True)
 
 
-def test_refresh_asks_each_question_once_per_process(place: str) -> None:
+def test_refresh_asks_each_question_once_per_process(cache_path: str) -> None:
     """Other clients of the process read the new answer; another question is asked."""
-    said(client_at(place, ["old"]))
-    client = client_at(place, ["new", "newer"], mode="refresh")
-    assert [said(client), said(client), said(client_at(place, (), "refresh"))] == [
+    answer_to(client_at(cache_path, ["old"]))
+    client = client_at(cache_path, ["new", "newer"], mode="refresh")
+    assert [
+        answer_to(client),
+        answer_to(client),
+        answer_to(client_at(cache_path, (), "refresh")),
+    ] == [
         ("new", False),
         ("new", True),
         ("new", True),
     ]
-    assert said(client, "another") == ("newer", False)
+    assert answer_to(client, "another") == ("newer", False)
 
 
-def test_refresh_asks_once_more_in_each_process(place: str) -> None:
+def test_refresh_asks_once_more_in_each_process(cache_path: str) -> None:
     """Its answer takes the place of the last one, chat or embedding."""
     program = """
         client = ScriptedClient(["from a child"], cache_mode="refresh", cache_path=sys.argv[1])
@@ -160,36 +165,36 @@ def test_refresh_asks_once_more_in_each_process(place: str) -> None:
     """
 
     def recorded() -> tuple[str, list[float]]:
-        reading = client_at(place, ())
-        return said(reading)[0], reading.get_embedding("Hello")
+        reading = client_at(cache_path, ())
+        return answer_to(reading)[0], reading.get_embedding("Hello")
 
-    said(client_at(place, ["old"]))
-    client_at(place, [[1.0]]).get_embedding("Hello")
-    assert said(client_at(place, ["new"], "refresh")) == ("new", False)
-    assert client_at(place, [[2.0]], "refresh").get_embedding("Hello") == [2.0]
+    answer_to(client_at(cache_path, ["old"]))
+    client_at(cache_path, [[1.0]]).get_embedding("Hello")
+    assert answer_to(client_at(cache_path, ["new"], "refresh")) == ("new", False)
+    assert client_at(cache_path, [[2.0]], "refresh").get_embedding("Hello") == [2.0]
     assert recorded() == ("new", [2.0])
-    assert ran(program, place) == "from a child [3.0]"
+    assert ran(program, cache_path) == "from a child [3.0]"
     assert recorded() == ("from a child", [3.0])
 
 
 def test_off_neither_reads_nor_stores() -> None:
     """Each call asks."""
-    said(client_at(answers=["stored"]))
+    answer_to(client_at(answers=["stored"]))
     client = client_at(mode="off")
-    assert [said(client), said(client)] == [("one", False), ("two", False)]
-    assert said(client_at(answers=())) == ("stored", True)
+    assert [answer_to(client), answer_to(client)] == [("one", False), ("two", False)]
+    assert answer_to(client_at(answers=())) == ("stored", True)
 
 
 def test_a_call_past_the_cache_neither_reads_nor_stores() -> None:
     """The calls before and after it do."""
-    said(client_at(answers=["stored"]))
+    answer_to(client_at(answers=["stored"]))
     client = client_at()
-    assert [said(client), said(client, cache=False), said(client)] == [
+    assert [answer_to(client), answer_to(client, cache=False), answer_to(client)] == [
         ("stored", True),
         ("one", False),
         ("stored", True),
     ]
-    assert said(client, "other", cache=False) == ("two", False)
+    assert answer_to(client, "other", cache=False) == ("two", False)
     assert len(client.cache) == 1
 
 
@@ -223,7 +228,7 @@ def test_a_record_holds_what_was_asked_and_answered(cache: ResponseCache) -> Non
 def test_a_clients_record_holds_who_answered() -> None:
     """It has the kind of the API, the host, and llmcall's version."""
     client = client_at()
-    said(client)
+    answer_to(client)
     (record,) = client.cache.records()
     assert (record.api_type, record.host, record.version) == (
         "scripted",
@@ -232,10 +237,10 @@ def test_a_clients_record_holds_who_answered() -> None:
     )
 
 
-def test_changing_a_reply_changes_no_record(place: str) -> None:
+def test_changing_a_reply_changes_no_record(cache_path: str) -> None:
     """Changing a record object changes none either."""
     reply = {"role": "assistant", "content": "3", "tool_calls": [TOOL_CALL]}
-    client = client_at(place, [reply])
+    client = client_at(cache_path, [reply])
     for _ in range(3):
         reply = client.send_message("Hello")
         assert (reply.content, reply.tool_calls, len(reply.choices)) == ("3", [TOOL_CALL], 1)
@@ -249,7 +254,7 @@ def test_changing_a_reply_changes_no_record(place: str) -> None:
 def asked_elsewhere() -> dict[str, Any]:
     """Record answers of one server, and return the settings of another one."""
     for message in ("Hello", "again"):
-        said(client_at(), message, model="m", temperature=0)
+        answer_to(client_at(), message, model="m", temperature=0)
     return {"base_url": "http://localhost:1/v1", "on_error": "raise"}
 
 
@@ -260,7 +265,7 @@ def test_a_hit_of_another_host_warns_once(
     assert not caplog.records
     elsewhere = llmcall.OpenAIClient(**asked_elsewhere)
     for message in ("Hello", "again", "Hello"):
-        assert said(elsewhere, message, model="m", temperature=0) == (
+        assert answer_to(elsewhere, message, model="m", temperature=0) == (
             "one",
             True,
         )
@@ -288,22 +293,22 @@ def test_a_cache_on_disk_and_one_in_redis_hold_what_a_dict_would(
     """Records are stored, replaced and deleted in any order."""
     with redis_process.client() as client:
         client.flushall()
-    for place in (str(tmp_path_factory.mktemp("any") / "cache"), redis_process.url):
+    for path in (str(tmp_path_factory.mktemp("any") / "cache"), redis_process.url):
         expected: dict[str, str] = {}
-        with ResponseCache(place) as cache:
-            for name, *given_to in steps:
+        with ResponseCache(path) as cache:
+            for name, *arguments in steps:
                 if name == "clear":
                     assert cache.clear() == len(expected)
                     expected = {}
                 elif name == "delete":
-                    found = expected.keys() & set(given_to)
+                    found = expected.keys() & set(arguments)
                     assert cache.delete(
-                        keys=[asked(key).cache_key for key in set(given_to)]
+                        keys=[asked(key).cache_key for key in set(arguments)]
                     ) == len(found)
                     expected = {key: value for key, value in expected.items() if key not in found}
                 else:
-                    key, value = given_to
-                    writer = cache if name == "put" else ResponseCache(place, mode="refresh")
+                    key, value = arguments
+                    writer = cache if name == "put" else ResponseCache(path, mode="refresh")
                     kept = expected.get(key, value) if name == "put" else value
                     assert text_of(writer.put(asked(key), answer(value))) == kept
                     expected[key] = kept
@@ -340,10 +345,10 @@ def test_delete_takes_the_records_that_where_selects(cache: ResponseCache) -> No
     assert [cache.get(request) is None for request in requests] == [False, True] * 3
 
 
-def test_clear_deletes_damaged_records_too(cache: ResponseCache, place: str) -> None:
+def test_clear_deletes_damaged_records_too(cache: ResponseCache, cache_path: str) -> None:
     """It returns how many records there were."""
     requests = filled(cache, 2)
-    spoil(place, requests[0].cache_key, b"nonsense")
+    spoil(cache_path, requests[0].cache_key, b"nonsense")
     assert (len(cache), cache.clear(), len(cache), cache.clear()) == (2, 2, 0, 0)
     assert (cache.verify(), list(cache.records())) == ([], [])
 
@@ -361,9 +366,9 @@ def test_looking_at_a_cache_makes_none(cache: ResponseCache) -> None:
 def two_records() -> ResponseCache:
     """A cache with a record outside any scope, and one in a scope."""
     client = client_at(answers=lambda messages: "Two.", model="gpt-4o")
-    said(client, "How many?")
+    answer_to(client, "How many?")
     with llmcall.scope("trial"), llmcall.scope("lisa"):
-        said(client, "And now?")
+        answer_to(client, "And now?")
     return client.cache  # type: ignore[no-any-return]
 
 
@@ -397,16 +402,16 @@ def test_a_frame_has_a_row_for_each_record(two_records: ResponseCache) -> None:
     assert (frame["scope"][1], frame["draw"][1]) == ("trial/lisa", 0)
 
 
-def test_a_frame_says_which_records_calls_of_this_process_used(place: str) -> None:
+def test_a_frame_says_which_records_calls_of_this_process_used(cache_path: str) -> None:
     """Those that a call made or was answered by; who looks at records uses none."""
     pytest.importorskip("pandas")
-    cache = ResponseCache(place)
+    cache = ResponseCache(cache_path)
     filled(cache, 2)
     assert cache.to_frame()["used"].tolist() == [False, False]
-    client = client_at(place, answers=lambda messages: "Two.")
+    client = client_at(cache_path, answers=lambda messages: "Two.")
     for question in ("question 1", "question 2"):
-        said(client, question)
-    assert ResponseCache(place).to_frame()["used"].tolist() == [False, True, True]
+        answer_to(client, question)
+    assert ResponseCache(cache_path).to_frame()["used"].tolist() == [False, True, True]
 
 
 def test_a_frame_has_the_levels_of_the_scopes() -> None:
@@ -414,8 +419,8 @@ def test_a_frame_has_the_levels_of_the_scopes() -> None:
     pytest.importorskip("pandas")
     client = client_at(answers=lambda messages: "Two.")
     with llmcall.scope("rep-1"):
-        said(client, "How many?")
-        llmcall.map(lambda _: said(client, "And now?"), ["lisa"], key=str, repeats=2)
+        answer_to(client, "How many?")
+        llmcall.map(lambda _: answer_to(client, "And now?"), ["lisa"], key=str, repeats=2)
     frame = client.cache.to_frame(levels=["rep", "agent"])
     assert list(frame.columns[:4]) == ["scope", "rep", "agent", "draw"]
     assert frame["rep"].tolist() == ["rep-1"] * 3
@@ -426,19 +431,19 @@ def test_a_frame_has_the_levels_of_the_scopes() -> None:
 
 
 @pytest.fixture(params=[b"nonsense", b"", b"\x80\x04.", "text", 7, None])
-def damaged(request: pytest.FixtureRequest, place: str, cache: ResponseCache) -> Any:
+def damaged(request: pytest.FixtureRequest, cache_path: str, cache: ResponseCache) -> Any:
     """Store two answers, and damage the first; return its key."""
-    if "://" in place and not isinstance(request.param, bytes):
+    if "://" in cache_path and not isinstance(request.param, bytes):
         pytest.skip("only a directory can hold other types")
     first, _ = filled(cache, 2)
-    spoil(place, first.cache_key, request.param)
+    spoil(cache_path, first.cache_key, request.param)
     return first.cache_key
 
 
-def test_a_damaged_record_is_an_error_in_replay(damaged: str, place: str) -> None:
+def test_a_damaged_record_is_an_error_in_replay(damaged: str, cache_path: str) -> None:
     """The error has the record's key."""
     with pytest.raises(CacheCorruptError, match=damaged[:12]):
-        said(client_at(place, (), "replay"), "question 0")
+        answer_to(client_at(cache_path, (), "replay"), "question 0")
 
 
 def test_a_damaged_record_is_not_listed(damaged: str, cache: ResponseCache) -> None:
@@ -449,11 +454,11 @@ def test_a_damaged_record_is_not_listed(damaged: str, cache: ResponseCache) -> N
 
 
 def test_a_damaged_record_is_asked_again_and_replaced(
-    damaged: str, place: str, cache: ResponseCache, caplog: pytest.LogCaptureFixture
+    damaged: str, cache_path: str, cache: ResponseCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log says so; the other record stays."""
-    client = client_at(place)
-    assert [said(client, "question 0"), said(client, "question 0")] == [
+    client = client_at(cache_path)
+    assert [answer_to(client, "question 0"), answer_to(client, "question 0")] == [
         ("one", False),
         ("one", True),
     ]
@@ -473,7 +478,7 @@ def test_a_record_under_a_wrong_key_is_damaged(tmp_path: Path) -> None:
     )
     spoil(str(tmp_path / "cache"), two.cache_key, swapped)
     assert client.cache.verify() == [two.cache_key]
-    assert said(client, "two") == ("two", False)
+    assert answer_to(client, "two") == ("two", False)
     assert client.cache.verify() == []
 
 
@@ -481,7 +486,7 @@ def test_a_record_under_a_wrong_key_is_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_process_forked_while_others_write_and_call_uses_the_cache(place: str) -> None:
+def test_a_process_forked_while_others_write_and_call_uses_the_cache(cache_path: str) -> None:
     """The child uses handles of its own, and asks for itself what a thread of the parent is asking."""
     program = """
         import warnings
@@ -511,7 +516,7 @@ def test_a_process_forked_while_others_write_and_call_uses_the_cache(place: str)
             thread.join()
         print(status, len(client.cache), client.send_message("a").cached, client.send_message("of the child").cached)
     """
-    assert ran(program, place) == "0 153 True True"
+    assert ran(program, cache_path) == "0 153 True True"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -548,10 +553,10 @@ def pickled(cache: ResponseCache) -> Any:
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
-def test_a_copy_of_a_cache_is_the_same_cache(copied: Any, place: str) -> None:
+def test_a_copy_of_a_cache_is_the_same_cache(copied: Any, cache_path: str) -> None:
     """It has its answers and its mode, and is closed by itself."""
-    cache = ResponseCache(place, mode="replay")
-    filled(ResponseCache(place), 2)
+    cache = ResponseCache(cache_path, mode="replay")
+    filled(ResponseCache(cache_path), 2)
     keys = [record.cache_key for record in cache.records()]
     with copied(cache) as other:
         assert [record.cache_key for record in other.records()] == keys

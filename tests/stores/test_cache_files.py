@@ -387,9 +387,11 @@ def test_no_pickle_that_is_loaded_runs_code(protocol: int, tmp_path: Path) -> No
 # New keys
 
 
-def recorder(**given: Any) -> ScriptedClient:
+def recorder(**settings: Any) -> ScriptedClient:
     """Return a client that records."""
-    return ScriptedClient(lambda messages: f"Answer to {messages[-1]}", cache_mode="auto", **given)
+    return ScriptedClient(
+        lambda messages: f"Answer to {messages[-1]}", cache_mode="auto", **settings
+    )
 
 
 def replayed(question: str, **arguments: Any) -> str | None:
@@ -522,8 +524,8 @@ def test_salvage_of_a_cache_without_a_sound_record_writes_nothing(tmp_path: Path
     in_database(tmp_path / "hollow", "UPDATE Cache SET value = X'00'")
     with ResponseCache(tmp_path / "hollow") as hollow:
         assert hollow.salvage(tmp_path / "new") == 0
-    told = commands.cache("--path", tmp_path / "hollow", "salvage", tmp_path / "new", code=1)
-    assert "can be read, so nothing was written" in told
+    printed = commands.cache("--path", tmp_path / "hollow", "salvage", tmp_path / "new", code=1)
+    assert "can be read, so nothing was written" in printed
     assert not (tmp_path / "new").exists()
 
 
@@ -755,8 +757,8 @@ def test_a_tinytroupe_cache_answers_calls_under_its_config(
 ) -> None:
     """Those of llmcall, and TinyTroupe's own through ``http_client``."""
     server = tinytroupe_config(httpserver, monkeypatch)
-    told = commands.cache("load", saved({key("gpt-5-mini", LATEST): completion()}))
-    assert told.startswith("2 records loaded into ")
+    printed = commands.cache("load", saved({key("gpt-5-mini", LATEST): completion()}))
+    assert printed.startswith("2 records loaded into ")
     assert llmcall.client().send_message(MESSAGES).cached  # type: ignore[union-attr]
     # it does not send REASONING_EFFORT to this model
     with openai.OpenAI(http_client=llmcall.http_client()) as itself:

@@ -301,8 +301,8 @@ def test_merge_writes_every_record_of_both() -> None:
     calls = [chat(text, "!", "s#0") for text in "abcde"]
     write_cassette("one.jsonl", [calls[1], calls[3]])
     write_cassette("other.jsonl", calls)
-    told = done("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
-    assert "5 records written to both.jsonl" in told
+    printed = done("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
+    assert "5 records written to both.jsonl" in printed
     assert Path("both.jsonl").read_bytes() == Path("other.jsonl").read_bytes()
 
 
@@ -327,8 +327,8 @@ def test_a_run_without_options_differs_from_one_with_some() -> None:
         path = write_cassette(f"{name}.jsonl", [chat(name, "1", "s#0")])
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("{", f"{{{run}", 1), encoding="utf-8")
-    told = done("cassette", "merge", "plain.jsonl", "named.jsonl", "-o", "both.jsonl", code=1)
-    assert "run ({} and {'scope': 'X'})" in told
+    printed = done("cassette", "merge", "plain.jsonl", "named.jsonl", "-o", "both.jsonl", code=1)
+    assert "run ({} and {'scope': 'X'})" in printed
     done("cassette", "merge", "plain.jsonl", "block.jsonl", "-o", "both.jsonl")
     header = Path("both.jsonl").read_text(encoding="utf-8").partition("\n")[0]
     assert json.loads(header)["run"] == {}
@@ -349,9 +349,9 @@ def answers_in(path: str) -> list[str]:
 
 def test_merge_lists_conflicts_and_writes_nothing(merge: tuple[str, ...]) -> None:
     """Each has its request and both answers."""
-    told = done(*merge, code=1)
-    assert 'conflict: s#0 m "a": "1" | "2"' in told
-    assert "have different answers to 1 request, so nothing was written" in told
+    printed = done(*merge, code=1)
+    assert 'conflict: s#0 m "a": "1" | "2"' in printed
+    assert "have different answers to 1 request, so nothing was written" in printed
     assert answers_in("one.jsonl") == ["1", "0"]
 
 
@@ -420,9 +420,9 @@ def outside_scopes() -> Path:
 def test_rekey_lists_two_answers_to_one_request_and_writes_nothing(outside_scopes: Path) -> None:
     """Outside any scope there are no draws."""
     content = outside_scopes.read_bytes()
-    told = done("cassette", "rekey", outside_scopes, code=1)
-    assert "conflict: m" in told
-    assert "1 request would have two answers" in told
+    printed = done("cassette", "rekey", outside_scopes, code=1)
+    assert "conflict: m" in printed
+    assert "1 request would have two answers" in printed
     assert outside_scopes.read_bytes() == content
 
 

@@ -283,7 +283,7 @@ for _ in range(100_000):
 
 
 what_cannot_be_written = pytest.mark.parametrize(
-    ("data", "error", "place"),
+    ("data", "error", "reason"),
     [
         ([float("nan")], ValueError, r"record 2 \(sample 's#0'\): request\.a\[0\] is nan"),
         ({"b": "x\ud800"}, ValueError, r"request\.a\.b has a lone surrogate at index 1"),
@@ -296,17 +296,17 @@ what_cannot_be_written = pytest.mark.parametrize(
 
 @what_cannot_be_written
 def test_writing_a_value_that_is_not_plain_data_is_an_error_with_its_place(
-    data: Any, error: type[Exception], place: str, tmp_path: Path
+    data: Any, error: type[Exception], reason: str, tmp_path: Path
 ) -> None:
     """Only plain data is written."""
-    with pytest.raises(error, match=place):
+    with pytest.raises(error, match=reason):
         records = [function({"a": data}, sample="s#0"), chat("new")]
         writer.write(tmp_path / "f.jsonl", Header({}), records)
 
 
 @what_cannot_be_written
 def test_a_file_that_cannot_be_written_leaves_the_old_one(
-    data: Any, error: type[Exception], place: str, tmp_path: Path
+    data: Any, error: type[Exception], reason: str, tmp_path: Path
 ) -> None:
     """Nothing is beside it."""
     path = tmp_path / "f.jsonl"
@@ -461,7 +461,7 @@ SECRET = "gh" + "p_" + fake(36)
 
 
 @pytest.mark.parametrize(
-    ("data", "place"),
+    ("data", "path"),
     [
         (
             {"request": {"messages": [{"content": "a"}, {"content": SECRET}]}},
@@ -473,12 +473,12 @@ SECRET = "gh" + "p_" + fake(36)
         ({"request": {"headers": {"api-key": fake(32, HEX)}}}, "request.headers.api-key"),
     ],
 )
-def test_the_place_of_a_credential_is_named_without_it(data: Any, place: str) -> None:
+def test_the_place_of_a_credential_is_named_without_it(data: Any, path: str) -> None:
     """A place is a path into the data; a key that is a secret itself is not in it."""
     with pytest.raises(CacheError, match=r"^record 7: ") as caught:
         credentials.refuse_credentials(data, (), "record 7")
     message = str(caught.value)
-    assert f"record 7: {place} contains" in message
+    assert f"record 7: {path} contains" in message
     assert "set [Cassette] ALLOW" in message
     assert SECRET[4:] not in message
     assert fake(32, HEX) not in message

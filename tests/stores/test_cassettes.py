@@ -53,7 +53,7 @@ def echoing(**settings: Any) -> ScriptedClient:
     )
 
 
-def said(client: llmcall.LLMClient, text: str = "Hi", **arguments: Any) -> Any:
+def answer_to(client: llmcall.LLMClient, text: str = "Hi", **arguments: Any) -> Any:
     """Ask and return the answer's text."""
     return client.send_message(text, on_error="raise", **arguments).content
 
@@ -63,7 +63,7 @@ def taped(*texts: str, path: str = PATH) -> None:
     with cassette(path, mode="rewrite"):
         client = ScriptedClient(lambda messages: "recorded " + messages[-1]["content"])
         for text in texts:
-            said(client, text)
+            answer_to(client, text)
 
 
 def lines(path: str | Path = PATH) -> list[Any]:
@@ -103,15 +103,17 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def played(client: ScriptedClient, *, until: int = 99) -> list[str]:
     """Run three actors over two rounds; fail before a call."""
-    told, number = [], itertools.count()
+    answers, number = [], itertools.count()
     with scope("trial"):
         for turn in range(2):
             for name in ("zoe", "adam", "lisa"):
                 with scope(name):
                     if next(number) == until:
                         raise ZeroDivisionError
-                    told.append(said(client, f"{name} in round {turn}. " + "A long rule. " * 50))
-    return told
+                    answers.append(
+                        answer_to(client, f"{name} in round {turn}. " + "A long rule. " * 50)
+                    )
+    return answers
 
 
 # Modes
@@ -132,7 +134,7 @@ def test_mode_none_refuses_what_is_not_recorded_and_writes_nothing(state: str) -
         pytest.raises(CacheMissError, match=f"which {state}: 0 records"),
         cassette(PATH, mode="none"),
     ):
-        said(counting())
+        answer_to(counting())
     assert Path(PATH).exists() is exists
 
 
@@ -178,7 +180,7 @@ def test_a_file_that_is_no_cassette_is_named_for_what_it_is(
         pytest.raises(CacheCorruptError, match=re.escape(f"{PATH}:1: {message}")),
         cassette(PATH, mode=mode),
     ):
-        said(client)
+        answer_to(client)
     assert client.requests == []
     assert Path(PATH).read_text(encoding="utf-8") == text
 
@@ -188,7 +190,7 @@ def test_modes_once_and_new_record_where_nothing_is_recorded(mode: str, state: s
     """A question that comes again is replayed."""
     client = counting()
     with cassette(PATH, mode=mode) as tape:
-        answers = [said(client), said(client, "Bye"), said(client)]
+        answers = [answer_to(client), answer_to(client, "Bye"), answer_to(client)]
     assert answers == ["answer 1", "answer 2", "answer 1"]
     assert asked_in() == ["Hi", "Bye"]
     assert (tape.recorded, tape.replayed) == (2, 1)
@@ -211,7 +213,10 @@ def test_mode_new_adds_what_is_missing() -> None:
     """It replays what is there, asks the rest and adds it."""
     taped("a", "b")
     with cassette(PATH, mode="new") as tape:
-        assert [said(counting(), "b"), said(counting(), "c")] == ["recorded b", "answer 1"]
+        assert [answer_to(counting(), "b"), answer_to(counting(), "c")] == [
+            "recorded b",
+            "answer 1",
+        ]
     assert asked_in() == ["a", "b", "c"]
     assert (tape.replayed, tape.recorded, tape.records) == (1, 1, 3)
 
@@ -220,7 +225,7 @@ def test_a_cassette_knows_the_records_that_answered_no_call() -> None:
     """``unused`` gives them."""
     taped("a", "b")
     with cassette(PATH, mode="new") as tape:
-        said(counting(), "b")
+        answer_to(counting(), "b")
         assert [record.request["messages"][0]["content"] for record in tape.unused()] == ["a"]
 
 
@@ -228,9 +233,9 @@ def test_mode_rewrite_asks_again_even_what_the_disk_cache_has() -> None:
     """Within the run a question that comes again is replayed."""
     taped("Hi", "Old")
     client = counting(cache_mode="auto")
-    said(client, "Bye")
+    answer_to(client, "Bye")
     with cassette(PATH, mode="rewrite") as tape:
-        answers = [said(client), said(client, "Bye"), said(client)]
+        answers = [answer_to(client), answer_to(client, "Bye"), answer_to(client)]
     assert answers == ["answer 2", "answer 3", "answer 2"]
     assert asked_in() == ["Hi", "Bye"]
     assert (tape.replayed, tape.recorded) == (1, 2)
@@ -243,13 +248,13 @@ def test_the_cassettes_mode_decides_whether_to_ask(
     mode: str, cache_mode: str, past_cache: bool
 ) -> None:
     """The cache's mode says only whether the disk may answer."""
-    said(ScriptedClient(["cached"], cache_mode="auto"))
+    answer_to(ScriptedClient(["cached"], cache_mode="auto"))
     client = ScriptedClient(["asked", "asked"], cache_mode=cache_mode)
     arguments: dict[str, Any] = {"cache": False} if past_cache else {}
     from_cache = cache_mode in ("auto", "replay") and mode != "rewrite" and not past_cache
     with cassette(PATH, mode=mode) as tape:
-        assert said(client, **arguments) == ("cached" if from_cache else "asked")
-        assert said(client, "new", **arguments) == "asked"
+        assert answer_to(client, **arguments) == ("cached" if from_cache else "asked")
+        assert answer_to(client, "new", **arguments) == "asked"
     assert (tape.recorded, asked_in()) == (2, ["Hi", "new"])
 
 
@@ -258,11 +263,11 @@ def test_the_cassettes_mode_decides_whether_to_ask(
 def test_a_cassette_that_only_reads_asks_nobody(mode: str, cache_mode: str) -> None:
     """Neither the model nor the disk cache answers, whatever the cache's mode."""
     taped("Hi")
-    said(ScriptedClient(["cached"], cache_mode="auto"), "new")
+    answer_to(ScriptedClient(["cached"], cache_mode="auto"), "new")
     client = counting(cache_mode=cache_mode)
     with pytest.raises(CacheMissError), cassette(PATH, mode=mode) as tape:
-        assert said(client) == said(client, cache=False) == "recorded Hi"
-        said(client, "new")
+        assert answer_to(client) == answer_to(client, cache=False) == "recorded Hi"
+        answer_to(client, "new")
     assert (tape.replayed, tape.recorded, client.requests) == (2, 0, [])
 
 
@@ -272,8 +277,8 @@ def test_a_cassette_that_only_reads_leaves_its_file(mode: str) -> None:
     taped("Hi")
     before = Path(PATH).read_bytes()
     with pytest.raises(CacheMissError), cassette(PATH, mode=mode):
-        said(counting())
-        said(counting(), "new")
+        answer_to(counting())
+        answer_to(counting(), "new")
     assert Path(PATH).read_bytes() == before
 
 
@@ -321,14 +326,14 @@ def test_a_recording_that_came_to_its_end_asks_no_more() -> None:
     with cassette(PATH):
         played(echoing())
     with pytest.raises(CacheMissError), cassette(PATH):
-        said(echoing(), "something else")
+        answer_to(echoing(), "something else")
 
 
 @pytest.mark.parametrize(("code", "complete"), [(None, True), (0, True), (1, False)])
 def test_a_program_that_ends_itself_has_ended_well(code: int | None, complete: bool) -> None:
     """sys.exit() and sys.exit(0) inside the block are no failures; sys.exit(1) is one."""
     with pytest.raises(SystemExit), cassette(PATH):
-        said(echoing())
+        answer_to(echoing())
         raise SystemExit(code)
     assert is_complete() is complete
 
@@ -337,7 +342,7 @@ def test_a_failed_rewrite_leaves_the_old_file() -> None:
     """Its answers are lost to the file."""
     taped("Old")
     with pytest.raises(ZeroDivisionError), cassette(PATH, mode="rewrite"):
-        said(counting())
+        answer_to(counting())
         raise ZeroDivisionError
     assert asked_in() == ["Old"]
 
@@ -358,7 +363,7 @@ def test_a_cassette_that_a_wrong_argument_refuses_stays_closed(arguments: Any) -
     with pytest.raises(ValueError, match=r"actor|hosts"), cassette(PATH, **arguments):
         pass
     with cassette(PATH):
-        said(counting())
+        answer_to(counting())
     assert asked_in() == ["Hi"]
 
 
@@ -366,7 +371,7 @@ def test_a_rewrite_in_cells_leaves_the_old_file_until_it_is_closed() -> None:
     """A kernel that dies loses nothing."""
     taped("Old")
     tape = cassette(PATH, mode="rewrite").open()
-    said(counting())
+    answer_to(counting())
     assert asked_in() == ["Old"]
     tape.close()
     assert asked_in() == ["Hi"]
@@ -411,13 +416,13 @@ def test_a_process_that_ends_before_a_cassette_is_closed_warns(
     get its error.
     """
     with cassette(PATH):
-        said(echoing(), "unused")
+        answer_to(echoing(), "unused")
         if mode == "none":
-            said(echoing(), "known")
+            answer_to(echoing(), "known")
     with start(UNCLOSED, mode, last_call) as process:
-        _, told = process.communicate(timeout=LONGEST)
-    assert consequence in told
-    assert "Traceback" not in told
+        _, errors = process.communicate(timeout=LONGEST)
+    assert consequence in errors
+    assert "Traceback" not in errors
 
 
 FIRST_CELL = """
@@ -427,7 +432,7 @@ trial = llmcall.scope("trial")
 """
 SECOND_CELL = """
 with trial:
-    answers.append([said(client, text) for text in ("Hi", "Hi", "Bye")])
+    answers.append([answer_to(client, text) for text in ("Hi", "Hi", "Bye")])
 """
 LAST_CELL = "tape.close()"
 
@@ -538,10 +543,10 @@ def test_a_cassette_counts_the_answers_of_an_earlier_run(
     """The disk cache had them; who wanted another repeat must know."""
     client = counting(cache_mode="auto")
     for text in "ab":
-        said(client, text)
+        answer_to(client, text)
     with cassette(PATH, mode=mode):
         for text in "abc":
-            said(client, text)
+            answer_to(client, text)
     assert warnings(caplog) == [
         f"{PATH}: 2 answers came from the disk cache, and so from an earlier run; for another repeat, use a "
         "scope with another name and its own cassette"
@@ -555,9 +560,9 @@ def test_no_cassette_counts_answers_that_it_recorded_or_replayed(
     """They are those of this run, or of the file."""
     client = counting(cache_mode="auto")
     with cassette(PATH):
-        said(client)
+        answer_to(client)
     with cassette(PATH, mode=mode):
-        said(client)
+        answer_to(client)
     assert warnings(caplog) == []
 
 
@@ -567,10 +572,10 @@ def test_a_run_that_a_budget_ended_says_that_no_replay_is_as_it_was(
     """The warning counts the calls that were refused, and names the remedy."""
     client = ScriptedClient(["yes"])
     with cassette(PATH), llmcall.budget(calls=1), scope("lisa"):
-        said(client, "a")
+        answer_to(client, "a")
         for _ in range(2):
             with pytest.raises(llmcall.BudgetExceededError):
-                said(client, "b")
+                answer_to(client, "b")
     (warning,) = warnings(caplog)
     assert "2 calls had no budget left and raised BudgetExceededError (2 in scope 'lisa'" in warning
     assert "Raise the budget and record it again" in warning
@@ -583,12 +588,12 @@ def test_a_run_that_a_budget_ended_says_that_no_replay_is_as_it_was(
 def test_a_decorated_function_has_a_cassette_for_each_call() -> None:
     """The first call records, the second replays; outside the function the cassette is closed."""
     client = counting()
-    ask = cassette(PATH)(lambda text: said(client, text))
+    ask = cassette(PATH)(lambda text: answer_to(client, text))
     assert (ask("Hi"), ask(text="Hi")) == ("answer 1", "answer 1")
     with pytest.raises(CacheMissError):
         ask("Bye")
     assert (len(client.requests), asked_in()) == (1, ["Hi"])
-    assert said(client) == "answer 2"
+    assert answer_to(client) == "answer 2"
 
 
 def test_a_decorated_asynchronous_function_has_a_cassette_for_each_call() -> None:
@@ -626,12 +631,12 @@ def test_the_inner_of_two_cassettes_counts_until_it_closes() -> None:
     """Then the outer one goes on."""
     client = counting()
     with cassette("outer.jsonl") as outer:
-        said(client, "a")
+        answer_to(client, "a")
         with cassette("inner.jsonl") as inner:
-            said(client, "a")
-            said(client, "b")
-        said(client, "a")
-        said(client, "c")
+            answer_to(client, "a")
+            answer_to(client, "b")
+        answer_to(client, "a")
+        answer_to(client, "c")
     assert (asked_in("outer.jsonl"), asked_in("inner.jsonl")) == (["a", "c"], ["a", "b"])
     assert (outer.records, outer.replayed, inner.records) == (2, 1, 2)
 
@@ -666,7 +671,7 @@ def test_identical_calls_at_once_get_what_is_recorded() -> None:
 
     client = ScriptedClient(answer)
     with cassette(PATH), ThreadPoolExecutor(2) as executor:
-        asked = [executor.submit(said, client, cache=False) for _ in range(2)]
+        asked = [executor.submit(answer_to, client, cache=False) for _ in range(2)]
         answers = [future.result() for future in asked]
     assert len(client.requests) == 2
     recorded = lines()[1]["response"]["choices"][0]["message"]["content"]
@@ -697,10 +702,10 @@ def test_calls_of_a_forked_process_do_not_pass_a_recording_by(mode: str, error: 
     """
     if mode == "none":
         with cassette(PATH):
-            said(echoing(), "known")
-    told = ran(program, mode).splitlines()
-    assert told[0].endswith("known") and told[1].startswith(error) and asked_in() == ["known"]
-    assert mode == "none" or "llmcall.map" in told[1]
+            answer_to(echoing(), "known")
+    lines = ran(program, mode).splitlines()
+    assert lines[0].endswith("known") and lines[1].startswith(error) and asked_in() == ["known"]
+    assert mode == "none" or "llmcall.map" in lines[1]
 
 
 # Kinds of calls
@@ -775,7 +780,7 @@ def test_the_header_has_what_environment_and_files_put_into_keys() -> None:
     """It has no setting that does not matter to keys, and no argument in code."""
     config_file(EVERY_SETTING)
     with llmcall.configured(presence_penalty=1.5), cassette(PATH):
-        said(ScriptedClient(["yes"], top_p=0.1), temperature=0.5, seed=3)
+        answer_to(ScriptedClient(["yes"], top_p=0.1), temperature=0.5, seed=3)
     assert header() == {
         "model": "cheap",
         "embedding_model": "vectors",
@@ -797,7 +802,7 @@ def test_the_header_has_what_the_block_sets_before_its_first_call(
     """A program may read a file of variables of its own."""
     with cassette(PATH):
         monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.5")
-        said(counting())
+        answer_to(counting())
     assert header()["temperature"] == 0.5
 
 
@@ -805,12 +810,15 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
     """It stands above the environment and files for clients made earlier, too, while it is open."""
     config_file(EVERY_SETTING)
     with cassette(PATH):
-        said(ScriptedClient(["yes"]), "It is 10:15")
+        answer_to(ScriptedClient(["yes"]), "It is 10:15")
     monkeypatch.setenv("LLMCALL_TOP_P", "0.5")
     config_file("[OpenAI]\nMODEL = other\nTEMPERATURE = 1\n[Aliases]\ncheap = dear\n")
     early = counting()
     with cassette(PATH, mode="none"):
-        assert [said(client, "It is 23:59") for client in (early, counting())] == ["yes", "yes"]
+        assert [answer_to(client, "It is 23:59") for client in (early, counting())] == [
+            "yes",
+            "yes",
+        ]
     assert early.build_request("It is 23:59").model == "other"
 
 
@@ -820,7 +828,7 @@ def test_settings_that_code_gives_a_client_are_not_in_the_header() -> None:
         client = OpenAIClient(settings=llmcall.settings())
     client.transport = counting()
     with cassette(PATH):
-        said(client)
+        answer_to(client)
     assert "temperature" not in header()
 
 
@@ -828,10 +836,10 @@ def test_a_setting_without_a_value_in_the_header_has_none_in_a_replay() -> None:
     """This machine's value would make another request of it."""
     config_file("[OpenAI]\nTEMPERATURE = 0\n")
     with cassette(PATH):
-        said(counting())
+        answer_to(counting())
     config_file("[OpenAI]\nTEMPERATURE = 0\nTOP_P = 0.5\n")
     with cassette(PATH, mode="none") as tape:
-        said(counting())
+        answer_to(counting())
     assert tape.replayed == 1
 
 
@@ -839,7 +847,7 @@ def record_before_the_model_changes() -> None:
     """Record a call with the model of config.ini, which names another one then."""
     config_file("[OpenAI]\nMODEL = gpt-4o-mini\n")
     with cassette(PATH):
-        said(counting())
+        answer_to(counting())
     config_file("[OpenAI]\nMODEL = gpt-5\n")
 
 
@@ -856,7 +864,7 @@ def test_settings_that_the_file_overrides_are_named_in_every_mode(
     """A changed model would else replay the old one, or be answered by it, without a word."""
     record_before_the_model_changes()
     with cassette(PATH, mode=mode):
-        said(counting())
+        answer_to(counting())
     [line] = [message for message in caplog.messages if OVERRIDDEN in message]
     assert line == (
         f"MODEL = gpt-5 of config.ini has no effect: {PATH} was recorded with gpt-4o-mini. {TO_USE_THEM}"
@@ -871,11 +879,11 @@ def test_overridden_settings_are_named_whole_with_their_sources(
     monkeypatch.setenv("LLMCALL_MODEL", long_name)
     config_file("[Aliases]\ntiny = gpt-4o-mini\nhuge = gpt-5\n")
     with cassette(PATH):
-        said(counting())
+        answer_to(counting())
     monkeypatch.setenv("LLMCALL_MODEL", f"{long_name}2")
     config_file("[OpenAI]\nTOP_P = 0.5\n[Aliases]\ntiny = gpt-4o\nhuge = gpt-5\n")
     with cassette(PATH, mode="none"):
-        said(counting())
+        answer_to(counting())
     [line] = [message for message in caplog.messages if OVERRIDDEN in message]
     assert line == (
         f"MODEL = {long_name}2 of the environment and TOP_P = 0.5 of config.ini and [Aliases] tiny = gpt-4o of "
@@ -889,7 +897,7 @@ def test_equal_settings_defaults_and_code_are_not_named(caplog: pytest.LogCaptur
     record_before_the_model_changes()
     config_file("[OpenAI]\nMODEL = gpt-4o-mini\n")
     with llmcall.configured(temperature=0.5), cassette(PATH, mode="new"):
-        said(counting())
+        answer_to(counting())
     assert not [message for message in caplog.messages if OVERRIDDEN in message]
 
 
@@ -928,8 +936,8 @@ def test_the_section_of_a_used_model_is_in_the_header() -> None:
     config_file(SECTIONS)
     with cassette(PATH):
         assert rated() == 4
-    told = {"my-model": {"refused_parameters": ["top_p", "seed"], "structured_output": True}}
-    assert header()["models"] == told
+    expected = {"my-model": {"refused_parameters": ["top_p", "seed"], "structured_output": True}}
+    assert header()["models"] == expected
     recorded = Path(PATH).read_bytes()
     with cassette(PATH, mode="rewrite"):
         rated()
@@ -981,12 +989,12 @@ def test_the_namespace_of_an_endpoint_is_in_the_header(elsewhere: str) -> None:
     client = OpenAIClient()
     client.transport = counting()
     with cassette(PATH):
-        said(client)
-        said(client, model="gpt-4o")
+        answer_to(client)
+        answer_to(client, model="gpt-4o")
     assert header()["namespaces"] == {"gpt-4o-mini": "vllm"}
     config_file(elsewhere)
     with cassette(PATH, mode="none"), OpenAIClient() as fresh:
-        assert [said(fresh), said(fresh, model="gpt-4o")] == ["answer 1", "answer 2"]
+        assert [answer_to(fresh), answer_to(fresh, model="gpt-4o")] == ["answer 1", "answer 2"]
 
 
 @pytest.fixture
@@ -996,7 +1004,7 @@ def in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
         here.setenv("LLMCALL_MODEL", "models/here/Tiny-1.gguf")
         llmcall.reset()
         with cassette(PATH):
-            said(llmcall.LocalClient(transport=counting()))
+            answer_to(llmcall.LocalClient(transport=counting()))
     llmcall.reset()
 
 
@@ -1045,10 +1053,10 @@ def test_a_cassette_in_code_counts_inside_a_named_one() -> None:
     """The named one goes on afterwards."""
     client = counting()
     llmcall.configure(cassette_path="named.jsonl")
-    said(client, "a")
+    answer_to(client, "a")
     with cassette(PATH):
-        said(client, "b")
-    said(client, "c")
+        answer_to(client, "b")
+    answer_to(client, "c")
     llmcall.reset()
     assert (asked_in("named.jsonl"), asked_in()) == (["a", "c"], ["b"])
 
@@ -1096,11 +1104,11 @@ def test_records_stand_by_scope_path_and_then_as_called() -> None:
         for name in ("b", "a"):
             with scope(name):
                 for text in ("2", "1"):
-                    said(client, text)
+                    answer_to(client, text)
                     with scope("c"):
-                        said(client, "3")
-        said(client, "before")
-        said(client, "after")
+                        answer_to(client, "3")
+        answer_to(client, "before")
+        answer_to(client, "after")
     assert messages_in_file() == [
         (None, "before"),
         (None, "after"),
@@ -1122,13 +1130,13 @@ def test_records_of_a_map_stand_by_its_items() -> None:
     def ask(item: int) -> None:
         assert item == 2 or is_last_done.wait(60)  # the last item asks first
         for text in (f"item {item}", "what all ask", f"item {item}, again"):
-            said(client, text)
+            answer_to(client, text)
         is_last_done.set()
 
     with cassette(PATH):
-        said(client, "before")
+        answer_to(client, "before")
         llmcall.map(ask, [0, 1, 2], workers=3, progress=False)
-        said(client, "after")
+        answer_to(client, "after")
     items = [f"item {number}{more}" for number in range(3) for more in ("", ", again")]
     items.insert(1, "what all ask")
     assert messages_in_file() == [(None, text) for text in ("before", *items, "after")]
@@ -1191,11 +1199,11 @@ def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
         for process in (one, other):
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        told = one.communicate("\n", timeout=LONGEST)[1]
+        reported = one.communicate("\n", timeout=LONGEST)[1]
         before = Path(PATH).read_bytes()
         complaints = other.communicate("\n", timeout=LONGEST)[1]
     unused = "tape.jsonl: 1 record was not used; "
-    assert told.startswith(unused) if mode == "new" else told == ""
+    assert reported.startswith(unused) if mode == "new" else reported == ""
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
     assert (
         f"CacheError: another process wrote {os.path.realpath(PATH)} while this one recorded it"
@@ -1275,7 +1283,7 @@ def test_a_folder_in_which_no_lock_can_be_made_is_an_error_at_once(
 
     monkeypatch.setattr(os, "mkdir", refuse)
     with pytest.raises(OSError, match="No space left"), cassette(PATH):
-        said(counting(cache_mode="auto"))
+        answer_to(counting(cache_mode="auto"))
     assert len(refused) == 1
     assert not any(Path().glob("*.jsonl"))
     assert len(llmcall.client("openai").cache) == 1
@@ -1289,8 +1297,8 @@ def test_mode_update_moves_unused_records_to_the_cache(caplog: pytest.LogCapture
     taped("Hi", "Bye", "Ciao")
     client = counting(cache_mode="auto")
     with cassette(PATH, mode="update") as tape:
-        assert said(client, "Bye") == "recorded Bye"
-        assert said(client, "Hello") == "answer 1"
+        assert answer_to(client, "Bye") == "recorded Bye"
+        assert answer_to(client, "Hello") == "answer 1"
     assert asked_in() == ["Bye", "Hello"]
     assert (tape.asked, tape.replayed) == (1, 1)
     assert "tape.jsonl: 2 records were not used; moved to the disk cache" in caplog.text
@@ -1315,7 +1323,7 @@ def test_mode_update_keeps_the_records_of_a_run_that_did_not_end_well(
     taped("Hi", "Bye")
     client = ScriptedClient([llmcall.InvalidRequestError("no")] * 2)
     with pytest.raises(error) if error else nullcontext(), cassette(PATH, mode="update"):
-        said(client, "Bye")
+        answer_to(client, "Bye")
         acting(client)
     assert asked_in() == ["Hi", "Bye"]
 
@@ -1343,7 +1351,7 @@ def test_a_replay_that_leaves_records_unused_counts_them(
     """It says how many records were not used, and names the mode that takes them out."""
     taped("Hi", "Bye", "Ciao")
     with cassette(PATH, mode=mode):
-        said(counting(), "Bye")
+        answer_to(counting(), "Bye")
     words = "tape.jsonl: 2 records were not used; the mode 'update' moves such records"
     assert words in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
 
@@ -1353,8 +1361,8 @@ def test_a_table_says_which_records_were_used() -> None:
     pytest.importorskip("pandas")
     taped("Hi", "Bye")
     with cassette(PATH, mode="new") as tape:
-        said(counting(), "Bye")
-        said(counting(), "Hello")
+        answer_to(counting(), "Bye")
+        answer_to(counting(), "Hello")
         table = tape.to_frame().set_index("prompt")
     assert table["used"].to_dict() == {"Hi": False, "Bye": True, "Hello": True}
 
@@ -1370,7 +1378,7 @@ def test_a_table_has_the_levels_of_the_scopes() -> None:
     """Each level that is named has a column."""
     pytest.importorskip("pandas")
     with cassette(PATH) as tape, scope("rep-1"), scope("lisa"):
-        said(counting(), "Hi")
+        answer_to(counting(), "Hi")
     row = tape.to_frame(levels=["rep", "agent"]).iloc[0]
     assert (row["scope"], row["rep"], row["agent"]) == ("rep-1/lisa", "rep-1", "lisa")
 

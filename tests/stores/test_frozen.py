@@ -22,22 +22,22 @@ from frozen_program import SEARCH, SETTINGS, Model, ask_other_apis, play
 import llmcall
 
 FROZEN = Path(__file__).with_name("frozen")
-TOLD = json.loads((FROZEN / "told.json").read_text(encoding="utf-8"))
+EXPECTED = json.loads((FROZEN / "told.json").read_text(encoding="utf-8"))
 OTHER_WAITS = (0, 6, 3)  # the tasks ask in another order than when they were recorded
 
 
-def as_told(said: dict[str, Any]) -> Any:
+def as_json(results: dict[str, Any]) -> Any:
     """Return what came of the calls as JSON has it."""
-    return json.loads(json.dumps(said))
+    return json.loads(json.dumps(results))
 
 
 def replayed(**settings: Any) -> Any:
     """Run the program again without a server."""
     client = Model(**settings)
     with llmcall.patched(hosts=(SEARCH,)):
-        said = play(client, waits=OTHER_WAITS)
+        results = play(client, waits=OTHER_WAITS)
     assert client.asked == 0
-    return as_told(said)
+    return as_json(results)
 
 
 def lines_of(path: Path) -> list[str]:
@@ -48,7 +48,7 @@ def lines_of(path: Path) -> list[str]:
 def test_a_frozen_cassette_replays_with_its_keys() -> None:
     """Its header brings the settings; each record is used."""
     with llmcall.cassette(FROZEN / "tape.jsonl", mode="none") as tape:
-        assert replayed() == TOLD
+        assert replayed() == EXPECTED
     assert tape.records == 55
     assert tape.unused() == []
 
@@ -59,7 +59,7 @@ def test_a_frozen_cache_replays(tmp_path: Path) -> None:
     shutil.copy(FROZEN / "cache.db", tmp_path / "cache")
     cache = llmcall.ResponseCache(tmp_path / "cache")
     with llmcall.configured(cache_path=tmp_path / "cache", cache_mode="replay", **SETTINGS):
-        assert replayed() == TOLD
+        assert replayed() == EXPECTED
         assert len(cache) == 55
         assert cache.verify() == []
         assert cache.rekey() == 0
@@ -73,7 +73,7 @@ def test_a_frozen_export_fills_a_cache(tmp_path: Path) -> None:
     with llmcall.configured(cache_path=tmp_path / "cache", cache_mode="replay", **SETTINGS):
         assert cache.load(FROZEN / "tape.jsonl") == 55
         with llmcall.cassette(tmp_path / "again.jsonl"):
-            assert replayed() == TOLD
+            assert replayed() == EXPECTED
         cache.export(tmp_path / "export.jsonl")
     recorded = lines_of(FROZEN / "tape.jsonl")
     again = lines_of(tmp_path / "again.jsonl")

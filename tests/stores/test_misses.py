@@ -120,14 +120,14 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "place"), [*((name, "cassette") for name in MISTAKES), ("a word", "cache")]
+    ("name", "store"), [*((name, "cassette") for name in MISTAKES), ("a word", "cache")]
 )
-def test_a_miss_shows_what_differs_from_the_nearest_record(name: str, place: str) -> None:
+def test_a_miss_shows_what_differs_from_the_nearest_record(name: str, store: str) -> None:
     """Against the disk cache or a cassette, also among other records, and with a way that asks
     nothing again.
     """
     recorded, replayed, says = MISTAKES[name]
-    if place == "cache":
+    if store == "cache":
         recorded(recorder())
         error = missed(replayed, ScriptedClient(cache_mode="replay"))
         assert "MODE = auto below [Cache]" in flat(error)
@@ -188,9 +188,9 @@ def test_the_error_carries_the_miss() -> None:
 
 def test_a_miss_of_a_cassette_that_does_not_exist_says_that_it_does_not_exist() -> None:
     """The explanation says that nothing is recorded there."""
-    said = flat(missed(QUESTION, tape="none.jsonl"))
-    assert "the cassette none.jsonl, which does not exist: 0 records" in said
-    assert "no chat request is recorded there at all" in said
+    message = flat(missed(QUESTION, tape="none.jsonl"))
+    assert "the cassette none.jsonl, which does not exist: 0 records" in message
+    assert "no chat request is recorded there at all" in message
 
 
 def test_a_miss_of_an_incomplete_cassette_says_that_it_is_incomplete() -> None:
@@ -198,9 +198,9 @@ def test_a_miss_of_an_incomplete_cassette_says_that_it_is_incomplete() -> None:
     with pytest.raises(ZeroDivisionError), llmcall.cassette("part.jsonl"):
         ask()(recorder())
         raise ZeroDivisionError
-    said = flat(missed("Another?", tape="part.jsonl"))
-    assert "the cassette part.jsonl, whose recording is incomplete: 1 record" in said
-    assert "cause the recording is incomplete" in said
+    message = flat(missed("Another?", tape="part.jsonl"))
+    assert "the cassette part.jsonl, whose recording is incomplete: 1 record" in message
+    assert "cause the recording is incomplete" in message
 
 
 def test_a_miss_is_explained_after_its_cassette_closed() -> None:
@@ -218,17 +218,17 @@ def test_a_miss_of_a_cassette_says_that_the_disk_cache_has_the_answer() -> None:
     ask()(recorder())
     with llmcall.cassette("run.jsonl"):
         ask("Another question?")(recorder())
-    said = flat(missed(QUESTION, tape="run.jsonl"))
-    assert "cache has the answer, but was not searched" in said
+    message = flat(missed(QUESTION, tape="run.jsonl"))
+    assert "cache has the answer, but was not searched" in message
 
 
 def test_a_miss_without_the_cache_says_that_the_disk_cache_has_the_answer() -> None:
     """``cache=False`` keeps the cache out, and the message says what to do."""
     ask()(recorder())
-    said = flat(missed(ask(cache=False), ScriptedClient(cache_mode="replay")))
-    assert "cache=False bypasses the disk cache, and no cassette is open" in said
-    assert "the answer, but was not searched" in said
-    assert "without cache=False" in said
+    message = flat(missed(ask(cache=False), ScriptedClient(cache_mode="replay")))
+    assert "cache=False bypasses the disk cache, and no cassette is open" in message
+    assert "the answer, but was not searched" in message
+    assert "without cache=False" in message
 
 
 REPLAY_MODE = "replay mode, which never calls, is set by"
@@ -238,8 +238,8 @@ def test_a_miss_names_the_variable_that_set_replay_mode(monkeypatch: pytest.Monk
     """The message says to which value it must be changed."""
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     llmcall.reset()
-    said = flat(missed(QUESTION, llmcall.OpenAIClient(api_key="none")))
-    assert f"LLMCALL_CACHE_MODE=auto; {REPLAY_MODE} environment variable LLMCALL_CACHE" in said
+    message = flat(missed(QUESTION, llmcall.OpenAIClient(api_key="none")))
+    assert f"LLMCALL_CACHE_MODE=auto; {REPLAY_MODE} environment variable LLMCALL_CACHE" in message
 
 
 def test_a_miss_names_the_variable_that_set_a_cassettes_mode(
@@ -258,16 +258,16 @@ def test_a_miss_over_a_namespace_names_the_setting_and_rekey() -> None:
     """The same request is recorded under another namespace."""
     ask(temperature=0.5)(recorder())
     with llmcall.configured(cache_namespace="new"):
-        said = flat(explained(temperature=0.5))
-    assert "NAMESPACE is different here (configured()): 'llmcall cache rekey'" in said
+        message = flat(explained(temperature=0.5))
+    assert "NAMESPACE is different here (configured()): 'llmcall cache rekey'" in message
 
 
 def test_a_miss_over_an_alias_names_the_alias_and_rekey() -> None:
     """The same request is recorded under the name that is now an alias."""
     ask(temperature=0.5, model="gpt-4o")(recorder())
     with llmcall.configured(aliases={"gpt-4o": "gpt-6"}):
-        said = flat(explained(temperature=0.5, model="gpt-4o").causes)
-    assert "gpt-4o is now an alias: 'llmcall cache rekey' updates" in said
+        message = flat(explained(temperature=0.5, model="gpt-4o").causes)
+    assert "gpt-4o is now an alias: 'llmcall cache rekey' updates" in message
 
 
 def test_a_miss_over_a_setting_names_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,10 +303,10 @@ def test_a_miss_over_a_time_names_the_normalizer(recorded: str, asked: str, name
     """
     with llmcall.cassette("run.jsonl"):
         ask(f"{recorded} {QUESTION}")(recorder())
-    said = missed(f"{asked} {QUESTION}", tape="run.jsonl")
-    assert f"NORMALIZE = {names}\n" in str(said)
-    assert "llmcall cassette rekey run.jsonl" in flat(said)
-    assert "mode='" not in str(said)
+    message = missed(f"{asked} {QUESTION}", tape="run.jsonl")
+    assert f"NORMALIZE = {names}\n" in str(message)
+    assert "llmcall cassette rekey run.jsonl" in flat(message)
+    assert "mode='" not in str(message)
 
 
 HEARD = [{"role": "user", "content": f"{name} says hello."} for name in ("Lisa", "Bart", "Emma")]
@@ -394,10 +394,10 @@ def heard_in_a_scope() -> None:
 def test_a_miss_over_the_order_alone_advises_a_fixed_order() -> None:
     """Asking again would pay for this order, and miss again; so no mode is offered that does it."""
     with llmcall.scope("ned"):
-        said = flat(missed(ask(HEARD[::-1]), tape="heard.jsonl"))
-    assert "it depends on which of them arrived first" in said
-    assert "add them to the prompt in a fixed order" in said
-    assert "mode='" not in said
+        message = flat(missed(ask(HEARD[::-1]), tape="heard.jsonl"))
+    assert "it depends on which of them arrived first" in message
+    assert "add them to the prompt in a fixed order" in message
+    assert "mode='" not in message
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
@@ -441,10 +441,10 @@ def test_a_functions_miss_is_explained_by_its_arguments() -> None:
     """The message has the call, and each argument that differs."""
     with pytest.raises(llmcall.CacheMissError) as caught:
         llmcall.recorded(name="__main__.price")(price)("bread", 2)
-    said = flat(caught.value)
-    assert "this function request to __main__.price is not recorded" in said
-    assert "asked __main__.price(item='bread', day=2)" in said
-    assert "arguments.day: recorded 1, asked 2" in said
+    message = flat(caught.value)
+    assert "this function request to __main__.price is not recorded" in message
+    assert "asked __main__.price(item='bread', day=2)" in message
+    assert "arguments.day: recorded 1, asked 2" in message
 
 
 def test_an_embeddings_miss_is_explained_word_by_word() -> None:
@@ -477,11 +477,11 @@ def test_a_miss_escapes_control_and_invisible_characters(
     model, scope = "m\x1b[2Jodel", "s\x1b[1m"
     ask("Say \x1b[31mred\nnow", scope)(recorder(model=model))
     replay = ScriptedClient(cache_mode="replay", model=model)
-    said = str(missed(ask("Say \x1b[32mred\n\u200bnow", scope), replay))
-    assert "\x1b" not in said + caplog.text
-    assert "\u200b" not in said
+    message = str(missed(ask("Say \x1b[32mred\n\u200bnow", scope), replay))
+    assert "\x1b" not in message + caplog.text
+    assert "\u200b" not in message
     for escaped in ("\\x1b[32m", "\\u200b", "\\n", "m\\x1b[2Jodel", "s\\x1b[1m"):
-        assert escaped in said
+        assert escaped in message
 
 
 MESSAGES = [{"role": "user", "content": QUESTION}]

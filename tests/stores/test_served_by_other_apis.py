@@ -239,11 +239,14 @@ def test_a_conversation_repeats_no_message() -> None:
     assert "    … 3 messages as above\nuser\n    Milk?\n→ assistant\n    Yes.\n" in shown
 
 
-def played(path: str, said: str) -> None:
+def played(path: str, answer: str) -> None:
     """Record a run in which Mona hears what Lisa said, in pieces."""
     pieces = [
-        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": said[at : at + 7]}}
-        for at in range(0, len(said), 7)
+        {
+            "type": "content_block_delta",
+            "delta": {"type": "text_delta", "text": answer[at : at + 7]},
+        }
+        for at in range(0, len(answer), 7)
     ]
     pieces.append({"type": "message_stop"})
     answers = {"Lisa": pieces, "Mona": EVENTS["messages"]}
@@ -256,7 +259,7 @@ def played(path: str, said: str) -> None:
         llmcall.cassette(path),
         llmcall.http_client(transport=transport, cache_mode="off") as client,
     ):
-        for name, heard in (("Lisa", "Bread?"), ("Mona", f"Lisa said: {said} Bread?")):
+        for name, heard in (("Lisa", "Bread?"), ("Mona", f"Lisa said: {answer} Bread?")):
             asked = {"model": "m", "system": name, "messages": [{"role": "user", "content": heard}]}
             with llmcall.scope(name):
                 client.post(f"{URL}/messages", json=asked).raise_for_status()
@@ -341,13 +344,13 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize(("api", "answer", "told"), ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize(("api", "answer", "counted"), ENDS.values(), ids=ENDS)
 def test_answers_that_are_cut_or_refused_are_counted(
-    api: str, answer: dict[str, Any], told: str
+    api: str, answer: dict[str, Any], counted: str
 ) -> None:
     """As those of chats, in the words of the API."""
     record("tape.jsonl", answer, api)
-    assert facts_of("tape.jsonl")["failures"] == told
+    assert facts_of("tape.jsonl")["failures"] == counted
 
 
 def candidate(text: str, index: int, **fields: Any) -> dict[str, Any]:

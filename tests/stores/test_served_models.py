@@ -228,9 +228,9 @@ def test_diff_names_the_models_and_their_days_if_the_runs_differ_in_them(
     without_days: str,
 ) -> None:
     assert "answered by" not in commands.done("diff", PATH, PATH)
-    told = commands.done("diff", PATH, without_days)
-    assert f"{PATH}: answered by {SNAPSHOT} ({today()})" in told
-    assert f"{without_days}: answered by {SNAPSHOT} (days not recorded)" in told
+    printed = commands.done("diff", PATH, without_days)
+    assert f"{PATH}: answered by {SNAPSHOT} ({today()})" in printed
+    assert f"{without_days}: answered by {SNAPSHOT} (days not recorded)" in printed
 
 
 def test_a_report_names_the_models_and_their_days() -> None:

@@ -188,31 +188,31 @@ WHOLE: list[dict[str, Any]] = [
 ]
 
 
-def places_in(data: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the places of all that plain data holds."""
+def paths_in(data: Any, value_path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of all that plain data holds."""
     items: Any = ()
     if isinstance(data, dict):
         items = data.items()
     elif isinstance(data, list):
         items = enumerate(data)
-    inner = [found for key, value in items for found in places_in(value, (*place, key))]
-    return [place, *inner] if place else inner
+    inner = [found for key, value in items for found in paths_in(value, (*value_path, key))]
+    return [value_path, *inner] if value_path else inner
 
 
-PLACES = [
-    (number, place)
+PATHS = [
+    (number, value_path)
     for number, line in enumerate(WHOLE)
     for part in ("request", "response")
-    for place in places_in(line[part], (part,))
+    for value_path in paths_in(line[part], (part,))
 ]
 JUNK = [3, "x", None, [], {}, [3], {"a": 1}, [[]], [None], [{}], {"type": "text"}, True]
 
 
-@given(st.sampled_from(PLACES), st.sampled_from(JUNK))
-def test_no_command_ends_in_a_traceback_over_a_file(place: tuple[int, Any], junk: Any) -> None:
+@given(st.sampled_from(PATHS), st.sampled_from(JUNK))
+def test_no_command_ends_in_a_traceback_over_a_file(value_path: tuple[int, Any], junk: Any) -> None:
     """A record with any value anywhere is shown, or refused with its line."""
     lines = copy.deepcopy(WHOLE)
-    number, (*outer, last) = place
+    number, (*outer, last) = value_path
     holder: Any = lines[number]
     for key in outer:
         holder = holder[key]

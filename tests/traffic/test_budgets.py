@@ -38,8 +38,8 @@ PRICE = {"m": (1.0, 2.0)}  # USD per million tokens
 def metered(prompt: int, output: int, text: str = "yes", **settings: Any) -> Responding:
     """Return a client whose every answer takes so many tokens."""
     answer = completion(text, usage={"prompt_tokens": prompt, "completion_tokens": output})
-    given = {"model": "m", "prices": PRICE, "on_error": "raise", "cache_mode": "off", **settings}
-    return Responding(answer, **given)
+    merged = {"model": "m", "prices": PRICE, "on_error": "raise", "cache_mode": "off", **settings}
+    return Responding(answer, **merged)
 
 
 def client() -> ScriptedClient:
@@ -103,8 +103,8 @@ def test_a_map_that_a_budget_makes_narrow_says_so(caplog: pytest.LogCaptureFixtu
     asking = ScriptedClient(answer, on_error="raise")
     with llmcall.budget(tokens=160):
         assert llmcall.map(ask, "ab", workers=2) == ["yes", "yes"]
-    [said] = [record for record in caplog.records if "fewer calls of a map" in record.message]
-    assert "smaller max_tokens" in said.message
+    [warning] = [record for record in caplog.records if "fewer calls of a map" in record.message]
+    assert "smaller max_tokens" in warning.message
 
 
 def test_a_task_settles_while_calls_that_wait_for_it_hold_all_threads() -> None:
@@ -155,8 +155,8 @@ def test_the_prompt_and_max_tokens_must_fit_before_a_call(greeted: tuple[Respond
     asking, prompt = greeted
     with llmcall.budget(tokens=prompt + 50):
         asking.send_message("Hello", max_tokens=50)
-        said = r"45 tokens left; the next call may use up to 46: set"
-        refused(asking, said, max_tokens=46 - prompt)
+        message = r"45 tokens left; the next call may use up to 46: set"
+        refused(asking, message, max_tokens=46 - prompt)
         asking.send_message("Hello", max_tokens=45 - prompt)
 
 
@@ -212,8 +212,8 @@ def test_a_limit_of_usd_is_exact() -> None:
     with llmcall.budget(usd=0.3) as budget:
         for _ in range(3):
             asking.send_message("Hello", max_tokens=50_000)
-        said = r"^\$0\.0000 left; the next call may cost up to \$0\.1000: set or lower max_tok"
-        refused(asking, said, max_tokens=50_000)
+        message = r"^\$0\.0000 left; the next call may cost up to \$0\.1000: set or lower max_tok"
+        refused(asking, message, max_tokens=50_000)
     assert (budget.spent.usd, budget.left.usd) == (0.3, 0.0)
 
 
@@ -377,10 +377,10 @@ def test_no_interleaving_passes_a_limit(
 
 
 @pytest.fixture
-def place(place: str) -> str:
-    """A place in which budgets are kept, as answers are."""
-    llmcall.configure(cache_path=place)
-    return place
+def cache_path(cache_path: str) -> str:
+    """A path at which budgets are kept, as answers are."""
+    llmcall.configure(cache_path=cache_path)
+    return cache_path
 
 
 def spent_by_the_survey() -> None:
@@ -389,17 +389,17 @@ def spent_by_the_survey() -> None:
         metered(10, 5).send_message("Hello", max_tokens=5)
 
 
-def test_spending_under_a_name_counts_when_the_budget_is_opened_again(place: str) -> None:
+def test_spending_under_a_name_counts_when_the_budget_is_opened_again(cache_path: str) -> None:
     """The limits may be others; the error has the name."""
     for spent in (0, 1):
         assert llmcall.budget(name="survey").spent.calls == spent
         spent_by_the_survey()
     with llmcall.budget(calls=1, name="survey"):
-        said = "^the budget 'survey': the limit of 1 call is reached: raise the budget$"
-        refused(metered(10, 5), said)
+        message = "^the budget 'survey': the limit of 1 call is reached: raise the budget$"
+        refused(metered(10, 5), message)
 
 
-def test_spending_under_a_name_can_be_looked_at(place: str) -> None:
+def test_spending_under_a_name_can_be_looked_at(cache_path: str) -> None:
     """Without a limit nothing is left or reached."""
     for _ in range(2):
         spent_by_the_survey()
@@ -408,7 +408,7 @@ def test_spending_under_a_name_can_be_looked_at(place: str) -> None:
     assert kept.left == (None, None, None)
 
 
-def test_spending_under_a_name_can_be_forgotten(place: str) -> None:
+def test_spending_under_a_name_can_be_forgotten(cache_path: str) -> None:
     """It is then what another name's is, nothing."""
     spent_by_the_survey()
     kept = llmcall.budget(name="survey")
@@ -418,7 +418,7 @@ def test_spending_under_a_name_can_be_forgotten(place: str) -> None:
 
 @pytest.mark.parametrize("limits", [(5, 2), (2, 5), (None, 2), (2, None)])
 def test_one_name_opened_twice_counts_once(
-    limits: tuple[int | None, int | None], place: str
+    limits: tuple[int | None, int | None], cache_path: str
 ) -> None:
     """Two budgets of one name are one account, with the tighter of both limits."""
     with (
@@ -455,9 +455,9 @@ print(len(client.requests))
 
 
 @pytest.mark.slow
-def test_processes_pass_a_limit_at_most_by_what_they_have_under_way(place: str) -> None:
+def test_processes_pass_a_limit_at_most_by_what_they_have_under_way(cache_path: str) -> None:
     """Each sees what the other has spent, not what it has reserved: three calls at a time."""
-    with start(SHARED, place) as one, start(SHARED, place) as other:
+    with start(SHARED, cache_path) as one, start(SHARED, cache_path) as other:
         for process in (one, other):
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -485,9 +485,9 @@ with llmcall.budget(calls=40, name="survey"):
 """
 
 
-def test_a_killed_process_leaves_no_reservation_under_a_name(place: str) -> None:
+def test_a_killed_process_leaves_no_reservation_under_a_name(cache_path: str) -> None:
     """It is killed in its third call. The next process waits for nothing, and has what is left."""
-    ran(KILLED, place)
+    ran(KILLED, cache_path)
     with llmcall.budget(calls=3, name="survey") as budget:
         assert budget.spent.calls == 2
         client().send_message("Hello", deadline=60)
@@ -496,7 +496,7 @@ def test_a_killed_process_leaves_no_reservation_under_a_name(place: str) -> None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_process_has_reserved_nothing_under_a_name(place: str) -> None:
+def test_a_forked_process_has_reserved_nothing_under_a_name(cache_path: str) -> None:
     """Calls under way at the fork are the parent's, which settles them."""
     answered, released = threading.Event(), threading.Event()
 
@@ -516,7 +516,7 @@ def test_a_forked_process_has_reserved_nothing_under_a_name(place: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_named_budget_holds_in_workers(place: str) -> None:
+def test_a_named_budget_holds_in_workers(cache_path: str) -> None:
     """They share it by its name; what they recorded costs nothing afterwards."""
     with (
         ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool,
@@ -530,7 +530,7 @@ def test_a_named_budget_holds_in_workers(place: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_budget_without_a_name_cannot_be_shared_with_workers(place: str) -> None:
+def test_a_budget_without_a_name_cannot_be_shared_with_workers(cache_path: str) -> None:
     """It is refused before anything is run."""
     with (
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool,
@@ -548,11 +548,11 @@ print(llmcall.budget(name="survey").spent.calls)
 
 
 def test_a_paid_answer_is_not_lost_if_its_use_cannot_be_noted(
-    place: str, caplog: pytest.LogCaptureFixture
+    cache_path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is returned all the same, with a warning, and added to the sum with the next one."""
     with RedisProcess() as mortal:
-        if "://" in place:
+        if "://" in cache_path:
             llmcall.configure(cache_path=f"unix://{mortal.socket}", cache_mode="off")
 
         def answer(messages: Any) -> str:
@@ -561,19 +561,19 @@ def test_a_paid_answer_is_not_lost_if_its_use_cannot_be_noted(
             return "yes"
 
         def break_off() -> None:
-            if "://" in place:
+            if "://" in cache_path:
                 mortal.stop()
             else:
                 in_the_way.parent.mkdir(exist_ok=True)
                 in_the_way.touch()
 
         def mend() -> None:
-            if "://" in place:
+            if "://" in cache_path:
                 mortal.start()
             else:
                 in_the_way.unlink()
 
-        in_the_way = Path(place) / "budgets"
+        in_the_way = Path(cache_path) / "budgets"
         asking = ScriptedClient(answer, on_error="raise")
         with llmcall.budget(calls=3, name="survey") as budget:
             assert asking.send_message("Hello").content == "yes"

@@ -264,9 +264,9 @@ def test_two_models_that_answer_under_one_name_are_warned_of(
         caplog.clear()
     for question in questions:
         client.send_message(question)
-    (told,) = [text for text in caplog.messages if "two models answered requests to" in text]
-    assert "gpt-4o-mini: " in told
-    assert all(name in told for name in SNAPSHOTS)
+    (warning,) = [text for text in caplog.messages if "two models answered requests to" in text]
+    assert "gpt-4o-mini: " in warning
+    assert all(name in warning for name in SNAPSHOTS)
 
 
 @pytest.fixture

@@ -235,15 +235,15 @@ def test_a_conversation_is_recorded_and_replayed() -> None:
 
     def talked(client: Any) -> list[str]:
         call = LLMCall(system="You haggle.", user="{{ ask }}?", history="talk", client=client)
-        said = []
+        values = []
         for name in ("Ann", "Ben"):
             messages: Any = []
             with llmcall.scope(name):
                 for ask in ("Bread", "Salt"):
                     answer = call.run(talk=messages, ask=ask)
                     messages = answer.messages
-                    said.append(answer.value)
-        return said
+                    values.append(answer.value)
+        return values
 
     numbers = iter(range(4))
     client = ScriptedClient(lambda messages: f"{next(numbers)} coins")

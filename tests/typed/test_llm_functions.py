@@ -212,7 +212,7 @@ def test_options_that_the_prompt_holds_are_not_listed_again(texts: dict[str, str
 
 
 @pytest.mark.parametrize(
-    ("output_type", "user", "told"),
+    ("output_type", "user", "instruction"),
     [
         (list[MOODS], "Which of bad, very good or good?", "only a JSON array; each element is one"),
         (bool, "Would you buy it? Yes or no?", "exactly one"),
@@ -222,13 +222,15 @@ def test_options_that_the_prompt_holds_are_not_listed_again(texts: dict[str, str
     ],
 )
 def test_options_of_a_list_and_yes_and_no_are_listed_unless_the_prompt_holds_them(
-    output_type: Any, user: str, told: str
+    output_type: Any, user: str, instruction: str
 ) -> None:
     """Neither when it is asked again."""
     client = ScriptedClient(["Perhaps.", '{"value": true}', "[]"], model="my-model")
     LLMCall(user=user, output_type=output_type, client=client)()
     first, second = (request.messages[-1]["content"] for request in client.requests[:2])
-    sentence = f"Answer with {told}" + ("" if told.endswith(".") else " of the options above.")
+    sentence = f"Answer with {instruction}" + (
+        "" if instruction.endswith(".") else " of the options above."
+    )
     assert first == f"{user}\n\n{sentence}"
     assert second.endswith(f".\n{sentence}")
 
@@ -421,8 +423,8 @@ def test_a_functions_docstring_is_its_prompt(scripted: ScriptedClient) -> None:
         raise NotImplementedError
 
     assert would_buy("bread", price=3) is True  # type: ignore[arg-type]
-    told = "Would you buy bread:\n\n    for 3 coins?\nBe honest.\n\nAnswer with yes or no."
-    assert asked(scripted) == [("user", told)]
+    prompt = "Would you buy bread:\n\n    for 3 coins?\nBe honest.\n\nAnswer with yes or no."
+    assert asked(scripted) == [("user", prompt)]
 
 
 def test_a_function_takes_the_arguments_of_a_call(scripted: ScriptedClient) -> None:

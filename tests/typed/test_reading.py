@@ -183,13 +183,13 @@ CHAT_ANSWERS: list[tuple[Any, str, Any]] = [
 ANSWERS: list[Any] = []
 
 
-def said(messages: list[Any]) -> Any:
+def last_answer(messages: list[Any]) -> Any:
     """Give the last of the answers."""
     return {"role": "assistant", "content": ANSWERS[-1]}
 
 
-CLIENT = ScriptedClient(said, model="gpt-3.5-turbo")
-STRUCTURED = ScriptedClient(said, model="gpt-4o")
+CLIENT = ScriptedClient(last_answer, model="gpt-3.5-turbo")
+STRUCTURED = ScriptedClient(last_answer, model="gpt-4o")
 
 
 def read(text: str, output_type: Any, client: ScriptedClient = CLIENT) -> Any:

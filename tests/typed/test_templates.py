@@ -121,10 +121,10 @@ def test_an_error_in_a_template_names_template_and_line_and_no_value(
     text: str, message: str
 ) -> None:
     """No model is asked, and no argument is changed."""
-    client, given_list = ScriptedClient(), [1]
+    client, numbers = ScriptedClient(), [1]
     unnamed = {
         name: value
-        for name, value in (("it", object()), ("whom", rendered), ("given", given_list))
+        for name, value in (("it", object()), ("whom", rendered), ("given", numbers))
         if name in text
     }
     with pytest.raises(TemplateError) as caught:
@@ -132,7 +132,7 @@ def test_an_error_in_a_template_names_template_and_line_and_no_value(
     assert str(caught.value).startswith(f"<user>, {message}")
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is not None
-    assert (client.requests, given_list) == ([], [1])
+    assert (client.requests, numbers) == ([], [1])
 
 
 @pytest.mark.parametrize(

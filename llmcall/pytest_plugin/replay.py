@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from .. import scopes
-from ..errors import CacheError, CacheMissError, ConfigError
+from ..errors import CacheError, CacheMissError, ConfigError, LLMCallError
 from ..programs.connections import refused_connection
 from ..programs.entry import recording_programs
 from ..programs.front import in_front
@@ -31,6 +31,7 @@ from ..support.display.formatting import counted
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import Listener, listeners
 from ..support.notices import forget_notices, keep_notices, stop_keeping_notices
+from ..support.tracebacks import hide_own_frames
 from ..testing import answers_in_process
 
 if TYPE_CHECKING:
@@ -239,9 +240,12 @@ class Replay(Listener):
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Note the outcome of each phase of a test."""
+        """Show the test's own frames of an error of llmcall's; note the outcome of each phase."""
+        if call.excinfo is not None and isinstance(error := call.excinfo.value, LLMCallError):
+            hide_own_frames(error)
+            call.excinfo = pytest.ExceptionInfo.from_exception(error)
         report = yield
         if report.when == "setup":  # also if the test is run again
             item.stash[OUTCOMES] = []

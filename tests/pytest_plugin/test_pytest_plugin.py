@@ -30,7 +30,9 @@ NAMES = [
     for _, name, _ in pkgutil.walk_packages(llmcall.__path__, "llmcall.")
     if name != "llmcall.__main__"
 ]
-LOADED = [import_module(name) for name in ("jinja2", "pydantic", *NAMES)]
+LOADED = [
+    import_module(name) for name in ("jinja2", "pydantic.fields", "pydantic.type_adapter", *NAMES)
+]
 # A client of one's own, as the plugin sees a client that reaches a model over the network; it notes
 # each call.
 MARKET = """
@@ -154,6 +156,12 @@ def test_without_a_cassette_a_test_fails_and_says_how_to_record(project: Project
     assert "CacheMissError" in printed
     assert "pytest --llm-record=" in printed
     assert (project.calls(), project.cassettes()) == ([], {})
+
+
+def test_a_miss_shows_the_projects_code_and_not_llmcalls(project: Project) -> None:
+    printed = project.run(failed=1)
+    assert "market.py" in printed
+    assert "prepare_chat" not in printed
 
 
 def test_recording_once_asks_and_writes_a_cassette(project: Project) -> None:

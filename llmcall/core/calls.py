@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from ..keys.request import Request
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
-    from ..stores.cassettes.stores import Store
     from ..stores.record import Record
-    from .seams import Client
+    from .seams import Client, Store
 
 ON_ERROR = ("raise", "none", "return")
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}

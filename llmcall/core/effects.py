@@ -32,7 +32,7 @@ from ..support.interrupts import check_stops, current_stops
 
 if TYPE_CHECKING:
     from ..keys.request import Request
-    from ..stores.cache.cache import ResponseCache
+    from .seams import Store
 
 T = TypeVar("T")
 END = object()  # comes after the last chunk
@@ -222,9 +222,9 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     return await asyncio.shield(loop.run_in_executor(None, run))
 
 
-async def with_cache(cache: ResponseCache, function: Callable[..., T], *args: Any) -> T:
-    """Return the result of a function that reads a cache: in this thread, unless the cache is on a server."""
-    return await in_thread(function, *args) if cache.storage.is_on_server else function(*args)
+async def with_store(store: Store, function: Callable[..., T], *args: Any) -> T:
+    """Return the result of a function that reads a store: in this thread, unless the store is on a server."""
+    return await in_thread(function, *args) if store.is_on_server else function(*args)
 
 
 class Piece(NamedTuple):

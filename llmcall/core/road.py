@@ -19,7 +19,7 @@ from ..support.failures import is_abandoned
 from ..support.listeners import listeners
 from ..support.notices import first, is_new, logger
 from ..support.tracebacks import hide_own_frames
-from .effects import Piece, emit, in_thread, with_cache
+from .effects import Piece, emit, in_thread, with_store
 from .reply import Reply
 from .seams import AlreadyRecorded
 
@@ -85,7 +85,7 @@ async def records_of(
     is_early = False
     try:
         for call in calls:
-            record = await with_cache(call.cache, look_up, call) if looks_up else None
+            record = await with_store(call.store, look_up, call) if looks_up else None
             if record is None:
                 # The first of equal calls gives the record its position on a cassette.
                 missing.setdefault(call.request.cache_key, call.with_deadline())

@@ -1,5 +1,5 @@
-"""The seams of the road: the transport that sends, the gate that lets a send in, and the client as a call
-knows it.
+"""The seams of the road: the store of records, the transport that sends, the gate that lets a send in, and
+the client as a call knows it. The fourth is ``support/listeners.py``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,46 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..keys.request import Data, Request
+    from ..scopes import RecordedAskers
     from ..stores.cache.cache import ResponseCache
+    from ..stores.record import Record
     from ..traffic.limits import Pool
     from ..traffic.usage import Meter
     from .calls import Options
+
+
+class Store(Protocol):
+    """The store of a call's record: the disk cache, or a cassette over it.
+
+    :ivar is_on_server: whether a look-up waits for a server, so that an event loop runs it in a thread.
+    """
+
+    @property
+    def is_on_server(self) -> bool: ...
+
+    def get(self, request: Request) -> Record | None:
+        """Return the recorded answer of a request, or ``None``.
+
+        :raises CacheCorruptError: if it is damaged, and nothing may be asked.
+        """
+        ...
+
+    def has_used(self, key: str) -> bool:
+        """Return whether a call of this process got or made the record of a key."""
+        ...
+
+    def add(self, record: Record) -> Record:
+        """Add an answer; return the one that counts, which is the first one stored."""
+        ...
+
+    def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
+        """Return who took the draws of a request when they were recorded.
+
+        :param path: the scope path.
+        :param identity: what :func:`llmcall.keys.keys.identity` returns for the request.
+        :param key: the request's key outside any scope.
+        """
+        ...
 
 
 class AlreadyRecorded(Exception):

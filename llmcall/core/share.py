@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import APIError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
-from .effects import wait, with_cache
+from .effects import wait, with_store
 from .nesting import Owner, waiting
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Flight(Future[None]):
         self.is_stream = is_stream
 
 
-# By store and key.
+# By the cache or cassette through which the answer is shared, and by key.
 flights: dict[tuple[ResponseCache | Cassette, str], Flight] = {}
 after_fork_in_child(flights.clear)  # a forked process lacks the threads that make them
 
@@ -55,7 +55,7 @@ async def share(
     A leader does not share an error of its own deadline, budget or cancellation, nor a stream's error:
     then a follower takes over.
 
-    :param calls: all with the same options and store; if they have none, they are not shared.
+    :param calls: all with the same options and store.
     :param ask: answers the calls that lead a flight, and stores the answers.
     :param stream: whether ``ask`` emits its answer as it comes.
     """
@@ -76,15 +76,15 @@ async def share(
     # An error is shared, which saves as many rounds of retries as there are followers. An error that only
     # the leader has, such as the end of its deadline, is not: then a follower leads the next flight, and
     # hence the loop.
-    store = calls[0].shared_by
-    if store is None:
+    shared_by = calls[0].shared_by
+    if shared_by is None:
         return await ask(calls)
 
     owner = Owner()
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         followed: Calls = []
-        records |= await _lead(missing, followed, store, ask, owner, is_stream=stream)
+        records |= await _lead(missing, followed, shared_by, ask, owner, is_stream=stream)
         for call, flight in followed:
             records |= await _follow(call, flight, ask)
     return records
@@ -94,7 +94,7 @@ def _begin_flights(
     calls: Sequence[Call],
     led: Calls,
     followed: Calls,
-    store: ResponseCache | Cassette,
+    shared_by: ResponseCache | Cassette,
     owner: Owner,
     *,
     is_stream: bool,
@@ -108,12 +108,12 @@ def _begin_flights(
     # Under one lock: otherwise two equal batches would each lead some texts and wait for the other.
     with lock:
         for call in calls:
-            store_and_key = store, call.request.cache_key
-            flight = flights.get(store_and_key)
+            flight_key = shared_by, call.request.cache_key
+            flight = flights.get(flight_key)
             if flight is None:
                 flight = Flight(owner, is_stream=is_stream)
                 led.append((call, flight))
-                flights[store_and_key] = flight
+                flights[flight_key] = flight
             else:
                 followed.append((call, flight))
 
@@ -121,7 +121,7 @@ def _begin_flights(
 async def _lead(
     calls: Sequence[Call],
     followed: Calls,
-    store: ResponseCache | Cassette,
+    shared_by: ResponseCache | Cassette,
     ask: Callable[[Sequence[Call]], Awaitable[Records]],
     owner: Owner,
     *,
@@ -135,12 +135,12 @@ async def _lead(
     records: Records = {}
     error: APIError | None = None
     try:
-        _begin_flights(calls, led, followed, store, owner, is_stream=is_stream)
+        _begin_flights(calls, led, followed, shared_by, owner, is_stream=is_stream)
         for call, _ in led:
             # Another leader may have stored the answer since the first look, and noted the key.
-            key, cassette = call.request.cache_key, call.cassette
-            if key in call.cache.used_keys or (cassette and cassette.replay_log.has_used(key)):
-                record = await with_cache(call.cache, call.store.get, call.request)
+            key, store = call.request.cache_key, call.store
+            if store.has_used(key):
+                record = await with_store(store, store.get, call.request)
                 if record is not None:
                     records[key] = record
         if unasked := [call for call, _ in led if call.request.cache_key not in records]:
@@ -157,7 +157,7 @@ async def _lead(
     finally:
         for call, flight in led:
             with lock:
-                flights.pop((store, call.request.cache_key), None)
+                flights.pop((shared_by, call.request.cache_key), None)
             # None: done; a follower finds the record, or leads the next flight.
             flight.set_exception(None if call.request.cache_key in records else error)
 
@@ -178,7 +178,8 @@ async def _follow(
     shared_error = flight.exception()
     if shared_error is not None:  # with a traceback of its own
         raise copy.copy(shared_error) from shared_error.__cause__
-    record = await with_cache(call.cache, call.store.get, call.request)
+    store = call.store
+    record = await with_store(store, store.get, call.request)
     return {} if record is None else {call.request.cache_key: record}
 
 

@@ -42,6 +42,15 @@ class CacheStore:
         self._caller = caller
         self._overwrites = overwrites
 
+    @property
+    def is_on_server(self) -> bool:
+        """Return whether a look-up waits for a server, which would block an event loop."""
+        return self._cache.storage.is_on_server
+
+    def has_used(self, key: str) -> bool:
+        """Return whether a call of this process used or made the record of a key."""
+        return key in self._cache.used_keys
+
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
         if self._overwrites:
@@ -113,6 +122,15 @@ class CassetteStore:
         self._caller = caller
         self._replaces = replaces
 
+    @property
+    def is_on_server(self) -> bool:
+        """Return whether a look-up waits for a server, which would block an event loop."""
+        return self._cache.is_on_server
+
+    def has_used(self, key: str) -> bool:
+        """Return whether a call of this process used or made the record of a key."""
+        return self._cache.has_used(key) or self._cassette.replay_log.has_used(key)
+
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
         record = self._find(request.cache_key)
@@ -150,6 +168,3 @@ class CassetteStore:
         if self._caller is None:
             return record
         return self._cassette.add(record, self._caller, source, self._replaces)
-
-
-Store = CacheStore | CassetteStore

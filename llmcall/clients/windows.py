@@ -10,9 +10,9 @@ import time
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.effects import in_time, shielded, wait
+from ..core.effects import in_time, wait
 from ..core.seams import AlreadyRecorded, Response
 from ..errors import (
     APIError,
@@ -25,12 +25,12 @@ from ..errors import (
 from ..keys.request import Request
 from ..models.prices import window_of
 from ..stores.cache.awaited import IDENTIFIER, Awaited
-from ..support.blocking import run_blocking
+from ..support.blocking import may_block, run_blocking
 from ..support.display.formatting import counted
 from ..support.notices import logger, notice, warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..stores.cache.awaited import Journal
     from .base import LLMClient
 
+T = TypeVar("T")
 # Seconds before the first look at a response that was just begun, and between any two looks at most.
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 60.0
@@ -140,7 +141,7 @@ class WindowTransport:
 
         try:
             # Shielded from cancellation and deadline: a request that was sent must be noted.
-            response, copy, is_first = await shielded(send_and_note())
+            response, copy, is_first = await _shielded(send_and_note())
         except (ConfigError, ValueError):  # what cannot be sent was not sent
             journal.remove(self._key, None)
             raise
@@ -348,3 +349,12 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
                     run_blocking(_ask(transport, awaited, method, path, settings.timeout))
         journal.remove(key, awaited.id)
     return others
+
+
+async def _shielded(step: Awaitable[T]) -> T:
+    """Await a step that goes on to its end if the caller is cancelled meanwhile, and return its result."""
+    if may_block.get():
+        return await step
+    import asyncio
+
+    return await asyncio.shield(step)

@@ -8,7 +8,6 @@ that run a call.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -24,7 +23,7 @@ from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import RequestTimeoutError
 from ..support.blocking import iterate_blocking, may_block, run_blocking
@@ -95,30 +94,6 @@ async def wait(future: Future[Any], seconds: float | None) -> None:
     future.add_done_callback(wake)
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(done.wait(), seconds)
-
-
-class Blocked(NamedTuple):
-    """The reason why a call must wait, and when to look again.
-
-    :param wakeup: is done when there is reason to look again.
-    :param seconds: the seconds after which to look again without being woken, or ``None``.
-    :param at_least: the seconds that the wait takes at least; 0 if time does not decide.
-    """
-
-    wakeup: Future[None]
-    seconds: float | None
-    at_least: float = 0.0
-
-
-# Waiters in order of arrival, each with the future that wakes it; only the holder of the lock may use it.
-Queue: TypeAlias = OrderedDict[Any, Future[None]]
-
-
-def wake_first(queue: Queue) -> None:
-    """Wake the waiter that came first, to look again: something has changed."""
-    wakeup = next(iter(queue.values()), None)
-    if wakeup is not None and not wakeup.done():
-        wakeup.set_result(None)
 
 
 async def send(transport: Any, request: Request, timeout: float | None) -> Any:
@@ -198,15 +173,6 @@ class Reading:
         finally:  # a cancelled scope of anyio cancels each wait in it
             if hasattr(self._chunks, "aclose") and not getattr(self._chunks, "ag_running", False):
                 await self._chunks.aclose()
-
-
-async def shielded(step: Awaitable[T]) -> T:
-    """Await a step that goes on to its end if the caller is cancelled meanwhile, and return its result."""
-    if may_block.get():
-        return await step
-    import asyncio
-
-    return await asyncio.shield(step)
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:

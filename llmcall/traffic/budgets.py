@@ -12,7 +12,6 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
-from ..core.effects import Blocked, Queue, wake_first
 from ..errors import ConfigError
 from ..models.prices import DEARER_TIERS
 from ..support.display.formatting import money
@@ -20,6 +19,7 @@ from ..support.interrupts import current_stops
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger, ledger_named, named_ledgers
+from .queues import Blocked, Queue, wake_first
 
 if TYPE_CHECKING:
     from ..models.prices import Price

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from ..core.effects import Blocked, Queue, wake_first
 from ..models.prices import HighestPrice, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
 from .ledgers import NEVER
+from .queues import Blocked, Queue, wake_first
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint

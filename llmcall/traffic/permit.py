@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..apis.shapes import served_model
 from ..apis.usage import TokenUsage
-from ..core.effects import Blocked, in_thread, wait
+from ..core.effects import in_thread, wait
 from ..core.nesting import Holder, innermost_holder, waiting
 from ..core.seams import Used
 from ..errors import BudgetExceededError, RateLimitError
@@ -24,6 +24,7 @@ from .estimates import (
 )
 from .ledgers import Amounts, spending_of
 from .limits import WINDOW, Pool, Slot
+from .queues import Blocked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

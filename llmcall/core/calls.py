@@ -236,7 +236,7 @@ class Call(NamedTuple):
         if self.caller.draw is not None:
             self.caller.draw.release()
 
-    def keep_draw(self, answer: Record) -> None:
+    def note_answer(self, answer: Record) -> None:
         """Keep the draw, and notify the listeners of the record that answers the call."""
         if self.caller.draw is not None:
             self.caller.draw.keep(answer)

@@ -46,7 +46,7 @@ def replay(call: Call) -> Any:
             return NOT_RECORDED
         for listener in listeners:
             listener.replayed(call, record, record.cost)
-        call.keep_draw(record)
+        call.note_answer(record)
     except BaseException as error:
         note_failure(error, call)
         raise
@@ -105,7 +105,7 @@ async def records_of(
                 listener.replayed(calls[0], hits[0], saved)
         answers = [records[call.request.cache_key] for call in calls]
         for call, record in zip(calls, answers, strict=True):
-            call.keep_draw(record)
+            call.note_answer(record)
         return answers
     except BaseException as error:
         is_early = is_abandoned(error)

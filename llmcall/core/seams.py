@@ -188,7 +188,7 @@ class Gate(Protocol):
         """
         ...
 
-    def used_by(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
+    def reckon(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
         """Return what an answer used; raise nothing but faults of llmcall or of its libraries.
 
         :param answer: as its API gives it unstreamed; it names its tier and its model.
@@ -197,7 +197,7 @@ class Gate(Protocol):
         """
         ...
 
-    def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it.
 
         :param cost: USD, or ``None`` if it is unknown.

@@ -125,9 +125,9 @@ class Exchange:
         try:
             try:
                 answer = self.kind.usage_in(self.response)
-                used = self.gate.used_by(answer, self.endpoint, is_part=False)
+                used = self.gate.reckon(answer, self.endpoint, is_part=False)
             finally:
-                self.gate.use(used.tokens, used.cost, calls=1)
+                self.gate.settle(used.tokens, used.cost, calls=1)
                 # In an event loop a thread stores the answer, and all threads may be waiting for this slot.
                 self.gate.release_slot()
         finally:
@@ -225,10 +225,10 @@ class Exchange:
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
         is_part = self.response is None and self.assembler is not None
-        used = self.gate.used_by(answer, self.endpoint, is_part=is_part)
+        used = self.gate.reckon(answer, self.endpoint, is_part=is_part)
         if was_answered or used.tokens.input_tokens is not None:
             calls = 1 if was_answered else 0
-            self.gate.use(used.tokens, used.cost, calls)
+            self.gate.settle(used.tokens, used.cost, calls)
             self._count(used, calls)
 
     async def _read_stream(self, chunks: Any) -> Any:

@@ -54,11 +54,11 @@ class _OpenGate:
         """Return no endpoint: the transport knows where to send."""
         return NOWHERE
 
-    def used_by(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
+    def reckon(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
         """Return no usage: nothing is paid."""
         return Used()
 
-    def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count nothing."""
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:

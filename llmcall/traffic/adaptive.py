@@ -143,9 +143,9 @@ class AdaptiveGate(Permit):
         self._adaptive_slot = AdaptiveSlot(pool)
         super().__init__(call, pool, request, self._adaptive_slot)
 
-    def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, and a good answer."""
-        super().use(tokens, cost, calls)
+        super().settle(tokens, cost, calls)
         if calls:
             self._adaptive_slot.note_good_answer()
 

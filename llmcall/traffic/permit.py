@@ -192,7 +192,7 @@ class Permit:
         if is_first and at_least > WINDOW:
             notice("%s: no call is sent there for %.0f s", names, at_least)
 
-    def used_by(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
+    def reckon(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
         """Return what an answer used.
 
         :param answer: names its tier and its model.
@@ -211,7 +211,7 @@ class Permit:
             return Used(tokens, served=served_model(answer))
         return Used(tokens, cost.total, price.source, served_model(answer))
 
-    def use(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it; all of that, if the server
         reports no usage.
 

@@ -125,7 +125,7 @@ class Call(NamedTuple):
     :param request: the request.
     :param options: how it is made.
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
-    :param caller: its scope, order, draw and arm.
+    :param caller: its scope, order, draw and arm, and where the arm's records go.
     :param transport: runs the function, or sends a program's request; ``None``: the client has one for
         each endpoint.
     :param asks_model: whether a model answers it.

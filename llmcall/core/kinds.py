@@ -35,7 +35,7 @@ class Kind:
 
     def usage_in(self, response: Any) -> Mapping[str, Any]:
         """Return the response that reports the usage, as its API gives it unstreamed."""
-        return {}
+        return response  # type: ignore[no-any-return]
 
     def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
         """Return what is recorded of a response, for each of the calls that it answers."""
@@ -44,6 +44,10 @@ class Kind:
 
 class Function(Kind):
     """A recorded function."""
+
+    def usage_in(self, response: Any) -> Mapping[str, Any]:
+        """Return nothing: a function reports no usage."""
+        return {}
 
     def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
         """Return the record of a result."""
@@ -76,10 +80,6 @@ class Chat(Kind):
             raise ContextLengthError("the answer was cut where the context window ended")
         check_fits(request, response)
 
-    def usage_in(self, response: Any) -> Mapping[str, Any]:
-        """Return the response."""
-        return response  # type: ignore[no-any-return]
-
     def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
         """Return the record of an answer, as a cassette gives it back: a later prompt may quote it."""
         (call,) = calls
@@ -102,10 +102,6 @@ class Embeddings(Kind):
     def check(self, request: Request, response: Any, *, must_fit_window: bool) -> None:
         """Refuse an answer without a vector for each text."""
         check_embeddings(response, len(request.body["input"]))
-
-    def usage_in(self, response: Any) -> Mapping[str, Any]:
-        """Return the response, whose usage has a chat's shape."""
-        return response  # type: ignore[no-any-return]
 
     def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
         """Return the records of the texts, each with its share of tokens and cost."""

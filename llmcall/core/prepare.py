@@ -198,7 +198,7 @@ def _caller(call: Call, active: ActiveScope | None) -> Caller:
             "that out, or open a cassette around all arms",
             about="cache=False in an arm",
         )
-    return Caller(active.path, order, None, arm.name, active.used_records)
+    return Caller(active.path, order, arm=arm.name, used_records=active.used_records)
 
 
 def checked_texts(text: Any) -> list[str]:

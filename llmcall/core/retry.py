@@ -1,4 +1,8 @@
-"""Attempts: how often and when a failed call is tried again."""
+"""Attempts: how often and when a failed call is tried again.
+
+Whether it may be is the error's ``retryable``, set where the error is made: for an API's errors in
+``clients/api_errors.py``.
+"""
 
 from __future__ import annotations
 

@@ -129,16 +129,18 @@ def look_up(call: Call) -> Record | None:
     if record is None:
         if not call.may_ask:
             call.refuse(_miss_error(call))
-        check_may_ask(call)
+        _let_listeners_refuse(call)
         return None
     if call.request.expected is not None:
         refuse_misfit(call, record)
     return record
 
 
-def check_may_ask(call: Call) -> None:
-    """Raise an error if a listener forbids the call, such as a test that may reach no model; a function's
-    own calls are checked.
+def _let_listeners_refuse(call: Call) -> None:
+    """Ask the listeners whether the call may be made, such as a test's that may reach no model. A recorded
+    function may always run: the calls that it makes are asked about themselves.
+
+    :raises CacheMissError: if one refuses it.
     """
     if call.request.kind == "function":
         return
@@ -254,7 +256,9 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
 
 
 def _store(kind: Kind, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
-    """Record an answer; return what was stored first."""
+    """Record an answer; return what was stored first, with the receipt of this call's own answer: another
+    process may have been quicker, whose answer then counts.
+    """
     records = []
     for call, record in zip(calls, kind.records(calls, response, received), strict=True):
         records.append(call.store.add(record).received_by(received))

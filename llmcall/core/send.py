@@ -284,11 +284,11 @@ class Exchange:
         """Prepare another send of the attempt, at another endpoint, with a fresh key, or without a parameter;
         return whether there is such a way.
         """
-        may_pass = error.retryable
+        was_retryable = error.retryable
         if self.reader_has_text:
             error.retryable = False  # another answer would begin again
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-            return may_pass and self._let_rest(error)
+            return was_retryable and self._let_rest(error)
         if self.reader_has_text:
             return False
         if isinstance(error, QuotaExceededError):

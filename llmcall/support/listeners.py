@@ -12,7 +12,8 @@ from typing import Any
 class Listener:
     """Hears of calls and cassettes; a subclass overrides what it needs.
 
-    What ``asks`` and ``opens`` raise refuses the call or the cassette.
+    A :class:`~llmcall.CacheMissError` that ``asks`` raises refuses the call, and what ``opens`` raises refuses
+    the cassette.
     """
 
     def opens(self, cassette: Any) -> None:
@@ -22,10 +23,12 @@ class Listener:
         """A cassette closed; it is not written yet."""
 
     def asks(self, call: Any) -> None:
-        """A call has no recorded answer, and asks."""
+        """A call has no recorded answer, and asks; recorded functions are left out."""
 
     def stored(self, call: Any, record: Any) -> None:
-        """The new answer of a call is stored. In an event loop, this runs in a thread: it may take time."""
+        """A call was answered, and the answer that counts is stored. In an event loop, this runs in a thread:
+        it may take time.
+        """
 
     def used(self, call: Any, amounts: dict[str, Any]) -> None:
         """A call used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""

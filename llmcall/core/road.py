@@ -327,6 +327,6 @@ def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> N
     :param stream: whether its answer was streamed.
     """
     for listener in listeners:
-        listener.failed(call, error, is_streamed=stream)
+        listener.failed(call, error, stream=stream)
     call.release_draw()
     hide_own_frames(error)

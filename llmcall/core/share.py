@@ -30,13 +30,13 @@ class Flight(Future[None]):
     the leader ends without either, a follower takes the lead.
 
     :param owner: makes the call.
-    :param is_stream: whether the answer comes no faster than a reader reads it.
+    :param stream: whether the answer comes no faster than a reader reads it.
     """
 
-    def __init__(self, owner: Owner, *, is_stream: bool) -> None:
+    def __init__(self, owner: Owner, *, stream: bool) -> None:
         super().__init__()
         self.owner = owner
-        self.is_stream = is_stream
+        self.stream = stream
 
 
 # By the cache or cassette through which the answer is shared, and by key.
@@ -84,7 +84,7 @@ async def share(
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         followed: Calls = []
-        records |= await _lead(missing, followed, shared_by, ask, owner, is_stream=stream)
+        records |= await _lead(missing, followed, shared_by, ask, owner, stream=stream)
         for call, flight in followed:
             records |= await _follow(call, flight, ask)
     return records
@@ -97,7 +97,7 @@ def _begin_flights(
     shared_by: ResponseCache | Cassette,
     owner: Owner,
     *,
-    is_stream: bool,
+    stream: bool,
 ) -> None:
     """Begin a flight for each request without one.
 
@@ -111,7 +111,7 @@ def _begin_flights(
             flight_key = shared_by, call.request.cache_key
             flight = flights.get(flight_key)
             if flight is None:
-                flight = Flight(owner, is_stream=is_stream)
+                flight = Flight(owner, stream=stream)
                 led.append((call, flight))
                 flights[flight_key] = flight
             else:
@@ -125,7 +125,7 @@ async def _lead(
     ask: Callable[[Sequence[Call]], Awaitable[Records]],
     owner: Owner,
     *,
-    is_stream: bool,
+    stream: bool,
 ) -> Records:
     """Ask for the calls that lead a flight, and end their flights.
 
@@ -135,7 +135,7 @@ async def _lead(
     records: Records = {}
     error: APIError | None = None
     try:
-        _begin_flights(calls, led, followed, shared_by, owner, is_stream=is_stream)
+        _begin_flights(calls, led, followed, shared_by, owner, stream=stream)
         for call, _ in led:
             # Another leader may have stored the answer since the first look, and noted the key.
             key, store = call.request.cache_key, call.store
@@ -150,7 +150,7 @@ async def _lead(
     except APIError as own_error:
         seconds_left = calls[0].time_left()
         is_late = own_error.is_late or (seconds_left is not None and seconds_left <= 0)
-        if not is_stream and not is_late:
+        if not stream and not is_late:
             error = copy.copy(own_error)  # the leader's own gets the leader's traceback
             error.__cause__ = own_error.__cause__
         raise
@@ -196,6 +196,6 @@ async def _ask_beside(
         "itself. Read a stream to its end first, or give each call a scope",
         about=("beside a flight", call.request.cache_key),
     )
-    if flight.is_stream:
+    if flight.stream:
         call = call.unrecorded()
     return await ask([call])

@@ -39,7 +39,7 @@ class Listener:
     def answered(self, call: Any, record: Any) -> None:
         """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
 
-    def failed(self, call: Any, error: BaseException, *, is_streamed: bool) -> None:
+    def failed(self, call: Any, error: BaseException, *, stream: bool) -> None:
         """A call ended without an answer: it failed, or its caller left."""
 
     def refused(self, call: Any, error: Exception) -> None:

@@ -30,7 +30,7 @@ class FailureReport(Listener):
         if call.transport is not None:
             call.failures.recover(call.request.cache_key)
 
-    def failed(self, call: Call, error: BaseException, *, is_streamed: bool) -> None:
+    def failed(self, call: Call, error: BaseException, *, stream: bool) -> None:
         """Add a call that failed or was cancelled; a stream reports by itself that its
         reader left.
         """
@@ -48,7 +48,7 @@ class FailureReport(Listener):
             is_retried = isinstance(error, APIError) and error.is_retried_by_program
             key = call.request.cache_key if is_retried else None
             call.failures.add(call.caller.path, words, FAILED, asks_model=asks_model, key=key)
-        elif is_abandoned(error) and not is_streamed:
+        elif is_abandoned(error) and not stream:
             call.failures.add(call.caller.path, words, ABANDONED, asks_model=asks_model)
 
     def refused(self, call: Call, error: Exception) -> None:

@@ -22,7 +22,8 @@ SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthrop
 SDK_NAME = re.compile(r"(Async)?(Azure)?(OpenAI|Anthropic)\w*/Python ")
 # The types that a program accepts if it can read JSON. The SDK asks for speech and files by other types.
 ACCEPTS_JSON = re.compile(r"json|event-stream|\*/\*|application/\*")
-REALTIME = "/realtime/"  # where answers are credentials for WebSockets
+# Paths that are not answered in JSON, or by credentials for WebSockets.
+SPEECH_OR_REALTIME = re.compile(r"/audio/speech$|/realtime/")
 # Requests to models that cost nothing.
 FREE_PATHS = ("/moderations", "/count_tokens", "/input_tokens", ":countTokens")
 
@@ -155,7 +156,7 @@ async def request_to_record(
         http.headers.get("accept", "*/*"),
         http.headers.get("content-type", "json"),
     )
-    is_json = ACCEPTS_JSON.search(accepted) is not None and REALTIME not in path
+    is_json = ACCEPTS_JSON.search(accepted) is not None and not SPEECH_OR_REALTIME.search(path)
     if "json" not in media_type or not (is_of_model or is_named or is_json):
         return None
     content = await resolved(http.read() if may_block.get() else http.aread())

@@ -17,7 +17,7 @@ from ..errors import APIError, CacheCorruptError, CacheMissError, ContextLengthE
 from ..keys.keys import short_key
 from ..support.failures import is_abandoned
 from ..support.listeners import listeners
-from ..support.notices import first, is_new, logger
+from ..support.notices import first, logger
 from ..support.tracebacks import hide_own_frames
 from .effects import Piece, emit, in_thread, with_store
 from .reply import Reply
@@ -314,9 +314,10 @@ def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> Any:
     if on_error == "return":
         return error
     line = f"{call.label} at {address} failed: {error}"
-    if is_new(("failed", address, type(error))):
-        full_stop = "" if line.endswith((".", "?", "!")) else "."
-        line += f'{full_stop} {error.remedy}; the call returns None, and on_error="raise" raises this error'
+    full_stop = "" if line.endswith((".", "?", "!")) else "."
+    line += (
+        f'{full_stop} {error.remedy}; the call returns None, and on_error="raise" raises this error'
+    )
     logger().error("%s", line)
     return None
 

@@ -353,6 +353,12 @@ def test_clear_deletes_damaged_records_too(cache: ResponseCache, cache_path: str
     assert (cache.verify(), list(cache.records())) == ([], [])
 
 
+def test_get_refuses_an_unknown_mode(cache: ResponseCache) -> None:
+    """As the cache itself does."""
+    with pytest.raises(ValueError, match="mode is 'replays'; it must be one of auto, replay, "):
+        cache.get("0" * 64, mode="replays")
+
+
 def test_looking_at_a_cache_makes_none(cache: ResponseCache) -> None:
     """The folder is made when the first answer is stored."""
     cache.stats()

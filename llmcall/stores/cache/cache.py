@@ -77,11 +77,9 @@ class ResponseCache:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:
-        if mode not in MODES:
-            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        self.mode = _checked_mode(mode)
         self.storage: Storage = storage_at(os.fspath(path))
         self._address = os.fspath(path) if self.storage.is_on_server else self.storage.name
-        self.mode = mode
         self.used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
         self._refreshed_keys: set[str] = set()
         self._unstored = UnstoredAnswers(self.storage, replaced_keys=self._refreshed_keys)
@@ -98,9 +96,10 @@ class ResponseCache:
         :param mode: instead of the cache's own.
         :raises CacheCorruptError: in the mode ``replay``, if the record or the database is
             damaged; the other modes ask again.
+        :raises ValueError: for an unknown mode.
         """
         key = request if isinstance(request, str) else request.cache_key
-        mode = mode or self.mode
+        mode = _checked_mode(mode or self.mode)
         if mode == "off" or (mode == "refresh" and key not in self._refreshed_keys):
             return None
         row = None
@@ -447,6 +446,12 @@ class UnstoredAnswers(dict[str, bytes]):
     def _store_at_exit(self) -> None:
         self.retry("lost, because nothing could be stored")
         self.clear()
+
+
+def _checked_mode(mode: str) -> str:
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+    return mode
 
 
 def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:

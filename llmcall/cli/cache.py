@@ -18,7 +18,7 @@ from ..config.values import without_password
 from ..errors import CacheCorruptError, CacheError
 from ..keys.keys import short_key
 from ..stores.records.served import model_of
-from ..support.display.formatting import counted, one_line, quantity, table
+from ..support.display.formatting import counted, one_line, quantity, text_table
 from ..support.display.printable import printable, visible_json
 from .options import Source, conflict_option, json_option
 from .output import echo, is_terminal
@@ -202,7 +202,7 @@ def list_records(
             max(MIN_TEXT_CHARACTERS, (get_terminal_size().columns - OTHER_COLUMNS_CHARACTERS) // 2),
         )
     rows = [_row(record, length) for record in records]
-    echo(table([list(rows[0]), *(list(row.values()) for row in rows)], right=(3, 4)))
+    echo(text_table([list(rows[0]), *(list(row.values()) for row in rows)], right=(3, 4)))
     if limit and len(records) == limit and len(response_cache) > limit:
         echo(f"… the first {limit} of up to {len(response_cache):,}; --limit 0 shows all", err=True)
 

@@ -13,7 +13,7 @@ import click
 from .._version import __version__
 from ..config import resolve
 from ..errors import APIError, ArgumentError, LLMCallError
-from ..support.display.formatting import table
+from ..support.display.formatting import text_table
 from ..support.display.printable import visible, visible_json
 from ..support.failures import process_failures
 from .cache import cache
@@ -156,7 +156,7 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     if len(counts) > 1:
         total = sum(count for _, count in counts)
         counts.append(("all", TokenCount(total, any(count.estimated for _, count in counts))))
-    echo(table([(repr(count), name) for name, count in counts], right=[0]))
+    echo(text_table([(repr(count), name) for name, count in counts], right=[0]))
 
 
 def _read_text(file: Any) -> str:
@@ -197,7 +197,7 @@ def show_config(as_json: bool) -> None:
         for key, item in _config_lines(row, value)
     ]
     lines.sort(key=lambda line: line[2] == "default")
-    echo(table(lines))
+    echo(text_table(lines))
     echo(resolve.file_summary())
 
 
@@ -251,7 +251,7 @@ def doctor(as_json: bool) -> None:
             rows.append(("ok" if check.ok else "FAIL", check.name, visible(check.found)))
             if check.remedy:
                 rows.append(("", "", visible(f"→ {check.remedy}")))
-        echo(table(rows))
+        echo(text_table(rows))
     if not all(check.ok for check in results):
         raise click.exceptions.Exit(1)
 

@@ -12,7 +12,7 @@ from typing import Any
 from . import setting, values
 from .endpoints import Endpoint, parse_endpoints
 from .setting import Layer, Rank, Setting, SettingValue
-from .values import MASK, UNSET, FrozenDict, choice, integer, nearest, number, without_password
+from .values import MASK, UNSET, FrozenDict, integer, nearest, number, one_of, without_password
 
 _setting: Any = Setting
 DEFAULT_MODEL = "gpt-6-luna"
@@ -20,7 +20,7 @@ DEFAULT_MODEL = "gpt-6-luna"
 LOCAL_MODEL = "SmolLM2-135M-Instruct.Q4_1"
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 # The value of MAX_CONCURRENT_CALLS that lets each endpoint find its own number, and the largest such number.
-AUTO, MOST_OF_AUTO = "auto", 256
+AUTO, MAX_AUTO_CALLS = "auto", 256
 # A setting whose name begins with one of these words belongs in that section; the others in [OpenAI].
 SECTIONS = ("retry", "cache", "cassette", "limits", "templates")
 WHOLE_SECTIONS = {
@@ -46,8 +46,8 @@ class Settings:
     # The ranges of TOP_P and of the penalties come from OpenAI's API reference, "Create chat completion". It
     # also limits TEMPERATURE to 2, which other servers do not.
     api_type: str = _setting(values.text, "openai")
-    api: str = _setting(choice("auto", "chat", "responses"), "auto")
-    window: str = _setting(choice("none", "2h", "8h"), "none")
+    api: str = _setting(one_of("auto", "chat", "responses"), "auto")
+    window: str = _setting(one_of("none", "2h", "8h"), "none")
     model: str = _setting(values.text, DEFAULT_MODEL)
     embedding_model: str = _setting(values.text, "text-embedding-3-small")
     context_window: int = _setting(integer(0), 4096)
@@ -65,20 +65,20 @@ class Settings:
     presence_penalty: float | None = _setting(number(-2, 2))
     timeout: float = _setting(values.seconds, 60.0)
     deadline: float | None = _setting(values.seconds)
-    reasoning_effort: str | None = _setting(choice(*EFFORTS))
+    reasoning_effort: str | None = _setting(one_of(*EFFORTS))
     service_tier: str | None = _setting(values.text)
-    on_error: str = _setting(choice("raise", "none", "return"), "none")
+    on_error: str = _setting(one_of("raise", "none", "return"), "none")
     retry_max_attempts: int = _setting(integer(1), 5)
     retry_waiting_time: float = _setting(number(0), 1.0)
     retry_exponential_backoff_factor: float = _setting(number(0), 2.0)
     retry_max_waiting_time: float = _setting(number(0), 60.0)
-    cache_mode: str = _setting(choice("auto", "replay", "refresh", "off"), "auto")
+    cache_mode: str = _setting(one_of("auto", "replay", "refresh", "off"), "auto")
     cache_path: str = _setting(values.path, ".llmcall/cache")
     cache_namespace: str = _setting(values.text, "")
     cache_normalize: tuple[str, ...] = _setting(values.normalizers, ())
     cassette_path: str | None = _setting(values.path)
     cassette_mode: str = _setting(
-        choice("none", "once", "new", "update", "rewrite", replay="none"), "once"
+        one_of("none", "once", "new", "update", "rewrite", replay="none"), "once"
     )
     cassette_allow: tuple[str, ...] = _setting(values.patterns, ())
     limits_max_concurrent_calls: int | str | None = _setting(integer(1, AUTO))
@@ -154,7 +154,7 @@ class Settings:
     def items(self) -> Iterator[tuple[Setting, Any, str]]:
         """Yield every setting with its masked value and its origin, in the order of config.ini."""
         for name, row in SETTINGS.items():
-            yield row, masked(row, getattr(self, name)), self.setting_value(name).origin
+            yield row, masked_value(row, getattr(self, name)), self.setting_value(name).origin
 
     def __repr__(self) -> str:
         assignments = [
@@ -194,7 +194,7 @@ HIDDEN_SETTINGS = {
 }
 
 
-def masked(row: Setting, value: Any) -> Any:
+def masked_value(row: Setting, value: Any) -> Any:
     """Return a value without secrets."""
     if row.parse is values.credential:
         return None if value is None else MASK

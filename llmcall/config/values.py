@@ -145,7 +145,7 @@ def parser(read: Callable[[Any], Any], expected: str) -> Parser:
     return parse
 
 
-def choice(*words: str, **other_words: str) -> Parser:
+def one_of(*words: str, **other_words: str) -> Parser:
     """Make the parser of a choice of words, in upper or lower case.
 
     :param other_words: aliases, with the words that they mean.

@@ -21,7 +21,7 @@ from ..review.runs import RecordedRun
 from ..stores.cassettes.current import current_cassette
 from ..stores.records.answers import answer_parts
 from ..support.display.data_frames import import_pandas
-from ..support.display.formatting import as_json, counted, money, table
+from ..support.display.formatting import as_json, counted, money, text_table
 from ..support.display.notebook import html_table
 from ..support.notices import notice
 from .intervals import Effect, effect, import_statistics
@@ -226,7 +226,7 @@ class Arms(Mapping[tuple[str, int], Any]):
                 )
 
     def __str__(self) -> str:
-        return "\n".join([self._summary(), table(self._rows(), right=(1, 2))])
+        return "\n".join([self._summary(), text_table(self._rows(), right=(1, 2))])
 
     def __repr__(self) -> str:
         return f"Arms({', '.join(self.names)}; {counted(self.repeats, 'repeat')})"

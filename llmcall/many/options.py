@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config import resolve as config
-from ..config.settings import AUTO, MOST_OF_AUTO
+from ..config.settings import AUTO, MAX_AUTO_CALLS
 from ..core.calls import ON_ERROR
 from ..errors import ScopeError
 from .names import key_function
@@ -92,7 +92,7 @@ class MapOptions:
         allowed = settings.limits_max_concurrent_calls  # by one endpoint
         is_auto = client_settings.limits_max_concurrent_calls == AUTO
         if is_auto and window == "none":  # calls in a window are not counted
-            workers, allowed = MAX_WORKERS, MOST_OF_AUTO
+            workers, allowed = MAX_WORKERS, MAX_AUTO_CALLS
         if not isinstance(allowed, int):
             return workers
         return min(workers, allowed * max(1, len(settings.endpoints)))

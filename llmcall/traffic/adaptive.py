@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from ..config.settings import MOST_OF_AUTO
+from ..config.settings import MAX_AUTO_CALLS
 from ..models.prices import window_of
 from ..support.listeners import Listener, listeners
 from ..support.system import lock
@@ -67,7 +67,7 @@ class Limit:
         windows = PATIENCE * self.most if self.most + 1 == self._refused else 1
         if self._good_answers < windows * self.most:
             return
-        if self._was_reached and self.most < MOST_OF_AUTO:
+        if self._was_reached and self.most < MAX_AUTO_CALLS:
             self.most += 1
             self._refused = 0 if self.most == self._refused else self._refused
         self._begin_window()

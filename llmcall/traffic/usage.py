@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..scopes import path_before_items
 from ..support.display.data_frames import import_pandas
-from ..support.display.formatting import USD_COLUMNS, natural, quantity, table
+from ..support.display.formatting import USD_COLUMNS, natural, quantity, text_table
 from ..support.display.notebook import html_table
 from ..support.display.printable import printable
 from ..support.listeners import Listener, listeners
@@ -100,7 +100,7 @@ class Usage(NamedTuple):
 
     def __str__(self) -> str:
         rows = [row for section in _sections(self) for row in section]
-        return "\n".join([table(rows, right=range(1, len(rows[0]))), *_notes(self)])
+        return "\n".join([text_table(rows, right=range(1, len(rows[0]))), *_notes(self)])
 
     def _repr_html_(self) -> str:
         from html import escape

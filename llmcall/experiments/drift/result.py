@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...apis.usage import total_cost
 from ...stores.records.served import served_by, served_words
-from ...support.display.formatting import counted, money, table
+from ...support.display.formatting import counted, money, text_table
 from ...support.display.printable import printable
 from .estimate import Shift, estimate_shift, resampled_unit
 from .sample import actor_name
@@ -129,7 +129,7 @@ class Drift:
                 f"then: {', '.join(served_words(self.served.before))}",
                 f"now:  {', '.join(served_words(self.served.now))}",
                 "",
-                table(rows, right=(1, 2, 3, 5)),
+                text_table(rows, right=(1, 2, 3, 5)),
                 "",
                 *self._notes(),
             ]

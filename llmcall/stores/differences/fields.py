@@ -49,17 +49,20 @@ class Difference(NamedTuple):
         if are_texts and max(len(recorded), len(asked)) > longest:
             return f"{name}: {word_changes(recorded, asked, CONTEXT)}"
         sides = [
-            f"not {side}" if value is None else f"{side} {brief(value, LONGEST_VALUE)}"
+            f"not {side}" if value is None else f"{side} {shown_value(value, LONGEST_VALUE)}"
             for side, value in (("recorded", recorded), ("asked", asked))
         ]
         return f"{name}: {', '.join(sides)}"
 
     def __repr__(self) -> str:
-        recorded, asked = brief(self.recorded, LONGEST_WHOLE), brief(self.asked, LONGEST_WHOLE)
+        recorded, asked = (
+            shown_value(self.recorded, LONGEST_WHOLE),
+            shown_value(self.asked, LONGEST_WHOLE),
+        )
         return f"Difference({self.place!r}: {recorded} → {asked})"
 
 
-def brief(value: Data, width: int) -> str:
+def shown_value(value: Data, width: int) -> str:
     """Return a value on one line, without credentials.
 
     :param width: the most characters.

@@ -9,7 +9,7 @@ from ...config.settings import Settings
 from ...keys.normalizers import NORMALIZERS, normalizer
 from ...keys.parameters import CONFIGURED
 from ...keys.request import Request
-from ..differences.fields import Difference, brief
+from ..differences.fields import Difference, shown_value
 from .search import SearchResult, split_sample
 
 HASH_SEED, RANDOM = "PYTHONHASHSEED", "random"
@@ -123,7 +123,7 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
         )
     value = getattr(settings, field) if field in CONFIGURED else None
     if value is not None and value == asked:
-        return f"the setting {field.upper()} is {brief(asked, LONGEST_VALUE)}: {settings.origin(field)}"
+        return f"the setting {field.upper()} is {shown_value(asked, LONGEST_VALUE)}: {settings.origin(field)}"
     return ""
 
 
@@ -132,7 +132,7 @@ def _cause_of_missing_setting(difference: Difference, settings: Settings) -> str
     field = difference.place
     if difference.asked is not None or getattr(settings, field) is not None:
         return ""
-    line = f"{field.upper()} = {brief(difference.recorded, LONGEST_VALUE)}"
+    line = f"{field.upper()} = {shown_value(difference.recorded, LONGEST_VALUE)}"
     return (
         f"no setting sets {field} here; if one did when this was recorded, write {line} below "
         "[OpenAI] in config.ini"

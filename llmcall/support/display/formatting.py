@@ -68,7 +68,7 @@ def quantity(column: str, value: float | None) -> str:
     return money(value) if column in USD_COLUMNS else f"{value:,}"
 
 
-def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+def text_table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
     """Return rows of cells as lines with aligned columns.
 
     :param rows: the rows, all of one length, at least one.

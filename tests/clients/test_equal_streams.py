@@ -230,7 +230,7 @@ def test_a_programs_equal_streams_are_one_request(program: Program) -> None:
     assert len(program.requests) == 1
 
 
-def test_the_next_call_asks_if_a_streams_reader_leaves() -> None:
+def test_a_follower_asks_itself_if_the_reader_leaves_the_leading_stream() -> None:
     """The stream gives nothing to others."""
     client = Slow()
     first = client.stream_message(QUESTION)
@@ -243,7 +243,7 @@ def test_the_next_call_asks_if_a_streams_reader_leaves() -> None:
     assert client.count == 2
 
 
-def test_the_next_call_asks_if_a_stream_breaks_off() -> None:
+def test_a_follower_asks_itself_if_the_leading_stream_breaks_off() -> None:
     """Its own reader has the error; the others get a whole answer."""
     client = Slow(0)
     with ThreadPoolExecutor(3) as pool:

@@ -254,7 +254,7 @@ def test_a_wait_of_years_fails_at_once_before_a_deadline(
     assert "asks to wait 315,360,000 s; llmcall waits 3,600 s at most" in caplog.text
 
 
-def test_a_request_that_is_too_large_keeps_no_other_from_its_endpoint(
+def test_a_429_for_a_request_that_is_too_large_makes_no_endpoint_rest(
     httpserver: HTTPServer,
 ) -> None:
     """No rest of the endpoint would let it pass, so the next call goes there at once."""

@@ -55,7 +55,7 @@ def test_a_reply_is_its_message() -> None:
     assert reply == plain == json.loads(json.dumps(reply))
 
 
-def test_a_reply_goes_where_a_message_goes() -> None:
+def test_a_reply_can_be_sent_as_a_message() -> None:
     """A conversation with a reply is the same request as one with its plain message."""
     messages = [
         {"role": "user", "content": "How much?"},

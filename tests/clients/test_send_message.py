@@ -476,7 +476,7 @@ def test_callers_that_share_an_answer_have_copies_of_it(number: int) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"cache": False}, {}])
-def test_without_the_cache_each_call_goes_alone(arguments: dict[str, Any]) -> None:
+def test_equal_calls_without_the_cache_share_no_answer(arguments: dict[str, Any]) -> None:
     """Neither with ``cache=False`` nor in the mode ``off`` does a call wait for another."""
     barrier = threading.Barrier(3, timeout=30)
     client = ScriptedClient(
@@ -487,7 +487,7 @@ def test_without_the_cache_each_call_goes_alone(arguments: dict[str, Any]) -> No
     assert [reply.cached for reply in replies] == [False] * 3  # type: ignore[union-attr]
 
 
-def test_a_call_inside_the_same_call_goes_alone() -> None:
+def test_an_equal_call_inside_a_call_sends_its_own_request() -> None:
     """A transport that asks the very same question does not wait for itself, and the inner answer
     is stored.
     """

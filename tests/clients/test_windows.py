@@ -136,7 +136,7 @@ def test_the_window_is_part_of_no_key_and_no_header(
         assert ScriptedClient([], model="gpt-6-luna").send_message("Hello", window="2h").cached
 
 
-def test_other_calls_go_on_while_one_waits(server: BackgroundServer) -> None:
+def test_other_calls_go_on_while_a_call_in_a_window_waits(server: BackgroundServer) -> None:
     """An asynchronous call does not block its loop: all are begun before one is answered."""
     begun = threading.Event()
     server.looks = sys.maxsize
@@ -409,7 +409,9 @@ def test_a_kill_before_the_copy_is_deleted_leaves_it_to_the_next_window_call(
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_look_that_fails_is_no_failure_of_the_call(server: BackgroundServer, status: int) -> None:
+def test_a_failed_poll_of_a_windows_response_does_not_fail_the_call(
+    server: BackgroundServer, status: int
+) -> None:
     """It neither counts as an attempt nor makes the call wait."""
     server.failures["look"] = [refusal(status)] * 3
     client = client_at(server, retry_max_attempts=1, retry_waiting_time=60)
@@ -417,7 +419,7 @@ def test_a_look_that_fails_is_no_failure_of_the_call(server: BackgroundServer, s
     assert (server.counts["look"], client.usage.retries) == (4, 0)
 
 
-def test_looks_count_in_no_limit(server: BackgroundServer) -> None:
+def test_polling_a_windows_response_counts_in_no_limit(server: BackgroundServer) -> None:
     """Three requests in any minute are three calls, however often each is looked for."""
     server.looks = 3
     client = client_at(server, limits_requests_per_minute=3, deadline=60)
@@ -426,7 +428,9 @@ def test_looks_count_in_no_limit(server: BackgroundServer) -> None:
     assert server.counts["look"] == 9
 
 
-def test_a_call_holds_its_place_until_its_answer_is_there(server: BackgroundServer) -> None:
+def test_a_call_in_a_window_holds_its_slot_until_its_answer_arrives(
+    server: BackgroundServer,
+) -> None:
     """One at a time: the second begins once the first has its answer."""
     most = 0
 

@@ -95,7 +95,7 @@ def test_configuring_none_withdraws_a_setting() -> None:
     assert now() == ("gpt-6-luna", 5, None)
 
 
-def test_blocks_of_settings_nest() -> None:
+def test_configured_blocks_nest() -> None:
     """An inner block stands above the outer one, until it ends."""
     with llmcall.configured(model="a", timeout=5):
         with llmcall.configured(model="c"):
@@ -104,7 +104,7 @@ def test_blocks_of_settings_nest() -> None:
     assert now() == DEFAULTS
 
 
-def test_an_exception_ends_a_block() -> None:
+def test_an_exception_ends_a_configured_block() -> None:
     """Settings configured inside it hold for the process, below the block."""
     with pytest.raises(KeyError), llmcall.configured(model="c"):
         llmcall.configure(model="d", temperature=1)
@@ -113,7 +113,7 @@ def test_an_exception_ends_a_block() -> None:
     assert now() == ("d", 60, 1)
 
 
-def test_a_block_is_its_threads_own() -> None:
+def test_configured_blocks_of_several_threads_do_not_meet() -> None:
     """Blocks of several threads or tasks do not meet; a client of one's own sees the block, too."""
     together = threading.Barrier(2)
     client = ScriptedClient(["Hello."])
@@ -138,7 +138,7 @@ def test_a_block_is_its_threads_own() -> None:
     assert asyncio.run(main()) == ["a", "b"]
 
 
-def test_a_thread_of_map_sees_the_block_and_one_of_its_own_does_not() -> None:
+def test_a_configured_block_holds_in_threads_of_map_and_not_in_plain_ones() -> None:
     """``map`` hands on the context; a plain thread begins without one."""
     with llmcall.configured(model="a"), ThreadPoolExecutor(1) as pool:
         assert llmcall.map(lambda _: llmcall.settings().model, range(3)) == ["a"] * 3
@@ -403,7 +403,7 @@ def shown() -> str:
     return (Path(__file__).parents[2] / "config.ini").read_text(encoding="utf-8")
 
 
-def test_the_shown_file_has_every_setting_and_one_line_on_it(shown: str) -> None:
+def test_the_top_level_config_ini_shows_every_setting_with_a_comment(shown: str) -> None:
     """Of sections that may have any name, an example; no other settings."""
     found: set[tuple[str, str]] = set()
     section = before = ""
@@ -419,7 +419,9 @@ def test_the_shown_file_has_every_setting_and_one_line_on_it(shown: str) -> None
     assert found == known
 
 
-def test_the_shown_file_changes_nothing(shown: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_top_level_config_ini_changes_no_default(
+    shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Read as it is, every setting has its default, and nothing is warned of."""
     bare = [(row.name, value) for row, value, _ in llmcall.settings().items()]
     assert [(row.name, value) for row, value, _ in read(shown).items()] == bare
@@ -516,7 +518,7 @@ def test_each_key_of_tinytroupe_is_logged_once_and_not_as_a_warning(
         ),
     ],
 )
-def test_a_file_is_read_as_the_manual_says(
+def test_the_syntax_of_config_ini_is_read_as_documented(
     text: str,
     name: str,
     value: Any,
@@ -564,7 +566,7 @@ def test_a_file_is_read_as_the_manual_says(
         ),
     ],
 )
-def test_a_probable_mistake_is_one_warning(
+def test_a_probable_mistake_in_config_ini_is_one_warning(
     text: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It names file, section and key, and the nearest right one."""

@@ -139,7 +139,7 @@ def test_the_results_of_tools_are_sent_with_the_ids_of_their_calls(model: Model)
     assert all(len(made) == 9 and made.isalnum() for made in ids)
 
 
-def test_more_calls_begin_with_the_same_ones(model: Model) -> None:
+def test_a_larger_sample_of_drift_contains_the_smaller_one(model: Model) -> None:
     """So a check can be enlarged."""
     record(model, 40, 1)
     llmcall.drift(STUDY, calls=5, to="a")
@@ -158,7 +158,7 @@ def test_the_actors_are_asked_evenly(model: Model) -> None:
     assert Counter(drift.to_frame()["actor"]) == {"ann": 3, "ben": 3, "cleo": 3}
 
 
-def test_a_share_is_that_of_the_different_requests(model: Model) -> None:
+def test_the_share_of_drift_counts_different_requests(model: Model) -> None:
     """Repeats of a request count once."""
     record(model, 20, 5)
     assert llmcall.drift(STUDY, share=0.25, to=CHECK).calls == 5
@@ -244,7 +244,7 @@ def record_games(model: Model, games: int = 6, actors: str = "abc") -> str:
     return STUDY
 
 
-def test_where_says_which_requests_are_sampled(model: Model) -> None:
+def test_where_selects_the_requests_that_drift_samples(model: Model) -> None:
     """Result and plan say so; the others decide nothing: words beside the numbers are no unreadable
     answers.
     """

@@ -500,7 +500,7 @@ WRAPPED = st.builds(
 
 
 @given(WRAPPED)
-def test_an_image_is_its_bytes(wrapped: str) -> None:
+def test_the_key_of_an_image_depends_on_its_decoded_bytes_alone(wrapped: str) -> None:
     """Its base64 may be wrapped, padded or not."""
     assert asked(image(wrapped)) == asked(image(PNG))
 

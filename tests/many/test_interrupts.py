@@ -106,7 +106,7 @@ class Stopped:
                 self.stored.set()
 
 
-def test_a_call_that_waits_is_not_waited_for() -> None:
+def test_ctrl_c_in_a_map_does_not_wait_for_running_calls() -> None:
     """No other begins."""
     assert len(Stopped().client.requests) == 2
 
@@ -128,7 +128,7 @@ def test_a_stopped_map_shows_one_frame_of_llmcall() -> None:
     assert names == ["__init__", "map"]
 
 
-def test_the_answer_of_a_call_that_was_left_behind_is_stored() -> None:
+def test_the_answer_of_a_call_that_ctrl_c_left_behind_is_stored() -> None:
     """It goes on in its thread; the results that were raised stay as they were."""
     stopped = Stopped()
     gone_on.set()
@@ -138,7 +138,7 @@ def test_the_answer_of_a_call_that_was_left_behind_is_stored() -> None:
     assert stopped.error.results[1] is None
 
 
-def test_a_retry_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_ctrl_c_in_a_map_does_not_wait_for_a_retry(caplog: pytest.LogCaptureFixture) -> None:
     """A call that would be tried again in an hour ends at once, and the log does not ask to read
     its answer to the end.
     """
@@ -150,7 +150,7 @@ def test_a_retry_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     assert "whole answer" not in caplog.text
 
 
-def test_a_call_that_waits_for_an_identical_one_ends_too() -> None:
+def test_ctrl_c_in_a_map_ends_a_call_that_waits_for_an_identical_one() -> None:
     """It does not ask in its place."""
     client = client_of(interrupts_and(stays_silent), answers)
     with pytest.raises(KeyboardInterrupt):
@@ -159,7 +159,7 @@ def test_a_call_that_waits_for_an_identical_one_ends_too() -> None:
 
 
 @pytest.mark.parametrize("way", ["slow items", "slow consumer"])
-def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
+def test_ctrl_c_stops_a_map_inside_an_item_too(way: str) -> None:
     """Its items may take long, or what is done with their results."""
     begun: list[int] = []
     not_pressed = threading.Semaphore(1)
@@ -183,7 +183,7 @@ def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
     assert len(begun) < 300_000
 
 
-def test_the_draw_of_a_call_that_was_cut_is_the_next_ones() -> None:
+def test_ctrl_c_in_a_map_gives_draws_back() -> None:
     """No number is lost."""
     client = client_of(interrupts_and(stays_silent), lambda: "Three.", cache_path="draws")
     with scope("trial"):
@@ -207,7 +207,7 @@ llmcall.map(client.send_message, [f"item {number}" for number in range(400)], wo
 
 
 @pytest.mark.slow
-def test_a_program_that_is_interrupted_ends() -> None:
+def test_a_program_ends_after_ctrl_c_in_a_map() -> None:
     """Ctrl-C comes from outside, while a call waits for a server that is silent."""
     with start(A_SURVEY) as process:
         assert process.stdout is not None

@@ -323,13 +323,13 @@ def test_no_two_keys_share_a_name(keys: list[str]) -> None:
         ({}, "~44136fa355b3678a"),
     ],
 )
-def test_digests_stay_what_they_are(item: Any, name: str) -> None:
-    """They are pinned: others would make every item a new one, and pay for it again."""
+def test_digests_of_items_are_pinned(item: Any, name: str) -> None:
+    """Others would make every item a new one, and pay for it again."""
     assert digest(item) == name
 
 
-def test_scopes_of_items_and_repeats_stay_what_they_are() -> None:
-    """They are pinned, in maps in maps too."""
+def test_scope_names_of_items_and_repeats_are_pinned() -> None:
+    """In maps in maps, too."""
 
     def inner(_: str) -> Any:
         return map(sample, ["x"], repeats=2)
@@ -414,8 +414,8 @@ def test_no_two_pairs_of_columns_share_a_name(pairs: list[tuple[str, str]]) -> N
     assert not any("/" in name or "#" in name or name.endswith("~1") for name in found)
 
 
-def test_names_of_columns_stay_what_they_are() -> None:
-    """The names that several columns give are pinned: others would make every item a new one."""
+def test_scope_names_made_of_columns_are_pinned() -> None:
+    """Also those of several columns; others would make every item a new one."""
     rows = [{"town": "Bonn", "id": 7}, {"town": "a/b, 5 % #1~", "id": 7}, {"town": "", "id": 0}]
     assert names(rows, key=["town", "id"]) == ["Bonn,7", "a%2Fb%2C 5 %25 %231~~,7", ",0"]
     assert names(rows, key=("town",)) == ["Bonn", "a%2Fb%2C 5 %25 %231~~", "%"]
@@ -644,7 +644,9 @@ ROWS = [{"name": "Lisa"}, {"name": "Bart"}, {"name": "Lisa"}]
         (greet, {"scope": "survey", "repeats": 2}, 0, 6),
     ],
 )
-def test_a_plan_is_what_happens(call: Any, options: dict[str, Any], hits: int, misses: int) -> None:
+def test_the_hits_and_misses_of_a_plan_are_those_of_the_map_that_follows(
+    call: Any, options: dict[str, Any], hits: int, misses: int
+) -> None:
     """It calls and counts nothing; its hits and misses are those of the map that follows, and
     afterwards all are hits.
     """

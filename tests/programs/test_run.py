@@ -265,7 +265,7 @@ except ModuleNotFoundError:
 """
 
 
-def test_a_seed_fixes_the_programs_own_chance(model: NumberedServer) -> None:
+def test_the_option_seed_fixes_random_numpy_and_the_order_of_sets(model: NumberedServer) -> None:
     """Two fresh processes draw the same: generators without a seed, NumPy's, the order of sets."""
     live, _ = ran(CHANCE, *A, "--seed", "7")
     assert ran(CHANCE, *NONE)[0] == live

@@ -857,7 +857,9 @@ def heard_by_bart() -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("scope", ["r1/bart", "*/bart"])
-def test_a_scope_hides_rows_and_no_reasons(heard_by_bart: tuple[str, str], scope: str) -> None:
+def test_diff_of_a_scope_keeps_the_reasons_from_other_scopes(
+    heard_by_bart: tuple[str, str], scope: str
+) -> None:
     """Bart's prompts follow from answers that are not shown; the scope need match in one run alone."""
     assert done("diff", *heard_by_bart, "--scope", scope).splitlines() == [
         "3 calls: 1 the same, 2 changed, 0 added, 0 missing",

@@ -177,7 +177,7 @@ def test_refresh_asks_once_more_in_each_process(cache_path: str) -> None:
     assert recorded() == ("from a child", [3.0])
 
 
-def test_off_neither_reads_nor_stores() -> None:
+def test_mode_off_neither_reads_nor_stores() -> None:
     """Each call asks."""
     answer_to(client_at(answers=["stored"]))
     client = client_at(mode="off")
@@ -185,7 +185,7 @@ def test_off_neither_reads_nor_stores() -> None:
     assert answer_to(client_at(answers=())) == ("stored", True)
 
 
-def test_a_call_past_the_cache_neither_reads_nor_stores() -> None:
+def test_cache_false_neither_reads_nor_stores() -> None:
     """The calls before and after it do."""
     answer_to(client_at(answers=["stored"]))
     client = client_at()

@@ -150,7 +150,7 @@ def test_lines_may_stand_in_any_order_after_the_header_and_twice() -> None:
 
 
 @pytest.mark.parametrize("length", [20, 600])
-def test_a_line_that_was_written_otherwise_answers(length: int) -> None:
+def test_a_line_with_other_blanks_escapes_and_order_of_names_replays(length: int) -> None:
     """It has its names in another order, other blanks and escapes, and its long text in it."""
     record = chat("é" * length, sample="a#0", seed=1)
     *head, line = written([record]).splitlines()

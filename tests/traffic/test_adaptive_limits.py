@@ -159,7 +159,7 @@ def test_auto_never_grows_above_256(held: HeldCalls, monkeypatch: pytest.MonkeyP
     assert found() == [256]
 
 
-def test_a_number_that_was_refused_is_tried_again_late(
+def test_auto_retries_a_number_of_calls_that_was_refused_late(
     held: HeldCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 4 refused, it grows from 2 to 3, and stays there for three windows for each of three calls."""
@@ -181,7 +181,7 @@ def test_a_number_that_was_refused_is_tried_again_late(
     assert found() == [4]
 
 
-def test_a_number_that_was_not_reached_does_not_grow() -> None:
+def test_auto_does_not_grow_a_number_of_calls_that_was_not_reached() -> None:
     """100 calls one after the other say nothing of more than one at a time."""
     client = ScriptedClient(lambda messages: "yes", **AUTO)
     for number in range(100):
@@ -190,7 +190,9 @@ def test_a_number_that_was_not_reached_does_not_grow() -> None:
 
 
 @pytest.mark.parametrize("failure", [ServiceError("busy"), RequestTimeoutError("late")], ids=repr)
-def test_other_failures_than_a_429_leave_the_number(held: HeldCalls, failure: Exception) -> None:
+def test_auto_changes_nothing_at_failures_other_than_a_429(
+    held: HeldCalls, failure: Exception
+) -> None:
     """They are no good answers either."""
     held.make(60)
     held.wait_for(16)
@@ -202,7 +204,7 @@ def test_other_failures_than_a_429_leave_the_number(held: HeldCalls, failure: Ex
     assert found() == [16]
 
 
-def test_each_endpoint_finds_its_own_number(httpserver: HTTPServer) -> None:
+def test_auto_finds_a_number_of_calls_for_each_endpoint(httpserver: HTTPServer) -> None:
     """One that refuses is halved; the other one is not."""
     busy = ScriptedServer(httpserver, refusal(429, "slow down"))
     with HTTPServer() as other:
@@ -231,10 +233,10 @@ def test_a_429_with_a_retry_after_makes_the_endpoint_rest(httpserver: HTTPServer
 # What counts
 
 
-def test_a_call_inside_a_stream_does_not_wait_for_its_place(
+def test_auto_lets_a_call_inside_a_stream_use_the_streams_slot(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The stream holds the only place; the user set no number that the call could pass."""
+    """The stream holds the only slot; the user set no number that the call could pass."""
     monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 1)
     client = ScriptedClient(lambda messages: "one two", **AUTO)
     with client.stream_message("Hello") as stream:
@@ -254,7 +256,7 @@ def test_a_stream_counts_until_its_reader_leaves(monkeypatch: pytest.MonkeyPatch
     assert client.send_message("Hello", deadline=30).content == "one two"  # type: ignore[union-attr]
 
 
-def test_a_cancelled_task_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_releases_the_slot_of_a_cancelled_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one begins; it is no good answer."""
     monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 1)
     begun = threading.Event()

@@ -86,7 +86,7 @@ def test_a_call_leaves_nothing_in_its_context(way: Ask) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_a_call_inside_a_stream_does_not_wait_for_the_streams_place(
+def test_a_call_inside_a_stream_uses_the_streams_slot(
     way: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It goes on at once, and a line says that the stream is not counted."""
@@ -121,7 +121,7 @@ async def ask_blocking(asked: llmcall.LLMClient) -> Any:
 
 
 @pytest.mark.parametrize("way", [aask, agather, ask_in_a_thread, ask_blocking])
-def test_a_call_inside_an_asynchronous_stream_does_not_wait_for_the_streams_place(
+def test_a_call_inside_an_asynchronous_stream_uses_the_streams_slot(
     way: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Tasks and threads that the reader waits for count as its own."""
@@ -137,7 +137,7 @@ def test_a_call_inside_an_asynchronous_stream_does_not_wait_for_the_streams_plac
 
 
 def test_the_calls_inside_a_stream_keep_to_the_limit_among_themselves() -> None:
-    """The stream lends its place: to one of them at a time."""
+    """The stream lends its slot: to one of them at a time."""
     under_way: list[int] = []
     running = 0
 
@@ -160,7 +160,7 @@ def test_the_calls_inside_a_stream_keep_to_the_limit_among_themselves() -> None:
     assert under_way == [1, 1, 1]
 
 
-def test_a_call_in_another_thread_waits_for_the_place_that_a_stream_lends() -> None:
+def test_a_call_in_another_thread_waits_for_the_slot_that_a_stream_lends() -> None:
     """The first of them gets it; nobody waits for ever."""
     asked = client(**ONE_AT_ONCE)
     with asked.stream_message("outer") as stream, ThreadPoolExecutor(1) as threads:
@@ -172,7 +172,7 @@ def test_a_call_in_another_thread_waits_for_the_place_that_a_stream_lends() -> N
         assert waiting.result().content
 
 
-def test_a_transport_may_ask_by_the_same_endpoint() -> None:
+def test_a_call_inside_a_transport_uses_the_slot_of_the_outer_call() -> None:
     """Its own call is the outer one."""
 
     def ask_another(messages: Any) -> str:
@@ -329,10 +329,10 @@ def test_of_two_threads_inside_streams_one_is_refused_where_both_would_wait() ->
     assert {type(outcome) for outcome in found} == {llmcall.types.Reply, BudgetExceededError}
 
 
-def test_a_call_that_has_reserved_gets_the_place_of_a_stream_that_waits_for_its_reservation() -> (
+def test_a_call_that_has_reserved_gets_the_slot_of_a_stream_that_waits_for_its_reservation() -> (
     None
 ):
-    """The call inside the stream waits for the budget, and what holds it waits for the stream's place."""
+    """The call inside the stream waits for the budget, and what holds it waits for the stream's slot."""
     asked = client(**PRICED, **ONE_AT_ONCE)
     with llmcall.budget(tokens=150), ThreadPoolExecutor(1) as threads:
         with asked.stream_message("outer", max_tokens=50) as stream:

@@ -1,5 +1,5 @@
 """Limits of endpoints and pools of them: who waits, for how long, who is asked, and that every
-place is given back.
+slot is given back.
 
 ``Pool`` is used directly where a rule holds for every order of events: a clock that the test moves
 cannot be had through a client.
@@ -160,7 +160,7 @@ def test_the_limits_of_a_minute_hold_at_the_server(
     assert min(late - early for early, late in zip(arrivals, arrivals[3:], strict=False)) >= 1.0
 
 
-def test_no_more_threads_and_tasks_call_at_once_than_may() -> None:
+def test_max_concurrent_calls_holds_for_threads_and_tasks_together() -> None:
     """Of 16 threads and 16 tasks with clients of their own, exactly as many call at once as may."""
     running, most = [], []
     full, lock = threading.Event(), threading.Lock()
@@ -197,10 +197,10 @@ def test_no_more_threads_and_tasks_call_at_once_than_may() -> None:
     "ending", [ServiceError("busy"), KeyboardInterrupt(), RuntimeError("a bug")], ids=repr
 )
 @pytest.mark.parametrize("way", ["sync", "stream", "async"])
-def test_a_call_gives_its_place_and_reservation_back_however_it_ends(
+def test_a_call_releases_its_slot_and_reservation_however_it_ends(
     ending: BaseException, way: str
 ) -> None:
-    """It holds a place, and what it reserved of a budget."""
+    """It holds a slot, and what it reserved of a budget."""
     if way == "async" and isinstance(ending, KeyboardInterrupt):
         pytest.skip("ends the event loop")
     with llmcall.budget(calls=1) as budget:
@@ -211,7 +211,7 @@ def test_a_call_gives_its_place_and_reservation_back_however_it_ends(
         assert client.send_message("Hello", deadline=30).content == "yes"  # type: ignore[union-attr]
 
 
-def test_a_stream_holds_its_place_until_its_reader_leaves() -> None:
+def test_a_stream_holds_its_slot_until_its_reader_leaves() -> None:
     """It is a call under way: that of another thread waits until its deadline."""
     client = ScriptedClient(lambda messages: "one two three", **ONE_CALL_AT_ONCE)
     with client.stream_message("Hello") as stream, ThreadPoolExecutor(1) as threads:
@@ -222,9 +222,9 @@ def test_a_stream_holds_its_place_until_its_reader_leaves() -> None:
     assert client.send_message("Hello", deadline=30).content  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("limited", ["place", "budget"])
+@pytest.mark.parametrize("limited", ["slot", "budget"])
 def test_a_task_that_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -> None:
-    """It waited for a place, or for a budget."""
+    """It waited for a slot, or for a budget."""
     going, begun = threading.Event(), threading.Event()
 
     def answer(messages: Any) -> str:
@@ -233,7 +233,7 @@ def test_a_task_that_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -
         return "yes"
 
     client = ScriptedClient(
-        answer, limits_max_concurrent_calls=1 if limited == "place" else None, on_error="raise"
+        answer, limits_max_concurrent_calls=1 if limited == "slot" else None, on_error="raise"
     )
 
     async def main() -> None:
@@ -428,7 +428,7 @@ def test_the_next_attempt_after_a_failure_goes_to_the_next_endpoint(ask: Any, se
     assert asked(servers) == {"east": 1, "west": 1}
 
 
-def test_any_endpoint_answers_for_all(serve: Serve) -> None:
+def test_a_record_does_not_depend_on_which_endpoint_of_the_pool_answered(serve: Serve) -> None:
     """The record does not depend on which endpoint answered."""
     servers = serve(east=Answer(200, completion("East.")), west=Answer(200, completion("West.")))
     assert [client().send_message("Hello").content for _ in range(3)] == ["East."] * 3
@@ -539,7 +539,7 @@ def test_no_minute_holds_more_than_the_limits(
 
 
 def test_a_call_waits_for_no_endpoint_that_its_model_leaves_out() -> None:
-    """A call of another model, behind it in the queue there, takes the place that is free."""
+    """A call of another model, behind it in the queue there, takes the slot that is free."""
     forget()
     first, second = Endpoint("a"), Endpoint("b")
     settings = llmcall.settings().replace(limits_max_concurrent_calls=1)

@@ -37,6 +37,8 @@ PAGES = [
 BLOCK = re.compile(
     r"^\.\. code-block:: (\w+)\n((?:   +:.*\n)*)\n((?:   +.*\n|\n(?=\n*   ))+)", re.MULTILINE
 )
+# The first line of a block that is a file, or goes on with one.
+FILE = re.compile(r"# (\S+\.(?:py|ini))\n")
 # Blocks that import these run only if they are installed.
 OPTIONAL = ("statsmodels",)
 IMPORTED = re.compile(r"^ *(?:import|from) (\w+)", re.MULTILINE)
@@ -111,11 +113,11 @@ def run_docstrings() -> doctest.TestResults:
 
 def _as_session(block: re.Match[str]) -> str:
     """Turn a code block into a session at the prompt of as many lines."""
-    language, options, body = block.groups()
+    language, _, body = block.groups()
     head = block[0][: -len(body)]
     if _missing_in(body):
         return block[0]
-    if language == "python" or "caption" in options:
+    if language == "python" or FILE.match(body.lstrip()):
         line = block.string.count("\n", 0, block.start(3)) + 1
         return f"{head}    >>> _block({line})\n" + "\n" * (body.count("\n") - 1)
     if language == "console":
@@ -135,8 +137,7 @@ def _command_line(line: str, after: str) -> str:
 
 
 def _run_block(page: Path, line: int, names: dict[str, Any]) -> None:
-    """Run the code block that begins at a line; where it has a caption, add it to the file of that
-    name.
+    """Run the code block that begins at a line; where its first line names a file, add it to that.
 
     A module of tests is only written.
     """
@@ -145,11 +146,11 @@ def _run_block(page: Path, line: int, names: dict[str, Any]) -> None:
         block for block in BLOCK.finditer(text) if text.count("\n", 0, block.start(3)) + 1 == line
     ]
     body = textwrap.dedent(block[3])
-    caption = re.search(r":caption: (\S+)", block[2])
-    if caption:
-        with open(caption[1], "a", encoding="utf-8") as file:
+    named = FILE.match(body)
+    if named:
+        with open(named[1], "a", encoding="utf-8") as file:
             file.write(body + "\n")
-    if block[1] == "python" and not (caption and caption[1].startswith("test_")):
+    if block[1] == "python" and not (named and named[1].startswith("test_")):
         with contextlib.redirect_stdout(io.StringIO()) as output:
             exec(compile("\n" * (line - 1) + body, str(page), "exec"), names)
         shown = re.findall(r"^print\(.*\n# (.*)$", body, re.MULTILINE)

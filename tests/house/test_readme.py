@@ -14,7 +14,17 @@ from typing import Any
 
 import pydantic
 import pytest
-from pages import PAGES, ROOT, answers_of, blocks, missing, public_names, run_docstrings, run_page
+from pages import (
+    BLOCK,
+    PAGES,
+    ROOT,
+    answers_of,
+    blocks,
+    missing,
+    public_names,
+    run_docstrings,
+    run_page,
+)
 
 import llmcall
 import llmcall.aio
@@ -74,6 +84,12 @@ def test_code_on_pages_gives_the_output_that_they_show(page: Path) -> None:
     assert not run_page(page).failed
     if missing(page):
         pytest.skip(f"passed, but for the blocks that need {' and '.join(missing(page))}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_blocks_have_no_options(page: Path) -> None:
+    """Code hosts leave out a block that has one."""
+    assert not any(block[2] for block in BLOCK.finditer(page.read_text(encoding="utf-8")))
 
 
 class Prompt(code.InteractiveConsole):

@@ -9,10 +9,10 @@ from ..clients.api_errors import http_library
 from ..clients.openai import OpenAIClient
 from ..clients.registry import client as shared_client
 from ..core.checks import is_cut_by_context_window
-from ..core.effects import drive
 from ..core.prepare import prepare_chat
 from ..core.road import reply_to
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
+from ..support.blocking import run_blocking
 from ..support.notices import logger
 from .patched_sdk import is_patched, with_patched_sdk
 
@@ -46,7 +46,7 @@ def chatcompletion_request(
     >>> response["choices"][0]["message"]["content"]
     'Good morning!'
     """
-    return drive(answer(SDK_CLASSES, max_lenght_fallback, request_timeout, prompt, kwargs))
+    return run_blocking(answer(SDK_CLASSES, max_lenght_fallback, request_timeout, prompt, kwargs))
 
 
 async def answer(

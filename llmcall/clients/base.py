@@ -9,7 +9,7 @@ from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import AUTO, DEFAULT_MODEL, checked_layer
 from ..core.calls import Options
-from ..core.effects import adrive, adrive_stream, drive, drive_stream
+from ..core.effects import adrive, adrive_stream, drive_stream
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..core.road import NOT_RECORDED, handle_failure, records_of, replay, reply_to
 from ..core.seams import ResolvedSettings
@@ -17,6 +17,7 @@ from ..errors import APIError, ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..models import catalog
 from ..stores.cache.cache import shared_cache
+from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child
 from ..traffic import standard as standard  # its listeners
 from ..traffic.usage import Meter
@@ -374,7 +375,7 @@ class LLMClient:
         call = prepare_chat(self, current_messages, arguments)
         reply = replay(call)
         if reply is NOT_RECORDED:
-            reply = drive(reply_to(call, looks_up=False))
+            reply = run_blocking(reply_to(call, looks_up=False))
         return reply  # type: ignore[no-any-return]
 
     @overload
@@ -404,7 +405,7 @@ class LLMClient:
         :raises CacheMissError: if no call is allowed, and the answer is not recorded.
         """
         call = prepare_again(self, recorded_request, sample)
-        return drive(reply_to(call))  # type: ignore[no-any-return]
+        return run_blocking(reply_to(call))  # type: ignore[no-any-return]
 
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
         """Ask a model and yield its answer as it arrives.
@@ -453,7 +454,7 @@ class LLMClient:
             ``None`` if the call failed after all retries and ``on_error`` is ``"none"``.
         """
         calls = prepare_embeddings(self, text, model, arguments)
-        return drive(self._embedding_flow(calls, is_one=isinstance(text, str)))  # type: ignore[no-any-return]
+        return run_blocking(self._embedding_flow(calls, is_one=isinstance(text, str)))  # type: ignore[no-any-return]
 
     @overload
     async def aget_embedding(

@@ -26,7 +26,7 @@ from types import coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import RequestTimeoutError
-from ..support.blocking import iterate_blocking, may_block, run_blocking
+from ..support.blocking import iterate_blocking, may_block
 from ..support.interrupts import check_stops, current_stops
 
 if TYPE_CHECKING:
@@ -218,9 +218,6 @@ class _AbandonedError(BaseException):
     """Raised inside a call whose reader has left: a closed coroutine could await nothing in its
     ``finally``.
     """
-
-
-drive = run_blocking
 
 
 async def adrive(call: Coroutine[Any, Any, T]) -> T:

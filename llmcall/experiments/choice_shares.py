@@ -8,8 +8,8 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from ..apis.shapes import choices_of
-from ..core.effects import drive
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
+from ..support.blocking import run_blocking
 from ..typed.conversations import SendMessage
 from .choice_orders import Respondent
 
@@ -100,13 +100,13 @@ class SharesJob:
                     raise NoLogprobsError(self._problem)
                 if not self._is_proven:
                     try:
-                        shares = drive(self.conversation(item))
+                        shares = run_blocking(self.conversation(item))
                     except NoLogprobsError as error:
                         self._problem = str(error)
                         raise
                     self._is_proven = True
                     return shares
-        return drive(self.conversation(item))
+        return run_blocking(self.conversation(item))
 
     async def conversation(self, item: Any, ask: Ask = SendMessage.reply) -> list[float] | None:
         """Ask about a row in one order."""

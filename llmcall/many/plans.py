@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.effects import drive
 from ..core.reply import Reply
 from ..errors import CacheCorruptError
 from ..models.prices import tier_of
@@ -13,6 +12,7 @@ from ..scopes import Draws
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..stores.records.packed import unpack
+from ..support.blocking import run_blocking
 from ..support.display.formatting import money
 from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
 from .names import ItemNames
@@ -214,7 +214,7 @@ class Planner:
 
         with task.position.scope(draws):
             try:
-                drive(self._job.conversation(task.item, recorded_reply))
+                run_blocking(self._job.conversation(task.item, recorded_reply))
             except _UnrecordedError as error:
                 request, mode = error.args
                 return request, mode

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from ..core.effects import adrive, drive
+from ..core.effects import adrive
 from ..support import askers
+from ..support.blocking import run_blocking
 from ..support.system import is_own_request
 from . import connections, makers
 from .recorder import Recorder, innermost, is_passing, passing, recorders
@@ -79,7 +80,7 @@ class FrontTransport:
         from .calls import response_to  # not for a block in which only llmcall asks
 
         send = self.below.handle_request
-        response = drive(response_to(self._recorder, self._library, request, send))
+        response = run_blocking(response_to(self._recorder, self._library, request, send))
         if response is not None:
             return response
         with passing():

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ..clients.api_errors import http_library
-from ..core.effects import drive
+from ..support.blocking import run_blocking
 from .calls import response_to
 from .recorder import Recorder, passing
 from .responses import body_class
@@ -80,7 +80,7 @@ def recorded_send(
 
     broken = None
     try:
-        response = drive(response_to(recorder, library, request, send_attempt))
+        response = run_blocking(response_to(recorder, library, request, send_attempt))
     except library.RequestError as error:
         broken = error
     if broken is not None:

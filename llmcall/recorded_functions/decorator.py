@@ -7,10 +7,11 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from ..config import resolve as config
-from ..core.effects import adrive, drive
+from ..core.effects import adrive
 from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
 from ..scopes import current_scope
+from ..support.blocking import run_blocking
 from .calls import FunctionTransport, normalized, prepare_recorded, recorded_result
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def recorded(
     else:
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            return drive(recorded_result(recorded_function.call(args, kwargs)))
+            return run_blocking(recorded_result(recorded_function.call(args, kwargs)))
 
     return functools.wraps(function)(run)
 

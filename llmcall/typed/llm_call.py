@@ -11,11 +11,12 @@ from ..answers.expectations import correction, describe
 from ..answers.reading import read
 from ..apis.message import message_text
 from ..clients.registry import client as shared_client
-from ..core.effects import adrive, drive
+from ..core.effects import adrive
 from ..errors import OutputError
 from ..keys.parameters import UncheckedFormat
 from ..keys.schemas import response_format
 from ..many.map import map as run_map
+from ..support.blocking import run_blocking
 from ..support.notices import logger
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
 from .rows import RowJob, row_variables
@@ -133,7 +134,7 @@ class LLMCall:
 
     def run(self, /, **variables: Any) -> Answer:
         """Ask, and return the value, the reply and the messages; see :meth:`call`."""
-        return drive(self._answer(variables))
+        return run_blocking(self._answer(variables))
 
     async def arun(self, /, **variables: Any) -> Answer:
         """Ask without blocking the event loop; see :meth:`run`."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.effects import drive
 from ..errors import LLMCallError
+from ..support.blocking import run_blocking
 from .conversations import SendMessage
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class TableJob(RowJob):
         :raises APIError, OutputError: if no answer fits, unless the call's ``on_error`` is another.
             ``.conversation`` has the answers.
         """
-        conversation = drive(self.conversation(item))
+        conversation = run_blocking(self.conversation(item))
         failure = conversation.failure
         is_raised = self.call_for(item).model_params["on_error"] == "raise"
         if failure is None or conversation.is_missing or not is_raised:

@@ -729,6 +729,25 @@ def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedSe
     assert len(model.asked) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_miss_in_a_forked_child_names_no_mode(model: NumberedServer) -> None:
+    """No mode would record its calls."""
+    ran('print(ask("Bread?"))', *A)
+    asking = """
+        ask("Bread?")
+        child = os.fork()
+        if not child:
+            try:
+                ask("Salt?")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        """
+    _, reported = ran(asking, *NONE)
+    assert "to record  make the call in the process that opened the cassette" in reported
+    assert "--mode" not in reported
+
+
 def test_the_first_miss_of_a_program_is_printed_at_once(model: NumberedServer) -> None:
     """A program that catches it may try again for minutes; it is printed once."""
     ran("print(ask('Bread?'))", *A)

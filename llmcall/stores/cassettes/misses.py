@@ -74,8 +74,10 @@ def cassette_remedy(cassette: Cassette) -> str:
     """Return how to record missing answers: a command, and on the next line its effect.
 
     A changed program leaves records unused, and ``update`` moves them out. A single test gets ``new``:
-    other tests may use the records that it leaves unused.
+    other tests may use the records that it leaves unused. No mode records the calls of a forked process.
     """
+    if not cassette.is_of_this_process():
+        return "make the call in the process that opened the cassette: a forked process is not recorded"
     # A copy in a worker process does not write at the end, either.
     is_test = not cassette.write_at_end and CURRENT_TEST in os.environ
     mode = "once" if not cassette.path.exists() else "new" if is_test else "update"

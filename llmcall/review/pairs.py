@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product, zip_longest
 from typing import NamedTuple
@@ -112,8 +113,8 @@ def _pair_calls(
 ) -> Iterator[Pair]:
     """Yield the calls of one actor in pairs.
 
-    Calls are matched by the longest common sequence of equal requests; between these, by the longest
-    common sequence of equal last messages; between these, in order.
+    Calls are matched by the longest common sequence of equal requests, and between these by their
+    last messages.
     """
     calls, other_calls = (
         [
@@ -122,8 +123,7 @@ def _pair_calls(
         ]
         for side in (records, other_records)
     )
-    keys = (lambda call: call.request), (lambda call: call.record.prompt)
-    for one, other in _match(calls, other_calls, keys):
+    for one, other in _match(calls, other_calls):
         if one and other and _are_alike(one.record, other.record):
             answer, other_answer = shared_answer_parts(one.record, other.record)
             is_same = one.request == other.request and answer == other_answer
@@ -137,17 +137,35 @@ def _pair_calls(
 
 
 def _match(
-    calls: Sequence[_Call], other_calls: Sequence[_Call], keys: Sequence[Callable[[_Call], str]]
+    calls: Sequence[_Call], other_calls: Sequence[_Call]
 ) -> Iterator[tuple[_Call | None, _Call | None]]:
-    """Yield calls in pairs, matched by the first key, and between matches by the next keys."""
-    if not keys:
+    """Yield calls in pairs, matched by request."""
+    requests, other_requests = ([call.request for call in side] for side in (calls, other_calls))
+    matcher = difflib.SequenceMatcher(None, requests, other_requests, autojunk=False)
+    for kind, begin, end, other_begin, other_end in matcher.get_opcodes():
+        match = zip_longest if kind == "equal" else _match_changed
+        yield from match(calls[begin:end], other_calls[other_begin:other_end])
+
+
+def _match_changed(
+    calls: Sequence[_Call], other_calls: Sequence[_Call]
+) -> Iterator[tuple[_Call | None, _Call | None]]:
+    """Yield calls with different requests in pairs: in order, unless a common sequence of their last
+    messages pairs more equal ones.
+
+    An actor who is told "Go on." in each round has many equal last messages. If one of them changes,
+    their longest common sequence would pair all rounds with the rounds before.
+    """
+    prompts, other_prompts = (
+        [call.record.prompt for call in side] for side in (calls, other_calls)
+    )
+    matcher = difflib.SequenceMatcher(None, prompts, other_prompts, autojunk=False)
+    matched = sum(block.size for block in matcher.get_matching_blocks())
+    if sum(map(operator.eq, prompts, other_prompts)) >= matched:
         yield from zip_longest(calls, other_calls)
         return
-    one, other = ([keys[0](call) for call in side] for side in (calls, other_calls))
-    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
-    for kind, begin, end, other_begin, other_end in matcher.get_opcodes():
-        other_keys = () if kind == "equal" else keys[1:]
-        yield from _match(calls[begin:end], other_calls[other_begin:other_end], other_keys)
+    for _, begin, end, other_begin, other_end in matcher.get_opcodes():
+        yield from zip_longest(calls[begin:end], other_calls[other_begin:other_end])
 
 
 def _are_alike(record: Record, other: Record) -> bool:

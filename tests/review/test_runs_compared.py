@@ -148,6 +148,17 @@ def test_a_changed_system_message_that_names_the_actor_is_named_first() -> None:
     )
 
 
+def test_one_changed_prompt_among_equal_ones_is_paired_with_its_own_round() -> None:
+    """The rounds after it ask the same words after another history."""
+    runs = []
+    for number, word in enumerate(("Go on.", "Go on, with a subsidy.")):
+        turns = [("Go on.", "0"), (word, f"{number}a"), ("Go on.", f"{number}b")]
+        runs.append(write_cassette(f"{number}.jsonl", conversation("lisa#0", turns)))
+    found = llmcall.compare(*runs)
+    assert counts(found) == (1, 2, 0, 0)
+    assert causes(found) == [("lisa", 1, "prompt")]
+
+
 def test_comparing_runs_without_an_actor_in_common_warns() -> None:
     """Their scopes differ."""
     one, other = play("a.jsonl", actors=("lisa", "bart")), play("b.jsonl", actors=("emma", "cem"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank
-from ..config.values import check_address, host_of, is_loopback, server_of
+from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from ..models.prices import window_of
 from ..stores.cassettes.current import header_namespaces
@@ -73,7 +73,7 @@ class OpenAIClient(LLMClient):
             azure_api_version=settings.azure_api_version if is_azure else None,
             organization=settings.organization,
         )
-        return [endpoint._replace(name=host_of(self._address(endpoint)) or self.api_type)]
+        return [endpoint._replace(name=self.host(endpoint) or self.api_type)]
 
     def _configured_endpoints(self, model: str) -> list[Endpoint]:
         if self._overrides.keys() & {"base_url", "azure_endpoint"}:
@@ -139,11 +139,8 @@ class OpenAIClient(LLMClient):
             raise no_window(call.options.window, reason)
 
     def host(self, endpoint: Endpoint) -> str:
-        """Return an endpoint's host, with the port that its address names, without credentials."""
-        return server_of(self._address(endpoint))
-
-    def _address(self, endpoint: Endpoint) -> str:
-        return endpoint.address or self._default_address(endpoint)
+        """Return an endpoint's host, without port or credentials."""
+        return host_of(endpoint.address or self._default_address(endpoint))
 
     def _default_address(self, endpoint: Endpoint) -> str:
         api_type = endpoint.api_type or self.api_type

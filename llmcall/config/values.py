@@ -313,13 +313,6 @@ def host_of(url: str) -> str:
     return match[1].strip("[]").lower() if match else ""
 
 
-def server_of(url: str) -> str:
-    """Return the host of an address in lower case, with the port that it names."""
-    match = _ADDRESS.fullmatch(url)
-    port = match[2] if match else None
-    return f"{host_of(url)}:{port}" if port else host_of(url)
-
-
 def is_loopback(url: str) -> bool:
     """Return whether an address is on this machine: localhost, 127.0.0.0/8, ::1 (RFC 6761, 6890),
     0.0.0.0 or ::.

@@ -119,14 +119,12 @@ def outcome(way: str, client: llmcall.LLMClient, arguments: dict[str, Any]) -> A
 
 
 def recorded(client: llmcall.LLMClient) -> list[Any]:
-    """Return the records of a client's cache, apart from when they were stored, the server's port and
-    what a stream does not say.
+    """Return the records of a client's cache, apart from when they were stored and what a stream
+    does not say.
     """
     return [
         record.replace(
-            stored_at=None,
-            host=None,
-            response={name: record.response[name] for name in ("model", "choices")},
+            stored_at=None, response={name: record.response[name] for name in ("model", "choices")}
         )
         for record in client.cache.records()
     ]

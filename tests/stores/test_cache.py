@@ -15,12 +15,11 @@ from typing import Any
 
 import diskcache
 import pytest
-from clients import client_for
 from commands import ran
 from files import in_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import TOOL_CALL, RawServer, RedisProcess, answers
+from servers import TOOL_CALL, RedisProcess
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ResponseCache
@@ -274,17 +273,6 @@ def test_a_hit_of_another_host_warns_once(
     assert "scripted" in warning
     assert "localhost" in warning
     assert "[Cache] NAMESPACE" in warning
-
-
-def test_a_hit_of_another_port_of_one_host_warns(caplog: pytest.LogCaptureFixture) -> None:
-    """Two servers on one machine may serve different models under one name."""
-    with RawServer(answers()) as server, client_for(server.base_url) as client:
-        client.send_message("Hello", model="m", temperature=0)
-    other_port = client_for("http://127.0.0.1:1/v1")
-    assert other_port.send_message("Hello", model="m", temperature=0).cached
-    (warning,) = caplog.messages
-    assert server.base_url.removeprefix("http://").removesuffix("/v1") in warning
-    assert "127.0.0.1:1;" in warning
 
 
 # The cache's own functions

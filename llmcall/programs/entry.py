@@ -165,7 +165,9 @@ def recording_programs(
     """Record the requests of the process's HTTP clients while a cassette is open."""
     # A cassette that the settings name is open for the process, not for the scope of its first call.
     context = Context() if tape.is_named_by_settings else copy_context()
-    recorder = context.run(Recorder, actor, {}, hosts, caller="cassette()")
+    recorder = context.run(
+        Recorder, actor, {}, hosts, caller="cassette()", sends_nothing=tape.mode == "none"
+    )
     with (
         contextlib.nullcontext() if tape.may_record else placeholder_keys(),
         _recording(recorder),

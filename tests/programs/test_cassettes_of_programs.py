@@ -33,6 +33,7 @@ import llmcall
 from llmcall.programs import connections
 
 TAPE = "run.jsonl"
+BODY = {"model": "gpt-4o-mini", "messages": QUESTION}
 
 
 @pytest.fixture
@@ -94,6 +95,21 @@ def test_a_block_records_every_client(
             reply = llmcall.client().send_message(QUESTION, model="gpt-4o-mini", on_error="raise")
     assert again["choices"] == live["choices"]
     assert reply.content == live["choices"][0]["message"]["content"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_of_a_block_in_the_mode_none_sends_nothing(model: NumberedServer) -> None:
+    with llmcall.cassette(TAPE):
+        http.post(f"{model.address}/chat/completions", json=BODY)
+    with llmcall.cassette(TAPE, mode="none"):
+        child = os.fork()
+        if not child:
+            try:
+                http.post(f"{model.address}/chat/completions", json={**BODY, "temperature": 1})
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+    assert len(model.asked) == 1
 
 
 def test_a_library_may_be_imported_in_the_block(model: NumberedServer) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..clients.base import LLMClient
-    from ..scopes import ActiveScope
+    from ..scopes import ActiveScope, Draw
 
 
 def prepare_chat(client: LLMClient, messages: Any, arguments: Mapping[str, Any]) -> Call:
@@ -163,42 +163,43 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
         active = scope_of_call()
     except ScopeError as error:
         call._replace(caller=_caller(call, current_scope())).refuse(error)
-    request, caller, named = call.request, call.caller, call.options.sample
-    if active is None and named is None:
-        return call
-    caller = _caller(call, active)
+    request, named, draw = call.request, call.options.sample, None
     if named is not None:
-        sample = f"{caller.path}#{named}"
+        sample = f"{'' if active is None else active.path}#{named}"
+    elif active is None:
+        return call
     else:
+        path = active.path
 
         def recorded_askers() -> RecordedAskers:
-            askers = call.store.askers(caller.path, identity_hash, request.cache_key)
+            askers = call.store.askers(path, identity_hash, request.cache_key)
             return askers._replace(may_ask=call.may_ask)
 
-        assert active is not None
         draw = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)
-        caller, sample = caller._replace(draw=draw), draw.sample
+        sample = draw.sample
+    caller = _caller(call, active, draw)
     drawn = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
     return call._replace(caller=caller, request=drawn)
 
 
-def _caller(call: Call, active: ActiveScope | None) -> Caller:
-    """Return the caller of a call in a scope and its arm, before it takes a draw.
+def _caller(call: Call, active: ActiveScope | None, draw: Draw | None = None) -> Caller:
+    """Return the caller of a call in a scope and its arm.
 
     :param active: the scope of the call, or ``None`` outside any.
+    :param draw: the draw that the call has taken.
     """
     if active is None:
         return call.caller
     order, arm = call.caller.order, active.arm if active.forks else None
     if arm is None:
-        return Caller(active.path, order)
+        return Caller(active.path, order, draw)
     if call.options.cache is False and call.cassette is None:
         warn_once(
             f"a call in the arm {arm.name!r} has cache=False, so it shares no answer with other arms: leave "
             "that out, or open a cassette around all arms",
             about="cache=False in an arm",
         )
-    return Caller(active.path, order, arm=arm.name, used_records=active.used_records)
+    return Caller(active.path, order, draw, arm.name, active.used_records)
 
 
 def checked_texts(text: Any) -> list[str]:

@@ -271,12 +271,12 @@ def count(
     with lock:
         for meter in meters if caller_meter is None else (caller_meter, *meters):
             meter.add(model, scope, amounts, arm)
-    served = str(amounts.get("served", ""))
+    served = amounts.get("served")
     served_before = first(("first served", model), served) if served else served
     if served_before != served:
         warn_once(
-            f"two models answered requests to {printable(model)}: {printable(served_before)} and "
-            f"{printable(served)}. Keep their answers apart by reply.model, or the column served of a table",
+            f"two models answered requests to {printable(model)}: {printable(str(served_before))} and "
+            f"{printable(str(served))}. Keep their answers apart by reply.model, or the column served of a table",
             about=("served", model),
         )
 

@@ -334,3 +334,15 @@ def test_dask_with_cache_and_budget_on_a_server(dask: Any) -> None:
             with pytest.raises(BudgetExceededError):
                 map(ask, "i", executor=dask.get_executor())
         assert (calls(), budget.spent.calls, len(llmcall.client("openai").cache)) == (8, 8, 8)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_pool_in_a_cassettes_block_is_refused_without_map(method: str) -> None:
+    """Its processes do not see the cassette, so their calls would be asked, and lost to the file."""
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(1, context) as pool:
+        with llmcall.cassette("run.jsonl"):
+            with pytest.raises(llmcall.CacheError, match=r"run\.jsonl.*map\(…, executor=…\)"):
+                pool.submit(ask, "Bread?").result()
+            assert map(ask, ["Bread?"], executor=pool) == map(ask, ["Bread?"])
+        assert map(ask, ["Bread?"], executor=pool) == map(ask, ["Bread?"])

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...config import resolve as config
-from ...support.system import ProcessLock, at_exit, lock
+from ...errors import CacheError
+from ...support.system import (
+    ProcessLock,
+    at_exit,
+    is_started_by_multiprocessing,
+    lock,
+    multiprocessing_config,
+)
 from .. import openers
 from ..records.header import NAMESPACES
 
@@ -17,11 +24,50 @@ from ..records.header import NAMESPACES
 open_cassettes: list[Any] = []
 _lock = ProcessLock()
 
+CONFIG_NAME = "llmcall cassette"  # in what multiprocessing passes to the processes it starts
+# In a process that multiprocessing started, but did not fork: the path of the cassette that was open in
+# its parent at that moment, or "".
+_path_in_parent = ""
+_hides_parent = False  # while a map's task runs here, which has the map's cassette
+
+
+class _OpenPath:
+    """The path of the innermost open cassette, or ``""``, at the moment it is pickled for a new process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, ("".join(str(cassette.path) for cassette in open_cassettes[-1:]),)
+
+
+_open_path = _OpenPath()
+
 
 def push_cassette(cassette: Any) -> None:
-    """Make a cassette the innermost one, until it closes."""
+    """Make a cassette the innermost one, until it closes; processes that are started meanwhile know of it."""
+    _read_parent_state()
     with lock:
         open_cassettes.append(cassette)
+    multiprocessing_config()[CONFIG_NAME] = _open_path
+
+
+def _read_parent_state() -> None:
+    """Read the parent process's state before this process overwrites it."""
+    global _path_in_parent
+    path = multiprocessing_config().get(CONFIG_NAME)
+    if isinstance(path, str):
+        _path_in_parent = path
+
+
+def _refuse_beside_parent() -> None:
+    """Refuse a call that the cassette of the parent process would not see.
+
+    :raises CacheError: if it had one open when it started this process.
+    """
+    _read_parent_state()
+    if _path_in_parent:
+        raise CacheError(
+            f"{_path_in_parent} was open in the process that started this one, which does not see calls made here. "
+            "Run the function with llmcall.map(…, executor=…), or open another cassette in this process"
+        )
 
 
 def pop_cassette(cassette: Any) -> None:
@@ -34,20 +80,23 @@ def pop_cassette(cassette: Any) -> None:
 
 @contextmanager
 def only_open(cassette: Any) -> Iterator[None]:
-    """Hide the open cassettes for a block, except one, or all of them. Cassettes that the block opens and
-    leaves open stay on top.
+    """Hide the open cassettes for a block, except one, or all of them, and that of the parent process.
+    Cassettes that the block opens and leaves open stay on top.
 
     :param cassette: the one that stays, or ``None``.
     """
+    global _hides_parent
     with lock:
-        before = open_cassettes.copy()
+        before, hid_parent = open_cassettes.copy(), _hides_parent
         open_cassettes[:] = [] if cassette is None else [cassette]
+        _hides_parent = True
     try:
         yield
     finally:
         with lock:
             opened = [other for other in open_cassettes if other is not cassette]
             open_cassettes[:] = [*before, *opened]
+            _hides_parent = hid_parent
 
 
 def header_namespaces() -> dict[str, str] | None:
@@ -61,10 +110,14 @@ def header_namespaces() -> dict[str, str] | None:
 def current_cassette() -> Any:
     """Return the cassette that code opened last, else the one that ``[Cassette] PATH`` names, else
     ``None``. The first call opens the one that the settings name.
+
+    :raises CacheError: in a process that was started, not forked, while its parent had a cassette open.
     """
     innermost = open_cassettes[-1:]  # a copy, since other threads may close it
     if innermost and not innermost[0].is_named_by_settings:
         return innermost[0]
+    if not innermost and not _hides_parent and is_started_by_multiprocessing():
+        _refuse_beside_parent()
     settings = config.settings()
     path, mode = settings.cassette_path, settings.cassette_mode
     if path is None and not innermost:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.settings import Settings
+    from ..core.calls import Call
     from ..scopes import ActiveScope
+    from ..stores.record import Record
     from .client import ProgramClient
     from .requests import RequestToRecord
 
@@ -251,12 +253,19 @@ def note_refusal(error: Exception) -> None:
             recorder.refused += not isinstance(error, COUNTED_ERRORS)
 
 
-class Refusals(Listener):
-    """Counts the calls that were refused, for the recorders in front of the program."""
+class ProgramCalls(Listener):
+    """Counts the calls that were refused, for the recorders in front of the program, and forgets a failure
+    after which the program's SDK tried again.
+    """
+
+    def answered(self, call: Call, record: Record) -> None:
+        """Forget an earlier attempt that failed."""
+        if call.transport is not None:
+            call.failures.recover(call.request.cache_key)
 
     def refused(self, call: object, error: Exception) -> None:
         """Count the error."""
         note_refusal(error)
 
 
-listeners.append(Refusals())
+listeners.append(ProgramCalls())

@@ -301,6 +301,7 @@ class Draw:
     :param numbers: the numbers of its fork.
     :param asker: who asks, or ``None`` if askers have no names.
     :param askers: who asks the same.
+    :ivar sample: the scope path and the number, ``"trial/lisa#0"``.
     :ivar is_taken: whether its number is still taken.
     """
 
@@ -318,16 +319,12 @@ class Draw:
         self.request = request
         self.forks = forks
         self.number = number
+        self.sample = f"{request[0]}#{number}"
         self.asker = asker
         self.is_taken = True
         self._numbers = numbers
         self._askers = askers
         self._has_answer = False
-
-    @property
-    def sample(self) -> str:
-        """Return the scope path and the number, ``"trial/lisa#0"``."""
-        return f"{self.request[0]}#{self.number}"
 
     def askers(self) -> set[str]:
         """Return who asked the same, in this run or the recorded one."""

@@ -19,16 +19,10 @@ from ..support.listeners import Listener
 
 if TYPE_CHECKING:
     from ..core.calls import Call
-    from ..stores.record import Record
 
 
 class FailureReport(Listener):
     """Adds the calls that left no record to the report at the end of the run or of the cassette."""
-
-    def answered(self, call: Call, record: Record) -> None:
-        """Forget an earlier attempt of a program, whose SDK tried again."""
-        if call.transport is not None:
-            call.failures.recover(call.request.cache_key)
 
     def failed(self, call: Call, error: BaseException, *, stream: bool) -> None:
         """Add a call that failed or was cancelled; a stream reports by itself that its

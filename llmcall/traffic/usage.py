@@ -298,7 +298,8 @@ class UsageCount(Listener):
             amounts["replayed_calls"] = 1
         if call.asks_model and (served := record.served):
             amounts["served"] = served
-        self.used(call, amounts)
+        caller = call.caller
+        count(call.client.meter, call.request.model or call.name, caller.path, amounts, caller.arm)
 
 
 class Tracked(Meter):

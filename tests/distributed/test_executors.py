@@ -346,3 +346,20 @@ def test_a_pool_in_a_cassettes_block_is_refused_without_map(method: str) -> None
                 pool.submit(ask, "Bread?").result()
             assert map(ask, ["Bread?"], executor=pool) == map(ask, ["Bread?"])
         assert map(ask, ["Bread?"], executor=pool) == map(ask, ["Bread?"])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_replays_a_cassette_that_the_settings_name(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Each of its processes opens the file, which it only reads."""
+    with llmcall.cassette("run.jsonl"):
+        answer = ask("Bread?")
+    monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "run.jsonl")
+    monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "none")
+    llmcall.reset()
+    assert ask("Bread?") == answer
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        assert pool.submit(ask, "Bread?").result() == answer
+        with pytest.raises(llmcall.CacheMissError):
+            pool.submit(ask, "Salt?").result()

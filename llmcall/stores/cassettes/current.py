@@ -26,19 +26,22 @@ _lock = ProcessLock()
 
 CONFIG_NAME = "llmcall cassette"  # in what multiprocessing passes to the processes it starts
 # In a process that multiprocessing started, but did not fork: the path of the cassette that was open in
-# its parent at that moment, or "".
-_path_in_parent = ""
-_hides_parent = False  # while a map's task runs here, which has the map's cassette
+# its parent at that moment, or "", and whether that cassette may record.
+_in_parent = ("", False)
+_hides_parent = False  # in a block of only_open, such as a map's task, which has the map's cassette
 
 
-class _OpenPath:
-    """The path of the innermost open cassette, or ``""``, at the moment it is pickled for a new process."""
+class _OpenCassette:
+    """The innermost open cassette, pickled for a new process as its path, or ``""``, and whether it may
+    record.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return str, ("".join(str(cassette.path) for cassette in open_cassettes[-1:]),)
+        states = [(str(cassette.path), cassette.may_record) for cassette in open_cassettes[-1:]]
+        return tuple, (states[0] if states else ("", False),)
 
 
-_open_path = _OpenPath()
+_open_cassette = _OpenCassette()
 
 
 def push_cassette(cassette: Any) -> None:
@@ -46,26 +49,29 @@ def push_cassette(cassette: Any) -> None:
     _read_parent_state()
     with lock:
         open_cassettes.append(cassette)
-    multiprocessing_config()[CONFIG_NAME] = _open_path
+    multiprocessing_config()[CONFIG_NAME] = _open_cassette
 
 
 def _read_parent_state() -> None:
     """Read the parent process's state before this process overwrites it."""
-    global _path_in_parent
-    path = multiprocessing_config().get(CONFIG_NAME)
-    if isinstance(path, str):
-        _path_in_parent = path
+    global _in_parent
+    state = multiprocessing_config().get(CONFIG_NAME)
+    if isinstance(state, tuple):
+        _in_parent = state
 
 
-def _refuse_beside_parent() -> None:
+def _refuse_beside_parent(named_path: str | None) -> None:
     """Refuse a call that the cassette of the parent process would not see.
 
-    :raises CacheError: if it had one open when it started this process.
+    :param named_path: the path that the settings name here; if the parent's cassette only reads that file,
+        this process may open it, too.
+    :raises CacheError: if the parent had another cassette open when it started this process.
     """
     _read_parent_state()
-    if _path_in_parent:
+    path, may_record = _in_parent
+    if path and (may_record or path != named_path):
         raise CacheError(
-            f"{_path_in_parent} was open in the process that started this one, which does not see calls made here. "
+            f"{path} was open in the process that started this one, which does not see calls made here. "
             "Run the function with llmcall.map(…, executor=…), or open another cassette in this process"
         )
 
@@ -116,10 +122,10 @@ def current_cassette() -> Any:
     innermost = open_cassettes[-1:]  # a copy, since other threads may close it
     if innermost and not innermost[0].is_named_by_settings:
         return innermost[0]
-    if not innermost and not _hides_parent and is_started_by_multiprocessing():
-        _refuse_beside_parent()
     settings = config.settings()
     path, mode = settings.cassette_path, settings.cassette_mode
+    if not innermost and not _hides_parent and is_started_by_multiprocessing():
+        _refuse_beside_parent(path)
     if path is None and not innermost:
         return None
     with _lock:

@@ -166,7 +166,7 @@ def recording_programs(
     # A cassette that the settings name is open for the process, not for the scope of its first call.
     context = Context() if tape.is_named_by_settings else copy_context()
     recorder = context.run(
-        Recorder, actor, {}, hosts, caller="cassette()", sends_nothing=tape.mode == "none"
+        Recorder, actor, {}, hosts, caller="cassette()", sends_nothing=not tape.may_record
     )
     with (
         contextlib.nullcontext() if tape.may_record else placeholder_keys(),

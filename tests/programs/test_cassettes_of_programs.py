@@ -98,10 +98,13 @@ def test_a_block_records_every_client(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_of_a_block_in_the_mode_none_sends_nothing(model: NumberedServer) -> None:
+@pytest.mark.parametrize("mode", ["none", "once"])
+def test_a_forked_child_of_a_block_that_replays_sends_nothing(
+    model: NumberedServer, mode: str
+) -> None:
     with llmcall.cassette(TAPE):
         http.post(f"{model.address}/chat/completions", json=BODY)
-    with llmcall.cassette(TAPE, mode="none"):
+    with llmcall.cassette(TAPE, mode=mode):
         child = os.fork()
         if not child:
             try:

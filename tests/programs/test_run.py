@@ -709,7 +709,10 @@ def test_no_child_process_of_a_replay_gets_a_key(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedServer) -> None:
+@pytest.mark.parametrize("options", [NONE, A], ids=["none", "once"])
+def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(
+    model: NumberedServer, options: tuple[str, ...]
+) -> None:
     """The child sends nothing that is not recorded."""
     asking = """
         print(ask("Bread?"), flush=True)
@@ -724,7 +727,7 @@ def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedSe
         """
     program('print(ask("Bread?"))')
     ran('print(ask("Bread?"))', *A)
-    printed, _ = ran(asking, *NONE)
+    printed, _ = ran(asking, *options)
     assert printed == "answer 0\nHTTPStatusError\n"
     assert len(model.asked) == 1
 

@@ -315,9 +315,8 @@ def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> Any:
         return error
     line = f"{call.label} at {address} failed: {error}"
     full_stop = "" if line.endswith((".", "?", "!")) else "."
-    line += (
-        f'{full_stop} {error.remedy}; the call returns None, and on_error="raise" raises this error'
-    )
+    result = "the stream's reply is" if stream else "the call returns"
+    line += f'{full_stop} {error.remedy}; {result} None, and on_error="raise" raises this error'
     logger().error("%s", line)
     return None
 

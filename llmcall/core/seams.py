@@ -1,5 +1,5 @@
-"""The seams of the road: the store of records, the transport that sends, the gate that lets a send in, and
-the client as a call knows it. The fourth is ``support/listeners.py``.
+"""The seams of the road: the store of records, the transport that sends, the gate that lets a send in; and
+the client as a call knows it. The fourth seam is the listener, in ``support/listeners.py``.
 """
 
 from __future__ import annotations

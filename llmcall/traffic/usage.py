@@ -291,7 +291,7 @@ class UsageCount(Listener):
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
         """Count an answer that was not asked for now; functions' are not counted."""
-        if call.client.meter is None:
+        if not call.is_counted:
             return
         amounts: dict[str, Any] = {"cached_calls": 1, "saved": saved}
         if call.cassette is not None and record.stored_at is None:

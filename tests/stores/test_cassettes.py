@@ -892,6 +892,19 @@ def test_overridden_settings_are_named_whole_with_their_sources(
     )
 
 
+def test_an_overridden_sections_file_is_named_in_a_folder_with_a_comma(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkdir("one, two")
+    monkeypatch.chdir("one, two")
+    for model in ("gpt-4o-mini", "gpt-4o"):
+        config_file(f"[OpenAI]\nMODEL = tiny\n[Aliases]\ntiny = {model}\n")
+        with cassette(PATH):
+            answer_to(counting())
+    [line] = [message for message in caplog.messages if OVERRIDDEN in message]
+    assert line.startswith("[Aliases] tiny = gpt-4o of config.ini has no effect")
+
+
 def test_equal_settings_defaults_and_code_are_not_named(caplog: pytest.LogCaptureFixture) -> None:
     """They change nothing, or go before the file's."""
     record_before_the_model_changes()

@@ -246,8 +246,8 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
         earlier = before.setting_value(name)
         if Rank.DEFAULT < earlier.rank < Rank.PUSHED and earlier.value != entry.value:
             is_variable = earlier.rank is Rank.ENVIRONMENT
-            file = earlier.origin.rpartition(", ")[0] or earlier.origin
-            source = "the environment" if is_variable else os.path.basename(file)
+            file = os.path.basename(earlier.origin).partition(", ")[0]
+            source = "the environment" if is_variable else file
             if words := _setting_text(earlier.value, entry.value):
                 here.append(f"{_config_prefix(name)}{words} of {source}")
                 recorded.append((name, _setting_text(entry.value, earlier.value)))

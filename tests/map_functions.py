@@ -4,8 +4,10 @@ ask it.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,6 +52,14 @@ def calls() -> int:
 def ask(item: Any) -> str:
     """Ask about an item and return the answer."""
     return Dice().send_message(f"item {item}", on_error="raise").content or ""
+
+
+def ask_in_a_grandchild(item: Any) -> str:
+    """Open and close a cassette, and ask about an item in a process that this one spawns."""
+    with llmcall.cassette("child.jsonl"):
+        ask(item)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(ask, item).result()
 
 
 def sample(item: Any) -> str | None:

@@ -22,6 +22,7 @@ import pytest
 from map_functions import (
     CALL,
     ask,
+    ask_in_a_grandchild,
     calls,
     describe,
     divide,
@@ -346,6 +347,16 @@ def test_a_pool_in_a_cassettes_block_is_refused_without_map(method: str) -> None
                 pool.submit(ask, "Bread?").result()
             assert map(ask, ["Bread?"], executor=pool) == map(ask, ["Bread?"])
         assert map(ask, ["Bread?"], executor=pool) == map(ask, ["Bread?"])
+
+
+def test_a_process_of_a_process_beside_a_cassette_is_refused_too() -> None:
+    """Even if the process between them has had a cassette of its own."""
+    with (
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
+        llmcall.cassette("run.jsonl"),
+        pytest.raises(llmcall.CacheError, match=r"run\.jsonl was open"),
+    ):
+        pool.submit(ask_in_a_grandchild, "Bread?").result()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

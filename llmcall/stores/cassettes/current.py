@@ -32,13 +32,13 @@ _hides_parent = False  # in a block of only_open, such as a map's task, which ha
 
 
 class _OpenCassette:
-    """The innermost open cassette, pickled for a new process as its path, or ``""``, and whether it may
+    """The innermost open cassette, or the parent's, pickled for a new process as its path and whether it may
     record.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
         states = [(str(cassette.path), cassette.may_record) for cassette in open_cassettes[-1:]]
-        return tuple, (states[0] if states else ("", False),)
+        return tuple, (states[0] if states else _in_parent,)
 
 
 _open_cassette = _OpenCassette()

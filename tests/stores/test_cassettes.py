@@ -679,7 +679,9 @@ def test_identical_calls_at_once_get_what_is_recorded() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize(("mode", "error"), [("once", "CacheError 0 tape.jsonl")])
+@pytest.mark.parametrize(
+    ("mode", "error"), [("once", "CacheError 0 tape.jsonl"), ("none", "CacheMissError 0 ")]
+)
 def test_calls_of_a_forked_process_do_not_pass_a_recording_by(mode: str, error: str) -> None:
     """Recorded answers replay there; other calls are errors, before anything is asked; only the
     parent writes.

@@ -184,14 +184,13 @@ def run(
                 cassette, mode or "once", command="llmcall run", run=options.header()
             )
             exit_stack.enter_context(recording)
-        only_reads = is_none or (recording is not None and not recording.may_record)
-        if only_reads:
+        if is_none or (recording is not None and not recording.may_record):
             exit_stack.enter_context(placeholder_keys(replace=is_none))
         if options.scope is not None:
             exit_stack.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
-        recorder = Recorder(actor_source, overrides, caller="llmcall run", sends_nothing=only_reads)
+        recorder = Recorder(actor_source, overrides, caller="llmcall run", sends_nothing=is_none)
         if (
             recording is None or recording.run is not None
         ):  # llmcall's own calls in a block are in no scope

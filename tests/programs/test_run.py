@@ -581,6 +581,20 @@ def test_mode_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServe
     assert not model.asked
 
 
+def test_a_cassette_that_a_replayed_program_opens_may_record(model: NumberedServer) -> None:
+    """Only the mode none forbids that, not a file that is whole."""
+    script = """
+        import llmcall
+        print(ask("Bread?"))
+        client = llmcall.OpenAIClient(api_key="none", base_url=os.environ["MODEL_AT"])
+        with llmcall.cassette("own.jsonl"):
+            client.send_message("Salt?", model="gpt-4o-mini", on_error="raise")
+        """
+    ran('print(ask("Bread?"))', *A)
+    ran(script, *A)
+    assert Path("own.jsonl").exists()
+
+
 def test_the_sdks_need_no_key_in_mode_none(model: NumberedServer) -> None:
     """The variables that are unset hold a placeholder."""
     asking = """
@@ -709,10 +723,7 @@ def test_no_child_process_of_a_replay_gets_a_key(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.parametrize("options", [NONE, A], ids=["none", "once"])
-def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(
-    model: NumberedServer, options: tuple[str, ...]
-) -> None:
+def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedServer) -> None:
     """The child sends nothing that is not recorded."""
     asking = """
         print(ask("Bread?"), flush=True)
@@ -727,7 +738,7 @@ def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(
         """
     program('print(ask("Bread?"))')
     ran('print(ask("Bread?"))', *A)
-    printed, _ = ran(asking, *options)
+    printed, _ = ran(asking, *NONE)
     assert printed == "answer 0\nHTTPStatusError\n"
     assert len(model.asked) == 1
 

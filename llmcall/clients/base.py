@@ -114,10 +114,9 @@ class LLMClient:
 
         Without reasoning, its answers are quick and cheap, and fit into a small ``max_tokens``.
         """
-        fields = dict(fields)
-        if model == DEFAULT_MODEL and EFFORT not in fields.get("extra_body", ()):
-            fields.setdefault(EFFORT, "none")
-        return fields
+        if model != DEFAULT_MODEL or EFFORT in fields or EFFORT in fields.get("extra_body", ()):
+            return {**fields}
+        return {**fields, EFFORT: "none"}
 
     @property
     def settings(self) -> Settings:

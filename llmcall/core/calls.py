@@ -88,11 +88,11 @@ def split_options(
     params = {name: value for name, value in arguments.items() if value is not None}
     if params.get("dedent_messages") is False:  # as send_message passes it on
         del params["dedent_messages"]
+    if OPTIONS.isdisjoint(params):
+        return defaults, params
     checked_options = {
         name: _checked_option(name, params[name]) for name in params if name in OPTIONS
     }
-    if not checked_options:
-        return defaults, params
     others = {name: params[name] for name in params if name not in OPTIONS}
     return defaults._replace(**checked_options), others
 

@@ -75,7 +75,7 @@ def _undrawn_call(
         field = "messages"
         content = check_messages(content, dedent=options.dedent_messages)
         keyed_content: Any = keyed_messages(content, normalize)
-        sent = client.with_effort(model, {**resolved.defaults, **sent})
+        sent = client.with_effort(model, resolved.defaults | sent)
     else:
         field = "input"
         keyed_content = content if normalize is None else normalize(content)

@@ -63,7 +63,7 @@ class UncheckedFormat(NamedTuple):
     parameter: dict[str, Any]
 
 
-# The expected types of arguments, in words and as types of plain data. Other parameters are not checked,
+# The expected kinds of arguments: in words, then as types of plain data. Other parameters are not checked,
 # since servers differ.
 NUMBER, WHOLE_NUMBER, OBJECT = ("a number", int, float), ("a whole number", int), ("a dict", dict)
 SWITCH = ("True or False", bool)
@@ -168,10 +168,10 @@ def checked_argument(name: str, value: Any) -> Any:
     :raises TypeError: if it has the wrong type.
     """
     data = plain(value, name)
-    expected, *types = KINDS.get(name, ("", type(data)))
-    if type(data) not in types:
+    kind = KINDS.get(name)
+    if kind is not None and type(data) not in kind:
         actual = repr(data) if isinstance(data, (bool, int, float)) else with_article(data)
-        raise TypeError(f"{name} is {actual}; it must be {expected}")
+        raise TypeError(f"{name} is {actual}; it must be {kind[0]}")
     return data
 
 

@@ -118,7 +118,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
 
     def row(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and their time of storing, which diskcache's own methods omit."""
-        row: tuple[bytes | None, float] | None = self._sql(ROW, (key,)).fetchone()
+        row: tuple[bytes | None, float] | None = self._con.execute(ROW, (key,)).fetchone()
         return row
 
     def rows(self) -> Iterator[tuple[str, bytes | None, float]]:

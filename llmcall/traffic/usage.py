@@ -298,8 +298,7 @@ class UsageCount(Listener):
             amounts["replayed_calls"] = 1
         if call.asks_model and (served := record.served):
             amounts["served"] = served
-        caller = call.caller
-        count(call.client.meter, call.request.model or call.name, caller.path, amounts, caller.arm)
+        self.used(call, amounts)
 
 
 class Tracked(Meter):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .call_ids import numbered_body
+from .parameters import without_unkeyed
 
 # The paths of the Responses, Messages and Gemini APIs; what comes before them does not count.
 ASKING = re.compile(
@@ -18,6 +19,7 @@ OBJECT = re.compile(
     r"/responses/[^/]+(?:/cancel|/input_items)?/?$|/messages/batches(?:/[^/]+){0,2}/?$"
     r"|/conversations/[^/]+(?:/items(?:/[^/]+)?)?/?$|/models(?:/[^/:]+)?/?$"
 )
+COMPLETED = ("/completions", "/embeddings")  # the ends of paths whose requests keep their host
 INPUTS = ("messages", "input", "prompt")
 NOT_COUNTED = frozenset({"key", "alt", "api-version"})  # parameters of a query
 
@@ -44,13 +46,18 @@ def http_identity(
     method: str, host: str | None, path: str, query: Mapping[str, Any], body: Any
 ) -> dict[str, Any]:
     """Return the fields that identify a request. For the three APIs, the host, the beginning of the path
-    and the ids of tool calls do not count, so that a recording replays with any base URL.
+    and the ids of tool calls do not count, so that a recording replays with any base URL. Of a body that
+    asks a model, only the fields count that may change the answer.
 
     :param host: ``None`` if it does not count, as for a model's host, which may have several addresses.
     :param query: without credentials.
     :param body: plain data, or ``None``.
     """
     end_of_path = api_path(path, body)
+    is_at_model = host is None or end_of_path is not None or path.rstrip("/").endswith(COMPLETED)
+    # Of another body, such as a conversation's, the metadata may be all that it brings.
+    if isinstance(body, dict) and is_at_model and (end_of_path is not None or "model" in body):
+        body = without_unkeyed(body)
     if end_of_path is None and host is not None:
         fields: dict[str, Any] = {"method": method, "host": host, "path": path}
     else:

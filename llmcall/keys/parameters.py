@@ -27,8 +27,9 @@ CONFIGURED = (
 )
 # The parameters that it sets defaults for and that do not enter the key.
 CONFIGURED_UNKEYED = ("service_tier",)
-# Parameters that decide who pays, who may ask or what is logged, but not the answer.
-UNKEYED = frozenset(
+# Fields of a body that decide who pays, who may ask or what is kept, but not the answer. The last is Gemini's
+# name for the tier.
+UNKEYED_FIELDS = frozenset(
     {
         "user",
         "metadata",
@@ -36,7 +37,9 @@ UNKEYED = frozenset(
         "service_tier",
         "safety_identifier",
         "prompt_cache_key",
-        "extra_headers",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "serviceTier",
     }
 )
 # The fields that make a request. An extra body does not replace them, and they are sent even if the server
@@ -187,6 +190,19 @@ def parameters_in(body: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]
     return {**known, "extra_body": beyond_api or None}
 
 
+def without_unkeyed(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's body, or parameters with their ``extra_body``, without the fields that do not enter
+    the key.
+    """
+    keyed = {name: value for name, value in body.items() if name not in UNKEYED_FIELDS}
+    extra = keyed.get("extra_body")
+    if isinstance(extra, dict) and not UNKEYED_FIELDS.isdisjoint(extra):
+        keyed["extra_body"] = without_unkeyed(extra)
+        if not keyed["extra_body"]:
+            del keyed["extra_body"]
+    return keyed
+
+
 def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:
     """Return the parameters that enter the key, in one form for equal parameters.
 
@@ -194,7 +210,8 @@ def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -
     :raises CacheError: if the name of a field that the API does not define suggests a credential; names
         the field.
     """
-    keyed = {name: value for name, value in parameters.items() if name not in UNKEYED}
+    keyed = without_unkeyed(parameters)
+    keyed.pop("extra_headers", None)
     if keyed.get("n") == 1:
         del keyed["n"]
     if isinstance(keyed.get("stop"), str):

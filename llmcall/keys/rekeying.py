@@ -11,6 +11,7 @@ from .call_ids import numbered_body
 from .http_identity import http_identity
 from .messages import DIGEST
 from .normalizers import normalizer
+from .parameters import without_unkeyed
 from .plain_data import map_texts
 
 # The fields that hold the texts of a conversation.
@@ -28,18 +29,16 @@ def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, 
     namespace: str | None = settings.cache_namespace
     if "model" in request:
         model = resolve(str(request["model"]), settings.aliases)
-        new_request["model"] = model
+        new_request = {**without_unkeyed(new_request), "model": model}
         namespace = _namespace_of(model, settings)
-    if "host" in request:
+    if "method" in request:
         new_request = http_identity(
             request["method"],
-            request["host"],
+            request.get("host"),  # a model's does not count
             request["path"],
             request.get("query", {}),
             request.get("body"),
         )
-    elif "body" in request:  # a model's request, whose host does not count
-        new_request["body"] = numbered_body(request["body"])
     _normalize(new_request, settings)
     if namespace:
         new_request["namespace"] = namespace

@@ -89,6 +89,64 @@ def test_requests_of_the_three_apis_replay_whatever_the_base_url(path: str, serv
     assert record.request.keys() == {"method", "path", "body"}
 
 
+# Who pays, who may ask, what is kept: by the providers' references, no part of what is asked.
+CIRCUMSTANCES = {
+    "user": "u",
+    "metadata": {"user_id": "u"},
+    "store": True,
+    "service_tier": "flex",
+    "safety_identifier": "s",
+    "prompt_cache_key": "agents-sdk:run:u",
+    "prompt_cache_options": {"ttl": "1h"},
+    "prompt_cache_retention": "24h",
+    "serviceTier": "flex",
+}
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Bread?"}]}
+ASKING = {
+    **BODIES,
+    "v1/chat/completions": CHAT,
+    "chat/completions": {**CHAT, "messages": [{"role": "judge", "content": "Bread?"}]},
+    "v1/completions": {"model": "m", "prompt": "Bread?"},
+    "v1/embeddings": {"model": "m", "input": "Bread?"},
+    "embeddings": {"model": "m", "input": [[1], [2]]},
+    "v1/moderations": {"model": "m", "input": "Bread?"},
+}
+
+
+@pytest.mark.parametrize("path", ASKING)
+def test_fields_that_do_not_change_the_answer_are_sent_and_are_no_part_of_a_key(
+    path: str, server: Server
+) -> None:
+    """In the bodies of every API and kind, at the provider's own address."""
+    bodies = [ASKING[path] | {name: value} for name, value in CIRCUMSTANCES.items()]
+
+    def answers(mode: str, *bodies: dict[str, Any]) -> list[str]:
+        with (
+            llmcall.cassette("tape.jsonl", mode=mode),
+            http.Client(transport=server.transport) as client,
+        ):
+            url = f"https://api.openai.com/{path}"
+            return [client.post(url, json=body).text for body in bodies]
+
+    (recorded,) = answers("new", {**ASKING[path], **CIRCUMSTANCES})
+    assert json.loads(server.requests[0].content) == {**ASKING[path], **CIRCUMSTANCES}
+    for body in [ASKING[path], *bodies]:
+        assert answers("none", body) == [recorded]
+
+
+def test_metadata_of_what_asks_no_model_is_a_part_of_its_key(server: Server) -> None:
+    """A conversation's metadata are all that a request may bring; another host's are its own matter."""
+    named = {"model": "m", "metadata": {}}
+    for url, body in (
+        ("https://api.openai.com/v1/conversations/c", {"metadata": {}}),
+        ("https://one.example/lookup", named),
+    ):
+        for _ in range(2):
+            posting(server, url, json=body)
+            posting(server, url, json={**body, "metadata": {"a": "1"}})
+    assert len(list(llmcall.client("openai").cache.records())) == 4
+
+
 def with_calls(path: str, ids: tuple[str, str, str]) -> dict[str, Any]:
     """Return a body of an API with two calls of a tool, and the result of one.
 

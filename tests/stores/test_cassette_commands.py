@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients import Responding
+from clients import Responding, http
 from commands import LONGEST, done
 from files import HOSTILE, chat, conversation, embedding, function, read_records, write_cassette
 from servers import CALLING, completion
@@ -209,6 +209,28 @@ def test_rekey_numbers_the_calls_of_tools() -> None:
     assert "new keys for 1 of 1 record\n" in done("cassette", "rekey", TAPE)
     with llmcall.cassette(TAPE, mode="none"), llmcall.scope("lisa"):
         assert ScriptedClient(model="m").send_message(messages).content == "Three coins."  # type: ignore[union-attr]
+
+
+def test_rekey_leaves_out_fields_that_no_longer_count() -> None:
+    """Of chats and of other APIs' bodies; the recording of an earlier version replays then."""
+    body = {"model": "m", "input": "Bread?", "prompt_cache_key": "run:1", "metadata": {"a": "1"}}
+    value = {"content_type": "application/json", "body": '{"output": []}'}
+    asked = {"model": "m", "messages": [*ASKED], "extra_body": {"metadata": {"a": "1"}}}
+    request = {"method": "POST", "path": "/responses", "body": body}
+    old = [
+        Record(None, "http", "lisa#0", request, {"value": value}),
+        chat(ASKED, "Three.", "lisa#0").replace(
+            cache_key=None, request={**asked, "prompt_cache_retention": "24h"}
+        ),
+    ]
+    write_cassette(TAPE, old)
+    assert "new keys for 2 of 2 records\n" in done("cassette", "rekey", TAPE)
+    nowhere = http.MockTransport(lambda request: http.Response(500))
+    with llmcall.cassette(TAPE, mode="none"), llmcall.scope("lisa"):
+        assert ScriptedClient(model="m").send_message(ASKED).content == "Three."  # type: ignore[union-attr]
+        with http.Client(transport=nowhere) as client:
+            posted = client.post("https://api.openai.com/v1/responses", json=body)
+    assert posted.json() == {"output": []}
 
 
 @pytest.mark.parametrize(("record", "expected"), SHOWN)

@@ -1,0 +1,55 @@
+"""The intervals of shares and means, beside published ones and by the exact binomial distribution."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from llmcall.experiments.intervals import mean_interval, share_interval
+
+pytestmark = pytest.mark.newest_only
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [
+        (81, 263, 0.2535, 0.3682),
+        (15, 148, 0.0598, 0.1644),
+        (0, 20, 0, 0.2005),
+        (1, 29, 0.0018, 0.1963),
+        (20, 20, 1 - 0.2005, 1),
+    ],
+)
+def test_the_interval_of_a_share_is_newcombes(
+    count: int, total: int, low: float, high: float
+) -> None:
+    """Newcombe 1998, table I, method 4."""
+    assert share_interval(count, total) == pytest.approx((low, high), abs=6e-5)
+
+
+@pytest.mark.parametrize("total", [5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 100])
+def test_the_interval_of_a_share_holds_the_truth_in_19_of_20_studies(total: int) -> None:
+    """By the binomial distribution, for each share from .05 to .5."""
+    intervals = [share_interval(count, total) for count in range(total + 1)]
+    for share in (step / 1000 for step in range(50, 501)):
+        holds = sum(
+            math.comb(total, count) * share**count * (1 - share) ** (total - count)
+            for count, (low, high) in enumerate(intervals)
+            if low <= share <= high
+        )
+        assert holds >= 0.95
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    """His own example of 1908: the hours of sleep that one drug gave more than another; the interval is
+    the one that R's ``t.test`` prints.
+    """
+    hours = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+    assert mean_interval(hours) == pytest.approx((0.7001142, 2.4598858), abs=1e-7)
+
+
+def test_numbers_without_spread_have_no_interval() -> None:
+    """One number, or equal ones, show nothing of how others would differ."""
+    assert mean_interval([3.0]) is None
+    assert mean_interval([3.0, 3.0, 3.0]) is None

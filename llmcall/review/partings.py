@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import groupby
@@ -109,21 +109,26 @@ class Parting(NamedTuple):
 def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
     """Yield the parting of each actor whose runs differ.
 
-    They are found in the order of the calls, because a change may repeat the words of an earlier one.
+    They are found place by place, and within a place causes before consequences, because a change may
+    repeat the words of an earlier one. The order of the file would not do within a place: it is that
+    of the actors' names, and would take an actor who only heard of a change for its cause.
 
     :param actors: the calls of each actor, in the order of the file.
     """
-    answers = ChangedAnswers(actors)
-    firsts = (next((pair for pair in pairs if pair.status != "same"), None) for pairs in actors)
-    parted = {number: pair for number, pair in enumerate(firsts) if pair is not None}
-    found = {
-        number: _parting(parted[number], number, answers)
-        for number in sorted(parted, key=lambda number: (parted[number].place, number))
-    }
-    yield from (found[number] for number in parted)
+    changes = Changes(actors)
+    firsts = changes.first_of_each_actor()
+    found: dict[int, Parting] = {}
+    for _, indexes in groupby(sorted(firsts.values()), key=lambda index: changes[index].place):
+        place = set(indexes)
+        for batch in changes.causes_first(place):
+            found |= {index: _parting(changes, index) for index in batch if index in place}
+            changes.settled |= batch
+    yield from (found[firsts[number]] for number in sorted(firsts))
 
 
-def _parting(pair: Pair, actor: int, answers: ChangedAnswers) -> Parting:
+def _parting(changes: Changes, index: int) -> Parting:
+    pair = changes[index].pair
+
     def parting(why: str, before: str | None, after: str | None, **more: Any) -> Parting:
         return Parting(pair.scope, pair.place, why, before, after, run=pair.run, **more)
 
@@ -141,10 +146,11 @@ def _parting(pair: Pair, actor: int, answers: ChangedAnswers) -> Parting:
     prompts = [field for field in changed if _is_in_prompt(field)]
     if not prompts:
         return parting("parameters", *_field_values(changed))
-    earlier = [answers.first_source(prompt, pair, actor) for prompt in prompts]
-    indexes = [index for index in earlier if index is not None]
-    if len(indexes) == len(changed):  # a changed parameter is not a consequence of an answer
-        follows = answers.position(min(indexes))
+    earlier = [changes.first_source(prompt, index) for prompt in prompts]
+    sources = [source for source in earlier if source is not None]
+    if len(sources) == len(changed):  # a changed parameter is not a consequence of an answer
+        source_pair = changes[min(sources)].pair
+        follows = CallPosition(source_pair.scope, source_pair.place)
         return parting("prompt", *map(_field_text, _sides(prompts[0])), follows=follows)
     unexplained = prompts[earlier.index(None)] if None in earlier else prompts[0]
     return parting("prompt", *map(_field_text, _sides(unexplained)))
@@ -157,8 +163,8 @@ def _is_in_prompt(difference: Difference) -> bool:
     return re.split(r"[.\[]", field)[0] in names
 
 
-class _ChangedAnswer(NamedTuple):
-    """A call whose answers differ.
+class Change(NamedTuple):
+    """A call that differs between two runs, or that only one of them has.
 
     :param actor: the number of its actor in the file.
     :param words: the words of its answer in each run.
@@ -170,47 +176,106 @@ class _ChangedAnswer(NamedTuple):
     words: tuple[str, str]
 
 
-class ChangedAnswers:
-    """The answers that differ between two runs, or that only one of them has."""
+class Changes:
+    """The calls that differ between two runs, by place, then in the order of the file.
+
+    :ivar settled: the calls that came already, whose answers explain later ones of the same place.
+    """
 
     def __init__(self, actors: Sequence[Sequence[Pair]]) -> None:
-        # Sorted by place, then in the order of the file: the order in which they may have been read.
-        calls = [
-            _ChangedAnswer(
-                pair.place, number, pair, (_answer_words(pair.one), _answer_words(pair.other))
-            )
-            for number, pairs in enumerate(actors)
-            for pair in pairs
-            if pair.status != "same"
-        ]
-        self._calls = sorted(
-            (call for call in calls if call.words[0] != call.words[1]), key=lambda call: call[:2]
+        self._changes = sorted(
+            (
+                Change(
+                    pair.place, number, pair, (_answer_words(pair.one), _answer_words(pair.other))
+                )
+                for number, pairs in enumerate(actors)
+                for pair in pairs
+                if pair.status != "same"
+            ),
+            key=lambda change: change[:2],
         )
+        self.settled: set[int] = set()
         self._holders: dict[Stretch, list[int]] = {}
         self._direct: set[Stretch] = set()  # in changes that are not consequences
 
-    def position(self, index: int) -> CallPosition:
-        """Return the call of an answer."""
-        pair = self._calls[index].pair
-        return CallPosition(pair.scope, pair.place)
+    def __getitem__(self, index: int) -> Change:
+        return self._changes[index]
 
-    def first_source(self, difference: Difference, pair: Pair, actor: int) -> int | None:
+    def first_of_each_actor(self) -> dict[int, int]:
+        """Return the index of the first change of each actor."""
+        firsts: dict[int, int] = {}
+        for index, change in enumerate(self._changes):
+            firsts.setdefault(change.actor, index)
+        return firsts
+
+    def causes_first(self, place: Iterable[int]) -> Iterator[set[int]]:
+        """Yield the changes of one place in batches: first those that answers of smaller places explain,
+        or that nothing does, then those whose changed words are in the answers of batches before.
+
+        Changes that would each follow from the other, in a circle, are one batch: none of them follows
+        from the others.
+
+        :param place: the changes to put in order. Those whose answers have their words come, too.
+        """
+        needs: dict[int, list[set[int]]] = {}
+        found = set(place)
+        while found:
+            needs |= {index: self._needs(index) for index in found}
+            found = {need for index in found for need in _all_of(needs[index])} - needs.keys()
+        while needs:
+            ready = {
+                index
+                for index, needed in needs.items()
+                if not all(needed) or all(holders - needs.keys() for holders in needed)
+            }
+            yield ready or (ready := _circles(needs))
+            needs = {index: needed for index, needed in needs.items() if index not in ready}
+
+    def _needs(self, index: int) -> list[set[int]]:
+        """Return, for each stretch of words that changed in a prompt and is in no answer of a smaller
+        place, the changes of the same place whose answers have it.
+
+        An answer whose own question has all of these words is not one of them: it may only repeat them.
+        """
+        change = self._changes[index]
+        one, other = change.pair.one, change.pair.other
+        if (
+            not one
+            or not other
+            or not all(map(_is_in_prompt, differences(one.request, other.request)))
+        ):
+            return []
+        stretches, needs = _changed_words(change.pair), []
+        for stretch in stretches:
+            sources = {
+                source: self._changes[source] for source in self._readable_answers(stretch, change)
+            }
+            if all(source.place == change.place for source in sources.values()):
+                needs.append(
+                    {
+                        number
+                        for number, source in sources.items()
+                        if not stretches <= _changed_words(source.pair)
+                    }
+                )
+        return needs
+
+    def first_source(self, difference: Difference, index: int) -> int | None:
         """Return the first answer that explains a difference, or ``None``: for each changed stretch of
         words there must be a changed answer that the caller could have read.
 
         A model may repeat words of its question. So a change in the words of an earlier change that is
         not a consequence is not one, either.
 
-        :param pair: the call that differs.
-        :param actor: the number of its actor in the file.
+        :param index: the call that differs.
         """
         sides = [_field_text(side) or "" for side in _sides(difference)]
         stretches = _stretches(*sides)
         if stretches <= self._direct:
             return None
-        found = {stretch: self._first_answer(stretch, pair, actor) for stretch in stretches}
-        first = min((index for index in found.values() if index is not None), default=None)
-        unexplained = {stretch for stretch, index in found.items() if index is None}
+        found = {stretch: self._first_answer(stretch, index) for stretch in stretches}
+        first = min((source for source in found.values() if source is not None), default=None)
+        unexplained = {stretch for stretch, source in found.items() if source is None}
         if unexplained or any(
             self._is_beside_answers(stretch, sides) for stretch in stretches & self._direct
         ):
@@ -227,30 +292,74 @@ class ChangedAnswers:
         for side, text in enumerate(sides):
             prompt = _padded(_WORD.findall(_unescaped(text)))
             for index in self._answers_with((side, words)):
-                for answer in self._calls[index].words[side].split("|"):
+                for answer in self._changes[index].words[side].split("|"):
                     if words in answer and len(answer) > len(words):
                         prompt = prompt.replace(answer, "  ")
             counts.append(prompt.count(words))
         return counts[changed_side] > counts[1 - changed_side]
 
-    def _first_answer(self, stretch: Stretch, pair: Pair, actor: int) -> int | None:
+    def _first_answer(self, stretch: Stretch, index: int) -> int | None:
         """Return the first answer with some words that a call could have read, or ``None``."""
-        for index in self._answers_with(stretch):
-            call = self._calls[index]
-            if call[:2] >= (pair.place, actor):
-                break
-            if _could_read(pair, call.pair, stretch[0]):
-                return index
+        change = self._changes[index]
+        for source in self._readable_answers(stretch, change):
+            if source in self.settled or self._changes[source].place < change.place:
+                return source
         return None
 
+    def _readable_answers(self, stretch: Stretch, reader: Change) -> Iterator[int]:
+        """Yield the answers with some words that a call could have read: those of a smaller place, and
+        those of other actors at the same place.
+        """
+        for index in self._answers_with(stretch):
+            source = self._changes[index]
+            if source.place > reader.place:
+                return
+            is_own = source[:2] == reader[:2]
+            if not is_own and _could_read(reader.pair, source.pair, stretch[0]):
+                yield index
+
     def _answers_with(self, stretch: Stretch) -> list[int]:
-        """Return the answers with some words."""
+        """Return the changed answers with some words."""
         side, words = stretch
         if stretch not in self._holders:
             self._holders[stretch] = [
-                index for index, call in enumerate(self._calls) if words in call.words[side]
+                index
+                for index, change in enumerate(self._changes)
+                if words in change.words[side] and change.words[0] != change.words[1]
             ]
         return self._holders[stretch]
+
+
+def _circles(needs: Mapping[int, list[set[int]]]) -> set[int]:
+    """Return the calls that need themselves, by way of others."""
+    circles = set()
+    for index in needs:
+        reached: set[int] = set()
+        found = {index}
+        while found:
+            found = {need for one in found for need in _all_of(needs.get(one, []))} - reached
+            reached |= found
+        if index in reached:
+            circles.add(index)
+    return circles
+
+
+def _all_of(sets: Iterable[set[int]]) -> set[int]:
+    return set().union(*sets)
+
+
+def _changed_words(pair: Pair) -> frozenset[Stretch]:
+    """Return the stretches of words that changed in the prompt of a call that both runs have."""
+    if pair.one is None or pair.other is None:
+        return frozenset()
+    changed = differences(pair.one.request, pair.other.request)
+    return frozenset().union(
+        *(
+            _stretches(*(_field_text(side) or "" for side in _sides(field)))
+            for field in changed
+            if _is_in_prompt(field)
+        )
+    )
 
 
 def _could_read(pair: Pair, earlier: Pair, side: int) -> bool:

@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +361,7 @@ def test_equal_changes_of_several_actors_are_one_line() -> None:
 
 
 def test_a_prompt_follows_from_the_first_answer_that_holds_its_words() -> None:
-    """Of all earlier ones: those with a smaller place, or with the same one and earlier in the file."""
+    """Of all with a smaller place or the same one: the first by place, then in the file."""
 
     def run(path: str, word: str) -> Path:
         calls = [("ann", "Say."), ("bob", f"Ann said {word}."), ("cem", f"They said {word}.")]
@@ -418,7 +419,6 @@ def test_an_answer_is_known_however_it_is_written_into_a_prompt(tell: Callable[[
         {"heard": "sad", "top_p": 0.5},  # a parameter follows from nothing
         {"heard": "sad and tired"},  # no answer has all of these words
         {"heard": "sad", "question": "What now, then?"},  # another stretch is in no answer
-        {"heard": "sad", "name": "aaa"},  # earlier in the file, so asked before
     ],
 )
 def test_a_prompt_with_a_word_that_no_answer_has_follows_from_nothing(
@@ -427,17 +427,157 @@ def test_a_prompt_with_a_word_that_no_answer_has_follows_from_nothing(
     """Nothing is inferred away."""
 
     def run(path: str, answer: str, **options: Any) -> Path:
-        name, question = options.pop("name", "bob"), options.pop("question", "What now?")
-        heard = chat(f"Ann is {options.pop('heard')}. {question}", "Hm.", f"{name}#0", **options)
-        return write_cassette(
-            path, sorted([chat("?", answer, "ann#0"), heard], key=lambda record: record.scope)
-        )
+        question = options.pop("question", "What now?")
+        heard = chat(f"Ann is {options.pop('heard')}. {question}", "Hm.", "bob#0", **options)
+        return write_cassette(path, [chat("?", answer, "ann#0"), heard])
 
-    name = {"name": other["name"]} if "name" in other else {}
-    one = run("a.jsonl", "I am happy.", heard="happy", **name)
+    one = run("a.jsonl", "I am happy.", heard="happy")
     found = llmcall.compare(one, run("b.jsonl", "I am sad.", **other))
     assert len(found.parted) == 2
     assert not any(parting.follows for parting in found.parted)
+
+
+@pytest.mark.parametrize("names", list(permutations(("ada", "ben", "cem"))))
+def test_an_answer_of_the_same_round_explains_a_prompt_whatever_the_names(
+    names: tuple[str, str, str],
+) -> None:
+    """The first speaks, the second quotes that in the same round, the third quotes the second."""
+    first, second, third = names
+
+    def run(path: str, word: str) -> Path:
+        calls = {
+            first: "Say.",
+            second: f"You heard: {word}.",
+            third: f"They said: so {word} it is.",
+        }
+        answers = {first: f"Yes, {word}!", second: f"So {word} it is, {word}ly.", third: "Hm."}
+        return write_cassette(
+            path, [chat(calls[name], answers[name], f"{name}#0") for name in sorted(names)]
+        )
+
+    found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
+    assert causes(found) == [(first, 0, "draw")]
+    follows = {parting.scope: parting.follows for parting in found.parted}
+    assert follows[second] == (first, 0)
+    assert follows[third] in ((first, 0), (second, 0))
+    lines = str(found).splitlines()
+    assert lines[1].startswith(f"{first}, call 1: the same request has different answers")
+    assert lines[2].startswith(f"2 more scopes ({', '.join(sorted((second, third)))})")
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_changes_that_would_each_follow_from_the_other_follow_from_nothing(number: int) -> None:
+    """In a circle of actors, each quotes what the next one says; one who only listens follows."""
+
+    def run(path: str, word: str) -> Path:
+        circle = [
+            chat(
+                f"They say {word[0]}{n}.",
+                f"So {word[0]}{(n + 1) % number}, {word}.",
+                f"{name}#0",
+            )
+            for n, name in enumerate(("bea", "cem", "dan")[:number])
+        ]
+        listeners = [chat(f"Bea says {word}!", "Hm.", f"{name}#0") for name in ("ann", "eve")]
+        return write_cassette(path, sorted([*circle, *listeners], key=lambda record: record.scope))
+
+    found = llmcall.compare(run("a.jsonl", "xxx"), run("b.jsonl", "yyy"))
+    assert [scope for scope, *_ in causes(found)] == ["bea", "cem", "dan"][:number]
+
+
+def test_a_treated_actor_does_not_follow_from_one_who_repeats_it_in_the_same_round() -> None:
+    """Ben is treated; Ada hears him, and the models of both repeat their questions."""
+
+    def run(path: str, subsidy: int, decision: str) -> Path:
+        ben = echoed(subsidy, decision, "ben")
+        asked = f"Ben says: {ben.answer} And you?"
+        return write_cassette(path, [chat(asked, f"You ask: {asked} No.", "ada#0"), ben])
+
+    found = llmcall.compare(run("a.jsonl", 0, "Never."), run("b.jsonl", 15, "Yes, gladly."))
+    assert causes(found) == [("ben", 0, "prompt")]
+
+
+Call = tuple[str, int]  # an actor and its place
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A random program of actors who quote each other. It knows what each of them was told.
+
+    :param seed: chooses who speaks when and who is quoted; an answer's words are in no other answer.
+    :param changed: the call whose answer is another one.
+    """
+
+    names: tuple[str, ...]
+    rounds: int
+    seed: int
+    changed: Call | None = None
+
+    def play(self, path: str) -> tuple[Path, dict[Call, set[Call]]]:
+        """Write down the run, and return for each call the calls whose answers it quotes."""
+        chance = random.Random(self.seed)
+        said: dict[Call, str] = {}
+        records, quoted = [], {}
+        for number in range(self.rounds):
+            for name in chance.sample(self.names, len(self.names)):
+                heard = [call for call in said if chance.random() < 0.4]
+                quotes = "; ".join(f"{speaker} said: {said[speaker, n]}" for speaker, n in heard)
+                asked = f"Round {number}. {quotes or 'Nobody spoke'}. What do you say, {name}?"
+                drawn = (name, number) == self.changed
+                digest = hashlib.sha256(f"{asked}{drawn}".encode()).hexdigest()
+                said[name, number] = " ".join(digest[n : n + 9] for n in range(0, 36, 9))
+                quoted[name, number] = set(heard)
+                records.append(chat(asked, said[name, number], f"{name}#0"))
+        return write_cassette(path, sorted(records, key=lambda record: record.scope)), quoted
+
+
+@settings(max_examples=60)
+@given(st.permutations(["ada", "ben", "cem", "dan"]), st.integers(1, 3), st.integers(0, 10**6))
+def test_compare_tells_the_cause_of_random_programs_and_what_follows(
+    names: list[str], rounds: int, seed: int
+) -> None:
+    """One answer is another one on purpose. Whatever quotes it, or what quotes that, follows."""
+    cause = (names[0], seed % rounds)
+    talk = Talk(tuple(names), rounds, seed)
+    one, quoted = talk.play("a.jsonl")
+    other, _ = replace(talk, changed=cause).play("b.jsonl")
+    tainted = {cause}
+    for call, heard in quoted.items():
+        if heard & tainted:
+            tainted.add(call)
+    found = llmcall.compare(one, other)
+    assert causes(found) == [(*cause, "draw")]
+    firsts = {name: min(n for who, n in tainted if who == name) for name, _ in tainted}
+    assert {parting.scope: parting.place for parting in found.parted} == firsts
+    for parting in found.parted:
+        if parting.follows:
+            assert parting.follows in quoted[parting.scope, parting.place] & tainted
+
+
+@pytest.mark.parametrize("names", list(permutations(("ada", "ben", "cem"))))
+def test_arms_compared_tell_the_treated_actor_whatever_the_names(
+    names: tuple[str, str, str],
+) -> None:
+    """The first is treated and speaks; the others quote all that was said in the round."""
+
+    def answer(messages: list[dict[str, Any]]) -> str:
+        return hashlib.sha256(messages[-1]["content"].encode()).hexdigest()[:12]
+
+    client = ScriptedClient(answer)
+
+    def play(price: str) -> None:
+        said: list[str] = []
+        for name in names:
+            with llmcall.scope(name):
+                offer = f"Bread is {price}." if name == names[0] else ""
+                asked = f"{offer} You heard: {', '.join(said)}. And you, {name}?"
+                said.append(client.send_message(asked, temperature=1, on_error="raise").content)
+
+    arms = {"control": {"price": "dear"}, "treated": {"price": "cheap"}}
+    with llmcall.cassette("a.jsonl"):
+        found = llmcall.arms(play, arms, scope="town", repeats=2).compare("control", "treated")
+    assert causes(found) == [(f"{repeat}/{names[0]}", 0, "prompt") for repeat in range(2)]
+    assert len(found.parted) == 6
 
 
 def echoed(
@@ -709,7 +849,7 @@ def check_cause(world: World) -> None:
         earlier = [
             row
             for row in found.rows
-            if (row.place, row.scope) < (number, world.actor) and row.status == "changed"
+            if row.place <= number and row.scope != world.actor and row.status == "changed"
         ]
         for word, answers in (
             (world.edit[0], [row.answer for row in earlier]),

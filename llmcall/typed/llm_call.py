@@ -285,11 +285,12 @@ class LLMCall:
           again and raises nothing, whatever ``on_error`` is, and its row has no value.
         - ``served``, the model that answered, by the name that the server gave
         - ``finish_reason``, such as ``"stop"`` or ``"length"``
-        - ``cached``, whether no call was made for the row
         - ``cost``, USD when the answers were made, corrections included; missing if unknown
         - ``cache_key``, the last answer's: its first 12 digits, which ``llmcall cache show`` takes
 
-        A frame's index stays, repeated as its rows are; rows of a list are numbered from 0.
+        A frame's index stays, repeated as its rows are; rows of a list are numbered from 0. A replay
+        gives the same table: a reply's ``cached``, the usage and the line at a run's end say which answers
+        were recorded.
 
         :param rows: as for :meth:`map`; none of their columns may have one of those names.
         :param vary: crosses the rows with levels of model parameters, of the texts ``system`` and

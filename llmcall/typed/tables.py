@@ -44,14 +44,6 @@ class Draw(NamedTuple):
         return cls(repeat, answer, None if answer.is_missing else answer.failure)
 
     @property
-    def is_cached(self) -> bool | None:
-        """Return whether all its answers were recorded, or ``None`` without an answer."""
-        conversation = self.conversation
-        if conversation.reply is None:
-            return None
-        return all(reply.cached for reply in conversation.replies)
-
-    @property
     def cost(self) -> float | None:
         """Return the cost of all its answers, or ``None`` if it is unknown or nothing was answered."""
         replies = self.conversation.replies
@@ -90,7 +82,6 @@ AFTER_FIELDS = (
     Column("refusal", attrgetter("conversation.refusal")),
     Column("served", methodcaller("reply_attribute", "model")),
     Column("finish_reason", methodcaller("reply_attribute", "finish_reason")),
-    Column("cached", attrgetter("is_cached")),
     Column("cost", attrgetter("cost"), float),
     Column("cache_key", lambda draw: (key := draw.reply_attribute("cache_key")) and short_key(key)),
 )

@@ -41,7 +41,6 @@ COLUMNS = [
     "refusal",
     "served",
     "finish_reason",
-    "cached",
     "cost",
     "cache_key",
 ]
@@ -597,7 +596,6 @@ def test_a_table_has_a_row_for_each_item_and_repeat(kind: str, numbering: Number
     assert list(table.index) == ([7] * 4 if kind == "frame" else [0, 1, 2, 3])
     rows = list(zip(table["name"], table["age"], table["repeat"], strict=True))
     assert rows == [("Lisa", 8, 0), ("Lisa", 8, 1), ("Bart", 10, 0), ("Bart", 10, 1)]
-    assert not table["cached"].any()
     assert table["error"].isna().all()
 
 
@@ -608,12 +606,8 @@ def test_a_second_table_asks_nothing(kind: str, numbering: Numbering) -> None:
     client, call = numbering
     table = call.table(people_as(kind), repeats=2, scope="survey", workers=1)
     again = call.table(PEOPLE, repeats=2, scope="survey").astype(table.dtypes)
-    assert again["cached"].all()
     assert len(client.requests) == 4
-    pandas.testing.assert_frame_equal(
-        table.drop(columns=["cached", "cost"]).reset_index(drop=True),
-        again.drop(columns=["cached", "cost"]),
-    )
+    pandas.testing.assert_frame_equal(table.reset_index(drop=True), again)
 
 
 @pytest.fixture
@@ -681,14 +675,13 @@ def test_a_refusal_has_its_row_whatever_on_error_says(
 
     client = ScriptedClient(answered, cache_mode="auto")
     call = LLMCall(user="{{ name }}?", output_type=int, client=client)
-    for is_cached in (False, True):
+    for _ in range(2):
         table = call.table(PEOPLE, on_error=on_error)
         assert table["refusal"].fillna("").tolist() == ["", REFUSAL["refusal"]]
         assert table["value"].isna().tolist() == [False, True]
         assert table["error"].isna().all()
         assert table["tries"].tolist() == [1, 1]
         assert table["unread"].isna().all()
-        assert table["cached"].tolist() == [is_cached] * 2
         assert table["cache_key"].notna().all()
     lines = [line.partition(" missing")[0] for line in caplog.messages if "refusal" in line]
     assert lines == ["1 of 2 answers are"] * 2
@@ -765,7 +758,7 @@ def test_the_cost_of_a_row_includes_its_corrections() -> None:
     """It is that of all calls that its value took."""
     pytest.importorskip("pandas")
     table = corrected_table()
-    assert (table["value"][0], table["cost"][0], bool(table["cached"][0])) == (7, 4.0, False)
+    assert (table["value"][0], table["cost"][0]) == (7, 4.0)
 
 
 def corrected_table(repeats: int = 1) -> Any:

@@ -140,7 +140,11 @@ class QuotaExceededError(RateLimitError):
 
 
 class ServiceError(APIError):
-    """Raised when a service fails: 408, 409, 5xx, no connection, a malformed or truncated answer."""
+    """Raised when a service fails: 408, 409, 5xx, no connection, a malformed or truncated answer.
+
+    An answer is truncated, too, if the reason for its end is not one that ends an answer, such as
+    ``abort`` (vLLM, SGLang).
+    """
 
     retryable = True
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..apis.endings import ending_problem, is_cut
 from ..apis.message import content_text, is_content
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage
-from ..errors import APIError, ContentFilterError, EmptyAnswerError, ServiceError
+from ..errors import APIError, EmptyAnswerError, ServiceError
 from ..support.display.formatting import shortened
 from .seams import Response
 
@@ -33,7 +34,7 @@ OK = 200  # the SDK raises for any status from 300 on
 def check_chat(response: Any) -> None:
     """Refuse a chat response that holds no complete answer.
 
-    :raises ServiceError: if it is malformed, or broke off.
+    :raises ServiceError: if it is malformed, or broke off, as its ending says.
     :raises ContentFilterError: if the provider filtered the answer.
     :raises EmptyAnswerError: if there is neither text nor a tool call.
     """
@@ -43,12 +44,9 @@ def check_chat(response: Any) -> None:
         problem = _problem_of(choice)
         if problem is not None:
             reject(ServiceError, problem, response)
-    if any(choice.get("finish_reason") == "content_filter" for choice in choices):
-        reject(
-            ContentFilterError,
-            "the provider filtered the answer (finish_reason content_filter)",
-            response,
-        )
+    for choice in choices:
+        if ending := ending_problem(choice.get("finish_reason"), "finish_reason"):
+            reject(*ending, response)
     messages = [choice["message"] for choice in choices]
     if not any(
         content_text(message.get("content")) or any(map(message.get, ANSWER_FIELDS))
@@ -73,7 +71,7 @@ def _problem_of(choice: Any) -> str | None:
 def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
     reason = choice.get("finish_reason")
     reasoning_tokens = TokenUsage.of(response).reasoning_tokens
-    if reason == "length":
+    if is_cut(reason):
         note = f" ({reasoning_tokens} of them on reasoning)" if reasoning_tokens else ""
         return f"the answer is empty: the token limit was used up{note} before any text"
     return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
@@ -96,7 +94,7 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
         if problem is not None:
             remedy = (
                 "; it was cut at the token limit: raise max_tokens"
-                if choice.get("finish_reason") == "length"
+                if is_cut(choice.get("finish_reason"))
                 else ""
             )
             reject(
@@ -123,7 +121,7 @@ def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> b
     """Return whether an answer ended at a token limit that the request did not set, which is where
     the context window ends.
     """
-    if all(choice.get("finish_reason") != "length" for choice in choices_of(response)):
+    if not any(is_cut(choice.get("finish_reason")) for choice in choices_of(response)):
         return False
     max_tokens = request.asked.get("max_tokens")
     output_tokens = TokenUsage.of(response).output_tokens

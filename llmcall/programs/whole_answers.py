@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import EventStream, read_object
+from ..apis.endings import ending_problem
 from ..apis.shapes import by_index, object_in, objects_in
 from ..clients.api_errors import failure, raise_reported
-from ..errors import APIError, ContentFilterError, EmptyAnswerError, ServiceError
+from ..errors import APIError, ContentFilterError, ServiceError
 
 if TYPE_CHECKING:
     from .requests import RequestToRecord
@@ -18,23 +19,12 @@ LAST_EVENTS = {
     "/responses": ("response.completed", "response.incomplete"),
     "/messages": ("message_stop",),
 }
-COMPLETIONS, GEMINI = "/completions", "/models/"
+COMPLETIONS, GEMINI, MESSAGES = "/completions", "/models/", "/messages"
+# Of an answer of the Responses API that has ended, and of one in the background that goes on.
+STATUSES = ("completed", "incomplete", "queued", "in_progress")
 
 # Codes of the Responses API, and types of the Messages API, for failures that pass.
 PASSING_FAILURES = ("server_error", "rate_limit_exceeded", "overloaded_error", "api_error")
-# The values of finishReason (google-genai 3.6, FinishReason) that may end an answer without a content.
-# With any other one, such as MALFORMED_FUNCTION_CALL, it is no answer.
-WHOLE_REASONS = ("STOP", "MAX_TOKENS")
-FILTER_REASONS = (
-    "SAFETY",
-    "RECITATION",
-    "BLOCKLIST",
-    "PROHIBITED_CONTENT",
-    "SPII",
-    "IMAGE_SAFETY",
-    "IMAGE_PROHIBITED_CONTENT",
-    "IMAGE_RECITATION",
-)
 
 
 def checked_api(to_record: RequestToRecord) -> str | None:
@@ -73,16 +63,18 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
             _check_success(answer["response"])
     if api == GEMINI:
         _check_gemini(answers, is_stream=is_stream)
-    elif api == COMPLETIONS:
+        return
+    if api == COMPLETIONS:
         choices = [choice for answer in answers for choice in objects_in(answer.get("choices"))]
-        reasons = {choice.get("finish_reason") for choice in choices} - {None, ""}
-        if "content_filter" in reasons:
-            raise ContentFilterError(
-                "the provider filtered the answer (finish_reason content_filter)"
-            )
-        if is_stream and not (stream.done or reasons):
+        has_ended = [_check_last(pieces, "finish_reason") for pieces in by_index(choices).values()]
+        if is_stream and not (stream.done or any(has_ended)):
             raise _broken_off("finish_reason or [DONE]")
-    elif is_stream and not any(answer.get("type") in LAST_EVENTS[api] for answer in answers):
+        return
+    if api == MESSAGES:
+        _check_last(
+            [*answers, *(object_in(answer.get("delta")) for answer in answers)], "stop_reason"
+        )
+    if is_stream and not any(answer.get("type") in LAST_EVENTS[api] for answer in answers):
         raise _broken_off(" or ".join(LAST_EVENTS[api]))
 
 
@@ -109,7 +101,7 @@ def _check_success(answer: dict[str, Any]) -> None:
         if answer.get("type") == "error":
             raise failure(500, answer)
         raise_reported(answer)
-        if status in ("failed", "cancelled"):
+        if isinstance(status, str) and status not in STATUSES:
             raise ServiceError(f"the answer has the status {status!r}")
     except APIError as error:
         reported = answer.get("error")
@@ -119,9 +111,8 @@ def _check_success(answer: dict[str, Any]) -> None:
             # whether it may pass, so that another attempt is worth it
             error.retryable = code in (None, "error", *PASSING_FAILURES)
         raise
-    reason = object_in(answer.get("incomplete_details")).get("reason")
-    if status == "incomplete" and reason == "content_filter":
-        raise ContentFilterError("the provider filtered the answer (reason content_filter)")
+    if status == "incomplete":
+        _check_last([object_in(answer.get("incomplete_details"))], "reason")
 
 
 def _check_gemini(answers: list[dict[str, Any]], *, is_stream: bool) -> None:
@@ -138,19 +129,14 @@ def _check_gemini(answers: list[dict[str, Any]], *, is_stream: bool) -> None:
     if is_stream and not choices:
         raise _broken_off("candidates")
     for pieces in choices.values():
-        reasons = [reason for piece in pieces if (reason := piece.get("finishReason"))]
-        contents = [object_in(piece.get("content")) for piece in pieces]
-        parts = [part for content in contents for part in objects_in(content.get("parts"))]
-        if not reasons:
+        if not _check_last(pieces, "finishReason"):
             raise _broken_off("finishReason")
-        if reasons[-1] in FILTER_REASONS:
-            raise ContentFilterError(
-                f"the provider filtered the answer (finishReason {reasons[-1]})"
-            )
-        if reasons[-1] not in WHOLE_REASONS and not any(map(_says_something, parts)):
-            raise EmptyAnswerError(f"the answer is empty (finishReason {reasons[-1]})")
 
 
-def _says_something(part: dict[str, Any]) -> bool:
-    """Return whether a part of a content holds more than a thought."""
-    return not part.get("thought") and any(value not in ("", None) for value in part.values())
+def _check_last(pieces: list[dict[str, Any]], field: str) -> bool:
+    """Return whether the pieces of an answer have a reason for its end; refuse one that ends no answer."""
+    reasons = [reason for piece in pieces if (reason := piece.get(field))]
+    if reasons and (ending := ending_problem(reasons[-1], field)):
+        error_class, message = ending
+        raise error_class(message)
+    return bool(reasons)

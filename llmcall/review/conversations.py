@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..apis.endings import is_ordinary
 from ..apis.http_requests import CONTENT_FIELDS, messages_asked
 from ..apis.message import transcript_of
 from ..apis.shapes import choices_of
@@ -19,18 +20,6 @@ if TYPE_CHECKING:
 
     from .runs import RecordedRun
 
-# Of chat completions, the Responses API, the Messages API and Gemini
-ORDINARY_ENDS = (
-    "stop",
-    "tool_calls",
-    "function_call",
-    "completed",
-    "end_turn",
-    "stop_sequence",
-    "tool_use",
-    "STOP",
-    None,
-)
 # Fields of a request that are not parameters
 NOT_PARAMETERS = (
     "model",
@@ -218,4 +207,4 @@ def _answers(record: Record, spoken: Sequence[Utterance]) -> Iterator[Utterance]
 
 
 def _ending(reason: str | None) -> str:
-    return "" if reason in ORDINARY_ENDS else f", ended by {reason}"
+    return "" if is_ordinary(reason) else f", ended by {reason}"

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..apis.endings import is_ordinary
 from ..stores.records.served import model_of
 from ..support.display.formatting import OF_NO_ACTOR, as_json, counted, money, one_line
-from .conversations import NOT_PARAMETERS, ORDINARY_ENDS
+from .conversations import NOT_PARAMETERS
 from .marks import ASKED_AGAIN, REFUSED, ends_of
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _failures(
     yield from (
         f"{counted(count, 'answer')} ended by {end}"
         for end, count in ends.items()
-        if end not in ORDINARY_ENDS
+        if not is_ordinary(end)
     )
     for mark in (REFUSED, ASKED_AGAIN):
         if mark_counts[mark]:

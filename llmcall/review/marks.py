@@ -6,15 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..answers.expectations import CORRECTION
+from ..apis.endings import is_cut, is_refused
 
 if TYPE_CHECKING:
     from ..stores.record import Record
     from .conversations import Call
 
 CUT, REFUSED, ASKED_AGAIN = "cut", "refused", "asked again"
-# Reasons why answers end, of chat completions, the Responses API, the Messages API and Gemini
-ENDS_OF_CUT = {"length", "max_output_tokens", "max_tokens", "MAX_TOKENS"}
-ENDS_OF_REFUSED = {"content_filter", "refusal", "SAFETY"}
 MARKS = (REFUSED, CUT, ASKED_AGAIN)
 
 
@@ -34,10 +32,10 @@ def find_marks(calls: Iterable[Sequence[Call]]) -> dict[int, list[str]]:
 
 def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
     """Return the marks of an answer."""
-    ends = set(ends_of(record))
+    ends = ends_of(record)
     has_mark = {
-        REFUSED: record.refusal is not None or not ends.isdisjoint(ENDS_OF_REFUSED),
-        CUT: not ends.isdisjoint(ENDS_OF_CUT),
+        REFUSED: record.refusal is not None or any(map(is_refused, ends)),
+        CUT: any(map(is_cut, ends)),
         ASKED_AGAIN: is_asked_again,
     }
     return [mark for mark, is_marked in has_mark.items() if is_marked]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage
 from ..support.listeners import Listener
@@ -48,7 +49,7 @@ def _warn_of_cut_answer(call: Call, response: Any) -> None:
     parameters = call.request.asked
     if parameters.get("logprobs") and parameters.get("max_tokens") == 1:
         return  # one token was wanted, for its log probabilities
-    if any(choice.get("finish_reason") == "length" for choice in choices_of(response)):
+    if any(is_cut(choice.get("finish_reason")) for choice in choices_of(response)):
         warn_once(
             f"{model}: an answer ended at its token limit (finish_reason 'length') and is "
             "recorded as it is; if answers should be longer, set max_tokens higher",

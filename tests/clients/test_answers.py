@@ -36,6 +36,35 @@ def two(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return {**first, "choices": first["choices"] + second["choices"]}
 
 
+# DeepSeek's documentation; vLLM's and SGLang's sources; Z.ai's documentation; Cohere's SDK; reports of
+# Gemini's compatible API.
+BROKEN_ENDINGS = (
+    "insufficient_system_resource",
+    "abort",
+    "cancelled",
+    "timeout",
+    "network_error",
+    "ERROR_LIMIT",
+    "function_call_filter: MALFORMED_FUNCTION_CALL",
+    "a word of tomorrow",
+)
+FILTERED_ENDINGS = (
+    "content_filter: SAFETY",
+    "content_filter: PROHIBITED_CONTENT",
+    "content-filter",
+    "guardrail_intervened",
+    "sensitive",
+    "SAFETY",
+)
+# The words of the SDKs of OpenAI, Anthropic, Google, Mistral and Cohere, and of litellm's table.
+ENDINGS = (
+    *("stop", "length", "tool_calls", "function_call"),
+    *("end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal"),
+    *("model_context_window_exceeded", "STOP", "MAX_TOKENS", "model_length", "eos", "eos_token"),
+    *("COMPLETE", "STOP_SEQUENCE", "TOOL_CALL", "", None),
+)
+
+
 @pytest.mark.parametrize(
     "response",
     [
@@ -49,6 +78,7 @@ def two(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         completion(usage="12 tokens"),
         completion(usage={"prompt_tokens": "12", "completion_tokens_details": 3}),
         two(completion(None), completion("one of two")),
+        *(completion("Two coins.", finish_reason=reason) for reason in ENDINGS),
     ],
 )
 def test_text_a_tool_call_a_refusal_or_audio_is_an_answer(response: dict[str, Any]) -> None:
@@ -83,6 +113,30 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
     ({"choices": [{"message": None}]}, ServiceError, "choice without a message"),
     ({"choices": [{"message": {"content": 5}}]}, ServiceError, "not text"),
     (completion("Half an", finish_reason="error"), ServiceError, "broke off"),
+    *(
+        (
+            completion("Half an", finish_reason=reason),
+            ServiceError,
+            f"broke off (finish_reason {reason})",
+        )
+        for reason in BROKEN_ENDINGS
+    ),
+    *(
+        (
+            completion("Half an", finish_reason=reason),
+            ContentFilterError,
+            f"(finish_reason {reason})",
+        )
+        for reason in FILTERED_ENDINGS
+    ),
+    *(
+        (
+            completion("Half an", finish_reason=reason),
+            ServiceError,
+            "its finish_reason is not a text",
+        )
+        for reason in (0, 7, True, [], {"type": "stop"})
+    ),
     (completion("", finish_reason="content_filter"), ContentFilterError, "filtered"),
     (
         two(completion(), completion("", finish_reason="content_filter")),

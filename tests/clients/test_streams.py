@@ -177,6 +177,11 @@ BROKEN: dict[str, tuple[Any, str, list[str]]] = {
         ["Two", " coins"],
     ),
     "no end": (streams(*TWO_COINS[:3], done=False), "broke off", ["Two", " coins"]),
+    "an ending that is none": (
+        streams(TWO_COINS[1], {**NAMES, "choices": [{"index": 0, "finish_reason": "abort"}]}),
+        "finish_reason abort",
+        ["Two"],
+    ),
     "a choice without an end": (
         streams(TWO_COINS[1], {**NAMES, "choices": [{"index": 1, "finish_reason": "stop"}]}),
         "broke off",

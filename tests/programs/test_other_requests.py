@@ -635,6 +635,8 @@ FAILED |= {
         GEMINI,
         {"candidates": [*gemini("Two")["candidates"], {"index": 1}]},
     ),
+    "Gemini's answer that another cause ended": (GEMINI, gemini("Two", reason="OTHER")),
+    "Gemini's ending that is no text": (GEMINI, {"candidates": [{"finishReason": 7}]}),
     "Gemini's error": (GEMINI, {"error": {"code": 503, "message": "overloaded"}}),
     "Gemini's blocked prompt, streamed": (GEMINI_STREAM, [BLOCKED]),
     "Gemini's cut stream": (GEMINI_STREAM, [gemini("Two", reason=None)]),
@@ -644,6 +646,7 @@ FAILED |= {
     ),
     "Gemini's filtered stream": (GEMINI_STREAM, [gemini("Two"), gemini(reason="SAFETY")]),
     "Gemini's broken tool call, streamed": (GEMINI_STREAM, [MALFORMED_CALL]),
+    "Gemini's tool call that broke off later": (GEMINI_STREAM, [FUNCTION_CALL, MALFORMED_CALL]),
     "Gemini's cut array": (
         GEMINI_STREAM,
         http.Response(200, json=[gemini("Two", reason=None), gemini(" coins", reason=None)]),
@@ -654,6 +657,28 @@ FAILED |= {
     ),
     "completion's error": ("completions", {"error": {"message": "Overloaded"}}),
     "filtered completion": ("completions", {"choices": [{"finish_reason": "content_filter"}]}),
+    "aborted completion": ("completions", {"choices": [{"text": "Two", "finish_reason": "abort"}]}),
+    "aborted completion, streamed": (
+        "completions",
+        [
+            {"choices": [{"text": "Two", "finish_reason": None}]},
+            {"choices": [{"finish_reason": "abort"}]},
+        ],
+    ),
+    "message of an unknown ending": ("messages", {"content": [], "stop_reason": "network_error"}),
+    "message of an unknown ending, streamed": (
+        "messages",
+        [
+            *STARTED["messages"],
+            {"type": "message_delta", "delta": {"stop_reason": "abort"}},
+            MESSAGES_EVENTS[-1],
+        ],
+    ),
+    "response of an unknown status": ("responses", {"status": "expired", "output": []}),
+    "response that is incomplete for an unknown reason": (
+        "responses",
+        {"status": "incomplete", "incomplete_details": {"reason": "abort"}, "output": []},
+    ),
     "completions' cut stream": ("completions", [{"choices": [{"text": "Two"}]}]),
     "error in a stream of completions": (
         "completions",
@@ -748,7 +773,6 @@ def test_an_answer_that_is_cut_or_goes_on_is_recorded(answer: Any) -> None:
         (GEMINI, gemini("Two", reason="MAX_TOKENS")),
         (GEMINI, gemini(reason="STOP")),
         (GEMINI_STREAM, [gemini("Two", reason=None), gemini(""), {"usageMetadata": {}}]),
-        (GEMINI_STREAM, [FUNCTION_CALL, MALFORMED_CALL]),
         (GEMINI_STREAM, http.Response(200, json=[gemini("Two", reason=None), gemini("")])),
         ("completions", [{"choices": [{"text": "Two", "finish_reason": "length"}]}]),
     ],

@@ -417,6 +417,21 @@ def test_a_stream_without_finish_reason_and_done_is_not_recorded() -> None:
     assert llmcall.client("openai").cache.stats().records == 0
 
 
+@pytest.mark.parametrize("reason", ["insufficient_system_resource", "content_filter: SAFETY"])
+def test_a_stream_whose_ending_is_no_answer_comes_as_it_was_and_is_not_recorded(
+    reason: str,
+) -> None:
+    """The program reads the ending, as with the plain SDK; the call counts as an error."""
+    ending = {"index": 0, "delta": {}, "finish_reason": reason}
+    server = streaming(*NO_REASONS, {**NO_REASONS[0], "choices": [ending]}, b"[DONE]")
+    expected = accumulated(plain(server))
+    assert expected["choices"][0]["finish_reason"] == reason
+    with llmcall.track() as usage:
+        assert accumulated(recorded(server)) == expected
+    assert usage.errors == 1
+    assert llmcall.client("openai").cache.stats().records == 0
+
+
 TOOL_USE_FAILED = {
     "error": {
         "message": "Failed to call a function.",

@@ -1,0 +1,111 @@
+"""The words for why an answer ended: which of them end an answer, and which a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import APIError, ContentFilterError, ServiceError
+
+# The words are in the form that ``_word`` gives them. Their sources: the types of openai 3.57, anthropic
+# 2.14, google-genai 3.6, mistralai 3.7 and cohere 7.3; litellm's table of finish reasons (2026); vLLM.
+ORDINARY = frozenset(
+    {
+        "stop",
+        "tool_calls",
+        "function_call",
+        "completed",  # Responses
+        "end_turn",  # Messages, with the two below
+        "stop_sequence",
+        "tool_use",
+        "complete",  # Cohere, with the one below
+        "tool_call",
+        "eos",  # Together, Hugging Face
+        "eos_token",
+    }
+)
+NOTABLE = frozenset(
+    {
+        "refusal",  # Messages, with the one below
+        "pause_turn",
+        "steered",  # Responses
+        "repetition",  # vLLM, where the request asks for it
+    }
+)
+CUT = frozenset(
+    {
+        "length",
+        "max_tokens",  # Messages, Gemini, Cohere
+        "max_output_tokens",  # Responses, with the two below
+        "max_messages",
+        "incomplete",
+        "model_length",  # Mistral
+        "model_context_window_exceeded",  # Messages
+        "compaction",
+    }
+)
+FILTERED = frozenset(
+    {
+        "content_filter",
+        "content_filtered",  # Bedrock, with the one below
+        "guardrail_intervened",
+        "error_toxic",  # Cohere
+        "sensitive",  # Z.ai
+        "safety",  # Gemini, with those below
+        "recitation",
+        "blocklist",
+        "prohibited_content",
+        "spii",
+        "model_armor",
+        "image_safety",
+        "image_prohibited_content",
+        "image_recitation",
+    }
+)
+
+
+def is_ordinary(reason: Any) -> bool:
+    """Return whether the reason needs no mention; nor does none at all."""
+    return reason is None or (isinstance(reason, str) and _word(reason) in ORDINARY)
+
+
+def is_cut(reason: Any) -> bool:
+    """Return whether the reason is a limit of tokens."""
+    return isinstance(reason, str) and _word(reason) in CUT
+
+
+def is_filtered(reason: Any) -> bool:
+    """Return whether the reason is a provider's filter.
+
+    Gemini's compatible API adds its own word: ``content_filter: SAFETY``.
+    """
+    return isinstance(reason, str) and _word(reason.partition(":")[0]) in FILTERED
+
+
+def is_refused(reason: Any) -> bool:
+    """Return whether the provider filtered the answer, or the model refused."""
+    return is_filtered(reason) or (isinstance(reason, str) and _word(reason) == "refusal")
+
+
+def ending_problem(reason: Any, field: str) -> tuple[type[APIError], str] | None:
+    """Return the error's class and its message if an answer with this ending is none, else ``None``.
+
+    Any word that is not known to end an answer is a failure, such as ``insufficient_system_resource``
+    (DeepSeek) or ``abort`` (vLLM, SGLang): half an answer would replay for ever.
+
+    :param reason: as the server gave it; ``None`` or an empty text is no reason, which is accepted.
+    :param field: the reason's name in the API: ``"finish_reason"``, ``"stop_reason"``.
+    """
+    if reason is None or reason == "":
+        return None
+    if not isinstance(reason, str):
+        return ServiceError, f"a malformed answer: its {field} is not a text ({reason!r:.60})"
+    if is_filtered(reason):
+        return ContentFilterError, f"the provider filtered the answer ({field} {reason:.60})"
+    if _word(reason) in ORDINARY | NOTABLE | CUT:
+        return None
+    return ServiceError, f"the answer broke off ({field} {reason:.60})"
+
+
+def _word(reason: str) -> str:
+    """Return a reason without differences of case and hyphens."""
+    return reason.strip().lower().replace("-", "_")

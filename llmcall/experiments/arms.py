@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..scopes import ScopedRecord
     from ..stores.record import Record
 
+MIN_REPEATS = 2  # that give an interval
 MAX_NAMED_RUNS = 5  # that failed, and are named
 FUNCTION = "function"  # the kind of recorded functions' records, which no model answered
 
@@ -143,20 +144,25 @@ class Arms(Mapping[tuple[str, int], Any]):
         :param treated: an arm's name.
         :param control: the name of the arm that is subtracted.
         :returns: a row for each name (``measure`` if ``measure`` returns numbers), with the columns
-            ``estimate``; ``low`` and ``high``, the ends of its 95 % interval (``scipy.stats.bootstrap``
-            over the repeats; infinite for a single one); ``n``, the number of repeats with both
-            values; and ``missing``, the number of repeats without, because an arm failed or a value
-            is missing.
+            ``estimate``; ``low`` and ``high``, the ends of its 95 % interval; ``n``, the number of
+            repeats with both values; and ``missing``, the number of repeats without, because an arm
+            failed or a value is missing. The interval of numbers is Student's; that of yes and no (all
+            values are true, false, 1 or 0) is Bonett and Price's. Differences that show no spread, a
+            single one or equal numbers, have none: ``low`` and ``high`` are NaN, and a warning says
+            why. It has no width only if the arms got the same answers to the same calls.
         :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
         :raises KeyError: for a name that no arm has; the message lists the known ones.
-        :raises TypeError: if a value is not a number.
+        :raises TypeError: if a value is not a finite number.
 
+        >>> prices = iter([3, 5, 4, 4, 2, 5])
         >>> with llmcall.configured(cache_mode="auto"):
         ...     arms = {"free": {"tax": 0}, "taxed": {"tax": 1}}
-        ...     runs = llmcall.arms(lambda tax: 3 + tax, arms, scope="app", repeats=2)
-        >>> runs.effect(lambda price: {"price": price}, "taxed", "free")
+        ...     runs = llmcall.arms(
+        ...         lambda tax: next(prices) + tax, arms, scope="app", repeats=3, workers=1
+        ...     )
+        >>> runs.effect(lambda price: {"price": price}, "taxed", "free").round(1)
                estimate  low  high  n  missing
-        price       1.0  1.0   1.0  2        0
+        price       2.7 -1.1   6.5  3        0
         """
         import_statistics("Arms.effect computes intervals")
         names = [self._known_name(str(name)) for name in (treated, control)]
@@ -165,11 +171,26 @@ class Arms(Mapping[tuple[str, int], Any]):
             for repeat in range(self.repeats)
         ]
         columns = dict.fromkeys(column for pair in pairs for values in pair for column in values)
-        rows = [
-            effect([(_number(one, column), _number(other, column)) for one, other in pairs])
+        may_vary = not self._have_equal_draws(*names)
+        effects = {
+            column: effect(
+                [(_number(one, column), _number(other, column)) for one, other in pairs],
+                may_vary=may_vary,
+            )
             for column in columns
+        }
+        _report_missing_intervals(effects)
+        return import_pandas().DataFrame(
+            effects.values(), index=list(columns), columns=Effect._fields
+        )
+
+    def _have_equal_draws(self, one: str, other: str) -> bool:
+        """Return whether two arms used the same draws in each repeat, and some."""
+        draws = [
+            [[*map(id, self._records[ArmRun(name, repeat)])] for name in (one, other)]
+            for repeat in range(self.repeats)
         ]
-        return import_pandas().DataFrame(rows, index=list(columns), columns=Effect._fields)
+        return all(first and first == second for first, second in draws)
 
     def _measured(self, run: ArmRun, measure: Callable[[Any], Any]) -> Mapping[str, Any]:
         """Return the values of a run by column; empty if it failed."""
@@ -266,11 +287,29 @@ def _number(values: Mapping[str, Any], column: str) -> float:
     value: Any = values.get(column)
     if import_pandas().isna(value) is True:  # for a list, isna returns an array
         return math.nan
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+    if (
+        isinstance(value, (str, bytes))
+        or not hasattr(value, "__float__")
+        or math.isinf(number := float(value))
+    ):
         raise TypeError(
-            f"measure returned {value!r} for {column!r}; it must be a number, a bool or None"
+            f"measure returned {value!r} for {column!r}; it must be a finite number, a bool or None"
         )
-    return float(value)
+    return number
+
+
+def _report_missing_intervals(effects: Mapping[str, Effect]) -> None:
+    """Report why effects have no interval."""
+    reasons: dict[str, list[str]] = {}
+    for column, found in effects.items():
+        if not math.isnan(found.low):
+            continue
+        reason = f"all {found.n:,} differences are equal, so they show no spread; more repeats may give one"
+        if found.n < MIN_REPEATS:
+            reason = f"{counted(found.n, 'repeat')} with both values: {MIN_REPEATS} give one, 5 a useful one"
+        reasons.setdefault(reason, []).append(repr(column))
+    for reason, columns in reasons.items():
+        notice("no interval for the effect on %s (%s)", ", ".join(columns), reason)
 
 
 def _actor_sort_key(scoped_record: ScopedRecord) -> tuple[bool, list[str]]:

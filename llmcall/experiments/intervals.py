@@ -35,6 +35,7 @@ class Interval(NamedTuple):
 class Effect(NamedTuple):
     """The mean of paired differences, and its interval.
 
+    :param low: NaN if there is no interval.
     :param n: the number of pairs with both values.
     :param missing: the number of pairs that lack one.
     """
@@ -96,18 +97,47 @@ def _magnitude(numbers: Iterable[float]) -> int:
     return math.floor(math.log10(largest)) if largest else 0
 
 
-def effect(pairs: Sequence[tuple[float, float]]) -> Effect:
-    """Return the mean of first minus second, over the pairs that have both values.
+def paired_shares_interval(first_only: int, second_only: int, total: int) -> Interval:
+    """Return the interval of the difference between two shares of the same units (Bonett and Price,
+    "Adjusted Wald confidence interval for a difference of binomial proportions based on paired data",
+    2012): Wald's, as if one more unit had said yes only first, and one only second.
 
-    :param pairs: NaN is a missing value.
+    :param first_only: the number of units that say yes only in the first share.
+    :param second_only: only in the second.
+    :param total: the number of units, 2 or more.
     """
-    from ..support.libraries import pandas
+    total += 2
+    first, second = (first_only + 1) / total, (second_only + 1) / total
+    mean = first - second
+    half = NORMAL_QUANTILE * math.sqrt((first + second - mean**2) / total)
+    return Interval(max(mean - half, -1.0), min(mean + half, 1.0))
 
-    differences = pandas.Series([one - other for one, other in pairs], dtype=float).dropna()
-    count = len(differences)
-    estimate = float(differences.mean())
-    low, high = interval((differences - estimate) / count, count) if count else (math.nan, math.nan)
-    return Effect(estimate, estimate + low, estimate + high, count, len(pairs) - count)
+
+def effect(pairs: Sequence[tuple[float, float]], *, may_vary: bool = True) -> Effect:
+    """Return the mean of first minus second, over the pairs that have both values: by
+    :func:`paired_shares_interval` if all are 0 or 1, else by :func:`mean_interval`.
+
+    :param pairs: finite numbers; NaN is a missing value.
+    :param may_vary: whether the differences would be others in other repeats. If not, equal ones have an
+        interval without width.
+    """
+    whole = [pair for pair in pairs if not any(map(math.isnan, pair))]
+    missing = len(pairs) - len(whole)
+    if not whole:
+        return Effect(math.nan, math.nan, math.nan, 0, missing)
+    values = [number for pair in whole for number in pair]
+    digits = DIGITS - _magnitude(values)
+    differences = [round(one - other, digits) for one, other in whole]
+    estimate = round(fmean(differences), digits) + 0.0  # not -0
+    if not may_vary and len({*differences}) == 1:
+        interval: Interval | None = Interval(estimate, estimate)
+    elif {*values} <= {0, 1} and len(whole) > 1:
+        counts = differences.count(1), differences.count(-1)
+        interval = paired_shares_interval(*counts, len(whole))
+    else:
+        interval = mean_interval(differences)
+    low, high = interval or (math.nan, math.nan)
+    return Effect(estimate, low, high, len(whole), missing)
 
 
 def import_statistics(purpose: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import llmcall
+from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.newest_only
 
@@ -55,21 +56,64 @@ def test_an_effect_counts_the_repeats_with_a_missing_value() -> None:
     """An arm that failed, ``None``, NaN, or a name that one dict lacks."""
     runs = measured(
         {
-            "treated": [{"a": 2}, {"a": None}, ValueError("no"), {"a": 5}, {"a": True, "b": 1}],
+            "treated": [{"a": 3}, {"a": None}, ValueError("no"), {"a": 5}, {"a": True, "b": 1}],
             "control": [{"a": 1}, {"a": 1}, {"a": 1}, {"a": float("nan")}, {"a": False}],
         },
         on_error="none",
     )
     frame = runs.effect(lambda world: world, "treated", "control")
-    assert list(frame.loc["a"]) == [1, 1, 1, 2, 3]
+    half = 12.706205 * math.sqrt(0.5 / 2)  # Student's 97.5 % quantile for one degree of freedom
+    assert list(frame.loc["a"]) == pytest.approx([1.5, 1.5 - half, 1.5 + half, 2, 3])
     assert list(frame.loc["b", ["n", "missing"]]) == [0, 5]
     assert frame.loc["b", ["estimate", "low", "high"]].isna().all()
 
 
-def test_one_repeat_has_an_effect_without_an_interval() -> None:
-    """It says nothing of others."""
+def test_an_effect_without_an_interval_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    """One repeat, and equal numbers, show nothing of how others would differ: ``low`` and ``high`` are
+    missing.
+    """
     frame = measured({"treated": [3], "control": [1]}).effect(float, "treated", "control")
-    assert list(frame.loc["measure"]) == [2, -math.inf, math.inf, 1, 0]
+    assert frame.loc["measure", "estimate"] == 2
+    assert frame.loc["measure", ["low", "high"]].isna().all()
+    assert caplog.messages == [
+        "no interval for the effect on 'measure' (1 repeat with both values: 2 give one, 5 a useful one)"
+    ]
+    caplog.clear()
+    runs = measured({"treated": [0.1 + 0.2, 0.7, 4], "control": [0.3, 0.7, 4]})
+    frame = runs.effect(lambda value: {"a": value, "b": value}, "treated", "control")
+    assert list(frame["estimate"]) == [0, 0]  # and no -1.4e-17
+    assert frame[["low", "high"]].isna().all(axis=None)
+    assert caplog.messages == [
+        "no interval for the effect on 'a', 'b' (all 3 differences are equal, so they show no spread; "
+        "more repeats may give one)"
+    ]
+
+
+def test_an_effect_on_yes_and_no_has_an_interval_with_width() -> None:
+    """That of Bonett and Price (2012): with no change in 10 repeats, (1 - 1) / 12 plus and minus
+    1.96 times the root of (2 / 12) / 12.
+    """
+    runs = measured({"treated": [True] * 10, "control": [True] * 10})
+    found = runs.effect(lambda value: value, "treated", "control").loc["measure"]
+    assert found["estimate"] == 0
+    assert (found["low"], found["high"]) == pytest.approx((-0.23099, 0.23099), abs=1e-5)
+    runs = measured({"treated": [1, 1, 1, 0, 1], "control": [0, 1, 0, 0, 0]})
+    found = runs.effect(lambda value: value, "treated", "control").loc["measure"]
+    # (4 - 1) / 7 plus and minus 1.96 times the root of (5 / 7 - (3 / 7) ** 2) / 7
+    assert (found["low"], found["high"]) == pytest.approx((-0.11105, 0.96819), abs=1e-5)
+
+
+def test_an_effect_on_what_cannot_vary_has_an_interval_without_width() -> None:
+    """Both arms got the same answers to the same calls."""
+    client = ScriptedClient(["3", "5"], cache_mode="auto")
+
+    def play(name: str) -> int:
+        return int(client.send_message("Rate the bread.", temperature=1).content)
+
+    with llmcall.configured(cache_mode="auto"):
+        arms = {"treated": {"name": "a"}, "control": {"name": "b"}}
+        runs = llmcall.arms(play, arms, scope="r", repeats=2)
+    assert list(runs.effect(float, "treated", "control").loc["measure"]) == [0, 0, 0, 2, 0]
 
 
 def test_an_effect_of_what_is_no_number_is_an_error() -> None:
@@ -77,5 +121,7 @@ def test_an_effect_of_what_is_no_number_is_an_error() -> None:
     runs = measured({"treated": [3], "control": [1]})
     with pytest.raises(TypeError, match=r"measure returned 'yes' for 'answer'"):
         runs.effect(lambda world: {"answer": "yes"}, "treated", "control")
+    with pytest.raises(TypeError, match=r"measure returned inf for 'measure'"):
+        runs.effect(lambda world: math.inf, "treated", "control")
     with pytest.raises(KeyError, match=r"no arm 'cured'; the arms are treated, control"):
         runs.effect(float, "cured", "control")

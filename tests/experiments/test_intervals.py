@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
+from typing import Any
 
 import pytest
 
@@ -53,3 +55,28 @@ def test_numbers_without_spread_have_no_interval() -> None:
     """One number, or equal ones, show nothing of how others would differ."""
     assert mean_interval([3.0]) is None
     assert mean_interval([3.0, 3.0, 3.0]) is None
+
+
+SIMULATION = import_module("benchmarks.coverage")
+
+
+@pytest.mark.parametrize("repeats", [3, 5])
+@pytest.mark.parametrize("outcome", SIMULATION.NUMBERS, ids=lambda outcome: outcome.name)
+def test_effects_on_numbers_hold_the_truth_in_93_to_97_percent_of_studies(
+    outcome: Any, repeats: int
+) -> None:
+    """From three repeats on."""
+    found = SIMULATION.effect_coverage(outcome, repeats, 1500)
+    assert 0.93 <= found.holds <= 0.97
+    assert found.narrowest > 0
+
+
+@pytest.mark.parametrize("repeats", [5, 12])
+@pytest.mark.parametrize("outcome", SIMULATION.YES_AND_NO, ids=lambda outcome: outcome.name)
+def test_effects_on_yes_and_no_hold_the_truth_in_92_percent_of_studies(
+    outcome: Any, repeats: int
+) -> None:
+    """From five repeats on; of studies in which nobody changed, too."""
+    found = SIMULATION.effect_coverage(outcome, repeats, 500)
+    assert found.holds >= 0.92
+    assert (found.missing, found.narrowest > 0) == (0, True)

@@ -1,0 +1,173 @@
+"""How often llmcall's 95 % intervals hold the truth, by simulated studies whose truth is known.
+
+Each column of a measure, or field of an answer, is a study of its own, so one run simulates
+thousands. Nothing is asked of a model.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import click
+import numpy
+
+import llmcall
+
+Chance = numpy.random.Generator
+
+
+class Coverage(NamedTuple):
+    """The intervals of many studies beside the truth.
+
+    :param case: in words, what was simulated.
+    :param holds: the share of the intervals that hold the truth.
+    :param missing: the share of the studies without an interval.
+    :param narrowest: the smallest width.
+    :param width: the mean width.
+    """
+
+    case: str
+    holds: float
+    missing: float
+    narrowest: float
+    width: float
+
+
+class Outcome(NamedTuple):
+    """An outcome of an experiment in two arms.
+
+    :param name: in words.
+    :param draw: returns the outcomes of the treated and of the control arm, in a shape.
+    :param effect: the true mean of their difference.
+    """
+
+    name: str
+    draw: Callable[[Chance, tuple[int, int]], tuple[Any, Any]]
+    effect: float
+
+
+def normal(chance: Chance, shape: tuple[int, int]) -> tuple[Any, Any]:
+    """Return outcomes that share a repeat's world and have noise of their own."""
+    world = chance.normal(0, 2, shape)
+    return world + chance.normal(0.5, 1, shape), world + chance.normal(0, 1, shape)
+
+
+def shares(treated: float, control: float, *, is_paired: bool) -> Outcome:
+    """Return an outcome of yes and no, whose arms share a repeat's chance or not."""
+
+    def draw(chance: Chance, shape: tuple[int, int]) -> tuple[Any, Any]:
+        first = chance.random(shape)
+        second = first if is_paired else chance.random(shape)
+        return first < treated, second < control
+
+    how = "paired" if is_paired else "unpaired"
+    return Outcome(f"yes, {control:g} to {treated:g}, {how}", draw, treated - control)
+
+
+NUMBERS = (
+    Outcome("normal", normal, 0.5),
+    Outcome(
+        "counts", lambda chance, shape: (chance.poisson(4, shape), chance.poisson(3, shape)), 1
+    ),
+    Outcome(
+        "households of 20",
+        lambda chance, shape: (chance.binomial(20, 0.4, shape), chance.binomial(20, 0.3, shape)),
+        2,
+    ),
+    Outcome(
+        "skewed (log-normal)",
+        lambda chance, shape: (
+            1.5 * chance.lognormal(0, 0.5, shape),
+            chance.lognormal(0, 0.5, shape),
+        ),
+        0.5 * math.exp(0.125),
+    ),
+    Outcome(
+        "skewed (exponential)",
+        lambda chance, shape: (chance.exponential(1.5, shape), chance.exponential(1, shape)),
+        0.5,
+    ),
+)
+# Beyond what an interval of few repeats can hold; shown, since the documentation says so.
+ONE_SIDED = Outcome(
+    "one arm skewed only",
+    lambda chance, shape: (chance.exponential(1, shape), numpy.zeros(shape)),
+    1,
+)
+YES_AND_NO = tuple(
+    shares(treated, control, is_paired=is_paired)
+    for is_paired in (True, False)
+    for control, treated in ((0.05, 0.05), (0.05, 0.2), (0.1, 0.5), (0.3, 0.3), (0.5, 0.4))
+)
+
+
+def effect_coverage(outcome: Outcome, repeats: int, studies: int, seed: int = 1) -> Coverage:
+    """Return how often ``Arms.effect`` holds the true effect.
+
+    :param repeats: of each study.
+    """
+    drawn = outcome.draw(numpy.random.default_rng(seed), (repeats, studies))
+    columns = {name: iter(values.tolist()) for name, values in zip("tc", drawn, strict=True)}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        llmcall.configured(cache_mode="auto", cache_path=folder),
+    ):
+        runs = llmcall.arms(
+            lambda name: next(columns[name]),
+            {name: {"name": name} for name in columns},
+            scope="coverage",
+            repeats=repeats,
+            workers=1,
+            progress=False,
+        )
+    frame = runs.effect(lambda row: dict(enumerate(row)), "t", "c")
+    pairs = zip(frame["low"], frame["high"], strict=True)
+    return coverage(f"{outcome.name}, {repeats} repeats", pairs, outcome.effect)
+
+
+def coverage(case: str, intervals: Iterable[tuple[float, float]], truth: float) -> Coverage:
+    """Count how many intervals hold the truth."""
+    ends = numpy.array(list(intervals), dtype=float)
+    there = ends[~numpy.isnan(ends[:, 0])]
+    low, high = there[:, 0], there[:, 1]
+    widths = high - low
+    return Coverage(
+        case,
+        float(numpy.mean((low <= truth) & (truth <= high))),
+        1 - len(there) / len(ends),
+        float(widths.min()),
+        float(widths.mean()),
+    )
+
+
+def line(found: Coverage) -> str:
+    """Return a line of the table."""
+    missing = f"  no interval {found.missing:.3f}" if found.missing else ""
+    return (
+        f"  {found.case:<45} {found.holds:.3f}  width {found.width:.2f}, "
+        f"at least {found.narrowest:.2f}{missing}"
+    )
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--studies", default=2000, show_default=True, help="Simulated studies for a figure.")
+def main(studies: int) -> None:
+    """Simulate studies with a known truth, and count how many intervals hold it."""
+    import logging
+
+    logging.getLogger("llmcall").setLevel(logging.ERROR)  # it names each study without an interval
+    click.echo("Arms.effect, numbers: the share of intervals that hold the truth")
+    for outcome in (*NUMBERS, ONE_SIDED):
+        for repeats in (3, 4, 5, 10, 20):
+            click.echo(line(effect_coverage(outcome, repeats, studies)))
+    click.echo("\nArms.effect, yes and no")
+    for outcome in YES_AND_NO:
+        for repeats in (5, 10, 20):
+            click.echo(line(effect_coverage(outcome, repeats, studies)))
+
+
+if __name__ == "__main__":
+    main()

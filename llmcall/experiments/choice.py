@@ -11,6 +11,7 @@ from ..answers.json_texts import without_reasoning
 from ..answers.lettered_options import INSTRUCTION
 from ..errors import OutputError
 from ..many.map import map as run_map
+from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
 from ..support.display.data_frames import import_pandas
 from ..typed.conversations import SendMessage, converse
@@ -190,6 +191,8 @@ class Choice(LLMCall):
                 else "repeats= counts draws, and logprobs=True reads log probabilities: leave out one of "
                 "them"
             )
+        MapOptions.check_names(map_options, "shares", ["logprobs"])
+        self.__map_job__().check(rows)
         pandas = import_pandas()
         frame: Any = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
         errors = ["error"] if map_options.get("on_error") == "return" else []

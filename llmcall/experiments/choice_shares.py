@@ -80,6 +80,10 @@ class SharesJob:
         """Return the window in which its calls are answered."""
         return str(self._row_job.window)
 
+    def check(self, items: Any) -> None:
+        """Refuse items that are no rows."""
+        self._row_job.check(items)
+
     def identity(self, item: Any) -> Any:
         """Return the variables that the question uses; they identify a row."""
         return self._row_job.identity(item)

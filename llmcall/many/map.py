@@ -103,6 +103,7 @@ def map(  # type: ignore[misc]  # options are those that it names
     """
     options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
     job = job_of(fn)
+    job.check(items)
     if dry_run:
         return copy_context().run(plan_map, job, items, options)
     run = MapRun(job, items, options, copy_context(), yields=False)
@@ -144,7 +145,9 @@ def imap(
     [(0, 'ANN'), (1, 'BEN')]
     """
     options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
-    return _yield_results(job_of(fn), items, options, copy_context())
+    job = job_of(fn)
+    job.check(items)
+    return _yield_results(job, items, options, copy_context())
 
 
 def _yield_results(

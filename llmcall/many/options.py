@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config import resolve as config
 from ..config.settings import AUTO, MAX_AUTO_CALLS
+from ..config.values import nearest
 from ..core.calls import ON_ERROR
 from ..errors import ScopeError
 from .names import key_function
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..config.settings import Settings
 
 # Threads mostly wait for a server; there are fewer if MAX_CONCURRENT_CALLS allows fewer calls.
@@ -58,6 +61,20 @@ class MapOptions:
             )
         if self.scope is not None and not isinstance(self.scope, scopes.Scope):
             self.scope = scopes.scope(self.scope)
+
+    @classmethod
+    def check_names(cls, options: Iterable[str], caller: str, others: Iterable[str] = ()) -> None:
+        """Refuse an argument that neither ``map`` nor its caller takes.
+
+        :param options: the names of the arguments.
+        :param caller: the function that passes them on, by its name in the message.
+        :param others: the caller's own arguments.
+        :raises TypeError: suggests the nearest.
+        """
+        names = [*others, *(field.name for field in fields(cls)), "dry_run"]
+        for name in options:
+            if name not in names:
+                raise TypeError(f"{caller}() has no argument {name!r}{nearest(name, names)}")
 
     def active_scope(self) -> scopes.ActiveScope:
         """Return the scope in which the map runs; outside any, a scope with an empty path.

@@ -49,6 +49,9 @@ class Job(Protocol):
     def axes(self) -> tuple[str, ...]:
         """With ``vary``, the columns that hold the labels of a row's cell."""
 
+    def check(self, items: Any) -> None:
+        """Refuse items with which it can do nothing, before anything runs."""
+
     def run(self, item: Any) -> Any:
         """Return an item's result."""
 
@@ -73,6 +76,9 @@ class FunctionJob(NamedTuple):
     def window(self) -> str:
         """The window of the settings."""
         return self.settings.window
+
+    def check(self, items: Any) -> None:
+        """Take whatever Python iterates over."""
 
     def run(self, item: Any) -> Any:
         """Call the function."""

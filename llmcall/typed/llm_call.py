@@ -16,6 +16,7 @@ from ..errors import OutputError
 from ..keys.parameters import UncheckedFormat
 from ..keys.schemas import response_format
 from ..many.map import map as run_map
+from ..many.options import MapOptions
 from ..support.blocking import run_blocking
 from ..support.notices import logger
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
@@ -261,7 +262,9 @@ class LLMCall:
             templates do not use are ignored.
         :param map_options: those of :func:`llmcall.map`.
         :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
+        :raises TypeError: for rows that are a dict, a text, a set or a generator that is used up.
         """
+        MapOptions.check_names(map_options, "map")
         return run_map(self, rows, **map_options)
 
     def table(

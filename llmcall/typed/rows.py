@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import LLMCallError
@@ -56,6 +56,13 @@ class RowJob(NamedTuple):
         """Return the call that asks about a row; with ``vary``, its cell's call."""
         return self.calls[tuple(item[axis] for axis in self.axes)] if self.axes else self.call
 
+    def check(self, items: Any) -> None:
+        """Refuse items that are no rows.
+
+        :raises TypeError: with what to write instead.
+        """
+        check_rows(items)
+
     def run(self, item: Any) -> Any:
         """Ask about a row, and return the value."""
         return self.call_for(item).run(**self.variables(item)).value
@@ -93,6 +100,31 @@ class TableJob(RowJob):
         if isinstance(failure, LLMCallError):
             failure.conversation = conversation._replace(failure=None)
         raise failure
+
+
+def check_rows(rows: Any) -> None:
+    """Refuse what Python would take apart into rows that nobody meant, such as a text into its letters.
+
+    :raises TypeError: with what to write instead. A dict may be meant as one row, or as columns.
+    """
+    if isinstance(rows, Mapping):
+        hint = "write [row] for one row, or pandas.DataFrame(columns) for a dict of columns"
+    elif isinstance(rows, (str, bytes, bytearray)):
+        hint = "put what is asked about into a list"
+    elif isinstance(rows, (set, frozenset)):
+        hint = "a set has no order, so sort it into a list"
+    elif getattr(rows, "gi_frame", rows) is None:
+        hint = "this one is used up: keep its rows in a list"
+    elif hasattr(rows, "to_pandas") and hasattr(rows, "columns"):
+        hint = "write rows.to_pandas()"
+    elif isinstance(rows, Iterable):
+        return
+    else:
+        hint = "it has no rows"
+    raise TypeError(
+        f"rows is {type(rows).__name__}; it must be a list with a dict for each row, or a pandas DataFrame "
+        f"({hint})"
+    )
 
 
 def row_variables(row: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ..apis.usage import total_cost
 from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
+from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
 from ..many.vary import cross_rows
 from ..support.display.data_frames import data_frame, import_pandas
@@ -91,6 +92,8 @@ def table(
     job: RowJob, rows: Iterable[Any], vary: Mapping[str, Any] | None, map_options: dict[str, Any]
 ) -> Any:
     """Return the table of rows, or its plan; see :meth:`llmcall.LLMCall.table`."""
+    MapOptions.check_names(map_options, "table", ["vary"])
+    job.check(rows)
     items: Any = rows if is_frame(rows) else list(rows_of(rows))
     frame = items
     if vary is not None:

@@ -1,0 +1,122 @@
+"""What is taken as rows, and what is refused before anything is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+import llmcall
+from llmcall.testing import ScriptedClient
+
+
+def used_up() -> Iterator[dict[str, str]]:
+    """Return a generator that somebody has read."""
+    rows = (row for row in [{"name": "Ann"}])
+    list(rows)
+    return rows
+
+
+class Columns:
+    """A frame of another library, which iterates over its columns."""
+
+    columns = ("name",)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([["Ann", "Ben"]])
+
+    def to_pandas(self) -> Any:
+        raise NotImplementedError
+
+
+NO_ROWS: dict[str, tuple[Callable[[], Any], str]] = {
+    "a dict": (lambda: {"name": "Ann"}, r"rows is dict; .*write \[row\] for one row"),
+    "an empty dict": (dict, "rows is dict"),
+    "columns": (lambda: {"name": ["Ann", "Ben"]}, r"pandas.DataFrame\(columns\)"),
+    "a text": (lambda: "Ann", "rows is str; .*into a list"),
+    "an empty text": (str, "rows is str"),
+    "bytes": (lambda: b"Ann", "rows is bytes"),
+    "a set": (lambda: {"Ann"}, "rows is set; .*no order"),
+    "a frozen set": (frozenset, "rows is frozenset"),
+    "None": (lambda: None, "rows is NoneType"),
+    "a number": (lambda: 3, "rows is int"),
+    "a generator that is used up": (used_up, "rows is generator; .*used up"),
+    "another library's frame": (Columns, r"rows is Columns; .*rows.to_pandas\(\)"),
+}
+
+
+@pytest.fixture
+def client() -> ScriptedClient:
+    return ScriptedClient(lambda messages: "A")
+
+
+@pytest.fixture(params=["LLMCall", "@llm", "choice"])
+def call(request: pytest.FixtureRequest, client: ScriptedClient) -> Any:
+    """All that takes rows."""
+    if request.param == "LLMCall":
+        return llmcall.LLMCall(user="{{ name }}, do you like bread?", client=client)
+    if request.param == "choice":
+        return llmcall.choice("{{ name }}?", ["tea", "milk"], client=client)
+
+    @llmcall.llm(client=client)
+    def like(name: str) -> str:
+        """{{ name }}, do you like bread?"""
+        raise NotImplementedError
+
+    return like
+
+
+def ways(call: Any) -> Iterable[Callable[[Any], Any]]:
+    """Return all ways to ask about rows."""
+    yield call.map
+    yield call.table
+    yield lambda rows: call.map(rows, dry_run=True)
+    yield lambda rows: call.table(rows, vary={"temperature": [0, 1]})
+    yield lambda rows: llmcall.map(call, rows)
+    yield lambda rows: llmcall.imap(call, rows)
+    if hasattr(call, "shares"):
+        yield lambda rows: call.shares(rows, logprobs=False, repeats=2)
+
+
+@pytest.mark.parametrize("rows", NO_ROWS)
+def test_what_is_no_list_of_rows_is_refused_before_anything_is_asked(
+    rows: str, call: Any, client: ScriptedClient
+) -> None:
+    """The error says what to write."""
+    pytest.importorskip("pandas")
+    make, message = NO_ROWS[rows]
+    for ask in ways(call):
+        with pytest.raises(TypeError, match=message):
+            ask(make())
+    assert not client.requests
+
+
+def test_rows_are_any_iterable_of_dicts(call: Any) -> None:
+    """A generator that nobody has read, a tuple, the values of a dict, an iterator."""
+    row = {"name": "Ann"}
+    for rows in ((row for _ in range(2)), (row, row), {1: row, 2: row}.values(), iter([row] * 2)):
+        assert len(call.map(rows)) == 2
+    assert call.map([]) == call.map(()) == []
+
+
+def test_a_function_over_a_text_or_a_dict_iterates_as_python_does() -> None:
+    """Only the rows of a call have columns."""
+    assert llmcall.map(str.upper, "ann") == ["A", "N", "N"]
+    assert llmcall.map(str.upper, {"ann": 1}) == ["ANN"]
+    assert dict(llmcall.imap(str.upper, "a")) == {0: "A"}
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "nearest"),
+    [("map", "keys", "key"), ("table", "keys", "key"), ("table", "varies", "vary")],
+)
+def test_an_unknown_argument_suggests_the_methods_own(
+    method: str, name: str, nearest: str, call: Any, client: ScriptedClient
+) -> None:
+    """And no parameter of the API."""
+    with pytest.raises(
+        TypeError, match=rf"{method}\(\) has no argument '{name}'; did you mean '{nearest}'\?"
+    ):
+        getattr(call, method)([{"name": "Ann"}], **{name: "name"})
+    assert not client.requests

@@ -194,7 +194,8 @@ class Choice(LLMCall):
         MapOptions.check_names(map_options, "shares", ["logprobs"])
         self.__map_job__().check(rows)
         pandas = import_pandas()
-        frame: Any = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
+        rows, given = list(rows_of(rows)), rows
+        frame: Any = given if is_frame(given) else pandas.DataFrame(rows)
         errors = ["error"] if map_options.get("on_error") == "return" else []
         columns = share_columns(self.options, list(frame.columns), errors)
         method, answers = self._ask_for_shares(rows, logprobs, map_options)

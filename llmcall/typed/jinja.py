@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from functools import cache
 from traceback import walk_tb
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -11,12 +13,14 @@ from ..errors import TemplateError
 from .template import Template, all_variables, missing_variable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     import jinja2
 
     from .template import Load, Variables
 
+# The variable by which a watching template gets what it watches; no template can name it
+WATCH = "llmcall watch"
 # What expressions in templates raise
 RUNTIME_ERRORS = (
     ArithmeticError,
@@ -58,13 +62,26 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
         except (jinja2.TemplateError, *RUNTIME_ERRORS) as error:
             raise _template_error(error, paths, values) from error
 
-    return Template(name, text, variables, render, fixed)
+    watching = cache(lambda: _environment(load, paths, is_watching=True).from_string(text))
+
+    def printed(values: Mapping[str, Any], names: Collection[str]) -> set[str]:
+        """Return the names of values that hold nothing and are shown."""
+        shown: set[str] = set()
+        empty = {
+            name: re.compile(rf"(?<!\w){re.escape(str(values[name]))}(?!\w)") for name in names
+        }
+        with suppress(jinja2.TemplateError, *RUNTIME_ERRORS):  # ``render`` raises it
+            watching().render({**values, WATCH: (empty, shown)})
+        return shown
+
+    return Template(name, text, variables, render, fixed, printed)
 
 
-def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
+def _environment(load: Load, paths: list[str], *, is_watching: bool = False) -> jinja2.Environment:
     """Return the sandbox.
 
     :param paths: gets the path of each template that is loaded.
+    :param is_watching: whether its templates note which variables they print.
     """
     from ..support.libraries import jinja2
 
@@ -78,7 +95,8 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
         return source, path, None
 
     # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    sandbox = jinja2.sandbox.ImmutableSandboxedEnvironment
+    environment = (_watching(sandbox) if is_watching else sandbox)(
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(load_source),
         finalize=_printable,
@@ -88,6 +106,49 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
     del environment.filters["random"]
     del environment.globals["lipsum"]
     return environment
+
+
+def _watching(sandbox: type[jinja2.Environment]) -> type[jinja2.Environment]:
+    """Return a sandbox whose templates note which variables they print, each with the expression that
+    prints it. Only a template that runs knows: it may test a variable, and not print it.
+    """
+    from ..support.libraries import jinja2
+
+    @jinja2.pass_context
+    def watch(context: jinja2.runtime.Context, value: Any, names: Collection[str]) -> Any:
+        """Note a variable that holds nothing, if its text is in an expression's."""
+        empty, shown = context.get(WATCH, ({}, set()))
+        shown |= {name for name in names if name in empty and empty[name].search(str(value))}
+        return value
+
+    def watched(expression: jinja2.nodes.Expr) -> jinja2.nodes.Expr:
+        """Return an expression that is watched: of two, the one that is printed."""
+        if isinstance(expression, jinja2.nodes.TemplateData):
+            return expression
+        if isinstance(expression, jinja2.nodes.CondExpr):
+            expression.expr1 = watched(expression.expr1)
+            expression.expr2 = expression.expr2 and watched(expression.expr2)
+            return expression
+        names = {node.name for node in [expression] if isinstance(node, jinja2.nodes.Name)}
+        names |= {node.name for node in expression.find_all(jinja2.nodes.Name)}
+        arguments: list[jinja2.nodes.Expr] = [jinja2.nodes.Const(tuple(sorted(names)))]
+        return jinja2.nodes.Filter(expression, "watch", arguments, [], None, None)
+
+    class Watching(sandbox):  # type: ignore[misc, valid-type]
+        """The sandbox, with another compiler."""
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.filters["watch"] = watch
+
+        def compile(self, source: Any, name: Any = None, *options: Any, **more: Any) -> Any:
+            """Compile a template whose printed expressions are watched."""
+            tree = self.parse(source, name)
+            for output in tree.find_all(jinja2.nodes.Output):
+                output.nodes = [watched(node) for node in output.nodes]
+            return super().compile(tree, name, *options, **more)
+
+    return Watching
 
 
 class _UnprintableError(TypeError):

@@ -259,7 +259,8 @@ class LLMCall:
         """Ask about each row, and return the values in the order of the rows.
 
         :param rows: dicts of the templates' variables, or a pandas DataFrame; columns that the
-            templates do not use are ignored.
+            templates do not use are ignored. A warning counts the empty cells of a frame that Jinja2
+            templates print, by column.
         :param map_options: those of :func:`llmcall.map`.
         :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
         :raises TypeError: for rows that are a dict, a text, a set or a generator that is used up.

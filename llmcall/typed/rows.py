@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import LLMCallError
+from ..many.rows import is_frame, rows_of
 from ..support.blocking import run_blocking
+from ..support.notices import notice
 from .conversations import SendMessage
 
 if TYPE_CHECKING:
@@ -57,11 +61,13 @@ class RowJob(NamedTuple):
         return self.calls[tuple(item[axis] for axis in self.axes)] if self.axes else self.call
 
     def check(self, items: Any) -> None:
-        """Refuse items that are no rows.
+        """Refuse items that are no rows, and report the empty cells of a frame that are printed.
 
         :raises TypeError: with what to write instead.
         """
         check_rows(items)
+        if is_frame(items):
+            report_empty_cells(self, items)
 
     def run(self, item: Any) -> Any:
         """Ask about a row, and return the value."""
@@ -100,6 +106,43 @@ class TableJob(RowJob):
         if isinstance(failure, LLMCallError):
             failure.conversation = conversation._replace(failure=None)
         raise failure
+
+
+def report_empty_cells(job: RowJob, frame: Any, cells: Iterable[Mapping[str, Any]] = ({},)) -> None:
+    """Report the cells of a frame that hold nothing and are printed, by column.
+
+    Only rows with such cells are rendered for it.
+
+    :param job: the job that asks about the rows.
+    :param cells: with ``vary``, the labels of each cell, by axis.
+    """
+    used: set[str] = set()
+    with suppress(LLMCallError):  # a template that cannot be read is an error of the map, too
+        used.update(*(call.templates().variables for call in job.calls.values() or [job.call]))
+    empty = frame[[column for column in frame.columns if column in used]].isna()
+    has_empty = empty.any(axis=1).to_numpy()
+    counts: Counter[str] = Counter()
+    texts: dict[str, str] = {}
+    for row, is_empty in zip(rows_of(frame[has_empty]), rows_of(empty[has_empty]), strict=True):
+        names = {name for name in is_empty if is_empty[name]}
+        printed: set[str] = set()
+        for labels in cells:
+            # A row that cannot be rendered is an error of the map, by its on_error
+            with suppress(LLMCallError, TypeError, ValueError):
+                item = {**row, **labels}
+                printed |= job.call_for(item).templates().printed(job.variables(item), names)
+        counts.update(printed)
+        texts |= {name: str(row[name]) for name in printed - texts.keys()}
+    if counts:
+        columns = (
+            f"{name!r} in {count:,} of {len(frame):,} rows (as {texts[name]})"
+            for name, count in counts.items()
+        )
+        notice(
+            "empty cells are printed in prompts: %s; fill them, drop these rows, or test the variable in the "
+            "template",
+            ", ".join(columns),
+        )
 
 
 def check_rows(rows: Any) -> None:

@@ -17,7 +17,7 @@ from ..many.vary import cross_rows
 from ..support.display.data_frames import data_frame, import_pandas
 from ..support.notices import notice
 from .conversations import Conversation
-from .rows import TableJob, row_variables
+from .rows import TableJob, check_rows, report_empty_cells, row_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -93,11 +93,13 @@ def table(
 ) -> Any:
     """Return the table of rows, or its plan; see :meth:`llmcall.LLMCall.table`."""
     MapOptions.check_names(map_options, "table", ["vary"])
-    job.check(rows)
+    check_rows(rows)
     items: Any = rows if is_frame(rows) else list(rows_of(rows))
     frame = items
     if vary is not None:
         cells, job, items = cross_rows(job, [row_variables(row) for row in rows_of(items)], vary)
+        if is_frame(rows):
+            report_empty_cells(job, rows, cells)
     if map_options.get("dry_run"):
         return run_map(job, items, **map_options)
     pandas = import_pandas()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..config.values import nearest
 from ..support.display.formatting import shortened
 
 Render = Callable[[Mapping[str, Any]], str]
+# Takes the values of variables, and the names of those that hold nothing; see Template.printed
+Printed = Callable[[Mapping[str, Any], "Collection[str]"], "set[str]"]
 # By the name of a variable that a template uses, the fields used of it, or None for all of it
 Variables = Mapping[str, "frozenset[str] | None"]
 # Returns the path and text of an included template, by its name
@@ -27,6 +29,8 @@ class Template(NamedTuple):
         first that is not blank) for a missing variable and for any error in the template. The cause
         is the template engine's own error.
     :param fixed: the longest text that every rendering has.
+    :param printed: takes values, and the names of those that hold nothing (None, NaN), and returns the
+        names of those that the prompt shows as a text such as "nan". Only Jinja2 knows.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Template(NamedTuple):
     variables: Variables
     render: Render
     fixed: str = ""
+    printed: Printed = lambda values, names: set()
 
 
 def all_variables(templates: Iterable[Variables]) -> Variables:

@@ -21,7 +21,7 @@ from .jinja import jinja_template
 from .template import Template, Variables, all_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import TypeAlias
 
     from .template import Load
@@ -173,6 +173,18 @@ class Templates(NamedTuple):
         if others and conversation and conversation[0]["role"] == "system":
             del conversation[0]  # the call has its own system message
         return [*others, *conversation, question]
+
+    def printed(self, variables: Mapping[str, Any], names: Collection[str]) -> set[str]:
+        """Return the names of variables that hold nothing and that the messages show.
+
+        :param names: the variables that hold nothing.
+        """
+        templates = [template for _, template in self.messages if template is not None]
+        return {
+            name
+            for template in templates
+            for name in template.printed(variables, template.variables.keys() & names)
+        }
 
     def without_conversation(self, messages: Sequence[T]) -> Sequence[T]:
         """Return the messages of a prompt without those of the conversation in a variable."""

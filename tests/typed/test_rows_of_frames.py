@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import llmcall
+from llmcall import LLMCall
 from llmcall.testing import ScriptedClient
 
 pandas = pytest.importorskip("pandas")
@@ -136,3 +139,121 @@ def test_lists_of_rows_are_numbered(vary: Any) -> None:
 def test_a_frame_without_rows_gives_an_empty_table() -> None:
     none = pandas.DataFrame({"name": []}, index=pandas.Index([], name="id", dtype=object))
     pandas.testing.assert_index_equal(CALL.table(none).index, none.index)
+
+
+# Cells that hold nothing
+
+WAGES = {
+    "NaN": [100.0, float("nan"), 300.0, float("nan")],
+    "None": pandas.Series(["100", None, "300", None], dtype=object),
+    "NA": pandas.array([100, None, 300, None], dtype="Int64"),
+    "NaT": pandas.to_datetime(["2026-01-01", None, "2026-01-03", None]),
+}
+PRINTING = [
+    "You earn {{ wage }}.",
+    "You earn {{ wage if wage is defined else 'no wage' }}.",
+    "{% set pay = wage|string %}{{ name }} earns {{ 'about ' ~ wage }}.",
+    "{% for word in ['a'] %}{{ [word, wage]|join(' ') }}{% endfor %}",
+    "{% macro told(sum) %}{{ sum }}{% endmacro %}{{ told(wage) }}",
+]
+TESTING = [
+    "{% if paid %}You earn {{ wage }}.{% else %}Hello.{% endif %}",
+    "{{ wage if paid else name }}",
+    "Hi{% if not paid or wage is undefined %}, {{ name }}{% endif %}.",
+    "{{ name }}",
+    "{{ wage is undefined }}, {{ name }}",
+]
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was said of empty cells."""
+    said = [record.getMessage() for record in caplog.records]
+    return [line for line in said if "empty cells" in line]
+
+
+@pytest.fixture
+def earners() -> Callable[[str], Any]:
+    """Four people, two of whom have no wage, of some kind of emptiness."""
+    return lambda kind: pandas.DataFrame(
+        {"name": NAMES, "wage": WAGES[kind], "unused": [None] * 4, "paid": [True, False] * 2}
+    )
+
+
+@pytest.mark.parametrize("kind", WAGES)
+@pytest.mark.parametrize("text", PRINTING)
+def test_empty_cells_that_are_printed_are_named_once_with_count_and_column(
+    text: str, kind: str, earners: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However the template prints them; the prompts show them."""
+    frame, client = earners(kind), Echo()
+    LLMCall(user=text, client=client).map(frame)
+    shown = {"NaN": "nan", "None": "None", "NA": "<NA>", "NaT": "NaT"}[kind]
+    prompts = [request.messages[0]["content"] for request in client.requests]
+    assert sum(shown in prompt for prompt in prompts) == 2
+    [line] = warned(caplog)
+    assert f"'wage' in 2 of 4 rows (as {shown});" in line
+    assert "unused" not in line
+
+
+@pytest.mark.parametrize("kind", WAGES)
+@pytest.mark.parametrize("text", TESTING)
+def test_empty_cells_that_are_only_tested_or_not_used_are_not_named(
+    text: str, kind: str, earners: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is asked about them."""
+    LLMCall(user=text, client=Echo()).map(earners(kind))
+    assert not warned(caplog)
+
+
+def test_each_way_to_ask_about_a_frame_names_its_empty_cells_once(
+    earners: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A plan, too: before anything is paid."""
+    frame = earners("NaN")
+    call = LLMCall(user="{{ wage }}", client=Echo())
+    varied = {"user": {"plain": "{{ name }}", "wage": "{{ wage }}"}, "temperature": [0, 1]}
+    question = llmcall.choice("{{ wage }}?", ["tea", "milk"], client=ScriptedClient(first))
+    for ask in (
+        lambda: call.map(frame, dry_run=True),
+        lambda: list(llmcall.imap(call, frame)),
+        lambda: call.table(frame, repeats=2),
+        lambda: call.table(frame, vary=varied),
+        lambda: question.shares(frame, logprobs=False, repeats=2),
+    ):
+        caplog.clear()
+        ask()
+        [line] = warned(caplog)
+        assert "'wage' in 2 of 4 rows" in line
+
+
+def test_several_columns_with_empty_cells_are_named_in_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frame = pandas.DataFrame({"a": [None, 1.0], "b": pandas.Series(["x", None], dtype=object)})
+    LLMCall(system="{{ b }}", user="{{ a }}", client=Echo()).map(frame)
+    [line] = warned(caplog)
+    assert "'b' in 1 of 2 rows (as None)" in line
+    assert "'a' in 1 of 2 rows (as nan)" in line
+
+
+def test_an_empty_cell_in_an_included_template_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "asked.md").write_text("Hi. {% include 'pay' %}")
+    (tmp_path / "pay.md").write_text("You earn {{ wage }}.")
+    frame = pandas.DataFrame({"wage": [None, 2.0]})
+    LLMCall(None, "asked", template_path=tmp_path, client=Echo()).map(frame)
+    assert "'wage' in 1 of 2 rows" in warned(caplog)[0]
+
+
+def test_a_row_with_an_empty_cell_that_cannot_be_rendered_fails_as_on_error_says() -> None:
+    frame = pandas.DataFrame({"wage": [None, 2.0]})
+    call = LLMCall(user="{{ wage }} {{ other }}", client=Echo())
+    errors = call.map(frame, on_error="return")
+    assert [type(error) for error in errors] == [llmcall.TemplateError] * 2
+
+
+def test_rows_that_are_dicts_are_taken_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody wrote None."""
+    LLMCall(user="{{ wage }}", client=Echo()).map([{"wage": None}])
+    assert not warned(caplog)

@@ -74,6 +74,21 @@ def drift(
         echo(visible(str(result)))
 
 
+def _assignments(
+    _: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Return the values of a repeated option by name."""
+    found: dict[str, str] = {}
+    for value in values:
+        name, separator, text = value.partition("=")
+        if not name or not separator or not text:
+            raise click.BadParameter(f"{value!r} must be {parameter.metavar}")
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice")
+        found[name] = text
+    return found
+
+
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option(
@@ -100,23 +115,52 @@ def drift(
     callback=unicode_text,
     help="The model that was asked, for files that name no model.",
 )
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    callback=_assignments,
+    metavar="NAME=COLUMN",
+    help="The column that holds prompt, answer, system, scope, model or a parameter, such as "
+    "prompt='Question text'. Repeat the option for each.",
+)
+@click.option(
+    "--params",
+    multiple=True,
+    callback=_assignments,
+    metavar="NAME=VALUE",
+    help="A parameter with which all was asked, such as temperature=1. Repeat the option for each.",
+)
 def import_answers(
-    files: tuple[str, ...], to: str, layout: str | None, source: str | None, model: str | None
+    files: tuple[str, ...],
+    to: str,
+    layout: str | None,
+    source: str | None,
+    model: str | None,
+    columns: dict[str, str],
+    params: dict[str, str],
 ) -> None:
     """Write a cassette of answers that others published.
 
-    FILES are the input and output of an OpenAI batch; JSON Lines or CSV with prompt, answer and
-    optionally model and scope; objects with messages; or VCR's cassettes (extra 'yaml'). Turns without
-    a readable answer are skipped and listed. No call is made.
+    FILES are the input and output of an OpenAI batch; JSON Lines or CSV with prompt, answer (or response
+    or completion) and optionally model, scope, system and parameters by their names; objects with
+    messages; or VCR's cassettes (extra 'yaml'). Columns that were not used are listed, and so are turns
+    without a readable answer, which are skipped. No call is made.
     """
     from ..experiments.importing.answers import import_located
+    from ..experiments.importing.columns import Columns, parameters
     from ..experiments.importing.layouts import by_layout, conversations_in
 
+    if layout is not None and columns:
+        raise click.UsageError("--column is for files that are read without --layout")
+    meaning = Columns(columns)
     if layout is None:
-        conversations = conversations_in(files)
+        conversations = conversations_in(files, meaning)
     else:
-        conversations = by_layout(import_function("--layout", layout), layout, files)
-    echo(visible(str(import_located(conversations, to, model, source=source))))
+        function = import_function("--layout", layout)
+        conversations = by_layout(function, layout, files, meaning)
+    shared = parameters(params)
+    echo(visible(str(import_located(conversations, to, model, shared, source, columns=meaning))))
 
 
 @click.command()

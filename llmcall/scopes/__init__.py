@@ -15,6 +15,7 @@ from .draws import Forks as Forks
 from .draws import MapIsOverError as MapIsOverError
 from .draws import RecordedAskers as RecordedAskers
 from .draws import take_swapped as take_swapped
+from .names import checked_name as checked_name
 from .names import is_reserved_name as is_reserved_name
 from .names import path_before_items as path_before_items
 from .names import reserved_name as reserved_name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import math
@@ -99,6 +100,12 @@ def test_an_imported_tuple_of_names_is_a_scope_path() -> None:
     """A tuple of names is a path."""
     imported({**game("ann", "5"), "scope": ("trial-1", "ann")})
     with llmcall.cassette(GAMES, mode="none"), llmcall.scope("trial-1"), llmcall.scope("ann"):
+        assert llmcall.OpenAIClient().send_message("How much?").content == "5"
+
+
+def test_a_number_in_a_scope_is_the_name_that_scope_takes() -> None:
+    imported({**game("", "5"), "scope": (1, 2.5)})
+    with llmcall.cassette(GAMES, mode="none"), llmcall.scope(1), llmcall.scope(2.5):
         assert llmcall.OpenAIClient().send_message("How much?").content == "5"
 
 
@@ -487,6 +494,182 @@ def test_conversations_are_imported_from_a_list_or_lines(separator: str) -> None
     assert [record.sample for record in records()] == [None, "#1"]
 
 
+ANN, BEN = "You are Ann, a nurse.", 'You are Ben.\r\nYou sell "boats"; cheap, too.'
+PERSONAS = [
+    {"id": 1, "system": ANN, "temperature": 0.5, "max_tokens": 9, "stop": "END", "text": "I care."},
+    {
+        "id": 2,
+        "system": BEN,
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "stop": "END",
+        "text": "I\nsell;",
+    },
+    {"id": 3, "system": ANN, "temperature": 1.0, "max_tokens": 9, "stop": "END", "text": "Né à 5"},
+]
+
+
+def personas(*, prompt: str, answer: str) -> list[dict[str, Any]]:
+    """Return the rows of three answers to one question, with the names of two columns."""
+    rows = [{prompt: "Who are you?", **row} for row in PERSONAS]
+    return [{answer if name == "text" else name: row[name] for name in row} for row in rows]
+
+
+def csv_by_pandas(rows: list[dict[str, Any]], **options: Any) -> str:
+    """Write rows as pandas does, with an empty cell in a column of whole numbers."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([*rows, {**dict.fromkeys(rows[0], "x"), "max_tokens": None}])
+    frame.iloc[:-1].to_csv("rows.csv", index=False, **options)
+    return "rows.csv"
+
+
+def csv_by_csv(rows: list[dict[str, Any]], **options: Any) -> str:
+    """Write rows as the module csv does."""
+    with open("rows.csv", "w", encoding=options.pop("encoding", "utf-8"), newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), **options)
+        writer.writeheader()
+        writer.writerows(rows)
+    return "rows.csv"
+
+
+def json_lines(rows: list[dict[str, Any]]) -> str:
+    """Write rows as JSON Lines."""
+    return written("rows.jsonl", "\n".join(map(json.dumps, rows)))
+
+
+@pytest.mark.parametrize(
+    ("write", "options"),
+    [
+        (csv_by_pandas, {}),
+        (csv_by_pandas, {"sep": ";", "encoding": "utf-8-sig"}),
+        (csv_by_pandas, {"sep": "\t", "quoting": csv.QUOTE_ALL}),
+        (csv_by_csv, {}),
+        (csv_by_csv, {"delimiter": ";", "lineterminator": "\n"}),
+        (csv_by_csv, {"quoting": csv.QUOTE_ALL, "encoding": "utf-8-sig"}),
+        (json_lines, {}),
+    ],
+)
+def test_a_program_replays_the_rows_of_a_file(write: Any, options: dict[str, Any]) -> None:
+    """System messages and parameters are those of their columns, however the file was written."""
+    path = write(personas(prompt="prompt", answer="answer"), **options)
+    printed = done("import", path, "--to", GAMES, "--model", MODEL, "--params", "top_p=0.5")
+    assert "3 records of 3 conversations" in printed
+    assert "columns that were not used: id\n" in f"{printed}\n"
+    parameters = ("temperature", "max_tokens", "stop")
+    with llmcall.cassette(GAMES, mode="none"), llmcall.configured(model=MODEL, top_p=0.5):
+        for row in PERSONAS:
+            call = llmcall.LLMCall(
+                system="{{ persona }}",
+                user="Who are you?",
+                **{name: row[name] for name in parameters},
+            )
+            assert call.call(persona=row["system"]) == row["text"]
+
+
+@pytest.mark.parametrize("answer", ["answer", "response", "completion"])
+def test_an_answer_has_one_of_three_names(answer: str) -> None:
+    """A program on the SDK replays it."""
+    openai = pytest.importorskip("openai")
+    rows = [{**row, "scope": "run"} for row in personas(prompt="prompt", answer=answer)]
+    done("import", json_lines(rows), "--to", GAMES, "--model", MODEL)
+    with llmcall.cassette(GAMES, mode="none"):
+        sdk = openai.OpenAI(api_key="none")
+        answers = [
+            sdk.chat.completions.create(
+                model=MODEL,
+                messages=[{"role": "system", "content": row["system"]}, user("Who are you?")],
+                temperature=row["temperature"],
+                max_tokens=row["max_tokens"],
+                stop=row["stop"],
+            )
+            for row in PERSONAS
+        ]
+    texts = [answer.choices[0].message.content for answer in answers]
+    assert texts == [row["text"] for row in PERSONAS]
+
+
+def test_columns_of_other_names_are_mapped() -> None:
+    """By ``--column``; the column that is called like a mapped field is not used."""
+    rows = personas(prompt="Question text", answer="Reply")
+    path = csv_by_csv([{"answer": "gold", **row} for row in rows])
+    names = ("--column", "prompt=Question text", "--column", "answer=Reply")
+    printed = done("import", path, "--to", GAMES, "--model", MODEL, *names)
+    assert "columns that were not used: answer, id\n" in f"{printed}\n"
+    assert [record.answer for record in records()] == [row["text"] for row in PERSONAS]
+    missing = done("import", path, "--to", "b", *names, "--column", "system=Persona", code=1)
+    assert "has the column 'Persona' that --column names" in missing
+    assert not os.path.exists("b")
+
+
+def test_two_columns_that_may_be_the_answer_are_an_error() -> None:
+    """It names how to choose."""
+    path = written("rows.csv", "prompt,answer,response\nHow much?,5,6\n")
+    assert "--column answer=" in done("import", path, "--to", GAMES, code=1)
+    done("import", path, "--to", GAMES, "--column", "answer=response")
+    assert [record.answer for record in records()] == ["6"]
+
+
+def test_rows_without_a_scope_that_repeat_a_prompt_are_counted_as_draws() -> None:
+    """The message says how many; those of a scope are meant."""
+    rows = [{"prompt": "How much?", "answer": text, "model": MODEL} for text in "567"]
+    path = json_lines([*rows, *({**row, "scope": "ann"} for row in rows)])
+    printed = done("import", path, "--to", GAMES)
+    assert "without a scope, 2 further draws of earlier requests" in printed
+    assert [record.sample for record in records()][:3] == [None, "#1", "#2"]
+
+
+def test_rows_of_a_function_are_those_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python function, a layout and a file give the same bytes; NaN is an empty cell."""
+    rows = personas(prompt="prompt", answer="completion")
+    frame = [{**row, "model": MODEL, "seed": math.nan, "top_p": None} for row in rows]
+    result = llmcall.import_answers(frame, "function.jsonl")
+    assert result.unused == ("id",) and result.records == 3
+    written("rows_layout.py", f"def rows(path):\n    return {rows!r}\n")
+    path = json_lines(rows)
+    done("import", path, "--to", "file.jsonl", "-m", MODEL)
+    done("import", path, "--to", "layout.jsonl", "-m", MODEL, "--layout", "rows_layout:rows")
+    files = {name: Path(f"{name}.jsonl").read_bytes() for name in ("function", "file", "layout")}
+    assert files["function"] == files["file"] == files["layout"]
+
+
+def test_the_choices_of_a_response_are_draws() -> None:
+    """The cost and tokens of all three stand at the first."""
+    choices = [
+        {"index": index, "message": assistant(text), "finish_reason": "stop"}
+        for index, text in enumerate("567")
+    ]
+    raw = response("", choices=choices)
+    row = {"prompt": "How much?", "response": raw, "n": 3, "scope": "ann"}
+    three = imported(row, params={"n": 3})
+    with llmcall.cassette(GAMES, mode="none"), llmcall.scope("ann"):
+        client = llmcall.OpenAIClient()
+        assert [client.send_message("How much?").content for _ in range(3)] == ["5", "6", "7"]
+    [one] = imported(game("ann", "5", responses=[response("5")]), to="one.jsonl")
+    assert sum(record.cost or 0.0 for record in three) == one.cost
+    assert three[0].usage == one.usage and three[1].usage.input_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("temperature", "warm", "temperature is 'warm'; it must be a number"),
+        ("temperature", "0,7", "temperature is '0,7'; it must be a number"),
+        ("max_tokens", "1.5", "max_tokens is 1.5; it must be a whole number"),
+        ("prompt", "", "its prompt is empty"),
+        ("answer", "", "the answer is empty"),
+    ],
+)
+def test_a_row_with_a_cell_that_cannot_be_read_is_skipped_with_its_line(
+    column: str, value: str, words: str
+) -> None:
+    """All other rows are imported."""
+    good = {"prompt": "How much?", "answer": "5\n6", "temperature": "1", "max_tokens": "5"}
+    path = csv_by_csv([good, {**good, column: value}, good])
+    printed = done("import", path, "--to", GAMES, "-m", MODEL)
+    assert f"  2: {path}:4: {words}" in printed.replace("no answer: ", "")
+    assert len(records()) == 2
+
+
 def test_records_without_a_model_are_named() -> None:
     """No call finds them, and the output says what to do."""
     path = written("rows.csv", "prompt,answer\nHow much?,5\n")
@@ -584,6 +767,11 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.csv", "prompt,answer\nWhy?,so\nCafé?,ja\n".encode("latin-1"), "a.csv:3: the text is not UTF-8 (byte 0xe9)"),
         ("a.csv", b"question,answer\nWhy?,so\n", "no column prompt, but question, answer"),
         ("a.csv", b'prompt,answer\nWhy?,"so\n', "after line 1: unexpected end of data"),
+        ("a.csv", b'prompt,answer\n"Why\nso?",so\nWhy?,so,so\n', "a.csv:4: the row has 3 cells, but the"),
+        ("a.csv", b"prompt;answer\nWhy?\n", "a.csv:2: the row has 1 cell, but the first row has 2"),
+        ("a.csv", b"prompt,answer,x,x\nWhy?,so,,\n", "it has several columns 'x'"),
+        ("a.csv", b"", "neither messages nor prompt and answer, but nothing"),
+        ("a.csv", "prompt,answer\nWhy?,so\n".encode("utf-16"), "a.csv: the text is UTF-16"),
         ("a.jsonl", b'{"prompt": "?", "answer": "5"}\n{"prompt": ', "a.jsonl:2: it is not JSON"),
         ("a.jsonl", '{"prompt": "Café"}\n'.encode("latin-1"), "a.jsonl:1: the text is not UTF-8"),
         ("a.jsonl", b'{"question": "?"}\n', "neither messages nor prompt and answer, but question"),

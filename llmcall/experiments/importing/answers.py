@@ -15,13 +15,16 @@ from ...keys.messages import check_messages, keyed_messages
 from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
 from ...keys.plain_data import plain
 from ...models.prices import price_of, tier_of
+from ...scopes import checked_name
 from ...stores.days import creation_time
 from ...stores.record import Record
 from ...stores.records.header import Header
 from ...stores.records.spool import Spool
 from ...stores.records.writer import write
 from ...support.display.formatting import counted, one_line
-from .responses import ASSISTANT, is_placeholder, message_in, turn_response
+from ...support.display.printable import printable
+from .columns import Columns
+from .responses import ASSISTANT, draws_of, is_placeholder, message_in, turn_response
 
 MAX_REASONS = 20  # in the text of a result
 MAX_REASON_CHARACTERS = 300
@@ -38,6 +41,8 @@ class Imported:
     :ivar skipped: for each turn that was left out, the number of its conversation, from 1, and the
         reason.
     :ivar nameless: the number of records without a model, which no call finds.
+    :ivar draws: the number of records outside any scope that repeat the request of an earlier one.
+    :ivar unused: the columns of rows that mean nothing to the import.
     """
 
     path: str
@@ -45,6 +50,8 @@ class Imported:
     conversations: int
     skipped: list[tuple[int, str]] = field(default_factory=list)
     nameless: int = 0
+    draws: int = 0
+    unused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         records, conversations = (
@@ -57,6 +64,12 @@ class Imported:
                 f"{counted(self.nameless, 'record')} without the name of a model: they can be read and compared, but "
                 "no call finds them; give the model that was asked as model= (--model)"
             )
+        if self.draws:
+            lines.append(
+                f"without a scope, {counted(self.draws, 'further draw')} of earlier requests: sample=1, sample=2 …"
+            )
+        if self.unused:
+            lines.append(f"columns that were not used: {', '.join(map(printable, self.unused))}")
         if self.skipped:
             lines.append(f"{counted(len(self.skipped), 'turn')} skipped:")
         lines += [f"  {number}: {reason}" for number, reason in self.skipped[:MAX_REASONS]]
@@ -78,17 +91,24 @@ def import_answers(
 
     Each turn of the assistant becomes a record whose request is the messages before it. Equal requests in
     one scope become draws, in their order; outside any scope the first has no sample, and the next have
-    ``sample=1``, ``sample=2`` …. Settings and environment don't matter: the same input gives the same bytes.
+    ``sample=1``, ``sample=2`` …. Each choice of a response is a draw, too. Settings and environment don't
+    matter: the same input gives the same bytes.
 
     :param conversations: dicts, iterated over once, with these fields; only ``messages`` is required.
 
-        * ``scope``: a tuple of names, one for each level.
+        * ``scope``: a tuple of names, one for each level; a name is what :func:`llmcall.scope` takes.
         * ``messages``: all messages, the assistant's turns included. A turn ``{"role": "assistant"}`` without
           a content gets its response's.
         * ``responses``: the API's whole answers as dicts, one for each turn of the assistant: chat
           completions, answers of the Responses API, or legacy completions, which are converted and marked.
           Without them, the turn itself is the answer.
         * ``model``, ``params``: as the arguments, for this conversation.
+        * ``system``: the text of a system message before the others.
+        * parameters by their names, such as ``temperature``; a text is read as the parameter's type.
+
+        Instead of ``messages``, a row may have ``prompt`` (a text, or a list of messages) and ``answer``,
+        ``response`` or ``completion`` (a text, or the API's whole answer), and a path as its ``scope``.
+        Empty fields count as missing.
     :param to: the file to write; it must not exist.
     :param model: the model that was asked, for conversations that name none. Without it, the model in the
         response counts.
@@ -114,9 +134,9 @@ def import_answers(
     ...     llmcall.client("openai").send_message("How much do you give?").content
     '5'
     """
-    return import_located(
-        (("", conversation) for conversation in conversations), to, model, params, source
-    )
+    columns = Columns()
+    read = (("", columns.conversation(entry, has_paths=False)) for entry in conversations)
+    return import_located(read, to, model, params, source, columns=columns)
 
 
 def import_located(
@@ -125,8 +145,13 @@ def import_located(
     model: str | None = None,
     params: Mapping[str, Any] | None = None,
     source: str | Mapping[str, Any] | None = None,
+    *,
+    columns: Columns,
 ) -> Imported:
-    """Import conversations that come with their locations, for messages; see :func:`import_answers`."""
+    """Import conversations that come with their locations, for messages; see :func:`import_answers`.
+
+    :param columns: what read them, if they are rows.
+    """
     path = os.fspath(to)
     if os.path.lexists(path):
         raise ArgumentError(f"{path} exists already; remove it, or choose another name")
@@ -134,7 +159,7 @@ def import_located(
     defaults = checked_parameters(shared_params)
     imported = plain({} if source is None else source, "source", for_record=True)
     skipped = []
-    number = nameless = 0
+    number = nameless = draws = 0
     first_model = None
     with Spool() as spool:
         for number, (location, conversation) in enumerate(conversations, 1):
@@ -145,6 +170,7 @@ def import_located(
                     continue
                 spool.add(result)
                 nameless += result.model is None
+                draws += (result.sample or "").startswith("#")
                 first_model = first_model or result.model
         if not len(spool):
             reasons = f": {skipped[0][1]}" if skipped else ""
@@ -157,7 +183,7 @@ def import_located(
             settings["model"] = model or first_model
         header = Header(settings, imported=imported)
         write(path, header, spool, replaces=b"")
-        return Imported(path, len(spool), number, skipped, nameless)
+        return Imported(path, len(spool), number, skipped, nameless, draws, columns.unused)
 
 
 def _records(
@@ -172,10 +198,13 @@ def _records(
     :param counted_before: counts a name, and returns how often it was counted before.
     """
     try:
+        if isinstance(conversation, Exception):
+            raise conversation
         path = _path(conversation)
         answers = list(_answers(conversation))
         params = {**shared_params, **(conversation.get("params") or {})}
         asked = keyed_parameters(checked_parameters(params), config.settings().cassette_allow)
+        asked.pop("n", None)  # each choice is a draw
         messages = keyed_messages(
             check_messages(_fill_placeholders(conversation["messages"], answers)), None
         )
@@ -195,10 +224,11 @@ def _records(
             request = {"model": name} if name else {}
             request = {**request, **asked, "messages": messages[:position]}
             hashed = identity("chat", request)
-            draw = counted_before(hashed.digest() + path.encode())
-            sample = f"{path}#{draw}" if path or draw else None
             cost = _cost(answer, name, params)
-            yield Record(sampled_key(hashed, sample), "chat", sample, request, answer, cost)
+            for response, share in draws_of(answer, cost):
+                draw = counted_before(hashed.digest() + path.encode())
+                sample = f"{path}#{draw}" if path or draw else None
+                yield Record(sampled_key(hashed, sample), "chat", sample, request, response, share)
         except (APIError, TypeError, ValueError) as error:
             yield f"turn {turn}: {error}" if several else str(error)
 
@@ -210,12 +240,16 @@ def _path(conversation: Any) -> str:
     names = conversation.get("scope") or ()
     if not isinstance(names, (list, tuple)):
         raise TypeError(f"its scope is {names!r}; it must be a tuple of names, one for each level")
-    for name in names:
-        if not isinstance(name, str) or not name or "/" in name or "#" in name:
+    texts = [
+        name if isinstance(name, str) else checked_name(name, "a name of its scope")
+        for name in names
+    ]
+    for name in texts:
+        if not name or "/" in name or "#" in name:
             raise ValueError(
                 f"its scope has the name {name!r}; a name must be a text without '/' and '#', and not empty"
             )
-    return "/".join(names)
+    return "/".join(texts)
 
 
 def _answers(conversation: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any] | Exception]]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ...apis.shapes import object_in
 from ...errors import CacheError
 from .calls import LocatedConversation, call_conversation, unanswered
-from .tables import levels, objects
+from .columns import levels
+from .tables import objects
 
 if TYPE_CHECKING:
     from ...stores.records.spool import Spool

@@ -10,15 +10,17 @@ from ...stores.records.spool import Spool
 from ...support.display.formatting import counted
 from .batches import Batches
 from .calls import LocatedConversation
-from .tables import conversation, objects, rows
+from .columns import Columns
+from .tables import conversations, rows
 from .vcr import calls_in
 
 CSV, YAML = (".csv",), (".yaml", ".yml")  # the endings of files' names; all others contain JSON
 
 
-def conversations_in(paths: Sequence[str]) -> Iterator[LocatedConversation]:
+def conversations_in(paths: Sequence[str], columns: Columns) -> Iterator[LocatedConversation]:
     """Yield the conversations in files of the known layouts.
 
+    :param columns: the meaning of the columns of rows.
     :raises CacheError: if a file cannot be read, with the location.
     """
     lower_names = {path: path.lower() for path in paths}
@@ -27,19 +29,23 @@ def conversations_in(paths: Sequence[str]) -> Iterator[LocatedConversation]:
         batches.read_answers(answers)
         for path in paths:
             if lower_names[path].endswith(CSV):
-                yield from rows(path)
+                yield from rows(path, columns)
             elif lower_names[path].endswith(YAML):
                 yield from calls_in(path)
             elif path in batches.inputs:
                 yield from batches.calls(path, answers)
             elif path not in batches.outputs:
-                for location, entry in objects(path):
-                    yield location, conversation(entry, location)
+                yield from conversations(path, columns)
         yield from batches.answers_without_question(answers)
+    if columns.missing:
+        listed = ", ".join(map(repr, columns.missing))
+        raise CacheError(
+            f"no row of {', '.join(paths)} has the column {listed} that --column names"
+        )
 
 
 def by_layout(
-    layout: Callable[[str], Iterable[Any]], name: str, paths: Sequence[str]
+    layout: Callable[[str], Iterable[Any]], name: str, paths: Sequence[str], columns: Columns
 ) -> Iterator[LocatedConversation]:
     """Yield the conversations that a user's function reads from files.
 
@@ -49,7 +55,8 @@ def by_layout(
     for path in paths:
         number = 0
         try:
-            for number, conversation in enumerate(layout(path), 1):
+            for number, entry in enumerate(layout(path), 1):
+                conversation = columns.conversation(entry, has_paths=False)
                 yield f"{path}, conversation {number}", conversation
         except Exception as error:
             raise CacheError(

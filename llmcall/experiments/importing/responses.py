@@ -56,6 +56,23 @@ def turn_response(turn: Mapping[str, Any], response: Any, *, has_responses: bool
     return dict(recorded)
 
 
+def draws_of(
+    response: Mapping[str, Any], cost: float | None
+) -> list[tuple[dict[str, Any], float | None]]:
+    """Return a response for each choice of one, with its cost. The first has the usage and cost of all,
+    because no server says what each choice used.
+    """
+    choices = response.get("choices")
+    if not isinstance(choices, list) or len(choices) < 2:
+        return [(dict(response), cost)]
+    without_usage = {name: value for name, value in response.items() if name != "usage"}
+    draws = [{**without_usage, "choices": [{**choice, "index": 0}]} for choice in choices]
+    draws[0] = {**response, "choices": draws[0]["choices"]}
+    return [
+        (draw, cost if number == 0 or cost is None else 0.0) for number, draw in enumerate(draws)
+    ]
+
+
 def message_in(response: Mapping[str, Any]) -> dict[str, Any]:
     """Return the message of a response's first choice."""
     return message_of(choices_of(response)[0])

@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ...apis.message import as_text
 from ...errors import CacheError
+from ...support.display.formatting import counted
 from .calls import LocatedConversation
-from .responses import ASSISTANT
+from .columns import OWN_LAYOUT, Columns
 
-OWN_LAYOUT = "for any other layout, give your own reader: --layout MODULE:FUNCTION"
-CONVERSATION = ("scope", "messages", "responses", "model", "params")
-ROW = ("prompt", "answer")
+DELIMITERS = ",;\t"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the marks at the start of such a file
 
 
 def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -58,56 +57,67 @@ def _encoding_error(location: str, error: UnicodeDecodeError) -> CacheError:
     )
 
 
-def rows(path: str) -> Iterator[LocatedConversation]:
-    """Yield the rows of a CSV file as conversations."""
+def conversations(path: str, columns: Columns) -> Iterator[LocatedConversation]:
+    """Yield the objects of a JSON file as conversations."""
+    for location, entry in objects(path):
+        if problem := columns.problem(entry):
+            raise CacheError(f"{location}: {problem}")
+        yield location, columns.conversation(entry, has_paths=True)
+
+
+def rows(path: str, columns: Columns) -> Iterator[LocatedConversation]:
+    """Yield the rows of a CSV file as conversations.
+
+    Cells are separated by that one of ``,``, ``;`` and tabulators by which the first row has the columns
+    that are needed. A guess from the whole text, such as ``csv.Sniffer``'s, may be wrong.
+
+    :raises CacheError: if the file cannot be read, or a row has more or fewer cells than the first one;
+        names the line.
+    """
     csv.field_size_limit(sys.maxsize)  # a prompt may be longer than 131,072 characters
-    number = 1
-    # Read as bytes, so that an error in the encoding has a line number.
-    with open(path, "rb") as file:
-        lines = _decoded(file, path)
-        try:
-            reader = csv.DictReader(lines, strict=True)
-            names = reader.fieldnames or ()
-            if missing := [name for name in ROW if name not in names]:
-                raise CacheError(
-                    f"{path}: it has no column {' and no column '.join(missing)}, but {', '.join(names)}; {OWN_LAYOUT}"
-                )
+    number = 0
+    try:
+        delimiter = next(filter(None, (_separates(path, x, columns) for x in DELIMITERS)), ",")
+        # Read as bytes, so that an error in the encoding has a line number.
+        with open(path, "rb") as file:
+            reader = csv.reader(_decoded(file, path), delimiter=delimiter, strict=True)
+            names = next(reader, [])
+            number = reader.line_num
+            if problem := columns.problem(names):
+                raise CacheError(f"{path}: {problem}")
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise CacheError(f"{path}: it has several columns {', '.join(map(repr, twice))}")
             for row in reader:
-                number = reader.line_num
-                yield f"{path}:{number}", conversation(row, f"{path}:{number}")
-        except csv.Error as error:
-            raise CacheError(f"{path}: after line {number}: {error}") from error
+                start, number = number + 1, reader.line_num
+                if not row:  # a blank line
+                    continue
+                location = f"{path}:{start}"
+                if len(row) != len(names):
+                    raise CacheError(
+                        f"{location}: the row has {counted(len(row), 'cell')}, but the first row has {len(names)}; put "
+                        "cells that contain the separator or a line end into quotes"
+                    )
+                entry = dict(zip(names, row, strict=True))
+                yield location, columns.conversation(entry, has_paths=True)
+    except csv.Error as error:
+        raise CacheError(f"{path}: after line {number}: {error}") from error
+
+
+def _separates(path: str, delimiter: str, columns: Columns) -> str:
+    """Return a delimiter if by it a file's first row has the columns that are needed, else an empty text."""
+    with open(path, "rb") as file:
+        names = next(csv.reader(_decoded(file, path), delimiter=delimiter), [])
+    return "" if columns.problem(names) else delimiter
 
 
 def _decoded(lines: Iterable[bytes], path: str) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
+        if number == 1 and line.startswith(UTF_16):
+            raise CacheError(
+                f"{path}: the text is UTF-16; convert the file: iconv -f UTF-16 -t UTF-8"
+            )
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise _encoding_error(f"{path}:{number}", error) from error
-
-
-def conversation(entry: Mapping[str, Any], location: str) -> dict[str, Any]:
-    """Return an object with messages, or a row with a prompt and an answer, as a conversation."""
-    scope = entry.get("scope") or ()
-    fields = {"scope": levels(scope) if isinstance(scope, (str, int)) else scope}
-    if "messages" in entry:
-        return {**{name: entry[name] for name in CONVERSATION if name in entry}, **fields}
-    if entry.keys() >= {*ROW}:
-        prompt = entry["prompt"]
-        messages = prompt if isinstance(prompt, list) else [_message("user", prompt)]
-        answer = _message(ASSISTANT, entry["answer"])
-        return {**fields, "messages": [*messages, answer], "model": entry.get("model") or None}
-    names = ", ".join(map(str, entry))
-    raise CacheError(
-        f"{location}: it has neither messages nor prompt and answer, but {names or 'nothing'}; {OWN_LAYOUT}"
-    )
-
-
-def _message(role: str, value: Any) -> dict[str, Any]:
-    return {"role": role, "content": "" if value is None else as_text(value)}
-
-
-def levels(path: object) -> tuple[str, ...]:
-    """Return the names in a scope path, without the number of a draw."""
-    return tuple(filter(None, str(path).partition("#")[0].split("/")))

@@ -84,7 +84,8 @@ class OpenAIClient(LLMClient):
         """Return the API (wire) that a body goes to, as ``API`` says.
 
         ``auto`` is chat completions, and the Responses API only if chat completions cannot do what
-        is asked: call tools while the model reasons, or answer within a window.
+        is asked: a model that only the Responses API serves, tools while the model reasons, an answer
+        within a window.
 
         :param capabilities: the model's capabilities.
         """
@@ -95,7 +96,10 @@ class OpenAIClient(LLMClient):
             wire = "responses"
         if wire == "auto":
             has_tools = body.get("tools") and body.get("reasoning_effort") != "none"
-            wire = "responses" if has_tools and capabilities.tools_on_responses else "chat"
+            needs_responses = capabilities.only_on_responses or (
+                has_tools and capabilities.tools_on_responses
+            )
+            wire = "responses" if needs_responses else "chat"
         return wire
 
     def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:

@@ -11,7 +11,7 @@ from ..errors import ServiceError
 from .api_errors import failure, raise_reported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 # The response itself ends a stream, not [DONE].
 AT_DONE = ()
@@ -54,6 +54,7 @@ CHAT_NAMES = {
     "include": "logprobs",
 }
 LIMITS = ("max_completion_tokens", "max_tokens")
+LEAST_OUTPUT_TOKENS = 16  # of max_output_tokens; OpenAI refuses less
 # Fields of the request that a response repeats (openai 3.57, Response).
 REPEATED = (SAME_NAMES - {"background", "model", "moderation", "service_tier"}) | {
     "instructions",
@@ -76,15 +77,24 @@ def body_from_chat(body: Mapping[str, Any]) -> dict[str, Any]:
     """
     rest = {name: value for name, value in body.items() if name not in SAME_NAMES}
     sent = {name: body[name] for name in body if name in SAME_NAMES}
+    messages = rest.pop("messages")
+    custom_call_ids = {
+        call.get("id")
+        for message in messages
+        for call in message.get("tool_calls") or ()
+        if call.get("type") == "custom"
+    }
     sent["input"] = [
         item
-        for index, message in enumerate(rest.pop("messages"))
-        for item in _input_items(message, f"messages[{index}]")
+        for index, message in enumerate(messages)
+        for item in _input_items(message, f"messages[{index}]", custom_call_ids)
     ]
     sent.setdefault("store", False)
     for name in LIMITS:
         if name in rest:
-            sent["max_output_tokens"] = rest.pop(name)
+            limit = rest.pop(name)
+            is_below = isinstance(limit, int) and 0 < limit < LEAST_OUTPUT_TOKENS
+            sent["max_output_tokens"] = LEAST_OUTPUT_TOKENS if is_below else limit
     if "reasoning_effort" in rest:
         sent["reasoning"] = {"effort": rest.pop("reasoning_effort")}
     text = {"verbosity": rest.pop("verbosity")} if "verbosity" in rest else {}
@@ -170,10 +180,13 @@ def _unsupported(what: str, remedy: str) -> ValueError:
     )
 
 
-def _input_items(message: Mapping[str, Any], path: str) -> Iterator[dict[str, Any]]:
+def _input_items(
+    message: Mapping[str, Any], path: str, custom_call_ids: Collection[Any]
+) -> Iterator[dict[str, Any]]:
     """Yield one message of a chat as items of the input.
 
     :param path: the message's path in the request, for errors.
+    :param custom_call_ids: the ids of the calls of custom tools, whose results are items of another type.
     """
     role, content = message["role"], message.get("content")
     if role == "function" or message.get("function_call"):
@@ -185,7 +198,8 @@ def _input_items(message: Mapping[str, Any], path: str) -> Iterator[dict[str, An
     if role == "tool":
         call_id = message.get("tool_call_id")
         output = _parts(content, path)
-        yield {"type": "function_call_output", "call_id": call_id, "output": output}
+        kind = "custom_tool_call" if call_id in custom_call_ids else "function_call"
+        yield {"type": f"{kind}_output", "call_id": call_id, "output": output}
         return
     if role != "assistant":
         yield {"type": "message", "role": role, "content": _parts(content, path)}
@@ -252,6 +266,8 @@ def _flat_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "function":
         # chat completions read a missing "strict" as false, this API as true
         flat = {"parameters": None, "strict": False, **flat}
+    if isinstance(flat.get("format"), dict):
+        flat["format"] = _flattened(flat["format"], "grammar")  # of a custom tool
     return flat
 
 

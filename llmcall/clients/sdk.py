@@ -22,7 +22,14 @@ from ..support.libraries import random_numbers_kept
 from ..support.system import is_own_request
 from ..traffic.permit import note_sent, note_sent_async
 from . import chat, responses
-from .api_errors import add_likely_address, http_library, mapped_error, raise_reported, request_id
+from .api_errors import (
+    add_likely_address,
+    add_other_wire,
+    http_library,
+    mapped_error,
+    raise_reported,
+    request_id,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -228,6 +235,8 @@ class SDKTransport:
             mask(api_error, secrets_of(response.request))
         if request.wire == "responses":
             api_error.param = responses.chat_name(api_error.param, request.body)
+        else:
+            add_other_wire(api_error)
         if self._class == "OpenAI":  # the only class that BASE_URL is for
             add_likely_address(api_error, self.url)
         if api_error is not error:

@@ -91,6 +91,7 @@ MODEL_KEYS = settings_of(
         "max_completion_tokens": values.boolean,
         "structured_output": values.boolean,
         "tools_on_responses": values.boolean,
+        "only_on_responses": values.boolean,
         "embedding": values.boolean,
     },
 )

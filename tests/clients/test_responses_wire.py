@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, completion, refusal
 
@@ -129,7 +129,7 @@ def test_parameters_have_the_names_of_the_responses_api(httpserver: HTTPServer) 
     body = sent(
         httpserver,
         model="my-model",
-        max_tokens=9,
+        max_tokens=90,
         reasoning_effort="low",
         verbosity="low",
         response_format=schema,
@@ -145,7 +145,7 @@ def test_parameters_have_the_names_of_the_responses_api(httpserver: HTTPServer) 
     assert body == {
         "model": "my-model",
         "store": False,
-        "max_output_tokens": 9,
+        "max_output_tokens": 90,
         "reasoning": {"effort": "low"},
         "text": {
             "verbosity": "low",
@@ -438,6 +438,157 @@ def test_auto_takes_responses_only_where_chat_cannot_do_what_is_asked(
     server = server_of(httpserver, {**completion("Hi"), **response(text_item("Hi"))})
     OpenAIClient(base_url=server.base_url).send_message("Hello", **arguments)
     assert [seen.path for seen in server.requests] == [path]
+
+
+# Of the type ResponsesModel of openai 3.57, and of OpenAI's pages of its models.
+ONLY_ON_RESPONSES = (
+    *(
+        "o1-pro",
+        "o1-pro-2025-03-19",
+        "o3-pro",
+        "o3-deep-research-2025-06-26",
+        "o4-mini-deep-research",
+    ),
+    *("gpt-5-pro-2025-10-06", "gpt-5-codex", "gpt-5.1-codex-max", "gpt-5.5-pro-2026-04-23"),
+    *("codex-mini-latest", "computer-use-preview-2025-03-11", "openai/o3-pro"),
+)
+
+
+@pytest.mark.parametrize("model", ONLY_ON_RESPONSES)
+def test_auto_takes_responses_for_a_model_that_only_it_serves(
+    httpserver: HTTPServer, model: str
+) -> None:
+    server = server_of(httpserver, response(text_item("Hi")))
+    client = OpenAIClient(base_url=server.base_url)
+    assert client.send_message("Hello", model=model, on_error="raise").content == "Hi"
+    assert [seen.path for seen in server.requests] == ["/v1/responses"]
+
+
+@pytest.mark.parametrize(
+    "model", ["o1", "o3", "o4-mini", "gpt-5", "gpt-5-mini", "gpt-5.1", "codex"]
+)
+def test_auto_takes_chat_for_the_relatives_of_these_models(
+    httpserver: HTTPServer, model: str
+) -> None:
+    server = server_of(httpserver, completion("Hi"))
+    OpenAIClient(base_url=server.base_url).send_message("Hello", model=model, on_error="raise")
+    assert [seen.path for seen in server.requests] == ["/v1/chat/completions"]
+
+
+def test_a_section_says_that_only_responses_serves_a_model(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    (tmp_path / "config.ini").write_text("[Model my-model]\nONLY_ON_RESPONSES = yes\n")
+    server = server_of(httpserver, response(text_item("Hi")))
+    OpenAIClient(base_url=server.base_url).send_message("Hello", model="my-model")
+    assert [seen.path for seen in server.requests] == ["/v1/responses"]
+
+
+# As others' reports quote them.
+REFUSED_BY_CHAT = [
+    Answer(
+        404,
+        {
+            "error": {
+                "message": "This model is only supported in v1/responses and not in v1/chat/completions.",
+                "type": "invalid_request_error",
+                "param": "model",
+                "code": None,
+            }
+        },
+    ),
+    Answer(
+        400,
+        {
+            "error": {
+                "code": "OperationNotSupported",
+                "message": "The chatCompletion operation does not work with the specified model, gpt-5-codex. "
+                "Please choose different model and try again.",
+            }
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize("refused", REFUSED_BY_CHAT, ids=["OpenAI", "Azure"])
+def test_a_refusal_by_chat_completions_names_the_responses_api(
+    httpserver: HTTPServer, refused: Answer
+) -> None:
+    """Also where the table does not know the model, or API = chat."""
+    server = server_of(httpserver, refused)
+    client = client_at(server, api="chat")
+    with pytest.raises(llmcall.InvalidRequestError, match="set API = responses") as caught:
+        client.send_message("Hello", model="o3-pro", on_error="raise")
+    assert caught.value.status_code == refused.status
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(1, 16), (15, 16), (16, 16), (17, 17)])
+def test_the_responses_api_gets_its_least_limit_of_tokens_and_the_key_the_one_that_was_asked(
+    httpserver: HTTPServer, asked: int, limit: int
+) -> None:
+    server = server_of(httpserver, response(text_item("Hi")), completion("Hi"))
+    client = client_at(server)
+    request = client.build_request("Hello", max_tokens=asked)
+    assert client.send_message("Hello", max_tokens=asked).cache_key == request.cache_key
+    assert server.requests[0].body["max_output_tokens"] == limit
+    assert request.asked["max_tokens"] == asked
+    by_chat = client_at(server, api="chat")
+    assert by_chat.send_message("Hello", max_tokens=asked).cached
+
+
+CUSTOM_TOOL = {
+    "type": "custom",
+    "custom": {
+        "name": "run",
+        "format": {"type": "grammar", "grammar": {"syntax": "regex", "definition": "a+"}},
+    },
+}
+
+
+def test_a_custom_tool_goes_to_the_responses_api_with_its_calls_and_results(
+    httpserver: HTTPServer,
+) -> None:
+    """Each result is an item of the call's type; the SDK's types say which fields each has."""
+    messages = [
+        {"role": "user", "content": "Run it."},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "c1", "type": "custom", "custom": {"name": "run", "input": "aa"}},
+                {"id": "c2", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c2", "content": "two"},
+        {"role": "tool", "tool_call_id": "c1", "content": "one"},
+    ]
+    body = sent(
+        httpserver,
+        messages,
+        tools=[CUSTOM_TOOL],
+        tool_choice={"type": "custom", "custom": {"name": "run"}},
+    )
+    _, custom_call, call, result, custom_result = body["input"]
+    expected: dict[str, Any] = {
+        "ResponseCustomToolCallParam": custom_call,
+        "ResponseFunctionToolCallParam": call,
+        "FunctionCallOutput": result,
+        "ResponseCustomToolCallOutputParam": custom_result,
+    }
+    from openai.types.responses import response_input_item_param
+
+    for name, item in expected.items():
+        item_type = getattr(response_input_item_param, name)
+        TypeAdapter(item_type).validate_python(item)
+    assert (custom_result["call_id"], custom_result["output"]) == ("c1", "one")
+    assert (result["call_id"], result["output"]) == ("c2", "two")
+    assert body["tool_choice"] == {"type": "custom", "name": "run"}
+    [tool] = body["tools"]
+    assert tool == {
+        "type": "custom",
+        "name": "run",
+        "format": {"type": "grammar", "syntax": "regex", "definition": "a+"},
+    }
 
 
 def test_a_section_says_that_a_model_calls_tools_on_responses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
@@ -14,6 +15,7 @@ import pytest
 from clients import client_for
 from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, completion
+from werkzeug import Request, Response
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -82,6 +84,32 @@ def share(found: Any, column: str) -> float:
 
 
 # By log probabilities
+
+
+def test_shares_come_by_the_responses_api_too(httpserver: HTTPServer) -> None:
+    """OpenAI refuses fewer than 16 tokens there; the first token's probabilities count."""
+    tokens = [
+        {"token": " A", "logprob": math.log(0.7), "bytes": []},
+        {"token": " B", "logprob": math.log(0.3), "bytes": []},
+    ]
+    logprobs = [{**tokens[0], "top_logprobs": tokens}, {**tokens[1], "top_logprobs": tokens[:1]}]
+    part = {"type": "output_text", "text": " A B", "annotations": [], "logprobs": logprobs}
+    answer = {
+        "object": "response",
+        "status": "completed",
+        "output": [{"type": "message", "role": "assistant", "content": [part]}],
+    }
+    message = "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16."
+
+    def respond(request: Request) -> Response:
+        is_refused = request.get_json()["max_output_tokens"] < 16
+        body = {"error": {"message": message}} if is_refused else answer
+        return Response(json.dumps(body), 400 if is_refused else 200, mimetype="application/json")
+
+    httpserver.expect_request("/v1/responses").respond_with_handler(respond)
+    client = llmcall.OpenAIClient(base_url=httpserver.url_for("/v1"), api="responses")
+    found = policy(client, OPTIONS[:2], order="given").shares(TOWNS[:1])
+    assert (share(found, "p_tax"), share(found, "p_ban")) == pytest.approx((0.7, 0.3))
 
 
 def test_shares_are_averaged_over_all_rotations() -> None:

@@ -14,6 +14,7 @@ from ..clients.streams import AsyncStream, Stream
 from ..core.effects import END, adrive_stream, drive_stream
 from ..core.embeddings import vector_of
 from ..errors import APIError, LLMCallError, RequestTimeoutError
+from ..keys.plain_data import ordered
 from ..stores.cassettes.current import current_cassette
 from ..stores.records.answers import VOLATILE
 from ..support.blocking import as_async, iterate_blocking, may_block, resolved, run_blocking
@@ -140,8 +141,9 @@ def _streamed(
 ) -> Any:
     """Return a response whose body passes the pieces of a streamed answer on.
 
-    A chat's pieces are chunks, and become server-sent events. An answer that is recorded as it is
-    consists of bytes: an invalid one is found only at its end, and the program has read it by then.
+    A chat's pieces are chunks, and become server-sent events in the form that a replay gives them. An answer
+    that is recorded as it is consists of bytes: an invalid one is found only at its end, and the program
+    has read it by then.
 
     :param first: the first piece: a chunk of a chat, or bytes.
     :param rest: the pieces after it.
@@ -189,15 +191,23 @@ def _streamed(
 
 
 def _events(chunk: dict[str, Any], *, wants_usage: bool) -> bytes:
-    """Return a chunk as an event. If the program asks for the usage, the usage gets an event of its own,
-    as in the API.
+    """Return a chunk as an event, its fields in the order of :func:`ordered`: a record does not keep the
+    server's. If the program asks for the usage, the usage gets an event of its own, as in the API.
     """
+    chunk = {name: value for name, value in ordered(chunk).items() if not _is_dropped(name, value)}
     is_last = any(choice.get("finish_reason") for choice in chunk.get("choices") or ())
     if not (wants_usage and is_last and chunk.get("usage") is not None):
         return _event(chunk)
     usage = chunk.pop("usage")
     shared_fields = {name: chunk[name] for name in EACH_CHUNK if name in chunk}
-    return _event(chunk) + _event({**shared_fields, "choices": [], "usage": usage})
+    return _event(chunk) + _event(ordered({**shared_fields, "choices": [], "usage": usage}))
+
+
+def _is_dropped(name: str, value: Any) -> bool:
+    """Return whether a replay has no such field: OpenAI's random padding, and a usage that is still
+    unknown.
+    """
+    return name == "obfuscation" or (name == "usage" and value is None)
 
 
 def _event(data: Mapping[str, Any]) -> bytes:

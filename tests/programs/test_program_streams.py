@@ -18,6 +18,7 @@ from clients import KEY, QUESTION, http, streamed_answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
+from pytest_httpserver import HTTPServer
 from servers import event
 
 import llmcall
@@ -276,6 +277,83 @@ def test_a_cassette_replays_what_the_program_got() -> None:
             found.append((accumulated(client, usage=True), accumulated(client, usage=False), whole))
         server.is_gone = True
     assert found[0] == found[1]
+
+
+def openai_lines(*deltas: dict[str, Any]) -> bytes:
+    """Return a stream as OpenAI writes it: its order of fields, a null usage in each chunk, padding."""
+    head = {
+        "id": "chatcmpl-D1",
+        "object": "chat.completion.chunk",
+        "created": 1764000000,
+        "model": "gpt-4o-mini-2024-07-18",
+        "service_tier": "default",
+        "system_fingerprint": "fp_1",
+    }
+    chunks = [
+        {
+            **head,
+            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}],
+            "usage": None,
+            "obfuscation": "x" * number,
+        }
+        for number, delta in enumerate(deltas)
+    ]
+    chunks[-1]["choices"][0]["finish_reason"] = (
+        "tool_calls" if "tool_calls" in deltas[-2] else "stop"
+    )
+    usage = {
+        "prompt_tokens": 12,
+        "completion_tokens": 3,
+        "total_tokens": 15,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+    }
+    last = {**head, "choices": [], "usage": usage, "obfuscation": "0"}
+    return b": keep-alive\n\n" + b"".join(map(event, [*chunks, last, b"[DONE]"]))
+
+
+def called(**fields: Any) -> dict[str, Any]:
+    """Return a delta with a piece of the first tool call."""
+    return {"tool_calls": [{"index": 0, **fields}]}
+
+
+LINES = {
+    "text": openai_lines(
+        {"role": "assistant", "content": "", "refusal": None},
+        {"content": "Two"},
+        {"content": " coins."},
+        {},
+    ),
+    "a tool call": openai_lines(
+        {"role": "assistant", "content": None, "refusal": None},
+        called(id="c1", type="function", function={"name": "price_of", "arguments": ""}),
+        called(function={"arguments": '{"item": "bread"}'}),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("content", LINES.values(), ids=LINES)
+def test_a_program_reads_the_same_lines_while_recording_and_in_a_replay(
+    httpserver: HTTPServer, content: bytes
+) -> None:
+    """The fields of each line and their order, too, whatever the order of the server."""
+    httpserver.expect_ordered_request("/v1/chat/completions").respond_with_data(
+        content, content_type="text/event-stream"
+    )
+    asked = {**ASKED, "stream": True, "stream_options": {"include_usage": True}}
+
+    def lines() -> list[str]:
+        with http.Client() as client:
+            url = httpserver.url_for("/v1/chat/completions")
+            with client.stream("POST", url, json=asked) as streamed:
+                return list(streamed.iter_lines())
+
+    with llmcall.cassette("run.jsonl", mode="once"):
+        live = lines()
+    with llmcall.cassette("run.jsonl", mode="none"):
+        assert lines() == live
+    assert live[-2:] == ["data: [DONE]", ""]
+    assert len(live) == content.count(b"\n") - 2  # all but the comment
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)

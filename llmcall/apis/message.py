@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ..keys.request import Data
 
 
+# The model's reasoning, which DeepSeek (and Moonshot) and OpenRouter want back in a conversation with tools.
+RETURNED_REASONING = ("reasoning_content", "reasoning_details")
+
+
 def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
     """Return a choice's message in the form that a reply holds."""
     received = choice["message"]
@@ -25,6 +29,15 @@ def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
             # A copy, since the reply belongs to the caller, and the response stays unchanged.
             message[name] = copy.deepcopy(received[name])
     return message
+
+
+def reasoning_in(choice: Mapping[str, Any]) -> dict[str, Data]:
+    """Return the fields of a choice's message that a later request with tools has to hold, as the server
+    gave them; an empty text, too.
+    """
+    received = choice["message"]
+    fields = {name: received.get(name) for name in RETURNED_REASONING}
+    return {name: copy.deepcopy(value) for name, value in fields.items() if value is not None}
 
 
 def message_text(message: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from ..apis.message import message_of, message_text
+from ..apis.message import RETURNED_REASONING, message_of, message_text, reasoning_in
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage, spent_words
 from ..support.display.notebook import html_message
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 class Reply(dict[str, Any]):
     """The assistant's message: a dict of ``role``, ``content``, ``tool_calls`` and ``refusal``.
+
+    If the request had tools, it also holds the model's ``reasoning_content`` and ``reasoning_details`` where the
+    server gave them: DeepSeek and OpenRouter want them back. ``.raw`` has everything.
 
     Everything else about the answer is an attribute. ``messages.append(reply)`` and
     ``json.dumps(reply)`` work as for any message.
@@ -69,7 +72,10 @@ class Reply(dict[str, Any]):
 
         :param expected: reads the text as the class that ``response_format`` was.
         """
-        reply = cls(message_of(choices_of(record.response)[0]))
+        choice = choices_of(record.response)[0]
+        reply = cls(message_of(choice))
+        if (reasoning := reasoning_in(choice)) and record.request.get("tools"):
+            reply.update(reasoning)
         reply.raw = record.response
         reply.cache_key = record.cache_key
         reply.sample = record.sample
@@ -125,7 +131,14 @@ class Reply(dict[str, Any]):
 
         Each has the log probabilities as ``"logprobs"`` if the API gave them.
         """
-        return [_with_logprobs(choice) for choice in choices_of(self.raw)]
+        choices = choices_of(self.raw)
+        messages = [_with_logprobs(choice) for choice in choices]
+        if self.keys() & RETURNED_REASONING:
+            return [
+                message | reasoning_in(choice)
+                for message, choice in zip(messages, choices, strict=True)
+            ]
+        return messages
 
     def _repr_html_(self) -> str:
         notes = (

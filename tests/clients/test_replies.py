@@ -77,6 +77,86 @@ def test_a_reply_that_calls_a_tool_has_its_calls() -> None:
     assert (reply.content, reply.tool_calls, reply.refusal) == (None, [TOOL_CALL], None)
 
 
+PRICE: dict[str, Any] = {"type": "function", "function": {"name": "price_of", "parameters": {}}}
+DETAILS = [{"type": "reasoning.encrypted", "data": "c2VjcmV0", "id": "rs_1", "index": 0}]
+# As DeepSeek's guide to its thinking mode and OpenRouter's to reasoning tokens show them.
+THOUGHTS: dict[str, dict[str, Any]] = {
+    "DeepSeek": {"reasoning_content": "They want a price."},
+    "DeepSeek without a thought": {"reasoning_content": ""},
+    "OpenRouter": {"reasoning_details": DETAILS},
+}
+
+
+class Thinking(llmcall.LLMClient):
+    """A server that thinks before it calls a tool, and refuses a history without its thoughts."""
+
+    api_type = "thinking"
+
+    def __init__(self, thoughts: dict[str, Any], **overrides: Any) -> None:
+        super().__init__(**{"cache_mode": "auto", "on_error": "raise", **overrides})
+        self.thoughts = thoughts
+
+    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+        """Call the tool, then answer."""
+        *_, before, last = [{}, *request.body["messages"]]
+        if last["role"] == "user":
+            return self.response({"content": None, "tool_calls": [TOOL_CALL]}, "tool_calls")
+        for name, thought in self.thoughts.items():
+            if before.get(name) != thought:
+                raise llmcall.InvalidRequestError(f"{name} must be passed back", status_code=400)
+        return self.response({"content": "3 coins"}, "stop")
+
+    def response(self, message: dict[str, Any], reason: str) -> dict[str, Any]:
+        """Return a response with the thoughts."""
+        message = {"role": "assistant", **message, **self.thoughts}
+        return {"choices": [{"index": 0, "message": message, "finish_reason": reason}]}
+
+
+def loop_with_tools(client: Any) -> tuple[list[Any], bool]:
+    """Ask, call the tool and ask again; return the messages, and whether both answers were recorded."""
+    messages: list[Any] = [{"role": "user", "content": "How much?"}]
+    first = client.send_message(messages, tools=[PRICE])
+    messages += [first, {"role": "tool", "tool_call_id": TOOL_CALL["id"], "content": "3"}]
+    second = client.send_message(messages, tools=[PRICE])
+    return json.loads(json.dumps([*messages, second])), first.cached and second.cached
+
+
+@pytest.mark.parametrize("thoughts", THOUGHTS.values(), ids=THOUGHTS)
+def test_a_reply_to_a_call_with_tools_keeps_the_reasoning_that_the_server_wants_back(
+    thoughts: dict[str, Any],
+) -> None:
+    """A replay gives the same messages, and asks nothing."""
+    client = Thinking(thoughts)
+    messages, was_cached = loop_with_tools(client)
+    assert not was_cached
+    assert messages[1] == {**CALLING, **thoughts}
+    assert messages[3] == {"role": "assistant", "content": "3 coins", **thoughts}
+    assert loop_with_tools(Thinking(thoughts, cache_mode="replay")) == (messages, True)
+
+
+def test_a_reply_to_a_call_without_tools_is_its_message_alone() -> None:
+    """So the keys of its conversations are those of the text; ``.raw`` has the reasoning."""
+    reply = reply_of(
+        {"content": "3 coins", "reasoning_content": "Hm.", "reasoning_details": DETAILS}
+    )
+    assert reply == {"role": "assistant", "content": "3 coins"}
+    assert reply.raw["choices"][0]["message"]["reasoning_content"] == "Hm."
+
+
+def test_a_thought_of_a_reply_is_its_callers_own() -> None:
+    """To change it changes no record; each choice has its own."""
+    message = {
+        "content": None,
+        "tool_calls": [TOOL_CALL],
+        "reasoning_details": copy.deepcopy(DETAILS),
+    }
+    client = server(message, {**message, "reasoning_details": []})
+    reply = client.send_message("Hello", on_error="raise", tools=[PRICE], n=2)
+    assert [found["reasoning_details"] for found in reply.choices] == [DETAILS, []]
+    reply["reasoning_details"].clear()
+    assert reply.raw["choices"][0]["message"]["reasoning_details"] == DETAILS
+
+
 def test_a_reply_that_refuses_has_its_refusal() -> None:
     """The refusal stands in the message; its text is None."""
     reply = reply_of({"refusal": "I won't."})

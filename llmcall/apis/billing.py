@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from .shapes import object_in, objects_in
+from .objects import object_in, objects_in
 
 Api: TypeAlias = Literal["chat", "responses", "messages", "gemini", "embeddings"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .objects import object_in, objects_in
 from .usage import TokenUsage
 
 if TYPE_CHECKING:
@@ -148,13 +149,3 @@ def _usage(usage: TokenUsage) -> dict[str, Data]:
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
-
-
-def objects_in(value: Any) -> list[dict[str, Any]]:
-    """Return the objects in a list, or an empty list for anything else."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def object_in(value: Any) -> dict[str, Any]:
-    """Return an object, or an empty one for anything else."""
-    return value if isinstance(value, dict) else {}

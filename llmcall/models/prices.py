@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..apis.billing import Bill
-from ..apis.shapes import object_in
+from ..apis.objects import object_in
 from ..apis.usage import TokenUsage
 from ..support.notices import warn_once
 

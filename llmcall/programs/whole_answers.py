@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import EventStream, read_object
 from ..apis.endings import ending_problem
-from ..apis.shapes import by_index, object_in, objects_in
+from ..apis.objects import object_in, objects_in
+from ..apis.shapes import by_index
 from ..clients.api_errors import failure, raise_reported
 from ..errors import APIError, ContentFilterError, ServiceError
 

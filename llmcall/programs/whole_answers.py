@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import EventStream, read_object
 from ..apis.endings import ending_problem
+from ..apis.interactions import ANSWERED
 from ..apis.objects import object_in, objects_in
 from ..apis.shapes import by_index
 from ..clients.api_errors import failure, raise_reported
@@ -15,14 +16,13 @@ if TYPE_CHECKING:
     from .requests import RequestToRecord
 
 EVENTS = "text/event-stream"
-# By the API's part of a path: the events of which one ends a whole stream.
+# By the API's part of a path: the events of which one ends an answer, whatever comes after it.
 LAST_EVENTS = {
     "/responses": ("response.completed", "response.incomplete"),
-    "/messages": ("message_stop",),
+    "/messages": ("message_stop", "message_delta with a stop_reason"),
+    "/interactions": ("interaction.completed",),
 }
 COMPLETIONS, GEMINI, MESSAGES = "/completions", "/models/", "/messages"
-# Of an answer of the Responses API that has ended, and of one in the background that goes on.
-STATUSES = ("completed", "incomplete", "queued", "in_progress")
 
 # Codes of the Responses API, and types of the Messages API, for failures that pass.
 PASSING_FAILURES = ("server_error", "rate_limit_exceeded", "overloaded_error", "api_error")
@@ -60,8 +60,9 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
         answers = [read_object(content, "answer")]
     for answer in answers:
         _check_success(answer)
-        if isinstance(answer.get("response"), dict):
-            _check_success(answer["response"])
+        for name in ("response", "interaction"):
+            if isinstance(answer.get(name), dict):
+                _check_success(answer[name])
     if api == GEMINI:
         _check_gemini(answers, is_stream=is_stream)
         return
@@ -75,8 +76,19 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
         _check_last(
             [*answers, *(object_in(answer.get("delta")) for answer in answers)], "stop_reason"
         )
-    if is_stream and not any(answer.get("type") in LAST_EVENTS[api] for answer in answers):
+    if (
+        is_stream
+        and api in LAST_EVENTS
+        and not any(_event_name(answer) in LAST_EVENTS[api] for answer in answers)
+    ):
         raise _broken_off(" or ".join(LAST_EVENTS[api]))
+
+
+def _event_name(event: dict[str, Any]) -> str:
+    """Return the name of an event of a stream."""
+    if event.get("type") == "message_delta" and object_in(event.get("delta")).get("stop_reason"):
+        return "message_delta with a stop_reason"
+    return str(event.get("type") or event.get("event_type"))
 
 
 def _check_lines(answers: list[dict[str, Any]]) -> None:
@@ -99,10 +111,10 @@ def _check_success(answer: dict[str, Any]) -> None:
     """
     status = answer.get("status")
     try:
-        if answer.get("type") == "error":
+        if "error" in (answer.get("type"), answer.get("event_type")):
             raise failure(500, answer)
         raise_reported(answer)
-        if isinstance(status, str) and status not in STATUSES:
+        if isinstance(status, str) and status not in ANSWERED:
             raise ServiceError(f"the answer has the status {status!r}")
     except APIError as error:
         reported = answer.get("error")

@@ -224,11 +224,10 @@ def test_arguments_and_results_of_tools_enter_the_key(path: str, server: Server)
     ids=str,
 )
 def test_requests_that_ask_no_model_pass(path: str, body: Any, server: Server) -> None:
-    """Those to other paths, and those with other bodies; the SDK's, too."""
-    headers = {"x-stainless-lang": "python"}
+    """Those to other paths, and those with other bodies."""
     with llmcall.patched(), http.Client(transport=server.transport) as client:
         for _ in range(2):
-            client.post(f"https://api.example/{path}", json=body, headers=headers)
+            client.post(f"https://api.example/{path}", json=body)
     assert len(server.requests) == 2
     assert not list(llmcall.client("openai").cache.records())
 

@@ -11,8 +11,9 @@ from .objects import object_in, objects_in
 
 OUTPUT = "model_output"
 CALLS = ("function_call", "mcp_server_tool_call")
-# The statuses of an answer, of the Responses API, too: a whole one, one that the limit of its tokens cut, and one that goes on, by the
-# results of the program's tools, by another request or in the background. Any other one is a failure.
+# The statuses of an answer, of the Responses API, too: a whole one, one that the limit of its tokens cut, and one
+# that goes on, by the results of the program's tools, by another request or in the background. Any other
+# one is a failure.
 ANSWERED = (
     "completed",
     "incomplete",

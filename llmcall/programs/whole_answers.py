@@ -24,8 +24,47 @@ LAST_EVENTS = {
 }
 COMPLETIONS, GEMINI, MESSAGES = "/completions", "/models/", "/messages"
 
+# The fields of an event that hold its choices, and why one of them has ended.
+ENDED = {COMPLETIONS: ("choices", "finish_reason"), GEMINI: ("candidates", "finishReason")}
+
 # Codes of the Responses API, and types of the Messages API, for failures that pass.
 PASSING_FAILURES = ("server_error", "rate_limit_exceeded", "overloaded_error", "api_error")
+
+
+class AnswerEnd:
+    """Sees in the pieces of a stream when its answer has ended.
+
+    :param to_record: the request that is answered.
+    :param is_chat: whether the pieces are chunks of a chat, and not bytes.
+    """
+
+    def __init__(self, to_record: RequestToRecord, *, is_chat: bool) -> None:
+        self._api = COMPLETIONS if is_chat else checked_api(to_record) or ""
+        self._stream = EventStream()
+        count = to_record.body.get("n")
+        self._choices = count if isinstance(count, int) else 1
+        self._ended: set[Any] = set()  # the choices that have ended
+
+    def __call__(self, piece: Any) -> bool:
+        """Return whether the answer has ended with this piece."""
+        try:
+            events = [piece] if isinstance(piece, dict) else list(self._stream.feed(piece))
+        except APIError:  # whoever reads the whole answer reports it
+            events = []
+        return self._stream.done or any(
+            self._ends(event) for event in events if isinstance(event, dict)
+        )
+
+    def _ends(self, event: dict[str, Any]) -> bool:
+        if self._api in LAST_EVENTS:
+            return _event_name(event) in LAST_EVENTS[self._api]
+        field, reason = ENDED.get(self._api, ("", ""))
+        self._ended |= {
+            str(choice.get("index", 0))
+            for choice in objects_in(event.get(field))
+            if choice.get(reason)
+        }
+        return len(self._ended) >= self._choices
 
 
 def checked_api(to_record: RequestToRecord) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..config.values import without_password
+from ..core.membrane import call_foreign, close
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError, RequestTimeoutError
 from ..models.prices import MILLION
 from ..stores.cache.directory import DATABASE
@@ -86,15 +87,14 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     yield Check("key", True, f"{name}: {origin}")
     if hasattr(transport, "models"):
         try:
-            models = transport.models(SECONDS)
+            models = call_foreign(transport.models, SECONDS)
         except APIError as error:
             yield _moved_check(client, endpoint, error) or _refused_check(name, error)
         else:
             key = " and accepts the API key" if endpoint.api_key else ""
             yield Check("endpoint", True, f"{name} answers{key}")
             yield _model_check(endpoint, models, model)
-    if hasattr(transport, "close"):
-        transport.close()
+    close(transport)
 
 
 def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check:
@@ -126,13 +126,13 @@ def _moved_check(client: LLMClient, endpoint: Endpoint, error: APIError) -> Chec
     corrected_url = likely_address(endpoint.base_url)
     if corrected_url is None:
         return None
-    transport = client.make_transport(endpoint._replace(base_url=corrected_url))
+    transport = call_foreign(client.make_transport, endpoint._replace(base_url=corrected_url))
     try:
-        transport.models(SECONDS)
+        call_foreign(transport.models, SECONDS)
     except APIError:
         return None
     finally:
-        transport.close()
+        close(transport)
     problem = (
         f"{endpoint.name} does not answer at {without_password(endpoint.base_url)}, "
         f"but it does at {without_password(corrected_url)}"

@@ -10,6 +10,7 @@ from ..config.endpoints import Endpoint
 from ..config.settings import AUTO, DEFAULT_MODEL, checked_layer
 from ..core.calls import Options
 from ..core.effects import adrive, adrive_stream, drive_stream
+from ..core.membrane import aclose, call_foreign, close
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..core.road import NOT_RECORDED, handle_failure, records_of, replay, reply_to
 from ..core.seams import ResolvedSettings
@@ -215,7 +216,7 @@ class LLMClient:
                 if transport is None:
                     transport = self.transport
                     if transport is None:
-                        transport = self.make_transport(endpoint)
+                        transport = call_foreign(self.make_transport, endpoint)
                     if not hasattr(transport, "send"):
                         raise ConfigError(
                             f"{type(self).__name__} has no transport: define send(request, timeout), "
@@ -499,8 +500,8 @@ class LLMClient:
         Close a client only while it has no call under way. The next call opens new connections.
         """
         for transport in self._take_transports():
-            if transport is not self and hasattr(transport, "close"):
-                transport.close()
+            if transport is not self:
+                close(transport)
 
     async def aclose(self) -> None:
         """Close the connections, including the running event loop's.
@@ -508,10 +509,8 @@ class LLMClient:
         ``asyncio.run`` does this by itself when it ends.
         """
         for transport in self._take_transports():
-            if hasattr(transport, "aclose"):
-                await transport.aclose()
-            elif transport is not self and hasattr(transport, "close"):
-                transport.close()
+            if transport is not self:
+                await aclose(transport)
 
     def _take_transports(self) -> list[Any]:
         """Return and forget the transports, once unstored answers are stored."""

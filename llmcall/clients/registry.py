@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import scopes
 from ..config import resolve as config
 from ..config.values import nearest
+from ..core.membrane import call_foreign
 from ..errors import ConfigError
 from ..models.catalog import capabilities, resolve
 from ..stores.cache.cache import forget_shared
@@ -79,7 +80,7 @@ def _new_client(name: str) -> LLMClient:
         return getattr(import_module(f".{module}", __package__), class_name)()  # type: ignore[no-any-return]
     registered: Any = _registered[name] if name in _registered else _plugin(name)
     is_function = callable(registered) and not isinstance(registered, LLMClient)
-    new_client = registered(config.settings()) if is_function else registered
+    new_client = call_foreign(registered, config.settings()) if is_function else registered
     if not isinstance(new_client, LLMClient):
         subject, verb = ("function", "returned") if is_function else ("client", "is")
         raise ConfigError(
@@ -95,7 +96,7 @@ def _plugin(name: str) -> Any:
     for plugin in plugins:
         if plugin.name == name:
             try:
-                return plugin.load()
+                return call_foreign(plugin.load)
             except (ImportError, AttributeError) as error:
                 raise ConfigError(
                     f"the plug-in {plugin.value} for the api_type {name!r} cannot be loaded: {error}"

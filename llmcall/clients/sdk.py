@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import weakref
-from inspect import isawaitable
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,13 @@ from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
 from ..config.values import check_credential
 from ..core.effects import in_time, is_too_late
+from ..core.membrane import key_from
 from ..core.seams import Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Request
 from ..support.blocking import iterate_blocking, may_block, run_blocking
 from ..support.libraries import random_numbers_kept
-from ..support.system import is_own_request
 from ..traffic.permit import note_sent, note_sent_async
 from . import chat, responses
 from .api_errors import (
@@ -164,7 +163,7 @@ class SDKTransport:
                 self._idle.append(client)
 
     def send(self, request: Request, timeout: float | None) -> Response:
-        """Return the response, in this thread. Calls do not use it: ``core/effects.send`` awaits :meth:`asend`."""
+        """Return the response, in this thread. Calls do not use it: ``core/membrane.send`` awaits :meth:`asend`."""
         return run_blocking(in_time(self.asend(request, timeout), timeout))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
@@ -245,11 +244,10 @@ class SDKTransport:
     async def _fresh_token(self) -> str:
         """Return the header with the token that the user's function returns."""
         assert self._token is not None
-        token = self._token()
-        if isawaitable(token):
-            token = _await_in_thread(token) if may_block.get() else await token
         token = check_credential(
-            token, "what the api_key function returned", "a token: one word of text"
+            await key_from(self._token),
+            "what the api_key function returned",
+            "a token: one word of text",
         )
         return Hidden(f"Bearer {token}")
 
@@ -371,15 +369,9 @@ def _close_all(clients: list[Any]) -> None:
 
 
 async def _response_to(post: Callable[[Any], Any], client: Any) -> Any:
-    """Send a request by a client of the SDK, and return the HTTP response before its body is read.
-    :func:`llmcall.patched` does not intercept it.
-    """
-    token = is_own_request.set(True)
-    try:
-        response = post(client)
-        return response if may_block.get() else await response
-    finally:
-        is_own_request.reset(token)
+    """Send a request by a client of the SDK, and return the HTTP response before its body is read."""
+    response = post(client)
+    return response if may_block.get() else await response
 
 
 async def _close(response: Any, blocks: bool) -> None:
@@ -396,16 +388,3 @@ class Hidden(str):
 
     def __repr__(self) -> str:
         return "'…'"
-
-
-def _await_in_thread(awaitable: Any) -> Any:
-    """Await in a new event loop in a new thread: this thread may already run a loop."""
-    import asyncio
-    from concurrent.futures import ThreadPoolExecutor
-
-    async def awaited() -> Any:
-        """Await it in a new event loop."""
-        return await awaitable
-
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(asyncio.run, awaited()).result()

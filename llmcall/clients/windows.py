@@ -12,7 +12,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.effects import in_time, wait
+from ..core.effects import wait
+from ..core.membrane import fetch
 from ..core.seams import AlreadyRecorded, Response
 from ..errors import (
     APIError,
@@ -126,7 +127,7 @@ class WindowTransport:
 
         async def send_and_note() -> tuple[Response, _Copy, bool]:
             """Send the request and note its response; return whether it was noted first."""
-            response = await in_time(transport.fetch(request, timeout), timeout)
+            response = await fetch(transport, request, timeout)
             identifier = response.get("id")
             if not (isinstance(identifier, str) and IDENTIFIER.fullmatch(identifier)):
                 raise ServiceError(f"a response without a usable id: {response!r:.200}")
@@ -269,10 +270,8 @@ async def _ask(
     """
     headers = {} if request is None else request.headers
     about = Request("chat", "", {}, {}, headers, None, "", wire="responses")
-    answer: Response = await in_time(
-        transport.fetch(about, timeout, method, f"/responses/{awaited.id}{path}"), timeout
-    )
-    return answer
+    where = method, f"/responses/{awaited.id}{path}"
+    return await fetch(transport, about, timeout, *where)  # type: ignore[no-any-return]
 
 
 def _copy_of(call: Call, awaited: Awaited, key: str) -> _Copy | None:

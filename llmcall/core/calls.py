@@ -15,7 +15,7 @@ from ..support.failures import Failures, process_failures
 from ..support.listeners import listeners
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..config.settings import Settings
     from ..errors import CacheMissError, ScopeError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
+    from ..support.listeners import Listener
     from .seams import Client, Store
 
 ON_ERROR = ("raise", "none", "return")
@@ -133,6 +134,8 @@ class Call(NamedTuple):
         has one.
     :param fallbacks: the models that are asked, one after the other, if the context is too long.
     :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
+    :param is_inner: whether code that llmcall calls makes it, such as a transport: it is nobody's record, and
+        only the limits and budgets know of it.
     """
 
     client: Client
@@ -148,6 +151,7 @@ class Call(NamedTuple):
     skips_recorded: bool = False
     fallbacks: tuple[str, ...] = ()
     deadline_at: float | None = None
+    is_inner: bool = False
 
     def with_deadline(self) -> Call:
         """Return the call with its deadline, which starts to run now."""
@@ -179,7 +183,7 @@ class Call(NamedTuple):
     @property
     def is_counted(self) -> bool:
         """Return whether it counts in usage: not if it can cost nothing."""
-        return self.client.meter is not None
+        return self.client.meter is not None and not self.is_inner
 
     @property
     def label(self) -> str:
@@ -198,17 +202,17 @@ class Call(NamedTuple):
     @property
     def failures(self) -> Failures:
         """Return the list that reports at the end of the run what was not recorded."""
-        if self.cassette is not None:
+        if self.cassette is not None and not self.is_inner:
             return self.cassette.failures
-        if self.settings.cache_mode == "off":
+        if self.settings.cache_mode == "off" or self.is_inner:
             return Failures()  # nothing is recorded, and nothing reported
         return process_failures
 
     @property
     def store(self) -> Store:
         """Return what holds its record: the cassette over the disk cache, or the cache alone."""
-        cassette, caller = self.cassette, self.caller
-        mode = "off" if self.options.cache is False else self.settings.cache_mode
+        cassette, caller = None if self.is_inner else self.cassette, self.caller
+        mode = "off" if self.options.cache is False or self.is_inner else self.settings.cache_mode
         overwrites = self.skips_recorded or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
         below = caller._replace(arm="") if caller.arm and cassette is not None else caller
@@ -223,9 +227,18 @@ class Call(NamedTuple):
     @property
     def shared_by(self) -> ResponseCache | Cassette | None:
         """Return the object by which equal concurrent calls share an answer; ``None`` if they share none."""
-        if self.options.cache is False or (self.skips_recorded and self.request.sample is None):
+        if (
+            self.options.cache is False
+            or self.is_inner
+            or (self.skips_recorded and self.request.sample is None)
+        ):
             return None
         return self.cassette if self.settings.cache_mode == "off" else self.cache
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        """Return who hears of it."""
+        return () if self.is_inner else listeners
 
     def unrecorded(self) -> Call:
         """Return the call as one whose answer is neither looked up nor stored."""
@@ -240,12 +253,12 @@ class Call(NamedTuple):
         """Keep the draw, and notify the listeners of the record that answers the call."""
         if self.caller.draw is not None:
             self.caller.draw.keep(answer)
-        for listener in listeners:
+        for listener in self.listeners:
             listener.answered(self, answer)
 
     def refuse(self, error: CacheMissError | ScopeError) -> NoReturn:
         """Raise an error in place of an answer; the program may catch it and go on."""
-        for listener in listeners:
+        for listener in self.listeners:
             listener.refused(self, error)
         raise error
 
@@ -257,7 +270,7 @@ class Call(NamedTuple):
         """
         if isinstance(served, str) and served:
             amounts["served"] = served
-        for listener in listeners:
+        for listener in self.listeners:
             listener.used(self, amounts)
 
     def to_model(self, model: str) -> Call:

@@ -1,4 +1,4 @@
-"""The waits of a call: for another call, its server, the disk, the reader of its stream.
+"""The waits of a call: for another call, the disk, the reader of its stream; ``membrane.py`` asks its server.
 
 The steps of a call are coroutines, written once for threads and for event loops. Whatever
 has to wait is here: in a thread it blocks, in an event loop it lets the loop go on. So are the functions
@@ -30,7 +30,6 @@ from ..support.blocking import iterate_blocking, may_block
 from ..support.interrupts import check_stops, current_stops
 
 if TYPE_CHECKING:
-    from ..keys.request import Request
     from .seams import Store
 
 T = TypeVar("T")
@@ -94,85 +93,6 @@ async def wait(future: Future[Any], seconds: float | None) -> None:
     future.add_done_callback(wake)
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(done.wait(), seconds)
-
-
-async def send(transport: Any, request: Request, timeout: float | None) -> Any:
-    """Send a request by a transport, and return the response.
-
-    A user's transport has ``asend`` for event loops, or its ``send`` runs in a thread there. One of
-    llmcall's own has ``asend`` for both: it blocks the thread where ``may_block`` says so. One that
-    ``keeps_time`` may send several requests, each within the timeout.
-    """
-    check_stops(current_stops.get())
-    if _uses_async_method(transport, "asend"):
-        seconds = None if getattr(transport, "keeps_time", False) else timeout
-        return await in_time(transport.asend(request, timeout), seconds)
-    return await _to_thread(transport.send, request, timeout)
-
-
-def open_stream(transport: Any, request: Request, timeout: float | None) -> Any:
-    """Send a request as :func:`send` does; return an asynchronous iterator of the answer's chunks, or
-    ``None``, with nothing sent, if the transport does not stream.
-    """
-    check_stops(current_stops.get())
-    if _uses_async_method(transport, "astream"):
-        return aiter(transport.astream(request, timeout))
-    if not hasattr(transport, "stream"):
-        return None
-    return _read_in_thread(iter(transport.stream(request, timeout)))
-
-
-def _uses_async_method(transport: Any, method: str) -> bool:
-    if may_block.get():
-        return getattr(transport, "obeys_may_block", False)
-    return hasattr(transport, method)
-
-
-async def _to_thread(function: Callable[..., T], *args: Any) -> T:
-    if may_block.get():
-        return function(*args)
-    import asyncio
-
-    return await asyncio.to_thread(function, *args)
-
-
-async def _read_in_thread(chunks: Any) -> AsyncGenerator[Any, None]:
-    try:
-        while (chunk := await _to_thread(next, chunks, END)) is not END:
-            yield chunk
-    finally:
-        if hasattr(chunks, "close"):
-            chunks.close()
-
-
-async def next_chunk(chunks: Any, timeout: float | None) -> Any:
-    """Return the next chunk, or ``END``."""
-    return await in_time(anext(chunks, END), timeout)
-
-
-class Reading:
-    """Closes an iterator of chunks, and its connection with it, at the end of a block.
-
-    A class, not a generator: an event loop that shuts down closes all generators.
-    """
-
-    def __init__(self, chunks: Any) -> None:
-        self._chunks = chunks
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        if error_type is GeneratorExit:  # the call's coroutine is closed: it cannot await
-            return
-        try:
-            if not may_block.get():
-                import asyncio
-
-                await asyncio.sleep(0)  # the loop may be about to close the chunks
-        finally:  # a cancelled scope of anyio cancels each wait in it
-            if hasattr(self._chunks, "aclose") and not getattr(self._chunks, "ag_running", False):
-                await self._chunks.aclose()
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:

@@ -20,6 +20,7 @@ from ..scopes import RecordedAskers, current_scope, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.replay_log import Caller
 from ..support.notices import warn_once
+from ..support.sender import is_llmcalls
 from .calls import Call, split_options
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def prepare_embeddings(
     arguments = {**arguments, "model": model or client.default_embedding_model()}
     texts = checked_texts(text)
     calls = [_undrawn_call(client, "embedding", item, arguments)[0] for item in texts]
+    if is_llmcalls():
+        return [call._replace(is_inner=True) for call in calls]
     return [call._replace(caller=_caller(call, current_scope())) for call in calls]
 
 
@@ -148,6 +151,7 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Any], sample
         options=resolved.options._replace(cache=False, on_error="raise", window="none"),
         name=request.model,
         caller=Caller(sample.partition("#")[0], next_order()),
+        is_inner=is_llmcalls(),
     )
 
 
@@ -159,6 +163,8 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
     :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
     :raises ScopeError: if timing would decide which draw it takes.
     """
+    if is_llmcalls():
+        return call._replace(is_inner=True)
     try:
         active = scope_of_call()
     except ScopeError as error:

@@ -263,7 +263,7 @@ def _store(kind: Kind, calls: Sequence[Call], response: Any, received: Received)
     for call, record in zip(calls, kind.records(calls, response, received), strict=True):
         records.append(call.store.add(record).received_by(received))
     for call, record in zip(calls, records, strict=True):
-        for listener in listeners:
+        for listener in call.listeners:
             listener.stored(call, record)
     return records
 
@@ -326,7 +326,7 @@ def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> N
 
     :param stream: whether its answer was streamed.
     """
-    for listener in listeners:
+    for listener in call.listeners:
         listener.failed(call, error, stream=stream)
     call.release_draw()
     hide_own_frames(error)

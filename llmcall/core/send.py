@@ -22,8 +22,9 @@ from ..keys.plain_data import map_texts
 from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger, warn_once
-from .effects import END, Piece, Reading, emit, in_thread, next_chunk, open_stream, send
+from .effects import END, Piece, emit, in_thread
 from .kinds import KINDS
+from .membrane import Reading, next_chunk, open_stream, send
 from .seams import NOWHERE, Gate, Response, Used
 
 if TYPE_CHECKING:

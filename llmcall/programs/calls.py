@@ -19,6 +19,7 @@ from ..recorded_functions.calls import UNCOUNTED, normalized, prepare_recorded, 
 from ..stores.record import asked_model
 from ..support import askers, secrets
 from ..support.failures import UnrecordedAnswer
+from ..support.sender import is_llmcalls
 from . import connections
 from .recorder import HAS_ENDED
 from .requests import CHATS, is_of_model_sdk, is_telemetry, request_to_record
@@ -49,6 +50,8 @@ async def response_to(
     :param send: sends a request and returns its response, or a coroutine that does.
     :raises library.RequestError: if the connection fails or times out.
     """
+    if is_llmcalls() and not recorder.sends_nothing:
+        return None
     transport = None
     address = connections.address_of(http.url)
     if is_of_model_sdk(http):
@@ -56,6 +59,9 @@ async def response_to(
     is_models_host = connections.is_models(address, recorder.known_models())
     try:
         to_record = await request_to_record(http, recorder.hosts, is_models_host=is_models_host)
+        if is_llmcalls():
+            _check_asks_no_model(http, to_record, is_models_host=is_models_host)
+            return None
         if to_record is None:
             return _let_pass(recorder, library, http, is_models_host=is_models_host)
         if recorder.has_ended:
@@ -95,6 +101,20 @@ def _let_pass(recorder: Recorder, library: ModuleType, http: Any, *, is_models_h
     if is_models_host or is_chat:
         recorder.note_unrecorded(_address(http))
     return None
+
+
+def _check_asks_no_model(
+    http: Any, to_record: RequestToRecord | None, *, is_models_host: bool
+) -> None:
+    """Check that what user code sends where nothing may be sent, such as an actor function, asks no model.
+
+    :raises LLMCallError: if it does.
+    """
+    if is_models_host or (to_record is not None and to_record.asks_model):
+        raise LLMCallError(
+            f"{_address(http)} is not sent: a replay sends nothing, and what a function sends while llmcall "
+            "calls it, such as one that names the actor, is never recorded"
+        )
 
 
 def _address(http: Any) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..support.sender import is_llmcalls
 from .replacing import replace
 
 EVENTS = frozenset(
@@ -27,13 +28,14 @@ def watch_children(undo: contextlib.ExitStack, note: Callable[[str], object]) ->
     from multiprocessing.process import BaseProcess
 
     def audit(event: str, args: tuple[Any, ...]) -> None:
-        if event in EVENTS:
+        if event in EVENTS and not is_llmcalls():
             # Only the program is named: a command line may hold a key. Windows may not know its name.
             program = args[0] if event in ("subprocess.Popen", "os.posix_spawn") else None
             note(os.path.basename(os.fsdecode(program or event)))
 
     def start(start_process: Callable[..., Any], process: Any) -> None:
-        note(MULTIPROCESSING)
+        if not is_llmcalls():
+            note(MULTIPROCESSING)
         start_process(process)
 
     sys.addaudithook(audit)

@@ -12,9 +12,9 @@ from typing import Any
 from ..core.effects import adrive
 from ..support import askers
 from ..support.blocking import run_blocking
-from ..support.system import is_own_request
+from ..support.sender import PROGRAM, is_llmcalls, sender
 from . import connections, makers
-from .recorder import Recorder, innermost, is_passing, passing, recorders
+from .recorder import Recorder, innermost, passing, recorders
 from .replacing import replace, when_imported
 
 _undo = contextlib.ExitStack()
@@ -58,8 +58,9 @@ def _put_in_front(module: ModuleType) -> None:
 def _active_recorder() -> Recorder | None:
     """Return the recorder of a program's request that is sent now, or ``None`` if it passes."""
     recorder = innermost()
-    passes = recorder is None or recorder.passes_requests or is_own_request.get()
-    return None if passes else recorder
+    if recorder is None or recorder.passes_requests:
+        return None
+    return None if is_llmcalls() and not recorder.sends_nothing else recorder
 
 
 class FrontTransport:
@@ -138,7 +139,9 @@ def _connect_noted(connect: Callable[..., Any], socket: Any, address: Any) -> An
     more (gevent's sockets), but Python never takes one back.
     """
     recorder = innermost()
-    if recorder is not None and not is_own_request.get() and not is_passing.get():
+    if recorder is not None and (
+        sender.get() == PROGRAM or (is_llmcalls() and recorder.sends_nothing)
+    ):
         host = connections.model_host_at(address, recorder.known_models())
         if host is not None:
             recorder.note_connection(host)

@@ -1,7 +1,8 @@
 """Names for the tasks, threads and thread pools' work of a program, by who makes them.
 
 Each gets its name where it is made: a task in its event loop's ``create_task``, a thread in its
-``start``, a function in its pool's ``submit``.
+``start``, a function in its pool's ``submit``. What is made on llmcall's behalf gets none, and
+what it sends is llmcall's, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from ..support import askers
 from ..support.askers import Asker
+from ..support.sender import LLMCALL, PROGRAM, is_llmcalls, sender, sent_by
 
 KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of a notebook's kernel
 
@@ -24,7 +26,7 @@ KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of
 
 
 def create_task(create: Callable[..., Any], loop: Any, coroutine: Any, **options: Any) -> Any:
-    maker = askers.current()
+    maker = None if is_llmcalls() else askers.current()
     if maker is None:
         return create(loop, coroutine, **options)
     # A notebook's kernel makes tasks for each message. How many these are is no part of the program.
@@ -46,7 +48,8 @@ def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) 
     """Make the tasks in the given order; ``asyncio.as_completed`` makes the tasks of coroutines,
     such as tqdm's ``gather`` passes, in the order of a set.
     """
-    if askers.current() is not None and isinstance(awaitables, Iterable):
+    is_named = askers.current() is not None and not is_llmcalls()
+    if is_named and isinstance(awaitables, Iterable):
         import asyncio
 
         awaitables = [asyncio.ensure_future(awaitable) for awaitable in dict.fromkeys(awaitables)]
@@ -58,22 +61,29 @@ def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) 
 
 def start_thread(start: Callable[..., Any], thread: threading.Thread) -> None:
     maker = askers.current()
-    if maker is not None:
+    if is_llmcalls():
+        _run_after(thread, functools.partial(sender.set, LLMCALL))
+    elif maker is not None:
         # This is a trick: no public attribute says what a thread will run. A subclass may lack these two.
         target = getattr(thread, "_target", None)
         args = getattr(thread, "_args", ())
         function, args, contexts = _unwrapped(target or type(thread), args)
         asker = maker.child("thread", _name_with_arguments(function, args))
         _enter(contexts, asker)
-        run = thread.run
-
-        def run_as_asker() -> None:
-            del thread.run  # the thread holds itself no longer
-            askers.set_current(asker)
-            run()
-
-        thread.run = run_as_asker  # type: ignore[method-assign]
+        _run_after(thread, functools.partial(askers.set_current, asker))
     start(thread)
+
+
+def _run_after(thread: threading.Thread, prepare: Callable[[], object]) -> None:
+    """Let a thread prepare its context before it runs."""
+    run = thread.run
+
+    def run_prepared() -> None:
+        del thread.run  # the thread holds itself no longer
+        prepare()
+        run()
+
+    thread.run = run_prepared  # type: ignore[method-assign]
 
 
 def submit_work(
@@ -84,6 +94,15 @@ def submit_work(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
+    if is_llmcalls():
+
+        def run_as_llmcall() -> Any:
+            with sent_by(LLMCALL):
+                return function(*args, **kwargs)
+
+        # A thread that the pool starts now outlives this call, and runs the program's work, too.
+        with sent_by(PROGRAM), askers.counted_apart():
+            return submit(executor, run_as_llmcall)
     maker = askers.current()
     if maker is None:
         return submit(executor, function, *args, **kwargs)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
@@ -14,6 +13,7 @@ from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError
 from ..keys.normalizers import normalizer
 from ..stores.cassettes.current import current_cassette
 from ..support.listeners import Listener, listeners
+from ..support.sender import NOBODY, is_llmcalls, sent_by
 from ..support.system import after_fork_in_child
 from . import connections
 from .actors import Actor, Actors
@@ -206,21 +206,9 @@ def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
     return ProgramClient(**{**settings, "base_url": address})
 
 
-# Set while a request passes, whose connection is not another client's. It is not ``is_own_request``: a server
-# in this process may answer the request and ask models, which is recorded.
-is_passing: ContextVar[bool] = ContextVar("llmcall lets a request pass", default=False)
-
-
-@contextmanager
-def passing() -> Iterator[None]:
-    """Let what a block sends pass. The program's own server may answer it in this process, and ask models
-    for it: these requests are recorded.
-    """
-    token = is_passing.set(True)
-    try:
-        yield
-    finally:
-        is_passing.reset(token)
+def passing() -> AbstractContextManager[None]:
+    """Let what a block sends pass."""
+    return nullcontext() if is_llmcalls() else sent_by(NOBODY)
 
 
 recorders: list[Recorder] = []  # in front of the clients of the process, the innermost last

@@ -16,7 +16,6 @@ from ..core.seams import Response
 from ..errors import APIError, RequestTimeoutError
 from ..support.blocking import as_async, may_block, resolved
 from ..support.failures import UnrecordedAnswer
-from ..support.system import is_own_request
 from .whole_answers import EVENTS, check_answer, checked_api
 
 if TYPE_CHECKING:
@@ -168,11 +167,7 @@ class ProgramTransport:
         self.last_response, self.headers = None, []
         address = self.to_record.address
         try:
-            token = is_own_request.set(True)
-            try:
-                response = await resolved(self._send_below(http))
-            finally:
-                is_own_request.reset(token)
+            response = await resolved(self._send_below(http))
             if response.is_success:
                 self.headers = headers_to_copy(response.headers)
             close = response.close if may_block.get() else response.aclose

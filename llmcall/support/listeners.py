@@ -6,15 +6,26 @@ guard and a packing's log are listeners. An answer is stored before any of them 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
+
+from .sender import LLMCALL, sent_by
 
 
 class Listener:
     """Hears of calls and cassettes; a subclass overrides what it needs.
 
     A :class:`~llmcall.CacheMissError` that ``asks`` raises refuses the call, and what ``opens`` raises refuses
-    the cassette.
+    the cassette. What another package's listener sends is nobody's record.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:
+            for name in vars(cls).keys() & vars(Listener).keys():
+                if not name.startswith("_"):
+                    setattr(cls, name, _sending_for_llmcall(vars(cls)[name]))
 
     def opens(self, cassette: Any) -> None:
         """A cassette opens; it has not read its file yet."""
@@ -53,6 +64,17 @@ class Listener:
 
     def unrecorded(self, scope: str, words: str, reason: str) -> None:
         """A call left no record, so a replay will differ from this run."""
+
+
+def _sending_for_llmcall(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method in which llmcall sends. Only other packages' pay for that: a hit hears of it, too."""
+
+    @functools.wraps(method)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with sent_by(LLMCALL):
+            return method(*args, **kwargs)
+
+    return called
 
 
 listeners: list[Listener] = []

@@ -7,11 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
-
-# Set where llmcall itself sends a request: what is in front of a program's clients lets it pass.
-is_own_request: ContextVar[bool] = ContextVar("llmcall sends a request of its own", default=False)
 
 
 def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:

@@ -488,7 +488,7 @@ def test_equal_calls_without_the_cache_share_no_answer(arguments: dict[str, Any]
 
 
 def test_an_equal_call_inside_a_call_sends_its_own_request() -> None:
-    """A transport that asks the very same question does not wait for itself, and the inner answer
+    """A transport that asks the very same question does not wait for itself, and the outer answer
     is stored.
     """
     depth: list[int] = []
@@ -499,5 +499,5 @@ def test_an_equal_call_inside_a_call_sends_its_own_request() -> None:
 
     client = ScriptedClient(answer, cache_mode="auto")
     for _ in range(2):
-        assert client.send_message("Hello")["content"] == "inner"  # type: ignore[index]
+        assert client.send_message("Hello")["content"] == "inner in outer"  # type: ignore[index]
     assert len(depth) == 2

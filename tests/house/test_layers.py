@@ -151,3 +151,37 @@ def test_a_package_with_names_of_its_own_is_imported_as_a_whole() -> None:
         if imported in package_of and not f"{module}.".startswith(f"{package_of[imported]}.")
     ]
     assert not past_their_package, "\n".join(past_their_package)
+
+
+TRANSPORT_METHODS = {"send", "stream", "asend", "astream", "fetch", "models"}
+KEY_FUNCTIONS = {"provider", "self._token", "self.azure_ad_token_provider"}
+
+
+def calls_of_transports(module: str) -> Iterator[str]:
+    """Yield what a module uses of a transport to send, and where it calls a function that gives a key."""
+    tree = ast.parse(PATHS[module].read_text(encoding="utf-8"))
+    passed_on = {
+        argument
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "call_foreign"
+        for argument in node.args
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in TRANSPORT_METHODS:
+            is_transports = ast.unparse(node.value).endswith("transport")
+            if is_transports and node not in passed_on:
+                yield ast.unparse(node)
+        is_call = isinstance(node, ast.Call)
+        if is_call and ast.unparse(node.func) in KEY_FUNCTIONS:
+            yield ast.unparse(node)
+
+
+def test_transports_and_functions_that_give_keys_are_called_in_one_module() -> None:
+    """Around them stands the membrane, which keeps what they send out of every record."""
+    callers = {module: list(calls_of_transports(module)) for module in PATHS}
+    assert {module for module, found in callers.items() if found} == {"core.membrane"}
+    users = [module for module in PATHS if "support.sender" in all_imports()[module]]
+    assert [module for module in users if folder_of(module) == "core"] == [
+        "core.membrane",
+        "core.prepare",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from ...core.membrane import each_foreign
 from ...errors import CacheError
 from ...stores.records.spool import Spool
 from ...support.display.formatting import counted
@@ -55,7 +56,7 @@ def by_layout(
     for path in paths:
         number = 0
         try:
-            for number, entry in enumerate(layout(path), 1):
+            for number, entry in enumerate(each_foreign(layout, path), 1):
                 conversation = columns.conversation(entry, has_paths=False)
                 yield f"{path}, conversation {number}", conversation
         except Exception as error:

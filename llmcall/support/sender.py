@@ -1,0 +1,33 @@
+"""Who sends: the program, llmcall, or nobody, for whom a request passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal
+
+Sender = Literal["program", "llmcall", "nobody"]
+PROGRAM: Sender = "program"  # is recorded
+# Code that llmcall calls, and the network: nobody's record.
+LLMCALL: Sender = "llmcall"
+# A request that passes, whose connection is not another client's. The program's own server may answer it in
+# this process, and ask models for it: these requests are recorded.
+NOBODY: Sender = "nobody"
+
+sender: ContextVar[Sender] = ContextVar("llmcall sender", default=PROGRAM)
+
+
+@contextmanager
+def sent_by(who: Sender) -> Iterator[None]:
+    """Set who sends in a block, and in the tasks that it makes."""
+    token = sender.set(who)
+    try:
+        yield
+    finally:
+        sender.reset(token)
+
+
+def is_llmcalls() -> bool:
+    """Return whether what is sent here is sent on llmcall's behalf."""
+    return sender.get() == LLMCALL

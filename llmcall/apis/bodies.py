@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from ..support.notices import warn_once
-from .interactions import streamed_steps
-from .objects import objects_in
+from .shapes import objects_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 LINE_END = re.compile(rb"[\r\n]+")
 PIECES = ("choices", "candidates")  # the fields that come in pieces, one in each event of a stream
-# The fields of an event that hold an answer, or a part of it.
-HOLDERS = ("response", "message", "interaction", "delta")
 NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no data
 
 
@@ -100,7 +97,7 @@ def answer_in(body: str) -> dict[str, Any]:
     holders = [
         holder
         for event in events
-        for holder in (event, *(event.get(name) for name in HOLDERS))
+        for holder in (event, event.get("response"), event.get("message"), event.get("delta"))
         if isinstance(holder, dict)
     ]
     # A stream reports the output repeatedly, and the input once.
@@ -111,8 +108,6 @@ def answer_in(body: str) -> dict[str, Any]:
             answer[name] = pieces
     if not answer.get("content") and (blocks := _streamed_blocks(events)):
         answer["content"] = blocks
-    if not answer.get("steps") and (steps := streamed_steps(events)):
-        answer["steps"] = steps
     return answer
 
 

@@ -169,6 +169,9 @@ def command(line: str, *, shown: bool) -> None:
         settings[name] = value
     if words[0] == "cd":
         os.chdir(words[1])
+    if words[0] == "export":
+        name, _, value = words[1].partition("=")
+        os.environ[name] = value
     if words[0] not in RUN:
         return
     if words[0] == "llmcall" and words[1] != "run" and not settings:

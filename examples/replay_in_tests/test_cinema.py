@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cinema import bad_reviews, greetings, mood
 
 import llmcall
 
+CASSETTES = Path(__file__).parent / "cassettes" / "test_cinema"
 WONDERFUL = "What a wonderful, funny film!"
 TERRIBLE = "Terrible food, rude staff, never again."
 
@@ -21,9 +24,11 @@ def test_mood(review: str, expected: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def bad() -> list[str]:
-    """Read the reviews once for all tests of this module; the fixture has a cassette of its own."""
-    return bad_reviews([WONDERFUL, TERRIBLE])
+def bad(request: pytest.FixtureRequest) -> list[str]:
+    """Read the reviews once for all tests of this module; the fixture opens a cassette of its own."""
+    mode = request.config.getoption("llm_record") or "none"
+    with llmcall.cassette(CASSETTES / "bad.jsonl", mode=mode):
+        return bad_reviews([WONDERFUL, TERRIBLE])
 
 
 @pytest.mark.llm

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from .shapes import object_in, objects_in
+from .interactions import usage_metadata
+from .objects import object_in, objects_in
 
 Api: TypeAlias = Literal["chat", "responses", "messages", "gemini", "embeddings"]
 
@@ -21,6 +22,10 @@ BILLED_ITEMS = {
 # "Grounding with Google Search", Google's guide: these versions bill once for a prompt, however many
 # searches it takes; Gemini 3 and newer bill each search.
 PROMPT_IS_BILLED = ("gemini-1", "gemini-2")
+
+
+# The provider's tools that an interaction counts, with their names in genai-prices; any other has no price.
+SEARCHES = {"google_search": "web_searches"}
 
 
 class Bill(NamedTuple):
@@ -40,8 +45,8 @@ class Bill(NamedTuple):
     @classmethod
     def of(cls, response: Mapping[str, Any]) -> Bill:
         """Return the bill of a response of any of these APIs."""
-        usage, metadata = response.get("usage"), response.get("usageMetadata")
-        if isinstance(metadata, dict):
+        usage, metadata = response.get("usage"), usage_metadata(response)
+        if metadata is not None:
             return cls("gemini", {"usageMetadata": metadata}, _searches_of_gemini(response))
         if not isinstance(usage, dict):
             return cls("chat", {}, {})
@@ -83,6 +88,16 @@ def _searches_of_chat(response: Mapping[str, Any]) -> Counter[str]:
 
 def _searches_of_gemini(response: Mapping[str, Any]) -> Counter[str]:
     queries = set()
+    counts = objects_in(object_in(response.get("usage")).get("grounding_tool_count"))
+    if counts:  # of an interaction
+        numbers = {str(count.get("type")): count.get("count") for count in counts}
+        return +Counter(
+            {
+                SEARCHES.get(name, name): number
+                for name, number in numbers.items()
+                if isinstance(number, int)
+            }
+        )
     for candidate in objects_in(response.get("candidates")):
         searched = object_in(candidate.get("groundingMetadata")).get("webSearchQueries")
         queries |= set(map(str, searched if isinstance(searched, list) else ()))

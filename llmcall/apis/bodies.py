@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from ..support.notices import warn_once
-from .shapes import objects_in
+from .interactions import streamed_steps
+from .objects import objects_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 LINE_END = re.compile(rb"[\r\n]+")
 PIECES = ("choices", "candidates")  # the fields that come in pieces, one in each event of a stream
+# The fields of an event that hold an answer, or a part of it.
+HOLDERS = ("response", "message", "interaction", "delta")
 NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no data
 
 
@@ -97,7 +100,7 @@ def answer_in(body: str) -> dict[str, Any]:
     holders = [
         holder
         for event in events
-        for holder in (event, event.get("response"), event.get("message"), event.get("delta"))
+        for holder in (event, *(event.get(name) for name in HOLDERS))
         if isinstance(holder, dict)
     ]
     # A stream reports the output repeatedly, and the input once.
@@ -108,6 +111,8 @@ def answer_in(body: str) -> dict[str, Any]:
             answer[name] = pieces
     if not answer.get("content") and (blocks := _streamed_blocks(events)):
         answer["content"] = blocks
+    if not answer.get("steps") and (steps := streamed_steps(events)):
+        answer["steps"] = steps
     return answer
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .decisions import question_texts
 from .message import as_text, tool_call
 from .shapes import TOOL_CALLS
 
 SYSTEMS = ("system", "instructions", "systemInstruction", "system_instruction")
 QUESTIONS = ("messages", "input", "prompt", "contents")
 # The fields of a body that hold its texts, in the Responses, Messages, Gemini and completions APIs.
-CONTENT_FIELDS = (*SYSTEMS, *QUESTIONS)
-ROLES = {"model": "assistant"}  # Gemini's names
-RESULT = "_output"  # the end of the type of a tool's result
+CONTENT_FIELDS = (*SYSTEMS, *QUESTIONS, "questions")
+# Gemini's names, and the types of an interaction's steps
+ROLES = {"model": "assistant", "model_output": "assistant", "thought": "assistant"}
+RESULTS = ("_output", "_result")  # the ends of the types of tools' results
+CONTENTS = ("content", "summary")  # of a step
+MEDIA = ("text", "image", "audio", "video", "document")  # the types of an interaction's contents
 
 
 def messages_asked(body: Any) -> Iterator[dict[str, Any]]:
@@ -28,11 +32,18 @@ def messages_asked(body: Any) -> Iterator[dict[str, Any]]:
     for name in QUESTIONS:
         asked = fields.get(name)
         if isinstance(asked, list) and all(isinstance(item, dict) for item in asked):
-            yield from map(_message, asked)
+            if asked and all(item.get("type") in MEDIA for item in asked):
+                yield {"role": "user", "content": asked}
+            else:
+                yield from map(_message, asked)
         elif isinstance(asked, dict) and "parts" in asked:
             yield _message(asked)
+        elif isinstance(asked, dict) and asked.get("type") in MEDIA:
+            yield {"role": "user", "content": [asked]}
         elif asked is not None:
             yield {"role": "user", "content": as_text(asked)}
+    if questions := question_texts(fields):
+        yield {"role": "user", "content": "\n".join(questions)}
 
 
 def joined_text(content: Any) -> str:
@@ -54,8 +65,11 @@ def _message(item: dict[str, Any]) -> dict[str, Any]:
     if kind in TOOL_CALLS:
         arguments = item.get("arguments") or item.get("input") or ""
         return {"role": "assistant", "content": tool_call(item.get("name"), arguments)}
-    if kind.endswith(RESULT):
-        return {"role": "tool", "content": as_text(item.get("output"))}
+    if kind.endswith(RESULTS):
+        return {"role": "tool", "content": as_text(item.get("output", item.get("result")))}
+    for name in CONTENTS:
+        if isinstance(item.get(name), list):  # a step of an interaction
+            return {"role": ROLES.get(kind, "user"), "content": item[name]}
     return {"role": "user", "content": as_text(item)}
 
 

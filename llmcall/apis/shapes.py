@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .decisions import answer_text, is_decision
+from .interactions import answer_parts
+from .objects import object_in, objects_in
 from .usage import TokenUsage
 
 if TYPE_CHECKING:
@@ -52,18 +55,24 @@ def choices_of(response: Mapping[str, Any]) -> list[dict[str, Data]]:
 
 
 def read_choices(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the choices of an answer of the Responses, Messages, Gemini or older completions API in the
-    shape of chat completions. Tool calls and finish reasons keep their API's words.
+    """Yield the choices of an answer of the Responses, Messages, Gemini, Interactions, Decisions or older
+    completions API in the shape of chat completions. Tool calls and finish reasons keep their API's words.
 
     :param response: the unstreamed response, except that a choice may come in pieces of one index.
     """
     if isinstance(output := response.get("output"), list):
-        items = objects_in(output)
+        # what a model says before it goes on with its work is none of the answer
+        items = [item for item in objects_in(output) if item.get("phase") != "commentary"]
         parts = [part for item in items for part in objects_in(item.get("content"))]
         details = object_in(response.get("incomplete_details"))
         yield _choice([*items, *parts], [details.get("reason") or response.get("status")])
     elif isinstance(content := response.get("content"), list):
         yield _choice(objects_in(content), [response.get("stop_reason")])
+    elif isinstance(response.get("steps"), list):
+        yield _choice(answer_parts(response), [response.get("status")])
+    elif is_decision(response):
+        lines = "\n".join(map(answer_text, response["answers"]))
+        yield _choice([{"type": "text", "text": lines}], [])
     for index, pieces in by_index(response.get("candidates")).items():
         contents = [object_in(piece.get("content")) for piece in pieces]
         parts = [
@@ -77,7 +86,7 @@ def read_choices(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def served_model(response: Mapping[str, Any]) -> str | None:
     """Return the model that a response names, or ``None``."""
-    model = response.get("model") or response.get("modelVersion")
+    model = response.get("model") or response.get("modelVersion") or response.get("agent")
     return model if isinstance(model, str) and model else None
 
 
@@ -148,13 +157,3 @@ def _usage(usage: TokenUsage) -> dict[str, Data]:
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
-
-
-def objects_in(value: Any) -> list[dict[str, Any]]:
-    """Return the objects in a list, or an empty list for anything else."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def object_in(value: Any) -> dict[str, Any]:
-    """Return an object, or an empty one for anything else."""
-    return value if isinstance(value, dict) else {}

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..support.display.formatting import money
+from .interactions import usage_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,8 +41,8 @@ class TokenUsage(NamedTuple):
         another, Gemini a third. Anthropic reports the input that its cache read or wrote separately, and
         Google the input of its tools.
         """
-        metadata = response.get("usageMetadata")
-        if isinstance(metadata, dict) and "promptTokenCount" in metadata:
+        metadata = usage_metadata(response)
+        if metadata is not None and "promptTokenCount" in metadata:
             prompt, tools, answer, thoughts = (
                 _count(metadata.get(name)) or 0 for name in OF_GEMINI
             )

@@ -9,23 +9,25 @@ from typing import Any
 from .call_ids import numbered_body
 from .parameters import without_unkeyed
 
-# The paths of the Responses, Messages and Gemini APIs; what comes before them does not count.
+# The paths of the Responses, Decisions, Messages, Interactions and Gemini APIs; what comes before them does not
+# count.
 ASKING = re.compile(
-    r"(?P<kept>/responses|(?<=/v1)/messages|/models/[^/]+:(?:streamG|g)enerateContent)/?$"
+    r"(?P<kept>/responses|/decisions|(?<=/v1)/messages|/interactions|/models/[^/]+:(?:streamG|g)enerateContent)/?$"
 )
 # Paths of requests without a body: to read, cancel or delete a background response, a batch or a
 # conversation and its items, and to list models.
 OBJECT = re.compile(
-    r"/responses/[^/]+(?:/cancel|/input_items)?/?$|/messages/batches(?:/[^/]+){0,2}/?$"
+    r"/(?:responses|interactions)/[^/]+(?:/cancel|/input_items)?/?$|/messages/batches(?:/[^/]+){0,2}/?$"
     r"|/conversations/[^/]+(?:/items(?:/[^/]+)?)?/?$|/models(?:/[^/:]+)?/?$"
 )
 COMPLETED = ("/completions", "/embeddings")  # the ends of paths whose requests keep their host
+INTERACTIONS = "/interactions"
 INPUTS = ("messages", "input", "prompt")
 NOT_COUNTED = frozenset({"key", "alt", "api-version"})  # parameters of a query
 
 
 def api_path(path: str, body: Any) -> str | None:
-    """Return the part of a path that counts, for a request to one of the three APIs, else ``None``.
+    """Return the part of a path that counts, for a request to one of these APIs, else ``None``.
 
     :param body: the parsed JSON body; ``None`` if the request has none.
     """
@@ -38,14 +40,15 @@ def api_path(path: str, body: Any) -> str | None:
     if found["kept"].startswith("/models/"):
         is_asking = "contents" in body
     else:
-        is_asking = "model" in body and any(name in body for name in INPUTS)
+        names_model = "model" in body or (found["kept"] == INTERACTIONS and "agent" in body)
+        is_asking = names_model and any(name in body for name in INPUTS)
     return found["kept"] if is_asking else None
 
 
 def http_identity(
     method: str, host: str | None, path: str, query: Mapping[str, Any], body: Any
 ) -> dict[str, Any]:
-    """Return the fields that identify a request. For the three APIs, the host, the beginning of the path
+    """Return the fields that identify a request. For these APIs, the host, the beginning of the path
     and the ids of tool calls do not count, so that a recording replays with any base URL. Of a body that
     asks a model, only the fields count that may change the answer.
 

@@ -13,7 +13,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..apis.billing import Bill
-from ..apis.shapes import object_in
+from ..apis.decisions import TIER as DECISIONS
+from ..apis.decisions import is_decision
+from ..apis.objects import object_in
 from ..apis.usage import TokenUsage
 from ..support.notices import warn_once
 
@@ -27,6 +29,9 @@ SHARES = {"flex": 0.5, "batch": 0.5, "2h": 0.7, "8h": 0.6}
 DEARER_TIERS = frozenset({"priority", "fast", "us"})
 # The providers whose tiers SHARES describes, as genai-prices names them.
 PROVIDERS_WITH_SHARES = frozenset({"openai", "azure"})
+# USD per million tokens of input, of output and of cached input: OpenAI's guide "Decisions", November 2026.
+PRICES_OF_DECISIONS = {"gpt-6-luna": (0.1, 0.0, 0.0)}
+LIST_OF_DECISIONS = "OpenAI's price of decisions, 2026-11"
 MILLION = 1_000_000
 OPEN_WEIGHTS = "gpt-oss"  # OpenAI's models that others serve, too, at their own prices
 
@@ -271,6 +276,8 @@ def tier_of(data: Any, window: str | None = None) -> str | None:
         return None
     if window is not None and data.get("background") is True:
         return window
+    if is_decision(data) or (isinstance(data.get("questions"), list) and "input" in data):
+        return DECISIONS
     of_gemini = object_in(data.get("usageMetadata")).get("serviceTier")
     tier = (
         window_of(data)
@@ -325,6 +332,9 @@ def price_of(
         return ConfiguredPrice.of(configured[f"{model} {service_tier}"])
     if service_tier in DEARER_TIERS:
         return None
+    if service_tier == DECISIONS:
+        numbers = PRICES_OF_DECISIONS.get(model)
+        return None if numbers is None else ConfiguredPrice(*numbers, LIST_OF_DECISIONS)
     share = SHARES.get(service_tier or "", 1)
     if model in configured:
         return ConfiguredPrice.of(configured[model], share)

@@ -11,15 +11,22 @@ from typing import Any, NamedTuple
 from ..keys.http_identity import ASKING, OBJECT, api_path
 from ..support.blocking import may_block, resolved
 
-CALL_PATH = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
+CALL_PATH = re.compile(
+    r"/(chat/completions|completions|embeddings|responses|decisions|messages)/?$"
+)
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
 TRACES = "/v1/traces/ingest"  # of openai-agents
 CHATS = ("/completions", EMBEDDINGS)  # the ends of the paths of chats, completions and embeddings
 GEMINI_STREAM = ":streamGenerateContent"  # the end of a path of Gemini's API
-SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthropic
-# The names that these SDKs give themselves (openai 3.57, anthropic 2.14): they ask a model's host.
-SDK_NAME = re.compile(r"(Async)?(Azure)?(OpenAI|Anthropic)\w*/Python ")
+# Headers of generated SDKs, those of models among them: Stainless (openai 3.57, anthropic 2.14), Fern (cohere)
+# and Google. A body that names a model then goes to a model, whatever its path.
+SDK_HEADERS = ("x-stainless-lang", "x-fern-language", "x-goog-api-client")
+# The names that SDKs of models give themselves: they ask a model's host.
+SDK_NAME = re.compile(
+    r"(Async)?(Azure)?(OpenAI|Anthropic)\w*/Python |google-genai-sdk/|mistral-client-python/"
+    r"|ollama-python/|litellm/"
+)
 # The types that a program accepts if it can read JSON. The SDK asks for speech and files by other types.
 ACCEPTS_JSON = re.compile(r"json|event-stream|\*/\*|application/\*")
 # Paths that are not answered in JSON, or by credentials for WebSockets.
@@ -87,8 +94,8 @@ class RequestToRecord(NamedTuple):
             return False
         if self.path.endswith(CHATS) or self.api_path is not None:
             return True
-        names_model = isinstance(self.body.get("model"), str)
-        return self.is_at_model and names_model and not self.path.endswith(FREE_PATHS)
+        is_free = self.path.endswith(FREE_PATHS)
+        return self.is_at_model and _names_model(self.body) and not is_free
 
     @property
     def counts_host(self) -> bool:
@@ -128,7 +135,7 @@ def is_telemetry(http: Any) -> bool:
 
 
 def is_of_model_sdk(http: Any) -> bool:
-    """Return whether an SDK of OpenAI or Anthropic sends a request."""
+    """Return whether an SDK of models sends a request."""
     return SDK_NAME.match(http.headers.get("user-agent", "")) is not None
 
 
@@ -148,9 +155,10 @@ async def request_to_record(
     path = str(http.url.path).rstrip("/")
     is_post, is_named = http.method == "POST", http.url.host in hosts
     has_asking_path = is_post and (path.endswith(CHATS) or ASKING.search(path) is not None)
-    is_of_object = OBJECT.search(path) is not None and SDK_HEADER in http.headers
+    is_of_sdk = any(name in http.headers for name in SDK_HEADERS)
+    is_of_object = OBJECT.search(path) is not None and is_of_sdk
     is_of_model = has_asking_path or is_of_object
-    if not (is_of_model or is_named or is_models_host):
+    if not (is_of_model or is_named or is_models_host or (is_post and is_of_sdk)):
         return None
     accepted, media_type = (
         http.headers.get("accept", "*/*"),
@@ -163,9 +171,15 @@ async def request_to_record(
     body = _json_body(http, content)
     if body is None and (content or has_asking_path):
         return None
+    # a door of an SDK that is not known yet
+    is_models_host = is_models_host or (is_of_sdk and _names_model(body))
     request = RequestToRecord(http, path, body, is_models_host and not is_named)
     is_recorded = is_named or is_models_host or body is None or request.asks_model
     return request if is_recorded else None
+
+
+def _names_model(body: Any) -> bool:
+    return isinstance(body, dict) and isinstance(body.get("model"), str)
 
 
 def _json_body(http: Any, content: bytes) -> Any:

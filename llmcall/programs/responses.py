@@ -20,7 +20,7 @@ from ..stores.records.answers import VOLATILE
 from ..support.blocking import as_async, iterate_blocking, may_block, resolved, run_blocking
 from .recorder import note_refusal
 from .transport import OK, headers_to_copy
-from .whole_answers import EVENTS
+from .whole_answers import EVENTS, AnswerEnd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -150,6 +150,7 @@ def _streamed(
     """
     library, to_record = transport.library, transport.to_record
     is_chat, volatile = stream.request.kind == "chat", _left_out_fields()
+    ends_answer = AnswerEnd(to_record, is_chat=is_chat)
     wants_usage = is_chat and bool(
         (to_record.body.get("stream_options") or {}).get("include_usage")
     )
@@ -163,9 +164,7 @@ def _streamed(
     async def pieces() -> AsyncGenerator[bytes, None]:
         end, broken = DONE if is_chat else b"", None
         try:
-            if first is not END:
-                yield data_of(first)
-            async for piece in rest:
+            async for piece in _read_ahead(first, rest, ends_answer):
                 yield data_of(piece)
         except LLMCallError as error:
             note_refusal(error)
@@ -181,13 +180,40 @@ def _streamed(
             yield end
 
     async def close() -> None:
-        if not is_chat and transport.has_last_event:
-            async for _ in rest:  # the reader left at it, and its end is recorded
-                pass
         await resolved(stream.aclose() if hasattr(stream, "aclose") else stream.close())
 
     headers = _headers(EVENTS if is_chat else transport.media_type, transport.headers)
     return library.Response(200, headers=headers, stream=body_class(library)(pieces(), close))
+
+
+async def _read_ahead(
+    first: Any, rest: AsyncIterator[Any], ends_answer: Callable[[Any], bool]
+) -> AsyncGenerator[Any, None]:
+    """Yield the pieces of a stream. What follows the end of the answer is read before that is passed on: many
+    programs read no further, or never close the response, and the record is to be whole.
+
+    :param first: the first piece, or ``END``.
+    """
+    if first is END:
+        return
+    piece = first
+    while piece is not END:
+        if ends_answer(piece):
+            break
+        yield piece
+        piece = await anext(rest, END)
+    else:
+        return
+    pieces, error = [piece], None
+    try:
+        async for piece in rest:
+            pieces.append(piece)
+    except LLMCallError as late:
+        error = late
+    for piece in pieces:
+        yield piece
+    if error is not None:
+        raise error
 
 
 def _events(chunk: dict[str, Any], *, wants_usage: bool) -> bytes:

@@ -210,17 +210,6 @@ class ProgramTransport:
             response.status_code, headers=headers_to_copy(response.headers), content=self._passed_on
         )
 
-    @property
-    def has_last_event(self) -> bool:
-        """Return whether the last event of a streamed answer has come."""
-        if checked_api(self.to_record) is None:
-            return self._passed_on.rstrip().endswith(b"[DONE]")
-        try:
-            check_answer(self.to_record, self._passed_on, EVENTS)
-        except APIError:
-            return False
-        return True
-
     def _recordable(self, response: Any) -> dict[str, Any]:
         """Return what is recorded of a response: its media type, its body and, if it is not 200, its status.
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import EventStream, read_object
 from ..apis.endings import ending_problem
-from ..apis.shapes import by_index, object_in, objects_in
+from ..apis.interactions import ANSWERED
+from ..apis.objects import object_in, objects_in
+from ..apis.shapes import by_index
 from ..clients.api_errors import failure, raise_reported
 from ..errors import APIError, ContentFilterError, ServiceError
 
@@ -14,17 +16,55 @@ if TYPE_CHECKING:
     from .requests import RequestToRecord
 
 EVENTS = "text/event-stream"
-# By the API's part of a path: the events of which one ends a whole stream.
+# By the API's part of a path: the events of which one ends an answer, whatever comes after it.
 LAST_EVENTS = {
     "/responses": ("response.completed", "response.incomplete"),
-    "/messages": ("message_stop",),
+    "/messages": ("message_stop", "message_delta with a stop_reason"),
+    "/interactions": ("interaction.completed",),
 }
 COMPLETIONS, GEMINI, MESSAGES = "/completions", "/models/", "/messages"
-# Of an answer of the Responses API that has ended, and of one in the background that goes on.
-STATUSES = ("completed", "incomplete", "queued", "in_progress")
+
+# The fields of an event that hold its choices, and why one of them has ended.
+ENDED = {COMPLETIONS: ("choices", "finish_reason"), GEMINI: ("candidates", "finishReason")}
 
 # Codes of the Responses API, and types of the Messages API, for failures that pass.
 PASSING_FAILURES = ("server_error", "rate_limit_exceeded", "overloaded_error", "api_error")
+
+
+class AnswerEnd:
+    """Sees in the pieces of a stream when its answer has ended.
+
+    :param to_record: the request that is answered.
+    :param is_chat: whether the pieces are chunks of a chat, and not bytes.
+    """
+
+    def __init__(self, to_record: RequestToRecord, *, is_chat: bool) -> None:
+        self._api = COMPLETIONS if is_chat else checked_api(to_record) or ""
+        self._stream = EventStream()
+        count = to_record.body.get("n")
+        self._choices = count if isinstance(count, int) else 1
+        self._ended: set[Any] = set()  # the choices that have ended
+
+    def __call__(self, piece: Any) -> bool:
+        """Return whether the answer has ended with this piece."""
+        try:
+            events = [piece] if isinstance(piece, dict) else list(self._stream.feed(piece))
+        except APIError:  # whoever reads the whole answer reports it
+            events = []
+        return self._stream.done or any(
+            self._ends(event) for event in events if isinstance(event, dict)
+        )
+
+    def _ends(self, event: dict[str, Any]) -> bool:
+        if self._api in LAST_EVENTS:
+            return _event_name(event) in LAST_EVENTS[self._api]
+        field, reason = ENDED.get(self._api, ("", ""))
+        self._ended |= {
+            str(choice.get("index", 0))
+            for choice in objects_in(event.get(field))
+            if choice.get(reason)
+        }
+        return len(self._ended) >= self._choices
 
 
 def checked_api(to_record: RequestToRecord) -> str | None:
@@ -59,8 +99,9 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
         answers = [read_object(content, "answer")]
     for answer in answers:
         _check_success(answer)
-        if isinstance(answer.get("response"), dict):
-            _check_success(answer["response"])
+        for name in ("response", "interaction"):
+            if isinstance(answer.get(name), dict):
+                _check_success(answer[name])
     if api == GEMINI:
         _check_gemini(answers, is_stream=is_stream)
         return
@@ -74,8 +115,19 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
         _check_last(
             [*answers, *(object_in(answer.get("delta")) for answer in answers)], "stop_reason"
         )
-    if is_stream and not any(answer.get("type") in LAST_EVENTS[api] for answer in answers):
+    if (
+        is_stream
+        and api in LAST_EVENTS
+        and not any(_event_name(answer) in LAST_EVENTS[api] for answer in answers)
+    ):
         raise _broken_off(" or ".join(LAST_EVENTS[api]))
+
+
+def _event_name(event: dict[str, Any]) -> str:
+    """Return the name of an event of a stream."""
+    if event.get("type") == "message_delta" and object_in(event.get("delta")).get("stop_reason"):
+        return "message_delta with a stop_reason"
+    return str(event.get("type") or event.get("event_type"))
 
 
 def _check_lines(answers: list[dict[str, Any]]) -> None:
@@ -98,10 +150,10 @@ def _check_success(answer: dict[str, Any]) -> None:
     """
     status = answer.get("status")
     try:
-        if answer.get("type") == "error":
+        if "error" in (answer.get("type"), answer.get("event_type")):
             raise failure(500, answer)
         raise_reported(answer)
-        if isinstance(status, str) and status not in STATUSES:
+        if isinstance(status, str) and status not in ANSWERED:
             raise ServiceError(f"the answer has the status {status!r}")
     except APIError as error:
         reported = answer.get("error")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..apis.shapes import object_in, objects_in
+from ..apis.objects import object_in, objects_in
 from ..keys.contents import title_of
 from ..stores.records.line import INLINE_CHARACTERS
 from ..support.display.formatting import OF_NO_ACTOR, OUTSIDE_ANY_SCOPE, as_json, counted, one_line

@@ -39,10 +39,21 @@ def day_of(seconds: float) -> str:
 def creation_time(response: Mapping[str, Any]) -> float | None:
     """Return the creation time in a response, in seconds since the epoch, or ``None``."""
     seconds = response.get("created") or response.get("created_at")
+    if isinstance(seconds, str):  # an interaction's, in ISO 8601
+        seconds = _seconds(seconds)
     # Mock servers send 0 or a counter.
     if not isinstance(seconds, (int, float)) or not EARLIEST < seconds < LATEST:
         return None
     return seconds
+
+
+def _seconds(text: str) -> float | None:
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
 
 
 def day_created(response: Mapping[str, Any]) -> str | None:

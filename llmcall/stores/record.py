@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 # The fields that contain the question if a request has no messages.
 QUESTIONS = ("input", "arguments", "body")
 # The ends of the paths at which a model answers, where the host is known.
-MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages")
+MODEL_PATHS = (
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/responses",
+    "/decisions",
+    "/interactions",
+    "/v1/messages",
+)
 MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
 SERVER_API_TYPES = frozenset({"azure", "local", "ollama", "openai"})  # llmcall's own api_types
 REPR_CHARACTERS = 60  # characters of a text in a repr
@@ -361,7 +369,7 @@ def _copied(data: Data) -> Data:
 def asked_model(kind: str, request: Mapping[str, Any]) -> str | None:
     """Return the model that a request names, or ``None``."""
     body = request.get("body") if kind == "http" else request
-    model = body.get("model") if isinstance(body, dict) else None
+    model = (body.get("model") or body.get("agent")) if isinstance(body, dict) else None
     if kind == "http" and model is None:  # Gemini's API names it in the path
         named = MODEL_IN_PATH.search(str(request.get("path")))
         model = named[1] if named else None

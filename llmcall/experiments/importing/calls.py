@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...apis.shapes import object_in
+from ...apis.objects import object_in
 from ...keys.parameters import parameters_in
 from .responses import ASSISTANT
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...apis.message import message_of, message_text
-from ...apis.shapes import choices_of, object_in, objects_in
+from ...apis.objects import object_in, objects_in
+from ...apis.shapes import choices_of
 from ...core.checks import check_chat
 from ...errors import ServiceError
 from ...keys.plain_data import plain

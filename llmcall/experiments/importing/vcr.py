@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ...apis.bodies import events_of, read_object
 from ...apis.chunks import Assembler
-from ...apis.shapes import object_in, objects_in
+from ...apis.objects import object_in, objects_in
 from ...errors import CacheError, ConfigError, ServiceError
 from .calls import LocatedConversation, call_conversation, unanswered
 

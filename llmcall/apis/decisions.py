@@ -1,0 +1,53 @@
+"""OpenAI's Decisions API: questions about an input, and their answers, as texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .message import as_text
+from .objects import objects_in
+
+TIER = "decisions"  # its prices differ from those of the model's other answers
+# The field that holds the answer, by its type.
+VALUES = {"choice": "choice", "predicate": "probability", "score": "score"}
+OPTIONS = {"choices": "value", "levels": "label"}
+
+
+def question_texts(body: Mapping[str, Any]) -> list[str]:
+    """Return the questions of a body, each with its options."""
+    return [_question(question) for question in objects_in(body.get("questions"))]
+
+
+def _question(question: Mapping[str, Any]) -> str:
+    options = [
+        as_text(option.get(name))
+        for field, name in OPTIONS.items()
+        for option in objects_in(question.get(field))
+    ]
+    text = _named(question, question.get("instructions") or "")
+    return f"{text} [{' | '.join(options)}]" if options else text
+
+
+def is_decision(response: Mapping[str, Any]) -> bool:
+    """Return whether a response has the answers of this API."""
+    answers = response.get("answers")
+    return (
+        isinstance(answers, list)
+        and bool(answers)
+        and all(
+            isinstance(answer, dict) and answer.get("type") in (*VALUES, "refusal")
+            for answer in answers
+        )
+    )
+
+
+def answer_text(answer: Mapping[str, Any]) -> str:
+    """Return an answer with the name of its question, if that has one."""
+    kind = str(answer.get("type"))
+    return _named(answer, answer.get(VALUES[kind]) if kind in VALUES else kind)
+
+
+def _named(fields: Mapping[str, Any], value: Any) -> str:
+    name = fields.get("name")
+    return f"{name}: {as_text(value)}" if name else as_text(value)

@@ -1,0 +1,15 @@
+"""Objects in the JSON data of answers, which may be anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list, or an empty list for anything else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def object_in(value: Any) -> dict[str, Any]:
+    """Return an object, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}

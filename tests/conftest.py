@@ -6,6 +6,7 @@ import faulthandler
 import os
 import re
 import socket
+import sys
 from collections.abc import Callable, Generator, Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -28,6 +29,8 @@ SETTINGS = re.compile(
 # Where the llmcall under test lies, a checkout or an installed wheel: other processes are to import
 # the same one.
 IMPORTED_FROM = str(Path(llmcall.__file__).parents[1])
+# For the package "benchmarks". At the end: in front, the checkout would hide an installed wheel.
+sys.path.append(str(Path(__file__).parents[1]))
 # Standard error as it was before pytest captured it.
 STDERR = pytest.StashKey[int]()
 # The same examples on every machine, however slow it is.

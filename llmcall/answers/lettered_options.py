@@ -13,10 +13,24 @@ from .json_texts import without_reasoning
 INSTRUCTION = "Answer with one letter only."
 
 _QUOTES = "\"'`“”„‟‘’‚‛«»‹›「」"
-_OPENING = r" \t\r\n(\[（" + re.escape(_QUOTES)
 _AROUND = " \t\r\n\ufeff\u200b.,:;!?…。！？()[]（）" + _QUOTES
-# A letter before text, unless it begins an abbreviation ("E.g.", "D.C.").
-_LETTER_BEFORE_TEXT = re.compile(rf"[{_OPENING}]*([A-Za-z])[.):](?![A-Za-z]\.)")
+_WRAPS = rf"[*_{re.escape(_QUOTES)}]*"  # quotes, and Markdown's bold
+_BEFORE = rf"[*_{re.escape(_QUOTES)}\s\ufeff\u200b]*"
+_ANSWER = re.compile(rf"{_BEFORE}answer\s*{_WRAPS}:{_BEFORE}", re.IGNORECASE)
+# A letter that a line begins with
+_LETTER = re.compile(
+    rf"{_BEFORE}(?:option\b:?{_BEFORE})?(?P<bracket>[(\[（])?{_BEFORE}(?P<letter>[a-z])\b{_WRAPS}",
+    re.IGNORECASE,
+)
+_BRACKET = re.compile(rf"[)\]）]{_WRAPS}")
+# What stands between a letter and any text, unless it belongs to an abbreviation ("E.g.", "D.C.")
+_MARK = re.compile(r"[.):](?![A-Za-z]\.)|\s+[-–—]")
+_ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.){2,}")
+_ANSWER_WORD = re.compile(r"\b(?:answer|option|or|and)\b")
+# A letter that no hyphen or apostrophe joins to a word
+_SINGLE_LETTER = re.compile(r"(?<![\w'])(?<!\w\w-)[A-Za-z](?![\w']|-\w\w)")
+# "a", "I", and "A" at the beginning of a sentence, before another word
+_SHORT_WORD = re.compile(r"(?:\b[aiI]|(?:^\s*|[.):!?-]\s+)A)(?=\s+[a-z])", re.MULTILINE)
 
 
 def listing(texts: Sequence[str]) -> str:
@@ -52,30 +66,80 @@ def named_option(messages: Sequence[Mapping[str, Any]], answer: str) -> str | No
 def option_position(text: str, texts: Sequence[str]) -> int | None:
     """Return the position, from 0, of the option that an answer names, or ``None``.
 
-    An answer is the letter alone, the letter with ``.``, ``)`` or ``:`` and any text, or an option's
-    whole text.
+    An answer is an option's whole text, or its letter, alone on the first line or followed by ``.``,
+    ``)``, ``:`` or `` -`` and any text. It may be bold, and come after "Option" or "Answer:". The
+    rest of the first line must name no other option; the lines below it may discuss them by their
+    texts.
 
     :param texts: the options in the order in which they were listed.
     """
-    position = letter_position(text)
-    if position is not None and position < len(texts):
-        return position
-    answer = folded_text(text)
-    return next((index for index, text in enumerate(texts) if folded_text(text) == answer), None)
+    answer = _composed(text)
+    prefix = _ANSWER.match(answer)
+    answer = answer if prefix is None else answer[prefix.end() :]
+    words = folded_text(answer.strip("*_ \t\r\n"))
+    for index, option in enumerate(texts):
+        if folded_text(option) == words:
+            return index
+    found = _letter(answer, texts)
+    if found is None:
+        return None
+    position, rest = found
+    return None if position >= len(texts) or _names_another(rest, texts, position) else position
 
 
 def folded_text(text: str) -> str:
     """Return a text composed, in one case, and without quotes and marks around it."""
-    words = " ".join(normalize("NFC", text).replace("’", "'").split())
+    words = " ".join(_composed(text).split())
     return (words.strip(_AROUND) or words).casefold()
 
 
 def letter_position(text: str) -> int | None:
     """Return the position in the alphabet, from 0, of the letter in an answer, or ``None``."""
-    letter = text.strip(_AROUND)
-    if len(letter) != 1 or not letter.isascii() or not letter.isalpha():
-        match = _LETTER_BEFORE_TEXT.match(text)
-        if match is None:
+    found = _letter(text, ())
+    return None if found is None else found[0]
+
+
+def _letter(text: str, texts: Sequence[str]) -> tuple[int, str] | None:
+    """Return the position in the alphabet of the letter that a text begins with, and what follows it."""
+    match = _LETTER.match(text)
+    if match is None:
+        return None
+    position = ascii_uppercase.index(match["letter"].upper())
+    line, line_end, reasons = text[match.end() :].partition("\n")
+    reasons = line_end + reasons
+    if not line.strip(_AROUND + "*_"):
+        return position, reasons
+    if match["bracket"]:
+        bracket = _BRACKET.match(line)
+        if bracket is None:
             return None
-        letter = match[1]
-    return ascii_uppercase.index(letter.upper())
+        line = line[bracket.end() :]
+        if position < len(texts) and folded_text(line) == folded_text(texts[position]):
+            return position, reasons
+    mark = _MARK.match(line)
+    return None if mark is None else (position, line[mark.end() :] + reasons)
+
+
+def _names_another(rest: str, texts: Sequence[str], position: int) -> bool:
+    """Return whether an answer names another option after the letter of one."""
+    folded = {folded_text(option): index for index, option in enumerate(texts)}
+    longest_first = sorted(folded, key=len, reverse=True)
+    option_texts = "|".join(rf"(?<!\w){re.escape(option)}(?!\w)" for option in longest_first)
+    for number, line in enumerate(rest.casefold().split("\n")):
+        is_reason = number > 0 and re.search(
+            r"\w", _ANSWER_WORD.sub("", re.sub(option_texts, "", line))
+        )
+        named = {folded[option] for option in re.findall(option_texts, line)}
+        if named - {position} and not is_reason:
+            return True
+    words = _ABBREVIATION.sub("", re.sub(option_texts, "", rest, flags=re.IGNORECASE))
+    letters = _SINGLE_LETTER.findall(_SHORT_WORD.sub("", words))
+    listed = ascii_uppercase[: len(texts)]
+    return any(
+        letter.upper() in listed and letter.upper() != listed[position] for letter in letters
+    )
+
+
+def _composed(text: str) -> str:
+    """Return a text in its composed form, with straight apostrophes."""
+    return normalize("NFC", text).replace("’", "'")

@@ -299,10 +299,11 @@ def choice(
     """Make a closed question: a call whose value is one of the options.
 
     The prompt lists each option once, on a line of its own under a letter. The answer may be the
-    letter, alone or followed by ``.``, ``)`` or ``:`` and anything else, or an option's whole text.
-    Case, quotes and closing punctuation don't matter. Anything else, and a refusal, is a missing
-    value of ``.table``; a single call and ``.map`` raise an ``OutputError``. It is asked again only
-    with ``output_retries=``.
+    letter, alone, on a line before its reasons, or followed by ``.``, ``)``, ``:`` or ``" -"`` and
+    anything else; bold, and after "Option" or "Answer:", too; or an option's whole text. Case, quotes
+    and closing punctuation don't matter. Anything else, an answer that names two options, and a
+    refusal are missing values of ``.table``; a single call and ``.map`` raise an ``OutputError``. It is
+    asked again only with ``output_retries=``.
 
     The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row).
     So a respondent reads the same order in every wording, with every model and in every arm, and

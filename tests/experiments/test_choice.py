@@ -113,17 +113,38 @@ def test_the_options_are_listed_once_under_letters() -> None:
         '"B"',
         "B. ban",
         "b) since it works",
-        "B: A or C",
+        "B: it works",
+        "B - ban",
+        "B – it works",
         "ban",
         "Ban.",
         "BAN!",
         "“Ban”",
         "B。",
         "「ban」",
+        "**B**",
+        "**B.** It works.",
+        "**B. ban**",
+        "**ban**",
+        "Option B",
+        "**Option B:** ban",
+        "Answer: B",
+        "**Answer:** B",
+        "Answer: **option b**",
+        "Answer: ban",
+        "(B) ban",
+        "(B): it works",
+        "B\nThe tax would be dear.",
+        "**B**\n\nI think it works, e.g. in D.C.",
+        "B.\r\nIt works.",
+        "B. A ban is what I would choose.",
+        "B. ban\n\nAnswer: B",
     ],
 )
 def test_a_letter_or_a_whole_text_is_read(answer: str) -> None:
-    """An answer is a letter, alone or before a mark and anything else, or an option's whole text."""
+    """An answer is a letter, alone, before a mark and anything else or on a line before its reasons,
+    or an option's whole text.
+    """
     assert answered(answer) == "ban"
 
 
@@ -136,8 +157,28 @@ def test_a_letter_or_a_whole_text_is_read(answer: str) -> None:
         "I would ban it",
         "B ban",
         "A good idea",
-        "**B**",
         "A.I. should decide",
+        "(A) is too dear",
+        "(A) tax or (B) ban",
+        "The answer is B",
+        "Option B is best",
+        "Not A.",
+        "A.B",
+        "A. or b.",
+        "A: B",
+        "A - or B",
+        "B: A or C",
+        "**A** or **B**",
+        "Option A or option B",
+        "Answer: A\nAnswer: B",
+        "A\nB",
+        "A\n\nor\n\nB",
+        "A. ban",
+        "A. tax or ban",
+        "A\nban",
+        "A. tax\nB. ban\nC. label",
+        "tax or ban",
+        "tax\nban",
     ],
 )
 def test_an_answer_that_is_neither_letter_nor_option_is_not_read(answer: str) -> None:
@@ -149,6 +190,28 @@ def test_an_answer_that_is_neither_letter_nor_option_is_not_read(answer: str) ->
     assert (caught.value.text, caught.value.expected) == (answer, "Answer with one letter only.")
     with pytest.raises(llmcall.OutputError):
         question(client=[answer]).map(TOWNS[:1])
+
+
+@given(
+    pair=st.permutations(range(len(OPTIONS))),
+    forms=st.tuples(
+        *[st.sampled_from(["{letter}", "{text}", "{letter}. {text}", "({letter})"])] * 2
+    ),
+    wraps=st.tuples(*[st.sampled_from(["{}", "**{}**", '"{}"', "Option {}", "Answer: {}"])] * 2),
+    marks=st.tuples(*[st.sampled_from(["", ".", ")", ":", " -"])] * 2),
+    between=st.sampled_from([" ", ", ", "/", " or ", " and ", "\n", "\n\n", "; ", " versus "]),
+)
+@settings(max_examples=300)
+def test_an_answer_that_names_two_options_is_never_read(
+    pair: list[int], forms: Any, wraps: Any, marks: Any, between: str
+) -> None:
+    """However it writes each of them."""
+    first, second = (
+        wrap.format(form.format(letter=ascii_uppercase[index], text=OPTIONS[index])) + mark
+        for index, form, wrap, mark in zip(pair[:2], forms, wraps, marks, strict=True)
+    )
+    with pytest.raises(llmcall.OutputError):
+        answered(first + between + second)
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

@@ -111,7 +111,7 @@ class Choice(LLMCall):
     ) -> Conversation:
         """Ask until an answer names an option, or no tries are left; failures are returned, not raised."""
         respondent = Respondent.current()
-        order = self._full_order(moving_order(self.order, self._moving_count, respondent))
+        order = self._full_order(moving_order(self.order, self._options.moving_texts, respondent))
         conversation = await converse(
             SendMessage(self.client, self.prompt(variables, order), self.model_params),
             read=lambda reply: self._read_position(reply, order),
@@ -305,9 +305,10 @@ def choice(
     refusal are missing values of ``.table``; a single call and ``.map`` raise an ``OutputError``. It is
     asked again only with ``output_retries=``.
 
-    The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row).
-    So a respondent reads the same order in every wording, with every model and in every arm, and
-    new rows change no other row's order. If the wording is a variable of the question, name the
+    The order depends on the options that move, the scope path and the repeat of a ``map`` (outside any
+    scope, on the row). So a respondent reads the same order in every wording of the question, with
+    every model and in every arm, and new rows change no other row's order; two questions with
+    different options have orders of their own. If the wording is a variable of the question, name the
     respondents with ``key=`` in a scope.
 
     :param question: the template of the user message, such as ``"Is {{ product }} too dear?"``.

@@ -26,6 +26,11 @@ class Options(NamedTuple):
     moving: tuple[int, ...]
     last: tuple[int, ...]
 
+    @property
+    def moving_texts(self) -> list[str]:
+        """Return the texts of the options that move, as they were given."""
+        return [self.texts[index] for index in self.moving]
+
     def listing(self, order: Iterable[int]) -> str:
         """Return the options in an order, a line each under a letter.
 

@@ -1,18 +1,21 @@
 """The order in which a respondent reads a closed question's options.
 
-It depends only on the scope path without the repeats of a ``map``, the repeat, and the number of
-options that move. So the same respondent reads the same order in every framing, model and arm, and
-another row changes no other row's order.
+It depends only on the scope path without the repeats of a ``map``, the repeat, and the options that
+move, as they were given. So the same respondent reads the same order in every framing of a question, model
+and arm, another row changes no other row's order, and two questions have orders of their own.
 """
 
 from __future__ import annotations
 
 import hashlib
 from math import factorial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import scopes
 from ..support.notices import warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Respondent(NamedTuple):
@@ -38,20 +41,21 @@ class Respondent(NamedTuple):
         return cls(path or scopes.current_item(), sum(repeats))
 
 
-def moving_order(order: str, count: int, respondent: Respondent) -> tuple[int, ...]:
+def moving_order(order: str, options: Sequence[str], respondent: Respondent) -> tuple[int, ...]:
     """Return the order in which a respondent reads the options that move.
 
     :param order: its name, one of ``ORDERS``.
-    :param count: the number of options that move.
+    :param options: the texts of the options that move, as they were given.
     :returns: the order as given, if the respondent has no path.
     """
+    count = len(options)
     given_order = tuple(range(count))
     if order == "given" or not respondent.path:
         return given_order
     if order == "shuffle":
-        number = _number(respondent.path, count, respondent.repeat)
+        number = _number(respondent.path, options, respondent.repeat)
         return permutation(count, number % factorial(count))
-    number = _number(respondent.path, count)
+    number = _number(respondent.path, options)
     if order == "rotate":
         return rotated(count, number % count + respondent.repeat)
     return given_order[::-1] if number % 2 else given_order
@@ -93,9 +97,9 @@ def permutation(count: int, index: int) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _number(path: str, count: int, repeat: int | None = None) -> int:
+def _number(path: str, options: Sequence[str], repeat: int | None = None) -> int:
     """Return the number that decides an order."""
-    text = f"choice\n{path}\n{count}"
+    text = "\n".join(("choice", path, *options))
     if repeat is not None:
         text += f"\n{repeat}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")

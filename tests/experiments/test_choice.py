@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -71,6 +72,17 @@ class ScriptedFirst(ScriptedClient):
 
     def __reduce__(self) -> Any:
         return ScriptedFirst, ()
+
+
+def cramers_v(pairs: Any) -> float:
+    """Return Cramér's V of two questions' answers, from 0 (independent) to 1."""
+    pairs = list(pairs)
+    both, ones, others = Counter(pairs), *map(Counter, zip(*pairs, strict=True))
+    expected = {
+        pair: ones[pair[0]] * others[pair[1]] / len(pairs) for pair in product(ones, others)
+    }
+    chi_square = sum((both[pair] - count) ** 2 / count for pair, count in expected.items())
+    return float((chi_square / len(pairs) / (min(len(ones), len(others)) - 1)) ** 0.5)
 
 
 def hashed(*lines: object) -> int:
@@ -316,15 +328,17 @@ def test_a_failed_call_follows_on_error() -> None:
     ("order", "rye", "ely"),
     [
         ("given", ["tbln", "tbln"], ["tbln", "tbln"]),
-        ("reverse", ["nlbt", "nlbt"], ["nlbt", "nlbt"]),
-        ("rotate", ["ntbl", "tbln"], ["ntbl", "tbln"]),
-        ("shuffle", ["btln", "tlbn"], ["bntl", "ltnb"]),
+        ("reverse", ["nlbt", "nlbt"], ["tbln", "tbln"]),
+        ("rotate", ["ntbl", "tbln"], ["tbln", "blnt"]),
+        ("shuffle", ["lnbt", "lnbt"], ["lbnt", "lbtn"]),
     ],
 )
 def test_the_orders_are_the_same_in_every_version(
     order: str, rye: list[str], ely: list[str]
 ) -> None:
-    """Orders of each kind; options are shown by their first letters."""
+    """Orders of each kind, from the digests that ``sha256sum`` gives; options are shown by their first
+    letters.
+    """
     found = orders(question(order=order), TOWNS[:2], repeats=2)
     letters = {item: "".join(option[0] for option in read) for item, read in found.items()}
     assert [letters["Rye", 0], letters["Rye", 1]] == rye
@@ -337,7 +351,7 @@ def test_rotate_starts_by_the_digest(path: str, count: int) -> None:
     """Repeat r begins with the option at the digest's number plus r, modulo the options' number."""
     options = [f"option {number}" for number in range(count)]
     for repeat, read in enumerate(orders_in(path, options, "rotate")):
-        start = (hashed(f"survey/{path}", count) + repeat) % count
+        start = (hashed(f"survey/{path}", *options) + repeat) % count
         assert list(read) == options[start:] + options[:start]
 
 
@@ -348,7 +362,7 @@ def test_shuffle_is_the_permutation_of_the_digest(path: str, count: int) -> None
     options = [f"option {number}" for number in range(count)]
     known = list(permutations(options))
     for repeat, read in enumerate(orders_in(path, options, "shuffle")):
-        assert read == known[hashed(f"survey/{path}", count, repeat) % len(known)]
+        assert read == known[hashed(f"survey/{path}", *options, repeat) % len(known)]
 
 
 @given(path=st.text(ascii_uppercase, min_size=1, max_size=8), count=st.integers(2, 6))
@@ -356,7 +370,7 @@ def test_shuffle_is_the_permutation_of_the_digest(path: str, count: int) -> None
 def test_reverse_turns_by_the_last_bit(path: str, count: int) -> None:
     """The digest's last bit decides, and all repeats of a respondent read the same direction."""
     options = [f"option {number}" for number in range(count)]
-    expected = options[::-1] if hashed(f"survey/{path}", count) % 2 else options
+    expected = options[::-1] if hashed(f"survey/{path}", *options) % 2 else options
     assert all(list(read) == expected for read in orders_in(path, options, "reverse"))
 
 
@@ -394,18 +408,20 @@ def test_added_and_sorted_rows_move_no_order(
 
 def test_another_framing_or_model_changes_nobodys_order() -> None:
     """The options keep their places."""
-    other = question(
-        ["Tax it", "Ban it", "Label it", "Leave it"],
-        text="Dear {{ town }}, what now?",
-        order="shuffle",
-        model="gpt-4o",
-    )
-    places = dict(zip(other.options, OPTIONS, strict=True))
-    framed = {
-        item: tuple(places[option] for option in read)
-        for item, read in orders(other, repeats=3).items()
-    }
-    assert framed == orders(question(order="shuffle"), repeats=3)
+    other = question(text="Dear {{ town }}, what now?", order="shuffle", model="gpt-4o")
+    assert orders(other, repeats=3) == orders(question(order="shuffle"), repeats=3)
+
+
+@pytest.mark.parametrize("order", ["reverse", "shuffle", "rotate"])
+def test_two_questions_have_unrelated_orders(order: str) -> None:
+    """The answers of a model that takes what stands first do not correlate. Of 1,000 persons whose
+    answers are independent, Cramér's V is above .11 less than once in 1,000 times (by chi-square).
+    """
+    persons = [{"town": str(number)} for number in range(1000)]
+    other = question(["red", "green", "blue", "white"], order=order)
+    found = [orders(choice, persons).values() for choice in (question(order=order), other)]
+    firsts = zip(*([read[0] for read in answers] for answers in found), strict=True)
+    assert cramers_v(firsts) < 0.11
 
 
 def test_an_arm_changes_nobodys_order() -> None:
@@ -422,7 +438,7 @@ def test_outside_a_scope_the_order_depends_on_the_item() -> None:
     for row in table.itertuples():
         text = f'{{"town":"{row.town}"}}'
         name = f"~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        start = (hashed(name, 4) + row.repeat) % 4
+        start = (hashed(name, *OPTIONS) + row.repeat) % 4
         assert row.order == (*OPTIONS[start:], *OPTIONS[:start])
 
 

@@ -333,6 +333,6 @@ def choice(
     ... )
     >>> with llmcall.scope("survey"):
     ...     policy.map([{"town": "Rye"}], repeats=3)
-    [['label', 'tax', 'ban']]
+    [['ban', 'label', 'tax']]
     """
     return Choice(question, options, system=system, order=order, last=last, **arguments)

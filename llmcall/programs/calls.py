@@ -100,6 +100,8 @@ def _let_pass(recorder: Recorder, library: ModuleType, http: Any, *, is_models_h
         return library.Response(204) if is_models_host and recorder.sends_nothing else None
     if is_models_host or is_chat:
         recorder.note_unrecorded(_address(http))
+    else:
+        recorder.note_other_request(_address(http))
     return None
 
 
@@ -118,8 +120,8 @@ def _check_asks_no_model(
 
 
 def _address(http: Any) -> str:
-    """Return the method, host and path of a request."""
-    return f"{http.method} {http.url.host}{http.url.path}"
+    """Return the method, host and path of a request, masked where the path looks like a credential."""
+    return secrets.masked(f"{http.method} {http.url.host}{http.url.path}")
 
 
 def _call(

@@ -217,8 +217,14 @@ class Execution(Listener):
                 f"the program connected to {', '.join(recorder.connected)} by a library that llmcall does not record: "
                 "it records httpx, and so the SDKs, and requests"
             )
+        if recorder.other_requests:
+            seen.append(
+                "these requests passed, since nothing says that a model answers them: "
+                f"{', '.join(recorder.other_requests)}; a host whose requests are to be recorded stands in "
+                "hosts=(…) of llmcall.cassette or llmcall.patched"
+            )
         return "; ".join(seen) or (
-            "no call of the program was seen: no request by httpx or requests, no other connection, no child process"
+            "no call of the program was seen: no request to a model by httpx or requests, no other connection, no child process"
         )
 
     def _summary(self) -> list[str]:

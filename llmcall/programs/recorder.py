@@ -56,6 +56,7 @@ class Recorder:
         scope or a budget, such as a credential in the request.
     :ivar unrecorded: the models' hosts to which other clients connected.
     :ivar passed: the requests to models that are not recorded, by method, host and path.
+    :ivar other_requests: the first requests that passed to other hosts, by method, host and path.
     :ivar connected: the first addresses to which other clients connected, besides known models'.
     :ivar report_first: is called with ``first_error`` when it comes.
     :ivar models: the addresses of models that the settings name or that were asked.
@@ -93,6 +94,7 @@ class Recorder:
         self.unrecorded: dict[str, None] = {}
         self.passed: dict[str, None] = {}
         self.connected: dict[str, None] = {}
+        self.other_requests: dict[str, None] = {}
         self.report_first: Callable[[Exception], object] = bool
         self.models = connections.configured_models()
         self.has_ended = False
@@ -174,6 +176,16 @@ class Recorder:
         """Note a connection of another client, to report it if no call of the program is recorded."""
         if address and len(self.connected) < MOST_CONNECTIONS:
             self.connected[address] = None
+
+    def note_other_request(self, address: str) -> None:
+        """Note a request that passes to a host that is not a model's, to report it if no call of the
+        program is recorded.
+
+        :param address: its method, host and path.
+        """
+        for recorder in dict.fromkeys(self._chain()):
+            if len(recorder.other_requests) < MOST_CONNECTIONS:
+                recorder.other_requests[address] = None
 
     def note_unrecorded(self, address: str) -> None:
         """Note a request to a model that is not recorded, such as for speech, a file or a list.

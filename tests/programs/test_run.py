@@ -630,6 +630,13 @@ NO_CALLS = {
         with socket.create_server(("127.0.0.1", 0)) as server:
             socket.create_connection(server.getsockname()).close()
         """,
+    "these requests passed, since nothing says that a model answers them: GET localhost/health, "
+    f"POST localhost/to/{'*' * 67}": """
+        import hashlib, httpx, requests
+        at = os.environ["MODEL_AT"].removesuffix("/v1")
+        httpx.get(f"{at}/health", params={"key": "secret"})
+        requests.post(f"{at}/to/sk-" + hashlib.sha256().hexdigest(), json={"question": "Bread?"})
+        """,
     "no call of the program was seen": "print('done')",
 }
 
@@ -642,6 +649,8 @@ def test_run_reports_child_processes_and_connections_if_nothing_was_recorded(
     _, reported = ran(NO_CALLS[words], *A)
     assert "0 asked" in reported
     assert words in reported
+    assert "secret" not in reported
+    assert ("no call of the program was seen" in reported) == (NO_CALLS[words] == "print('done')")
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
@@ -686,7 +695,7 @@ def test_run_reports_child_processes_and_connections_together(
     model: NumberedServer,
 ) -> None:
     """Either may have made its calls."""
-    children, connections, _ = NO_CALLS
+    children, connections, *_ = NO_CALLS
     script = f"{NO_CALLS[children]}\n{textwrap.dedent(NO_CALLS[connections])}"
     _, reported = ran(script, *A)
     assert children in reported

@@ -24,6 +24,7 @@ SYSTEM, HEADER, USER = "system", "header:", "user:"
 ACTOR_FORMS = f'"{SYSTEM}", "{HEADER}NAME" or "{USER}REGEX"'
 SYSTEM_ROLES = ("system", "developer")
 NAME_CHARACTERS = 40  # of a text in an actor's name
+HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 UNSAFE = re.compile(r"[^\w .-]+")
 
 
@@ -49,6 +50,8 @@ class Actors:
             )
         if isinstance(actor, str) and actor.startswith(USER):
             self._actor = _pattern(actor)
+        if isinstance(actor, str) and actor.startswith(HEADER):
+            _check_header(actor)
 
     def scope_of(
         self, request: ProgramRequest, normalize: Normalize | None
@@ -90,6 +93,14 @@ class Actors:
             raise ArgumentError(
                 f"actor function {name} failed for {label}: {type(error).__name__}: {error}"
             ) from error
+
+
+def _check_header(actor: str) -> None:
+    name = actor.removeprefix(HEADER)
+    if not HEADER_NAME.fullmatch(name):
+        raise ArgumentError(
+            f'actor is {actor!r}; after "{HEADER}" it must name a header, such as "{HEADER}X-Actor"'
+        )
 
 
 def _pattern(actor: str) -> re.Pattern[str]:

@@ -22,9 +22,8 @@ from .output import echo
 @click.option(
     "--share",
     type=float,
-    default=0.05,
-    show_default=True,
-    help="The share of the different requests to ask again.",
+    help="The share of the different requests to ask again. Without it and --calls, enough for a useful "
+    "interval, for at most a tenth of the recording's cost.",
 )
 @click.option(
     "--calls", type=click.IntRange(min=1), help="The number of calls, instead of --share."
@@ -33,6 +32,12 @@ from .output import echo
     "--seed", type=int, default=0, show_default=True, help="Decides which requests are asked again."
 )
 @click.option("--model", help="Another model to ask instead of the recorded one.")
+@click.option(
+    "--against",
+    type=Source(exists=True),
+    metavar="OTHER",
+    help="Another recording, whose answers are compared. Nothing is asked.",
+)
 @click.option(
     "--value",
     metavar="MODULE:FUNCTION",
@@ -45,7 +50,7 @@ from .output import echo
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Make no call. Print the number of calls and the cost.",
+    help="Make no call. Print the number of calls, the cost and the width of interval to expect.",
 )
 @json_option
 def drift(
@@ -54,14 +59,22 @@ def drift(
     """Ask some recorded requests again and compare the answers.
 
     RUN is a cassette, an exported file or a cache directory. It is not changed. For each value, the
-    output shows how far it has shifted, with a 95 % interval.
+    output shows how far it has shifted, with a 95 % interval. With --against, the answers of two
+    recordings are compared.
     """
     from ..experiments.drift.drift import drift as check
     from ..experiments.drift.sample import last_calls
     from ..review.runs import load
 
-    if options["to"] is None and not options["dry_run"]:
-        raise click.UsageError("give a file for the new answers, --to FILE, or use --dry-run")
+    if options["against"] is not None:
+        if any(options[name] for name in ("to", "share", "calls", "dry_run")):
+            raise click.UsageError(
+                "--against compares two recordings and asks nothing: leave out --to, --share, --calls and --dry-run"
+            )
+    elif options["to"] is None and not options["dry_run"]:
+        raise click.UsageError(
+            "give a file for the new answers, --to FILE; or use --dry-run, or --against OTHER"
+        )
     if value is not None:
         options["value"] = import_function("--value", value)
     source = run if scope is None else (run, scope)

@@ -15,12 +15,8 @@ from ..errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import pandas
 
 LEVEL = 0.95
-RESAMPLES = 9999
-BATCH = 100  # resamples in memory at a time
-SEED = 0  # of the resampling
 NORMAL_QUANTILE = NormalDist().inv_cdf((1 + LEVEL) / 2)
 DIGITS = 12  # that a difference of numbers keeps, counted from the first one of the larger number
 
@@ -30,6 +26,16 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+class Variance(NamedTuple):
+    """A part of an estimate's variance.
+
+    :param freedom: the degrees of freedom of which it is estimated; infinite if it is known.
+    """
+
+    variance: float
+    freedom: float
 
 
 class Effect(NamedTuple):
@@ -77,8 +83,8 @@ def mean_interval(numbers: Sequence[float]) -> Interval | None:
         return None
     mean, error = fmean(numbers), stdev(numbers) / math.sqrt(len(numbers))
     half = student_quantile(len(numbers) - 1) * error
-    digits = DIGITS - _magnitude(numbers)
-    return Interval(round(mean - half, digits), round(mean + half, digits))
+    decimals = decimals_of(numbers)
+    return Interval(round(mean - half, decimals), round(mean + half, decimals))
 
 
 def student_quantile(freedom: float) -> float:
@@ -91,10 +97,12 @@ def student_quantile(freedom: float) -> float:
     return float(scipy.special.stdtrit(freedom, (1 + LEVEL) / 2))
 
 
-def _magnitude(numbers: Iterable[float]) -> int:
-    """Return the number of digits before the point of the largest number, as a power of ten."""
+def decimals_of(numbers: Iterable[float]) -> int:
+    """Return to how many decimals differences of numbers are exact: what follows comes from floating
+    point.
+    """
     largest = max(map(abs, numbers))
-    return math.floor(math.log10(largest)) if largest else 0
+    return DIGITS - (math.floor(math.log10(largest)) if largest else 0)
 
 
 def paired_shares_interval(first_only: int, second_only: int, total: int) -> Interval:
@@ -113,6 +121,34 @@ def paired_shares_interval(first_only: int, second_only: int, total: int) -> Int
     return Interval(max(mean - half, -1.0), min(mean + half, 1.0))
 
 
+def interval_of_variances(estimate: float, variances: Sequence[Variance]) -> Interval | None:
+    """Return the interval of an estimate whose variance has several parts, with the degrees of freedom
+    of Satterthwaite ("An approximate distribution of estimates of variance components", 1946); ``None``
+    if there is no spread.
+    """
+    total = math.fsum(part.variance for part in variances)
+    if not total:
+        return None
+    unknown = math.fsum((part.variance / total) ** 2 / part.freedom for part in variances)
+    half = student_quantile(1 / unknown if unknown else math.inf) * math.sqrt(total)
+    return Interval(estimate - half, estimate + half)
+
+
+def pseudo_draws(shares: tuple[float, float], draws: Sequence[float]) -> tuple[float, Variance]:
+    """Return the difference of two shares as if each had one more yes and one more no, and the variance
+    that these add (Agresti and Caffo, "Simple and effective confidence intervals for proportions",
+    2000). So the variance is not 0 even if all answers are the same.
+
+    :param shares: the share that is compared, and the one that is subtracted.
+    :param draws: of how many independent draws each is.
+    """
+    first, second = (
+        (share * count + 1) / (count + 2) for share, count in zip(shares, draws, strict=True)
+    )
+    added = math.fsum(1 / (count + 2) ** 2 for count in draws)
+    return first - second, Variance(added, math.inf)
+
+
 def effect(pairs: Sequence[tuple[float, float]], *, may_vary: bool = True) -> Effect:
     """Return the mean of first minus second, over the pairs that have both values: by
     :func:`paired_shares_interval` if all are 0 or 1, else by :func:`mean_interval`.
@@ -126,9 +162,9 @@ def effect(pairs: Sequence[tuple[float, float]], *, may_vary: bool = True) -> Ef
     if not whole:
         return Effect(math.nan, math.nan, math.nan, 0, missing)
     values = [number for pair in whole for number in pair]
-    digits = DIGITS - _magnitude(values)
-    differences = [round(one - other, digits) for one, other in whole]
-    estimate = round(fmean(differences), digits) + 0.0  # not -0
+    decimals = decimals_of(values)
+    differences = [round(one - other, decimals) for one, other in whole]
+    estimate = round(fmean(differences), decimals) + 0.0  # not -0
     if not may_vary and len({*differences}) == 1:
         interval: Interval | None = Interval(estimate, estimate)
     elif {*values} <= {0, 1} and len(whole) > 1:
@@ -153,31 +189,3 @@ def import_statistics(purpose: str) -> None:
             f"{purpose} with pandas and scipy (the extra 'study'), and {error.name} is not installed: "
             "pip install pandas scipy"
         ) from error
-
-
-def interval(influences: pandas.Series, count: int) -> tuple[float, float]:
-    """Return the ends of a 95 % interval, relative to the estimate.
-
-    The bootstrap's percentile interval is too narrow for few units, so it is taken at a higher level:
-    the one at which normally distributed units have the width of Student's interval (Hesterberg,
-    "What Teachers Should Know about the Bootstrap", 2015).
-
-    :param influences: what each unit adds to the estimate, minus the average.
-    :param count: the number of units.
-    :returns: minus infinity and infinity for fewer than two units.
-    """
-    from ..support.libraries import scipy
-
-    if count < 2:
-        return -math.inf, math.inf
-    quantile = scipy.stats.t.ppf((1 + LEVEL) / 2, count - 1) * math.sqrt(count / (count - 1))
-    found = scipy.stats.bootstrap(
-        (influences.to_numpy() * len(influences),),
-        lambda units, axis: units.mean(axis=axis),
-        n_resamples=RESAMPLES,
-        batch=BATCH,
-        confidence_level=1 - 2 * scipy.stats.norm.sf(quantile),
-        method="percentile",
-        rng=SEED,
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)

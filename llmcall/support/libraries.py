@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     import redis.retry
     import referencing.exceptions
     import scipy.special
-    import scipy.stats
     import tabulate
     import tenacity
     import tiktoken
@@ -90,7 +89,7 @@ _MODULES = {
     "pystache": "pystache.context pystache.parser",
     "redis": "redis.backoff redis.exceptions redis.retry",
     "referencing": "referencing.exceptions",
-    "scipy": "scipy.special scipy.stats",
+    "scipy": "scipy.special",
     "tqdm": "tqdm.auto",
 }
 _lock = ProcessLock()

@@ -10,11 +10,10 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy
-import pandas
 import pytest
 from clients import client_for
 from commands import done, run
@@ -23,7 +22,6 @@ from servers import Answer, ScriptedServer, completion, refusal, refusing
 
 import llmcall
 from llmcall.errors import CacheMissError, ConfigError, EmptyAnswerError, InvalidRequestError
-from llmcall.experiments.drift.estimate import estimate_shift
 from llmcall.testing import ScriptedClient
 
 STUDY, CHECK = "study.jsonl", "check.jsonl"
@@ -80,7 +78,7 @@ def model() -> Iterator[Model]:
 
 
 def record(
-    model: Model, actors: int = 10, draws: int = 10, *, path: str = STUDY, **params: Any
+    model: Model, /, actors: int = 10, draws: int = 10, *, path: str = STUDY, **params: Any
 ) -> str:
     """Record a survey: each actor is asked one question several times."""
 
@@ -326,24 +324,36 @@ def test_all_recorded_draws_of_a_request_count(model: Model) -> None:
     assert list(drift.to_frame()["recorded"]) == [[1, 2, 3], [1, 2, 3]]
 
 
-def test_the_interval_comes_from_actors_and_not_from_calls(model: Model) -> None:
-    """Ten calls of an actor that changed are not ten independent changes.
-
-    Resampling calls would make the interval a third as wide.
+def test_many_draws_of_each_request_are_read_as_draws(model: Model) -> None:
+    """Half of the actors have risen by two and half have fallen: this recording has not shifted, and ten
+    answers of each say so more narrowly than the spread of the actors would.
     """
-    model.answer = lambda messages, chance: "3"
-    record(model, 20, 2)
-    risen = {str(number) for number in range(0, 20, 2)}
+    record(model, 20, 10)
 
     def moved(messages: list[Any], chance: random.Random) -> str:
-        return "5" if messages[0]["content"].split()[3].rstrip("!") in risen else "1"
+        number = int(messages[0]["content"].split()[3].rstrip("!"))
+        return str(int(model.rating(messages, chance)) + (2 if number % 2 else -2))
 
     model.answer = moved
-    found = llmcall.drift(STUDY, calls=200, to=CHECK).shifts["answer"]
-    half = 2.093 * statistics.stdev([2, -2] * 10) / math.sqrt(20)
-    assert found.estimate == pytest.approx(0)
-    assert found.high == pytest.approx(half, rel=0.15)
-    assert found.low == pytest.approx(-half, rel=0.15)
+    drift = llmcall.drift(STUDY, calls=200, to=CHECK)
+    found = drift.shifts["answer"]
+    half = 1.97 * math.sqrt(1.2) * math.sqrt(2 / 200)  # an answer's variance is 1.2: NOISE
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
+    assert found.low < 0 < found.high
+    assert "they show how much answers to the same request differ, of 20 requests." in str(drift)
+
+
+def test_single_draws_are_read_between_requests(model: Model) -> None:
+    """Student's interval of the differences; by hand from the table."""
+    record(model, 20, 5)
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    frame = drift.to_frame()
+    differences = list(frame["value"] - frame["recorded"].map(statistics.mean))
+    half = 2.093024 * statistics.stdev(differences) / math.sqrt(20)
+    found = drift.shifts["answer"]
+    assert found.low == pytest.approx(statistics.mean(differences) - half)
+    assert found.high == pytest.approx(statistics.mean(differences) + half)
+    assert "they show how much the shifts of 20 requests differ." in str(drift)
 
 
 def test_a_shift_that_all_answers_make_is_found(model: Model) -> None:
@@ -355,15 +365,24 @@ def test_a_shift_that_all_answers_make_is_found(model: Model) -> None:
     assert 0 < found.low < 1 < found.high
     width = f"{found.high - found.low:.2f}"
     assert width in str(drift)
-    assert "The intervals come from resampling 20 actors." in str(drift)
 
 
 def test_drift_never_says_that_nothing_changed(model: Model) -> None:
-    """Nor does it give p-values, also if all answers are the same: the interval has no width."""
+    """Nor does it give p-values, also if all answers are the same. Equal numbers have no interval; a line
+    says why, and how rare other answers may be: 1 - .05 ** (1 / 100).
+    """
     model.answer = lambda messages, chance: "3"
     record(model, 20, 10)
-    words = str(llmcall.drift(STUDY, calls=100, to=CHECK)).lower()
-    assert "+0.00 to +0.00" in words
+    drift = llmcall.drift(STUDY, calls=100, to=CHECK)
+    words = str(drift).lower()
+    assert drift.shifts["answer"].estimate == 0
+    assert math.isnan(drift.shifts["answer"].low)
+    assert (
+        "no interval of answer: the 100 differences from the recorded answers show no spread"
+        in words
+    )
+    assert "at most 3.0 % of all answers would differ" in words
+    assert drift.to_dict()["shifts"]["answer"]["low"] is None
     for forbidden in (
         "no drift",
         "no change",
@@ -375,62 +394,56 @@ def test_drift_never_says_that_nothing_changed(model: Model) -> None:
         assert forbidden not in words
 
 
-def test_one_call_has_no_interval(model: Model) -> None:
-    """Any shift is possible."""
+def test_yes_and_no_always_have_an_interval_with_width(model: Model) -> None:
+    """As if one more answer were yes and one no, now and then (Agresti and Caffo, 2000)."""
+    model.answer = lambda messages, chance: "yes"
+    record(model, 20, 10)
+    found = llmcall.drift(STUDY, calls=100, to=CHECK).shifts["answer"]
+    center = 101 / 102 - 201 / 202
+    half = 1.959964 * math.sqrt(1 / 102**2 + 1 / 202**2)
+    assert (found.low, found.high) == pytest.approx((center - half, center + half), rel=1e-5)
+
+
+def test_one_call_has_no_interval_and_says_how_many_have(model: Model) -> None:
     record(model, 3, 4)
     drift = llmcall.drift(STUDY, calls=1, to=CHECK)
-    assert math.isinf(drift.shifts["answer"].low)
-    assert "−∞ to +∞" in str(drift)
+    assert math.isnan(drift.shifts["answer"].low)
+    assert "only one of the requests was asked again: 2 calls give one, 20 a useful one" in str(
+        drift
+    )
+    assert "none" in str(drift)
+    record(model, 1, 4, path="single.jsonl")
+    drift = llmcall.drift("single.jsonl", calls=1, to="single-check.jsonl")
+    assert "one new answer shows no spread: 2 calls give one" in str(drift)
+    record(model, 1, 1, path="once.jsonl")
+    drift = llmcall.drift("once.jsonl", calls=5, to="once-check.jsonl")
+    assert "the request was recorded once, which shows no spread" in str(drift)
 
 
-def test_a_single_actor_is_resampled_by_request(model: Model) -> None:
-    with llmcall.cassette(STUDY), llmcall.scope("ann"):
-        for number in range(20):
-            for _ in range(3):
-                model.client.send_message(f"Question {number}", temperature=1)
-    drift = llmcall.drift(STUDY, calls=20, to=CHECK)
-    assert drift.shifts["answer"].low < drift.shifts["answer"].high
-    assert "resampling 20 requests of one actor, so they apply to this actor only" in str(drift)
+SIMULATION = import_module("benchmarks.coverage")
 
 
-def share_with_zero(
-    shift: float, *, actors: int, draws: int, calls: int, trials: int = 500
-) -> float:
-    """Return in which share of simulated studies the interval holds 0.
-
-    :param shift: of the answers, whose standard deviation is 1.
-    :param actors: each has an opinion of its own, and one question.
-    :param draws: recorded of each question.
-    :param calls: new answers to each question.
-    """
-    chance = numpy.random.default_rng(1)
-    holds_zero = 0
-    for _ in range(trials):
-        answers = chance.normal(size=(actors, draws + calls)) + chance.normal(size=(actors, 1))
-        answers[:, draws:] += shift
-        names = numpy.repeat(numpy.arange(actors), draws + calls)
-        is_new = numpy.tile(numpy.arange(draws + calls) >= draws, actors)
-        table = pandas.DataFrame({"is_new": is_new, "actor": names, "request": names})
-        table["value"] = answers.ravel()
-        found = estimate_shift(table, "value")
-        assert found is not None
-        holds_zero += found.low <= 0 <= found.high
-    return holds_zero / trials
+@pytest.mark.parametrize(
+    "study", [SIMULATION.DRIFTS[number] for number in (0, 3, 5, 8)], ids=lambda study: study.name
+)
+def test_the_shift_of_numbers_is_held_in_93_to_97_percent_of_studies(study: Any) -> None:
+    """Of 400 studies: the bounds are those, with two standard errors of the simulation."""
+    found = SIMULATION.drift_coverage(study, 400)
+    assert 0.93 - 0.025 <= found.holds <= 0.97 + 0.02
+    assert (found.missing, found.narrowest > 0) == (0, True)
+    llmcall.reset()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("actors", "calls"), [(10, 1), (40, 1), (100, 1), (20, 3)])
-def test_without_drift_19_of_20_intervals_hold_0(actors: int, calls: int) -> None:
-    assert 0.93 <= share_with_zero(0, actors=actors, draws=5, calls=calls) <= 0.97
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("actors", "draws", "calls"), [(40, 10, 1), (40, 5, 2), (80, 1, 1)])
-def test_half_a_standard_deviation_is_found_in_four_of_five_studies(
-    actors: int, draws: int, calls: int
-) -> None:
-    """With 40 actors and ten recorded draws, or 80 with one."""
-    assert share_with_zero(0.5, actors=actors, draws=draws, calls=calls) <= 0.2
+@pytest.mark.parametrize(
+    "study",
+    [SIMULATION.YES_DRIFTS[number] for number in (0, 1, 4, 8)],
+    ids=lambda study: study.name,
+)
+def test_the_shift_of_yes_and_no_is_held_in_92_percent_of_studies(study: Any) -> None:
+    found = SIMULATION.drift_coverage(study, 300)
+    assert found.holds >= 0.92
+    assert (found.missing, found.narrowest > 0) == (0, True)
+    llmcall.reset()
 
 
 # What is read
@@ -699,6 +712,123 @@ def test_a_plan_costs_what_the_recorded_answers_say(httpserver: HTTPServer) -> N
     assert drift.cost == pytest.approx(plan.cost)
 
 
+def test_the_default_asks_for_a_useful_interval_at_a_tenth_of_the_cost(model: Model) -> None:
+    """Of 200 answers 20, and the plan says what width they give: an answer's variance is 1.2."""
+    record(model, 40, 5)
+    plan = llmcall.drift(STUDY, dry_run=True)
+    deviation = math.sqrt(1.2)
+    assert plan.calls == 20
+    half = (
+        2.093 * deviation * math.sqrt(1 / 20 + 1 / 100)
+    )  # 5 recorded answers of each of 20 requests
+    assert plan.width == pytest.approx(2 * half, rel=0.1)
+    assert f"answer: expect a 95 % interval about {plan.width:.2g} wide" in str(plan)
+
+
+def test_the_default_asks_no_more_than_a_useful_interval_needs(model: Model) -> None:
+    """It is .2 recorded standard deviations wide. Here persons differ by 10 points, and answers to the
+    same request by 1.2 ** .5: with 10 of them, Student's interval of 7 degrees of freedom is narrow
+    enough, with 8 it is not.
+    """
+
+    def answer(messages: list[Any], chance: random.Random) -> str:
+        return str(model.number(chance) + 10 * (len(messages[0]["content"]) % 3))
+
+    model.answer = answer
+    record(model, 3, 80)
+    plan = llmcall.drift(STUDY, dry_run=True)
+    useful = 0.2 * math.sqrt(1.2 + 100 * 2 / 3)
+    quantiles = {8: 2.571, 10: 2.365, 12: 2.262}  # of Student's distribution, for calls less 3
+    widths = {
+        calls: 2 * quantile * math.sqrt(1.2 * (1 / calls + 1 / 240))
+        for calls, quantile in quantiles.items()
+    }
+    assert widths[12] < useful < widths[8]
+    assert 8 < plan.calls <= 12
+    assert plan.width == pytest.approx(useful, rel=0.1)
+    assert llmcall.drift(STUDY, to=CHECK).calls == plan.calls
+
+
+def test_the_default_costs_at_most_a_tenth_of_the_run(httpserver: HTTPServer) -> None:
+    """By the costs of its calls, which differ; at least one call."""
+    short, long = (Answer(200, completion(text)) for text in ("3", "4"))
+    long.body["usage"].update(prompt_tokens=1200, completion_tokens=3)
+    server = ScriptedServer(httpserver, *[short] * 30, *[long] * 5)
+    client = client_for(server.base_url, prices={"gpt-6-luna": (1.0, 1.0)})
+    llmcall.register_client("openai", client)
+    with llmcall.cassette(STUDY):
+        for actor in range(35):
+            with llmcall.scope(actor):
+                client.send_message(f"You are {actor}.", temperature=1)
+    cost = (30 * 15 + 5 * 1203) / 1e6
+    plan = llmcall.drift(STUDY, dry_run=True)
+    assert plan.cost is not None
+    assert plan.calls >= 1 and (plan.cost <= cost / 10 or plan.calls == 1)
+
+
+# Another recording
+
+
+def test_two_recordings_are_compared_without_a_call(model: Model) -> None:
+    """Each answer of the other run stands for a new one; the estimate and the interval are those of a
+    check with the same answers.
+    """
+    record(model, 12, 6)
+    model.shift = 1
+    record(model, 12, 6, path="later.jsonl")
+    asked = model.asked
+    drift = llmcall.drift(STUDY, against="later.jsonl")
+    assert (model.asked, drift.calls) == (asked, 72)
+    then, now = (
+        [float(record.answer) for record in llmcall.types.Cassette(path).all_records()]
+        for path in (STUDY, "later.jsonl")
+    )
+    found = drift.shifts["answer"]
+    assert found.estimate == pytest.approx(statistics.mean(now) - statistics.mean(then))
+    assert found.low < 1 < found.high
+    assert "72 answers in later.jsonl to 12 of 12 different requests in study.jsonl" in str(drift)
+    assert done("drift", STUDY, "--against", "later.jsonl").strip() == str(drift)
+
+
+def test_only_equal_requests_of_two_recordings_are_compared(model: Model) -> None:
+    """The others are counted."""
+    record(model, 6, 3)
+    record(model, 9, 3, path="later.jsonl")
+    drift = llmcall.drift(STUDY, against="later.jsonl")
+    assert drift.calls == 18
+    assert "Not compared: 9 answers in later.jsonl to other requests." in str(drift)
+    narrow = llmcall.drift((STUDY, "survey/1"), against="later.jsonl")
+    assert narrow.calls == 3
+
+
+def test_recordings_without_a_common_request_are_an_error_that_says_what_differs(
+    model: Model,
+) -> None:
+    """Of two models, it names ``model=``, which compares them."""
+    record(model, 3, 2)
+    record(model, 3, 2, path="hot.jsonl", temperature=2)
+    with pytest.raises(llmcall.CacheError, match=r"no chat request in common.*temperature.*1.*2"):
+        llmcall.drift(STUDY, against="hot.jsonl")
+    record(model, 3, 2, path="terra.jsonl", model="gpt-6.1-terra", reasoning_effort="none")
+    with pytest.raises(llmcall.CacheError, match=r"differs in model.*give model= \(--model\)"):
+        llmcall.drift(STUDY, against="terra.jsonl")
+    drift = llmcall.drift(STUDY, against="terra.jsonl", model="gpt-6.1-terra")
+    assert (drift.calls, drift.model) == (6, "gpt-6.1-terra")
+
+
+@pytest.mark.parametrize("options", [{"to": CHECK}, {"share": 1}, {"calls": 3}, {"dry_run": True}])
+def test_a_comparison_of_recordings_takes_nothing_that_asks(
+    model: Model, options: dict[str, Any]
+) -> None:
+    record(model, 3, 1)
+    with pytest.raises(ValueError, match="against= .*asks nothing"):
+        llmcall.drift(STUDY, against=STUDY, **options)
+    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    if "dry_run" in options:
+        arguments = ["--dry-run"]
+    assert "asks nothing" in run("drift", STUDY, "--against", STUDY, *arguments).output
+
+
 # Tables
 
 
@@ -736,14 +866,13 @@ def test_a_wrong_argument_of_drift_is_refused_before_any_call(
     assert model.asked == 3
 
 
-@pytest.mark.parametrize("missing", ["pandas", "scipy.stats"])
+@pytest.mark.parametrize("missing", ["pandas", "scipy.special"])
 def test_without_the_extra_it_says_so_before_any_call(
     model: Model, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """One sentence; a plan needs neither."""
+    """One sentence."""
     record(model, 3, 1)
     monkeypatch.setitem(sys.modules, missing, None)
-    assert llmcall.drift(STUDY, share=1, dry_run=True).calls == 3
     with pytest.raises(ConfigError, match=f"extra 'study'.*{missing} is not installed"):
         llmcall.drift(STUDY, share=1, to=CHECK)
     assert model.asked == 3

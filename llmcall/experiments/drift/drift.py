@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
@@ -20,18 +21,24 @@ from ...review.runs import load
 from ...stores.cassettes.cassette import Cassette
 from ...stores.records.reader import read as read_records
 from ...support.display.formatting import counted, money, one_line
+from ...support.display.printable import printable
 from ..intervals import import_statistics
+from .comparison import compared_run
 from .result import Drift
-from .sample import Check
+from .sample import Check, Requests
 from .values import answers_of, read_numbers, user_reader
+from .width import USEFUL_DEVIATIONS, enough_calls, sizes, spreads_of
 
 if TYPE_CHECKING:
     from ...clients.base import LLMClient
+    from ...review.runs import RecordedRun
     from ...stores.record import Record
     from .sample import Draw
     from .values import Answer
+    from .width import Spread
 
 QUOTED_CHARACTERS = 60  # of an answer, in an error
+MOST_OF_THE_COST = 0.1  # of the recording, that a check costs unless told otherwise
 NOT_FOUND = 404
 NO_SUCH_MODEL = "model_not_found"  # the API's code, which may come with a 403
 GONE = (
@@ -46,6 +53,9 @@ class DriftPlan(NamedTuple):
     :param calls: the number of answers to compare.
     :param cost: USD, by the tokens of the recorded answers at the current price, or ``None`` if a
         price is unknown.
+    :param width: the width to expect of the 95 % interval, if answers vary as the recorded ones do;
+        of several values, of the one whose interval is widest beside its own spread. ``None`` if
+        there will be no interval, or if no answer can be read.
     :param notes: further sentences about the check.
 
     >>> from llmcall.testing import ScriptedClient
@@ -55,12 +65,14 @@ class DriftPlan(NamedTuple):
     ...         with llmcall.scope(name):
     ...             for _ in range(2):
     ...                 _ = client.send_message(f"You are {name}. Rate the bread.", temperature=1)
-    >>> llmcall.drift("ratings-planned.jsonl", calls=10, dry_run=True).calls
-    10
+    >>> plan = llmcall.drift("ratings-planned.jsonl", calls=10, dry_run=True)
+    >>> plan.calls, round(plan.width, 1)
+    (10, 4.3)
     """
 
     calls: int
     cost: float | None
+    width: float | None = None
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -72,26 +84,28 @@ class DriftPlan(NamedTuple):
 def drift(
     run: Any,
     *,
-    share: float = 0.05,
+    share: float | None = None,
     calls: int | None = None,
     seed: int = 0,
     where: Callable[[Record], bool] | None = None,
     value: Callable[[str], Any] | None = None,
     model: str | None = None,
     to: str | os.PathLike[str] | None = None,
+    against: Any = None,
     dry_run: Literal[False] = False,
 ) -> Drift: ...
 @overload
 def drift(
     run: Any,
     *,
-    share: float = 0.05,
+    share: float | None = None,
     calls: int | None = None,
     seed: int = 0,
     where: Callable[[Record], bool] | None = None,
     value: Callable[[str], Any] | None = None,
     model: str | None = None,
     to: str | os.PathLike[str] | None = None,
+    against: Any = None,
     dry_run: Literal[True],
 ) -> DriftPlan: ...
 
@@ -99,20 +113,25 @@ def drift(
 def drift(
     run: Any,
     *,
-    share: float = 0.05,
+    share: float | None = None,
     calls: int | None = None,
     seed: int = 0,
     where: Callable[[Record], bool] | None = None,
     value: Callable[[str], Any] | None = None,
     model: str | None = None,
     to: str | os.PathLike[str] | None = None,
+    against: Any = None,
     dry_run: bool = False,
 ) -> Drift | DriftPlan:
     """Ask part of a recording's chat requests again, and compare the new answers with the
-    recorded ones.
+    recorded ones; or compare those of two recordings.
 
     The requests are sent exactly as they were recorded, with their histories, as new draws. Each
     new answer is compared with all recorded answers to the same request.
+
+    The intervals are about this recording: what varies are the draws of its requests, and which
+    requests were asked again. So many draws of few requests are much information. With one draw
+    each of many requests, the spread between requests is read.
 
     :param run: the recording: a cassette (a path or a ``Cassette``), an export, a cache, or one of
         these and a scope in a tuple. It stays as it is.
@@ -129,13 +148,16 @@ def drift(
         and the fields of a JSON object that hold these are read.
     :param model: another model to ask in place of the recorded one; the result is marked.
     :param to: the cassette that records the new answers as they come. If it contains them already, they
-        are replayed. Required except for a dry run.
+        are replayed. Required except for a dry run and with ``against``.
+    :param against: another recording, whose answers stand for the new ones where its requests are
+        equal; nothing is asked. With ``model``, its requests to that model are compared.
     :param dry_run: whether to make no call and return a plan.
     :returns: a :class:`llmcall.types.Drift`, or a :class:`llmcall.types.DriftPlan` for a dry run.
     :raises TypeError, ValueError: if an argument is wrong, or if the answers are of a kind that needs
         ``value``.
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
-    :raises CacheError: if nothing in the recording can be asked again.
+    :raises CacheError: if nothing in the recording can be asked again, or if two recordings have no
+        request in common.
     :raises CacheMissError: if ``to`` is complete and contains another check.
     :raises APIError: if a call fails after all retries. ``to`` holds the answers so far: run the check again to
         continue. Filtered or empty answers are only counted, and asked for again then.
@@ -151,7 +173,7 @@ def drift(
     >>> plan.calls
     3
     """
-    if not 0 < share <= 1:
+    if share is not None and not 0 < share <= 1:
         raise ArgumentError(
             f"share is {share!r}; it must be more than 0 and at most 1. To ask for more, give calls= (--calls)"
         )
@@ -161,10 +183,14 @@ def drift(
         raise TypeError(f"value is {value!r}; it must be a function of an answer's text")
     if where is not None and not callable(where):
         raise TypeError(f"where is {where!r}; it must be a function of a record")
-    if to is None and not dry_run:
+    if against is not None and (to is not None or dry_run or not share is calls is None):
+        raise ArgumentError(
+            "against= (--against) compares two recordings and asks nothing: leave out to=, share=, calls= and dry_run="
+        )
+    if against is None and to is None and not dry_run:
         raise ArgumentError(
             "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "
-            "replayed; dry_run=True (--dry-run) makes no call"
+            "replayed; dry_run=True (--dry-run) makes no call, and against= (--against) compares another recording"
         )
     source = run[0] if isinstance(run, tuple) else run
     path = source.path if isinstance(source, Cassette) else source
@@ -176,19 +202,95 @@ def drift(
         raise ArgumentError(
             f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
         )
+    import_statistics("llmcall.drift computes intervals")
     client = registered_client()
     asked_model = None if model is None else client.model_named(model)
-    check = Check(load(run), share, calls, seed, asked_model, where)
-    if to is None or dry_run:
-        cost = total_cost(_expected_cost(check, client, draw) for draw in check.draws)
-        return DriftPlan(len(check.draws), cost, tuple(check.notes()))
+    recorded_run = load(run)
+    requests = Requests(recorded_run, where, are_asked=against is None)
     reader = read_numbers if value is None else user_reader(value)
+    if against is not None:
+        check, records = compared_run(requests, load(against), asked_model)
+        if value is None:
+            _check_readable(answer for record in check.recorded for answer in answers_of(record))
+        return Drift(check, reader, records)
+    spreads = spreads_of(requests, reader)
+    draws = requests.draws(seed)
+    if calls is None and share is not None:
+        calls = max(1, round(share * requests.different))
+    elif calls is None:
+        affordable = _affordable(requests.draws(seed), recorded_run, requests, client, asked_model)
+        calls = enough_calls(requests, affordable, spreads)
+    different = counted(requests.different, "different recorded request")
+    check = Check(
+        requests,
+        itertools.islice(draws, calls),
+        asked_model,
+        f"{counted(calls, 'call')}, sampled from {different} in {requests.name} (seed {seed})",
+    )
+    if to is None or dry_run:
+        cost = total_cost(
+            _expected_cost(check.records[draw.digest], client, check.model) for draw in check.draws
+        )
+        width, sentences = _expected_widths(requests, check, spreads)
+        return DriftPlan(len(check.draws), cost, width, (*check.notes(), *sentences))
     if value is None:
         _check_readable(answer for record in check.recorded for answer in answers_of(record))
-    import_statistics("llmcall.drift compares answers")
     _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
     return Drift(check, reader, [answered.get(check.key(draw)) for draw in check.draws])
+
+
+def _affordable(
+    draws: Iterable[Draw],
+    run: RecordedRun,
+    requests: Requests,
+    client: LLMClient,
+    model: str | None,
+) -> Iterator[Draw]:
+    """Yield the calls that cost at most a tenth of the run, the first one anyway; if a cost is unknown or
+    0, a tenth as many calls.
+    """
+    limit = total_cost(record.cost for record in run.records)
+    by_digest: dict[str, float | None] = {}
+    spent = 0.0
+    for number, draw in enumerate(draws, 1):
+        if draw.digest not in by_digest:
+            by_digest[draw.digest] = _expected_cost(requests.records[draw.digest], client, model)
+        cost = by_digest[draw.digest]
+        if not limit or not cost:
+            is_affordable = number <= MOST_OF_THE_COST * len(run.records)
+        else:
+            spent += cost
+            is_affordable = spent <= MOST_OF_THE_COST * limit
+        if number > 1 and not is_affordable:
+            return
+        yield draw
+
+
+def _expected_widths(
+    requests: Requests, check: Check, spreads: Iterable[Spread]
+) -> tuple[float | None, list[str]]:
+    """Return the expected width of the interval that is widest beside its value's spread, and a sentence
+    on each.
+    """
+    *_, size = sizes(requests, check.draws)
+    widths = []
+    sentences = []
+    for spread in spreads:
+        width = size.width(spread)
+        name = printable(spread.name)
+        if width is None:
+            sentences.append(
+                f"{name}: no 95 % interval is to be expected; more calls may give one."
+            )
+            continue
+        beside = width / spread.useful_width
+        deviations = (
+            "" if spread.is_yes_or_no else f", {beside * USEFUL_DEVIATIONS:.2g} standard deviations"
+        )
+        widths.append((beside, width))
+        sentences.append(f"{name}: expect a 95 % interval about {width:.2g} wide{deviations}.")
+    return max(widths)[1] if widths else None, sentences
 
 
 def _check_readable(answers: Iterable[Answer]) -> None:
@@ -205,15 +307,17 @@ def _check_readable(answers: Iterable[Answer]) -> None:
         )
 
 
-def _expected_cost(check: Check, client: LLMClient, draw: Draw) -> float | None:
+def _expected_cost(
+    records: Sequence[Record], client: LLMClient, asked_model: str | None
+) -> float | None:
     """Return the expected cost of a call, by the recorded answers, or ``None`` if a price is unknown."""
-    request = check.request(draw)
-    model = str(request["model"])
+    request = records[0].request
+    model = str(request["model"] if asked_model is None else asked_model)
     price = client.price(model, tier_of(client.resolved.defaults))
     if price is None:
         return None
     costs = []
-    for record in check.records[draw.digest]:
+    for record in records:
         response = record.response
         if None in record.usage[:2]:  # the server did not report the tokens
             usage = {

@@ -10,7 +10,7 @@ from ...apis.usage import total_cost
 from ...stores.records.served import served_by, served_words
 from ...support.display.formatting import counted, money, text_table
 from ...support.display.printable import printable
-from .estimate import Shift, estimate_shift, resampled_unit
+from .estimate import Shift, estimate_shift
 from .sample import actor_name
 from .values import answers_of
 
@@ -73,13 +73,14 @@ class Drift:
         self._answers = _answers_frame(check, reader, records)
         self._values = [name for name in self._answers if name.startswith(VALUE)]
         self._new = self._answers[self._answers["is_new"]]
-        shifts = {
-            column: shift
+        estimates = {
+            column: estimate
             for column in (*self._values, *MARKS)
-            if (shift := estimate_shift(self._answers, column)) is not None
+            if (estimate := estimate_shift(self._answers, column, check.asked_share)) is not None
         }
-        self.unreadable, self.refused = (shifts.pop(mark) for mark in MARKS)
-        self.shifts = {column.removeprefix(VALUE): shift for column, shift in shifts.items()}
+        self.unreadable, self.refused = (estimates.pop(mark).shift for mark in MARKS)
+        self._estimates = {name.removeprefix(VALUE): found for name, found in estimates.items()}
+        self.shifts = {name: found.shift for name, found in self._estimates.items()}
 
     def to_frame(self) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each new answer.
@@ -117,15 +118,13 @@ class Drift:
         }
 
     def __str__(self) -> str:
-        different = counted(self._check.different, "different recorded request")
         cost = "at an unknown price" if self.cost is None else f"for {money(self.cost)}"
         rows = [["", "then", "now", "shift", "95 % interval", "width"]]
         rows += [_row(name, shift) for name, shift in self.shifts.items()]
         return "\n".join(
             [
                 *self._check.notes(),
-                f"{counted(self.calls, 'call')}, sampled from {different} in {self._check.name} "
-                f"(seed {self._check.seed}), {cost}",
+                f"{self._check.origin}, {cost}",
                 f"then: {', '.join(served_words(self.served.before))}",
                 f"now:  {', '.join(served_words(self.served.now))}",
                 "",
@@ -139,15 +138,30 @@ class Drift:
 
     def _notes(self) -> list[str]:
         """Return sentences on the origin of the intervals and on answers without a value."""
-        unit = resampled_unit(self._new)
-        resampled = counted(self._new[unit].nunique(), unit)
-        of_one = "" if unit == "actor" else " of one actor, so they apply to this actor only"
         notes = [
-            f"The intervals come from resampling {resampled}{of_one}.",
+            f"No interval of {printable(name)}: {estimate.reason}."
+            for name, estimate in self._estimates.items()
+            if estimate.reason
+        ]
+        requests = counted(self._new["request"].nunique(), "request")
+        bases = {
+            "draws": f"how much answers to the same request differ, of {requests}",
+            "requests": f"how much the shifts of {requests} differ",
+        }
+        used = [
+            words
+            for basis, words in bases.items()
+            if any(estimate.basis == basis for estimate in self._estimates.values())
+        ]
+        if used:
+            notes.append(
+                f"The intervals are about this recording; they show {', and '.join(used)}."
+            )
+        notes.append(
             f"{_percent(self.unreadable.before)} of the answers were unreadable then and "
             f"{_percent(self.unreadable.now)} now, {_percent(self.refused.before)} were refusals then and "
-            f"{_percent(self.refused.now)} now.",
-        ]
+            f"{_percent(self.refused.now)} now."
+        )
         if self.unanswered:
             notes.append(
                 f"{counted(self.unanswered, 'further call')} got no answer: it was filtered or empty. Their "
@@ -163,19 +177,20 @@ def _percent(share: float) -> str:
 def _row(name: str, shift: Shift) -> list[str]:
     """Return a shift in words, with as many digits as its interval warrants."""
     width = shift.high - shift.low
-    decimals = max(1 - math.floor(math.log10(width)), 0) if 0 < width < math.inf else 2
+    has_interval = not math.isnan(width)
+    decimals = max(1 - math.floor(math.log10(width)), 0) if has_interval else 2
 
     def words(number: float, sign: str = "") -> str:
         rounded = round(number, decimals) + 0.0  # not -0
-        return f"{rounded:{sign},.{decimals}f}".replace("-", "−").replace("inf", "∞")
+        return f"{rounded:{sign},.{decimals}f}".replace("-", "−")
 
     return [
         printable(name),
         words(shift.before),
         words(shift.now),
         words(shift.estimate, "+"),
-        f"{words(shift.low, '+')} to {words(shift.high, '+')}",
-        words(width),
+        f"{words(shift.low, '+')} to {words(shift.high, '+')}" if has_interval else "none",
+        words(width) if has_interval else "",
     ]
 
 

@@ -20,7 +20,7 @@ from ...support.display.formatting import counted
 from ...support.display.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ...review.runs import RecordedRun
     from ...stores.record import Record
@@ -46,69 +46,102 @@ class Draw(NamedTuple):
         return self.sample
 
 
-class Check:
-    """The calls of one check.
+class Requests:
+    """The different chat requests of a recording that can be compared.
 
     :param run: the recording.
-    :param share: the share of the different requests to ask again.
-    :param calls: the number of calls, instead of the share.
-    :param seed: decides which requests are asked.
-    :param model: the model to ask instead of the recorded ones, or ``None``.
-    :param where: gets a record and returns whether its request may be asked; ``None`` means all.
-    :ivar different: the number of different requests that can be asked again; one that several
-        actors asked counts once for each.
-    :ivar left_out: in words, how many different requests cannot be asked again, and why.
-    :ivar draws: the calls. A larger number of calls begins with the same ones.
-    :ivar records: for each request asked, by digest, its recorded draws by all actors.
-    :raises CacheError: if nothing can be asked again.
+    :param where: gets a record and returns whether its request may be compared; ``None`` means all.
+    :param are_asked: whether they are asked again, so that those that cannot be sent as recorded are
+        left out.
+    :ivar records: by digest, the recorded draws of a request by all actors.
+    :ivar by_actor: for each actor, the digests of its requests that may be compared.
+    :ivar different: the number of these; one that several actors asked counts once for each.
+    :ivar left_out: in words, how many different requests are left out, and why.
+    :raises CacheError: if there is none.
     """
 
     def __init__(
         self,
         run: RecordedRun,
-        share: float,
-        calls: int | None,
-        seed: int,
-        model: str | None,
         where: Callable[[Record], bool] | None = None,
+        *,
+        are_asked: bool = True,
     ) -> None:
         self.name = printable(run.name)
         self.origin = printable(run.origin)
-        self.seed = seed
-        records: dict[str, list[Record]] = {}
-        by_actor: dict[str, dict[str, None]] = {}
+        self.records: dict[str, list[Record]] = {}
+        self.by_actor: dict[str, dict[str, None]] = {}
         reasons: dict[str, str] = {}
         for record in run.records:
             if record.kind not in ("chat", "http") or not model_of(record):
                 continue
             digest, actor = key_of(record.kind, record.request, None), actor_name(record)
             is_selected = where is None or where(record)
-            if reason := _reason_to_leave_out(record):
+            if reason := _reason_to_leave_out(record, are_asked=are_asked):
                 if is_selected:
                     reasons[digest] = reason
                 continue
-            records.setdefault(digest, []).append(record)
+            self.records.setdefault(digest, []).append(record)
             if is_selected:
-                by_actor.setdefault(actor, {})[digest] = None
-        self.different = sum(map(len, by_actor.values()))
+                self.by_actor.setdefault(actor, {})[digest] = None
+        self.different = sum(map(len, self.by_actor.values()))
         self.is_selected = where is not None
         self.left_out = ", ".join(
             f"{counted(count, 'request')} {reason}"
             for reason, count in sorted(Counter(reasons.values()).items())
         )
-        if not by_actor:
-            reason = self.left_out or ("where= selects none" if records else "it contains none")
-            raise CacheError(f"no chat request in {run.name} can be asked again: {reason}")
-        count = max(1, round(share * self.different)) if calls is None else calls
+        if not self.by_actor:
+            reason = self.left_out or (
+                "where= selects none" if self.records else "it contains none"
+            )
+            what = "asked again" if are_asked else "compared"
+            raise CacheError(f"no chat request in {run.name} can be {what}: {reason}")
+
+    def draws(self, seed: int) -> Iterator[Draw]:
+        """Yield the calls that ask them again, endlessly, evenly over the actors.
+
+        :param seed: decides their order.
+        """
         numbers: Counter[tuple[str, str]] = Counter()
-        self.draws = []
-        for actor, digest in itertools.islice(_round_robin(by_actor, seed), count):
+        for actor, digest in _round_robin(self.by_actor, seed):
             path = f"{SCOPE}/{actor}" if actor else SCOPE
-            self.draws.append(Draw(actor, digest, f"{path}#{numbers[actor, digest]}"))
+            yield Draw(actor, digest, f"{path}#{numbers[actor, digest]}")
             numbers[actor, digest] += 1
+
+
+class Check:
+    """The calls of one check.
+
+    :param requests: those recorded.
+    :param draws: the calls.
+    :param model: the model to ask instead of the recorded ones, or ``None``.
+    :param origin: in words, where the calls come from.
+    :param notes: further sentences about the answers.
+    :param is_sample: whether other requests of the recording could have been asked.
+    :ivar records: for each request asked, by digest, its recorded draws by all actors.
+    :ivar asked_share: the share of the different requests that is asked.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        draws: Iterable[Draw],
+        model: str | None,
+        origin: str,
+        notes: Sequence[str] = (),
+        *,
+        is_sample: bool = True,
+    ) -> None:
+        self.draws = tuple(draws)
+        self.origin = origin
+        self._requests = requests
+        self._notes = tuple(notes)
         self.records = {
-            digest: records[digest] for digest in sorted(draw.digest for draw in self.draws)
+            digest: requests.records[digest]
+            for digest in sorted({draw.digest for draw in self.draws})
         }
+        asked = {(draw.actor, draw.digest) for draw in self.draws}
+        self.asked_share = len(asked) / requests.different if is_sample else 1.0
         self.recorded_models = sorted(
             {str(draws[0].request["model"]) for draws in self.records.values()}
         )
@@ -130,18 +163,19 @@ class Check:
 
     def notes(self) -> list[str]:
         """Return the sentences that are in both plan and result."""
-        notes = [f"The recorded answers are {self.origin}."] if self.origin else []
+        origin = self._requests.origin
+        notes = [f"The recorded answers are {origin}."] if origin else []
         if self.model is not None:
             recorded = ", ".join(map(printable, self.recorded_models))
             notes.append(
                 f"ANOTHER MODEL: {printable(self.model)} is asked instead of {recorded}. A shift is a "
                 "difference between two models, not a change in one."
             )
-        if self.is_selected:
+        if self._requests.is_selected:
             notes.append("The sample is drawn from the requests that where= (--last) selects.")
-        if self.left_out:
-            notes.append(f"Left out: {self.left_out}.")
-        return notes
+        if self._requests.left_out:
+            notes.append(f"Left out: {self._requests.left_out}.")
+        return [*notes, *self._notes]
 
 
 def last_calls(run: RecordedRun) -> Callable[[Record], bool]:
@@ -168,7 +202,9 @@ def actor_name(record: Record) -> str:
     return without_repeats(record.scope)[0]
 
 
-def _round_robin(by_actor: dict[str, dict[str, None]], seed: int) -> Iterator[tuple[str, str]]:
+def _round_robin(
+    by_actor: Mapping[str, Mapping[str, None]], seed: int
+) -> Iterator[tuple[str, str]]:
     """Yield requests with their actors, endlessly: one of each actor in turn, in an order that the
     seed decides.
     """
@@ -183,12 +219,14 @@ def _round_robin(by_actor: dict[str, dict[str, None]], seed: int) -> Iterator[tu
     return itertools.cycle(pair for turn in pairs for pair in turn if pair[1] is not None)
 
 
-def _reason_to_leave_out(record: Record) -> str:
-    """Return why a request cannot be sent as it was recorded; empty if it can."""
+def _reason_to_leave_out(record: Record, *, are_asked: bool) -> str:
+    """Return why a request cannot be compared, or not sent as it was recorded; empty if it can."""
     if record.kind == "http":
         return "of another API than chat completions"
     if record.model is None:
         return "without the name of a model"
+    if not are_asked:
+        return ""
     if record.is_converted:
         return "converted from a legacy completion"
     texts = list(strings_in(record.request["messages"]))

@@ -1,0 +1,129 @@
+"""The width of interval that a check is expected to give, and how many calls give a useful one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..intervals import Variance, interval_of_variances, pseudo_draws
+from .estimate import shift_variances
+from .values import answers_of
+
+if TYPE_CHECKING:
+    from .sample import Draw, Requests
+    from .values import Reader
+
+USEFUL_SHARE = 0.1  # the width of a useful interval: ten percentage points for yes and no,
+USEFUL_DEVIATIONS = 0.2  # and for numbers so many of the recorded standard deviations
+
+
+class Spread(NamedTuple):
+    """The spread of a value in a recording.
+
+    :param name: the value's name.
+    :param deviation: the standard deviation of all recorded answers.
+    :param draws_deviation: the one of draws of the same request; the same if none was drawn twice.
+    :param is_yes_or_no: whether all answers are 0 or 1.
+    """
+
+    name: str
+    deviation: float
+    draws_deviation: float
+    is_yes_or_no: bool
+
+    @property
+    def useful_width(self) -> float:
+        """Return the width of a useful interval."""
+        return USEFUL_SHARE if self.is_yes_or_no else USEFUL_DEVIATIONS * self.deviation
+
+
+class Size(NamedTuple):
+    """The size of a check.
+
+    :param calls: the number of new answers.
+    :param requests: the number of different requests that are asked.
+    :param recorded: the number of recorded answers to these.
+    :param asked_share: the share of the different requests that is asked.
+    """
+
+    calls: int
+    requests: int
+    recorded: int
+    asked_share: float
+
+    def width(self, spread: Spread) -> float | None:
+        """Return the expected width of a value's interval, if its spread stays as it was; ``None`` if
+        there will be none.
+        """
+        freedom = self.requests - 1
+        draws = [
+            Variance(spread.draws_deviation**2 / count, count - self.requests)
+            for count in (self.calls, self.recorded)
+        ]
+        between = Variance(math.fsum(part.variance for part in draws), freedom)
+        variances, _ = shift_variances(between, draws, self.asked_share)
+        if variances and spread.is_yes_or_no:
+            variances = [*variances, pseudo_draws((0, 0), (self.calls, self.recorded))[1]]
+        interval = interval_of_variances(0, variances)
+        return None if interval is None else interval.high - interval.low
+
+
+def sizes(requests: Requests, draws: Iterable[Draw]) -> Iterator[Size]:
+    """Yield the size of a check after each of its calls."""
+    asked: set[tuple[str, str]] = set()
+    digests: set[str] = set()
+    recorded = 0
+    for calls, draw in enumerate(draws, 1):
+        asked.add((draw.actor, draw.digest))
+        if draw.digest not in digests:
+            digests.add(draw.digest)
+            recorded += len(requests.records[draw.digest])
+        yield Size(calls, len(digests), recorded, len(asked) / requests.different)
+
+
+def spreads_of(requests: Requests, reader: Reader) -> list[Spread]:
+    """Return the spread of each value that recorded answers have."""
+    values: dict[str, list[list[float]]] = {}
+    for records in requests.records.values():
+        draws: dict[str, list[float]] = {}
+        for record in records:
+            for answer in answers_of(record):
+                for name, value in {} if answer.is_refused else reader(answer.text).items():
+                    draws.setdefault(name, []).append(value)
+        for name, numbers in draws.items():
+            values.setdefault(name, []).append(numbers)
+    return [_spread(name, by_request) for name, by_request in sorted(values.items())]
+
+
+def _spread(name: str, by_request: list[list[float]]) -> Spread:
+    numbers = [number for draws in by_request for number in draws]
+    deviation = _deviation([numbers])
+    has_repeats = len(numbers) > len(by_request)
+    return Spread(
+        name,
+        deviation,
+        _deviation(by_request) if has_repeats else deviation,
+        {*numbers} <= {0, 1},
+    )
+
+
+def _deviation(groups: list[list[float]]) -> float:
+    """Return the standard deviation around each group's mean; 0 if no group has two numbers."""
+    squares = [(number - fmean(group)) ** 2 for group in groups for number in group]
+    return math.sqrt(math.fsum(squares) / max(len(squares) - len(groups), 1))
+
+
+def enough_calls(requests: Requests, draws: Iterable[Draw], spreads: Sequence[Spread]) -> int:
+    """Return how many calls give a useful interval of each value, 1 at least.
+
+    :param draws: the calls that may be paid for, in turn.
+    """
+    calls = 1
+    for size in sizes(requests, draws):
+        calls = size.calls
+        widths = [(size.width(spread), spread.useful_width) for spread in spreads]
+        if spreads and all(width is not None and width <= useful for width, useful in widths):
+            break
+    return calls

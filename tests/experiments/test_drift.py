@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import statistics
 import sys
 import threading
@@ -492,6 +493,64 @@ def test_answers_are_read_by_the_rule_of_typed_output(
     assert set(frame["unreadable"]) == {not values}
 
 
+TRAVEL = ["car", "bus", "on foot"]
+
+
+def record_choices(path: str, chosen: Callable[[int], str], repeats: int = 1) -> None:
+    """Record how 30 persons travel; each reads the options in an order of its own.
+
+    :param chosen: returns what a person takes.
+    """
+
+    def answer(messages: list[Any]) -> str:
+        person, _, *listed = messages[-1]["content"].splitlines()[:5]
+        text = chosen(int(person.split()[1]))
+        [letter] = [line[0] for line in listed if line.endswith(text)]
+        return str(letter)
+
+    travel = llmcall.choice(
+        "Person {{ number }} travels. How?",
+        TRAVEL,
+        order="shuffle",
+        client=ScriptedClient(answer),
+    )
+    with llmcall.cassette(path), llmcall.scope("travel"):
+        travel.map(
+            [{"number": number} for number in range(30)], key="number", repeats=repeats, workers=1
+        )
+
+
+def test_answers_of_choice_are_read_as_options() -> None:
+    """Whatever letter an option has for a person: here, two thirds move from the car to the bus."""
+    record_choices(STUDY, lambda number: "car")
+    record_choices("later.jsonl", lambda number: "car" if number % 3 == 0 else "bus")
+    drift = llmcall.drift(STUDY, against="later.jsonl")
+    estimates = {name: shift.estimate for name, shift in drift.shifts.items()}
+    assert estimates == pytest.approx({"car": -2 / 3, "bus": 2 / 3, "on foot": 0})
+    assert drift.shifts["bus"].low > 0.4
+    assert drift.shifts["on foot"].low < 0 < drift.shifts["on foot"].high
+
+
+def test_the_shift_of_an_options_share_is_that_of_its_probability() -> None:
+    """A known one: half as many take the car."""
+    chance = random.Random(3)
+    record_choices(STUDY, lambda number: "car" if chance.random() < 0.8 else "bus", 10)
+    record_choices("later.jsonl", lambda number: "car" if chance.random() < 0.4 else "on foot", 10)
+    shifts = llmcall.drift(STUDY, against="later.jsonl").shifts
+    for name, truth in {"car": -0.4, "bus": -0.2, "on foot": 0.6}.items():
+        assert shifts[name].low < truth < shifts[name].high
+        assert shifts[name].high - shifts[name].low < 0.16
+
+
+def test_a_letter_that_no_option_has_is_unreadable() -> None:
+    record_choices(STUDY, lambda number: "car")
+    lines = Path(STUDY).read_text().splitlines()
+    answered = [re.sub(r'"content": "[A-C]"', '"content": "D"', line) for line in lines]
+    Path("later.jsonl").write_text("\n".join(answered) + "\n")
+    drift = llmcall.drift(STUDY, against="later.jsonl")
+    assert (drift.unreadable.now, drift.shifts) == (1, {})
+
+
 def test_speeches_beside_votes_are_counted_as_unreadable(model: Model) -> None:
     """A scope leaves them out."""
 
@@ -821,7 +880,7 @@ def test_a_comparison_of_recordings_takes_nothing_that_asks(
     model: Model, options: dict[str, Any]
 ) -> None:
     record(model, 3, 1)
-    with pytest.raises(ValueError, match="against= .*asks nothing"):
+    with pytest.raises(ValueError, match=r"against= .*asks nothing"):
         llmcall.drift(STUDY, against=STUDY, **options)
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     if "dry_run" in options:

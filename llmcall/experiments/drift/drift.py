@@ -26,7 +26,7 @@ from ..intervals import import_statistics
 from .comparison import compared_run
 from .result import Drift
 from .sample import Check, Requests
-from .values import answers_of, read_numbers, user_reader
+from .values import answers_of, read_answer, user_reader
 from .width import USEFUL_DEVIATIONS, enough_calls, sizes, spreads_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ...review.runs import RecordedRun
     from ...stores.record import Record
     from .sample import Draw
-    from .values import Answer
     from .width import Spread
 
 QUOTED_CHARACTERS = 60  # of an answer, in an error
@@ -145,7 +144,8 @@ def drift(
         answers are compared with all recorded answers to the same request.
     :param value: reads an answer's text as a number; ``None`` or a ``ValueError`` means that it
         cannot be read. It may return a dict of numbers by name. Without it, numbers, yes and no,
-        and the fields of a JSON object that hold these are read.
+        and the fields of a JSON object that hold these are read, and answers of :func:`llmcall.choice`
+        as the share of each option.
     :param model: another model to ask in place of the recorded one; the result is marked.
     :param to: the cassette that records the new answers as they come. If it contains them already, they
         are replayed. Required except for a dry run and with ``against``.
@@ -207,11 +207,11 @@ def drift(
     asked_model = None if model is None else client.model_named(model)
     recorded_run = load(run)
     requests = Requests(recorded_run, where, are_asked=against is None)
-    reader = read_numbers if value is None else user_reader(value)
+    reader = read_answer if value is None else user_reader(value)
     if against is not None:
         check, records = compared_run(requests, load(against), asked_model)
         if value is None:
-            _check_readable(answer for record in check.recorded for answer in answers_of(record))
+            _check_readable(check.recorded)
         return Drift(check, reader, records)
     spreads = spreads_of(requests, reader)
     draws = requests.draws(seed)
@@ -234,7 +234,7 @@ def drift(
         width, sentences = _expected_widths(requests, check, spreads)
         return DriftPlan(len(check.draws), cost, width, (*check.notes(), *sentences))
     if value is None:
-        _check_readable(answer for record in check.recorded for answer in answers_of(record))
+        _check_readable(check.recorded)
     _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
     return Drift(check, reader, [answered.get(check.key(draw)) for draw in check.draws])
@@ -293,17 +293,22 @@ def _expected_widths(
     return max(widths)[1] if widths else None, sentences
 
 
-def _check_readable(answers: Iterable[Answer]) -> None:
-    """Check that at least one recorded answer holds a number.
+def _check_readable(records: Iterable[Record]) -> None:
+    """Check that at least one recorded answer can be read.
 
     :raises ValueError: if this is not so.
     """
-    texts = [answer.text for answer in answers if not answer.is_refused]
-    if texts and not any(map(read_numbers, texts)):
+    answers = [
+        (record, answer.text)
+        for record in records
+        for answer in answers_of(record)
+        if not answer.is_refused
+    ]
+    if answers and not any(read_answer(*answer) for answer in answers):
         raise ArgumentError(
             "give value= (--value), a function that reads an answer's text as a number, or as None: the recorded "
-            "answers are neither numbers, nor yes or no, nor JSON objects with such fields "
-            f"({one_line(texts[0], QUOTED_CHARACTERS)!r})"
+            "answers are neither numbers, nor yes or no, nor JSON objects with such fields, nor options of a choice "
+            f"({one_line(answers[0][1], QUOTED_CHARACTERS)!r})"
         )
 
 

@@ -204,7 +204,7 @@ def _answers_frame(
 
     def add(record: Record, actor: str, digest: str, *, is_new: bool) -> None:
         for answer in answers_of(record):
-            values = {} if answer.is_refused else reader(answer.text)
+            values = {} if answer.is_refused else reader(record, answer.text)
             marks = (not values and not answer.is_refused, answer.is_refused)
             rows.append(
                 {

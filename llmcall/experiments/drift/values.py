@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...answers.json_texts import without_reasoning
+from ...answers.lettered_options import listed_options, option_position
 from ...answers.reading import read
 from ...apis.message import message_text
 from ...apis.shapes import choices_of
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 ANSWER = "answer"  # the name of an only value
 
-Reader = Callable[[str], dict[str, float]]  # returns a text's numbers by name; empty if unreadable
+# Takes a record and the text of one of its answers; returns the answer's numbers by name, none if it is
+# unreadable
+Reader = Callable[["Record", str], dict[str, float]]
 
 
 class Answer(NamedTuple):
@@ -43,7 +47,7 @@ def answers_of(record: Record) -> list[Answer]:
 def user_reader(value: Callable[[str], Any]) -> Reader:
     """Return a reader that calls a user's function."""
 
-    def read_text(text: str) -> dict[str, float]:
+    def read_text(_: Record, text: str) -> dict[str, float]:
         try:
             result = value(text)
         except (ValueError, OutputError):  # raised by float(text), and by llmcall's own readers
@@ -57,7 +61,22 @@ def user_reader(value: Callable[[str], Any]) -> Reader:
     return read_text
 
 
-def read_numbers(text: str) -> dict[str, float]:
+def read_answer(record: Record, text: str) -> dict[str, float]:
+    """Return the numbers in an answer.
+
+    For a closed question of :func:`llmcall.choice`: for each option that it lists, 1 for the one that the
+    answer names, and 0 for the others.
+    """
+    options = listed_options(record.request["messages"])
+    if not options:
+        return _read_numbers(text)
+    position = option_position(without_reasoning(text), options)
+    if position is None:
+        return {}
+    return {option: float(index == position) for index, option in enumerate(options)}
+
+
+def _read_numbers(text: str) -> dict[str, float]:
     """Return an answer's number, or the numbers in the fields of its JSON object; yes and no are 1
     and 0.
     """

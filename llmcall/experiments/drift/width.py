@@ -90,7 +90,7 @@ def spreads_of(requests: Requests, reader: Reader) -> list[Spread]:
         draws: dict[str, list[float]] = {}
         for record in records:
             for answer in answers_of(record):
-                for name, value in {} if answer.is_refused else reader(answer.text).items():
+                for name, value in {} if answer.is_refused else reader(record, answer.text).items():
                     draws.setdefault(name, []).append(value)
         for name, numbers in draws.items():
             values.setdefault(name, []).append(numbers)

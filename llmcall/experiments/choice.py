@@ -17,7 +17,7 @@ from ..support.display.data_frames import import_pandas
 from ..typed.conversations import SendMessage, converse
 from ..typed.llm_call import LLMCall
 from ..typed.rows import TableJob
-from .choice_options import checked_options
+from .choice_options import Options, checked_options
 from .choice_orders import Respondent, all_orders, moving_order, warn_if_order_has_no_effect
 from .choice_shares import (
     COUNT_DRAWS,
@@ -86,6 +86,9 @@ class Choice(LLMCall):
                 raise TypeError(f"a choice takes no {name}: {reason}")
         super().__init__(user=question, output_retries=output_retries, **arguments)
         self._options = checked_options(options, last, order)
+        self._texts = {
+            f"option {number}": text for number, text in enumerate(self._options.texts, 1)
+        }
         self.options = self._options.values
         self.order = order
         self.question = question
@@ -111,10 +114,11 @@ class Choice(LLMCall):
     ) -> Conversation:
         """Ask until an answer names an option, or no tries are left; failures are returned, not raised."""
         respondent = Respondent.current()
+        options = self._rendered_options(variables)
         order = self._full_order(moving_order(self.order, self._options.moving_texts, respondent))
         conversation = await converse(
             SendMessage(self.client, self.prompt(variables, order), self.model_params),
-            read=lambda reply: self._read_position(reply, order),
+            read=lambda reply: _read_position(reply, options, order),
             correction=lambda: correction(INSTRUCTION),
             max_corrections=self.output_retries,
             ask=ask,
@@ -122,29 +126,14 @@ class Choice(LLMCall):
         warn_if_order_has_no_effect(self.order, respondent)
         position = conversation.value
         return self._with_final_error(conversation, variables)._replace(
-            value=None if position is None else self.options[order[position]],
+            value=None if position is None else options.values[order[position]],
             is_missing=isinstance(conversation.failure, OutputError),
             fields={
+                "index": None if position is None else order[position],
                 "position": None if position is None else position + 1,
-                "order": tuple(self.options[index] for index in order),
+                "order": tuple(options.values[index] for index in order),
             },
         )
-
-    def _read_position(self, reply: Reply, order: tuple[int, ...]) -> int:
-        """Return the position, in the order that was read, of the option that an answer names.
-
-        :raises OutputError: for a refusal, and for an answer that names no option.
-        """
-        if reply.refusal is not None:
-            raise OutputError(
-                "the model refused to answer", text=reply.refusal, expected=INSTRUCTION
-            )
-        position = self._options.read(without_reasoning(reply.content or ""), order)
-        if position is None:
-            raise OutputError(
-                "it names none of the options", text=reply.content or "", expected=INSTRUCTION
-            )
-        return position
 
     def shares(
         self, rows: Iterable[Any], *, logprobs: bool | None = None, **map_options: Any
@@ -204,7 +193,7 @@ class Choice(LLMCall):
         row_shares = [
             mean_shares(row_answers)
             if method == "logprobs"
-            else counted_shares(row_answers, self.options)
+            else counted_shares(row_answers, len(self.options))
             for row_answers in answers
         ]
         table = frame.copy()
@@ -277,9 +266,35 @@ class Choice(LLMCall):
         :param order: the index of each option as it was given.
         """
         messages = self.render(**variables)
-        parts = (messages[-1]["content"], self._options.listing(order), INSTRUCTION)
+        options = self._rendered_options(variables)
+        parts = (messages[-1]["content"], options.listing(order), INSTRUCTION)
         messages[-1]["content"] = "\n\n".join(parts)
         return messages
+
+    def _rendered_options(self, variables: dict[str, Any]) -> Options:
+        """Return the options of a row.
+
+        :raises TemplateError: if a variable is missing, or if an answer could not tell the options apart.
+        """
+        templates = self.templates()
+        texts = [template.render(variables) for template in templates.texts]
+        used = {name: value for name, value in variables.items() if name in templates.variables}
+        return self._options.rendered(texts, self.order, used)
+
+
+def _read_position(reply: Reply, options: Options, order: tuple[int, ...]) -> int:
+    """Return the position, in the order that was read, of the option that an answer names.
+
+    :raises OutputError: for a refusal, and for an answer that names no option.
+    """
+    if reply.refusal is not None:
+        raise OutputError("the model refused to answer", text=reply.refusal, expected=INSTRUCTION)
+    position = options.read(without_reasoning(reply.content or ""), order)
+    if position is None:
+        raise OutputError(
+            "it names none of the options", text=reply.content or "", expected=INSTRUCTION
+        )
+    return position
 
 
 def _lists(answers: Any, repeats: int, *, is_plan: bool) -> Any:
@@ -313,7 +328,8 @@ def choice(
 
     :param question: the template of the user message, such as ``"Is {{ product }} too dear?"``.
     :param options: 2 to 26 texts, or a dict of codes and texts; the call returns the text or the
-        code.
+        code. A text is a template, such as ``{"left": "{{ left }}", "right": "{{ right }}"}``, and is
+        rendered with the row.
     :param system: the template of the system message.
     :param order: ``"given"``; ``"reverse"``, for half of the respondents; ``"shuffle"``, a new
         random order for each repeat; or ``"rotate"``: each repeat begins one option later, so with as

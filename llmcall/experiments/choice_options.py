@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 from ..answers.lettered_options import folded_text, letter_position, listing, option_position
+from ..errors import TemplateError
+from ..typed.conversations import shortened_repr
 
 MIN_OPTIONS, MAX_OPTIONS = 2, len(ascii_uppercase)
 ORDERS = ("given", "reverse", "shuffle", "rotate")
@@ -16,7 +18,7 @@ class Options(NamedTuple):
     """The options of a closed question, in the order given.
 
     :param values: the value that a call returns for each: its text, or its code.
-    :param texts: the text that the model reads for each.
+    :param texts: the template of the text that the model reads for each; or, of a row, the text.
     :param moving: the indexes of the options that move, in order.
     :param last: the indexes of the options that stay at the end, in order.
     """
@@ -30,6 +32,23 @@ class Options(NamedTuple):
     def moving_texts(self) -> list[str]:
         """Return the texts of the options that move, as they were given."""
         return [self.texts[index] for index in self.moving]
+
+    def rendered(self, texts: Sequence[str], order: str, variables: Mapping[str, Any]) -> Options:
+        """Return the options of a row, checked.
+
+        :param texts: the options as they were rendered; they are the values, too, if they have no codes.
+        :param order: the name of the order.
+        :param variables: those of the row, for an error.
+        :raises TemplateError: if an answer could not tell them apart.
+        """
+        if self.texts == tuple(texts):
+            return self
+        try:
+            _check_texts(tuple(texts), order)
+        except ValueError as error:
+            raise TemplateError(f"{error} (rendered with {shortened_repr(variables)})") from None
+        values = tuple(texts) if self.values == self.texts else self.values
+        return self._replace(values=values, texts=tuple(texts))
 
     def listing(self, order: Iterable[int]) -> str:
         """Return the options in an order, a line each under a letter.
@@ -102,6 +121,8 @@ def _check_texts(texts: tuple[str, ...], order: str) -> None:
         if not text.strip() or len(text.splitlines()) > 1:
             raise ValueError(f"the option {text!r} is empty, or has more than one line")
         earlier = by_plain_text.setdefault(folded_text(text), text)
+        if len(by_plain_text) <= index and earlier == text:
+            raise ValueError(f"two options are {text!r}, so an answer cannot tell them apart")
         if len(by_plain_text) <= index:
             raise ValueError(
                 f"the options {earlier!r} and {text!r} differ only in case, quotes and closing punctuation, so "

@@ -195,17 +195,19 @@ def mean_shares(answers: Sequence[Any]) -> list[float] | Exception | None:
     return [math.fsum(shares) / len(answers) for shares in zip(*answers, strict=True)]
 
 
-def counted_shares(draws: Sequence[Any], options: Sequence[Any]) -> list[float] | Exception | None:
+def counted_shares(draws: Sequence[Any], options: int) -> list[float] | Exception | None:
     """Return the shares among a row's draws, or the failure of the first draw that failed: an
     exception, or ``None`` for a logged one.
+
+    :param options: the number of options.
     """
-    counts = [0] * (len(options) + 1)
+    counts = [0] * (options + 1)
     for draw in draws:
         if draw is None or isinstance(draw, Exception):
             return draw
         if draw.reply is None:  # an answer that names no option has a reply
             return draw.failure  # type: ignore[no-any-return]
-        counts[-1 if draw.value is None else options.index(draw.value)] += 1
+        counts[-1 if draw.value is None else draw.fields["index"]] += 1
     return [count / len(draws) for count in counts]
 
 

@@ -99,6 +99,7 @@ class LLMCall:
         self.template_path = template_path
         self.model_params = {**model_params, "on_error": model_params.get("on_error") or "raise"}
         self.parameters: frozenset[str] = frozenset()  # those of an @llm function
+        self._texts: dict[str, str] = {}  # templates that a subclass adds to the question, by name
         self._client = client
         self._compiled: dict[str, Templates] = {}  # by their folder
 
@@ -357,7 +358,7 @@ class LLMCall:
             folder = str(self.template_path or self.client.settings.templates_path)
         templates = self._compiled.get(folder)
         if templates is None:
-            templates = Templates.compile(self._sources, self._history, folder)
+            templates = Templates.compile(self._sources, self._history, folder, self._texts)
             templates.refuse_single_braces(sorted(self.parameters))
             self._compiled[folder] = templates
         return templates

@@ -116,20 +116,29 @@ class Templates(NamedTuple):
     :param history: names the variable with the conversation before the question, if there is one.
     :param variables: the names that the templates use.
     :param brace_errors: by each name in single braces that is not a variable, the error to raise.
+    :param texts: the templates of further texts that the question gets: a choice's options.
     """
 
     messages: tuple[tuple[Mapping[str, Any], Template | None], ...]
     history: History
     variables: Variables
     brace_errors: Mapping[str, str]
+    texts: tuple[Template, ...] = ()
 
     @classmethod
-    def compile(cls, sources: Mapping[str, Source], history: History, folder: str) -> Templates:
+    def compile(
+        cls,
+        sources: Mapping[str, Source],
+        history: History,
+        folder: str,
+        texts: Mapping[str, str] = {},
+    ) -> Templates:
         """Compile the templates of a call.
 
         :param sources: the templates' sources, by the role of their message.
         :param history: the messages before the last one.
         :param folder: the folder of the files.
+        :param texts: the templates of further texts, by the name that errors give them.
         :raises TemplateError: for a missing file and for a syntax error.
         """
         *system, question = [
@@ -140,12 +149,14 @@ class Templates(NamedTuple):
             for number, message in enumerate(history.examples)
         ]
         messages = (*system, *examples, question)
-        templates = [template for _, template in messages if template is not None]
+        further = tuple(jinja_template(f"<{name}>", texts[name], _no_file) for name in texts)
+        templates = [*(template for _, template in messages if template is not None), *further]
         uses = [template.variables for template in templates]
         if history.variable is not None:
             uses.append({history.variable: None})
         variables = all_variables(uses)
-        return cls(messages, history, variables, _brace_errors(templates, variables))
+        errors = _brace_errors(templates, variables)
+        return cls(messages, history, variables, errors, further)
 
     def refuse_single_braces(self, names: Iterable[str]) -> None:
         """Refuse ``{name}`` where ``{{ name }}`` is meant: the model would read the braces.
@@ -179,7 +190,8 @@ class Templates(NamedTuple):
 
         :param names: the variables that hold nothing.
         """
-        templates = [template for _, template in self.messages if template is not None]
+        messages = (template for _, template in self.messages if template is not None)
+        templates = [*messages, *self.texts]
         return {
             name
             for template in templates

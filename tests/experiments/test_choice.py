@@ -110,6 +110,92 @@ def test_the_options_are_listed_once_under_letters() -> None:
     assert "response_format" not in request.body
 
 
+PAIR = {"left": "{{ left }}", "right": "{{ right.rent }} euros"}
+FLATS = [{"left": f"flat {rent}", "right": {"rent": rent, "plan": rent}} for rent in (400, 500)]
+
+
+def test_an_option_is_a_template_that_is_rendered_with_the_row() -> None:
+    """A conjoint experiment: each row has profiles of its own, and the value is the option's code."""
+    client = ScriptedClient(lambda messages: "B")
+    table = question(PAIR, client=client, text="Which flat?").table(FLATS)
+    prompts = [request.messages[-1]["content"] for request in client.requests]
+    assert sorted(prompts) == [
+        f"Which flat?\n\nA. flat {rent}\nB. {rent} euros\n\nAnswer with one letter only."
+        for rent in (400, 500)
+    ]
+    assert table["value"].tolist() == ["right", "right"]
+    assert table["order"].tolist() == [("left", "right")] * 2
+
+
+def test_an_option_without_a_code_returns_its_rendered_text() -> None:
+    """Also when the answer is that text."""
+    choice = question(["{{ town }}", "none"], client=lambda messages: "Rye")
+    table = choice.table(TOWNS[:1])
+    assert (table["value"].tolist(), table["order"].tolist()) == (["Rye"], [("Rye", "none")])
+    assert question(["{{ town }}", "none"])(town="Rye") == "Rye"
+
+
+def test_a_variable_that_only_options_use_counts_for_the_items_name() -> None:
+    """Another profile is another item; a column that nothing uses is not."""
+
+    def samples(rows: list[Any]) -> list[str | None]:
+        client = ScriptedClient(first)
+        with llmcall.scope("survey"):
+            question(PAIR, client=client, text="Which flat?").map(rows)
+        return sorted(str(request.sample) for request in client.requests)
+
+    dearer = [{**row, "right": {**row["right"], "rent": 900}} for row in FLATS]
+    seen = [{**row, "seen": True, "right": {**row["right"], "plan": 7}} for row in FLATS]
+    assert samples(seen) == samples(FLATS)
+    assert not {*samples(dearer)} & {*samples(FLATS)}
+
+
+def test_the_order_comes_of_the_options_before_they_are_rendered() -> None:
+    """So all pairs of a respondent are read in the order that the digest of the templates gives."""
+    choice = question(PAIR, order="reverse", text="{{ town }}: which flat?")
+    rows = [{**town, **flat} for town in TOWNS for flat in FLATS]
+    with llmcall.scope("survey"):
+        table = choice.table(rows, key=lambda row: f"{row['town']} {row['left']}")
+    for row in table.itertuples():
+        turned = hashed(f"survey/{row.town} {row.left}", *PAIR.values()) % 2
+        assert row.order == (("right", "left") if turned else ("left", "right"))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"left": "none"}, "two options are 'none'"),
+        ({"left": "None."}, "differ only in case"),
+        ({"left": " "}, "is empty"),
+        ({"left": "two\nlines"}, "more than one line"),
+        ({"left": "B."}, "reads like the letter B"),
+        ({}, "'left' is missing"),
+    ],
+)
+def test_an_option_that_cannot_be_asked_is_an_error_of_its_row(row: Any, reason: str) -> None:
+    """It names the row's variables; the other rows' answers stay."""
+    choice = question(["{{ left }}", "none"], text="Which?")
+    rows = [{"left": "tax"}, {**row, "other": 1}, {"left": "ban"}]
+    first_value, error, last_value = choice.map(rows, on_error="return")
+    assert (first_value, last_value) == ("tax", "ban")
+    assert isinstance(error, llmcall.errors.TemplateError)
+    assert reason in str(error)
+    assert not row or f"rendered with {row!r}" in str(error)
+
+
+def test_single_braces_in_an_option_are_refused() -> None:
+    """The model would read them."""
+    with pytest.raises(llmcall.errors.TemplateError, match=r"<option 1>.*write \{\{ left \}\}"):
+        question(["{left}", "none"]).map([{"left": "tax", "town": "Rye"}])
+
+
+def test_empty_cells_that_only_an_option_prints_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"left": ["tax", float("nan")]})
+    question(["{{ left }}", "none"], text="Which?").table(frame)
+    assert "'left' in 1 of 2 rows (as nan)" in caplog.text
+
+
 # What is read
 
 
@@ -498,7 +584,7 @@ def test_a_table_has_the_chosen_options_place_and_the_order_that_was_read() -> N
             {},
             "a question needs 2 to 26 options, not 27 ",
         ),
-        (["tax", "ban", "tax"], {}, "'tax' and 'tax' differ only in case"),
+        (["tax", "ban", "tax"], {}, "two options are 'tax'"),
         (["tax", "Tax."], {}, "'tax' and 'Tax.' differ only in case"),
         (["tax", " "], {}, "' ' is empty"),
         (["tax", "ban\nall"], {}, "more than one line"),

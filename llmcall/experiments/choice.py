@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from ..many.map import map as run_map
 from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
 from ..support.display.data_frames import import_pandas
+from ..support.notices import warn_once
 from ..typed.conversations import SendMessage, converse
 from ..typed.llm_call import LLMCall
 from ..typed.rows import TableJob
@@ -21,6 +23,8 @@ from .choice_options import Options, checked_options
 from .choice_orders import Respondent, all_orders, moving_order, warn_if_order_has_no_effect
 from .choice_shares import (
     COUNT_DRAWS,
+    METHODS,
+    NO_INTERVAL,
     TOP_LOGPROBS,
     NoLogprobsError,
     SharesJob,
@@ -91,6 +95,7 @@ class Choice(LLMCall):
         }
         self.options = self._options.values
         self.order = order
+        self._alternates = False  # whether a respondent's repeats change the direction of "reverse"
         self.question = question
 
     def __repr__(self) -> str:
@@ -115,7 +120,10 @@ class Choice(LLMCall):
         """Ask until an answer names an option, or no tries are left; failures are returned, not raised."""
         respondent = Respondent.current()
         options = self._rendered_options(variables)
-        order = self._full_order(moving_order(self.order, self._options.moving_texts, respondent))
+        moving = moving_order(
+            self.order, self._options.moving_texts, respondent, alternates=self._alternates
+        )
+        order = self._full_order(moving)
         conversation = await converse(
             SendMessage(self.client, self.prompt(variables, order), self.model_params),
             read=lambda reply: _read_position(reply, options, order),
@@ -135,67 +143,79 @@ class Choice(LLMCall):
             },
         )
 
-    def shares(
-        self, rows: Iterable[Any], *, logprobs: bool | None = None, **map_options: Any
-    ) -> Any:
+    def shares(self, rows: Iterable[Any], *, method: str = "auto", **map_options: Any) -> Any:
         """Estimate how likely each option is for each row.
 
-        If the model gives log probabilities, those of the answer's first token are read: the letter,
-        also with a space before it or in lower case. They are averaged over all rotations of the
-        options that move, one call each; over both directions for ``order="reverse"``, and over the
-        only order for ``order="given"``. Most servers give them as they are before the temperature.
-        If the model gives none, the draws of ``repeats`` are counted, in the orders of :meth:`table`.
+        By ``"logprobs"``, the log probabilities of the answer's first token are read: the letter, also
+        with a space before it or in lower case. They are averaged over all rotations of the options
+        that move, one call each; over both directions for ``order="reverse"``, and over the only
+        order for ``order="given"``. Most servers give them as they are before the temperature.
+
+        By ``"draws"``, the answers of ``repeats`` are counted, in the orders of :meth:`table`;
+        with ``order="reverse"`` every second repeat has the other direction. So that each order is read
+        equally often, ``repeats`` is rounded up: for ``rotate`` to a multiple of the options that move, for
+        ``reverse`` to an even number.
 
         :param rows: dicts of the question's variables, or a pandas DataFrame.
-        :param logprobs: ``True`` reads log probabilities only, ``False`` counts draws; ``None``
-            reads log probabilities if the model gives them, and else counts draws.
+        :param method: ``"logprobs"``, ``"draws"``, or ``"auto"``: log probabilities if the model gives them,
+            else draws.
         :param map_options: those of :func:`llmcall.map`. With ``on_error="none"`` or ``"return"``, a
             row with a failed call has missing values; ``"return"`` adds a column ``error``.
         :returns: a DataFrame with the rows' columns and index, then ``p_<option>`` for each option (its code
-            if it has one) and ``p_other`` for all other answers, from 0 to 1. Its
-            ``attrs["method"]`` is ``"logprobs"`` or ``"draws"``. With ``dry_run=True`` a
-            :class:`.Plan`.
+            if it has one) and ``p_other`` for all other answers, from 0 to 1; then ``low_<option>`` and
+            ``high_<option>``, the ends of its 95 % interval, which only counted draws have. Its
+            ``attrs["method"]`` is the method. With ``dry_run=True`` a :class:`.Plan`.
         :raises ConfigError: if pandas is not installed, and, before a second call, if the model gives
             no log probabilities and ``repeats`` is not given.
-        :raises ValueError: for more than 20 options, if ``repeats`` is missing with
-            ``logprobs=False`` or given with ``logprobs=True``, and if two columns would have the same
-            name.
+        :raises ValueError: for an unknown method, for more than 20 options, if ``repeats`` is missing
+            with ``"draws"`` or given with another method, and if two columns would have the same name.
 
         >>> from llmcall.testing import ScriptedClient
         >>> client = ScriptedClient(["A", "B", "A", "neither"])
         >>> policy = llmcall.choice("What should {{ town }} do?", ["tax", "ban"], client=client)
-        >>> policy.shares([{"town": "Rye"}], logprobs=False, repeats=4)
-          town  p_tax  p_ban  p_other
-        0  Rye    0.5   0.25     0.25
+        >>> policy.shares([{"town": "Rye"}], method="draws", repeats=4).round(2).T
+                     0
+        town       Rye
+        p_tax      0.5
+        p_ban     0.25
+        p_other   0.25
+        low_tax   0.09
+        high_tax  0.91
+        low_ban   0.01
+        high_ban  0.78
         """
         if len(self.options) > TOP_LOGPROBS:
             raise ValueError(
                 f"shares takes {TOP_LOGPROBS} options at most, not {len(self.options)}: the API gives "
                 "the log probabilities of no more tokens"
             )
-        if logprobs is not None and ("repeats" in map_options) is logprobs:
+        if method not in METHODS:
+            raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
+        if method != "auto" and ("repeats" in map_options) is (method != "draws"):
             raise ValueError(
-                "logprobs=False counts draws: give their number as repeats="
-                if not logprobs
-                else "repeats= counts draws, and logprobs=True reads log probabilities: leave out one of "
-                "them"
+                "method='draws' counts draws: give their number as repeats="
+                if method == "draws"
+                else f"repeats= counts draws, which method={method!r} does not: leave out one of them"
             )
-        MapOptions.check_names(map_options, "shares", ["logprobs"])
+        MapOptions.check_names(map_options, "shares", ["method"])
         self.__map_job__().check(rows)
         pandas = import_pandas()
         rows, given = list(rows_of(rows)), rows
         frame: Any = given if is_frame(given) else pandas.DataFrame(rows)
         errors = ["error"] if map_options.get("on_error") == "return" else []
         columns = share_columns(self.options, list(frame.columns), errors)
-        method, answers = self._ask_for_shares(rows, logprobs, map_options)
+        method, answers = self._ask_for_shares(rows, method, map_options)
         if map_options.get("dry_run"):
             return answers
+        is_counted = method == "draws"
         row_shares = [
-            mean_shares(row_answers)
-            if method == "logprobs"
-            else counted_shares(row_answers, len(self.options))
+            counted_shares(row_answers, len(self.options))
+            if is_counted
+            else mean_shares(row_answers, len(self.options))
             for row_answers in answers
         ]
+        if not is_counted:
+            warn_once(NO_INTERVAL)
         table = frame.copy()
         for number, name in enumerate(columns):
             table[name] = [
@@ -210,15 +230,16 @@ class Choice(LLMCall):
         return table
 
     def _ask_for_shares(
-        self, rows: Any, logprobs: bool | None, map_options: dict[str, Any]
+        self, rows: Any, method: str, map_options: dict[str, Any]
     ) -> tuple[str, Any]:
         """Return the method, and the answers for each row; for a dry run, the plan."""
         is_plan = map_options.get("dry_run", False)
-        row_job = self.__map_job__()
         has_repeats = "repeats" in map_options
-        is_counted = logprobs is False
-        if logprobs is None and has_repeats:  # recorded draws show that an earlier probe failed
-            first = {**map_options, "dry_run": True}
+        row_job = self._alternating().__map_job__()
+        draws_options, note = self._in_all_orders(map_options)
+        is_counted = method == "draws"
+        if method == "auto" and has_repeats:  # recorded draws show that an earlier probe failed
+            first = {**draws_options, "dry_run": True}
             is_counted = run_map(row_job, [*islice(rows_of(rows), 1)], **first).misses == 0
         if not is_counted:
             orders = [
@@ -229,12 +250,36 @@ class Choice(LLMCall):
                 job = SharesJob(self, orders)
                 answers = run_map(job, rows, **{**map_options, "repeats": len(orders)})
             except NoLogprobsError:
-                if logprobs or not has_repeats:
+                if method != "auto" or not has_repeats:
                     raise
             else:
                 return "logprobs", _lists(answers, len(orders), is_plan=is_plan)
-        answers = run_map(row_job if is_plan else TableJob(*row_job), rows, **map_options)
-        return "draws", _lists(answers, map_options["repeats"], is_plan=is_plan)
+        answers = run_map(row_job if is_plan else TableJob(*row_job), rows, **draws_options)
+        if is_plan:
+            return "draws", answers._replace(notes=tuple(filter(None, (note,))))
+        return "draws", _lists(answers, draws_options["repeats"], is_plan=False)
+
+    def _alternating(self) -> Choice:
+        """Return the question whose order by ``"reverse"`` changes with each repeat."""
+        alternating = copy.copy(self)
+        alternating._alternates = True
+        return alternating
+
+    def _in_all_orders(self, map_options: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """Return the options of a ``map`` that reads each order equally often, and a note where it has more
+        repeats than it was given.
+        """
+        repeats = map_options.get("repeats")
+        if type(repeats) is not int or self.order not in ("reverse", "rotate"):
+            return map_options, ""
+        orders = len(all_orders(self.order, self._moving_count))
+        rounded = math.ceil(repeats / orders) * orders
+        note = (
+            ""
+            if rounded == repeats
+            else f"repeats {repeats} rounded up to {rounded} ({orders} orders)"
+        )
+        return {**map_options, "repeats": rounded}, note
 
     def _check_logprobs(self) -> None:
         """Refuse a model that is known to give no log probabilities, before anything is asked.

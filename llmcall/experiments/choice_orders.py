@@ -41,11 +41,14 @@ class Respondent(NamedTuple):
         return cls(path or scopes.current_item(), sum(repeats))
 
 
-def moving_order(order: str, options: Sequence[str], respondent: Respondent) -> tuple[int, ...]:
+def moving_order(
+    order: str, options: Sequence[str], respondent: Respondent, *, alternates: bool = False
+) -> tuple[int, ...]:
     """Return the order in which a respondent reads the options that move.
 
     :param order: its name, one of ``ORDERS``.
     :param options: the texts of the options that move, as they were given.
+    :param alternates: whether each repeat changes the direction of ``"reverse"``.
     :returns: the order as given, if the respondent has no path.
     """
     count = len(options)
@@ -58,7 +61,8 @@ def moving_order(order: str, options: Sequence[str], respondent: Respondent) -> 
     number = _number(respondent.path, options)
     if order == "rotate":
         return rotated(count, number % count + respondent.repeat)
-    return given_order[::-1] if number % 2 else given_order
+    direction = number + (respondent.repeat if alternates else 0)
+    return given_order[::-1] if direction % 2 else given_order
 
 
 def warn_if_order_has_no_effect(order: str, respondent: Respondent) -> None:

@@ -12,6 +12,7 @@ from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
 from ..support.blocking import run_blocking
 from ..typed.conversations import SendMessage
 from .choice_orders import Respondent
+from .intervals import share_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 TOP_LOGPROBS = 20  # the most tokens whose log probabilities the API gives
 OTHER = "p_other"
-COUNT_DRAWS = "give repeats=, and logprobs=False, to count draws instead"
+METHODS = ("auto", "logprobs", "draws")
+COUNT_DRAWS = "give repeats=, and method='draws', to count draws instead"
+NO_INTERVAL = (
+    "shares that a model gives as probabilities have no 95 % interval (low_…, high_…): they are no counts of "
+    "answers. method='draws' with repeats= counts answers"
+)
 THOUGHTS = "<think"
 _BEFORE_WORDS = (
     " \t\r\n\u2581\u0120"  # "▁" and "Ġ" are the blank of SentencePiece and of byte-level BPE
@@ -184,20 +190,23 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
     return [(token, logprob) for token, logprob in logprobs if logprob is not None]
 
 
-def mean_shares(answers: Sequence[Any]) -> list[float] | Exception | None:
-    """Return the mean of a row's shares over the orders, or the first order's failure.
+def mean_shares(answers: Sequence[Any], options: int) -> list[float] | Exception | None:
+    """Return the cells of a row: the mean of its shares over the orders, without intervals; or the first
+    order's failure.
 
     :param answers: for each order, the shares, an exception, or ``None`` for a logged failure.
+    :param options: the number of options.
     """
     for answer in answers:
         if answer is None or isinstance(answer, Exception):
             return answer
-    return [math.fsum(shares) / len(answers) for shares in zip(*answers, strict=True)]
+    means = [math.fsum(shares) / len(answers) for shares in zip(*answers, strict=True)]
+    return [*means, *[math.nan] * 2 * options]
 
 
 def counted_shares(draws: Sequence[Any], options: int) -> list[float] | Exception | None:
-    """Return the shares among a row's draws, or the failure of the first draw that failed: an
-    exception, or ``None`` for a logged one.
+    """Return the cells of a row: the shares among its draws, and their intervals; or the failure of the
+    first draw that failed: an exception, or ``None`` for a logged one.
 
     :param options: the number of options.
     """
@@ -208,19 +217,21 @@ def counted_shares(draws: Sequence[Any], options: int) -> list[float] | Exceptio
         if draw.reply is None:  # an answer that names no option has a reply
             return draw.failure  # type: ignore[no-any-return]
         counts[-1 if draw.value is None else draw.fields["index"]] += 1
-    return [count / len(draws) for count in counts]
+    intervals = [end for count in counts[:-1] for end in share_interval(count, len(draws))]
+    return [*(count / len(draws) for count in counts), *intervals]
 
 
 def share_columns(
     options: Sequence[Any], row_columns: Sequence[Any], others: Sequence[str] = ()
 ) -> list[str]:
-    """Return the names of the columns of the shares.
+    """Return the names of the columns of the shares: the shares, then the ends of each option's interval.
 
     :param row_columns: the columns of the rows.
     :param others: the further columns of the table.
     :raises ValueError: if two columns would have the same name.
     """
-    names = [*(f"p_{option}" for option in options), OTHER]
+    ends = (f"{end}_{option}" for option in options for end in ("low", "high"))
+    names = [*(f"p_{option}" for option in options), OTHER, *ends]
     for number, name in enumerate(names):
         if name in names[:number]:
             raise ValueError(

@@ -48,6 +48,7 @@ class Plan(NamedTuple):
         average cost of recorded answers and corrections. Answers of the same call have the same model
         and parameters, and prompts with the fixed text of the same templates; they may be in the open
         cassette or in the cache, in any scope. ``None`` without such answers, or if a price is unknown.
+    :param notes: further sentences about it.
 
     >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
     >>> plan = greet.map([{"greeting": "Good evening, Sir!"}, {"greeting": "Good night, Sir!"}], dry_run=True)
@@ -63,6 +64,7 @@ class Plan(NamedTuple):
     cost: tuple[float, float] | None
     priced_by: tuple[str, ...] = ()
     expected_cost: float | None = None
+    notes: tuple[str, ...] = ()
 
     def __add__(self, other: object) -> Plan:
         if not isinstance(other, Plan):
@@ -80,6 +82,7 @@ class Plan(NamedTuple):
             cost,
             tuple(sorted({*self.priced_by, *other.priced_by})),
             expected,
+            tuple(dict.fromkeys((*self.notes, *other.notes))),
         )
 
     def __radd__(self, other: object) -> Plan:
@@ -93,7 +96,10 @@ class Plan(NamedTuple):
             if self.expected_cost is not None and self.misses:
                 cost += f", {money(self.expected_cost)} expected"
             cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
-        return f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens, {cost}"
+        counts = (
+            f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens"
+        )
+        return "; ".join((f"{counts}, {cost}", *self.notes))
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
@@ -208,7 +209,7 @@ def test_a_plan_of_shares_counts_each_rotation(
 def test_a_server_without_logprobs_is_an_error_before_the_second_call(answer: Any) -> None:
     """The error names the remedy, and only one call was made, whatever ``on_error`` says."""
     client = ScriptedClient(lambda messages: answer)
-    with pytest.raises(llmcall.ConfigError, match="logprobs=False"):
+    with pytest.raises(llmcall.ConfigError, match="method='draws'"):
         policy(client, order="rotate").shares(TOWNS, on_error="return")
     assert len(client.requests) == 1
 
@@ -247,7 +248,7 @@ def test_the_sdk_sends_the_parameters_of_shares_and_gives_the_probabilities(
 def test_a_model_that_takes_no_logprobs_is_an_error_before_the_first_call() -> None:
     """The table of models needs no call."""
     client = ScriptedClient(["A"])
-    with pytest.raises(llmcall.ConfigError, match=r"'o3' takes no logprobs.*logprobs=False"):
+    with pytest.raises(llmcall.ConfigError, match=r"'o3' takes no logprobs.*method='draws'"):
         policy(client, model="o3").shares(TOWNS)
     assert client.requests == []
 
@@ -265,8 +266,9 @@ def test_a_model_that_takes_no_logprobs_is_an_error_before_the_first_call() -> N
         ({1: "tax", "1": "ban"}, TOWNS, {}, "'p_1'"),
         (OPTIONS, [{"town": "Rye", "p_tax": 1}], {}, "'p_tax'"),
         (OPTIONS, [{"town": "Rye", "error": 1}], {"on_error": "return"}, "'error'"),
-        (OPTIONS, TOWNS, {"repeats": 3, "logprobs": True}, "logprobs=True reads log probabilities"),
-        (OPTIONS, TOWNS, {"logprobs": False}, "repeats="),
+        (OPTIONS, TOWNS, {"repeats": 3, "method": "logprobs"}, "which method='logprobs' does not"),
+        (OPTIONS, TOWNS, {"method": "draws"}, "repeats="),
+        (OPTIONS, TOWNS, {"method": "logits"}, "must be one of auto, logprobs, draws"),
     ],
 )
 def test_wrong_arguments_of_shares_are_refused_before_anything_is_asked(
@@ -297,10 +299,10 @@ def test_a_failed_row_has_missing_shares() -> None:
 
 @pytest.mark.newest_only
 def test_draws_are_counted_without_logprobs() -> None:
-    """``logprobs=False`` counts each row's draws in the question's own orders."""
+    """``method="draws"`` counts each row's draws in the question's own orders."""
     client = BiasedModel(other=0.2)
     with llmcall.scope("survey"):
-        found = policy(client, order="rotate").shares(TOWNS[:1], logprobs=False, repeats=600)
+        found = policy(client, order="rotate").shares(TOWNS[:1], method="draws", repeats=600)
     for name, truth in {"tax": 0.4, "ban": 0.24, "label": 0.16, "other": 0.2}.items():
         assert share(found, f"p_{name}") == pytest.approx(truth, abs=0.06)
     assert not any("logprobs" in request.body for request in client.requests)
@@ -312,7 +314,7 @@ def no_logprobs(messages: list[Any]) -> str:
 
 
 @pytest.mark.parametrize("model", ["my-model", "o3"])
-@pytest.mark.parametrize("repeats", [1, 4])
+@pytest.mark.parametrize("repeats", [3, 6])
 def test_draws_are_counted_where_the_model_gives_no_log_probabilities(
     model: str, repeats: int, tmp_path: Path
 ) -> None:
@@ -335,6 +337,76 @@ def test_log_probabilities_go_before_draws() -> None:
     client = BiasedModel()
     found = policy(client, order="rotate").shares(TOWNS, repeats=50)
     assert found.attrs["method"] == "logprobs"
+    assert len(client.requests) == 6
+
+
+def test_counted_shares_have_intervals() -> None:
+    """Those of Newcombe (1998), table I, method 4: of 29 answers, 1 and 20 of 20."""
+    client = ScriptedClient(["A", *["B"] * 28])
+    with llmcall.scope("survey"):
+        found = policy(client, OPTIONS[:2]).shares(TOWNS[:1], method="draws", repeats=29)
+    assert list(found)[1:] == [
+        *("p_tax", "p_ban", "p_other"),
+        *("low_tax", "high_tax", "low_ban", "high_ban"),
+    ]
+    ends = [share(found, name) for name in ("low_tax", "high_tax")]
+    assert ends == pytest.approx([0.0018, 0.1963], abs=6e-5)
+    assert share(found, "low_ban") == pytest.approx(1 - 0.1963, abs=6e-5)
+
+
+def test_intervals_of_counted_shares_hold_the_truth() -> None:
+    """In at least 92 % of 300 rows, each with 20 answers of known probabilities."""
+    chance = random.Random(5)
+    client = ScriptedClient(lambda messages: chance.choices("ABC", [0.05, 0.3, 0.65])[0])
+    rows = [{"town": str(number)} for number in range(300)]
+    with llmcall.scope("survey"):
+        found = policy(client).shares(rows, method="draws", repeats=20)
+    for option, truth in zip(OPTIONS, (0.05, 0.3, 0.65), strict=True):
+        assert (
+            found[f"low_{option}"].le(truth).mul(found[f"high_{option}"].ge(truth)).mean() >= 0.92
+        )
+        assert (found[f"high_{option}"] > found[f"low_{option}"]).all()
+
+
+def test_shares_by_log_probabilities_have_no_interval_and_a_line_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = policy(BiasedModel(), order="rotate").shares(TOWNS)
+    assert found.filter(regex="low_|high_").isna().all(axis=None)
+    assert "have no 95 % interval" in caplog.text
+
+
+@pytest.mark.parametrize(("order", "given", "asked"), [("reverse", 3, 4), ("rotate", 4, 6)])
+def test_draws_read_each_order_equally_often(order: str, given: int, asked: int) -> None:
+    """So ``repeats`` is rounded up, and the plan says so; a model that takes what stands first takes each
+    option of a direction, or of all rotations, equally often.
+    """
+    client = ScriptedClient(no_logprobs)
+    choice = policy(client, order=order)
+    options: dict[str, Any] = {"method": "draws", "repeats": given}
+    with llmcall.scope("survey"):
+        plan = choice.shares(TOWNS, dry_run=True, **options)
+        found = choice.shares(TOWNS, **options)
+    read = Counter(
+        (request.sample.partition("/~")[2][:16], tuple(listed(request.messages)))
+        for request in client.requests
+        if request.sample
+    )
+    assert {*read.values()} == {2}
+    assert plan.misses == len(client.requests) == 2 * asked
+    assert f"repeats {given} rounded up to {asked}" in str(plan)
+    first_share = 1 / 2 if order == "reverse" else 1 / 3
+    assert found["p_tax"].tolist() == pytest.approx([first_share] * 2)
+
+
+def test_draws_of_rotate_are_those_of_the_table() -> None:
+    """So a table that was recorded needs no call."""
+    client = ScriptedClient(no_logprobs, cache_mode="auto")
+    choice = policy(client, order="rotate")
+    with llmcall.scope("survey"):
+        choice.table(TOWNS, repeats=3)
+    with llmcall.scope("survey"):
+        choice.shares(TOWNS, method="draws", repeats=3)
     assert len(client.requests) == 6
 
 

@@ -119,7 +119,7 @@ def counted_shares(question: llmcall.types.Choice, row: Any, count: int) -> Any:
     """
     for _ in range(MOST_RUNS):
         with contextlib.suppress(llmcall.EmptyAnswerError), llmcall.scope("draws"):
-            return question.shares(row, logprobs=False, repeats=count)
+            return question.shares(row, method="draws", repeats=count)
     raise AssertionError(f"an answer was empty in each of {MOST_RUNS} runs")
 
 

@@ -76,7 +76,7 @@ def ways(call: Any) -> Iterable[Callable[[Any], Any]]:
     yield lambda rows: llmcall.map(call, rows)
     yield lambda rows: llmcall.imap(call, rows)
     if hasattr(call, "shares"):
-        yield lambda rows: call.shares(rows, logprobs=False, repeats=2)
+        yield lambda rows: call.shares(rows, method="draws", repeats=2)
 
 
 @pytest.mark.parametrize("rows", NO_ROWS)

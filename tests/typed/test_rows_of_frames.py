@@ -115,7 +115,7 @@ def test_a_table_of_a_choice_keeps_the_index(adults: Any) -> None:
 
 def test_shares_keep_the_index_of_their_frame(adults: Any) -> None:
     before = adults.copy()
-    shares = CHOICE.shares(adults, logprobs=False, repeats=2)
+    shares = CHOICE.shares(adults, method="draws", repeats=2)
     pandas.testing.assert_index_equal(shares.index, adults.index)
     assert shares["p_other"].tolist() == [0, 1, 0]
     pandas.testing.assert_frame_equal(adults, before)
@@ -133,7 +133,7 @@ def test_lists_of_rows_are_numbered(vary: Any) -> None:
     rows = [{"name": name} for name in NAMES]
     assert CALL.table(rows, vary=vary).index.tolist() == [0, 1, 2, 3]
     assert CALL.table(rows, vary=vary, repeats=2).index.tolist() == list(range(8))
-    assert CHOICE.shares(rows, logprobs=False, repeats=2).index.tolist() == [0, 1, 2, 3]
+    assert CHOICE.shares(rows, method="draws", repeats=2).index.tolist() == [0, 1, 2, 3]
 
 
 def test_a_frame_without_rows_gives_an_empty_table() -> None:
@@ -218,7 +218,7 @@ def test_each_way_to_ask_about_a_frame_names_its_empty_cells_once(
         lambda: list(llmcall.imap(call, frame)),
         lambda: call.table(frame, repeats=2),
         lambda: call.table(frame, vary=varied),
-        lambda: question.shares(frame, logprobs=False, repeats=2),
+        lambda: question.shares(frame, method="draws", repeats=2),
     ):
         caplog.clear()
         ask()

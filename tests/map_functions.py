@@ -62,6 +62,11 @@ def ask_in_a_grandchild(item: Any) -> str:
         return pool.submit(ask, item).result()
 
 
+def ask_words(item: str) -> list[str]:
+    """Ask about each word of an item."""
+    return [ask(word) for word in item.split()]
+
+
 def sample(item: Any) -> str | None:
     """Ask about an item and return the reply's sample."""
     return Dice().send_message(f"item {item}", on_error="raise").sample

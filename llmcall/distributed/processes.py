@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from ..many.tasks import Job, Task, TaskPosition, TaskResult
-    from ..scopes import CallOrder, Drawn, ScopedRecord
+    from ..scopes import Drawn, ScopedRecord
+    from ..stores.cassettes.replay_log import SortKey
     from ..stores.record import Record
     from ..traffic.usage import UsageDelta
 
-    Gained = list[tuple[Record, CallOrder]]
+    Gained = list[tuple[Record, SortKey]]
 
 # The errors of pickle for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
@@ -400,8 +401,8 @@ def _session_for(state: bytes) -> Iterator[_Session]:
 
 def _add_gained(cassette: Cassette, gained: Gained) -> None:
     """Add what the cassette of the map's process gained before the map began."""
-    for record, order in gained:
-        cassette.add(record, Caller(record.scope, order))
+    for record, (levels, order) in gained:
+        cassette.add(record, Caller("/".join(levels), order))
 
 
 def _take_all(queue: deque[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +25,7 @@ from ..programs.recorder import Recorder
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
 from ..stores.cassettes.current import only_open
 from ..stores.cassettes.misses import recording_command
+from ..stores.cassettes.replay_log import NO_CALLS, without_lone_askers
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.display.formatting import counted
@@ -36,6 +37,7 @@ from ..testing import answers_in_process
 
 if TYPE_CHECKING:
     from ..core.calls import Call
+    from ..stores.cassettes.replay_log import SortKey
     from ..stores.record import Record
 
 FIXTURE = "llm_cassette"
@@ -178,6 +180,8 @@ class Replay(Listener):
         ] = {}  # by cassette, the number of records that ``update`` moved
         self._is_worker = hasattr(config, "workerinput")
         self._recorded_paths: set[Path] = set()
+        # By cassette: the first calls of the tests that passed, whose records keep their order.
+        self._first_calls: dict[Path, Mapping[str, SortKey]] = {}
         self._live = False  # whether the current test may reach the model
         # A listener, because neither a cassette nor a cache mode can refuse all calls: a test's code may
         # open a cassette that records.
@@ -273,8 +277,8 @@ class Replay(Listener):
         mode = self.mode
         if is_shared and self._is_worker:
             mode = "none"
-        elif mode == "update" or path in self._recorded_paths:
-            mode = "new"  # unused records are known, and removed, only after all tests
+        elif (is_shared and mode == "update") or path in self._recorded_paths:
+            mode = "new"  # other tests may use the records that this one does not
         if is_shared and mode == "rewrite" and path.exists():
             with contextlib.suppress(CacheError):  # a damaged file is replaced
                 keep_in_cache(read(path))  # tests that this run leaves out may need them
@@ -285,6 +289,7 @@ class Replay(Listener):
             write=False,
             bypasses_cache=self.mode == "rewrite",
             around=functools.partial(recording_programs, actor=mark.actor),
+            earlier_calls=self._first_calls.get(path, NO_CALLS),
         )
         unused: list[Record] = []
         # The draws of LLMCALL_SCOPE and the warnings must not depend on earlier tests.
@@ -333,6 +338,8 @@ class Replay(Listener):
             self.notices += [(re.sub(path, "the cassette", message), name) for message in notices]
         if recorded:
             self._recorded_paths.add(cassette.path)
+        if cassette.write_at_end:
+            self._first_calls[cassette.path] = cassette.replay_log.first_calls()
 
     def _collects_all_of(self, path: Path) -> bool:
         """Return whether this run collects all tests in the folder of a cassette.
@@ -381,7 +388,8 @@ class Replay(Listener):
         """Move records from a file to the disk cache."""
         file = read(path)
         keep_in_cache([record for record in file if record.cache_key in keys])
-        write(path, file.header, [record for record in file if record.cache_key not in keys])
+        kept = [record for record in file if record.cache_key not in keys]
+        write(path, file.header, without_lone_askers(kept) if file.header.is_complete else kept)
 
     def unused(self) -> dict[str, dict[str, str]]:
         """Return the unused records of each cassette, where this run can know them."""

@@ -326,10 +326,6 @@ class Draw:
         self._askers = askers
         self._has_answer = False
 
-    def askers(self) -> set[str]:
-        """Return who asked the same, in this run or the recorded one."""
-        return set() if self._askers is None else set(self._askers.numbers)
-
     def keep(self, answer: Record) -> None:
         """Keep the number: its call has an answer.
 

@@ -355,6 +355,15 @@ class Record:
         return html_message(self.prompt, ("asked",)) + html_message(self.answer, notes)
 
 
+# Records stand by scope path, those outside any scope first.
+ScopeOrder = tuple[bool, tuple[str, ...]]
+
+
+def scope_order(record: Record) -> ScopeOrder:
+    """Return the sort key by which a file groups its records."""
+    return record.sample is not None, tuple(record.scope.split("/"))
+
+
 def _copied_request(record: Record) -> dict[str, Data]:
     copied: dict[str, Data] = _copied(record.request)
     return copied

@@ -4,6 +4,7 @@ there counts here.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -23,6 +24,7 @@ from map_functions import (
     CALL,
     ask,
     ask_in_a_grandchild,
+    ask_words,
     calls,
     describe,
     divide,
@@ -106,6 +108,20 @@ def processes() -> Iterator[Executor]:
 def test_scopes_and_repeats_apply_in_workers(pool: Executor, how: dict[str, Any]) -> None:
     """Samples are those of threads."""
     assert map(samples, "aab", executor=pool, **how) == map(samples, "aab", **how)
+
+
+def test_the_updated_file_of_a_map_in_workers_has_the_order_of_its_last_run(
+    pool: Executor,
+) -> None:
+    """An item that asks in another order, and a word that is new, stand where they were asked."""
+    for words in ("bread milk fish", "fish salt bread"):
+        with llmcall.cassette("tape.jsonl", mode="update"), scope("shop"):
+            map(ask_words, [words], key=lambda _: "ann", executor=pool)
+            ask("last")
+    lines = Path("tape.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines[1:]]
+    questions = [record["request"]["messages"][-1]["content"] for record in records]
+    assert questions == ["item last", "item fish", "item salt", "item bread"]
 
 
 def test_draws_in_workers_go_on_counting(pool: Executor) -> None:

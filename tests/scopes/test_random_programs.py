@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from random_programs import (
     TROUBLES,
     Actor,
     Chance,
+    Crowd,
     Interruption,
     Plan,
 )
@@ -188,6 +190,118 @@ def test_added_calls_move_no_draw_of_a_random_program(examples: int) -> None:
             assert not tape.unused()
 
     check()
+
+
+def edited(steps: Any, order: random.Random) -> list[Any]:
+    """Return steps of which some are changed, dropped, put in or moved."""
+    changed: list[Any] = []
+    for kind, text, inside in steps:
+        if order.random() < 0.2:
+            changed.append(["new", order.choice(TEXTS), []])
+        chance = order.random()
+        if chance < 0.2 and kind in ASKS:
+            changed.append((kind, order.choice(TEXTS), inside))
+        elif chance > 0.15:
+            changed.append((kind, text, edited(inside, order)))
+    if order.random() < 0.3:
+        order.shuffle(changed)
+    return changed
+
+
+@EXAMPLES
+@pytest.mark.parametrize("mode", ["new", "update"])
+def test_the_file_of_a_changed_program_has_the_order_of_a_fresh_recording(
+    mode: str, examples: int
+) -> None:
+    """It is a fresh recording byte for byte, but for records that it kept."""
+
+    @given(programs(*ASKS), SEEDS, st.booleans())
+    @settings(max_examples=examples)
+    def check(program: Any, seed: int, inside: bool) -> None:
+        changed = edited(program, random.Random(seed))
+        with a_place_of_its_own() as folder:
+            tape, fresh = folder / "tape.jsonl", folder / "fresh.jsonl"
+            with for_all_threads(cache_path=folder / "other"), llmcall.cassette(fresh):
+                run(changed, seed, inside=inside, is_pure=True)
+            for steps in (program, changed):
+                with llmcall.cassette(tape, mode=mode):
+                    run(steps, seed + 1, inside=inside, is_pure=True)
+            ours, records = records_of(tape), records_of(fresh)
+            assert [line for line in ours if line in records] == records
+            if fresh.exists() and mode == "update" and len(ours) == len(records):
+                assert tape.read_bytes() == fresh.read_bytes()
+
+    check()
+
+
+def records_of(path: Path) -> list[str]:
+    """Return the lines of a cassette's records, without the arms' names: ``new`` keeps earlier ones."""
+    lines = [line for line in lines_of(path)[1:] if line.startswith('{"kind"')]
+    return [re.sub(r'"arms": \[[^]]*\], ', "", line) for line in lines]
+
+
+MEMBERS = st.recursive(
+    st.tuples(st.sampled_from(CROWDS), st.sampled_from(TEXTS[:2]), st.just([])),
+    lambda inner: st.tuples(
+        st.sampled_from(CROWDS), st.sampled_from(TEXTS[:2]), st.lists(inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def edited_crowd(members: Any, order: random.Random) -> list[Any]:
+    """Return members of which some ask otherwise, are dropped, put in or moved."""
+    changed: list[Any] = []
+    for way, text, inside in members:
+        if order.random() < 0.2:
+            changed.append((order.choice(CROWDS), order.choice(TEXTS[:2]), []))
+        if order.random() > 0.2:
+            other = order.choice([text, text, *TEXTS[:2]])
+            changed.append((way, other, edited_crowd(inside, order)))
+    if order.random() < 0.2:
+        order.shuffle(changed)
+    return changed
+
+
+@EXAMPLES
+@pytest.mark.parametrize("mode", ["new", "update"])
+def test_the_updated_file_of_a_changed_crowd_replays(mode: str, examples: int) -> None:
+    """Its tasks and threads ask the same in one scope. Where it has the draws of a fresh recording, it
+    is one, byte for byte.
+    """
+
+    @given(st.sampled_from(CROWDS), st.lists(MEMBERS, min_size=1, max_size=4), SEEDS, st.booleans())
+    @settings(max_examples=examples)
+    def check(way: str, members: Any, seed: int, is_pure: bool) -> None:
+        changed = edited_crowd(members, random.Random(seed))
+        with a_place_of_its_own() as folder:
+            tape, fresh = folder / "tape.jsonl", folder / "fresh.jsonl"
+            with for_all_threads(cache_path=folder / "other"), llmcall.cassette(fresh):
+                play(way, changed, seed, is_pure=is_pure)
+            with llmcall.cassette(tape, mode=mode):
+                play(way, members, seed + 1, is_pure=is_pure)
+            with llmcall.cassette(tape, mode=mode):
+                live = play(way, changed, seed + 2, is_pure=is_pure)
+            if is_pure and asked_in(tape) == asked_in(fresh):
+                assert records_of(tape) == records_of(fresh)
+            with for_all_threads(cache_path=folder / "empty"), llmcall.cassette(tape, mode="none"):
+                assert play(way, changed, seed + 3, is_dead=True) == live
+
+    check()
+
+
+def play(way: str, members: Any, seed: int, **plan: Any) -> dict[str, Any]:
+    """Let a crowd ask, and return what each member was answered."""
+    results: dict[str, Any] = {}
+    Crowd(Chance(Plan(seed, **plan)), results).play(way, members, "crowd")
+    return results
+
+
+def asked_in(path: Path) -> list[str]:
+    """Return what each asker drew, in some order. An asker that moved keeps its draw."""
+    records = map(json.loads, records_of(path))
+    names = "asker", "sample", "request"
+    return sorted(json.dumps([record.get(name) for name in names]) for record in records)
 
 
 def scoped(steps: Any) -> list[Any]:

@@ -1486,3 +1486,90 @@ with llmcall.cassette("tape.jsonl"), llmcall.scope("trial"):
 """
     live = ran(program, "record")
     assert ran(BLOCKED + program, "replay") == live
+
+
+# The order of the last run
+
+
+DAYS = ("day 1", "day 2", "day 3", "day 4", "day 5")
+RAINY = ("day 1", "day 2 and it rains", "day 3", "day 4", "day 5")
+
+
+def asked_days(mode: str, days: tuple[str, ...], path: str = PATH) -> None:
+    """Ask some days in one scope."""
+    with cassette(path, mode=mode), scope("town"):
+        for day in days:
+            answer_to(echoing(), day)
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        RAINY,
+        ("day 0", *DAYS),
+        DAYS[::-1],
+        DAYS[1:],
+        (*DAYS, "day 1"),
+    ],
+    ids=["changed", "put in", "reordered", "left out", "asked again"],
+)
+def test_an_updated_file_is_a_fresh_recording_of_the_same_calls(days: tuple[str, ...]) -> None:
+    """Byte for byte."""
+    asked_days("once", DAYS)
+    asked_days("update", days)
+    asked_days("once", days, "fresh.jsonl")
+    assert Path(PATH).read_bytes() == Path("fresh.jsonl").read_bytes()
+
+
+def test_an_updated_run_differs_from_the_old_one_in_its_changed_prompt() -> None:
+    """The commands ``show`` and ``diff`` read the calls in their order."""
+    asked_days("once", DAYS, "old.jsonl")
+    asked_days("once", DAYS)
+    asked_days("update", RAINY)
+    told = commands.done("diff", "old.jsonl", PATH)
+    assert "town, call 2: the prompt changed: {+and it rains+}" in told
+    shown = commands.done("show", PATH)
+    assert re.findall(r"day \d(?: and it rains)?", shown)[::2] == [*RAINY]
+
+
+def test_mode_new_keeps_an_unused_record_behind_its_predecessor() -> None:
+    """So the old wording of a prompt stands before the new one."""
+    asked_days("once", DAYS)
+    asked_days("new", RAINY)
+    assert asked_in() == ["day 1", "day 2", "day 2 and it rains", "day 3", "day 4", "day 5"]
+
+
+@pytest.mark.parametrize("part", [("day 1",), ("day 3",), ("day 2", "day 5")])
+def test_mode_new_leaves_the_file_of_a_run_of_a_part(part: tuple[str, ...]) -> None:
+    """Calls that a run does not make stay where they were."""
+    asked_days("once", DAYS)
+    before = Path(PATH).read_bytes()
+    asked_days("new", part)
+    assert Path(PATH).read_bytes() == before
+
+
+TWO_TASKS = """
+import asyncio, importlib, json
+import httpx
+async def main(days):
+    async def ask(name, count):
+        async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
+            for _ in range(count):
+                body = {"model": "m", "messages": [{"role": "user", "content": "Hello?"}]}
+                await client.post("http://model.test/v1/chat/completions", json=body)
+    await asyncio.gather(*(ask(number, count) for number, count in enumerate(days)))
+async def respond(request):
+    message = {"role": "assistant", "content": "Hi."}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return httpx.Response(200, json={"model": "m", "choices": [choice]})
+for path, mode, days in json.loads(sys.argv[1]):
+    with llmcall.cassette(path, mode=mode):
+        asyncio.run(main(days))
+"""
+
+
+def test_an_updated_file_names_no_askers_that_no_longer_ask() -> None:
+    """Of two tasks that asked the same, one is left, as in a fresh recording."""
+    openings = [("tape.jsonl", "once", [1, 1]), ("tape.jsonl", "update", [1])]
+    ran(TWO_TASKS, json.dumps([*openings, ("fresh.jsonl", "once", [1])]))
+    assert Path(PATH).read_bytes() == Path("fresh.jsonl").read_bytes()

@@ -32,16 +32,16 @@ from ..records.reader import RecordFile, header_in, read
 from ..records.served import served_by
 from ..records.writer import content_digest, content_of, write
 from .current import header_namespaces, open_cassettes, pop_cassette, push_cassette
-from .replay_log import Caller, ReplayLog
+from .replay_log import NO_CALLS, ReplayLog
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from ...scopes import CallOrder
     from ..days import Days
     from ..record import Record
+    from .replay_log import Caller, SortKey
 
 
 OTHER_REPEAT = "for another repeat, use a scope with another name and its own cassette"
@@ -83,6 +83,7 @@ class Cassette(ContextDecorator):
         command: str = "",
         run: Mapping[str, Any] | None = None,
         around: Callable[[Cassette], AbstractContextManager[Any]] = nullcontext,
+        earlier_calls: Mapping[str, SortKey] = NO_CALLS,
     ) -> None:
         mode = "none" if mode == "replay" else mode
         if mode not in MODES:
@@ -105,6 +106,8 @@ class Cassette(ContextDecorator):
         self.events: deque[tuple[str, tuple[Any, ...]]] | None = None
         # A context that is open as long as the cassette; it records the process's HTTP clients.
         self.around = around
+        # The first calls of records that tests before this one used, which come first in the file.
+        self._earlier_calls = earlier_calls
         self._blocks: list[ExitStack] = []  # the open blocks
         self._depth = 0
         self._reset()
@@ -254,7 +257,9 @@ class Cassette(ContextDecorator):
             self._update_settings()
             self.file = file
             is_recording = self.may_record and not self.is_complete
-            self.replay_log = ReplayLog(self.stored, is_recording=is_recording)
+            self.replay_log = ReplayLog(
+                self.stored, is_recording=is_recording, earlier_calls=self._earlier_calls
+            )
             self._applied = applied.pop_all()
 
     def _update_settings(self) -> None:
@@ -357,9 +362,15 @@ class Cassette(ContextDecorator):
         becomes_complete = ended_well and not self.is_complete
         if becomes_complete or self.replay_log.has_new_askers:
             return True
+        if ended_well and self._keys(self._all_records()) != self._keys(self.stored):
+            return True  # the same calls in another order
         return self.mode == "update" and any(
             self._with_arms(record) is not record for record in self.stored
         )
+
+    @staticmethod
+    def _keys(records: Iterable[Record]) -> list[str]:
+        return [record.cache_key for record in records]
 
     def _with_arms(self, record: Record) -> Record:
         """Return a record with the arms that used it; only with this run's arms if the run drops unused
@@ -373,18 +384,12 @@ class Cassette(ContextDecorator):
     def _write(self, dropped_keys: set[str]) -> None:
         """Write the file, whole or not at all, without some records."""
         is_complete = self._error is None
-        records = [
-            self.replay_log.with_asker(
-                self._with_arms(record),
-                is_gained=record.cache_key in self._gained,
-                is_complete=is_complete,
-            )
+        kept = (
+            self._with_arms(record)
             for record in self._all_records()
             if record.cache_key not in dropped_keys
-        ]
-        if not self.is_complete:
-            # Sorts the records of both recordings into one order.
-            records.sort(key=lambda record: self.replay_log.sort_key(record.cache_key))
+        )
+        records = self.replay_log.with_askers(kept, self._gained, is_complete=is_complete)
         imported = self.stored.header.imported
         header = Header(self._settings, self.run, is_complete, imported=imported)
         write(self.file, header, records, replaces=self._digest)
@@ -505,14 +510,17 @@ class Cassette(ContextDecorator):
     def _all_records(self) -> list[Record]:
         if not self.file:
             return list(read(self.path)) if self.path.exists() else []
+        if not self.may_record:
+            return list(self.stored)
+        gained = [record for record, _ in self.gained()]
         kept = (record for record in self.stored if record.cache_key not in self._gained)
-        return [*kept, *(record for record, _ in self.gained())]
+        return self.replay_log.in_order(kept, gained)
 
-    def gained(self) -> list[tuple[Record, CallOrder]]:
-        """Return the gained records, each with its order, in the order of the calls."""
+    def gained(self) -> list[tuple[Record, SortKey]]:
+        """Return the gained records, each with the sort key of its first call, in the order of the calls."""
         with _lock:
-            keys = sorted((self.replay_log.sort_key(key), key) for key in self._gained)
-            return [(self._gained[key][0], order) for (_, order), key in keys]
+            calls = sorted((self.replay_log.first_call(key), key) for key in self._gained)
+            return [(self._gained[key][0], first_call) for first_call, key in calls]
 
     def unused(self) -> list[Record]:
         """Return the file's records that answered no call and that no dry run looked up.

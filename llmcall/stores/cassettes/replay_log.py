@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...keys.keys import key_of
 from ...scopes import PROGRAM_SCOPE, CallOrder, RecordedAskers
 from ...support.system import lock
+from ..record import scope_order
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
     from ...scopes import Draw, ScopedRecord
-    from ..record import Record
+    from ..record import Record, ScopeOrder
 
 
 class Caller(NamedTuple):
@@ -42,6 +45,7 @@ Askers = dict[tuple[str, str], dict[int, str]]
 # First by the levels of the caller's scope path, then by the order of the calls.
 SortKey = tuple[list[str], CallOrder]
 AFTER_ALL: SortKey = (["\U0010ffff"], ())
+NO_CALLS: Mapping[str, SortKey] = MappingProxyType({})
 
 
 def function_scope(request: Mapping[str, Any], sample: str | None) -> str:
@@ -62,13 +66,21 @@ class ReplayLog:
 
     :param stored: the records of the file.
     :param is_recording: whether this run continues the file's recording.
+    :param earlier_calls: the first calls of records that earlier openings of this run used.
     :ivar has_new_askers: whether this run's askers have other names than the file's.
     """
 
-    def __init__(self, stored: Iterable[Record] = (), *, is_recording: bool = False) -> None:
+    def __init__(
+        self,
+        stored: Iterable[Record] = (),
+        *,
+        is_recording: bool = False,
+        earlier_calls: Mapping[str, SortKey] = NO_CALLS,
+    ) -> None:
         self.has_new_askers = False
         self._stored = stored
         self._is_recording = is_recording
+        self._earlier_calls = earlier_calls
         self._recorded: Askers | None = None  # of the file, read at first use
         self._draws: dict[str, Draw] = {}  # key of a record → the draw that got it first
         self._first_calls: dict[str, SortKey] = {}  # by the key of a record
@@ -111,9 +123,46 @@ class ReplayLog:
         """Return whether a record answered a call."""
         return key in self._first_calls
 
-    def sort_key(self, key: str) -> SortKey:
+    def first_call(self, key: str) -> SortKey:
         """Return the sort key of a record's first call; unused records come last."""
-        return self._first_calls.get(key, AFTER_ALL)
+        earlier = self._earlier_calls.get(key, AFTER_ALL)
+        return min(earlier, self._first_calls.get(key, AFTER_ALL))
+
+    def first_calls(self) -> dict[str, SortKey]:
+        """Return the sort keys of the first calls of all used records."""
+        with lock:
+            keys = {*self._first_calls, *self._earlier_calls}
+            return {key: self.first_call(key) for key in keys}
+
+    # An unused record has no place among this run's calls, so where a file keeps it is a decision. It
+    # follows the record that preceded it in the file, the nearest one of its scope that this run used. So
+    # the old wording of a changed prompt stands just before the new one, as in a diff, and a run of a part
+    # of a program leaves the other part where it was: such a file changes by the changed lines alone.
+    # Behind all others was rejected, since the next run would bring an unused record back to its place,
+    # and every run of a part would move the rest; before the record that followed it was rejected, since
+    # the file of a run that broke off would then end with what it did ask.
+    def in_order(self, stored: Iterable[Record], gained: Iterable[Record]) -> list[Record]:
+        """Return the records of a file in the order of this run's calls, each scope's in turn.
+
+        :param stored: the records that the file had and keeps, in its order.
+        :param gained: those that this run recorded.
+        """
+        used = {record.cache_key: record for record in gained}
+        followers: dict[tuple[ScopeOrder, str], list[Record]] = {}  # by the used record before them
+        last_used: dict[ScopeOrder, str] = {}
+        for record in stored:
+            scope, key = scope_order(record), record.cache_key
+            if self.first_call(key) != AFTER_ALL:
+                used[key], last_used[scope] = record, key
+            else:
+                followers.setdefault((scope, last_used.get(scope, "")), []).append(record)
+        first = [record for (_, key), records in followers.items() if not key for record in records]
+        ordered = [
+            record
+            for key in sorted(used, key=lambda key: (self.first_call(key), key))
+            for record in (used[key], *followers.get((scope_order(used[key]), key), ()))
+        ]
+        return sorted((*first, *ordered), key=scope_order)
 
     def unused(self, records: Iterable[Record]) -> list[Record]:
         """Return the records that answered no call and belong to no replayed function.
@@ -175,21 +224,50 @@ class ReplayLog:
             self._recorded = recorded
         return RecordedAskers(self._recorded.get((path, request_key), {}), self._is_recording)
 
-    def with_asker(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:
-        """Return a record with its asker's name, if the file needs it to distinguish equal requests.
+    def with_askers(
+        self, records: Iterable[Record], gained_keys: Collection[str], *, is_complete: bool
+    ) -> list[Record]:
+        """Return records with the names of their askers, where the file needs them to distinguish equal
+        requests.
 
         An incomplete recording needs every name, since a missing call may come before the others.
 
-        :param is_gained: whether this run recorded it.
-        :param is_complete: whether the recording is complete.
+        :param records: all that the file will have.
+        :param gained_keys: the keys of those that this run recorded.
         """
-        name = None if is_gained else record.asker
-        draw = self._draws.get(record.cache_key)
-        if draw is not None and draw.asker is not None:
-            recorded = self.recorded_askers(*draw.request)
-            names = draw.askers() | set(recorded.askers.values())
-            name = draw.asker.name if len(names) > 1 or not is_complete else None
-        return record if name == record.asker else record.replace(asker=name)
+        named = []
+        for record in records:
+            name = None if record.cache_key in gained_keys else record.asker
+            draw = self._draws.get(record.cache_key)
+            if draw is not None and draw.asker is not None:
+                name = draw.asker.name
+            named.append(record if name == record.asker else record.replace(asker=name))
+        return without_lone_askers(named) if is_complete else named
+
+
+def without_lone_askers(records: Iterable[Record]) -> list[Record]:
+    """Return records without the askers' names that tell nobody apart: where one asker has all draws of
+    a request in a scope, and they count from 0.
+
+    The name stays where an earlier draw is missing, since without it the asker would draw that one.
+    """
+    records = list(records)
+    named_scopes = {record.scope for record in records if record.asker is not None}
+    requests: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.sample is not None and record.scope in named_scopes:
+            request = record.scope, key_of(record.kind, record.request, None)
+            requests.setdefault(request, []).append(record)
+    lone: set[str] = set()
+    for drawn in requests.values():
+        numbers = {(record.sample or "").partition("#")[2] for record in drawn}
+        has_gap = numbers != {str(number) for number in range(len(drawn))}
+        if not has_gap and len({record.asker for record in drawn} - {None}) == 1:
+            lone.update(record.cache_key for record in drawn)
+    return [
+        record.replace(asker=None) if record.asker and record.cache_key in lone else record
+        for record in records
+    ]
 
 
 def _outermost_scope(record: Record) -> str:

@@ -17,6 +17,7 @@ from ...keys.plain_data import ordered, ordered_names, plain
 from ...support import secrets
 from ...support.notices import notice
 from ...support.surrogates import check_unicode
+from ..record import scope_order
 from .answers import stable_response
 from .header import with_used_models
 from .line import INLINE_CHARACTERS, RECORD, VERSION, encode_line, is_marker, text_digest
@@ -46,9 +47,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     """
     allow = config.settings().cassette_allow
     if isinstance(records, list):  # a spool is in order
-        records = sorted(
-            records, key=lambda record: (record.sample is not None, record.scope.split("/"))
-        )
+        records = sorted(records, key=scope_order)
     optional = {"imported": header.imported, "run": header.run}
     entry = {name: ordered(value) for name, value in optional.items() if value is not None}
     entry["settings"] = ordered(with_used_models(header.settings, records))

@@ -6,12 +6,35 @@ from collections.abc import Mapping
 from typing import Any
 
 from .message import as_text
-from .objects import objects_in
+from .objects import object_in, objects_in
 
 TIER = "decisions"  # its prices differ from those of the model's other answers
 # The field that holds the answer, by its type.
 VALUES = {"choice": "choice", "predicate": "probability", "score": "score"}
 OPTIONS = {"choices": "value", "levels": "label"}
+
+
+def questions_in(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the questions of a body of this API, or of a chat request's body that goes to it; empty for
+    another one.
+    """
+    if "input" in body:
+        return objects_in(body.get("questions"))
+    questions = object_in(body.get("extra_body")).get("questions")
+    return questions if isinstance(questions, list) and all(map(_is_question, questions)) else []
+
+
+def _is_question(question: Any) -> bool:
+    return isinstance(question, dict) and question.get("type") in VALUES
+
+
+def probabilities(answer: Mapping[str, Any]) -> dict[Any, float]:
+    """Return the probability of each value of a choice; of a refusal, an empty dict."""
+    return {
+        entry["value"]: float(entry["probability"])
+        for entry in objects_in(answer.get("probabilities"))
+        if isinstance(entry.get("probability"), (int, float)) and "value" in entry
+    }
 
 
 def question_texts(body: Mapping[str, Any]) -> list[str]:

@@ -34,8 +34,10 @@ PROGRAMS_CALLS = {
 
 
 def as_chat(response: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a response of the Responses API in the shape of chat completions, and any other unchanged."""
-    if not isinstance(response.get("output"), list):
+    """Return a response of the Responses or the Decisions API in the shape of chat completions, and any
+    other unchanged.
+    """
+    if not isinstance(response.get("output"), list) and not is_decision(response):
         return response
     fields = {name: response[name] for name in SHARED_FIELDS if name in response}
     if isinstance(created := response.get("created_at"), (int, float)):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..apis.decisions import questions_in
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank
 from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
+from ..models import catalog
 from ..models.prices import window_of
 from ..stores.cassettes.current import header_namespaces
 from .base import LLMClient, no_window
@@ -28,6 +30,7 @@ ADDRESSES = {
 }
 # Azure OpenAI documentation, "Microsoft Entra ID"
 ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
+OPENAI_HOST = "api.openai.com"  # or one of a region, such as eu.api.openai.com
 HOURS = {"2h": 2.0, "8h": 8.0}
 PATIENCE = 1.25  # windows: the deadline of a call that has none
 # The SDK requires a key. This one is sent to a server on this machine that needs none, and is a
@@ -83,13 +86,15 @@ class OpenAIClient(LLMClient):
     def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
         """Return the API (wire) that a body goes to, as ``API`` says.
 
-        ``auto`` is chat completions, and the Responses API only if chat completions cannot do what
+        Questions of the Decisions API go there. ``auto`` is chat completions, and the Responses API only if chat completions cannot do what
         is asked: a model that only the Responses API serves, tools while the model reasons, an answer
         within a window.
 
         :param capabilities: the model's capabilities.
         """
         wire = self.settings.api
+        if questions_in(body):
+            return "decisions"
         if "messages" not in body:
             return "chat"
         if window_of(body) is not None:
@@ -101,6 +106,23 @@ class OpenAIClient(LLMClient):
             )
             wire = "responses" if needs_responses else "chat"
         return wire
+
+    def has_decisions(self, model: str, *, is_known: bool = True) -> bool:
+        """Return whether the Decisions API may answer for a model, as the table of models says.
+
+        :param is_known: whether its endpoint must be known to have this API: OpenAI's own, or one for which
+            ``[Model …]`` says so.
+        """
+        if not self.capabilities(model).decisions:
+            return False
+        if not is_known:
+            return True
+        said = catalog.matching_section(model, self.settings.models)
+        return "decisions" in said or all(
+            (endpoint.api_type or self.api_type) == "openai"
+            and self.host(endpoint).endswith(OPENAI_HOST)
+            for endpoint in self.endpoints(model)
+        )
 
     def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
         """Return the options and the fields of a chat call that is to be answered within a window."""

@@ -20,7 +20,7 @@ from ..keys.request import Request
 from ..support.blocking import iterate_blocking, may_block, run_blocking
 from ..support.libraries import random_numbers_kept
 from ..traffic.permit import note_sent, note_sent_async
-from . import chat, responses
+from . import chat, decisions, responses
 from .api_errors import (
     add_likely_address,
     add_other_wire,
@@ -38,7 +38,8 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.
 # How openai 3.x's own methods for chat completions, embeddings and models authenticate.
 SECURITY = {"bearer_auth": True}
 LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
-PATHS = {"chat": "/chat/completions", "responses": "/responses"}  # by the wire of a chat request
+# by the wire of a chat request
+PATHS = {"chat": "/chat/completions", "responses": "/responses", "decisions": "/decisions"}
 
 
 class SDKTransport:
@@ -262,6 +263,8 @@ class SDKTransport:
         body.pop("extra_query", None)
         body.pop("extra_headers", None)
         path = PATHS[request.wire]
+        if request.wire == "decisions":
+            return path, decisions.body_from_chat(request.body)
         if request.kind == "embedding":
             path = "/embeddings"
             body.setdefault("encoding_format", "float")

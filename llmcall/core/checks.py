@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..apis.decisions import is_decision
 from ..apis.endings import ending_problem, is_cut
 from ..apis.message import content_text, is_content
 from ..apis.shapes import choices_of
@@ -39,7 +40,8 @@ def check_chat(response: Any) -> None:
     :raises EmptyAnswerError: if there is neither text nor a tool call.
     """
     is_output = isinstance(response, dict) and isinstance(response.get("output"), list)
-    choices = choices_of(response) if is_output else list_in(response, "choices")
+    has_choices = is_output or (isinstance(response, dict) and is_decision(response))
+    choices = choices_of(response) if has_choices else list_in(response, "choices")
     for choice in choices:
         problem = _problem_of(choice)
         if problem is not None:

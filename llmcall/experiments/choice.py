@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..answers.expectations import correction
 from ..answers.json_texts import without_reasoning
-from ..answers.lettered_options import INSTRUCTION
+from ..answers.lettered_options import INSTRUCTION, listing
 from ..errors import OutputError
 from ..many.map import map as run_map
 from ..many.options import MapOptions
@@ -23,11 +24,15 @@ from .choice_options import Options, checked_options
 from .choice_orders import Respondent, all_orders, moving_order, warn_if_order_has_no_effect
 from .choice_shares import (
     COUNT_DRAWS,
+    DECISIONS,
+    DRAWS,
+    LOGPROBS,
     METHODS,
     NO_INTERVAL,
     TOP_LOGPROBS,
-    NoLogprobsError,
-    SharesJob,
+    DecisionsJob,
+    LogprobsJob,
+    NoSharesError,
     counted_shares,
     mean_shares,
     share_columns,
@@ -146,10 +151,11 @@ class Choice(LLMCall):
     def shares(self, rows: Iterable[Any], *, method: str = "auto", **map_options: Any) -> Any:
         """Estimate how likely each option is for each row.
 
-        By ``"logprobs"``, the log probabilities of the answer's first token are read: the letter, also
-        with a space before it or in lower case. They are averaged over all rotations of the options
+        By ``"decisions"``, OpenAI's Decisions API is asked, which answers with a probability for each
+        option. By ``"logprobs"``, the log probabilities of the answer's first token are read: the letter, also
+        with a space before it or in lower case. Both are averaged over all rotations of the options
         that move, one call each; over both directions for ``order="reverse"``, and over the only
-        order for ``order="given"``. Most servers give them as they are before the temperature.
+        order for ``order="given"``. Most servers give log probabilities as they are before the temperature.
 
         By ``"draws"``, the answers of ``repeats`` are counted, in the orders of :meth:`table`;
         with ``order="reverse"`` every second repeat has the other direction. So that each order is read
@@ -157,8 +163,9 @@ class Choice(LLMCall):
         ``reverse`` to an even number.
 
         :param rows: dicts of the question's variables, or a pandas DataFrame.
-        :param method: ``"logprobs"``, ``"draws"``, or ``"auto"``: log probabilities if the model gives them,
-            else draws.
+        :param method: ``"decisions"``, ``"logprobs"``, ``"draws"``, or ``"auto"``: the first of these by
+            which the model gives shares. Decisions are those of ``gpt-6-luna`` at OpenAI, or where
+            ``[Model …]`` has ``DECISIONS = yes``.
         :param map_options: those of :func:`llmcall.map`. With ``on_error="none"`` or ``"return"``, a
             row with a failed call has missing values; ``"return"`` adds a column ``error``.
         :returns: a DataFrame with the rows' columns and index, then ``p_<option>`` for each option (its code
@@ -166,7 +173,7 @@ class Choice(LLMCall):
             ``high_<option>``, the ends of its 95 % interval, which only counted draws have. Its
             ``attrs["method"]`` is the method. With ``dry_run=True`` a :class:`.Plan`.
         :raises ConfigError: if pandas is not installed, and, before a second call, if the model gives
-            no log probabilities and ``repeats`` is not given.
+            no shares by the method, and ``repeats`` is not given.
         :raises ValueError: for an unknown method, for more than 20 options, if ``repeats`` is missing
             with ``"draws"`` or given with another method, and if two columns would have the same name.
 
@@ -207,7 +214,7 @@ class Choice(LLMCall):
         method, answers = self._ask_for_shares(rows, method, map_options)
         if map_options.get("dry_run"):
             return answers
-        is_counted = method == "draws"
+        is_counted = method == DRAWS
         row_shares = [
             counted_shares(row_answers, len(self.options))
             if is_counted
@@ -232,32 +239,73 @@ class Choice(LLMCall):
     def _ask_for_shares(
         self, rows: Any, method: str, map_options: dict[str, Any]
     ) -> tuple[str, Any]:
-        """Return the method, and the answers for each row; for a dry run, the plan."""
-        is_plan = map_options.get("dry_run", False)
-        has_repeats = "repeats" in map_options
-        row_job = self._alternating().__map_job__()
-        draws_options, note = self._in_all_orders(map_options)
-        is_counted = method == "draws"
-        if method == "auto" and has_repeats:  # recorded draws show that an earlier probe failed
-            first = {**draws_options, "dry_run": True}
-            is_counted = run_map(row_job, [*islice(rows_of(rows), 1)], **first).misses == 0
-        if not is_counted:
-            orders = [
-                self._full_order(order) for order in all_orders(self.order, self._moving_count)
-            ]
+        """Return the method, and the answers for each row; for a dry run, the plan.
+
+        ``"auto"`` takes the first method by which the model gives shares; if answers are recorded, the one
+        by which it gave them, so that a replay does not ask for what there was not.
+        """
+        methods = self._methods(method, has_repeats="repeats" in map_options)
+        if len(methods) > 1:
+            first_row = [*islice(rows_of(rows), 1)]
+            recorded = (name for name in methods if self._is_recorded(name, first_row, map_options))
+            methods = [name] if (name := next(recorded, None)) else methods
+        for name in methods[:-1]:
             try:
-                self._check_logprobs()
-                job = SharesJob(self, orders)
-                answers = run_map(job, rows, **{**map_options, "repeats": len(orders)})
-            except NoLogprobsError:
-                if method != "auto" or not has_repeats:
-                    raise
-            else:
-                return "logprobs", _lists(answers, len(orders), is_plan=is_plan)
-        answers = run_map(row_job if is_plan else TableJob(*row_job), rows, **draws_options)
-        if is_plan:
-            return "draws", answers._replace(notes=tuple(filter(None, (note,))))
-        return "draws", _lists(answers, draws_options["repeats"], is_plan=False)
+                return name, self._ask_by(name, rows, map_options)
+            except NoSharesError as error:
+                if name == DECISIONS:
+                    warn_once(f"log probabilities or draws are read instead: {error}")
+        return methods[-1], self._ask_by(methods[-1], rows, map_options)
+
+    def _is_recorded(self, method: str, rows: Any, map_options: dict[str, Any]) -> bool:
+        """Return whether the answers about some rows by a method are recorded, and have shares."""
+        with suppress(NoSharesError):
+            plan = self._ask_by(method, rows, {**map_options, "dry_run": True})
+            return bool(plan.hits) and not plan.misses
+        return False
+
+    def _methods(self, method: str, *, has_repeats: bool) -> list[str]:
+        """Return the methods to try, in turn.
+
+        :raises ConfigError: if the table of models says that there is none.
+        """
+        client = self.client
+        model = client.model_named(self.model_params.get("model"))
+        if method == "auto":
+            methods = [DECISIONS] if client.has_decisions(model) else []
+            if has_repeats:
+                return [*methods, *([LOGPROBS] if self._takes_logprobs(model) else []), DRAWS]
+            if not methods or self._takes_logprobs(model):
+                methods.append(LOGPROBS)
+        else:
+            methods = [method]
+        if methods == [LOGPROBS] and not self._takes_logprobs(model):
+            raise NoSharesError(
+                f"the model {model!r} takes no logprobs, like other models that reason before they "
+                f"answer: {COUNT_DRAWS}"
+            )
+        if methods == [DECISIONS] and not client.has_decisions(model, is_known=False):
+            raise NoSharesError(
+                f"the table of models has no decisions of {model!r} by the client {client.api_type!r} "
+                f"([Model {model}] with DECISIONS = yes says that a server has them): {COUNT_DRAWS}"
+            )
+        return methods
+
+    def _ask_by(self, method: str, rows: Any, map_options: dict[str, Any]) -> Any:
+        """Return the answers for each row by one method; for a dry run, the plan."""
+        is_plan = map_options.get("dry_run", False)
+        if method == DRAWS:
+            row_job = self._alternating().__map_job__()
+            options, note = self._in_all_orders(map_options)
+            answers = run_map(row_job if is_plan else TableJob(*row_job), rows, **options)
+            if is_plan:
+                return answers._replace(notes=tuple(filter(None, (note,))))
+            return _lists(answers, options["repeats"])
+        orders = [self._full_order(order) for order in all_orders(self.order, self._moving_count)]
+        job = (DecisionsJob if method == DECISIONS else LogprobsJob)(self, orders)
+        options = {name: map_options[name] for name in map_options if name != "repeats"}
+        answers = run_map(job, rows, **options, repeats=len(orders))
+        return answers if is_plan else _lists(answers, len(orders))
 
     def _alternating(self) -> Choice:
         """Return the question whose order by ``"reverse"`` changes with each repeat."""
@@ -281,19 +329,12 @@ class Choice(LLMCall):
         )
         return {**map_options, "repeats": rounded}, note
 
-    def _check_logprobs(self) -> None:
-        """Refuse a model that is known to give no log probabilities, before anything is asked.
-
-        :raises ConfigError: for such a model.
-        """
+    def _takes_logprobs(self, model: str) -> bool:
+        """Return whether a model may give log probabilities, before anything is asked."""
         client = self.client
-        model = client.model_named(self.model_params.get("model"))
         parameters = client.with_effort(model, {**client.resolved.defaults, **self.model_params})
-        if "logprobs" in client.capabilities(model).refused(parameters.get("reasoning_effort")):
-            raise NoLogprobsError(
-                f"the model {model!r} takes no logprobs, like other models that reason before they "
-                f"answer: {COUNT_DRAWS}"
-            )
+        refused = client.capabilities(model).refused(parameters.get("reasoning_effort"))
+        return "logprobs" not in refused
 
     @property
     def _moving_count(self) -> int:
@@ -311,10 +352,17 @@ class Choice(LLMCall):
         :param order: the index of each option as it was given.
         """
         messages = self.render(**variables)
-        options = self._rendered_options(variables)
-        parts = (messages[-1]["content"], options.listing(order), INSTRUCTION)
-        messages[-1]["content"] = "\n\n".join(parts)
+        options = listing(self.option_texts(variables, order))
+        messages[-1]["content"] = "\n\n".join((messages[-1]["content"], options, INSTRUCTION))
         return messages
+
+    def option_texts(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[str]:
+        """Return the options' texts in an order.
+
+        :param order: the index of each option as it was given.
+        """
+        texts = self._rendered_options(variables).texts
+        return [texts[index] for index in order]
 
     def _rendered_options(self, variables: dict[str, Any]) -> Options:
         """Return the options of a row.
@@ -342,9 +390,9 @@ def _read_position(reply: Reply, options: Options, order: tuple[int, ...]) -> in
     return position
 
 
-def _lists(answers: Any, repeats: int, *, is_plan: bool) -> Any:
+def _lists(answers: Any, repeats: int) -> Any:
     """Return a list for each row, even if it was asked once."""
-    return answers if is_plan or repeats > 1 else [[answer] for answer in answers]
+    return answers if repeats > 1 else [[answer] for answer in answers]
 
 
 def choice(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
-from ..answers.lettered_options import folded_text, letter_position, listing, option_position
+from ..answers.lettered_options import folded_text, letter_position, option_position
 from ..errors import TemplateError
 from ..typed.conversations import shortened_repr
 
@@ -49,13 +49,6 @@ class Options(NamedTuple):
             raise TemplateError(f"{error} (rendered with {shortened_repr(variables)})") from None
         values = tuple(texts) if self.values == self.texts else self.values
         return self._replace(values=values, texts=tuple(texts))
-
-    def listing(self, order: Iterable[int]) -> str:
-        """Return the options in an order, a line each under a letter.
-
-        :param order: the indexes of the options.
-        """
-        return listing([self.texts[index] for index in order])
 
     def read(self, text: str, order: tuple[int, ...]) -> int | None:
         """Return the position, from 0, of the option that an answer names, or ``None``.

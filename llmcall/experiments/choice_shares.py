@@ -1,4 +1,6 @@
-"""The shares of a closed question's options, from the log probabilities of an answer's first token."""
+"""The shares of a closed question's options: from decisions, from the log probabilities of an answer's first
+token, or counted.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ import threading
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
+from ..apis.decisions import probabilities
+from ..apis.objects import objects_in
 from ..apis.shapes import choices_of
+from ..core.calls import OPTIONS
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
 from ..support.blocking import run_blocking
 from ..typed.conversations import SendMessage
@@ -24,7 +29,9 @@ if TYPE_CHECKING:
 
 TOP_LOGPROBS = 20  # the most tokens whose log probabilities the API gives
 OTHER = "p_other"
-METHODS = ("auto", "logprobs", "draws")
+DECISION_ARGUMENTS = OPTIONS | {"model", "extra_headers"}
+DECISIONS, LOGPROBS, DRAWS = "decisions", "logprobs", "draws"
+METHODS = ("auto", DECISIONS, LOGPROBS, DRAWS)
 COUNT_DRAWS = "give repeats=, and method='draws', to count draws instead"
 NO_INTERVAL = (
     "shares that a model gives as probabilities have no 95 % interval (low_…, high_…): they are no counts of "
@@ -36,14 +43,14 @@ _BEFORE_WORDS = (
 )
 
 
-class NoLogprobsError(ConfigError):
-    """The model gives no log probabilities for its answers."""
+class NoSharesError(ConfigError):
+    """The model does not give its shares by a method."""
 
 
 class SharesJob:
     """Asks about each row once in each order of the options; a repeat of the ``map`` is an order.
 
-    The first call is made alone: if its answer has no log probabilities, no second call is paid for.
+    The first call is made alone: if its answer has no shares, no second call is paid for.
 
     :param question: the closed question, a :class:`llmcall.types.Choice`.
     :param orders: the orders of its options.
@@ -107,11 +114,11 @@ class SharesJob:
         if not self._is_proven:
             with self._lock:
                 if self._problem:
-                    raise NoLogprobsError(self._problem)
+                    raise NoSharesError(self._problem)
                 if not self._is_proven:
                     try:
                         shares = run_blocking(self.conversation(item))
-                    except NoLogprobsError as error:
+                    except NoSharesError as error:
                         self._problem = str(error)
                         raise
                     self._is_proven = True
@@ -121,27 +128,104 @@ class SharesJob:
     async def conversation(self, item: Any, ask: Ask = SendMessage.reply) -> list[float] | None:
         """Ask about a row in one order."""
         order = self._orders[Respondent.current().repeat % len(self._orders)]
-        params = self.call.model_params
-        limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
-        wanted = {**limit, **params, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        messages = self.call.prompt(self._row_job.variables(item), order)
+        request = self.request(self._row_job.variables(item), order)
         try:
-            reply = await ask(SendMessage(self.client, messages, wanted))
+            reply = await ask(request)
         except (EmptyAnswerError, InvalidRequestError) as error:
-            # The only token of a model that reasons first is empty.
-            is_about_logprobs = isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
-            if self._is_proven or not is_about_logprobs:
+            if self._is_proven or not self.is_unavailable(error):
                 raise
-            raise NoLogprobsError(
-                f"log probabilities are not available here ({error}): {COUNT_DRAWS}"
+            raise NoSharesError(
+                f"{self.what} are not available here ({error}): {COUNT_DRAWS}"
             ) from error
         if reply is None:
             return None
         shares = [0.0] * (len(order) + 1)
-        for position, share in enumerate(letter_shares(reply, len(order))):
+        for position, share in enumerate(self.shares(reply, request, len(order))):
             shares[order[position]] = share
         shares[-1] = max(0.0, 1 - math.fsum(shares))
         return shares
+
+    # Of each method
+
+    what = ""  # that the model gives, in words
+
+    def request(self, variables: dict[str, Any], order: tuple[int, ...]) -> SendMessage:
+        """Return the request for the shares of a row in an order of the options."""
+        raise NotImplementedError
+
+    def is_unavailable(self, error: Exception) -> bool:
+        """Return whether the first call's failure says that there are no shares by this method."""
+        raise NotImplementedError
+
+    def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
+        """Return the share of each option in the order that was read.
+
+        :raises NoSharesError: if the answer has none.
+        """
+        raise NotImplementedError
+
+
+class LogprobsJob(SharesJob):
+    """Reads the log probabilities of the answer's first token."""
+
+    what = "log probabilities"
+
+    def request(self, variables: dict[str, Any], order: tuple[int, ...]) -> SendMessage:
+        """Return the request for one token."""
+        params = self.call.model_params
+        limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
+        wanted = {**limit, **params, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        return SendMessage(self.client, self.call.prompt(variables, order), wanted)
+
+    def is_unavailable(self, error: Exception) -> bool:
+        """Return whether there are no log probabilities: the only token of a model that reasons first is
+        empty.
+        """
+        return isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
+
+    def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
+        """Return the shares of the letters."""
+        return letter_shares(reply, count)
+
+
+class DecisionsJob(SharesJob):
+    """Asks OpenAI's Decisions API, which answers with a probability for each option."""
+
+    what = "decisions"
+
+    def request(self, variables: dict[str, Any], order: tuple[int, ...]) -> SendMessage:
+        """Return the request for one decision: the question is asked about the conversation that ends with it.
+
+        Other parameters of a chat, such as a temperature, have no meaning there.
+        """
+        messages = self.call.render(**variables)
+        params = self.call.model_params
+        question = {
+            "type": "choice",
+            "instructions": messages[-1]["content"],
+            "choices": [{"value": text} for text in self.call.option_texts(variables, order)],
+        }
+        wanted = {
+            **{name: params[name] for name in params if name in DECISION_ARGUMENTS},
+            "window": "none",
+            "extra_body": {"questions": [question]},
+        }
+        return SendMessage(self.client, messages, wanted)
+
+    def is_unavailable(self, error: Exception) -> bool:
+        """Return whether the server refuses the request, as one without this API does."""
+        return isinstance(error, InvalidRequestError)
+
+    def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
+        """Return the probabilities of the options; all 0 for a refusal."""
+        (question,) = request.params["extra_body"]["questions"]
+        answers = objects_in(reply.raw.get("answers"))
+        if len(answers) != 1 or answers[0].get("type") not in ("choice", "refusal"):
+            raise NoSharesError(
+                f"the answer of the model {reply.model!r} is no decision: {COUNT_DRAWS}"
+            )
+        shares = probabilities(answers[0])
+        return [shares.get(choice["value"], 0.0) for choice in question["choices"]]
 
 
 def letter_shares(reply: Reply, count: int) -> list[float]:
@@ -170,13 +254,13 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
     thoughts = message.get("reasoning_content") or message.get("reasoning")
     content = (reply.logprobs or {}).get("content") or []
     if not content or not content[0].get("top_logprobs"):
-        raise NoLogprobsError(
+        raise NoSharesError(
             f"the server of the model {model!r} gives no log probabilities (logprobs=True, "
             f"top_logprobs={TOP_LOGPROBS}): {COUNT_DRAWS}"
         )
     first = content[0]
     if thoughts or reply.usage.reasoning_tokens or first["token"].lstrip().startswith(THOUGHTS):
-        raise NoLogprobsError(
+        raise NoSharesError(
             f"the model {model!r} reasons before it answers, so its first token shows little about "
             f"its answers: {COUNT_DRAWS}"
         )

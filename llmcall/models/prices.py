@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..apis.billing import Bill
 from ..apis.decisions import TIER as DECISIONS
-from ..apis.decisions import is_decision
+from ..apis.decisions import is_decision, questions_in
 from ..apis.objects import object_in
 from ..apis.usage import TokenUsage
 from ..support.notices import warn_once
@@ -276,7 +276,7 @@ def tier_of(data: Any, window: str | None = None) -> str | None:
         return None
     if window is not None and data.get("background") is True:
         return window
-    if is_decision(data) or (isinstance(data.get("questions"), list) and "input" in data):
+    if is_decision(data) or questions_in(data):
         return DECISIONS
     of_gemini = object_in(data.get("usageMetadata")).get("serviceTier")
     tier = (

@@ -268,7 +268,7 @@ def test_a_model_that_takes_no_logprobs_is_an_error_before_the_first_call() -> N
         (OPTIONS, [{"town": "Rye", "error": 1}], {"on_error": "return"}, "'error'"),
         (OPTIONS, TOWNS, {"repeats": 3, "method": "logprobs"}, "which method='logprobs' does not"),
         (OPTIONS, TOWNS, {"method": "draws"}, "repeats="),
-        (OPTIONS, TOWNS, {"method": "logits"}, "must be one of auto, logprobs, draws"),
+        (OPTIONS, TOWNS, {"method": "logits"}, "must be one of auto, decisions, logprobs, draws"),
     ],
 )
 def test_wrong_arguments_of_shares_are_refused_before_anything_is_asked(

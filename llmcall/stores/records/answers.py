@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...apis.bodies import objects_of
+from ...apis.decisions import is_decision
 from ...apis.shapes import as_chat, choices_of
 from ...keys.call_ids import without_call_ids
 
@@ -51,9 +52,11 @@ def answer_parts(record: Record) -> Any:
         return without_call_ids(stable_objects(record.response, CIRCUMSTANCES))
     if "value" in record.response:
         return record.response
+    response = record.response
+    response = response if is_decision(response) else dict(as_chat(response))
     fields = {
         name: value
-        for name, value in stable_response(dict(as_chat(record.response))).items()
+        for name, value in stable_response(response).items()
         if name not in (*CIRCUMSTANCES, "object")
     }
     if "choices" in fields:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from ...apis.decisions import is_decision
 from ...apis.message import is_content
 from ...support.display.formatting import as_json, shortened
 
@@ -25,7 +26,7 @@ def unreadable(record: Record) -> str | None:
     for number, message in enumerate(messages):
         if problem := _unreadable_message(message):
             return f"messages[{number}] of this chat {problem}: {_quoted(message)}"
-    if isinstance(response.get("output"), list):
+    if isinstance(response.get("output"), list) or is_decision(response):
         return None
     if not isinstance(choices, list) or not choices:
         return f"the response of this chat has no choices: {_quoted(response)}"

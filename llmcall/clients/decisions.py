@@ -1,0 +1,23 @@
+"""The Decisions API wire: writes a chat request with questions as its body (openai 3.57)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..apis.decisions import questions_in
+from .responses import body_from_chat as response_body
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def body_from_chat(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a request: the messages are the input of its questions. The API has no other
+    parameters that change the answer.
+    """
+    chat = {"model": body["model"], "messages": body["messages"]}
+    return {
+        "model": body["model"],
+        "input": response_body(chat)["input"],
+        "questions": questions_in(body),
+    }

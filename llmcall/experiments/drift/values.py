@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...answers.json_texts import without_reasoning
 from ...answers.lettered_options import listed_options, option_position
 from ...answers.reading import read
+from ...apis.decisions import is_decision, probabilities
 from ...apis.message import message_text
 from ...apis.shapes import choices_of
 from ...errors import OutputError
@@ -65,8 +66,11 @@ def read_answer(record: Record, text: str) -> dict[str, float]:
     """Return the numbers in an answer.
 
     For a closed question of :func:`llmcall.choice`: for each option that it lists, 1 for the one that the
-    answer names, and 0 for the others.
+    answer names, and 0 for the others. A decision gives the probabilities.
     """
+    if is_decision(record.response):
+        chances = (probabilities(answer) for answer in record.response["answers"])
+        return {str(option): share for chance in chances for option, share in chance.items()}
     options = listed_options(record.request["messages"])
     if not options:
         return _read_numbers(text)

@@ -424,6 +424,62 @@ def test_the_nearest_record_is_the_same_personas(api: str) -> None:
         ask_as("Lisa", "Milk?")
 
 
+DAYS = [f"You are in a town on day {day}" for day in range(1, 6)]
+RAIN = f"{DAYS[3]} and it rains"
+
+
+def missed_of(days: list[str], scope: str = "town") -> Miss:
+    """Return the first miss of a run of days in one scope, of which the cassette has five."""
+
+    def run(days: list[str], scope: str = "town") -> Run:
+        def asks(client: ScriptedClient) -> None:
+            with llmcall.scope(scope):
+                for day in days:
+                    ask(day)(client)
+
+        return asks
+
+    with llmcall.cassette("days.jsonl"):
+        run(DAYS)(recorder())
+    miss: Miss = missed(run(days, scope), tape="days.jsonl").miss
+    return miss
+
+
+@pytest.mark.parametrize(
+    ("days", "nearest"),
+    [
+        pytest.param([*DAYS[:3], RAIN], DAYS[3], id="the changed day"),
+        pytest.param([*DAYS[:3], f"{DAYS[2]} again"], DAYS[3], id="a used one"),
+        pytest.param([DAYS[4], DAYS[0], RAIN], DAYS[3], id="another order"),
+        pytest.param([*DAYS[:3], DAYS[4], "Good night!"], DAYS[3], id="the only one left"),
+    ],
+)
+def test_the_nearest_record_is_one_that_the_run_has_not_used(days: list[str], nearest: str) -> None:
+    """The others are what the program still asks."""
+    miss = missed_of(days)
+    assert miss.nearest is not None
+    assert miss.nearest.request["messages"][-1]["content"] == nearest
+    assert miss.causes == ()
+
+
+def test_a_miss_says_that_the_run_has_used_all_records_of_its_scope() -> None:
+    """The nearest is one of them then."""
+    miss = missed_of([*DAYS, RAIN])
+    assert miss.nearest is not None
+    assert miss.nearest.request["messages"][-1]["content"] == DAYS[3]
+    assert miss.causes == (
+        "this run has used every chat record in the scope 'town', the nearest too: this call is one more",
+    )
+
+
+def test_a_used_record_of_another_scope_may_be_nearest() -> None:
+    """Where nothing is recorded in the scope, nothing there can be unused."""
+    miss = missed_of([DAYS[0]], scope="village")
+    assert miss.nearest is not None
+    assert miss.nearest.scope == "town"
+    assert not any("used" in cause for cause in miss.causes)
+
+
 def price(item: str, day: int) -> int:
     """Return a price."""
     return len(item) * day

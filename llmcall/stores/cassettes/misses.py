@@ -67,7 +67,7 @@ def _search_source(cassette: Cassette) -> Source:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
     name = f"the cassette {cassette.path}{state and f', {state}'}"
-    return Source(name, stored, rekey, cassette.is_complete)
+    return Source(name, stored, rekey, cassette.is_complete, cassette.replay_log.has_used)
 
 
 def cassette_remedy(cassette: Cassette) -> str:

@@ -50,6 +50,11 @@ def find_causes(
     if is_renamed:
         return [*causes, RENAMED]
     path, _ = split_sample(request.sample)
+    if result.all_used:
+        causes.append(
+            f"this run has used every {request.kind} record in the scope {path!r}, the nearest too: this call "
+            "is one more"
+        )
     if path and path not in result.scopes:
         others = [scope for scope in result.scopes if scope]
         listed = f"; there are records in {_listed(others)}" if others else ""

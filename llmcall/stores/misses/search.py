@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ...apis.http_requests import CONTENT_FIELDS
@@ -25,12 +25,14 @@ class Source(NamedTuple):
     :param records: its readable records.
     :param rekey: the command that gives its records new keys.
     :param is_complete: whether the recording is complete.
+    :param is_used: whether this run has used the record of a key.
     """
 
     name: str
     records: Iterable[Record]
     rekey: str = "llmcall cache rekey"
     is_complete: bool = True
+    is_used: Callable[[str], bool] = lambda _: False
 
 
 class SearchResult(NamedTuple):
@@ -42,6 +44,7 @@ class SearchResult(NamedTuple):
     :param samples: the samples of the records that asked the same.
     :param scopes: the scope paths of all records, in order.
     :param reordered: the scope paths of the records that asked the same in another order.
+    :param all_used: whether this run has used all records of the request's kind in its scope.
     """
 
     looked_in: str
@@ -50,11 +53,14 @@ class SearchResult(NamedTuple):
     samples: Sequence[str | None] = ()
     scopes: Sequence[str] = ()
     reordered: Sequence[str] = ()
+    all_used: bool = False
 
 
 def search(request: Request, source: Source | None) -> SearchResult:
-    """Return the record nearest to a request, and the records that asked the same. A record with the same
-    persona and scope is nearer than any other.
+    """Return the record nearest to a request, and the records that asked the same.
+
+    A record of the same scope is nearer than any other; of these, one that this run has not used, since
+    the others are what the program still asks; of these, one with the same persona.
 
     :param source: where to look, or ``None`` if no record may answer the request.
     """
@@ -63,7 +69,7 @@ def search(request: Request, source: Source | None) -> SearchResult:
         return SearchResult("nothing", problem)
     asked, (path, _) = request.asked, split_sample(request.sample)
     persona, size, order_free = _persona(asked), _size(asked), _order_free(asked)
-    count, least = 0, (True, True, True)
+    count, least = 0, (True, True, True, True)
     nearest: list[Record] = []
     samples: list[str | None] = []
     scopes: set[str] = set()
@@ -79,7 +85,14 @@ def search(request: Request, source: Source | None) -> SearchResult:
                 samples.append(record.sample)
             elif _size(fields) == size and _order_free(fields) == order_free:
                 reordered.append(record.scope)
-            rank = (fields != asked, _persona(fields) != persona, record.scope != path)
+            # Outside any scope, one record answers a question as often as it is asked.
+            is_used = bool(path) and source.is_used(record.cache_key)
+            rank = (
+                fields != asked,
+                record.scope != path,
+                is_used,
+                _persona(fields) != persona,
+            )
             if rank < least:
                 nearest, least = [], rank
             if rank == least:
@@ -92,7 +105,9 @@ def search(request: Request, source: Source | None) -> SearchResult:
     record = min(nearest, key=lambda candidate: _distance(asked, candidate.request))
     if not reordered and record.request != asked and _is_reordered(record.request, asked):
         reordered.append(record.scope)
-    return SearchResult(looked_in, "", record, samples, sorted(scopes), reordered)
+    is_other, is_elsewhere, all_used, _ = least
+    all_used = is_other and not is_elsewhere and all_used
+    return SearchResult(looked_in, "", record, samples, sorted(scopes), reordered, all_used)
 
 
 def split_sample(sample: str | None) -> tuple[str, str]:

@@ -12,12 +12,17 @@ from ..config.values import is_loopback
 from ..errors import (
     APIError,
     AuthenticationError,
+    BudgetExceededError,
+    CacheError,
+    CacheMissError,
+    ConfigError,
     ContentFilterError,
     ContextLengthError,
     InvalidRequestError,
     QuotaExceededError,
     RateLimitError,
     RequestTimeoutError,
+    ScopeError,
     ServiceError,
 )
 from ..support.display.formatting import shortened
@@ -40,6 +45,10 @@ FILTER_CODES = frozenset(
     {"content_filter", "content_policy_violation", "responsibleaipolicyviolation"}
 )
 
+OWN_ERRORS = {
+    error.__name__: error
+    for error in (BudgetExceededError, CacheError, CacheMissError, ConfigError, ScopeError)
+}
 RETRYABLE_STATUSES = (408, 409, 425)  # Request Timeout, Conflict, Too Early: worth another attempt
 LONGEST_MESSAGE = 1000  # characters
 # A request that is larger than the limit of a whole minute, in OpenAI's words and Groq's.
@@ -65,6 +74,9 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) 
     # FastAPI's ``detail`` is a text or a list
     message = error.get("message") or error.get("detail") or error
     message = str(message) if message else body.strip() if isinstance(body, str) else ""
+    own_error = OWN_ERRORS.get(str(error.get("code")))
+    if own_error is not None and error.get("type") == "llmcall":
+        raise own_error(message)  # of the run that started this process, and answers it
     error_class, extras = _classified(status_code, error, message)
     api_error = error_class(
         f"{status_code}: {shortened(message, LONGEST_MESSAGE) or 'no message'}",

@@ -21,7 +21,6 @@ from ..support import askers, secrets
 from ..support.failures import UnrecordedAnswer
 from ..support.sender import is_llmcalls
 from . import connections
-from .recorder import HAS_ENDED
 from .requests import CHATS, is_of_model_sdk, is_telemetry, request_to_record
 from .responses import connection_failure, refusal_response, response_of
 from .transport import ProgramTransport
@@ -36,6 +35,10 @@ if TYPE_CHECKING:
     from .requests import RequestToRecord
 
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
+HAS_ENDED = (
+    "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
+    "thread that sends it before the program ends, and send nothing from __del__"
+)
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 
 

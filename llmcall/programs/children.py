@@ -1,42 +1,390 @@
-"""The watch over child processes, whose calls are not recorded."""
+"""The child processes of a recorded program: their requests go to the run, which knows who started each.
+
+Environment variables are set for children alone: the SDKs of the run's own process would go in a circle.
+Python children put a front before their HTTP clients, so that base URLs in their code count, too; other
+children have the base URLs in their environment.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
+import itertools
+import json
 import os
+import shlex
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any, NamedTuple
 
+from ..config import resolve as config
+from ..stores.cassettes.current import hide_all
+from ..support import askers
 from ..support.sender import is_llmcalls
-from .replacing import replace
+from ..support.system import after_fork_in_child, before_fork
+from .front import in_front
+from .fronts import recorders
+from .recorder import Recorder
+from .replacing import replace, when_imported
+from .routes import BASE_URLS, LOOPBACK, NO_PROXY, Forwarder, Route, forwarder
 
-EVENTS = frozenset(
-    {"os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
-)
-MULTIPROCESSING = "multiprocessing"
+SITE = os.path.join(os.path.dirname(__file__), "site")
+PYTHONPATH = "PYTHONPATH"
+VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
 
 
-def watch_children(undo: contextlib.ExitStack, note: Callable[[str], object]) -> None:
-    """Note the child processes that this process starts, until it ends.
+class Routes:
+    """Makes the routes of what a process starts, for a process that a run started itself."""
 
-    Python never removes an audit hook, so only ``llmcall run``, whose process is the program's, uses this.
+    def new(self, asker: askers.Asker) -> Route:
+        """Return the route of a process, or of a pool's work, that the current context starts."""
+        current = forwarder()
+        assert current is not None  # it is there until the process ends
+        return Route(current.route.address, asker.origin or current.route.ticket, asker.name)
 
-    :param undo: gets the callback that ends what can be ended.
-    :param note: gets the name of the program that a child process runs, or of what started it.
+    def release(self, route: Route) -> None:
+        """Forget a route that is not used any more."""
+
+
+class RoutesOfRun(Routes):
+    """Makes the routes of what the process of a run starts.
+
+    :param recorder: the run's.
+    :ivar started: the names of what it started.
     """
-    from multiprocessing.process import BaseProcess
 
-    def audit(event: str, args: tuple[Any, ...]) -> None:
-        if event in EVENTS and not is_llmcalls():
-            # Only the program is named: a command line may hold a key. Windows may not know its name.
-            program = args[0] if event in ("subprocess.Popen", "os.posix_spawn") else None
-            note(os.path.basename(os.fsdecode(program or event)))
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.started: dict[str, None] = {}
 
-    def start(start_process: Callable[..., Any], process: Any) -> None:
-        if not is_llmcalls():
-            note(MULTIPROCESSING)
-        start_process(process)
+    def new(self, asker: askers.Asker) -> Route:
+        from .server import sender_here, shared_server  # not for a run without children
 
-    sys.addaudithook(audit)
-    replace(undo, BaseProcess, "start", start)  # there is no audit event of a spawned one
+        server = shared_server()
+        self.started.setdefault(asker.name)
+        return Route(server.address, server.admit(sender_here(self._recorder, asker)), asker.name)
+
+    def release(self, route: Route) -> None:
+        from .server import shared_server
+
+        shared_server().dismiss(route.ticket)
+
+
+_routes: Routes | None = None  # while the calls of this process are recorded
+# The route of the process that is started here, which a fork takes over.
+_starting: ContextVar[Route | None] = ContextVar("llmcall route of a child", default=None)
+_forked_route: Route | None = None  # between the two hooks of a fork
+
+
+def record_children(undo: contextlib.ExitStack, routes: Routes) -> None:
+    """Record the calls of the processes that this one starts, and of theirs.
+
+    :param undo: gets the callbacks that end it.
+    """
+    global _routes
+    _routes = routes
+
+    def end() -> None:
+        global _routes
+        _routes = None
+
+    undo.callback(end)
+    replace(undo, os, "system", _system)
+    when_imported(undo, {name: functools.partial(_put_in, undo) for name in REPLACEMENTS})
+
+
+def _put_in(undo: contextlib.ExitStack, module: ModuleType) -> None:
+    for class_name, name, replacement in REPLACEMENTS[module.__name__]:
+        replace(undo, getattr(module, class_name), name, replacement)
+
+
+def _route(kind: str, label: str) -> Route | None:
+    """Return a route for a process or work that the current context starts, or ``None`` if its calls are
+    not recorded.
+    """
+    maker = askers.current()
+    if _routes is None or maker is None or is_llmcalls():
+        return None
+    return _routes.new(maker.child(kind, label))
+
+
+@contextlib.contextmanager
+def _starts(route: Route | None) -> Iterator[None]:
+    """Give the process that a block starts a route; a fork in there takes it over."""
+    token = _starting.set(route)
+    try:
+        yield
+    finally:
+        _starting.reset(token)
+
+
+# Programs
+
+
+def _open_process(init: Callable[..., None], process: Any, *args: Any, **kwargs: Any) -> None:
+    given = inspect.signature(init).bind(process, *args, **kwargs)
+    route = _route("process", program_name(given.arguments.get("args")))
+    if route is not None:
+        environment = given.arguments.get("env")
+        given.arguments["env"] = environment_of_child(
+            os.environ if environment is None else environment, route
+        )
+    with _starts(route):
+        init(*given.args, **given.kwargs)
+
+
+def _system(system: Callable[[Any], int], command: Any) -> int:
+    route = _route("process", program_name(os.fsdecode(command)))
+    if route is not None:
+        before = dict(os.environ)
+        after = environment_of_child(before, route)
+        changes = {name: value for name, value in after.items() if before.get(name) != value}
+        if os.name == "nt":
+            sets = [f'set "{name}={value}"&& ' for name, value in changes.items()]
+        else:
+            sets = [f"export {name}={shlex.quote(value)}\n" for name, value in changes.items()]
+        command = "".join(sets) + os.fsdecode(command)
+    return system(command)
+
+
+def program_name(args: Any) -> str:
+    """Return the name of the program that a command runs; of Python, the name of its script or module. It
+    is the same on every machine.
+    """
+    if isinstance(args, (str, bytes, os.PathLike)):
+        words = os.fsdecode(args).split()
+    else:
+        words = [os.fsdecode(word) for word in args or ()]
+    names = [os.path.basename(word) for word in words]
+    if not names:
+        return ""
+    if not names[0].lower().startswith("python") and words[0] != sys.executable:
+        return names[0].removesuffix(".exe")
+    arguments = itertools.takewhile(lambda name: name != "-c", names[1:])
+    return next((name for name in arguments if not name.startswith("-")), "python")
+
+
+def environment_of_child(
+    environment: Mapping[Any, Any], route: Route, served: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the environment of a child process.
+
+    :param environment: as the program gives it.
+    :param served: base URLs of the server that the process itself is to see.
+    """
+    given = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
+    if VARIABLE in given:  # the program starts a process for another one
+        return given
+    changes = {
+        variable: route.to(given.get(variable) or default)
+        for variable, default in BASE_URLS.values()
+    }
+    changes[PYTHONPATH] = os.pathsep.join(filter(None, [SITE, given.get(PYTHONPATH)]))
+    before = {name: given.get(name) for name in changes} | dict(served or {})
+    for name in NO_PROXY:
+        changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
+    return {**given, **changes, **(served or {}), VARIABLE: json.dumps([route, before])}
+
+
+def begin_by_environment(value: str) -> None:
+    """Begin a Python process that a recorded program started, with its environment as the program gave it.
+
+    :param value: of the variable that the run set.
+    """
+    route, before = json.loads(value)
+    del os.environ[VARIABLE]
+    for name, given in before.items():
+        os.environ.pop(name, None)
+        if given is not None:
+            os.environ[name] = given
+    begin(Route(*route))
+
+
+# Processes of multiprocessing
+
+
+class _Carrier:
+    """Begins a spawned process where it is unpickled there."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return begin, (self._route,)
+
+
+def _start(start: Callable[[Any], None], process: Any) -> None:
+    target = getattr(process, "_target", None)
+    label = getattr(target, "__name__", None) or type(process).__name__
+    route = _route("process", label)
+    if route is not None:
+        # What a process object holds is pickled for a spawned process.
+        process.llmcall_route = _Carrier(route)
+    try:
+        with _starts(route):
+            start(process)
+    finally:
+        vars(process).pop("llmcall_route", None)
+
+
+@before_fork
+def _name_forked() -> None:
+    """Name the process that is about to be forked."""
+    global _forked_route
+    _forked_route = _starting.get() or _route("process", "fork")
+
+
+@after_fork_in_child
+def _begin_forked() -> None:
+    route = _forked_route
+    if route is not None:
+        recorders.clear()
+        begin(route)
+
+
+# A process's own beginning
+
+_undo = contextlib.ExitStack()
+
+
+def begin(route: Route) -> None:
+    """Send the requests of this process to the run that started it, and record its children's."""
+    global _routes
+    current = forwarder()
+    if current is None:
+        config.push_layer({"cache_mode": "off", "cassette_path": None}, "llmcall run")
+        hide_all()
+        if _routes is None:
+            _undo.enter_context(in_front(Forwarder(route)))
+            record_children(_undo, Routes())
+        else:  # a forked process has the replacements of its parent
+            recorders.append(Forwarder(route))
+            _routes = Routes()
+    else:
+        current.route = route
+    askers.begin_naming(route.asker, route.ticket)
+
+
+# Pools
+
+
+class Work(NamedTuple):
+    """A function that a pool of processes runs for whoever submitted it.
+
+    :param route: of the work.
+    """
+
+    route: Route
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function in its submitter's name."""
+        with working(self.route):
+            return self.function(*args, **kwargs)
+
+
+class ItemWork(NamedTuple):
+    """A function that a pool of processes runs for each item; it gets the item's number first.
+
+    :param is_star: whether the rest are the function's arguments.
+    """
+
+    route: Route
+    function: Callable[..., Any]
+    is_star: bool
+
+    def __call__(self, item: Any) -> Any:
+        """Run the function in the name of whoever submitted the item."""
+        number, value = item
+        with working(self.route._replace(asker=f"{self.route.asker}/item {number}")):
+            return self.function(*value) if self.is_star else self.function(value)
+
+
+@contextlib.contextmanager
+def working(route: Route) -> Iterator[None]:
+    """Ask in the name of a pool's work for a block."""
+    if _routes is None:  # the pool is older than the recording
+        begin(route)
+    asker = askers.known(route.asker, route.ticket if forwarder() else "")
+    with contextlib.nullcontext() if asker is None else askers.running_work(asker):
+        yield
+
+
+def _name(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _submit(
+    submit: Callable[..., Any], executor: Any, function: Any, /, *args: Any, **kwargs: Any
+) -> Any:
+    route = _route("work", _name(function))
+    if route is None:
+        return submit(executor, function, *args, **kwargs)
+    future = submit(executor, Work(route, function), *args, **kwargs)
+    future.add_done_callback(lambda _: _release(route))
+    return future
+
+
+def _release(route: Route) -> None:
+    if _routes is not None:
+        _routes.release(route)
+
+
+def _apply_async(apply: Callable[..., Any], pool: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
+    route = _route("work", _name(func))
+    return apply(pool, func if route is None else Work(route, func), *args, **kwargs)
+
+
+def _map(
+    is_star: bool,
+    map_items: Callable[..., Any],
+    pool: Any,
+    func: Any,
+    iterable: Iterable[Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    route = _route("work", _name(func))
+    if route is None:
+        return map_items(pool, func, iterable, *args, **kwargs)
+    has_length = hasattr(iterable, "__len__")  # it decides how many items are sent at once
+    items: Any = enumerate(iterable)
+    work = ItemWork(route, func, is_star)
+    if is_star:  # a starmap would give the number and the item as two arguments
+        items = ((item,) for item in items)
+    return map_items(pool, work, list(items) if has_length else items, *args, **kwargs)
+
+
+def _run_in_parallel(run: Callable[..., Any], parallel: Any, iterable: Iterable[Any]) -> Any:
+    route = _route("work", "joblib")
+    if route is None:
+        return run(parallel, iterable)
+    named = (
+        (Work(route._replace(asker=f"{route.asker}/item {number}"), function), args, kwargs)
+        for number, (function, args, kwargs) in enumerate(iterable)
+    )
+    return run(parallel, named)
+
+
+REPLACEMENTS: dict[str, list[tuple[str, str, Callable[..., Any]]]] = {
+    "subprocess": [("Popen", "__init__", _open_process)],
+    "multiprocessing.process": [("BaseProcess", "start", _start)],
+    "multiprocessing.pool": [
+        ("Pool", "apply_async", _apply_async),
+        ("Pool", "map", functools.partial(_map, False)),
+        ("Pool", "map_async", functools.partial(_map, False)),
+        ("Pool", "imap", functools.partial(_map, False)),
+        ("Pool", "imap_unordered", functools.partial(_map, False)),
+        ("Pool", "starmap", functools.partial(_map, True)),
+        ("Pool", "starmap_async", functools.partial(_map, True)),
+    ],
+    "concurrent.futures.process": [("ProcessPoolExecutor", "submit", _submit)],
+    "loky.process_executor": [("ProcessPoolExecutor", "submit", _submit)],
+    "joblib.externals.loky.process_executor": [("ProcessPoolExecutor", "submit", _submit)],
+    "joblib.parallel": [("Parallel", "__call__", _run_in_parallel)],
+}

@@ -15,22 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ..clients.streams import end_streams, end_streams_at_exit
-from ..config import resolve as config
-from ..config.values import without_password
 from ..errors import CacheMissError, LLMCallError
 from ..stores.cassettes.cassette import Cassette
 from ..support import askers
-from ..support.display.formatting import money
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import Listener, listeners
 from ..support.notices import hold_notices
 from ..testing import answers_in_process
-from ..traffic.usage import process_meter
 from .actors import warn_of_swapped_answers
-from .children import watch_children
+from .calls import HAS_ENDED
+from .children import RoutesOfRun, record_children
 from .entry import unrecorded_lines
 from .front import in_front
-from .recorder import HAS_ENDED, Recorder
+from .recorder import Recorder
+from .summary import summary_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from ..core.calls import Call
 
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
+SOON = 1  # second that the answers to child processes may still take after Ctrl-C
 
 
 def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) -> None:
@@ -99,8 +98,8 @@ class Execution(Listener):
         front = contextlib.ExitStack()
         front.enter_context(in_front(recorder))
         front.enter_context(askers.naming_own_calls())
-        self._children: dict[str, None] = {}  # the child processes that the program started
-        watch_children(front, lambda name: self._children.setdefault(name))
+        self._routes = RoutesOfRun(recorder)
+        record_children(front, self._routes)
         atexit.register(front.close)  # after all else
         listeners.append(self)
         recorder.report_first = self._report_first
@@ -164,6 +163,11 @@ class Execution(Listener):
             return  # a forked process leaves all this to its parent
         with contextlib.suppress(OSError, ValueError):  # Python itself reports what it cannot flush
             sys.stdout.flush()
+        if "llmcall.programs.server" in sys.modules:
+            from .server import close_shared
+
+            is_interrupt = isinstance(self._error, KeyboardInterrupt)
+            close_shared(*[SOON] if is_interrupt else [])
         error, recorder = self._error, self._recorder
         has_failed = self._has_failed()
         unrecorded = list(unrecorded_lines(recorder))
@@ -179,7 +183,11 @@ class Execution(Listener):
         if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):
             problems.append(recorder.first_error)
         errors = [f"Error: {problem}" for problem in problems if problem is not self._reported]
-        self._print([*errors, *self._summary(), *unrecorded, *self._notices])
+        another = "--scope NAME" if self._scope is None else "another --scope"
+        summary = summary_lines(
+            recorder, self._cassette, self._file, another, self._explain_no_calls
+        )
+        self._print([*errors, *summary, *unrecorded, *self._notices])
         if isinstance(self._error, KeyboardInterrupt) and os.name == "posix":
             # As Python ends after Ctrl-C: the signal tells a shell to stop, too.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -205,17 +213,20 @@ class Execution(Listener):
             file.write(text.encode(encoding, "backslashreplace"))
 
     def _explain_no_calls(self) -> str:
-        """Return the likely reasons why no call of the program was recorded."""
+        """Return the likely reasons why no call of the program was recorded; empty if it failed before."""
+        if self._code:
+            return ""
         recorder, seen = self._recorder, []
-        if self._children:
+        if self._routes.started:
+            names = ", ".join(self._routes.started)
             seen.append(
-                f"the program started other processes ({', '.join(self._children)}), whose calls are not recorded: "
-                "make the calls in threads or tasks, or start each process by 'llmcall run'"
+                f"the program started other processes ({names}), which asked nothing at the addresses that llmcall "
+                "gives them: OPENAI_BASE_URL, ANTHROPIC_BASE_URL and GOOGLE_GEMINI_BASE_URL"
             )
         if recorder.connected:
             seen.append(
                 f"the program connected to {', '.join(recorder.connected)} by a library that llmcall does not record: "
-                "it records httpx, and so the SDKs, and requests"
+                "if it takes a base URL from the environment, 'llmcall serve --cassette FILE -- python program.py' does"
             )
         if recorder.other_requests:
             seen.append(
@@ -224,58 +235,8 @@ class Execution(Listener):
                 "hosts=(…) of llmcall.cassette or llmcall.patched"
             )
         return "; ".join(seen) or (
-            "no call of the program was seen: no request to a model by httpx or requests, no other connection, no child process"
-        )
-
-    def _summary(self) -> list[str]:
-        """Return a line that counts the program's calls, and one that counts unused records."""
-        usage, cassette = process_meter.usage(), self._cassette
-        refused = process_failures.refused + self._recorder.refused
-        if cassette is None:
-            asked = usage.calls + usage.errors - process_failures.unsent
-            not_recorded, supplied, replayed = 0, usage.cached_calls, 0
-            settings = config.settings()
-            target = str(without_password(settings.cache_path))
-            if settings.cache_mode == "off":
-                target = "nothing was recorded, because the cache's mode is off"
-        else:
-            not_recorded = cassette.failures.unanswered
-            asked = cassette.asked + not_recorded
-            supplied, replayed = cassette.supplied, cassette.replayed
-            is_saved = cassette.is_written or not cassette.recorded
-            is_file = is_saved and self._file is not None and self._file.exists()
-            target = str(cassette.path) if is_file else f"{cassette.path} was not written"
-        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        cost = None if usage.cost is None else money(usage.cost)
-        spent = ", ".join(filter(None, [f"{tokens:,} tokens" if tokens else "", cost]))
-        parts = [
-            (asked, f"asked ({spent})" if tokens else "asked"),
-            (supplied, "from the cache"),
-            (replayed, "replayed"),
-            (usage.retries, "retry" if usage.retries == 1 else "retries"),
-            (not_recorded, "not recorded"),
-            (refused, "refused"),
-        ]
-        counts = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
-        lines = [f"{', '.join(counts)}: {target}"]
-        has_words = self._code or self._recorder.unrecorded or self._recorder.passed
-        if counts == ["0 asked"] and not has_words:
-            lines.append(self._explain_no_calls())
-        if supplied and not self._recorder.sends_nothing:
-            lines.append(self._how_to_repeat())
-        if cassette is not None and cassette.unused_report:
-            lines.append(cassette.unused_report)
-        return lines
-
-    def _how_to_repeat(self) -> str:
-        """Return how another run gets new answers instead of the cache's."""
-        scope = "--scope NAME" if self._scope is None else "another --scope"
-        own = (
-            "answers of its own" if self._cassette is None else "answers and a cassette of its own"
-        )
-        return (
-            "the answers from the cache come from an earlier run; "
-            f"{scope} makes another repeat, with {own}"
+            "no call of the program was seen: no request to a model by httpx, requests, aiohttp or urllib, no other "
+            "connection, no child process"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -14,7 +15,8 @@ from ..support import askers
 from ..support.blocking import run_blocking
 from ..support.sender import PROGRAM, is_llmcalls, sender
 from . import connections, makers
-from .recorder import Recorder, innermost, passing, recorders
+from .fronts import Front, active_recorder, innermost, passing, recorders
+from .other_libraries import open_by_urllib, request_by_aiohttp
 from .replacing import replace, when_imported
 
 _undo = contextlib.ExitStack()
@@ -22,7 +24,7 @@ _lock = threading.RLock()
 
 
 @contextlib.contextmanager
-def in_front(recorder: Recorder) -> Iterator[None]:
+def in_front(recorder: Front) -> Iterator[None]:
     """Put a recorder in front of every HTTP client of the process, for a block.
 
     It gets the requests of the clients of httpx and httpx2 and of the sessions of requests, whether
@@ -35,6 +37,10 @@ def in_front(recorder: Recorder) -> Iterator[None]:
     try:
         yield
     finally:
+        if recorders == [recorder] and "llmcall.programs.server" in sys.modules:
+            from .server import close_shared
+
+            close_shared()  # without the lock, for which what is under way there may wait
         with _lock:
             if recorder in recorders:  # a forked process has none
                 recorders.remove(recorder)
@@ -55,14 +61,6 @@ def _put_in_front(module: ModuleType) -> None:
                 replace(_undo, owner, name, replacement)
 
 
-def _active_recorder() -> Recorder | None:
-    """Return the recorder of a program's request that is sent now, or ``None`` if it passes."""
-    recorder = innermost()
-    if recorder is None or recorder.passes_requests:
-        return None
-    return None if is_llmcalls() and not recorder.sends_nothing else recorder
-
-
 class FrontTransport:
     """Answers the requests that are recorded, and sends all others by the transport below.
 
@@ -71,17 +69,15 @@ class FrontTransport:
     :param below: the program's own transport.
     """
 
-    def __init__(self, library: ModuleType, recorder: Recorder, below: Any) -> None:
+    def __init__(self, library: ModuleType, recorder: Front, below: Any) -> None:
         self.below = below
         self._library = library
         self._recorder = recorder
 
     def handle_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
-        from .calls import response_to  # not for a block in which only llmcall asks
-
         send = self.below.handle_request
-        response = run_blocking(response_to(self._recorder, self._library, request, send))
+        response = run_blocking(self._recorder.response_to(self._library, request, send))
         if response is not None:
             return response
         with passing():
@@ -89,10 +85,8 @@ class FrontTransport:
 
     async def handle_async_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
-        from .calls import response_to
-
         send = self.below.handle_async_request
-        response = await adrive(response_to(self._recorder, self._library, request, send))
+        response = await adrive(self._recorder.response_to(self._library, request, send))
         if response is not None:
             return response
         with passing():
@@ -108,7 +102,7 @@ def _choose_transport(
     DefaultAioHttpClient have their own). They still do the rest themselves: authentication,
     redirects, cookies, event hooks.
     """
-    below, recorder = choose(client, url), _active_recorder()
+    below, recorder = choose(client, url), active_recorder()
     if recorder is None or isinstance(below, FrontTransport):
         return below
     return FrontTransport(library, recorder, below)
@@ -123,7 +117,7 @@ def _send_recorded(
     **kwargs: Any,
 ) -> Any:
     """Replace ``HTTPAdapter.send``, through which every request of a session goes."""
-    recorder = _active_recorder()
+    recorder = active_recorder()
     if recorder is None:
         return send(adapter, request, *args, **kwargs)
     from .sessions import recorded_send
@@ -164,6 +158,8 @@ FRONTS: dict[str, Callable[[ModuleType], list[Replacement]]] = {
     "requests": lambda requests: [
         (requests.adapters.HTTPAdapter, "send", functools.partial(_send_recorded, requests))
     ],
+    "aiohttp": lambda aiohttp: [(aiohttp.ClientSession, "_request", request_by_aiohttp)],
+    "urllib.request": lambda request: [(request.OpenerDirector, "open", open_by_urllib)],
     "socket": lambda socket: [
         (socket, "getaddrinfo", connections.getaddrinfo),
         (socket.socket, "connect", _connect_noted),

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config.settings import checked_layer
-from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
+from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from ..keys.normalizers import normalizer
 from ..stores.cassettes.current import current_cassette
 from ..support.listeners import Listener, listeners
-from ..support.sender import NOBODY, is_llmcalls, sent_by
-from ..support.system import after_fork_in_child
 from . import connections
 from .actors import Actor, Actors
+from .fronts import Front, note_refusal, recorders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from ..config.settings import Settings
     from ..core.calls import Call
@@ -29,15 +29,11 @@ if TYPE_CHECKING:
     from .requests import RequestToRecord
 
 MOST_CONNECTIONS = 5  # that are kept
-HAS_ENDED = (
-    "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
-    "thread that sends it before the program ends, and send nothing from __del__"
-)
 # Refusals that are counted where they are raised, in calls by llmcall's own client too.
 COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
 
-class Recorder:
+class Recorder(Front):
     """The options and the state of one recording of a program: of an ``http_client``, ``patched``, a
     cassette or a run. ``calls.response_to`` answers the requests themselves.
 
@@ -63,8 +59,6 @@ class Recorder:
     :ivar has_ended: whether the program's process is ending, so that nothing more can be recorded.
     :ivar outer_scope: the scope in which it was made.
     """
-
-    passes_requests = False  # whether it lets all requests pass, and sees connections only
 
     def __init__(
         self,
@@ -98,14 +92,15 @@ class Recorder:
         self.report_first: Callable[[Exception], object] = bool
         self.models = connections.configured_models()
         self.has_ended = False
-        self._sends_nothing = sends_nothing
+        self._sends_nothing = self.refuses = sends_nothing
         self._default = default
         self.outer_scope = scopes.scope_around()
 
-    @property
-    def refuses(self) -> bool:
-        """Return whether it refuses what is not recorded, whatever cassette is open."""
-        return self._sends_nothing
+    async def response_to(self, library: ModuleType, http: Any, send: Callable[[Any], Any]) -> Any:
+        """Return the response to a request of the program, or ``None`` for a request that passes."""
+        from .calls import response_to  # not for a block in which only llmcall asks
+
+        return await response_to(self, library, http, send)
 
     @property
     def sends_nothing(self) -> bool:
@@ -120,7 +115,7 @@ class Recorder:
     def _chain(self) -> Iterator[Recorder]:
         """Yield this recorder, and those in front of the process's clients, the innermost first."""
         yield self
-        yield from reversed(tuple(recorders))
+        yield from (front for front in reversed(tuple(recorders)) if isinstance(front, Recorder))
 
     @property
     def hosts(self) -> set[str]:
@@ -156,6 +151,17 @@ class Recorder:
         if actors is None:
             return nullcontext()
         return actors.scope_of(to_record.for_actor(), normalizer(settings.cache_normalize))
+
+    def note_refusal(self, error: Exception) -> None:
+        """Count an error of llmcall's own, and keep the first.
+
+        An error that a daemon thread gets after the program's end is not counted.
+        """
+        if not self.has_ended:
+            if self.first_error is None:
+                self.first_error = error
+                self.report_first(error)
+            self.refused += not isinstance(error, COUNTED_ERRORS)
 
     def raise_first_error(self) -> None:
         """Raise the first error of llmcall's own that a call got, if there is one."""
@@ -216,41 +222,6 @@ def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
     from .client import ProgramClient
 
     return ProgramClient(**{**settings, "base_url": address})
-
-
-def passing() -> AbstractContextManager[None]:
-    """Let what a block sends pass."""
-    return nullcontext() if is_llmcalls() else sent_by(NOBODY)
-
-
-recorders: list[Recorder] = []  # in front of the clients of the process, the innermost last
-
-
-def innermost() -> Recorder | None:
-    """Return the recorder that was put in front last."""
-    in_front = tuple(recorders)
-    return in_front[-1] if in_front else None
-
-
-@after_fork_in_child
-def _record_nothing() -> None:
-    """Leave a forked process the recorders that refuse: its requests are not recorded."""
-    recorders[:] = [recorder for recorder in recorders if recorder.refuses]
-
-
-def note_refusal(error: Exception) -> None:
-    """Count an error of llmcall's own, and keep the first, in all recorders around the call.
-
-    An error that a daemon thread gets after the program's end is not counted.
-    """
-    if isinstance(error, APIError):
-        return
-    for recorder in tuple(recorders):
-        if not recorder.has_ended:
-            if recorder.first_error is None:
-                recorder.first_error = error
-                recorder.report_first(error)
-            recorder.refused += not isinstance(error, COUNTED_ERRORS)
 
 
 class ProgramCalls(Listener):

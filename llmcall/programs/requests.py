@@ -139,6 +139,16 @@ def is_of_model_sdk(http: Any) -> bool:
     return SDK_NAME.match(http.headers.get("user-agent", "")) is not None
 
 
+def may_ask_model(http: Any, *, is_models_host: bool) -> bool:
+    """Return whether a request may be one to a model, as far as its head says.
+
+    :param is_models_host: whether the host is known to be a model's.
+    """
+    path = str(http.url.path).rstrip("/")
+    is_of_sdk = is_of_model_sdk(http) or _has_sdk_header(http)
+    return is_models_host or is_of_sdk or (http.method == "POST" and _is_asking(path))
+
+
 async def request_to_record(
     http: Any, hosts: Collection[str], *, is_models_host: bool
 ) -> RequestToRecord | None:
@@ -154,8 +164,8 @@ async def request_to_record(
         return None
     path = str(http.url.path).rstrip("/")
     is_post, is_named = http.method == "POST", http.url.host in hosts
-    has_asking_path = is_post and (path.endswith(CHATS) or ASKING.search(path) is not None)
-    is_of_sdk = any(name in http.headers for name in SDK_HEADERS)
+    has_asking_path = is_post and _is_asking(path)
+    is_of_sdk = _has_sdk_header(http)
     is_of_object = OBJECT.search(path) is not None and is_of_sdk
     is_of_model = has_asking_path or is_of_object
     if not (is_of_model or is_named or is_models_host or (is_post and is_of_sdk)):
@@ -176,6 +186,14 @@ async def request_to_record(
     request = RequestToRecord(http, path, body, is_models_host and not is_named)
     is_recorded = is_named or is_models_host or body is None or request.asks_model
     return request if is_recorded else None
+
+
+def _is_asking(path: str) -> bool:
+    return path.endswith(CHATS) or ASKING.search(path) is not None
+
+
+def _has_sdk_header(http: Any) -> bool:
+    return any(name in http.headers for name in SDK_HEADERS)
 
 
 def _names_model(body: Any) -> bool:

@@ -18,7 +18,7 @@ from ..keys.plain_data import ordered
 from ..stores.cassettes.current import current_cassette
 from ..stores.records.answers import VOLATILE
 from ..support.blocking import as_async, iterate_blocking, may_block, resolved, run_blocking
-from .recorder import note_refusal
+from .fronts import note_refusal
 from .transport import OK, headers_to_copy
 from .whole_answers import EVENTS, AnswerEnd
 
@@ -94,14 +94,14 @@ def refusal_response(
     """
     note_refusal(error)
     if not isinstance(error, APIError):
-        return _response(library, ERROR_STATUS, _error_body(error))
+        return _response(library, ERROR_STATUS, error_body(error))
     last_response = None if transport is None else transport.last_response
     response = getattr(error, "http_response", last_response)
     if response is not None:
         headers = [*headers_to_copy(response.headers), *NOT_REPEATED]
         return library.Response(response.status_code, headers=headers, content=response.content)
     status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_ANSWER
-    return _response(library, status, _error_body(error))
+    return _response(library, status, error_body(error))
 
 
 @functools.cache
@@ -173,7 +173,7 @@ def _streamed(
             # (its error has the response's status).
             if is_chat and not (isinstance(error, APIError) and error.status_code == OK):
                 # the SDK turns it into an error
-                end = _event(getattr(error, "http_event", None) or _error_body(error))
+                end = _event(getattr(error, "http_event", None) or error_body(error))
         if broken is not None:
             raise broken
         if end:
@@ -307,7 +307,7 @@ def _headers(
     return [*own, *((name, value) for name, value in further if name.lower() not in names)]
 
 
-def _error_body(error: BaseException) -> dict[str, Any]:
+def error_body(error: BaseException) -> dict[str, Any]:
     return {
         "error": {
             "message": str(error),

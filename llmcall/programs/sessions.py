@@ -10,8 +10,7 @@ from typing import Any
 
 from ..clients.api_errors import http_library
 from ..support.blocking import run_blocking
-from .calls import response_to
-from .recorder import Recorder, passing
+from .fronts import Front, passing
 from .responses import body_class
 from .transport import headers_to_copy
 
@@ -23,7 +22,7 @@ TIMEOUTS = ("connect", "read")
 
 def recorded_send(
     requests: ModuleType,
-    recorder: Recorder,
+    recorder: Front,
     adapter: Any,
     send: Callable[..., Any],
     prepared: Any,
@@ -80,7 +79,7 @@ def recorded_send(
 
     broken = None
     try:
-        response = run_blocking(response_to(recorder, library, request, send_attempt))
+        response = run_blocking(recorder.response_to(library, request, send_attempt))
     except library.RequestError as error:
         broken = error
     if broken is not None:

@@ -34,6 +34,7 @@ from .scope import default_scope as default_scope
 from .scope import forget as forget
 from .scope import in_default as in_default
 from .scope import in_function as in_function
+from .scope import in_process as in_process
 from .scope import inherited as inherited
 from .scope import map_outside as map_outside
 from .scope import new_program_scope as new_program_scope

@@ -377,6 +377,18 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
     return default.copy(path=path, draw_list=item.draw_list, order=item.order)
 
 
+def in_process(default: ActiveScope | None) -> AbstractContextManager[Any]:
+    """Stand in a default scope for a block that answers another process, unless that was started in a
+    scope. Unlike a thread, it has its own name, whatever scopes are open here.
+
+    :param default: as of :func:`in_default`.
+    """
+    default = _process_default() or _if_of_this_process(default)
+    if default is None or scope_around() is not None:
+        return nullcontext()
+    return default.copy()
+
+
 @contextmanager
 def in_function(name: str, *, draws: bool) -> Iterator[None]:
     """Stand in a scope of one call of a recorded function, for a block: a replay skips the call, and no

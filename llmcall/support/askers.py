@@ -32,13 +32,15 @@ class Asker:
 
     :param name: identifies it in a run.
     :param main: the main program, or ``None`` if this is it.
+    :param origin: in a child process: what says in its parent where it, or its work, was started.
     """
 
-    __slots__ = ("_counts", "main", "name")
+    __slots__ = ("_counts", "main", "name", "origin")
 
-    def __init__(self, name: str, main: Asker | None = None) -> None:
+    def __init__(self, name: str, main: Asker | None = None, origin: str = "") -> None:
         self.name = name
         self.main = main or self
+        self.origin = origin
         self._counts: dict[str, int] = {}
 
     def child(self, kind: str, function: str) -> Asker:
@@ -61,7 +63,7 @@ class Asker:
         name = segment if self.name == MAIN else f"{self.name}{SEPARATOR}{segment}"
         if len(name) > LONGEST_NAME:
             name = f"{self._shortened}{SEPARATOR}{segment}"
-        return Asker(name, self.main)
+        return Asker(name, self.main, self.origin)
 
     @property
     def _shortened(self) -> str:
@@ -84,10 +86,14 @@ _own_calls = 0  # the blocks in which the askers of llmcall's own calls count
 _is_programs: ContextVar[bool] = ContextVar("llmcall call of a program", default=False)
 
 
-def begin_naming() -> None:
-    """Name every asker that is made from now on, until :func:`end_naming`."""
+def begin_naming(name: str = MAIN, origin: str = "") -> None:
+    """Name every asker that is made from now on, until :func:`end_naming`.
+
+    :param name: the main program's.
+    :param origin: as of an :class:`Asker`.
+    """
     global _main
-    _main = Asker(MAIN)
+    _main = Asker(name, origin=origin)
 
 
 def end_naming() -> None:
@@ -153,6 +159,11 @@ def in_program_call() -> bool:
     return _is_programs.get()
 
 
+def known(name: str, origin: str = "") -> Asker | None:
+    """Return the asker with a name, or ``None`` if askers have no names now."""
+    return None if _main is None else Asker(name, _main, origin)
+
+
 def set_current(asker: Asker | None) -> None:
     """Set the asker for the rest of the current context."""
     _current.set(asker)
@@ -210,7 +221,9 @@ def counted_apart() -> Iterator[None]:
     token = _is_programs.set(True)
     try:
         with (
-            contextlib.nullcontext() if asker is None else running_as(Asker(asker.name, asker.main))
+            contextlib.nullcontext()
+            if asker is None
+            else running_as(Asker(asker.name, asker.main, asker.origin))
         ):
             yield
     finally:

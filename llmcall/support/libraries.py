@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     import tiktoken
     import tqdm.auto
     import typing_extensions
+    import uvicorn
     import xllamacpp
     import yaml
 
@@ -73,6 +74,7 @@ __all__ = [
     "tiktoken",
     "tqdm",
     "typing_extensions",
+    "uvicorn",
     "xllamacpp",
     "yaml",
 ]

@@ -17,6 +17,20 @@ def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     return function
 
 
+def before_fork(function: Callable[[], object]) -> Callable[[], object]:
+    """Call a function in this process before each fork of it."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=function)
+    return function
+
+
+def after_fork_in_parent(function: Callable[[], object]) -> Callable[[], object]:
+    """Call a function in this process after each fork of it."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_parent=function)
+    return function
+
+
 _process = os.getpid()
 
 

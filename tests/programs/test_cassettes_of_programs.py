@@ -14,9 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -321,12 +319,6 @@ def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
     assert "You are Lisa.-" in named.read_text(encoding="utf-8")
 
 
-def by_urllib(host: str, port: int) -> None:
-    """Ask by urllib."""
-    with contextlib.suppress(urllib.error.HTTPError):
-        urllib.request.urlopen(f"http://{host}:{port}", timeout=LONGEST)
-
-
 def by_streams(host: str, port: int) -> None:
     """Connect in an event loop, as aiohttp does."""
 
@@ -344,7 +336,7 @@ def by_socket(host: str, port: int) -> None:
         plain_socket.connect_ex((host, port))
 
 
-@pytest.mark.parametrize("connect", [by_urllib, by_streams, by_socket])
+@pytest.mark.parametrize("connect", [by_streams, by_socket])
 def test_a_connection_of_another_client_to_a_model_is_warned_of(
     connect: Callable[[str, int], None], model: NumberedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -377,7 +369,7 @@ def test_a_connection_is_reported_however_many_hosts_were_looked_up(
         for number in range(10):
             socket.getaddrinfo(f"127.0.1.{number}", 80)
         with contextlib.suppress(OSError):
-            urllib.request.urlopen("http://gateway.example:9", timeout=LONGEST)
+            socket.create_connection(("gateway.example", 9), timeout=LONGEST)
     assert "requests that other clients sent to gateway.example are not recorded" in caplog.text
     assert len(connections._hosts_by_address) <= 3
 

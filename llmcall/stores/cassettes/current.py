@@ -105,6 +105,14 @@ def only_open(cassette: Any) -> Iterator[None]:
             _hides_parent = hid_parent
 
 
+def hide_all() -> None:
+    """Forget the cassettes of the process that started this one, which answers its requests."""
+    global _hides_parent
+    with lock:
+        open_cassettes.clear()
+        _hides_parent = True
+
+
 def header_namespaces() -> dict[str, str] | None:
     """Return the models' namespaces in an open cassette's header, or ``None`` without a header."""
     for opened in reversed(tuple(open_cassettes)):

@@ -1,0 +1,92 @@
+"""What stands in front of a process's HTTP clients, the innermost last: recorders, or a child's way to its
+run.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from ..errors import APIError
+from ..support.sender import NOBODY, is_llmcalls, sent_by
+from ..support.system import after_fork_in_child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+
+class Front:
+    """Stands before the HTTP clients of the process: answers the requests of a program to models.
+
+    :ivar passes_requests: whether it lets all requests pass, and sees connections only.
+    :ivar takes_own_requests: whether it answers requests of llmcall's own, too.
+    :ivar refuses: whether a forked process keeps it.
+    """
+
+    passes_requests = False
+    takes_own_requests = False
+    refuses = False
+
+    @property
+    def sends_nothing(self) -> bool:
+        """Return whether a request that is not recorded is refused."""
+        return False
+
+    def known_models(self) -> set[tuple[str, int]]:
+        """Return the addresses of models that it knows."""
+        return set()
+
+    async def response_to(self, library: ModuleType, http: Any, send: Callable[[Any], Any]) -> Any:
+        """Return the response to a request of the program, or ``None`` for one that passes.
+
+        :param library: the request's module, ``httpx`` or ``httpx2``.
+        :param http: the request.
+        :param send: sends a request and returns its response, or a coroutine that does.
+        """
+
+    def note_connection(self, host: str) -> None:
+        """Note a connection to a model that no recorded client makes."""
+
+    def note_other_connection(self, address: str) -> None:
+        """Note a connection of another client."""
+
+    def note_refusal(self, error: Exception) -> None:
+        """Note an error of llmcall's own that a call got."""
+
+
+def passing() -> AbstractContextManager[None]:
+    """Let what a block sends pass."""
+    return nullcontext() if is_llmcalls() else sent_by(NOBODY)
+
+
+recorders: list[Front] = []  # in front of the clients of the process, the innermost last
+
+
+def innermost() -> Front | None:
+    """Return the recorder that was put in front last."""
+    in_front = tuple(recorders)
+    return in_front[-1] if in_front else None
+
+
+def active_recorder() -> Front | None:
+    """Return the recorder of a program's request that is sent now, or ``None`` if it passes."""
+    recorder = innermost()
+    if recorder is None or recorder.passes_requests:
+        return None
+    if is_llmcalls() and not (recorder.takes_own_requests or recorder.sends_nothing):
+        return None
+    return recorder
+
+
+@after_fork_in_child
+def _record_nothing() -> None:
+    """Leave a forked process the recorders that refuse: its requests are not recorded."""
+    recorders[:] = [recorder for recorder in recorders if recorder.refuses]
+
+
+def note_refusal(error: Exception) -> None:
+    """Count an error of llmcall's own, and keep the first, in all recorders around the call."""
+    if not isinstance(error, APIError):
+        for front in tuple(recorders):
+            front.note_refusal(error)

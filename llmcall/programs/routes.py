@@ -1,0 +1,192 @@
+"""The way of requests to the server of a run: from its child processes, and from libraries whose
+requests are not recorded where they are sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import urllib.parse
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import scopes
+from ..support import askers
+from ..support.blocking import may_block, resolved
+from . import connections
+from .fronts import Front, innermost, passing
+from .requests import is_of_model_sdk, may_ask_model
+from .responses import body_class
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from types import ModuleType
+
+LOOPBACK = "127.0.0.1"
+NO_PROXY = ("NO_PROXY", "no_proxy")
+# What the names in an address mean, unless the environment says otherwise.
+BASE_URLS = {
+    "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+    "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
+    "gemini": ("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"),
+}
+SCOPE_HEADER = "x-llmcall-scope"
+CONNECTED = "connected"  # in a path: a sender connects to a model by a library that is not recorded
+PLACE = "at-"  # begins the part of a path that says who sends
+
+
+class Route(NamedTuple):
+    """The way to the server of a run. It can be pickled.
+
+    :param address: the server's, with its token.
+    :param ticket: by which the server knows in which context the sender was started.
+    :param asker: the sender's name.
+    """
+
+    address: str
+    ticket: str
+    asker: str
+
+    @property
+    def place(self) -> str:
+        """Return the part of a path that names the sender."""
+        return f"{PLACE}{self.ticket}.{encoded(self.asker)}"
+
+    def to(self, url: str) -> str:
+        """Return the server's address of a request to another address, or for one that comes here already."""
+        if url.startswith(f"{self.address}/"):
+            name, _, rest = url.removeprefix(f"{self.address}/").partition("/")
+            return f"{self.address}/{self.place}/{rest if name.startswith(PLACE) else f'{name}/{rest}'}"
+        parts = urllib.parse.urlsplit(url)
+        host = urllib.parse.quote(parts.netloc.rpartition("@")[2], safe=":[]")
+        rest = parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else "")
+        return f"{self.address}/{self.place}/to/{parts.scheme}/{host}/{rest}"
+
+
+def base_urls(address: str) -> dict[str, str]:
+    """Return the variables of the environment that lead SDKs to a server.
+
+    :param address: the server's, with the part of a path that names the sender, if there is one.
+    """
+    paths = {"openai": "openai/v1"}
+    return {
+        variable: f"{address}/{paths.get(name, name)}" for name, (variable, _) in BASE_URLS.items()
+    }
+
+
+def encoded(name: str) -> str:
+    """Return a name as a part of a path."""
+    import base64
+
+    return base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
+
+
+def decoded(part: str) -> str:
+    """Return the name in what :func:`encoded` returned.
+
+    :raises ValueError: if it is nothing that it returned.
+    """
+    import base64
+
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode()
+
+
+class Forwarder(Front):
+    """Sends a process's requests to models to the server of the run that started it, as a recorder answers
+    those of the process of the run.
+
+    :param route: the process's.
+    """
+
+    takes_own_requests = True
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self._models = connections.configured_models()
+
+    def known_models(self) -> set[tuple[str, int]]:
+        """Return the addresses of models that this process knows."""
+        return self._models
+
+    def note_connection(self, host: str) -> None:
+        """Tell the run of a connection to a model that no recorded client makes.
+
+        :raises ConnectionRefusedError: if nothing may be sent.
+        """
+        import http.client
+
+        route = self.route_here()
+        server = urllib.parse.urlsplit(route.address)
+        with passing(), contextlib.closing(http.client.HTTPConnection(server.netloc)) as connection:
+            connection.request("GET", f"{server.path}/{route.place}/{CONNECTED}/{host}")
+            status = connection.getresponse().status
+        if status != http.HTTPStatus.NO_CONTENT:
+            raise connections.refused_connection(host)
+
+    def route_here(self) -> Route:
+        """Return the route of what the current context sends."""
+        asker = askers.current()
+        if asker is None:
+            return self.route
+        return Route(self.route.address, asker.origin or self.route.ticket, asker.name)
+
+    async def response_to(self, library: ModuleType, http: Any, send: Any) -> Any:
+        """Return the server's response to a request, or ``None`` for one that asks no model.
+
+        :param library: the request's module, ``httpx`` or ``httpx2``.
+        """
+        address = connections.address_of(http.url)
+        if is_of_model_sdk(http):
+            self._models.add(address)
+        if not may_ask_model(http, is_models_host=connections.is_models(address, self._models)):
+            return None
+        url = library.URL(self.route_here().to(str(http.url)))
+        others = [(name, value) for name, value in http.headers.raw if name.lower() != b"host"]
+        headers = [(b"host", url.netloc), *others]
+        path = scopes.current_path()
+        if path:
+            headers.append((SCOPE_HEADER.encode(), urllib.parse.quote(path).encode()))
+        request = library.Request(
+            http.method,
+            url,
+            headers=headers,
+            stream=http.stream,
+            extensions=http.extensions,
+        )
+        # A connection of its own for each: none outlives an event loop, or is shared with a forked process.
+        if may_block.get():
+            transport = library.HTTPTransport(verify=False)
+            handle, close = transport.handle_request, transport.close
+        else:
+            transport = library.AsyncHTTPTransport(verify=False)
+            handle, close = transport.handle_async_request, transport.aclose
+        try:
+            with passing():
+                response = await resolved(handle(request))
+        except BaseException:
+            await resolved(close())
+            raise
+        body = response.stream
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            if may_block.get():
+                for piece in body:
+                    yield piece
+            else:
+                async for piece in body:
+                    yield piece
+
+        async def end() -> None:
+            await resolved(body.close() if may_block.get() else body.aclose())
+            await resolved(close())
+
+        return library.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=body_class(library)(pieces(), end),
+            extensions=response.extensions,
+        )
+
+
+def forwarder() -> Forwarder | None:
+    """Return what sends this process's requests to a run, or ``None``."""
+    found = innermost()
+    return found if isinstance(found, Forwarder) else None

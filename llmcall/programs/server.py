@@ -1,0 +1,512 @@
+"""The server of a recording process, for what is not sent by httpx or requests in it.
+
+Child processes, in any language, and libraries such as aiohttp send their requests to it, over loopback.
+It answers them as a recorder answers the requests of this process. An address of it says where the
+request goes, and who sends it::
+
+    http://127.0.0.1:PORT/TOKEN/at-TICKET.ASKER/to/https/api.openai.com/v1/chat/completions
+    http://127.0.0.1:PORT/TOKEN/openai/v1/chat/completions
+
+The sender stands in the address, not in a header: the SDKs of all languages take a base URL, and few
+take headers. The token keeps out other users of the machine and the pages that a browser shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hmac
+import itertools
+import json
+import os
+import queue
+import secrets
+import socket
+import threading
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import scopes
+from ..clients.api_errors import http_library
+from ..core.effects import adrive
+from ..errors import ArgumentError
+from ..support import askers
+from ..support.blocking import as_async
+from ..support.sender import LLMCALL, sent_by
+from ..support.system import (
+    ProcessLock,
+    after_fork_in_child,
+    after_fork_in_parent,
+    before_fork,
+)
+from .calls import response_to
+from .responses import error_body
+from .routes import (
+    BASE_URLS,
+    CONNECTED,
+    LOOPBACK,
+    NO_PROXY,
+    PLACE,
+    SCOPE_HEADER,
+    decoded,
+)
+from .transport import headers_to_copy
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+TOKEN_BYTES = 16
+THREADS = 8
+# A sender that waits longer than this for a model has given up; its SDK has a shorter timeout of its own.
+LONGEST_ANSWER = 3600.0  # seconds
+LONGEST_CONNECT = 30.0  # seconds
+LONGEST_HOLD = 5.0  # seconds that a fork waits for what the server does at the moment
+LONGEST_END = 30  # seconds in which the answers that are under way at the server's end may come
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Sender(NamedTuple):
+    """Who sends requests: the code that started a process or that uses another library.
+
+    :param recorder: answers the requests.
+    :param context: the context of that code.
+    :param is_process: whether another process sends them, which is in no scope of its own.
+    """
+
+    recorder: Recorder
+    context: Context
+    is_process: bool
+
+
+class BadRequest(Exception):
+    """A request that the server refuses.
+
+    :param status: the status of the response.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Server:
+    """Answers requests to models over loopback, in a thread, until it is closed.
+
+    :param sender: who sends a request whose address does not name its sender, or ``None`` for nobody.
+    :param port: the port; 0 for any that is free.
+    :param has_token: whether its addresses begin with a secret.
+    :param to: the base URL of the one model that ``openai``, ``anthropic`` and ``gemini`` mean; ``None``
+        for those of the environment.
+    :raises OSError: if the port is taken.
+    :ivar address: its own, ``http://127.0.0.1:PORT/TOKEN``.
+    """
+
+    def __init__(
+        self,
+        sender: Sender | None = None,
+        *,
+        port: int = 0,
+        has_token: bool = True,
+        to: str | None = None,
+    ) -> None:
+        # asyncio sends what is small at once (TCP_NODELAY) only where a socket names its protocol.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            if os.name == "posix":  # elsewhere two servers could have one port
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((LOOPBACK, port))
+            self._socket.listen()  # who connects before the thread runs waits for it
+        except OSError:
+            self._socket.close()
+            raise
+        port = self._socket.getsockname()[1]
+        self._token = secrets.token_urlsafe(TOKEN_BYTES) if has_token else ""
+        self._hosts = {f"{name}:{port}" for name in (LOOPBACK, "localhost")}
+        self.address = f"http://{LOOPBACK}:{port}" + (f"/{self._token}" if has_token else "")
+        self._base_urls = {
+            name: to or os.environ.get(variable) or address
+            for name, (variable, address) in BASE_URLS.items()
+        }
+        self._senders: dict[str, Sender] = {}
+        self._sender = sender
+        self._tickets = itertools.count()
+        self._scopes: dict[str, scopes.Scope] = {}  # the outermost ones that headers name
+        self._library = http_library()
+        self._client: Any = None
+        self._server = self._new_server()
+        self._loop = asyncio.new_event_loop()
+        self._is_released = threading.Event()
+        self._thread = threading.Thread(
+            target=Context().run, args=(self._serve,), name="llmcall server", daemon=True
+        )
+        with sent_by(LLMCALL):
+            self._loop.set_default_executor(_Threads())
+            self._thread.start()
+        self.hold()  # it has imported all that it needs when it is held: a fork may follow
+        self.release()
+        _open_servers.append(self)
+
+    def close(self, seconds: int = LONGEST_END) -> None:
+        """Wait for the answers that are under way, and stop.
+
+        :param seconds: how long it waits at most.
+        """
+        if self in _open_servers:  # a forked process has none
+            _open_servers.remove(self)
+            self._server.config.timeout_graceful_shutdown = seconds
+            self._server.should_exit = True
+            self._thread.join()
+
+    def admit(self, sender: Sender) -> str:
+        """Return a ticket, by which an address names a sender."""
+        ticket = str(next(self._tickets))
+        self._senders[ticket] = sender
+        return ticket
+
+    def dismiss(self, ticket: str) -> None:
+        """Forget a sender."""
+        self._senders.pop(ticket, None)
+
+    def hold(self) -> None:
+        """Let the server do nothing until :meth:`release`: it holds no lock then that a forked process, which
+        lacks its thread, would wait for.
+        """
+        is_held, self._is_released = threading.Event(), threading.Event()
+
+        def wait(is_released: threading.Event) -> None:
+            is_held.set()
+            is_released.wait()
+
+        self._loop.call_soon_threadsafe(wait, self._is_released)
+        is_held.wait(LONGEST_HOLD)
+
+    def release(self) -> None:
+        """Go on after :meth:`hold`."""
+        self._is_released.set()
+
+    # In the server's thread
+
+    def _new_server(self) -> Any:
+        from ..support.libraries import uvicorn
+
+        config = uvicorn.Config(
+            self._answer,
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            http="h11",
+            interface="asgi3",
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+        )
+        return uvicorn.Server(config)
+
+    def _serve(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve_and_close())
+        finally:
+            self._loop.close()
+
+    async def _serve_and_close(self) -> None:
+        library = self._library
+        limits = library.Limits(max_connections=None)
+        # The environment's proxies hold, as for the program's own clients.
+        async with library.AsyncClient(limits=limits) as self._client:
+            await self._server.serve(sockets=[self._socket])
+
+    async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer a request; the name, and the arguments, are those of ASGI."""
+        try:
+            sender, asker, parts = self._sender_of(scope)
+            if parts[:1] == [CONNECTED]:
+                await _send_connected(send, sender.recorder, parts)
+                return
+            url = self._url(parts, scope["query_string"].decode("latin-1"))
+            headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
+            content = await _content(receive, dict(headers))
+        except BadRequest as error:
+            await _send_error(send, error.status, error)
+            return
+        path = next((value for name, value in headers if name == SCOPE_HEADER.encode()), None)
+        headers = [(name, value) for name, value in headers if name != SCOPE_HEADER.encode()]
+        timeout = self._library.Timeout(LONGEST_ANSWER, connect=LONGEST_CONNECT).as_dict()
+        request = self._library.Request(
+            scope["method"],
+            url,
+            headers=headers_to_copy(self._library.Headers(headers)),
+            content=content,
+            extensions={"timeout": timeout},
+        )
+        for variable, value in sender.context.items():  # this task has a context of its own
+            variable.set(value)
+        if asker:
+            askers.set_current(askers.known(asker))
+        try:
+            with contextlib.ExitStack() as stack:
+                if sender.is_process:
+                    stack.enter_context(scopes.in_process(sender.recorder.default_scope))
+                if path is not None:
+                    self._enter_scopes(stack, path)
+                response = await adrive(
+                    response_to(sender.recorder, self._library, request, self._send)
+                )
+                if response is None:
+                    with sent_by(LLMCALL):
+                        response = await self._send(request)
+        except ArgumentError as error:
+            await _send_error(send, 400, error)
+        except self._library.RequestError as error:
+            status = 504 if isinstance(error, self._library.TimeoutException) else 502
+            await _send_error(send, status, error)
+        else:
+            await _send_response(send, receive, response)
+
+    async def _send(self, request: Any) -> Any:
+        return await self._client.send(request, stream=True)
+
+    def _sender_of(self, scope: Mapping[str, Any]) -> tuple[Sender, str, list[str]]:
+        """Return who sends a request, the sender's name if the address gives one, and the rest of its path.
+
+        :raises BadRequest: if the server does not answer it.
+        """
+        headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
+        if headers.get("host", b"").decode("latin-1") not in self._hosts or "origin" in headers:
+            raise BadRequest(403, "llmcall answers programs of this machine, and no web page")
+        target = scope["raw_path"].decode("latin-1")
+        parts = target.lstrip("/").split("/")
+        if self._token and not hmac.compare_digest(parts.pop(0), self._token):
+            raise BadRequest(404, "the address lacks the token of the run that it belongs to")
+        sender, asker = self._sender, ""
+        if parts and parts[0].startswith(PLACE):
+            ticket, _, name = parts.pop(0).removeprefix(PLACE).partition(".")
+            sender = self._senders.get(ticket)
+            with contextlib.suppress(ValueError):
+                asker = decoded(name)
+        if sender is None:
+            raise BadRequest(404, "the run that the address belongs to does not know the sender")
+        return sender, asker, parts
+
+    def _url(self, parts: list[str], query: str) -> str:
+        """Return the address that the rest of a path names.
+
+        :raises BadRequest: if it names none.
+        """
+        name, *rest = parts or [""]
+        query = f"?{query}" if query else ""
+        if name == "to" and len(rest) >= 2 and rest[0] in ("http", "https"):
+            return f"{rest[0]}://{urllib.parse.unquote(rest[1])}/{'/'.join(rest[2:])}{query}"
+        base = self._base_urls.get(name)
+        if base is None:
+            names = ", ".join(f"/{name}" for name in self._base_urls)
+            raise BadRequest(404, f"the path begins with none of {names}, /to/https/HOST")
+        base = base.rstrip("/")
+        if rest[:1] == ["v1"] and (name == "openai" or base.endswith("/v1")):
+            rest = rest[1:]  # the base URL has it
+        return "/".join([base, *rest]) + query
+
+    def _enter_scopes(self, stack: contextlib.ExitStack, path: bytes) -> None:
+        """Enter the scopes that a header names.
+
+        :raises ArgumentError: if they are no scopes.
+        """
+        outermost, *names = urllib.parse.unquote(path.decode("latin-1")).split("/")
+        if outermost not in self._scopes:
+            self._scopes[outermost] = scopes.scope(outermost)
+        for scope in (self._scopes[outermost], *map(scopes.scope, names)):
+            stack.enter_context(scope)
+
+
+class _Threads(ThreadPoolExecutor):
+    """The threads in which a server stores answers and looks up names.
+
+    Those of a pool take no work once the interpreter ends, and none can be started any more in its last
+    phase. A child may still ask then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._todo: queue.SimpleQueue[tuple[Future[Any], Any] | None] = queue.SimpleQueue()
+        for _ in range(THREADS):
+            threading.Thread(target=self._work, name="llmcall server", daemon=True).start()
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call a function in one of the threads."""
+        future: Future[Any] = Future()
+        self._todo.put((future, functools.partial(function, *args, **kwargs)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads, as the loop does when it is closed."""
+        for _ in range(THREADS):
+            self._todo.put(None)
+
+    def _work(self) -> None:
+        while (work := self._todo.get()) is not None:
+            future, function = work
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except BaseException as error:  # noqa: BLE001 - who waits for the future gets it
+                    future.set_exception(error)
+
+
+_open_servers: list[Server] = []
+
+
+@before_fork
+def _hold_servers() -> None:
+    for server in _open_servers:
+        server.hold()
+
+
+@after_fork_in_parent
+def _release_servers() -> None:
+    for server in _open_servers:
+        server.release()
+
+
+@after_fork_in_child
+def _leave_servers() -> None:
+    """Close a forked process's copies: a program that connects would wait for ever if only that was left."""
+    for server in _open_servers:
+        server._socket.close()
+    _open_servers.clear()
+
+
+# ASGI
+
+
+async def _content(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the body of a request.
+
+    :raises BadRequest: if it is compressed, or no JSON where it says so.
+    """
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise BadRequest(415, "llmcall reads bodies without a content-encoding")
+    pieces, has_more = [], True
+    while has_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest(400, "the client left before its request was whole")
+        pieces.append(message.get("body", b""))
+        has_more = message.get("more_body", False)
+    content = b"".join(pieces)
+    if content and b"json" in headers.get(b"content-type", b""):
+        try:
+            json.loads(content.decode())
+        except ValueError as error:
+            raise BadRequest(400, f"the body is no JSON in UTF-8: {error}") from None
+        except RecursionError:
+            raise BadRequest(400, "the JSON of the body is nested too deeply") from None
+    return content
+
+
+async def _send_connected(send: Send, recorder: Recorder, parts: list[str]) -> None:
+    """Note a connection that a process makes; answer whether it may."""
+    try:
+        recorder.note_connection(urllib.parse.unquote("/".join(parts[1:])))
+    except ConnectionRefusedError as error:
+        await _send_error(send, 409, error)
+    else:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_error(send: Send, status: int, error: Exception) -> None:
+    content = json.dumps(error_body(error)).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(content)),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def _send_response(send: Send, receive: Receive, response: Any) -> None:
+    """Send a response piece by piece, and close it, also where the client leaves before its end."""
+    task = asyncio.current_task()
+    has_left = False
+
+    async def cancel_if_left() -> None:
+        nonlocal has_left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        if task is not None:
+            task.cancel()
+
+    names = (b"content-type", b"content-encoding", b"content-length")
+    kept = {name.lower(): value for name, value in response.headers.raw}
+    own = [(name, kept[name]) for name in names if name in kept]
+    further = [
+        (name.lower(), value)
+        for name, value in headers_to_copy(response.headers)
+        if name.lower() not in names
+    ]
+    start = {"type": "http.response.start", "status": response.status_code}
+    with sent_by(LLMCALL):  # the task is nobody's
+        watch = asyncio.create_task(cancel_if_left())
+    try:
+        await send({**start, "headers": [*own, *further]})
+        is_whole = response.is_stream_consumed  # such as a failure, whose body was read
+        pieces = as_async([response.content] if is_whole else response.aiter_raw())
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        watch.cancel()
+        await send({"type": "http.response.body", "body": b""})
+    except asyncio.CancelledError:
+        if not has_left:
+            raise
+    finally:
+        watch.cancel()
+        await response.aclose()
+
+
+def sender_here(recorder: Recorder, asker: askers.Asker | None = None) -> Sender:
+    """Return the current context as a sender.
+
+    :param asker: the process that is started here; ``None`` if the code here sends itself.
+    """
+    context = copy_context()
+    context.run(askers.set_current, asker or askers.current())
+    return Sender(recorder, context, is_process=asker is not None)
+
+
+_shared: Server | None = None  # the one of all recorders of this process
+_lock = ProcessLock()
+
+
+def shared_server() -> Server:
+    """Return the server of this process, which starts when it is first needed."""
+    global _shared
+    with _lock:
+        if _shared is None:
+            _shared = Server()
+            for name in NO_PROXY:
+                others = [os.environ[name]] if os.environ.get(name) else []
+                os.environ[name] = ",".join([*others, LOOPBACK])
+        return _shared
+
+
+def close_shared(seconds: int = LONGEST_END) -> None:
+    """Close the server of this process, if it has one; it waits for answers as :meth:`Server.close` does."""
+    global _shared
+    with _lock:
+        server, _shared = _shared, None
+    if server is not None:
+        server.close(seconds)
+
+
+@after_fork_in_child
+def _leave_shared() -> None:
+    global _shared
+    _shared = None

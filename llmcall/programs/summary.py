@@ -1,0 +1,79 @@
+"""The lines with which a run or a server ends: what was asked, replayed, refused and left unused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..config import resolve as config
+from ..config.values import without_password
+from ..support.display.formatting import money
+from ..support.failures import process_failures
+from ..traffic.usage import process_meter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ..stores.cassettes.cassette import Cassette
+    from .recorder import Recorder
+
+
+def summary_lines(
+    recorder: Recorder,
+    cassette: Cassette | None,
+    file: Path | None,
+    another: str,
+    explain: Callable[[], str],
+) -> list[str]:
+    """Return a line that counts the calls of this process, and what the user must know of them.
+
+    :param cassette: the closed cassette that recorded them, or ``None``.
+    :param file: its path, whatever the working directory is now.
+    :param another: what makes another repeat.
+    :param explain: returns why nothing was asked.
+    """
+    usage = process_meter.usage()
+    refused = process_failures.refused + recorder.refused
+    if cassette is None:
+        asked = usage.calls + usage.errors - process_failures.unsent
+        not_recorded, supplied, replayed = 0, usage.cached_calls, 0
+        settings = config.settings()
+        target = str(without_password(settings.cache_path))
+        if settings.cache_mode == "off":
+            target = "nothing was recorded, because the cache's mode is off"
+    else:
+        not_recorded = cassette.failures.unanswered
+        asked = cassette.asked + not_recorded
+        supplied, replayed = cassette.supplied, cassette.replayed
+        is_saved = cassette.is_written or not cassette.recorded
+        is_file = is_saved and file is not None and file.exists()
+        target = str(cassette.path) if is_file else f"{cassette.path} was not written"
+    tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+    cost = None if usage.cost is None else money(usage.cost)
+    spent = ", ".join(filter(None, [f"{tokens:,} tokens" if tokens else "", cost]))
+    parts = [
+        (asked, f"asked ({spent})" if tokens else "asked"),
+        (supplied, "from the cache"),
+        (replayed, "replayed"),
+        (usage.retries, "retry" if usage.retries == 1 else "retries"),
+        (not_recorded, "not recorded"),
+        (refused, "refused"),
+    ]
+    counts = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
+    lines = [f"{', '.join(counts)}: {target}"]
+    if counts == ["0 asked"] and not (recorder.unrecorded or recorder.passed):
+        lines += filter(None, [explain()])
+    if supplied and not recorder.sends_nothing:
+        lines.append(_how_to_repeat(cassette, another))
+    if cassette is not None and cassette.unused_report:
+        lines.append(cassette.unused_report)
+    return lines
+
+
+def _how_to_repeat(cassette: Cassette | None, another: str) -> str:
+    """Return how another run gets new answers instead of the cache's."""
+    own = "answers of its own" if cassette is None else "answers and a cassette of its own"
+    return (
+        "the answers from the cache come from an earlier run; "
+        f"{another} makes another repeat, with {own}"
+    )

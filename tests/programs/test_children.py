@@ -1,0 +1,397 @@
+"""The child processes of a program under ``llmcall run``: Python's and others', and those of a pool.
+
+The model numbers its answers as questions come in, and each question waits for a random time first. So a
+replay with other hash seeds gives each child its own answer only if it knows who asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from commands import LONGEST, PRICED, RunningProgram
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer
+
+SLOWLY = 3.0  # seconds
+PREAMBLE = """
+import asyncio, multiprocessing, os, random, subprocess, sys, time
+from concurrent.futures import ProcessPoolExecutor
+import httpx
+def ask(question="Bread?"):
+    time.sleep(random.random() / 10)
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}]}
+    response = httpx.post(os.environ["MODEL_AT"] + "/chat/completions", json=body, timeout=60)
+    return response.raise_for_status().json()["choices"][0]["message"]["content"]
+def tell(question="Bread?"):
+    print(ask(question), flush=True)
+"""
+CHILD = [sys.executable, "child.py"]
+A = "--cassette", "a.jsonl"
+NONE = *A, "--mode", "none"
+
+
+@pytest.fixture
+def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
+    """A model's server, which the programs of a test find."""
+    made = NumberedServer(httpserver, slow=SLOWLY)
+    monkeypatch.setenv("MODEL_AT", made.address)
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
+    return made
+
+
+def write(name: str, text: str) -> None:
+    """Write a program with the usual imports."""
+    Path(name).write_text(PREAMBLE + textwrap.dedent(text), encoding="utf-8")
+
+
+def started(*options: str, **environment: str) -> RunningProgram:
+    """Start the program under ``llmcall run``."""
+    return RunningProgram(
+        [sys.executable, "-m", "llmcall", "run", *options, "program.py"],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def ran(*options: str, code: int = 0, **environment: str) -> tuple[str, str]:
+    """Run the program; return what it and its children printed, and what the command reported."""
+    with started(*options, **environment) as process:
+        printed, reported = process.communicate(timeout=LONGEST)
+    assert process.returncode == code, printed + reported
+    return printed, reported
+
+
+def check_replays(model: NumberedServer, calls: int) -> str:
+    """Record the program, and check that two replays with nobody to ask print the same; return that."""
+    printed, reported = ran(*A)
+    assert reported.startswith(f"{calls} asked"), reported
+    assert len(model.asked) == calls
+    for seed in ("1", "2"):
+        replayed, reported = ran(*NONE, PYTHONHASHSEED=seed)
+        assert (replayed, reported) == (printed, f"{calls} replayed: a.jsonl\n")
+    assert len(model.asked) == calls
+    return printed
+
+
+# Programs that are started
+
+
+def test_equal_children_that_run_at_once_replay_their_own_answers(model: NumberedServer) -> None:
+    """Also those that get an environment of the program's own, and the child of a child."""
+    write(
+        "child.py", "tell()\nif len(sys.argv) == 1: subprocess.run([sys.executable, __file__, 'x'])"
+    )
+    write(
+        "program.py",
+        f"""
+        own = {{"PATH": os.environ["PATH"], "MODEL_AT": os.environ["MODEL_AT"]}}
+        children = [
+            subprocess.Popen({CHILD}, stdout=subprocess.PIPE, text=True, env=env)
+            for env in (None, own, None)
+        ]
+        for child in reversed(children):
+            print(child.communicate()[0])
+        """,
+    )
+    check_replays(model, 6)
+
+
+def test_children_of_os_system_and_of_asyncio_are_recorded(model: NumberedServer) -> None:
+    """As those of subprocess are."""
+    write("child.py", "tell()")
+    write(
+        "program.py",
+        f"""
+        os.system({subprocess.list2cmdline(CHILD)!r})
+        async def child():
+            process = await asyncio.create_subprocess_exec(*{CHILD}, stdout=subprocess.PIPE)
+            return (await process.communicate())[0].decode()
+        async def main():
+            print(await asyncio.gather(child(), child(), child()))
+        asyncio.run(main())
+        """,
+    )
+    check_replays(model, 4)
+
+
+CURL = (
+    "curl -sS $OPENAI_BASE_URL/chat/completions -H 'content-type: application/json' "
+    """-d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Bread?"}]}'"""
+)
+
+
+def test_a_child_in_another_language_asks_by_the_base_url_of_its_environment(
+    model: NumberedServer,
+) -> None:
+    """It leads to where it pointed before."""
+    program = f"subprocess.run({CURL!r}, shell=True); print(); tell(); subprocess.run({CURL!r}, shell=True)"
+    write("program.py", f"os.environ['OPENAI_BASE_URL'] = os.environ['MODEL_AT']\n{program}")
+    printed = check_replays(model, 3)
+    assert [number in printed for number in ("answer 0", "answer 1", "answer 2")] == [True] * 3
+
+
+def test_a_python_child_has_the_environment_that_the_program_gave_it(model: NumberedServer) -> None:
+    """So its SDKs ask where they asked before, and its own sitecustomize runs."""
+    Path("own").mkdir()
+    Path("own/sitecustomize.py").write_text("print('own sitecustomize')\n", encoding="utf-8")
+    names = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "PYTHONPATH", "_LLMCALL_ROUTE")
+    write("child.py", f"print([os.environ.get(name) for name in {names}], sys.path[1])\ntell()")
+    write("program.py", f"subprocess.run({CHILD})")
+    given = {"PYTHONPATH": "own", "OPENAI_BASE_URL": "http://localhost:9/v1"}
+    printed, _ = ran(*A, **given)
+    plain = subprocess.run(
+        [sys.executable, "program.py"],
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LONGEST,
+    ).stdout
+    assert printed.replace("answer 0", "answer 1") == plain
+
+
+def test_a_python_that_ignores_its_path_asks_by_the_base_url(model: NumberedServer) -> None:
+    """As one without llmcall does, such as that of another virtual environment."""
+    write("child.py", "os.environ['MODEL_AT'] = os.environ['OPENAI_BASE_URL']\ntell()")
+    write(
+        "program.py",
+        """
+        os.environ["OPENAI_BASE_URL"] = os.environ["MODEL_AT"]
+        subprocess.run([sys.executable, "-I", "child.py"])
+        """,
+    )
+    check_replays(model, 1)
+
+
+# Processes of multiprocessing, and pools
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_and_pools_of_each_start_method_replay(
+    model: NumberedServer, method: str
+) -> None:
+    """Work is named where it is submitted, whichever process takes it."""
+    write(
+        "program.py",
+        f"""
+        if __name__ == "__main__":
+            context = multiprocessing.get_context({method!r})
+            queue = context.Queue()
+            processes = [context.Process(target=tell) for _ in range(2)]
+            for process in processes:
+                process.start()
+                process.join()
+            with ProcessPoolExecutor(2, context) as executor:
+                print(list(executor.map(ask, ["Bread?"] * 4)))
+            with context.Pool(2) as pool:
+                print(pool.map(ask, ["Bread?"] * 4), pool.starmap(ask, [("Bread?",)] * 2))
+                print(list(pool.imap(ask, iter(["Bread?"] * 2))), pool.apply(ask))
+        """,
+    )
+    check_replays(model, 15)
+
+
+def test_a_process_that_the_program_forks_itself_replays(model: NumberedServer) -> None:
+    """By os.fork, without any library."""
+    write(
+        "program.py",
+        """
+        for _ in range(2):
+            if os.fork() == 0:
+                tell()
+                os._exit(0)
+            os.wait()
+        tell()
+        """,
+    )
+    check_replays(model, 3)
+
+
+def test_work_of_joblib_replays_whatever_its_batches(model: NumberedServer) -> None:
+    """In processes of loky, which joblib starts."""
+    pytest.importorskip("joblib")
+    write(
+        "program.py",
+        """
+        import joblib
+        print(joblib.Parallel(n_jobs=2)(joblib.delayed(ask)() for _ in range(8)))
+        """,
+    )
+    check_replays(model, 8)
+
+
+def test_llmcalls_own_calls_in_a_child_are_the_runs(model: NumberedServer) -> None:
+    """With the scopes that the child opens."""
+    write(
+        "child.py",
+        """
+        import llmcall
+        client = llmcall.OpenAIClient(
+            api_key="none", base_url=os.environ["MODEL_AT"], model="gpt-4o-mini"
+        )
+        with llmcall.scope("trial-1"), llmcall.scope("Ada"):
+            print(*[client.send_message("Bread?").content for _ in range(2)])
+        """,
+    )
+    write("program.py", f"subprocess.run({CHILD})")
+    check_replays(model, 2)
+    lines = Path("a.jsonl").read_text(encoding="utf-8").splitlines()
+    samples = [json.loads(line).get("sample") for line in lines[1:]]
+    assert samples == ["trial-1/Ada#0", "trial-1/Ada#1"]
+    write("child.py", Path("child.py").read_text(encoding="utf-8").replace("Bread?", "Milk?"))
+    _, reported = ran(*NONE, code=1)
+    assert "{+Milk+}" in reported or "Milk?" in reported
+    assert "CacheMissError" in reported
+
+
+# What may not be sent, and what is under way
+
+
+@pytest.mark.parametrize(
+    "child",
+    [f"subprocess.run({CHILD})", "multiprocessing.Process(target=tell, args=['Milk?']).start()"],
+)
+def test_a_new_question_of_a_child_is_a_miss_of_the_run(model: NumberedServer, child: str) -> None:
+    """Told with what differs; the exit code is 1, and nothing is sent."""
+    write("child.py", "tell()")
+    write("program.py", f"subprocess.run({CHILD})")
+    ran(*A)
+    write("child.py", "try: tell('Milk?')\nexcept httpx.HTTPStatusError as error: print(error)")
+    write("program.py", f"multiprocessing.set_start_method('fork')\n{child}")
+    printed, reported = ran(*NONE, code=1)
+    assert "409" in printed + reported
+    assert "[-Bread-] {+Milk+}" in " ".join(reported.split())
+    assert "1 refused: a.jsonl" in reported
+    assert len(model.asked) == 1
+
+
+def test_the_calls_of_children_count_in_the_programs_budget(model: NumberedServer) -> None:
+    """As if they were made in its process."""
+    write("child.py", "try: tell()\nexcept httpx.HTTPStatusError: print('refused')")
+    write(
+        "program.py",
+        f"""
+        import llmcall
+        with llmcall.budget(calls=2), llmcall.track() as usage:
+            for _ in range(3):
+                subprocess.run({CHILD})
+        print(usage.calls)
+        """,
+    )
+    printed, _ = ran(*A, code=1)
+    assert printed.split("\n") == ["answer 0", "answer 1", "refused", "2", ""]
+
+
+def test_a_child_that_is_killed_loses_no_paid_answer(model: NumberedServer) -> None:
+    """What it had asked is recorded when its answer comes."""
+    write("child.py", "open('asks', 'w').close()\ntell('slowly')")
+    write(
+        "program.py",
+        f"""
+        child = subprocess.Popen({CHILD})
+        while not os.path.exists("asks"):
+            time.sleep(0.05)
+        time.sleep({SLOWLY} / 2)
+        child.kill()
+        """,
+    )
+    ran(*A)
+    assert "answer 0" in Path("a.jsonl").read_text(encoding="utf-8")
+
+
+def test_a_child_that_outlives_the_run_gets_no_live_answer(model: NumberedServer) -> None:
+    """Its connection is refused."""
+    write(
+        "child.py",
+        """
+        open("pid", "w").write(str(os.getpid()))
+        time.sleep(2)
+        try:
+            answer = ask()
+        except httpx.ConnectError:
+            answer = "no connection"
+        open("answer.tmp", "w").write(answer)
+        os.rename("answer.tmp", "answer")
+        """,
+    )
+    write(
+        "program.py",
+        f"""
+        child = subprocess.Popen({CHILD}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not os.path.exists("pid"):
+            time.sleep(0.05)
+        """,
+    )
+    ran(*A)
+    deadline = time.monotonic() + LONGEST
+    while not Path("answer").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert Path("answer").read_text(encoding="utf-8") == "no connection"
+    assert not model.asked
+
+
+def test_a_stopped_child_stops_no_other(model: NumberedServer) -> None:
+    """Its place is its own."""
+    write("child.py", "tell(sys.argv[1])")
+    write(
+        "program.py",
+        """
+        import signal
+        command = [sys.executable, "child.py"]
+        stopped = subprocess.Popen([*command, "slowly"], stdout=subprocess.PIPE)
+        time.sleep(1)
+        stopped.send_signal(signal.SIGSTOP)
+        for _ in range(2):
+            subprocess.run([*command, "Bread?"])
+        stopped.send_signal(signal.SIGCONT)
+        print(stopped.communicate()[0])
+        """,
+    )
+    check_replays(model, 3)
+
+
+def test_a_child_that_opens_a_cassette_is_left_to_itself(model: NumberedServer) -> None:
+    """It records there, and the run knows nothing of it."""
+    write("child.py", "import llmcall\nwith llmcall.cassette('b.jsonl'): tell()")
+    write("program.py", f"subprocess.run({CHILD})")
+    printed, _ = ran(*A)
+    assert "answer 0" in Path("b.jsonl").read_text(encoding="utf-8")
+    Path("a.jsonl").unlink(missing_ok=True)
+    assert ran(*A)[0] == printed
+    assert len(model.asked) == 1
+
+
+def test_no_child_and_no_request_in_a_replay_has_a_key_that_pays(model: NumberedServer) -> None:
+    """Whatever the provider."""
+    keys = ("GOOGLE_API_KEY", "MISTRAL_API_KEY", "AZURE_OPENAI_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+    write("program.py", "subprocess.run('env', shell=True)\ntell()")
+    real = dict.fromkeys(keys, "sk-real-key-of-somebody")
+    assert "sk-real-key" in ran(*A, **real)[0]
+    printed, _ = ran(*NONE, **real)
+    assert "sk-real-key" not in printed
+    assert all(f"{key}=" in printed for key in keys)
+
+
+def test_ctrl_c_ends_a_run_whose_child_waits(model: NumberedServer) -> None:
+    """Within seconds, and the file is written."""
+    write("child.py", "tell('Bread?'); tell('slowly')")
+    write("program.py", f"subprocess.run({CHILD})\ntime.sleep(60)")
+    with started(*A) as process:
+        while not model.asked:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert "answer 0" in Path("a.jsonl").read_text(encoding="utf-8")

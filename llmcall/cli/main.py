@@ -21,6 +21,7 @@ from .options import json_option, unicode_text
 from .output import discard_unwritten, echo, escaping, is_terminal
 from .run import run
 from .runs import cassette, diff, report, show
+from .serve import serve
 from .study import drift, import_answers, pack, verify
 
 DEMO = "market_day.py"
@@ -68,7 +69,19 @@ def main() -> None:
     """
 
 
-for command in (cache, cassette, diff, drift, import_answers, pack, report, run, show, verify):
+for command in (
+    cache,
+    cassette,
+    diff,
+    drift,
+    import_answers,
+    pack,
+    report,
+    run,
+    serve,
+    show,
+    verify,
+):
     main.add_command(command)
 
 

@@ -20,7 +20,7 @@ from ..stores.records.reader import header_in
 from .options import import_function
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..programs.actors import Actor
 
@@ -84,38 +84,48 @@ def _as_option(name: str, value: Any) -> str:
     return f"{option} {', '.join(value) if isinstance(value, tuple) else value}"
 
 
+def recording_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of what records to a command."""
+    options = [
+        click.option(
+            "--cassette",
+            type=click.Path(dir_okay=False),
+            help="The cassette to record on or to replay; by default [Cassette] PATH.",
+        ),
+        click.option(
+            "--mode",
+            type=click.Choice(["none", "replay", "once", "new", "update", "rewrite"]),
+            help="Which calls may be made. none (or replay): only replay; once (the default): record if the file "
+            "does not exist, otherwise replay; new: add missing answers; update: also move unused records to the "
+            "cache; rewrite: record everything again. Without a cassette, none replays the cache.",
+        ),
+        click.option(
+            "--actor",
+            metavar="system|header:NAME|user:REGEX|MODULE:FUNCTION",
+            help="How to name the sender of a request: by its system message, by a header's value, by the first "
+            "group of a regular expression in the first user message, or by a function that gets the request "
+            "(llmcall.types.ProgramRequest).",
+        ),
+        click.option(
+            "--normalize",
+            "normalizers",
+            metavar="NAMES",
+            multiple=True,
+            help="Parts of texts that keys and actors' names ignore: times, uuids, addresses, temporary_paths "
+            "(separated by commas), or one regular expression. Repeat the option for several.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option(
     "--scope",
     help='Scope of the whole run. Without it, a call outside any scope is in the scope "run".',
 )
-@click.option(
-    "--cassette",
-    type=click.Path(dir_okay=False),
-    help="The cassette to record on or to replay; by default [Cassette] PATH.",
-)
-@click.option(
-    "--mode",
-    type=click.Choice(["none", "replay", "once", "new", "update", "rewrite"]),
-    help="Which calls may be made. none (or replay): only replay; once (the default): record if the file does not "
-    "exist, otherwise replay; new: add missing answers; update: also move unused records to the cache; rewrite: "
-    "record everything again. Without a cassette, none replays the cache.",
-)
-@click.option(
-    "--actor",
-    metavar="system|header:NAME|user:REGEX|MODULE:FUNCTION",
-    help="How to name the sender of a request: by its system message, by a header's value, by the first "
-    "group of a regular expression in the first user message, or by a function that gets the request "
-    "(llmcall.types.ProgramRequest).",
-)
-@click.option(
-    "--normalize",
-    "normalizers",
-    metavar="NAMES",
-    multiple=True,
-    help="Parts of texts that keys and actors' names ignore: times, uuids, addresses, temporary_paths "
-    "(separated by commas), or one regular expression. Repeat the option for several.",
-)
+@recording_options
 @click.option(
     "--seed",
     type=click.IntRange(0, MAX_SEED),
@@ -153,7 +163,7 @@ def run(
         settings = config.settings()
         cassette = settings.cassette_path
         mode = mode or (settings.cassette_mode if cassette else None)
-    _check_cassette(cassette, mode)
+    check_cassette(cassette, mode)
     import llmcall
 
     from ..programs.entry import placeholder_keys
@@ -167,11 +177,11 @@ def run(
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     requested = RunOptions(scope, actor, names, seed)
-    options = requested if cassette is None else _run_options(requested, cassette, mode)
+    options = requested if cassette is None else run_options(requested, cassette, mode)
     is_ignored = sys.flags.ignore_environment
     if options.seed is not None and (os.environ.get(HASH_SEED) != str(options.seed) or is_ignored):
         _restart_with_hash_seed(options.seed, is_own_process)
-    actor_source = None if options.actor is None else _actor_source(options.actor, script, module)
+    source = None if options.actor is None else actor_source(options.actor, script, module)
     is_none = mode == "none"
     overrides = {"cache_mode": "replay"} if is_none and cassette is None else {}
     recording = None
@@ -190,7 +200,7 @@ def run(
             exit_stack.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
-        recorder = Recorder(actor_source, overrides, caller="llmcall run", sends_nothing=is_none)
+        recorder = Recorder(source, overrides, caller="llmcall run", sends_nothing=is_none)
         if (
             recording is None or recording.run is not None
         ):  # llmcall's own calls in a block are in no scope
@@ -203,7 +213,7 @@ def run(
     )
 
 
-def _check_cassette(cassette: str | None, mode: str | None) -> None:
+def check_cassette(cassette: str | None, mode: str | None) -> None:
     """Check that the mode has the cassette that it needs.
 
     :raises click.UsageError: if no cassette is named.
@@ -218,7 +228,7 @@ def _check_cassette(cassette: str | None, mode: str | None) -> None:
         raise click.UsageError(f"--mode {mode} needs a cassette; add --cassette FILE")
 
 
-def _run_options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptions:
+def run_options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptions:
     """Return the options of a run; an existing cassette's options, if it has them.
 
     :raises click.UsageError: if an option contradicts them.
@@ -257,7 +267,7 @@ def _restart_with_hash_seed(seed: int, is_own_process: bool) -> NoReturn:
     os.execve(sys.executable, command, environment)
 
 
-def _actor_source(option: str, script: str, is_module: bool) -> Actor:
+def actor_source(option: str, script: str, is_module: bool) -> Actor:
     """Return the source of the actors' names.
 
     :param option: the value of --actor.

@@ -1,0 +1,180 @@
+"""``llmcall serve``: records or replays the calls of programs that one starts oneself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config import resolve as config
+from ..config import values
+from ..errors import ConfigError
+from .run import RunOptions, actor_source, check_cassette, recording_options, run_options
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+OTHER_SCOPES = "a scope of another name in the header x-llmcall-scope"
+NOT_FOUND, KILLED = 127, 128  # exit codes of a shell
+
+
+def check_address(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an address that is no base URL."""
+    if value is not None:
+        parts = urllib.parse.urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise click.BadParameter(
+                f"{value!r} is no base URL, such as http://localhost:8000/v1", param=parameter
+            )
+    return value
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@recording_options
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="The port, of an address that is to be written down; it has no secret in it. By default any that is free, "
+    "with a secret.",
+)
+@click.option(
+    "--to",
+    metavar="URL",
+    callback=check_address,
+    help="The base URL that all requests go to; by default openai, anthropic and gemini are where the "
+    "environment's base URLs point.",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def serve(
+    cassette: str | None,
+    mode: str | None,
+    actor: str | None,
+    normalizers: tuple[str, ...],
+    port: int | None,
+    to: str | None,
+    command: tuple[str, ...],
+) -> None:
+    """Record or replay what programs in any language ask.
+
+    Prints addresses of this machine as lines to export, and answers until Ctrl-C or SIGTERM, which write the file. The
+    header x-llmcall-scope says who asks (trial-1/Ada); it is not sent on. After -- stands a command that
+    is run with these variables; serve ends with it, and with its exit code, or with 1 in place of 0 if a
+    call was refused.
+    """
+    mode = "none" if mode == "replay" else mode
+    if cassette is None:
+        settings = config.settings()
+        cassette = settings.cassette_path
+        mode = mode or (settings.cassette_mode if cassette else None)
+    check_cassette(cassette, mode)
+    from .. import scopes
+    from ..programs.entry import placeholder_keys, unrecorded_lines
+    from ..programs.front import in_front
+    from ..programs.recorder import Recorder
+    from ..programs.routes import base_urls
+    from ..programs.server import Server, sender_here
+    from ..programs.summary import summary_lines
+    from ..stores.cassettes.cassette import Cassette
+    from ..support.failures import process_failures
+
+    try:
+        names = values.normalizers("\n".join(normalizers), "--normalize")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    options = RunOptions(actor=actor, normalizers=names)
+    if cassette is not None:
+        options = run_options(options, cassette, mode)
+    source = None if options.actor is None else actor_source(options.actor, "", True)
+    is_none = mode == "none"
+    file, code = None if cassette is None else Path(cassette).absolute(), 0
+    recording = None
+    with contextlib.ExitStack() as stack:
+        if options.normalizers:  # below the cassette, so that its header has them
+            layer = config.push_layer({"cache_normalize": options.normalizers}, "--normalize")
+            stack.callback(config.pop_layer, layer)
+        if cassette is not None:
+            recording = stack.enter_context(
+                Cassette(cassette, mode or "once", command="llmcall serve", run=options.header())
+            )
+        if is_none or (recording is not None and not recording.may_record):
+            stack.enter_context(placeholder_keys(replace=is_none))
+        overrides = {"cache_mode": "replay"} if is_none and cassette is None else {}
+        recorder = Recorder(
+            source,
+            overrides,
+            caller="llmcall serve",
+            sends_nothing=is_none,
+            default=scopes.new_program_scope(),
+        )
+        stack.enter_context(in_front(recorder))
+        sender = sender_here(recorder)._replace(is_process=True)
+        try:
+            server = Server(sender, port=port or 0, has_token=port is None, to=to)
+        except OSError as error:
+            raise click.ClickException(
+                f"port {port}: {error.strerror}. Name another --port"
+            ) from error
+        stack.callback(server.close)
+        if command:
+            code = _run_command(command, server, sender)
+        else:
+            for variable, address in base_urls(server.address).items():
+                click.echo(f"export {variable}={address}")
+            _wait_for_signal()
+    process_failures.warn("replay")
+    if recorder.first_error is not None and code == 0:
+        code = 1
+        click.echo(f"Error: {recorder.first_error}", err=True)
+    for line in (
+        *summary_lines(recorder, recording, file, OTHER_SCOPES, lambda: "no request came"),
+        *unrecorded_lines(recorder),
+    ):
+        click.echo(line, err=True)
+    raise SystemExit(code)
+
+
+def _run_command(command: tuple[str, ...], server: Any, sender: Any) -> int:
+    """Run a command with the addresses of the server in its environment, and return its exit code."""
+    from ..programs.children import environment_of_child, program_name
+    from ..programs.routes import Route, base_urls
+    from ..support import askers
+
+    main = askers.current()
+    assert main is not None  # the recorder in front names them
+    asker = main.child("process", program_name(command))
+    sender.context.run(askers.set_current, asker)
+    route = Route(server.address, server.admit(sender), asker.name)
+    served = base_urls(f"{server.address}/{route.place}")
+    environment = environment_of_child(os.environ, route, served)
+    try:
+        process = subprocess.Popen(command, env=environment)
+    except OSError as error:
+        click.echo(f"Error: {command[0]}: {error.strerror}", err=True)
+        return NOT_FOUND
+    with _on_signals(lambda number: process.send_signal(number)):
+        code = process.wait()
+    return KILLED - code if code < 0 else code
+
+
+def _wait_for_signal() -> None:
+    has_ended = threading.Event()
+    with _on_signals(lambda _: has_ended.set()):
+        has_ended.wait()
+
+
+@contextlib.contextmanager
+def _on_signals(act: Any) -> Any:
+    """Call a function with the number of each signal that asks this process to end, for a block."""
+    before = {
+        number: signal.signal(number, lambda given, _: act(given)) for number in ENDING_SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from numbers import Integral
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -79,13 +80,19 @@ def recorded(
         return lambda decorated: recorded(  # type: ignore[call-overload]
             decorated, name=name, version=version, shared=shared
         )
+    if isinstance(
+        function, (staticmethod, classmethod)
+    ):  # below @recorded or above, it means the same
+        return type(function)(
+            recorded(name=name, version=version, shared=shared)(function.__func__)
+        )
     from inspect import iscoroutinefunction
 
     name_fields: dict[str, Any] = {"function": _recorded_name(function, name)}
-    if isinstance(version, bool) or not isinstance(version, (str, int, NoneType)):
+    if isinstance(version, bool) or not isinstance(version, (str, Integral, NoneType)):
         raise TypeError(f"version is {version!r}; it must be a string or a whole number")
     if version is not None:
-        name_fields["version"] = version
+        name_fields["version"] = plain(version, "version")
     recorded_function = _RecordedFunction(function, name_fields, Parameters(function), shared)
     run: Any
     if iscoroutinefunction(function):
@@ -110,8 +117,7 @@ def _recorded_name(function: Any, name: str | None) -> str:
     from inspect import isasyncgenfunction, isclass, isgeneratorfunction
 
     if not callable(function) or isclass(function):
-        hint = "; put it below @classmethod" if isinstance(function, classmethod) else ""
-        raise TypeError(f"@recorded takes a function, not {function!r}{hint}")
+        raise TypeError(f"@recorded takes a function, not {function!r}")
     if isgeneratorfunction(function) or isasyncgenfunction(function):
         raise TypeError(
             f"{function.__qualname__} is a generator function; return a list, which can be recorded"

@@ -116,9 +116,11 @@ def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict
 
     :param params: the decorator's arguments; if one is a user template, the docstring is not used as
         one.
-    :raises TypeError: if the function has no docstring, is async, or its template takes
+    :raises TypeError: if it is not a function, has no docstring, is async, or its template takes
         ``self``; if its return type is not known.
     """
+    if not inspect.isfunction(function):
+        raise TypeError(f"@llm takes a function, not {function!r}")
     name = function.__qualname__
     if inspect.iscoroutinefunction(function):
         raise TypeError(
@@ -170,7 +172,7 @@ def llm(function: Any = None, /, **params: Any) -> Any:
 
     :param params: the arguments of :class:`LLMCall`, such as ``system=`` and ``temperature=``.
     :returns: a decorator, or, used without parentheses, the function.
-    :raises TypeError: if the function has no docstring, is async, or its template takes
+    :raises TypeError: if it is not a function, has no docstring, is async, or its template takes
         ``self``.
 
     >>> @llmcall.llm(max_tokens=16)
@@ -182,6 +184,10 @@ def llm(function: Any = None, /, **params: Any) -> Any:
 
     def decorator(decorated: Any) -> Any:
         """Return the function that asks."""
+        if isinstance(
+            decorated, (staticmethod, classmethod)
+        ):  # below @llm or above, it means the same
+            return type(decorated)(decorator(decorated.__func__))
         return LLMFunction(decorated, LLMCall(**call_arguments(decorated, params)))
 
     return decorator if function is None else decorator(function)

@@ -585,6 +585,24 @@ def test_a_run_that_a_budget_ended_says_that_no_replay_is_as_it_was(
 # Blocks, decorators, threads and tasks
 
 
+def test_a_cassette_stands_above_or_below_staticmethod_and_classmethod() -> None:
+    """It means the same."""
+
+    class Shop:
+        @llmcall.cassette("a.jsonl")
+        @staticmethod
+        def price(item: str) -> str:
+            return item
+
+        @llmcall.cassette("a.jsonl")
+        @classmethod
+        async def name(cls) -> str:
+            return cls.__name__
+
+    assert Shop.price("salt") == Shop().price("salt") == "salt"
+    assert asyncio.run(Shop.name()) == asyncio.run(Shop().name()) == "Shop"
+
+
 def test_a_decorated_function_has_a_cassette_for_each_call() -> None:
     """The first call records, the second replays; outside the function the cassette is closed."""
     client = counting()

@@ -553,6 +553,8 @@ class Cassette(ContextDecorator):
         """Open it around each call of a function, also an async one; concurrent calls share it."""
         from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(self(function.__func__))
         if isgeneratorfunction(function) or isasyncgenfunction(function):
             raise TypeError(
                 f"{function.__qualname__} is a generator function; open the cassette with 'with' inside it"

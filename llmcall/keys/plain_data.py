@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,8 @@ def _plain_number(value: Any, location: str, *, for_record: bool) -> int | float
             if for_record and int(value).bit_length() > INTEGER_BITS:
                 raise ValueError(f"{location} is a number with too many digits to be recorded")
             return int(value)
+        if is_numpy_bool(value):
+            return bool(value)
         if not isinstance(value, Real) or (for_record and isinstance(value, Rational)):
             kinds = (
                 "dict, list, str, number, bool, None or bytes"
@@ -75,6 +78,12 @@ def _plain_number(value: Any, location: str, *, for_record: bool) -> int | float
     if value != value or value in (float("inf"), float("-inf")):
         raise ValueError(f"{location} is {value}, which JSON cannot represent")
     return int(value) if value.is_integer() and not for_record else value
+
+
+def is_numpy_bool(value: Any) -> bool:
+    """Return whether a value is NumPy's truth value, which no abstract class of Python's knows."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.bool_)
 
 
 def with_article(value: Any) -> str:

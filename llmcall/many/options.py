@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
@@ -121,8 +122,8 @@ def checked_count(name: str, value: Any) -> int:
     :param name: the argument's name, for the message.
     :raises TypeError, ValueError: if it is something else.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}; it must be a whole number")
     if value < 1:
         raise ValueError(f"{name} is {value}; it must be at least 1")
-    return value
+    return int(value)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from functools import partial
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from ..keys.plain_data import is_numpy_bool
 from ..models.catalog import parameters_of
 
 if TYPE_CHECKING:
@@ -111,7 +113,9 @@ def _levels(name: Any, axis: Any) -> dict[Any, Any]:
             f"vary[{name!r}] is {type(axis).__name__}; it must be a list of values, or a dict of values by label"
         )
     labels = list(axis)
-    if not all(label is None or isinstance(label, (str, int, float)) for label in labels):
+    if not all(
+        label is None or isinstance(label, (str, Real)) or is_numpy_bool(label) for label in labels
+    ):
         raise ValueError(
             f"vary[{name!r}] has a level that cannot be the value of a column: give a dict with a label for each level"
         )

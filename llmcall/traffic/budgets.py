@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from concurrent.futures import Future
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
@@ -66,16 +67,17 @@ class Budget:
         name: str | None = None,
         location: str | None = None,
     ) -> None:
-        self.usd = _checked_limit("usd", usd, (int, float))
-        self.tokens = _checked_limit("tokens", tokens, (int,))
-        self.calls = _checked_limit("calls", calls, (int,))
+        self.usd = _checked_limit("usd", usd, Real)
+        self.tokens = _checked_limit("tokens", tokens, Integral)
+        self.calls = _checked_limit("calls", calls, Integral)
         if name is not None and not (isinstance(name, str) and name.strip()):
             raise ValueError(f"the budget's name is {name!r}; it must be a non-empty string")
         self.name = name
         self.location = ""
         if name is not None:
             self.location = location or os.fspath(config.settings().cache_path)
-        limits = {"usd": usd and round(usd * PICO), "tokens": tokens, "calls": calls}
+        usd = self.usd and round(self.usd * PICO)
+        limits = {"usd": usd, "tokens": self.tokens, "calls": self.calls}
         self.limit = {name: int(most) for name, most in limits.items() if most is not None}
         self.ledger = Ledger() if name is None else ledger_named(name, self.location)
 
@@ -139,14 +141,14 @@ class Budget:
         return f"{title}: {', '.join(parts) or usd} spent"
 
 
-def _checked_limit(name: str, value: Any, types: tuple[type, ...]) -> Any:
+def _checked_limit(name: str, value: Any, kind: type) -> Any:
     if value is None:
         return None
-    is_number = isinstance(value, types) and not isinstance(value, bool)
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
     if not is_number or not 0 <= value < NEVER:
-        type_name = "number" if float in types else "whole number"
+        type_name = "number" if kind is Real else "whole number"
         raise ValueError(f"a budget's {name} is {value!r}; it must be a {type_name} of at least 0")
-    return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def budget(

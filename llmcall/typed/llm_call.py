@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextvars import ContextVar
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -90,7 +91,8 @@ class LLMCall:
             }
         )
         self._history = checked_history(history, self._sources)
-        if type(output_retries) is not int or output_retries < 0:
+        is_whole = isinstance(output_retries, Integral) and not isinstance(output_retries, bool)
+        if not is_whole or output_retries < 0:
             raise ValueError(
                 f"output_retries is {output_retries!r}; it must be a whole number of at least 0"
             )

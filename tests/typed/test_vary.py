@@ -190,6 +190,25 @@ def test_the_arguments_of_a_function_of_a_model_vary() -> None:
     assert len({*table["cache_key"]}) == 4
 
 
+def test_numpys_numbers_and_truth_values_are_options_as_pythons_are() -> None:
+    """Of a table, its axes, a call and a budget."""
+    numpy = pytest.importorskip("numpy")
+    client = numbered()
+    asked = call_of(client, max_tokens=numpy.int64(9), output_retries=numpy.int64(0))
+    with llmcall.budget(usd=numpy.float32(2), calls=numpy.int64(8)) as budget:
+        levels = {"tone": [*numpy.array([False, True])], "seed": [*numpy.arange(2)]}
+        options = {"scope": "s", "repeats": numpy.int64(2), "workers": numpy.int64(2)}
+        table = asked.table(ROWS[:1], vary=levels, **options)
+    assert table["tone"].tolist() == [False] * 4 + [True] * 4
+    assert table["seed"].tolist() == [0, 0, 1, 1] * 2
+    assert str(budget).endswith("of $2.00, 8 of 8 calls spent")
+    plain = {"vary": {"tone": [False, True], "seed": [0, 1]}, "repeats": 2, "scope": "s"}
+    asked_before = client.usage.calls
+    again = call_of(client, max_tokens=9).table(ROWS[:1], **plain)
+    assert again["cache_key"].tolist() == table["cache_key"].tolist()
+    assert client.usage.calls == asked_before
+
+
 def test_cells_travel_to_other_processes() -> None:
     call = llmcall.LLMCall(user="{{ name }}: bread?", temperature=1)
     vary = {"temperature": [0.5, 1]}

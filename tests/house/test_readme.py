@@ -37,6 +37,7 @@ NEEDED = {
     "survey": ("matplotlib", "pandas"),
     "closed_questions": ("pandas",),
     "notebooks": ("pandas",),
+    "conjoint": ("scipy",),
     "counterfactuals": ("scipy",),
     "drift": ("scipy",),
     "machines": ("distributed",),

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from ..answers.lettered_options import folded_text, letter_position, option_position
 from ..errors import TemplateError
+from ..support.display.formatting import shortened
 from ..typed.conversations import shortened_repr
 
 MIN_OPTIONS, MAX_OPTIONS = 2, len(ascii_uppercase)
+LONGEST_LIST = 200  # characters of the options, in an error
 ORDERS = ("given", "reverse", "shuffle", "rotate")
 
 
@@ -107,7 +109,7 @@ def _check_texts(texts: tuple[str, ...], order: str) -> None:
     if not MIN_OPTIONS <= len(texts) <= MAX_OPTIONS:
         raise ValueError(
             f"a question needs {MIN_OPTIONS} to {MAX_OPTIONS} options, not {len(texts)} "
-            f"({', '.join(texts) or 'none'})"
+            f"({shortened(', '.join(texts), LONGEST_LIST) or 'none'})"
         )
     by_plain_text: dict[str, str] = {}
     for index, text in enumerate(texts):

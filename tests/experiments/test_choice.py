@@ -606,3 +606,9 @@ def test_wrong_options_are_refused_before_anything_is_asked(
     """The error names what is wrong."""
     with pytest.raises(ValueError, match=re.escape(words)):
         llmcall.choice("What?", options, **params)
+
+
+def test_an_error_quotes_the_beginning_of_many_options() -> None:
+    with pytest.raises(ValueError, match=r"2 to 26 options, not 300 \(o0, o1, ") as raised:
+        question([f"o{number}" for number in range(300)])
+    assert "o299" not in str(raised.value)

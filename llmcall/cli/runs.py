@@ -241,10 +241,15 @@ def cassette() -> None:
 @click.argument("one", type=existing_file)
 @click.argument("other", type=existing_file)
 @click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="The file to write."
+    "-o",
+    "--to",
+    required=True,
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="The file to write.",
 )
 @conflict_option("raise", "keep the first file's answer, replace it, or write nothing")
-def merge(one: str, other: str, output: str, on_conflict: str) -> None:
+def merge(one: str, other: str, to: str, on_conflict: str) -> None:
     """Write the records of two files to one, and list the conflicts.
 
     The settings in the two headers must be the same.
@@ -263,8 +268,8 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
         raise CacheError(
             f"{one} and {other} have different answers to {count}, so nothing was written; choose with --on-conflict"
         )
-    write(output, first.header.joined(second.header), records)
-    echo(f"{counted(len(records), 'record')} written to {output}", err=True)
+    write(to, first.header.joined(second.header), records)
+    echo(f"{counted(len(records), 'record')} written to {to}", err=True)
 
 
 @cassette.command()

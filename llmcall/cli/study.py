@@ -14,6 +14,7 @@ from .output import echo
 @click.command()
 @click.argument("run", type=Source(exists=True))
 @click.option(
+    "-o",
     "--to",
     type=click.Path(dir_okay=False),
     metavar="FILE",
@@ -105,6 +106,7 @@ def _assignments(
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option(
+    "-o",
     "--to",
     required=True,
     type=click.Path(dir_okay=False),

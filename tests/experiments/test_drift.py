@@ -280,7 +280,7 @@ def test_a_where_that_selects_no_request_is_an_error(model: Model) -> None:
 def test_last_asks_the_last_request_of_each_conversation(model: Model) -> None:
     """One that no other request of its scope goes on from; of arms, that of each arm."""
     record_games(model, 2)
-    written = done("drift", STUDY, "--share", 1, "--last", "--to", CHECK)
+    written = done("drift", STUDY, "--share", 1, "--last", "-o", CHECK)
     assert "6 calls, sampled from 6 different recorded requests" in written
     with llmcall.cassette("arms.jsonl"), llmcall.scope("r"):
         asked = [{"role": "user", "content": "Rules."}]

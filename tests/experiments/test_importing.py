@@ -417,7 +417,7 @@ def test_a_batch_is_imported_at_half_the_price() -> None:
     asked = {"messages": [user("How much?")], "temperature": 1, "max_tokens": 5}
     sent = batch_input(trial_ann=asked, trial_ben=asked)
     got = batch_output(trial_ben=response("2"), trial_ann=response("5"))
-    assert "2 records of 2 conversations" in done("import", sent, got, "--to", GAMES)
+    assert "2 records of 2 conversations" in done("import", sent, got, "-o", GAMES)
     assert [(record.scope, record.answer) for record in records()] == [
         ("trial/ann", "5"),
         ("trial/ben", "2"),

@@ -307,7 +307,7 @@ def test_git_and_the_command_merge_two_branches_to_the_same_records(repository: 
         git("commit", "-q", "-a", "-m", branch)
         Path(f"{branch}.jsonl").write_bytes(repository.read_bytes())
     git("merge", "-q", "-m", "both", "left")
-    done("cassette", "merge", "left.jsonl", "right.jsonl", "-o", "both.jsonl")
+    done("cassette", "merge", "left.jsonl", "right.jsonl", "--to", "both.jsonl")
     by_command = read_records(Path("both.jsonl"))
     assert len(by_command) == 9
     assert {record.cache_key for record in read_records(repository)} == {

@@ -30,9 +30,12 @@ codecs.register_error(HANDLER, _escape)
 
 @contextmanager
 def escaping() -> Iterator[None]:
-    """Escape the characters that standard output lacks, in a block; Python would raise an error."""
+    """Escape the characters that standard output lacks, in a block; Python would raise an error, in the
+    C locale, too, where its handler is ``surrogateescape``.
+    """
     output = sys.stdout
-    if not isinstance(output, io.TextIOWrapper) or output.errors != "strict":
+    errors = getattr(output, "errors", None)
+    if not isinstance(output, io.TextIOWrapper) or errors not in ("strict", "surrogateescape"):
         yield
         return
     output.reconfigure(errors=HANDLER)
@@ -40,7 +43,7 @@ def escaping() -> Iterator[None]:
         yield
     finally:
         with suppress(OSError, ValueError):  # a broken pipe, or a closed file
-            output.reconfigure(errors="strict")
+            output.reconfigure(errors=errors)
 
 
 def discard_unwritten() -> None:

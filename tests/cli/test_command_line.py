@@ -254,6 +254,41 @@ def test_demo_and_help_need_no_unicode(command: str, encoding: str) -> None:
     assert CliRunner(charset=encoding).invoke(main, command.split()).exit_code == 0
 
 
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+IN_ASCII = {**C_LOCALE, "PYTHONIOENCODING": "ascii"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a locale of POSIX")
+@pytest.mark.parametrize("environment", [C_LOCALE, IN_ASCII], ids=["C locale", "ascii"])
+def test_ask_and_demo_print_to_a_pipe_that_lacks_their_characters(
+    environment: dict[str, str], serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The characters are escaped, and a paid answer is recorded: it is asked for once."""
+    server = serve(streamed("5 € for ", "a café"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
+    for _ in range(2):
+        code, printed, errors = python_m("ask", "Hello?", "-m", "gpt-4o")
+        assert (code, printed, errors) == (0, "5 \\u20ac for a caf\\u00e9\n", "")
+    assert len(server.requests) == 1
+    code, printed, errors = python_m("demo")
+    assert (code, errors) == (0, "")
+    assert "Nothing else was asked again" in printed
+    printed.encode("ascii")
+
+
+def test_ask_records_a_paid_answer_whose_output_is_closed(serve: Serve) -> None:
+    """The same question then costs nothing."""
+    server = serve(streamed("Five ", "coins."))
+    output = io.StringIO()
+    output.close()
+    with contextlib.redirect_stdout(output), pytest.raises(ValueError, match="closed file"):
+        main(["ask", "Hello?", "-m", "gpt-4o"], standalone_mode=False)
+    assert done("ask", "Hello?", "-m", "gpt-4o") == "Five coins.\n"
+    assert len(server.requests) == 1
+
+
 def reader_left(command: list[str]) -> int:
     """Run a command whose output nobody reads; return its exit code."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -84,6 +85,52 @@ _process_locks: list[ProcessLock] = []
 def _free_locks() -> None:
     for lock in _process_locks:
         lock.free()
+
+
+@contextmanager
+def file_lock(path: str) -> Iterator[None]:
+    """Let one process at a time run a block, which takes milliseconds. The lock ends with its process,
+    however that ends.
+
+    :param path: an empty file that exists meanwhile.
+    :raises OSError: if it cannot be made.
+    """
+    file = _lock_file(path)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # what the block did is done
+            os.unlink(path)
+        os.close(file)
+
+
+# The lock is one of POSIX (lockf), which a forked process does not share: with flock, a child that was
+# forked meanwhile would hold the lock of its killed parent. A folder or a file that is the lock by
+# being there was rejected, since a killed process leaves it, and nobody can know that it was killed. Nor
+# may the file stay: it would stand beside each cassette, for git to see. So whoever waited for it looks
+# whether the file that it locked is still the one at the path.
+if sys.platform == "win32":
+
+    def _lock_file(path: str) -> int:
+        while True:
+            with suppress(FileExistsError, PermissionError):
+                # A trick: Windows removes such a file when its process ends.
+                return os.open(path, os.O_CREAT | os.O_EXCL | os.O_TEMPORARY)
+            time.sleep(0.01)
+
+else:
+    import fcntl
+
+    def _lock_file(path: str) -> int:
+        """Open and lock the file of a path."""
+        while True:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            with suppress(OSError):  # file systems of some clusters have no locks
+                fcntl.lockf(file, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), os.stat(path)):
+                    return file
+            os.close(file)
 
 
 _lock = ProcessLock()

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -1288,33 +1289,76 @@ def test_of_two_processes_that_finish_one_cassette_at_once_one_is_refused() -> N
             assert {record.answer for record in answers.records()} == {written}
 
 
-def test_a_lock_of_another_process_is_waited_for_and_never_removed(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """If it stays, the cassette is written all the same: the answers are paid for."""
-    lock = Path(f".{PATH}.lock")
-    lock.mkdir()
+KILLED_WHILE_WRITING = """
+def stay(*paths):
+    print("ready", flush=True)
+    sys.stdin.read()
+os.replace = stay
+with llmcall.cassette("tape.jsonl"):
+    ScriptedClient(lambda messages: "Hi", cache_mode="off").send_message("Hi")
+"""
+
+
+@pytest.mark.newest_only
+def test_a_writer_that_was_killed_leaves_no_lock(caplog: pytest.LogCaptureFixture) -> None:
+    """The next one neither waits nor warns, and removes the file of the lock."""
+    with start(KILLED_WHILE_WRITING) as killed:
+        assert lines_of([killed]) == ["ready"]
+        assert Path(f".{PATH}.lock").exists()
+        killed.kill()
+        killed.wait()
     taped("Hi")
-    assert lock.exists()
     assert asked_in() == ["Hi"]
-    (warning,) = warnings(caplog)
-    assert f"the process that made the folder {lock.resolve()}" in warning
-    assert warning.endswith("it was killed: remove that folder")
+    assert warnings(caplog) == []
+    assert not Path(f".{PATH}.lock").exists()
+
+
+def test_a_process_that_writes_is_waited_for() -> None:
+    """The one that waited finds the other's file, and does not write over it."""
+    with start(KILLED_WHILE_WRITING.replace("sys.stdin.read()", WRITE_LATER)) as first:
+        with pytest.raises(CacheError, match="another process wrote"), cassette(PATH):
+            answer_to(echoing(), "Bye")
+            assert lines_of([first]) == ["ready"]
+            assert first.stdin is not None
+            first.stdin.close()
+        assert first.wait() == 0
+    assert asked_in() == ["Hi"]
+
+
+WRITE_LATER = """sys.stdin.read()
+    time.sleep(0.5)
+    os.rename(*paths)
+import time"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such file system")
+def test_a_cassette_is_written_on_a_file_system_without_locks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as some of clusters."""
+    import fcntl
+
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    taped("Hi")
+    assert asked_in() == ["Hi"]
 
 
 def test_a_folder_in_which_no_lock_can_be_made_is_an_error_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Waiting would not help. The answers are in the disk cache."""
-    make, refused = os.mkdir, []
+    opens, refused = os.open, []
 
-    def refuse(path: Any, *mode: int) -> None:
+    def refuse(path: Any, *arguments: Any, **named: Any) -> int:
         if str(path).endswith(".lock"):
             refused.append(path)
             raise OSError(errno.ENOSPC, "No space left on device")
-        make(path, *mode)
+        return opens(path, *arguments, **named)
 
-    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(OSError, match="No space left"), cassette(PATH):
         answer_to(counting(cache_mode="auto"))
     assert len(refused) == 1

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import time
 from base64 import b64encode
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...apis.bodies import nan_as_none
@@ -15,8 +14,8 @@ from ...config import resolve as config
 from ...errors import CacheError
 from ...keys.plain_data import ordered, ordered_names, plain
 from ...support import secrets
-from ...support.notices import notice
 from ...support.surrogates import check_unicode
+from ...support.system import file_lock
 from ..record import scope_order
 from .answers import stable_response
 from .header import with_used_models
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from ..record import Record
     from .header import Header
     from .spool import Spool
-
-LOCK_ATTEMPTS = 200  # one every 10 ms
 
 
 def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
@@ -148,7 +145,7 @@ def write(
             file.writelines(line.encode() for line in encode(header, records))
             file.flush()
             os.fsync(file.fileno())
-        with _folder_lock(os.path.join(folder, f".{name}.lock")):
+        with file_lock(os.path.join(folder, f".{name}.lock")):
             if replaces is not None and content_digest(content_of(target)) != replaces:
                 raise CacheError(
                     f"another process wrote {os.fspath(path)} while this one recorded it, so it is not overwritten: "
@@ -158,41 +155,6 @@ def write(
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-
-
-@contextmanager
-def _folder_lock(lock: str) -> Iterator[None]:
-    """Let one process at a time run a block, which takes milliseconds.
-
-    This is a trick: the lock is a folder, because every file system makes a folder only once.
-
-    :param lock: the folder.
-    :raises OSError: if it cannot be made.
-    """
-    is_made = _make_lock(lock)
-    try:
-        yield
-    finally:
-        if is_made:
-            with suppress(OSError):  # the file is written
-                os.rmdir(lock)
-
-
-def _make_lock(lock: str) -> bool:
-    """Make a folder, and return whether that succeeded within two seconds. If not, it belongs to a process
-    that was killed, or to a slow one, so it must not be removed.
-    """
-    for _ in range(LOCK_ATTEMPTS):
-        with suppress(FileExistsError):
-            os.mkdir(lock)
-            return True
-        time.sleep(0.01)
-    notice(
-        "waited 2 s for the process that made the folder %s; if no process writes there now, it was killed: remove "
-        "that folder",
-        lock,
-    )
-    return False
 
 
 def content_of(path: str) -> bytes:

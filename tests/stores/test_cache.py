@@ -594,6 +594,30 @@ def test_a_caches_directory_is_private_and_out_of_git(
     assert (folder / ".gitignore").read_text() == "*\n"
 
 
+def test_a_cache_whose_maker_was_killed_early_is_out_of_git(tmp_path: Path) -> None:
+    """It had made the folder and its .gitignore, and written nothing."""
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    (folder / ".gitignore").touch()
+    filled(ResponseCache(folder), 1)
+    assert (folder / ".gitignore").read_text() == "*\n"
+
+
+def test_a_users_gitignore_of_a_cache_stays(tmp_path: Path) -> None:
+    """One that was written, or was emptied later, to have the cache in git."""
+    written, emptied = tmp_path / "written", tmp_path / "emptied"
+    written.mkdir()
+    (written / ".gitignore").write_text("*.log\n")
+    filled(ResponseCache(written), 1)
+    filled(ResponseCache(emptied), 1)
+    (emptied / ".gitignore").write_text("")
+    llmcall.reset()
+    ResponseCache(emptied).close()
+    filled(ResponseCache(emptied), 2)
+    assert (written / ".gitignore").read_text() == "*.log\n"
+    assert (emptied / ".gitignore").read_text() == ""
+
+
 def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
     """Opened by it, the directory has no limit, no eviction and no statistics."""
     with ResponseCache(tmp_path / "cache") as cache:

@@ -148,7 +148,7 @@ def cassette(
     each opening; equal calls of llmcall's own share an answer. If calls were refused and the code in
     the block went on, the first of these errors is raised at its end.
 
-    :param path: the file, JSON Lines.
+    :param path: the file, JSON Lines; ``~`` is the user's home.
     :param mode: ``none`` (or ``replay``) only reads. ``once`` records if there is no file or its recording is
         incomplete; otherwise it only reads. ``new`` adds missing answers. ``update`` also moves
         unused records to the disk cache. ``rewrite`` starts empty and asks for
@@ -156,6 +156,7 @@ def cassette(
     :param actor: names who is asking with the SDK; see :func:`http_client`.
     :param hosts: further hosts whose JSON requests are recorded, besides those to models.
     :raises ValueError: if there is no such mode.
+    :raises CacheError: when the block begins, if the path is a folder's.
     :raises CacheCorruptError: when the block begins, if the file is damaged.
 
     >>> for _ in range(2):

@@ -96,6 +96,7 @@ def _load_records(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
         raise TypeError(
             f"{run!r} is not a run; give a path, a Cassette or a cache, or a tuple of one of them and a scope"
         )
+    run = run if isinstance(run, ResponseCache) else os.path.expanduser(run)
     if isinstance(run, ResponseCache) or "://" in str(run) or os.path.isdir(run):
         cache = run if isinstance(run, ResponseCache) else shared_cache(run)
         return RecordedRun(str(cache.path), list(cache.records(where=where)), {})

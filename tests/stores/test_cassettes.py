@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import itertools
 import json
 import logging
@@ -1548,6 +1549,58 @@ with llmcall.cassette("tape.jsonl"), llmcall.scope("trial"):
 """
     live = ran(program, "record")
     assert ran(BLOCKED + program, "replay") == live
+
+
+# Paths
+
+
+def test_a_tilde_is_the_users_home() -> None:
+    """Wherever code names a file: a shell does not read it there."""
+    home = Path.home()
+    with cassette("~/tapes/one.jsonl") as tape:
+        answer_to(counting(cache_mode="auto"), "Hi")
+    with cassette("~/tapes/one.jsonl", mode="none"):
+        assert answer_to(counting(), "Hi") == "answer 1"
+    assert tape.path == home / "tapes/one.jsonl"
+    assert llmcall.client("openai").cache.export("~/exported.jsonl") == 1
+    assert ResponseCache("other").load("~/exported.jsonl") == 1
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    llmcall.import_answers([{"messages": messages}], "~/imported.jsonl", model="m")
+    assert llmcall.compare("~/tapes/one.jsonl", home / "exported.jsonl").changed == 0
+    assert sorted(path.name for path in home.glob("*.jsonl")) == [
+        "exported.jsonl",
+        "imported.jsonl",
+    ]
+    assert not Path("~").exists()
+
+
+@pytest.mark.parametrize("mode", ["none", "once", "new", "update", "rewrite"])
+@pytest.mark.parametrize("path", ["folder", "folder/", "."])
+def test_a_folder_is_no_cassette(path: str, mode: str) -> None:
+    """The error names it and the remedy, before anything is asked."""
+    Path("folder").mkdir()
+    with pytest.raises(CacheError, match=r"is a folder, .* name one in it, such as .*run\.jsonl"):
+        cassette(path, mode=mode).open()
+
+
+def test_a_folder_is_no_file_to_read_or_write() -> None:
+    """Nor is one for what reads and writes cassettes."""
+    Path("folder").mkdir()
+    cache = ResponseCache("cache")
+    for use in (
+        cassette("folder").all_records,
+        functools.partial(cache.export, "folder"),
+    ):
+        with pytest.raises(CacheError, match="folder is a folder"):
+            use()
+    assert not any(Path("folder").iterdir())
+
+
+@pytest.mark.parametrize("path", [None, "", 3, b"tape.jsonl"])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    """A text that is empty, too."""
+    with pytest.raises(TypeError, match="is not the path of a cassette; give a file's"):
+        cassette(path)
 
 
 # The order of the last run

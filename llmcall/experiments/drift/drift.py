@@ -197,7 +197,7 @@ def drift(
     if (
         to
         and isinstance(path, (str, os.PathLike))
-        and os.path.realpath(to) == os.path.realpath(path)
+        and os.path.realpath(os.path.expanduser(to)) == os.path.realpath(os.path.expanduser(path))
     ):
         raise ArgumentError(
             f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"

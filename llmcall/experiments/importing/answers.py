@@ -152,7 +152,7 @@ def import_located(
 
     :param columns: what read them, if they are rows.
     """
-    path = os.fspath(to)
+    path = os.path.expanduser(os.fspath(to))
     if os.path.lexists(path):
         raise ArgumentError(f"{path} exists already; remove it, or choose another name")
     shared_params = dict(params or {})

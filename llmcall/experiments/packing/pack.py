@@ -129,8 +129,8 @@ def pack(
     >>> [file for file, role in package.files.items() if role != "about"]
     ['code/greet.py', 'recordings/greeting.jsonl']
     """
-    target = Path(os.path.abspath(folder))
-    archive = None if zip is None else Path(os.path.abspath(zip))
+    target = Path(os.path.abspath(os.path.expanduser(folder)))
+    archive = None if zip is None else Path(os.path.abspath(os.path.expanduser(zip)))
     for made in filter(None, (target, archive)):
         if os.path.lexists(made):
             raise ArgumentError(f"{made} exists already; remove it, or choose another name")

@@ -66,7 +66,7 @@ def project_paths(
     """
     relative_paths = []
     for named_path in paths:
-        path = Path(os.path.abspath(named_path))
+        path = Path(os.path.abspath(os.path.expanduser(named_path)))
         if not path.exists():
             raise ArgumentError(f"{argument}: {os.fspath(named_path)} does not exist")
         if not path.is_relative_to(project):

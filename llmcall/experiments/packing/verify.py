@@ -102,7 +102,7 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
     >>> print(verification.checks[2])
     ok       replay: 1 record used, no call unanswered
     """
-    path = Path(package)
+    path = Path(os.path.expanduser(package))
     if not tolerance >= 0:
         raise ArgumentError(f"the tolerance is {tolerance}; it must be 0 or more")
     if not path.exists():

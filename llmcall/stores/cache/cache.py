@@ -321,8 +321,9 @@ class ResponseCache:
         """
         from .loading import load
 
-        source = path.storage if isinstance(path, ResponseCache) else os.fspath(path)
-        return load(self.storage, source, on_conflict)
+        if isinstance(path, ResponseCache):
+            return load(self.storage, path.storage, on_conflict)
+        return load(self.storage, os.path.expanduser(os.fspath(path)), on_conflict)
 
     def add_all(self, records: Iterable[Record]) -> int:
         """Add records whose keys are not here yet; return how many were stored."""

@@ -88,9 +88,11 @@ class Cassette(ContextDecorator):
         mode = "none" if mode == "replay" else mode
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise TypeError(f"{path!r} is not the path of a cassette; give a file's: 'run.jsonl'")
         from pathlib import Path  # costs 4 ms, and a call without a cassette imports this module
 
-        self.path = Path(path)
+        self.path = Path(os.path.expanduser(path))
         self.mode = mode
         # The disk cache supplies no answers, and new answers replace the ones in it.
         self.bypasses_cache = bypasses_cache or mode == "rewrite"

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from base64 import b64decode
 from hashlib import sha256
@@ -56,6 +57,19 @@ FIELDS = {
 OPTIONAL = {"sample", "asker", "arms", "cost", "complete", "imported", "run", "served"}
 INLINE_CHARACTERS = 500  # the longest text that is written in the record itself
 RESTORE = "take the line from version control, or remove it and record again"
+
+
+def refuse_folder(path: str | os.PathLike[str]) -> None:
+    """Refuse a folder where a file of records is meant.
+
+    :raises CacheError: if it is one.
+    """
+    if os.path.isdir(path):
+        raise CacheError(
+            f"{os.fspath(path)} is a folder, and a cassette or an exported file is a file: name one in it, such as "
+            f"{os.path.join(path, 'run.jsonl')}"
+        )
+
 
 _CHANGED_BY_HAND = (
     "a line was changed by hand or removed: take it from version control, or record again"

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ...errors import CacheCorruptError, CacheError
 from ..record import Record
 from .header import Header
-from .line import CONFLICT, RESTORE, checked_text, parse_line, resolve_markers
+from .line import (
+    CONFLICT,
+    RESTORE,
+    checked_text,
+    parse_line,
+    refuse_folder,
+    resolve_markers,
+)
 from .readable import unreadable
 from .served import model_of
 
@@ -218,6 +225,7 @@ def read(path: str | os.PathLike[str]) -> RecordFile:
     """Read a file; see :class:`RecordFile` for what else it raises.
 
     :raises FileNotFoundError: if there is no such file.
+    :raises CacheError: if it is a folder.
     """
     with _open_file(path) as file:
         return RecordFile(file.read(), os.fspath(path))
@@ -230,6 +238,8 @@ def spooled(path: str | os.PathLike[str], spool: Spool) -> Header:
 
 
 def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    path = os.path.expanduser(path)
+    refuse_folder(path)
     try:
         return open(path, "rb")
     except FileNotFoundError:

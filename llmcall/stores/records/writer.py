@@ -19,7 +19,15 @@ from ...support.system import file_lock
 from ..record import scope_order
 from .answers import stable_response
 from .header import with_used_models
-from .line import INLINE_CHARACTERS, RECORD, VERSION, encode_line, is_marker, text_digest
+from .line import (
+    INLINE_CHARACTERS,
+    RECORD,
+    VERSION,
+    encode_line,
+    is_marker,
+    refuse_folder,
+    text_digest,
+)
 from .served import days_entry, served_by
 
 if TYPE_CHECKING:
@@ -132,9 +140,10 @@ def write(
     Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
 
     :param replaces: the digest of the content that it may replace (:func:`content_digest`), or ``None`` for any.
-    :raises CacheError: if another process has written the file.
+    :raises CacheError: if another process has written the file, or the path is a folder's.
     """
-    target = os.path.realpath(path)
+    target = os.path.realpath(os.path.expanduser(path))
+    refuse_folder(target)
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
@@ -158,7 +167,11 @@ def write(
 
 
 def content_of(path: str) -> bytes:
-    """Return the content of a file, empty without the file."""
+    """Return the content of a file, empty without the file.
+
+    :raises CacheError: if it is a folder.
+    """
+    refuse_folder(path)
     with suppress(FileNotFoundError), open(path, "rb") as file:
         return file.read()
     return b""

@@ -67,7 +67,8 @@ class Http(Kind):
         """Return the record of a response."""
         (call,) = calls
         value = ordered(plain(dict(response), f"{call.name}: the result", for_record=True))
-        return [make_record(call.request, {"value": value}, cost=received.cost)]
+        host = received.host or None
+        return [make_record(call.request, {"value": value}, cost=received.cost, host=host)]
 
 
 class Chat(Kind):

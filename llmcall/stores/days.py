@@ -1,4 +1,4 @@
-"""The days on which a model answered."""
+"""The days on which a model answered, and the hosts that answered for it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5
 
 
 class Days(NamedTuple):
-    """The days on which a model gave some answers, in UTC.
+    """The days on which a model gave some answers, in UTC, and what answered.
 
     :param first: the first day, such as ``"2026-11-22"``.
     :param last: the last day.
     :param fingerprints: the model's ``system_fingerprint`` values, sorted.
+    :param hosts: the hosts that gave the answers, without ports, sorted; empty if unknown.
     """
 
     first: str
     last: str
     fingerprints: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.first if self.first == self.last else f"{self.first} to {self.last}"
@@ -70,4 +72,5 @@ def joined_days(days: Days | None, other_days: Days | None) -> Days | None:
         min(days.first, other_days.first),
         max(days.last, other_days.last),
         tuple(sorted({*days.fingerprints, *other_days.fingerprints})),
+        tuple(sorted({*days.hosts, *other_days.hosts})),
     )

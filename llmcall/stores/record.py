@@ -244,11 +244,11 @@ class Record:
         )
 
     def answered_on(self, day: str) -> Days:
-        """Return one day as the days of this answer."""
+        """Return one day as the days of this answer, with its host."""
         fingerprint = self.model_answer.get("system_fingerprint")
-        if isinstance(fingerprint, str) and fingerprint:
-            return Days(day, day, (fingerprint,))
-        return Days(day, day)
+        fingerprints = (fingerprint,) if isinstance(fingerprint, str) and fingerprint else ()
+        hosts = (self.host,) if self.host and self.was_asked else ()
+        return Days(day, day, fingerprints, hosts)
 
     @property
     def finish_reason(self) -> str | None:

@@ -27,7 +27,7 @@ class AnswerWarnings(Listener):
     def answered(self, call: Call, record: Record) -> None:
         """Warn if a model's record comes from a host that does not serve the model now."""
         host = record.host
-        if host is None or not record.is_hit:
+        if host is None or not record.is_hit or record.kind == "http":
             return
         checked_hosts = call.client.resolved.checked_hosts
         if (call.request.model, host) in checked_hosts:

@@ -135,7 +135,8 @@ def record(
 def test_a_header_names_the_model_and_its_days(api: str, answers: dict[str, Any]) -> None:
     """By the server's name, as it does of chats."""
     header = record("tape.jsonl", answers[api], api)
-    assert header["served"] == {"m-2026-05-01": {"first": today(), "last": today()}}
+    days = {"first": today(), "last": today(), "hosts": ["api.example"]}
+    assert header["served"] == {"m-2026-05-01": days}
 
 
 @pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])

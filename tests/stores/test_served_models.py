@@ -10,6 +10,7 @@ import time
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import commands
 import pytest
@@ -17,6 +18,7 @@ from clients import Responding, client_for, http
 from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, completion
 
+import llmcall
 from llmcall import cassette, scope
 from llmcall.stores.days import Days
 
@@ -122,7 +124,9 @@ def test_the_day_of_a_response_of_the_other_api_is_its_own(httpserver: HTTPServe
     server = ScriptedServer(httpserver, Answer(200, RESPONSE))
     with cassette(PATH), client_for(server.base_url, api="responses", api_key="k") as client:
         client.send_message("Hi", on_error="raise")
-    assert header()["served"] == {SNAPSHOT: THAT_DAY}
+    assert header()["served"] == {
+        SNAPSHOT: {**THAT_DAY, "hosts": [urlsplit(server.base_url).hostname]}
+    }
 
 
 @pytest.mark.parametrize(
@@ -139,7 +143,7 @@ def test_the_day_of_a_programs_answer_is_its_own_or_that_on_which_it_came(
     with cassette(PATH), http.Client(transport=transport) as client:
         client.post(f"https://api.example/v1/{path}", json=body)
     expected = THAT_DAY if is_dated else {"first": today(), "last": today()}
-    assert header()["served"] == {SNAPSHOT: expected}
+    assert header()["served"] == {SNAPSHOT: {**expected, "hosts": ["api.example"]}}
 
 
 def test_an_undated_answer_from_the_cache_has_the_day_on_which_the_cache_got_it(
@@ -152,9 +156,39 @@ def test_an_undated_answer_from_the_cache_has_the_day_on_which_the_cache_got_it(
         store_on("2026-03-01", "cache")
         with cassette(PATH):
             client.send_message("Hi", on_error="raise")
-    assert header()["served"] == {
-        SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01", "fingerprints": ["fp_a"]}
-    }
+    that_day = {"first": "2026-03-01", "last": "2026-03-01"}
+    of_the_server = {"hosts": [urlsplit(server.base_url).hostname], "fingerprints": ["fp_a"]}
+    assert header()["served"] == {SNAPSHOT: {**that_day, **of_the_server}}
+
+
+@pytest.mark.parametrize("has_cache", [True, False])
+def test_a_header_names_all_hosts_that_gave_a_models_answers(*, has_cache: bool) -> None:
+    """Without port, key or path; of chats and embeddings, asked through an SDK or by llmcall, and out
+    of the cache, which knows where it got them.
+    """
+    vector = {"data": [{"index": 0, "embedding": [0.5]}], "model": "embedder", "usage": {}}
+
+    def answered(request: Any) -> Any:
+        is_chat = request.url.path.endswith("/chat/completions")
+        return http.Response(200, json=completion(created=CREATED) if is_chat else vector)
+
+    def ask() -> None:
+        with http.Client(transport=http.MockTransport(answered)) as client:
+            for place in ("https://one.example/v1", "https://user:pw@two.example:8443/v1"):
+                body = {"model": "m", "messages": [{"role": "user", "content": place[-15:]}]}
+                client.post(f"{place}/chat/completions", json=body)
+            client.post("https://three.example/v1/embeddings", json={"model": "e", "input": "Hi"})
+
+    if has_cache:
+        with llmcall.patched():
+            ask()
+    with cassette(PATH):
+        ask()
+    hosts = {model: entry["hosts"] for model, entry in header()["served"].items()}
+    assert hosts == {SNAPSHOT: ["one.example", "two.example"], "embedder": ["three.example"]}
+    read = cassette(PATH).served[SNAPSHOT]
+    assert read is not None and read.hosts == ("one.example", "two.example")
+    assert "pw@" not in Path(PATH).read_text(encoding="utf-8")
 
 
 def test_a_recording_that_goes_on_joins_the_days() -> None:
@@ -187,14 +221,17 @@ def test_days_are_all_that_two_recordings_differ_in() -> None:
 def test_headers_that_differ_in_their_days_are_joined() -> None:
     """git's merge by union gives a file with both headers; so does 'cassette merge' with two files."""
     recorded(PATH, "Hi", cache_mode="off")
-    with_header(PATH, served={SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-02"}})
+    days = {"first": "2026-03-01", "last": "2026-03-02", "hosts": ["two.example"]}
+    with_header(PATH, served={SNAPSHOT: days})
     recorded("other.jsonl", "Bye", cache_mode="off")
-    with_header("other.jsonl", served={SNAPSHOT: {"first": "2026-02-01", "last": "2026-02-01"}})
+    other_days = {"first": "2026-02-01", "last": "2026-02-01", "hosts": ["one.example"]}
+    with_header("other.jsonl", served={SNAPSHOT: other_days})
     commands.done("cassette", "merge", PATH, "other.jsonl", "-o", "merged.jsonl")
     texts = [Path(path).read_text(encoding="utf-8") for path in (PATH, "other.jsonl")]
     Path("union.jsonl").write_text("".join(texts), encoding="utf-8")
     for path in ("merged.jsonl", "union.jsonl"):
-        assert cassette(path).served == {SNAPSHOT: Days("2026-02-01", "2026-03-02")}
+        joined = Days("2026-02-01", "2026-03-02", hosts=("one.example", "two.example"))
+        assert cassette(path).served == {SNAPSHOT: joined}
 
 
 DAYS = {"first": "2026-03-01", "last": "2026-03-02"}

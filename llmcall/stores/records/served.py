@@ -1,4 +1,4 @@
-"""Models that answered, with their days: ``served`` in a header."""
+"""Models that answered, with their days and hosts: ``served`` in a header."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def served_words(served: Served) -> list[str]:
 
 def days_entry(days: Days) -> dict[str, Any]:
     """Return some days as JSON data."""
-    entry: dict[str, Any] = {"first": days.first, "last": days.last}
-    return {**entry, "fingerprints": list(days.fingerprints)} if days.fingerprints else entry
+    lists = {"hosts": days.hosts, "fingerprints": days.fingerprints}
+    known = {name: list(texts) for name, texts in lists.items() if texts}
+    return {"first": days.first, "last": days.last, **known}
 
 
 def parse_served(served: Mapping[str, Any]) -> dict[str, Days]:
@@ -76,10 +77,12 @@ def parse_days(entry: Any) -> Days | None:
     if not isinstance(entry, dict):
         return None
     days = entry.get("first", ""), entry.get("last", "")
-    fingerprints = entry.get("fingerprints", [])
+    lists = entry.get("fingerprints", []), entry.get("hosts", [])
     are_days = all(isinstance(day, str) and _DAY.fullmatch(day) for day in days)
-    are_texts = isinstance(fingerprints, list) and all(isinstance(x, str) for x in fingerprints)
-    return Days(*days, tuple(fingerprints)) if are_days and are_texts else None
+    are_texts = all(
+        isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists
+    )
+    return Days(*days, *map(tuple, lists)) if are_days and are_texts else None
 
 
 def joined_served(served: Mapping[str, Days], other_served: Mapping[str, Days]) -> dict[str, Days]:

@@ -25,7 +25,7 @@ _EXPECTED = {
     dict: "only a JSON object",
 }
 _NUMBERS = {"integer": "only a whole number", "number": "only a number"}
-_BOUNDS = {
+BOUNDS = {
     "minimum": "at least",
     "exclusiveMinimum": "more than",
     "maximum": "at most",
@@ -80,7 +80,7 @@ def _expected_words(output_type: Any, prompt: str) -> str:
         if is_choice(element) and _options_in(prompt, list(labels(element))):
             return "only a JSON array; each element is one of the options above"
     schema = _as_in_prompt(schemas.full_schema(output_type), prompt)
-    bounds = [name for name in _BOUNDS if name in schema]
+    bounds = [name for name in BOUNDS if name in schema]
     if bounds and schema.keys() == {"type", *bounds} and schema["type"] in _NUMBERS:
         return _bounded(schema)
     kind = schemas.json_kind(output_type)
@@ -93,7 +93,7 @@ def _bounded(schema: Mapping[str, Any]) -> str:
     number = _NUMBERS[schema["type"]]
     if schema.keys() == {"type", "minimum", "maximum"}:
         return f"{number} from {schema['minimum']} to {schema['maximum']}"
-    bounds = [f"{words} {schema[name]}" for name, words in _BOUNDS.items() if name in schema]
+    bounds = [f"{words} {schema[name]}" for name, words in BOUNDS.items() if name in schema]
     return f"{number} that is {' and '.join(bounds)}"
 
 

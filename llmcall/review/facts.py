@@ -10,7 +10,7 @@ from ..apis.endings import is_ordinary
 from ..stores.records.served import model_of
 from ..support.display.formatting import OF_NO_ACTOR, as_json, counted, money, one_line
 from .conversations import NOT_PARAMETERS
-from .marks import ASKED_AGAIN, REFUSED, ends_of
+from .marks import ASKED_AGAIN, REFUSED, UNREAD, ends_of
 
 if TYPE_CHECKING:
     from ..stores.record import Record
@@ -122,7 +122,7 @@ def _failures(
         for end, count in ends.items()
         if not is_ordinary(end)
     )
-    for mark in (REFUSED, ASKED_AGAIN):
+    for mark in (REFUSED, ASKED_AGAIN, UNREAD):
         if mark_counts[mark]:
             yield f"{counted(mark_counts[mark], 'answer')} {mark}"
     if not run.is_complete:

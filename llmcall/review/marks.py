@@ -1,19 +1,22 @@
-"""Marks of answers: cut, refused, asked again."""
+"""Marks of answers: cut, refused, asked again, unread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..answers.asked_form import is_unread
 from ..answers.expectations import CORRECTION
+from ..apis.decisions import is_decision
 from ..apis.endings import is_cut, is_refused
+from ..apis.message import message_text
 
 if TYPE_CHECKING:
     from ..stores.record import Record
     from .conversations import Call
 
-CUT, REFUSED, ASKED_AGAIN = "cut", "refused", "asked again"
-MARKS = (REFUSED, CUT, ASKED_AGAIN)
+CUT, REFUSED, ASKED_AGAIN, UNREAD = "cut", "refused", "asked again", "unread"
+MARKS = (REFUSED, CUT, ASKED_AGAIN, UNREAD)
 
 
 def find_marks(calls: Iterable[Sequence[Call]]) -> dict[int, list[str]]:
@@ -31,12 +34,14 @@ def find_marks(calls: Iterable[Sequence[Call]]) -> dict[int, list[str]]:
 
 
 def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
-    """Return the marks of an answer."""
+    """Return the marks of an answer. One that was refused or asked again is not marked as unread, too."""
     ends = ends_of(record)
+    is_refusal = record.refusal is not None or any(map(is_refused, ends))
     has_mark = {
-        REFUSED: record.refusal is not None or any(map(is_refused, ends)),
+        REFUSED: is_refusal,
         CUT: any(map(is_cut, ends)),
         ASKED_AGAIN: is_asked_again,
+        UNREAD: not is_refusal and not is_asked_again and _is_unread(record),
     }
     return [mark for mark, is_marked in has_mark.items() if is_marked]
 
@@ -45,6 +50,20 @@ def ends_of(record: Record) -> list[str]:
     """Return the reason why each choice of an answer ended, where the server gave one."""
     reasons = [choice.get("finish_reason") for choice in record.choices]
     return [reason for reason in reasons if isinstance(reason, str)]
+
+
+def _is_unread(record: Record) -> bool:
+    """Return whether a chat's answer lacks the form that its request asks for. A call of a tool is no
+    answer yet, and a decision has no other form.
+    """
+    if record.kind != "chat" or is_decision(record.response):
+        return False
+    messages = [choice["message"] for choice in record.choices]
+    return any(
+        is_unread(record.request, message_text(message))
+        for message in messages
+        if not message.get("tool_calls")
+    )
 
 
 def asked_again(calls: Iterable[Call]) -> set[int]:

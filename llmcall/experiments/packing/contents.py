@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...apis.usage import total_cost
 from ...review.conversations import conversations
-from ...review.marks import ASKED_AGAIN, CUT, REFUSED, find_marks
+from ...review.marks import ASKED_AGAIN, CUT, REFUSED, UNREAD, find_marks
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
 from ...stores.records.served import model_of
@@ -106,7 +106,8 @@ def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
 - Models asked for: {", ".join(asked) or "none"}
 - Answered by (first and last day, UTC): {", ".join(run.served) or "no model"}
 - Answers: {len(answers):,} ({counts[CUT]:,} cut, {counts[REFUSED]:,} refused, {counts[ASKED_AGAIN]:,} asked again by an
-  `LLMCall`); llmcall can't tell whether other code asks again
+  `LLMCall`, {counts[UNREAD]:,} others unread: not in the form that the request asks for); llmcall can't
+  tell whether other code asks again, or reads an answer otherwise
 - Cost when they were made: {"unknown" if cost is None else money(cost)}{origin}{evidence if unused else ""}"""
 
 

@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const { texts, messages, nodes, calls, cells, parted, scopes, rows: rowNames } = data;
 const STATUS = { changed: "≠ changed", added: "+ only in the other run", missing: "− only in this run", same: "" };
-const MARKS = { refused: "⊘ refused", cut: "✂ cut: ended by length", "asked again": "↻ not usable, asked again" };
+const MARKS = { refused: "⊘ refused", cut: "✂ cut: ended by length", "asked again": "↻ not usable, asked again", unread: "∅ not in the form that was asked for" };
 const isCompared = cells.status.some(Boolean);
 const cellCount = cells.row.length;
 

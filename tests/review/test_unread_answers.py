@@ -1,0 +1,118 @@
+"""Answers without the form that was asked for, found in a recording and counted in its report."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from clients import Responding
+from commands import done
+from files import chat, write_cassette
+from pydantic import BaseModel, Field
+from servers import completion
+
+import llmcall
+from llmcall.testing import ScriptedClient
+
+pytestmark = pytest.mark.newest_only
+Scale = Annotated[int, Field(ge=1, le=7)]
+Positive = Annotated[float, Field(gt=0)]
+Verdict = Literal["buy", "sell"]
+Cities = Literal["Bonn, Ulm", "Kiel"]
+
+
+class Deal(BaseModel):
+    """What a buyer says."""
+
+    good: str
+    coins: int
+
+
+# By type, answers of that form, and answers without it
+ANSWERS: list[tuple[Any, list[str], list[str]]] = [
+    (int, ["7", "**Answer:** 7.", '{"value": 7}'], ["seven", "about 5", "7.5"]),
+    (float, ["7.5", "-0.1"], ["2,5", "50%"]),
+    (bool, ["Yes.", "no"], ["Perhaps.", "Yes and no"]),
+    (Scale, ["1", "7", "<think>9?</think>7"], ["0", "9", "x"]),
+    (Positive, ["0.5"], ["0", "-1"]),
+    (Verdict, ["buy", "**Sell**"], ["hold", "buy or sell"]),
+    (Cities, ["Bonn, Ulm", "kiel"], ["Bonn", "Ulm"]),
+    (int | None, ["null", "4"], ["nothing"]),
+    (list[str], ['["a"]', "```json\n[]\n```"], ["a, b", '{"a": 1}']),
+    (dict, ['{"a": 1}'], ["a: 1"]),
+    (Deal, ['{"good": "rye", "coins": 3}'], ['{"good": "rye"}', "rye for 3"]),
+]
+
+
+def unread_in(path: str) -> int:
+    """Return how many answers a recording's report counts as unread."""
+    done("report", path, "-o", "page.html")
+    found = re.search(r"(\d+) answers? unread", Path("page.html").read_text(encoding="utf-8"))
+    return 0 if found is None else int(found[1])
+
+
+@pytest.mark.parametrize("is_structured", [True, False], ids=["schema", "sentence"])
+@pytest.mark.parametrize(("output_type", "right", "wrong"), ANSWERS)
+def test_answers_that_do_not_fit_their_type_are_counted_as_unread(
+    output_type: Any, right: list[str], wrong: list[str], *, is_structured: bool
+) -> None:
+    """Whether a schema or a sentence in the prompt asked for the type; nobody asked for them again."""
+    client = ScriptedClient([*right, *wrong], models={"m": {"structured_output": is_structured}})
+    call = llmcall.LLMCall(
+        user="{{ n }}?", output_type=output_type, output_retries=0, client=client, model="m"
+    )
+    failed = 0
+    with llmcall.cassette("a.jsonl"):
+        for number in range(len(right) + len(wrong)):
+            try:
+                call(n=number)
+            except llmcall.OutputError:
+                failed += 1
+    assert failed == len(wrong)  # the table above is right
+    assert unread_in("a.jsonl") == len(wrong)
+
+
+def test_answers_that_name_no_option_are_counted_as_unread() -> None:
+    """A closed question is not asked again; its readers miss what is no option."""
+    answers = ["A", "B.", "**a**", "tax", "C", "A or B", "I would rather not.", "It depends."]
+    client = ScriptedClient(answers)
+    question = llmcall.choice("What now, {{ n }}?", ["tax", "ban"], client=client)
+    with llmcall.cassette("a.jsonl"):
+        table = question.table([{"n": n} for n in range(8)])
+    assert table["unread"].notna().sum() == 4
+    assert unread_in("a.jsonl") == 4
+
+
+def test_a_refusal_and_an_answer_that_was_asked_again_are_not_counted_as_unread_too() -> None:
+    """Each answer counts once; the answer after the last correction is unread."""
+    message = {"role": "assistant", "content": None, "refusal": "I cannot say."}
+    refusal = completion(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])
+    client = Responding(completion("Lots."), completion("Many."), refusal)
+    call = llmcall.LLMCall(user="{{ n }}?", output_type=int, output_retries=1, client=client)
+    with llmcall.cassette("a.jsonl"):
+        for number in range(2):
+            with pytest.raises(llmcall.OutputError):
+                call(n=number)
+    done("report", "a.jsonl", "-o", "page.html")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "1 answer refused; 1 answer asked again; 1 answer unread" in page
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"response_format": {"type": "text"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 5}}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#/no"}}}},
+    ],
+)
+def test_a_request_without_a_form_that_can_be_told_takes_any_answer(more: dict[str, Any]) -> None:
+    """A program may read the answers as it likes; a schema may be one that only its server can apply."""
+    records = [
+        chat(asked, "{}", **more)
+        for asked in ("Answer with a poem", "Answer with only one of the options above.", "Hi")
+    ]
+    assert unread_in(str(write_cassette("a.jsonl", records))) == 0

@@ -98,8 +98,9 @@ def _recorded_client(client: Any, recorder: Recorder) -> Any:
         # Private: front._choose_transport says why this method is replaced.
         def _transport_for_url(self, url: Any) -> Any:
             below = super()._transport_for_url(url)
-            # If a block is open, its recorder is in front already; a call passes one recorder only.
-            if isinstance(below, FrontTransport):
+            # If a block is open, its recorder is in front already; a call passes one recorder only. A
+            # child's way to its run stays: that is where the call is sent.
+            if isinstance(below, FrontTransport) and not below.recorder.takes_own_requests:
                 below = below.below
             return FrontTransport(library, recorder, below)
 

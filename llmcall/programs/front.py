@@ -72,12 +72,12 @@ class FrontTransport:
     def __init__(self, library: ModuleType, recorder: Front, below: Any) -> None:
         self.below = below
         self._library = library
-        self._recorder = recorder
+        self.recorder = recorder
 
     def handle_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
         send = self.below.handle_request
-        response = run_blocking(self._recorder.response_to(self._library, request, send))
+        response = run_blocking(self.recorder.response_to(self._library, request, send))
         if response is not None:
             return response
         with passing():
@@ -86,7 +86,7 @@ class FrontTransport:
     async def handle_async_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
         send = self.below.handle_async_request
-        response = await adrive(self._recorder.response_to(self._library, request, send))
+        response = await adrive(self.recorder.response_to(self._library, request, send))
         if response is not None:
             return response
         with passing():

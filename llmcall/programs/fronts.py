@@ -20,13 +20,16 @@ class Front:
     """Stands before the HTTP clients of the process: answers the requests of a program to models.
 
     :ivar passes_requests: whether it lets all requests pass, and sees connections only.
-    :ivar takes_own_requests: whether it answers requests of llmcall's own, too.
     :ivar refuses: whether a forked process keeps it.
     """
 
     passes_requests = False
-    takes_own_requests = False
     refuses = False
+
+    @property
+    def takes_own_requests(self) -> bool:
+        """Return whether it answers requests of llmcall's own, too."""
+        return False
 
     @property
     def sends_nothing(self) -> bool:

@@ -9,6 +9,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
+from ..stores.cassettes.current import is_in_task
 from ..support import askers
 from ..support.blocking import may_block, resolved
 from . import connections
@@ -28,7 +29,8 @@ BASE_URLS = {
     "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
     "gemini": ("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"),
 }
-SCOPE_HEADER = "x-llmcall-scope"
+SCOPE_HEADER = "x-llmcall-scope"  # who asks, as a program says
+PATH_HEADER = "x-llmcall-path"  # the scope that stands around a request in a child
 CONNECTED = "connected"  # in a path: a sender connects to a model by a library that is not recorded
 PLACE = "at-"  # begins the part of a path that says who sends
 
@@ -96,11 +98,14 @@ class Forwarder(Front):
     :param route: the process's.
     """
 
-    takes_own_requests = True
-
     def __init__(self, route: Route) -> None:
         self.route = route
         self._models = connections.configured_models()
+
+    @property
+    def takes_own_requests(self) -> bool:
+        """Return whether llmcall's own requests go to the run; a map's task brings its calls back itself."""
+        return not is_in_task()
 
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that this process knows."""
@@ -143,7 +148,7 @@ class Forwarder(Front):
         headers = [(b"host", url.netloc), *others]
         path = scopes.current_path()
         if path:
-            headers.append((SCOPE_HEADER.encode(), urllib.parse.quote(path).encode()))
+            headers.append((PATH_HEADER.encode(), urllib.parse.quote(path).encode()))
         request = library.Request(
             http.method,
             url,

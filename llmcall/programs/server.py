@@ -50,6 +50,7 @@ from .routes import (
     CONNECTED,
     LOOPBACK,
     NO_PROXY,
+    PATH_HEADER,
     PLACE,
     SCOPE_HEADER,
     decoded,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 TOKEN_BYTES = 16
+SCOPE_HEADERS = (PATH_HEADER.encode(), SCOPE_HEADER.encode())
 THREADS = 8
 # A sender that waits longer than this for a model has given up; its SDK has a shorter timeout of its own.
 LONGEST_ANSWER = 3600.0  # seconds
@@ -236,8 +238,8 @@ class Server:
         except BadRequest as error:
             await _send_error(send, error.status, error)
             return
-        path = next((value for name, value in headers if name == SCOPE_HEADER.encode()), None)
-        headers = [(name, value) for name, value in headers if name != SCOPE_HEADER.encode()]
+        names = dict(headers)
+        headers = [(name, value) for name, value in headers if name not in SCOPE_HEADERS]
         timeout = self._library.Timeout(LONGEST_ANSWER, connect=LONGEST_CONNECT).as_dict()
         request = self._library.Request(
             scope["method"],
@@ -254,8 +256,9 @@ class Server:
             with contextlib.ExitStack() as stack:
                 if sender.is_process:
                     stack.enter_context(scopes.in_process(sender.recorder.default_scope))
-                if path is not None:
-                    self._enter_scopes(stack, path)
+                for header in SCOPE_HEADERS:
+                    if header in names:
+                        self._enter_scopes(stack, header, names[header])
                 response = await adrive(
                     response_to(sender.recorder, self._library, request, self._send)
                 )
@@ -313,15 +316,16 @@ class Server:
             rest = rest[1:]  # the base URL has it
         return "/".join([base, *rest]) + query
 
-    def _enter_scopes(self, stack: contextlib.ExitStack, path: bytes) -> None:
+    def _enter_scopes(self, stack: contextlib.ExitStack, header: bytes, path: bytes) -> None:
         """Enter the scopes that a header names.
 
-        :raises ArgumentError: if they are no scopes.
+        :raises ArgumentError: if a program's header names no scopes.
         """
+        new = scopes.scope if header == SCOPE_HEADER.encode() else scopes.Scope
         outermost, *names = urllib.parse.unquote(path.decode("latin-1")).split("/")
         if outermost not in self._scopes:
-            self._scopes[outermost] = scopes.scope(outermost)
-        for scope in (self._scopes[outermost], *map(scopes.scope, names)):
+            self._scopes[outermost] = new(outermost)
+        for scope in (self._scopes[outermost], *map(new, names)):
             stack.enter_context(scope)
 
 

@@ -81,9 +81,8 @@ def test_equal_requests_replay_their_own_answers(model: NumberedServer, program:
         pytest.importorskip("aiohttp")
     live, _ = ran(program, *RUN, *A)
     calls = len(model.asked)
-    for seed in ("1", "2"):
-        replayed, reported = ran(program, *RUN, *NONE, PYTHONHASHSEED=seed)
-        assert (replayed, reported) == (live, f"{calls} replayed: a.jsonl\n")
+    replayed, reported = ran(program, *RUN, *NONE, PYTHONHASHSEED="1")
+    assert (replayed, reported) == (live, f"{calls} replayed: a.jsonl\n")
     assert len(model.asked) == calls
 
 

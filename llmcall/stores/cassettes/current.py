@@ -28,7 +28,8 @@ CONFIG_NAME = "llmcall cassette"  # in what multiprocessing passes to the proces
 # In a process that multiprocessing started, but did not fork: the path of the cassette that was open in
 # its parent at that moment, or "", and whether that cassette may record.
 _in_parent = ("", False)
-_hides_parent = False  # in a block of only_open, such as a map's task, which has the map's cassette
+_hides_parent = False  # in a block of only_open, or in a process that its parent answers
+_blocks_of_tasks = 0  # of only_open, that are open
 
 
 class _OpenCassette:
@@ -91,11 +92,12 @@ def only_open(cassette: Any) -> Iterator[None]:
 
     :param cassette: the one that stays, or ``None``.
     """
-    global _hides_parent
+    global _hides_parent, _blocks_of_tasks
     with lock:
         before, hid_parent = open_cassettes.copy(), _hides_parent
         open_cassettes[:] = [] if cassette is None else [cassette]
         _hides_parent = True
+        _blocks_of_tasks += 1
     try:
         yield
     finally:
@@ -103,6 +105,12 @@ def only_open(cassette: Any) -> Iterator[None]:
             opened = [other for other in open_cassettes if other is not cassette]
             open_cassettes[:] = [*before, *opened]
             _hides_parent = hid_parent
+            _blocks_of_tasks -= 1
+
+
+def is_in_task() -> bool:
+    """Return whether a task of another process's map runs here, which brings its calls back itself."""
+    return _blocks_of_tasks > 0
 
 
 def hide_all() -> None:

@@ -14,6 +14,7 @@ from .conversations import conversations
 from .facts import actor_costs, facts
 from .marks import ASKED_AGAIN, find_marks
 from .page_data import grid, page_data, sample_rows, unpaired_calls
+from .reporting import BLANK, TITLE, checklist
 from .survey import distributions, is_survey
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def page(
             for some_cells in (cells, all_cells)
         ],
         survey=survey,
+        checklist_title=TITLE,
+        blank=BLANK,
+        checklist=[] if runs[1:] else checklist(runs[0], calls_by_run[0], marks),
         costs=[] if survey else actor_costs(all_cells),
         data=_json(page_data(calls_by_run, cells, marks, comparison)),
         style=style,

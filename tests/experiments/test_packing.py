@@ -181,7 +181,14 @@ def test_a_package_holds_what_the_run_used(packed: Path) -> None:
     files = {path.relative_to(packed).as_posix() for path in packed.rglob("*") if path.is_file()}
     assert files == {
         *("README.md", "manifest.json", "report.html", "read_cassette.py", "requirements.txt"),
-        *("LICENSE", WHEEL, f"code/{SCRIPT}", "code/persons.py", f"recordings/{TAPE}"),
+        *(
+            "REPORTING.md",
+            "LICENSE",
+            WHEEL,
+            f"code/{SCRIPT}",
+            "code/persons.py",
+            f"recordings/{TAPE}",
+        ),
         *("data/data/people of Köln.csv", "data/data/rate.txt"),
         *("results/out/table.csv", "results/out/all.json"),
     }
@@ -202,6 +209,26 @@ def test_the_readme_says_what_a_reviewer_must_know(packed: Path) -> None:
     ):
         assert words in text
     assert "pip install llmcall\n" not in text
+
+
+def test_a_package_has_the_reporting_checklist_of_its_recordings(packed: Path) -> None:
+    """The 14 items of GUIDE-LLM, what the recording knows, and blanks for what only authors know."""
+    text = (packed / "REPORTING.md").read_text(encoding="utf-8")
+    numbers = [line[3:6] for line in text.splitlines() if line.startswith("## ")]
+    expected = "A.1 A.2 B.1 B.2 B.3 B.4 B.5 C.1 C.2 D.1 E.1 E.2 F.1 G.1"
+    assert numbers == expected.split()
+    for words in (
+        "- Asked for: gpt-6-luna.",
+        "at localhost: ",
+        "- 3 calls through the API: chat completions.",
+        "- 3 answers to 3 different requests: 1 for each.",
+        "```text\nYou are […] What do you pay?\n```",
+        "```text\nYou are Ada, a nurse. What do you pay?\n```",
+        f"The program, `'{SCRIPT}' --n 3`, is in this package",
+    ):
+        assert words in text
+    blanks = [part[:3] for part in text.split("\n## ") if "**TO FILL IN:**" in part]
+    assert {"A.1", "D.1", "E.1", "G.1"} <= set(blanks)
 
 
 def test_a_package_installs_the_llmcall_that_packed_it(package: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...apis.usage import total_cost
 from ...review.conversations import conversations
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, UNREAD, find_marks
+from ...review.reporting import BLANK, TITLE, as_markdown, checklist
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
 from ...stores.records.served import model_of
@@ -19,6 +20,7 @@ from .replay import run_options
 from .wheel import DISTRIBUTION
 
 README, REPORT, REQUIREMENTS = "README.md", "report.html", "requirements.txt"
+REPORTING = "REPORTING.md"
 READER = Path(__file__).with_name("data") / "read_cassette.py"
 TITLES = {
     CODE: "Code",
@@ -75,6 +77,22 @@ def readme(package: Path, manifest: Manifest, run: RecordedRun) -> str:
         _files_section(manifest),
     ]
     return "\n\n".join([*parts, WITHOUT_LLMCALL])
+
+
+def reporting(manifest: Manifest, run: RecordedRun) -> str:
+    """Return the reporting checklist of a package.
+
+    :param run: the recordings as one run.
+    """
+    calls = conversations(run)
+    packages = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
+    code = [
+        f"The program, `{shlex.join(manifest.command)}`, is in this package, with its recorded answers; "
+        "`llmcall verify` runs it again (README.md).",
+        f"It ran on Python {manifest.python}, with {packages or 'no other packages'}.",
+    ]
+    items = checklist(run, calls, find_marks(calls.values()), code)
+    return f"# {TITLE}\n\n{REPORTING_HEAD}\n\n{as_markdown(items)}"
 
 
 def _check_section(manifest: Manifest) -> str:
@@ -136,6 +154,9 @@ def _files_section(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
+REPORTING_HEAD = f"""The 14 items of GUIDE-LLM (Nature Human Behaviour, 2026), filled from the recorded answers. What they
+do not show is marked **{BLANK}**. Fill in a copy, for the paper's supplement: `llmcall verify` names a file that was
+changed here."""
 WITHOUT_LLMCALL = """## Without llmcall
 
 `report.html` shows every conversation in a browser. `python read_cassette.py recordings/FILE` prints

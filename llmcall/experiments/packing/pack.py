@@ -18,7 +18,17 @@ from ...errors import ArgumentError, LLMCallError
 from ...review.page import page
 from ...stores.records.reader import read
 from ...stores.records.writer import write
-from .contents import READER, README, REPORT, REQUIREMENTS, merged_run, readme, requirements
+from .contents import (
+    READER,
+    README,
+    REPORT,
+    REPORTING,
+    REQUIREMENTS,
+    merged_run,
+    readme,
+    reporting,
+    requirements,
+)
 from .inspection import credentials, personal_lines, read_text
 from .package import (
     ABOUT,
@@ -306,6 +316,7 @@ def _write_about_files(package: Path, manifest: Manifest, project: Path) -> Mani
     manifest = replace(manifest, files=_packed_files(package))
     recorded = merged_run(package / FOLDERS[RECORDING], manifest.recordings)
     _write(package / REPORT, page(recorded))
+    _write(package / REPORTING, reporting(manifest, recorded))
     manifest = replace(manifest, files=_packed_files(package))  # which the README lists
     _write(package / README, readme(package, manifest, recorded))
     manifest = replace(manifest, files=_packed_files(package))

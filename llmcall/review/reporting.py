@@ -1,0 +1,235 @@
+"""The reporting checklist of a run: GUIDE-LLM, filled from the recordings as far as they know.
+
+GUIDE-LLM (Nature Human Behaviour, 2026) asks 14 things of a study with language models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..apis.decisions import is_decision
+from ..stores.records.served import model_of, served_by
+from ..support.display.formatting import as_json, counted, one_line
+from ..support.display.printable import printable, visible
+from .conversations import ANSWERING_ROLE
+from .marks import ASKED_AGAIN, CUT, REFUSED, UNREAD
+from .prompt_forms import GAP, prompt_forms
+
+if TYPE_CHECKING:
+    from ..stores.record import Record
+    from .conversations import Call
+    from .runs import RecordedRun
+
+BLANK = "TO FILL IN:"
+TITLE = "Reporting checklist (GUIDE-LLM)"
+GAPS = (
+    f"The most frequent prompts, by what they have in common; {GAP} stands for what differs. "
+    "`report.html` or `llmcall report` shows all of them."
+)
+MAX_VALUES = 6  # of a parameter, each shown with its calls
+VALUE_CHARACTERS = 80
+STATE_FIELDS = ("previous_response_id", "conversation", "previous_interaction_id")
+SYSTEM_ROLES = ("system", "developer")
+
+
+class Item(NamedTuple):
+    """One item of the checklist.
+
+    :param title: its number and name.
+    :param found: what the recordings show, a sentence each.
+    :param texts: prompts, each below a line about it.
+    :param blank: what only the authors know; empty if nothing is missing.
+    """
+
+    title: str
+    found: Sequence[str] = ()
+    texts: Sequence[tuple[str, str]] = ()
+    blank: str = ""
+
+
+def checklist(
+    run: RecordedRun,
+    calls_by_actor: Mapping[str, Sequence[Call]],
+    marks: Mapping[int, Sequence[str]],
+    code: Sequence[str] = (),
+) -> list[Item]:
+    """Return the items.
+
+    :param calls_by_actor: the run's conversations.
+    :param marks: each record's marks, by its ``id``.
+    :param code: what is known about the code, a sentence each.
+    """
+    answers = list(filter(model_of, run.records))
+    calls = [call for actor_calls in calls_by_actor.values() for call in actor_calls]
+    asked = [call for call in calls if model_of(call.record)]
+    return [
+        Item("A.1 Purpose", blank="what the model was used for, and why a model"),
+        Item("A.2 Human in the loop", blank="whether and where people checked or changed its work"),
+        Item(
+            "B.1 Model",
+            list(_models(run, answers)),
+            blank="why this model; its provider and size, where the names do not say them; a link to its pages",
+        ),
+        Item(
+            "B.2 Access",
+            list(_access(answers)),
+            blank="whether the provider keeps requests and answers (`store`), which a recording does not note",
+        ),
+        Item("B.3 Parameters and number of runs", [*_parameters(asked), *_repetitions(answers)]),
+        Item("B.4 Fine-tuning", [_fine_tuning(answers)], blank="how a model was tuned, if one was"),
+        Item("B.5 State between calls", list(_state(asked))),
+        Item("C.1 Prompts", [GAPS], list(_prompts(asked))),
+        Item(
+            "C.2 Instructions for the whole system",
+            [_actors(calls_by_actor)],
+            blank="who asks what when, and how answers enter later prompts, beyond what the code shows",
+        ),
+        Item("D.1 Personal data", blank="whether prompts hold data of people, and on what ground"),
+        Item("E.1 Validation by humans", blank="how answers were compared with those of people"),
+        Item(
+            "E.2 Post-processing",
+            [_endings(answers, marks)],
+            blank="how answers became data, and what became of those that were cut, refused or unread",
+        ),
+        Item("F.1 Code", code, blank="" if code else "where the code is"),
+        Item("G.1 Funding", blank="who paid, and competing interests"),
+    ]
+
+
+def as_markdown(items: Sequence[Item]) -> str:
+    """Return the checklist as Markdown."""
+    parts = []
+    for item in items:
+        lines = [f"## {item.title}", ""]
+        lines += [f"- {_in_a_line(sentence)}" for sentence in item.found]
+        for caption, text in item.texts:
+            longest = max(map(len, re.findall("`+", text)), default=0)
+            fence = "`" * max(3, longest + 1)
+            lines += [f"- {caption}:", "", f"{fence}text", visible(text), fence, ""]
+        if item.blank:
+            lines.append(f"- **{BLANK}** {item.blank}")
+        parts.append("\n".join(lines).rstrip())
+    return "\n\n".join(parts) + "\n"
+
+
+def _in_a_line(sentence: str) -> str:
+    return printable(" ".join(sentence.split()))
+
+
+def _models(run: RecordedRun, answers: Sequence[Record]) -> Iterator[str]:
+    if run.origin:
+        yield f"The answers were {run.origin}."
+    asked = sorted({answer.model for answer in answers if answer.model is not None})
+    yield f"Asked for: {', '.join(asked) or 'no model'}."
+    for model, days in served_by(answers).items():
+        if days is None:
+            yield f"Answered by {model}, on days that were not recorded."
+            continue
+        prints = (
+            f"; system fingerprints {', '.join(days.fingerprints)}" if days.fingerprints else ""
+        )
+        hosts = ", ".join(days.hosts) or "a host that was not recorded"
+        yield f"Answered by {model} at {hosts}: {days} (first and last day, UTC){prints}."
+
+
+def _access(answers: Sequence[Record]) -> Iterator[str]:
+    interfaces = Counter(map(_interface, answers))
+    for name, count in interfaces.most_common():
+        yield f"{counted(count, 'call')} through the API: {name}."
+    yield "All calls were made by a program, none in a chat window or on a web page."
+
+
+def _interface(record: Record) -> str:
+    if record.kind == "http":
+        return str(record.request.get("path"))
+    if record.kind == "embedding":
+        return "embeddings"
+    if is_decision(record.response):
+        return "decisions"
+    return "responses" if "output" in record.response else "chat completions"
+
+
+def _parameters(calls: Sequence[Call]) -> Iterator[str]:
+    values: dict[str, Counter[str]] = {}
+    for call in calls:
+        for name, value in call.parameters:
+            values.setdefault(name, Counter())[one_line(value, VALUE_CHARACTERS)] += 1
+    for name, counts in sorted(values.items()):
+        shown = [
+            f"{value} ({counted(count, 'call')})" for value, count in counts.most_common(MAX_VALUES)
+        ]
+        more = (
+            f", and {len(counts) - len(shown):,} other values" if len(counts) > len(shown) else ""
+        )
+        yield f"{name}: {', '.join(shown)}{more}."
+    yield "All other parameters: the defaults of the API, which it may have changed since."
+
+
+def _repetitions(answers: Sequence[Record]) -> Iterator[str]:
+    counts = Counter((answer.kind, as_json(answer.request)) for answer in answers)
+    if counts:
+        fewest, most = min(counts.values()), max(counts.values())
+        times = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+        yield (
+            f"{counted(len(answers), 'answer')} to {counted(len(counts), 'different request')}: "
+            f"{times} for each."
+        )
+
+
+def _fine_tuning(answers: Sequence[Record]) -> str:
+    tuned = {answer.model for answer in answers if answer.model and answer.model.startswith("ft:")}
+    if tuned:
+        return f"Fine-tuned: {', '.join(sorted(filter(None, tuned)))}."
+    return "No model has the name of a fine-tuned one (`ft:`)."
+
+
+def _state(calls: Sequence[Call]) -> Iterator[str]:
+    histories = sum(
+        any(message.role.split(" ")[0] == ANSWERING_ROLE for message in call.messages)
+        for call in calls
+    )
+    yield (
+        f"{counted(len(calls) - histories, 'call')} asked without earlier answers; {histories:,} sent a "
+        "conversation's earlier answers along."
+    )
+    kept = sum(any(name in STATE_FIELDS for name, _ in call.parameters) for call in calls)
+    yield (
+        f"{counted(kept, 'call')} went on from what the server kept."
+        if kept
+        else "No call went on from a state that the server kept: each sent all that the model saw."
+    )
+
+
+def _prompts(calls: Sequence[Call]) -> Iterator[tuple[str, str]]:
+    by_role: dict[str, list[str]] = {"system": [], "user": []}
+    for call in calls:
+        for number, message in enumerate(call.messages):
+            role = message.role.split(" ")[0]
+            role = "system" if role in SYSTEM_ROLES else role
+            is_new = number >= call.repeated  # a history's questions were counted with their calls
+            if role == "system" or (role == "user" and is_new):
+                by_role[role].append("\n".join(message.texts))
+    for role, prompts in by_role.items():
+        for form in prompt_forms(prompts):
+            yield f"A {role} prompt, sent {counted(form.times, 'time')}", form.text
+            if form.text != form.example:
+                yield "The first of them, filled", form.example
+
+
+def _actors(calls_by_actor: Mapping[str, Sequence[Call]]) -> str:
+    lengths = [len(calls) for calls in calls_by_actor.values()]
+    fewest, most = min(lengths, default=0), max(lengths, default=0)
+    times = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    return f"Calls were made under {counted(len(lengths), 'name')} (scope), {times} under each."
+
+
+def _endings(answers: Sequence[Record], marks: Mapping[int, Sequence[str]]) -> str:
+    counts = Counter(mark for answer in answers for mark in marks.get(id(answer), ()))
+    return (
+        f"Of {counted(len(answers), 'answer')}, {counts[CUT]:,} were cut, {counts[REFUSED]:,} refused, "
+        f"{counts[ASKED_AGAIN]:,} asked again by llmcall since they could not be read, and {counts[UNREAD]:,} others "
+        "lack the form that their request asks for."
+    )

@@ -1,0 +1,81 @@
+"""The reporting checklist on a run's page."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import done
+from files import chat, conversation, write_cassette
+
+pytestmark = pytest.mark.newest_only
+
+
+def items(path: str, *others: str) -> dict[str, str]:
+    """Return the checklist on a recording's page: each item's text by its number."""
+    done("report", path, *others, "-o", "page.html")
+    page = Path("page.html").read_text(encoding="utf-8")
+    found = re.findall(r"<h3>(\S+) .*?</h3>(.*?)</ul>", page, re.DOTALL)
+    return {
+        number: " ".join(unescape(re.sub("<.*?>", " ", text)).split()) for number, text in found
+    }
+
+
+def test_parameters_and_repetitions_are_those_of_the_requests() -> None:
+    """Each parameter's values, and how often each request was answered."""
+    records = [
+        chat("Bread?", "Yes.", f"trial#{draw}", temperature=draw % 2, seed=7) for draw in range(6)
+    ]
+    text = items(str(write_cassette("a.jsonl", records)))["B.3"]
+    assert "temperature: 0 (3 calls), 1 (3 calls)." in text
+    assert "seed: 7 (6 calls)." in text
+    assert "6 answers to 2 different requests: 3 for each." in text
+
+
+def test_calls_that_send_earlier_answers_are_counted() -> None:
+    """Two conversations of three calls each: four calls know an earlier answer."""
+    turns = [("Bread?", "Yes."), ("And cheese?", "No."), ("Why?", "Dear.")]
+    records = [*conversation("lisa#0", turns), *conversation("ben#0", turns, "You are Ben.")]
+    found = items(str(write_cassette("a.jsonl", records)))
+    assert "2 calls asked without earlier answers; 4 sent a conversation's earlier" in found["B.5"]
+    assert "under 2 names (scope), 3 under each" in found["C.2"]
+
+
+def test_prompts_of_one_template_are_one_form_with_a_filled_example() -> None:
+    """Of two templates, each with its persons; what differs is left out."""
+    trades = ["nurse", "baker", "driver", "poet"]
+    bus = "You are a {}, and vote on Sunday. Do you want the bus?"
+    tax = "As a {}, would you rather pay the new tax on sugar, or give up sweets?"
+    records = [
+        chat(template.format(trade), "Yes.", f"{trade}#0")
+        for trade in trades
+        for template in (bus, tax)
+    ]
+    text = items(str(write_cassette("a.jsonl", records)))["C.1"]
+    assert "A user prompt, sent 4 times: " + bus.format("[…]").replace("[…],", "[…]") in text
+    assert "A user prompt, sent 4 times: " + tax.format("[…]").replace("[…],", "[…]") in text
+    assert text.count("The first of them, filled: ") == 2
+    assert bus.format("baker") in text and tax.format("baker") in text
+
+
+def test_a_fine_tuned_model_is_named() -> None:
+    record: Any = chat("Hi", "Ho", model="ft:gpt-6-luna:lab::1")
+    assert "ft:gpt-6-luna:lab::1" in items(str(write_cassette("a.jsonl", [record])))["B.4"]
+
+
+def test_a_page_of_two_runs_has_no_checklist() -> None:
+    """It is one run's."""
+    for path, answer in (("a.jsonl", "Yes."), ("b.jsonl", "No.")):
+        write_cassette(path, [chat("Hi", answer)])
+    assert items("a.jsonl", "--against", "b.jsonl") == {}
+
+
+def test_prompts_and_names_of_a_checklist_are_escaped() -> None:
+    """A prompt may hold HTML."""
+    write_cassette("a.jsonl", [chat("<script>alert(1)</script> \x1b[31m```", "Ho", top="<b>")])
+    items("a.jsonl")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page and "<b>" not in page and "\x1b" not in page

@@ -86,9 +86,9 @@ class OpenAIClient(LLMClient):
     def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
         """Return the API (wire) that a body goes to, as ``API`` says.
 
-        Questions of the Decisions API go there. ``auto`` is chat completions, and the Responses API only if chat completions cannot do what
-        is asked: a model that only the Responses API serves, tools while the model reasons, an answer
-        within a window.
+        Questions of the Decisions API go there. ``auto`` is chat completions, and the Responses API only
+        if chat completions cannot do what is asked: a model that only the Responses API serves, tools
+        while the model reasons, an answer within a window.
 
         :param capabilities: the model's capabilities.
         """

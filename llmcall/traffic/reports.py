@@ -39,7 +39,10 @@ class FailureReport(Listener):
             if isinstance(error, APIError) and call.is_counted:
                 call.add_usage(errors=1)
                 words += f". {error.remedy}"
-            is_retried = isinstance(error, APIError) and error.is_retried_by_program
+            # What a program's own connection raised reaches the program, whose SDK may try again.
+            is_retried = call.transport is not None
+            if isinstance(error, APIError):
+                is_retried = error.is_retried_by_program
             key = call.request.cache_key if is_retried else None
             call.failures.add(call.caller.path, words, FAILED, asks_model=asks_model, key=key)
         elif is_abandoned(error) and not stream:

@@ -257,6 +257,33 @@ def test_a_connection_that_fails_is_not_reported_if_the_sdks_next_attempt_is_ans
         assert by_sdk(server.base_url).choices == live.choices
 
 
+def test_an_error_of_the_programs_own_transport_is_not_reported_if_the_next_attempt_is_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A client that two event loops share has connections of the first, which is closed: asyncio raises a
+    RuntimeError, after which SDKs (openai 2, LangChain) try again.
+    """
+    answer = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
+    outcomes: list[Any] = [RuntimeError("Event loop is closed"), library.Response(200, json=answer)]
+
+    def respond(request: Any) -> Any:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    with (
+        llmcall.cassette("run.jsonl") as tape,
+        library.Client(transport=library.MockTransport(respond)) as client,
+    ):
+        with pytest.raises(RuntimeError):
+            client.post("http://localhost/v1/chat/completions", json=BODY)
+        response = client.post("http://localhost/v1/chat/completions", json=BODY)
+    assert response.json()["choices"][0]["message"]["content"] == "yes"
+    assert tape.records == 1
+    assert "failed" not in caplog.text
+
+
 @pytest.mark.parametrize("client_class", [openai.OpenAI, openai.AsyncOpenAI])
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_the_deadline_of_a_call_is_no_timeout_that_the_sdk_tries_again(

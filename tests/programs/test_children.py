@@ -201,8 +201,11 @@ def test_processes_and_pools_of_each_start_method_replay(
     check_replays(model, 15)
 
 
-def test_a_process_that_the_program_forks_itself_replays(model: NumberedServer) -> None:
-    """By os.fork, without any library."""
+def test_a_process_that_the_program_forks_itself_replays(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By os.fork, without any library. From 3.12 on, Python warns of the server's threads."""
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:This process:DeprecationWarning")
     write(
         "program.py",
         """

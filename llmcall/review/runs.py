@@ -10,7 +10,7 @@ from ..errors import CacheError
 from ..keys.parameters import CONFIGURED
 from ..stores.cache.cache import ResponseCache, shared_cache
 from ..stores.cassettes.cassette import Cassette
-from ..stores.records.header import MODELS
+from ..stores.records.header import MODELS, imported_from, origin_words
 from ..stores.records.reader import read as read_records
 from ..stores.records.served import served_by, served_words
 
@@ -28,7 +28,6 @@ class RecordedRun(NamedTuple):
     :param settings: the settings in the file's header.
     :param is_complete: whether the recording is complete, if a file says so.
     :param scope: the scope to which it was narrowed; empty for a whole run or a pattern of scopes.
-    :param origin: in words, the origin of imported answers; empty if llmcall recorded them.
     """
 
     name: str
@@ -36,7 +35,6 @@ class RecordedRun(NamedTuple):
     settings: dict[str, Any]
     is_complete: bool = True
     scope: str = ""
-    origin: str = ""
 
     @property
     def used_settings(self) -> dict[str, Any]:
@@ -47,6 +45,11 @@ class RecordedRun(NamedTuple):
             if name not in (*MODELS, *CONFIGURED)
             or any(_requested(record, name) == value for record in self.records)
         }
+
+    @property
+    def origin(self) -> str:
+        """Return the source of imported answers in words; empty if llmcall recorded all."""
+        return origin_words(imported_from(self.records))
 
     @property
     def served(self) -> list[str]:
@@ -91,7 +94,7 @@ def _load_records(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     if isinstance(run, Cassette):
         header = run.stored.header
         records = list(filter(where, run.all_records()))
-        return RecordedRun(str(run.path), records, dict(header.settings), origin=header.origin)
+        return RecordedRun(str(run.path), records, dict(header.settings))
     if not isinstance(run, (str, os.PathLike, ResponseCache)):
         raise TypeError(
             f"{run!r} is not a run; give a path, a Cassette or a cache, or a tuple of one of them and a scope"
@@ -106,7 +109,6 @@ def _load_records(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
         list(filter(where, file)),
         dict(file.header.settings),
         file.header.is_complete,
-        origin=file.header.origin,
     )
 
 

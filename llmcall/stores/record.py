@@ -94,6 +94,8 @@ class Record:
         Records that differ only in this are equal.
     :param received: how this call received the answer; ``None`` if the answer was recorded before.
         Copies drop it.
+    :param imported: the source of a published answer, in words or by name; ``None`` if llmcall recorded
+        it. Records that differ only in this are equal.
     :ivar noted_days: the days passed in; :attr:`days` may derive them.
 
     >>> client = llmcall.client()
@@ -109,6 +111,7 @@ class Record:
         "_cache_key",
         "_model_answer",
         "_request",
+        "imported",
         "noted_days",
         "received",
     )
@@ -129,11 +132,13 @@ class Record:
         arms: tuple[str, ...] = (),
         days: Days | None = None,
         received: Received | None = None,
+        imported: Mapping[str, Any] | str | None = None,
     ) -> None:
         self._cache_key = cache_key
         self._model_answer: Mapping[str, Any] | None = None
         self.noted_days = days
         self.received = received
+        self.imported = imported
         self.kind = kind
         self.sample = sample
         self._request = request

@@ -322,6 +322,32 @@ def test_a_cassette_that_goes_on_keeps_the_source() -> None:
     assert header()["imported"] == header("merged.jsonl")["imported"] == SOURCE
 
 
+def test_answers_that_a_cache_loads_keep_their_source() -> None:
+    """A copy of the cache, an export, and a cassette that the cache supplies name it."""
+    imported(game("ann", "5"), game("ben", "2"), source=SOURCE)
+    llmcall.ResponseCache("cache").load(GAMES)
+    llmcall.ResponseCache("copy").load("cache")
+    assert ORIGIN in done("show", "copy")
+    llmcall.ResponseCache("copy").export("export.jsonl")
+    client = ScriptedClient([], model=MODEL, cache_mode="auto", cache_path="copy")
+    with llmcall.cassette("again.jsonl"), llmcall.scope("ann"):
+        assert client.send_message("How much?").content == "5"
+    assert header("export.jsonl")["imported"] == header("again.jsonl")["imported"] == SOURCE
+
+
+def test_a_recording_with_a_few_imported_answers_says_that_they_are_a_part() -> None:
+    imported(game("ann", "5"), source=SOURCE)
+    client = ScriptedClient(["9"], model=MODEL, cache_mode="auto", cache_path="cache")
+    client.cache.load(GAMES)
+    with llmcall.cassette("again.jsonl"):
+        for name in ("ann", "ben"):
+            with llmcall.scope(name):
+                client.send_message("How much?")
+    words = f"imported in part from {SOURCE}; llmcall recorded the others"
+    assert words in done("show", "again.jsonl")
+    assert words in done("show", "cache")
+
+
 def test_files_of_two_sources_are_not_merged() -> None:
     """The header could name but one."""
     imported(game("ann", "5"), source="one")

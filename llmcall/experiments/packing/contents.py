@@ -49,11 +49,7 @@ def merged_run(folder: Path, paths: Sequence[str]) -> RecordedRun:
         for path, file in files.items()
         for record in file
     ]
-    origins = [(path, file.header.origin) for path, file in files.items()]
-    named = [
-        origin if len(paths) == 1 else f"{path}: {origin}" for path, origin in origins if origin
-    ]
-    return RecordedRun("the packed recordings", records, {}, origin="; ".join(named))
+    return RecordedRun("the packed recordings", records, {})
 
 
 def requirements(manifest: Manifest, wheel: str) -> str:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ..days import Days
     from ..record import Record
 
+    Source = Mapping[str, Any] | str | None
+
+IN_PART = "in part"
 NAMESPACES = "namespaces"  # by model, the namespaces from [Endpoint …] sections
 SECTIONS = "models"  # the [Model …] sections of the models that were used
 DEFAULT_MODELS = {"chat": "model", "embedding": "embedding_model"}  # by the kind of a record
@@ -45,7 +48,7 @@ class Header(NamedTuple):
     :param is_complete: whether the recording is complete.
     :param days: by model, the days on which it answered. Writing takes the records' days instead.
     :param imported: the source of published answers, in words or by name; empty if unknown, ``None`` if
-        llmcall recorded them.
+        llmcall recorded them. Without it, writing takes the records' sources.
     """
 
     settings: Mapping[str, Any]
@@ -63,16 +66,6 @@ class Header(NamedTuple):
         days = parse_served(line.get("served", {}))
         complete, imported = line.get("complete", True), line.get("imported")
         return cls(line["settings"], line.get("run"), complete, days, imported)
-
-    @property
-    def origin(self) -> str:
-        """Return the source of imported answers in words; empty if llmcall recorded them."""
-        if self.imported is None:
-            return ""
-        source = self.imported
-        if not isinstance(source, str):
-            source = ", ".join(f"{name} {source[name]}" for name in sorted(source))
-        return f"imported from {source or 'an unnamed source'}, not recorded by llmcall"
 
     def differences(self, other: Header) -> str:
         """Return the differences that keep two headers apart, in words; empty if they can be joined."""
@@ -93,6 +86,43 @@ class Header(NamedTuple):
 
     def _run_with(self, other: Header) -> Mapping[str, Any] | None:
         return other.run if self.run is None else self.run  # a run without options counts, too
+
+
+def imported_from(records: Iterable[Record]) -> Source:
+    """Return the source of imported answers among some records, as their header holds it; ``None`` if
+    llmcall recorded all. If it recorded some, the others' sources stand under ``in part``.
+    """
+    sources: dict[str | None, Source] = {}
+    for record in records:
+        name = None if record.imported is None else as_json(record.imported)
+        sources.setdefault(name, record.imported)
+    if len(sources) < 2:
+        return next(iter(sources.values()), None)
+    words = [_source_words(source) for source in sources.values() if source is not None]
+    names = "; ".join(sorted({*words}))
+    is_part = None in sources or any(map(_is_part, sources.values()))
+    return {IN_PART: names} if is_part else names
+
+
+def origin_words(source: Source) -> str:
+    """Return the source of imported answers in words; empty if llmcall recorded all."""
+    if source is None:
+        return ""
+    if _is_part(source):
+        return f"imported in part from {_source_words(source)}; llmcall recorded the others"
+    return f"imported from {_source_words(source)}, not recorded by llmcall"
+
+
+def _is_part(source: Source) -> bool:
+    return isinstance(source, Mapping) and source.keys() == {IN_PART}
+
+
+def _source_words(source: Mapping[str, Any] | str) -> str:
+    if isinstance(source, str):
+        return source or "an unnamed source"
+    if _is_part(source):
+        return str(source[IN_PART])
+    return ", ".join(f"{name} {source[name]}" for name in sorted(source)) or "an unnamed source"
 
 
 def keyed_settings(*, namespaces: dict[str, str] | None = None) -> dict[str, Any]:

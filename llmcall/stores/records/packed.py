@@ -19,8 +19,9 @@ from ...keys.plain_data import plain
 from ..record import Record
 from .served import days_entry, parse_days
 
-# The number of the layout comes before the fields. Most records have no arms, and use layout 4.
-LAYOUT, LAYOUT_OF_ARMS = 4, 5
+# The number of the layout comes before the fields. Most records have neither arms nor a source from which
+# they were imported, and use layout 4; layout 5 adds the arms, layout 6 both.
+LAYOUT, LAYOUT_OF_ARMS, LAYOUT_OF_IMPORTED = 4, 5, 6
 FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker", "days")
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
 CHECKSUM_BYTES = 4
@@ -64,10 +65,14 @@ def pack(record: Record) -> bytes:
     request = record.request
     fields = {name: getattr(record, name) for name in FIELDS}
     fields["days"] = {} if record.noted_days is None else days_entry(record.noted_days)
-    if record.arms:
+    layout = LAYOUT
+    if record.arms or record.imported is not None:
+        layout = LAYOUT_OF_ARMS
         fields["arms"] = record.arms
+    if record.imported is not None:
+        layout = LAYOUT_OF_IMPORTED
+        fields["imported"] = record.imported
     fields["response"] = record.response
-    layout = LAYOUT_OF_ARMS if record.arms else LAYOUT
     try:
         body = _pickled((layout, *fields.values())) + _pickled(request)
     except (_NotPlain, RecursionError):
@@ -91,11 +96,12 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     file = BytesIO(body)
     try:
         fields = _Unpickler(file).load()
-        layout, kind, sample, cost, api_type, host, version, asker, days, *arms, response = fields
-        is_known = layout in (LAYOUT, LAYOUT_OF_ARMS) and len(arms) == layout - LAYOUT
+        layout, kind, sample, cost, api_type, host, version, asker, days, *rare, response = fields
+        is_known = LAYOUT <= layout <= LAYOUT_OF_IMPORTED and len(rare) == layout - LAYOUT
         if not is_known or type(response) is not dict:
             raise ValueError(NO_RECORD)
-        names = tuple(*arms)
+        names = tuple(rare[0]) if rare else ()
+        imported = rare[1] if layout == LAYOUT_OF_IMPORTED else None
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
     return Record(
@@ -112,6 +118,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         asker,
         names,
         parse_days(days) if days else None,
+        imported=imported,
     )
 
 

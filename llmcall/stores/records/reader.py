@@ -23,10 +23,9 @@ from .readable import unreadable
 from .served import model_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
-    from ..days import Days
     from .spool import Spool
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -71,7 +70,7 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
         for number, line in _numbered(file):
             if line.startswith(TEXT_LINE) or "kind" not in (entry := parse_line(line)):
                 continue
-            record = _parse_record(entry, store.text, header.days)
+            record = _parse_record(entry, store.text, header)
             if problem := unreadable(record):
                 raise CacheCorruptError(f"{problem}; {RESTORE}")
             earlier = store.find(record.cache_key)
@@ -91,20 +90,18 @@ def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
 
 
 def _parse_record(
-    entry: dict[str, Any], find_text: Callable[[str], str | None], days: Mapping[str, Days]
+    entry: dict[str, Any], find_text: Callable[[str], str | None], header: Header
 ) -> Record:
-    """Return the record of a line.
-
-    :param days: by model, the days on which it answered.
-    """
+    """Return the record of a line, with what its file's header says of it."""
     request, response = (
         resolve_markers(entry[name], find_text) for name in ("request", "response")
     )
     kind, sample, cost = entry["kind"], entry.get("sample"), entry.get("cost")
     asker, arms = entry.get("asker"), tuple(entry.get("arms", ()))
     record = Record(None, kind, sample, request, response, cost, asker=asker, arms=arms)
-    if days:
-        record.noted_days = days.get(model_of(record) or "")
+    record.imported = header.imported
+    if header.days:
+        record.noted_days = header.days.get(model_of(record) or "")
     return record
 
 

@@ -18,7 +18,7 @@ from ...support.surrogates import check_unicode
 from ...support.system import file_lock
 from ..record import scope_order
 from .answers import stable_response
-from .header import with_used_models
+from .header import imported_from, with_used_models
 from .line import (
     INLINE_CHARACTERS,
     RECORD,
@@ -53,7 +53,8 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     allow = config.settings().cassette_allow
     if isinstance(records, list):  # a spool is in order
         records = sorted(records, key=scope_order)
-    optional = {"imported": header.imported, "run": header.run}
+    imported = imported_from(records) if header.imported is None else header.imported
+    optional = {"imported": imported, "run": header.run}
     entry = {name: ordered(value) for name, value in optional.items() if value is not None}
     entry["settings"] = ordered(with_used_models(header.settings, records))
     served = served_by(records).items()

@@ -7,7 +7,7 @@ from weakref import WeakSet
 
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
-from ..config.settings import AUTO, DEFAULT_MODEL, checked_layer
+from ..config.settings import DEFAULT_MODEL, checked_layer
 from ..core.calls import Options
 from ..core.effects import adrive, adrive_stream, drive_stream
 from ..core.membrane import aclose, call_foreign, close
@@ -195,12 +195,7 @@ class LLMClient:
         """
         from ..traffic.permit import Permit
 
-        pool = self.pool(request.model)
-        if pool.settings.limits_max_concurrent_calls == AUTO:
-            from ..traffic.adaptive import gate
-
-            return gate(call, pool, request)
-        return Permit(call, pool, request)
+        return Permit(call, self.pool(request.model), request)
 
     def shared_transport(self, endpoint: Endpoint) -> Any:
         """Return the transport for an endpoint; all calls share it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from ..errors import RequestTimeoutError
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument
 from ..stores.cassettes.replay_log import Caller
@@ -13,6 +12,7 @@ from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display.printable import printable
 from ..support.failures import Failures, process_failures
 from ..support.listeners import listeners
+from .deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -158,9 +158,14 @@ class Call(NamedTuple):
         deadline = self.options.deadline
         return self if deadline is None else self._replace(deadline_at=time.monotonic() + deadline)
 
+    @property
+    def deadline(self) -> Deadline:
+        """Return its deadline."""
+        return Deadline(self.deadline_at)
+
     def time_left(self) -> float | None:
         """Return the seconds until the deadline, or ``None`` without one."""
-        return None if self.deadline_at is None else self.deadline_at - time.monotonic()
+        return self.deadline.time_left()
 
     def time_for(
         self, seconds: float | None, if_late: str = "the call's deadline passed"
@@ -171,14 +176,7 @@ class Call(NamedTuple):
         :param if_late: the message of the error.
         :raises RequestTimeoutError: if the deadline has passed; it is not tried again.
         """
-        seconds_left = self.time_left()
-        if seconds_left is None:
-            return seconds
-        if seconds_left <= 0:
-            error = RequestTimeoutError(if_late)
-            error.retryable, error.is_late = False, True
-            raise error
-        return seconds_left if seconds is None else min(seconds, seconds_left)
+        return self.deadline.time_for(seconds, if_late)
 
     @property
     def is_counted(self) -> bool:

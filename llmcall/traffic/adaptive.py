@@ -23,19 +23,13 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from ..config.settings import MAX_AUTO_CALLS
-from ..models.prices import window_of
 from ..support.listeners import Listener, listeners
 from ..support.system import lock
 from .limits import EndpointState, Slot, known_states
-from .permit import Permit
 from .usage import UnderWay
 
 if TYPE_CHECKING:
-    from ..apis.usage import TokenUsage
-    from ..config.endpoints import Endpoint
-    from ..core.calls import Call
-    from ..keys.request import Request
-    from .limits import Pool
+    from .limits import Endpoints
 
 FIRST = 16
 PATIENCE = 3
@@ -104,9 +98,10 @@ def _running(state: EndpointState) -> int:
 class AdaptiveSlot(Slot):
     """The slot of one send at an endpoint whose own number is sought."""
 
+    is_adaptive = True
     is_over_limit = False  # the user set no number that it could pass
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Endpoints) -> None:
         super().__init__(pool)
         self._limit = Limit()  # until it begins
         self._halvings = 0
@@ -134,33 +129,6 @@ class AdaptiveSlot(Slot):
         """
         with lock:
             return self._halvings == self._limit.halvings and self._limit.halve()
-
-
-class AdaptiveGate(Permit):
-    """The gate of a client whose endpoints find their numbers of calls at a time."""
-
-    def __init__(self, call: Call, pool: Pool, request: Request) -> None:
-        self._adaptive_slot = AdaptiveSlot(pool)
-        super().__init__(call, pool, request, self._adaptive_slot)
-
-    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count what the send used, and a good answer."""
-        super().settle(tokens, cost, calls)
-        if calls:
-            self._adaptive_slot.note_good_answer()
-
-    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
-        """Halve the endpoint's number, and let it rest where that is not rest enough."""
-        rests = self._adaptive_slot.note_refusal()
-        if rests and not is_asked and len(self._pool.endpoints) == 1:
-            seconds = 0.0
-        return super().rest(endpoint, seconds, is_asked=is_asked)
-
-
-def gate(call: Call, pool: Pool, request: Request) -> Permit:
-    """Return the gate of a send; in a window of hours, one without a limit of calls at a time."""
-    in_window = window_of(request.body) is not None
-    return Permit(call, pool, request) if in_window else AdaptiveGate(call, pool, request)
 
 
 class LimitReport(Listener):

@@ -10,7 +10,7 @@ import os
 from collections import OrderedDict
 from concurrent.futures import Future
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..config import resolve as config
 from ..errors import ConfigError
@@ -21,9 +21,6 @@ from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger, ledger_named, named_ledgers
 from .queues import Blocked, Queue, wake_first
-
-if TYPE_CHECKING:
-    from ..models.prices import Price
 
 NARROW = (
     "fewer calls of a map run at once than it has workers: until a call is answered, the budget reserves its "
@@ -185,29 +182,47 @@ open_budgets: list[Budget] = []  # one that was entered twice is in it twice
 _waiting: Queue = OrderedDict()
 
 
-def counts_tokens() -> bool:
-    """Return whether a call's tokens must be counted before it is made."""
-    return any(
-        budget.name is not None or budget.limit.keys() - {"calls"} for budget in tuple(open_budgets)
+class Needs(NamedTuple):
+    """What the open budgets have to know of a send before it begins.
+
+    :param is_open: whether any is open.
+    :param tokens: whether its tokens are counted.
+    :param limits_tokens: whether one limits tokens, or what they cost.
+    :param limits_usd: whether one limits USD.
+    """
+
+    is_open: bool = False
+    tokens: bool = False
+    limits_tokens: bool = False
+    limits_usd: bool = False
+
+    def joined(self, other: Needs) -> Needs:
+        """Return what budgets of either kind have to know."""
+        return Needs(*(one or another for one, another in zip(self, other, strict=True)))
+
+
+def needs() -> Needs:
+    """Return what the open budgets have to know of a send."""
+    if not open_budgets:
+        return Needs()
+    budgets = tuple(open_budgets)
+    limits_tokens = any(budget.limit.keys() - {"calls"} for budget in budgets)
+    return Needs(
+        is_open=True,
+        tokens=limits_tokens or any(budget.name is not None for budget in budgets),
+        limits_tokens=limits_tokens,
+        limits_usd=any(budget.usd is not None for budget in budgets),
     )
 
 
-def limits_tokens() -> bool:
-    """Return whether an open budget limits tokens, or what they cost."""
-    return any(budget.limit.keys() - {"calls"} for budget in tuple(open_budgets))
-
-
-def check_price(model: str, price: Price | None, service_tier: str | None = None) -> None:
-    """Refuse a model without a price if an open budget limits USD.
+def unknown_price(model: str, service_tier: str | None) -> ConfigError:
+    """Return the error for a model without a price while an open budget limits USD.
 
     :param service_tier: the tier that is asked for.
-    :raises ConfigError: naming the setting that gives it one.
     """
-    if price is not None or all(budget.usd is None for budget in tuple(open_budgets)):
-        return
     # A model that has a price may lack one at its tier.
     name = f"{model} {service_tier}" if service_tier in DEARER_TIERS else model
-    raise ConfigError(
+    return ConfigError(
         f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT below [Prices] "
         f"(USD per million tokens), or llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
     )
@@ -257,7 +272,7 @@ class Reservation:
         try:
             for ledger, limit in limits.items():
                 if not ledger.reserve(self, self.needed, limit):
-                    if current_stops.get() and limits_tokens():
+                    if current_stops.get() and needs().limits_tokens:
                         warn_once(NARROW)
                     return Blocked(wakeup, None)
                 reserved.append(ledger)

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..models.prices import HighestPrice, price_of
 from ..support.notices import notice
@@ -33,6 +33,14 @@ WINDOW = 61.0
 LEFT_OUT_SECONDS = 300.0  # how long an endpoint that refused its key is not asked
 
 
+class Limits(NamedTuple):
+    """The limits of an endpoint, as ``[Limits]`` names them."""
+
+    max_concurrent_calls: int | str | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+
+
 class Slot:
     """The slot of one send at an endpoint, as the limits count it.
 
@@ -48,7 +56,9 @@ class Slot:
     :ivar is_stuck: whether it ends only after a call that waits inside it.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    is_adaptive = False  # whether its endpoint's number of calls at a time is sought
+
+    def __init__(self, pool: Endpoints) -> None:
         self._pool = pool
         self.state: EndpointState | None = None
         self.sent_at = NEVER
@@ -87,7 +97,7 @@ class Slot:
 
     def has_room(self, state: EndpointState) -> bool:
         """Return whether an endpoint may have another send under way; the caller has the lock."""
-        most = self._pool.settings.limits_max_concurrent_calls
+        most = self._pool.limits.max_concurrent_calls
         if not isinstance(most, int) or len(state.running) < most:
             return True
         return sum(not slot.is_stuck for slot in state.running) < most
@@ -107,10 +117,17 @@ class Slot:
     @property
     def is_over_limit(self) -> bool:
         """Return whether more sends are under way than the limit allows, because some of them are stuck."""
-        most = self._pool.settings.limits_max_concurrent_calls
+        most = self._pool.limits.max_concurrent_calls
         if not isinstance(most, int) or self.state is None:
             return False
         return len(self.state.running) > most
+
+    def note_good_answer(self) -> None:
+        """Hear that the send was answered."""
+
+    def note_refusal(self) -> bool:
+        """Hear of a 429; return whether that alone gives the endpoint its rest."""
+        return False
 
     def release(self) -> None:
         """Release the slot, and count the used tokens in place of the reserved ones; a second time changes
@@ -148,7 +165,7 @@ class EndpointState:
         self.resting_until = 0.0
         self.queue: Queue = OrderedDict()
 
-    def wait(self, settings: Settings, tokens: int | None, now: float) -> float:
+    def wait(self, limits: Limits, tokens: int | None, now: float) -> float:
         """Return the seconds until a minute has room for a send; infinite if time does not decide.
 
         :param tokens: what it may use, or ``None`` if it was not counted.
@@ -160,11 +177,11 @@ class EndpointState:
             self.tokens -= past.tokens
         # How much is in the way of another send: so much of the oldest has to leave the window first.
         requests_over = tokens_over = 0
-        most = settings.limits_requests_per_minute
+        most = limits.requests_per_minute
         if most is not None:
             unsent = sum(slot.sent_at == NEVER for slot in self.running)
             requests_over = len(self.sent) + unsent + 1 - most
-        most = settings.limits_tokens_per_minute
+        most = limits.tokens_per_minute
         if most is not None and tokens is not None:
             # A send that may use more than the limit goes when nothing else counts: it would never go
             # otherwise.
@@ -208,52 +225,21 @@ def forget() -> None:
 after_fork_in_child(forget)  # a forked process lacks the threads whose calls its parent counts
 
 
-class Pool:
-    """The endpoints that serve a model, asked in turn, from any number of threads.
+class Endpoints:
+    """Endpoints that are asked in turn, from any number of threads.
 
-    :param model: the model's name.
     :param endpoints: at least one.
-    :param capabilities: the model's capabilities.
-    :param settings: the limits of each endpoint, and the prices.
+    :param limits: the limits of each.
     """
 
-    def __init__(
-        self,
-        model: str,
-        endpoints: Sequence[Endpoint],
-        capabilities: Capabilities,
-        settings: Settings,
-    ) -> None:
-        self.model = model
+    def __init__(self, endpoints: Sequence[Endpoint], limits: Limits) -> None:
         self.endpoints = list(endpoints)
-        self.capabilities = capabilities
-        self.settings = settings
+        self.limits = limits
         self._next_index = 0
         self._left_out_until: dict[Endpoint, float] = {}  # a monotonic time
         self.states = {endpoint: _state_of(endpoint) for endpoint in self.endpoints}
 
-    def price(self, endpoint: str | None = None, service_tier: str | None = None) -> Price | None:
-        """Return the model's price, or ``None`` if it is unknown.
-
-        :param endpoint: the name of the one that answers; ``None`` means the highest price of all
-            that may.
-        :param service_tier: the tier that is asked for or that answered; ``None`` is the standard
-            one.
-        """
-        endpoints = [
-            candidate for candidate in self.endpoints if candidate.name == endpoint
-        ] or self.endpoints
-        prices = []
-        for address in {candidate.address for candidate in endpoints}:
-            price = price_of(
-                self.model, self.settings.prices, address=address, service_tier=service_tier
-            )
-            if price is None:
-                return None
-            prices.append(price)
-        return prices[0] if len(prices) == 1 else HighestPrice(tuple(prices))
-
-    def _usable_endpoints(self, now: float) -> list[Endpoint]:
+    def usable(self, now: float) -> list[Endpoint]:
         """Return the endpoints that are not left out: at least one."""
         return [
             endpoint
@@ -269,7 +255,7 @@ class Pool:
         """
         with lock:
             now = time.monotonic()
-            usable = self._usable_endpoints(now)
+            usable = self.usable(now)
             for endpoint in self.endpoints:
                 if endpoint not in usable:  # other models' calls may go there
                     slot.leave_queue(self.states[endpoint])
@@ -279,7 +265,7 @@ class Pool:
                 endpoint = usable[index % len(usable)]
                 state = self.states[endpoint]
                 state.queue[slot] = wakeup
-                seconds = state.wait(self.settings, tokens, now) if slot.has_room(state) else NEVER
+                seconds = state.wait(self.limits, tokens, now) if slot.has_room(state) else NEVER
                 shortest_wait = min(shortest_wait, seconds)
                 if next(iter(state.queue)) is not slot:  # another has waited longer
                     continue
@@ -303,7 +289,7 @@ class Pool:
         with lock:
             state = self.states[endpoint]
             state.resting_until = max(now + seconds, state.resting_until)
-            others = [other for other in self._usable_endpoints(now) if other is not endpoint]
+            others = [other for other in self.usable(now) if other is not endpoint]
             free_at = min((self.states[other].resting_until for other in others), default=NEVER)
             return max(0.0, free_at - now)
 
@@ -316,7 +302,7 @@ class Pool:
         """
         with lock:
             now = time.monotonic()
-            others_remain = any(other is not endpoint for other in self._usable_endpoints(now))
+            others_remain = any(other is not endpoint for other in self.usable(now))
             if others_remain:
                 self._left_out_until[endpoint] = now + LEFT_OUT_SECONDS
         if others_remain:
@@ -324,3 +310,50 @@ class Pool:
             words = "endpoint %s %s and is not used for %.0f minutes: %s"
             notice(words, endpoint.name, problem, minutes, error)
         return others_remain
+
+
+class Pool(Endpoints):
+    """The endpoints that serve a model, with its prices.
+
+    :param model: the model's name.
+    :param capabilities: the model's capabilities.
+    :param settings: the limits of each endpoint, and the prices.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        endpoints: Sequence[Endpoint],
+        capabilities: Capabilities,
+        settings: Settings,
+    ) -> None:
+        limits = Limits(
+            settings.limits_max_concurrent_calls,
+            settings.limits_requests_per_minute,
+            settings.limits_tokens_per_minute,
+        )
+        super().__init__(endpoints, limits)
+        self.model = model
+        self.capabilities = capabilities
+        self.settings = settings
+
+    def price(self, endpoint: str | None = None, service_tier: str | None = None) -> Price | None:
+        """Return the model's price, or ``None`` if it is unknown.
+
+        :param endpoint: the name of the one that answers; ``None`` means the highest price of all
+            that may.
+        :param service_tier: the tier that is asked for or that answered; ``None`` is the standard
+            one.
+        """
+        endpoints = [
+            candidate for candidate in self.endpoints if candidate.name == endpoint
+        ] or self.endpoints
+        prices = []
+        for address in {candidate.address for candidate in endpoints}:
+            price = price_of(
+                self.model, self.settings.prices, address=address, service_tier=service_tier
+            )
+            if price is None:
+                return None
+            prices.append(price)
+        return prices[0] if len(prices) == 1 else HighestPrice(tuple(prices))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..apis.shapes import served_model
 from ..apis.usage import TokenUsage
-from ..core.effects import in_thread, wait
-from ..core.nesting import Holder, innermost_holder, waiting
+from ..config.settings import AUTO
+from ..core.effects import in_thread
+from ..core.nesting import innermost_holder
 from ..core.seams import Used
-from ..errors import BudgetExceededError, RateLimitError
-from ..models.prices import tier_of
-from ..support.notices import notice, warn_once
+from ..errors import BudgetExceededError
+from ..models.prices import tier_of, window_of
+from ..support.notices import warn_once
 from . import budgets
 from .estimates import (
     asks_for_tools_at_server,
@@ -23,8 +22,8 @@ from .estimates import (
     with_tokens_used,
 )
 from .ledgers import Amounts, spending_of
-from .limits import WINDOW, Pool, Slot
-from .queues import Blocked
+from .limits import Pool, Slot
+from .turns import Turn, homes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
     from ..keys.request import Request
-
-T = TypeVar("T")
 
 SENT_STEP = "send_request_body.complete"  # the end of a step's name in httpcore's extension "trace"
 
@@ -71,17 +68,14 @@ class Permit:
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
     :param request: the request, with the body that is sent.
-    :param slot: its slot; ``None`` means one that the limits of the settings count.
     """
 
-    def __init__(self, call: Call, pool: Pool, request: Request, slot: Slot | None = None) -> None:
+    def __init__(self, call: Call, pool: Pool, request: Request) -> None:
         self._call = call
         self._pool = pool
         self._request = request
-        self._slot = slot or Slot(pool)
-        self._reservation: budgets.Reservation | None = None
-        self._holder = Holder(self._set_stuck, self._slot.note_sent)
-        self._is_inner = False  # whether calls are stuck while it waits
+        turn = homes[-1].turn if homes else Turn
+        self._turn = turn(call.label, pool, _slot(pool, request), call.deadline)
 
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -89,28 +83,15 @@ class Permit:
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
-        # The order of these steps is a decision: first the budgets, then the endpoint.
-        #
-        # The alternative is the endpoint first. It was rejected: a send would hold a slot while it waits
-        # for other calls to settle, and the endpoint would idle though calls with a reservation could be
-        # sent. Both at once, under one lock, was rejected as well: the sum of a named budget is read from
-        # a disk or a server, and nobody may hold the lock meanwhile. The price is small: what a send keeps
-        # from others while it waits for a slot is a reservation that it will need anyway.
-        #
-        # The slot is released as soon as the answer is there, before that is stored, so that the next send
-        # does not wait for the disk. A reservation in memory is settled with it, any other at the end of
-        # the block.
-        limits_tokens = self._pool.settings.limits_tokens_per_minute is not None
-        estimated = self._estimate_tokens() if limits_tokens or budgets.counts_tokens() else None
-        if budgets.open_budgets:
-            await self._reserve(*(estimated or (0, 0)))
+        needs = budgets.needs()
+        if homes:
+            needs = needs.joined(await in_thread(homes[-1].needs))
+        limits_tokens = self._pool.limits.tokens_per_minute is not None
+        estimated = self._estimate_tokens(needs) if limits_tokens or needs.tokens else None
+        needed = self._needed(needs, *(estimated or (0, 0))) if needs.is_open else None
         tokens = None if estimated is None else sum(estimated)
-
-        async def look() -> Endpoint | Blocked:
-            return self._pool.admit(self._slot, tokens)
-
-        admitted = await self._wait_for(look, "an endpoint had a free slot")
-        if self._is_inner and self._slot.is_over_limit:
+        admitted = await self._turn.take(needed, tokens)
+        if self._turn.is_inner and self._turn.is_over_limit:
             warn_once(
                 f"{self._call.label} was made while its own thread or task reads a stream or makes another call, "
                 f"so MAX_CONCURRENT_CALLS of {admitted.name} does not count that stream or call now. Read a stream to "
@@ -119,7 +100,7 @@ class Permit:
             )
         return admitted
 
-    def _estimate_tokens(self) -> tuple[int, int] | None:
+    def _estimate_tokens(self, needs: budgets.Needs) -> tuple[int, int] | None:
         """Return the most tokens that the prompt and the answer may have, or ``None`` if that cannot be
         known.
 
@@ -132,7 +113,7 @@ class Permit:
             estimated = estimate_http(request.body, self._pool.capabilities)
         elif not asks_for_tools_at_server(request.body):
             estimated = estimate(request.kind, request.body, self._pool.capabilities)
-        if estimated is None and budgets.limits_tokens():
+        if estimated is None and needs.limits_tokens:
             fields, name = request.asked, self._call.label
             if request.kind == "http":
                 name = f"{fields['method']} {fields.get('host', '')}{fields['path']}"
@@ -143,54 +124,20 @@ class Permit:
             )
         return estimated
 
-    async def _reserve(self, input_tokens: int, output_tokens: int) -> None:
-        """Wait until the most that the send may use is reserved in all open budgets."""
-        needed = Amounts(calls=1)
-        if self._call.asks_model:
-            tier = tier_of(self._request.body)
-            price = self._pool.price(service_tier=tier)
-            budgets.check_price(self._pool.model, price, tier)
-            parts = costliest_parts(self._request.body, input_tokens, output_tokens)
-            cost = None if price is None else price.cost_of_parts(parts).total
-            needed = spending_of(input_tokens + output_tokens, cost)
-        reservation = self._reservation = budgets.Reservation(needed)
+    def _needed(self, needs: budgets.Needs, input_tokens: int, output_tokens: int) -> Amounts:
+        """Return the most that the send may use of the open budgets.
 
-        async def look() -> Blocked | None:
-            reserve = partial(reservation.reserve, goes_first=self._is_inner)
-            return reserve() if reservation.is_in_memory else await in_thread(reserve)
-
-        await self._wait_for(look, "calls under way settled what they reserved of a budget")
-
-    async def _wait_for(self, look: Callable[[], Awaitable[T | Blocked]], event: str) -> T:
-        """Look until something else than ``Blocked`` is found, again whenever there is reason to.
-
-        :param event: the end of the wait, in words.
-        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
+        :raises ConfigError: if its price is unknown, and one limits USD.
         """
-        found = await look()
-        if not isinstance(found, Blocked):
-            return found
-        if_late = f"the call's deadline passed before {event}"
-        with waiting(self._holder) as self._is_inner:
-            has_waited = False
-            while isinstance(found := await look(), Blocked):
-                self._check_blocked(found, is_first=not has_waited)
-                has_waited = True
-                await wait(found.wakeup, self._call.time_for(found.seconds, if_late))
-        return found
-
-    def _check_blocked(self, blocked: Blocked, *, is_first: bool) -> None:
-        """Refuse a wait that would pass the deadline; log one that [Limits] alone would not cause."""
-        names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
-        at_least, seconds_left = blocked.at_least, self._call.time_left()
-        if seconds_left is not None and at_least > max(0.0, seconds_left):
-            error = RateLimitError(
-                f"no endpoint of {names} can be called for {at_least:.1f} s, past the deadline"
-            )
-            error.retryable, error.is_late = False, True
-            raise error
-        if is_first and at_least > WINDOW:
-            notice("%s: no call is sent there for %.0f s", names, at_least)
+        if not self._call.asks_model:
+            return Amounts(calls=1)
+        tier = tier_of(self._request.body)
+        price = self._pool.price(service_tier=tier)
+        if price is None and needs.limits_usd:
+            raise budgets.unknown_price(self._pool.model, tier)
+        parts = costliest_parts(self._request.body, input_tokens, output_tokens)
+        cost = None if price is None else price.cost_of_parts(parts).total
+        return spending_of(input_tokens + output_tokens, cost)
 
     def reckon(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
         """Return what an answer used.
@@ -219,13 +166,8 @@ class Permit:
         :param calls: how many were answered.
         """
         input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
-        self._slot.used = None if input_tokens is None else input_tokens + output_tokens
-        if self._reservation is not None:
-            needed = self._reservation.needed
-            spent = needed
-            if input_tokens is not None:
-                spent = spending_of(input_tokens + output_tokens, cost)
-            self._reservation.used = spent._replace(calls=calls)
+        used = None if input_tokens is None else input_tokens + output_tokens
+        self._turn.settle(used, cost, calls)
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Let an endpoint rest after a 429, for all calls.
@@ -233,31 +175,31 @@ class Permit:
         :param is_asked: whether the server asked for so many seconds.
         :returns: the seconds until another endpoint has rested; infinite without another one.
         """
-        return self._pool.rest(endpoint, seconds)
-
-    def _set_stuck(self, is_stuck: bool) -> None:
-        self._slot.set_stuck(is_stuck)
-        if self._reservation is not None:
-            self._reservation.is_stuck = is_stuck
-            budgets.wake_waiting()
+        return self._turn.rest(endpoint, seconds, is_asked=is_asked)
 
     async def __aenter__(self) -> Permit:
-        self._holder.__enter__()
+        self._turn.holder.__enter__()
         return self
 
     def release_slot(self) -> None:
         """Release the endpoint, and a reservation that is kept in memory; a second time changes nothing."""
-        self._holder.__exit__()
-        self._slot.release()
-        if self._reservation is not None and self._reservation.is_in_memory:
-            self._reservation.close()
+        self._turn.release_slot()
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        self.release_slot()
-        if self._reservation is None or self._reservation.is_in_memory:
+        self._turn.release_slot()
+        if self._turn.is_released:
             return
         # A call whose coroutine is closed can await nothing.
         if error_type is GeneratorExit:
-            self._reservation.close()
+            self._turn.release()
         else:
-            await in_thread(self._reservation.close)
+            await in_thread(self._turn.release)
+
+
+def _slot(pool: Pool, request: Request) -> Slot:
+    """Return the slot of a send; in a window of hours, one without a limit of calls at a time."""
+    if pool.limits.max_concurrent_calls != AUTO or window_of(request.body) is not None:
+        return Slot(pool)
+    from .adaptive import AdaptiveSlot
+
+    return AdaptiveSlot(pool)

@@ -162,6 +162,7 @@ class Study(NamedTuple):
     :param spread: the standard deviation of the persons' own means; answers to one person's question
         have a standard deviation of 1, or that of their share of yes.
     :param shift_spread: the standard deviation of the persons' own shifts.
+    :param step: numbers are rounded to its multiples; by 1, as ratings are, two are equal in 28 of 100 pairs.
     :param has_scopes: whether each person has a scope, as imported answers may not.
     :param is_compared: whether the answers now are another recording of the same calls.
     """
@@ -175,6 +176,7 @@ class Study(NamedTuple):
     shift: float = 0.3
     spread: float = 1.0
     shift_spread: float = 0.0
+    step: float = 0.0001
     has_scopes: bool = True
     is_compared: bool = False
 
@@ -193,6 +195,11 @@ DRIFTS = (
     Study("2 persons, 50 draws, 60 calls", 2, 50, 60, shift_spread=1),
     Study("100 without scopes, 1 draw, default", 100, 1, has_scopes=False),
     Study("100 without scopes, 1 draw, 50 calls", 100, 1, 50, has_scopes=False, spread=2),
+    Study("40 persons, 5 draws, 60 calls", 40, 5, 60, shift_spread=1),
+    Study("2 persons, 9 draws, 3 calls", 2, 9, 3),
+    Study("2 persons, 9 draws, 3 calls, ratings", 2, 9, 3, step=1),
+    Study("one request, 50 draws, 2 calls, ratings", 1, 50, 2, step=1),
+    Study("one request, 3 draws, 20 calls, ratings", 1, 3, 20, step=1),
     Study("one request, 100 draws, default", 1, 100, has_scopes=False),
     Study("30 persons, 4 draws, against another", 30, 4, shift_spread=1, is_compared=True),
     Study("60 persons, 1 draw, against another", 60, 1, is_compared=True),
@@ -240,7 +247,8 @@ class Respondents:
         if self.study.is_yes_or_no:
             drawn = (self.chance.random(means.shape) < means).astype(int)
         else:
-            drawn = numpy.round(self.chance.normal(means, 1), 4)
+            step = self.study.step
+            drawn = numpy.round(numpy.round(self.chance.normal(means, 1) / step) * step, 4)
         return json.dumps(dict(enumerate(drawn.tolist())))
 
 

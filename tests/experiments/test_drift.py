@@ -425,12 +425,25 @@ SIMULATION = import_module("benchmarks.coverage")
 
 
 @pytest.mark.parametrize(
-    "study", [SIMULATION.DRIFTS[number] for number in (0, 3, 5, 8)], ids=lambda study: study.name
+    "study",
+    [SIMULATION.DRIFTS[number] for number in (0, 3, 5, 7, 8, 13)],
+    ids=lambda study: study.name,
 )
 def test_the_shift_of_numbers_is_held_in_93_to_97_percent_of_studies(study: Any) -> None:
     """Of 400 studies: the bounds are those, with two standard errors of the simulation."""
     found = SIMULATION.drift_coverage(study, 400)
     assert 0.93 - 0.025 <= found.holds <= 0.97 + 0.02
+    assert (found.missing, found.narrowest > 0) == (0, True)
+    llmcall.reset()
+
+
+@pytest.mark.parametrize(
+    "study", [SIMULATION.DRIFTS[number] for number in (9, 10, 11)], ids=lambda study: study.name
+)
+def test_the_shift_of_ratings_is_held_even_if_a_request_has_two_draws(study: Any) -> None:
+    """Two ratings of a request are often equal. Of 400 studies, as above; too coarse for an upper bound."""
+    found = SIMULATION.drift_coverage(study, 400)
+    assert found.holds >= 0.93 - 0.025
     assert (found.missing, found.narrowest > 0) == (0, True)
     llmcall.reset()
 

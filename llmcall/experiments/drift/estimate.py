@@ -89,10 +89,7 @@ def estimate_shift(
     between = float((request_weights**2 * (shifts - estimate) ** 2).sum())
     variances, basis = shift_variances(
         Variance(between * (freedom + 1) / max(freedom, 1), freedom),
-        [
-            _draws_variance(new, value, weights, decimals),
-            _draws_variance(recorded, value, recorded_weights, decimals),
-        ],
+        _draws_variances([(new, weights), (recorded, recorded_weights)], value, decimals),
         asked_share,
     )
     is_yes_or_no = bool(numbers.isin((0, 1)).all())
@@ -118,11 +115,11 @@ def shift_variances(
 ) -> tuple[list[Variance], str]:
     """Return the parts of a shift's variance, and whose spread they come from.
 
-    If the draws of each request show their spread at least as well as the requests do, theirs counts,
-    and that between requests only for those that were not asked again. Otherwise the spread between
-    requests holds that of the draws, too; if requests have shifted differently, it is then on the safe
-    side. Rejected: the spread of recorded draws for single new ones, which a changed model need not
-    have kept.
+    If the draws of each request show their spread with half the degrees of freedom of the requests',
+    theirs counts, and that between requests only for those that were not asked again. Otherwise the
+    spread between requests holds that of the draws, too; if requests have shifted differently, it is then
+    on the safe side. Rejected: the spread of recorded draws for single new ones, which a changed model
+    need not have kept.
 
     :param between: the variance as it is between requests, 0 degrees of freedom for a single one.
     :param draws: the variances by the new and by the recorded draws.
@@ -131,21 +128,37 @@ def shift_variances(
     """
     if not between.freedom and asked_share < 1:
         return [], ""
-    if min(part.freedom for part in draws) >= max(between.freedom, 1):
+    if 2 * min(part.freedom for part in draws) > between.freedom:
         of_others = Variance((1 - asked_share) * between.variance, between.freedom)
         of_draws = [Variance(asked_share * part.variance, part.freedom) for part in draws]
         return [*of_draws, *([of_others] if between.freedom else [])], "draws"
     return ([between], "requests") if between.freedom else ([], "")
 
 
-def _draws_variance(
-    answers: pandas.DataFrame, value: str, weights: pandas.Series, decimals: int
-) -> Variance:
-    """Return the variance of a weighted mean by the spread of draws around their request's mean."""
-    means = answers.groupby("request")[value].transform("mean")
-    squares = float(((answers[value] - means).astype(float).round(decimals) ** 2).sum())
-    freedom = len(answers) - answers["request"].nunique()
-    return Variance(float((weights**2).sum()) * squares / max(freedom, 1), freedom)
+def _draws_variances(
+    sides: list[tuple[pandas.DataFrame, pandas.Series]], value: str, decimals: int
+) -> list[Variance]:
+    """Return the variances of two weighted means by the spread of draws around their request's mean.
+
+    Few draws of whole numbers are often equal by chance. Such a side counts as if it had one more draw
+    with the other side's spread: without it, two new ratings of a request would give an interval that
+    holds the truth in 75 % of studies.
+
+    :param sides: the answers of each mean, and their weights.
+    """
+    spreads = []
+    for answers, _ in sides:
+        means = answers.groupby("request")[value].transform("mean")
+        squares = float(((answers[value] - means).astype(float).round(decimals) ** 2).sum())
+        freedom = len(answers) - answers["request"].nunique()
+        spreads.append(Variance(squares / max(freedom, 1), freedom))
+    return [
+        Variance(
+            float((weights**2).sum()) * (own.variance or other.variance / (own.freedom + 1)),
+            own.freedom,
+        )
+        for (_, weights), own, other in zip(sides, spreads, reversed(spreads), strict=True)
+    ]
 
 
 def _reason(new: int, recorded: int, requests: int, asked_share: float) -> str:

@@ -844,6 +844,23 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
     assert early.build_request("It is 23:59").model == "other"
 
 
+def test_a_client_beside_the_local_model_replays_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With ``API_TYPE = local``, another client's default model is none of the local one's; here, with
+    and without that setting.
+    """
+    client = ScriptedClient(["Yes."], cache_mode="auto")
+    monkeypatch.setenv("LLMCALL_API_TYPE", "local")
+    with llmcall.cassette("tape.jsonl"):
+        client.send_message("Bread?")
+    assert len(client.requests) == 1
+    for name in ("local", "openai"):
+        monkeypatch.setenv("LLMCALL_API_TYPE", name)
+        with llmcall.cassette("tape.jsonl", mode="none"):
+            assert client.send_message("Bread?").content == "Yes."
+
+
 def test_settings_that_code_gives_a_client_are_not_in_the_header() -> None:
     """The code sets it in a replay, too."""
     with llmcall.configured(temperature=0.5):

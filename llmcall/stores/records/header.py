@@ -161,7 +161,11 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> dict[str, Any]:
-    """Return a header whose ``[Model …]`` sections are those of some records' models, by full name."""
+    """Return a header whose ``[Model …]`` sections are those of some records' models, by full name.
+
+    The local model is the default model only if it answered: other clients of a process with
+    ``API_TYPE = local`` have the default of ``MODEL``.
+    """
     sections = header.get(SECTIONS, {})
     models = {model for record in records if isinstance(model := record.request.get("model"), str)}
     sections_by_model = {
@@ -169,6 +173,10 @@ def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> di
     }
     used_sections = {model: section for model, section in sections_by_model.items() if section}
     settings = {name: value for name, value in header.items() if name != SECTIONS}
+    if LOCAL_MODEL not in models:
+        for name in MODELS:
+            if settings.get(name) == LOCAL_MODEL and SETTINGS[name].default in models:
+                settings[name] = SETTINGS[name].default
     return {**settings, SECTIONS: used_sections} if used_sections else settings
 
 

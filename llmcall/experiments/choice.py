@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..answers.expectations import correction
@@ -15,6 +14,7 @@ from ..errors import OutputError
 from ..many.map import map as run_map
 from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
+from ..many.vary import cross_rows
 from ..support.display.data_frames import import_pandas
 from ..support.notices import warn_once
 from ..typed.conversations import SendMessage, converse
@@ -148,7 +148,14 @@ class Choice(LLMCall):
             },
         )
 
-    def shares(self, rows: Iterable[Any], *, method: str = "auto", **map_options: Any) -> Any:
+    def shares(
+        self,
+        rows: Iterable[Any],
+        *,
+        method: str = "auto",
+        vary: Mapping[str, Any] | None = None,
+        **map_options: Any,
+    ) -> Any:
         """Estimate how likely each option is for each row.
 
         By ``"decisions"``, OpenAI's Decisions API is asked, which answers with a probability for each
@@ -166,6 +173,7 @@ class Choice(LLMCall):
         :param method: ``"decisions"``, ``"logprobs"``, ``"draws"``, or ``"auto"``: the first of these by
             which the model gives shares. Decisions are those of ``gpt-6-luna`` at OpenAI, or where
             ``[Model …]`` has ``DECISIONS = yes``.
+        :param vary: crosses the rows with wordings (``user``), parameters or variables, as in :meth:`table`.
         :param map_options: those of :func:`llmcall.map`. With ``on_error="none"`` or ``"return"``, a
             row with a failed call has missing values; ``"return"`` adds a column ``error``.
         :returns: a DataFrame with the rows' columns and index, then ``p_<option>`` for each option (its code
@@ -204,14 +212,20 @@ class Choice(LLMCall):
                 if method == "draws"
                 else f"repeats= counts draws, which method={method!r} does not: leave out one of them"
             )
-        MapOptions.check_names(map_options, "shares", ["method"])
-        self.__map_job__().check(rows)
+        MapOptions.check_names(map_options, "shares", ["method", "vary"])
+        job = self.__map_job__()
+        job.check(rows)
         pandas = import_pandas()
         rows, given = list(rows_of(rows)), rows
         frame: Any = given if is_frame(given) else pandas.DataFrame(rows)
+        if vary is not None:
+            cells, job, rows = cross_rows(job, rows, vary)
+            frame = pandas.concat(
+                [frame.assign(**labels) for labels in cells], ignore_index=frame is not given
+            )
         errors = ["error"] if map_options.get("on_error") == "return" else []
         columns = share_columns(self.options, list(frame.columns), errors)
-        method, answers = self._ask_for_shares(rows, method, map_options)
+        method, answers = self._ask_for_shares(job, rows, method, map_options)
         if map_options.get("dry_run"):
             return answers
         is_counted = method == DRAWS
@@ -237,77 +251,53 @@ class Choice(LLMCall):
         return table
 
     def _ask_for_shares(
-        self, rows: Any, method: str, map_options: dict[str, Any]
+        self, job: RowJob, rows: Any, method: str, map_options: dict[str, Any]
     ) -> tuple[str, Any]:
         """Return the method, and the answers for each row; for a dry run, the plan.
 
         ``"auto"`` takes the first method by which the model gives shares; if answers are recorded, the one
         by which it gave them, so that a replay does not ask for what there was not.
         """
-        methods = self._methods(method, has_repeats="repeats" in map_options)
+        methods = _methods(job, method, has_repeats="repeats" in map_options)
         if len(methods) > 1:
-            first_row = [*islice(rows_of(rows), 1)]
-            recorded = (name for name in methods if self._is_recorded(name, first_row, map_options))
+            recorded = (
+                name for name in methods if self._is_recorded(job, name, rows[:1], map_options)
+            )
             methods = [name] if (name := next(recorded, None)) else methods
         for name in methods[:-1]:
             try:
-                return name, self._ask_by(name, rows, map_options)
+                return name, self._ask_by(job, name, rows, map_options)
             except NoSharesError as error:
                 if name == DECISIONS:
                     warn_once(f"log probabilities or draws are read instead: {error}")
-        return methods[-1], self._ask_by(methods[-1], rows, map_options)
+        return methods[-1], self._ask_by(job, methods[-1], rows, map_options)
 
-    def _is_recorded(self, method: str, rows: Any, map_options: dict[str, Any]) -> bool:
+    def _is_recorded(
+        self, job: RowJob, method: str, rows: Any, map_options: dict[str, Any]
+    ) -> bool:
         """Return whether the answers about some rows by a method are recorded, and have shares."""
         with suppress(NoSharesError):
-            plan = self._ask_by(method, rows, {**map_options, "dry_run": True})
+            plan = self._ask_by(job, method, rows, {**map_options, "dry_run": True})
             return bool(plan.hits) and not plan.misses
         return False
 
-    def _methods(self, method: str, *, has_repeats: bool) -> list[str]:
-        """Return the methods to try, in turn.
-
-        :raises ConfigError: if the table of models says that there is none.
-        """
-        client = self.client
-        model = client.model_named(self.model_params.get("model"))
-        if method == "auto":
-            methods = [DECISIONS] if client.has_decisions(model) else []
-            if has_repeats:
-                return [*methods, *([LOGPROBS] if self._takes_logprobs(model) else []), DRAWS]
-            if not methods or self._takes_logprobs(model):
-                methods.append(LOGPROBS)
-        else:
-            methods = [method]
-        if methods == [LOGPROBS] and not self._takes_logprobs(model):
-            raise NoSharesError(
-                f"the model {model!r} takes no logprobs, like other models that reason before they "
-                f"answer: {COUNT_DRAWS}"
-            )
-        if methods == [DECISIONS] and not client.has_decisions(model, is_known=False):
-            raise NoSharesError(
-                f"the table of models has no decisions of {model!r} by the client {client.api_type!r} "
-                f"([Model {model}] with DECISIONS = yes says that a server has them): {COUNT_DRAWS}"
-            )
-        return methods
-
-    def _ask_by(self, method: str, rows: Any, map_options: dict[str, Any]) -> Any:
+    def _ask_by(self, job: RowJob, method: str, rows: Any, map_options: dict[str, Any]) -> Any:
         """Return the answers for each row by one method; for a dry run, the plan."""
         is_plan = map_options.get("dry_run", False)
         if method == DRAWS:
-            row_job = self._alternating().__map_job__()
+            row_job = _alternating(job)
             options, note = self._in_all_orders(map_options)
             answers = run_map(row_job if is_plan else TableJob(*row_job), rows, **options)
             if is_plan:
                 return answers._replace(notes=tuple(filter(None, (note,))))
             return _lists(answers, options["repeats"])
         orders = [self._full_order(order) for order in all_orders(self.order, self._moving_count)]
-        job = (DecisionsJob if method == DECISIONS else LogprobsJob)(self, orders)
+        shares_job = (DecisionsJob if method == DECISIONS else LogprobsJob)(job, orders)
         options = {name: map_options[name] for name in map_options if name != "repeats"}
-        answers = run_map(job, rows, **options, repeats=len(orders))
+        answers = run_map(shares_job, rows, **options, repeats=len(orders))
         return answers if is_plan else _lists(answers, len(orders))
 
-    def _alternating(self) -> Choice:
+    def alternating(self) -> Choice:
         """Return the question whose order by ``"reverse"`` changes with each repeat."""
         alternating = copy.copy(self)
         alternating._alternates = True
@@ -329,12 +319,18 @@ class Choice(LLMCall):
         )
         return {**map_options, "repeats": rounded}, note
 
-    def _takes_logprobs(self, model: str) -> bool:
-        """Return whether a model may give log probabilities, before anything is asked."""
-        client = self.client
+    def takes_logprobs(self) -> bool:
+        """Return whether its model may give log probabilities, before anything is asked."""
+        client, model = self.client, self.model
         parameters = client.with_effort(model, {**client.resolved.defaults, **self.model_params})
         refused = client.capabilities(model).refused(parameters.get("reasoning_effort"))
         return "logprobs" not in refused
+
+    @property
+    def model(self) -> str:
+        """Return the name of the model that it asks."""
+        name: str = self.client.model_named(self.model_params.get("model"))
+        return name
 
     @property
     def _moving_count(self) -> int:
@@ -388,6 +384,44 @@ def _read_position(reply: Reply, options: Options, order: tuple[int, ...]) -> in
             "it names none of the options", text=reply.content or "", expected=INSTRUCTION
         )
     return position
+
+
+def _methods(job: RowJob, method: str, *, has_repeats: bool) -> list[str]:
+    """Return the methods of shares to try, in turn.
+
+    :raises ConfigError: if the table of models says that there is none.
+    """
+    questions: list[Choice] = [*job.calls.values()] or [job.call]
+    client = job.client
+    takes_logprobs = all(question.takes_logprobs() for question in questions)
+    if method == "auto":
+        has_decisions = all(client.has_decisions(question.model) for question in questions)
+        methods = [DECISIONS] if has_decisions else []
+        if has_repeats:
+            return [*methods, *([LOGPROBS] if takes_logprobs else []), DRAWS]
+        if not methods or takes_logprobs:
+            methods.append(LOGPROBS)
+    else:
+        methods = [method]
+    for question in questions:
+        model = question.model
+        if methods == [LOGPROBS] and not question.takes_logprobs():
+            raise NoSharesError(
+                f"the model {model!r} takes no logprobs, like other models that reason before they "
+                f"answer: {COUNT_DRAWS}"
+            )
+        if methods == [DECISIONS] and not client.has_decisions(model, is_known=False):
+            raise NoSharesError(
+                f"the table of models has no decisions of {model!r} by the client {client.api_type!r} "
+                f"([Model {model}] with DECISIONS = yes says that a server has them): {COUNT_DRAWS}"
+            )
+    return methods
+
+
+def _alternating(job: RowJob) -> RowJob:
+    """Return the job whose questions change their direction with each repeat, where their order is "reverse"."""
+    calls = {labels: question.alternating() for labels, question in job.calls.items()}
+    return job._replace(call=job.call.alternating(), calls=calls)
 
 
 def _lists(answers: Any, repeats: int) -> Any:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.reply import Reply
     from ..typed.conversations import Ask
+    from ..typed.rows import RowJob
 
 TOP_LOGPROBS = 20  # the most tokens whose log probabilities the API gives
 OTHER = "p_other"
@@ -52,17 +53,15 @@ class SharesJob:
 
     The first call is made alone: if its answer has no shares, no second call is paid for.
 
-    :param question: the closed question, a :class:`llmcall.types.Choice`.
+    :param row_job: asks a closed question, a :class:`llmcall.types.Choice`, about each row.
     :param orders: the orders of its options.
-    :ivar call: the same question.
     """
 
     is_named = False  # the repeat decides the order
-    axes = ()
 
-    def __init__(self, question: Any, orders: Sequence[tuple[int, ...]]) -> None:
-        self.call = question
-        self._row_job = question.__map_job__()
+    def __init__(self, row_job: RowJob, orders: Sequence[tuple[int, ...]]) -> None:
+        self.axes = row_job.axes
+        self._row_job = row_job
         self._orders = orders
         self._is_proven = False
         self._problem = ""
@@ -80,7 +79,7 @@ class SharesJob:
     @property
     def client(self) -> LLMClient:
         """Return the client that asks."""
-        return self.call.client  # type: ignore[no-any-return]
+        return self._row_job.client  # type: ignore[no-any-return]
 
     @property
     def settings(self) -> Settings:
@@ -101,9 +100,9 @@ class SharesJob:
         """Return the variables that the question uses; they identify a row."""
         return self._row_job.identity(item)
 
-    def call_for(self, _: Any) -> Any:
-        """Return the question, by which a plan finds recorded answers."""
-        return self.call
+    def call_for(self, item: Any) -> Any:
+        """Return the question about a row, by which a plan finds recorded answers."""
+        return self._row_job.call_for(item)
 
     def run(self, item: Any) -> list[float] | None:
         """Ask about a row in one order; return the share of each option, and of all other answers.
@@ -128,7 +127,7 @@ class SharesJob:
     async def conversation(self, item: Any, ask: Ask = SendMessage.reply) -> list[float] | None:
         """Ask about a row in one order."""
         order = self._orders[Respondent.current().repeat % len(self._orders)]
-        request = self.request(self._row_job.variables(item), order)
+        request = self.request(self.call_for(item), self._row_job.variables(item), order)
         try:
             reply = await ask(request)
         except (EmptyAnswerError, InvalidRequestError) as error:
@@ -149,7 +148,9 @@ class SharesJob:
 
     what = ""  # that the model gives, in words
 
-    def request(self, variables: dict[str, Any], order: tuple[int, ...]) -> SendMessage:
+    def request(
+        self, question: Any, variables: dict[str, Any], order: tuple[int, ...]
+    ) -> SendMessage:
         """Return the request for the shares of a row in an order of the options."""
         raise NotImplementedError
 
@@ -170,12 +171,14 @@ class LogprobsJob(SharesJob):
 
     what = "log probabilities"
 
-    def request(self, variables: dict[str, Any], order: tuple[int, ...]) -> SendMessage:
+    def request(
+        self, question: Any, variables: dict[str, Any], order: tuple[int, ...]
+    ) -> SendMessage:
         """Return the request for one token."""
-        params = self.call.model_params
+        params = question.model_params
         limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
         wanted = {**limit, **params, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        return SendMessage(self.client, self.call.prompt(variables, order), wanted)
+        return SendMessage(self.client, question.prompt(variables, order), wanted)
 
     def is_unavailable(self, error: Exception) -> bool:
         """Return whether there are no log probabilities: the only token of a model that reasons first is
@@ -193,22 +196,24 @@ class DecisionsJob(SharesJob):
 
     what = "decisions"
 
-    def request(self, variables: dict[str, Any], order: tuple[int, ...]) -> SendMessage:
+    def request(
+        self, question: Any, variables: dict[str, Any], order: tuple[int, ...]
+    ) -> SendMessage:
         """Return the request for one decision: the question is asked about the conversation that ends with it.
 
         Other parameters of a chat, such as a temperature, have no meaning there.
         """
-        messages = self.call.render(**variables)
-        params = self.call.model_params
-        question = {
+        messages = question.render(**variables)
+        params = question.model_params
+        decision = {
             "type": "choice",
             "instructions": messages[-1]["content"],
-            "choices": [{"value": text} for text in self.call.option_texts(variables, order)],
+            "choices": [{"value": text} for text in question.option_texts(variables, order)],
         }
         wanted = {
             **{name: params[name] for name in params if name in DECISION_ARGUMENTS},
             "window": "none",
-            "extra_body": {"questions": [question]},
+            "extra_body": {"questions": [decision]},
         }
         return SendMessage(self.client, messages, wanted)
 
@@ -218,14 +223,14 @@ class DecisionsJob(SharesJob):
 
     def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
         """Return the probabilities of the options; all 0 for a refusal."""
-        (question,) = request.params["extra_body"]["questions"]
+        (decision,) = request.params["extra_body"]["questions"]
         answers = objects_in(reply.raw.get("answers"))
         if len(answers) != 1 or answers[0].get("type") not in ("choice", "refusal"):
             raise NoSharesError(
                 f"the answer of the model {reply.model!r} is no decision: {COUNT_DRAWS}"
             )
         shares = probabilities(answers[0])
-        return [shares.get(choice["value"], 0.0) for choice in question["choices"]]
+        return [shares.get(choice["value"], 0.0) for choice in decision["choices"]]
 
 
 def letter_shares(reply: Reply, count: int) -> list[float]:

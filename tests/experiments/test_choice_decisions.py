@@ -151,6 +151,23 @@ def test_decisions_are_averaged_over_the_orders(order: str, calls: int) -> None:
     assert found.filter(regex="low_|high_").isna().all(axis=None)
 
 
+def test_decisions_vary_over_wordings() -> None:
+    """The instructions are each wording; the model answers it with other probabilities."""
+    loaded = {"tax": 0.7, "ban": 0.2, "label": 0.1}
+    api = Api(
+        lambda body: (
+            200,
+            decided(
+                loaded if "Dear" in body["questions"][0]["instructions"] else biased(body),
+            ),
+        )
+    )
+    wordings = {"plain": "What should {{ town }} do?", "loaded": "Dear {{ town }}?"}
+    found = policy(api.client(), order="rotate").shares(TOWNS[:1], vary={"user": wordings})
+    assert found["p_tax"].tolist() == pytest.approx([TRUTH["tax"], 0.7])
+    assert api.paths == ["decisions"] * 6
+
+
 def test_a_refused_decision_falls_on_no_option() -> None:
     found = policy(Api(lambda body: (200, decided(None))).client()).shares(TOWNS[:1])
     assert found.loc[0, ["p_tax", "p_ban", "p_label", "p_other"]].tolist() == [0, 0, 0, 1]

@@ -376,6 +376,66 @@ def test_shares_by_log_probabilities_have_no_interval_and_a_line_says_why(
     assert "have no 95 % interval" in caplog.text
 
 
+WORDINGS = {
+    "plain": "What should {{ town }} do?",
+    "loaded": "Dear {{ town }}, what would save you?",
+}
+
+
+class FramedModel(BiasedModel):
+    """A model whose share of "tax" is .2 higher under the loaded wording, and that of "ban" lower."""
+
+    def shares(self, options: list[str]) -> list[float]:
+        """Return the share of each letter."""
+        loaded = {"tax": 0.2, "ban": -0.2} if self.is_loaded else {}
+        plain = super().shares(options)
+        return [share + loaded.get(option, 0) for option, share in zip(options, plain, strict=True)]
+
+    def response(self, messages: list[Any]) -> dict[str, Any]:
+        """Draw an answer to a wording."""
+        self.is_loaded = messages[-1]["content"].startswith("Dear")
+        return super().response(messages)
+
+
+@pytest.mark.parametrize("method", ["logprobs", "draws"])
+def test_shares_vary_over_wordings(method: str) -> None:
+    """A row for each wording and row, with the share of that wording; an interval where draws are
+    counted. A new wording asks only for itself.
+    """
+    client = FramedModel((0.0, 0.0, 0.0))
+    choice = policy(client, order="rotate", on_error="raise")
+    options: dict[str, Any] = {"method": method}
+    options |= {"repeats": 300, "workers": 1} if method == "draws" else {}
+    with llmcall.cassette("wordings.jsonl"), llmcall.scope("survey"):
+        choice.shares(TOWNS, vary={"user": {"plain": WORDINGS["plain"]}}, **options)
+    with llmcall.cassette("wordings.jsonl", mode="new"), llmcall.scope("survey"):
+        plan = choice.shares(TOWNS, vary={"user": WORDINGS}, dry_run=True, **options)
+        found = choice.shares(TOWNS, vary={"user": WORDINGS}, **options)
+    assert plan.hits == plan.misses == len(client.requests) / 2
+    assert found[["town", "user"]].to_numpy().tolist() == [
+        *(["Rye", "plain"], ["Ely", "plain"]),
+        *(["Rye", "loaded"], ["Ely", "loaded"]),
+    ]
+    close = 1e-9 if method == "logprobs" else 0.11  # four standard errors
+    for option, shares in {"tax": [0.5, 0.5, 0.7, 0.7], "ban": [0.3, 0.3, 0.1, 0.1]}.items():
+        assert found[f"p_{option}"].tolist() == pytest.approx(shares, abs=close)
+        has_interval = found[f"low_{option}"] < found[f"high_{option}"]
+        assert has_interval.tolist() == [method == "draws"] * 4
+
+
+def test_shares_vary_keeps_the_index_of_a_frame() -> None:
+    towns = pandas.DataFrame(TOWNS, index=["r", "e"])
+    found = policy(FramedModel()).shares(towns, vary={"user": WORDINGS})
+    assert found.index.tolist() == ["r", "e", "r", "e"]
+
+
+def test_no_model_of_vary_is_asked_for_shares_that_one_does_not_give() -> None:
+    client = BiasedModel()
+    with pytest.raises(llmcall.ConfigError, match="'o3' takes no logprobs"):
+        policy(client).shares(TOWNS, vary={"model": ["gpt-4o", "o3"]}, method="logprobs")
+    assert client.requests == []
+
+
 @pytest.mark.parametrize(("order", "given", "asked"), [("reverse", 3, 4), ("rotate", 4, 6)])
 def test_draws_read_each_order_equally_often(order: str, given: int, asked: int) -> None:
     """So ``repeats`` is rounded up, and the plan says so; a model that takes what stands first takes each

@@ -38,6 +38,8 @@ NEEDED = {
     "closed_questions": ("pandas",),
     "notebooks": ("pandas",),
     "conjoint": ("scipy",),
+    "next_model": ("scipy",),
+    "wording": ("scipy",),
     "counterfactuals": ("scipy",),
     "drift": ("scipy",),
     "machines": ("distributed",),

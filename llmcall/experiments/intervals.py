@@ -79,8 +79,10 @@ def mean_interval(numbers: Sequence[float]) -> Interval | None:
     """Return Student's interval of a mean (1908), or ``None`` if the numbers show no spread: one, or all
     equal.
     """
-    if len(numbers) < 2 or len({*numbers}) == 1:
-        return None
+    return None if len({*numbers}) < 2 else _students(numbers)
+
+
+def _students(numbers: Sequence[float]) -> Interval:
     mean, error = fmean(numbers), stdev(numbers) / math.sqrt(len(numbers))
     half = student_quantile(len(numbers) - 1) * error
     decimals = decimals_of(numbers)
@@ -105,20 +107,18 @@ def decimals_of(numbers: Iterable[float]) -> int:
     return DIGITS - (math.floor(math.log10(largest)) if largest else 0)
 
 
-def paired_shares_interval(first_only: int, second_only: int, total: int) -> Interval:
-    """Return the interval of the difference between two shares of the same units (Bonett and Price,
-    "Adjusted Wald confidence interval for a difference of binomial proportions based on paired data",
-    2012): Wald's, as if one more unit had said yes only first, and one only second.
+def paired_shares_interval(differences: Sequence[float]) -> Interval:
+    """Return the interval of the difference between two shares of the same units: Student's, as if one more
+    unit had said yes only first, and one only second (the units that Bonett and Price add, "Adjusted
+    Wald confidence interval for a difference of binomial proportions based on paired data", 2012).
 
-    :param first_only: the number of units that say yes only in the first share.
-    :param second_only: only in the second.
-    :param total: the number of units, 2 or more.
+    Rejected: their normal quantile. By the exact distribution it holds the truth in 87.5 % of studies
+    with seven units that differ half of the time in either direction.
+
+    :param differences: for each of two or more units 1 (yes only first), -1 (only second) or 0.
     """
-    total += 2
-    first, second = (first_only + 1) / total, (second_only + 1) / total
-    mean = first - second
-    half = NORMAL_QUANTILE * math.sqrt((first + second - mean**2) / total)
-    return Interval(max(mean - half, -1.0), min(mean + half, 1.0))
+    low, high = _students([*differences, 1, -1])
+    return Interval(max(low, -1.0), min(high, 1.0))
 
 
 def interval_of_variances(estimate: float, variances: Sequence[Variance]) -> Interval | None:
@@ -170,8 +170,7 @@ def effect(pairs: Sequence[tuple[float, float]], *, may_vary: bool = True) -> Ef
     if not may_vary and len({*differences}) == 1:
         interval: Interval | None = Interval(estimate, estimate)
     elif {*values} <= {0, 1} and len(whole) > 1:
-        counts = differences.count(1), differences.count(-1)
-        interval = paired_shares_interval(*counts, len(whole))
+        interval = paired_shares_interval(differences)
     else:
         interval = mean_interval(differences)
     low, high = interval or (math.nan, math.nan)

@@ -90,17 +90,17 @@ def test_an_effect_without_an_interval_says_why(caplog: pytest.LogCaptureFixture
 
 
 def test_an_effect_on_yes_and_no_has_an_interval_with_width() -> None:
-    """That of Bonett and Price (2012): with no change in 10 repeats, (1 - 1) / 12 plus and minus
-    1.96 times the root of (2 / 12) / 12.
+    """Student's with the two more pairs of Bonett and Price (2012): with no change in 10 repeats, (1 - 1) / 12
+    plus and minus 2.201 times the root of (2 / 11) / 12.
     """
     runs = measured({"treated": [True] * 10, "control": [True] * 10})
     found = runs.effect(lambda value: value, "treated", "control").loc["measure"]
     assert found["estimate"] == 0
-    assert (found["low"], found["high"]) == pytest.approx((-0.23099, 0.23099), abs=1e-5)
+    assert (found["low"], found["high"]) == pytest.approx((-0.27092, 0.27092), abs=1e-5)
     runs = measured({"treated": [1, 1, 1, 0, 1], "control": [0, 1, 0, 0, 0]})
     found = runs.effect(lambda value: value, "treated", "control").loc["measure"]
-    # (4 - 1) / 7 plus and minus 1.96 times the root of (5 / 7 - (3 / 7) ** 2) / 7
-    assert (found["low"], found["high"]) == pytest.approx((-0.11105, 0.96819), abs=1e-5)
+    # (4 - 1) / 7 plus and minus 2.447 times the root of (5 - 7 * (3 / 7) ** 2) / 6 / 7, at most 1
+    assert (found["low"], found["high"]) == pytest.approx((-0.29909, 1.00000), abs=1e-5)
 
 
 def test_an_effect_on_what_cannot_vary_has_an_interval_without_width() -> None:

@@ -1,4 +1,4 @@
-"""The intervals of shares and means, beside published ones and by the exact binomial distribution."""
+"""The intervals of shares and means, beside published ones and by the exact distributions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmcall.experiments.intervals import mean_interval, share_interval
+from llmcall.experiments.intervals import mean_interval, paired_shares_interval, share_interval
 
 pytestmark = pytest.mark.newest_only
 
@@ -41,6 +41,33 @@ def test_the_interval_of_a_share_holds_the_truth_in_19_of_20_studies(total: int)
             if low <= share <= high
         )
         assert holds >= 0.95
+
+
+@pytest.mark.parametrize("total", [5, 6, 7, 8, 10, 13, 16, 21])
+def test_the_interval_of_paired_shares_holds_the_truth_in_92_percent_of_studies(total: int) -> None:
+    """By the trinomial distribution, for each two shares from .05 to .5, whether the units say yes together,
+    independently or against each other.
+    """
+    outcomes = [(one, two) for one in range(total + 1) for two in range(total + 1 - one)]
+    intervals = {
+        (one, two): paired_shares_interval([1] * one + [-1] * two + [0] * (total - one - two))
+        for one, two in outcomes
+    }
+    steps = range(1, 11)
+    for first, second in ((one / 20, two / 20) for one in steps for two in steps):
+        for both in (0.0, first * second, min(first, second)):
+            only_first, only_second = first - both, second - both
+            neither_only = max(1 - only_first - only_second, 0.0)
+            holds = sum(
+                math.comb(total, one)
+                * math.comb(total - one, two)
+                * only_first**one
+                * only_second**two
+                * neither_only ** (total - one - two)
+                for (one, two), (low, high) in intervals.items()
+                if low - 1e-9 <= first - second <= high + 1e-9
+            )
+            assert holds >= 0.92
 
 
 def test_the_interval_of_a_mean_is_students() -> None:

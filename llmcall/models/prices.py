@@ -6,7 +6,7 @@ pydantic, has the prices of hundreds of models, with dates. The network is not u
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from functools import lru_cache
@@ -67,6 +67,18 @@ NECESSARY_PRICES_OF_MEDIA = {
     "input_video_tokens": "input_video_mtok",
     "output_video_tokens": "output_video_mtok",
 }
+# The counts of a usage in which tokens say all that is billed.
+PLAIN = frozenset(
+    [
+        "prompt_tokens",
+        "completion_tokens",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "cached_tokens",
+        "reasoning_tokens",
+    ]
+)
 # Google's price list has one price for text, images, video and audio unless it names another.
 PROVIDER_OF_MEDIA_AT_ONE_PRICE = "google"
 
@@ -171,12 +183,12 @@ class PackagedPrice(NamedTuple):
         """Return the cost of everything that an answer reports; ``None`` if it reports no tokens, or
         something without a price.
         """
-        bill = Bill.of(response)
-        if (
-            TokenUsage.of(response).input_tokens is None
-            or bill.tools.keys() - NECESSARY_PRICES.keys()
-        ):
+        bill, tokens = Bill.of(response), TokenUsage.of(response)
+        if tokens.input_tokens is None or bill.tools.keys() - NECESSARY_PRICES.keys():
             return None
+        rates = _rates(self) if _is_plain(bill, tokens) else None
+        if rates is not None:
+            return rates.cost(tokens, self.share)
         try:
             usage = _usage(bill, self.provider)
             calculation = self.calculate(usage)
@@ -236,6 +248,67 @@ class HighestPrice(NamedTuple):
         costs = [price.cost_of_answer(response) for price in self.prices]
         known = [cost for cost in costs if cost is not None]
         return max(known, key=lambda cost: cost.total) if len(known) == len(costs) else None
+
+
+class Rates(NamedTuple):
+    """The prices of a model at some time, as genai-prices gives them: USD per million tokens, with the
+    prompts from which they rise.
+    """
+
+    input: Any
+    cached_input: Any
+    output: Any
+
+    def cost(self, tokens: TokenUsage, share: float) -> Cost:
+        """Return the cost of tokens, to the last digit what genai-prices calculates."""
+        whole, cached = tokens.input_tokens or 0, tokens.cached_tokens or 0
+        input, cached_input, output = (_at_length(price, whole) for price in self)
+        paid = Decimal(str(share)) / MILLION
+        prompt = (input * (whole - cached) + cached_input * cached) * paid
+        return Cost(float(prompt), float(prompt + output * (tokens.output_tokens or 0) * paid))
+
+
+def _at_length(price: Any, input_tokens: int) -> Decimal:
+    """Return a price for a prompt of so many tokens."""
+    tiers = [tier.price for tier in getattr(price, "tiers", ()) if input_tokens > tier.start]
+    chosen: Decimal = tiers[-1] if tiers else getattr(price, "base", price)
+    return chosen
+
+
+@lru_cache(maxsize=4096)
+def _rates(price: PackagedPrice) -> Rates | None:
+    """Return a model's prices of plain usage; ``None`` if genai-prices has to calculate them."""
+    if price.provider not in PROVIDERS_WITH_SHARES:  # others count reasoning apart
+        return None
+    from ..support.libraries import genai_prices
+
+    prices = price.calculate(genai_prices.Usage()).model_price
+    beside = prices.output_reasoning_mtok, prices.requests_kcount
+    if None in (prices.input_mtok, prices.output_mtok) or beside != (None, None):
+        return None
+    cached_input = prices.cache_read_mtok
+    if cached_input is None:
+        cached_input = prices.input_mtok
+    return Rates(prices.input_mtok, cached_input, prices.output_mtok)
+
+
+def _is_plain(bill: Bill, tokens: TokenUsage) -> bool:
+    """Return whether tokens say all that is billed, as in nearly every answer of OpenAI's two APIs."""
+    if bill.tools or bill.api not in ("chat", "responses") or tokens.output_tokens is None:
+        return False
+    counts = _counts(bill.reported.get("usage", {}))
+    return (tokens.cached_tokens or 0) <= (tokens.input_tokens or 0) and all(
+        name in PLAIN and type(count) is int and count > 0 for name, count in counts
+    )
+
+
+def _counts(usage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what a usage reports, but for zeros."""
+    for name, value in usage.items():
+        if isinstance(value, dict):
+            yield from _counts(value)
+        elif value:
+            yield name, value
 
 
 @lru_cache(maxsize=4096)

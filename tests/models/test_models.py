@@ -10,6 +10,7 @@ import inspect
 import re
 import typing
 
+import genai_prices
 import pytest
 
 import llmcall
@@ -257,3 +258,24 @@ def test_a_price_of_the_settings_stands_above_packaged_ones(
     """The package may have a price or none."""
     found = price_of(model, {model: (5.0, 7.0)}, address=address)
     assert found == (5, 7, 5, "[Prices]")
+
+
+@pytest.mark.parametrize("model", ["gpt-6-luna", "gpt-5.4", "gpt-4o-mini", "o3"])
+@pytest.mark.parametrize(
+    ("prompt", "details", "answer"),
+    [
+        (102, {}, {}),
+        (102, {"cached_tokens": 64, "audio_tokens": 0}, {"reasoning_tokens": 20}),
+        (300_000, {"cached_tokens": 150_000}, None),
+    ],
+)
+def test_an_answer_costs_what_genai_prices_calculates_from_its_usage(
+    model: str, prompt: int, details: dict[str, int], answer: dict[str, int] | None
+) -> None:
+    usage = {"prompt_tokens": prompt, "completion_tokens": 31, "total_tokens": prompt + 31}
+    usage |= {"prompt_tokens_details": details, "completion_tokens_details": answer}
+    response = {"model": model, "choices": [], "usage": usage}
+    extracted = genai_prices.extract_usage(response, provider_id="openai", api_flavor="chat")
+    price, calculated = price_of(model, {}), extracted.calc_price()
+    cost = price and price.cost_of_answer(response)
+    assert cost == (float(calculated.input_price), float(calculated.total_price))

@@ -593,7 +593,13 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr(genai_prices, "calc_price", calc_price)
 
 
-ROADS = ["chat", "chat, streamed", "responses", "responses, streamed", "gemini, tools"]
+ROADS = [
+    "chat, cached and written",
+    "chat, streamed",
+    "responses",
+    "responses, streamed",
+    "gemini, tools",
+]
 KINDS = pytest.mark.parametrize("billed", [BILLED[name] for name in ROADS], ids=ROADS)
 
 
@@ -629,7 +635,7 @@ def test_a_price_that_raises_loses_no_reply(
     is_async: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, ZeroDivisionError("a fault"))
-    client = Responding(completion("yes"), model="gpt-6-luna")
+    client = Responding(completion("yes", usage=WRITTEN), model="gpt-6-luna")
     with pytest.raises(ZeroDivisionError):
         if is_async:
             asyncio.run(client.asend_message(QUESTION))
@@ -647,7 +653,8 @@ def test_a_usage_that_the_package_refuses_has_no_cost(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The answer comes, and a line says why, once."""
-    client = Responding(completion("yes"), model="gpt-6-luna", cache_mode="off")
+    answer = completion("yes", usage=chat_usage(12, 3, cache_write_tokens=12))
+    client = Responding(answer, model="gpt-6-luna", cache_mode="off")
     client.send_message(QUESTION)
     failing(monkeypatch, error)
     replies: list[Any] = [client.send_message(QUESTION) for _ in range(2)]
@@ -739,11 +746,12 @@ def test_a_task_that_is_cancelled_when_its_answer_came_loses_nothing(
 
     asking: Any = None
     settings: Any = {"model": "gpt-6-luna", "max_tokens": 100}
-    client = Responding(completion("yes", usage=chat_usage(1000, 100)), **settings)
+    usage = chat_usage(1000, 100, cache_write_tokens=1000)
+    client = Responding(completion("yes", usage=usage), **settings)
     client.price("gpt-6-luna")
     with llmcall.budget(calls=1, name=name) as budget:
         asyncio.run(ask())
-    assert client.usage.cost == budget.spent.usd == pytest.approx(150 / MILLION)
+    assert client.usage.cost == budget.spent.usd == pytest.approx(175 / MILLION)
     reply = Responding(None, **settings, cache_mode="replay").send_message(QUESTION)
     assert reply is not None
-    assert reply.cost == pytest.approx(150 / MILLION)
+    assert reply.cost == pytest.approx(175 / MILLION)

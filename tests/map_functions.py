@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -52,6 +53,50 @@ def calls() -> int:
 def ask(item: Any) -> str:
     """Ask about an item and return the answer."""
     return Dice().send_message(f"item {item}", on_error="raise").content or ""
+
+
+def ask_three_with_a_budget_of_two(item: Any) -> Exception | None:
+    """Ask three questions about an item with a budget for two; return what refuses the third."""
+    with llmcall.budget(calls=2):
+        try:
+            for number in range(3):
+                ask(f"{item} {number}")
+        except llmcall.BudgetExceededError as error:
+            return error
+    return None
+
+
+class Alone(Dice):
+    """Answer whether no other process or thread asked meanwhile."""
+
+    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return an answer after a moment in which only this call may be under way."""
+        try:
+            os.mkdir("under way")
+        except FileExistsError:
+            raise llmcall.InvalidRequestError("two at once", status_code=400) from None
+        threading.Event().wait(0.02)
+        os.rmdir("under way")
+        return super().send(request, timeout)
+
+
+def ask_alone(item: Any) -> bool:
+    """Ask about an item while nobody else asks."""
+    return Alone().send_message(f"item {item}", on_error="raise") is not None
+
+
+class Killing(Dice):
+    """Kill its own process while it asks."""
+
+    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return nothing."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def ask_and_be_killed(item: Any) -> Any:
+    """Ask about an item, and be killed meanwhile."""
+    return Killing().send_message(f"item {item}", on_error="raise")
 
 
 def ask_in_a_grandchild(item: Any) -> str:

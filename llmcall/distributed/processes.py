@@ -3,8 +3,9 @@
 Each task takes the state of the map's process along, and brings back what it drew, used and recorded
 there, with its result.
 
-While a worker runs a task, the settings, keys, open cassette and named budgets of the map's process
-apply in it.
+While a worker runs a task, the settings, keys and open cassette of the map's process apply in it. Budgets
+and limits are that process's own: a worker on its machine asks it for the turn of each send (``home.py``).
+One on another machine opens the named budgets itself, and has limits of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from ..support.failures import process_failures
 from ..support.system import after_fork_in_child
 from ..traffic import budgets
 from ..traffic import usage as metering
+from ..traffic.turns import homes
+from .home import Server, answering_workers, home_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,13 +63,14 @@ class Sender:
     :param run: the run of the map, a ``MapRun``.
     :param executor: its worker processes must be able to get what the tasks need.
     :raises TypeError: if the function or a setting cannot be pickled for them.
-    :raises ValueError: if a budget without a name is open.
     """
 
     def __init__(self, run: Any, executor: Executor) -> None:
         self.run = run
         self._executor = executor
         self._cassette = run.context.run(current_cassette)
+        self._until_closed = ExitStack()
+        self._server: Server | None = None  # that the workers ask
         kinds = {kind.__name__ for kind in type(executor).__mro__}
         if "ProcessPoolExecutor" in kinds:
             try:
@@ -90,6 +94,8 @@ class Sender:
     def remote(self, task: Task) -> RemoteTask:
         """Return a task with what another process needs to run it."""
         state, drawn, gained = self._packed
+        if self._server is not None:
+            self._server.start()
         name = task.position.name
         return RemoteTask(
             token=self._token,
@@ -110,7 +116,7 @@ class Sender:
         active = self.run.active
         gained = self._cassette.gained() if self._cassette is not None else []
         for_all = [gain for gain in gained if not (active.path and gain[0].scope)]
-        state = self.run.context.copy().run(_packed_state, self._cassette, for_all)
+        state = self.run.context.copy().run(self._packed_state, for_all)
         drawn = [(draw[0][0], draw) for draw in active.draws.drawn()]
         recorded = [(gain[0].scope, gain) for gain in gained]
         return state, _by_item(active.path, drawn), _by_item(active.path, recorded)
@@ -140,9 +146,41 @@ class Sender:
             outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")
         return outcome.value, outcome.error
 
+    def _packed_state(self, gained: Gained) -> bytes:
+        """Return the state of this process for its workers, pickled.
+
+        :param gained: the records that the cassette gained before the map began and that any item may
+            need.
+        """
+        session, cassette = _session, self._cassette
+        if (
+            session is not None
+            and session.cassette is cassette
+            and session.settings is config.settings()
+        ):
+            # A map in a worker passes on the very same state, so its tasks can join the session of
+            # their own map instead of waiting for its end.
+            return session.state
+        path_and_mode = None
+        if cassette is not None:
+            path_and_mode = os.path.realpath(cassette.path), cassette.mode
+        self._server = self._until_closed.enter_context(answering_workers())
+        open_budgets = tuple(budgets.open_budgets)
+        named = [budget for budget in open_budgets if budget.name is not None]
+        unnamed = [repr(budget) for budget in open_budgets if budget.name is None]
+        state = config.packed(), self._server.address, named, unnamed, path_and_mode, gained
+        try:
+            return pickle.dumps(state)
+        except UNPICKLABLE as error:
+            raise TypeError(
+                f"the settings cannot be sent to other processes: {error}. A function among them, such as api_key=, "
+                "must be one that can be imported, not a lambda or a function defined in another one"
+            ) from error
+
     def close(self) -> None:
-        """Forget the map."""
+        """Forget the map, and answer its workers no more."""
         _senders.pop(self._token, None)
+        self._until_closed.close()
 
 
 class SentTask(NamedTuple):
@@ -185,33 +223,6 @@ def _by_item(path: str, entries: Iterable[tuple[str, Any]]) -> dict[str, list[An
             name = entry_path[len(prefix) :].partition("/")[0]
             by_name.setdefault(name, []).append(entry)
     return by_name
-
-
-def _packed_state(cassette: Cassette | None, gained: Gained) -> bytes:
-    """Return the state of this process for its workers, pickled.
-
-    :param gained: the records that the cassette gained before the map began and that any item may
-        need.
-    """
-    session = _session
-    if (
-        session is not None
-        and session.cassette is cassette
-        and session.settings is config.settings()
-    ):
-        # A map in a worker passes on the very same state, so its tasks can join the session of
-        # their own map instead of waiting for its end.
-        return session.state
-    path_and_mode = None
-    if cassette is not None:
-        path_and_mode = os.path.realpath(cassette.path), cassette.mode
-    try:
-        return pickle.dumps((config.packed(), tuple(budgets.open_budgets), path_and_mode, gained))
-    except UNPICKLABLE as error:
-        raise TypeError(
-            f"the settings cannot be sent to other processes: {error}. A function among them, such as api_key=, must "
-            "be one that can be imported, not a lambda or a function defined in another one"
-        ) from error
 
 
 # In a worker
@@ -303,14 +314,22 @@ class _Session:
     Its settings, cassette and budgets apply only while a task runs: the worker may also run functions
     that do not belong to the map.
 
-    :param state: the state; see :func:`_packed_state`.
+    :param state: the state, as :class:`Sender` packs it.
+    :raises ValueError: if a budget without a name is open in a process that cannot be asked from here.
     :ivar tasks: the number of tasks that run in it.
     :ivar cassette: the copy of the open cassette, or ``None`` if none is open.
     :ivar settings: its settings.
     """
 
     def __init__(self, state: bytes) -> None:
-        self._layers, self._budgets, path_and_mode, gained = pickle.loads(state)
+        self._layers, address, named, unnamed, path_and_mode, gained = pickle.loads(state)
+        self._home = home_at(address)
+        self._budgets = named if self._home is None else []
+        if unnamed and self._home is None:
+            raise ValueError(
+                f"{unnamed[0]} is open and has no name, so workers on other machines cannot share it. Give it one: "
+                "budget(…, name='survey')"
+            )
         self.state = state
         self.tasks = 0
         self._events: deque[tuple[str, tuple[Any, ...]]] = deque()  # of the cassette
@@ -331,8 +350,10 @@ class _Session:
         with ExitStack() as stack:
             stack.enter_context(config.using(self._layers))
             stack.enter_context(only_open(self.cassette))
-            for budget in self._budgets:
-                stack.enter_context(budget)
+            stack.enter_context(budgets.only_open(self._budgets))
+            if self._home is not None:
+                homes.append(self._home)
+                stack.callback(homes.remove, self._home)
             metering.meters.append(self)
             stack.callback(metering.meters.remove, self)
             self.applied = stack.pop_all()

@@ -82,7 +82,7 @@ def map(  # type: ignore[misc]  # options are those that it names
         ``CacheCorruptError``, ``ScopeError``, ``BudgetExceededError`` and the ``CancelledError`` of
         an executor that is shut down affect all items and are always raised.
     :param executor: runs the items instead of threads, such as a ``ProcessPoolExecutor``. The
-        workers use the caller's scope, settings and keys, open cassette and named budgets; usage
+        workers use the caller's scope, settings and keys, open cassette, budgets and limits; usage
         and records come back. Function, items and results must be picklable.
     :param scope: a scope to run in, or its name.
     :param dry_run: whether to make no call and return a :class:`llmcall.types.Plan`; only for an ``LLMCall`` or

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from concurrent.futures import Future
+from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
 from ..errors import ConfigError
@@ -21,6 +22,9 @@ from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger, ledger_named, named_ledgers
 from .queues import Blocked, Queue, wake_first
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
 
 NARROW = (
     "fewer calls of a map run at once than it has workers: until a call is answered, the budget reserves its "
@@ -111,11 +115,10 @@ class Budget:
         wake_waiting()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # to be opened in a worker of another process
+        # to be opened in a worker of another machine
         if self.name is None:
             raise ValueError(
-                f"{self!r} is open and has no name, so workers in other processes could not share "
-                "it. Give it one: budget(…, name='survey')"
+                f"{self!r} has no name, so other processes could not share it. Give it one: budget(…, name='survey')"
             )
         return Budget, (self.usd, self.tokens, self.calls, self.name, self.location)
 
@@ -180,6 +183,22 @@ def budget(
 
 open_budgets: list[Budget] = []  # one that was entered twice is in it twice
 _waiting: Queue = OrderedDict()
+
+
+@contextmanager
+def only_open(opened: Collection[Budget]) -> Iterator[None]:
+    """Open budgets for a block, and close those that are open, such as a forked process has of its parent.
+    Budgets that the block opens and leaves open stay.
+    """
+    before = open_budgets.copy()
+    open_budgets[:] = opened
+    try:
+        yield
+    finally:
+        left_open = open_budgets[:]
+        for budget in opened:
+            left_open.remove(budget)
+        open_budgets[:] = [*before, *left_open]
 
 
 class Needs(NamedTuple):

@@ -23,7 +23,7 @@ from .estimates import (
 )
 from .ledgers import Amounts, spending_of
 from .limits import Pool, Slot
-from .turns import Turn, homes
+from .turns import current_needs, homes, new_turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,8 +74,7 @@ class Permit:
         self._call = call
         self._pool = pool
         self._request = request
-        turn = homes[-1].turn if homes else Turn
-        self._turn = turn(call.label, pool, _slot(pool, request), call.deadline)
+        self._turn = new_turn(call.label, pool, _slot(pool, request), call.deadline)
 
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -83,9 +82,7 @@ class Permit:
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
-        needs = budgets.needs()
-        if homes:
-            needs = needs.joined(await in_thread(homes[-1].needs))
+        needs = await in_thread(current_needs) if homes else current_needs()
         limits_tokens = self._pool.limits.tokens_per_minute is not None
         estimated = self._estimate_tokens(needs) if limits_tokens or needs.tokens else None
         needed = self._needed(needs, *(estimated or (0, 0))) if needs.is_open else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -35,7 +34,7 @@ class Turn:
 
     def __init__(self, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> None:
         self._label = label
-        self._endpoints = endpoints
+        self.endpoints = endpoints
         self._slot = slot
         self._deadline = deadline
         self._reservation: budgets.Reservation | None = None
@@ -84,13 +83,9 @@ class Turn:
         """Wait for a slot at one of the endpoints, and return that one."""
 
         async def look() -> Endpoint | Blocked:
-            return self._endpoints.admit(self._slot, tokens)
+            return self.endpoints.admit(self._slot, tokens)
 
         return await self._wait_for(look, "an endpoint had a free slot")
-
-    def _waiting(self) -> AbstractContextManager[bool]:
-        """Mark the calls that end only after this one while a block waits; yield whether there are any."""
-        return waiting(self.holder)
 
     async def _wait_for(self, look: Callable[[], Awaitable[T | Blocked]], event: str) -> T:
         """Look until something else than ``Blocked`` is found, again whenever there is reason to.
@@ -102,7 +97,8 @@ class Turn:
         if not isinstance(found, Blocked):
             return found
         if_late = f"the call's deadline passed before {event}"
-        with self._waiting() as self.is_inner:
+        with waiting(self.holder) as has_stuck:
+            self.is_inner = self.is_inner or has_stuck
             has_waited = False
             while isinstance(found := await look(), Blocked):
                 self._check_blocked(found, is_first=not has_waited)
@@ -112,7 +108,7 @@ class Turn:
 
     def _check_blocked(self, blocked: Blocked, *, is_first: bool) -> None:
         """Refuse a wait that would pass the deadline; log one that [Limits] alone would not cause."""
-        names = ", ".join(endpoint.name for endpoint in self._endpoints.endpoints)
+        names = ", ".join(endpoint.name for endpoint in self.endpoints.endpoints)
         at_least, seconds_left = blocked.at_least, self._deadline.time_left()
         if seconds_left is not None and at_least > max(0.0, seconds_left):
             error = RateLimitError(
@@ -156,9 +152,9 @@ class Turn:
         :returns: the seconds until another endpoint has rested; infinite without another one.
         """
         is_enough = self._slot.note_refusal()
-        if is_enough and not is_asked and len(self._endpoints.endpoints) == 1:
+        if is_enough and not is_asked and len(self.endpoints.endpoints) == 1:
             seconds = 0.0
-        return self._endpoints.rest(endpoint, seconds)
+        return self.endpoints.rest(endpoint, seconds)
 
     def release_slot(self) -> None:
         """Release the endpoint, and a reservation that is kept in memory; a second time changes nothing."""
@@ -192,3 +188,14 @@ class Home(Protocol):
 
 
 homes: list[Home] = []  # the innermost last
+
+
+def new_turn(label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> Turn:
+    """Return the turn of a send: see :class:`Turn` for the arguments."""
+    make = homes[-1].turn if homes else Turn
+    return make(label, endpoints, slot, deadline)
+
+
+def current_needs() -> budgets.Needs:
+    """Return what the budgets that are open here and in the map's process have to know of a send."""
+    return budgets.needs().joined(homes[-1].needs()) if homes else budgets.needs()

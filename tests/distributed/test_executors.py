@@ -23,7 +23,10 @@ import pytest
 from map_functions import (
     CALL,
     ask,
+    ask_alone,
+    ask_and_be_killed,
     ask_in_a_grandchild,
+    ask_three_with_a_budget_of_two,
     ask_words,
     calls,
     describe,
@@ -219,6 +222,59 @@ def test_usage_in_workers_is_counted_in_the_parent_process(pool: Executor) -> No
         "survey/fail": 0,
     }
     assert llmcall.usage().calls == before.calls + 2
+
+
+def test_a_budget_without_a_name_counts_the_calls_of_all_workers(pool: Executor) -> None:
+    """No call begins that could go past it, in whichever worker; what is left of it, any of them may use."""
+    with llmcall.budget(calls=8) as budget:
+        map(ask, range(3), executor=pool)
+        with pytest.raises(BudgetExceededError, match="the limit of 8 calls"):
+            map(ask, range(20), executor=pool)
+        assert (calls(), budget.spent.calls, budget.left.calls) == (8, 8, 0)
+        assert map(ask, range(3), executor=pool) == map(ask, range(3))
+
+
+def test_a_budget_of_a_workers_own_counts_beside_that_of_the_maps_process(
+    processes: Executor,
+) -> None:
+    """Each refuses for itself."""
+    with llmcall.budget(calls=5) as budget:
+        found = map(ask_three_with_a_budget_of_two, ["a", "b"], executor=processes)
+        assert [type(error) for error in found] == [BudgetExceededError] * 2
+        assert budget.spent.calls == 4
+
+
+def test_limits_hold_for_all_workers_together(pool: Executor) -> None:
+    """No more calls are under way at once than the endpoint allows."""
+    llmcall.configure(limits_max_concurrent_calls=1)
+    assert map(ask_alone, range(6), executor=pool) == [True] * 6
+
+
+def test_a_worker_that_is_killed_keeps_nothing_of_a_budget_or_a_limit() -> None:
+    """What its call had reserved is there for the next one."""
+    llmcall.configure(limits_max_concurrent_calls=1)
+    with llmcall.budget(calls=1) as budget:
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(1, context) as pool, pytest.raises(BrokenExecutor):
+            map(ask_and_be_killed, "a", executor=pool)
+        with ProcessPoolExecutor(1, context) as pool:
+            assert len(map(ask, "b", executor=pool)) == 1
+        assert budget.spent.calls == 1
+
+
+def test_a_budget_without_a_name_is_refused_on_other_machines(
+    processes: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that cannot reach the map's process names the remedy, and asks nothing."""
+    from llmcall.distributed import processes as machinery
+
+    monkeypatch.setattr(machinery, "home_at", lambda address: None)
+    with llmcall.budget(calls=3), pytest.raises(ValueError, match=r"has no name.*name='survey'"):
+        map(ask, "a", executor=processes)
+    assert calls() == 0
+    with llmcall.budget(calls=3, name="survey") as budget:
+        map(ask, "ab", executor=processes)
+    assert (calls(), budget.spent.calls) == (2, 2)
 
 
 def test_llm_functions_are_pickled_for_workers(processes: Executor) -> None:

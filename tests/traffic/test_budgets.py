@@ -517,7 +517,7 @@ def test_a_forked_process_has_reserved_nothing_under_a_name(cache_path: str) -> 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_named_budget_holds_in_workers(cache_path: str) -> None:
-    """They share it by its name; what they recorded costs nothing afterwards."""
+    """The map's process counts for all; what they recorded costs nothing afterwards."""
     with (
         ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool,
         llmcall.budget(calls=3, name="survey") as budget,
@@ -527,18 +527,6 @@ def test_a_named_budget_holds_in_workers(cache_path: str) -> None:
             llmcall.map(ask, "abcde", executor=pool)
         assert llmcall.map(ask, "abc") == found
     assert (calls(), budget.spent.calls) == (3, 3)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_budget_without_a_name_cannot_be_shared_with_workers(cache_path: str) -> None:
-    """It is refused before anything is run."""
-    with (
-        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool,
-        llmcall.budget(calls=3),
-        pytest.raises(ValueError, match="has no name"),
-    ):
-        llmcall.map(ask, "fg", executor=pool)
-    assert calls() == 0
 
 
 SPENT = """

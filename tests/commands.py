@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from llmcall.cli.main import main
 from llmcall.config.resolve import refresh
-from llmcall.support.interrupts import current_stops
+from llmcall.support.waits import waits
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 300.0  # seconds: a program that takes longer hangs, also on a slow machine
@@ -126,7 +126,7 @@ def ctrl_c_interrupts() -> Iterator[None]:
 def press_ctrl_c() -> None:
     """Press Ctrl-C, and return once the map around has noticed it."""
     os.kill(os.getpid(), signal.SIGINT)
-    wait_for_futures(current_stops.get(), 30, FIRST_COMPLETED)
+    wait_for_futures(waits().stops, 30, FIRST_COMPLETED)
 
 
 def wait_for_maps() -> None:

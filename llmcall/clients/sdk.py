@@ -17,8 +17,9 @@ from ..core.seams import Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Request
-from ..support.blocking import iterate_blocking, may_block, run_blocking
+from ..support.blocking import iterate_blocking, run_blocking
 from ..support.libraries import random_numbers_kept
+from ..support.waits import may_block
 from ..traffic.permit import note_sent, note_sent_async
 from . import chat, decisions, responses
 from .api_errors import (
@@ -113,7 +114,7 @@ class SDKTransport:
         :param read: takes the answer out of a body.
         """
         post = await self._prepare(request, timeout, method, path)
-        blocks = may_block.get()
+        blocks = may_block()
         client = await self._free_client()
         response: Any = None
         body = bytearray()
@@ -139,7 +140,7 @@ class SDKTransport:
         """Yield the information in the headers, then the chunks of a streamed answer."""
         post = await self._prepare(request, timeout, "post", None, stream=True)
         blocks = (
-            may_block.get()
+            may_block()
         )  # read at the beginning: another thread may close a stream that is left half-way
         client = await self._free_client()
         response: Any = None
@@ -187,7 +188,7 @@ class SDKTransport:
 
     async def _data(self, response: Any) -> AsyncGenerator[bytes, None]:
         """Yield the data of a body until the deadline: the SDK's timeout bounds each read alone."""
-        if not may_block.get():
+        if not may_block():
             async for data in response.aiter_bytes():
                 yield data
             return
@@ -297,7 +298,7 @@ class SDKTransport:
 
     async def _free_client(self) -> Any:
         """Return a client for one call: in a thread, one that no other call uses."""
-        if not may_block.get():
+        if not may_block():
             return await self._client_of_loop()
         with self._lock:
             return self._idle.pop() if self._idle else self._new_client(is_async=False)
@@ -374,7 +375,7 @@ def _close_all(clients: list[Any]) -> None:
 async def _response_to(post: Callable[[Any], Any], client: Any) -> Any:
     """Send a request by a client of the SDK, and return the HTTP response before its body is read."""
     response = post(client)
-    return response if may_block.get() else await response
+    return response if may_block() else await response
 
 
 async def _close(response: Any, blocks: bool) -> None:

@@ -26,9 +26,10 @@ from ..errors import (
 from ..keys.request import Request
 from ..models.prices import window_of
 from ..stores.cache.awaited import IDENTIFIER, Awaited
-from ..support.blocking import may_block, run_blocking
+from ..support.blocking import run_blocking
 from ..support.display.formatting import counted
 from ..support.notices import logger, notice, warn_once
+from ..support.waits import may_block
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -352,7 +353,7 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
 
 async def _shielded(step: Awaitable[T]) -> T:
     """Await a step that goes on to its end if the caller is cancelled meanwhile, and return its result."""
-    if may_block.get():
+    if may_block():
         return await step
     import asyncio
 

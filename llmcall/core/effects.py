@@ -20,23 +20,20 @@ from collections.abc import (
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from functools import partial
 from types import coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import RequestTimeoutError
-from ..support.blocking import iterate_blocking, may_block
-from ..support.interrupts import check_stops, current_stops
+from ..support.blocking import iterate_blocking
+from ..support.waits import check_stops, may_block, set_waits, waits
 
 if TYPE_CHECKING:
     from .seams import Store
 
 T = TypeVar("T")
 END = object()  # comes after the last chunk
-
-# The monotonic time at which the current wait has to end.
-_ends_at: ContextVar[float | None] = ContextVar("llmcall end of a wait", default=None)
 
 
 async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
@@ -48,9 +45,10 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
     :param seconds: ``None`` means no limit.
     :raises RequestTimeoutError: if it takes longer.
     """
-    token = _ends_at.set(None if seconds is None else time.monotonic() + seconds)
+    before = waits().ends_at
+    set_waits(ends_at=None if seconds is None else time.monotonic() + seconds)
     try:
-        if may_block.get() or seconds is None:
+        if may_block() or seconds is None:
             return await awaitable
         import asyncio
 
@@ -59,12 +57,12 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
         except asyncio.TimeoutError:
             raise RequestTimeoutError("no complete answer within the timeout") from None
     finally:
-        _ends_at.reset(token)
+        set_waits(ends_at=before)
 
 
 def is_too_late() -> bool:
     """Return whether the time that :func:`in_time` gives the running code is over."""
-    ends_at = _ends_at.get()
+    ends_at = waits().ends_at
     return ends_at is not None and ends_at <= time.monotonic()
 
 
@@ -74,8 +72,8 @@ async def wait(future: Future[Any], seconds: float | None) -> None:
     :param future: the future; a new one, to wait for the seconds alone.
     :param seconds: the longest wait; ``None`` means no limit.
     """
-    stops = current_stops.get()
-    if may_block.get():
+    stops = waits().stops
+    if may_block():
         wait_for_futures([future, *stops], seconds, FIRST_COMPLETED)
         if not future.done():
             check_stops(stops)
@@ -99,7 +97,7 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     """Return the result of a function that may wait for the disk; an event loop runs it in a thread, to
     its end even if the caller is cancelled meanwhile.
     """
-    if may_block.get():
+    if may_block():
         return function(*args)
     import asyncio
 
@@ -142,7 +140,7 @@ class _AbandonedError(BaseException):
 
 async def adrive(call: Coroutine[Any, Any, T]) -> T:
     """Run a call in the running event loop, and return its result."""
-    may_block.set(False)  # the loop may itself run in a call that blocks its thread
+    set_waits(may_block=False)  # the loop may itself run in a call that blocks its thread
     return await call
 
 
@@ -168,7 +166,7 @@ async def _pieces(
 ) -> AsyncGenerator[Piece, None]:
     try:
         while True:
-            may_block.set(blocks)
+            set_waits(may_block=blocks)
             piece = await _next_piece(partial(call.send, None), call)
             if isinstance(piece, StopIteration):
                 finish(piece.value)
@@ -176,7 +174,7 @@ async def _pieces(
             try:
                 yield piece
             except GeneratorExit:
-                may_block.set(blocks)
+                set_waits(may_block=blocks)
                 with suppress(_AbandonedError):
                     await _next_piece(partial(call.throw, _AbandonedError()), call)
                 return

@@ -12,9 +12,8 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..support.blocking import may_block
-from ..support.interrupts import check_stops, current_stops
 from ..support.sender import LLMCALL, sent_by
+from ..support.waits import check_stops, may_block, waits
 from .effects import END, in_time
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ async def key_from(provider: Callable[[], Any]) -> Any:
         key = provider()
         if not isawaitable(key):
             return key
-        return _await_in_thread(key) if may_block.get() else await key
+        return _await_in_thread(key) if may_block() else await key
 
 
 def _await_in_thread(awaitable: Any) -> Any:
@@ -75,7 +74,7 @@ async def send(transport: Any, request: Request, timeout: float | None) -> Any:
     llmcall's own has ``asend`` for both: it blocks the thread where ``may_block`` says so. One that
     ``keeps_time`` may send several requests, each within the timeout.
     """
-    check_stops(current_stops.get())
+    check_stops(waits().stops)
     with _around(request):
         if _uses_async_method(transport, "asend"):
             seconds = None if getattr(transport, "keeps_time", False) else timeout
@@ -92,7 +91,7 @@ def open_stream(transport: Any, request: Request, timeout: float | None) -> Any:
     """Send a request as :func:`send` does; return an asynchronous iterator of the answer's chunks, or
     ``None``, with nothing sent, if the transport does not stream.
     """
-    check_stops(current_stops.get())
+    check_stops(waits().stops)
     if _uses_async_method(transport, "astream"):
         return call_foreign(lambda: aiter(transport.astream(request, timeout)))
     if not hasattr(transport, "stream"):
@@ -101,13 +100,13 @@ def open_stream(transport: Any, request: Request, timeout: float | None) -> Any:
 
 
 def _uses_async_method(transport: Any, method: str) -> bool:
-    if may_block.get():
+    if may_block():
         return getattr(transport, "obeys_may_block", False)
     return hasattr(transport, method)
 
 
 async def _to_thread(function: Callable[..., T], *args: Any) -> T:
-    if may_block.get():
+    if may_block():
         return function(*args)
     import asyncio
 
@@ -145,7 +144,7 @@ class Reading:
         if error_type is GeneratorExit:  # the call's coroutine is closed: it cannot await
             return
         try:
-            if not may_block.get():
+            if not may_block():
                 import asyncio
 
                 await asyncio.sleep(0)  # the loop may be about to close the chunks

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from ..support.blocking import may_block
 from ..support.system import after_fork_in_child, current_task, lock
+from ..support.waits import set_waits, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,19 +32,20 @@ class Owner:
 
     def waits_for_us(self) -> bool:
         """Return whether it goes on only after the current thread or task does."""
-        if self in _owners.get():
+        how = waits()
+        if self in how.owners:
             return True
         # A wait that blocks the whole thread stops all of its tasks.
-        is_same_task = may_block.get() or self._task in (None, current_task())
+        is_same_task = how.may_block or self._task in (None, current_task())
         return self._thread == threading.get_ident() and is_same_task
 
     def __enter__(self) -> Owner:
-        _owners.set((*_owners.get(), self))
+        set_waits(owners=(*waits().owners, self))
         return self
 
     def __exit__(self, *_: object) -> None:
         # The reader of a stream has the context in which it is closed, or another one.
-        _owners.set(tuple(owner for owner in _owners.get() if owner is not self))
+        set_waits(owners=tuple(owner for owner in waits().owners if owner is not self))
 
 
 class Holder(Owner):
@@ -83,15 +83,13 @@ class Holder(Owner):
             self._set_stuck(not was_stuck)
 
 
-# The owners in whose name the current context acts.
-_owners: ContextVar[tuple[Owner, ...]] = ContextVar("llmcall owners", default=())
 _holders: set[Holder] = set()
 after_fork_in_child(_holders.clear)  # a forked process lacks the threads that make these calls
 
 
 def innermost_holder() -> Holder | None:
     """Return the call that sends in the current context, or ``None``."""
-    holders = (owner for owner in reversed(_owners.get()) if isinstance(owner, Holder))
+    holders = (owner for owner in reversed(waits().owners) if isinstance(owner, Holder))
     return next(holders, None)
 
 

@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import APIError
-from ..support.interrupts import check_stops, current_stops
 from ..support.notices import logger, warn_once
+from ..support.waits import check_stops, waits
 from .effects import wait
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         if seconds_left is not None and seconds > seconds_left:
             error.is_late = True
             raise error
-        check_stops(current_stops.get())
+        check_stops(waits().stops)
         _announce(call, error, seconds, most_attempts(error))
 
     async for attempted in tenacity.AsyncRetrying(

@@ -22,8 +22,8 @@ from ..core.effects import in_thread
 from ..core.nesting import waiting
 from ..scopes import MapIsOverError
 from ..support.blocking import run_blocking
-from ..support.interrupts import Stop, current_stops
 from ..support.system import ProcessLock, after_fork_in_child, lock, this_process
+from ..support.waits import Stop, set_waits
 from ..traffic.limits import Endpoints, Limits, Slot
 from ..traffic.turns import Turn, current_needs, new_turn
 
@@ -114,7 +114,7 @@ class Server:
 
     def _serve(self, connection: Connection) -> None:
         self.connections.add(connection)
-        current_stops.set((self.stop,))
+        set_waits(stops=(self.stop,))
         visit = Visit(self)
         try:
             with connection, suppress(EOFError, OSError):  # the worker closed it, or was killed

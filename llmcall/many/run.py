@@ -21,8 +21,8 @@ from ..errors import (
     ScopeError,
 )
 from ..support import askers
-from ..support.interrupts import Stop, check_stops, current_stops
 from ..support.notices import logger
+from ..support.waits import Stop, check_stops, set_waits, waits
 from ..traffic import usage as metering
 from ..traffic.reports import report_refused
 from .bar import Bar
@@ -119,9 +119,9 @@ class MapRun:
         self.begun: dict[int, list[Task]] = {}
         self._repeats = options.repeats
         self._on_error = options.on_error
-        self._outer_stops = context.get(current_stops, ())
+        self._outer_stops = waits(context).stops
         self._stop = Stop()
-        context.run(current_stops.set, (self._stop, *self._outer_stops))
+        context.run(set_waits, stops=(self._stop, *self._outer_stops))
         self._is_over = False  # no further task may begin
         self._finished: deque[Task] = deque()
         self._uncollected = 0

@@ -14,7 +14,7 @@ from ..scopes import DrawList, Draws, is_reserved_name, reserved_name
 from ..support import askers
 from ..support.display.formatting import one_line
 from ..support.display.printable import printable
-from ..support.interrupts import check_stops
+from ..support.waits import check_stops
 from .names import MAX_TEXT_CHARACTERS
 from .rows import item_label, rows_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ..scopes import ActiveScope, ScopedRecord
-    from ..support.interrupts import Stops
+    from ..support.waits import Stops
     from .names import ItemNames
 
 MISSING: Any = object()  # a result that does not exist yet

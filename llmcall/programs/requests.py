@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ..keys.http_identity import ASKING, OBJECT, api_path
-from ..support.blocking import may_block, resolved
+from ..support.blocking import resolved
+from ..support.waits import may_block
 
 CALL_PATH = re.compile(
     r"/(chat/completions|completions|embeddings|responses|decisions|messages)/?$"
@@ -177,7 +178,7 @@ async def request_to_record(
     is_json = ACCEPTS_JSON.search(accepted) is not None and not SPEECH_OR_REALTIME.search(path)
     if "json" not in media_type or not (is_of_model or is_named or is_json):
         return None
-    content = await resolved(http.read() if may_block.get() else http.aread())
+    content = await resolved(http.read() if may_block() else http.aread())
     body = _json_body(http, content)
     if body is None and (content or has_asking_path):
         return None

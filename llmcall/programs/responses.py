@@ -17,7 +17,8 @@ from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered
 from ..stores.cassettes.current import current_cassette
 from ..stores.records.answers import VOLATILE
-from ..support.blocking import as_async, iterate_blocking, may_block, resolved, run_blocking
+from ..support.blocking import as_async, iterate_blocking, resolved, run_blocking
+from ..support.waits import may_block
 from .fronts import note_refusal
 from .transport import OK, headers_to_copy
 from .whole_answers import EVENTS, AnswerEnd
@@ -54,7 +55,7 @@ async def response_of(
     if not to_record.asks_for_stream:
         answer = await flow
     else:
-        blocks = may_block.get()
+        blocks = may_block()
         reader, drive = (Stream, drive_stream) if blocks else (AsyncStream, adrive_stream)
         stream: Any = reader(call, flow, drive)
         pieces = as_async(stream.chunks())

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import scopes
 from ..stores.cassettes.current import is_in_task
 from ..support import askers
-from ..support.blocking import may_block, resolved
+from ..support.blocking import resolved
+from ..support.waits import may_block
 from . import connections
 from .fronts import Front, innermost, passing
 from .requests import is_of_model_sdk, may_ask_model
@@ -157,7 +158,7 @@ class Forwarder(Front):
             extensions=http.extensions,
         )
         # A connection of its own for each: none outlives an event loop, or is shared with a forked process.
-        if may_block.get():
+        if may_block():
             transport = library.HTTPTransport(verify=False)
             handle, close = transport.handle_request, transport.close
         else:
@@ -172,7 +173,7 @@ class Forwarder(Front):
         body = response.stream
 
         async def pieces() -> AsyncGenerator[bytes, None]:
-            if may_block.get():
+            if may_block():
                 for piece in body:
                     yield piece
             else:
@@ -180,7 +181,7 @@ class Forwarder(Front):
                     yield piece
 
         async def end() -> None:
-            await resolved(body.close() if may_block.get() else body.aclose())
+            await resolved(body.close() if may_block() else body.aclose())
             await resolved(close())
 
         return library.Response(

@@ -14,8 +14,9 @@ from ..core.effects import is_too_late
 from ..core.embeddings import check_embeddings, ordered_embeddings
 from ..core.seams import Response
 from ..errors import APIError, RequestTimeoutError
-from ..support.blocking import as_async, may_block, resolved
+from ..support.blocking import as_async, resolved
 from ..support.failures import UnrecordedAnswer
+from ..support.waits import may_block
 from .whole_answers import EVENTS, check_answer, checked_api
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class ProgramTransport:
             response = await resolved(self._send_below(http))
             if response.is_success:
                 self.headers = headers_to_copy(response.headers)
-            close = response.close if may_block.get() else response.aclose
+            close = response.close if may_block() else response.aclose
             try:
                 yield response
             finally:
@@ -261,12 +262,12 @@ def headers_to_copy(headers: Any) -> list[tuple[bytes, bytes]]:
 
 
 async def _read_body(response: Any) -> bytes:
-    content: bytes = await resolved(response.read() if may_block.get() else response.aread())
+    content: bytes = await resolved(response.read() if may_block() else response.aread())
     return content
 
 
 def _body_data(response: Any) -> AsyncIterator[bytes]:
-    return as_async(response.iter_bytes() if may_block.get() else response.aiter_bytes())
+    return as_async(response.iter_bytes() if may_block() else response.aiter_bytes())
 
 
 def _texts(body: Any) -> list[str]:

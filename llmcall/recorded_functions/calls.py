@@ -17,7 +17,7 @@ from ..scopes import in_function, next_order
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.replay_log import Caller, function_scope
-from ..support.blocking import may_block
+from ..support.waits import may_block
 from ..traffic import standard as standard  # its listeners
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class FunctionTransport:
         """Run the function in the scope of its call."""
         scope = function_scope(request.asked, request.sample)
         with in_function(scope, draws=request.sample is not None):
-            return {"value": self.run() if may_block.get() else await self.run()}
+            return {"value": self.run() if may_block() else await self.run()}
 
 
 class _OpenGate:

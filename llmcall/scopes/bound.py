@@ -10,8 +10,8 @@ from types import CoroutineType
 from typing import Any
 
 from ..errors import ScopeError
-from ..support.interrupts import Stops, current_stops, in_maps
 from ..support.system import this_process
+from ..support.waits import Stops, in_maps, waits
 from . import workers
 from .scope import ActiveScope, scope_around
 
@@ -84,4 +84,4 @@ def bind(function: Callable[..., Any]) -> Bound:
         active.check_generators()
     elif workers.is_open_elsewhere():
         raise ScopeError(IN_A_THREAD)
-    return Bound(function, active, current_stops.get())
+    return Bound(function, active, waits().stops)

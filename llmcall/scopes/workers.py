@@ -19,12 +19,12 @@ import threading
 from mmap import mmap
 from typing import Any
 
-from ..support.interrupts import Stops, current_stops
 from ..support.system import (
     after_fork_in_child,
     is_started_by_multiprocessing,
     multiprocessing_config,
 )
+from ..support.waits import Stops, waits
 
 CONFIG_NAME = "llmcall scopes"  # in what multiprocessing passes to the processes it starts
 
@@ -40,7 +40,7 @@ _byte_of_parent: mmap | None = None
 
 def note_opened(active: object) -> None:
     """Note that the current thread opened a scope."""
-    _open[active] = threading.get_ident(), current_stops.get()
+    _open[active] = threading.get_ident(), waits().stops
     _publish()
 
 

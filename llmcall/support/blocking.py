@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
-from contextvars import ContextVar
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from .waits import may_block, set_waits
 
-# Whether the code that runs may block its thread: no event loop waits for it.
-may_block: ContextVar[bool] = ContextVar("llmcall blocks its thread", default=False)
+T = TypeVar("T")
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -21,14 +19,15 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     hooks = sys.get_asyncgen_hooks()
     # Otherwise a loop of this thread would take the generators for its own, and close them at its end.
     sys.set_asyncgen_hooks(None, None)
-    token = may_block.set(True)
+    before = may_block()
+    set_waits(may_block=True)
     try:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     finally:
         coroutine.close()
-        may_block.reset(token)
+        set_waits(may_block=before)
         sys.set_asyncgen_hooks(*hooks)
     raise RuntimeError("a coroutine waits in a thread without an event loop")
 

@@ -17,9 +17,9 @@ from ..config import resolve as config
 from ..errors import ConfigError
 from ..models.prices import DEARER_TIERS
 from ..support.display.formatting import money
-from ..support.interrupts import current_stops
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
+from ..support.waits import waits
 from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger, ledger_named, named_ledgers
 from .queues import Blocked, Queue, wake_first
 
@@ -291,7 +291,7 @@ class Reservation:
         try:
             for ledger, limit in limits.items():
                 if not ledger.reserve(self, self.needed, limit):
-                    if current_stops.get() and needs().limits_tokens:
+                    if waits().stops and needs().limits_tokens:
                         warn_once(NARROW)
                     return Blocked(wakeup, None)
                 reserved.append(ledger)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.message import message_text
 from ..errors import APIError, OutputError
-from ..support.blocking import may_block
 from ..support.display.formatting import shortened
+from ..support.waits import may_block
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -85,7 +85,7 @@ class SendMessage(NamedTuple):
 
     async def reply(self) -> Any:
         """Ask in this thread, or without blocking the event loop."""
-        if may_block.get():
+        if may_block():
             return self.client.send_message(self.messages, **self.params)
         return await self.client.asend_message(self.messages, **self.params)
 

@@ -1,0 +1,96 @@
+"""How the code that runs may wait: whether it may block its thread, until when, and what interrupts it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .system import after_fork_in_child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextvars import Context
+
+
+class Stop(Future[None]):
+    """A future that is done once its ``map`` is interrupted: then no call begins, waits or is tried again.
+
+    A call that waits for its server goes on, and its answer is stored if it comes.
+
+    :ivar thread: the identifier of the thread that runs the map and gets its results.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = get_ident()
+
+
+Stops = tuple[Stop, ...]
+
+
+class Waits(NamedTuple):
+    """How code may wait.
+
+    :param may_block: whether it may block its thread: no event loop waits for it.
+    :param ends_at: the monotonic time at which its current wait has to end, or ``None``.
+    :param stops: one for each ``map`` that it is in.
+    :param owners: of the calls that end only after it does: see :mod:`llmcall.core.nesting`.
+    """
+
+    may_block: bool = False
+    ends_at: float | None = None
+    stops: Stops = ()
+    owners: tuple[object, ...] = ()
+
+
+DEFAULT = Waits()  # of code that no call of llmcall's runs
+_waits: ContextVar[Waits] = ContextVar("llmcall waits", default=DEFAULT)
+
+
+def waits(context: Context | None = None) -> Waits:
+    """Return how the code of a context may wait; by default the code that runs."""
+    return _waits.get() if context is None else context.get(_waits, DEFAULT)
+
+
+def may_block() -> bool:
+    """Return whether the code that runs may block its thread."""
+    return _waits.get().may_block
+
+
+# A token would put an earlier value back as a whole. But only the step that begins a stream may block;
+# the loop over its pieces goes on in the name of the owner that it entered.
+def set_waits(**changes: Any) -> None:
+    """Change how the code that runs may wait.
+
+    :param changes: fields of :class:`Waits`.
+    """
+    _waits.set(_waits.get()._replace(**changes))
+
+
+after_fork_in_child(lambda: set_waits(stops=()))  # a forked process is in no map
+
+
+@contextmanager
+def in_maps(stops: Stops) -> Iterator[None]:
+    """Put the current context into further maps for a block.
+
+    :param stops: the stops of these maps.
+    """
+    before = waits().stops
+    set_waits(stops=(*before, *stops))
+    try:
+        yield
+    finally:
+        set_waits(stops=before)
+
+
+def check_stops(stops: Stops) -> None:
+    """Raise if a ``map`` was interrupted.
+
+    :raises KeyboardInterrupt: so that no ``except Exception`` takes it for a failed call.
+    """
+    if any(stop.done() for stop in stops):
+        raise KeyboardInterrupt("the map that this call belongs to was interrupted")

@@ -15,8 +15,8 @@ import json
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -74,8 +74,7 @@ class RoutesOfRun(Routes):
 
 
 _routes: Routes | None = None  # while the calls of this process are recorded
-# The route of the process that is started here, which a fork takes over.
-_starting: ContextVar[Route | None] = ContextVar("llmcall route of a child", default=None)
+_starting = threading.local()  # .route: of the process that this thread starts, for a fork in it
 _forked_route: Route | None = None  # between the two hooks of a fork
 
 
@@ -114,11 +113,16 @@ def _route(kind: str, label: str) -> Route | None:
 @contextlib.contextmanager
 def _starts(route: Route | None) -> Iterator[None]:
     """Give the process that a block starts a route; a fork in there takes it over."""
-    token = _starting.set(route)
+    before = _route_here()
+    _starting.route = route
     try:
         yield
     finally:
-        _starting.reset(token)
+        _starting.route = before
+
+
+def _route_here() -> Route | None:
+    return getattr(_starting, "route", None)
 
 
 # Programs
@@ -234,7 +238,7 @@ def _start(start: Callable[[Any], None], process: Any) -> None:
 def _name_forked() -> None:
     """Name the process that is about to be forked."""
     global _forked_route
-    _forked_route = _starting.get() or _route("process", "fork")
+    _forked_route = _route_here() or _route("process", "fork")
 
 
 @after_fork_in_child

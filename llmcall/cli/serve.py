@@ -140,14 +140,14 @@ def serve(
 
 def _run_command(command: tuple[str, ...], server: Any, sender: Any) -> int:
     """Run a command with the addresses of the server in its environment, and return its exit code."""
+    from .. import scopes
     from ..programs.children import environment_of_child, program_name
     from ..programs.routes import Route, base_urls
-    from ..support import askers
 
-    main = askers.current()
+    main = scopes.current_asker()
     assert main is not None  # the recorder in front names them
     asker = main.child("process", program_name(command))
-    sender.context.run(askers.set_current, asker)
+    sender.context.run(scopes.set_asker, asker)
     route = Route(server.address, server.admit(sender), asker.name)
     served = base_urls(f"{server.address}/{route.place}")
     environment = environment_of_child(os.environ, route, served)

@@ -20,7 +20,6 @@ from ..errors import (
     OutputError,
     ScopeError,
 )
-from ..support import askers
 from ..support.notices import logger
 from ..support.waits import Stop, check_stops, set_waits, waits
 from ..traffic import usage as metering
@@ -114,7 +113,7 @@ class MapRun:
             metering.count(None, "llmcall.map", path, {"errors": 1})
             raise
         self.job = job
-        context.run(askers.set_current, askers.current())  # a pool's thread may know it better
+        context.run(scopes.set_asker, scopes.current_asker())  # a pool's thread may know it better
         self.context = context
         self.begun: dict[int, list[Task]] = {}
         self._repeats = options.repeats

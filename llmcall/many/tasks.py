@@ -11,7 +11,6 @@ from .. import scopes
 from ..config import resolve as config
 from ..config.settings import Settings
 from ..scopes import DrawList, Draws, is_reserved_name, reserved_name
-from ..support import askers
 from ..support.display.formatting import one_line
 from ..support.display.printable import printable
 from ..support.waits import check_stops
@@ -252,7 +251,7 @@ def run_job(
     try:
         check_stops(outer_stops)
         # An item's calls have the same asker in every thread.
-        askers.enter_item(position.name or str(position.number), position.repeat)
+        scopes.enter_item(position.name or str(position.number), position.repeat)
         with scope:
             value = job.run(item)
             if isinstance(value, CoroutineType):

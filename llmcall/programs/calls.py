@@ -17,7 +17,7 @@ from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
 from ..recorded_functions.calls import UNCOUNTED, normalized, prepare_recorded, recorded_result
 from ..stores.record import asked_model
-from ..support import askers, secrets
+from ..support import secrets
 from ..support.failures import UnrecordedAnswer
 from ..support.sender import is_llmcalls
 from . import connections
@@ -77,7 +77,7 @@ async def response_to(
             scopes.inherited(recorder.outer_scope),
             scopes.in_default(recorder.default_scope),
             recorder.scope_of(to_record, client.settings),
-            askers.counted_apart(),
+            scopes.counted_apart(),
         ):
             call, flow = _call(transport, client)
             return await response_of(transport, call, flow)

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from .. import scopes
 from ..config import resolve as config
 from ..stores.cassettes.current import hide_all
-from ..support import askers
 from ..support.sender import is_llmcalls
 from ..support.system import after_fork_in_child, before_fork
 from .front import in_front
@@ -39,7 +39,7 @@ VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
 class Routes:
     """Makes the routes of what a process starts, for a process that a run started itself."""
 
-    def new(self, asker: askers.Asker) -> Route:
+    def new(self, asker: scopes.Asker) -> Route:
         """Return the route of a process, or of a pool's work, that the current context starts."""
         current = forwarder()
         assert current is not None  # it is there until the process ends
@@ -60,7 +60,7 @@ class RoutesOfRun(Routes):
         self._recorder = recorder
         self.started: dict[str, None] = {}
 
-    def new(self, asker: askers.Asker) -> Route:
+    def new(self, asker: scopes.Asker) -> Route:
         from .server import sender_here, shared_server  # not for a run without children
 
         server = shared_server()
@@ -104,7 +104,7 @@ def _route(kind: str, label: str) -> Route | None:
     """Return a route for a process or work that the current context starts, or ``None`` if its calls are
     not recorded.
     """
-    maker = askers.current()
+    maker = scopes.current_asker()
     if _routes is None or maker is None or is_llmcalls():
         return None
     return _routes.new(maker.child(kind, label))
@@ -269,7 +269,7 @@ def begin(route: Route) -> None:
             _routes = Routes()
     else:
         current.route = route
-    askers.begin_naming(route.asker, route.ticket)
+    scopes.begin_naming(route.asker, route.ticket)
 
 
 # Pools
@@ -312,8 +312,8 @@ def working(route: Route) -> Iterator[None]:
     """Ask in the name of a pool's work for a block."""
     if _routes is None:  # the pool is older than the recording
         begin(route)
-    asker = askers.known(route.asker, route.ticket if forwarder() else "")
-    with contextlib.nullcontext() if asker is None else askers.running_work(asker):
+    asker = scopes.known_asker(route.asker, route.ticket if forwarder() else "")
+    with contextlib.nullcontext() if asker is None else scopes.running_work(asker):
         yield
 
 

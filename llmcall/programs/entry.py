@@ -11,7 +11,6 @@ from typing import Any
 
 from .. import scopes
 from ..stores.cassettes.cassette import Cassette
-from ..support import askers
 from ..support.notices import notice
 from .actors import Actor, warn_of_swapped_answers
 from .front import FrontTransport, in_front
@@ -130,7 +129,7 @@ def patched(
     """
     default = scopes.new_program_scope()
     recorder = Recorder(actor, overrides, hosts, caller="patched()", default=default)
-    with askers.naming_own_calls(), _recording(recorder):
+    with scopes.naming_own_calls(), _recording(recorder):
         yield
     recorder.raise_first_error()
 
@@ -191,7 +190,7 @@ def recording_programs(
         scopes.default_scope(
             None
         ),  # llmcall's own calls in here have no default scope, even under llmcall run
-        askers.numbered_anew(),
+        scopes.numbered_anew(),
     ):
         yield
     # Otherwise the process ends, or a failed test reports its own error.

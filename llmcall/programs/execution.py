@@ -14,10 +14,10 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from .. import scopes
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..errors import CacheMissError, LLMCallError
 from ..stores.cassettes.cassette import Cassette
-from ..support import askers
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import Listener, listeners
 from ..support.notices import hold_notices
@@ -97,7 +97,7 @@ class Execution(Listener):
         self._notices = hold_notices()
         front = contextlib.ExitStack()
         front.enter_context(in_front(recorder))
-        front.enter_context(askers.naming_own_calls())
+        front.enter_context(scopes.naming_own_calls())
         self._routes = RoutesOfRun(recorder)
         record_children(front, self._routes)
         atexit.register(front.close)  # after all else

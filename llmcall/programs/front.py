@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+from .. import scopes
 from ..core.effects import adrive
-from ..support import askers
 from ..support.blocking import run_blocking
 from ..support.sender import PROGRAM, is_llmcalls, sender
 from . import connections, makers
@@ -49,8 +49,8 @@ def in_front(recorder: Front) -> Iterator[None]:
 
 
 def _install() -> None:
-    askers.begin_naming()
-    _undo.callback(askers.end_naming)
+    scopes.begin_naming()
+    _undo.callback(scopes.end_naming)
     when_imported(_undo, dict.fromkeys(FRONTS, _put_in_front))
 
 

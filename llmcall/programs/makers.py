@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..support import askers
-from ..support.askers import Asker
+from .. import scopes
+from ..scopes import Asker
 from ..support.sender import LLMCALL, PROGRAM, is_llmcalls, sender, sent_by
 
 KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of a notebook's kernel
@@ -26,7 +26,7 @@ KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of
 
 
 def create_task(create: Callable[..., Any], loop: Any, coroutine: Any, **options: Any) -> Any:
-    maker = None if is_llmcalls() else askers.current()
+    maker = None if is_llmcalls() else scopes.current_asker()
     if maker is None:
         return create(loop, coroutine, **options)
     # A notebook's kernel makes tasks for each message. How many these are is no part of the program.
@@ -34,7 +34,7 @@ def create_task(create: Callable[..., Any], loop: Any, coroutine: Any, **options
     if options.get("context") is not None:
         _enter([options["context"]], asker)
         return create(loop, coroutine, **options)
-    with askers.running_as(asker):  # the task copies the context; an eager one runs at once
+    with scopes.running_as(asker):  # the task copies the context; an eager one runs at once
         return create(loop, coroutine, **options)
 
 
@@ -48,7 +48,7 @@ def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) 
     """Make the tasks in the given order; ``asyncio.as_completed`` makes the tasks of coroutines,
     such as tqdm's ``gather`` passes, in the order of a set.
     """
-    is_named = askers.current() is not None and not is_llmcalls()
+    is_named = scopes.current_asker() is not None and not is_llmcalls()
     if is_named and isinstance(awaitables, Iterable):
         import asyncio
 
@@ -60,7 +60,7 @@ def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) 
 
 
 def start_thread(start: Callable[..., Any], thread: threading.Thread) -> None:
-    maker = askers.current()
+    maker = scopes.current_asker()
     if is_llmcalls():
         _run_after(thread, functools.partial(sender.set, LLMCALL))
     elif maker is not None:
@@ -70,7 +70,7 @@ def start_thread(start: Callable[..., Any], thread: threading.Thread) -> None:
         function, args, contexts = _unwrapped(target or type(thread), args)
         asker = maker.child("thread", _name_with_arguments(function, args))
         _enter(contexts, asker)
-        _run_after(thread, functools.partial(askers.set_current, asker))
+        _run_after(thread, functools.partial(scopes.set_asker, asker))
     start(thread)
 
 
@@ -101,16 +101,16 @@ def submit_work(
                 return function(*args, **kwargs)
 
         # A thread that the pool starts now outlives this call, and runs the program's work, too.
-        with sent_by(PROGRAM), askers.counted_apart():
+        with sent_by(PROGRAM), scopes.counted_apart():
             return submit(executor, run_as_llmcall)
-    maker = askers.current()
+    maker = scopes.current_asker()
     if maker is None:
         return submit(executor, function, *args, **kwargs)
     work, work_args, _ = _unwrapped(function, args)
     asker = maker.child("work", _name_with_arguments(work, work_args))
 
     def run_as_asker() -> Any:
-        with askers.running_work(asker):
+        with scopes.running_work(asker):
             return function(*args, **kwargs)
 
     return submit(executor, run_as_asker)
@@ -123,7 +123,7 @@ def _enter(contexts: Iterable[contextvars.Context], asker: Asker) -> None:
     """Set the asker in contexts, but for those that are in use."""
     for context in contexts:
         with contextlib.suppress(RuntimeError):
-            context.run(askers.set_current, asker)
+            context.run(scopes.set_asker, asker)
 
 
 def _unwrapped(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from ..support import askers
+from .. import scopes
 from . import connections
 from .fronts import Front, active_recorder, passing
 from .recorder import Recorder
@@ -109,7 +109,7 @@ def _route(recorder: Front) -> Iterator[Route]:
         return
     from .server import sender_here, shared_server
 
-    server, asker = shared_server(), askers.current()
+    server, asker = shared_server(), scopes.current_asker()
     ticket = server.admit(sender_here(recorder))
     try:
         yield Route(server.address, ticket, "" if asker is None else asker.name)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
 from ..stores.cassettes.current import is_in_task
-from ..support import askers
 from ..support.blocking import resolved
 from ..support.waits import may_block
 from . import connections
@@ -129,7 +128,7 @@ class Forwarder(Front):
 
     def route_here(self) -> Route:
         """Return the route of what the current context sends."""
-        asker = askers.current()
+        asker = scopes.current_asker()
         if asker is None:
             return self.route
         return Route(self.route.address, asker.origin or self.route.ticket, asker.name)

@@ -15,7 +15,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from ..support import askers
+from .. import scopes
 from ..support.libraries import keeps_random_numbers
 from .replacing import replace, when_imported
 
@@ -35,9 +35,9 @@ def seeded(seed: int) -> Iterator[None]:
     def next_seed(bits: int) -> int:
         if keeps_random_numbers.get():  # a library's own, which a replay may not import
             return 0
-        asker = askers.current()
+        asker = scopes.current_asker()
         maker = "" if asker is None else asker.name
-        if askers.in_program_call():
+        if scopes.in_program_call():
             maker += IN_CALL
         number = counts[maker]
         counts[maker] += 1

@@ -34,7 +34,6 @@ from .. import scopes
 from ..clients.api_errors import http_library
 from ..core.effects import adrive
 from ..errors import ArgumentError
-from ..support import askers
 from ..support.blocking import as_async
 from ..support.sender import LLMCALL, sent_by
 from ..support.system import (
@@ -251,7 +250,7 @@ class Server:
         for variable, value in sender.context.items():  # this task has a context of its own
             variable.set(value)
         if asker:
-            askers.set_current(askers.known(asker))
+            scopes.set_asker(scopes.known_asker(asker))
         try:
             with contextlib.ExitStack() as stack:
                 if sender.is_process:
@@ -475,13 +474,13 @@ async def _send_response(send: Send, receive: Receive, response: Any) -> None:
         await response.aclose()
 
 
-def sender_here(recorder: Recorder, asker: askers.Asker | None = None) -> Sender:
+def sender_here(recorder: Recorder, asker: scopes.Asker | None = None) -> Sender:
     """Return the current context as a sender.
 
     :param asker: the process that is started here; ``None`` if the code here sends itself.
     """
     context = copy_context()
-    context.run(askers.set_current, asker or askers.current())
+    context.run(scopes.set_asker, asker or scopes.current_asker())
     return Sender(recorder, context, is_process=asker is not None)
 
 

@@ -13,9 +13,9 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..support.askers import Asker, current_for_draw
 from ..support.notices import warn_once
 from ..support.system import current_task, lock, this_process
+from .askers import Asker, current_for_draw
 
 if TYPE_CHECKING:
     from ..stores.record import Record

@@ -24,10 +24,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ScopeError
-from ..support.askers import Asker, enter_arm
-from ..support.askers import set_current as set_current_asker
 from ..support.system import after_fork_in_child, lock, this_process
 from . import workers
+from .askers import Asker, enter_arm
+from .askers import set_asker as set_current_asker
 from .draws import ARM, Draw, DrawList, Draws, Fork, Forks, RecordedAskers
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from hashlib import sha256
 
-from .system import after_fork_in_child, lock, running_loop
+from ..support.system import after_fork_in_child, lock, running_loop
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
@@ -116,7 +116,7 @@ def numbered_anew() -> Iterator[None]:
             _main = previous
 
 
-def current() -> Asker | None:
+def current_asker() -> Asker | None:
     """Return the asker that runs here, or ``None`` if askers have no names now.
 
     A task or thread that was made before askers had names counts as the main program.
@@ -151,7 +151,7 @@ def naming_own_calls() -> Iterator[None]:
 
 def current_for_draw() -> Asker | None:
     """Return the asker of a draw that is taken here, or ``None`` if it does not count."""
-    return current() if _own_calls or _is_programs.get() else None
+    return current_asker() if _own_calls or _is_programs.get() else None
 
 
 def in_program_call() -> bool:
@@ -159,12 +159,12 @@ def in_program_call() -> bool:
     return _is_programs.get()
 
 
-def known(name: str, origin: str = "") -> Asker | None:
+def known_asker(name: str, origin: str = "") -> Asker | None:
     """Return the asker with a name, or ``None`` if askers have no names now."""
     return None if _main is None else Asker(name, _main, origin)
 
 
-def set_current(asker: Asker | None) -> None:
+def set_asker(asker: Asker | None) -> None:
     """Set the asker for the rest of the current context."""
     _current.set(asker)
 
@@ -205,7 +205,7 @@ def enter_item(name: str, repeat: int) -> None:
     :param name: the name of the item's scope.
     :param repeat: the number of its repeat.
     """
-    maker = current()
+    maker = current_asker()
     if maker is not None:
         _current.set(maker.named(f"item {name} {repeat}"))
 
@@ -217,7 +217,7 @@ def counted_apart() -> Iterator[None]:
     A request that is sent resolves addresses in threads and connects in tasks. One that is replayed
     does not, and must leave the same numbers.
     """
-    asker = current()
+    asker = current_asker()
     token = _is_programs.set(True)
     try:
         with (

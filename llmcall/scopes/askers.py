@@ -14,10 +14,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from contextvars import ContextVar
 from hashlib import sha256
 
 from ..support.system import after_fork_in_child, lock, running_loop
+from .position import here, move, moved
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
@@ -78,12 +78,9 @@ class Asker:
         return f"Asker({self.name!r})"
 
 
-_current: ContextVar[Asker | None] = ContextVar("llmcall asker", default=None)
 _thread = threading.local()  # .work: the asker of the function that a pool runs in this thread
 _main: Asker | None = None  # the main program, while askers have names
 _own_calls = 0  # the blocks in which the askers of llmcall's own calls count
-# Inherited by the tasks that the transport of such a call makes, whose askers are their own.
-_is_programs: ContextVar[bool] = ContextVar("llmcall call of a program", default=False)
 
 
 def begin_naming(name: str = MAIN, origin: str = "") -> None:
@@ -129,7 +126,7 @@ def current_asker() -> Asker | None:
     running event loop each callback has the context of the code that scheduled it. Setting the asker in the
     contexts that a function is called with was rejected: a closure hides them.
     """
-    asker = _current.get()
+    asker = here().asker
     if asker is None or asker.main is not _main:
         asker = _main
     work: Asker | None = getattr(_thread, "work", None)
@@ -151,12 +148,12 @@ def naming_own_calls() -> Iterator[None]:
 
 def current_for_draw() -> Asker | None:
     """Return the asker of a draw that is taken here, or ``None`` if it does not count."""
-    return current_asker() if _own_calls or _is_programs.get() else None
+    return current_asker() if _own_calls or here().is_programs else None
 
 
 def in_program_call() -> bool:
     """Return whether a program's call is answered here."""
-    return _is_programs.get()
+    return here().is_programs
 
 
 def known_asker(name: str, origin: str = "") -> Asker | None:
@@ -166,17 +163,14 @@ def known_asker(name: str, origin: str = "") -> Asker | None:
 
 def set_asker(asker: Asker | None) -> None:
     """Set the asker for the rest of the current context."""
-    _current.set(asker)
+    move(asker=asker)
 
 
 @contextlib.contextmanager
 def running_as(asker: Asker) -> Iterator[None]:
     """Set the asker for a block."""
-    token = _current.set(asker)
-    try:
+    with moved(asker=asker):
         yield
-    finally:
-        _current.reset(token)
 
 
 @contextlib.contextmanager
@@ -193,9 +187,9 @@ def running_work(asker: Asker) -> Iterator[None]:
 
 def enter_arm() -> Asker | None:
     """Set the asker for an arm, whose children are numbered from 0, and return the previous one."""
-    previous = _current.get()
+    previous = here().asker
     if _main is not None:
-        _current.set(Asker(IN_ARM, _main))
+        move(asker=Asker(IN_ARM, _main))
     return previous
 
 
@@ -207,7 +201,7 @@ def enter_item(name: str, repeat: int) -> None:
     """
     maker = current_asker()
     if maker is not None:
-        _current.set(maker.named(f"item {name} {repeat}"))
+        move(asker=maker.named(f"item {name} {repeat}"))
 
 
 @contextlib.contextmanager
@@ -218,16 +212,11 @@ def counted_apart() -> Iterator[None]:
     does not, and must leave the same numbers.
     """
     asker = current_asker()
-    token = _is_programs.set(True)
-    try:
-        with (
-            contextlib.nullcontext()
-            if asker is None
-            else running_as(Asker(asker.name, asker.main, asker.origin))
-        ):
-            yield
-    finally:
-        _is_programs.reset(token)
+    if asker is not None:
+        asker = Asker(asker.name, asker.main, asker.origin)
+    # The tasks that the transport of such a call makes have askers of their own.
+    with moved(asker=asker, is_programs=True):
+        yield
 
 
 # The calls of a forked process are not recorded.

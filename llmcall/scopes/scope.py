@@ -20,7 +20,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ScopeError
@@ -31,6 +30,7 @@ from .askers import set_asker as set_current_asker
 from .draws import ARM, Draw, DrawList, Draws, Fork, Forks, RecordedAskers
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
+from .position import here, move, moved
 from .repeated import forget_given_answers
 
 if TYPE_CHECKING:
@@ -140,15 +140,15 @@ class ActiveScope:
         return _unpickled, (self.path, self.draws.since, self.without_default, self.order)
 
     def __enter__(self) -> ActiveScope:
-        self.outer = _current.get()
-        _current.set(self)
+        self.outer = here().active
+        move(active=self)
         if self.parent_of_new_scopes.path:
             workers.note_opened(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         workers.note_closed(self)
-        _current.set(self.outer)
+        move(active=self.outer)
 
     @property
     def arm(self) -> Fork | None:
@@ -185,7 +185,7 @@ class ActiveScope:
 
         :raises ScopeError: if one is.
         """
-        if _current.get() is not self:
+        if here().active is not self:
             raise ScopeError(
                 f"the scope {self.path!r} ends before one that was opened after it: {IN_A_GENERATOR}"
             )
@@ -216,14 +216,10 @@ _scope_numbers = itertools.count()  # of the outermost ones
 # The number of all default scopes: each starts again, but a user's scope with its name warns.
 DEFAULT_NUMBER = -1
 _order_numbers = itertools.count()
-_current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
 _process_scope: ActiveScope | None = None
 # The arguments of default_scope(), the innermost last. A list, because blocks of two threads may overlap.
 _defaults: list[ActiveScope | None] = []
-# Below a default scope: the levels of the recorded functions that run here, whose calls of llmcall's own
-# stay outside any scope.
-_function_levels: ContextVar[str] = ContextVar("llmcall levels of functions", default="")
 
 
 class Scope:
@@ -272,7 +268,7 @@ class Scope:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         global _process_scope
-        entered = _current.get()
+        entered = here().active
         while entered is not None and entered.scope is not self:
             entered = entered.outer
         # Another context may end the generator that entered it; the scope is not open there.
@@ -286,7 +282,7 @@ class Scope:
                 if kind is None:
                     entered.check_is_inmost()
             finally:
-                _current.set(entered.outer)
+                move(active=entered.outer)
                 if entered.forked is not None:
                     set_current_asker(entered.previous_asker)
 
@@ -373,7 +369,7 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
     if around is not None and not around.is_outside:
         return nullcontext()
     item = around or ActiveScope("", _no_scope_draws)
-    path = default.path + _function_levels.get()
+    path = default.path + here().levels
     return default.copy(path=path, draw_list=item.draw_list, order=item.order)
 
 
@@ -398,12 +394,9 @@ def in_function(name: str, *, draws: bool) -> Iterator[None]:
     :param draws: whether the call itself is in a scope.
     """
     active = scope_of_call() if draws else None
-    token = _function_levels.set(f"{_function_levels.get()}/{name}")
-    try:
-        with nullcontext() if active is None else active.copy(path=f"{active.path}/{name}"):
-            yield
-    finally:
-        _function_levels.reset(token)
+    inner = nullcontext() if active is None else active.copy(path=f"{active.path}/{name}")
+    with moved(levels=f"{here().levels}/{name}"), inner:
+        yield
 
 
 def _root_scope() -> ActiveScope | None:
@@ -436,7 +429,7 @@ def scope_around() -> ActiveScope | None:
 
     :returns: ``None`` outside any scope; see :func:`current_scope` for the scope of a call there.
     """
-    active = _current.get()
+    active = here().active
     if active is None or active.entered_in != this_process():
         active = _if_of_this_process(_process_scope) or _root_scope()
     return active

@@ -9,6 +9,7 @@ from inspect import CORO_CREATED, CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, proxy
 
+from ..support.blocking import run_blocking
 from ..support.system import after_fork_in_child, at_exit
 
 if TYPE_CHECKING:
@@ -18,7 +19,28 @@ if TYPE_CHECKING:
     from ..core.reply import Reply
 
 
-class _AnyStream:
+class EndedAtExit:
+    """What a program may leave half-read: ended at exit, before Python clears the names of llmcall's modules.
+
+    :ivar has_exited: whether it ended so, and its own code cannot run any more.
+    """
+
+    has_exited = False
+
+    def __init__(self) -> None:
+        _unended.add(self)
+        end_streams_at_exit()
+
+    def end_at_exit(self) -> None:
+        """End the reading.
+
+        :raises RuntimeError: if a thread or a task is reading.
+        :raises ValueError: likewise.
+        """
+        raise NotImplementedError
+
+
+class _AnyStream(EndedAtExit):
     """The answer of a stream, for both kinds of streams.
 
     :param call: the call; its draw is released if the reader leaves the stream early.
@@ -37,14 +59,15 @@ class _AnyStream:
         self._is_left = False
         # A weak reference, so that a stream that is dropped half-way is closed at once.
         self._pieces = drive(flow, partial(setattr, proxy(self), "reply"))
-        end_streams_at_exit()
-        _streams.add(self)
+        super().__init__()
 
     def __repr__(self) -> str:
         state = "left" if self._is_left else "open" if self.reply is None else "ended"
         return f"{type(self).__name__}({state})"
 
     def __del__(self) -> None:
+        if self.has_exited:
+            return
         state = getcoroutinestate(self._flow)
         if state == CORO_CREATED:
             self._flow.close()  # nobody read it
@@ -69,10 +92,6 @@ class _AnyStream:
                 f"the stream of {self.request.model} was closed before its end, so nothing more comes and its answer "
                 "is not recorded; read it to its end inside its with block"
             )
-
-    def end_at_exit(self) -> None:
-        """Count what arrived, as for a stream that its reader leaves."""
-        self._flow.close()
 
 
 class Stream(_AnyStream):
@@ -158,6 +177,14 @@ class AsyncStream(_AnyStream):
         self._leave()
         await self._pieces.aclose()
 
+    def end_at_exit(self) -> None:
+        """Count what arrived, as for a stream that its reader leaves."""
+        # No loop runs for what a connection awaits while it is closed: each further close goes one wait on.
+        while getcoroutinestate(self._flow) in (CORO_CREATED, CORO_SUSPENDED):
+            with suppress(Exception):
+                self._flow.close()
+        run_blocking(self._pieces.aclose())
+
     async def __aenter__(self) -> AsyncStream:
         return self
 
@@ -165,7 +192,7 @@ class AsyncStream(_AnyStream):
         await self.aclose()
 
 
-_streams: WeakSet[_AnyStream] = WeakSet()
+_unended: WeakSet[EndedAtExit] = WeakSet()
 
 
 @cache
@@ -179,10 +206,11 @@ def end_streams_at_exit() -> None:
 
 def end_streams() -> None:
     """End the open streams, except one that another thread reads just now."""
-    for stream in list(_streams):
-        with suppress(ValueError):  # "generator already executing": another thread reads it
+    for stream in list(_unended):
+        with suppress(ValueError, RuntimeError):  # "already executing", "already running"
             stream.end_at_exit()
+            stream.has_exited = True
 
 
 # The streams of the parent process are its own.
-after_fork_in_child(_streams.clear)
+after_fork_in_child(_unended.clear)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.chunks import EACH_CHUNK
 from ..apis.shapes import as_chat
-from ..clients.streams import AsyncStream, Stream
+from ..clients.streams import AsyncStream, EndedAtExit, Stream
 from ..core.effects import END, adrive_stream, drive_stream
 from ..core.embeddings import vector_of
 from ..errors import APIError, LLMCallError, RequestTimeoutError
@@ -109,7 +109,7 @@ def refusal_response(
 def body_class(library: ModuleType) -> Any:
     """Return a class of responses' bodies that come piece by piece, for a library."""
 
-    class Body(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc,name-defined]
+    class Body(EndedAtExit, library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc,name-defined]
         """A response's body that comes piece by piece.
 
         :param pieces: of the body.
@@ -122,17 +122,25 @@ def body_class(library: ModuleType) -> Any:
             close: Callable[[], Coroutine[Any, Any, None]],
         ) -> None:
             self._pieces = pieces
+            self._blocking = iterate_blocking(pieces)
             self.aclose = close
+            super().__init__()
 
         def __iter__(self) -> Iterator[bytes]:
-            return iterate_blocking(self._pieces)
+            return self._blocking
 
         def __aiter__(self) -> AsyncIterator[bytes]:
             return self._pieces
 
         def close(self) -> None:
             """End the reading."""
-            run_blocking(self.aclose())
+            if not self.has_exited:
+                run_blocking(self.aclose())
+
+        def end_at_exit(self) -> None:
+            """Leave the pieces that nobody has read."""
+            self._blocking.close()
+            run_blocking(self._pieces.aclose())
 
     return Body
 

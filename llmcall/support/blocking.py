@@ -6,7 +6,7 @@ So each step of a call is written once. In a thread it calls blocking functions.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
 from typing import Any, TypeVar
 
 from .waits import may_block, set_waits
@@ -32,7 +32,7 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a coroutine waits in a thread without an event loop")
 
 
-def iterate_blocking(pieces: AsyncGenerator[T, None]) -> Iterator[T]:
+def iterate_blocking(pieces: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     """Yield the items of an asynchronous generator, in this thread."""
 
     async def next_piece() -> T:

@@ -18,7 +18,7 @@ import pytest
 from commands import ASK, LONGEST, PRICED, RunningProgram, done
 from files import written
 from pytest_httpserver import HTTPServer
-from servers import TWO_COINS, NumberedServer, RawServer, refusing, streams
+from servers import TWO_COINS, NumberedServer, Paused, RawServer, answers, refusing, streams
 
 PREAMBLE = f"""
 import atexit, signal, threading, time
@@ -352,6 +352,51 @@ def test_a_stream_that_is_read_at_exit_is_recorded(streaming: RawServer) -> None
     assert "[DONE]" in ran(reading, *A)[0]
     assert "[DONE]" in ran(reading, *NONE)[0]
     assert len(streaming.requests) == 1
+
+
+def test_a_response_that_outlives_llmcall_ends_quietly(streaming: RawServer) -> None:
+    """Python clears a module that holds it later than llmcall's."""
+    held = """
+    import llmcall
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    request = client.build_request("POST", "/chat/completions", json=body)
+    response = client.send(request, stream=True)
+    lines = response.iter_lines()
+    print(next(lines))
+    threading.held = llmcall, response, lines
+    """
+    _, reported = ran(held, *A)
+    assert reported.splitlines()[0].startswith("1 asked")
+    assert "ignored" not in reported
+
+
+def test_a_task_that_waits_for_a_stream_when_its_loop_stops_loses_no_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answers that came whole are recorded; the one that was under way is counted."""
+    waits = """
+    import asyncio
+    async def read():
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+        async with httpx.AsyncClient() as own, own.stream(
+            "POST", client.base_url.join("chat/completions"), json=body
+        ) as response:
+            async for line in response.aiter_lines():
+                read_lines.set()
+    async def begin():
+        global read_lines, task
+        read_lines = asyncio.Event()
+        task = asyncio.ensure_future(read())
+        await read_lines.wait()
+    print(ask("Bread?"))
+    asyncio.new_event_loop().run_until_complete(begin())
+    """
+    with RawServer(answers(), Paused(*TWO_COINS, after=2)) as server:
+        monkeypatch.setenv("MODEL_AT", server.base_url)
+        monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
+        _, reported = ran(waits, *A)
+    assert "2 asked" in reported and "1 not recorded" in reported
+    assert len(samples("a.jsonl")) == 1
 
 
 PROGRAMS = {

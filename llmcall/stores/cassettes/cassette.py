@@ -36,11 +36,12 @@ from .replay_log import NO_CALLS, ReplayLog
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from ..days import Days
     from ..record import Record
+    from ..records.reader import Question, Selection
     from .replay_log import Caller, SortKey
 
 
@@ -121,7 +122,7 @@ class Cassette(ContextDecorator):
         self.stored = RecordFile(b"", "")  # the file's records, if the mode reads them
         self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
         self.replayed = 0
-        self.replay_log = ReplayLog()  # which records answered calls
+        self.replay_log = ReplayLog(self.stored)  # which records answered calls
         # The scope of a program's calls outside any scope. Worker processes get none, since each would
         # count its draws separately.
         self.program_scope = None if self.events is not None else new_program_scope()
@@ -316,7 +317,7 @@ class Cassette(ContextDecorator):
         # its answers in the disk cache.
         if isinstance(self._error, KeyboardInterrupt):
             self.failures.forget(ABANDONED)  # the user pressed Ctrl-C and knows
-        unused = self.unused() if self._error is None and self.reports_use else []
+        unused = self._unused() if self._error is None and self.reports_use else []
         refusals = process_failures.refused - self._refusals_before
         has_failures = bool(refusals or self.failures.counts())
         self._drops_unused = self.mode == "update" and self._error is None and not has_failures
@@ -449,17 +450,21 @@ class Cassette(ContextDecorator):
 
     # Records
 
-    def get(self, key: str) -> Record | None:
-        """Return the record of a key, or ``None``, without counting it as used."""
-        gained = self._gained.get(key)
-        return self.stored.get(key) if gained is None else gained[0].copy()
+    def get(self, key: str, question: Question | None = None) -> Record | None:
+        """Return the record of a key, or ``None``, without counting it as used.
 
-    def find(self, key: str, caller: Caller) -> Record | None:
+        :param question: what has the key; a file finds it faster.
+        """
+        gained = self._gained.get(key)
+        return self.stored.get(key, question) if gained is None else gained[0].copy()
+
+    def find(self, key: str, caller: Caller, question: Question | None = None) -> Record | None:
         """Return the record of a key for a call, or ``None``, and count it as used.
 
+        :param question: what has the key; a file finds it faster.
         :raises CacheError: if it is missing in a forked process, whose recording would be lost.
         """
-        record = self.get(key)  # unlocked: it is slow, and all threads look up records
+        record = self.get(key, question)  # unlocked: it is slow, and all threads look up records
         if record is not None:
             self.replay_log.note(record, caller, is_replayed=True)
             if self.events is not None:
@@ -488,7 +493,8 @@ class Cassette(ContextDecorator):
                     arguments = record, caller.elsewhere(), source, replace
                     self.events.append(("add", arguments))
                 is_asked_again = self.replay_log.has_used(record.cache_key)
-                existing = self.get(record.cache_key)
+                question = record.kind, record.sample, record.request
+                existing = self.get(record.cache_key, question)
                 if existing is not None:
                     self.replay_log.note(existing, caller, is_replayed=True)
                     is_same = existing.response == record.response
@@ -531,7 +537,11 @@ class Cassette(ContextDecorator):
         outside any scope, such as embeddings. If the function was called outside any scope, they also
         include the records in outermost scopes that this run did not enter.
         """
-        return self.replay_log.unused(self.stored)
+        return list(self._unused())
+
+    def _unused(self) -> Selection | list[Record]:
+        others = self.stored.others(self.replay_log.has_used)
+        return self.replay_log.unused(self.stored, others)
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record, by scope. The cassette need not be open.
@@ -589,8 +599,9 @@ def _close_cells() -> None:
             )
 
 
-def keep_in_cache(records: Collection[Record]) -> None:
+def keep_in_cache(records: Iterable[Record]) -> None:
     """Add records that are dropped from a cassette to the disk cache."""
+    records = list(records)
     if records:
         shared_cache(config.settings().cache_path).add_all(records)
 

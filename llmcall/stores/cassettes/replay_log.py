@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ...scopes import Draw, ScopedRecord
     from ..record import Record, ScopeOrder
+    from ..records.reader import RecordFile, Selection
 
 
 class Caller(NamedTuple):
@@ -72,7 +73,7 @@ class ReplayLog:
 
     def __init__(
         self,
-        stored: Iterable[Record] = (),
+        stored: RecordFile,
         *,
         is_recording: bool = False,
         earlier_calls: Mapping[str, SortKey] = NO_CALLS,
@@ -164,15 +165,21 @@ class ReplayLog:
         ]
         return sorted((*first, *ordered), key=scope_order)
 
-    def unused(self, records: Iterable[Record]) -> list[Record]:
+    def unused(
+        self, records: Iterable[Record], others: Selection | None = None
+    ) -> Selection | list[Record]:
         """Return the records that answered no call and belong to no replayed function.
 
         A record outside any scope, such as an embedding, may belong to any function. A function that
         was replayed outside any scope may own every record whose outermost scope this run did not
         enter.
+
+        :param others: those that answered no call; ``None`` finds them by their keys.
         """
-        records = list(records)
         with lock:
+            if others is not None and not self._skipped_scopes:
+                return others
+            records = list(records)
             unused = [record for record in records if record.cache_key not in self._first_calls]
             if not self._skipped_scopes:
                 return unused
@@ -216,7 +223,7 @@ class ReplayLog:
         """
         if self._recorded is None:  # if two threads read them, they read the same
             recorded: Askers = {}
-            for record in self._stored:
+            for record in self._stored.named():
                 scope, _, number = (record.sample or "").partition("#")
                 if record.asker is not None and number.isdecimal():
                     request = scope, key_of(record.kind, record.request, None)

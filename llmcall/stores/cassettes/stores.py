@@ -133,7 +133,7 @@ class CassetteStore:
 
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
-        record = self._find(request.cache_key)
+        record = self._find(request)
         if record is None and self._cassette.may_record:
             record = self._cache.get(request)
             # The asker of an earlier run does not count; in this run the first to get it does.
@@ -153,12 +153,13 @@ class CassetteStore:
         below = self._cache.askers(path, identity, key)
         return recorded._replace(askers={**below.askers, **recorded.askers})
 
-    def _find(self, key: str) -> Record | None:
+    def _find(self, request: Request) -> Record | None:
         if self._replaces:
             return None
+        key, question = request.cache_key, (request.kind, request.sample, request.asked)
         if self._caller is not None:
-            return self._cassette.find(key, self._caller)
-        record = self._cassette.get(key)
+            return self._cassette.find(key, self._caller, question)
+        record = self._cassette.get(key, question)
         if record is not None:
             self._cassette.replay_log.note_planned(key)
         return record

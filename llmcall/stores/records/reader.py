@@ -4,105 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from array import array
+from bisect import bisect_left
 from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ...errors import CacheCorruptError, CacheError
+from ...keys.plain_data import is_same
 from ..record import Record
 from .header import Header
 from .line import (
     CONFLICT,
+    INLINE_CHARACTERS,
     RESTORE,
     checked_text,
+    is_marker,
     parse_line,
     refuse_folder,
     resolve_markers,
+    text_digest,
 )
-from .readable import unreadable
+from .readable import is_plain_chat, unreadable
 from .served import model_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import BinaryIO
 
     from .spool import Spool
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# The beginnings of the lines of records, texts and headers, unless somebody edited them.
-RECORD_LINE, TEXT_LINE = b'{"kind": ', b'{"text": '
-HEADER_LINE = b'{"llmcall": '
+HEADER_LINE = b'{"llmcall": '  # the beginning of a header's line, unless somebody edited it
+TEXT_MARKER = re.compile(rb'\{"\$text": "([0-9a-f]{32})"\}')
+MOST_READ_TEXTS = 1000
 
 
-def _read_into(store: RecordFile | Spool, file: BinaryIO, name: str) -> Header:
-    """Read a file and return its header. Headers and texts may be in any line; a merge may leave several
-    headers, which differ only in ``served``.
-
-    :param store: takes the texts and the records.
-    :param file: is read twice.
-    :param name: the file's name in errors.
-    """
-    header: Header | None = None
-    header_number = number = 0
-    try:
-        for number, line in _numbered(file):
-            if header is None:
-                header, header_number = _first_header(line), number
-                continue
-            entry = {} if line.startswith(RECORD_LINE) else parse_line(line)
-            if "llmcall" in entry:
-                found = Header.of(entry)
-                if differences := header.differences(found):
-                    raise CacheCorruptError(
-                        f"this header differs from line {header_number} in {differences}: the records were made "
-                        "under different settings; keep one header and its records, and record the others again"
-                    )
-                else:
-                    header = header.joined(found)
-            elif "text" in entry:
-                store.add_text(entry["text"], checked_text(entry))
-        if header is None:
-            if not file.tell():
-                return Header({})
-            number = max(number, 1)
-            raise _no_header()
-        file.seek(0)
-        for number, line in _numbered(file):
-            if line.startswith(TEXT_LINE) or "kind" not in (entry := parse_line(line)):
-                continue
-            record = _parse_record(entry, store.text, header)
-            if problem := unreadable(record):
-                raise CacheCorruptError(f"{problem}; {RESTORE}")
-            earlier = store.find(record.cache_key)
-            if earlier is None:
-                store.add(record, number)
-            elif earlier[1].response != record.response:
-                raise CacheCorruptError(
-                    f"line {earlier[0]} has a different answer to the same request; remove one of the two lines"
-                )
-            elif record.arms:
-                store.add(earlier[1].with_arms(record.arms), earlier[0])
-    except ValueError as error:  # a request with a lone surrogate has no key
-        raise CacheCorruptError(f"{name}:{number}: {error}; {RESTORE}") from None
-    except CacheError as error:
-        raise type(error)(f"{name}:{number}: {error}") from None
-    return header
-
-
-def _parse_record(
-    entry: dict[str, Any], find_text: Callable[[str], str | None], header: Header
-) -> Record:
-    """Return the record of a line, with what its file's header says of it."""
-    request, response = (
-        resolve_markers(entry[name], find_text) for name in ("request", "response")
-    )
-    kind, sample, cost = entry["kind"], entry.get("sample"), entry.get("cost")
-    asker, arms = entry.get("asker"), tuple(entry.get("arms", ()))
-    record = Record(None, kind, sample, request, response, cost, asker=asker, arms=arms)
-    record.imported = header.imported
-    if header.days:
-        record.noted_days = header.days.get(model_of(record) or "")
-    return record
+# A request: its kind, its sample, and what is hashed for its key.
+Question = tuple[str, "str | None", "Mapping[str, Any]"]
 
 
 def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -165,7 +105,7 @@ def _foreign(line: bytes) -> CacheCorruptError:
 class RecordFile:
     """The records of a file by their keys: ``len()``, ``in``, and iteration in the order of the file.
 
-    :param data: the bytes of the file.
+    :param source: the bytes of the file, or the open file, which then one thread at a time may use.
     :param name: the file's name in errors.
     :ivar header: the file's header.
     :raises CacheCorruptError: if a line is damaged, refers to a missing text, holds a chat that cannot be
@@ -174,31 +114,305 @@ class RecordFile:
     :raises CacheError: if another version wrote the file.
     """
 
-    def __init__(self, data: bytes, name: str) -> None:
-        self._records: dict[str, tuple[int, Record]] = {}  # with the numbers of their lines
-        self._texts: dict[str, str] = {}  # by digest
-        self.add_text = self._texts.__setitem__
-        self.text = self._texts.get
-        self.find = self._records.get
-        self.header = _read_into(self, BytesIO(data), name)
+    # Opening reads and checks each line. Of a record it keeps only where its line begins, and a mark: a hash
+    # of those parts of the request that mostly tell it apart. Equal requests have equal marks. A look-up
+    # reads the lines with the request's mark again, and compares. So a file takes little more memory than
+    # its text, and no key is computed that nobody looks for. Two other ways were rejected: to keep the
+    # records, which take several times the memory of the text; and to keep an index in another file, which
+    # would be missing where a cassette comes from git. A line that another tool changed is noticed
+    # because each opening reads it.
+    def __init__(self, source: bytes | BinaryIO, name: str) -> None:
+        self.header = Header({})
+        self._source = source
+        self._number = 0  # of the line that is read
+        self._starts = array("Q")  # of the records' lines
+        self._marks = array("q")  # sorted; _places has the place of each among the starts
+        self._places = array("I")
+        self._texts: dict[str, int] = {}  # the starts of the lines of long texts, by digest
+        self._read_texts: dict[str, str] = {}
+        self._arms: dict[int, list[str]] = {}  # by start: those of a record that has several lines
+        self._named: list[int] = []  # the places of records that name their asker
+        self._places_by_key: dict[str, int] = {}  # as far as keys were looked for
+        self._has_all_keys = False
+        self._records: list[Record] | None = None
+        try:
+            self._keep_once(self._check_lines())
+        except ValueError as error:  # a request with a lone surrogate has no key
+            raise CacheCorruptError(f"{name}:{self._number}: {error}; {RESTORE}") from None
+        except CacheError as error:
+            raise type(error)(f"{name}:{self._number}: {error}") from None
 
-    def add(self, record: Record, number: int) -> None:
-        """Add the record of a line, or replace the one with its key."""
-        self._records[record.cache_key] = number, record
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield where each line that is not blank begins, and the line."""
+        start = self._number = 0
+        file = BytesIO(self._source) if isinstance(self._source, bytes) else self._source
+        file.seek(0)
+        for line in file:
+            self._number += 1
+            text = line.removeprefix(BYTE_ORDER_MARK) if self._number == 1 else line
+            if not text.isspace():
+                yield start, text
+            start += len(line)
+
+    def _check_lines(self) -> list[int]:
+        """Check the lines, and return the marks of the records. Headers and texts may be in any line; a
+        merge may leave several headers, which differ only in ``served``.
+        """
+        marks: list[int] = []
+        users: dict[str, int] = {}  # the numbers of the first lines that refer to texts, by digest
+        header_number = 0
+        for start, line in self._lines():
+            if not header_number:
+                self.header, header_number = _first_header(line), self._number
+                continue
+            entry = parse_line(line)
+            if "kind" in entry:
+                for digest in _check_record(entry, line, self.header):
+                    users.setdefault(digest, self._number)
+                if "asker" in entry:
+                    self._named.append(len(marks))
+                marks.append(_mark(entry["kind"], entry.get("sample"), entry["request"]))
+                self._starts.append(start)
+            elif "text" in entry:
+                checked_text(entry)
+                self._texts[entry["text"]] = start
+            else:
+                found = Header.of(entry)
+                if differences := self.header.differences(found):
+                    raise CacheCorruptError(
+                        f"this header differs from line {header_number} in {differences}: the records were made "
+                        "under different settings; keep one header and its records, and record the others again"
+                    )
+                self.header = self.header.joined(found)
+        if self._number and not header_number:
+            raise _no_header()
+        for digest, number in users.items():
+            if digest not in self._texts:
+                self._number = number
+                resolve_markers({"$text": digest}, self.text)  # raises
+        return marks
+
+    def _keep_once(self, marks: list[int]) -> None:
+        """Keep each record once, the first one with the arms of all, and sort the marks.
+
+        :raises CacheCorruptError: if two lines answer a request differently.
+        """
+        alike: dict[int, list[int]] = {}  # the places of records, by mark, if some have the same
+        if len({*marks}) < len(marks):
+            for place, mark in enumerate(marks):
+                alike.setdefault(mark, []).append(place)
+        repeated: set[int] = set()
+        for places in alike.values():
+            by_key: dict[str, int] = {}
+            for place in places if len(places) > 1 else ():
+                record = self._record(place)
+                earlier = by_key.setdefault(self._key_of(record, place), place)
+                if earlier == place:
+                    continue
+                if self._record(earlier).response != record.response:
+                    number = self._number_of(earlier)
+                    self._number = self._number_of(place)
+                    raise CacheCorruptError(
+                        f"line {number} has a different answer to the same request; remove one of the two lines"
+                    )
+                repeated.add(place)
+                arms = self._record(earlier).with_arms(record.arms).arms
+                self._arms[self._starts[earlier]] = list(arms)
+        if repeated:
+            kept = [place for place in range(len(marks)) if place not in repeated]
+            marks = [marks[place] for place in kept]
+            self._starts = array("Q", [self._starts[place] for place in kept])
+            named = {*self._named}
+            self._named = [number for number, place in enumerate(kept) if place in named]
+        self._places = array("I", sorted(range(len(marks)), key=marks.__getitem__))
+        self._marks = array("q", [marks[place] for place in self._places])
+
+    def _key_of(self, record: Record, place: int) -> str:
+        """Return the key of a record; of one without a key, note the line."""
+        try:
+            return record.cache_key
+        except ValueError:
+            self._number = self._number_of(place)
+            raise
+
+    def _number_of(self, place: int) -> int:
+        """Return the number of a record's line."""
+        start = self._starts[place]
+        return next(self._number for line_start, _ in self._lines() if line_start == start)
+
+    def _line(self, start: int) -> bytes:
+        if isinstance(self._source, bytes):
+            return self._source[start : self._source.find(b"\n", start) + 1 or None]
+        self._source.seek(start)
+        return self._source.readline()
+
+    def _record(
+        self, place: int, key: str | None = None, question: Question | None = None
+    ) -> Record:
+        """Return a record, read from its line.
+
+        :param key, question: a request that may be the record's, and its key.
+        """
+        start = self._starts[place]
+        line = self._line(start)
+        entry = parse_line(line)
+        if b'"$' in line:
+            entry = _resolved(entry, self.text)
+        if start in self._arms:
+            entry["arms"] = self._arms[start]
+        # A function's arguments may differ in what is_same does not see, such as the sign of a zero.
+        is_asked = (
+            question is not None
+            and question[0] == "chat"
+            and is_same([*question], [entry["kind"], entry.get("sample"), entry["request"]])
+        )
+        return _record_of(entry, self.header, key if is_asked else None)
+
+    def text(self, digest: str) -> str | None:
+        """Return the long text with a digest, or ``None``."""
+        text = self._read_texts.get(digest)
+        if text is None and digest in self._texts:
+            text = "\n".join(parse_line(self._line(self._texts[digest]))["lines"])
+            if len(self._read_texts) == MOST_READ_TEXTS:
+                self._read_texts.clear()
+            self._read_texts[digest] = text
+        return text
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._starts)
 
     def __iter__(self) -> Iterator[Record]:
-        return (record for _, record in self._records.values())
+        if self._records is None:
+            self._records = [self._record(place) for place in range(len(self))]
+        return iter(self._records)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._records
+        return isinstance(key, str) and self._place_of(key) is not None
 
-    def get(self, key: str) -> Record | None:
-        """Return a copy of the record of a key, or ``None``."""
-        found = self._records.get(key)
-        return None if found is None else found[1].copy()
+    def get(self, key: str, question: Question | None = None) -> Record | None:
+        """Return the record of a key, or ``None``. It shares no data with what this returns another time.
+
+        :param question: what has the key. Without it, the first call computes the keys of all records.
+        """
+        if question is None:
+            place = self._place_of(key)
+            return None if place is None else self._record(place)
+        mark = _mark(*question)
+        for index in range(bisect_left(self._marks, mark), len(self)):
+            if self._marks[index] != mark:
+                break
+            record = self._record(self._places[index], key, question)
+            if record.cache_key == key:
+                self._places_by_key[key] = self._places[index]
+                return record
+        return None
+
+    def _place_of(self, key: str) -> int | None:
+        if key not in self._places_by_key and not self._has_all_keys:
+            for place, record in enumerate(self):
+                self._places_by_key[record.cache_key] = place
+            self._has_all_keys = True
+        return self._places_by_key.get(key)
+
+    def named(self) -> Iterator[Record]:
+        """Yield the records that name their asker."""
+        return map(self._record, self._named)
+
+    def others(self, is_used: Callable[[str], bool]) -> Selection:
+        """Return the records that are not used; one whose key was never looked for is not.
+
+        :param is_used: whether the record of a key is.
+        """
+        used = {place for key, place in list(self._places_by_key.items()) if is_used(key)}
+        return Selection(self._record, [place for place in range(len(self)) if place not in used])
+
+
+class Selection:
+    """Some records of a file, each read when it is asked for: ``len()``, and iteration."""
+
+    def __init__(self, read: Callable[[int], Record], places: Sequence[int]) -> None:
+        self._read = read
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self._read, self._places)
+
+
+def _check_record(entry: dict[str, Any], line: bytes, header: Header) -> Collection[str]:
+    """Check the record of a line, and return the digests of the texts that it refers to.
+
+    :raises CacheCorruptError: if a marker is unknown, or no reader can read its chat.
+    """
+    has_markers, has_escapes = b"$" in line, b"\\" in line and b"\\u" in line
+    is_chat = entry["kind"] == "chat"
+    if not has_escapes and not (is_chat and not is_plain_chat(entry["request"], entry["response"])):
+        if not has_markers:
+            return ()
+        found = TEXT_MARKER.findall(line)
+        if line.count(b'"$') == len(found):
+            return [digest.decode() for digest in found]
+    digests: dict[str, str] = {}
+    record = _record_of(_resolved(entry, lambda digest: digests.setdefault(digest, "")), header)
+    if problem := unreadable(record):
+        raise CacheCorruptError(f"{problem}; {RESTORE}")
+    if has_escapes:
+        _ = record.cache_key  # raises for a lone surrogate
+    return digests
+
+
+def _resolved(entry: dict[str, Any], find_text: Callable[[str], str | None]) -> dict[str, Any]:
+    """Return the entry of a record with its markers replaced."""
+    data = {name: resolve_markers(entry[name], find_text) for name in ("request", "response")}
+    return {**entry, **data}
+
+
+def _record_of(entry: dict[str, Any], header: Header, key: str | None = None) -> Record:
+    """Return the record of a line, with what its file's header says of it."""
+    record = Record(
+        key,
+        entry["kind"],
+        entry.get("sample"),
+        entry["request"],
+        entry["response"],
+        entry.get("cost"),
+        asker=entry.get("asker"),
+        arms=tuple(entry.get("arms", ())),
+        imported=header.imported,
+    )
+    if header.days:
+        record.noted_days = header.days.get(model_of(record) or "")
+    return record
+
+
+def _mark(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:
+    """Return the mark of a request; equal ones have the same in this process.
+
+    :param request: what is hashed for the key, or what a line holds for that.
+    """
+    messages = request.get("messages")
+    if not isinstance(messages, list):
+        return hash((kind, sample, _trace(request)))
+    last_two = [
+        _trace(message.get("content") if type(message) is dict else message)
+        for message in messages[-2:]
+    ]
+    return hash((kind, sample, len(messages), *last_two))
+
+
+def _trace(data: Any) -> Any:
+    """Return what stands for plain data in a mark, whether a line holds it or a request."""
+    if isinstance(data, str):
+        return data if len(data) <= INLINE_CHARACTERS else text_digest(data)
+    if isinstance(data, list):
+        return tuple(map(_trace, data))
+    if not isinstance(data, dict):
+        return "$" if isinstance(data, bytes) else data
+    if is_marker(data):
+        return data["$text"] if type(data.get("$text")) is str else "$"
+    return frozenset([(name, _trace(item)) for name, item in data.items()])
 
 
 def header_in(path: str | os.PathLike[str]) -> Header | None:
@@ -229,9 +443,12 @@ def read(path: str | os.PathLike[str]) -> RecordFile:
 
 
 def spooled(path: str | os.PathLike[str], spool: Spool) -> Header:
-    """Read a file's records and texts into a spool, to save memory; return its header."""
+    """Read a file's records into a spool, to save memory; return its header."""
     with _open_file(path) as file:
-        return _read_into(spool, file, os.fspath(path))
+        records = RecordFile(file, os.fspath(path))
+        for record in records.others(lambda _: False):
+            spool.add(record)
+        return records.header
 
 
 def _open_file(path: str | os.PathLike[str]) -> BinaryIO:

@@ -27,13 +27,12 @@ CREATE INDEX Equals ON Records (equal, asker) WHERE equal IS NOT NULL;
 CREATE TABLE Texts (digest TEXT PRIMARY KEY, text BLOB);
 CREATE TABLE Counts (name BLOB PRIMARY KEY, number INTEGER);
 """
-ADD = "INSERT OR REPLACE INTO Records VALUES (?, ?, ?, ?, ?, ?, ?)"
+ADD = "INSERT OR REPLACE INTO Records VALUES (NULL, ?, ?, ?, ?, ?, ?)"
 ALL = """
 SELECT key, packed, stored_at, equal IS NOT NULL AND 2 > (
     SELECT COUNT(DISTINCT asker) FROM Records AS other WHERE other.equal = Records.equal
 ) FROM Records ORDER BY path, number
 """
-FIND = "SELECT number, packed FROM Records WHERE key = ?"
 ADD_DIGEST = "INSERT OR IGNORE INTO Texts (digest) VALUES (?)"
 ADD_TEXT = "INSERT OR REPLACE INTO Texts VALUES (?, ?)"
 TEXT = "SELECT text FROM Texts WHERE digest = ?"
@@ -63,24 +62,16 @@ class Spool:
                 "to a folder on another disk"
             ) from error
 
-    def add(self, record: Record, number: int | None = None) -> None:
-        """Add a record, or replace the one with its key and number.
-
-        :param number: the number of its line; ``None`` puts it last.
-        """
+    def add(self, record: Record) -> None:
+        """Add a record, or replace the one with its key."""
         key = record.cache_key
         levels = () if record.sample is None else ("", *record.scope.split("/"))
         equal = None
         if record.asker is not None:
             equal = f"{key_of(record.kind, record.request, None)} {record.scope}"
         path = "\0".join(levels).encode()
-        row = number, key, path, pack(record), record.stored_at, equal, record.asker
+        row = key, path, pack(record), record.stored_at, equal, record.asker
         self._connection.execute(ADD, row)
-
-    def find(self, key: str) -> tuple[int, Record] | None:
-        """Return the record of a key with its number, or ``None``."""
-        row = self._connection.execute(FIND, (key,)).fetchone()
-        return None if row is None else (row[0], unpack(key, row[1]))
 
     def __len__(self) -> int:
         count: int = self._value("SELECT COUNT(*) FROM Records")

@@ -226,11 +226,33 @@ def test_a_cache_on_a_read_only_disk_is_an_error_that_names_the_export(locked: P
     assert not client.requests
 
 
-def test_a_cassette_on_a_read_only_disk_is_an_error(locked: Path, tmp_path: Path) -> None:
-    """The answers are in the disk cache."""
-    with pytest.raises(OSError), llmcall.cassette(locked / "tape.jsonl"):
-        client_at(str(tmp_path / "third"), "w").send_message("Hi")
-    assert len(ResponseCache(tmp_path / "third")) == 1
+@pytest.mark.parametrize("mode", ["once", "new", "update", "rewrite"])
+def test_a_cassette_that_cannot_be_written_is_refused_when_it_opens(
+    mode: str, locked: Path, tmp_path: Path
+) -> None:
+    """Nothing is asked, and the error names the user's file; so does an export's."""
+    message = r"tape\.jsonl cannot be written: this user may make no file in .*cache\."
+    with pytest.raises(CacheError, match=message), llmcall.cassette(locked / "tape.jsonl", mode):
+        pass
+    with pytest.raises(CacheError, match=message):
+        ResponseCache(tmp_path / "other").export(locked / "a" / "tape.jsonl")
+
+
+@pytest.mark.parametrize("mode", ["none", "once", "new", "update"])
+def test_a_cassette_that_cannot_be_written_replays_and_asks_nothing_new(
+    mode: str, tmp_path: Path
+) -> None:
+    """Without the disk cache an answer that is asked for now would be lost."""
+    client = client_to(tmp_path / "other", mode="off")
+    folder = tmp_path / "cassettes"
+    with llmcall.cassette(folder / "tape.jsonl"):
+        client.send_message("Hi")
+    with read_only(folder), llmcall.cassette(folder / "tape.jsonl", mode):
+        client.send_message("Hi")
+        if mode in ("new", "update"):
+            with pytest.raises(CacheError, match=r"tape\.jsonl cannot be written"):
+                client.send_message("Hello")
+    assert len(client.requests) == 1
 
 
 def fill_disk(disk: Path) -> None:

@@ -30,7 +30,7 @@ from ..records.header import (
 )
 from ..records.reader import RecordFile, header_in, read
 from ..records.served import served_by
-from ..records.writer import content_digest, content_of, write
+from ..records.writer import check_writable, content_digest, content_of, write
 from .current import header_namespaces, open_cassettes, pop_cassette, push_cassette
 from .replay_log import NO_CALLS, ReplayLog
 
@@ -228,8 +228,8 @@ class Cassette(ContextDecorator):
         Each call needs a call of :meth:`stop`.
 
         :raises CacheCorruptError: if the file is damaged.
-        :raises CacheError: if a newer version wrote the file, or another cassette of this process
-            has it open.
+        :raises CacheError: if a newer version wrote the file, another cassette of this process has it open,
+            or there is none and none can be written.
         """
         with _lock:
             if not self._depth:
@@ -257,6 +257,8 @@ class Cassette(ContextDecorator):
                     warn_once(overridden)
             else:
                 header_in(file)  # raises if it is not a cassette, which no mode overwrites
+                if self.may_record:
+                    check_writable(self.path)
             self._update_settings()
             self.file = file
             is_recording = self.may_record and not self.is_complete
@@ -462,7 +464,8 @@ class Cassette(ContextDecorator):
         """Return the record of a key for a call, or ``None``, and count it as used.
 
         :param question: what has the key; a file finds it faster.
-        :raises CacheError: if it is missing in a forked process, whose recording would be lost.
+        :raises CacheError: if it is missing in a forked process, or from a file that cannot be written: what
+            would be recorded would be lost.
         """
         record = self.get(key, question)  # unlocked: it is slow, and all threads look up records
         if record is not None:
@@ -476,6 +479,8 @@ class Cassette(ContextDecorator):
                 f"{self.path} is recorded by the parent of this forked process, which does not see calls made here. "
                 "Run the function with llmcall.map(…, executor=…), or open another cassette in this process"
             )
+        elif self.may_record:
+            check_writable(self.file)
         return record
 
     def add(

@@ -141,10 +141,11 @@ def write(
     Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
 
     :param replaces: the digest of the content that it may replace (:func:`content_digest`), or ``None`` for any.
-    :raises CacheError: if another process has written the file, or the path is a folder's.
+    :raises CacheError: if another process has written the file, the path is a folder's, or the folder is
+        not writable.
     """
     target = os.path.realpath(os.path.expanduser(path))
-    refuse_folder(target)
+    check_writable(target)
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
@@ -165,6 +166,22 @@ def write(
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that could not be written, before there is anything to write.
+
+    :raises CacheError: if it is a folder, or the folder that it would be in is not writable.
+    """
+    refuse_folder(path)
+    folder = os.path.dirname(os.path.realpath(path))
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+        raise CacheError(
+            f"{os.fspath(path)} cannot be written: this user may make no file in {folder}. Name a file in another "
+            "folder, or make this one writable"
+        )
 
 
 def content_of(path: str) -> bytes:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument
-from ..stores.cassettes.replay_log import Caller
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display.printable import printable
 from ..support.failures import Failures, process_failures
@@ -15,11 +14,13 @@ from ..support.listeners import listeners
 from .deadline import Deadline
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Mapping, Sequence
 
     from ..config.settings import Settings
     from ..errors import CacheMissError, ScopeError
     from ..keys.request import Request
+    from ..scopes import Draw, Position, ScopedRecord
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
@@ -126,7 +127,7 @@ class Call(NamedTuple):
     :param request: the request.
     :param options: how it is made.
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
-    :param caller: its scope, order, draw and arm, and where the arm's records go.
+    :param position: its position in the program.
     :param transport: runs the function, or sends a program's request; ``None``: the client has one for
         each endpoint.
     :param asks_model: whether a model answers it.
@@ -136,6 +137,8 @@ class Call(NamedTuple):
     :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
     :param is_inner: whether code that llmcall calls makes it, such as a transport: it is nobody's record, and
         only the limits and budgets know of it.
+    :param draw: its draw, or ``None``; released if the call fails.
+    :param used_records: collects the records that its arm's calls get, or ``None``.
     """
 
     client: Client
@@ -145,13 +148,15 @@ class Call(NamedTuple):
     request: Request
     options: Options
     name: str
-    caller: Caller
+    position: Position
     transport: Any = None
     asks_model: bool = True
     skips_recorded: bool = False
     fallbacks: tuple[str, ...] = ()
     deadline_at: float | None = None
     is_inner: bool = False
+    draw: Draw | None = None
+    used_records: deque[ScopedRecord] | None = None
 
     def with_deadline(self) -> Call:
         """Return the call with its deadline, which starts to run now."""
@@ -209,18 +214,18 @@ class Call(NamedTuple):
     @property
     def store(self) -> Store:
         """Return what holds its record: the cassette over the disk cache, or the cache alone."""
-        cassette, caller = None if self.is_inner else self.cassette, self.caller
+        cassette, position = None if self.is_inner else self.cassette, self.position
         mode = "off" if self.options.cache is False or self.is_inner else self.settings.cache_mode
         overwrites = self.skips_recorded or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
-        below = caller._replace(arm="") if caller.arm and cassette is not None else caller
+        below = position._replace(forks=()) if position.forks and cassette is not None else position
         cache = CacheStore(self.cache, mode, below, overwrites=overwrites)
         if cassette is None:
             return cache
         # Outside any scope equal calls share a record, and a program that waits for an end needs the
         # last one, now and in a replay.
         replaces = self.skips_recorded and self.request.sample is None
-        return CassetteStore(cassette, cache, caller, replaces=replaces)
+        return CassetteStore(cassette, cache, position, replaces=replaces)
 
     @property
     def shared_by(self) -> ResponseCache | Cassette | None:
@@ -244,13 +249,13 @@ class Call(NamedTuple):
 
     def release_draw(self) -> None:
         """Free the draw's number."""
-        if self.caller.draw is not None:
-            self.caller.draw.release()
+        if self.draw is not None:
+            self.draw.release()
 
     def note_answer(self, answer: Record) -> None:
         """Keep the draw, and notify the listeners of the record that answers the call."""
-        if self.caller.draw is not None:
-            self.caller.draw.keep(answer)
+        if self.draw is not None:
+            self.draw.keep(answer)
         for listener in self.listeners:
             listener.answered(self, answer)
 

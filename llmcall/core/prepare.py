@@ -16,9 +16,8 @@ from ..keys.parameters import (
     keyed_parameters,
 )
 from ..keys.request import Request
-from ..scopes import RecordedAskers, current_scope, next_order, scope_of_call
+from ..scopes import Position, RecordedAskers, current_scope, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
-from ..stores.cassettes.replay_log import Caller
 from ..support.notices import warn_once
 from ..support.sender import is_llmcalls
 from .calls import Call, split_options
@@ -53,7 +52,8 @@ def prepare_embeddings(
     calls = [_undrawn_call(client, "embedding", item, arguments)[0] for item in texts]
     if is_llmcalls():
         return [call._replace(is_inner=True) for call in calls]
-    return [call._replace(caller=_caller(call, current_scope())) for call in calls]
+    active = current_scope()
+    return [_standing_in(call, active) for call in calls]
 
 
 def _undrawn_call(
@@ -114,7 +114,7 @@ def _undrawn_call(
         request=request,
         options=options,
         name=model,
-        caller=Caller("", next_order()),
+        position=Position("", next_order()),
         fallbacks=settings.fallbacks.get(model, ()) if kind == "chat" else (),
     )
     return call, identity_hash
@@ -150,7 +150,7 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Any], sample
         request=request,
         options=resolved.options._replace(cache=False, on_error="raise", window="none"),
         name=request.model,
-        caller=Caller(sample.partition("#")[0], next_order()),
+        position=Position(sample.partition("#")[0], next_order()),
         is_inner=is_llmcalls(),
     )
 
@@ -168,7 +168,7 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
     try:
         active = scope_of_call()
     except ScopeError as error:
-        call._replace(caller=_caller(call, current_scope())).refuse(error)
+        _standing_in(call, current_scope()).refuse(error)
     request, named, draw = call.request, call.options.sample, None
     if named is not None:
         sample = f"{'' if active is None else active.path}#{named}"
@@ -183,29 +183,31 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
 
         draw = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)
         sample = draw.sample
-    caller = _caller(call, active, draw)
     drawn = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
-    return call._replace(caller=caller, request=drawn)
+    return _standing_in(call._replace(request=drawn), active, draw)
 
 
-def _caller(call: Call, active: ActiveScope | None, draw: Draw | None = None) -> Caller:
-    """Return the caller of a call in a scope and its arm.
+def _standing_in(call: Call, active: ActiveScope | None, draw: Draw | None = None) -> Call:
+    """Return a call at its position in a scope and its arm.
 
     :param active: the scope of the call, or ``None`` outside any.
     :param draw: the draw that the call has taken.
     """
     if active is None:
-        return call.caller
-    order, arm = call.caller.order, active.arm if active.forks else None
+        return call
+    asker = None if draw is None or draw.asker is None else draw.asker.name
+    number = None if draw is None else draw.number
+    position = Position(active.path, call.position.order, active.forks, asker, number)
+    arm = active.arm if active.forks else None
     if arm is None:
-        return Caller(active.path, order, draw)
+        return call._replace(position=position, draw=draw)
     if call.options.cache is False and call.cassette is None:
         warn_once(
             f"a call in the arm {arm.name!r} has cache=False, so it shares no answer with other arms: leave "
             "that out, or open a cassette around all arms",
             about="cache=False in an arm",
         )
-    return Caller(active.path, order, draw, arm.name, active.used_records)
+    return call._replace(position=position, draw=draw, used_records=active.used_records)
 
 
 def checked_texts(text: Any) -> list[str]:

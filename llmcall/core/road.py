@@ -93,7 +93,7 @@ async def records_of(
                 records[call.request.cache_key] = record
         if missing and stream:
             failures = calls[0].failures
-            token = failures.begin(calls[0].caller.path, calls[0].label)
+            token = failures.begin(calls[0].position.path, calls[0].label)
         if missing:
             records |= await _answers([*missing.values()], stream=stream)
         hits = [record for record in records.values() if record.is_hit]

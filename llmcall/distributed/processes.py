@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
 from ..errors import LLMCallError
-from ..scopes import DrawList, Draws, MapIsOverError
+from ..scopes import DrawList, Draws, MapIsOverError, Position
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.current import current_cassette, forget_named, only_open
-from ..stores.cassettes.replay_log import Caller
 from ..support.failures import process_failures
 from ..support.system import after_fork_in_child
 from ..traffic import budgets
@@ -423,7 +422,7 @@ def _session_for(state: bytes) -> Iterator[_Session]:
 def _add_gained(cassette: Cassette, gained: Gained) -> None:
     """Add what the cassette of the map's process gained before the map began."""
     for record, (levels, order) in gained:
-        cassette.add(record, Caller("/".join(levels), order))
+        cassette.add(record, Position("/".join(levels), order))
 
 
 def _take_all(queue: deque[Any]) -> list[Any]:

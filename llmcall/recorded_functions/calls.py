@@ -13,10 +13,10 @@ from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts
 from ..keys.request import Request
-from ..scopes import in_function, next_order
+from ..scopes import Position, in_function, next_order
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
-from ..stores.cassettes.replay_log import Caller, function_scope
+from ..stores.cassettes.replay_log import function_scope
 from ..support.waits import may_block
 from ..traffic import standard as standard  # its listeners
 
@@ -137,7 +137,7 @@ def prepare_recorded(
         request=Request(kind, model, identity_fields, body or {}, {}, None, key),
         options=options,
         name=name,
-        caller=Caller(order=next_order()),
+        position=Position(order=next_order()),
         transport=transport,
         asks_model=asks_model,
     )

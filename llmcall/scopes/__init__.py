@@ -23,8 +23,6 @@ from .draws import Draw as Draw
 from .draws import DrawList as DrawList
 from .draws import Drawn as Drawn
 from .draws import Draws as Draws
-from .draws import Fork as Fork
-from .draws import Forks as Forks
 from .draws import MapIsOverError as MapIsOverError
 from .draws import RecordedAskers as RecordedAskers
 from .draws import take_swapped as take_swapped
@@ -33,10 +31,13 @@ from .names import is_reserved_name as is_reserved_name
 from .names import path_before_items as path_before_items
 from .names import reserved_name as reserved_name
 from .names import without_repeats as without_repeats
+from .position import CallOrder as CallOrder
+from .position import Fork as Fork
+from .position import Forks as Forks
+from .position import Position as Position
 from .repeated import RepeatedAnswers as RepeatedAnswers
 from .scope import PROGRAM_SCOPE as PROGRAM_SCOPE
 from .scope import ActiveScope as ActiveScope
-from .scope import CallOrder as CallOrder
 from .scope import Scope as Scope
 from .scope import ScopedRecord as ScopedRecord
 from .scope import current_item as current_item

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..errors import ScopeError
 from ..support.listeners import Listener
-from .draws import ARM, Fork
 from .generators import OpeningGenerator, generators_with
 from .names import checked_name
+from .position import ARM, Fork
 from .scope import ActiveScope, Scope, ScopedRecord, next_order, scope_around, scope_of_call
 
 SEED_BYTES = 8
@@ -112,5 +112,5 @@ class ArmRecords(Listener):
 
     def answered(self, call: Any, record: Any) -> None:
         """Add a record to the call's arm, if it is in one."""
-        if call.caller.used_records is not None:
-            call.caller.used_records.append(ScopedRecord(call.caller.path, record))
+        if call.used_records is not None:
+            call.used_records.append(ScopedRecord(call.position.path, record))

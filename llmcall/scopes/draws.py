@@ -16,29 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..support.notices import warn_once
 from ..support.system import current_task, lock, this_process
 from .askers import Asker, current_for_draw
+from .position import Forks
 
 if TYPE_CHECKING:
     from ..stores.record import Record
 
-ARM = "arm"  # the family of the arms
-
-
-class Fork(NamedTuple):
-    """An arm, or a cell of a table that varies.
-
-    :param family: ``ARM``, or what identifies the table. Members of a family don't count each other's
-        draws.
-    :param path: the path of the scope that an arm forks; empty for a cell.
-    :param name: the arm's name, or the cell's labels.
-    """
-
-    family: str
-    path: str
-    name: str
-
-
-# Outside any fork, empty. In a fork, this follows the fork in which it was made.
-Forks = tuple[Fork, ...]
 # The scope path and the key of a request outside any scope.
 ScopedRequest = tuple[str, str]
 # A request, the forks in which it was drawn, and the number that it got: what other processes get.

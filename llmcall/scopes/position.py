@@ -11,6 +11,53 @@ if TYPE_CHECKING:
     from .askers import Asker
     from .scope import ActiveScope
 
+ARM = "arm"  # the family of the arms
+
+# The order of the calls, which decides the order of the records on a cassette: numbers that are
+# compared from the first on. The orders of the calls of an item of a map, or of an arm, begin with its
+# own. So whichever thread is faster, the calls of an item come before those of the next item.
+CallOrder = tuple[int, ...]
+
+
+class Fork(NamedTuple):
+    """An arm, or a cell of a table that varies.
+
+    :param family: ``ARM``, or what identifies the table. Members of a family don't count each other's
+        draws.
+    :param path: the path of the scope that an arm forks; empty for a cell.
+    :param name: the arm's name, or the cell's labels.
+    """
+
+    family: str
+    path: str
+    name: str
+
+
+# Outside any fork, empty. In a fork, this follows the fork in which it was made.
+Forks = tuple[Fork, ...]
+
+
+class Position(NamedTuple):
+    """The position of a call in its program: plain data, which goes to any process.
+
+    :param path: its scope path; empty outside any scope.
+    :param order: of the call among those of the program.
+    :param forks: the arm, or the cell of a table that varies, in which it is made.
+    :param asker: the name of who asks, if that counts in its draw.
+    :param draw: the number of its draw, or ``None``.
+    """
+
+    path: str = ""
+    order: CallOrder = ()
+    forks: Forks = ()
+    asker: str | None = None
+    draw: int | None = None
+
+    @property
+    def arm(self) -> str:
+        """Return the name of its arm; empty outside any."""
+        return next((fork.name for fork in self.forks if fork.family == ARM), "")
+
 
 class Here(NamedTuple):
     """A context's position.

@@ -33,7 +33,7 @@ class RepeatedAnswers(Listener):
 
     def answered(self, call: Any, record: Any) -> None:
         """Warn of a recorded answer that was given before."""
-        store, draw = call.cassette or call.cache, call.caller.draw
+        store, draw = call.cassette or call.cache, call.draw
         if call.request.sample is None and record.kind == "chat":
             warn_of_shared_answers(
                 call.request,

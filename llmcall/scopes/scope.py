@@ -27,19 +27,14 @@ from ..support.system import after_fork_in_child, lock, this_process
 from . import workers
 from .askers import Asker, enter_arm
 from .askers import set_asker as set_current_asker
-from .draws import ARM, Draw, DrawList, Draws, Fork, Forks, RecordedAskers
+from .draws import Draw, DrawList, Draws, RecordedAskers
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
-from .position import here, move, moved
+from .position import ARM, CallOrder, Fork, Forks, here, move, moved
 from .repeated import forget_given_answers
 
 if TYPE_CHECKING:
     from ..stores.record import Record
-
-# The order of the calls, which decides the order of the records on a cassette: numbers that are
-# compared from the first on. The orders of the calls of an item of a map, or of an arm, begin with its
-# own. So whichever thread is faster, the calls of an item come before those of the next item.
-CallOrder = tuple[int, ...]
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 PROGRAM_SCOPE = "run"  # the default scope of a program's calls

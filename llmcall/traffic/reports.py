@@ -33,7 +33,7 @@ class FailureReport(Listener):
         if isinstance(error, BudgetExceededError):
             if asks_model:  # a function's own calls report it
                 process_failures.count_refused()
-                call.failures.add(call.caller.path, words, OVER_BUDGET, asks_model=False)
+                call.failures.add(call.position.path, words, OVER_BUDGET, asks_model=False)
         elif is_failure(error):
             words += f": {type(error).__name__}"
             if isinstance(error, APIError) and call.is_counted:
@@ -44,13 +44,13 @@ class FailureReport(Listener):
             if isinstance(error, APIError):
                 is_retried = error.is_retried_by_program
             key = call.request.cache_key if is_retried else None
-            call.failures.add(call.caller.path, words, FAILED, asks_model=asks_model, key=key)
+            call.failures.add(call.position.path, words, FAILED, asks_model=asks_model, key=key)
         elif is_abandoned(error) and not stream:
-            call.failures.add(call.caller.path, words, ABANDONED, asks_model=asks_model)
+            call.failures.add(call.position.path, words, ABANDONED, asks_model=asks_model)
 
     def refused(self, call: Call, error: Exception) -> None:
         """Add a call that was refused: the program may catch the error and go on without an answer."""
-        report_refused(call.caller.path, call.label, error)
+        report_refused(call.position.path, call.label, error)
         call.add_usage(errors=1)
 
 

@@ -286,8 +286,10 @@ class UsageCount(Listener):
 
     def used(self, call: Call, amounts: UsageDelta) -> None:
         """Add amounts to the client's meter, to the process's, and to the tracked blocks'."""
-        caller = call.caller
-        count(call.client.meter, call.request.model or call.name, caller.path, amounts, caller.arm)
+        position = call.position
+        count(
+            call.client.meter, call.request.model or call.name, position.path, amounts, position.arm
+        )
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
         """Count an answer that was not asked for now; functions' are not counted."""

@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from ...scopes import Position
     from ..days import Days
     from ..record import Record
     from ..records.reader import Question, Selection
-    from .replay_log import Caller, SortKey
+    from .replay_log import SortKey
 
 
 OTHER_REPEAT = "for another repeat, use a scope with another name and its own cassette"
@@ -460,7 +461,7 @@ class Cassette(ContextDecorator):
         gained = self._gained.get(key)
         return self.stored.get(key, question) if gained is None else gained[0].copy()
 
-    def find(self, key: str, caller: Caller, question: Question | None = None) -> Record | None:
+    def find(self, key: str, position: Position, question: Question | None = None) -> Record | None:
         """Return the record of a key for a call, or ``None``, and count it as used.
 
         :param question: what has the key; a file finds it faster.
@@ -469,9 +470,9 @@ class Cassette(ContextDecorator):
         """
         record = self.get(key, question)  # unlocked: it is slow, and all threads look up records
         if record is not None:
-            self.replay_log.note(record, caller, is_replayed=True)
+            self.replay_log.note(record, position, is_replayed=True)
             if self.events is not None:
-                self.events.append(("find", (key, caller.elsewhere())))
+                self.events.append(("find", (key, position._replace(asker=None))))
             with _lock:
                 self.replayed += 1
         elif self.may_record and not self.is_of_this_process():
@@ -484,7 +485,7 @@ class Cassette(ContextDecorator):
         return record
 
     def add(
-        self, record: Record, caller: Caller, source: str = FROM_FUNCTION, replace: bool = False
+        self, record: Record, position: Position, source: str = FROM_FUNCTION, replace: bool = False
     ) -> Record:
         """Add an answer, unless one is recorded; return the recorded one.
 
@@ -495,13 +496,13 @@ class Cassette(ContextDecorator):
         with _lock:
             if self._depth:
                 if self.events is not None:
-                    arguments = record, caller.elsewhere(), source, replace
+                    arguments = record, position._replace(asker=None), source, replace
                     self.events.append(("add", arguments))
                 is_asked_again = self.replay_log.has_used(record.cache_key)
                 question = record.kind, record.sample, record.request
                 existing = self.get(record.cache_key, question)
                 if existing is not None:
-                    self.replay_log.note(existing, caller, is_replayed=True)
+                    self.replay_log.note(existing, position, is_replayed=True)
                     is_same = existing.response == record.response
                     if is_same or not (replace and is_asked_again):
                         return existing
@@ -511,7 +512,7 @@ class Cassette(ContextDecorator):
                 kept = record.copy()
                 _ = kept.request  # copied now, since the caller may change its own
                 self._gained[record.cache_key] = kept, source
-                self.replay_log.note(record, caller)
+                self.replay_log.note(record, position)
                 return record
         warn_once(f"an answer came after the cassette {self.path} was closed, so the file lacks it")
         return record

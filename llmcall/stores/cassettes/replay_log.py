@@ -4,46 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ...keys.keys import key_of
-from ...scopes import PROGRAM_SCOPE, CallOrder, RecordedAskers
+from ...scopes import PROGRAM_SCOPE, CallOrder, Position, RecordedAskers
 from ...support.system import lock
 from ..record import scope_order
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Collection, Iterable
 
-    from ...scopes import Draw, ScopedRecord
     from ..record import Record, ScopeOrder
     from ..records.reader import RecordFile, Selection
 
 
-class Caller(NamedTuple):
-    """The point in the program from which a call comes.
-
-    :param path: its scope path; empty outside any scope.
-    :param order: its position among the program's calls.
-    :param draw: its draw, or ``None``; released if the call fails.
-    :param arm: the name of its arm; empty outside any.
-    :param used_records: collects the records that the arm's calls get, or ``None``.
-    """
-
-    path: str = ""
-    order: CallOrder = ()
-    draw: Draw | None = None
-    arm: str = ""
-    used_records: deque[ScopedRecord] | None = None
-
-    def elsewhere(self) -> Caller:
-        """Return a copy that can go to another process."""
-        return self._replace(draw=None, used_records=None)
-
-
 # (scope path, the request's key outside any scope) → number of the draw → name of the asker.
 Askers = dict[tuple[str, str], dict[int, str]]
-# First by the levels of the caller's scope path, then by the order of the calls.
+# First by the levels of the call's scope path, then by the order of the calls.
 SortKey = tuple[list[str], CallOrder]
 AFTER_ALL: SortKey = (["\U0010ffff"], ())
 NO_CALLS: Mapping[str, SortKey] = MappingProxyType({})
@@ -83,20 +60,20 @@ class ReplayLog:
         self._is_recording = is_recording
         self._earlier_calls = earlier_calls
         self._recorded: Askers | None = None  # of the file, read at first use
-        self._draws: dict[str, Draw] = {}  # key of a record → the draw that got it first
+        self._askers: dict[str, str] = {}  # key of a record → who got it first
         self._first_calls: dict[str, SortKey] = {}  # by the key of a record
         # key of a record → arm → the arm's first call that it answered
         self._arms: dict[str, dict[str, CallOrder]] = {}
         # The scopes of recorded functions that were replayed, and so did not run.
         self._skipped_scopes: set[str] = set()
 
-    def note(self, record: Record, caller: Caller, *, is_replayed: bool = False) -> None:
+    def note(self, record: Record, position: Position, *, is_replayed: bool = False) -> None:
         """Log a call and the record that answers it.
 
         :param is_replayed: whether the record existed before the call.
         """
-        key, draw = record.cache_key, caller.draw
-        sort_key = caller.path.split("/") if caller.path else [], caller.order
+        key, asker = record.cache_key, position.asker
+        sort_key = position.path.split("/") if position.path else [], position.order
         skipped: set[str] = set()
         if is_replayed and record.kind == "function":  # the function does not run
             scope_name = function_scope(record.request, record.sample)
@@ -107,12 +84,12 @@ class ReplayLog:
         with lock:
             self._skipped_scopes |= skipped
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
-            if caller.arm:
+            if arm := position.arm:
                 orders = self._arms.setdefault(key, {})
-                orders[caller.arm] = min(caller.order, orders.get(caller.arm, caller.order))
-            if draw is not None and draw.asker is not None:
-                is_first = self._draws.setdefault(key, draw) is draw
-                if is_first and is_replayed and record.asker not in (None, draw.asker.name):
+                orders[arm] = min(position.order, orders.get(arm, position.order))
+            if asker is not None:
+                is_first = self._askers.setdefault(key, asker) == asker
+                if is_first and is_replayed and record.asker not in (None, asker):
                     self.has_new_askers = True
 
     def note_planned(self, key: str) -> None:
@@ -245,9 +222,7 @@ class ReplayLog:
         named = []
         for record in records:
             name = None if record.cache_key in gained_keys else record.asker
-            draw = self._draws.get(record.cache_key)
-            if draw is not None and draw.asker is not None:
-                name = draw.asker.name
+            name = self._askers.get(record.cache_key, name)
             named.append(record if name == record.asker else record.replace(asker=name))
         return without_lone_askers(named) if is_complete else named
 

@@ -10,10 +10,10 @@ from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
 
 if TYPE_CHECKING:
     from ...keys.request import Request
+    from ...scopes import Position
     from ..cache.cache import ResponseCache
     from ..record import Record
     from .cassette import Cassette
-    from .replay_log import Caller
 
 
 # Draws in a row that the cache lacks after the last one. It cannot be asked which it has, and one may have
@@ -25,7 +25,7 @@ class CacheStore:
     """The disk cache.
 
     :param mode: the cache's mode for the call.
-    :param caller: the call's caller, whose asker and arm the record names; ``None`` for a dry run.
+    :param position: the call's, whose asker and arm the record names; ``None`` for a dry run.
     :param overwrites: whether to ask anew and replace what is stored.
     """
 
@@ -33,13 +33,13 @@ class CacheStore:
         self,
         cache: ResponseCache,
         mode: str,
-        caller: Caller | None,
+        position: Position | None,
         *,
         overwrites: bool = False,
     ) -> None:
         self._cache = cache
         self._mode = mode
-        self._caller = caller
+        self._position = position
         self._overwrites = overwrites
 
     @property
@@ -56,26 +56,25 @@ class CacheStore:
         if self._overwrites:
             return None
         record = self._cache.get(request.cache_key, mode=self._mode)
-        if record is not None and self._caller is not None:
+        if record is not None and self._position is not None:
             self._cache.used_keys.add(request.cache_key)
-            if self._caller.arm:
-                self._note_arm(record, self._caller.arm)
+            if arm := self._position.arm:
+                self._note_arm(record, arm)
         return record
 
     def add(self, record: Record) -> Record:
         """Add an answer; return the one that counts, which is the first one stored."""
-        if self._caller is not None:
-            draw, arm = self._caller.draw, self._caller.arm
-            if draw is not None and draw.asker is not None:
-                record = record.replace(asker=draw.asker.name)
-            if arm:
+        if self._position is not None:
+            if self._position.asker is not None:
+                record = record.replace(asker=self._position.asker)
+            if arm := self._position.arm:
                 record = record.with_arms((arm,))
         if self._mode == "off":
             return record
         self._cache.used_keys.add(record.cache_key)
         stored = self._cache.store(record, mode=self._mode, replace=self._overwrites)
-        if self._caller is not None and self._caller.arm:
-            self._note_arm(stored, self._caller.arm)
+        if self._position is not None and (arm := self._position.arm):
+            self._note_arm(stored, arm)
         return stored
 
     def _note_arm(self, record: Record, arm: str) -> None:
@@ -105,7 +104,7 @@ class CassetteStore:
     """A cassette over the disk cache, which may supply answers to a recording.
 
     :param cache: the disk cache.
-    :param caller: the call's caller; ``None`` for a dry run, which uses no record.
+    :param position: the call's; ``None`` for a dry run, which uses no record.
     :param replaces: whether to ask anew and replace an answer of this run.
     """
 
@@ -113,13 +112,13 @@ class CassetteStore:
         self,
         cassette: Cassette,
         cache: CacheStore,
-        caller: Caller | None,
+        position: Position | None,
         *,
         replaces: bool = False,
     ) -> None:
         self._cassette = cassette
         self._cache = cache
-        self._caller = caller
+        self._position = position
         self._replaces = replaces
 
     @property
@@ -157,8 +156,8 @@ class CassetteStore:
         if self._replaces:
             return None
         key, question = request.cache_key, (request.kind, request.sample, request.asked)
-        if self._caller is not None:
-            return self._cassette.find(key, self._caller, question)
+        if self._position is not None:
+            return self._cassette.find(key, self._position, question)
         record = self._cassette.get(key, question)
         if record is not None:
             self._cassette.replay_log.note_planned(key)
@@ -166,6 +165,6 @@ class CassetteStore:
 
     def _put(self, record: Record, source: str) -> Record:
         """Put an answer on the cassette, and return the one that counts there."""
-        if self._caller is None:
+        if self._position is None:
             return record
-        return self._cassette.add(record, self._caller, source, self._replaces)
+        return self._cassette.add(record, self._position, source, self._replaces)

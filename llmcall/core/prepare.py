@@ -184,30 +184,40 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
         draw = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)
         sample = draw.sample
     drawn = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
-    return _standing_in(call._replace(request=drawn), active, draw)
+    return _standing_in(call, active, draw, drawn)
 
 
-def _standing_in(call: Call, active: ActiveScope | None, draw: Draw | None = None) -> Call:
+def _standing_in(
+    call: Call,
+    active: ActiveScope | None,
+    draw: Draw | None = None,
+    request: Request | None = None,
+) -> Call:
     """Return a call at its position in a scope and its arm.
 
     :param active: the scope of the call, or ``None`` outside any.
     :param draw: the draw that the call has taken.
+    :param request: its request, with its sample.
     """
+    request, order = request or call.request, call.position.order
     if active is None:
-        return call
-    asker = None if draw is None or draw.asker is None else draw.asker.name
-    number = None if draw is None else draw.number
-    position = Position(active.path, call.position.order, active.forks, asker, number)
+        return call._replace(request=request)
+    if draw is None:
+        position = Position(active.path, order, active.forks)
+    else:
+        asker = None if draw.asker is None else draw.asker.name
+        position = Position(active.path, order, active.forks, asker, draw.number)
     arm = active.arm if active.forks else None
     if arm is None:
-        return call._replace(position=position, draw=draw)
+        return call._replace(request=request, position=position, draw=draw)
     if call.options.cache is False and call.cassette is None:
         warn_once(
             f"a call in the arm {arm.name!r} has cache=False, so it shares no answer with other arms: leave "
             "that out, or open a cassette around all arms",
             about="cache=False in an arm",
         )
-    return call._replace(position=position, draw=draw, used_records=active.used_records)
+    records = active.used_records
+    return call._replace(request=request, position=position, draw=draw, used_records=records)
 
 
 def checked_texts(text: Any) -> list[str]:

@@ -218,7 +218,7 @@ class Draws:
             if askers is None:  # reads records, so without the lock
                 new = _Askers(read_askers())
                 askers = self._askers.setdefault((request, source), new)
-        caller = threading.get_ident(), id(current_task())
+        runner = threading.get_ident(), id(current_task())
         with lock:
             numbers, counted = self._numbers_of(request, forks)
             if asker is None or askers is None:
@@ -227,11 +227,11 @@ class Draws:
                 number = askers.number_for(asker.name, forks, counted)
             numbers.take(number)
             other = numbers.under_way
-            numbers.under_way = caller
-        if asker is None and other not in (None, caller):
-            callers = "threads" if other[0] != caller[0] else "tasks"
+            numbers.under_way = runner
+        if asker is None and other is not None and other != runner:
+            kind = "thread" if other[0] != runner[0] else "task"
             warn_once(
-                f"give each {callers[:-1]} its own scope: two {callers} in the scope {request[0]!r} make the same "
+                f"give each {kind} its own scope: two {kind}s in the scope {request[0]!r} make the same "
                 "request at the same time, so a replay may swap their answers"
             )
         return Draw(self, request, forks, number, numbers, asker, askers)
@@ -242,10 +242,12 @@ class Draws:
         """Return the numbers of a fork, and all numbers that count in it: its own, and those in the forks
         around and inside it.
         """
-        by_forks = self._numbers.setdefault(request, {})
-        if forks not in by_forks:
-            by_forks[forks] = _Numbers()
-        numbers = by_forks[forks]
+        by_forks = self._numbers.get(request)
+        if by_forks is None:
+            by_forks = self._numbers[request] = {}
+        numbers = by_forks.get(forks)
+        if numbers is None:
+            numbers = by_forks[forks] = _Numbers()
         if len(by_forks) == 1:
             return numbers, (numbers,)
         return numbers, [by_forks[other] for other in by_forks if not _are_beside(other, forks)]

@@ -56,6 +56,8 @@ class Position(NamedTuple):
     @property
     def arm(self) -> str:
         """Return the name of its arm; empty outside any."""
+        if not self.forks:
+            return ""
         return next((fork.name for fork in self.forks if fork.family == ARM), "")
 
 

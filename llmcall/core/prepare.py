@@ -16,7 +16,7 @@ from ..keys.parameters import (
     keyed_parameters,
 )
 from ..keys.request import Request
-from ..scopes import Position, RecordedAskers, current_scope, next_order, scope_of_call
+from ..scopes import Position, RecordedAskers, here, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
 from ..support.sender import is_llmcalls
@@ -52,7 +52,7 @@ def prepare_embeddings(
     calls = [_undrawn_call(client, "embedding", item, arguments)[0] for item in texts]
     if is_llmcalls():
         return [call._replace(is_inner=True) for call in calls]
-    active = current_scope()
+    active = here()
     return [_standing_in(call, active) for call in calls]
 
 
@@ -168,11 +168,11 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
     try:
         active = scope_of_call()
     except ScopeError as error:
-        _standing_in(call, current_scope()).refuse(error)
+        _standing_in(call, here()).refuse(error)
     request, named, draw = call.request, call.options.sample, None
     if named is not None:
-        sample = f"{'' if active is None else active.path}#{named}"
-    elif active is None:
+        sample = f"{active.path}#{named}"
+    elif not active.path:
         return call
     else:
         path = active.path
@@ -189,19 +189,17 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
 
 def _standing_in(
     call: Call,
-    active: ActiveScope | None,
+    active: ActiveScope,
     draw: Draw | None = None,
     request: Request | None = None,
 ) -> Call:
     """Return a call at its position in a scope and its arm.
 
-    :param active: the scope of the call, or ``None`` outside any.
+    :param active: the scope of the call.
     :param draw: the draw that the call has taken.
     :param request: its request, with its sample.
     """
     request, order = request or call.request, call.position.order
-    if active is None:
-        return call._replace(request=request)
     if draw is None:
         position = Position(active.path, order, active.forks)
     else:

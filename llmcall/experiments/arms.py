@@ -373,8 +373,8 @@ def arms(
         )
     runs = [ArmRun(name, repeat) for repeat in range(repeats) for name in arguments]
     around_all = scopes.scope(scope)
-    outer = scopes.scope_around()
-    draw_list = scopes.DrawList(None if outer is None else outer.draw_list)
+    outer = scopes.here()
+    draw_list = scopes.DrawList(outer.draw_list)
     finished: dict[ArmRun, Any] = {}
     used_records: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
 
@@ -382,9 +382,9 @@ def arms(
         """Run one arm of one repeat."""
         fork = scopes.arm(run.arm)
         fork.used_records = used_records[run]
-        order = scopes.current_order()
+        order = scopes.here().order
         outer_scope: AbstractContextManager[object] = nullcontext()
-        if outer is not None:
+        if not outer.is_default:
             outer_scope = outer.copy(generators=(), draw_list=draw_list, order=order)
         with outer_scope, around_all, scopes.scope(run.repeat, process=process), fork:
             finished[run] = fn(**arguments[run.arm])

@@ -37,8 +37,8 @@ class Respondent(NamedTuple):
         :raises ScopeError: in a thread or process without a scope while another has one open.
         """
         active = scopes.scope_of_call()
-        path, repeats = scopes.without_repeats("" if active is None else active.path)
-        return cls(path or scopes.current_item(), sum(repeats))
+        path, repeats = scopes.without_repeats(active.path)
+        return cls(path or active.item_name, sum(repeats))
 
 
 def moving_order(

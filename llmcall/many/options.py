@@ -83,7 +83,9 @@ class MapOptions:
         :raises ScopeError: if timing would decide the draws, or for ``key`` outside any scope.
         """
         if self.scope is None:
-            active = scopes.scope_of_call() or scopes.map_outside()
+            active = scopes.scope_of_call()
+            if not active.path:
+                active = scopes.map_outside()
         else:  # not entered, because other threads without a scope would be refused meanwhile
             active = self.scope.active()
             active.check_generators()

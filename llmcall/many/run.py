@@ -108,7 +108,7 @@ class MapRun:
         try:
             self.active = context.run(options.active_scope)
         except ScopeError as error:
-            path = scopes.current_path()
+            path = scopes.here().path
             report_refused(path, "a map", error)
             metering.count(None, "llmcall.map", path, {"errors": 1})
             raise

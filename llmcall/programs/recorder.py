@@ -94,7 +94,7 @@ class Recorder(Front):
         self.has_ended = False
         self._sends_nothing = self.refuses = sends_nothing
         self._default = default
-        self.outer_scope = scopes.scope_around()
+        self.outer_scope = scopes.here()
 
     async def response_to(self, library: ModuleType, http: Any, send: Callable[[Any], Any]) -> Any:
         """Return the response to a request of the program, or ``None`` for a request that passes."""

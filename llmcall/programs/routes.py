@@ -146,7 +146,7 @@ class Forwarder(Front):
         url = library.URL(self.route_here().to(str(http.url)))
         others = [(name, value) for name, value in http.headers.raw if name.lower() != b"host"]
         headers = [(b"host", url.netloc), *others]
-        path = scopes.current_path()
+        path = scopes.here().path
         if path:
             headers.append((PATH_HEADER.encode(), urllib.parse.quote(path).encode()))
         request = library.Request(

@@ -11,7 +11,7 @@ from ..config import resolve as config
 from ..core.effects import adrive
 from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
-from ..scopes import current_scope
+from ..scopes import here
 from ..support.blocking import run_blocking
 from .calls import FunctionTransport, normalized, prepare_recorded, recorded_result
 
@@ -153,9 +153,9 @@ class _RecordedFunction(NamedTuple):
         settings = config.settings()
         arguments = self._key_arguments(args, kwargs, settings)
         identity_fields = {**self.name_fields, "arguments": arguments}
-        active = current_scope()
-        if not self.shared and active is not None and active.arm is not None:
-            identity_fields["arm"] = active.arm.name
+        arm = None if self.shared else here().arm
+        if arm is not None:
+            identity_fields["arm"] = arm.name
         transport = FunctionTransport(functools.partial(self.function, *args, **kwargs))
         return prepare_recorded("function", identity_fields, settings, transport, name=name)
 

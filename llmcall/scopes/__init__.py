@@ -40,12 +40,9 @@ from .scope import PROGRAM_SCOPE as PROGRAM_SCOPE
 from .scope import ActiveScope as ActiveScope
 from .scope import Scope as Scope
 from .scope import ScopedRecord as ScopedRecord
-from .scope import current_item as current_item
-from .scope import current_order as current_order
-from .scope import current_path as current_path
-from .scope import current_scope as current_scope
 from .scope import default_scope as default_scope
 from .scope import forget as forget
+from .scope import here as here
 from .scope import in_default as in_default
 from .scope import in_function as in_function
 from .scope import in_process as in_process
@@ -54,5 +51,4 @@ from .scope import map_outside as map_outside
 from .scope import new_program_scope as new_program_scope
 from .scope import next_order as next_order
 from .scope import scope as scope
-from .scope import scope_around as scope_around
 from .scope import scope_of_call as scope_of_call

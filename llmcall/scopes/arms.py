@@ -11,7 +11,7 @@ from ..support.listeners import Listener
 from .generators import OpeningGenerator, generators_with
 from .names import checked_name
 from .position import ARM, Fork
-from .scope import ActiveScope, Scope, ScopedRecord, next_order, scope_around, scope_of_call
+from .scope import ActiveScope, Scope, ScopedRecord, here, next_order, scope_of_call
 
 SEED_BYTES = 8
 
@@ -99,10 +99,8 @@ def _required_scope(label: str) -> ActiveScope:
     :raises ScopeError: outside any scope.
     """
     scope_of_call()  # raises in a thread or process that has no scope while another has one
-    active = scope_around()
-    if active is not None:
-        active = active.parent_of_new_scopes
-    if active is None or not active.path:
+    active = here().parent_of_new_scopes
+    if not active.path:
         raise ScopeError(f"{label} needs a scope: open one around it, with llmcall.scope(name)")
     return active
 

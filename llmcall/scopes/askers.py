@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 
 from ..support.system import after_fork_in_child, lock, running_loop
-from .position import here, move, moved
+from .position import held, hold, holding
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
@@ -126,7 +126,7 @@ def current_asker() -> Asker | None:
     running event loop each callback has the context of the code that scheduled it. Setting the asker in the
     contexts that a function is called with was rejected: a closure hides them.
     """
-    asker = here().asker
+    asker = held().asker
     if asker is None or asker.main is not _main:
         asker = _main
     work: Asker | None = getattr(_thread, "work", None)
@@ -148,12 +148,12 @@ def naming_own_calls() -> Iterator[None]:
 
 def current_for_draw() -> Asker | None:
     """Return the asker of a draw that is taken here, or ``None`` if it does not count."""
-    return current_asker() if _own_calls or here().is_programs else None
+    return current_asker() if _own_calls or held().is_programs else None
 
 
 def in_program_call() -> bool:
     """Return whether a program's call is answered here."""
-    return here().is_programs
+    return held().is_programs
 
 
 def known_asker(name: str, origin: str = "") -> Asker | None:
@@ -163,13 +163,13 @@ def known_asker(name: str, origin: str = "") -> Asker | None:
 
 def set_asker(asker: Asker | None) -> None:
     """Set the asker for the rest of the current context."""
-    move(asker=asker)
+    hold(asker=asker)
 
 
 @contextlib.contextmanager
 def running_as(asker: Asker) -> Iterator[None]:
     """Set the asker for a block."""
-    with moved(asker=asker):
+    with holding(asker=asker):
         yield
 
 
@@ -187,9 +187,9 @@ def running_work(asker: Asker) -> Iterator[None]:
 
 def enter_arm() -> Asker | None:
     """Set the asker for an arm, whose children are numbered from 0, and return the previous one."""
-    previous = here().asker
+    previous = held().asker
     if _main is not None:
-        move(asker=Asker(IN_ARM, _main))
+        hold(asker=Asker(IN_ARM, _main))
     return previous
 
 
@@ -201,7 +201,7 @@ def enter_item(name: str, repeat: int) -> None:
     """
     maker = current_asker()
     if maker is not None:
-        move(asker=maker.named(f"item {name} {repeat}"))
+        hold(asker=maker.named(f"item {name} {repeat}"))
 
 
 @contextlib.contextmanager
@@ -215,7 +215,7 @@ def counted_apart() -> Iterator[None]:
     if asker is not None:
         asker = Asker(asker.name, asker.main, asker.origin)
     # The tasks that the transport of such a call makes have askers of their own.
-    with moved(asker=asker, is_programs=True):
+    with holding(asker=asker, is_programs=True):
         yield
 
 

@@ -13,7 +13,7 @@ from ..errors import ScopeError
 from ..support.system import this_process
 from ..support.waits import Stops, in_maps, waits
 from . import workers
-from .scope import ActiveScope, scope_around
+from .scope import ActiveScope, here
 
 IN_A_THREAD = (
     "llmcall.bind is called in a thread that has no scope, but another thread has one open: the function would not run "
@@ -79,9 +79,8 @@ def bind(function: Callable[..., Any]) -> Bound:
     ...     list(pool.map(llmcall.bind(draw), range(1)))
     ['trial-1#0']
     """
-    active = scope_around()
-    if active is not None:
-        active.check_generators()
-    elif workers.is_open_elsewhere():
+    active = here()
+    if active.is_default and workers.is_open_elsewhere():
         raise ScopeError(IN_A_THREAD)
-    return Bound(function, active, waits().stops)
+    active.check_generators()
+    return Bound(function, None if active.is_default else active, waits().stops)

@@ -61,8 +61,8 @@ class Position(NamedTuple):
         return next((fork.name for fork in self.forks if fork.family == ARM), "")
 
 
-class Here(NamedTuple):
-    """A context's position.
+class Held(NamedTuple):
+    """What a context holds of the position of the code that runs in it.
 
     :param active: the scope that it entered last, or ``None`` if it entered none.
     :param asker: who asks, or ``None`` if that has no name.
@@ -76,28 +76,28 @@ class Here(NamedTuple):
     is_programs: bool = False
 
 
-NOWHERE = Here()
-_here: ContextVar[Here] = ContextVar("llmcall here", default=NOWHERE)
-here = _here.get
+NOWHERE = Held()
+_here: ContextVar[Held] = ContextVar("llmcall here", default=NOWHERE)
+held = _here.get
 
 
-def move(**changes: Any) -> None:
-    """Change the position of the current context.
+def hold(**changes: Any) -> None:
+    """Change what the current context holds.
 
-    :param changes: fields of :class:`Here`.
+    :param changes: fields of :class:`Held`.
     """
-    _here.set(here()._replace(**changes))
+    _here.set(held()._replace(**changes))
 
 
 @contextmanager
-def moved(**changes: Any) -> Iterator[None]:
-    """Change the position of the current context for a block; other fields stay as the block leaves them.
+def holding(**changes: Any) -> Iterator[None]:
+    """Change what the current context holds for a block; other fields stay as the block leaves them.
 
-    :param changes: fields of :class:`Here`.
+    :param changes: fields of :class:`Held`.
     """
-    current = here()
+    current = held()
     _here.set(current._replace(**changes))
     try:
         yield
     finally:
-        move(**{name: getattr(current, name) for name in changes})
+        hold(**{name: getattr(current, name) for name in changes})

@@ -1,14 +1,8 @@
 """Scopes: opening one, and finding the current one.
 
-A scope belongs to the context (thread, task) that opened it. Three functions say which scope a context
-is in:
-
-- :func:`scope_of_call`, for a call that draws. In ``scope(None)`` it returns ``None``. It raises
-  ``ScopeError`` if timing would decide, or if a generator left the scope open.
-- :func:`current_scope`, for code that only notes its scope. In ``scope(None)`` it returns an
-  ``ActiveScope`` with an empty path.
-- :func:`scope_around`, for code that opens or passes on a scope: like :func:`current_scope`, but
-  without the default scope.
+A scope belongs to the context (thread, task) that opened it. :func:`here` returns the one in which the
+code runs, and :func:`scope_of_call` does so for a call that draws: it raises ``ScopeError`` if timing
+would decide, or if a generator left the scope open.
 """
 
 from __future__ import annotations
@@ -30,7 +24,7 @@ from .askers import set_asker as set_current_asker
 from .draws import Draw, DrawList, Draws, RecordedAskers
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
-from .position import ARM, CallOrder, Fork, Forks, here, move, moved
+from .position import ARM, CallOrder, Fork, Forks, held, hold, holding
 from .repeated import forget_given_answers
 
 if TYPE_CHECKING:
@@ -84,6 +78,7 @@ class ActiveScope:
     :param order: the order of the item or arm in which it stands; empty outside any.
     :param is_outside: whether it is only an item of a ``map``, outside any scope of the user's.
     :param item_name: the name of the item of a ``map`` in which it stands, if that has one.
+    :param is_default: whether it is that of code which no scope was opened for. It is never entered itself.
     :ivar entered_in: the number of the process.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
@@ -103,6 +98,7 @@ class ActiveScope:
         order: CallOrder = (),
         is_outside: bool = False,
         item_name: str = "",
+        is_default: bool = False,
     ) -> None:
         self.path = path
         self.draws = draws
@@ -116,6 +112,7 @@ class ActiveScope:
         self.order = order
         self.is_outside = is_outside
         self.item_name = item_name
+        self.is_default = is_default
         self.outer: ActiveScope | None = None
         self.previous_asker: Asker | None = None
         self.entered_in = this_process()
@@ -125,7 +122,7 @@ class ActiveScope:
         the changes.
         """
         other = object.__new__(ActiveScope)
-        reset = {"scope": None, "forked": None, "entered_in": this_process()}
+        reset = {"scope": None, "forked": None, "is_default": False, "entered_in": this_process()}
         other.__dict__ = {**vars(self), **reset, **changes}
         return other
 
@@ -135,15 +132,15 @@ class ActiveScope:
         return _unpickled, (self.path, self.draws.since, self.without_default, self.order)
 
     def __enter__(self) -> ActiveScope:
-        self.outer = here().active
-        move(active=self)
+        self.outer = held().active
+        hold(active=self)
         if self.parent_of_new_scopes.path:
             workers.note_opened(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         workers.note_closed(self)
-        move(active=self.outer)
+        hold(active=self.outer)
 
     @property
     def arm(self) -> Fork | None:
@@ -180,7 +177,7 @@ class ActiveScope:
 
         :raises ScopeError: if one is.
         """
-        if here().active is not self:
+        if held().active is not self:
             raise ScopeError(
                 f"the scope {self.path!r} ends before one that was opened after it: {IN_A_GENERATOR}"
             )
@@ -207,6 +204,7 @@ def _unpickled(
 
 
 _no_scope_draws = Draws()
+NOWHERE = ActiveScope("", _no_scope_draws, is_default=True)  # outside any scope
 _scope_numbers = itertools.count()  # of the outermost ones
 # The number of all default scopes: each starts again, but a user's scope with its name warns.
 DEFAULT_NUMBER = -1
@@ -244,13 +242,12 @@ class Scope:
 
         :param generator: the generator that enters it, or ``None``.
         """
-        order = current_order()
+        active = here()
+        order = active.order
         if self.name is None:
-            return ActiveScope("", _no_scope_draws, self, order=order, item_name=current_item())
-        outer = scope_around()
-        if outer is not None:
-            outer = outer.parent_of_new_scopes
-        if outer is None or not outer.path:
+            return ActiveScope("", _no_scope_draws, self, order=order, item_name=active.item_name)
+        outer = active.parent_of_new_scopes
+        if not outer.path:
             with lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
@@ -263,7 +260,7 @@ class Scope:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         global _process_scope
-        entered = here().active
+        entered = held().active
         while entered is not None and entered.scope is not self:
             entered = entered.outer
         # Another context may end the generator that entered it; the scope is not open there.
@@ -277,7 +274,7 @@ class Scope:
                 if kind is None:
                     entered.check_is_inmost()
             finally:
-                move(active=entered.outer)
+                hold(active=entered.outer)
                 if entered.forked is not None:
                     set_current_asker(entered.previous_asker)
 
@@ -323,7 +320,7 @@ def new_program_scope() -> ActiveScope:
     """Return a default scope for a program's calls, whose draws are counted from 0."""
     no_scope = ActiveScope("", _no_scope_draws)
     draws = Draws(outermost_scope=DEFAULT_NUMBER)
-    return ActiveScope(PROGRAM_SCOPE, draws, without_default=no_scope)
+    return ActiveScope(PROGRAM_SCOPE, draws, without_default=no_scope, is_default=True)
 
 
 @contextmanager
@@ -357,15 +354,14 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
     :param default: of :func:`new_program_scope`; ``None`` for no default scope. The process's
         default scope takes precedence.
     """
-    around = scope_around()
+    active = here()
     default = _process_default() or _if_of_this_process(default)
-    if default is None or (around is None and _why_refused()):
+    if default is None or (active.is_default and _why_refused()):
         return nullcontext()
-    if around is not None and not around.is_outside:
+    if not (active.is_default or active.is_outside):
         return nullcontext()
-    item = around or ActiveScope("", _no_scope_draws)
-    path = default.path + here().levels
-    return default.copy(path=path, draw_list=item.draw_list, order=item.order)
+    path = default.path + held().levels
+    return default.copy(path=path, draw_list=active.draw_list, order=active.order)
 
 
 def in_process(default: ActiveScope | None) -> AbstractContextManager[Any]:
@@ -375,7 +371,7 @@ def in_process(default: ActiveScope | None) -> AbstractContextManager[Any]:
     :param default: as of :func:`in_default`.
     """
     default = _process_default() or _if_of_this_process(default)
-    if default is None or scope_around() is not None:
+    if default is None or not here().is_default:
         return nullcontext()
     return default.copy()
 
@@ -388,9 +384,11 @@ def in_function(name: str, *, draws: bool) -> Iterator[None]:
     :param name: the scope's level of the path.
     :param draws: whether the call itself is in a scope.
     """
-    active = scope_of_call() if draws else None
-    inner = nullcontext() if active is None else active.copy(path=f"{active.path}/{name}")
-    with moved(levels=f"{here().levels}/{name}"), inner:
+    active = scope_of_call() if draws else NOWHERE
+    inner: AbstractContextManager[object] = nullcontext()
+    if active.path:
+        inner = active.copy(path=f"{active.path}/{name}")
+    with holding(levels=f"{held().levels}/{name}"), inner:
         yield
 
 
@@ -419,15 +417,12 @@ def forget() -> None:
     forget_given_answers()
 
 
-def scope_around() -> ActiveScope | None:
-    """Return the scope around the current context, unchecked and without a default scope.
-
-    :returns: ``None`` outside any scope; see :func:`current_scope` for the scope of a call there.
-    """
-    active = here().active
+def here() -> ActiveScope:
+    """Return the scope in which the code runs, unchecked; its path is empty outside any."""
+    active = held().active
     if active is None or active.entered_in != this_process():
-        active = _if_of_this_process(_process_scope) or _root_scope()
-    return active
+        active = _if_of_this_process(_process_scope) or _root_scope() or _process_default()
+    return active or NOWHERE
 
 
 def _if_of_this_process(active: ActiveScope | None) -> ActiveScope | None:
@@ -435,21 +430,19 @@ def _if_of_this_process(active: ActiveScope | None) -> ActiveScope | None:
     return active if active is not None and active.entered_in == this_process() else None
 
 
-def scope_of_call() -> ActiveScope | None:
-    """Return the scope of a call that the current context makes, and check it.
+def scope_of_call() -> ActiveScope:
+    """Return the scope in which the code makes a call, checked; its path is empty outside any.
 
-    :returns: ``None`` outside any scope and inside ``scope(None)``.
     :raises ScopeError: in a thread or worker process that has no scope while another has one open,
         and if a generator left the scope open.
     """
-    active = scope_around()
-    if active is not None:
-        if active.generators:
-            active.check_generators()
-        return active if active.path else None
-    if reason := _why_refused():
-        raise ScopeError(reason)
-    return _process_default()
+    active = here()
+    if active.is_default:
+        if reason := _why_refused():
+            raise ScopeError(reason)
+    elif active.generators:
+        active.check_generators()
+    return active
 
 
 def _why_refused() -> str:
@@ -465,47 +458,20 @@ def _why_refused() -> str:
 
 def map_outside() -> ActiveScope:
     """Return the scope of a ``map`` that runs outside any, with an empty path."""
-    around = scope_around()
-    return ActiveScope("", Draws(), is_outside=around is None or around.is_outside)
+    active = here()
+    return ActiveScope("", Draws(), is_outside=active.is_default or active.is_outside)
 
 
-def inherited(active: ActiveScope | None) -> AbstractContextManager[Any]:
+def inherited(active: ActiveScope) -> AbstractContextManager[Any]:
     """Take over another context's scope for a block, if this context has none of its own.
 
-    :param active: the other context's scope: see :func:`scope_around`.
+    :param active: the other context's scope.
     """
-    if active is None or not active.path or scope_around() is not None:
+    if active.is_default or not active.path or not here().is_default:
         return nullcontext()
     return active.copy(generators=())
 
 
-def current_scope() -> ActiveScope | None:
-    """Return the scope of a call that the current context makes, a default scope included;
-    unchecked, unlike :func:`scope_of_call`.
-    """
-    return scope_around() or _process_default()
-
-
-def current_path() -> str:
-    """Return the scope path of the current context, unchecked; empty outside any scope."""
-    active = current_scope()
-    return active.path if active else ""
-
-
-def current_order() -> CallOrder:
-    """Return the order of the item or arm that the current context is in; empty outside any."""
-    active = scope_around()
-    return () if active is None else active.order
-
-
-def current_item() -> str:
-    """Return the name of the item of a ``map`` that the current context is in; empty without one."""
-    active = scope_around()
-    return "" if active is None else active.item_name
-
-
 def next_order() -> CallOrder:
     """Return the order of what the current context does next."""
-    active = scope_around()
-    number = next(_order_numbers)
-    return (number,) if active is None else (*active.order, number)
+    return (*here().order, next(_order_numbers))

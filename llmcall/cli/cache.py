@@ -20,7 +20,7 @@ from ..keys.keys import short_key
 from ..stores.records.served import model_of
 from ..support.display.formatting import counted, one_line, quantity, text_table
 from ..support.display.printable import printable, visible_json
-from .options import Source, conflict_option, json_option
+from .options import Source, UserPath, conflict_option, json_option
 from .output import echo, is_terminal
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ TOTALS = ("input_tokens", "output_tokens", "cost")
 @click.group()
 @click.option(
     "--path",
-    type=click.Path(),
+    type=UserPath(),
     help="Cache directory or server, instead of the configured one.",
 )
 @click.pass_context
@@ -283,7 +283,7 @@ def _full_key(response_cache: ResponseCache, prefix: str) -> str:
 
 
 @cache.command()
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file", type=UserPath(dir_okay=False))
 @selection_options
 @click.pass_obj
 def export(response_cache: ResponseCache, file: str, where: Where | None) -> None:
@@ -401,7 +401,7 @@ def verify(response_cache: ResponseCache) -> None:
 
 
 @cache.command()
-@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("folder", type=UserPath(file_okay=False))
 @click.pass_obj
 def salvage(response_cache: ResponseCache, folder: str) -> None:
     """Copy the readable records of a damaged cache.

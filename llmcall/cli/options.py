@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,17 @@ def unicode_text(_: click.Context, parameter: click.Parameter, value: str | None
     return value
 
 
-class Source(click.Path):
+class UserPath(click.Path):
+    """The type of a path that may begin with ``~``: a shell leaves it in ``--to=~/run.jsonl``."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """Return the path."""
+        return super().convert(os.path.expanduser(value), parameter, context)
+
+
+class Source(UserPath):
     """The type of an argument that is an existing file or directory, or a server's address."""
 
     def convert(

@@ -17,7 +17,7 @@ from ..errors import CacheError, ConfigError
 from ..programs.actors import Actors, is_named_by_text
 from ..scopes import default_scope, new_program_scope
 from ..stores.records.reader import header_in
-from .options import import_function
+from .options import UserPath, import_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,7 +89,7 @@ def recording_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option(
             "--cassette",
-            type=click.Path(dir_okay=False),
+            type=UserPath(dir_okay=False),
             help="The cassette to record on or to replay; by default [Cassette] PATH.",
         ),
         click.option(

@@ -14,7 +14,7 @@ from ..errors import CacheError
 from ..support import secrets
 from ..support.display.formatting import counted
 from ..support.display.printable import visible, visible_json
-from .options import Source, conflict_option, json_option
+from .options import Source, UserPath, conflict_option, json_option
 from .output import echo, is_terminal
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def diff(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False),
+    type=UserPath(dir_okay=False),
     help="The HTML file to write. By default, it has the run's name.",
 )
 def report(
@@ -229,7 +229,7 @@ def report(
         )
 
 
-existing_file = click.Path(exists=True, dir_okay=False)
+existing_file = UserPath(exists=True, dir_okay=False)
 
 
 @click.group()
@@ -244,7 +244,7 @@ def cassette() -> None:
     "-o",
     "--to",
     required=True,
-    type=click.Path(dir_okay=False),
+    type=UserPath(dir_okay=False),
     metavar="FILE",
     help="The file to write.",
 )

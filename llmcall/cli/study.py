@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..support.display.printable import visible, visible_json
-from .options import Source, import_function, json_option, unicode_text
+from .options import Source, UserPath, import_function, json_option, unicode_text
 from .output import echo
 
 
@@ -16,7 +16,7 @@ from .output import echo
 @click.option(
     "-o",
     "--to",
-    type=click.Path(dir_okay=False),
+    type=UserPath(dir_okay=False),
     metavar="FILE",
     help="The cassette that records the new answers. Answers that it already contains are replayed.",
 )
@@ -104,12 +104,12 @@ def _assignments(
 
 
 @click.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=UserPath(exists=True, dir_okay=False))
 @click.option(
     "-o",
     "--to",
     required=True,
-    type=click.Path(dir_okay=False),
+    type=UserPath(dir_okay=False),
     metavar="FILE.jsonl",
     help="The cassette to write. An existing file is not replaced.",
 )
@@ -179,21 +179,21 @@ def import_answers(
 
 
 @click.command()
-@click.argument("folder", type=click.Path())
+@click.argument("folder", type=UserPath())
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option(
     "--cassette",
     "cassettes",
     multiple=True,
     required=True,
-    type=click.Path(),
+    type=UserPath(),
     metavar="FILE",
     help="A recording that the program replays. Repeat the option for each.",
 )
 @click.option(
     "--add",
     multiple=True,
-    type=click.Path(),
+    type=UserPath(),
     metavar="PATH",
     help="A file or folder whose use llmcall cannot see, such as one that a child process reads.",
 )
@@ -209,7 +209,7 @@ def import_answers(
     is_flag=True,
     help="Pack the recordings unchanged, as evidence, although the program uses only a part of them.",
 )
-@click.option("--zip", type=click.Path(dir_okay=False), help="Also write a ZIP file.")
+@click.option("--zip", type=UserPath(dir_okay=False), help="Also write a ZIP file.")
 def pack(**arguments: Any) -> None:
     """Pack a study so that others can run it again.
 
@@ -223,7 +223,7 @@ def pack(**arguments: Any) -> None:
 
 
 @click.command()
-@click.argument("package", type=click.Path(exists=True))
+@click.argument("package", type=UserPath(exists=True))
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),

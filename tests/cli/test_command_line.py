@@ -884,3 +884,17 @@ def test_the_doctor_says_that_tokens_are_estimated() -> None:
     check = checks()["tokenizer"]
     assert check["found"] == "tokens of my-model are estimated"
     assert not check["remedy"]
+
+
+def test_a_path_of_an_option_or_argument_may_begin_with_a_tilde() -> None:
+    """A shell leaves it where it follows an equals sign or stands in quotes."""
+    written("answers.csv", "prompt,answer\nBread?,Two coins.\n")
+    done("import", "answers.csv", "--params", "model=m", "--to=~/a.jsonl")
+    done("cassette", "merge", "~/a.jsonl", "~/a.jsonl", "--to=~/b.jsonl")
+    cache("--path=~/cache", "load", "~/b.jsonl")
+    cache("--path=~/cache", "export", "~/c.jsonl")
+    assert "Bread?" in done("show", "~/c.jsonl")
+    done("report", "~/a.jsonl", "--against=~/c.jsonl", "-o", "~/report.html")
+    assert all((Path.home() / name).is_file() for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
+    assert (Path.home() / "report.html").is_file()
+    assert not Path("~").exists()

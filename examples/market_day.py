@@ -235,7 +235,7 @@ def paint(text: str, code: int) -> str:
     """Colour a text if it goes to a terminal and NO_COLOR is not set."""
     return (
         f"\033[{code}m{text}\033[0m"
-        if sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        if sys.stdout and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         else text
     )
 

@@ -163,7 +163,8 @@ class Execution(Listener):
         """
         if os.getpid() != self._process:
             return  # a forked process leaves all this to its parent
-        with contextlib.suppress(OSError, ValueError):  # Python itself reports what it cannot flush
+        # Python itself reports what it cannot flush; it has no output at all where that was closed before.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
             sys.stdout.flush()
         if "llmcall.programs.server" in sys.modules:
             from .server import close_shared

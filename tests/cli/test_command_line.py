@@ -278,6 +278,12 @@ def test_ask_and_demo_print_to_a_pipe_that_lacks_their_characters(
     printed.encode("ascii")
 
 
+def test_demo_runs_without_standard_output() -> None:
+    """A shell's ``>&-`` leaves Python without one."""
+    with contextlib.redirect_stdout(None):
+        main(["demo"], standalone_mode=False)
+
+
 def test_ask_records_a_paid_answer_whose_output_is_closed(serve: Serve) -> None:
     """The same question then costs nothing."""
     server = serve(streamed("Five ", "coins."))

@@ -572,6 +572,16 @@ def test_counts_and_warnings_come_once_whatever_the_program_does_with_standard_e
     assert reported.count("POST localhost/v1/completions was sent and not recorded") == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")
+def test_a_program_whose_standard_output_is_closed_is_recorded(model: NumberedServer) -> None:
+    """A shell's ``>&-`` leaves Python without one."""
+    command = [sys.executable, "-m", "llmcall", "run", *A, program("ask('Bread?')")]
+    assert (
+        subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], check=False).returncode == 0
+    )
+    assert samples("a.jsonl") == ["run#0"]
+
+
 def test_a_cassette_that_cannot_be_written_ends_run_with_exit_code_1(model: NumberedServer) -> None:
     """The error at the end of the process is printed."""
     _, reported = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)

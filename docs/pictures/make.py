@@ -20,11 +20,13 @@ import llmcall
 
 FOLDER = Path(__file__).resolve().parent
 EXAMPLES = FOLDER.parent.parent / "examples"
-# The name of each picture, the recording that it shows, and how many pixels wide and high the
-# window is.
+SOLAR = EXAMPLES / "solar"
+# The name of each picture, the arguments of the report that it shows, and how many pixels wide and
+# high the window is.
 PICTURES = {
-    "report": (EXAMPLES / "market_day.jsonl", 1200, 700),
-    "votes": (EXAMPLES / "unchanged_program" / "votes.jsonl", 1200, 540),
+    "diff": ([SOLAR / "village.jsonl", "--against", SOLAR / "leaking.jsonl"], 1200, 800),
+    "report": ([EXAMPLES / "market_day.jsonl"], 1200, 700),
+    "votes": ([EXAMPLES / "unchanged_program" / "votes.jsonl"], 1200, 540),
 }
 
 
@@ -67,9 +69,10 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        for name, (recording, width, height) in PICTURES.items():
+        for name, (arguments, width, height) in PICTURES.items():
             report = Path(folder) / f"{name}.html"
-            command = [sys.executable, "-m", "llmcall", "report", str(recording), "-o", str(report)]
+            command = [sys.executable, "-m", "llmcall", "report", *map(str, arguments)]
+            command += ["-o", str(report)]
             subprocess.run(command, check=True, capture_output=True)
             take(browser, name, report, width, height)
         steps = Path(folder) / "first_steps.html"

@@ -1,0 +1,45 @@
+"""Five neighbours say on three days whether they want solar panels, and hear what the others said.
+
+    llmcall run --cassette village.jsonl solar.py
+
+replays the recording beside it: no key, no model, no network. ``Ben="a fisherman whose roof leaks"`` at
+the end of the command describes Ben anew, and asks the small model (the extra ``local``).
+"""
+
+import sys
+from typing import Literal
+
+import llmcall
+
+PEOPLE = {
+    "Ada": "a thrifty baker",
+    "Ben": "a fisherman",
+    "Cleo": "a retired teacher",
+    "Dan": "a young carpenter",
+    "Eve": "a doctor",
+}
+
+
+@llmcall.llm(client=llmcall.client("local"), temperature=1)
+def decides(name: str, who: str, day: int, heard: list[str]) -> Literal["yes", "no"]:
+    """A village talks about solar panels.
+    Kim, a farmer, is asked: solar panels? Kim says yes. Tim, a cook, is asked: solar panels? Tim says no.
+    Day {{ day }}. {{ heard | join(" ") }} {{ name }}, {{ who }}, is asked: solar panels? {{ name }} says"""
+    raise NotImplementedError
+
+
+def play(**changed: str) -> dict[str, str]:
+    """Return what each says in the end; ``changed`` describes some people anew."""
+    said: dict[str, str] = {}
+    with llmcall.scope("village"):
+        for day in (1, 2, 3):
+            before, said = said, {}
+            for name, who in {**PEOPLE, **changed}.items():
+                heard = [f"{other} says {word}." for other, word in before.items() if other != name]
+                with llmcall.scope(name):
+                    said[name] = decides(name, who, day, heard)
+    return said
+
+
+if __name__ == "__main__":
+    print(play(**dict(argument.split("=", 1) for argument in sys.argv[1:])))

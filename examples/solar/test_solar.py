@@ -1,0 +1,10 @@
+"""A test of the village, replayed from ``cassettes``: no key, no model, no network."""
+
+import pytest
+from solar import play
+
+
+@pytest.mark.llm
+def test_the_village_is_not_of_one_mind() -> None:
+    """Somebody says yes, and somebody no."""
+    assert set(play().values()) == {"yes", "no"}

@@ -17,6 +17,7 @@ import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from click.testing import CliRunner
 from commands import LONGEST
@@ -85,7 +86,9 @@ def run_page(page: Path) -> doctest.TestResults:
         "_command": command,
     }
     test.globs["_block"] = lambda line: _run_block(page, line, test.globs)
-    return doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF | doctest.ELLIPSIS).run(test)
+    # as at a prompt, which imports modules of the working directory
+    with patch.object(sys, "path", ["", *sys.path]):
+        return doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF | doctest.ELLIPSIS).run(test)
 
 
 def public_names() -> dict[str, Any]:

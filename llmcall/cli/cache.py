@@ -24,7 +24,7 @@ from .options import Source, UserPath, conflict_option, json_option
 from .output import echo, is_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..stores.cache.cache import ResponseCache
     from ..stores.record import Record
@@ -272,14 +272,24 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
 
 
 def _full_key(response_cache: ResponseCache, prefix: str) -> str:
+    place = f"{counted(len(response_cache), 'record')} in {response_cache.path}"
+    keys = response_cache.storage.all_keys()
+    return full_key(keys, prefix, place, shown_by="llmcall cache ls")
+
+
+def full_key(keys: Iterable[str], prefix: str, place: str, *, shown_by: str) -> str:
+    """Return the one key that begins with some characters.
+
+    :param place: of which records the keys are, for the error.
+    :param shown_by: the command that shows them.
+    :raises CacheError: if no key begins so, or several do.
+    """
     beginning = prefix.rstrip("…")
-    found = (key for key in response_cache.storage.all_keys() if key.startswith(beginning))
-    keys = list(islice(found, MAX_COUNTED_KEYS))
-    if len(keys) != 1:
-        problem = f"{len(keys)} keys begin" if keys else "no key begins"
-        among = f"among {counted(len(response_cache), 'record')} in {response_cache.path}"
-        raise CacheError(f"{problem} with {prefix!r} {among}; 'llmcall cache ls' shows the keys")
-    return keys[0]
+    found = list(islice((key for key in keys if key.startswith(beginning)), MAX_COUNTED_KEYS))
+    if len(found) != 1:
+        problem = f"{len(found)} keys begin" if found else "no key begins"
+        raise CacheError(f"{problem} with {prefix!r} among {place}; '{shown_by}' shows the keys")
+    return found[0]
 
 
 @cache.command()

@@ -14,6 +14,7 @@ from ..errors import CacheError
 from ..support import secrets
 from ..support.display.formatting import counted
 from ..support.display.printable import visible, visible_json
+from .cache import full_key
 from .options import Source, UserPath, conflict_option, json_option
 from .output import echo, is_terminal
 
@@ -234,7 +235,7 @@ existing_file = UserPath(exists=True, dir_okay=False)
 
 @click.group()
 def cassette() -> None:
-    """Merge cassettes, check them, or update their keys."""
+    """Merge cassettes, check them, update their keys, or drop answers."""
 
 
 @cassette.command()
@@ -336,6 +337,38 @@ def _rekey_file(path: str, on_conflict: str) -> str:
     if result.joined:
         summary += f"; {result.joined:,} left out, because others answer the same request"
     return summary
+
+
+@cassette.command()
+@click.argument("file", type=existing_file)
+@click.argument("key", nargs=-1, required=True)
+def forget(file: str, key: tuple[str, ...]) -> None:
+    """Drop answers, so that they are asked again.
+
+    KEY is a record's key or the beginning of one, as tables and "llmcall show --json" have it. The
+    answer leaves FILE and the configured disk cache; the mode "update" then asks for it alone.
+    """
+    from ..clients.registry import settings
+    from ..stores.cache.cache import shared_cache
+    from ..stores.records.reader import read
+    from ..stores.records.writer import write
+
+    recording = read(file)
+    records = list(recording)
+    place = f"{counted(len(records), 'record')} of {file}"
+    shown_by = f"llmcall show --json {file}"
+    keys = {
+        full_key((record.cache_key for record in records), prefix, place, shown_by=shown_by)
+        for prefix in key
+    }
+    write(file, recording.header, [record for record in records if record.cache_key not in keys])
+    cache = shared_cache(settings().cache_path)
+    cached = cache.delete(keys=keys)
+    echo(
+        f"{counted(len(keys), 'record')} dropped from {file}, {cached:,} from the cache {cache.path}; the mode "
+        "'update' asks for what is missing",
+        err=True,
+    )
 
 
 def _print_conflicts(conflicts: Iterable[Conflict]) -> None:

@@ -150,7 +150,8 @@ def _report_missing(draws: Sequence[Draw]) -> None:
     if missing:
         columns = " and ".join(f"{name!r} ({counts[name]})" for name in counts if counts[name])
         notice(
-            f"{len(missing)} of {len(draws)} answers are missing values; the table has their texts in {columns}"
+            f"{len(missing)} of {len(draws)} answers are missing values; the table has their texts in {columns}. To "
+            "ask for one again, drop it by its cache_key: llmcall cassette forget FILE KEY, or llmcall cache delete KEY"
         )
 
 

@@ -32,7 +32,7 @@ TOOLS = [{"id": "call_1", "type": "function", "function": {"name": "sell", "argu
 COMMANDS = {
     "": "ask cache cassette config demo diff doctor report run show tokens",
     "cache": "clear delete explain export load ls rekey salvage show stats verify",
-    "cassette": "merge",
+    "cassette": "check forget merge rekey",
 }
 Serve = Callable[[Answer], ScriptedServer]
 

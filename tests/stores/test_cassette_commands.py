@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from clients import Responding, http
 from commands import LONGEST, done
+from commands import run as run_command
 from files import HOSTILE, chat, conversation, embedding, function, read_records, write_cassette
 from servers import CALLING, completion
 
@@ -199,6 +200,28 @@ def test_diff_finds_no_change_in_the_ids_of_tool_calls() -> None:
     use_a_tool("other.jsonl", "toolu_01")
     found = llmcall.compare("one.jsonl", "other.jsonl")
     assert (found.same, found.parted) == (2, [])
+
+
+def test_a_forgotten_answer_is_asked_again_alone() -> None:
+    """By its key, as the table has it. The cassette and the disk cache lose it; the others stay."""
+    answers = iter(["perhaps", "yes", "no", "no"])
+    client = ScriptedClient(lambda messages: next(answers), cache_mode="auto")
+    agrees = llmcall.choice("Do you agree, {{ person }}?", ["yes", "no"], client=client)
+    persons = [{"person": name} for name in ("Ada", "Ben", "Cleo")]
+
+    def forget(key: str) -> str:
+        return run_command("cassette", "forget", TAPE, key).output
+
+    def ask() -> Any:
+        with llmcall.cassette(TAPE, mode="update"):
+            return agrees.table(persons, key="person", scope="survey", workers=1)
+
+    key = ask()["cache_key"][0]
+    said = forget(key)
+    assert said.startswith("1 record dropped from tape.jsonl, 1 from the cache ")
+    assert len(read_records(TAPE)) == len(list(client.cache.records())) == 2
+    assert list(ask()["value"]) == ["no", "yes", "no"]
+    assert forget("zzz").startswith("Error: no key begins with 'zzz' among 3 records of tape.jsonl")
 
 
 def test_rekey_numbers_the_calls_of_tools() -> None:

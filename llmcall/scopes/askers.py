@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 
 from ..support.system import after_fork_in_child, lock, running_loop
-from .position import held, hold, holding
+from .position import held, held_by_process, hold, hold_in_process, holding
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
@@ -79,7 +79,6 @@ class Asker:
 
 
 _thread = threading.local()  # .work: the asker of the function that a pool runs in this thread
-_main: Asker | None = None  # the main program, while askers have names
 _own_calls = 0  # the blocks in which the askers of llmcall's own calls count
 
 
@@ -89,28 +88,25 @@ def begin_naming(name: str = MAIN, origin: str = "") -> None:
     :param name: the main program's.
     :param origin: as of an :class:`Asker`.
     """
-    global _main
-    _main = Asker(name, origin=origin)
+    hold_in_process(asker=Asker(name, origin=origin))
 
 
 def end_naming() -> None:
     """Stop giving askers names."""
-    global _main
-    _main = None
+    hold_in_process(asker=None)
 
 
 @contextlib.contextmanager
 def numbered_anew() -> Iterator[None]:
     """Number the askers that the main program makes in a block from 0, if askers have names."""
-    global _main
-    previous = _main
+    previous = held_by_process().asker
     if previous is not None:
-        _main = Asker(MAIN)
+        begin_naming()
     try:
         yield
     finally:
-        if previous is not None and _main is not None:
-            _main = previous
+        if previous is not None and held_by_process().asker is not None:
+            hold_in_process(asker=previous)
 
 
 def current_asker() -> Asker | None:
@@ -126,11 +122,11 @@ def current_asker() -> Asker | None:
     running event loop each callback has the context of the code that scheduled it. Setting the asker in the
     contexts that a function is called with was rejected: a closure hides them.
     """
-    asker = held().asker
-    if asker is None or asker.main is not _main:
-        asker = _main
+    main, asker = held_by_process().asker, held().asker
+    if asker is None or asker.main is not main:
+        asker = main
     work: Asker | None = getattr(_thread, "work", None)
-    if work is None or asker is None or work.main is not _main or running_loop() is not None:
+    if work is None or asker is None or work.main is not main or running_loop() is not None:
         return asker
     return work if asker.made(work) else asker
 
@@ -158,7 +154,8 @@ def in_program_call() -> bool:
 
 def known_asker(name: str, origin: str = "") -> Asker | None:
     """Return the asker with a name, or ``None`` if askers have no names now."""
-    return None if _main is None else Asker(name, _main, origin)
+    main = held_by_process().asker
+    return None if main is None else Asker(name, main, origin)
 
 
 def set_asker(asker: Asker | None) -> None:
@@ -185,12 +182,11 @@ def running_work(asker: Asker) -> Iterator[None]:
         _thread.work = outer
 
 
-def enter_arm() -> Asker | None:
-    """Set the asker for an arm, whose children are numbered from 0, and return the previous one."""
-    previous = held().asker
-    if _main is not None:
-        hold(asker=Asker(IN_ARM, _main))
-    return previous
+def enter_arm() -> None:
+    """Set the asker for an arm, whose children are numbered from 0."""
+    main = held_by_process().asker
+    if main is not None:
+        hold(asker=Asker(IN_ARM, main))
 
 
 def enter_item(name: str, repeat: int) -> None:

@@ -76,9 +76,26 @@ class Held(NamedTuple):
     is_programs: bool = False
 
 
-NOWHERE = Held()
-_here: ContextVar[Held] = ContextVar("llmcall here", default=NOWHERE)
+NOTHING = Held()
+_here: ContextVar[Held] = ContextVar("llmcall here", default=NOTHING)
+_process = NOTHING
 held = _here.get
+
+
+def held_by_process() -> Held:
+    """Return what counts in contexts that hold no scope, or no asker: the scope that was opened for the
+    whole process, and the main program.
+    """
+    return _process
+
+
+def hold_in_process(**changes: Any) -> None:
+    """Change what the process holds; the caller has the lock if other threads may do so at once.
+
+    :param changes: fields of :class:`Held`.
+    """
+    global _process
+    _process = _process._replace(**changes)
 
 
 def hold(**changes: Any) -> None:

@@ -19,12 +19,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import ScopeError
 from ..support.system import after_fork_in_child, lock, this_process
 from . import workers
-from .askers import Asker, enter_arm
-from .askers import set_asker as set_current_asker
+from .askers import enter_arm
 from .draws import Draw, DrawList, Draws, RecordedAskers
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
-from .position import ARM, CallOrder, Fork, Forks, held, hold, holding
+from .position import (
+    ARM,
+    NOTHING,
+    CallOrder,
+    Fork,
+    Forks,
+    held,
+    held_by_process,
+    hold,
+    hold_in_process,
+    holding,
+)
 from .repeated import forget_given_answers
 
 if TYPE_CHECKING:
@@ -80,7 +90,7 @@ class ActiveScope:
     :param item_name: the name of the item of a ``map`` in which it stands, if that has one.
     :param is_default: whether it is that of code which no scope was opened for. It is never entered itself.
     :ivar entered_in: the number of the process.
-    :ivar previous_asker: who asked before it was entered, if it is an arm.
+    :ivar previous: what the context held before it was entered.
     """
 
     # No dataclass: that module takes 10 ms to import, and a replay needs nothing else of it.
@@ -113,8 +123,7 @@ class ActiveScope:
         self.is_outside = is_outside
         self.item_name = item_name
         self.is_default = is_default
-        self.outer: ActiveScope | None = None
-        self.previous_asker: Asker | None = None
+        self.previous = NOTHING
         self.entered_in = this_process()
 
     def copy(self, **changes: Any) -> ActiveScope:
@@ -132,7 +141,7 @@ class ActiveScope:
         return _unpickled, (self.path, self.draws.since, self.without_default, self.order)
 
     def __enter__(self) -> ActiveScope:
-        self.outer = held().active
+        self.previous = held()
         hold(active=self)
         if self.parent_of_new_scopes.path:
             workers.note_opened(self)
@@ -140,7 +149,7 @@ class ActiveScope:
 
     def __exit__(self, *_: object) -> None:
         workers.note_closed(self)
-        hold(active=self.outer)
+        hold(active=self.previous.active)
 
     @property
     def arm(self) -> Fork | None:
@@ -209,8 +218,6 @@ _scope_numbers = itertools.count()  # of the outermost ones
 # The number of all default scopes: each starts again, but a user's scope with its name warns.
 DEFAULT_NUMBER = -1
 _order_numbers = itertools.count()
-# The scope opened with process=True.
-_process_scope: ActiveScope | None = None
 # The arguments of default_scope(), the innermost last. A list, because blocks of two threads may overlap.
 _defaults: list[ActiveScope | None] = []
 
@@ -234,7 +241,7 @@ class Scope:
         self._entries.append(active)
         active.__enter__()
         if active.forked is not None:
-            active.previous_asker = enter_arm()
+            enter_arm()
         return self
 
     def active(self, generator: OpeningGenerator | None = None) -> ActiveScope:
@@ -259,39 +266,37 @@ class Scope:
         )
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        global _process_scope
         entered = held().active
         while entered is not None and entered.scope is not self:
-            entered = entered.outer
+            entered = entered.previous.active
         # Another context may end the generator that entered it; the scope is not open there.
         active = entered or self._entries[-1]
         self._entries.remove(active)
-        if active is _process_scope:
-            _process_scope = active.forked
+        if active is held_by_process().active:
+            hold_in_process(active=active.forked)
         workers.note_closed(active)
         if entered is not None:
             try:
                 if kind is None:
                     entered.check_is_inmost()
             finally:
-                hold(active=entered.outer)
+                hold(active=entered.previous.active)
                 if entered.forked is not None:
-                    set_current_asker(entered.previous_asker)
+                    hold(asker=entered.previous.asker)
 
     def _set_process_scope(self, active: ActiveScope) -> None:
         """Put every thread without a scope into this one, if it was opened for the process or is an
         arm of one that was.
         """
-        global _process_scope
         with lock:
-            open_scope = _if_of_this_process(_process_scope)
+            open_scope = _if_of_this_process(held_by_process().active)
             if self.process and open_scope is not None:
                 raise ScopeError(
                     f"the scope {open_scope.path!r} is already open for the whole process, and only one can be. Leave "
                     f"it first, or open {active.path!r} without process=True and pass it to threads with llmcall.bind"
                 )
             if self.process or (open_scope is not None and open_scope is active.forked):
-                _process_scope = active
+                hold_in_process(active=active)
 
     def __repr__(self) -> str:
         return f"scope({self.name!r})"
@@ -421,7 +426,9 @@ def here() -> ActiveScope:
     """Return the scope in which the code runs, unchecked; its path is empty outside any."""
     active = held().active
     if active is None or active.entered_in != this_process():
-        active = _if_of_this_process(_process_scope) or _root_scope() or _process_default()
+        active = (
+            _if_of_this_process(held_by_process().active) or _root_scope() or _process_default()
+        )
     return active or NOWHERE
 
 

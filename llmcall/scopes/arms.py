@@ -8,9 +8,9 @@ from typing import Any
 
 from ..errors import ScopeError
 from ..support.listeners import Listener
-from .generators import OpeningGenerator, generators_with
 from .names import checked_name
 from .position import ARM, Fork
+from .rules import OpeningGenerator, generators_with
 from .scope import ActiveScope, Scope, ScopedRecord, here, next_order, scope_of_call
 
 SEED_BYTES = 8

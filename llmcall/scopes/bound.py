@@ -13,13 +13,8 @@ from ..errors import ScopeError
 from ..support.system import this_process
 from ..support.waits import Stops, in_maps, waits
 from . import workers
+from .rules import BOUND_IN_A_THREAD
 from .scope import ActiveScope, here
-
-IN_A_THREAD = (
-    "llmcall.bind is called in a thread that has no scope, but another thread has one open: the function would not run "
-    "in that scope. Call llmcall.bind in the thread that opened the scope, before you pass the function on: libraries "
-    "such as joblib run generators in threads of their own. If the function opens its own scope, leave out llmcall.bind"
-)
 
 
 class Bound:
@@ -81,6 +76,6 @@ def bind(function: Callable[..., Any]) -> Bound:
     """
     active = here()
     if active.is_default and workers.is_open_elsewhere():
-        raise ScopeError(IN_A_THREAD)
+        raise ScopeError(BOUND_IN_A_THREAD)
     active.check_generators()
     return Bound(function, None if active.is_default else active, waits().stops)

@@ -21,7 +21,6 @@ from ..support.system import after_fork_in_child, lock, this_process
 from . import workers
 from .askers import enter_arm
 from .draws import Draw, DrawList, Draws, RecordedAskers
-from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above, generators_with
 from .names import checked_name
 from .position import (
     ARM,
@@ -36,29 +35,20 @@ from .position import (
     holding,
 )
 from .repeated import forget_given_answers
+from .rules import (
+    ENVIRONMENT_VARIABLE,
+    IN_A_GENERATOR,
+    IN_AN_ARM,
+    OpeningGenerator,
+    generator_above,
+    generators_with,
+    why_refused,
+)
 
 if TYPE_CHECKING:
     from ..stores.record import Record
 
-ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 PROGRAM_SCOPE = "run"  # the default scope of a program's calls
-IN_A_THREAD = (
-    "this thread has no scope, but another thread has one open: timing would decide which draw this call gets. "
-    "Pass the scope to the thread with llmcall.bind(function), open a scope in it with llmcall.scope(name), open "
-    "the other thread's scope for all threads with scope(name, process=True) (for llmcall.arms: "
-    "arms(…, process=True)), or use llmcall.scope(None) if this call needs no scope"
-)
-IN_A_PROCESS = (
-    "this process has no scope, but the process that started it has one open, or had one open then: both would count "
-    "the same draws. Pass the scope to it with llmcall.bind(function), run the function with "
-    "llmcall.map(…, executor=…), open a scope in it with llmcall.scope(name), or use llmcall.scope(None) if this "
-    "call needs no scope. If the scope has ended since, start the workers outside it"
-)
-
-IN_AN_ARM = (
-    "llmcall.bind takes a function of the arm {name!r} into another process, whose draws the arm would not know, so it "
-    "would make them again. Run the function with llmcall.map(function, items, executor=…), which brings them back"
-)
 
 
 class ScopedRecord(NamedTuple):
@@ -361,7 +351,7 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
     """
     active = here()
     default = _process_default() or _if_of_this_process(default)
-    if default is None or (active.is_default and _why_refused()):
+    if default is None or (active.is_default and why_refused()):
         return nullcontext()
     if not (active.is_default or active.is_outside):
         return nullcontext()
@@ -445,22 +435,11 @@ def scope_of_call() -> ActiveScope:
     """
     active = here()
     if active.is_default:
-        if reason := _why_refused():
+        if reason := why_refused():
             raise ScopeError(reason)
     elif active.generators:
         active.check_generators()
     return active
-
-
-def _why_refused() -> str:
-    """Return why a call of this context, which is in no scope, needs one; empty if it needs none."""
-    if workers.is_open_elsewhere():
-        return IN_A_THREAD
-    if workers.is_worker() and (
-        workers.is_open_in_parent() or os.environ.get(ENVIRONMENT_VARIABLE)
-    ):
-        return IN_A_PROCESS
-    return ""
 
 
 def map_outside() -> ActiveScope:

@@ -1,26 +1,62 @@
-"""Generators that leave a scope open at their ``yield``.
+"""The rules of scopes: where a call without one is refused, and what a generator may not leave open.
 
 Context variables belong to threads and tasks, not to generators: while a generator that opened a
-scope waits at a ``yield``, its caller is in the scope, too. The generator is remembered with the
-scope, so that a draw between two of its steps can raise an error that names it.
+scope waits at a ``yield``, the code that runs it is in the scope, too. The generator is remembered with
+the scope, so that a draw between two of its steps can raise an error that names it.
 """
 
 from __future__ import annotations
 
+import os
 from types import FrameType
 from typing import NamedTuple
 
 from ..support.system import current_task
+from . import workers
 
+ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 # inspect.CO_GENERATOR and CO_ASYNC_GENERATOR; importing inspect takes long.
 GENERATORS = 0x20 | 0x200
 ENTERING = ("__enter__", "__aenter__", "enter_context", "enter_async_context")
 FIXTURES = ("_pytest.", "pytest_", "anyio.")  # modules that run fixtures
 
+IN_A_THREAD = (
+    "this thread has no scope, but another thread has one open: timing would decide which draw this call gets. "
+    "Pass the scope to the thread with llmcall.bind(function), open a scope in it with llmcall.scope(name), open "
+    "the other thread's scope for all threads with scope(name, process=True) (for llmcall.arms: "
+    "arms(…, process=True)), or use llmcall.scope(None) if this call needs no scope"
+)
+IN_A_PROCESS = (
+    "this process has no scope, but the process that started it has one open, or had one open then: both would count "
+    "the same draws. Pass the scope to it with llmcall.bind(function), run the function with "
+    "llmcall.map(…, executor=…), open a scope in it with llmcall.scope(name), or use llmcall.scope(None) if this "
+    "call needs no scope. If the scope has ended since, start the workers outside it"
+)
+
+IN_AN_ARM = (
+    "llmcall.bind takes a function of the arm {name!r} into another process, whose draws the arm would not know, so it "
+    "would make them again. Run the function with llmcall.map(function, items, executor=…), which brings them back"
+)
+BOUND_IN_A_THREAD = (
+    "llmcall.bind is called in a thread that has no scope, but another thread has one open: the function would not run "
+    "in that scope. Call llmcall.bind in the thread that opened the scope, before you pass the function on: libraries "
+    "such as joblib run generators in threads of their own. If the function opens its own scope, leave out llmcall.bind"
+)
 IN_A_GENERATOR = (
     "a scope that a generator opens stays open in its caller between its steps, so calls there would get wrong "
     "samples. Open the scope around each step, or run each generator to its end before the next"
 )
+
+
+def why_refused() -> str:
+    """Return why a call of this context, which is in no scope, needs one; empty if it needs none."""
+    if workers.is_open_elsewhere():
+        return IN_A_THREAD
+    if workers.is_worker() and (
+        workers.is_open_in_parent() or os.environ.get(ENVIRONMENT_VARIABLE)
+    ):
+        return IN_A_PROCESS
+    return ""
 
 
 class OpeningGenerator(NamedTuple):

@@ -149,7 +149,7 @@ def _run_command(command: tuple[str, ...], server: Any, sender: Any) -> int:
     asker = main.child("process", program_name(command))
     sender.context.run(scopes.set_asker, asker)
     route = Route(server.address, server.admit(sender), asker.name)
-    served = base_urls(f"{server.address}/{route.place}")
+    served = base_urls(f"{server.address}/{route.asker_part}")
     environment = environment_of_child(os.environ, route, served)
     try:
         process = subprocess.Popen(command, env=environment)

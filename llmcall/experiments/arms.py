@@ -372,9 +372,9 @@ def arms(
             "[Cache], or open a cassette around llmcall.arms(…)"
         )
     runs = [ArmRun(name, repeat) for repeat in range(repeats) for name in arguments]
-    around_all = scopes.scope(scope)
-    outer = scopes.here()
-    draw_list = scopes.DrawList(outer.draw_list)
+    of_all = scopes.scope(scope)
+    parent = scopes.here()
+    draw_list = scopes.DrawList(parent.draw_list)
     finished: dict[ArmRun, Any] = {}
     used_records: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
 
@@ -383,10 +383,10 @@ def arms(
         fork = scopes.arm(run.arm)
         fork.used_records = used_records[run]
         order = scopes.here().order
-        outer_scope: AbstractContextManager[object] = nullcontext()
-        if not outer.is_default:
-            outer_scope = outer.copy(generators=(), draw_list=draw_list, order=order)
-        with outer_scope, around_all, scopes.scope(run.repeat, process=process), fork:
+        parent_scope: AbstractContextManager[object] = nullcontext()
+        if not parent.is_default:
+            parent_scope = parent.copy(generators=(), draw_list=draw_list, order=order)
+        with parent_scope, of_all, scopes.scope(run.repeat, process=process), fork:
             finished[run] = fn(**arguments[run.arm])
         return finished[run]
 

@@ -173,10 +173,10 @@ class Task:
 
     __slots__ = ("draw_list", "error", "future", "item", "position", "value")
 
-    def __init__(self, item: Any, position: TaskPosition, outer: DrawList | None) -> None:
+    def __init__(self, item: Any, position: TaskPosition, parent: DrawList | None) -> None:
         self.item = item
         self.position = position
-        self.draw_list = DrawList(outer)
+        self.draw_list = DrawList(parent)
         self.future: Future[Any] | None = None
         self.value: Any = MISSING
         self.error: BaseException | None = None

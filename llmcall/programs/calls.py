@@ -74,7 +74,7 @@ async def response_to(
         transport = ProgramTransport(library, to_record, send)
         client = recorder.client_at(to_record.base_url)
         with (
-            scopes.inherited(recorder.outer_scope),
+            scopes.in_scope_of(recorder.made_in),
             scopes.in_default(recorder.default_scope),
             recorder.scope_of(to_record, client.settings),
             scopes.counted_apart(),

@@ -57,7 +57,7 @@ class Recorder(Front):
     :ivar report_first: is called with ``first_error`` when it comes.
     :ivar models: the addresses of models that the settings name or that were asked.
     :ivar has_ended: whether the program's process is ending, so that nothing more can be recorded.
-    :ivar outer_scope: the scope in which it was made.
+    :ivar made_in: the scope in which it was made.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Recorder(Front):
         self.has_ended = False
         self._sends_nothing = self.refuses = sends_nothing
         self._default = default
-        self.outer_scope = scopes.here()
+        self.made_in = scopes.here()
 
     async def response_to(self, library: ModuleType, http: Any, send: Callable[[Any], Any]) -> Any:
         """Return the response to a request of the program, or ``None`` for a request that passes."""

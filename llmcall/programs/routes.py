@@ -32,7 +32,7 @@ BASE_URLS = {
 SCOPE_HEADER = "x-llmcall-scope"  # who asks, as a program says
 PATH_HEADER = "x-llmcall-path"  # the scope that stands around a request in a child
 CONNECTED = "connected"  # in a path: a sender connects to a model by a library that is not recorded
-PLACE = "at-"  # begins the part of a path that says who sends
+ASKER = "at-"  # begins the part of a path that says who sends
 
 
 class Route(NamedTuple):
@@ -48,19 +48,19 @@ class Route(NamedTuple):
     asker: str
 
     @property
-    def place(self) -> str:
+    def asker_part(self) -> str:
         """Return the part of a path that names the sender."""
-        return f"{PLACE}{self.ticket}.{encoded(self.asker)}"
+        return f"{ASKER}{self.ticket}.{encoded(self.asker)}"
 
     def to(self, url: str) -> str:
         """Return the server's address of a request to another address, or for one that comes here already."""
         if url.startswith(f"{self.address}/"):
             name, _, rest = url.removeprefix(f"{self.address}/").partition("/")
-            return f"{self.address}/{self.place}/{rest if name.startswith(PLACE) else f'{name}/{rest}'}"
+            return f"{self.address}/{self.asker_part}/{rest if name.startswith(ASKER) else f'{name}/{rest}'}"
         parts = urllib.parse.urlsplit(url)
         host = urllib.parse.quote(parts.netloc.rpartition("@")[2], safe=":[]")
         rest = parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else "")
-        return f"{self.address}/{self.place}/to/{parts.scheme}/{host}/{rest}"
+        return f"{self.address}/{self.asker_part}/to/{parts.scheme}/{host}/{rest}"
 
 
 def base_urls(address: str) -> dict[str, str]:
@@ -121,7 +121,7 @@ class Forwarder(Front):
         route = self.route_here()
         server = urllib.parse.urlsplit(route.address)
         with passing(), contextlib.closing(http.client.HTTPConnection(server.netloc)) as connection:
-            connection.request("GET", f"{server.path}/{route.place}/{CONNECTED}/{host}")
+            connection.request("GET", f"{server.path}/{route.asker_part}/{CONNECTED}/{host}")
             status = connection.getresponse().status
         if status != http.HTTPStatus.NO_CONTENT:
             raise connections.refused_connection(host)

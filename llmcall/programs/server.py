@@ -45,12 +45,12 @@ from ..support.system import (
 from .calls import response_to
 from .responses import error_body
 from .routes import (
+    ASKER,
     BASE_URLS,
     CONNECTED,
     LOOPBACK,
     NO_PROXY,
     PATH_HEADER,
-    PLACE,
     SCOPE_HEADER,
     decoded,
 )
@@ -288,8 +288,8 @@ class Server:
         if self._token and not hmac.compare_digest(parts.pop(0), self._token):
             raise BadRequest(404, "the address lacks the token of the run that it belongs to")
         sender, asker = self._sender, ""
-        if parts and parts[0].startswith(PLACE):
-            ticket, _, name = parts.pop(0).removeprefix(PLACE).partition(".")
+        if parts and parts[0].startswith(ASKER):
+            ticket, _, name = parts.pop(0).removeprefix(ASKER).partition(".")
             sender = self._senders.get(ticket)
             with contextlib.suppress(ValueError):
                 asker = decoded(name)

@@ -46,7 +46,7 @@ from .scope import here as here
 from .scope import in_default as in_default
 from .scope import in_function as in_function
 from .scope import in_process as in_process
-from .scope import inherited as inherited
+from .scope import in_scope_of as in_scope_of
 from .scope import map_outside as map_outside
 from .scope import new_program_scope as new_program_scope
 from .scope import next_order as next_order

@@ -27,17 +27,17 @@ class Arm(Scope):
     used_records: deque[ScopedRecord] | None = None
 
     def active(self, generator: OpeningGenerator | None = None) -> ActiveScope:
-        outer = _required_scope(f"the arm {self.name!r}")
-        if outer.arm is not None:
+        forked = _required_scope(f"the arm {self.name!r}")
+        if forked.arm is not None:
             raise ScopeError(
-                f"the arm {self.name!r} is opened inside the arm {outer.arm.name!r}: leave that one first, or open "
+                f"the arm {self.name!r} is opened inside the arm {forked.arm.name!r}: leave that one first, or open "
                 "the second set of arms in a scope outside it"
             )
-        return outer.copy(
+        return forked.copy(
             scope=self,
-            generators=generators_with(outer.generators, generator),
-            forks=(*outer.forks, Fork(ARM, outer.path, self.name)),
-            forked=outer,
+            generators=generators_with(forked.generators, generator),
+            forks=(*forked.forks, Fork(ARM, forked.path, self.name)),
+            forked=forked,
             used_records=self.used_records,
             order=next_order(),  # threads may make its calls, beside another arm's
         )

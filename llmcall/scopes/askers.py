@@ -173,13 +173,13 @@ def running_as(asker: Asker) -> Iterator[None]:
 @contextlib.contextmanager
 def running_work(asker: Asker) -> Iterator[None]:
     """Set the asker for a function that a pool runs, whatever context it enters."""
-    outer = getattr(_thread, "work", None)  # a pool may run work in the thread that submits it
+    previous = getattr(_thread, "work", None)  # a pool may run work in the thread that submits it
     _thread.work = asker
     try:
         with running_as(asker):
             yield
     finally:
-        _thread.work = outer
+        _thread.work = previous
 
 
 def enter_arm() -> None:

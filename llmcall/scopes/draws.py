@@ -368,14 +368,14 @@ class MapIsOverError(KeyboardInterrupt):
 class DrawList:
     """The draws of one item of a ``map``, which are retracted together if it ends early.
 
-    :param outer: the list of the item in which the map runs, or ``None``.
+    :param parent: the list of the item in which the map runs, or ``None``.
     """
 
-    __slots__ = ("_is_over", "_outer", "draws")
+    __slots__ = ("_is_over", "_parent", "draws")
 
-    def __init__(self, outer: DrawList | None = None) -> None:
+    def __init__(self, parent: DrawList | None = None) -> None:
         self.draws: list[Draw] = []
-        self._outer = outer
+        self._parent = parent
         self._is_over = False
 
     def add(self, draw: Draw) -> None:
@@ -383,8 +383,8 @@ class DrawList:
 
         :raises MapIsOverError: if the draws were retracted.
         """
-        if self._outer is not None:
-            self._outer.add(draw)
+        if self._parent is not None:
+            self._parent.add(draw)
         self.draws.append(draw)
         if self._is_over:
             draw.retract()

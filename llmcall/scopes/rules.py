@@ -43,8 +43,8 @@ BOUND_IN_A_THREAD = (
     "such as joblib run generators in threads of their own. If the function opens its own scope, leave out llmcall.bind"
 )
 IN_A_GENERATOR = (
-    "a scope that a generator opens stays open in its caller between its steps, so calls there would get wrong "
-    "samples. Open the scope around each step, or run each generator to its end before the next"
+    "a scope that a generator opens stays open between its steps, in the code that runs it, so calls there would get "
+    "wrong samples. Open the scope around each step, or run each generator to its end before the next"
 )
 
 

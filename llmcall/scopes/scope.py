@@ -243,15 +243,15 @@ class Scope:
         order = active.order
         if self.name is None:
             return ActiveScope("", _no_scope_draws, self, order=order, item_name=active.item_name)
-        outer = active.parent_of_new_scopes
-        if not outer.path:
+        parent = active.parent_of_new_scopes
+        if not parent.path:
             with lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
             return ActiveScope(self.name, self._draws, self, generators, order=order)
-        path = f"{outer.path}/{self.name}"
-        generators = generators_with(outer.generators, generator)
-        return outer.copy(
+        path = f"{parent.path}/{self.name}"
+        generators = generators_with(parent.generators, generator)
+        return parent.copy(
             path=path, scope=self, generators=generators, order=order, is_outside=False
         )
 
@@ -448,7 +448,7 @@ def map_outside() -> ActiveScope:
     return ActiveScope("", Draws(), is_outside=active.is_default or active.is_outside)
 
 
-def inherited(active: ActiveScope) -> AbstractContextManager[Any]:
+def in_scope_of(active: ActiveScope) -> AbstractContextManager[Any]:
     """Take over another context's scope for a block, if this context has none of its own.
 
     :param active: the other context's scope.

@@ -4,10 +4,13 @@ ask it.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
+import random
 import signal
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -83,6 +86,52 @@ class Alone(Dice):
 def ask_alone(item: Any) -> bool:
     """Ask about an item while nobody else asks."""
     return Alone().send_message(f"item {item}", on_error="raise") is not None
+
+
+class Slow(Dice):
+    """Answer after a random time."""
+
+    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return a new answer."""
+        time.sleep(random.random() / 20)
+        return super().send(request, timeout)
+
+
+class ByDraw(Slow):
+    """Answer each draw with a text of its own, the same whenever it is asked."""
+
+    api_type: ClassVar[str] = "by_draw"
+
+    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return the answer of a draw."""
+        answer = super().send(request, timeout)
+        text = f"{request.messages[-1]['content']} {request.sample}"
+        answer["choices"][0]["message"]["content"] = hashlib.sha256(text.encode()).hexdigest()
+        return answer
+
+
+def talk(name: str) -> list[Any]:
+    """Ask twice the same, about the first answer, and in a scope."""
+    client = ByDraw(on_error="raise")
+    answers = [client.send_message(f"{name}?", temperature=1) for _ in range(2)]
+    answers.append(client.send_message(f"{name}, after {answers[0].content}?", temperature=1))
+    with llmcall.scope("inside"):
+        answers.append(client.send_message(f"{name}?", temperature=1))
+    return [answer.content for answer in answers]
+
+
+PORTRAIT = LLMCall(user="Who is {{ name }}?", client=ByDraw())
+
+
+def ask_slowly(item: Any) -> str:
+    """Ask about an item and return the answer, which takes its time."""
+    return Slow().send_message(f"item {item}", on_error="raise").content or ""
+
+
+def ask_then_be_killed(item: Any) -> None:
+    """Ask about an item, and be killed with the answer."""
+    ask(item)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Killing(Dice):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from ..errors import APIError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
-from .effects import wait, with_store
+from .effects import in_thread, wait, with_store
+from .home import homes
 from .nesting import Owner, waiting
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
     from .calls import Call
+    from .home import Home
 
     Records: TypeAlias = dict[str, Record]  # by the request's key
     Calls: TypeAlias = list[tuple[Call, "Flight"]]
@@ -143,16 +145,15 @@ async def _lead(
                 record = await with_store(store, store.get, call.request)
                 if record is not None:
                     records[key] = record
-        if unasked := [call for call, _ in led if call.request.cache_key not in records]:
+        unasked = [call for call, _ in led if call.request.cache_key not in records]
+        if unasked and homes:
+            records |= await _lead_at_home(unasked, homes[-1], shared_by, ask, owner, stream=stream)
+        elif unasked:
             with owner:
                 records |= await ask(unasked)
         return records
     except APIError as own_error:
-        seconds_left = calls[0].time_left()
-        is_late = own_error.is_late or (seconds_left is not None and seconds_left <= 0)
-        if not stream and not is_late:
-            error = copy.copy(own_error)  # the leader's own gets the leader's traceback
-            error.__cause__ = own_error.__cause__
+        error = None if stream else _shared_error(own_error, calls[0])
         raise
     finally:
         for call, flight in led:
@@ -160,6 +161,55 @@ async def _lead(
                 flights.pop((shared_by, call.request.cache_key), None)
             # None: done; a follower finds the record, or leads the next flight.
             flight.set_exception(None if call.request.cache_key in records else error)
+
+
+def _shared_error(own: APIError, call: Call) -> APIError | None:
+    """Return what the followers of a call get that failed; ``None`` if the error is the call's alone."""
+    seconds_left = call.time_left()
+    if own.is_late or (seconds_left is not None and seconds_left <= 0):
+        return None
+    error = copy.copy(own)  # the leader's own gets the leader's traceback
+    error.__cause__ = own.__cause__
+    return error
+
+
+async def _lead_at_home(
+    calls: Sequence[Call],
+    home: Home,
+    shared_by: ResponseCache | Cassette,
+    ask: Callable[[Sequence[Call]], Awaitable[Records]],
+    owner: Owner,
+    *,
+    stream: bool,
+) -> Records:
+    """Ask for the calls that lead a flight in the map's process, too; wait there for those of the others."""
+    records: Records = {}
+    by_key = {call.request.cache_key: call for call in calls}
+    led = await in_thread(home.lead, shared_by, by_key)
+    error: APIError | None = None
+    try:
+        for key in led.keys:  # another process may have stored the answer since the first look
+            record = await with_store(by_key[key].store, by_key[key].store.get, by_key[key].request)
+            if record is not None:
+                records[key] = record
+        unasked = [call for key, call in by_key.items() if key in led.keys - records.keys()]
+        if unasked:
+            with owner:
+                records |= await ask(unasked)
+    except APIError as own_error:
+        error = None if stream else _shared_error(own_error, calls[0])
+        raise
+    finally:
+        led.end(records.keys(), error)
+    for key in by_key.keys() - led.keys:
+        call = by_key[key]
+        late = "the call's deadline passed while it waited for an identical call"
+        with waiting():
+            await in_thread(home.follow, shared_by, key, call.time_for(None, late))
+        record = await with_store(call.store, call.store.get, call.request)
+        if record is not None:
+            records[key] = record
+    return records
 
 
 async def _follow(

@@ -1,43 +1,72 @@
 """The process of a map, as its workers on the same machine ask it: what is one thing for all of them is there.
 
 The process listens at a socket (on Windows, a pipe). A worker knows its address from the tasks of the map.
-For each send, it asks there for its turn, on a connection that it keeps until the send is over: so if the
-worker is killed, the process sees the connection's end and releases what the send held.
+It looks up and adds the records of the open cassette there. For each send, it asks there for its turn, on a
+connection that it keeps until the send is over: so if the worker is killed, the process sees the
+connection's end and releases what the send held.
 
 An HTTP server, such as the one that answers child processes, was rejected: it takes some milliseconds for
-each question, and a send has five.
+each question, and a call has seven.
 """
 
 from __future__ import annotations
 
+import copy
 import hmac
 import os
+import pickle
 import threading
 import time
+from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Client, Listener
+from multiprocessing import Pipe
+from multiprocessing.connection import Client, Listener, wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.effects import in_thread
-from ..core.nesting import waiting
+from ..core.nesting import Owner, waiting
+from ..core.share import Flight, flights
+from ..errors import LLMCallError
 from ..scopes import MapIsOverError
+from ..stores.cache.cache import shared_cache
+from ..stores.cassettes.cassette import Cassette
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock, this_process
-from ..support.waits import Stop, set_waits
+from ..support.waits import Stop, check_stops, set_waits
 from ..traffic.limits import Endpoints, Limits, Slot
 from ..traffic.turns import Turn, current_needs, new_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from multiprocessing.connection import Connection
 
     from ..config.endpoints import Endpoint
     from ..core.deadline import Deadline
+    from ..core.home import LedFlights
+    from ..errors import APIError
+    from ..stores.cache.cache import ResponseCache
+    from ..stores.record import Record
     from ..traffic.budgets import Needs
     from ..traffic.ledgers import Amounts
 
 TOKEN_BYTES = 16
 BACKLOG = 256  # workers' threads that connect at once
+
+
+# The errors of pickle for an object that it cannot pickle.
+UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
+
+
+def picklable(error: BaseException) -> BaseException:
+    """Return an error; if it cannot be pickled and so would break a pool, return a similar one."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (*UNPICKLABLE, pickle.PickleError, ValueError, KeyError, ImportError) as reason:
+        return LLMCallError(
+            f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})"
+        )
+    return error
 
 
 class Address(NamedTuple):
@@ -49,6 +78,10 @@ class Address(NamedTuple):
 
     path: str
     token: bytes
+
+
+# What holds the answers that calls share: whether it is a cassette, and its path.
+SharedBy = tuple[bool, str]
 
 
 # In the process of a map
@@ -64,7 +97,9 @@ class Server:
         self._listener = Listener(backlog=BACKLOG)
         self.address = Address(str(self._listener.address), os.urandom(TOKEN_BYTES))
         self.maps = 0
+        self.cassettes: dict[str, Cassette] = {}  # of its maps, by file
         self.stop = Stop()
+        self._end, self._ends = Pipe(duplex=False)  # readable once it is closed
         self.connections: set[Connection] = set()
         self._endpoints: dict[tuple[Any, ...], Endpoints] = {}
         self._thread: threading.Thread | None = None
@@ -83,11 +118,20 @@ class Server:
     def close(self) -> None:
         """End the thread, and the connections."""
         self.stop.set_result(None)
+        self._ends.send_bytes(b"end")
         if self._thread is not None:
             with suppress(OSError):
                 Client(self.address.path).close()  # wakes the thread
             self._thread.join()
         self._listener.close()
+        self._close_end()
+
+    def _close_end(self) -> None:
+        """Close what ended the threads, after the last one."""
+        with lock:
+            if self.stop.done() and not self.connections:
+                self._end.close()
+                self._ends.close()
 
     def leave(self) -> None:
         """Close the copies of a forked process: a worker that asks would wait for them after this one's end."""
@@ -120,19 +164,21 @@ class Server:
             with connection, suppress(EOFError, OSError):  # the worker closed it, or was killed
                 if not hmac.compare_digest(connection.recv_bytes(TOKEN_BYTES), self.address.token):
                     return
-                while True:
+                while self._end not in wait([connection, self._end]):
                     name, arguments = connection.recv()
                     connection.send(_outcome(getattr(visit, name), arguments))
         finally:
-            self.connections.discard(connection)
             visit.release()
+            visit.end_flights((), None)
+            self.connections.discard(connection)
+            self._close_end()
 
 
 def _outcome(function: Any, arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
     try:
         return function(*arguments), None
     except BaseException as error:  # noqa: BLE001 - the worker that asked raises it
-        return None, error
+        return None, picklable(error)
 
 
 class Visit:
@@ -144,6 +190,55 @@ class Visit:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._turn: Turn | None = None
+        self._flights: dict[
+            tuple[ResponseCache | Cassette, str], Flight
+        ] = {}  # that the worker leads
+
+    def lead(self, shared_by: SharedBy, keys: Collection[str]) -> set[str]:
+        """Lead the flight of each request that has none; return the keys of these."""
+        store = self._store(shared_by)
+        with lock:
+            new = {(store, key) for key in keys} - flights.keys()
+            self._flights = {key: Flight(Owner(), stream=False) for key in new}
+            flights.update(self._flights)
+        return {key for _, key in new}
+
+    def end_flights(self, answered: Collection[str], error: APIError | None) -> None:
+        """End the flights that the worker leads: see :class:`LedFlights`."""
+        ended, self._flights = self._flights, {}
+        for flight_key, flight in ended.items():
+            with lock:
+                flights.pop(flight_key, None)
+            flight.set_exception(None if flight_key[1] in answered else error)
+
+    def follow(self, shared_by: SharedBy, key: str, seconds: float | None) -> None:
+        """Wait for a flight.
+
+        :raises APIError: the leader's, if it is shared.
+        """
+        flight = flights.get((self._store(shared_by), key))
+        if flight is None:
+            return
+        wait_for_futures([flight, self._server.stop], seconds, FIRST_COMPLETED)
+        check_stops((self._server.stop,))
+        if flight.done() and (error := flight.exception()) is not None:
+            raise copy.copy(error)
+
+    def _store(self, shared_by: SharedBy) -> ResponseCache | Cassette:
+        is_cassette, path = shared_by
+        return self._server.cassettes[path] if is_cassette else shared_cache(path)
+
+    def get_record(self, file: str, *arguments: Any) -> Record | None:
+        """Return a cassette's record without counting it as used: see :meth:`Cassette.get`."""
+        return self._server.cassettes[file].get(*arguments)
+
+    def find_record(self, file: str, *arguments: Any) -> Record | None:
+        """Return a cassette's record for a call: see :meth:`Cassette.find`."""
+        return self._server.cassettes[file].find(*arguments)
+
+    def add_record(self, file: str, *arguments: Any) -> Record:
+        """Add an answer to a cassette: see :meth:`Cassette.add`."""
+        return self._server.cassettes[file].add(*arguments)
 
     def needs(self) -> Needs:
         """Return what the open budgets have to know of a send."""
@@ -322,9 +417,44 @@ class Home:
         with self.lending() as connection:
             return connection.ask("needs")  # type: ignore[no-any-return]
 
+    def lead(self, shared_by: ResponseCache | Cassette, keys: Collection[str]) -> LedFlights:
+        """Lead the flight of each request that has none there."""
+        connection = self.borrow()
+        led = connection.ask("lead", _named(shared_by), list(keys))
+        return _FlightsAtHome(self, connection, led)
+
+    def follow(self, shared_by: ResponseCache | Cassette, key: str, seconds: float | None) -> None:
+        """Wait for a flight there, for some seconds at most."""
+        with self.lending() as connection:
+            connection.ask("follow", _named(shared_by), key, seconds)
+
     def turn(self, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> Turn:
         """Return the turn of a send among those of that process and of this one."""
         return _TurnAtHome(self, label, endpoints, slot, deadline)
+
+
+def _named(shared_by: ResponseCache | Cassette) -> SharedBy:
+    """Return the name by which the map's process knows a cache or cassette."""
+    if isinstance(shared_by, Cassette):
+        return True, shared_by.file
+    return False, os.fspath(shared_by.path)
+
+
+class _FlightsAtHome:
+    """The flights that a call leads in the map's process, on a connection that is kept until they end: if
+    this process is killed, another one takes the lead.
+    """
+
+    def __init__(self, home: Home, connection: _Asking, keys: set[str]) -> None:
+        self._home = home
+        self._connection = connection
+        self.keys = keys
+
+    def end(self, answered: Collection[str], error: APIError | None) -> None:
+        """End the flights: see :class:`LedFlights`."""
+        shared_error = None if error is None else picklable(error)
+        self._connection.ask("end_flights", list(answered), shared_error)
+        self._home.give_back(self._connection)
 
 
 class _TurnAtHome(Turn):

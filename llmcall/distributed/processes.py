@@ -1,11 +1,11 @@
 """The tasks of a ``map`` in worker processes.
 
-Each task takes the state of the map's process along, and brings back what it drew, used and recorded
-there, with its result.
+Each task takes the state of the map's process along, and brings back what it drew and used there, with its
+result: nobody else draws in the scope of its item.
 
-While a worker runs a task, the settings, keys and open cassette of the map's process apply in it. Budgets
-and limits are that process's own: a worker on its machine asks it for the turn of each send (``home.py``).
-One on another machine opens the named budgets itself, and has limits of its own.
+While a worker runs a task, the settings and keys of the map's process apply in it. The open cassette, the
+budgets and the limits are that process's own: a worker on its machine asks it (``home.py``). One on another
+machine opens the named budgets itself, has limits of its own, and no cassette.
 """
 
 from __future__ import annotations
@@ -21,31 +21,26 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
-from ..errors import LLMCallError
-from ..scopes import DrawList, Draws, MapIsOverError, Position
-from ..stores.cassettes.cassette import Cassette
+from ..core.home import homes
+from ..errors import CacheError
+from ..scopes import DrawList, Draws, MapIsOverError
 from ..stores.cassettes.current import current_cassette, forget_named, only_open
 from ..support.failures import process_failures
 from ..support.system import after_fork_in_child
 from ..traffic import budgets
 from ..traffic import usage as metering
-from ..traffic.turns import homes
-from .home import Server, answering_workers, home_at
+from .home import UNPICKLABLE, Server, answering_workers, home_at, picklable
+from .tape import WorkerCassette
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor, Future
 
     from ..many.tasks import Job, Task, TaskPosition, TaskResult
-    from ..scopes import Drawn, ScopedRecord
-    from ..stores.cassettes.replay_log import SortKey
-    from ..stores.record import Record
+    from ..scopes import ActiveScope, Drawn, ScopedRecord
+    from ..stores.cassettes.cassette import Cassette
     from ..traffic.usage import UsageDelta
 
-    Gained = list[tuple[Record, SortKey]]
-
-# The errors of pickle for an object that it cannot pickle.
-UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
 KEPT_JOBS = 8  # maps whose functions a worker keeps, with their clients and connections
 
 
@@ -92,7 +87,7 @@ class Sender:
 
     def remote(self, task: Task) -> RemoteTask:
         """Return a task with what another process needs to run it."""
-        state, drawn, gained = self._packed
+        state, drawn = self._packed
         if self._server is not None:
             self._server.start()
         name = task.position.name
@@ -104,21 +99,13 @@ class Sender:
             item=task.item,
             position=task.position,
             drawn=drawn.get(name, []),
-            gained=gained.get(name, []),
         )
 
     @functools.cached_property
-    def _packed(self) -> tuple[bytes, dict[str, list[Drawn]], dict[str, Gained]]:
-        """The state of this process, and by the names of items' scopes what was drawn, and what the
-        cassette gained, before the map began.
-        """
-        active = self.run.active
-        gained = self._cassette.gained() if self._cassette is not None else []
-        for_all = [gain for gain in gained if not (active.path and gain[0].scope)]
-        state = self.run.context.copy().run(self._packed_state, for_all)
-        drawn = [(draw[0][0], draw) for draw in active.draws.drawn()]
-        recorded = [(gain[0].scope, gain) for gain in gained]
-        return state, _by_item(active.path, drawn), _by_item(active.path, recorded)
+    def _packed(self) -> tuple[bytes, dict[str, list[Drawn]]]:
+        """The state of this process, and by the names of items' scopes what was drawn before the map began."""
+        state = self.run.context.copy().run(self._packed_state)
+        return state, _by_item(self.run.active)
 
     def collect(self, outcome: TaskResult | Report, task: Task) -> tuple[Any, BaseException | None]:
         """Return a task's value and error, and count here what the task did in another process."""
@@ -134,8 +121,6 @@ class Sender:
         meter = None if client is None else client.meter
         for model, scope, amounts, arm in outcome.usage:
             metering.count(meter, model, scope, amounts, arm)
-        for method, arguments in outcome.events:
-            getattr(self._cassette, method)(*arguments)
         failures = process_failures if self._cassette is None else self._cassette.failures
         for reason, counts, description in outcome.failures:
             for scope, count in counts.items():
@@ -145,12 +130,8 @@ class Sender:
             outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")
         return outcome.value, outcome.error
 
-    def _packed_state(self, gained: Gained) -> bytes:
-        """Return the state of this process for its workers, pickled.
-
-        :param gained: the records that the cassette gained before the map began and that any item may
-            need.
-        """
+    def _packed_state(self) -> bytes:
+        """Return the state of this process for its workers, pickled."""
         session, cassette = _session, self._cassette
         if (
             session is not None
@@ -160,14 +141,15 @@ class Sender:
             # A map in a worker passes on the very same state, so its tasks can join the session of
             # their own map instead of waiting for its end.
             return session.state
-        path_and_mode = None
-        if cassette is not None:
-            path_and_mode = os.path.realpath(cassette.path), cassette.mode
         self._server = self._until_closed.enter_context(answering_workers())
+        file_and_mode = None
+        if cassette is not None:
+            self._server.cassettes[cassette.file] = cassette
+            file_and_mode = cassette.file, cassette.mode
         open_budgets = tuple(budgets.open_budgets)
         named = [budget for budget in open_budgets if budget.name is not None]
         unnamed = [repr(budget) for budget in open_budgets if budget.name is None]
-        state = config.packed(), self._server.address, named, unnamed, path_and_mode, gained
+        state = config.packed(), self._server.address, named, unnamed, file_and_mode
         try:
             return pickle.dumps(state)
         except UNPICKLABLE as error:
@@ -209,18 +191,18 @@ def _unpickled(remote: RemoteTask) -> SentTask | RemoteTask:
     return SentTask(sender, sender.run.begun[remote.position.number][remote.position.repeat])
 
 
-def _by_item(path: str, entries: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
-    """Return entries by the names of the items in whose scopes they are.
+def _by_item(active: ActiveScope) -> dict[str, list[Drawn]]:
+    """Return what was drawn in the scopes of items, by the items' names.
 
-    :param path: the path of the scope in which the map runs.
-    :param entries: each with its scope path.
+    :param active: the scope in which the map runs.
     """
-    prefix = f"{path}/"
-    by_name: dict[str, list[Any]] = {}
-    for entry_path, entry in entries:
-        if entry_path.startswith(prefix):
-            name = entry_path[len(prefix) :].partition("/")[0]
-            by_name.setdefault(name, []).append(entry)
+    prefix = f"{active.path}/"
+    by_name: dict[str, list[Drawn]] = {}
+    for drawn in active.draws.drawn():
+        (path, _), *_ = drawn
+        if path.startswith(prefix):
+            name = path[len(prefix) :].partition("/")[0]
+            by_name.setdefault(name, []).append(drawn)
     return by_name
 
 
@@ -234,7 +216,6 @@ class Report(NamedTuple):
     :param drawn: its draws.
     :param used_records: the records that answered its calls, if it ran in an arm.
     :param usage: model, scope, amounts and arm of each addition to the usage.
-    :param events: the names and arguments of the cassette's methods that were called.
     :param failures: why calls left no record, how many in each scope, and the first one in words.
     """
 
@@ -244,7 +225,6 @@ class Report(NamedTuple):
     drawn: Sequence[Drawn]
     used_records: Sequence[ScopedRecord]
     usage: Sequence[tuple[str, str, UsageDelta, str]]
-    events: Sequence[tuple[str, tuple[Any, ...]]]
     failures: Sequence[tuple[str, dict[str, int], str]]
 
 
@@ -255,7 +235,6 @@ class RemoteTask(NamedTuple):
     :param state: the state of the map's process.
     :param run_job: runs a job in the current context, and returns its value and its error.
     :param drawn: what was drawn in the item's scopes before the map began.
-    :param gained: the records that the cassette gained in these scopes before the map began.
     """
 
     token: str
@@ -265,13 +244,10 @@ class RemoteTask(NamedTuple):
     item: Any
     position: TaskPosition
     drawn: list[Drawn]
-    gained: Gained
 
     def __call__(self) -> Report:
         """Run the task here, with the settings, cassette and budgets of the map's process."""
         with _session_for(self.state) as session:
-            if session.cassette is not None:
-                _add_gained(session.cassette, self.gained)
             job = _jobs.setdefault(self.token, self.job)  # its clients keep their connections
             while len(_jobs) > KEPT_JOBS:
                 _jobs.pop(next(iter(_jobs)), None)
@@ -282,7 +258,7 @@ class RemoteTask(NamedTuple):
             value, error = run(self.run_job, job, self.item, self.position, scope, ())
             return Report(
                 value,
-                None if error is None else _picklable(error),
+                None if error is None else picklable(error),
                 "" if error is None else "".join(format_exception(error)),
                 draw_list.drawn(),
                 list(used_records),
@@ -296,17 +272,6 @@ class RemoteTask(NamedTuple):
 _jobs: dict[str, Job] = {}  # by the token of the map
 
 
-def _picklable(error: BaseException) -> BaseException:
-    """Return an error; if it cannot be pickled and so would break the pool, return a similar one."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except (*UNPICKLABLE, pickle.PickleError, ValueError, KeyError, ImportError) as reason:
-        return LLMCallError(
-            f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})"
-        )
-    return error
-
-
 class _Session:
     """The state of a map's process in a worker.
 
@@ -316,12 +281,12 @@ class _Session:
     :param state: the state, as :class:`Sender` packs it.
     :raises ValueError: if a budget without a name is open in a process that cannot be asked from here.
     :ivar tasks: the number of tasks that run in it.
-    :ivar cassette: the copy of the open cassette, or ``None`` if none is open.
+    :ivar cassette: the open cassette of the map's process, or ``None`` if none is open.
     :ivar settings: its settings.
     """
 
     def __init__(self, state: bytes) -> None:
-        self._layers, address, named, unnamed, path_and_mode, gained = pickle.loads(state)
+        self._layers, address, named, unnamed, file_and_mode = pickle.loads(state)
         self._home = home_at(address)
         self._budgets = named if self._home is None else []
         if unnamed and self._home is None:
@@ -331,17 +296,20 @@ class _Session:
             )
         self.state = state
         self.tasks = 0
-        self._events: deque[tuple[str, tuple[Any, ...]]] = deque()  # of the cassette
         self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
         self.applied = ExitStack()
         self.cassette: Cassette | None = None
         forget_named()
-        if path_and_mode is not None:
+        if file_and_mode is not None:
+            file, mode = file_and_mode
+            if self._home is None:
+                raise CacheError(
+                    f"{file} is open in the process of the map, where workers on other machines cannot record or "
+                    "replay. Run the map without a cassette, with [Cache] PATH on a Redis server, or on this machine"
+                )
             with config.using(self._layers):
-                self.cassette = Cassette(*path_and_mode, write=False)
-                self.cassette.events = self._events
+                self.cassette = WorkerCassette(file, mode, self._home)
                 self.cassette.start()
-                _add_gained(self.cassette, gained)
         self.settings = self._layers.settings()
 
     def apply(self) -> None:
@@ -367,11 +335,13 @@ class _Session:
         """Note an addition to the usage."""
         self._usage.append((model, scope, dict(amounts), arm))
 
-    def take_noted(self) -> tuple[list[Any], list[Any], list[Any]]:
-        """Return and forget what was noted: the usage, the cassette's events and the failures."""
+    def take_noted(self) -> tuple[list[Any], list[Any]]:
+        """Return and forget what was noted: the usage and the failures."""
         with _session_changed:
             failures = process_failures if self.cassette is None else self.cassette.failures
-            return _take_all(self._usage), _take_all(self._events), failures.take()
+            # other threads may add more meanwhile
+            usage = [self._usage.popleft() for _ in range(len(self._usage))]
+            return usage, failures.take()
 
 
 _session_changed = threading.Condition()
@@ -417,14 +387,3 @@ def _session_for(state: bytes) -> Iterator[_Session]:
             if not session.tasks:
                 session.applied.close()
             _session_changed.notify_all()
-
-
-def _add_gained(cassette: Cassette, gained: Gained) -> None:
-    """Add what the cassette of the map's process gained before the map began."""
-    for record, (levels, order) in gained:
-        cassette.add(record, Position("/".join(levels), order))
-
-
-def _take_all(queue: deque[Any]) -> list[Any]:
-    """Take all items of a queue, to which other threads may add more meanwhile."""
-    return [queue.popleft() for _ in range(len(queue))]

@@ -8,6 +8,7 @@ from ..apis.shapes import served_model
 from ..apis.usage import TokenUsage
 from ..config.settings import AUTO
 from ..core.effects import in_thread
+from ..core.home import homes
 from ..core.nesting import innermost_holder
 from ..core.seams import Used
 from ..errors import BudgetExceededError
@@ -23,7 +24,7 @@ from .estimates import (
 )
 from .ledgers import Amounts, spending_of
 from .limits import Pool, Slot
-from .turns import current_needs, homes, new_turn
+from .turns import current_needs, new_turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..core.effects import in_thread, wait
+from ..core.home import homes
 from ..core.nesting import Holder, waiting
 from ..errors import RateLimitError
 from ..support.notices import notice
@@ -173,21 +174,6 @@ class Turn:
     def is_released(self) -> bool:
         """Return whether :meth:`release_slot` released everything."""
         return self._reservation is None or self._reservation.is_in_memory
-
-
-class Home(Protocol):
-    """The process whose open budgets and limits hold here, too: that of the map whose items run here."""
-
-    def needs(self) -> budgets.Needs:
-        """Return what its open budgets have to know of a send."""
-        ...
-
-    def turn(self, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> Turn:
-        """Return the turn of a send among those of that process and of this one."""
-        ...
-
-
-homes: list[Home] = []  # the innermost last
 
 
 def new_turn(label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> Turn:

@@ -8,6 +8,8 @@ import json
 import multiprocessing
 import os
 import pickle
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import (
     BrokenExecutor,
@@ -20,12 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import LONGEST
 from map_functions import (
     CALL,
+    PORTRAIT,
     ask,
     ask_alone,
     ask_and_be_killed,
     ask_in_a_grandchild,
+    ask_slowly,
+    ask_then_be_killed,
     ask_three_with_a_budget_of_two,
     ask_words,
     calls,
@@ -38,6 +44,7 @@ from map_functions import (
     reply,
     sample,
     samples,
+    talk,
     wait_or_fail,
 )
 from servers import RedisProcess
@@ -314,6 +321,100 @@ def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
     ):
         assert map(samples, "abc", scope="survey", executor=pool) == found
     assert (replayed.replayed, replayed.unused(), calls()) == (9, [], before)
+
+
+def test_workers_that_ask_the_same_at_once_get_one_answer(pool: Executor) -> None:
+    """The first answer that comes is on the cassette, and everybody gets that one, now and in a replay."""
+    llmcall.configure(cache_mode="off")
+    items = ["a"] * 6 + ["b"] * 6
+    with llmcall.cassette("tape.jsonl") as tape:
+        found = map(ask_slowly, items, executor=pool)
+    assert (len(set(found[:6])), len(set(found[6:])), tape.records) == (1, 1, 2)
+    with llmcall.cassette("tape.jsonl", mode="none"):
+        assert map(ask_slowly, items, executor=pool) == map(ask_slowly, items) == found
+
+
+@pytest.mark.parametrize("cache_mode", ["off", "auto"])
+def test_a_study_in_workers_is_recorded_as_in_threads(pool: Executor, cache_mode: str) -> None:
+    """Arms, repeats, twins and a table ask, cost and record the same, whatever takes how long."""
+    llmcall.configure(cache_mode=cache_mode)
+
+    def study(tape: str, executor: Executor | None, mode: str) -> list[Any]:
+        def play(style: str) -> list[Any]:
+            return map(talk, ["ann", f"bob {style}", "ann"], key=str, executor=executor)
+
+        llmcall.configure(cache_path=f"cache-{tape}")
+        before = calls()
+        with (
+            llmcall.cassette(tape, mode=mode) as recorded,
+            llmcall.budget(calls=1000) as budget,
+            llmcall.track() as used,
+        ):
+            arms = {"plain": {"style": "plain"}, "loud": {"style": "loud"}}
+            runs = llmcall.arms(play, arms, scope="arms", repeats=2)
+            twins = map(talk, ["ann", "bob", "ann"], scope="twins", repeats=2, executor=executor)
+            rows = [{"name": name} for name in "abc"]
+            table = PORTRAIT.table(
+                rows, vary={"temperature": [0, 1]}, scope="table", executor=executor
+            )
+        counted = used.usage()
+        return [
+            [runs[arm, repeat] for arm in arms for repeat in range(2)],
+            (runs.calls, runs.shared, twins, table.to_csv()),
+            (counted.calls, counted.input_tokens, budget.spent, calls() - before),
+            (recorded.recorded, recorded.unused(), sorted(counted.by_scope)),
+        ]
+
+    there, here = study("there.jsonl", pool, "once"), study("here.jsonl", None, "once")
+    assert there == here
+    assert Path("there.jsonl").read_bytes() == Path("here.jsonl").read_bytes()
+    replayed = study("here.jsonl", pool, "none")
+    assert (replayed[:2], replayed[2][0], replayed[3][1]) == (here[:2], 0, [])
+
+
+def test_a_killed_worker_leaves_what_it_was_answered_on_the_cassette() -> None:
+    """The program goes on from it, though no result came."""
+    llmcall.configure(cache_mode="off")
+    with llmcall.cassette("tape.jsonl", mode="new") as tape:
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(1, context) as pool, pytest.raises(BrokenExecutor):
+            map(ask_then_be_killed, "a", executor=pool, scope="survey", key=str)
+        assert tape.asked == 1
+        assert len(map(ask, "a", scope="survey", key=str)) == 1
+        assert (tape.asked, tape.replayed, calls()) == (1, 1, 1)
+
+
+def test_a_cassette_is_refused_on_other_machines(
+    processes: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that cannot reach the map's process says so, and asks nothing."""
+    from llmcall.distributed import processes as machinery
+
+    monkeypatch.setattr(machinery, "home_at", lambda address: None)
+    with (
+        llmcall.cassette("tape.jsonl"),
+        pytest.raises(llmcall.CacheError, match=r"tape\.jsonl is open.*on a Redis server"),
+    ):
+        map(ask, "a", executor=processes)
+    assert calls() == 0
+
+
+def test_nothing_of_a_map_stays_open_in_its_process(processes: Executor) -> None:
+    """Neither threads nor files, though the pool goes on."""
+    with llmcall.cassette("tape.jsonl"), llmcall.budget(calls=9):
+        map(ask, range(4), executor=processes)
+    before = threads_and_files()
+    with llmcall.budget(calls=9):
+        map(ask, range(4), executor=processes)
+    deadline = time.monotonic() + LONGEST
+    while threads_and_files() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threads_and_files() <= before
+
+
+def threads_and_files() -> tuple[int, int]:
+    """Return how many of both this process has."""
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
 def test_a_failure_in_a_worker_is_reported_at_the_end_of_a_recording(

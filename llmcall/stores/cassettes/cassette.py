@@ -35,11 +35,10 @@ from .current import header_namespaces, open_cassettes, pop_cassette, push_casse
 from .replay_log import NO_CALLS, ReplayLog
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from ...scopes import Position
+    from ...scopes import ActiveScope, Position
     from ..days import Days
     from ..record import Record
     from ..records.reader import Question, Selection
@@ -106,8 +105,6 @@ class Cassette(ContextDecorator):
         # The options of ``llmcall run``, for the file's header; None for a block.
         self.run = run
         self.failures = Failures()
-        # In a worker process: the events that the cassette of the map's process repeats.
-        self.events: deque[tuple[str, tuple[Any, ...]]] | None = None
         # A context that is open as long as the cassette; it records the process's HTTP clients.
         self.around = around
         # The first calls of records that tests before this one used, which come first in the file.
@@ -124,9 +121,8 @@ class Cassette(ContextDecorator):
         self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
         self.replayed = 0
         self.replay_log = ReplayLog(self.stored)  # which records answered calls
-        # The scope of a program's calls outside any scope. Worker processes get none, since each would
-        # count its draws separately.
-        self.program_scope = None if self.events is not None else new_program_scope()
+        # The scope of a program's calls outside any scope; a worker process of a map has none.
+        self.program_scope: ActiveScope | None = new_program_scope()
         self.unused_report = ""  # the sentence about unused records, at the end
         self.is_written = False
         self._refusals_before = process_failures.refused
@@ -471,8 +467,6 @@ class Cassette(ContextDecorator):
         record = self.get(key, question)  # unlocked: it is slow, and all threads look up records
         if record is not None:
             self.replay_log.note(record, position, is_replayed=True)
-            if self.events is not None:
-                self.events.append(("find", (key, position._replace(asker=None))))
             with _lock:
                 self.replayed += 1
         elif self.may_record and not self.is_of_this_process():
@@ -495,16 +489,16 @@ class Cassette(ContextDecorator):
         """
         with _lock:
             if self._depth:
-                if self.events is not None:
-                    arguments = record, position._replace(asker=None), source, replace
-                    self.events.append(("add", arguments))
                 is_asked_again = self.replay_log.has_used(record.cache_key)
                 question = record.kind, record.sample, record.request
                 existing = self.get(record.cache_key, question)
                 if existing is not None:
                     self.replay_log.note(existing, position, is_replayed=True)
                     is_same = existing.response == record.response
-                    if is_same or not (replace and is_asked_again):
+                    _, source_before = self._gained.get(record.cache_key, (None, ""))
+                    # another call found the answer in the disk cache before this one, which asked, came here
+                    is_own = is_same and source == FROM_SERVER and source_before == FROM_CACHE
+                    if not is_own and (is_same or not (replace and is_asked_again)):
                         return existing
                 if not self._gained:  # the program may have changed its settings since the opening
                     self._update_settings()

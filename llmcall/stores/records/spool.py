@@ -21,16 +21,17 @@ PRAGMA journal_mode = OFF;
 PRAGMA cache_size = -32000;
 CREATE TABLE Records (
     number INTEGER PRIMARY KEY, key TEXT UNIQUE, path BLOB, packed BLOB, stored_at REAL, equal TEXT,
-    asker TEXT
+    asker TEXT, draw INTEGER
 );
-CREATE INDEX Equals ON Records (equal, asker) WHERE equal IS NOT NULL;
+CREATE INDEX Equals ON Records (equal, asker, draw) WHERE equal IS NOT NULL;
 CREATE TABLE Texts (digest TEXT PRIMARY KEY, text BLOB);
 CREATE TABLE Counts (name BLOB PRIMARY KEY, number INTEGER);
 """
-ADD = "INSERT OR REPLACE INTO Records VALUES (NULL, ?, ?, ?, ?, ?, ?)"
+ADD = "INSERT OR REPLACE INTO Records VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)"
 ALL = """
-SELECT key, packed, stored_at, equal IS NOT NULL AND 2 > (
-    SELECT COUNT(DISTINCT asker) FROM Records AS other WHERE other.equal = Records.equal
+SELECT key, packed, stored_at, equal IS NOT NULL AND (
+    SELECT COUNT(DISTINCT asker) = 1 AND COUNT(*) > MAX(draw)
+    FROM Records AS other WHERE other.equal = Records.equal
 ) FROM Records ORDER BY path, number
 """
 ADD_DIGEST = "INSERT OR IGNORE INTO Texts (digest) VALUES (?)"
@@ -44,7 +45,7 @@ class Spool:
     """Records by key, and long texts by digest, in a file that SQLite deletes when it is closed.
 
     ``len()``; iteration by scope path, then in the order of adding. An asker's name is left out if
-    nobody else asked the same in the scope.
+    nobody else asked the same in the scope, and no earlier draw is missing.
     """
 
     def __init__(self) -> None:
@@ -66,11 +67,13 @@ class Spool:
         """Add a record, or replace the one with its key."""
         key = record.cache_key
         levels = () if record.sample is None else ("", *record.scope.split("/"))
-        equal = None
-        if record.asker is not None:
+        equal = draw = None
+        if record.asker is not None and record.sample is not None:
             equal = f"{key_of(record.kind, record.request, None)} {record.scope}"
+            name = record.sample.partition("#")[2]
+            draw = int(name) if name.isdecimal() else None
         path = "\0".join(levels).encode()
-        row = key, path, pack(record), record.stored_at, equal, record.asker
+        row = key, path, pack(record), record.stored_at, equal, record.asker, draw
         self._connection.execute(ADD, row)
 
     def __len__(self) -> int:

@@ -495,3 +495,30 @@ def test_an_export_names_askers_as_a_cassette_does() -> None:
     llmcall.client().cache.export("exported.jsonl")
     found = {seed: sorted(names, key=str) for seed, names in askers("exported.jsonl").items()}
     assert found == {"1": [None], "2": ["thread run 0", "thread run 1"]}
+
+
+def test_an_export_names_an_asker_whose_earlier_draw_is_missing() -> None:
+    """As a cassette does: without the name, the asker would draw the missing one."""
+    client = plain_program(Server())
+    with llmcall.patched(), llmcall.scope("s", process=True):
+        ann, ben = pair_of_askers(client)
+        answers = ann(), ben()
+    cache = llmcall.client().cache
+    cache.export("exported.jsonl", where=lambda record: record.sample == "s#1")
+    with llmcall.cassette("exported.jsonl", mode="none"), llmcall.scope("s", process=True):
+        assert pair_of_askers(client).ben() == answers[1]
+
+
+def test_an_asker_gets_its_answers_in_their_order_from_a_cache_that_loaded_the_first() -> None:
+    """A cassette names no asker that is alone; the cache does, as soon as it gets the answer."""
+    client = plain_program(Server())
+    with recorded():
+        first = ask(client)
+    llmcall.client().cache.clear()
+    llmcall.client().cache.load("run.jsonl")
+    answers = []
+    for _ in range(3):
+        with llmcall.patched(), llmcall.scope("s", process=True):
+            answers.append([ask(client), ask(client)])
+    assert answers[0][0] == first
+    assert answers == [answers[0]] * 3

@@ -176,21 +176,30 @@ class ResponseCache:
         # Raises if the index is damaged.
         return self.get(key, mode="replay") or unpack(key, packed)
 
-    def note_arm(self, key: str, arm: str) -> None:
-        """Add an arm to a stored record. The names are sorted, since a cache has no order of calls."""
+    def note_use(self, key: str, arm: str, asker: str | None) -> None:
+        """Add to a stored record the arm and the asker that got it. Arms are sorted, since a cache has no
+        order of calls.
+
+        :param arm: empty for no arm.
+        :param asker: for a record that names none; ``None`` for no asker.
+        """
 
         def changes() -> Iterator[Change]:
             """Yield the record's change, read in the transaction that writes it."""
             row = self.storage.get(key)
             if row is not None:
                 record = unpack(key, *row)
-                arms = tuple(sorted({*record.arms, arm}))
-                yield Change(key, pack(record.replace(arms=arms)), True, record.stored_at)
+                used = record.replace(
+                    arms=tuple(sorted({*record.arms, arm} - {""})), asker=record.asker or asker
+                )
+                yield Change(key, pack(used), True, record.stored_at)
 
         try:
             self.storage.write(changes())
         except (OSError, CacheError) as error:
-            warn_once(f"{self.path}: records do not name the arms that used them: {error}")
+            warn_once(
+                f"{self.path}: records do not name the arms and askers that got them: {error}"
+            )
 
     def store_unstored(self) -> None:
         """Try again to store the answers in memory; the disk may have room by now."""

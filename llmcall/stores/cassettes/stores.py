@@ -58,8 +58,7 @@ class CacheStore:
         record = self._cache.get(request.cache_key, mode=self._mode)
         if record is not None and self._position is not None:
             self._cache.used_keys.add(request.cache_key)
-            if arm := self._position.arm:
-                self._note_arm(record, arm)
+            self._note_use(record, self._position)
         return record
 
     def add(self, record: Record) -> Record:
@@ -73,13 +72,18 @@ class CacheStore:
             return record
         self._cache.used_keys.add(record.cache_key)
         stored = self._cache.store(record, mode=self._mode, replace=self._overwrites)
-        if self._position is not None and (arm := self._position.arm):
-            self._note_arm(stored, arm)
+        if self._position is not None:
+            self._note_use(stored, self._position)
         return stored
 
-    def _note_arm(self, record: Record, arm: str) -> None:
-        if arm not in record.arms and self._mode != "replay":
-            self._cache.note_arm(record.cache_key, arm)
+    def _note_use(self, record: Record, position: Position) -> None:
+        """Note in the cache who got a record. One that was loaded from a file may name nobody: beside the
+        names of later draws it would be nobody's.
+        """
+        arm = position.arm if position.arm not in record.arms else ""
+        asker = position.asker if record.asker is None else None
+        if (arm or asker) and self._mode != "replay":
+            self._cache.note_use(record.cache_key, arm, asker)
 
     def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded.

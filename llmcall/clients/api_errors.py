@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import time
@@ -203,6 +204,7 @@ def _date(text: str | None) -> float | None:
         return None
 
 
+@functools.cache
 def http_library() -> Any:
     """Return the installed SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x."""
     # openai 3 looks for httpx in sys.modules for each request, and fails while another thread

@@ -95,6 +95,7 @@ _MODULES = {
     "tqdm": "tqdm.auto",
 }
 _lock = ProcessLock()
+_whole: set[str] = set()  # the libraries that were imported once, by whichever thread
 # Set while random numbers are kept: the generators that are made are no program's.
 keeps_random_numbers: ContextVar[bool] = ContextVar("llmcall keeps random numbers", default=False)
 
@@ -123,6 +124,8 @@ if not TYPE_CHECKING:
 
         :raises ImportError: if it is not installed.
         """
+        if name in _whole and sys.modules.get(name) is not None:
+            return sys.modules[name]
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         # The package comes first: a module of it may be whole while another thread still imports it.
@@ -131,4 +134,5 @@ if not TYPE_CHECKING:
         with nullcontext() if is_imported else random_numbers_kept():
             for module in modules:
                 import_module(module)  # also waits for another thread that imports it
+        _whole.add(name)
         return sys.modules[name]

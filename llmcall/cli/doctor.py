@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..config.values import without_password
 from ..core.membrane import call_foreign, close
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError, RequestTimeoutError
+from ..models.catalog import shutdown_of
 from ..models.prices import MILLION
 from ..stores.cache.directory import DATABASE
 from ..support.display.formatting import counted, shortened
@@ -40,7 +41,7 @@ class Check(NamedTuple):
 
 
 def checks() -> Iterator[Check]:
-    """Yield the checks of files, settings, keys, endpoints, model, cache, tokenizer and price."""
+    """Yield the checks of files, settings, keys, endpoints, models, cache, tokenizer and price."""
     from ..clients import registry
     from ..config import resolve
 
@@ -63,6 +64,7 @@ def checks() -> Iterator[Check]:
     else:
         for endpoint in endpoints:
             yield from _endpoint_checks(client, endpoint, model)
+    yield from _shutdown_checks(client, model)
     yield _structured_output_check(client, model)
     yield _cache_check(client)
     yield _tokenizer_check(client, model)
@@ -164,6 +166,33 @@ def _refused_check(name: str, error: APIError) -> Check:
             "endpoint", True, f"{name} answers, but has no list of models ({answer_text})", remedy
         )
     return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
+
+
+def _shutdown_checks(client: LLMClient, model: str) -> Iterator[Check]:
+    """Yield a check of each model of the settings, or of the cassette that they name, that OpenAI shuts
+    down.
+    """
+    from ..stores.records.reader import header_in
+
+    settings = client.settings
+    found_in = dict.fromkeys(
+        (model, settings.embedding_model, *sum(settings.fallbacks.values(), ())), "the settings"
+    )
+    header = header_in(settings.cassette_path) if settings.cassette_path else None
+    for name in header.days if header else ():
+        found_in.setdefault(name, f"the cassette {settings.cassette_path}")
+    for name, place in found_in.items():
+        shutdown = shutdown_of(name)
+        if shutdown is None:
+            continue
+        instead = shutdown.replacement
+        named = f", and {instead} takes its place" if instead else ""
+        yield Check(
+            "shutdown",
+            True,
+            f"{name} ({place}): OpenAI's last day is {shutdown.day}{named}",
+            "recorded answers replay after it; 'llmcall drift RUN --model NAME' shows another model's",
+        )
 
 
 def _cache_check(client: LLMClient) -> Check:

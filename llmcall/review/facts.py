@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..apis.endings import is_ordinary
+from ..scopes import without_repeats
 from ..stores.records.served import model_of
 from ..support.display.formatting import OF_NO_ACTOR, as_json, counted, money, one_line
 from .conversations import NOT_PARAMETERS
@@ -39,7 +40,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
     by_label = {
         "source": run.origin,
         "calls": f"{len(run.records):,}" + (f" ({by_kind})" if len(kinds) > 1 else ""),
-        "actors": f"{len(run.by_actor()):,}",
+        "actors": _actors(run.by_actor()),
         "model": ", ".join(sorted({record.model for record in answers if record.model})),
         "answered by": ", ".join(run.served),
         "arms": _arms(run.records),
@@ -51,6 +52,13 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
         **settings,
     }
     return {label: value for label, value in by_label.items() if value}
+
+
+def _actors(scopes: Collection[str]) -> str:
+    """Return in words how many actors there are; a repeat of a ``map`` is no other one."""
+    count = len({without_repeats(scope)[0] for scope in scopes})
+    repeats = f" ({len(scopes):,} with repeats)" if count < len(scopes) else ""
+    return f"{count:,}{repeats}"
 
 
 def _arms(records: Iterable[Record]) -> str:

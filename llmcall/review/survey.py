@@ -7,10 +7,11 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..answers.lettered_options import named_option
+from ..answers.lettered_options import named_option, without_options
 from ..apis.shapes import choices_of
 from ..support.display.formatting import one_line
 from .marks import CUT, MARKS, REFUSED, marks_of
+from .prompt_forms import prompt_forms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,14 +24,14 @@ MIN_ACTORS, MIN_SHARE, MAX_CALLS = 12, 0.9, 2
 MAX_VALUES = 12  # shown separately; the others are "(other)"
 MAX_TEXTS = 40  # different texts; with more, answers are free texts without a distribution
 MAX_FIELDS = 8
-TEXT_CHARACTERS = 60  # of an answer
+TEXT_CHARACTERS, QUESTION_CHARACTERS = 60, 80  # of an answer, of a question
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
 
 
 class Distribution(NamedTuple):
     """The frequency of each value of a field.
 
-    :param field: the field of the answers' JSON, or ``"answer"``.
+    :param field: the question, and the field of the answers' JSON if they are objects.
     :param rows: each value and its frequency in each run; the most frequent first, numbers in their
         order.
     :param totals: the number of answers of each run.
@@ -53,27 +54,32 @@ def is_survey(actors: Mapping[str, Sequence[Record]]) -> bool:
 def distributions(runs: Sequence[Mapping[str, Sequence[Record]]]) -> list[Distribution]:
     """Return the distributions of the answers of one or several runs, question by question.
 
-    The n-th calls of all actors are one question. Its fields are the fields of the answers' JSON.
+    The n-th calls of all actors are one question, named by the words that they have in common. Its
+    fields are the fields of the answers' JSON.
 
     :param runs: the records of each run by actor, without answers that were asked again.
     """
     found = []
     longest = max((len(records) for run in runs for records in run.values()), default=0)
     for number in range(longest):
-        answers = [
-            [
-                _read_answer(choice)
-                for records in run.values()
-                for choice in _choices(records[number : number + 1])
-            ]
+        calls = [
+            [record for records in run.values() for record in records[number : number + 1]]
             for run in runs
         ]
-        question = f"call {number + 1}: " if longest > 1 else ""
+        answers = [[_read_answer(choice) for choice in _choices(records)] for records in calls]
+        question = _question(record for records in calls for record in records)
         for name, values in _fields(answers).items():
-            distribution = _distribution(question + name, values)
+            field = question if name == ANSWER else f"{question} {name}"
+            distribution = _distribution(field, values)
             if distribution is not None:
                 found.append(distribution)
     return found
+
+
+def _question(records: Iterable[Record]) -> str:
+    """Return the words that most of some calls' questions have in common."""
+    form, *_ = prompt_forms(without_options(record.prompt) for record in records)
+    return one_line(form.text, QUESTION_CHARACTERS)
 
 
 def _choices(records: Iterable[Record]) -> Iterator[Record]:

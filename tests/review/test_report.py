@@ -277,17 +277,23 @@ def test_a_survey_has_the_distribution_of_its_answers_by_question() -> None:
     not.
     """
     assert distributions(report(survey("a.jsonl"))) == {
-        "bus": [("yes", "24"), ("no", "23"), ("(refused)", "1")],
-        "sure": [("1", "23"), ("2", "24"), ("(refused)", "1")],
+        "You are person […] Bus? bus": [("yes", "24"), ("no", "23"), ("(refused)", "1")],
+        "You are person […] Bus? sure": [("1", "23"), ("2", "24"), ("(refused)", "1")],
     }
 
 
+def test_the_repeats_of_a_survey_are_no_other_actors() -> None:
+    """The page counts the persons, and says how many they are with their repeats."""
+    assert facts_of(report(survey("a.jsonl")))["actors"] == "24 (48 with repeats)"
+
+
 def test_the_calls_of_each_person_are_questions() -> None:
+    """A distribution has the name of its question: the words that all were asked."""
     records = [
         chat(ask, say, f"p-{n}#0") for n in range(20) for ask, say in (("A?", "x"), ("B?", "y"))
     ]
     found = distributions(report(str(write_cassette("a.jsonl", records))))
-    assert found == {"call 1: answer": [("x", "20")], "call 2: answer": [("y", "20")]}
+    assert found == {"A?": [("x", "20")], "B?": [("y", "20")]}
 
 
 def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
@@ -299,7 +305,7 @@ def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
         answer = "B." if number % 2 else "a"
         records.append(chat(asked, answer, f"survey/{number}#0", finish_reason="length"))
     assert distributions(report(str(write_cassette("a.jsonl", records)))) == {
-        "answer": [("ban", "24")]
+        "Town […]": [("ban", "24")]
     }
 
 

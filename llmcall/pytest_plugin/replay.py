@@ -18,6 +18,7 @@ import pytest
 
 from .. import scopes
 from ..errors import CacheError, CacheMissError, ConfigError, LLMCallError
+from ..keys.keys import short_key
 from ..programs.connections import refused_connection
 from ..programs.entry import recording_programs
 from ..programs.front import in_front
@@ -183,6 +184,7 @@ class Replay(Listener):
         # By cassette: the first calls of the tests that passed, whose records keep their order.
         self._first_calls: dict[Path, Mapping[str, SortKey]] = {}
         self._live = False  # whether the current test may reach the model
+        self._miss: CacheMissError | None = None  # the first one of the current test
         # A listener, because neither a cassette nor a cache mode can refuse all calls: a test's code may
         # open a cassette that records.
         listeners.append(self)
@@ -218,6 +220,11 @@ class Replay(Listener):
             "llmcall.testing.ScriptedClient"
         )
 
+    def refused(self, call: Call, error: Exception) -> None:
+        """Keep the current test's first miss for the summary."""
+        if self._miss is None and isinstance(error, CacheMissError):
+            self._miss = error
+
     # Tests
 
     def prepare(self, items: list[pytest.Item], *, is_complete: bool) -> None:
@@ -241,16 +248,24 @@ class Replay(Listener):
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
         """Note whether the current test may reach the model."""
         self._live = read_marker(item).live
+        self._miss = None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Show the test's own frames of an error of llmcall's; note the outcome of each phase."""
+        """Show the test's own frames of an error of llmcall's, and what changed in the summary; note the
+        outcome of each phase.
+        """
         if call.excinfo is not None and isinstance(error := call.excinfo.value, LLMCallError):
             hide_own_frames(error)
             call.excinfo = pytest.ExceptionInfo.from_exception(error)
         report = yield
+        miss = None if self._miss is None or not report.failed else self._miss.miss
+        crash = getattr(report.longrepr, "reprcrash", None)
+        # An SDK raises an error of its own with the report as its words: ConflictError, status 409.
+        if miss and miss.differences and crash and short_key(miss.cache_key) in crash.message:
+            crash.message = f"{CacheMissError.__name__}: {miss.changes()}"
         if report.when == "setup":  # also if the test is run again
             item.stash[OUTCOMES] = []
         item.stash[OUTCOMES].append(report.outcome)

@@ -164,6 +164,32 @@ def test_a_miss_shows_the_projects_code_and_not_llmcalls(project: Project) -> No
     assert "prepare_chat" not in printed
 
 
+SDK = """
+    import httpx, openai, pytest
+
+    def answer(request):
+        message = {"role": "assistant", "content": "Yes."}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        return httpx.Response(200, json={"object": "chat.completion", "choices": choices})
+
+    http = httpx.Client(transport=httpx.MockTransport(answer))
+    client = openai.OpenAI(api_key="none", http_client=http)
+
+    @pytest.mark.llm
+    def test_one():
+        asked = [{"role": "user", "content": "Is bread good for a horse?"}]
+        client.chat.completions.create(model="gpt-6-luna", messages=asked)
+"""
+
+
+def test_the_summary_says_which_words_of_a_prompt_changed(project: Project) -> None:
+    """Of a program on an SDK, too, which raises an error of its own with the status 409."""
+    project.record(SDK, passed=1)
+    project.write(SDK.replace("horse", "cow"))
+    printed = project.run(failed=1)
+    assert "FAILED test_market.py::test_one - CacheMissError: [-horse-] {+cow+}" in printed
+
+
 def test_recording_once_asks_and_writes_a_cassette(project: Project) -> None:
     """The summary says that the run records, and how many calls."""
     printed = project.run("--llm-record=once", passed=1)
@@ -711,6 +737,7 @@ def test_a_miss_that_a_tests_code_caught_is_an_error_at_its_end(project: Project
     project.write(SWALLOWED)
     output = project.run(passed=1, failed=1, errors=1)
     assert "ERROR test_market.py::test_one - llmcall.errors.CacheMissError" in output
+    assert "FAILED test_market.py::test_failed - AssertionError" in output
 
 
 @pytest.fixture

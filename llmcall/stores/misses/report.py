@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -19,6 +20,7 @@ from ..record import Record
 from .causes import find_causes, needed_normalizers
 from .search import Source, search, split_sample
 
+CHANGED = re.compile(r"\[-.*?-\](?: \{\+.*?\+\})?|\{\+.*?\+\}")
 LABEL_WIDTH = 11
 WIDTH = 100 - LABEL_WIDTH - 2  # characters in a line behind its label
 WRAPPER = textwrap.TextWrapper(
@@ -92,6 +94,14 @@ class Miss(NamedTuple):
                 lines.append(f"  {label:<{LABEL_WIDTH}}{line}".rstrip())
                 label = ""
         return "\n".join(lines)
+
+    def changes(self) -> str:
+        """Return in one line what differs from the nearest record: changed words, else fields."""
+        words = [
+            word for difference in self.differences for word in CHANGED.findall(str(difference))
+        ]
+        fields = [str(difference) for difference in self.differences]
+        return "; ".join(words or fields)
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"

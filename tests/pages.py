@@ -41,7 +41,7 @@ BLOCK = re.compile(
 # The first line of a block that is a file, or goes on with one.
 FILE = re.compile(r"# (\S+\.(?:py|ini))\n")
 # Blocks that import these run only if they are installed.
-OPTIONAL = ("statsmodels",)
+OPTIONAL = ("joblib", "statsmodels")
 IMPORTED = re.compile(r"^ *(?:import|from) (\w+)", re.MULTILINE)
 # other commands of a console block, such as pip, are only shown
 RUN = (

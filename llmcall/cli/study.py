@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -104,7 +105,7 @@ def _assignments(
 
 
 @click.command("import")
-@click.argument("files", nargs=-1, required=True, type=UserPath(exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=UserPath(exists=True))
 @click.option(
     "-o",
     "--to",
@@ -116,7 +117,7 @@ def _assignments(
 @click.option(
     "--layout",
     metavar="MODULE:FUNCTION",
-    help="A function that gets a file's path and yields its conversations.",
+    help="A function that gets the path of a file or a folder, and yields its conversations.",
 )
 @click.option(
     "--source",
@@ -169,6 +170,11 @@ def import_answers(
     if layout is not None and columns:
         raise click.UsageError("--column is for files that are read without --layout")
     meaning = Columns(columns)
+    folder = next(filter(os.path.isdir, files), None)
+    if layout is None and folder is not None:
+        raise click.UsageError(
+            f"{folder} is a folder; only a function of yours (--layout) reads one"
+        )
     if layout is None:
         conversations = conversations_in(files, meaning)
     else:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from commands import done, run
-from files import written
+from files import read_records, written
 from servers import completion
 
 import llmcall
@@ -869,3 +869,21 @@ def test_a_program_on_an_old_sdk_replays() -> None:
         [sys.executable, "shim.py"], check=True, capture_output=True, text=True, timeout=60
     ).stdout
     assert printed == "5 5\n6 6\n"
+
+
+def test_a_layout_of_ones_own_reads_a_folder() -> None:
+    """Such as a cache's. Without a layout, a folder is an error that says so."""
+    Path("answers").mkdir()
+    Path("answers", "one.txt").write_text("Yes.", encoding="utf-8")
+    Path("folders_layout.py").write_text(
+        "import pathlib\n"
+        "def rows(path):\n"
+        "    for file in pathlib.Path(path).iterdir():\n"
+        "        yield {'prompt': file.stem, 'answer': file.read_text(), 'model': 'm'}\n",
+        encoding="utf-8",
+    )
+    done("import", "answers", "--layout", "folders_layout:rows", "--to", "a.jsonl")
+    [record] = read_records("a.jsonl")
+    assert (record.prompt, record.answer) == ("one", "Yes.")
+    refused = done("import", "answers", "--to", "b.jsonl", code=2)
+    assert "answers is a folder; only a function of yours (--layout) reads one" in refused

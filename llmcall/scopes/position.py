@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..support.system import lock
+
 if TYPE_CHECKING:
     from .askers import Asker
     from .scope import ActiveScope
@@ -90,12 +92,13 @@ def held_by_process() -> Held:
 
 
 def hold_in_process(**changes: Any) -> None:
-    """Change what the process holds; the caller has the lock if other threads may do so at once.
+    """Change what the process holds.
 
     :param changes: fields of :class:`Held`.
     """
     global _process
-    _process = _process._replace(**changes)
+    with lock:  # two threads may change two fields at once
+        _process = _process._replace(**changes)
 
 
 def hold(**changes: Any) -> None:

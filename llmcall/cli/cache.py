@@ -450,7 +450,7 @@ def explain(response_cache: ResponseCache, file: IO[str], scope: str | None) -> 
     cause.
     """
     from ..clients.registry import client
-    from ..scopes import ActiveScope, Draws
+    from ..scopes import ActiveScope, Draws, Position
 
     try:
         data = json.load(file)
@@ -462,7 +462,7 @@ def explain(response_cache: ResponseCache, file: IO[str], scope: str | None) -> 
             f'{file.name} has no "messages", but the arguments of send_message must include them'
         )
     messages = arguments.pop("messages")
-    with ActiveScope(scope or "", Draws()):
+    with ActiveScope(Position(scope or ""), Draws()):
         try:
             request = client().build_request(messages, **arguments)
         except (TypeError, ValueError) as error:  # wrong arguments in the file

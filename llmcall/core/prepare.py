@@ -200,17 +200,16 @@ def _standing_in(
     :param request: its request, with its sample.
     """
     request, order = request or call.request, call.position.order
-    if draw is None:
-        position = Position(active.path, order, active.forks)
-    else:
+    path, _, forks, asker, number = active.position
+    if draw is not None:
         asker = None if draw.asker is None else draw.asker.name
-        position = Position(active.path, order, active.forks, asker, draw.number)
-    arm = active.arm if active.forks else None
-    if arm is None:
+        number = draw.number
+    position = Position(path, order, forks, asker, number)
+    if not (arm := position.arm):
         return call._replace(request=request, position=position, draw=draw)
     if call.options.cache is False and call.cassette is None:
         warn_once(
-            f"a call in the arm {arm.name!r} has cache=False, so it shares no answer with other arms: leave "
+            f"a call in the arm {arm!r} has cache=False, so it shares no answer with other arms: leave "
             "that out, or open a cassette around all arms",
             about="cache=False in an arm",
         )

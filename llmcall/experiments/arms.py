@@ -382,10 +382,11 @@ def arms(
         """Run one arm of one repeat."""
         fork = scopes.arm(run.arm)
         fork.used_records = used_records[run]
-        order = scopes.here().order
+        order = scopes.here().position.order
         parent_scope: AbstractContextManager[object] = nullcontext()
         if not parent.is_default:
-            parent_scope = parent.copy(generators=(), draw_list=draw_list, order=order)
+            position = parent.position._replace(order=order)
+            parent_scope = parent.copy(generators=(), draw_list=draw_list, position=position)
         with parent_scope, of_all, scopes.scope(run.repeat, process=process), fork:
             finished[run] = fn(**arguments[run.arm])
         return finished[run]

@@ -111,27 +111,24 @@ def job_of(function: Any) -> Job:
 
 
 class TaskPosition(NamedTuple):
-    """The scopes of one draw of one item, and its order among the calls.
+    """The position of one draw of one item.
 
-    :param path: the path of its scope; outside any scope, only draws after the first have one.
+    :param position: of its calls; outside any scope, only draws after the first have a path. Its order is the
+        map's, then the item's number and the repeat.
     :param name: the name of the item and its scope; empty outside any scope, unless the job names its
         items.
     :param number: the item's number, from 0.
     :param repeat: the number of the draw, from 0; each draw after the first has its own scope.
-    :param order: the map's order, then the item's number and the repeat.
     :param is_in_default: whether the map runs in the default scope.
     :param is_outside: whether the map runs outside any scope of the user's.
-    :param forks: the arm in which the map runs, and the cell of a table that varies.
     """
 
-    path: str
+    position: scopes.Position
     name: str
     number: int
     repeat: int
-    order: scopes.CallOrder
     is_in_default: bool = False
     is_outside: bool = False
-    forks: scopes.Forks = ()
 
     def scope(
         self,
@@ -148,15 +145,13 @@ class TaskPosition(NamedTuple):
         without_default = None
         if self.is_in_default:
             path_without_default = reserved_name(self.repeat) if self.repeat else ""
-            without_default = scopes.ActiveScope(path_without_default, Draws())
+            without_default = scopes.ActiveScope(scopes.Position(path_without_default), Draws())
         return scopes.ActiveScope(
-            self.path,
+            self.position,
             draws,
             without_default=without_default,
-            forks=self.forks,
             draw_list=draw_list,
             used_records=used_records,
-            order=self.order,
             is_outside=self.is_outside,
             item_name=self.name,
         )
@@ -208,7 +203,7 @@ def tasks_of(
     """
     path = active.path
     is_in_default = active.without_default is not None
-    forks = active.forks
+    forks = active.position.forks
     table = os.urandom(8).hex()  # identifies the table to which the cells belong
     for number, item in enumerate(rows_of(items)):
         cell = tuple(item[axis] for axis in job.axes)
@@ -216,18 +211,18 @@ def tasks_of(
         if path or job.is_named:
             name = names.name(item, number, cell, takes_all=is_in_default or not path)
         if cell:
-            forks = *active.forks, scopes.Fork(table, "", repr(cell))
+            forks = *active.position.forks, scopes.Fork(table, "", repr(cell))
         for repeat in range(repeats):
             steps = path, name if path else "", reserved_name(repeat) if repeat else ""
             position = TaskPosition(
-                path="/".join(filter(None, steps)),
+                position=scopes.Position(
+                    "/".join(filter(None, steps)), (*order, number, repeat), forks
+                ),
                 name=name,
                 number=number,
                 repeat=repeat,
-                order=(*order, number, repeat),
                 is_in_default=is_in_default,
                 is_outside=active.is_outside,
-                forks=forks,
             )
             yield Task(item, position, active.draw_list)
         del item  # items may be large: keep none while waiting

@@ -153,9 +153,9 @@ class _RecordedFunction(NamedTuple):
         settings = config.settings()
         arguments = self._key_arguments(args, kwargs, settings)
         identity_fields = {**self.name_fields, "arguments": arguments}
-        arm = None if self.shared else here().arm
-        if arm is not None:
-            identity_fields["arm"] = arm.name
+        arm = "" if self.shared else here().position.arm
+        if arm:
+            identity_fields["arm"] = arm
         transport = FunctionTransport(functools.partial(self.function, *args, **kwargs))
         return prepare_recorded("function", identity_fields, settings, transport, name=name)
 

@@ -28,18 +28,21 @@ class Arm(Scope):
 
     def active(self, generator: OpeningGenerator | None = None) -> ActiveScope:
         forked = _required_scope(f"the arm {self.name!r}")
-        if forked.arm is not None:
+        if arm := forked.position.arm:
             raise ScopeError(
-                f"the arm {self.name!r} is opened inside the arm {forked.arm.name!r}: leave that one first, or open "
+                f"the arm {self.name!r} is opened inside the arm {arm!r}: leave that one first, or open "
                 "the second set of arms in a scope outside it"
             )
+        position = forked.position._replace(
+            order=next_order(),  # threads may make its calls, beside another arm's
+            forks=(*forked.position.forks, Fork(ARM, forked.path, self.name)),
+        )
         return forked.copy(
+            position=position,
             scope=self,
             generators=generators_with(forked.generators, generator),
-            forks=(*forked.forks, Fork(ARM, forked.path, self.name)),
             forked=forked,
             used_records=self.used_records,
-            order=next_order(),  # threads may make its calls, beside another arm's
         )
 
     def __repr__(self) -> str:

@@ -23,11 +23,9 @@ from .askers import enter_arm
 from .draws import Draw, DrawList, Draws, RecordedAskers
 from .names import checked_name
 from .position import (
-    ARM,
     NOTHING,
     CallOrder,
-    Fork,
-    Forks,
+    Position,
     held,
     held_by_process,
     hold,
@@ -65,17 +63,16 @@ class ScopedRecord(NamedTuple):
 class ActiveScope:
     """A scope as a context is in it. As a context manager, it is current for a block.
 
-    :param path: the scope path; empty for ``scope(None)``.
+    :param position: of the calls that are made in it; its path is empty for ``scope(None)``, its order is
+        that of the item or arm.
     :param draws: counts its draws.
     :param scope: the user's scope, or ``None`` for one that a ``map`` or a bound function opens.
     :param generators: the generators that opened it or a scope around it.
     :param without_default: in a default scope, and for an item of a ``map`` in one: the scope that
         would be current without a default scope. Scopes that are opened here go below that one.
-    :param forks: the arm, or the cell of a table that varies, in which it stands.
     :param forked: the scope that it forks, if it is an arm.
     :param draw_list: gets its draws, for the item of a ``map`` in which it stands; or ``None``.
     :param used_records: gathers the records that its calls get, or ``None``.
-    :param order: the order of the item or arm in which it stands; empty outside any.
     :param is_outside: whether it is only an item of a ``map``, outside any scope of the user's.
     :param item_name: the name of the item of a ``map`` in which it stands, if that has one.
     :param is_default: whether it is that of code which no scope was opened for. It is never entered itself.
@@ -86,30 +83,26 @@ class ActiveScope:
     # No dataclass: that module takes 10 ms to import, and a replay needs nothing else of it.
     def __init__(
         self,
-        path: str,
+        position: Position,
         draws: Draws,
         scope: Scope | None = None,
         generators: tuple[OpeningGenerator, ...] = (),
         without_default: ActiveScope | None = None,
-        forks: Forks = (),
         forked: ActiveScope | None = None,
         draw_list: DrawList | None = None,
         used_records: deque[ScopedRecord] | None = None,
-        order: CallOrder = (),
         is_outside: bool = False,
         item_name: str = "",
         is_default: bool = False,
     ) -> None:
-        self.path = path
+        self.position = position
         self.draws = draws
         self.scope = scope
         self.generators = generators
         self.without_default = without_default
-        self.forks = forks
         self.forked = forked
         self.draw_list = draw_list
         self.used_records = used_records
-        self.order = order
         self.is_outside = is_outside
         self.item_name = item_name
         self.is_default = is_default
@@ -126,9 +119,9 @@ class ActiveScope:
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.arm is not None:
-            raise ScopeError(IN_AN_ARM.format(name=self.arm.name))
-        return _unpickled, (self.path, self.draws.since, self.without_default, self.order)
+        if self.position.arm:
+            raise ScopeError(IN_AN_ARM.format(name=self.position.arm))
+        return _unpickled, (self.position, self.draws.since, self.without_default)
 
     def __enter__(self) -> ActiveScope:
         self.previous = held()
@@ -142,12 +135,9 @@ class ActiveScope:
         hold(active=self.previous.active)
 
     @property
-    def arm(self) -> Fork | None:
-        """Return the arm that it stands in, or ``None``."""
-        for fork in self.forks:
-            if fork.family == ARM:
-                return fork
-        return None
+    def path(self) -> str:
+        """Return the scope path; empty for ``scope(None)``."""
+        return self.position.path
 
     @property
     def parent_of_new_scopes(self) -> ActiveScope:
@@ -166,7 +156,8 @@ class ActiveScope:
         :param source: the cassette or cache that holds records of the draws.
         :param read_askers: reads who asked when the draws were recorded, if askers have names.
         """
-        draw = self.draws.take((self.path, request_key), self.forks, source, read_askers)
+        path, forks = self.position.path, self.position.forks
+        draw = self.draws.take((path, request_key), forks, source, read_askers)
         if self.draw_list is not None:
             self.draw_list.add(draw)
         return draw
@@ -196,14 +187,14 @@ class ActiveScope:
 
 
 def _unpickled(
-    path: str, since: float, without_default: ActiveScope | None, order: CallOrder
+    position: Position, since: float, without_default: ActiveScope | None
 ) -> ActiveScope:
     """Return a scope of another process, whose draws are counted from 0 here."""
-    return ActiveScope(path, Draws(since=since), without_default=without_default, order=order)
+    return ActiveScope(position, Draws(since=since), without_default=without_default)
 
 
 _no_scope_draws = Draws()
-NOWHERE = ActiveScope("", _no_scope_draws, is_default=True)  # outside any scope
+NOWHERE = ActiveScope(Position(), _no_scope_draws, is_default=True)  # outside any scope
 _scope_numbers = itertools.count()  # of the outermost ones
 # The number of all default scopes: each starts again, but a user's scope with its name warns.
 DEFAULT_NUMBER = -1
@@ -240,20 +231,19 @@ class Scope:
         :param generator: the generator that enters it, or ``None``.
         """
         active = here()
-        order = active.order
+        order = active.position.order
         if self.name is None:
-            return ActiveScope("", _no_scope_draws, self, order=order, item_name=active.item_name)
+            position, item_name = Position(order=order), active.item_name
+            return ActiveScope(position, _no_scope_draws, self, item_name=item_name)
         parent = active.parent_of_new_scopes
         if not parent.path:
             with lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
-            return ActiveScope(self.name, self._draws, self, generators, order=order)
-        path = f"{parent.path}/{self.name}"
+            return ActiveScope(Position(self.name, order), self._draws, self, generators)
+        position = parent.position._replace(path=f"{parent.path}/{self.name}", order=order)
         generators = generators_with(parent.generators, generator)
-        return parent.copy(
-            path=path, scope=self, generators=generators, order=order, is_outside=False
-        )
+        return parent.copy(position=position, scope=self, generators=generators, is_outside=False)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         entered = held().active
@@ -313,9 +303,9 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
 
 def new_program_scope() -> ActiveScope:
     """Return a default scope for a program's calls, whose draws are counted from 0."""
-    no_scope = ActiveScope("", _no_scope_draws)
+    no_scope = ActiveScope(Position(), _no_scope_draws)
     draws = Draws(outermost_scope=DEFAULT_NUMBER)
-    return ActiveScope(PROGRAM_SCOPE, draws, without_default=no_scope, is_default=True)
+    return ActiveScope(Position(PROGRAM_SCOPE), draws, without_default=no_scope, is_default=True)
 
 
 @contextmanager
@@ -355,8 +345,8 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
         return nullcontext()
     if not (active.is_default or active.is_outside):
         return nullcontext()
-    path = default.path + held().levels
-    return default.copy(path=path, draw_list=active.draw_list, order=active.order)
+    position = Position(default.path + held().levels, active.position.order)
+    return default.copy(position=position, draw_list=active.draw_list)
 
 
 def in_process(default: ActiveScope | None) -> AbstractContextManager[Any]:
@@ -382,7 +372,8 @@ def in_function(name: str, *, draws: bool) -> Iterator[None]:
     active = scope_of_call() if draws else NOWHERE
     inner: AbstractContextManager[object] = nullcontext()
     if active.path:
-        inner = active.copy(path=f"{active.path}/{name}")
+        position = active.position._replace(path=f"{active.path}/{name}")
+        inner = active.copy(position=position)
     with holding(levels=f"{held().levels}/{name}"), inner:
         yield
 
@@ -398,7 +389,7 @@ def _read_root_scope() -> ActiveScope | None:
     name = os.environ.get(ENVIRONMENT_VARIABLE)
     if not name or workers.is_worker():
         return None
-    return ActiveScope(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
+    return ActiveScope(Position(checked_name(name, ENVIRONMENT_VARIABLE)), Draws())
 
 
 after_fork_in_child(_read_root_scope.cache_clear)
@@ -445,7 +436,7 @@ def scope_of_call() -> ActiveScope:
 def map_outside() -> ActiveScope:
     """Return the scope of a ``map`` that runs outside any, with an empty path."""
     active = here()
-    return ActiveScope("", Draws(), is_outside=active.is_default or active.is_outside)
+    return ActiveScope(Position(), Draws(), is_outside=active.is_default or active.is_outside)
 
 
 def in_scope_of(active: ActiveScope) -> AbstractContextManager[Any]:
@@ -460,4 +451,4 @@ def in_scope_of(active: ActiveScope) -> AbstractContextManager[Any]:
 
 def next_order() -> CallOrder:
     """Return the order of what the current context does next."""
-    return (*here().order, next(_order_numbers))
+    return (*here().position.order, next(_order_numbers))

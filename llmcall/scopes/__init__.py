@@ -1,5 +1,14 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays."""
 
+from .active import PROGRAM_SCOPE as PROGRAM_SCOPE
+from .active import ActiveScope as ActiveScope
+from .active import ScopedRecord as ScopedRecord
+from .active import default_scope as default_scope
+from .active import forget as forget
+from .active import here as here
+from .active import new_program_scope as new_program_scope
+from .active import next_order as next_order
+from .active import scope_of_call as scope_of_call
 from .arms import Arm as Arm
 from .arms import ArmRecords as ArmRecords
 from .arms import arm as arm
@@ -36,19 +45,10 @@ from .position import Fork as Fork
 from .position import Forks as Forks
 from .position import Position as Position
 from .repeated import RepeatedAnswers as RepeatedAnswers
-from .scope import PROGRAM_SCOPE as PROGRAM_SCOPE
-from .scope import ActiveScope as ActiveScope
 from .scope import Scope as Scope
-from .scope import ScopedRecord as ScopedRecord
-from .scope import default_scope as default_scope
-from .scope import forget as forget
-from .scope import here as here
 from .scope import in_default as in_default
 from .scope import in_function as in_function
 from .scope import in_process as in_process
 from .scope import in_scope_of as in_scope_of
 from .scope import map_outside as map_outside
-from .scope import new_program_scope as new_program_scope
-from .scope import next_order as next_order
 from .scope import scope as scope
-from .scope import scope_of_call as scope_of_call

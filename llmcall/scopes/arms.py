@@ -8,10 +8,11 @@ from typing import Any
 
 from ..errors import ScopeError
 from ..support.listeners import Listener
+from .active import ActiveScope, ScopedRecord, here, next_order, scope_of_call
 from .names import checked_name
 from .position import ARM, Fork
 from .rules import OpeningGenerator, generators_with
-from .scope import ActiveScope, Scope, ScopedRecord, here, next_order, scope_of_call
+from .scope import Scope
 
 SEED_BYTES = 8
 

@@ -13,8 +13,8 @@ from ..errors import ScopeError
 from ..support.system import this_process
 from ..support.waits import Stops, in_maps, waits
 from . import workers
+from .active import ActiveScope, here
 from .rules import BOUND_IN_A_THREAD
-from .scope import ActiveScope, here
 
 
 class Bound:

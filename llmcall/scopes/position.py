@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..support.system import lock
 
 if TYPE_CHECKING:
+    from .active import ActiveScope
     from .askers import Asker
-    from .scope import ActiveScope
 
 ARM = "arm"  # the family of the arms
 

@@ -1,0 +1,278 @@
+"""Scopes as contexts are in them, and finding the one in which the code runs.
+
+A scope belongs to the context (thread, task) that opened it. :func:`here` returns the one in which the
+code runs, and :func:`scope_of_call` does so for a call that draws: it raises ``ScopeError`` if timing
+would decide, or if a generator left the scope open.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import ScopeError
+from ..support.system import after_fork_in_child, lock, this_process
+from . import workers
+from .draws import Draw, DrawList, Draws, RecordedAskers
+from .names import checked_name
+from .position import NOTHING, CallOrder, Position, held, held_by_process, hold
+from .repeated import forget_given_answers
+from .rules import (
+    ENVIRONMENT_VARIABLE,
+    IN_A_GENERATOR,
+    IN_AN_ARM,
+    OpeningGenerator,
+    why_refused,
+)
+
+if TYPE_CHECKING:
+    from ..stores.record import Record
+    from .scope import Scope
+
+PROGRAM_SCOPE = "run"  # the default scope of a program's calls
+
+
+class ScopedRecord(NamedTuple):
+    """A record that answered a call.
+
+    :param path: the scope path in which the call was made. An embedding's record has no scope, but
+        its calls may have one.
+    """
+
+    path: str
+    record: Record
+
+
+class ActiveScope:
+    """A scope as a context is in it. As a context manager, it is current for a block.
+
+    :param position: of the calls that are made in it; its path is empty for ``scope(None)``, its order is
+        that of the item or arm.
+    :param draws: counts its draws.
+    :param scope: the user's scope, or ``None`` for one that a ``map`` or a bound function opens.
+    :param generators: the generators that opened it or a scope around it.
+    :param without_default: in a default scope, and for an item of a ``map`` in one: the scope that
+        would be current without a default scope. Scopes that are opened here go below that one.
+    :param forked: the scope that it forks, if it is an arm.
+    :param draw_list: gets its draws, for the item of a ``map`` in which it stands; or ``None``.
+    :param used_records: gathers the records that its calls get, or ``None``.
+    :param is_outside: whether it is only an item of a ``map``, outside any scope of the user's.
+    :param item_name: the name of the item of a ``map`` in which it stands, if that has one.
+    :param is_default: whether it is that of code which no scope was opened for. It is never entered itself.
+    :ivar entered_in: the number of the process.
+    :ivar previous: what the context held before it was entered.
+    """
+
+    # No dataclass: that module takes 10 ms to import, and a replay needs nothing else of it.
+    def __init__(
+        self,
+        position: Position,
+        draws: Draws,
+        scope: Scope | None = None,
+        generators: tuple[OpeningGenerator, ...] = (),
+        without_default: ActiveScope | None = None,
+        forked: ActiveScope | None = None,
+        draw_list: DrawList | None = None,
+        used_records: deque[ScopedRecord] | None = None,
+        is_outside: bool = False,
+        item_name: str = "",
+        is_default: bool = False,
+    ) -> None:
+        self.position = position
+        self.draws = draws
+        self.scope = scope
+        self.generators = generators
+        self.without_default = without_default
+        self.forked = forked
+        self.draw_list = draw_list
+        self.used_records = used_records
+        self.is_outside = is_outside
+        self.item_name = item_name
+        self.is_default = is_default
+        self.previous = NOTHING
+        self.entered_in = this_process()
+
+    def copy(self, **changes: Any) -> ActiveScope:
+        """Return a copy, for this process to enter; a user's scope, and an arm, only if that is among
+        the changes.
+        """
+        other = object.__new__(ActiveScope)
+        reset = {"scope": None, "forked": None, "is_default": False, "entered_in": this_process()}
+        other.__dict__ = {**vars(self), **reset, **changes}
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.position.arm:
+            raise ScopeError(IN_AN_ARM.format(name=self.position.arm))
+        return _unpickled, (self.position, self.draws.since, self.without_default)
+
+    def __enter__(self) -> ActiveScope:
+        self.previous = held()
+        hold(active=self)
+        if self.parent_of_new_scopes.path:
+            workers.note_opened(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        workers.note_closed(self)
+        hold(active=self.previous.active)
+
+    @property
+    def path(self) -> str:
+        """Return the scope path; empty for ``scope(None)``."""
+        return self.position.path
+
+    @property
+    def parent_of_new_scopes(self) -> ActiveScope:
+        """Return the scope below which further scopes are opened."""
+        return self if self.without_default is None else self.without_default
+
+    def draw(
+        self,
+        request_key: str,
+        source: object,
+        read_askers: Callable[[], RecordedAskers],
+    ) -> Draw:
+        """Take the next draw of a request.
+
+        :param request_key: the key of the request outside any scope.
+        :param source: the cassette or cache that holds records of the draws.
+        :param read_askers: reads who asked when the draws were recorded, if askers have names.
+        """
+        path, forks = self.position.path, self.position.forks
+        draw = self.draws.take((path, request_key), forks, source, read_askers)
+        if self.draw_list is not None:
+            self.draw_list.add(draw)
+        return draw
+
+    def check_is_inmost(self) -> None:
+        """Check that no scope that was opened after this one is still open.
+
+        :raises ScopeError: if one is.
+        """
+        if held().active is not self:
+            raise ScopeError(
+                f"the scope {self.path!r} ends before one that was opened after it: {IN_A_GENERATOR}"
+            )
+
+    def check_generators(self) -> None:
+        """Check that no generator that opened this scope, or one around it, waits at a ``yield``.
+
+        :raises ScopeError: if one does, naming it.
+        """
+        for generator in self.generators:
+            if generator.is_at_yield():
+                frame = generator.frame
+                raise ScopeError(
+                    f"the scope {self.path!r} was left open by the generator {frame.f_code.co_name} at its yield "
+                    f"(line {frame.f_lineno}): {IN_A_GENERATOR}"
+                )
+
+
+def _unpickled(
+    position: Position, since: float, without_default: ActiveScope | None
+) -> ActiveScope:
+    """Return a scope of another process, whose draws are counted from 0 here."""
+    return ActiveScope(position, Draws(since=since), without_default=without_default)
+
+
+_no_scope_draws = Draws()
+NOWHERE = ActiveScope(Position(), _no_scope_draws, is_default=True)  # outside any scope
+# The number of all default scopes: each starts again, but a user's scope with its name warns.
+DEFAULT_NUMBER = -1
+_order_numbers = itertools.count()
+# The arguments of default_scope(), the innermost last. A list, because blocks of two threads may overlap.
+_defaults: list[ActiveScope | None] = []
+
+
+def new_program_scope() -> ActiveScope:
+    """Return a default scope for a program's calls, whose draws are counted from 0."""
+    no_scope = ActiveScope(Position(), _no_scope_draws)
+    draws = Draws(outermost_scope=DEFAULT_NUMBER)
+    return ActiveScope(Position(PROGRAM_SCOPE), draws, without_default=no_scope, is_default=True)
+
+
+@contextmanager
+def default_scope(active: ActiveScope | None) -> Iterator[None]:
+    """Give every call of the process that has no scope this one, for a block.
+
+    A ``map`` without a scope is in it, too, and gives each item a scope below it. Scopes that the
+    program opens keep their paths and are not below it; a call inside ``scope(None)`` still has no
+    scope. ``LLMCALL_SCOPE`` and a scope with ``process=True`` take precedence. A call that raises a
+    :class:`ScopeError` without it still does. A forked process has no default scope.
+
+    :param active: of :func:`new_program_scope`; ``None`` for no default scope.
+    """
+    _defaults.append(active)
+    try:
+        yield
+    finally:
+        _defaults.remove(active)
+
+
+def process_default() -> ActiveScope | None:
+    innermost = _defaults[-1:]  # a copy, since other threads may leave it
+    return if_of_this_process(innermost[0]) if innermost else None
+
+
+def _root_scope() -> ActiveScope | None:
+    """Return the scope that LLMCALL_SCOPE names, the same one for the whole process."""
+    with lock:  # several threads may come first at once
+        return _read_root_scope()
+
+
+@functools.cache
+def _read_root_scope() -> ActiveScope | None:
+    name = os.environ.get(ENVIRONMENT_VARIABLE)
+    if not name or workers.is_worker():
+        return None
+    return ActiveScope(Position(checked_name(name, ENVIRONMENT_VARIABLE)), Draws())
+
+
+after_fork_in_child(_read_root_scope.cache_clear)
+
+
+def forget() -> None:
+    """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget which answers were
+    given outside any scope.
+    """
+    _read_root_scope.cache_clear()
+    forget_given_answers()
+
+
+def here() -> ActiveScope:
+    """Return the scope in which the code runs, unchecked; its path is empty outside any."""
+    active = held().active
+    if active is None or active.entered_in != this_process():
+        active = if_of_this_process(held_by_process().active) or _root_scope() or process_default()
+    return active or NOWHERE
+
+
+def if_of_this_process(active: ActiveScope | None) -> ActiveScope | None:
+    """Return a scope if it was entered in this process: a forked one leaves its parent's."""
+    return active if active is not None and active.entered_in == this_process() else None
+
+
+def scope_of_call() -> ActiveScope:
+    """Return the scope in which the code makes a call, checked; its path is empty outside any.
+
+    :raises ScopeError: in a thread or worker process that has no scope while another has one open,
+        and if a generator left the scope open.
+    """
+    active = here()
+    if active.is_default:
+        if reason := why_refused():
+            raise ScopeError(reason)
+    elif active.generators:
+        active.check_generators()
+    return active
+
+
+def next_order() -> CallOrder:
+    """Return the order of what the current context does next."""
+    return (*here().position.order, next(_order_numbers))

@@ -183,6 +183,8 @@ class Replay(Listener):
         self._recorded_paths: set[Path] = set()
         # By cassette: the first calls of the tests that passed, whose records keep their order.
         self._first_calls: dict[Path, Mapping[str, SortKey]] = {}
+        # By shared cassette whose tests all run: the arms of the tests that passed, by the key of a record.
+        self._arms: dict[Path, dict[str, list[str]]] = {}
         self._live = False  # whether the current test may reach the model
         self._miss: CacheMissError | None = None  # the first one of the current test
         # A listener, because neither a cassette nor a cache mode can refuse all calls: a test's code may
@@ -355,6 +357,10 @@ class Replay(Listener):
             self._recorded_paths.add(cassette.path)
         if cassette.write_at_end:
             self._first_calls[cassette.path] = cassette.replay_log.first_calls()
+            if is_shared and self._collects_all_of(cassette.path):
+                used = self._arms.setdefault(cassette.path, {})
+                for key, arms in cassette.replay_log.arms().items():
+                    used[key] = list(dict.fromkeys([*used.get(key, ()), *arms]))
 
     def _collects_all_of(self, path: Path) -> bool:
         """Return whether this run collects all tests in the folder of a cassette.
@@ -395,6 +401,9 @@ class Replay(Listener):
             for name, unused in self.unused().items():
                 self._drop(self.config.rootpath / name, unused)
                 self.dropped[name] = len(unused)
+            for path, arms in self._arms.items():
+                if self.is_complete and path.exists():
+                    self._name_arms(path, arms)
         fails_on_unused = self.config.getoption("llm_unused") == "fail"
         if fails_on_unused and exitstatus == pytest.ExitCode.OK and self.unused():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -405,6 +414,18 @@ class Replay(Listener):
         keep_in_cache([record for record in file if record.cache_key in keys])
         kept = [record for record in file if record.cache_key not in keys]
         write(path, file.header, without_lone_askers(kept) if file.header.is_complete else kept)
+
+    def _name_arms(self, path: Path, arms: Mapping[str, list[str]]) -> None:
+        """Leave in a shared file the arms that this run's tests used, as in a fresh recording.
+
+        :param arms: by the key of a used record.
+        """
+        file = read(path)
+        named = [
+            record.replace(arms=tuple(arms.get(record.cache_key, record.arms))) for record in file
+        ]
+        if any(record.arms != old.arms for record, old in zip(named, file, strict=True)):
+            write(path, file.header, named)
 
     def unused(self) -> dict[str, dict[str, str]]:
         """Return the unused records of each cassette, where this run can know them."""

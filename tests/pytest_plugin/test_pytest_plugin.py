@@ -662,6 +662,18 @@ def test_update_moves_records_that_no_test_used_to_the_cache(
 
 
 UPDATED = "cassettes/test_market/shared.jsonl"
+ARMS = """
+@pytest.mark.llm("shared.jsonl")
+def test_a():
+    with llmcall.scope("day"):
+        for name in ("plain", "formal"):
+            with llmcall.arm(name):
+                ask("a")
+@pytest.mark.llm("shared.jsonl")
+def test_b():
+    with llmcall.scope("day"), llmcall.arm("third"):
+        ask("a")
+"""
 
 
 @pytest.mark.parametrize(
@@ -687,8 +699,10 @@ def test_update_waits_for_all_tests_that_share_a_cassette(
         (THREE, THREE.replace("'bread', 'milk', 'fish'", "'fish', 'milk tea', 'bread'"), ONE),
         (SHARED, SHARED.replace("ask('a')", "ask('z'); ask('a')"), UPDATED),
         (SHARED, SHARED.replace("ask('a')", "ask('c')").replace("test_c", "test_d"), UPDATED),
+        (ARMS, ARMS.replace("formal", "polite"), UPDATED),
+        (ARMS, ARMS.replace(', llmcall.arm("third")', ""), UPDATED),
     ],
-    ids=["own", "put in", "moved"],
+    ids=["own", "put in", "moved", "arm renamed", "arm gone"],
 )
 def test_an_updated_cassette_is_a_fresh_recording(
     project: Project, before: str, after: str, path: str

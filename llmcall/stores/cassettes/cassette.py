@@ -366,9 +366,7 @@ class Cassette(ContextDecorator):
             return True
         if ended_well and self._keys(self._all_records()) != self._keys(self.stored):
             return True  # the same calls in another order
-        return self.mode == "update" and any(
-            self._with_arms(record) is not record for record in self.stored
-        )
+        return any(self._with_arms(record) is not record for record in self.stored)
 
     @staticmethod
     def _keys(records: Iterable[Record]) -> list[str]:

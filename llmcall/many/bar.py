@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import ExitStack
 from typing import Any
 
 from ..support.system import ipython_shell, without_warnings
 from ..traffic import usage as metering
+from ..traffic.limits import seconds_to_wait
+
+SHOWN_SECONDS = 1.0  # of a wait; a shorter one has ended before it is read
 
 
 class Bar:
@@ -45,7 +49,7 @@ class Bar:
 
     def refresh(self) -> None:
         """Update the time and the figures. Failures and retries are shown if there are any; running
-        calls, if endpoints find their number of calls.
+        calls, if endpoints find their number of calls; the end of a wait, if a rate limit holds calls back.
         """
         if self._tqdm_bar is None:
             return
@@ -59,6 +63,9 @@ class Bar:
         if rows := metering.under_way():
             calls, most = sum(row.calls for row in rows), sum(row.most for row in rows)
             figures.append(f"running={calls:,}/{most:,}")
+        if (seconds := seconds_to_wait()) >= SHOWN_SECONDS:
+            end = time.localtime(time.time() + seconds)
+            figures.append(f"rate limit until {time.strftime('%H:%M:%S', end)}")
         figures.append(f"cached={usage.cached_calls:,}")
         tokens: Any = usage.input_tokens, usage.output_tokens
         figures.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")

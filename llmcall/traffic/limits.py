@@ -155,6 +155,7 @@ class EndpointState:
     :ivar tokens: the tokens of all sends that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
     :ivar queue: the sends that wait for it.
+    :ivar free_at: the monotonic time at which a minute, or a rest, lets the next of these go.
     """
 
     def __init__(self, name: str) -> None:
@@ -164,6 +165,7 @@ class EndpointState:
         self.tokens = 0
         self.resting_until = 0.0
         self.queue: Queue = OrderedDict()
+        self.free_at = 0.0
 
     def wait(self, limits: Limits, tokens: int | None, now: float) -> float:
         """Return the seconds until a minute has room for a send; infinite if time does not decide.
@@ -210,6 +212,19 @@ def _state_of(endpoint: Endpoint) -> EndpointState:
         endpoint.organization,
     )
     return _states.get(address) or _states.setdefault(address, EndpointState(endpoint.name))
+
+
+def seconds_to_wait() -> float:
+    """Return the seconds until an endpoint may be called again that rests after a 429, or whose full
+    minute holds calls back; 0 without one.
+    """
+    with lock:
+        now = time.monotonic()
+        ends = [
+            max(state.resting_until, state.free_at if state.queue else 0.0)
+            for state in _states.values()
+        ]
+        return min((end - now for end in ends if end > now), default=0.0)
 
 
 def known_states() -> list[EndpointState]:
@@ -267,6 +282,7 @@ class Endpoints:
                 state.queue[slot] = wakeup
                 seconds = state.wait(self.limits, tokens, now) if slot.has_room(state) else NEVER
                 shortest_wait = min(shortest_wait, seconds)
+                state.free_at = 0.0 if seconds == NEVER else now + seconds
                 if next(iter(state.queue)) is not slot:  # another has waited longer
                     continue
                 if seconds > 0:

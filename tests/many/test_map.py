@@ -31,7 +31,8 @@ from commands import LONGEST
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from map_functions import CALL, CALLS, Dice, ask, calls, divide, greet, sample, samples
-from servers import completion
+from pytest_httpserver import HTTPServer
+from servers import ScriptedServer, completion, refusal
 
 import llmcall
 from llmcall import LLMCall, imap, map, scope
@@ -859,6 +860,23 @@ def test_the_bar_shows_how_many_calls_run_where_endpoints_find_how_many_may(
     client = ScriptedClient(lambda messages: "yes", limits_max_concurrent_calls="auto")
     map(client.send_message, "abc", workers=1)
     assert " running=0/16, cached=0, " in terminal.last()
+
+
+def test_the_bar_says_until_when_a_rate_limit_holds_calls_back(
+    monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
+) -> None:
+    """The server's time, by the clock; afterwards the bar is silent about it."""
+    terminal = on_terminal(monkeypatch, 200)
+    server = ScriptedServer(
+        httpserver, refusal(429, "slow down", headers={"retry-after": "3"}), completion()
+    )
+    client = llmcall.OpenAIClient(base_url=server.base_url, api_key="none", cache_mode="off")
+    begun = time.time()
+    map(client.send_message, ["Bread?"])
+    shown = re.findall(r"rate limit until (\d\d:\d\d:\d\d)", terminal.getvalue())
+    ends = {time.strftime("%H:%M:%S", time.localtime(begun + seconds)) for seconds in range(2, 8)}
+    assert shown and set(shown) <= ends
+    assert "rate limit" not in terminal.last()
 
 
 def test_progress_false_shows_no_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

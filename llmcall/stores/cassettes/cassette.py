@@ -31,6 +31,7 @@ from ..records.header import (
 from ..records.reader import RecordFile, header_in, read
 from ..records.served import served_by
 from ..records.writer import check_writable, content_digest, content_of, write
+from .after_close import say_what_is_asked_after
 from .current import header_namespaces, open_cassettes, pop_cassette, push_cassette
 from .replay_log import NO_CALLS, ReplayLog
 
@@ -204,6 +205,7 @@ class Cassette(ContextDecorator):
         """
         if self._depth:
             self.__exit__(None, None, None)
+            say_what_is_asked_after(self.path)
 
     def _close_all(self, error: BaseException | None) -> None:
         while self._depth:

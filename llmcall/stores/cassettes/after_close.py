@@ -1,0 +1,43 @@
+"""Calls of a notebook that come after its cassette was closed: they are said, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...support.listeners import Listener, listeners
+from ...support.notices import notice
+from ...support.system import ipython_shell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _AfterClose(Listener):
+    """Says which file lacks the answer of the first call after the close.
+
+    :ivar path: the cassette that was closed last; ``None`` once another one opens, or that was said.
+    """
+
+    path: Path | None = None
+
+    def opens(self, cassette: Any) -> None:
+        """Forget the one that was closed."""
+        self.path = None
+
+    def asks(self, call: Any) -> None:
+        """Say that the answer is not recorded in it."""
+        path, self.path = self.path, None
+        if path is not None and call.cassette is None:
+            notice("%s is closed, so it does not record this answer; tape.open() goes on", path)
+
+
+_after_close = _AfterClose()
+
+
+def say_what_is_asked_after(path: Path) -> None:
+    """Say in a notebook that the next call is not recorded in the file that was closed."""
+    if ipython_shell() is None:
+        return
+    _after_close.path = path
+    if _after_close not in listeners:
+        listeners.append(_after_close)

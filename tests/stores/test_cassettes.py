@@ -26,7 +26,7 @@ import pytest
 from clients import client_for
 from commands import LONGEST, RunningProgram, ran, start
 from pytest_httpserver import HTTPServer
-from servers import OK, ScriptedServer, embeddings, refusal
+from servers import OK, ScriptedServer, completion, embeddings, refusal
 
 import llmcall
 from llmcall import (
@@ -573,6 +573,34 @@ def test_a_cassette_counts_the_answers_of_an_earlier_run(
         f"{PATH}: 2 answers came from the disk cache, and so from an earlier run; for another repeat, use a "
         "scope with another name and its own cassette"
     ]
+
+
+def test_an_answer_that_another_call_found_in_the_cache_first_counts_as_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is in the disk cache before it is on the cassette, so a call of another process finds it there."""
+    asking, found = threading.Event(), threading.Event()
+    response = completion("yes", model="gpt-6-luna")
+
+    def answer(messages: Any) -> str:
+        asking.set()
+        found.wait(LONGEST)
+        return "yes"
+
+    def find() -> str:
+        asking.wait(LONGEST)
+        other = ScriptedClient([], cache_mode="auto")
+        other.cache.put(other.build_request("Hi"), response)
+        try:
+            return str(answer_to(other))
+        finally:
+            found.set()
+
+    with cassette(PATH) as tape, ThreadPoolExecutor(1) as thread:
+        finding = thread.submit(find)
+        assert answer_to(ScriptedClient(answer, cache_mode="auto")) == finding.result() == "yes"
+        assert (tape.asked, tape.supplied) == (1, 0)
+    assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize("mode", ["none", "once", "rewrite"])

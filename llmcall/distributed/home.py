@@ -1,6 +1,7 @@
 """The process of a map, as its workers on the same machine ask it: what is one thing for all of them is there.
 
-The process listens at a socket (on Windows, a pipe). A worker knows its address from the tasks of the map.
+The process listens at a socket (on Windows, a pipe), of which nobody else knows the token. A worker knows
+both from the tasks of the map.
 It looks up and adds the records of the open cassette there. For each send, it asks there for its turn, on a
 connection that it keeps until the send is over: so if the worker is killed, the process sees the
 connection's end and releases what the send held.
@@ -15,6 +16,7 @@ import copy
 import hmac
 import os
 import pickle
+import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED
@@ -76,7 +78,7 @@ class Address(NamedTuple):
     :param token: what a worker sends first.
     """
 
-    path: str
+    path: Any
     token: bytes
 
 
@@ -94,8 +96,10 @@ class Server:
     """
 
     def __init__(self) -> None:
-        self._listener = Listener(backlog=BACKLOG)
-        self.address = Address(str(self._listener.address), os.urandom(TOKEN_BYTES))
+        # Linux has addresses that are no files: a folder for temporary files may have too long a name for one.
+        name = f"\0llmcall-{os.urandom(TOKEN_BYTES).hex()}" if sys.platform == "linux" else None
+        self._listener = Listener(name, backlog=BACKLOG)
+        self.address = Address(self._listener.address, os.urandom(TOKEN_BYTES))
         self.maps = 0
         self.cassettes: dict[str, Cassette] = {}  # of its maps, by file
         self.stop = Stop()

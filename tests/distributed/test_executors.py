@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -410,6 +411,17 @@ def test_nothing_of_a_map_stays_open_in_its_process(processes: Executor) -> None
     while threads_and_files() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threads_and_files() <= before
+
+
+def test_a_long_name_of_the_temporary_folder_keeps_no_worker_from_its_process(
+    processes: Executor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The name of a socket has room for a hundred letters, as clusters' folders may have."""
+    long_path = tmp_path / ("x" * 100)
+    long_path.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long_path))
+    with llmcall.budget(calls=2):
+        assert len(map(ask, "ab", executor=processes)) == 2
 
 
 def threads_and_files() -> tuple[int, int]:

@@ -22,6 +22,7 @@ from ..keys.plain_data import map_texts
 from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger, warn_once
+from ..support.waits import NotAtOnceError, may_block, set_waits
 from .effects import END, Piece, emit, in_thread
 from .kinds import KINDS
 from .membrane import Reading, next_chunk, open_stream, send
@@ -129,20 +130,33 @@ class Exchange:
                 used = self.gate.reckon(answer, self.endpoint, is_part=False)
             finally:
                 self.gate.settle(used.tokens, used.cost, calls=1)
-                # In an event loop a thread stores the answer, and all threads may be waiting for this slot.
+                # Where a thread stores the answer, all threads may be waiting for this slot.
                 self.gate.release_slot()
         finally:
-            stored = await in_thread(self._store_and_count, received._replace(cost=used.cost), used)
+            try:
+                stored = await self._stored(received._replace(cost=used.cost))
+            finally:
+                self._count(used, calls=1)
         if self.call.is_counted and log.isEnabledFor(logging.DEBUG):
             seconds = received.latency
             log.debug("%s: %s answered in %.2f s", self.call.label, received.endpoint, seconds)
         return stored
 
-    def _store_and_count(self, received: Received, used: Used) -> list[Record]:
-        try:
-            return self._store(self.response, received)
-        finally:
-            self._count(used, calls=1)
+    async def _stored(self, received: Received) -> list[Record]:
+        """Store the answer, and return its records.
+
+        An event loop does it itself: handing it to a thread and back takes several times as long. Only
+        while somebody else writes the database, a thread waits for that.
+        """
+        if not may_block() and not self.call.store.is_on_server:
+            set_waits(at_once=True)
+            try:
+                return self._store(self.response, received)
+            except NotAtOnceError:
+                pass
+            finally:
+                set_waits(at_once=False)
+        return await in_thread(self._store, self.response, received)
 
     async def _send(self) -> None:
         """Send the request once, and check the response."""

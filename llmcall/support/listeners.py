@@ -37,9 +37,7 @@ class Listener:
         """A call has no recorded answer, and asks; recorded functions are left out."""
 
     def stored(self, call: Any, record: Any) -> None:
-        """A call was answered, and the answer that counts is stored. In an event loop, this runs in a thread:
-        it may take time.
-        """
+        """A call was answered, and the answer that counts is stored. This may run in an event loop."""
 
     def used(self, call: Any, amounts: dict[str, Any]) -> None:
         """A call used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""

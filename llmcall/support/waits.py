@@ -38,12 +38,19 @@ class Waits(NamedTuple):
     :param ends_at: the monotonic time at which its current wait has to end, or ``None``.
     :param stops: one for each ``map`` that it is in.
     :param owners: of the calls that end only after it does: see :mod:`llmcall.core.nesting`.
+    :param at_once: whether a database that another process or thread writes raises
+        :class:`NotAtOnceError`.
     """
 
     may_block: bool = False
     ends_at: float | None = None
     stops: Stops = ()
     owners: tuple[object, ...] = ()
+    at_once: bool = False
+
+
+class NotAtOnceError(Exception):
+    """Raised in place of a wait."""
 
 
 DEFAULT = Waits()  # of code that no call of llmcall's runs

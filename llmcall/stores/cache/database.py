@@ -10,10 +10,11 @@ import os
 import sqlite3
 import time
 import weakref
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ...support.libraries import diskcache
+from ...support.waits import NotAtOnceError
 from .forks import using_database
 
 if TYPE_CHECKING:
@@ -138,6 +139,23 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         with using_database:
             rows: list[Any] = self._sql(_ROWS, (last, PAGE)).fetchall()
         return rows
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Raise an error in a block where this thread would else wait for another writer.
+
+        :raises NotAtOnceError: in place of a wait.
+        """
+        connection = self._con
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if str(error) != "database is locked":
+                raise
+            raise NotAtOnceError from None
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {round(self._timeout * 1000)}")
 
     def put(
         self, key: str, value: bytes | None, replaces: bool, stored_at: float | None = None

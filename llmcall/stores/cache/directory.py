@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import CacheCorruptError, CacheError
 from ...support.system import ProcessLock
+from ...support.waits import NotAtOnceError, waits
 from .forks import using_database
 
 if TYPE_CHECKING:
@@ -133,8 +134,14 @@ class Directory:
 
         :param replaces: whether they replace the key's bytes.
         :raises OSError: if the directory cannot be written, or the disk is full.
+        :raises NotAtOnceError: if that would take a wait, and the code that runs may not wait.
         """
-        with self._writing() as database:
+        if not waits().at_once:
+            with self._writing() as database:
+                return database.put(key, value, replaces)
+        if self._database is None:
+            raise NotAtOnceError
+        with self._writing() as database, database.at_once():
             return database.put(key, value, replaces)
 
     def write(self, changes: Iterable[Change]) -> int:

@@ -4,12 +4,15 @@ shares it.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 import pickle
+import sqlite3
 import stat
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -659,3 +662,21 @@ def test_a_path_that_is_a_file_is_refused_before_anything_is_paid_for(
         client.send_message("a")
     assert not client.requests
     assert a_file.read_text() == "mine"
+
+
+def test_an_event_loop_goes_on_while_another_writer_holds_the_database() -> None:
+    """The answer is stored when the writer has ended."""
+    client = client_at()
+    client.send_message("first")
+
+    async def ask() -> Any:
+        with closing(sqlite3.connect(client.cache.path / "cache.db")) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            asking = asyncio.ensure_future(client.asend_message("second"))
+            await asyncio.wait([asking], timeout=0.5)
+            assert not asking.done()
+            writer.rollback()
+        return await asking
+
+    assert asyncio.run(ask()).content == "two"
+    assert answer_to(client_at(mode="replay"), "second") == ("two", True)

@@ -95,7 +95,7 @@ _MODULES = {
     "tqdm": "tqdm.auto",
 }
 _lock = ProcessLock()
-_whole: set[str] = set()  # the libraries that were imported once, by whichever thread
+_whole: set[str] = set()  # the libraries of one module that were imported, by whichever thread
 # Set while random numbers are kept: the generators that are made are no program's.
 keeps_random_numbers: ContextVar[bool] = ContextVar("llmcall keeps random numbers", default=False)
 
@@ -134,5 +134,6 @@ if not TYPE_CHECKING:
         with nullcontext() if is_imported else random_numbers_kept():
             for module in modules:
                 import_module(module)  # also waits for another thread that imports it
-        _whole.add(name)
+        if name not in _MODULES:
+            _whole.add(name)
         return sys.modules[name]

@@ -279,7 +279,8 @@ class _Session:
     that do not belong to the map.
 
     :param state: the state, as :class:`Sender` packs it.
-    :raises ValueError: if a budget without a name is open in a process that cannot be asked from here.
+    :raises ValueError, CacheError: if a budget without a name, or a cassette, is open in a process that cannot
+        be asked from here.
     :ivar tasks: the number of tasks that run in it.
     :ivar cassette: the open cassette of the map's process, or ``None`` if none is open.
     :ivar settings: its settings.

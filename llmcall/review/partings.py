@@ -195,6 +195,7 @@ class Changes:
             key=lambda change: change[:2],
         )
         self.settled: set[int] = set()
+        self._changed_words: dict[int, frozenset[Stretch]] = {}
         self._holders: dict[Stretch, list[int]] = {}
         self._direct: set[Stretch] = set()  # in changes that are not consequences
 
@@ -245,20 +246,23 @@ class Changes:
             or not all(map(_is_in_prompt, differences(one.request, other.request)))
         ):
             return []
-        stretches, needs = _changed_words(change.pair), []
+        stretches, needs = self._words_changed_in(index), []
         for stretch in stretches:
-            sources = {
-                source: self._changes[source] for source in self._readable_answers(stretch, change)
-            }
-            if all(source.place == change.place for source in sources.values()):
-                needs.append(
-                    {
-                        number
-                        for number, source in sources.items()
-                        if not stretches <= _changed_words(source.pair)
-                    }
-                )
+            # The answers of smaller places come first; most of the same place only repeat their questions.
+            needed: set[int] = set()
+            for number in self._readable_answers(stretch, change, repeated=stretches):
+                if self._changes[number].place < change.place:
+                    break
+                needed.add(number)
+            else:
+                needs.append(needed)
         return needs
+
+    def _words_changed_in(self, index: int) -> frozenset[Stretch]:
+        """Return the stretches of words that changed in the prompt of a call, computed once."""
+        if index not in self._changed_words:
+            self._changed_words[index] = _changed_words(self._changes[index].pair)
+        return self._changed_words[index]
 
     def first_source(self, difference: Difference, index: int) -> int | None:
         """Return the first answer that explains a difference, or ``None``: for each changed stretch of
@@ -306,14 +310,24 @@ class Changes:
                 return source
         return None
 
-    def _readable_answers(self, stretch: Stretch, reader: Change) -> Iterator[int]:
+    def _readable_answers(
+        self, stretch: Stretch, reader: Change, repeated: frozenset[Stretch] | None = None
+    ) -> Iterator[int]:
         """Yield the answers with some words that a call could have read: those of a smaller place, and
         those of other actors at the same place.
+
+        :param repeated: leaves out the answers of the same place whose own questions have all these words.
         """
         for index in self._answers_with(stretch):
             source = self._changes[index]
             if source.place > reader.place:
                 return
+            if (
+                repeated is not None
+                and source.place == reader.place
+                and repeated <= self._words_changed_in(index)
+            ):
+                continue
             is_own = source[:2] == reader[:2]
             if not is_own and _could_read(reader.pair, source.pair, stretch[0]):
                 yield index

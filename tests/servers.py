@@ -620,10 +620,11 @@ class RedisProcess:
         self.remove()
 
 
-def made_certificate(folder: Path) -> tuple[str, str]:
-    """Make a certificate for localhost that vouches for itself, and its key; skip the test without
-    openssl.
+def made_certificate(folder: Path, *hosts: str) -> tuple[str, str]:
+    """Make a certificate for localhost, or for hosts, that vouches for itself, and its key; skip the test
+    without openssl.
     """
+    named = ",".join(f"DNS:{host}" for host in hosts or ("localhost",))
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("there is no openssl here")
@@ -641,7 +642,7 @@ def made_certificate(folder: Path) -> tuple[str, str]:
             "-subj",
             "/CN=localhost",
             "-addext",
-            "subjectAltName=DNS:localhost",
+            f"subjectAltName={named}",
             "-out",
             names[0],
             "-keyout",

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from environments import FOLDER, NOWHERE, environment, python_with
+from providers import Providers
 from servers import completion
 from werkzeug import Response
 
@@ -85,6 +86,33 @@ def test_a_program_of_others_replays(program: str, model_server: Any, tmp_path: 
     run.
     """
     check_replays(program, python_with(*PROGRAMS[program]), model_server.base_url, tmp_path)
+
+
+AT_PROVIDERS = {
+    "agents_at_openai": ["openai-agents==0.24.0", "openai==3.52.0"],
+    "litellm_at_providers": ["litellm==1.106.2", "openai==2.54.0"],
+    "langchain_at_providers": [
+        "langchain-openai==1.7.3",
+        "openai==3.52.0",
+        "langchain-anthropic==1.7.10",
+        "langchain-google-genai==4.4.3",
+    ],
+    "crewai_at_openai": ["crewai==1.15.30"],
+}
+
+
+@pytest.mark.parametrize("program", AT_PROVIDERS)
+def test_a_program_at_the_providers_own_addresses_replays(program: str, tmp_path: Path) -> None:
+    """Libraries send more there than to another server: keys of a prompt cache, counts of tokens."""
+    python = python_with(*AT_PROVIDERS[program])
+    command = [python, "-m", "llmcall", "run", "--cassette", "run.jsonl"]
+    with Providers(tmp_path) as providers:
+        script = FOLDER / f"{program}.py"
+        recorded = ran(tmp_path, *command, script, **providers.variables)
+        asked = [*providers.asked]
+        shutil.rmtree(tmp_path / ".llmcall")
+        assert ran(tmp_path, *command, "--mode", "none", script, **providers.variables) == recorded
+        assert recorded and providers.asked == asked
 
 
 ON_GITHUB = "tinytroupe @ https://github.com/microsoft/TinyTroupe/archive/refs/tags/v0.6.0.zip"

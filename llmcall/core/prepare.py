@@ -170,12 +170,12 @@ def with_draw(call: Call, identity_hash: Any) -> Call:
     except ScopeError as error:
         _standing_in(call, here()).refuse(error)
     request, named, draw = call.request, call.options.sample, None
+    path = active.position.path
     if named is not None:
-        sample = f"{active.path}#{named}"
-    elif not active.path:
+        sample = f"{path}#{named}"
+    elif not path:
         return call
     else:
-        path = active.path
 
         def recorded_askers() -> RecordedAskers:
             askers = call.store.askers(path, identity_hash, request.cache_key)
@@ -205,7 +205,7 @@ def _standing_in(
         asker = None if draw.asker is None else draw.asker.name
         number = draw.number
     position = Position(path, order, forks, asker, number)
-    if not (arm := position.arm):
+    if not forks or not (arm := position.arm):
         return call._replace(request=request, position=position, draw=draw)
     if call.options.cache is False and call.cassette is None:
         warn_once(

@@ -144,7 +144,7 @@ class ActiveScope:
         :param source: the cassette or cache that holds records of the draws.
         :param read_askers: reads who asked when the draws were recorded, if askers have names.
         """
-        path, forks = self.position.path, self.position.forks
+        path, _, forks, _, _ = self.position
         draw = self.draws.take((path, request_key), forks, source, read_askers)
         if self.draw_list is not None:
             self.draw_list.add(draw)

@@ -222,7 +222,7 @@ class Draws:
         with lock:
             numbers, counted = self._numbers_of(request, forks)
             if asker is None or askers is None:
-                number = _lowest_free(counted)
+                number = numbers.lowest if len(counted) == 1 else _lowest_free(counted)
             else:
                 number = askers.number_for(asker.name, forks, counted)
             numbers.take(number)
@@ -288,6 +288,19 @@ class Draw:
     :ivar sample: the scope path and the number, ``"trial/lisa#0"``.
     :ivar is_taken: whether its number is still taken.
     """
+
+    __slots__ = (
+        "_askers",
+        "_has_answer",
+        "_numbers",
+        "asker",
+        "draws",
+        "forks",
+        "is_taken",
+        "number",
+        "request",
+        "sample",
+    )
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import RequestTimeoutError
 from ..support.blocking import iterate_blocking
-from ..support.waits import check_stops, may_block, set_waits, waits
+from ..support.waits import check_stops, may_block, set_end, set_may_block, waits
 
 if TYPE_CHECKING:
     from .seams import Store
@@ -46,7 +46,7 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
     :raises RequestTimeoutError: if it takes longer.
     """
     before = waits().ends_at
-    set_waits(ends_at=None if seconds is None else time.monotonic() + seconds)
+    set_end(None if seconds is None else time.monotonic() + seconds)
     try:
         if may_block() or seconds is None:
             return await awaitable
@@ -57,7 +57,7 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
         except asyncio.TimeoutError:
             raise RequestTimeoutError("no complete answer within the timeout") from None
     finally:
-        set_waits(ends_at=before)
+        set_end(before)
 
 
 def is_too_late() -> bool:
@@ -140,7 +140,7 @@ class _AbandonedError(BaseException):
 
 async def adrive(call: Coroutine[Any, Any, T]) -> T:
     """Run a call in the running event loop, and return its result."""
-    set_waits(may_block=False)  # the loop may itself run in a call that blocks its thread
+    set_may_block(False)  # the loop may itself run in a call that blocks its thread
     return await call
 
 
@@ -166,7 +166,7 @@ async def _pieces(
 ) -> AsyncGenerator[Piece, None]:
     try:
         while True:
-            set_waits(may_block=blocks)
+            set_may_block(blocks)
             piece = await _next_piece(partial(call.send, None), call)
             if isinstance(piece, StopIteration):
                 finish(piece.value)
@@ -174,7 +174,7 @@ async def _pieces(
             try:
                 yield piece
             except GeneratorExit:
-                set_waits(may_block=blocks)
+                set_may_block(blocks)
                 with suppress(_AbandonedError):
                     await _next_piece(partial(call.throw, _AbandonedError()), call)
                 return

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..support.system import after_fork_in_child, current_task, lock
-from ..support.waits import set_waits, waits
+from ..support.waits import set_owners, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,12 +40,12 @@ class Owner:
         return self._thread == threading.get_ident() and is_same_task
 
     def __enter__(self) -> Owner:
-        set_waits(owners=(*waits().owners, self))
+        set_owners((*waits().owners, self))
         return self
 
     def __exit__(self, *_: object) -> None:
         # The reader of a stream has the context in which it is closed, or another one.
-        set_waits(owners=tuple(owner for owner in waits().owners if owner is not self))
+        set_owners(tuple(owner for owner in waits().owners if owner is not self))
 
 
 class Holder(Owner):

@@ -22,7 +22,7 @@ from ..keys.plain_data import map_texts
 from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger, warn_once
-from ..support.waits import NotAtOnceError, may_block, set_waits
+from ..support.waits import NotAtOnceError, may_block, set_at_once
 from .effects import END, Piece, emit, in_thread
 from .kinds import KINDS
 from .membrane import Reading, next_chunk, open_stream, send
@@ -149,13 +149,13 @@ class Exchange:
         while somebody else writes the database, a thread waits for that.
         """
         if not may_block() and not self.call.store.is_on_server:
-            set_waits(at_once=True)
+            set_at_once(True)
             try:
                 return self._store(self.response, received)
             except NotAtOnceError:
                 pass
             finally:
-                set_waits(at_once=False)
+                set_at_once(False)
         return await in_thread(self._store, self.response, received)
 
     async def _send(self) -> None:

@@ -35,7 +35,7 @@ from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.cassette import Cassette
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock, this_process
-from ..support.waits import Stop, check_stops, set_waits
+from ..support.waits import Stop, check_stops, set_stops
 from ..traffic.limits import Endpoints, Limits, Slot
 from ..traffic.turns import Turn, current_needs, new_turn
 
@@ -162,7 +162,7 @@ class Server:
 
     def _serve(self, connection: Connection) -> None:
         self.connections.add(connection)
-        set_waits(stops=(self.stop,))
+        set_stops((self.stop,))
         visit = Visit(self)
         try:
             with connection, suppress(EOFError, OSError):  # the worker closed it, or was killed

@@ -21,7 +21,7 @@ from ..errors import (
     ScopeError,
 )
 from ..support.notices import logger
-from ..support.waits import Stop, check_stops, set_waits, waits
+from ..support.waits import Stop, check_stops, set_stops, waits
 from ..traffic import usage as metering
 from ..traffic.reports import report_refused
 from .bar import Bar
@@ -120,7 +120,7 @@ class MapRun:
         self._on_error = options.on_error
         self._outer_stops = waits(context).stops
         self._stop = Stop()
-        context.run(set_waits, stops=(self._stop, *self._outer_stops))
+        context.run(set_stops, (self._stop, *self._outer_stops))
         self._is_over = False  # no further task may begin
         self._finished: deque[Task] = deque()
         self._uncollected = 0

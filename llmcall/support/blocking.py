@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
 from typing import Any, TypeVar
 
-from .waits import may_block, set_waits
+from .waits import may_block, set_may_block
 
 T = TypeVar("T")
 
@@ -20,14 +20,14 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     # Otherwise a loop of this thread would take the generators for its own, and close them at its end.
     sys.set_asyncgen_hooks(None, None)
     before = may_block()
-    set_waits(may_block=True)
+    set_may_block(True)
     try:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     finally:
         coroutine.close()
-        set_waits(may_block=before)
+        set_may_block(before)
         sys.set_asyncgen_hooks(*hooks)
     raise RuntimeError("a coroutine waits in a thread without an event loop")
 

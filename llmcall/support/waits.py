@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .system import after_fork_in_child
 
@@ -68,16 +68,41 @@ def may_block() -> bool:
 
 
 # A token would put an earlier value back as a whole. But only the step that begins a stream may block;
-# the loop over its pieces goes on in the name of the owner that it entered.
-def set_waits(**changes: Any) -> None:
-    """Change how the code that runs may wait.
-
-    :param changes: fields of :class:`Waits`.
-    """
-    _waits.set(_waits.get()._replace(**changes))
+# the loop over its pieces goes on in the name of the owner that it entered. A function for each field,
+# because a call changes them a dozen times, and NamedTuple._replace is slow.
 
 
-after_fork_in_child(lambda: set_waits(stops=()))  # a forked process is in no map
+def set_may_block(may_block: bool) -> None:
+    """Set whether the code that runs may block its thread."""
+    _, ends_at, stops, owners, at_once = _waits.get()
+    _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
+
+
+def set_end(ends_at: float | None) -> None:
+    """Set the time at which the current wait has to end."""
+    may_block, _, stops, owners, at_once = _waits.get()
+    _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
+
+
+def set_stops(stops: Stops) -> None:
+    """Set the stops of the maps that the code is in."""
+    may_block, ends_at, _, owners, at_once = _waits.get()
+    _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
+
+
+def set_owners(owners: tuple[object, ...]) -> None:
+    """Set the owners in whose name the code runs."""
+    may_block, ends_at, stops, _, at_once = _waits.get()
+    _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
+
+
+def set_at_once(at_once: bool) -> None:
+    """Set whether a database that another process or thread writes raises an error."""
+    may_block, ends_at, stops, owners, _ = _waits.get()
+    _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
+
+
+after_fork_in_child(lambda: set_stops(()))  # a forked process is in no map
 
 
 @contextmanager
@@ -87,11 +112,11 @@ def in_maps(stops: Stops) -> Iterator[None]:
     :param stops: the stops of these maps.
     """
     before = waits().stops
-    set_waits(stops=(*before, *stops))
+    set_stops((*before, *stops))
     try:
         yield
     finally:
-        set_waits(stops=before)
+        set_stops(before)
 
 
 def check_stops(stops: Stops) -> None:

@@ -45,7 +45,9 @@ class Owner:
 
     def __exit__(self, *_: object) -> None:
         # The reader of a stream has the context in which it is closed, or another one.
-        set_owners(tuple(owner for owner in waits().owners if owner is not self))
+        owners = waits().owners
+        if self in owners:
+            set_owners(tuple(owner for owner in owners if owner is not self))
 
 
 class Holder(Owner):

@@ -29,7 +29,9 @@ from ..support.failures import process_failures
 from ..support.system import after_fork_in_child
 from ..traffic import budgets
 from ..traffic import usage as metering
-from .home import UNPICKLABLE, Server, answering_workers, home_at, picklable
+from .home import home_at
+from .messages import UNPICKLABLE, picklable
+from .server import Server, answering_workers
 from .tape import WorkerCassette
 
 if TYPE_CHECKING:

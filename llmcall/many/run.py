@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..distributed.processes import Sender
 from ..errors import (
     BudgetExceededError,
     CacheCorruptError,
@@ -30,8 +29,10 @@ from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
     from contextvars import Context
 
+    from ..distributed.processes import Sender
     from ..scopes import DrawList
     from .options import MapOptions
     from .tasks import Job, Task
@@ -90,6 +91,12 @@ class DaemonThreads:
             self._todo.put(None)
 
 
+def _sender(run: MapRun, executor: Executor) -> Sender:
+    from ..distributed.processes import Sender  # not for a map in threads
+
+    return Sender(run, executor)
+
+
 class MapRun:
     """One run of a map: it submits tasks as workers become free, collects their results, and ends.
 
@@ -129,7 +136,7 @@ class MapRun:
         self._workers = options.worker_count(job.window, job.settings)
         self._threads = DaemonThreads(self._workers)
         executor = options.executor
-        self._sender = None if executor is None else Sender(self, executor)
+        self._sender = None if executor is None else _sender(self, executor)
         self._names = ItemNames(options.key, job.identity)
         order = scopes.next_order()
         self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order)

@@ -24,7 +24,7 @@ from ..traffic import standard as standard  # its listeners
 from ..traffic.usage import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import ClassVar, Literal
 
     from typing_extensions import Self
@@ -557,3 +557,32 @@ def _leave_connections_of_parent() -> None:
 
 
 after_fork_in_child(_leave_connections_of_parent)
+
+
+def unless_own(client: Any, make_transport: Callable[[], Any]) -> Any:
+    """Return a client itself if its class defines ``send``, else the transport that a function makes; its
+    streams are the class's if that defines ``stream``.
+    """
+    if hasattr(client, "send") or hasattr(client, "asend"):
+        return client
+    transport = make_transport()
+    return _OwnStreams(client, transport) if hasattr(client, "stream") else transport
+
+
+class _OwnStreams:
+    """A transport whose streams are a client's own.
+
+    :param client: streams.
+    :param transport: does all else.
+    """
+
+    obeys_may_block = False
+
+    def __init__(self, client: Any, transport: Any) -> None:
+        self._transport = transport
+        self.stream = client.stream
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "astream":
+            raise AttributeError(name)
+        return getattr(self._transport, name)

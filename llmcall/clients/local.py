@@ -17,7 +17,7 @@ from ..errors import ConfigError, RequestTimeoutError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child
 from .api_errors import failure, raise_reported
-from .base import LLMClient
+from .base import LLMClient, unless_own
 from .openai import OpenAIClient
 
 if TYPE_CHECKING:
@@ -100,10 +100,15 @@ class LocalClient(OpenAIClient):
         return self.api_type
 
     def make_transport(self, endpoint: Endpoint) -> Any:
-        """Return the transport that runs the model in this process."""
-        return LocalTransport(
-            find_model(self._files.get(endpoint.name)), self.settings.context_window
-        )
+        """Return the transport that runs the model in this process, or this client if its class defines
+        ``send``.
+        """
+
+        def run_model() -> LocalTransport:
+            path = find_model(self._files.get(endpoint.name))
+            return LocalTransport(path, self.settings.context_window)
+
+        return unless_own(self, run_model)
 
 
 def find_model(model: str | None = None) -> pathlib.Path:

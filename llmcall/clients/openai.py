@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.decisions import questions_in
@@ -13,7 +14,7 @@ from ..errors import ConfigError
 from ..models import catalog
 from ..models.prices import window_of
 from ..stores.cassettes.current import header_namespaces
-from .base import LLMClient, no_window
+from .base import LLMClient, no_window, unless_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -199,10 +200,14 @@ class OpenAIClient(LLMClient):
         return names.pop() or of_cache
 
     def make_transport(self, endpoint: Endpoint) -> Any:
-        """Return a transport that reaches an endpoint through the SDK.
+        """Return a transport that reaches an endpoint through the SDK, or this client if its class defines
+        ``send``.
 
         :raises ConfigError: if its address is wrong, or its key or another setting is missing.
         """
+        return unless_own(self, partial(self._sdk_transport, endpoint))
+
+    def _sdk_transport(self, endpoint: Endpoint) -> Any:
         from .sdk import Hidden, SDKTransport
 
         is_azure = (endpoint.api_type or self.api_type) == "azure"

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from clients import RETRY_AT_ONCE, WAYS, client_for
 from commands import LONGEST, ran
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, Answer, ScriptedServer, completion, embeddings, refusal
+from servers import OK, QUESTION, Answer, ScriptedServer, chunks_of, completion, embeddings, refusal
 
 import llmcall
 from llmcall import AzureClient, ConfigError, LLMClient, OpenAIClient
@@ -164,6 +164,45 @@ def test_a_transport_that_changes_a_request_changes_no_record() -> None:
     (record,) = asking.client.cache.records()
     assert (record.request["messages"], record.request["tools"]) == (asking.messages, [asking.tool])
     assert asking.client.cache.verify() == []
+
+
+class Shouting:
+    """What a subclass overrides to answer itself."""
+
+    def send(self, request: llmcall.types.Request, timeout: float | None) -> dict[str, Any]:
+        """Answer with the last message."""
+        return completion(request.messages[-1]["content"].upper())
+
+
+class Whispering:
+    """What a subclass overrides to stream itself."""
+
+    def stream(self, request: llmcall.types.Request, timeout: float | None) -> Iterator[Any]:
+        """Stream the last message."""
+        yield from chunks_of(request.messages[-1]["content"].lower())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("base", [OpenAIClient, AzureClient, llmcall.LocalClient])
+def test_a_subclass_that_overrides_send_or_stream_is_asked_by_them(
+    base: type[OpenAIClient], way: str
+) -> None:
+    """No key, server or model is needed. Without a stream of its own it streams the whole answer."""
+    options: Any = {"model": "m", "cache_mode": "off", "on_error": "raise"}
+    for parts, streamed in ((Shouting,), "HELLO"), ((Shouting, Whispering), "hello"):
+        client = type("Own", (*parts, base), {})(**options)
+        expected = streamed if "stream" in way else "HELLO"
+        assert WAYS[way](client, "Hello").content == expected  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_subclass_that_overrides_only_stream_sends_as_before(way: str, server: Any) -> None:
+    """Its streams alone are its own."""
+    own = type("Own", (Whispering, OpenAIClient), {})
+    with own(model="m", base_url=server.base_url, api_key="none", cache_mode="off") as client:
+        reply = WAYS[way](client, "Hello", on_error="raise")
+    assert (reply.content == "hello") == ("stream" in way)  # type: ignore[union-attr]
+    assert len(server.requests) == ("stream" not in way)
 
 
 def test_a_client_without_a_transport_says_what_is_missing() -> None:

@@ -20,7 +20,7 @@ from ..keys.request import Request
 from ..support.blocking import iterate_blocking, run_blocking
 from ..support.libraries import random_numbers_kept
 from ..support.waits import may_block
-from ..traffic.permit import note_sent, note_sent_async
+from ..traffic.permit import note_room, note_room_async, note_sent, note_sent_async
 from . import chat, decisions, responses
 from .api_errors import (
     add_likely_address,
@@ -327,12 +327,16 @@ class SDKTransport:
         # The user's own HTTP client stays as it is.
         http_client = self._user_clients.get(is_async)
         if http_client is None and is_async:
-            hooks = {"request": [note_sent_async]}
+            hooks: dict[str, list[Any]] = {
+                "request": [note_sent_async],
+                "response": [note_room_async],
+            }
             http_client = openai.DefaultAsyncHttpxClient(event_hooks=hooks)
         elif http_client is None:
             self._ssl_context = self._ssl_context or library.create_ssl_context()  # takes 25 ms
             http_client = openai.DefaultHttpxClient(
-                verify=self._ssl_context, event_hooks={"request": [note_sent]}
+                verify=self._ssl_context,
+                event_hooks={"request": [note_sent], "response": [note_room]},
             )
         sdk_class = getattr(openai, f"Async{self._class}" if is_async else self._class)
         return sdk_class(**self._arguments, max_retries=0, http_client=http_client)

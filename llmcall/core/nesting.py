@@ -18,7 +18,7 @@ from ..support.system import after_fork_in_child, current_task, lock
 from ..support.waits import set_owners, waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Owner:
@@ -55,6 +55,7 @@ class Holder(Owner):
 
     :param set_stuck: gets whether the call is stuck when that changes; its caller has the lock.
     :param note_sent: is called when the call's request was sent.
+    :ivar note_room: gets the headers of its answer and the bytes of its request, or ``None``.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Holder(Owner):
         super().__init__()
         self._set_stuck = set_stuck
         self.note_sent = note_sent
+        self.note_room: Callable[[Mapping[str, str], int], object] | None = None
         self._inner_count = 0  # of the calls that wait inside it
 
     def __enter__(self) -> Holder:

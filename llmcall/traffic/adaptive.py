@@ -1,6 +1,7 @@
 """``MAX_CONCURRENT_CALLS = auto``: a gate that finds how many calls each endpoint takes at a time.
 
-It begins with 16 and grows by one with each window, which is as many good answers as may run; a 429
+It begins with 16, or with what the headers of the endpoint's first answer say that it takes now
+(OpenAI's and Azure's do), and grows by one with each window, which is as many good answers as may run; a 429
 halves it. That is how TCP finds the capacity of a line, with the same two rules for what the line
 does not say:
 
@@ -26,12 +27,18 @@ from ..config.settings import MAX_AUTO_CALLS
 from ..support.listeners import Listener, listeners
 from ..support.system import lock
 from .limits import EndpointState, Slot, known_states
+from .queues import wake_first
 from .usage import UnderWay
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .limits import Endpoints
 
 FIRST = 16
+# OpenAI's guide "Rate limits", Azure's "Quotas and limits": what is left of the minute.
+LEFT_REQUESTS, LEFT_TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
+BYTES_OF_TOKEN = 4  # of a request
 PATIENCE = 3
 
 
@@ -49,6 +56,13 @@ class Limit:
         self._good_answers = 0  # of this window
         self._was_reached = False  # in this window
         self._is_confirmed = False  # by a good answer since the last halving
+        self._is_told = False  # by the endpoint's headers
+
+    def begin_with(self, most: int) -> None:
+        """Begin with what the endpoint says that it takes, unless that is known better by now."""
+        if not self._is_told and not self.halvings:
+            self.most = max(1, min(most, MAX_AUTO_CALLS))
+        self._is_told = True
 
     def note_running(self, count: int) -> None:
         """Note how many calls are under way."""
@@ -116,6 +130,23 @@ class AdaptiveSlot(Slot):
         self._limit = _limit_of(state)
         self._halvings = self._limit.halvings
         self._limit.note_running(_running(state))
+
+    def note_room(self, headers: Mapping[str, str], size: int) -> None:
+        """Hear how many requests and tokens the endpoint takes now.
+
+        :param headers: of an answer.
+        :param size: the bytes of its request.
+        """
+        left = {LEFT_REQUESTS: 1, LEFT_TOKENS: max(1, size // BYTES_OF_TOKEN)}
+        calls = [
+            int(headers[name]) // each
+            for name, each in left.items()
+            if headers.get(name, "").isdecimal()
+        ]
+        with lock:
+            if calls and self.state is not None:
+                self._limit.begin_with(min(calls))
+                wake_first(self.state.queue)
 
     def note_good_answer(self) -> None:
         """Count a good answer."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,6 +57,9 @@ class Slot:
     """
 
     is_adaptive = False  # whether its endpoint's number of calls at a time is sought
+    note_room: Callable[[Mapping[str, str], int], object] | None = (
+        None  # if so, gets an answer's headers
+    )
 
     def __init__(self, pool: Endpoints) -> None:
         self._pool = pool

@@ -61,6 +61,18 @@ async def note_sent_async(request: Any) -> None:
     request.extensions["trace"] = trace
 
 
+def note_room(response: Any) -> None:
+    """Note for the limits how much an endpoint says that it takes now: an event hook as :func:`note_sent`."""
+    holder = innermost_holder()
+    if holder is not None and holder.note_room is not None and response.is_success:
+        holder.note_room(response.headers, len(response.request.content))
+
+
+async def note_room_async(response: Any) -> None:
+    """Note for the limits how much an endpoint says that it takes now."""
+    note_room(response)
+
+
 class Permit:
     """The gate of a client: its reservation in the open budgets, and an endpoint's slot.
 

@@ -41,6 +41,7 @@ class Turn:
         self._reservation: budgets.Reservation | None = None
         self.is_inner = False
         self.holder = Holder(self.set_stuck, self.note_sent)
+        self.holder.note_room = slot.note_room
 
     @property
     def is_over_limit(self) -> bool:

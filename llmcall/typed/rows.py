@@ -68,6 +68,9 @@ class RowJob(NamedTuple):
         check_rows(items)
         if is_frame(items):
             report_empty_cells(self, items)
+        elif isinstance(items, (list, tuple)):
+            for item in items:
+                self.variables(item)
 
     def run(self, item: Any) -> Any:
         """Ask about a row, and return the value."""
@@ -156,7 +159,7 @@ def check_rows(rows: Any) -> None:
         hint = "put what is asked about into a list"
     elif isinstance(rows, (set, frozenset)):
         hint = "a set has no order, so sort it into a list"
-    elif getattr(rows, "gi_frame", rows) is None:
+    elif getattr(rows, "gi_frame", ...) is None:
         hint = "this one is used up: keep its rows in a list"
     elif hasattr(rows, "to_pandas") and hasattr(rows, "columns"):
         hint = "write rows.to_pandas()"

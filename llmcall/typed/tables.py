@@ -100,6 +100,8 @@ def table(
         cells, job, items = cross_rows(job, [row_variables(row) for row in rows_of(items)], vary)
         if is_frame(rows):
             report_empty_cells(job, rows, cells)
+    elif not is_frame(rows):
+        job.check(items)
     if map_options.get("dry_run"):
         return run_map(job, items, **map_options)
     pandas = import_pandas()

@@ -39,7 +39,7 @@ NO_ROWS: dict[str, tuple[Callable[[], Any], str]] = {
     "bytes": (lambda: b"Ann", "rows is bytes"),
     "a set": (lambda: {"Ann"}, "rows is set; .*no order"),
     "a frozen set": (frozenset, "rows is frozenset"),
-    "None": (lambda: None, "rows is NoneType"),
+    "None": (lambda: None, r"rows is NoneType; .*\(it has no rows\)"),
     "a number": (lambda: 3, "rows is int"),
     "a generator that is used up": (used_up, "rows is generator; .*used up"),
     "another library's frame": (Columns, r"rows is Columns; .*rows.to_pandas\(\)"),
@@ -89,6 +89,17 @@ def test_what_is_no_list_of_rows_is_refused_before_anything_is_asked(
     for ask in ways(call):
         with pytest.raises(TypeError, match=message):
             ask(make())
+    assert not client.requests
+
+
+def test_a_list_with_something_that_is_no_row_is_refused_before_anything_is_asked(
+    client: ScriptedClient,
+) -> None:
+    """The row before it costs nothing."""
+    pytest.importorskip("pandas")
+    for ask in ways(llmcall.LLMCall(user="{{ name }}, do you like bread?", client=client)):
+        with pytest.raises(TypeError, match="a row is NoneType; it must be a dict"):
+            list(ask([{"name": "Ann"}, None]))
     assert not client.requests
 
 

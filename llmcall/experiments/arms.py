@@ -361,6 +361,10 @@ def arms(
     """
     job_of(fn)
     checked_count("repeats", repeats)
+    if not isinstance(arms, Mapping):
+        raise TypeError(
+            f"arms is {arms!r}; it must be a dict with the keyword arguments of each arm, by its name"
+        )
     arguments = {scopes.arm(name).name: kwargs for name, kwargs in arms.items()}
     if not len(arguments) == len(arms) > 0:
         raise ValueError(f"arms is {arms!r}; give at least one arm, and each its own name")

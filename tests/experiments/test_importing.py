@@ -887,3 +887,11 @@ def test_a_layout_of_ones_own_reads_a_folder() -> None:
     assert (record.prompt, record.answer) == ("one", "Yes.")
     refused = done("import", "answers", "--to", "b.jsonl", code=2)
     assert "answers is a folder; only a function of yours (--layout) reads one" in refused
+
+
+@pytest.mark.parametrize("conversations", [None, 5, "answers.csv"])
+def test_what_is_no_list_of_conversations_is_refused_by_its_value(conversations: Any) -> None:
+    """The path of a file is for the command."""
+    with pytest.raises(TypeError, match=r"conversations is .*; it must be a list of dicts"):
+        llmcall.import_answers(conversations, "out.jsonl")
+    assert not Path("out.jsonl").exists()

@@ -134,6 +134,8 @@ def import_answers(
     ...     llmcall.client("openai").send_message("How much do you give?").content
     '5'
     """
+    if isinstance(conversations, str) or not isinstance(conversations, Iterable):
+        raise TypeError(f"conversations is {conversations!r}; it must be a list of dicts")
     columns = Columns()
     read = (("", columns.conversation(entry, has_paths=False)) for entry in conversations)
     return import_located(read, to, model, params, source, columns=columns)

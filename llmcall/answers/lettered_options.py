@@ -19,7 +19,7 @@ _BEFORE = rf"[*_{re.escape(_QUOTES)}\s\ufeff\u200b]*"
 _ANSWER = re.compile(rf"{_BEFORE}answer\s*{_WRAPS}:{_BEFORE}", re.IGNORECASE)
 # A letter that a line begins with
 _LETTER = re.compile(
-    rf"{_BEFORE}(?:option\b:?{_BEFORE})?(?P<bracket>[(\[（])?{_BEFORE}(?P<letter>[a-z])\b{_WRAPS}",
+    rf"{_BEFORE}(?:option\b:?{_BEFORE})?(?P<bracket>[(\[（])?{_BEFORE}(?P<letter>[a-z])(?![^\W_]){_WRAPS}",
     re.IGNORECASE,
 )
 _BRACKET = re.compile(rf"[)\]）]{_WRAPS}")

@@ -11,6 +11,7 @@ from .objects import object_in, objects_in
 TIER = "decisions"  # its prices differ from those of the model's other answers
 # The field that holds the answer, by its type.
 VALUES = {"choice": "choice", "predicate": "probability", "score": "score"}
+REFUSAL = "refusal"  # the type of an answer in which the model declined a question
 OPTIONS = {"choices": "value", "levels": "label"}
 
 
@@ -59,10 +60,15 @@ def is_decision(response: Mapping[str, Any]) -> bool:
         isinstance(answers, list)
         and bool(answers)
         and all(
-            isinstance(answer, dict) and answer.get("type") in (*VALUES, "refusal")
+            isinstance(answer, dict) and answer.get("type") in (*VALUES, REFUSAL)
             for answer in answers
         )
     )
+
+
+def is_refusal(answer: Mapping[str, Any]) -> bool:
+    """Return whether the model refused to answer a question."""
+    return answer.get("type") == REFUSAL
 
 
 def answer_text(answer: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .decisions import answer_text, is_decision
+from .decisions import REFUSAL, answer_text, is_decision, is_refusal
 from .interactions import answer_parts
 from .objects import object_in, objects_in
 from .usage import TokenUsage
@@ -73,8 +73,9 @@ def read_choices(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     elif isinstance(response.get("steps"), list):
         yield _choice(answer_parts(response), [response.get("status")])
     elif is_decision(response):
-        lines = "\n".join(map(answer_text, response["answers"]))
-        yield _choice([{"type": "text", "text": lines}], [])
+        answers = response["answers"]
+        kind = REFUSAL if all(map(is_refusal, answers)) else "text"
+        yield _choice([{"type": kind, kind: "\n".join(map(answer_text, answers))}], [])
     for index, pieces in by_index(response.get("candidates")).items():
         contents = [object_in(piece.get("content")) for piece in pieces]
         parts = [

@@ -9,7 +9,7 @@ import threading
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
-from ..apis.decisions import probabilities
+from ..apis.decisions import REFUSAL, probabilities
 from ..apis.objects import objects_in
 from ..apis.shapes import choices_of
 from ..core.calls import OPTIONS
@@ -225,7 +225,7 @@ class DecisionsJob(SharesJob):
         """Return the probabilities of the options; all 0 for a refusal."""
         (decision,) = request.params["extra_body"]["questions"]
         answers = objects_in(reply.raw.get("answers"))
-        if len(answers) != 1 or answers[0].get("type") not in ("choice", "refusal"):
+        if len(answers) != 1 or answers[0].get("type") not in ("choice", REFUSAL):
             raise NoSharesError(
                 f"the answer of the model {reply.model!r} is no decision: {COUNT_DRAWS}"
             )

@@ -173,6 +173,18 @@ def test_a_refused_decision_falls_on_no_option() -> None:
     assert found.loc[0, ["p_tax", "p_ban", "p_label", "p_other"]].tolist() == [0, 0, 0, 1]
 
 
+def test_a_refused_decision_counts_as_a_refusal() -> None:
+    """In a check for drift and in the reporting checklist."""
+    api = Api(lambda body: (200, decided(None if "Rye" in json.dumps(body) else biased(body))))
+    with llmcall.cassette(TAPE), llmcall.scope("survey"):
+        policy(api.client()).shares(TOWNS)
+    check = llmcall.drift(TAPE, against=TAPE)
+    assert (check.refused.before, check.unreadable.before) == (0.5, 0)
+    report = Path("report.html")
+    done("report", TAPE, "-o", str(report))
+    assert "Of 2 answers, 0 were cut, 1 refused" in report.read_text(encoding="utf-8")
+
+
 def test_the_texts_of_options_with_codes_are_the_choices() -> None:
     """As they are rendered with the row; the shares have the codes."""
     api = Api(lambda body: (200, decided({"a flat in Rye": 0.75, "none": 0.25})))

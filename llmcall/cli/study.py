@@ -166,6 +166,7 @@ def import_answers(
     from ..experiments.importing.answers import import_located
     from ..experiments.importing.columns import Columns, parameters
     from ..experiments.importing.layouts import by_layout, conversations_in
+    from ..keys.parameters import checked_parameters
 
     if layout is not None and columns:
         raise click.UsageError("--column is for files that are read without --layout")
@@ -180,7 +181,10 @@ def import_answers(
     else:
         function = import_function("--layout", layout)
         conversations = by_layout(function, layout, files, meaning)
-    shared = parameters(params)
+    try:
+        shared = checked_parameters(parameters(params))
+    except (TypeError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint="--params") from error
     echo(visible(str(import_located(conversations, to, model, shared, source, columns=meaning))))
 
 

@@ -627,6 +627,16 @@ def test_columns_of_other_names_are_mapped() -> None:
     assert not os.path.exists("b")
 
 
+@pytest.mark.parametrize("text", ["temperature=hot", "temprature=1", "seed=0.5"])
+def test_a_parameter_for_all_that_is_wrong_is_wrong_usage(text: str) -> None:
+    """It is named, and nothing is written."""
+    path = written("rows.csv", "prompt,answer\nHow much?,5\n")
+    printed = done("import", path, "--to", GAMES, "--params", text, code=2)
+    assert "Error: Invalid value for --params: " in printed
+    assert text.partition("=")[0] in printed
+    assert not os.path.exists(GAMES)
+
+
 def test_two_columns_that_may_be_the_answer_are_an_error() -> None:
     """It names how to choose."""
     path = written("rows.csv", "prompt,answer,response\nHow much?,5,6\n")

@@ -614,6 +614,35 @@ def test_an_answer_has_one_of_three_names(answer: str) -> None:
     assert texts == [row["text"] for row in PERSONAS]
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("prediction", ["left", "right"]),
+        ("logprobs", [-0.25, -1.5]),
+        ("top_logprobs", [{"5": -0.1}, {"7": -0.2}]),
+        ("moderation", ["flagged", 0.1]),
+        ("response_format", ["text", "text"]),
+    ],
+)
+def test_a_column_that_only_shares_the_name_of_a_parameter_is_not_used(
+    name: str, values: list[Any]
+) -> None:
+    """Its values are of another type than OpenAI's SDK gives the parameter. It is listed."""
+    rows = [{"prompt": "How much?", "answer": "5", name: value} for value in values]
+    printed = done("import", json_lines(rows), "--to", GAMES, "--model", MODEL)
+    assert f"columns that were not used: {name}" in printed
+    assert len(records()) == 2
+    assert replayed() == "5"
+
+
+def test_a_parameter_of_several_fields_is_read_from_a_cell() -> None:
+    form = {"type": "json_object"}
+    rows = [{"prompt": "How much?", "answer": "{}", "response_format": json.dumps(form)}]
+    printed = done("import", csv_by_csv(rows), "--to", GAMES, "--model", MODEL)
+    assert "not used" not in printed
+    assert replayed(response_format=form) == "{}"
+
+
 def test_columns_of_other_names_are_mapped() -> None:
     """By ``--column``; the column that is called like a mapped field is not used."""
     rows = personas(prompt="Question text", answer="Reply")

@@ -18,6 +18,21 @@ CONVERSATION = ("scope", "model", "params", "system", "messages", "responses")
 ROW = ("scope", "model", "params", "system", PROMPT)
 OWN_LAYOUT = "for any other layout, give your own reader: --layout MODULE:FUNCTION"
 OTHER_NAMES = f'if they have other names, give them: --column prompt="Question text"; {OWN_LAYOUT}'
+# The types, in the API, of parameters that are not checked when they are sent. A column with other values has only
+# the name in common: a study's own predictions, the log probabilities of its answers.
+TYPES: dict[str, type] = {
+    "audio": dict,
+    "functions": list,
+    "logit_bias": dict,
+    "logprobs": bool,
+    "modalities": list,
+    "moderation": dict,
+    "parallel_tool_calls": bool,
+    "prediction": dict,
+    "response_format": dict,
+    "top_logprobs": int,
+    "web_search_options": dict,
+}
 SWITCHES = {"true": True, "false": False}
 
 
@@ -99,10 +114,12 @@ class Columns:
         is_row = "messages" not in columns
         answers = [name for name in ANSWERS if name in columns] if is_row else []
         names = (*ROW, *answers) if answers else CONVERSATION
-        own = {name: _typed(name, fields[name]) for name in fields if name in self._parameters}
-        self._used.update(
-            column for name, column in columns.items() if name in names or name in self._parameters
-        )
+        typed = {name: _typed(name, fields[name]) for name in fields if name in self._parameters}
+        own = {
+            name: typed[name] for name in typed if isinstance(typed[name], TYPES.get(name, object))
+        }
+        meant = {*names, *own, *self._parameters.difference(fields)}  # an empty cell is a default
+        self._used.update(column for name, column in columns.items() if name in meant)
         if is_row and answers:
             if problem := self.problem(entry):
                 raise ValueError(problem)

@@ -454,7 +454,7 @@ class UnstoredAnswers(dict[str, bytes]):
             notice("%s %s: %s", counted(len(self), "answer"), consequence, failure)
 
     def _store_at_exit(self) -> None:
-        self.retry("lost, because nothing could be stored")
+        self.retry("could not be stored in the cache; what no cassette recorded is lost")
         self.clear()
 
 

@@ -224,6 +224,31 @@ def test_a_forgotten_answer_is_asked_again_alone() -> None:
     assert forget("zzz").startswith("Error: no key begins with 'zzz' among 3 records of tape.jsonl")
 
 
+THREE_EQUAL_CALLS = """
+import sys, llmcall
+from llmcall.testing import ScriptedClient
+answers = iter(sys.argv[1])
+client = ScriptedClient(lambda messages: next(answers), cache_mode="auto")
+with llmcall.scope("s"):
+    print("".join(client.send_message("A letter?").content for _ in range(3)))
+"""
+
+
+@pytest.mark.parametrize(("draw", "expected"), [(0, "XBC"), (1, "AXC"), (2, "ABX")])
+def test_a_forgotten_draw_moves_no_other_under_run(draw: int, expected: str) -> None:
+    """Nobody else asked the same, so the gap is the asker's own."""
+    Path("three.py").write_text(THREE_EQUAL_CALLS, encoding="utf-8")
+
+    def recorded(mode: str, answers: str) -> str:
+        command = [sys.executable, "-m", "llmcall", "run", "--cassette", TAPE, "--mode", mode]
+        run_of_three = [*command, "three.py", answers]
+        return subprocess.run(run_of_three, capture_output=True, text=True, check=True).stdout
+
+    assert recorded("once", "ABC") == "ABC\n"
+    done("cassette", "forget", TAPE, read_records(TAPE)[draw].cache_key)
+    assert recorded("update", "X") == expected + "\n"
+
+
 def test_rekey_numbers_the_calls_of_tools() -> None:
     """A recording with a server's ids in its requests replays then."""
     calling = {"role": "assistant", "tool_calls": CALLING["tool_calls"]}

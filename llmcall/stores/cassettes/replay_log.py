@@ -198,6 +198,10 @@ class ReplayLog:
 
     # Askers
 
+    def is_in_file(self, key: str) -> bool:
+        """Return whether the file had a record when the cassette opened."""
+        return key in self._stored
+
     def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
         """Return who asked for a request's draws in the file's recording, as far as it is recorded.
 

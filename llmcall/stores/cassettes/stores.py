@@ -153,8 +153,14 @@ class CassetteStore:
         recorded = self._cassette.replay_log.recorded_askers(path, key)
         if not self._cassette.may_record:
             return recorded
-        below = self._cache.askers(path, identity, key)
-        return recorded._replace(askers={**below.askers, **recorded.askers})
+        # A record of the file that names nobody says that nobody else asked, whatever the cache says.
+        log = self._cassette.replay_log
+        below = {
+            number: asker
+            for number, asker in self._cache.askers(path, identity, key).askers.items()
+            if not log.is_in_file(sampled_key(identity, f"{path}#{number}"))
+        }
+        return recorded._replace(askers={**below, **recorded.askers})
 
     def _find(self, request: Request) -> Record | None:
         if self._replaces:

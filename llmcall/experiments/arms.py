@@ -146,10 +146,10 @@ class Arms(Mapping[tuple[str, int], Any]):
         :returns: a row for each name (``measure`` if ``measure`` returns numbers), with the columns
             ``estimate``; ``low`` and ``high``, the ends of its 95 % interval; ``n``, the number of
             repeats with both values; and ``missing``, the number of repeats without, because an arm
-            failed or a value is missing. The interval of numbers is Student's; that of yes and no (all
-            values are true, false, 1 or 0) is Bonett and Price's. Differences that show no spread, a
-            single one or equal numbers, have none: ``low`` and ``high`` are NaN, and a warning says
-            why. It has no width only if the arms got the same answers to the same calls.
+            failed or a value is missing. The interval of numbers is Student's; so is that of yes and
+            no (all values are true, false, 1 or 0), with the two pairs that Bonett and Price (2012) add.
+            Differences that show no spread, a single one or equal numbers, have none: ``low`` and ``high``
+            are NaN, and a warning says why. It has no width only if the arms got the same answers to the same calls.
         :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
         :raises KeyError: for a name that no arm has; the message lists the known ones.
         :raises TypeError: if a value is not a finite number.

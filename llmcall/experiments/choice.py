@@ -178,8 +178,9 @@ class Choice(LLMCall):
             row with a failed call has missing values; ``"return"`` adds a column ``error``.
         :returns: a DataFrame with the rows' columns and index, then ``p_<option>`` for each option (its code
             if it has one) and ``p_other`` for all other answers, from 0 to 1; then ``low_<option>`` and
-            ``high_<option>``, the ends of its 95 % interval, which only counted draws have. Its
-            ``attrs["method"]`` is the method. With ``dry_run=True`` a :class:`.Plan`.
+            ``high_<option>``, the ends of its 95 % interval (Wilson's, with a correction for continuity),
+            which only counted draws have. Its ``attrs["method"]`` is the method. With ``dry_run=True`` a
+            :class:`.Plan`.
         :raises ConfigError: if pandas is not installed, and, before a second call, if the model gives
             no shares by the method, and ``repeats`` is not given.
         :raises ValueError: for an unknown method, for more than 20 options, if ``repeats`` is missing

@@ -396,6 +396,7 @@ def test_a_task_that_waits_for_a_stream_when_its_loop_stops_loses_no_record(
         monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
         _, reported = ran(waits, *A)
     assert "2 asked" in reported and "1 not recorded" in reported
+    assert "ignored" not in reported
     assert len(samples("a.jsonl")) == 1
 
 

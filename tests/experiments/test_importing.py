@@ -592,6 +592,12 @@ def test_a_program_replays_the_rows_of_a_file(write: Any, options: dict[str, Any
             assert call.call(persona=row["system"]) == row["text"]
 
 
+def test_a_file_of_tab_separated_values_is_read_by_its_name() -> None:
+    path = written("rows.tsv", "prompt\tanswer\nHow much?\t5, or 6\n")
+    done("import", path, "--to", GAMES, "--model", MODEL)
+    assert replayed() == "5, or 6"
+
+
 @pytest.mark.parametrize("answer", ["answer", "response", "completion"])
 def test_an_answer_has_one_of_three_names(answer: str) -> None:
     """A program on the SDK replays it."""

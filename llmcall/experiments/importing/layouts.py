@@ -15,7 +15,8 @@ from .columns import Columns
 from .tables import conversations, rows
 from .vcr import calls_in
 
-CSV, YAML = (".csv",), (".yaml", ".yml")  # the endings of files' names; all others contain JSON
+# The endings of files' names; all others contain JSON.
+CSV, YAML = (".csv", ".tsv"), (".yaml", ".yml")
 
 
 def conversations_in(paths: Sequence[str], columns: Columns) -> Iterator[LocatedConversation]:

@@ -199,7 +199,7 @@ def _next_piece(
             return awaited
         try:
             step = partial(call.send, (yield awaited))
-        except BaseException as error:  # noqa: BLE001 - the call gets it thrown in, and raises it
+        except BaseException as error:  # the call gets it thrown in, and raises it
             if getattr(call, "cr_frame", call) is None:  # closed at exit, while its task waited
                 raise
             step = partial(call.throw, error)

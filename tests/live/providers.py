@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from servers import chunk, completion, made_certificate
+from servers import chunk, completion, embeddings, made_certificate
 
 HOSTS = "api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com"
 USAGE = {"input_tokens": 11, "output_tokens": 3}
@@ -52,7 +52,7 @@ class Providers:
         """Return the answer as JSON, or as the events of a stream."""
         self.asked.append(path)
         number = next(self._numbers)
-        text = f"answer {number}"
+        text = json.dumps({"decision": "buy"}) if "response_format" in body else f"answer {number}"
         streams = bool(body.get("stream")) or "stream" in path
         if path.endswith("/chat/completions"):
             return chat_events(text) if streams else completion(text)
@@ -60,6 +60,9 @@ class Providers:
             return responses_events(text) if streams else response_of(text)
         if path.endswith("/messages"):
             return message_events(text) if streams else message_of(text)
+        if path.endswith("/embeddings"):
+            texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+            return embeddings(*([float(number), 0.5] for _ in texts))
         if "enerateContent" in path:
             content = {"role": "model", "parts": [{"text": text}]}
             counts = {"promptTokenCount": 11, "candidatesTokenCount": 3, "totalTokenCount": 14}

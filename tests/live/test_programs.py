@@ -89,6 +89,7 @@ def test_a_program_of_others_replays(program: str, model_server: Any, tmp_path: 
 
 
 AT_PROVIDERS = {
+    "sdks_at_providers": ["openai==3.52.0", "anthropic==2.14.0", "google-genai==3.6.1"],
     "agents_at_openai": ["openai-agents==0.24.0", "openai==3.52.0"],
     "litellm_at_providers": ["litellm==1.106.2", "openai==2.54.0"],
     "langchain_at_providers": [
@@ -98,6 +99,8 @@ AT_PROVIDERS = {
         "langchain-google-genai==4.4.3",
     ],
     "crewai_at_openai": ["crewai==1.15.30"],
+    "langgraph_panel": ["langgraph==1.2.22", "langchain-openai==1.7.3", "openai==3.52.0"],
+    "inspect_epochs": ["inspect_ai==0.3.285", "openai==3.54.0"],
 }
 
 
@@ -112,6 +115,21 @@ def test_a_program_at_the_providers_own_addresses_replays(program: str, tmp_path
         asked = [*providers.asked]
         shutil.rmtree(tmp_path / ".llmcall")
         assert ran(tmp_path, *command, "--mode", "none", script, **providers.variables) == recorded
+        assert recorded and providers.asked == asked
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_market_at_openais_own_address_replays(program: str, tmp_path: Path) -> None:
+    """The programs that a real model answers above, with what their libraries send there alone."""
+    command = [python_with(*PROGRAMS[program]), "-m", "llmcall", "run", "--cassette", "run.jsonl"]
+    command += ["--actor", "system"]
+    with Providers(tmp_path) as providers:
+        script = FOLDER / "market.py", program
+        recorded = ran(tmp_path, *command, *script, 0, **providers.variables)
+        asked = [*providers.asked]
+        shutil.rmtree(tmp_path / ".llmcall")
+        command += ["--mode", "none"]
+        assert ran(tmp_path, *command, *script, 1, **providers.variables) == recorded
         assert recorded and providers.asked == asked
 
 

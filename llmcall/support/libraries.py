@@ -95,7 +95,7 @@ _MODULES = {
     "tqdm": "tqdm.auto",
 }
 _lock = ProcessLock()
-_whole: set[str] = set()  # the libraries of one module that were imported, by whichever thread
+_whole: dict[str, Any] = {}  # the libraries of one module that were imported, by whichever thread
 # Set while random numbers are kept: the generators that are made are no program's.
 keeps_random_numbers: ContextVar[bool] = ContextVar("llmcall keeps random numbers", default=False)
 
@@ -124,8 +124,9 @@ if not TYPE_CHECKING:
 
         :raises ImportError: if it is not installed.
         """
-        if name in _whole and sys.modules.get(name) is not None:
-            return sys.modules[name]
+        whole = _whole.get(name)
+        if whole is not None and sys.modules.get(name) is whole:
+            return whole
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         # The package comes first: a module of it may be whole while another thread still imports it.
@@ -134,6 +135,7 @@ if not TYPE_CHECKING:
         with nullcontext() if is_imported else random_numbers_kept():
             for module in modules:
                 import_module(module)  # also waits for another thread that imports it
+        library = sys.modules[name]
         if name not in _MODULES:
-            _whole.add(name)
-        return sys.modules[name]
+            _whole[name] = library
+        return library

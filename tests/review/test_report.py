@@ -401,8 +401,8 @@ def test_the_keyboard_opens_and_leaves_a_call(tab: Any) -> None:
     press(tab, "ArrowDown", "ArrowRight", "ArrowRight", "Enter")
     assert tab.locator("#title").text_content() == "actor-1 · call 3"
     assert focused(tab, "id") == "title"
-    assert tab.locator("summary").first.text_content() == "5 earlier messages"
-    tab.locator("summary").first.click()
+    assert tab.locator("#conversation summary").first.text_content() == "5 earlier messages"
+    tab.locator("#conversation summary").first.click()
     messages = tab.locator("article .message")
     assert messages.count() == 7
     assert "a thrifty buyer" in messages.first.inner_text()

@@ -368,7 +368,12 @@ class Cassette(ContextDecorator):
             return True
         if ended_well and self._keys(self._all_records()) != self._keys(self.stored):
             return True  # the same calls in another order
-        return any(self._with_arms(record) is not record for record in self.stored)
+        # Records that name no arm may be of a version that named none.
+        return any(
+            self._with_arms(record) is not record
+            for record in self.stored
+            if record.arms or self.mode == "update"
+        )
 
     @staticmethod
     def _keys(records: Iterable[Record]) -> list[str]:

@@ -184,7 +184,7 @@ def _as_type(value: Any, output_type: Any, text: str | None = None) -> Any:
             for problem in error.errors(include_url=False)
         )
         raise OutputError(shortened("; ".join(problems), _LONGEST_PROBLEM)) from error
-    if not schemas.takes(output_type, spelled):
+    if not schemas.closed_validator(output_type).is_valid(spelled):
         raise OutputError("the answer has keys that are not in the schema")
     return converted
 

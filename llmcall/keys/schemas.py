@@ -201,39 +201,11 @@ def full_schema(output_type: Any) -> dict[str, Any]:
     return canonical_schema(_pydantic_schema(output_type)) if schema is None else schema
 
 
-def takes(output_type: Any, value: Any) -> bool:
-    """Return whether a type's schema takes a JSON value. Objects take no unknown keys unless their class
+@_once_per_type
+def closed_validator(output_type: Any) -> Any:
+    """Return the validator of a type's schema, in which objects take no unknown keys unless their class
     allows them.
     """
-    fields = _flat_fields(output_type)
-    if (
-        fields
-        and isinstance(value, dict)
-        and len(value) == len(fields)
-        and all(
-            (field := fields.get(name)) is not None
-            and _JSON_TYPES.get(type(item)) == field["type"]
-            and item in field.get("enum", (item,))
-            for name, item in value.items()
-        )
-    ):
-        return True  # a validator takes longer
-    return bool(_closed_validator(output_type).is_valid(value))
-
-
-@_once_per_type
-def _flat_fields(output_type: Any) -> dict[str, dict[str, Any]]:
-    """Return the schemas of an object's fields if each is one text, number or truth value; else none."""
-    schema = _closed(_pydantic_schema(output_type))
-    fields: dict[str, dict[str, Any]] = schema.get("properties", {})
-    is_flat = schema.get("additionalProperties") is False and all(
-        "type" in field and field.keys() <= _FLAT_KEYWORDS for field in fields.values()
-    )
-    return fields if is_flat else {}
-
-
-@_once_per_type
-def _closed_validator(output_type: Any) -> Any:
     from ..support.libraries import jsonschema
 
     return jsonschema.Draft202012Validator(_closed(_pydantic_schema(output_type)))
@@ -348,7 +320,6 @@ def label_of(option: Any) -> str:
 
 
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
-_FLAT_KEYWORDS = {"type", "title", "description", "default", "enum"}
 _NAMED_SCHEMAS = {"properties", "$defs", "patternProperties"}
 _SCHEMAS = {
     "anyOf",

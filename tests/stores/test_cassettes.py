@@ -475,7 +475,7 @@ def test_the_next_question_after_a_cassette_was_closed_in_a_notebook_is_said_onc
     tape.close()
     for question in ("Cake?", "Tea?"):
         client.send_message(question)
-    said = f"{tape.path} is closed, so it does not record this answer; tape.open() goes on"
+    said = f"{tape.path} is closed, so this answer is not recorded in it; open it again"
     assert caplog.messages == [said]
     with llmcall.cassette(path, mode="new") as again:
         client.send_message("Cake?")

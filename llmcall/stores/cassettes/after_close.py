@@ -28,7 +28,7 @@ class _AfterClose(Listener):
         """Say that the answer is not recorded in it."""
         path, self.path = self.path, None
         if path is not None and call.cassette is None:
-            notice("%s is closed, so it does not record this answer; tape.open() goes on", path)
+            notice("%s is closed, so this answer is not recorded in it; open it again", path)
 
 
 _after_close = _AfterClose()

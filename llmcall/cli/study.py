@@ -164,8 +164,8 @@ def import_answers(
     without a readable answer, which are skipped. No call is made.
     """
     from ..experiments.importing.answers import import_located
-    from ..experiments.importing.columns import Columns, parameters
     from ..experiments.importing.layouts import by_layout, conversations_in
+    from ..experiments.importing.tables import Columns, parameters
     from ..keys.parameters import checked_parameters
 
     if layout is not None and columns:

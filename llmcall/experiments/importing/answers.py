@@ -23,8 +23,8 @@ from ...stores.records.spool import Spool
 from ...stores.records.writer import write
 from ...support.display.formatting import counted, one_line
 from ...support.display.printable import printable
-from .columns import Columns
 from .responses import ASSISTANT, draws_of, is_placeholder, message_in, turn_response
+from .tables import Columns
 
 MAX_REASONS = 20  # in the text of a result
 MAX_REASON_CHARACTERS = 300

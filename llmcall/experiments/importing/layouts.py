@@ -9,11 +9,8 @@ from ...core.membrane import each_foreign
 from ...errors import CacheError
 from ...stores.records.spool import Spool
 from ...support.display.formatting import counted
-from .batches import Batches
-from .calls import LocatedConversation
-from .columns import Columns
-from .tables import conversations, rows
-from .vcr import calls_in
+from .call_files import Batches, calls_in
+from .tables import Columns, LocatedConversation, conversations, rows
 
 # The endings of files' names; all others contain JSON.
 CSV, YAML = (".csv", ".tsv"), (".yaml", ".yml")

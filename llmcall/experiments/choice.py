@@ -20,8 +20,14 @@ from ..support.notices import warn_once
 from ..typed.conversations import SendMessage, converse
 from ..typed.llm_call import LLMCall
 from ..typed.rows import TableJob
-from .choice_options import Options, checked_options
-from .choice_orders import Respondent, all_orders, moving_order, warn_if_order_has_no_effect
+from .choice_options import (
+    Options,
+    Respondent,
+    all_orders,
+    checked_options,
+    moving_order,
+    warn_if_order_has_no_effect,
+)
 from .choice_shares import (
     COUNT_DRAWS,
     DECISIONS,

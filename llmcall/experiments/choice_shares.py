@@ -16,7 +16,7 @@ from ..core.calls import OPTIONS
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
 from ..support.blocking import run_blocking
 from ..typed.conversations import SendMessage
-from .choice_orders import Respondent
+from .choice_options import Respondent
 from .intervals import share_interval
 
 if TYPE_CHECKING:

@@ -187,8 +187,9 @@ def run(
     recording = None
     with contextlib.ExitStack() as exit_stack:
         if options.normalizers:  # below the cassette, so that its header has them
-            layer = config.push_layer({"cache_normalize": options.normalizers}, "--normalize")
-            exit_stack.callback(config.pop_layer, layer)
+            keyed = {"cache_normalize": options.normalizers}
+            layer = config.layer_above_files(keyed, "--normalize")
+            exit_stack.callback(config.push_layer(layer))
         if cassette is not None:
             recording = Cassette(
                 cassette, mode or "once", command="llmcall run", run=options.header()

@@ -95,8 +95,9 @@ def serve(
     recording = None
     with contextlib.ExitStack() as stack:
         if options.normalizers:  # below the cassette, so that its header has them
-            layer = config.push_layer({"cache_normalize": options.normalizers}, "--normalize")
-            stack.callback(config.pop_layer, layer)
+            keyed = {"cache_normalize": options.normalizers}
+            layer = config.layer_above_files(keyed, "--normalize")
+            stack.callback(config.push_layer(layer))
         if cassette is not None:
             recording = stack.enter_context(
                 Cassette(cassette, mode or "once", command="llmcall serve", run=options.header())

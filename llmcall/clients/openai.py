@@ -13,7 +13,6 @@ from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from ..models import catalog
 from ..models.prices import window_of
-from ..stores.cassettes.current import header_namespaces
 from .base import LLMClient, no_window, unless_own
 
 if TYPE_CHECKING:
@@ -181,7 +180,7 @@ class OpenAIClient(LLMClient):
         """
         settings = self.resolved.settings
         of_cache = settings.cache_namespace
-        recorded_namespaces = header_namespaces()
+        recorded_namespaces = settings.setting_value("_namespaces").value
         if recorded_namespaces is None and not settings.endpoints:
             return of_cache
         set_in_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}

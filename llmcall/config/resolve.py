@@ -1,7 +1,7 @@
 """The current settings of this process, and the functions that change them.
 
 Highest first: ``force_*``; arguments of a call and of a client (``Settings.replace``); ``configured``;
-``configure``; the settings of an open cassette (``push_layer``); ``LLMCALL_*`` and the SDK's
+``configure``; the header of an open cassette (``push_layer``); ``LLMCALL_*`` and the SDK's
 variables; ``.env``; config.ini; the defaults.
 """
 
@@ -31,7 +31,7 @@ class Layers:
     def __init__(self, sources: Sources | None = None, read_at: float = 0.0) -> None:
         self.sources = sources
         self.read_at = read_at
-        self.pushed: list[Layer] = []  # the settings of open cassettes, the innermost last
+        self.pushed: list[Layer] = []  # the headers of open cassettes, the innermost last
         self.configured: Layer = {}  # UNSET withdraws the value of an earlier configure()
         self.forced: Layer = {}
         self.changed()
@@ -268,13 +268,11 @@ def without_code() -> Settings:
         return layers.without_code()
 
 
-def push_layer(values: Mapping[str, Any], origin: str) -> Layer:
-    """Set settings for the whole process, above environment and files, below ``configure`` and
-    arguments.
+def layer_above_files(values: Mapping[str, Any], origin: str) -> Layer:
+    """Return a layer above environment and files, below ``configure`` and arguments, for :func:`push_layer`.
 
     :param values: settings by name; ``None`` means no value.
     :param origin: their source, for ``Settings.origin``.
-    :returns: the layer, for ``pop_layer``.
     :raises ConfigError: if a value is of the wrong type.
     :raises TypeError: if there is no such setting.
     """
@@ -282,17 +280,21 @@ def push_layer(values: Mapping[str, Any], origin: str) -> Layer:
     for name, entry in layer.items():
         if entry.value is UNSET and SETTINGS[name].default is None:
             layer[name] = entry._replace(value=None)
-    with _lock:
-        layers.pushed.append(layer)
-        layers.changed()
     return layer
 
 
-def pop_layer(pushed: Layer) -> None:
-    """Remove the layer that ``push_layer`` added; a second call does nothing."""
+def push_layer(layer: Layer) -> Callable[[], None]:
+    """Put a layer above environment and files for the whole process; return the function that takes it away."""
     with _lock:
-        layers.pushed = [layer for layer in layers.pushed if layer is not pushed]
+        layers.pushed.append(layer)
         layers.changed()
+
+    def pop_layer() -> None:
+        with _lock:
+            layers.pushed = [pushed for pushed in layers.pushed if pushed is not layer]
+            layers.changed()
+
+    return pop_layer
 
 
 # Settings sent to another process, which then uses this process's code, environment and files.

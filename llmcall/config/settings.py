@@ -185,12 +185,13 @@ SETTINGS: dict[str, Setting] = {
     for name, row in vars(Settings).items()
     if isinstance(row, Setting)
 }
-# The file that LLMCALL_CONFIG names, and the API keys in the SDK's own variables; API_TYPE decides which
-# key counts.
+# The file that LLMCALL_CONFIG names; the API keys in the SDK's own variables, of which API_TYPE decides which
+# one counts; and the models' namespaces in the header of an open cassette, without whose settings it is None.
 HIDDEN_SETTINGS = {
     "_config": Setting(values.path, name="_config"),
     "_openai_key": Setting(values.credential, name="_openai_key"),
     "_azure_key": Setting(values.credential, name="_azure_key"),
+    "_namespaces": Setting(setting.mapping_of(values.text, "{name}"), name="_namespaces"),
 }
 
 
@@ -215,9 +216,10 @@ def checked_layer(
     """
     layer = {}
     origin = "argument" if rank is Rank.ARGUMENT else caller
+    rows = {**SETTINGS, **HIDDEN_SETTINGS} if rank is Rank.PUSHED else SETTINGS
     for name, value in overrides.items():
-        if name not in SETTINGS:
+        if name not in rows:
             raise TypeError(f"{caller} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")
-        checked = UNSET if value is None else SETTINGS[name].check(value, f"{caller}, {name}")
+        checked = UNSET if value is None else rows[name].check(value, f"{caller}, {name}")
         layer[name] = SettingValue(checked, rank, origin)
     return layer

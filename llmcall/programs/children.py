@@ -259,7 +259,8 @@ def begin(route: Route) -> None:
     global _routes
     current = forwarder()
     if current is None:
-        config.push_layer({"cache_mode": "off", "cassette_path": None}, "llmcall run")
+        overrides = {"cache_mode": "off", "cassette_path": None}
+        config.push_layer(config.layer_above_files(overrides, "llmcall run"))
         hide_all()
         if _routes is None:
             _undo.enter_context(in_front(Forwarder(route)))

@@ -32,7 +32,7 @@ from ..records.reader import RecordFile, header_in, read
 from ..records.served import served_by
 from ..records.writer import check_writable, content_digest, content_of, write
 from .after_close import say_what_is_asked_after
-from .current import header_namespaces, open_cassettes, pop_cassette, push_cassette
+from .current import open_cassettes, pop_cassette, push_cassette
 from .replay_log import NO_CALLS, ReplayLog
 
 if TYPE_CHECKING:
@@ -249,9 +249,8 @@ class Cassette(ContextDecorator):
             if content and self.mode != "rewrite":
                 self.stored = RecordFile(content, file)
                 self.run, before = self.stored.header.run, config.settings()
-                values = layer_from_header(self.stored.header.settings)
-                layer = config.push_layer(values, f"cassette {self.path}")
-                applied.callback(config.pop_layer, layer)
+                layer = layer_from_header(self.stored.header.settings, f"cassette {self.path}")
+                applied.callback(config.push_layer(layer))
                 if overridden := overridden_settings(before, layer, str(self.path)):
                     warn_once(overridden)
             else:
@@ -268,7 +267,7 @@ class Cassette(ContextDecorator):
 
     def _update_settings(self) -> None:
         """Put the current settings into the header; a file's own header only gains further models."""
-        here = keyed_settings(namespaces=header_namespaces())
+        here = keyed_settings()
         self._settings = joined_settings(self.stored.header.settings or here, here)
 
     def _opener_words(self) -> str:

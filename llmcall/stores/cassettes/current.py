@@ -17,7 +17,6 @@ from ...support.system import (
     multiprocessing_config,
 )
 from .. import openers
-from ..records.header import NAMESPACES
 
 # Cassettes, the innermost last; one that is open several times appears several times. The one that the
 # settings name is first.
@@ -119,14 +118,6 @@ def hide_all() -> None:
     with lock:
         open_cassettes.clear()
         _hides_parent = True
-
-
-def header_namespaces() -> dict[str, str] | None:
-    """Return the models' namespaces in an open cassette's header, or ``None`` without a header."""
-    for opened in reversed(tuple(open_cassettes)):
-        if settings := opened.stored.header.settings:
-            return dict(settings.get(NAMESPACES, {}))
-    return None
 
 
 def current_cassette() -> Any:

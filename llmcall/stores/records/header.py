@@ -125,13 +125,11 @@ def _source_words(source: Mapping[str, Any] | str) -> str:
     return ", ".join(f"{name} {source[name]}" for name in sorted(source)) or "an unnamed source"
 
 
-def keyed_settings(*, namespaces: dict[str, str] | None = None) -> dict[str, Any]:
+def keyed_settings() -> dict[str, Any]:
     """Return the settings from environment, files and defaults that decide keys, as JSON data.
 
     A model's file is named without its folder. All ``[Model …]`` sections are included; writing a file
     keeps only the sections of the models that were used.
-
-    :param namespaces: the models' namespaces, if an open cassette names them.
     """
     values = vars(config.without_code())
     header = _as_json(
@@ -148,8 +146,8 @@ def keyed_settings(*, namespaces: dict[str, str] | None = None) -> dict[str, Any
         sections = {LOCAL_MODEL: {"structured_output": True}, **sections}
     if sections:
         header[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}
-    if namespaces is None:
-        namespaces = _namespaces()
+    recorded = values["_namespaces"]
+    namespaces = _namespaces() if recorded is None else dict(recorded)
     return {**header, NAMESPACES: namespaces} if namespaces else header
 
 
@@ -246,11 +244,13 @@ def _namespaces() -> dict[str, str]:
     }
 
 
-def layer_from_header(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a header as a layer of settings. A setting without a value in the recording has none now.
+def layer_from_header(header: Mapping[str, Any], origin: str) -> Layer:
+    """Return a header as a layer above environment and files. A setting without a value in the recording has
+    none now.
 
     A model's file keeps its path on this machine.
 
+    :param origin: the recording, for ``Settings.origin``.
     :raises ConfigError: if the header names a setting that is unknown or does not decide keys.
     """
     recorded = {name: value for name, value in header.items() if name not in (NAMESPACES, SECTIONS)}
@@ -268,7 +268,9 @@ def layer_from_header(header: Mapping[str, Any]) -> dict[str, Any]:
             layer[name] = local_model
     if SECTIONS in header:
         layer[SECTIONS] = {**config.without_code().models, **header[SECTIONS]}
-    return layer
+    if header:
+        layer["_namespaces"] = header.get(NAMESPACES, {})
+    return config.layer_above_files(layer, origin)
 
 
 def overridden_settings(before: Settings, layer: Layer, path: str) -> str:

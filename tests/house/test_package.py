@@ -17,6 +17,7 @@ from commands import ran
 import llmcall
 
 ROOT = Path(llmcall.__file__).parent
+DOCS = Path(__file__).parents[2] / "docs"
 EXPORTED = """
     __version__ LLMClient OpenAIClient AzureClient LocalClient ResponseCache client register_client force_api_type
     force_api_cache reset settings configure configured scope bind arm arms seed cassette recorded compare usage track
@@ -51,6 +52,13 @@ def test_every_promised_name_is_exported(module: ModuleType, names: str) -> None
     """``__all__`` has each name once, and ``dir`` shows them and no other."""
     assert set(names.split()) == set(module.__all__) == set(dir(module))
     assert len(module.__all__) == len(set(module.__all__))
+
+
+def test_the_reference_groups_every_exported_name_once() -> None:
+    """Its first page says what each is for."""
+    page = (DOCS / "reference" / "index.rst").read_text(encoding="utf-8")
+    named = re.findall(r"``(\w+)``", page)
+    assert sorted(named) == sorted({"llmcall", *EXPORTED.split()} - {"__version__"})
 
 
 @pytest.mark.parametrize("module", [llmcall, llmcall.types])

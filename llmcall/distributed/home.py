@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Client
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..core.effects import in_thread
 from ..core.nesting import waiting
 from ..scopes import MapIsOverError
 from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
-from ..traffic.limits import Endpoints, Slot
 from ..traffic.turns import Turn
-from .messages import Address, SharedBy, picklable
+from .messages import Address, picklable
+from .server import Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection
 
     from ..config.endpoints import Endpoint
     from ..core.deadline import Deadline
@@ -28,10 +28,15 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..traffic.budgets import Needs
     from ..traffic.ledgers import Amounts
+    from ..traffic.limits import Endpoints, Slot
+
+S = TypeVar("S")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class _Asking:
-    """A connection to the process of the map.
+class Asking:
+    """A connection to the process of a map: what it takes and leads there ends with it.
 
     :raises OSError: if it is not on this machine, or has ended.
     """
@@ -41,31 +46,32 @@ class _Asking:
         self._connection.send_bytes(address.token)
         self._lock = threading.Lock()
 
-    def ask(self, name: str, *arguments: Any) -> Any:
-        """Return what a method of :class:`Visit` returns there.
+    def ask(
+        self,
+        owner: str,
+        method: Callable[Concatenate[S, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """Call a method there.
 
+        :param owner: the name of the object that has it: see :class:`Visit`.
         :raises MapIsOverError: if the process does not answer any more.
         """
+        outcome: tuple[T, BaseException | None]
         try:
             with self._lock:
-                self._connection.send((name, arguments))
-                value, error = self._connection.recv()
+                self._connection.send((owner, method.__name__, arguments, named))
+                outcome = self._connection.recv()
         except (EOFError, OSError) as ended:
             raise MapIsOverError("the map that this call belongs to is over") from ended
         except BaseException:  # interrupted: the next one to ask would get this answer
             self._connection.close()
             raise
+        value, error = outcome
         if error is not None:
             raise error
         return value
-
-
-def home_at(address: Address) -> Home | None:
-    """Return the process of a map, or ``None`` if it is on another machine."""
-    try:
-        return Home(address)
-    except OSError:
-        return None
 
 
 class Home:
@@ -77,56 +83,55 @@ class Home:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._process = this_process()
-        self._idle = [_Asking(address)]
+        self._idle = [Asking(address)]
 
-    @contextmanager
-    def lending(self) -> Iterator[_Asking]:
-        """Lend a connection to a block; one in which it failed is used no more."""
-        connection = self.borrow()
-        yield connection
-        self.give_back(connection)
-
-    def borrow(self) -> _Asking:
-        """Return a connection that nobody else uses."""
+    def borrow(self) -> Asking:
+        """Return a connection that nobody else uses; one that failed is not given back."""
         if self._process != this_process():  # a forked process cannot share its parent's
             self._process, self._idle = this_process(), []
         with suppress(IndexError):
             return self._idle.pop()
         try:
-            return _Asking(self._address)
+            return Asking(self._address)
         except OSError as ended:
             raise MapIsOverError("the map that this call belongs to is over") from ended
 
-    def give_back(self, connection: _Asking) -> None:
+    def give_back(self, connection: Asking) -> None:
         """Take back a connection."""
         self._idle.append(connection)
 
+    def ask(
+        self,
+        owner: str,
+        method: Callable[Concatenate[S, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """Call a method there: see :meth:`Asking.ask`."""
+        connection = self.borrow()
+        value = connection.ask(owner, method, *arguments, **named)
+        self.give_back(connection)
+        return value
+
     def needs(self) -> Needs:
         """Return what the open budgets there have to know of a send."""
-        with self.lending() as connection:
-            return connection.ask("needs")  # type: ignore[no-any-return]
+        return self.ask("visit", Visit.needs)
 
     def lead(self, shared_by: ResponseCache | Cassette, keys: Collection[str]) -> LedFlights:
         """Lead the flight of each request that has none there."""
-        connection = self.borrow()
-        led = connection.ask("lead", _named(shared_by), list(keys))
-        return _FlightsAtHome(self, connection, led)
+        return _FlightsAtHome(self, shared_by, keys)
 
     def follow(self, shared_by: ResponseCache | Cassette, key: str, seconds: float | None) -> None:
         """Wait for a flight there, for some seconds at most."""
-        with self.lending() as connection:
-            connection.ask("follow", _named(shared_by), key, seconds)
+        self.ask("visit", Visit.follow, _name(shared_by), key, seconds)
 
     def turn(self, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> Turn:
         """Return the turn of a send among those of that process and of this one."""
         return _TurnAtHome(self, label, endpoints, slot, deadline)
 
 
-def _named(shared_by: ResponseCache | Cassette) -> SharedBy:
-    """Return the name by which the map's process knows a cache or cassette."""
-    if isinstance(shared_by, Cassette):
-        return True, shared_by.file
-    return False, os.fspath(shared_by.path)
+def _name(shared_by: ResponseCache | Cassette) -> str:
+    return shared_by.file if isinstance(shared_by, Cassette) else os.fspath(shared_by.path)
 
 
 class _FlightsAtHome:
@@ -134,15 +139,17 @@ class _FlightsAtHome:
     this process is killed, another one takes the lead.
     """
 
-    def __init__(self, home: Home, connection: _Asking, keys: set[str]) -> None:
+    def __init__(
+        self, home: Home, shared_by: ResponseCache | Cassette, keys: Collection[str]
+    ) -> None:
         self._home = home
-        self._connection = connection
-        self.keys = keys
+        self._connection = home.borrow()
+        self.keys = self._connection.ask("visit", Visit.lead, _name(shared_by), list(keys))
 
     def end(self, answered: Collection[str], error: APIError | None) -> None:
         """End the flights: see :class:`LedFlights`."""
         shared_error = None if error is None else picklable(error)
-        self._connection.ask("end_flights", list(answered), shared_error)
+        self._connection.ask("visit", Visit.end_flights, list(answered), shared_error)
         self._home.give_back(self._connection)
 
 
@@ -158,7 +165,7 @@ class _TurnAtHome(Turn):
         super().__init__(label, endpoints, slot, deadline)
         self._home = home
         self._usable: list[Endpoint] = []
-        self._connection: _Asking | None = None  # while it holds something there
+        self._connection: Asking | None = None  # while it holds something there
         self._is_left = False
         self._is_over_limit = False
 
@@ -174,13 +181,14 @@ class _TurnAtHome(Turn):
 
     def _take(self, needed: Amounts | None, tokens: int | None) -> tuple[int, bool]:
         connection = self._home.borrow()
-        found: tuple[int, bool] = connection.ask(
-            "take",
+        taken = connection.ask(
+            "visit",
+            Visit.take,
             self._label,
             [endpoint._replace(api_key=None) for endpoint in self._usable],
             self.endpoints.limits,
-            self._slot.is_adaptive,
-            self._deadline.time_left(),
+            type(self._slot),
+            self._deadline,
             needed,
             tokens,
             self.is_inner,
@@ -190,42 +198,44 @@ class _TurnAtHome(Turn):
             if not is_left:
                 self._connection = connection
         if is_left:  # its task was cancelled meanwhile
-            connection.ask("release")
-            self._home.give_back(connection)
-        return found
+            self._leave(connection)
+        return taken
 
-    def _tell(self, name: str, *arguments: Any) -> Any:
-        """Tell the map's process of the send; return ``None`` if it holds nothing there any more."""
-        connection = self._connection
-        return None if connection is None else connection.ask(name, *arguments)
+    def _leave(self, connection: Asking) -> None:
+        connection.ask("visit", Visit.release)
+        self._home.give_back(connection)
 
     def note_sent(self) -> None:
-        self._tell("note_sent")
+        if self._connection is not None:
+            self._connection.ask("turn", Turn.note_sent)
 
     def set_stuck(self, is_stuck: bool) -> None:
         super().set_stuck(is_stuck)
-        self._tell("set_stuck", is_stuck)
+        if self._connection is not None:
+            self._connection.ask("visit", Visit.set_stuck, is_stuck)
 
     def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
         super().settle(tokens, cost, calls)
-        self._tell("settle", tokens, cost, calls)
+        if self._connection is not None:
+            self._connection.ask("turn", Turn.settle, tokens, cost, calls)
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
-        index = self._usable.index(endpoint)
-        return float(self._tell("rest", index, seconds, is_asked))
+        assert self._connection is not None  # it was sent
+        keyless = endpoint._replace(api_key=None)
+        return self._connection.ask("turn", Turn.rest, keyless, seconds, is_asked=is_asked)
 
     def release_slot(self) -> None:
         super().release_slot()
         self._is_left = True
-        self._tell("release_slot")
+        if self._connection is not None:
+            self._connection.ask("turn", Turn.release_slot)
 
     def release(self) -> None:
         super().release()
         with lock:
             connection, self._connection = self._connection, None
         if connection is not None:
-            connection.ask("release")
-            self._home.give_back(connection)
+            self._leave(connection)
 
     @property
     def is_released(self) -> bool:

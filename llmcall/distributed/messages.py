@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import LLMCallError
 
@@ -29,9 +29,5 @@ class Address(NamedTuple):
     :param token: what a worker sends first.
     """
 
-    path: Any
+    path: str
     token: bytes
-
-
-# What holds the answers that calls share: whether it is a cassette, and its path.
-SharedBy = tuple[bool, str]

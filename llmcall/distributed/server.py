@@ -16,44 +16,43 @@ import hmac
 import os
 import sys
 import threading
-import time
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
-from multiprocessing import Pipe
-from multiprocessing.connection import Client, Listener, wait
-from typing import TYPE_CHECKING, Any
+from multiprocessing.connection import Client, Listener
+from typing import TYPE_CHECKING
 
-from ..core.deadline import Deadline
 from ..core.nesting import Owner
 from ..core.share import Flight, flights
 from ..stores.cache.cache import shared_cache
-from ..stores.cassettes.cassette import Cassette
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock
 from ..support.waits import Stop, check_stops, set_stops
-from ..traffic.limits import Endpoints, Limits, Slot
+from ..traffic.limits import Endpoints
 from ..traffic.turns import Turn, current_needs, new_turn
-from .messages import Address, SharedBy, picklable
+from .messages import Address, picklable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from multiprocessing.connection import Connection
 
     from ..config.endpoints import Endpoint
-    from ..errors import APIError
+    from ..core.deadline import Deadline
     from ..stores.cache.cache import ResponseCache
-    from ..stores.record import Record
+    from ..stores.cassettes.cassette import Cassette
     from ..traffic.budgets import Needs
     from ..traffic.ledgers import Amounts
+    from ..traffic.limits import Limits, Slot
 
 TOKEN_BYTES = 16
 BACKLOG = 256  # workers' threads that connect at once
+TICK = 0.2  # seconds in which the threads notice that the server is closed
 
 
 class Server:
     """Answers the workers of this process's maps, each connection in a thread, until it is closed.
 
+    :ivar cassettes: those of its maps, by file.
     :ivar stop: is done once it is closed: what waits here for a worker ends.
     """
 
@@ -63,11 +62,10 @@ class Server:
         self._listener = Listener(name, backlog=BACKLOG)
         self.address = Address(self._listener.address, os.urandom(TOKEN_BYTES))
         self.maps = 0
-        self.cassettes: dict[str, Cassette] = {}  # of its maps, by file
+        self.cassettes: dict[str, Cassette] = {}
         self.stop = Stop()
-        self._end, self._ends = Pipe(duplex=False)  # readable once it is closed
-        self.connections: set[Connection] = set()
-        self._endpoints: dict[tuple[Any, ...], Endpoints] = {}
+        self._connections: set[Connection] = set()
+        self._endpoints: dict[tuple[tuple[Endpoint, ...], Limits], Endpoints] = {}
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -82,30 +80,21 @@ class Server:
                 self._thread.start()
 
     def close(self) -> None:
-        """End the thread, and the connections."""
+        """Accept no more connections; the open ones end within a moment."""
         self.stop.set_result(None)
-        self._ends.send_bytes(b"end")
         if self._thread is not None:
             with suppress(OSError):
                 Client(self.address.path).close()  # wakes the thread
             self._thread.join()
         self._listener.close()
-        self._close_end()
-
-    def _close_end(self) -> None:
-        """Close what ended the threads, after the last one."""
-        with lock:
-            if self.stop.done() and not self.connections:
-                self._end.close()
-                self._ends.close()
 
     def leave(self) -> None:
         """Close the copies of a forked process: a worker that asks would wait for them after this one's end."""
         self._listener.close()
-        for connection in self.connections:
+        for connection in self._connections:
             connection.close()
 
-    def endpoints_of(self, endpoints: Sequence[Endpoint], limits: Limits) -> Endpoints:
+    def endpoints(self, endpoints: Sequence[Endpoint], limits: Limits) -> Endpoints:
         """Return endpoints that workers ask in turn."""
         key = tuple(endpoints), limits
         with lock:
@@ -123,45 +112,49 @@ class Server:
             threading.Thread(target=self._serve, args=(connection,), name=name, daemon=True).start()
 
     def _serve(self, connection: Connection) -> None:
-        self.connections.add(connection)
+        self._connections.add(connection)
         set_stops((self.stop,))
         visit = Visit(self)
         try:
             with connection, suppress(EOFError, OSError):  # the worker closed it, or was killed
                 if not hmac.compare_digest(connection.recv_bytes(TOKEN_BYTES), self.address.token):
                     return
-                while self._end not in wait([connection, self._end]):
-                    name, arguments = connection.recv()
-                    connection.send(_outcome(getattr(visit, name), arguments))
+                while not self.stop.done():
+                    if connection.poll(TICK):
+                        connection.send(visit.answer(*connection.recv()))
         finally:
             visit.release()
             visit.end_flights((), None)
-            self.connections.discard(connection)
-            self._close_end()
-
-
-def _outcome(function: Any, arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
-    try:
-        return function(*arguments), None
-    except BaseException as error:  # noqa: BLE001 - the worker that asked raises it
-        return None, picklable(error)
+            self._connections.discard(connection)
 
 
 class Visit:
-    """One worker's connection: its public methods are what the worker may ask.
+    """One worker's connection, with what the worker takes and leads on it.
 
     :param server: answers it.
+    :ivar held: what the worker may call methods of, by name: the visit, its turn, and the cassettes.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._turn: Turn | None = None
-        self._flights: dict[
-            tuple[ResponseCache | Cassette, str], Flight
-        ] = {}  # that the worker leads
+        self.held: dict[str, object] = {"visit": self}
+        self._flights: dict[tuple[ResponseCache | Cassette, str], Flight] = {}
 
-    def lead(self, shared_by: SharedBy, keys: Collection[str]) -> set[str]:
-        """Lead the flight of each request that has none; return the keys of these."""
+    def answer(
+        self, owner: str, method: str, arguments: tuple[object, ...], named: dict[str, object]
+    ) -> tuple[object, BaseException | None]:
+        """Call a method of what it holds; return its result, or the exception that it raised."""
+        held = self.held.get(owner) or self._server.cassettes[owner]
+        try:
+            return getattr(held, method)(*arguments, **named), None
+        except BaseException as error:  # noqa: BLE001 - the worker that asked raises it
+            return None, picklable(error)
+
+    def lead(self, shared_by: str, keys: Collection[str]) -> set[str]:
+        """Lead the flight of each request that has none; return the keys of these.
+
+        :param shared_by: the file of the cassette through which the answers are shared, or the cache's path.
+        """
         store = self._store(shared_by)
         with lock:
             new = {(store, key) for key in keys} - flights.keys()
@@ -169,7 +162,7 @@ class Visit:
             flights.update(self._flights)
         return {key for _, key in new}
 
-    def end_flights(self, answered: Collection[str], error: APIError | None) -> None:
+    def end_flights(self, answered: Collection[str], error: BaseException | None) -> None:
         """End the flights that the worker leads: see :class:`LedFlights`."""
         ended, self._flights = self._flights, {}
         for flight_key, flight in ended.items():
@@ -177,7 +170,7 @@ class Visit:
                 flights.pop(flight_key, None)
             flight.set_exception(None if flight_key[1] in answered else error)
 
-    def follow(self, shared_by: SharedBy, key: str, seconds: float | None) -> None:
+    def follow(self, shared_by: str, key: str, seconds: float | None) -> None:
         """Wait for a flight.
 
         :raises APIError: the leader's, if it is shared.
@@ -190,21 +183,8 @@ class Visit:
         if flight.done() and (error := flight.exception()) is not None:
             raise copy.copy(error)
 
-    def _store(self, shared_by: SharedBy) -> ResponseCache | Cassette:
-        is_cassette, path = shared_by
-        return self._server.cassettes[path] if is_cassette else shared_cache(path)
-
-    def get_record(self, file: str, *arguments: Any) -> Record | None:
-        """Return a cassette's record without counting it as used: see :meth:`Cassette.get`."""
-        return self._server.cassettes[file].get(*arguments)
-
-    def find_record(self, file: str, *arguments: Any) -> Record | None:
-        """Return a cassette's record for a call: see :meth:`Cassette.find`."""
-        return self._server.cassettes[file].find(*arguments)
-
-    def add_record(self, file: str, *arguments: Any) -> Record:
-        """Add an answer to a cassette: see :meth:`Cassette.add`."""
-        return self._server.cassettes[file].add(*arguments)
+    def _store(self, shared_by: str) -> ResponseCache | Cassette:
+        return self._server.cassettes.get(shared_by) or shared_cache(shared_by)
 
     def needs(self) -> Needs:
         """Return what the open budgets have to know of a send."""
@@ -215,8 +195,8 @@ class Visit:
         label: str,
         endpoints: Sequence[Endpoint],
         limits: Limits,
-        is_adaptive: bool,
-        seconds_left: float | None,
+        slot_type: type[Slot],
+        deadline: Deadline,
         needed: Amounts | None,
         tokens: int | None,
         is_inner: bool,
@@ -225,14 +205,8 @@ class Visit:
 
         :returns: the index of the endpoint to ask, and whether more are under way there than it allows.
         """
-        pool = self._server.endpoints_of(endpoints, limits)
-        slot = Slot(pool)
-        if is_adaptive:
-            from ..traffic.adaptive import AdaptiveSlot
-
-            slot = AdaptiveSlot(pool)
-        deadline = Deadline(None if seconds_left is None else time.monotonic() + seconds_left)
-        turn = self._turn = new_turn(label, pool, slot, deadline)
+        pool = self._server.endpoints(endpoints, limits)
+        turn = self.held["turn"] = new_turn(label, pool, slot_type(pool), deadline)
         turn.is_inner = is_inner
         try:
             endpoint = run_blocking(turn.take(needed, tokens))
@@ -241,38 +215,18 @@ class Visit:
             raise
         return pool.endpoints.index(endpoint), turn.is_over_limit
 
-    def note_sent(self) -> None:
-        """Count the send as sent."""
-        self._held.note_sent()
-
     def set_stuck(self, is_stuck: bool) -> None:
         """Note whether the send ends only after a call that waits inside it."""
+        turn = self.held.get("turn")
         with lock:
-            self._held.set_stuck(is_stuck)
-
-    def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
-        """Count what the send used."""
-        self._held.settle(tokens, cost, calls)
-
-    def rest(self, index: int, seconds: float, is_asked: bool) -> float:
-        """Let an endpoint rest after a 429."""
-        turn = self._held
-        return turn.rest(turn.endpoints.endpoints[index], seconds, is_asked=is_asked)
-
-    def release_slot(self) -> None:
-        """Release the endpoint."""
-        self._held.release_slot()
+            if isinstance(turn, Turn):
+                turn.set_stuck(is_stuck)
 
     def release(self) -> None:
         """Release everything that the send holds, if there is one."""
-        turn, self._turn = self._turn, None
-        if turn is not None:
+        turn = self.held.pop("turn", None)
+        if isinstance(turn, Turn):
             turn.release()
-
-    @property
-    def _held(self) -> Turn:
-        assert self._turn is not None  # a worker asks for it before
-        return self._turn
 
 
 _server: Server | None = None

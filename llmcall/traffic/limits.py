@@ -308,7 +308,7 @@ class Endpoints:
         with lock:
             state = self.states[endpoint]
             state.resting_until = max(now + seconds, state.resting_until)
-            others = [other for other in self.usable(now) if other is not endpoint]
+            others = [other for other in self.usable(now) if other != endpoint]
             free_at = min((self.states[other].resting_until for other in others), default=NEVER)
             return max(0.0, free_at - now)
 

@@ -113,6 +113,18 @@ def processes() -> Iterator[Executor]:
         yield made
 
 
+@pytest.fixture
+def processes_elsewhere(processes: Executor, monkeypatch: pytest.MonkeyPatch) -> Executor:
+    """Give an executor whose processes cannot reach this one, as those of other machines."""
+    from llmcall.distributed import processes as machinery
+
+    def refuse(address: Any) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(machinery, "Home", refuse)
+    return processes
+
+
 @pytest.mark.parametrize(
     "how", [{"repeats": 2}, {"scope": "survey"}, {"scope": "survey", "repeats": 3, "key": str}]
 )
@@ -271,17 +283,14 @@ def test_a_worker_that_is_killed_keeps_nothing_of_a_budget_or_a_limit() -> None:
 
 
 def test_a_budget_without_a_name_is_refused_on_other_machines(
-    processes: Executor, monkeypatch: pytest.MonkeyPatch
+    processes_elsewhere: Executor,
 ) -> None:
     """A worker that cannot reach the map's process names the remedy, and asks nothing."""
-    from llmcall.distributed import processes as machinery
-
-    monkeypatch.setattr(machinery, "home_at", lambda address: None)
     with llmcall.budget(calls=3), pytest.raises(ValueError, match=r"has no name.*name='survey'"):
-        map(ask, "a", executor=processes)
+        map(ask, "a", executor=processes_elsewhere)
     assert calls() == 0
     with llmcall.budget(calls=3, name="survey") as budget:
-        map(ask, "ab", executor=processes)
+        map(ask, "ab", executor=processes_elsewhere)
     assert (calls(), budget.spent.calls) == (2, 2)
 
 
@@ -386,17 +395,14 @@ def test_a_killed_worker_leaves_what_it_was_answered_on_the_cassette() -> None:
 
 
 def test_a_cassette_is_refused_on_other_machines(
-    processes: Executor, monkeypatch: pytest.MonkeyPatch
+    processes_elsewhere: Executor,
 ) -> None:
     """A worker that cannot reach the map's process says so, and asks nothing."""
-    from llmcall.distributed import processes as machinery
-
-    monkeypatch.setattr(machinery, "home_at", lambda address: None)
     with (
         llmcall.cassette("tape.jsonl"),
         pytest.raises(llmcall.CacheError, match=r"tape\.jsonl is open.*on a Redis server"),
     ):
-        map(ask, "a", executor=processes)
+        map(ask, "a", executor=processes_elsewhere)
     assert calls() == 0
 
 

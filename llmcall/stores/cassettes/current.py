@@ -160,8 +160,3 @@ def close_named(error: BaseException | None = None) -> None:
         cassette = _named()
         if cassette is not None:
             cassette.__exit__(None, error, None)
-
-
-def forget_named() -> None:
-    """Forget the parent process's cassette from the settings, after a fork."""
-    pop_cassette(_named())

@@ -171,6 +171,7 @@ def run(
     from ..programs.recorder import Recorder
     from ..programs.seeds import seeded
     from ..stores.cassettes.cassette import Cassette
+    from ..stores.cassettes.owner import CommandOwner
 
     try:
         names = values.normalizers("\n".join(normalizers), "--normalize")
@@ -191,9 +192,8 @@ def run(
             layer = config.layer_above_files(keyed, "--normalize")
             exit_stack.callback(config.push_layer(layer))
         if cassette is not None:
-            recording = Cassette(
-                cassette, mode or "once", command="llmcall run", run=options.header()
-            )
+            owner = CommandOwner("llmcall run", options.header())
+            recording = Cassette(cassette, mode or "once", owner=owner)
             exit_stack.enter_context(recording)
         if is_none or (recording is not None and not recording.may_record):
             exit_stack.enter_context(placeholder_keys(replace=is_none))

@@ -80,6 +80,7 @@ def serve(
     from ..programs.server import Server, sender_here
     from ..programs.summary import summary_lines
     from ..stores.cassettes.cassette import Cassette
+    from ..stores.cassettes.owner import CommandOwner
     from ..support.failures import process_failures
 
     try:
@@ -99,9 +100,8 @@ def serve(
             layer = config.layer_above_files(keyed, "--normalize")
             stack.callback(config.push_layer(layer))
         if cassette is not None:
-            recording = stack.enter_context(
-                Cassette(cassette, mode or "once", command="llmcall serve", run=options.header())
-            )
+            owner = CommandOwner("llmcall serve", options.header())
+            recording = stack.enter_context(Cassette(cassette, mode or "once", owner=owner))
         if is_none or (recording is not None and not recording.may_record):
             stack.enter_context(placeholder_keys(replace=is_none))
         overrides = {"cache_mode": "replay"} if is_none and cassette is None else {}

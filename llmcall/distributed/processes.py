@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..many.tasks import Job, Task, TaskPosition, TaskResult
     from ..scopes import ActiveScope, Drawn, ScopedRecord
     from ..stores.cassettes.cassette import Cassette
+    from ..stores.cassettes.owner import Owner
     from ..support.waits import Stops
     from ..traffic.usage import UsageDelta
 
@@ -110,7 +111,8 @@ class Sender:
         cassette = None
         if self._cassette is not None:
             server.cassettes[self._cassette.file] = self._cassette
-            cassette = self._cassette.file, self._cassette.mode, self._cassette.may_record
+            opened = self._cassette
+            cassette = opened.file, opened.mode, opened.owner, opened.may_record
         open_budgets: bytes | ValueError
         try:
             open_budgets = pickle.dumps(list(budgets.open_budgets))
@@ -266,13 +268,13 @@ class State(NamedTuple):
     """The state of a map's process.
 
     :param budgets: those that are open, pickled, or the error of one without a name.
-    :param cassette: the open one's file, its mode, and whether it may record.
+    :param cassette: the open one's file, its mode, who opened it, and whether it may record.
     """
 
     layers: Layers
     address: Address
     budgets: bytes | ValueError
-    cassette: tuple[str, str, bool] | None
+    cassette: tuple[str, str, Owner, bool] | None
 
 
 class _Session:

@@ -12,6 +12,7 @@ from ..stores.records.writer import content_of
 
 if TYPE_CHECKING:
     from ..scopes import Position
+    from ..stores.cassettes.owner import Owner
     from ..stores.record import Record
     from ..stores.records.reader import Question
     from .home import Home
@@ -29,8 +30,8 @@ class WorkerCassette(Cassette):
 
     may_record = False
 
-    def __init__(self, file: str, mode: str, may_record: bool, home: Home) -> None:
-        super().__init__(file, mode, write=False)
+    def __init__(self, file: str, mode: str, owner: Owner, may_record: bool, home: Home) -> None:
+        super().__init__(file, mode, owner=owner)
         self.file = file
         self.may_record = may_record
         self.program_scope = None  # each worker would count its draws separately

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import scopes
 from ..stores.cassettes.cassette import Cassette
+from ..stores.cassettes.owner import SETTINGS
 from ..support.notices import notice
 from .actors import Actor, warn_of_swapped_answers
 from .front import FrontTransport, in_front
@@ -171,7 +172,7 @@ def cassette(
 
 def open_named_cassette(path: str, mode: str) -> None:
     """Open the cassette that the settings name, until they name another one or the process ends."""
-    Cassette(path, mode, is_named_by_settings=True, around=recording_programs).__enter__()
+    Cassette(path, mode, owner=SETTINGS, around=recording_programs).__enter__()
 
 
 @contextlib.contextmanager
@@ -180,7 +181,7 @@ def recording_programs(
 ) -> Iterator[None]:
     """Record the requests of the process's HTTP clients while a cassette is open."""
     # A cassette that the settings name is open for the process, not for the scope of its first call.
-    context = Context() if tape.is_named_by_settings else copy_context()
+    context = Context() if tape.owner is SETTINGS else copy_context()
     recorder = context.run(
         Recorder, actor, {}, hosts, caller="cassette()", sends_nothing=not tape.may_record
     )
@@ -193,8 +194,7 @@ def recording_programs(
         scopes.numbered_anew(),
     ):
         yield
-    # Otherwise the process ends, or a failed test reports its own error.
-    if tape.write_at_end and not tape.is_named_by_settings:
+    if tape.owner.raises_refusals:
         recorder.raise_first_error()
 
 

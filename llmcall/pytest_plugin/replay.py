@@ -25,7 +25,7 @@ from ..programs.front import in_front
 from ..programs.recorder import Recorder
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
 from ..stores.cassettes.current import only_open
-from ..stores.cassettes.misses import recording_command
+from ..stores.cassettes.owner import TestOwner, recording_command
 from ..stores.cassettes.replay_log import NO_CALLS, without_lone_askers
 from ..stores.records.reader import read
 from ..stores.records.writer import write
@@ -300,14 +300,9 @@ class Replay(Listener):
             with contextlib.suppress(CacheError):  # a damaged file is replaced
                 keep_in_cache(read(path))  # tests that this run leaves out may need them
         # Later additions to a rewritten cassette are asked anew, too.
-        cassette = Cassette(
-            path,
-            mode,
-            write=False,
-            bypasses_cache=self.mode == "rewrite",
-            around=functools.partial(recording_programs, actor=mark.actor),
-            earlier_calls=self._first_calls.get(path, NO_CALLS),
-        )
+        test = TestOwner(self.mode == "rewrite", self._first_calls.get(path, NO_CALLS))
+        around = functools.partial(recording_programs, actor=mark.actor)
+        cassette = Cassette(path, mode, owner=test, around=around)
         unused: list[Record] = []
         # The draws of LLMCALL_SCOPE and the warnings must not depend on earlier tests.
         scopes.forget()
@@ -317,9 +312,10 @@ class Replay(Listener):
             with cassette:
                 yield cassette
                 outcomes = item.stash.get(OUTCOMES, [])  # empty after Ctrl-C in the setup
-                cassette.write_at_end = len(outcomes) > 1 and set(outcomes) == {"passed"}
+                if len(outcomes) > 1 and set(outcomes) == {"passed"}:
+                    test.note_passed()
                 is_known = not is_shared or self._collects_all_of(path)
-                if is_known and cassette.write_at_end and not cassette.failures.counts():
+                if is_known and test.writes and not cassette.failures.counts():
                     unused = cassette.unused()
         finally:
             stop_keeping_notices(notices)
@@ -349,13 +345,13 @@ class Replay(Listener):
         asked, recorded = (cassette.asked, cassette.recorded) if cassette.is_written else (0, 0)
         labels = {record.cache_key: record_name(record) for record in unused}
         self.ended.append(CassetteUse(name, is_shared, cassette.replayed, asked, recorded, labels))
-        if cassette.write_at_end:  # a failed test's log is shown
+        if cassette.owner.writes:  # a failed test's log is shown
             # The path is taken out of the message, so that equal messages of many cassettes share a line.
             path = f"(the cassette )?{re.escape(str(cassette.path))}"
             self.notices += [(re.sub(path, "the cassette", message), name) for message in notices]
         if recorded:
             self._recorded_paths.add(cassette.path)
-        if cassette.write_at_end:
+        if cassette.owner.writes:
             self._first_calls[cassette.path] = cassette.replay_log.first_calls()
             if is_shared and self._collects_all_of(cassette.path):
                 used = self._arms.setdefault(cassette.path, {})

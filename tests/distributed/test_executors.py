@@ -444,11 +444,8 @@ def test_a_failure_in_a_worker_is_reported_at_the_end_of_a_recording(
     assert "1 call failed (1 in scope 'survey/fail'" in caplog.text
 
 
-def test_a_miss_in_a_worker_names_the_cassettes_own_remedy(
-    processes: Executor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No test runs there, so there is none to record."""
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+def test_a_miss_in_a_worker_names_the_cassettes_own_remedy(processes: Executor) -> None:
+    """A block opened it, also where a test is running."""
     with llmcall.cassette("market.jsonl"):
         map(ask, ["a"], executor=processes, scope="survey")
     with (

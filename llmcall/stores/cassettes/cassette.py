@@ -33,10 +33,11 @@ from ..records.served import served_by
 from ..records.writer import check_writable, content_digest, content_of, write
 from .after_close import say_what_is_asked_after
 from .current import open_cassettes, pop_cassette, push_cassette
-from .replay_log import NO_CALLS, ReplayLog
+from .owner import BLOCK, SETTINGS, Owner, SilentOwner
+from .replay_log import ReplayLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from ...scopes import ActiveScope, Position
@@ -79,13 +80,8 @@ class Cassette(ContextDecorator):
         path: str | os.PathLike[str],
         mode: str = "once",
         *,
-        write: bool = True,
-        bypasses_cache: bool = False,
-        is_named_by_settings: bool = False,
-        command: str = "",
-        run: Mapping[str, Any] | None = None,
+        owner: Owner = BLOCK,
         around: Callable[[Cassette], AbstractContextManager[Any]] = nullcontext,
-        earlier_calls: Mapping[str, SortKey] = NO_CALLS,
     ) -> None:
         mode = "none" if mode == "replay" else mode
         if mode not in MODES:
@@ -97,19 +93,12 @@ class Cassette(ContextDecorator):
         self.path = Path(os.path.expanduser(path))
         self.mode = mode
         # The disk cache supplies no answers, and new answers replace the ones in it.
-        self.bypasses_cache = bypasses_cache or mode == "rewrite"
-        # False: the owner, such as the pytest plugin, decides at the end and reports the use.
-        self.write_at_end = write
-        self.reports_use = write
-        self.is_named_by_settings = is_named_by_settings  # in [Cassette] PATH
-        self.command = command  # the command that opened it, for messages
-        # The options of ``llmcall run``, for the file's header; None for a block.
-        self.run = run
+        self.bypasses_cache = owner.bypasses_cache or mode == "rewrite"
+        self.owner = owner
+        self.run = owner.run
         self.failures = Failures()
         # A context that is open as long as the cassette; it records the process's HTTP clients.
         self.around = around
-        # The first calls of records that tests before this one used, which come first in the file.
-        self._earlier_calls = earlier_calls
         self._blocks: list[ExitStack] = []  # the open blocks
         self._depth = 0
         self._reset()
@@ -139,7 +128,7 @@ class Cassette(ContextDecorator):
         """Switch to the mode ``none`` and to no reports, before the cassette reads its file."""
         self.mode = "none"
         self.bypasses_cache = False
-        self.reports_use = False
+        self.owner = SilentOwner(self.owner)
 
     # Opening and closing. A block, or open() and close() across cells, starts and stops the cassette, and
     # makes it the innermost one in between. The first start reads the file; the last stop writes it.
@@ -166,7 +155,7 @@ class Cassette(ContextDecorator):
         for other in reversed(tuple(open_cassettes)):
             other_thread, other_task = other._opener
             tasks_differ = None not in (task, other_task) and task is not other_task
-            is_own = other is self or other.is_named_by_settings or not other.is_of_this_process()
+            is_own = other is self or other.owner is SETTINGS or not other.is_of_this_process()
             if not is_own and (thread != other_thread or tasks_differ):
                 caller = "thread" if thread != other_thread else "task"
                 warn_once(
@@ -239,7 +228,10 @@ class Cassette(ContextDecorator):
         for listener in listeners:
             listener.opens(self)
         for other in self._others():
-            raise CacheError(f"{self.path} is already open {other._opener_words()}")
+            place = other.owner.place()
+            if other._is_in_cells:
+                place = "by an earlier open(); call its close() first (tape.close())"
+            raise CacheError(f"{self.path} is already open {place}")
         self._reset()
         config.refresh()
         file = os.path.realpath(self.path)
@@ -261,7 +253,7 @@ class Cassette(ContextDecorator):
             self.file = file
             is_recording = self.may_record and not self.is_complete
             self.replay_log = ReplayLog(
-                self.stored, is_recording=is_recording, earlier_calls=self._earlier_calls
+                self.stored, is_recording=is_recording, earlier_calls=self.owner.earlier_calls
             )
             self._applied = applied.pop_all()
 
@@ -269,18 +261,6 @@ class Cassette(ContextDecorator):
         """Put the current settings into the header; a file's own header only gains further models."""
         here = keyed_settings()
         self._settings = joined_settings(self.stored.header.settings or here, here)
-
-    def _opener_words(self) -> str:
-        """Return where it was opened, and what to do instead of opening a second one."""
-        if self._is_in_cells:
-            return "by an earlier open(); call its close() first (tape.close())"
-        if self.is_named_by_settings:
-            return "as [Cassette] PATH, which records this block too; remove one of the two"
-        if self.command:
-            return f"by {self.command}, which records this block too; remove one of the two"
-        if not self.write_at_end:
-            return "for this test by the pytest plugin; remove one of the two"
-        return "in a block around this one, or in another thread; use one cassette for both, or two files"
 
     def stop(self, error: BaseException | None = None) -> None:
         """Write the file when the cassette closes for the last time; a failed ``rewrite`` leaves the
@@ -317,17 +297,17 @@ class Cassette(ContextDecorator):
         # its answers in the disk cache.
         if isinstance(self._error, KeyboardInterrupt):
             self.failures.forget(ABANDONED)  # the user pressed Ctrl-C and knows
-        unused = self._unused() if self._error is None and self.reports_use else []
+        unused = self._unused() if self._error is None and self.owner.knows_use else []
         refusals = process_failures.refused - self._refusals_before
         has_failures = bool(refusals or self.failures.counts())
         self._drops_unused = self.mode == "update" and self._error is None and not has_failures
         dropped = unused if self._drops_unused else []
         if unused:
             self._report_unused(len(unused), has_failures=has_failures)
-        if self.supplied and self.reports_use and not self.command:
+        if self.supplied and self.owner.knows_use:
             answers = counted(self.supplied, "answer")
             source = "came from the disk cache, and so from an earlier run"
-            notice("%s: %s %s; %s", self.path, answers, source, OTHER_REPEAT)
+            self.owner.report(self.path, f"{answers} {source}; {OTHER_REPEAT}")
         goes_on = self.mode in ("new", "update")
         self.failures.warn(
             f"replay of the cassette {self.path}",
@@ -335,7 +315,7 @@ class Cassette(ContextDecorator):
         )
         if self.mode == "rewrite" and self.path.exists() and has_failures and not self.recorded:
             notice("%s is left as it was: no call was answered", self.path)
-        elif self.write_at_end and (dropped or self._is_changed()):
+        elif self.owner.writes and (dropped or self._is_changed()):
             keep_in_cache(dropped)
             self._write({record.cache_key for record in dropped})
 
@@ -352,8 +332,7 @@ class Cassette(ContextDecorator):
             )
         else:
             self.unused_report += f"moved to the disk cache {config.settings().cache_path}"
-        if not self.command:  # else the command reports it
-            notice("%s: %s", self.path, self.unused_report)
+        self.owner.report(self.path, self.unused_report)
 
     def _is_changed(self) -> bool:
         """Return whether the file needs writing even if no record is dropped."""

@@ -17,6 +17,7 @@ from ...support.system import (
     multiprocessing_config,
 )
 from .. import openers
+from .owner import SETTINGS
 
 # Cassettes, the innermost last; one that is open several times appears several times. The one that the
 # settings name is first.
@@ -127,7 +128,7 @@ def current_cassette() -> Any:
     :raises CacheError: in a process that was started, not forked, while its parent had a cassette open.
     """
     innermost = open_cassettes[-1:]  # a copy, since other threads may close it
-    if innermost and not innermost[0].is_named_by_settings:
+    if innermost and innermost[0].owner is not SETTINGS:
         return innermost[0]
     settings = config.settings()
     path, mode = settings.cassette_path, settings.cassette_mode
@@ -148,7 +149,7 @@ def current_cassette() -> Any:
 
 def _named() -> Any:
     """Return the cassette that the settings name, if it is open."""
-    return next((opened for opened in tuple(open_cassettes) if opened.is_named_by_settings), None)
+    return next((opened for opened in tuple(open_cassettes) if opened.owner is SETTINGS), None)
 
 
 def close_named(error: BaseException | None = None) -> None:

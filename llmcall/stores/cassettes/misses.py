@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from ..misses.report import Miss
     from ..misses.search import Source
     from .cassette import Cassette
-
-CURRENT_TEST = "PYTEST_CURRENT_TEST"
 
 
 def miss_error(
@@ -71,33 +68,12 @@ def _search_source(cassette: Cassette) -> Source:
 
 
 def cassette_remedy(cassette: Cassette) -> str:
-    """Return how to record missing answers: a command, and on the next line its effect.
-
-    A changed program leaves records unused, and ``update`` moves them out. A single test gets ``new``:
-    other tests may use the records that it leaves unused. No mode records the calls of a forked process.
-    """
+    """Return how to record missing answers: code or a command, and on the next line its effect."""
     if not cassette.is_of_this_process():
         return "make the call in the process that opened the cassette: a forked process is not recorded"
-    # A copy in a worker process does not write at the end, either.
-    is_test = not cassette.write_at_end and CURRENT_TEST in os.environ
-    mode = "once" if not cassette.path.exists() else "new" if is_test else "update"
+    mode = cassette.owner.mode_that_adds(cassette.path)
     moves = ", moves unused ones to the disk cache" if mode == "update" else ""
-    if is_test:
-        remedy = recording_command(mode)
-    elif cassette.command:
-        remedy = f"{cassette.command} --cassette {shlex.quote(str(cassette.path))} --mode {mode} …"
-    elif cassette.is_named_by_settings:
-        remedy = f"LLMCALL_CASSETTE_MODE={mode}"
-    else:
-        remedy = f"llmcall.cassette({str(cassette.path)!r}, mode={mode!r})"
     return (
-        f"{remedy}\nkeeps recorded answers{moves} and asks only for missing ones (the mode "
-        f"{cassette.mode!r} allows no calls)"
+        f"{cassette.owner.how_to_record(cassette.path, mode)}\nkeeps recorded answers{moves} and asks only for "
+        f"missing ones (the mode {cassette.mode!r} allows no calls)"
     )
-
-
-def recording_command(mode: str) -> str:
-    """Return the command that records the running test."""
-    test = os.environ.get(CURRENT_TEST, "").rpartition(" (")[0]
-    one_process = "-n 0 " if "PYTEST_XDIST_WORKER" in os.environ else ""
-    return f"pytest {one_process}--llm-record={mode} {shlex.quote(test) if test else ''}".rstrip()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ...config.values import FrozenDict
 from ...keys.keys import key_of
 from ...scopes import PROGRAM_SCOPE, CallOrder, Position, RecordedAskers
 from ...support.system import lock
@@ -23,7 +23,7 @@ Askers = dict[tuple[str, str], dict[int, str]]
 # First by the levels of the call's scope path, then by the order of the calls.
 SortKey = tuple[list[str], CallOrder]
 AFTER_ALL: SortKey = (["\U0010ffff"], ())
-NO_CALLS: Mapping[str, SortKey] = MappingProxyType({})
+NO_CALLS: Mapping[str, SortKey] = FrozenDict()
 
 
 def function_scope(request: Mapping[str, Any], sample: str | None) -> str:

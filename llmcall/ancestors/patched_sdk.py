@@ -10,6 +10,7 @@ from typing import Any
 from ..clients.api_errors import mapped_error
 from ..clients.openai import NO_KEY
 from ..config.endpoints import Endpoint
+from ..core.seams import AsyncTransport
 from ..keys.request import Request
 from ..support.blocking import resolved
 
@@ -48,7 +49,7 @@ def with_patched_sdk(client: Any) -> Any:
     return patched
 
 
-class PatchedTransport:
+class PatchedTransport(AsyncTransport):
     """A transport that calls ``chat.completions.create`` of the SDK's current class.
 
     :param endpoint: the server; one with an API version is Azure.

@@ -87,12 +87,12 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     else:
         origin = f"from {client.settings.key_and_origin(endpoint.api_type).origin}"
     yield Check("key", True, f"{name}: {origin}")
-    if hasattr(transport, "models"):
-        try:
-            models = call_foreign(transport.models, SECONDS)
-        except APIError as error:
-            yield _moved_check(client, endpoint, error) or _refused_check(name, error)
-        else:
+    try:
+        models = call_foreign(transport.list_models, SECONDS)
+    except APIError as error:
+        yield _moved_check(client, endpoint, error) or _refused_check(name, error)
+    else:
+        if models is not None:
             key = " and accepts the API key" if endpoint.api_key else ""
             yield Check("endpoint", True, f"{name} answers{key}")
             yield _model_check(endpoint, models, model)
@@ -122,15 +122,17 @@ def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check
 def _moved_check(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
     """Return a check with the address at which the API does answer, or ``None``."""
     from ..clients.api_errors import likely_address
+    from ..clients.own import as_transport
 
     if error.status_code != 404 or endpoint.api_type == "azure" or not endpoint.base_url:
         return None
     corrected_url = likely_address(endpoint.base_url)
     if corrected_url is None:
         return None
-    transport = call_foreign(client.make_transport, endpoint._replace(base_url=corrected_url))
+    own = call_foreign(client.make_transport, endpoint._replace(base_url=corrected_url))
+    transport = as_transport(own, client)
     try:
-        call_foreign(transport.models, SECONDS)
+        call_foreign(transport.list_models, SECONDS)
     except APIError:
         return None
     finally:

@@ -22,9 +22,10 @@ from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child
 from ..traffic import standard as standard  # its listeners
 from ..traffic.usage import Meter
+from .own import as_transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import ClassVar, Literal
 
     from typing_extensions import Self
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.calls import Call
     from ..core.reply import Reply
-    from ..core.seams import Gate, Transport
+    from ..core.seams import Gate, Sends, Transport
     from ..keys.request import Request
     from ..models.catalog import Capabilities
     from ..models.prices import Price
@@ -64,20 +65,20 @@ class LLMClient:
     """
 
     api_type: ClassVar[str] = "custom"
-    transport: Any = None
+    transport: Sends | None = None
 
     def __init__(
         self,
         settings: Settings | None = None,
         *,
-        transport: Transport | None = None,
+        transport: Sends | None = None,
         **overrides: Any,
     ) -> None:
         self._base_settings = settings
         self._overrides = checked_layer(overrides, f"{type(self).__name__}()")
         self.meter = Meter()
         self._resolved: ResolvedSettings | None = None
-        self._transports: dict[tuple[Endpoint, Any], Any] = {}  # by endpoint and key
+        self._transports: dict[tuple[Endpoint, Any], Transport] = {}  # by endpoint and key
         if transport is not None:
             self.transport = transport
         _clients.add(self)
@@ -165,8 +166,11 @@ class LLMClient:
         """Return the hosts that serve a model, as records name them."""
         return {self.host(endpoint) for endpoint in self.endpoints(model)}
 
-    def make_transport(self, endpoint: Endpoint) -> Any:
-        """Return the transport for an endpoint; used without ``transport=``."""
+    def make_transport(self, endpoint: Endpoint) -> LLMClient | Sends:
+        """Return the transport for an endpoint; used without ``transport=``.
+
+        :returns: also the client itself, if its class defines ``send``, or another object that does.
+        """
         return self
 
     def host(self, endpoint: Endpoint) -> str:
@@ -197,10 +201,11 @@ class LLMClient:
 
         return Permit(call, self.pool(request.model), request)
 
-    def shared_transport(self, endpoint: Endpoint) -> Any:
+    def shared_transport(self, endpoint: Endpoint) -> Transport:
         """Return the transport for an endpoint; all calls share it.
 
-        :raises ConfigError: if neither a subclass nor ``transport=`` provides one.
+        :raises ConfigError: if neither a subclass nor ``transport=`` provides one, or what it provides
+            has no ``send``.
         """
         # An environment variable may have changed the endpoint's key.
         endpoint_and_key = endpoint, endpoint.key()
@@ -209,18 +214,13 @@ class LLMClient:
             with _lock:
                 transport = self._transports.get(endpoint_and_key)
                 if transport is None:
-                    transport = self.transport
-                    if transport is None:
-                        transport = call_foreign(self.make_transport, endpoint)
-                    if not hasattr(transport, "send"):
-                        raise ConfigError(
-                            f"{type(self).__name__} has no transport: define send(request, timeout), "
-                            "or pass transport="
-                        )
-                    self._transports[endpoint_and_key] = transport
+                    own: LLMClient | Sends | None = self.transport
+                    if own is None:
+                        own = call_foreign(self.make_transport, endpoint)
+                    transport = self._transports[endpoint_and_key] = as_transport(own, self)
         return transport
 
-    def transport_for(self, call: Call, endpoint: Endpoint) -> Any:
+    def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
         """Return the transport that sends a call to an endpoint."""
         return self.shared_transport(endpoint)
 
@@ -499,8 +499,7 @@ class LLMClient:
         Close a client only while it has no call under way. The next call opens new connections.
         """
         for transport in self._take_transports():
-            if transport is not self:
-                close(transport)
+            close(transport)
 
     async def aclose(self) -> None:
         """Close the connections, including the running event loop's.
@@ -508,10 +507,9 @@ class LLMClient:
         ``asyncio.run`` does this by itself when it ends.
         """
         for transport in self._take_transports():
-            if transport is not self:
-                await aclose(transport)
+            await aclose(transport)
 
-    def _take_transports(self) -> list[Any]:
+    def _take_transports(self) -> list[Transport]:
         """Return and forget the transports, once unstored answers are stored."""
         if self._resolved is not None:
             self._resolved.cache.store_unstored()
@@ -557,32 +555,3 @@ def _leave_connections_of_parent() -> None:
 
 
 after_fork_in_child(_leave_connections_of_parent)
-
-
-def unless_own(client: Any, make_transport: Callable[[], Any]) -> Any:
-    """Return a client itself if its class defines ``send``, else the transport that a function makes; its
-    streams are the class's if that defines ``stream``.
-    """
-    if hasattr(client, "send") or hasattr(client, "asend"):
-        return client
-    transport = make_transport()
-    return _OwnStreams(client, transport) if hasattr(client, "stream") else transport
-
-
-class _OwnStreams:
-    """A transport whose streams are a client's own.
-
-    :param client: streams.
-    :param transport: does all else.
-    """
-
-    obeys_may_block = False
-
-    def __init__(self, client: Any, transport: Any) -> None:
-        self._transport = transport
-        self.stream = client.stream
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "astream":
-            raise AttributeError(name)
-        return getattr(self._transport, name)

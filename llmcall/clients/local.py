@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
+from ..core.seams import Transport
 from ..errors import ConfigError, RequestTimeoutError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child
 from .api_errors import failure, raise_reported
-from .base import LLMClient, unless_own
+from .base import LLMClient
 from .openai import OpenAIClient
+from .own import unless_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ..core.seams import Sends
     from ..keys.request import Request
     from ..models.catalog import Capabilities
 
@@ -99,7 +102,7 @@ class LocalClient(OpenAIClient):
         """Return ``"local"``, which records hold instead of a host."""
         return self.api_type
 
-    def make_transport(self, endpoint: Endpoint) -> Any:
+    def make_transport(self, endpoint: Endpoint) -> LLMClient | Sends:
         """Return the transport that runs the model in this process, or this client if its class defines
         ``send``.
         """
@@ -135,7 +138,7 @@ def find_model(model: str | None = None) -> pathlib.Path:
     )
 
 
-class LocalTransport:
+class LocalTransport(Transport):
     """Run a GGUF model in this process. The first request loads the file, for all threads.
 
     The model answers one request at a time, so that an answer does not depend on other requests: two

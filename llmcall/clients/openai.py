@@ -13,7 +13,8 @@ from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from ..models import catalog
 from ..models.prices import window_of
-from .base import LLMClient, no_window, unless_own
+from .base import LLMClient, no_window
+from .own import unless_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..core.calls import Call, Options
+    from ..core.seams import Sends, Transport
     from ..models.catalog import Capabilities
+    from .sdk import SDKTransport
 
 # as of openai 3.52, Ollama 0.12
 ADDRESSES = {
@@ -132,7 +135,7 @@ class OpenAIClient(LLMClient):
             options = options._replace(deadline=PATIENCE * HOURS[options.window] * 3600)
         return options, fields
 
-    def transport_for(self, call: Call, endpoint: Endpoint) -> Any:
+    def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
         """Return the transport that sends a call to an endpoint: in a window, one that waits for hours."""
         if window_of(call.request.body) is None:
             return self.shared_transport(endpoint)
@@ -147,9 +150,7 @@ class OpenAIClient(LLMClient):
         reason = ""
         if api_types != {"openai"}:
             reason = f"{', '.join(sorted(api_types))} has no windows"
-        elif not all(
-            hasattr(self.shared_transport(endpoint), "answer_in") for endpoint in endpoints
-        ):
+        elif any(self.shared_transport(endpoint).background is None for endpoint in endpoints):
             reason = "a transport of one's own has no windows"
         elif stream:
             reason = "a stream is answered at once"
@@ -198,7 +199,7 @@ class OpenAIClient(LLMClient):
             )
         return names.pop() or of_cache
 
-    def make_transport(self, endpoint: Endpoint) -> Any:
+    def make_transport(self, endpoint: Endpoint) -> LLMClient | Sends:
         """Return a transport that reaches an endpoint through the SDK, or this client if its class defines
         ``send``.
 
@@ -206,7 +207,7 @@ class OpenAIClient(LLMClient):
         """
         return unless_own(self, partial(self._sdk_transport, endpoint))
 
-    def _sdk_transport(self, endpoint: Endpoint) -> Any:
+    def _sdk_transport(self, endpoint: Endpoint) -> SDKTransport:
         from .sdk import Hidden, SDKTransport
 
         is_azure = (endpoint.api_type or self.api_type) == "azure"

@@ -13,11 +13,11 @@ from ..apis.masking import mask, secrets_of
 from ..config.values import check_credential
 from ..core.effects import in_time, is_too_late
 from ..core.membrane import key_from
-from ..core.seams import Response
+from ..core.seams import OK, CoroutineTransport, Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Request
-from ..support.blocking import iterate_blocking, run_blocking
+from ..support.blocking import run_blocking
 from ..support.libraries import random_numbers_kept
 from ..support.waits import may_block
 from ..traffic.permit import note_room, note_room_async, note_sent, note_sent_async
@@ -33,7 +33,7 @@ from .api_errors import (
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 # How openai 3.x's own methods for chat completions, embeddings and models authenticate.
@@ -43,7 +43,7 @@ LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
 PATHS = {"chat": "/chat/completions", "responses": "/responses", "decisions": "/decisions"}
 
 
-class SDKTransport:
+class SDKTransport(CoroutineTransport):
     """Send requests to one endpoint by clients of the SDK, made when they are first needed: one for each
     event loop, and one for each call under way in threads.
 
@@ -58,10 +58,8 @@ class SDKTransport:
     :param http_client: the user's HTTP client, which the user closes.
     :param deployment: the model's name at Azure, if that differs.
     :ivar renewable: whether a function returns the key, so that it may replace a refused one.
-    :cvar answer_in: returns the answer in a background response.
     """
 
-    obeys_may_block = True
     answer_in = staticmethod(responses.answer_in)
 
     def __init__(
@@ -76,6 +74,7 @@ class SDKTransport:
     ) -> None:
         self.url = url
         self.renewable = token is not None
+        self.background = self
         self._class = sdk_class
         self._arguments = arguments
         self._token = token
@@ -126,7 +125,7 @@ class SDKTransport:
             finally:
                 await _close(response, blocks)
             answer = read(read_object(body, "answer")) if method != "delete" else {}
-            return Response(answer, request_id(response.headers))
+            return Response(answer, request_id(response.headers), status_code=OK)
         except BaseException as error:
             self._raise_mapped(error, request, response)
             raise
@@ -164,19 +163,8 @@ class SDKTransport:
             if blocks:
                 self._idle.append(client)
 
-    def send(self, request: Request, timeout: float | None) -> Response:
-        """Return the response, in this thread. Calls do not use it: ``core/membrane.send`` awaits :meth:`asend`."""
-        return run_blocking(in_time(self.asend(request, timeout), timeout))
-
-    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield what :meth:`astream` does, in this thread; as :meth:`send`, not used by calls."""
-        return iterate_blocking(self.astream(request, timeout))
-
-    def models(self, timeout: float) -> list[str]:
-        """Return the names of the models that the endpoint lists.
-
-        :param timeout: seconds.
-        """
+    def list_models(self, timeout: float) -> list[str]:
+        """Return the names of the models that the endpoint lists."""
         request = Request("chat", "", {}, {}, {}, None, "")
         response = run_blocking(in_time(self.fetch(request, timeout, "get", "/models"), timeout))
         models = response.get("data")

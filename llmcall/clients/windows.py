@@ -10,11 +10,11 @@ import time
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..core.effects import wait
 from ..core.membrane import fetch
-from ..core.seams import AlreadyRecorded, Response
+from ..core.seams import OK, AlreadyRecorded, CoroutineTransport, Response
 from ..errors import (
     APIError,
     CacheError,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
-    from ..core.seams import Client
+    from ..core.seams import Background, Client
     from ..stores.cache.awaited import Journal
     from .base import LLMClient
 
@@ -51,14 +51,14 @@ LATE = "the call's deadline passed while it waited in its window; made again, it
 log = logger()
 
 
-class WindowTransport:
+class WindowTransport(CoroutineTransport):
     """Sends one chat request in the background, and waits until its answer is there.
 
     :param call: the call; its deadline bounds the wait, and its timeout each request to the server.
     :param endpoint: where its response begins, if none is awaited yet.
     """
 
-    obeys_may_block = keeps_time = True
+    keeps_time = True
 
     def __init__(self, call: Call, endpoint: Endpoint) -> None:
         self._call = call
@@ -87,7 +87,8 @@ class WindowTransport:
             self._forget_unknown(copy.awaited, was_forgotten_before)
             was_forgotten_before = True
         try:
-            return Response(copy.answer_in(response), response.request_id, copy)
+            answer = copy.server.answer_in(response)
+            return Response(answer, response.request_id, copy, status_code=OK)
         except APIError:
             await copy.release(is_stored=False)
             raise
@@ -113,9 +114,10 @@ class WindowTransport:
         another process noted one first.
         """
         journal, label = self._journal, self._call.label
-        transport = self._call.client.shared_transport(self._endpoint)
+        server = self._call.client.shared_transport(self._endpoint).background
+        assert server is not None  # LLMClient.check_window saw to it
         window = window_of(request.body) or ""
-        unsent = Awaited(None, transport.url, window, time.time(), self._endpoint.name)
+        unsent = Awaited(None, server.url, window, time.time(), self._endpoint.name)
         try:
             if journal.note(self._key, unsent).id is not None:
                 return None, None
@@ -128,7 +130,7 @@ class WindowTransport:
 
         async def send_and_note() -> tuple[Response, _Copy, bool]:
             """Send the request and note its response; return whether it was noted first."""
-            response = await fetch(transport, request, timeout)
+            response = await fetch(server, request, timeout)
             identifier = response.get("id")
             if not (isinstance(identifier, str) and IDENTIFIER.fullmatch(identifier)):
                 raise ServiceError(f"a response without a usable id: {response!r:.200}")
@@ -139,7 +141,7 @@ class WindowTransport:
             except (OSError, CacheError) as error:
                 line = "%s cannot be noted; if this process ends, its answer is lost: %s"
                 notice(line, label, error)
-            return response, _Copy(self._call, self._endpoint, awaited, self._key), is_first
+            return response, _Copy(self._call, self._endpoint, server, awaited, self._key), is_first
 
         try:
             # Shielded from cancellation and deadline: a request that was sent must be noted.
@@ -203,23 +205,19 @@ class _Copy:
 
     :param call: the call that it answers, or that deletes what another call left.
     :param endpoint: the endpoint that makes it.
+    :param server: the server at that endpoint.
     :param key: the key of the request that it answers.
     """
 
-    def __init__(self, call: Call, endpoint: Endpoint, awaited: Awaited, key: str) -> None:
+    def __init__(
+        self, call: Call, endpoint: Endpoint, server: Background, awaited: Awaited, key: str
+    ) -> None:
         self.awaited = awaited
         self.endpoint = endpoint
+        self.server = server
         self.tier = awaited.window
         self._call = call
         self._key = key
-        self._transport = call.client.shared_transport(endpoint)
-
-    def answer_in(self, response: Response) -> dict[str, Any]:
-        """Return the answer in a response.
-
-        :raises APIError: if it failed, or was cancelled.
-        """
-        return self._transport.answer_in(response)  # type: ignore[no-any-return]
 
     async def ask(self, method: str, path: str = "") -> Response:
         """Look at it (``get``), delete it or, by the path ``/cancel``, cancel it, without another
@@ -231,7 +229,7 @@ class _Copy:
         timeout, seconds_left = call.options.timeout, call.time_left()
         if timeout and seconds_left and seconds_left > 0:
             timeout = min(timeout, seconds_left)
-        return await _ask(self._transport, self.awaited, method, path, timeout, call.request)
+        return await _ask(self.server, self.awaited, method, path, timeout, call.request)
 
     async def delete(self) -> bool:
         """Delete it; return whether the server no longer has it."""
@@ -258,7 +256,7 @@ class _Copy:
 
 
 async def _ask(
-    transport: Any,
+    server: Background,
     awaited: Awaited,
     method: str,
     path: str,
@@ -272,24 +270,29 @@ async def _ask(
     headers = {} if request is None else request.headers
     about = Request("chat", "", {}, {}, headers, None, "", wire="responses")
     where = method, f"/responses/{awaited.id}{path}"
-    return await fetch(transport, about, timeout, *where)  # type: ignore[no-any-return]
+    return await fetch(server, about, timeout, *where)
 
 
 def _copy_of(call: Call, awaited: Awaited, key: str) -> _Copy | None:
     """Return the copy of a response at an endpoint of a call's model, or ``None`` if no endpoint makes it."""
     endpoints = call.client.pool(call.request.model).endpoints
-    endpoint = _endpoint_among(endpoints, call.client, awaited)
-    return None if endpoint is None else _Copy(call, endpoint, awaited, key)
+    found = _endpoint_among(endpoints, call.client, awaited)
+    return None if found is None else _Copy(call, *found, awaited, key)
 
 
 def _endpoint_among(
     endpoints: Sequence[Endpoint], client: Client, awaited: Awaited
-) -> Endpoint | None:
-    """Return the endpoint that makes a response: the one with its name, else the first at its address."""
+) -> tuple[Endpoint, Background] | None:
+    """Return the endpoint that makes a response, and its server: the one with its name, else the first at
+    its address.
+    """
+    servers = ((endpoint, client.shared_transport(endpoint).background) for endpoint in endpoints)
     found = [
-        endpoint for endpoint in endpoints if client.shared_transport(endpoint).url == awaited.url
+        (endpoint, server)
+        for endpoint, server in servers
+        if server is not None and server.url == awaited.url
     ]
-    named = (endpoint for endpoint in found if endpoint.name == awaited.endpoint)
+    named = ((endpoint, server) for endpoint, server in found if endpoint.name == awaited.endpoint)
     return next(named, found[0] if found else None)
 
 
@@ -339,14 +342,14 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
     with_windows = [endpoint for endpoint in endpoints if endpoint.api_type in (None, "openai")]
     others: Counter[str] = Counter()
     for key, awaited in list(journal.items()):
-        endpoint = _endpoint_among(with_windows, client, awaited)
-        if awaited.id is not None and endpoint is None:
+        found = _endpoint_among(with_windows, client, awaited)
+        if awaited.id is not None and found is None:
             others[awaited.url] += 1
-        elif awaited.id is not None and endpoint is not None:
-            transport = client.shared_transport(endpoint)
+        elif awaited.id is not None and found is not None:
+            _, server = found
             for method, path in (("post", "/cancel"), ("delete", "")):
                 with suppress(InvalidRequestError):  # the server no longer has it
-                    run_blocking(_ask(transport, awaited, method, path, settings.timeout))
+                    run_blocking(_ask(server, awaited, method, path, settings.timeout))
         journal.remove(key, awaited.id)
     return others
 

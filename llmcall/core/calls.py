@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
     from ..support.listeners import Listener
-    from .seams import Client, Store
+    from .seams import Client, Store, Transport
 
 ON_ERROR = ("raise", "none", "return")
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
@@ -149,7 +149,7 @@ class Call(NamedTuple):
     options: Options
     name: str
     position: Position
-    transport: Any = None
+    transport: Transport | None = None
     asks_model: bool = True
     skips_recorded: bool = False
     fallbacks: tuple[str, ...] = ()

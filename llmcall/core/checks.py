@@ -29,9 +29,6 @@ ANSWER_FIELDS = ("tool_calls", "refusal", "function_call", "audio")
 LONGEST_QUOTE = 200  # characters of an answer in a message
 
 
-OK = 200  # the SDK raises for any status from 300 on
-
-
 def check_chat(response: Any) -> None:
     """Refuse a chat response that holds no complete answer.
 
@@ -142,11 +139,11 @@ def list_in(response: Any, name: str) -> list[Any]:
 
 
 def reject(error_class: type[APIError], message: str, response: Any) -> NoReturn:
-    is_from_server = isinstance(response, Response)
+    is_ours = isinstance(response, Response)
     raise error_class(
         message,
-        status_code=OK if is_from_server else None,
-        request_id=response.request_id if is_from_server else None,
+        status_code=response.status_code if is_ours else None,
+        request_id=response.request_id if is_ours else None,
     )
 
 

@@ -7,20 +7,26 @@ code starts. Code of the program that llmcall runs, such as a recorded function,
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..errors import ServiceError
+from ..support.blocking import as_generator
 from ..support.sender import LLMCALL, sent_by
 from ..support.waits import check_stops, may_block, waits
+from .checks import brief
 from .effects import END, in_time
+from .seams import AsyncTransport, CoroutineTransport, Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from ..keys.request import Request
+    from .seams import Background, Chunk, Transport
 
 T = TypeVar("T")
 
@@ -67,19 +73,28 @@ def _await_in_thread(awaitable: Any) -> Any:
 # Transports
 
 
-async def send(transport: Any, request: Request, timeout: float | None) -> Any:
+async def send(transport: Transport, request: Request, timeout: float | None) -> Response:
     """Send a request by a transport, and return the response.
 
-    A user's transport has ``asend`` for event loops, or its ``send`` runs in a thread there. One of
-    llmcall's own has ``asend`` for both: it blocks the thread where ``may_block`` says so. One that
-    ``keeps_time`` may send several requests, each within the timeout.
+    A transport with ``asend`` sends by that for event loops; another one's ``send`` runs in a thread there.
+
+    :raises ServiceError: if the transport returns something else than a response.
     """
     check_stops(waits().stops)
     with _around(request):
-        if _uses_async_method(transport, "asend"):
-            seconds = None if getattr(transport, "keeps_time", False) else timeout
-            return await in_time(transport.asend(request, timeout), seconds)
-        return await _to_thread(transport.send, request, timeout)
+        own = _by_coroutines(transport)
+        if own is None:
+            method, answer = "send", await _to_thread(transport.send, request, timeout)
+        else:
+            seconds = None if own.keeps_time else timeout
+            method, answer = "asend", await in_time(own.asend(request, timeout), seconds)
+    if isinstance(answer, Response):
+        return answer
+    if not isinstance(answer, Mapping):
+        raise ServiceError(
+            f"a malformed answer: {transport.class_name}.{method} returned {brief(answer)}, not a dict"
+        )
+    return Response(answer)
 
 
 def _around(request: Request) -> AbstractContextManager[None]:
@@ -87,22 +102,25 @@ def _around(request: Request) -> AbstractContextManager[None]:
     return nullcontext() if request.kind == "function" else membrane()
 
 
-def open_stream(transport: Any, request: Request, timeout: float | None) -> Any:
-    """Send a request as :func:`send` does; return an asynchronous iterator of the answer's chunks, or
-    ``None``, with nothing sent, if the transport does not stream.
+def open_stream(
+    transport: Transport, request: Request, timeout: float | None
+) -> AsyncGenerator[Chunk, None] | None:
+    """Send a request as :func:`send` does; return the answer's chunks, or ``None``, with nothing sent, if
+    the transport does not stream.
     """
     check_stops(waits().stops)
-    if _uses_async_method(transport, "astream"):
-        return call_foreign(lambda: aiter(transport.astream(request, timeout)))
-    if not hasattr(transport, "stream"):
-        return None
-    return _read_in_thread(call_foreign(lambda: iter(transport.stream(request, timeout))))
+    own = _by_coroutines(transport)
+    with membrane():
+        if own is not None and (chunks := own.astream(request, timeout)) is not None:
+            return as_generator(aiter(chunks))
+        pieces = transport.stream(request, timeout)
+        return None if pieces is None else read_in_thread(iter(pieces))
 
 
-def _uses_async_method(transport: Any, method: str) -> bool:
-    if may_block():
-        return getattr(transport, "obeys_may_block", False)
-    return hasattr(transport, method)
+def _by_coroutines(transport: Transport) -> AsyncTransport | None:
+    """Return a transport if its coroutines serve the code that runs: in threads only those that may block."""
+    kind = CoroutineTransport if may_block() else AsyncTransport
+    return transport if isinstance(transport, kind) else None
 
 
 async def _to_thread(function: Callable[..., T], *args: Any) -> T:
@@ -113,19 +131,25 @@ async def _to_thread(function: Callable[..., T], *args: Any) -> T:
     return await asyncio.to_thread(function, *args)
 
 
-async def _read_in_thread(chunks: Any) -> AsyncGenerator[Any, None]:
+async def read_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
+    """Yield the items of a user's iterator; an event loop reads each in a thread."""
+    own = _delegating(items)
     try:
-        while (chunk := await _to_thread(next, chunks, END)) is not END:
-            yield chunk
+        while (item := await _to_thread(next, own, END)) is not END:
+            yield item
     finally:
-        if hasattr(chunks, "close"):
-            call_foreign(chunks.close)
+        call_foreign(own.close)
 
 
-async def next_chunk(chunks: Any, timeout: float | None) -> Any:
-    """Return the next chunk, or ``END``."""
+def _delegating(items: Iterator[T]) -> Generator[T, None, None]:
+    """Yield the items of an iterator; closing this closes the iterator, if it can be closed."""
+    yield from items
+
+
+async def next_chunk(chunks: AsyncGenerator[Chunk, None], timeout: float | None) -> Chunk | None:
+    """Return the next chunk, or ``None`` at the end."""
     with membrane():
-        return await in_time(anext(chunks, END), timeout)
+        return await in_time(anext(chunks, None), timeout)
 
 
 class Reading:
@@ -134,7 +158,7 @@ class Reading:
     A class, not a generator: an event loop that shuts down closes all generators.
     """
 
-    def __init__(self, chunks: Any) -> None:
+    def __init__(self, chunks: AsyncGenerator[Chunk, None]) -> None:
         self._chunks = chunks
 
     async def __aenter__(self) -> None:
@@ -149,30 +173,29 @@ class Reading:
 
                 await asyncio.sleep(0)  # the loop may be about to close the chunks
         finally:  # a cancelled scope of anyio cancels each wait in it
-            if hasattr(self._chunks, "aclose") and not getattr(self._chunks, "ag_running", False):
+            is_running = isinstance(self._chunks, AsyncGeneratorType) and self._chunks.ag_running
+            if not is_running:
                 with membrane():
                     await self._chunks.aclose()
 
 
-async def fetch(transport: Any, request: Request, timeout: float | None, *where: str) -> Any:
+async def fetch(
+    server: Background, request: Request, timeout: float | None, *where: str
+) -> Response:
     """Send one request about a response that a server keeps, and return the server's response.
 
     :param where: the method and the path; without them, the request begins a response.
     """
     with membrane():
-        return await in_time(transport.fetch(request, timeout, *where), timeout)
+        return await in_time(server.fetch(request, timeout, *where), timeout)
 
 
-def close(transport: Any) -> None:
-    """Close a transport that can be closed."""
-    if hasattr(transport, "close"):
-        call_foreign(transport.close)
+def close(transport: Transport) -> None:
+    """Close a transport's connections that no call uses."""
+    call_foreign(transport.close)
 
 
-async def aclose(transport: Any) -> None:
-    """Close a transport that can be closed, with its connections of the running event loop."""
-    if not hasattr(transport, "aclose"):
-        close(transport)
-        return
+async def aclose(transport: Transport) -> None:
+    """Close a transport's connections, with those of the running event loop."""
     with membrane():
         await transport.aclose()

@@ -4,13 +4,17 @@ the client as a call knows it. The fourth seam is the listener, in ``support/lis
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
+from ..support.blocking import as_generator, iterate_blocking, run_blocking
+from .effects import in_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
 
     from ..config.settings import Settings
     from ..keys.request import Data, Request
@@ -19,7 +23,11 @@ if TYPE_CHECKING:
     from ..stores.record import Record
     from ..traffic.limits import Pool
     from ..traffic.usage import Meter
-    from .calls import Options
+    from .calls import Call, Options
+
+
+# A piece of a streamed answer, in the API's form; the bytes of an answer that is recorded as it is.
+Chunk = Mapping[str, Any] | bytes
 
 
 class Store(Protocol):
@@ -67,7 +75,7 @@ class Held(Protocol):
     :ivar tier: the service tier or window in which it was made.
     """
 
-    endpoint: Any
+    endpoint: Endpoint
     tier: str
 
     async def release(self, *, is_stored: bool) -> None:
@@ -78,38 +86,79 @@ class Held(Protocol):
         ...
 
 
+OK = 200  # the HTTP status of an answer
+
+
 class Response(dict[str, Any]):
     """A response as the API gave it. A transport may also return a plain dict.
 
     :ivar request_id: the server's identifier of the request, or ``None``.
     :ivar held: the server's copy, if it keeps one until the answer is stored or refused.
+    :ivar status_code: the HTTP status, or ``None`` if no server gave one.
     """
 
-    __slots__ = ("held", "request_id")
-
-    request_id: str | None
-    held: Held | None
+    __slots__ = ("held", "request_id", "status_code")
 
     def __init__(
         self,
         data: Mapping[str, Data],
         request_id: str | None = None,
-        held: Any = None,
+        held: Held | None = None,
+        status_code: int | None = None,
     ) -> None:
         super().__init__(data)
         self.request_id = request_id
         self.held = held
+        self.status_code = status_code
 
 
-class Transport(Protocol):
+class Background(Protocol):
+    """Asks a server about the responses that it makes in the background and keeps.
+
+    :ivar url: the server's address, without credentials.
+    """
+
+    url: str
+
+    async def fetch(
+        self, request: Request, timeout: float | None, method: str = "post", path: str | None = None
+    ) -> Response:
+        """Send a request, and return the server's response.
+
+        :param path: used instead of the request's own, without the request's body; ``None`` begins a response.
+        """
+        ...
+
+    def answer_in(self, response: dict[str, Data]) -> dict[str, Data]:
+        """Return the answer in a response.
+
+        :raises APIError: if it failed, or was cancelled.
+        """
+        ...
+
+
+class Sends(Protocol):
+    """An object of any class that sends; llmcall makes it a :class:`Transport` when it is first used."""
+
+    def send(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+        """Return the response, as :meth:`Transport.send`."""
+        ...
+
+
+class Transport(ABC):
     """Sends requests to one endpoint.
 
     ``request.kind`` is ``"chat"`` or ``"embedding"``, ``request.body`` what the API takes
     (``model``, ``messages`` or ``input``, and parameters), ``request.headers`` extra HTTP headers.
     Failures are raised as subclasses of :class:`llmcall.APIError`; those with ``retryable`` set are tried
-    again. ``close()`` is called if it exists.
+    again. An object of another class with a method ``send`` is a transport, too, and so are its other methods
+    with the names of these.
 
-    >>> class Parrot:
+    :ivar renewable: whether a key that was refused may be replaced: a function returns it for each attempt.
+    :ivar background: asks the server about responses that it makes in the background, for windows; ``None``
+        if it makes none.
+
+    >>> class Parrot(llmcall.types.Transport):
     ...     def send(self, request, timeout):
     ...         return {"choices": [{"message": {"content": request.messages[-1]["content"]}, "finish_reason": "stop"}]}
     >>> parrot = llmcall.LLMClient(transport=Parrot(), model="parrot", cache_mode="off")
@@ -117,26 +166,53 @@ class Transport(Protocol):
     'Pieces of eight!'
     """
 
+    renewable: bool = False
+    background: Background | None = None
+
+    @property
+    def class_name(self) -> str:
+        """The class that messages name."""
+        return type(self).__name__
+
+    @abstractmethod
     def send(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
         """Return the response in the API's form (``{"choices": […], "usage": {…}}``).
 
         :param timeout: seconds within which the whole response must have been read, or ``None``.
         """
-        ...
 
-    def stream(self, request: Request, timeout: float | None) -> Iterator[Mapping[str, Any]]:
+    def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
         """Yield the chunks of an answer in the API's form. Without this method, a streamed answer
         comes in one piece.
 
         The first one may be an empty :class:`.Response` that has the request's identifier.
+
+        :returns: ``None``, with nothing sent, if it does not stream.
         """
-        ...
+        return None
+
+    def list_models(self, timeout: float) -> list[str] | None:
+        """Return the names of the models that the endpoint lists; ``None`` if it lists none.
+
+        :param timeout: seconds.
+        """
+        return None
+
+    def close(self) -> None:
+        """Close the connections that no call uses."""
+        return
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop, and all that :meth:`close` closes."""
+        self.close()
 
 
-class AsyncTransport(Protocol):
-    """Sends requests asynchronously. A transport without these methods runs in threads.
+class AsyncTransport(Transport):
+    """Sends requests asynchronously, too. Another transport's ``send`` runs in threads for event loops.
 
-    >>> class Parrot:
+    :ivar keeps_time: whether it keeps to the timeout itself: it may send several requests, each within it.
+
+    >>> class Parrot(llmcall.types.AsyncTransport):
     ...     def send(self, request, timeout):
     ...         return {"choices": [{"message": {"content": request.messages[-1]["content"]}, "finish_reason": "stop"}]}
     ...     async def asend(self, request, timeout):
@@ -147,13 +223,31 @@ class AsyncTransport(Protocol):
     'Pieces of eight!'
     """
 
+    keeps_time: bool = False
+
+    @abstractmethod
     async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
         """Return the response, like :meth:`Transport.send`."""
-        ...
 
-    def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Mapping[str, Any]]:
-        """Yield the chunks of an answer, like :meth:`Transport.stream`."""
-        ...
+    def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk] | None:
+        """Yield the chunks of an answer, like :meth:`Transport.stream`, which runs in a thread if this
+        returns ``None``.
+        """
+        return None
+
+
+class CoroutineTransport(AsyncTransport):
+    """Sends by coroutines that serve threads, too: they block the thread where ``may_block`` says so."""
+
+    def send(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+        """Return the response, in this thread. Calls do not use it: ``core/membrane.send`` awaits ``asend``."""
+        seconds = None if self.keeps_time else timeout
+        return run_blocking(in_time(self.asend(request, timeout), seconds))
+
+    def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
+        """Yield what ``astream`` does, in this thread; as :meth:`send`, not used by calls."""
+        chunks = self.astream(request, timeout)
+        return None if chunks is None else iterate_blocking(as_generator(chunks))
 
 
 class Used(NamedTuple):
@@ -188,11 +282,19 @@ class Gate(Protocol):
         """
         ...
 
-    def reckon(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
+    def reckon(
+        self,
+        answer: Mapping[str, Any],
+        endpoint: Endpoint,
+        *,
+        is_part: bool,
+        tier: str | None = None,
+    ) -> Used:
         """Return what an answer used; raise nothing but faults of llmcall or of its libraries.
 
         :param answer: as its API gives it unstreamed; it names its tier and its model.
         :param endpoint: the endpoint that gave it.
+        :param tier: the service tier or window in which it was made, if that is known apart from the answer.
         :param is_part: whether it is only the part of a stream that arrived.
         """
         ...
@@ -282,22 +384,22 @@ class Client(Protocol):
         """Return the endpoints that serve a model, with their limits and prices."""
         ...
 
-    def shared_transport(self, endpoint: Endpoint) -> Any:
-        """Return the :class:`llmcall.types.Transport` that speaks to an endpoint."""
+    def shared_transport(self, endpoint: Endpoint) -> Transport:
+        """Return the transport that speaks to an endpoint."""
         ...
 
-    def gate(self, call: Any, request: Request) -> Gate:
+    def gate(self, call: Call, request: Request) -> Gate:
         """Return the gate that a send of a call passes.
 
         :param request: the request, with the body that is sent.
         """
         ...
 
-    def transport_for(self, call: Any, endpoint: Endpoint) -> Any:
+    def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
         """Return the transport that sends a call to an endpoint."""
         ...
 
-    def request_to_send(self, call: Any, stream: bool) -> Request:
+    def request_to_send(self, call: Call, stream: bool) -> Request:
         """Return a call's request with the body to send, and the API (wire) that it goes to.
 
         :param stream: whether the answer is streamed.

@@ -23,17 +23,18 @@ from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger, warn_once
 from ..support.waits import NotAtOnceError, may_block, set_at_once
-from .effects import END, Piece, emit, in_thread
+from .effects import Piece, emit, in_thread
 from .kinds import KINDS
 from .membrane import Reading, next_chunk, open_stream, send
-from .seams import NOWHERE, Gate, Response, Used
+from .seams import NOWHERE, OK, Gate, Response, Used
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from ..config.endpoints import Endpoint
     from ..stores.record import Record
     from .calls import Call
+    from .seams import Chunk, Transport
 
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a longer MAX_WAITING_TIME is the bound instead
 REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
@@ -55,7 +56,7 @@ class Exchange:
     def __init__(
         self,
         call: Call,
-        store: Callable[[Any, Received], list[Record]],
+        store: Callable[[Response, Received], list[Record]],
         *,
         stream: bool = False,
         must_fit_window: bool = False,
@@ -75,9 +76,9 @@ class Exchange:
         # answer so far, and the whole answer.
         self.gate: Gate
         self.endpoint: Endpoint
-        self.transport: Any = None
+        self.transport: Transport
         self.assembler: Assembler | None = None
-        self.response: Any = None
+        self.response: Response | None = None
         self.reader_has_text = False
         # The last pieces of a stream, which its reader gets when the answer is stored.
         self.held_back: list[Piece] = []
@@ -108,13 +109,15 @@ class Exchange:
                         continue
                     raise
                 seconds = time.monotonic() - sent_at
-                if held := getattr(self.response, "held", None):
-                    endpoint = self.endpoint = held.endpoint
+                response = self.response
+                assert response is not None
+                if response.held is not None:
+                    endpoint = self.endpoint = response.held.endpoint
                     host = call.client.host(endpoint)
-                request_id = getattr(self.response, "request_id", None)
-                return await self._keep(Received(endpoint.name, host, seconds, request_id))
+                received = Received(endpoint.name, host, seconds, response.request_id)
+                return await self._keep(response, received)
 
-    async def _keep(self, received: Received) -> list[Record]:
+    async def _keep(self, response: Response, received: Received) -> list[Record]:
         """Store the whole answer, then count it, and return what is stored.
 
         A record holds its cost, which is reckoned by another package from what a server says: it may fail in
@@ -126,15 +129,16 @@ class Exchange:
         used = Used()
         try:
             try:
-                answer = self.kind.usage_in(self.response)
-                used = self.gate.reckon(answer, self.endpoint, is_part=False)
+                answer = self.kind.usage_in(response)
+                tier = None if response.held is None else response.held.tier
+                used = self.gate.reckon(answer, self.endpoint, is_part=False, tier=tier)
             finally:
                 self.gate.settle(used.tokens, used.cost, calls=1)
                 # Where a thread stores the answer, all threads may be waiting for this slot.
                 self.gate.release_slot()
         finally:
             try:
-                stored = await self._stored(received._replace(cost=used.cost))
+                stored = await self._stored(response, received._replace(cost=used.cost))
             finally:
                 self._count(used, calls=1)
         if self.call.is_counted and log.isEnabledFor(logging.DEBUG):
@@ -142,7 +146,7 @@ class Exchange:
             log.debug("%s: %s answered in %.2f s", self.call.label, received.endpoint, seconds)
         return stored
 
-    async def _stored(self, received: Received) -> list[Record]:
+    async def _stored(self, response: Response, received: Received) -> list[Record]:
         """Store the answer, and return its records.
 
         An event loop does it itself: handing it to a thread and back takes several times as long. Only
@@ -151,12 +155,12 @@ class Exchange:
         if not may_block() and not self.call.store.is_on_server:
             set_at_once(True)
             try:
-                return self._store(self.response, received)
+                return self._store(response, received)
             except NotAtOnceError:
                 pass
             finally:
                 set_at_once(False)
-        return await in_thread(self._store, self.response, received)
+        return await in_thread(self._store, response, received)
 
     async def _send(self) -> None:
         """Send the request once, and check the response."""
@@ -175,7 +179,7 @@ class Exchange:
         if chunks is not None:
             self.response = await self._read_stream(chunks)
             try:
-                self._check()
+                self._check(self.response)
             except APIError:
                 await self.emit_held_back()
                 raise
@@ -184,7 +188,7 @@ class Exchange:
             body.pop("stream_options", None)
         self.response = await send(transport, request, timeout)
         try:
-            self._check()
+            self._check(self.response)
         except APIError:
             await release_held(self.response, is_stored=False)
             raise
@@ -192,9 +196,9 @@ class Exchange:
             message = choices_of(self.response)[0]["message"]
             self.held_back.append(Piece(content_text(message.get("content")) or ""))
 
-    def _check(self) -> None:
+    def _check(self, response: Response) -> None:
         """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
-        self.kind.check(self.request, self.response, must_fit_window=self.must_fit_window)
+        self.kind.check(self.request, response, must_fit_window=self.must_fit_window)
 
     async def emit_held_back(self) -> None:
         """Emit the last pieces of a streamed answer."""
@@ -230,7 +234,7 @@ class Exchange:
         """
         is_unrecorded = isinstance(error, UnrecordedAnswer)
         answer: Mapping[str, Any] = {}
-        if isinstance(self.response, dict):
+        if self.response is not None:
             answer = self.kind.usage_in(self.response)
         elif self.assembler is not None:
             answer = self.assembler.partial_response()
@@ -246,7 +250,7 @@ class Exchange:
             self.gate.settle(used.tokens, used.cost, calls)
             self._count(used, calls)
 
-    async def _read_stream(self, chunks: Any) -> Any:
+    async def _read_stream(self, chunks: AsyncGenerator[Chunk, None]) -> Response:
         """Return the whole of a streamed answer, which is emitted as it comes.
 
         Chunks without content are held back until the first one with content: until then the call can be
@@ -259,7 +263,7 @@ class Exchange:
         async with Reading(chunks):
             while (
                 chunk := await next_chunk(chunks, call.time_for(call.options.timeout))
-            ) is not END:
+            ) is not None:
                 if isinstance(chunk, Response):
                     # the headers before the first chunk, or the whole answer after the last one
                     head, whole = (head, chunk) if chunk else (chunk, whole)
@@ -278,7 +282,7 @@ class Exchange:
                     self.reader_has_text = True
                     while pending:
                         await emit(pending.pop(0))
-            response = Response(whole or assembler.response(), head.request_id)
+            response = Response(whole or assembler.response(), head.request_id, status_code=OK)
             self.held_back = pending  # of an answer without text
         return response
 
@@ -310,7 +314,7 @@ class Exchange:
             return self._leave_out("has no quota left", error)
         if isinstance(error, AuthenticationError):
             # A function that gives the key can be asked for a fresh one.
-            is_renewable = error.status_code == 401 and getattr(self.transport, "renewable", False)
+            is_renewable = error.status_code == 401 and self.transport.renewable
             if is_renewable and self._is_first_status(401):
                 return True
             return self._leave_out("refused its API key", error)
@@ -357,14 +361,13 @@ class Exchange:
         return is_first
 
 
-async def release_held(response: Any, *, is_stored: bool) -> None:
+async def release_held(response: Response | None, *, is_stored: bool) -> None:
     """Let the server delete its copy of a response, if it keeps one.
 
     :param is_stored: whether the response was stored; else it was refused.
     """
-    held = getattr(response, "held", None)
-    if held is not None:
-        await held.release(is_stored=is_stored)
+    if response is not None and response.held is not None:
+        await response.held.release(is_stored=is_stored)
 
 
 def _drop_unsupported(body: Any, error: APIError) -> bool:

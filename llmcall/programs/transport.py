@@ -12,7 +12,7 @@ from ..clients.api_errors import connection_error, failure
 from ..clients.chat import chunks_of_event, streamed_chunks
 from ..core.effects import is_too_late
 from ..core.embeddings import check_embeddings, ordered_embeddings
-from ..core.seams import Response
+from ..core.seams import CoroutineTransport, Response
 from ..errors import APIError, RequestTimeoutError
 from ..support.blocking import as_async, resolved
 from ..support.failures import UnrecordedAnswer
@@ -20,6 +20,7 @@ from ..support.waits import may_block
 from .whole_answers import EVENTS, check_answer, checked_api
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
     from ..keys.request import Request
@@ -41,7 +42,7 @@ MESSAGE_HEADERS = frozenset(
 OK = 200
 
 
-class ProgramTransport:
+class ProgramTransport(CoroutineTransport):
     """Sends a program's request, in as many attempts as are made.
 
     :param library: ``httpx`` or ``httpx2``.
@@ -52,8 +53,6 @@ class ProgramTransport:
     :ivar headers: the headers of the last response that the program gets, too, if it is an answer.
     :ivar media_type: of an answer that is passed on as it comes.
     """
-
-    obeys_may_block = True
 
     def __init__(
         self, library: ModuleType, to_record: RequestToRecord, send_below: Callable[[Any], Any]
@@ -66,7 +65,7 @@ class ProgramTransport:
         self._send_below = send_below
         self._passed_on = b""  # what came of an answer that is passed on
 
-    async def asend(self, request: Request, timeout: float | None) -> Any:
+    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
         """Return the API's response; for a request that is recorded as it is, only what is recorded of it."""
         attempt = self._attempt(request, timeout)
         if request.kind == "http":

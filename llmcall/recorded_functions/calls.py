@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.calls import Call, Options
 from ..core.prepare import with_draw
 from ..core.road import records_of
-from ..core.seams import NOWHERE, Used
+from ..core.seams import NOWHERE, CoroutineTransport, Used
 from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts
@@ -26,16 +26,14 @@ if TYPE_CHECKING:
     from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
-    from ..core.seams import Client, Gate
+    from ..core.seams import Client, Gate, Transport
 
 
-class FunctionTransport:
+class FunctionTransport(CoroutineTransport):
     """A transport that runs a function; the result is the answer's ``"value"``.
 
     :param run: runs the function; in an event loop, it returns an awaitable.
     """
-
-    obeys_may_block = True
 
     def __init__(self, run: Callable[[], Any]) -> None:
         self.run = run
@@ -54,7 +52,14 @@ class _OpenGate:
         """Return no endpoint: the transport knows where to send."""
         return NOWHERE
 
-    def reckon(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
+    def reckon(
+        self,
+        answer: Mapping[str, Any],
+        endpoint: Endpoint,
+        *,
+        is_part: bool,
+        tier: str | None = None,
+    ) -> Used:
         """Return no usage: nothing is paid."""
         return Used()
 
@@ -100,7 +105,7 @@ def prepare_recorded(
     kind: str,
     identity_fields: dict[str, Any],
     settings: Settings,
-    transport: Any,
+    transport: Transport,
     *,
     name: str,
     model: str = "",

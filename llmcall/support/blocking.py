@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from .waits import may_block, set_may_block
 
@@ -47,6 +47,25 @@ def iterate_blocking(pieces: AsyncGenerator[T, None]) -> Generator[T, None, None
             yield piece
     finally:
         run_blocking(pieces.aclose())
+
+
+def as_generator(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """Return an asynchronous iterator as a generator, which can be closed."""
+    return items if isinstance(items, AsyncGenerator) else _each(items)
+
+
+async def _each(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    try:
+        async for item in items:
+            yield item
+    finally:
+        if isinstance(items, _Closable):
+            await items.aclose()
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
 
 
 async def resolved(result: Any) -> Any:

@@ -149,7 +149,14 @@ class Permit:
         cost = None if price is None else price.cost_of_parts(parts).total
         return spending_of(input_tokens + output_tokens, cost)
 
-    def reckon(self, answer: Mapping[str, Any], endpoint: Endpoint, *, is_part: bool) -> Used:
+    def reckon(
+        self,
+        answer: Mapping[str, Any],
+        endpoint: Endpoint,
+        *,
+        is_part: bool,
+        tier: str | None = None,
+    ) -> Used:
         """Return what an answer used.
 
         :param answer: names its tier and its model.
@@ -160,9 +167,7 @@ class Permit:
         if is_part:
             answer = with_tokens_used(answer, self._request, self._pool.capabilities)
         tokens = TokenUsage.of(answer)
-        held = getattr(answer, "held", None)
-        tier = tier_of(answer, None if held is None else held.tier)
-        price = self._pool.price(endpoint.name, tier)
+        price = self._pool.price(endpoint.name, tier_of(answer, tier))
         cost = None if price is None else price.cost_of_answer(answer)
         if price is None or cost is None:
             return Used(tokens, served=served_model(answer))

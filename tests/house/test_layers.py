@@ -153,7 +153,7 @@ def test_a_package_with_names_of_its_own_is_imported_as_a_whole() -> None:
     assert not past_their_package, "\n".join(past_their_package)
 
 
-TRANSPORT_METHODS = {"send", "stream", "asend", "astream", "fetch", "models"}
+TRANSPORT_METHODS = {"send", "stream", "asend", "astream", "fetch", "list_models"}
 KEY_FUNCTIONS = {"provider", "self._token", "self.azure_ad_token_provider"}
 
 

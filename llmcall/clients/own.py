@@ -1,0 +1,132 @@
+"""Objects of users' own classes as transports: the one place where it is asked which methods they have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..core.membrane import read_in_thread, send
+from ..core.seams import AsyncTransport, CoroutineTransport, Transport
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+    from ..core.seams import Background, Chunk, Sends
+    from ..keys.request import Request
+    from .base import LLMClient
+
+
+def as_transport(own: LLMClient | Sends, client: LLMClient) -> Transport:
+    """Return what sends for a client as a transport.
+
+    :param own: a transport, or an object with a method ``send``: the client itself, or what it was given.
+    :raises ConfigError: if it has no ``send``; the message names its class.
+    """
+    if isinstance(own, Transport):
+        return own
+    if hasattr(own, "send"):
+        return _Own(own, closes=own is not client)
+    if own is client:
+        raise ConfigError(
+            f"{type(client).__name__} has no transport: define send(request, timeout), or pass transport="
+        )
+    raise ConfigError(
+        f"the transport of {type(client).__name__} is {own!r:.60}, and {type(own).__name__} has no method "
+        "send(request, timeout)"
+    )
+
+
+def unless_own(client: LLMClient, make_transport: Callable[[], Transport]) -> LLMClient | Sends:
+    """Return a client itself if its class defines ``send``, else the transport that a function makes; its
+    streams are the class's if that defines ``stream``.
+    """
+    if hasattr(client, "send"):
+        return client
+    transport = make_transport()
+    stream = getattr(client, "stream", None)
+    return transport if stream is None else _OwnStreams(stream, transport)
+
+
+class _Own(AsyncTransport):
+    """A user's object, which sends in a thread where it has no ``asend``.
+
+    :param closes: whether it is closed with its client.
+    """
+
+    def __init__(self, own: Any, *, closes: bool) -> None:
+        self._own = own
+        self._closes = closes
+        self.keeps_time = not hasattr(own, "asend")  # nothing interrupts a thread
+
+    @property
+    def class_name(self) -> str:
+        """The user's class."""
+        return type(self._own).__name__
+
+    def send(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+        """Return the response."""
+        return self._own.send(request, timeout)  # type: ignore[no-any-return]
+
+    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+        """Return the response."""
+        if self.keeps_time:
+            import asyncio
+
+            return await asyncio.to_thread(self.send, request, timeout)
+        return await self._own.asend(request, timeout)  # type: ignore[no-any-return]
+
+    def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
+        """Yield the chunks of an answer, if the object streams."""
+        return self._own.stream(request, timeout) if hasattr(self._own, "stream") else None
+
+    def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk] | None:
+        """Yield the chunks of an answer, if the object streams asynchronously."""
+        return self._own.astream(request, timeout) if hasattr(self._own, "astream") else None
+
+    def close(self) -> None:
+        """Close the object, if it can be closed."""
+        if self._closes and hasattr(self._own, "close"):
+            self._own.close()
+
+    async def aclose(self) -> None:
+        """Close the object, if it can be closed."""
+        if self._closes and hasattr(self._own, "aclose"):
+            await self._own.aclose()
+        else:
+            self.close()
+
+
+class _OwnStreams(CoroutineTransport):
+    """A transport whose streams are a client's own.
+
+    :param stream: the client's method.
+    :param below: does all else.
+    """
+
+    keeps_time = True  # what is below keeps it
+
+    def __init__(self, stream: Callable[..., Iterator[Chunk]], below: Transport) -> None:
+        self._stream = stream
+        self._below = below
+        self.renewable = below.renewable
+        self.background: Background | None = below.background
+
+    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+        """Return the response."""
+        return await send(self._below, request, timeout)
+
+    def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk] | None:
+        """Yield the chunks of the client's own stream."""
+        return read_in_thread(iter(self._stream(request, timeout)))
+
+    def list_models(self, timeout: float) -> list[str] | None:
+        """Return the names of the models."""
+        return self._below.list_models(timeout)
+
+    def close(self) -> None:
+        """Close the transport below."""
+        self._below.close()
+
+    async def aclose(self) -> None:
+        """Close the transport below."""
+        await self._below.aclose()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Set
+    from collections.abc import Collection
 
-    from ..errors import APIError
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..traffic.budgets import Needs
@@ -16,37 +15,28 @@ if TYPE_CHECKING:
     from .deadline import Deadline
 
 
-class LedFlights(Protocol):
-    """The flights that a call of this process leads there."""
+class Lead(Protocol):
+    """The lead of requests among all workers of a map."""
 
-    @property
-    def keys(self) -> Set[str]:
-        """The keys of their requests."""
+    def begin(self, keys: Collection[str], deadline: Deadline) -> None:
+        """Wait until nobody else asks for any of them.
+
+        :raises RequestTimeoutError: if the deadline passes.
+        """
         ...
 
-    def end(self, answered: Collection[str], error: APIError | None) -> None:
-        """End the flights.
-
-        :param answered: the keys of those whose answer is stored.
-        :param error: what the followers of the others get; ``None``: one of them takes the lead.
-        """
+    def end(self) -> None:
+        """Let others ask; they look first for what is stored."""
         ...
 
 
 class Home(Protocol):
     """The process whose ``map`` runs here: its flights, open budgets and limits hold here, too."""
 
-    def lead(self, shared_by: ResponseCache | Cassette, keys: Collection[str]) -> LedFlights:
-        """Lead the flight of each request that has none there.
+    def lead(self, shared_by: ResponseCache | Cassette) -> Lead:
+        """Return a lead that has not begun.
 
         :param shared_by: the cache or cassette through which the answers are shared.
-        """
-        ...
-
-    def follow(self, shared_by: ResponseCache | Cassette, key: str, seconds: float | None) -> None:
-        """Wait for a flight there, for some seconds at most.
-
-        :raises APIError: the leader's, if it is shared.
         """
         ...
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Calls: TypeAlias = list[tuple[Call, "Flight"]]
 
 
+LATE = "the call's deadline passed while it waited for an identical call"
+
+
 class Flight(Future[None]):
     """One request under way; done when the answer is stored, or with the error that followers get. If
     the leader ends without either, a follower takes the lead.
@@ -147,7 +150,7 @@ async def _lead(
                     records[key] = record
         unasked = [call for call, _ in led if call.request.cache_key not in records]
         if unasked and homes:
-            records |= await _lead_at_home(unasked, homes[-1], shared_by, ask, owner, stream=stream)
+            records |= await _lead_at_home(unasked, homes[-1], shared_by, ask, owner)
         elif unasked:
             with owner:
                 records |= await ask(unasked)
@@ -179,37 +182,25 @@ async def _lead_at_home(
     shared_by: ResponseCache | Cassette,
     ask: Callable[[Sequence[Call]], Awaitable[Records]],
     owner: Owner,
-    *,
-    stream: bool,
 ) -> Records:
-    """Ask for the calls that lead a flight in the map's process, too; wait there for those of the others."""
+    """Ask for calls that lead a flight once no other worker of the map asks for any of them."""
     records: Records = {}
     by_key = {call.request.cache_key: call for call in calls}
-    led = await in_thread(home.lead, shared_by, by_key)
-    error: APIError | None = None
+    lead = home.lead(shared_by)
     try:
-        for key in led.keys:  # another process may have stored the answer since the first look
-            record = await with_store(by_key[key].store, by_key[key].store.get, by_key[key].request)
+        with waiting():
+            await in_thread(lead.begin, list(by_key), calls[0].deadline)
+        for key, call in by_key.items():  # another worker may have stored the answer meanwhile
+            record = await with_store(call.store, call.store.get, call.request)
             if record is not None:
                 records[key] = record
-        unasked = [call for key, call in by_key.items() if key in led.keys - records.keys()]
+        unasked = [call for key, call in by_key.items() if key not in records]
         if unasked:
             with owner:
                 records |= await ask(unasked)
-    except APIError as own_error:
-        error = None if stream else _shared_error(own_error, calls[0])
-        raise
+        return records
     finally:
-        led.end(records.keys(), error)
-    for key in by_key.keys() - led.keys:
-        call = by_key[key]
-        late = "the call's deadline passed while it waited for an identical call"
-        with waiting():
-            await in_thread(home.follow, shared_by, key, call.time_for(None, late))
-        record = await with_store(call.store, call.store.get, call.request)
-        if record is not None:
-            records[key] = record
-    return records
+        lead.end()
 
 
 async def _follow(
@@ -221,10 +212,9 @@ async def _follow(
     """
     if flight.owner.waits_for_us() and not flight.done():
         return await _ask_beside(call, flight, ask)
-    late = "the call's deadline passed while it waited for an identical call"
     with waiting():
         while not flight.done():
-            await wait(flight, call.time_for(None, late))
+            await wait(flight, call.time_for(None, LATE))
     shared_error = flight.exception()
     if shared_error is not None:  # with a traceback of its own
         raise copy.copy(shared_error) from shared_error.__cause__

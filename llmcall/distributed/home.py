@@ -15,7 +15,7 @@ from ..scopes import MapIsOverError
 from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
 from ..traffic.turns import Turn
-from .messages import Address, picklable
+from .messages import Address
 from .server import Visit
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from ..config.endpoints import Endpoint
     from ..core.deadline import Deadline
-    from ..core.home import LedFlights
-    from ..errors import APIError
     from ..stores.cache.cache import ResponseCache
     from ..traffic.budgets import Needs
     from ..traffic.ledgers import Amounts
@@ -117,40 +115,75 @@ class Home:
         """Return what the open budgets there have to know of a send."""
         return self.ask("visit", Visit.needs)
 
-    def lead(self, shared_by: ResponseCache | Cassette, keys: Collection[str]) -> LedFlights:
-        """Lead the flight of each request that has none there."""
-        return _FlightsAtHome(self, shared_by, keys)
-
-    def follow(self, shared_by: ResponseCache | Cassette, key: str, seconds: float | None) -> None:
-        """Wait for a flight there, for some seconds at most."""
-        self.ask("visit", Visit.follow, _name(shared_by), key, seconds)
+    def lead(self, shared_by: ResponseCache | Cassette) -> _Lead:
+        """Return the lead of requests among all workers, which has not begun."""
+        return _Lead(self, shared_by)
 
     def turn(self, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> Turn:
         """Return the turn of a send among those of that process and of this one."""
         return _TurnAtHome(self, label, endpoints, slot, deadline)
 
 
-def _name(shared_by: ResponseCache | Cassette) -> str:
-    return shared_by.file if isinstance(shared_by, Cassette) else os.fspath(shared_by.path)
+class _Hold:
+    """What a call holds in the map's process, on a connection of its own: if this process is killed, it ends."""
 
-
-class _FlightsAtHome:
-    """The flights that a call leads in the map's process, on a connection that is kept until they end: if
-    this process is killed, another one takes the lead.
-    """
-
-    def __init__(
-        self, home: Home, shared_by: ResponseCache | Cassette, keys: Collection[str]
-    ) -> None:
+    def __init__(self, home: Home) -> None:
         self._home = home
-        self._connection = home.borrow()
-        self.keys = self._connection.ask("visit", Visit.lead, _name(shared_by), list(keys))
+        self._connection: Asking | None = None  # while it holds something there
+        self._is_over = False
 
-    def end(self, answered: Collection[str], error: APIError | None) -> None:
-        """End the flights: see :class:`LedFlights`."""
-        shared_error = None if error is None else picklable(error)
-        self._connection.ask("visit", Visit.end_flights, list(answered), shared_error)
-        self._home.give_back(self._connection)
+    def take(
+        self, method: Callable[Concatenate[Visit, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """Call a method that waits until it may be held."""
+        connection = self._home.borrow()
+        value = connection.ask("visit", method, *arguments, **named)
+        with lock:
+            is_over = self._is_over
+            if not is_over:
+                self._connection = connection
+        if is_over:  # its task was cancelled meanwhile
+            self._release(connection)
+        return value
+
+    def ask(
+        self, method: Callable[Concatenate[Turn, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T | None:
+        """Call a method of the turn that it holds; return ``None`` if it holds none."""
+        connection = self._connection
+        return None if connection is None else connection.ask("turn", method, *arguments, **named)
+
+    def end(self) -> None:
+        """Release what it holds, now or as soon as it does; a second time changes nothing."""
+        with lock:
+            self._is_over = True
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            self._release(connection)
+
+    def _release(self, connection: Asking) -> None:
+        connection.ask("visit", Visit.release)
+        self._home.give_back(connection)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing is held."""
+        return self._connection is None
+
+
+class _Lead(_Hold):
+    """The lead of requests among all workers of a map."""
+
+    def __init__(self, home: Home, shared_by: ResponseCache | Cassette) -> None:
+        super().__init__(home)
+        if isinstance(shared_by, Cassette):
+            self._shared_by = shared_by.file
+        else:
+            self._shared_by = os.fspath(shared_by.path)
+
+    def begin(self, keys: Collection[str], deadline: Deadline) -> None:
+        """Wait until nobody else asks for any of them."""
+        self.take(Visit.lead, self._shared_by, keys, deadline)
 
 
 class _TurnAtHome(Turn):
@@ -163,10 +196,7 @@ class _TurnAtHome(Turn):
         self, home: Home, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline
     ) -> None:
         super().__init__(label, endpoints, slot, deadline)
-        self._home = home
-        self._usable: list[Endpoint] = []
-        self._connection: Asking | None = None  # while it holds something there
-        self._is_left = False
+        self._hold = _Hold(home)
         self._is_over_limit = False
 
     @property
@@ -174,69 +204,46 @@ class _TurnAtHome(Turn):
         return self._is_over_limit
 
     async def _admit(self, needed: Amounts | None, tokens: int | None) -> Endpoint:
-        self._usable = self.endpoints.usable(time.monotonic())
+        usable = self.endpoints.usable(time.monotonic())
         with waiting(self.holder) as self.is_inner:
-            index, self._is_over_limit = await in_thread(self._take, needed, tokens)
-        return self._usable[index]
-
-    def _take(self, needed: Amounts | None, tokens: int | None) -> tuple[int, bool]:
-        connection = self._home.borrow()
-        taken = connection.ask(
-            "visit",
-            Visit.take,
-            self._label,
-            [endpoint._replace(api_key=None) for endpoint in self._usable],
-            self.endpoints.limits,
-            type(self._slot),
-            self._deadline,
-            needed,
-            tokens,
-            self.is_inner,
-        )
-        with lock:
-            is_left = self._is_left
-            if not is_left:
-                self._connection = connection
-        if is_left:  # its task was cancelled meanwhile
-            self._leave(connection)
-        return taken
-
-    def _leave(self, connection: Asking) -> None:
-        connection.ask("visit", Visit.release)
-        self._home.give_back(connection)
+            taken: tuple[int, bool] = await in_thread(
+                self._hold.take,
+                Visit.take,
+                self._label,
+                [endpoint._replace(api_key=None) for endpoint in usable],
+                self.endpoints.limits,
+                type(self._slot),
+                self._deadline,
+                needed,
+                tokens,
+                self.is_inner,
+            )
+        index, self._is_over_limit = taken
+        return usable[index]
 
     def note_sent(self) -> None:
-        if self._connection is not None:
-            self._connection.ask("turn", Turn.note_sent)
+        self._hold.ask(Turn.note_sent)
 
     def set_stuck(self, is_stuck: bool) -> None:
         super().set_stuck(is_stuck)
-        if self._connection is not None:
-            self._connection.ask("visit", Visit.set_stuck, is_stuck)
+        self._hold.ask(Turn.set_stuck, is_stuck)
 
     def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
         super().settle(tokens, cost, calls)
-        if self._connection is not None:
-            self._connection.ask("turn", Turn.settle, tokens, cost, calls)
+        self._hold.ask(Turn.settle, tokens, cost, calls)
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
-        assert self._connection is not None  # it was sent
         keyless = endpoint._replace(api_key=None)
-        return self._connection.ask("turn", Turn.rest, keyless, seconds, is_asked=is_asked)
+        return self._hold.ask(Turn.rest, keyless, seconds, is_asked=is_asked) or 0.0
 
     def release_slot(self) -> None:
         super().release_slot()
-        self._is_left = True
-        if self._connection is not None:
-            self._connection.ask("turn", Turn.release_slot)
+        self._hold.ask(Turn.release_slot)
 
     def release(self) -> None:
         super().release()
-        with lock:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            self._leave(connection)
+        self._hold.end()
 
     @property
     def is_released(self) -> bool:
-        return self._connection is None and super().is_released
+        return self._hold.is_empty and super().is_released

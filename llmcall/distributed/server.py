@@ -11,19 +11,18 @@ each question, and a call has about ten.
 
 from __future__ import annotations
 
-import copy
 import hmac
 import os
 import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for_futures
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.connection import Client, Listener
 from typing import TYPE_CHECKING
 
 from ..core.nesting import Owner
-from ..core.share import Flight, flights
+from ..core.share import LATE, Flight, flights
 from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock
@@ -124,7 +123,6 @@ class Server:
                         connection.send(visit.answer(*connection.recv()))
         finally:
             visit.release()
-            visit.end_flights((), None)
             self._connections.discard(connection)
 
 
@@ -146,42 +144,27 @@ class Visit:
         """Call a method of what it holds; return its result, or the exception that it raised."""
         held = self.held.get(owner) or self._server.cassettes[owner]
         try:
-            return getattr(held, method)(*arguments, **named), None
+            with lock if method == "set_stuck" else nullcontext():  # its caller has the lock
+                return getattr(held, method)(*arguments, **named), None
         except BaseException as error:  # noqa: BLE001 - the worker that asked raises it
             return None, picklable(error)
 
-    def lead(self, shared_by: str, keys: Collection[str]) -> set[str]:
-        """Lead the flight of each request that has none; return the keys of these.
+    def lead(self, shared_by: str, keys: Collection[str], deadline: Deadline) -> None:
+        """Wait until nobody else asks for any of some requests, and lead their flights.
 
         :param shared_by: the file of the cassette through which the answers are shared, or the cache's path.
         """
-        store = self._store(shared_by)
-        with lock:
-            new = {(store, key) for key in keys} - flights.keys()
-            self._flights = {key: Flight(Owner(), stream=False) for key in new}
-            flights.update(self._flights)
-        return {key for _, key in new}
-
-    def end_flights(self, answered: Collection[str], error: BaseException | None) -> None:
-        """End the flights that the worker leads: see :class:`LedFlights`."""
-        ended, self._flights = self._flights, {}
-        for flight_key, flight in ended.items():
+        store, stop = self._store(shared_by), self._server.stop
+        wanted = {(store, key): Flight(Owner(), stream=False) for key in keys}
+        while True:
             with lock:
-                flights.pop(flight_key, None)
-            flight.set_exception(None if flight_key[1] in answered else error)
-
-    def follow(self, shared_by: str, key: str, seconds: float | None) -> None:
-        """Wait for a flight.
-
-        :raises APIError: the leader's, if it is shared.
-        """
-        flight = flights.get((self._store(shared_by), key))
-        if flight is None:
-            return
-        wait_for_futures([flight, self._server.stop], seconds, FIRST_COMPLETED)
-        check_stops((self._server.stop,))
-        if flight.done() and (error := flight.exception()) is not None:
-            raise copy.copy(error)
+                other = next((flights[key] for key in wanted if key in flights), None)
+                if other is None:
+                    self._flights = wanted
+                    flights.update(wanted)
+                    return
+            wait_for_futures([other, stop], deadline.time_for(None, LATE), FIRST_COMPLETED)
+            check_stops((stop,))
 
     def _store(self, shared_by: str) -> ResponseCache | Cassette:
         return self._server.cassettes.get(shared_by) or shared_cache(shared_by)
@@ -215,18 +198,17 @@ class Visit:
             raise
         return pool.endpoints.index(endpoint), turn.is_over_limit
 
-    def set_stuck(self, is_stuck: bool) -> None:
-        """Note whether the send ends only after a call that waits inside it."""
-        turn = self.held.get("turn")
-        with lock:
-            if isinstance(turn, Turn):
-                turn.set_stuck(is_stuck)
-
     def release(self) -> None:
-        """Release everything that the send holds, if there is one."""
+        """Release what the worker holds: the turn of a send, or the lead of flights."""
         turn = self.held.pop("turn", None)
         if isinstance(turn, Turn):
             turn.release()
+        with lock:
+            for key in self._flights:
+                del flights[key]
+        for flight in self._flights.values():
+            flight.set_result(None)
+        self._flights = {}
 
 
 _server: Server | None = None

@@ -271,7 +271,7 @@ NOWHERE = Endpoint(name="", models=())
 class Gate(Protocol):
     """An asynchronous context around one send: the limits and budgets of a client are one.
 
-    ``release_slot()`` frees the endpoint early; leaving the block frees the rest.
+    The endpoint is free for others once it begins to answer; leaving the block frees the rest.
     """
 
     async def acquire(self) -> Endpoint:
@@ -299,8 +299,13 @@ class Gate(Protocol):
         """
         ...
 
+    def answer_began(self) -> None:
+        """Release the endpoint: the first piece of its answer is there; a second time changes nothing."""
+        ...
+
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count what the send used, in place of what was reserved for it.
+        """Count what the send used, in place of what was reserved for it, and release the endpoint and
+        what is held in memory: where a thread stores the answer, all threads may be waiting for these.
 
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
@@ -313,11 +318,6 @@ class Gate(Protocol):
         :param is_asked: whether the server asked for so many seconds.
         :returns: the seconds until another endpoint has rested; infinite without another one.
         """
-        ...
-
-    def release_slot(self) -> None:
-        """Release the endpoint, and what is held in memory, before the block ends; a second time changes
-        nothing."""
         ...
 
     async def __aenter__(self) -> Gate: ...

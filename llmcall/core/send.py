@@ -134,8 +134,6 @@ class Exchange:
                 used = self.gate.reckon(answer, self.endpoint, is_part=False, tier=tier)
             finally:
                 self.gate.settle(used.tokens, used.cost, calls=1)
-                # Where a thread stores the answer, all threads may be waiting for this slot.
-                self.gate.release_slot()
         finally:
             try:
                 stored = await self._stored(response, received._replace(cost=used.cost))
@@ -259,6 +257,7 @@ class Exchange:
         call, assembler = self.call, Assembler()
         head = whole = Response({})
         pending: list[Piece] = []
+        has_begun = False
         has_content = chunk_text if call.transport is None else says_something
         async with Reading(chunks):
             while (
@@ -268,6 +267,9 @@ class Exchange:
                     # the headers before the first chunk, or the whole answer after the last one
                     head, whole = (head, chunk) if chunk else (chunk, whole)
                     continue
+                if not has_begun:
+                    has_begun = True
+                    self.gate.answer_began()
                 if isinstance(chunk, bytes):  # of an answer that is recorded as it is
                     self.reader_has_text = True
                     await emit(Piece("", chunk))

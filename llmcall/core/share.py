@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ..errors import APIError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
+from ..support.waits import Owner
 from .effects import in_thread, wait, with_store
 from .home import homes
-from .nesting import Owner, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -188,8 +188,7 @@ async def _lead_at_home(
     by_key = {call.request.cache_key: call for call in calls}
     lead = home.lead(shared_by)
     try:
-        with waiting():
-            await in_thread(lead.begin, list(by_key), calls[0].deadline)
+        await in_thread(lead.begin, list(by_key), calls[0].deadline)
         for key, call in by_key.items():  # another worker may have stored the answer meanwhile
             record = await with_store(call.store, call.store.get, call.request)
             if record is not None:
@@ -212,9 +211,8 @@ async def _follow(
     """
     if flight.owner.waits_for_us() and not flight.done():
         return await _ask_beside(call, flight, ask)
-    with waiting():
-        while not flight.done():
-            await wait(flight, call.time_for(None, LATE))
+    while not flight.done():
+        await wait(flight, call.time_for(None, LATE))
     shared_error = flight.exception()
     if shared_error is not None:  # with a traceback of its own
         raise copy.copy(shared_error) from shared_error.__cause__

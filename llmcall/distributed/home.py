@@ -10,7 +10,6 @@ from multiprocessing.connection import Client
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..core.effects import in_thread
-from ..core.nesting import waiting
 from ..scopes import MapIsOverError
 from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
@@ -197,36 +196,30 @@ class _TurnAtHome(Turn):
     ) -> None:
         super().__init__(label, endpoints, slot, deadline)
         self._hold = _Hold(home)
-        self._is_over_limit = False
-
-    @property
-    def is_over_limit(self) -> bool:
-        return self._is_over_limit
 
     async def _admit(self, needed: Amounts | None, tokens: int | None) -> Endpoint:
         usable = self.endpoints.usable(time.monotonic())
-        with waiting(self.holder) as self.is_inner:
-            taken: tuple[int, bool] = await in_thread(
-                self._hold.take,
-                Visit.take,
-                self._label,
-                [endpoint._replace(api_key=None) for endpoint in usable],
-                self.endpoints.limits,
-                type(self._slot),
-                self._deadline,
-                needed,
-                tokens,
-                self.is_inner,
-            )
-        index, self._is_over_limit = taken
+        self.note_outer()
+        index: int = await in_thread(
+            self._hold.take,
+            Visit.take,
+            self._label,
+            [endpoint._replace(api_key=None) for endpoint in usable],
+            self.endpoints.limits,
+            type(self._slot),
+            self._deadline,
+            needed,
+            tokens,
+            self.is_inside,
+        )
         return usable[index]
 
     def note_sent(self) -> None:
         self._hold.ask(Turn.note_sent)
 
-    def set_stuck(self, is_stuck: bool) -> None:
-        super().set_stuck(is_stuck)
-        self._hold.ask(Turn.set_stuck, is_stuck)
+    def answer_began(self) -> None:
+        super().answer_began()
+        self._hold.ask(Turn.answer_began)
 
     def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
         super().settle(tokens, cost, calls)

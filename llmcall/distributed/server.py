@@ -17,16 +17,15 @@ import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for_futures
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Client, Listener
 from typing import TYPE_CHECKING
 
-from ..core.nesting import Owner
 from ..core.share import LATE, Flight, flights
 from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock
-from ..support.waits import Stop, check_stops, set_stops
+from ..support.waits import Owner, Stop, check_stops, set_stops
 from ..traffic.limits import Endpoints
 from ..traffic.turns import Turn, current_needs, new_turn
 from .messages import Address, picklable
@@ -144,8 +143,7 @@ class Visit:
         """Call a method of what it holds; return its result, or the exception that it raised."""
         held = self.held.get(owner) or self._server.cassettes[owner]
         try:
-            with lock if method == "set_stuck" else nullcontext():  # its caller has the lock
-                return getattr(held, method)(*arguments, **named), None
+            return getattr(held, method)(*arguments, **named), None
         except BaseException as error:  # noqa: BLE001 - the worker that asked raises it
             return None, picklable(error)
 
@@ -182,21 +180,18 @@ class Visit:
         deadline: Deadline,
         needed: Amounts | None,
         tokens: int | None,
-        is_inner: bool,
-    ) -> tuple[int, bool]:
-        """Wait for the turn of a send.
-
-        :returns: the index of the endpoint to ask, and whether more are under way there than it allows.
-        """
+        is_inside: bool,
+    ) -> int:
+        """Wait for the turn of a send, and return the index of the endpoint to ask."""
         pool = self._server.endpoints(endpoints, limits)
         turn = self.held["turn"] = new_turn(label, pool, slot_type(pool), deadline)
-        turn.is_inner = is_inner
+        turn.is_inside = is_inside
         try:
             endpoint = run_blocking(turn.take(needed, tokens))
         except BaseException:
             self.release()
             raise
-        return pool.endpoints.index(endpoint), turn.is_over_limit
+        return pool.endpoints.index(endpoint)
 
     def release(self) -> None:
         """Release what the worker holds: the turn of a send, or the lead of flights."""

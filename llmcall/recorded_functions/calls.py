@@ -70,8 +70,8 @@ class _OpenGate:
         """Return infinity: there is no endpoint that could rest, and no other one."""
         return math.inf
 
-    def release_slot(self) -> None:
-        """Do nothing: nothing was reserved."""
+    def answer_began(self) -> None:
+        """Do nothing: no endpoint is taken."""
 
     async def __aenter__(self) -> _OpenGate:
         return self

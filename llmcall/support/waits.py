@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple
 
-from .system import after_fork_in_child
+from .system import after_fork_in_child, current_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Waits(NamedTuple):
     :param may_block: whether it may block its thread: no event loop waits for it.
     :param ends_at: the monotonic time at which its current wait has to end, or ``None``.
     :param stops: one for each ``map`` that it is in.
-    :param owners: of the calls that end only after it does: see :mod:`llmcall.core.nesting`.
+    :param owners: of the calls that end only after it does.
     :param at_once: whether a database that another process or thread writes raises
         :class:`NotAtOnceError`.
     """
@@ -126,3 +126,32 @@ def check_stops(stops: Stops) -> None:
     """
     if any(stop.done() for stop in stops):
         raise KeyboardInterrupt("the map that this call belongs to was interrupted")
+
+
+class Owner:
+    """The thread and the task that make a call; of a stream, those that began to read it.
+
+    What begins in its block, such as a task or the calls of a map, begins in its name.
+    """
+
+    def __init__(self) -> None:
+        self._thread, self._task = get_ident(), current_task()
+
+    def waits_for_us(self) -> bool:
+        """Return whether it goes on only after the current thread or task does."""
+        how = waits()
+        if self in how.owners:
+            return True
+        # A wait that blocks the whole thread stops all of its tasks.
+        is_same_task = how.may_block or self._task in (None, current_task())
+        return self._thread == get_ident() and is_same_task
+
+    def __enter__(self) -> Owner:
+        set_owners((*waits().owners, self))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The reader of a stream has the context in which it is closed, or another one.
+        owners = waits().owners
+        if self in owners:
+            set_owners(tuple(owner for owner in owners if owner is not self))

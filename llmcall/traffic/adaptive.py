@@ -14,8 +14,8 @@ number leaves out until it has grown back, n²/8 for a number n, so the mean wou
 what the endpoint takes. Not to try it again was rejected, too: limits rise.
 
 What waits in a window of hours waits at the server, which has its own queue: such calls are neither
-counted nor held back. Any other call under way counts, a stream until it ends, and not one that waits
-for a call inside it. Other failures than a 429 say nothing of the number.
+counted nor held back. Any other call under way counts, a stream until its first piece has come. Other
+failures than a 429 say nothing of the number.
 """
 
 from __future__ import annotations
@@ -106,14 +106,13 @@ def _limit_of(state: EndpointState) -> Limit:
 
 
 def _running(state: EndpointState) -> int:
-    return sum(isinstance(slot, AdaptiveSlot) and not slot.is_stuck for slot in state.running)
+    return sum(isinstance(slot, AdaptiveSlot) for slot in state.running)
 
 
 class AdaptiveSlot(Slot):
     """The slot of one send at an endpoint whose own number is sought."""
 
     is_adaptive = True
-    is_over_limit = False  # the user set no number that it could pass
 
     def __init__(self, pool: Endpoints) -> None:
         super().__init__(pool)

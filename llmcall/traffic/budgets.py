@@ -250,9 +250,15 @@ def unknown_price(model: str, service_tier: str | None) -> ConfigError:
 class Reservation:
     """The reservation of one attempt in all open budgets, and its position in the queue.
 
+    A call inside a stream, which ends only after that call, must not wait for it, nor for the stream of
+    another thread that may wait likewise. So it waits only while a call is under way whose answer has not
+    begun, which ends or begins without its caller; if streams alone have reserved something, it is refused.
+    Finding out which streams wait for one another was rejected: each would have to say of whom its reader
+    waits, from other processes, too.
+
     :param needed: the most that it may use.
     :ivar used: what the attempt used, as far as it is known.
-    :ivar is_stuck: whether the attempt ends only after a call that waits inside it.
+    :ivar answer_has_begun: whether the first piece of the answer is there, or a call inside was made.
     :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
@@ -260,24 +266,24 @@ class Reservation:
         self.needed = needed
         self.is_in_memory = all(budget.ledger.is_in_memory for budget in tuple(open_budgets))
         self.used = NOTHING
-        self.is_stuck = False
+        self.answer_has_begun = False
         self._ledgers: list[Ledger] = []
         self._is_closed = False
 
-    def reserve(self, *, goes_first: bool = False) -> Blocked | None:
+    def reserve(self, *, is_inside: bool = False) -> Blocked | None:
         """Reserve what is needed from all open budgets at once, in the order of arrival.
 
-        :param goes_first: jump the queue, as a call does for which stuck calls wait: the first in the queue
-            might wait for these.
+        :param is_inside: whether an outer call ends only after this one. It jumps the queue, of which the
+            first might wait for that outer call.
         :returns: ``None`` if it is reserved.
-        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if all of them end only
-            after this one.
+        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if it would wait for
+            streams alone although it is made inside one.
         """
         wakeup: Future[None] = Future()
         with lock:
             if not self._is_closed:
                 _waiting[self] = wakeup
-                if goes_first:
+                if is_inside:
                     _waiting.move_to_end(self, last=False)
             if next(iter(_waiting), self) is not self:  # another has waited longer
                 return Blocked(wakeup, None)
@@ -290,7 +296,7 @@ class Reservation:
         reserved: list[Ledger] = []
         try:
             for ledger, limit in limits.items():
-                if not ledger.reserve(self, self.needed, limit):
+                if not ledger.reserve(self, self.needed, limit, is_inside=is_inside):
                     if waits().stops and needs().limits_tokens:
                         warn_once(NARROW)
                     return Blocked(wakeup, None)
@@ -304,6 +310,12 @@ class Reservation:
                 ledger.settle(self, NOTHING)
         wake_waiting()
         return None
+
+    def note_begun(self) -> None:
+        """Note that the answer has begun."""
+        if not self.answer_has_begun:
+            self.answer_has_begun = True
+            wake_waiting()
 
     def close(self) -> None:
         """Settle what was used, give the rest back, and reserve nothing more."""

@@ -51,9 +51,9 @@ NOTHING = Amounts()
 
 
 class Reserver(Protocol):
-    """Holds a reservation; it is stuck while it ends only after a call that waits."""
+    """Holds a reservation. Once its answer has begun, its reader decides when it ends."""
 
-    is_stuck: bool
+    answer_has_begun: bool
 
 
 def spending_of(tokens: int, cost: float | None) -> Amounts:
@@ -83,13 +83,16 @@ class Ledger:
         self._spent = NOTHING  # of a named budget: what is not added to the sum yet
         self._reserved: dict[Reserver, Amounts] = {}
 
-    def reserve(self, holder: Reserver, needed: Amounts, limit: Mapping[str, int]) -> bool:
+    def reserve(
+        self, holder: Reserver, needed: Amounts, limit: Mapping[str, int], *, is_inside: bool
+    ) -> bool:
         """Reserve an amount; return ``False`` if that has to wait for others to settle.
 
         :param holder: the one that settles it.
         :param limit: the most of what :class:`Amounts` counts, by name.
-        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if all of them end only
-            after this one.
+        :param is_inside: whether an outer call ends only after this one: see :class:`Reservation`.
+        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if it is inside a
+            stream, and streams alone have reserved something.
         :raises CacheError: if what is spent cannot be read.
         """
         with self._lock:
@@ -99,10 +102,10 @@ class Ledger:
             fits = fits_now(self._prefix, limit, self.spent(), reserved, needed)
             if fits:
                 self._reserved[holder] = needed
-            elif all(other.is_stuck for other in self._reserved):
+            elif is_inside and all(other.answer_has_begun for other in self._reserved):
                 raise BudgetExceededError(
-                    f"{self._prefix}all that is left is reserved by a call that ends only after this one: read a "
-                    "stream to its end, or close it, before the next call, or raise the budget"
+                    f"{self._prefix}all that is left is reserved by streams, and this call is made inside one: "
+                    "read a stream to its end, or close it, before the next call, or raise the budget"
                 )
             return fits
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,19 +47,15 @@ class Slot:
     It is kept until its window is over, so it refers to no request and no answer.
 
     :param pool: the endpoints of which one gives the slot.
-    :ivar state: the endpoint at which it is under way, or ``None``.
+    :ivar state: the endpoint that it was taken at, or ``None``.
     :ivar sent_at: the monotonic time at which it was sent; infinite before.
     :ivar is_counted: whether its tokens count: from its admission until its window
         is over.
     :ivar tokens: the tokens that it reserves and, once it has ended, used.
     :ivar used: the tokens that it used; ``None`` if unknown, which means what it reserved.
-    :ivar is_stuck: whether it ends only after a call that waits inside it.
     """
 
     is_adaptive = False  # whether its endpoint's number of calls at a time is sought
-    note_room: Callable[[Mapping[str, str], int], object] | None = (
-        None  # if so, gets an answer's headers
-    )
 
     def __init__(self, pool: Endpoints) -> None:
         self._pool = pool
@@ -68,7 +64,6 @@ class Slot:
         self.is_counted = False
         self.tokens = 0
         self.used: int | None = 0
-        self.is_stuck = False
 
     def leave_queues(self) -> None:
         """Stop waiting for any endpoint; the caller has the lock."""
@@ -88,22 +83,10 @@ class Slot:
                 self.state.sent.append(self)
                 wake_first(self.state.queue)
 
-    def set_stuck(self, is_stuck: bool) -> None:
-        """Note whether it is stuck: what waits inside it can wait only because it was sent.
-
-        The caller has the lock.
-        """
-        self.is_stuck = is_stuck
-        if is_stuck and self.state is not None:
-            self.note_sent()
-            wake_first(self.state.queue)
-
     def has_room(self, state: EndpointState) -> bool:
         """Return whether an endpoint may have another send under way; the caller has the lock."""
         most = self._pool.limits.max_concurrent_calls
-        if not isinstance(most, int) or len(state.running) < most:
-            return True
-        return sum(not slot.is_stuck for slot in state.running) < most
+        return not isinstance(most, int) or len(state.running) < most
 
     def begin(self, state: EndpointState, tokens: int) -> None:
         """Take the slot at an endpoint; the caller has the lock.
@@ -117,13 +100,12 @@ class Slot:
         state.tokens += tokens
         self.leave_queues()
 
-    @property
-    def is_over_limit(self) -> bool:
-        """Return whether more sends are under way than the limit allows, because some of them are stuck."""
-        most = self._pool.limits.max_concurrent_calls
-        if not isinstance(most, int) or self.state is None:
-            return False
-        return len(self.state.running) > most
+    def note_room(self, headers: Mapping[str, str], size: int) -> None:
+        """Hear how many requests and tokens the endpoint takes now.
+
+        :param headers: of an answer.
+        :param size: the bytes of its request.
+        """
 
     def note_good_answer(self) -> None:
         """Hear that the send was answered."""
@@ -133,20 +115,23 @@ class Slot:
         return False
 
     def release(self) -> None:
+        """Release the slot; a second time changes nothing."""
+        with lock:
+            self.leave_queues()
+            self.note_sent()
+            if self.state is not None:
+                self.state.running.discard(self)
+                wake_first(self.state.queue)
+
+    def close(self) -> None:
         """Release the slot, and count the used tokens in place of the reserved ones; a second time changes
         nothing.
         """
         with lock:
-            self.leave_queues()
-            self.note_sent()
-            state, self.state = self.state, None
-            if state is None:
-                return
-            state.running.remove(self)
-            if self.is_counted and self.used is not None:
-                state.tokens += self.used - self.tokens
+            if self.state is not None and self.is_counted and self.used is not None:
+                self.state.tokens += self.used - self.tokens
                 self.tokens = self.used
-            wake_first(state.queue)
+            self.release()
 
 
 class EndpointState:

@@ -9,11 +9,9 @@ from ..apis.usage import TokenUsage
 from ..config.settings import AUTO
 from ..core.effects import in_thread
 from ..core.home import homes
-from ..core.nesting import innermost_holder
 from ..core.seams import Used
 from ..errors import BudgetExceededError
 from ..models.prices import tier_of, window_of
-from ..support.notices import warn_once
 from . import budgets
 from .estimates import (
     asks_for_tools_at_server,
@@ -24,7 +22,7 @@ from .estimates import (
 )
 from .ledgers import Amounts, spending_of
 from .limits import Pool, Slot
-from .turns import current_needs, new_turn
+from .turns import current_needs, innermost_turn, new_turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,31 +39,31 @@ def note_sent(request: Any) -> None:
 
     Other clients, such as a program's, have no hook: then Slot.release counts what was sent.
     """
-    holder = innermost_holder()
+    turn = innermost_turn()
 
     def trace(step: str, info: Any) -> None:
-        if holder is not None and step.endswith(SENT_STEP):
-            holder.note_sent()
+        if turn is not None and step.endswith(SENT_STEP):
+            turn.note_sent()
 
     request.extensions["trace"] = trace
 
 
 async def note_sent_async(request: Any) -> None:
     """Note for the limits when a request was sent: an event hook for an ``httpx.AsyncClient``."""
-    holder = innermost_holder()
+    turn = innermost_turn()
 
     async def trace(step: str, info: Any) -> None:
-        if holder is not None and step.endswith(SENT_STEP):
-            holder.note_sent()
+        if turn is not None and step.endswith(SENT_STEP):
+            turn.note_sent()
 
     request.extensions["trace"] = trace
 
 
 def note_room(response: Any) -> None:
     """Note for the limits how much an endpoint says that it takes now: an event hook as :func:`note_sent`."""
-    holder = innermost_holder()
-    if holder is not None and holder.note_room is not None and response.is_success:
-        holder.note_room(response.headers, len(response.request.content))
+    turn = innermost_turn()
+    if turn is not None:
+        turn.note_room(response)
 
 
 async def note_room_async(response: Any) -> None:
@@ -76,7 +74,7 @@ async def note_room_async(response: Any) -> None:
 class Permit:
     """The gate of a client: its reservation in the open budgets, and an endpoint's slot.
 
-    :meth:`release_slot` frees the endpoint early; leaving the block frees the rest.
+    :meth:`answer_began` releases the endpoint; leaving the block releases the rest.
 
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
@@ -100,15 +98,7 @@ class Permit:
         estimated = self._estimate_tokens(needs) if limits_tokens or needs.tokens else None
         needed = self._needed(needs, *(estimated or (0, 0))) if needs.is_open else None
         tokens = None if estimated is None else sum(estimated)
-        admitted = await self._turn.take(needed, tokens)
-        if self._turn.is_inner and self._turn.is_over_limit:
-            warn_once(
-                f"{self._call.label} was made while its own thread or task reads a stream or makes another call, "
-                f"so MAX_CONCURRENT_CALLS of {admitted.name} does not count that stream or call now. Read a stream to "
-                "its end before the next call, or raise MAX_CONCURRENT_CALLS",
-                about=("beside the limit", admitted.name),
-            )
-        return admitted
+        return await self._turn.take(needed, tokens)
 
     def _estimate_tokens(self, needs: budgets.Needs) -> tuple[int, int] | None:
         """Return the most tokens that the prompt and the answer may have, or ``None`` if that cannot be
@@ -175,7 +165,7 @@ class Permit:
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it; all of that, if the server
-        reports no usage.
+        reports no usage. Release the endpoint, and a reservation that is kept in memory.
 
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
@@ -183,6 +173,7 @@ class Permit:
         input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
         used = None if input_tokens is None else input_tokens + output_tokens
         self._turn.settle(used, cost, calls)
+        self._turn.release_slot()
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Let an endpoint rest after a 429, for all calls.
@@ -193,12 +184,12 @@ class Permit:
         return self._turn.rest(endpoint, seconds, is_asked=is_asked)
 
     async def __aenter__(self) -> Permit:
-        self._turn.holder.__enter__()
+        self._turn.__enter__()
         return self
 
-    def release_slot(self) -> None:
-        """Release the endpoint, and a reservation that is kept in memory; a second time changes nothing."""
-        self._turn.release_slot()
+    def answer_began(self) -> None:
+        """Release the endpoint; a second time changes nothing."""
+        self._turn.answer_began()
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         self._turn.release_slot()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.effects import in_thread, wait
 from ..core.home import homes
-from ..core.nesting import Holder, waiting
 from ..errors import RateLimitError
 from ..support.notices import notice
+from ..support.system import after_fork_in_child, lock
+from ..support.waits import Owner, waits
 from . import budgets
 from .ledgers import Amounts, spending_of
 from .limits import WINDOW, Endpoints, Slot
@@ -23,30 +24,48 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Turn:
+class Turn(Owner):
     """The turn of a send among those of this process.
+
+    A call may be made inside another one: in the loop over a stream, or by a transport. Nothing waits for
+    itself, since no send holds a slot while another call is made inside it: a stream releases its slot with
+    its first piece, and a transport's own call releases that of the call that the transport sends.
 
     :param label: how messages name its call.
     :param endpoints: those that it may ask.
     :param slot: its slot.
     :param deadline: its call's.
-    :ivar is_inner: whether calls are stuck while it waits.
+    :ivar is_inside: whether an outer call ends only after this one; known once it has to wait.
     """
 
     def __init__(self, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> None:
+        super().__init__()
         self._label = label
         self.endpoints = endpoints
         self._slot = slot
         self._deadline = deadline
         self._reservation: budgets.Reservation | None = None
-        self.is_inner = False
-        self.holder = Holder(self.set_stuck, self.note_sent)
-        self.holder.note_room = slot.note_room
+        self.is_inside = False
 
-    @property
-    def is_over_limit(self) -> bool:
-        """Return whether more sends are under way than the limit allows, because some of them are stuck."""
-        return self._slot.is_over_limit
+    def __enter__(self) -> Turn:
+        for outer in waits().owners:
+            if isinstance(outer, Turn):
+                outer.answer_began()
+        super().__enter__()
+        with lock:
+            _under_way.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        with lock:
+            _under_way.discard(self)
+
+    def note_outer(self) -> None:
+        """Note whether an outer call ends only after this one."""
+        with lock:
+            others = _under_way - {self}
+        self.is_inside = self.is_inside or any(turn.waits_for_us() for turn in others)
 
     async def take(self, needed: Amounts | None, tokens: int | None) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -76,7 +95,7 @@ class Turn:
         reservation = self._reservation = budgets.Reservation(needed)
 
         async def look() -> Blocked | None:
-            reserve = partial(reservation.reserve, goes_first=self.is_inner)
+            reserve = partial(reservation.reserve, is_inside=self.is_inside)
             return reserve() if reservation.is_in_memory else await in_thread(reserve)
 
         await self._wait_for(look, "calls under way settled what they reserved of a budget")
@@ -99,13 +118,12 @@ class Turn:
         if not isinstance(found, Blocked):
             return found
         if_late = f"the call's deadline passed before {event}"
-        with waiting(self.holder) as has_stuck:
-            self.is_inner = self.is_inner or has_stuck
-            has_waited = False
-            while isinstance(found := await look(), Blocked):
-                self._check_blocked(found, is_first=not has_waited)
-                has_waited = True
-                await wait(found.wakeup, self._deadline.time_for(found.seconds, if_late))
+        self.note_outer()
+        has_waited = False
+        while isinstance(found := await look(), Blocked):
+            self._check_blocked(found, is_first=not has_waited)
+            has_waited = True
+            await wait(found.wakeup, self._deadline.time_for(found.seconds, if_late))
         return found
 
     def _check_blocked(self, blocked: Blocked, *, is_first: bool) -> None:
@@ -125,12 +143,19 @@ class Turn:
         """Count the send as sent from now on; a second time changes nothing."""
         self._slot.note_sent()
 
-    def set_stuck(self, is_stuck: bool) -> None:
-        """Note whether it ends only after a call that waits inside it; the caller has the lock."""
-        self._slot.set_stuck(is_stuck)
+    def note_room(self, response: Any) -> None:
+        """Note how much an endpoint says that it takes now.
+
+        :param response: an HTTP library's response.
+        """
+        if self._slot.is_adaptive and response.is_success:
+            self._slot.note_room(response.headers, len(response.request.content))
+
+    def answer_began(self) -> None:
+        """Release the endpoint; a second time changes nothing."""
+        self._slot.release()
         if self._reservation is not None:
-            self._reservation.is_stuck = is_stuck
-            budgets.wake_waiting()
+            self._reservation.note_begun()
 
     def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it; all of that, if the server
@@ -160,8 +185,8 @@ class Turn:
 
     def release_slot(self) -> None:
         """Release the endpoint, and a reservation that is kept in memory; a second time changes nothing."""
-        self.holder.__exit__()
-        self._slot.release()
+        self.__exit__()
+        self._slot.close()
         if self._reservation is not None and self._reservation.is_in_memory:
             self._reservation.close()
 
@@ -175,6 +200,16 @@ class Turn:
     def is_released(self) -> bool:
         """Return whether :meth:`release_slot` released everything."""
         return self._reservation is None or self._reservation.is_in_memory
+
+
+_under_way: set[Turn] = set()
+after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that make these calls
+
+
+def innermost_turn() -> Turn | None:
+    """Return the turn of the call that sends in the current context, or ``None``."""
+    turns = (owner for owner in reversed(waits().owners) if isinstance(owner, Turn))
+    return next(turns, None)
 
 
 def new_turn(label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> Turn:

@@ -254,27 +254,25 @@ def test_a_429_with_a_retry_after_makes_the_endpoint_rest(httpserver: HTTPServer
 # What counts
 
 
-def test_auto_lets_a_call_inside_a_stream_use_the_streams_slot(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The stream holds the only slot; the user set no number that the call could pass."""
+def test_a_stream_counts_until_its_first_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then, the call of another thread waits until its deadline."""
     monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 1)
-    client = ScriptedClient(lambda messages: "one two", **AUTO)
-    with client.stream_message("Hello") as stream:
-        next(iter(stream))
-        assert client.send_message("Inside", deadline=30).content == "one two"  # type: ignore[union-attr]
-    assert caplog.text == ""
+    begun, going = threading.Event(), threading.Event()
 
+    def answer(messages: Any) -> str:
+        begun.set()
+        assert going.wait(30)
+        return "one two"
 
-def test_a_stream_counts_until_its_reader_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The call of another thread waits until its deadline."""
-    monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 1)
-    client = ScriptedClient(lambda messages: "one two", **AUTO)
+    client = ScriptedClient(answer, **AUTO)
     with client.stream_message("Hello") as stream, ThreadPoolExecutor(1) as threads:
-        next(iter(stream))
-        late = threads.submit(client.send_message, "Hello", deadline=0.1).result()
+        first_piece = threads.submit(next, iter(stream))
+        assert begun.wait(30)
+        late = client.send_message("Late", deadline=0.1)
         assert isinstance(late, RequestTimeoutError)
-    assert client.send_message("Hello", deadline=30).content == "one two"  # type: ignore[union-attr]
+        going.set()
+        first_piece.result()
+        assert client.send_message("Now", deadline=30).content == "one two"  # type: ignore[union-attr]
 
 
 def test_auto_releases_the_slot_of_a_cancelled_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,15 +211,24 @@ def test_a_call_releases_its_slot_and_reservation_however_it_ends(
         assert client.send_message("Hello", deadline=30).content == "yes"  # type: ignore[union-attr]
 
 
-def test_a_stream_holds_its_slot_until_its_reader_leaves() -> None:
-    """It is a call under way: that of another thread waits until its deadline."""
-    client = ScriptedClient(lambda messages: "one two three", **ONE_CALL_AT_ONCE)
+def test_a_stream_holds_its_slot_until_its_first_piece() -> None:
+    """Until then a call of another thread waits, here until its deadline."""
+    begun, going = threading.Event(), threading.Event()
+
+    def answer(messages: Any) -> str:
+        begun.set()
+        assert going.wait(30)
+        return "one two three"
+
+    client = ScriptedClient(answer, **ONE_CALL_AT_ONCE)
     with client.stream_message("Hello") as stream, ThreadPoolExecutor(1) as threads:
-        next(iter(stream))
-        other = threads.submit(client.send_message, "Hello", deadline=0.1)
+        first_piece = threads.submit(next, iter(stream))
+        assert begun.wait(30)
         with pytest.raises(RequestTimeoutError, match="deadline"):
-            other.result()
-    assert client.send_message("Hello", deadline=30).content  # type: ignore[union-attr]
+            client.send_message("Hello", deadline=0.1)
+        going.set()
+        first_piece.result()
+        assert client.send_message("Hello", deadline=30).content  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("limited", ["slot", "budget"])
@@ -528,7 +537,7 @@ def test_no_minute_holds_more_than_the_limits(
                 if slot.sent_at == NEVER:
                     sent.append(slot)
                 slot.used = min(size, slot.tokens) if what == "answer" else 0
-                slot.release()
+                slot.close()
             in_a_minute = [call for call in sent if call.sent_at > door.now - WINDOW]
             assert len(in_a_minute) <= limit
             assert sum(call.tokens for call in in_a_minute) <= tokens

@@ -22,7 +22,7 @@ from ..errors import (
 from ..support.notices import logger
 from ..support.waits import Stop, check_stops, set_stops, waits
 from ..traffic import usage as metering
-from ..traffic.reports import report_refused
+from ..traffic.standard import report_refused
 from .bar import Bar
 from .names import ItemNames
 from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of

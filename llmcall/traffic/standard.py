@@ -1,11 +1,170 @@
-"""The listeners that every process has, in the order in which they hear of a call."""
+"""The listeners that every process has: usage, the report of failures, warnings of answers."""
 
 from __future__ import annotations
 
-from ..scopes import ArmRecords, RepeatedAnswers
-from ..support.listeners import listeners
-from .reports import FailureReport
-from .usage import UsageCount
-from .warnings import AnswerWarnings
+from typing import TYPE_CHECKING, Any
 
+from ..apis.endings import is_cut
+from ..apis.shapes import choices_of
+from ..apis.usage import TokenUsage
+from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
+from ..scopes import ArmRecords, RepeatedAnswers
+from ..support.failures import (
+    ABANDONED,
+    FAILED,
+    MISSED,
+    OVER_BUDGET,
+    UNSCOPED,
+    is_abandoned,
+    is_failure,
+    process_failures,
+)
+from ..support.listeners import Listener, listeners
+from ..support.notices import warn_once
+from .usage import count
+
+if TYPE_CHECKING:
+    from ..core.calls import Call
+    from ..stores.record import Record
+    from .usage import UsageDelta
+
+
+class UsageCount(Listener):
+    """Counts what the calls of the process use."""
+
+    def used(self, call: Call, amounts: UsageDelta) -> None:
+        """Add amounts to the client's meter, to the process's, and to the tracked blocks'."""
+        position = call.position
+        count(
+            call.client.meter, call.request.model or call.name, position.path, amounts, position.arm
+        )
+
+    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
+        """Count an answer that was not asked for now; functions' are not counted."""
+        if not call.is_counted:
+            return
+        amounts: dict[str, Any] = {"cached_calls": 1, "saved": saved}
+        if call.cassette is not None and record.stored_at is None:
+            amounts["replayed_calls"] = 1
+        if call.asks_model and (served := record.served):
+            amounts["served"] = served
+        self.used(call, amounts)
+
+
+class FailureReport(Listener):
+    """Adds the calls that left no record to the report at the end of the run or of the cassette."""
+
+    def failed(self, call: Call, error: BaseException, *, stream: bool) -> None:
+        """Add a call that failed or was cancelled; a stream reports by itself that its
+        reader left.
+        """
+        asks_model = call.request.kind != "function"
+        words = call.label
+        if isinstance(error, BudgetExceededError):
+            if asks_model:  # a function's own calls report it
+                process_failures.count_refused()
+                call.failures.add(call.position.path, words, OVER_BUDGET, asks_model=False)
+        elif is_failure(error):
+            words += f": {type(error).__name__}"
+            if isinstance(error, APIError) and call.is_counted:
+                call.add_usage(errors=1)
+                words += f". {error.remedy}"
+            # What a program's own connection raised reaches the program, whose SDK may try again.
+            is_retried = call.transport is not None
+            if isinstance(error, APIError):
+                is_retried = error.is_retried_by_program
+            key = call.request.cache_key if is_retried else None
+            call.failures.add(call.position.path, words, FAILED, asks_model=asks_model, key=key)
+        elif is_abandoned(error) and not stream:
+            call.failures.add(call.position.path, words, ABANDONED, asks_model=asks_model)
+
+    def refused(self, call: Call, error: Exception) -> None:
+        """Add a call that was refused: the program may catch the error and go on without an answer."""
+        report_refused(call.position.path, call.label, error)
+        call.add_usage(errors=1)
+
+
+def report_refused(scope: str, label: str, error: Exception) -> None:
+    """Report at the end of the process that a call or a map was refused.
+
+    :param scope: its scope path; empty outside any scope.
+    :param label: how messages name it.
+    :param error: a ``CacheMissError`` or a ``ScopeError``.
+    """
+    assert isinstance(error, (CacheMissError, ScopeError))
+    reason = UNSCOPED if isinstance(error, ScopeError) else MISSED
+    process_failures.add(scope, label, reason)
+
+
+class AnswerWarnings(Listener):
+    """Warns once of what an answer lacks, and of where it comes from."""
+
+    def stored(self, call: Call, record: Record) -> None:
+        """Warn of a chat's answer that was cut, or whose prompt was."""
+        if record.kind == "chat":
+            _warn_of_cut_answer(call, record.response)
+            _warn_of_cut_prompt(call, TokenUsage.of(record.response).input_tokens)
+
+    def answered(self, call: Call, record: Record) -> None:
+        """Warn if a model's record comes from a host that does not serve the model now."""
+        host = record.host
+        if host is None or not record.is_hit or record.kind == "http":
+            return
+        checked_hosts = call.client.resolved.checked_hosts
+        if (call.request.model, host) in checked_hosts:
+            return
+        checked_hosts.add((call.request.model, host))
+        model = record.request.get("model", "")
+        hosts = set().union(*map(call.client.hosts, (model, *call.fallbacks)))
+        if host not in hosts:
+            warn_once(
+                f"answers of {model} recorded from {host} are used for "
+                f"{', '.join(sorted(hosts))}; [Cache] NAMESPACE keeps the records of different "
+                "servers apart"
+            )
+
+
+def _warn_of_cut_answer(call: Call, response: Any) -> None:
+    """Warn if an answer ended at its token limit."""
+    model = call.request.model
+    parameters = call.request.asked
+    if parameters.get("logprobs") and parameters.get("max_tokens") == 1:
+        return  # one token was wanted, for its log probabilities
+    if any(is_cut(choice.get("finish_reason")) for choice in choices_of(response)):
+        warn_once(
+            f"{model}: an answer ended at its token limit (finish_reason 'length') and is "
+            "recorded as it is; if answers should be longer, set max_tokens higher",
+            about=("length", model),
+        )
+
+
+def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
+    """Warn if a server reports less than half of the prompt tokens that are counted here.
+
+    :param reported: the prompt tokens that the server counted, if it says so.
+    """
+    if not reported:
+        return
+    model = call.request.model
+    messages = call.request.body["messages"]
+    contents = [message.get("content") for message in messages]
+    text = "".join(content for content in contents if isinstance(content, str))
+    # A token of English has about 4.5 bytes, one of other scripts 2 to 3. A shorter text cannot
+    # have twice as many tokens, and need not be counted.
+    bytes_per_token = 6 if text.isascii() else 3
+    if len(text.encode()) <= reported * bytes_per_token:
+        return
+    from ..models.tokens import count_tokens
+
+    encoding = call.client.pool(model).capabilities.encoding
+    counted = count_tokens(messages, model, encoding=encoding)
+    if reported * 2 < counted:
+        warn_once(
+            f"{model}: the server reports {reported} prompt tokens, but llmcall counts {counted!r}. "
+            "The server may have cut the prompt without an error, or it counts differently",
+            about=("prompt tokens", model),
+        )
+
+
+# In the order in which they hear of a call.
 listeners += [UsageCount(), FailureReport(), AnswerWarnings(), RepeatedAnswers(), ArmRecords()]

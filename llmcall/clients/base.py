@@ -197,7 +197,7 @@ class LLMClient:
 
         :param request: the request, with the body that is sent.
         """
-        from ..traffic.permit import Permit
+        from ..traffic.gate import Permit
 
         return Permit(call, self.pool(request.model), request)
 

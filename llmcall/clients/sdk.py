@@ -20,7 +20,7 @@ from ..keys.request import Request
 from ..support.blocking import run_blocking
 from ..support.libraries import random_numbers_kept
 from ..support.waits import may_block
-from ..traffic.permit import note_room, note_room_async, note_sent, note_sent_async
+from ..traffic.gate import note_room, note_room_async, note_sent, note_sent_async
 from . import chat, decisions, responses
 from .api_errors import (
     add_likely_address,

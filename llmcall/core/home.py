@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..traffic.budgets import Needs
+    from ..traffic.gate import Turn
     from ..traffic.limits import Endpoints, Slot
-    from ..traffic.turns import Turn
     from .deadline import Deadline
 
 

@@ -13,7 +13,7 @@ from ..core.effects import in_thread
 from ..scopes import MapIsOverError
 from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
-from ..traffic.turns import Turn
+from ..traffic.gate import Turn
 from .messages import Address
 from .server import Visit
 

@@ -26,8 +26,8 @@ from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock
 from ..support.waits import Owner, Stop, check_stops, set_stops
+from ..traffic.gate import Turn, current_needs, new_turn
 from ..traffic.limits import Endpoints
-from ..traffic.turns import Turn, current_needs, new_turn
 from .messages import Address, picklable
 
 if TYPE_CHECKING:

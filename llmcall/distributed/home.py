@@ -176,7 +176,7 @@ class _Lead(_Hold):
     def __init__(self, home: Home, shared_by: ResponseCache | Cassette) -> None:
         super().__init__(home)
         if isinstance(shared_by, Cassette):
-            self._shared_by = shared_by.file
+            self._shared_by = shared_by.file.real_path
         else:
             self._shared_by = os.fspath(shared_by.path)
 

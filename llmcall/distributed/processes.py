@@ -110,9 +110,9 @@ class Sender:
         server = self._server = self._until_closed.enter_context(answering_workers())
         cassette = None
         if self._cassette is not None:
-            server.cassettes[self._cassette.file] = self._cassette
+            server.cassettes[self._cassette.file.real_path] = self._cassette
             opened = self._cassette
-            cassette = opened.file, opened.mode, opened.owner, opened.may_record
+            cassette = opened.file.real_path, opened.mode, opened.owner, opened.may_record
         open_budgets: bytes | ValueError
         try:
             open_budgets = pickle.dumps(list(budgets.open_budgets))

@@ -45,7 +45,7 @@ def summary_lines(
         not_recorded = cassette.failures.unanswered
         asked = cassette.asked + not_recorded
         supplied, replayed = cassette.supplied, cassette.replayed
-        is_saved = cassette.is_written or not cassette.recorded
+        is_saved = cassette.file.is_written or not cassette.recorded
         is_file = is_saved and file is not None and file.exists()
         target = str(cassette.path) if is_file else f"{cassette.path} was not written"
     tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
@@ -65,8 +65,8 @@ def summary_lines(
         lines += filter(None, [explain()])
     if supplied and not recorder.sends_nothing:
         lines.append(_how_to_repeat(cassette, another))
-    if cassette is not None and cassette.unused_report:
-        lines.append(cassette.unused_report)
+    if cassette is not None and cassette.reports.unused:
+        lines.append(cassette.reports.unused)
     return lines
 
 

@@ -342,7 +342,9 @@ class Replay(Listener):
             cassette.path.relative_to(root) if cassette.path.is_relative_to(root) else cassette.path
         )
         name = shown.as_posix()
-        asked, recorded = (cassette.asked, cassette.recorded) if cassette.is_written else (0, 0)
+        asked, recorded = (
+            (cassette.asked, cassette.recorded) if cassette.file.is_written else (0, 0)
+        )
         labels = {record.cache_key: record_name(record) for record in unused}
         self.ended.append(CassetteUse(name, is_shared, cassette.replayed, asked, recorded, labels))
         if cassette.owner.writes:  # a failed test's log is shown
@@ -352,10 +354,10 @@ class Replay(Listener):
         if recorded:
             self._recorded_paths.add(cassette.path)
         if cassette.owner.writes:
-            self._first_calls[cassette.path] = cassette.replay_log.first_calls()
+            self._first_calls[cassette.path] = cassette.tape.log.first_calls()
             if is_shared and self._collects_all_of(cassette.path):
                 used = self._arms.setdefault(cassette.path, {})
-                for key, arms in cassette.replay_log.arms().items():
+                for key, arms in cassette.tape.log.arms().items():
                     used[key] = list(dict.fromkeys([*used.get(key, ()), *arms]))
 
     def _collects_all_of(self, path: Path) -> bool:

@@ -92,7 +92,7 @@ def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
 
 def _load_records(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     if isinstance(run, Cassette):
-        header = run.stored.header
+        header = run.tape.stored.header
         records = list(filter(where, run.all_records()))
         return RecordedRun(str(run.path), records, dict(header.settings))
     if not isinstance(run, (str, os.PathLike, ResponseCache)):

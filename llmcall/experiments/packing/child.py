@@ -137,7 +137,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
 
         def closed(self, cassette: Any) -> None:
             unused = [record.cache_key for record in cassette.unused()]
-            trace.add("unused", project_paths[cassette.file], unused)
+            trace.add("unused", project_paths[cassette.file.real_path], unused)
 
         def asks(self, call: Any) -> None:
             if not answers_in_process(call.client):

@@ -58,13 +58,13 @@ def _search_source(cassette: Cassette) -> Source:
     """Return the records of a cassette's file as a source for a search."""
     from ..misses.search import Source
 
-    stored = cassette.stored
+    stored = cassette.tape.stored
     state = "" if cassette.is_complete else "whose recording is incomplete"
     if not stored:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
     name = f"the cassette {cassette.path}{state and f', {state}'}"
-    return Source(name, stored, rekey, cassette.is_complete, cassette.replay_log.has_used)
+    return Source(name, stored, rekey, cassette.is_complete, cassette.tape.log.has_used)
 
 
 def cassette_remedy(cassette: Cassette) -> str:

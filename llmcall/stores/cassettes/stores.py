@@ -132,7 +132,7 @@ class CassetteStore:
 
     def has_used(self, key: str) -> bool:
         """Return whether a call of this process used or made the record of a key."""
-        return self._cache.has_used(key) or self._cassette.replay_log.has_used(key)
+        return self._cache.has_used(key) or self._cassette.tape.log.has_used(key)
 
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
@@ -150,11 +150,11 @@ class CassetteStore:
 
     def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded."""
-        recorded = self._cassette.replay_log.recorded_askers(path, key)
+        recorded = self._cassette.tape.log.recorded_askers(path, key)
         if not self._cassette.may_record:
             return recorded
         # A record of the file that names nobody says that nobody else asked, whatever the cache says.
-        log = self._cassette.replay_log
+        log = self._cassette.tape.log
         below = {
             number: asker
             for number, asker in self._cache.askers(path, identity, key).askers.items()
@@ -170,7 +170,7 @@ class CassetteStore:
             return self._cassette.find(key, self._position, question)
         record = self._cassette.get(key, question)
         if record is not None:
-            self._cassette.replay_log.note_planned(key)
+            self._cassette.tape.log.note_planned(key)
         return record
 
     def _put(self, record: Record, source: str) -> Record:

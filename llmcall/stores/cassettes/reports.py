@@ -1,0 +1,60 @@
+"""What a cassette reports when it closes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...config import resolve as config
+from ...support.display.formatting import counted
+from ...support.failures import Failures, process_failures
+from ..record import FROM_CACHE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .owner import Owner
+    from .tape import Tape
+
+OTHER_REPEAT = "for another repeat, use a scope with another name and its own cassette"
+
+
+class Reports:
+    """The reports of a cassette for one time of being open.
+
+    :param failures: the calls that left no record.
+    :ivar unused: the sentence about unused records; empty before the end, and without any.
+    """
+
+    def __init__(self, failures: Failures) -> None:
+        self.unused = ""
+        self._failures = failures
+        self._refused_before = process_failures.refused
+
+    def has_failures(self) -> bool:
+        """Return whether a call failed, ended early or was refused."""
+        return process_failures.refused > self._refused_before or bool(self._failures.counts())
+
+    def end(self, path: Path, mode: str, owner: Owner, tape: Tape, unused: int) -> None:
+        """Report unused records, answers of an earlier run, and failed calls.
+
+        :param unused: the number of unused records.
+        """
+        if unused:
+            self.unused = self._unused_words(unused, mode)
+            owner.report(path, self.unused)
+        supplied = tape.count(FROM_CACHE)
+        if supplied and owner.knows_use:
+            source = "came from the disk cache, and so from an earlier run"
+            owner.report(path, f"{counted(supplied, 'answer')} {source}; {OTHER_REPEAT}")
+        self._failures.warn(
+            f"replay of the cassette {path}",
+            "run it again" if mode in ("new", "update") else "record it again with the mode 'new'",
+        )
+
+    def _unused_words(self, count: int, mode: str) -> str:
+        words = f"{counted(count, 'record')} {'was' if count == 1 else 'were'} not used; "
+        if mode != "update":
+            return f"{words}the mode 'update' moves such records to the disk cache"
+        if self.has_failures():
+            return f"{words}the file keeps such records, because a call failed, ended early or was refused"
+        return f"{words}moved to the disk cache {config.settings().cache_path}"

@@ -1,0 +1,169 @@
+"""The tape of a cassette: the records of its file, those that a run gains, and which calls they answered."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ...support.system import ProcessLock
+from ..days import day_of
+from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
+from ..records.header import joined_settings, keyed_settings
+
+if TYPE_CHECKING:
+    from ...keys.request import Data
+    from ...scopes import Position
+    from ..days import Days
+    from ..record import Record
+    from ..records.reader import Question, RecordFile, Selection
+    from .replay_log import ReplayLog, SortKey
+
+lock = ProcessLock()  # of all cassettes of the process, also while one opens or closes
+
+
+class Tape:
+    """The records of a cassette for one time of being open. It reads and writes no file.
+
+    :param stored: the records of the file.
+    :param log: logs which records answered calls.
+    :param may_record: whether it may gain records.
+    :ivar replayed: the number of calls that it answered.
+    :ivar settings: those that decided the keys, for the file's header.
+    :ivar is_over: whether it was closed, so that it gains nothing more.
+    :ivar drops_unused: whether the file loses what no call used; known at the end.
+    """
+
+    def __init__(self, stored: RecordFile, log: ReplayLog, *, may_record: bool) -> None:
+        self.stored = stored
+        self.log = log
+        self.may_record = may_record
+        self.replayed = 0
+        self.settings: dict[str, Data] = {}
+        self.is_over = False
+        self.drops_unused = False
+        self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
+
+    def update_settings(self) -> None:
+        """Take the current settings; a file's own only gain further models."""
+        here = keyed_settings()
+        self.settings = joined_settings(self.stored.header.settings or here, here)
+
+    def get(self, key: str, question: Question | None = None) -> Record | None:
+        """Return the record of a key, or ``None``, without counting it as used.
+
+        :param question: what has the key; a file finds it faster.
+        """
+        gained = self._gained.get(key)
+        return self.stored.get(key, question) if gained is None else gained[0].copy()
+
+    def find(self, key: str, position: Position, question: Question | None = None) -> Record | None:
+        """Return the record of a key for a call, or ``None``, and count it as used."""
+        record = self.get(key, question)  # unlocked: it is slow, and all threads look up records
+        if record is not None:
+            self.log.note(record, position, is_replayed=True)
+            with lock:
+                self.replayed += 1
+        return record
+
+    def add(
+        self, record: Record, position: Position, source: str = FROM_FUNCTION, replace: bool = False
+    ) -> Record | None:
+        """Add an answer, unless one is recorded; return the recorded one, or ``None`` if it is over.
+
+        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
+        :param replace: whether to replace a recorded answer. An answer of the file is replaced only from
+            the second call on, so that a program that asks once gets it.
+        """
+        with lock:
+            if self.is_over:
+                return None
+            is_asked_again = self.log.has_used(record.cache_key)
+            question = record.kind, record.sample, record.request
+            existing = self.get(record.cache_key, question)
+            if existing is not None:
+                self.log.note(existing, position, is_replayed=True)
+                is_same = existing.response == record.response
+                _, source_before = self._gained.get(record.cache_key, (None, ""))
+                # another call found the answer in the disk cache before this one, which asked, came here
+                is_own = is_same and source == FROM_SERVER and source_before == FROM_CACHE
+                if not is_own and (is_same or not (replace and is_asked_again)):
+                    return existing
+            if not self._gained:  # the program may have changed its settings since the opening
+                self.update_settings()
+            record = record.replace(days=_days_of(record, source))
+            kept = record.copy()
+            _ = kept.request  # copied now, since the caller may change its own
+            self._gained[record.cache_key] = kept, source
+            self.log.note(record, position)
+            return record
+
+    def __len__(self) -> int:
+        return len(self.stored) + sum(key not in self.stored for key in list(self._gained))
+
+    def count(self, *sources: str) -> int:
+        """Return the number of gained records, or of those from some sources."""
+        gained = list(self._gained.values())
+        return sum(not sources or source in sources for _, source in gained)
+
+    def in_order(self) -> list[Record]:
+        """Return all records, as the run has them; where it only replays, as the file has them."""
+        if not self.may_record:
+            return list(self.stored)
+        gained = [record for record, _ in self.gained()]
+        kept = (record for record in self.stored if record.cache_key not in self._gained)
+        return self.log.in_order(kept, gained)
+
+    def gained(self) -> list[tuple[Record, SortKey]]:
+        """Return the gained records, each with the sort key of its first call, in the order of the calls."""
+        with lock:
+            calls = sorted((self.log.first_call(key), key) for key in self._gained)
+            return [(self._gained[key][0], first_call) for first_call, key in calls]
+
+    def unused(self) -> Selection | list[Record]:
+        """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
+        return self.log.unused(self.stored, self.stored.others(self.log.has_used))
+
+    def with_arms(self, record: Record) -> Record:
+        """Return a record with the arms that used it; only with this run's if what it did not use is dropped."""
+        is_gained = record.cache_key in self._gained
+        return self.log.with_arms(record, is_gained=is_gained, drops_unused=self.drops_unused)
+
+    def to_write(self, dropped_keys: set[str], *, is_complete: bool) -> list[Record]:
+        """Return the records that the file will have, without some."""
+        kept = (
+            self.with_arms(record)
+            for record in self.in_order()
+            if record.cache_key not in dropped_keys
+        )
+        return self.log.with_askers(kept, self._gained, is_complete=is_complete)
+
+    def differs_from_file(self, *, ended_well: bool, names_arms: bool) -> bool:
+        """Return whether the file would be another one, even if no record is dropped.
+
+        :param ended_well: whether the run came to its end.
+        :param names_arms: whether records that name no arm may be of a version that named none.
+        """
+        if self._gained or not self.may_record:
+            return bool(self._gained)
+        becomes_complete = ended_well and not self.stored.header.is_complete
+        if becomes_complete or self.log.has_new_askers:
+            return True
+        if ended_well and [record.cache_key for record in self.in_order()] != [
+            record.cache_key for record in self.stored
+        ]:
+            return True  # the same calls in another order
+        return any(
+            self.with_arms(record) is not record
+            for record in self.stored
+            if record.arms or names_arms
+        )
+
+
+def _days_of(record: Record, source: str) -> Days | None:
+    """Return the days of an added answer, or ``None`` if unknown."""
+    if record.days is not None or source == FROM_FUNCTION:
+        return record.days
+    # An answer shared by an equal concurrent call also came from a server just now, and is in no cache
+    # yet.
+    is_new = record.was_asked and (source == FROM_SERVER or record.stored_at is None)
+    return record.answered_on(day_of(time.time())) if is_new else None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 async def chat_completion_stream(
     url: str,
-    chat_data: Mapping[str, Any],
+    chat_data: Mapping[str, object],
     client: httpx.AsyncClient | None = None,
     headers: Mapping[str, Any] = {},
     timeout: float | None = 60,
@@ -70,9 +70,9 @@ async def chat_completion_stream(
 
 async def chat_completion(
     url: str,
-    chat_data: Mapping[str, Any],
+    chat_data: Mapping[str, object],
     client: httpx.AsyncClient | None = None,
-    headers: Mapping[str, Any] = {},
+    headers: Mapping[str, object] = {},
     timeout: float | None = 60,
     caller: Callable[[str], Awaitable[None] | None] | None = None,
 ) -> str:
@@ -118,7 +118,7 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
         raise httpx.RequestError(str(error), request=response.request) from error
 
 
-def _event_text(event: dict[str, Any] | str) -> str:
+def _event_text(event: dict[str, object] | str) -> str:
     """Return the text in an event, or a line outside any event; empty without text.
 
     The text is ``choices[0].delta.content`` (chat completions), ``choices[0].text`` (the older

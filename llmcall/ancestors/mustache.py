@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, TemplateError
 from ..typed.template import Template, missing_variable
@@ -35,7 +35,7 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
     partials = {tag: source for tag, (_, source) in sources.items()}
     tree = _parse(name, text)
 
-    def render(values: Mapping[str, Any]) -> str:
+    def render(values: Mapping[str, object]) -> str:
         """Return the prompt."""
         from ..support.libraries import pystache
 
@@ -52,7 +52,7 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
     return Template(name, text, variables, render, max(pieces, key=len))
 
 
-def _parse(path: str, source: str) -> Any:
+def _parse(path: str, source: str) -> object:
     """Return the tree of a template.
 
     :raises TemplateError: for sections that do not match.

@@ -33,7 +33,7 @@ def is_patched(names: tuple[str, ...]) -> bool:
     return any(not _is_of_the_sdk(replaceable) for replaceable in objects)
 
 
-def _is_of_the_sdk(replaceable: Any) -> bool:
+def _is_of_the_sdk(replaceable: object) -> bool:
     module = str(getattr(replaceable, "__module__", ""))
     return module.partition(".")[0] == "openai"
 

@@ -82,18 +82,18 @@ class _StandIn:
     def __init__(self, *arguments: object, **named: object) -> None:
         self.state: Any = None
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.state = state
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> type[Any]:
+    def find_class(self, module: str, name: str) -> type[object]:
         """Return a set, which pydantic's objects hold, or a stand-in."""
         is_set = name == "set" and module in ("builtins", "__builtin__")
         return set if is_set else _StandIn
 
 
-def _entries(path: str) -> dict[Any, Any]:
+def _entries(path: str) -> dict[Any, object]:
     try:
         with open(path, "rb") as file:
             entries = _Unpickler(file).load()
@@ -104,7 +104,7 @@ def _entries(path: str) -> dict[Any, Any]:
     return entries
 
 
-def _as_plain_data(value: Any) -> Any:
+def _as_plain_data(value: object) -> object:
     """Return a pickle's value as plain data: objects become dicts of their fields."""
     if isinstance(value, _StandIn):
         value = _pydantic_fields(value)
@@ -115,7 +115,7 @@ def _as_plain_data(value: Any) -> Any:
     return value
 
 
-def _pydantic_fields(pickled: _StandIn) -> dict[str, Any]:
+def _pydantic_fields(pickled: _StandIn) -> dict[str, object]:
     """Return the fields of a pydantic model (1 or 2), undeclared ones included."""
     state = pickled.state if isinstance(pickled.state, dict) else {}
     if not isinstance(state.get("__dict__"), dict):
@@ -126,7 +126,7 @@ def _pydantic_fields(pickled: _StandIn) -> dict[str, Any]:
 # The requests
 
 
-def _records(key: Any, value: Any, settings: Settings) -> list[Record]:
+def _records(key: object, value: object, settings: Settings) -> list[Record]:
     """Return the records of an entry."""
     response = plain(_as_plain_data(value), "its answer", for_record=True, surrogates=True)
     check_chat(response)
@@ -136,7 +136,7 @@ def _records(key: Any, value: Any, settings: Settings) -> list[Record]:
     ]
 
 
-def _requests(key: Any, settings: Settings) -> Iterator[dict[str, Any]]:
+def _requests(key: object, settings: Settings) -> Iterator[dict[str, Any]]:
     """Yield the requests that an entry answers, first the one that llmcall itself would send."""
     model, params = _model_and_params(key)
     effort = params.get("reasoning_effort") or settings.reasoning_effort
@@ -148,7 +148,7 @@ def _requests(key: Any, settings: Settings) -> Iterator[dict[str, Any]]:
     yield _request(model, params, settings)
 
 
-def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def _request(model: str, params: dict[str, object], settings: Settings) -> dict[str, object]:
     options = params.get("options")
     if isinstance(options, dict):
         params = {**params, **options}
@@ -170,7 +170,7 @@ def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str
 # The keys
 
 
-def _model_and_params(key: Any) -> tuple[str, dict[str, Any]]:
+def _model_and_params(key: object) -> tuple[str, dict[str, object]]:
     """Return the model and the parameters in a key."""
     try:
         data = ast.literal_eval(key) if isinstance(key, str) else None

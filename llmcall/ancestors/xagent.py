@@ -28,8 +28,8 @@ def chatcompletion_request(
     max_lenght_fallback: bool = True,
     request_timeout: float | None = 60,
     prompt: str | None = None,
-    **kwargs: Any,
-) -> dict[str, Any]:
+    **kwargs: object,
+) -> dict[str, object]:
     """Ask a model and return the whole response as a dict, as the SDK's ``model_dump()`` does.
 
     :param max_lenght_fallback: whether to ask the next model of ``[Fallbacks]`` if the context is
@@ -54,7 +54,7 @@ async def answer(
     fallback: bool,
     timeout: float | None,
     prompt: str | None,
-    arguments: dict[str, Any],
+    arguments: dict[str, object],
 ) -> dict[str, Any]:
     """Answer a request, or raise the SDK's error.
 
@@ -111,7 +111,7 @@ FIELDS = {
 }
 
 
-def model_dump(value: Any, name: str = "response") -> Any:
+def model_dump(value: object, name: str = "response") -> Any:
     """Return a response, or an object in it, with ``None`` for each field that the API did not send."""
     if isinstance(value, list):
         return [model_dump(item, name) for item in value]

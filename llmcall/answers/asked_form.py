@@ -57,7 +57,7 @@ def _fits_words(answer: str, words: str) -> bool:
     if schema:
         return _fits_schema(answer, json.loads(schema))
     listed = words.removeprefix("exactly one of: ")
-    output_type: Any
+    output_type: object
     if listed != words:
         options = json.loads(f"[{listed}]") if listed.startswith('"') else listed.split(", ")
         output_type = Literal[tuple(options)]
@@ -69,7 +69,7 @@ def _fits_words(answer: str, words: str) -> bool:
     return _fits_type(answer, output_type, _bounds(words))
 
 
-def _fits_type(answer: str, output_type: Any, schema: Mapping[str, Any]) -> bool:
+def _fits_type(answer: str, output_type: object, schema: Mapping[str, object]) -> bool:
     """Return whether an answer is read as a type, with a value that fits a schema."""
     try:
         return _is_valid(read(answer, output_type), schema)
@@ -100,14 +100,14 @@ def _fits_schema(answer: str, schema: Mapping[str, Any]) -> bool:
         return True
     options = wrapped.get("enum", [])
     if all(isinstance(option, (str, int)) for option in options):
-        output_type: Any = (
+        output_type: object = (
             Literal[tuple(options)] if options else _TYPES.get(str(wrapped.get("type")))
         )
         return output_type is not None and _fits_type(answer, output_type, wrapped)
     return False
 
 
-def _is_valid(value: Any, schema: Mapping[str, Any]) -> bool:
+def _is_valid(value: object, schema: Mapping[str, object]) -> bool:
     """Return whether a value fits a schema. A schema that cannot be applied here takes anything."""
     import referencing.exceptions
 

@@ -35,7 +35,7 @@ _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float:
 _UNQUOTED = re.compile(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?")
 
 
-def describe(output_type: Any, prompt: str = "") -> str:
+def describe(output_type: object, prompt: str = "") -> str:
     """Return the sentence that asks for an answer of a type; for ``str`` it is empty.
 
     :param prompt: the text before the sentence. If it names all options of a ``Literal`` or ``Enum``, or
@@ -57,7 +57,7 @@ def correction(expected: str) -> str:
     return f"{CORRECTION}: it is not in the form that I asked for.\n{expected}".rstrip()
 
 
-def _expected_words(output_type: Any, prompt: str) -> str:
+def _expected_words(output_type: object, prompt: str) -> str:
     """Return the expected answer in words, to follow "Answer with"."""
     if output_type is bool and _options_in(prompt, ["yes", "no"]):
         return _ONE_OF_THEM
@@ -97,7 +97,7 @@ def _bounded(schema: Mapping[str, Any]) -> str:
     return f"{number} that is {' and '.join(bounds)}"
 
 
-def _as_in_prompt(schema: Any, prompt: str) -> Any:
+def _as_in_prompt(schema: object, prompt: str) -> Any:
     """Return a JSON schema with its options in the order of the prompt, if the prompt names them all."""
     if isinstance(schema, list):
         return [_as_in_prompt(element, prompt) for element in schema]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
-from typing import Any
 from unicodedata import normalize
 
 from .json_texts import without_reasoning
@@ -39,7 +38,7 @@ def listing(texts: Sequence[str]) -> str:
     return "\n".join(f"{letter}. {text}" for letter, text in lines)
 
 
-def listed_options(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+def listed_options(messages: Sequence[Mapping[str, object]]) -> list[str]:
     """Return the options that the last question of a conversation lists, in its order, or an empty list.
     A correction of an answer belongs to the question before it.
     """
@@ -61,7 +60,7 @@ def without_options(prompt: str) -> str:
     return prompt.removesuffix(INSTRUCTION).rstrip("\n").rpartition("\n\n")[0]
 
 
-def named_option(messages: Sequence[Mapping[str, Any]], answer: str) -> str | None:
+def named_option(messages: Sequence[Mapping[str, object]], answer: str) -> str | None:
     """Return the text of the option that an answer names, or ``None``. The order of the options in the
     conversation's question decides what a letter means.
     """

@@ -30,7 +30,7 @@ _MOST_LAYERS = 8  # more than models write
 _LONGEST_PROBLEM = 300  # characters of pydantic's message
 
 
-def read(text: str, output_type: Any) -> Any:
+def read(text: str, output_type: object) -> Any:
     """Read an answer as a type.
 
     :param text: the answer as the model gave it.
@@ -53,7 +53,7 @@ def read(text: str, output_type: Any) -> Any:
         raise OutputError(problem, text=text, expected=describe(output_type)) from None
 
 
-def _read_answer(text: str, output_type: Any) -> Any:
+def _read_answer(text: str, output_type: object) -> object:
     answer = without_reasoning(text).strip()
     if not answer and text:
         raise OutputError("the answer contains only reasoning")
@@ -107,7 +107,7 @@ def _inside(text: str) -> str:
     return text[:-1].rstrip() if text.endswith(_STOPS) else text
 
 
-def _from_words(text: str, plain_type: Any) -> Any:
+def _from_words(text: str, plain_type: object) -> object:
     """Return the value of the type that a text names in plain words, or ``None``."""
     for words in _plain_words(text):
         value = _match_words(words, plain_type)
@@ -116,7 +116,7 @@ def _from_words(text: str, plain_type: Any) -> Any:
     return None
 
 
-def _match_words(words: str, plain_type: Any) -> Any:
+def _match_words(words: str, plain_type: object) -> object:
     if plain_type is bool:
         return _VERDICTS.get(words.lower())
     if plain_type in (int, float):
@@ -148,7 +148,7 @@ def _folded(text: str) -> str:
     return " ".join(normalize("NFC", text).split()).replace("’", "'").casefold()
 
 
-def _from_json(text: str, output_type: Any) -> Any:
+def _from_json(text: str, output_type: object) -> object:
     """Return the value of JSON. A value that is not an object may be wrapped as ``{"value": …}``."""
     value = json.loads(text)
     if type(value) in (int, float):
@@ -164,7 +164,7 @@ def _from_json(text: str, output_type: Any) -> Any:
         return _as_type(value["value"], output_type)
 
 
-def _as_type(value: Any, output_type: Any, text: str | None = None) -> Any:
+def _as_type(value: object, output_type: object, text: str | None = None) -> object:
     """Return a JSON value as a type, without conversions.
 
     :param text: the JSON itself, if there is one.
@@ -189,7 +189,7 @@ def _as_type(value: Any, output_type: Any, text: str | None = None) -> Any:
     return converted
 
 
-def _as_spelled(value: Any, spellings: Mapping[str, str]) -> Any:
+def _as_spelled(value: object, spellings: Mapping[str, str]) -> Any:
     """Return a JSON value with its options spelled as in the type."""
     if not spellings:
         return value
@@ -202,7 +202,7 @@ def _as_spelled(value: Any, spellings: Mapping[str, str]) -> Any:
     return value
 
 
-def _as_simple_type(value: Any, output_type: Any) -> Any:
+def _as_simple_type(value: object, output_type: Any) -> Any:
     """Return a JSON value as a type that needs no pydantic."""
     if schemas.is_choice(output_type):
         value = _as_spelled(value, schemas.spellings(output_type))

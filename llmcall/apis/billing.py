@@ -59,7 +59,7 @@ class Bill(NamedTuple):
         return cls("messages", reported, {})  # this API counts its searches in usage
 
 
-def _tools_of_responses(response: Mapping[str, Any]) -> Counter[str]:
+def _tools_of_responses(response: Mapping[str, object]) -> Counter[str]:
     items = objects_in(response.get("output"))
     kinds = [kind for item in items if (kind := str(item.get("type"))) in BILLED_ITEMS]
     searches = object_in(object_in(response.get("tool_usage")).get("web_search")).get(
@@ -70,13 +70,13 @@ def _tools_of_responses(response: Mapping[str, Any]) -> Counter[str]:
     return +Counter([BILLED_ITEMS[kind] for kind in kinds]) + Counter(web_searches=searches)
 
 
-def _is_search(item: Mapping[str, Any]) -> bool:
+def _is_search(item: Mapping[str, object]) -> bool:
     """Return whether an item of an output is a search; opening or searching a page is free."""
     kind = object_in(item.get("action")).get("type")
     return item.get("type") == "web_search_call" and kind in (None, "search")
 
 
-def _searches_of_chat(response: Mapping[str, Any]) -> Counter[str]:
+def _searches_of_chat(response: Mapping[str, object]) -> Counter[str]:
     """Return one search for an answer that cites pages, since chat completions do not report a number."""
     messages = [object_in(choice.get("message")) for choice in objects_in(response.get("choices"))]
     annotations = [
@@ -86,7 +86,7 @@ def _searches_of_chat(response: Mapping[str, Any]) -> Counter[str]:
     return +Counter(web_searches=int(is_cited))
 
 
-def _searches_of_gemini(response: Mapping[str, Any]) -> Counter[str]:
+def _searches_of_gemini(response: Mapping[str, object]) -> Counter[str]:
     queries = set()
     counts = objects_in(object_in(response.get("usage")).get("grounding_tool_count"))
     if counts:  # of an interaction

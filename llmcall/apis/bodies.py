@@ -35,7 +35,7 @@ class EventStream:
         self.done = False
         self._rest = b""  # the beginning of a line that has not ended
 
-    def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
+    def feed(self, data: bytes) -> Iterator[dict[str, object] | str]:
         """Yield the events that end in this data, and any other lines, since a server may send an error as
         plain text. A final line end completes the last event of a stream.
 
@@ -72,7 +72,7 @@ async def events_in(
         yield event
 
 
-def events_of(body: bytes) -> Iterator[dict[str, Any]]:
+def events_of(body: bytes) -> Iterator[dict[str, object]]:
     """Yield the events of a whole stream, without its other lines.
 
     :raises ServiceError: if an event is not a JSON object.
@@ -80,7 +80,7 @@ def events_of(body: bytes) -> Iterator[dict[str, Any]]:
     return (event for event in EventStream().feed(body + b"\n") if isinstance(event, dict))
 
 
-def objects_of(body: str) -> Iterator[dict[str, Any]]:
+def objects_of(body: str) -> Iterator[dict[str, object]]:
     """Yield the JSON object in a body, or the objects of its events."""
     with suppress(ValueError):
         data = json.loads(body)
@@ -90,7 +90,7 @@ def objects_of(body: str) -> Iterator[dict[str, Any]]:
         yield from events_of(body.encode())
 
 
-def answer_in(body: str) -> dict[str, Any]:
+def answer_in(body: str) -> dict[str, object]:
     """Return the answer in a body in its API's unstreamed form, as far as possible, always with a
     ``usage``. The pieces of a choice stay apart.
 
@@ -116,12 +116,12 @@ def answer_in(body: str) -> dict[str, Any]:
     return answer
 
 
-def _merged(objects: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _merged(objects: Iterable[Mapping[str, object]]) -> dict[str, object]:
     """Return the fields of several objects; the last known value of each counts."""
     return {name: fields[name] for fields in objects for name in fields if fields[name] is not None}
 
 
-def _streamed_blocks(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _streamed_blocks(events: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
     """Return the blocks of a content from the events of the Messages API; each piece of a text becomes a
     block.
     """
@@ -138,7 +138,7 @@ def _streamed_blocks(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
     return blocks
 
 
-def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:
+def read_object(text: str | bytes | bytearray, name: str) -> dict[str, object]:
     """Return the JSON object that a server sent.
 
     U+FFFD replaces lone surrogates, which are not text. ``None`` replaces NaN and the infinities, which
@@ -161,7 +161,7 @@ def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:
     return data
 
 
-def nan_as_none(data: Any) -> Any:
+def nan_as_none(data: object) -> object:
     """Return a copy of plain data with ``None`` for NaN and the infinities."""
     if isinstance(data, dict):
         return {name: nan_as_none(item) for name, item in data.items()}
@@ -171,12 +171,12 @@ def nan_as_none(data: Any) -> Any:
     return data if is_number else _no_number(str(data))
 
 
-def _finite(text: str) -> Any:
+def _finite(text: str) -> object:
     number = float(text)
     return number if math.isfinite(number) else _no_number(text)
 
 
-def _no_number(name: str) -> Any:
+def _no_number(name: str) -> object:
     """Warn once of NaN or an infinity, such as the log probability of an impossible token; return
     ``None``.
     """
@@ -188,7 +188,7 @@ def _no_number(name: str) -> Any:
     return None
 
 
-def check_no_error(event: dict[str, Any]) -> None:
+def check_no_error(event: dict[str, object]) -> None:
     """Raise the error that an event of a stream reports; OpenRouter's error events also hold the text so
     far.
     """

@@ -94,13 +94,13 @@ class Assembler:
             raise ServiceError(f"the stream broke off after {self._chunk_count} chunks: {missing}")
         return self.partial_response()
 
-    def partial_response(self) -> dict[str, Any]:
+    def partial_response(self) -> dict[str, object]:
         """Return the part of the response that has arrived."""
         choices = [_whole_choice(index, choice) for index, choice in sorted(self._choices.items())]
         return {**self._fields, "object": "chat.completion", "choices": choices}
 
 
-def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
+def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, object]:
     delta = choice["delta"]
     message = {
         "role": delta.get("role") or "assistant",
@@ -118,7 +118,7 @@ def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "index": index, "message": message}
 
 
-def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
+def _whole_call(call: dict[str, Any]) -> dict[str, object]:
     tool_call = {name: value for name, value in call.items() if name != "index"}
     if "function" in tool_call:
         tool_call["function"] = {"arguments": "", **tool_call["function"]}
@@ -126,13 +126,13 @@ def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
     return tool_call
 
 
-def _set(fields: dict[str, Any], name: str, value: Any) -> None:
+def _set(fields: dict[str, object], name: str, value: object) -> None:
     """Set a field, unless it has a value and the new one is empty."""
     if value or not fields.get(name):
         fields[name] = value
 
 
-def _joined(value: Any, piece: Any) -> Any:
+def _joined(value: Any, piece: Any) -> object:
     """Join texts, lists and objects; of anything else, return the last value that is not empty."""
     if value is None or piece is None:
         return value if piece is None else piece
@@ -165,7 +165,7 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
             message[name] = _joined(value, piece)
 
 
-def _joined_parts(value: Any, piece: Any) -> list[dict[str, Any]]:
+def _joined_parts(value: object, piece: object) -> list[dict[str, object]]:
     """Join the parts of a content (Mistral's thinking models); consecutive texts become one part."""
     parts: list[dict[str, Any]] = []
     for content in (value, piece):
@@ -178,7 +178,7 @@ def _joined_parts(value: Any, piece: Any) -> list[dict[str, Any]]:
     return parts
 
 
-def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> None:
+def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, object]]) -> None:
     """Add a piece of a tool call to the calls so far."""
     call = _continued_call(piece, calls)
     if call is None:
@@ -197,7 +197,7 @@ def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> None:
             _set(call, name, value)
 
 
-def _continued_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _continued_call(piece: dict[str, Any], calls: list[dict[str, object]]) -> dict[str, Any] | None:
     """Return the call that a piece continues, or ``None`` if it begins one.
 
     The index decides, unless the piece has another id and a name, since some servers give every call
@@ -217,7 +217,7 @@ def _continued_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[
     return None if is_another else call
 
 
-def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, object]]:
     """Yield the chunks of a replayed stream. :class:`Assembler` and the SDK assemble them to the recorded
     response again.
 

@@ -15,7 +15,7 @@ REFUSAL = "refusal"  # the type of an answer in which the model declined a quest
 OPTIONS = {"choices": "value", "levels": "label"}
 
 
-def questions_in(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+def questions_in(body: Mapping[str, object]) -> list[dict[str, object]]:
     """Return the questions of a body of this API, or of a chat request's body that goes to it; empty for
     another one.
     """
@@ -25,11 +25,11 @@ def questions_in(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     return questions if isinstance(questions, list) and all(map(_is_question, questions)) else []
 
 
-def _is_question(question: Any) -> bool:
+def _is_question(question: object) -> bool:
     return isinstance(question, dict) and question.get("type") in VALUES
 
 
-def probabilities(answer: Mapping[str, Any]) -> dict[Any, float]:
+def probabilities(answer: Mapping[str, object]) -> dict[Any, float]:
     """Return the probability of each value of a choice; of a refusal, an empty dict."""
     return {
         entry["value"]: float(entry["probability"])
@@ -38,12 +38,12 @@ def probabilities(answer: Mapping[str, Any]) -> dict[Any, float]:
     }
 
 
-def question_texts(body: Mapping[str, Any]) -> list[str]:
+def question_texts(body: Mapping[str, object]) -> list[str]:
     """Return the questions of a body, each with its options."""
     return [_question(question) for question in objects_in(body.get("questions"))]
 
 
-def _question(question: Mapping[str, Any]) -> str:
+def _question(question: Mapping[str, object]) -> str:
     options = [
         as_text(option.get(name))
         for field, name in OPTIONS.items()
@@ -53,7 +53,7 @@ def _question(question: Mapping[str, Any]) -> str:
     return f"{text} [{' | '.join(options)}]" if options else text
 
 
-def is_decision(response: Mapping[str, Any]) -> bool:
+def is_decision(response: Mapping[str, object]) -> bool:
     """Return whether a response has the answers of this API."""
     answers = response.get("answers")
     return (
@@ -66,17 +66,17 @@ def is_decision(response: Mapping[str, Any]) -> bool:
     )
 
 
-def is_refusal(answer: Mapping[str, Any]) -> bool:
+def is_refusal(answer: Mapping[str, object]) -> bool:
     """Return whether the model refused to answer a question."""
     return answer.get("type") == REFUSAL
 
 
-def answer_text(answer: Mapping[str, Any]) -> str:
+def answer_text(answer: Mapping[str, object]) -> str:
     """Return an answer with the name of its question, if that has one."""
     kind = str(answer.get("type"))
     return _named(answer, answer.get(VALUES[kind]) if kind in VALUES else kind)
 
 
-def _named(fields: Mapping[str, Any], value: Any) -> str:
+def _named(fields: Mapping[str, object], value: object) -> str:
     name = fields.get("name")
     return f"{name}: {as_text(value)}" if name else as_text(value)

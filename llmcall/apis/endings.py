@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..errors import APIError, ContentFilterError, ServiceError
 
 # The words are in the form that ``_word`` gives them. Their sources: the types of openai 3.57, anthropic
@@ -63,17 +61,17 @@ FILTERED = frozenset(
 )
 
 
-def is_ordinary(reason: Any) -> bool:
+def is_ordinary(reason: object) -> bool:
     """Return whether the reason needs no mention; nor does none at all."""
     return reason is None or (isinstance(reason, str) and _word(reason) in ORDINARY)
 
 
-def is_cut(reason: Any) -> bool:
+def is_cut(reason: object) -> bool:
     """Return whether the reason is a limit of tokens."""
     return isinstance(reason, str) and _word(reason) in CUT
 
 
-def is_filtered(reason: Any) -> bool:
+def is_filtered(reason: object) -> bool:
     """Return whether the reason is a provider's filter.
 
     Gemini's compatible API adds its own word: ``content_filter: SAFETY``.
@@ -81,12 +79,12 @@ def is_filtered(reason: Any) -> bool:
     return isinstance(reason, str) and _word(reason.partition(":")[0]) in FILTERED
 
 
-def is_refused(reason: Any) -> bool:
+def is_refused(reason: object) -> bool:
     """Return whether the provider filtered the answer, or the model refused."""
     return is_filtered(reason) or (isinstance(reason, str) and _word(reason) == "refusal")
 
 
-def ending_problem(reason: Any, field: str) -> tuple[type[APIError], str] | None:
+def ending_problem(reason: object, field: str) -> tuple[type[APIError], str] | None:
     """Return the error's class and its message if an answer with this ending is none, else ``None``.
 
     Any word that is not known to end an answer is a failure, such as ``insufficient_system_resource``

@@ -20,7 +20,7 @@ CONTENTS = ("content", "summary")  # of a step
 MEDIA = ("text", "image", "audio", "video", "document")  # the types of an interaction's contents
 
 
-def messages_asked(body: Any) -> Iterator[dict[str, Any]]:
+def messages_asked(body: object) -> Iterator[dict[str, object]]:
     """Yield the messages in a body, each with role and content.
 
     :param body: the parsed JSON body of a request.
@@ -46,7 +46,7 @@ def messages_asked(body: Any) -> Iterator[dict[str, Any]]:
         yield {"role": "user", "content": "\n".join(questions)}
 
 
-def joined_text(content: Any) -> str:
+def joined_text(content: object) -> str:
     """Return the text of a message's content; the texts of its parts are joined by line ends."""
     if isinstance(content, str):
         return content
@@ -55,7 +55,7 @@ def joined_text(content: Any) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def _message(item: dict[str, Any]) -> dict[str, Any]:
+def _message(item: dict[str, object]) -> dict[str, object]:
     kind = str(item.get("type"))
     if isinstance(item.get("role"), str) and "content" in item:
         return item
@@ -73,7 +73,7 @@ def _message(item: dict[str, Any]) -> dict[str, Any]:
     return {"role": "user", "content": as_text(item)}
 
 
-def _content(value: Any) -> Any:
+def _content(value: object) -> object:
     """Return a content in the form of the other APIs; Gemini's parts have no type."""
     if not (isinstance(value, dict) and isinstance(value.get("parts"), list)):
         return value

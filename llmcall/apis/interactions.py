@@ -39,7 +39,7 @@ COUNTS_BY_MODALITY = {
 }
 
 
-def usage_metadata(response: Mapping[str, Any]) -> dict[str, Any] | None:
+def usage_metadata(response: Mapping[str, object]) -> dict[str, object] | None:
     """Return the tokens that a response of one of Gemini's APIs reports, in the words of the older one,
     or ``None``.
     """
@@ -58,7 +58,7 @@ def usage_metadata(response: Mapping[str, Any]) -> dict[str, Any] | None:
     return counts
 
 
-def streamed_steps(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def streamed_steps(events: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
     """Return the steps that the events of a stream bring in pieces."""
     steps: dict[Any, dict[str, Any]] = {}
     for event in events:
@@ -70,7 +70,7 @@ def streamed_steps(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(steps.values())
 
 
-def _add_delta(step: dict[str, Any], delta: Mapping[str, Any]) -> None:
+def _add_delta(step: dict[str, object], delta: Mapping[str, object]) -> None:
     if delta.get("type") == "arguments_delta":
         text = step.get("arguments")
         step["arguments"] = f"{text if isinstance(text, str) else ''}{delta.get('arguments') or ''}"
@@ -78,7 +78,7 @@ def _add_delta(step: dict[str, Any], delta: Mapping[str, Any]) -> None:
         step["content"] = [*objects_in(step.get("content")), dict(delta)]
 
 
-def answer_parts(response: Mapping[str, Any]) -> list[dict[str, Any]]:
+def answer_parts(response: Mapping[str, object]) -> list[dict[str, object]]:
     """Return the texts of the last output in the steps of a response, as the SDK's ``output_text`` joins
     them, and the tool calls.
     """
@@ -95,7 +95,7 @@ def answer_parts(response: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*texts, *(_call(step) for step in steps if step.get("type") in CALLS)]
 
 
-def _call(step: Mapping[str, Any]) -> dict[str, Any]:
+def _call(step: Mapping[str, object]) -> dict[str, object]:
     """Return a tool call with its arguments as data, as an unstreamed answer has them."""
     arguments = step.get("arguments")
     if isinstance(arguments, str):

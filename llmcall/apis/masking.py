@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SECRET_NAMES = re.compile("auth|key|token|secret|cookie|password|credential|sig", re.IGNORECASE)
 
 
-def mask(error: BaseException, secrets: Sequence[Any]) -> None:
+def mask(error: BaseException, secrets: Sequence[object]) -> None:
     """Remove secrets, and texts that look like one, from an exception of the SDK or of llmcall.
 
     :param secrets: the secrets; values that are not texts are ignored.
@@ -51,7 +51,7 @@ def _password(header: str) -> str:
         return ""
 
 
-def without_secrets(value: Any, secrets: Sequence[Any]) -> Any:
+def without_secrets(value: object, secrets: Sequence[object]) -> Any:
     """Return plain data without secrets that are long enough to matter, and without texts that look like
     one.
     """

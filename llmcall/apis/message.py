@@ -52,7 +52,7 @@ def message_text(message: Mapping[str, Any]) -> str:
     return "\n".join(lines).strip()
 
 
-def transcript_of(message: Mapping[str, Any]) -> str | None:
+def transcript_of(message: Mapping[str, object]) -> str | None:
     """Return the transcript of a message's audio, or ``None``."""
     audio = message.get("audio")
     transcript = audio.get("transcript") if isinstance(audio, dict) else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 
-def objects_in(value: Any) -> list[dict[str, Any]]:
+def objects_in(value: object) -> list[dict[str, Any]]:
     """Return the objects in a list, or an empty list for anything else."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def object_in(value: Any) -> dict[str, Any]:
+def object_in(value: object) -> dict[str, object]:
     """Return an object, or an empty one for anything else."""
     return value if isinstance(value, dict) else {}

@@ -33,7 +33,7 @@ PROGRAMS_CALLS = {
 }
 
 
-def as_chat(response: Mapping[str, Any]) -> Mapping[str, Any]:
+def as_chat(response: Mapping[str, object]) -> Mapping[str, Any]:
     """Return a response of the Responses or the Decisions API in the shape of chat completions, and any
     other unchanged.
     """
@@ -49,7 +49,7 @@ def as_chat(response: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**fields, "object": "chat.completion", "choices": choices}
 
 
-def choices_of(response: Mapping[str, Any]) -> list[dict[str, Data]]:
+def choices_of(response: Mapping[str, object]) -> list[dict[str, Data]]:
     """Return the choices of a chat's response, of either API, in the shape of chat completions; an empty
     list without an answer.
     """
@@ -87,13 +87,13 @@ def read_choices(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield _choice(parts, [piece.get("finish_reason") for piece in pieces], index)
 
 
-def served_model(response: Mapping[str, Any]) -> str | None:
+def served_model(response: Mapping[str, object]) -> str | None:
     """Return the model that a response names, or ``None``."""
     model = response.get("model") or response.get("modelVersion") or response.get("agent")
     return model if isinstance(model, str) and model else None
 
 
-def by_index(choices: Any) -> dict[int, list[dict[str, Any]]]:
+def by_index(choices: object) -> dict[int, list[dict[str, object]]]:
     """Return the pieces of each choice by index; pieces without an index count as 0."""
     pieces: dict[int, list[dict[str, Any]]] = {}
     for piece in objects_in(choices):
@@ -102,7 +102,9 @@ def by_index(choices: Any) -> dict[int, list[dict[str, Any]]]:
     return pieces
 
 
-def _choice(parts: Sequence[Mapping[str, Any]], ends: list[Any], index: int = 0) -> dict[str, Any]:
+def _choice(
+    parts: Sequence[Mapping[str, object]], ends: list[object], index: int = 0
+) -> dict[str, object]:
     """Return a choice made of parts: texts, refusals and tool calls.
 
     :param ends: the finish reason in each of its pieces; the last one that is a text counts.
@@ -121,7 +123,7 @@ def _choice(parts: Sequence[Mapping[str, Any]], ends: list[Any], index: int = 0)
     return {**choice, "logprobs": {"content": logprobs}} if logprobs else choice
 
 
-def _with_type(part: Mapping[str, Any]) -> dict[str, Any]:
+def _with_type(part: Mapping[str, object]) -> dict[str, object]:
     """Return a part of a Gemini answer with a type, which Gemini leaves out."""
     if isinstance(call := part.get("functionCall"), dict):
         return {"type": "tool_use", "name": call.get("name"), "input": call.get("args")}

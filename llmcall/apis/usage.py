@@ -72,11 +72,11 @@ class TokenUsage(NamedTuple):
         )
 
 
-def _count(value: Any) -> int | None:
+def _count(value: object) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def _detail(usage: Mapping[str, Any], details_name: str, name: str) -> int | None:
+def _detail(usage: Mapping[str, object], details_name: str, name: str) -> int | None:
     details = usage.get(details_name)
     return _count(details.get(name)) if isinstance(details, dict) else None
 

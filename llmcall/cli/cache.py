@@ -55,7 +55,7 @@ def cache(context: click.Context, path: str | None) -> None:
     context.obj = context.with_resource(ResponseCache(path or settings().cache_path))
 
 
-def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def selection_options(command: Callable[..., object]) -> Callable[..., object]:
     """Add the options that select records; the command gets them as one function ``where``, or
     ``None`` without any.
     """
@@ -72,8 +72,8 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(command)
     def with_selection(
-        *args: Any, model: str | None, scope: str | None, since: str | None, **options: Any
-    ) -> Any:
+        *args: object, model: str | None, scope: str | None, since: str | None, **options: object
+    ) -> object:
         return command(*args, where=_selection(model, scope, since), **options)
 
     return with_selection
@@ -216,7 +216,7 @@ def _nothing_selected(response_cache: ResponseCache) -> str:
     )
 
 
-def _record_fields(record: Record) -> dict[str, Any]:
+def _record_fields(record: Record) -> dict[str, object]:
     return {
         "key": record.cache_key,
         "kind": record.kind,

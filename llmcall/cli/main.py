@@ -43,7 +43,7 @@ class Commands(click.Group):
         with nullcontext() if is_run else escaping():
             return super().main(args, *more, obj=args is None, **options)
 
-    def invoke(self, context: click.Context) -> Any:
+    def invoke(self, context: click.Context) -> object:
         """Run a command."""
         try:
             return super().invoke(context)
@@ -216,14 +216,14 @@ def show_config(as_json: bool) -> None:
     echo(resolve.file_summary())
 
 
-def _json_value(value: Any) -> Any:
+def _json_value(value: object) -> object:
     """Return a setting's value as JSON data; endpoints become dicts."""
     if not isinstance(value, tuple):
         return value
     return [item._asdict() if hasattr(item, "_asdict") else item for item in value]
 
 
-def _config_lines(row: Any, value: Any) -> list[tuple[str, Any]]:
+def _config_lines(row: Any, value: Any) -> list[tuple[str, object]]:
     """Return the keys in config.ini for a setting, each with its value."""
     if row.name == "endpoints":
         value = {endpoint.pop("name"): endpoint for endpoint in value}
@@ -239,7 +239,7 @@ def _config_lines(row: Any, value: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def _value_text(value: Any) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):

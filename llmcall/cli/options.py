@@ -56,7 +56,7 @@ class Source(UserPath):
     """The type of an argument that is an existing file or directory, or a server's address."""
 
     def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+        self, value: object, parameter: click.Parameter | None, context: click.Context | None
     ) -> Any:
         """Return the path or address."""
         return value if "://" in str(value) else super().convert(value, parameter, context)

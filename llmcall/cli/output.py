@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -63,7 +63,7 @@ def is_terminal() -> bool:
 
 
 def echo(
-    message: Any = "", *, nl: bool = True, err: bool = False, color: bool | None = None
+    message: object = "", *, nl: bool = True, err: bool = False, color: bool | None = None
 ) -> None:
     """Print a text or bytes to standard output, or to standard error.
 

@@ -76,7 +76,7 @@ class RunOptions(NamedTuple):
         return recorded_options
 
 
-def _as_option(name: str, value: Any) -> str:
+def _as_option(name: str, value: object) -> str:
     """Return an option as on the command line."""
     option = "--normalize" if name == "normalizers" else f"--{name}"
     if value in (None, ()):
@@ -84,7 +84,7 @@ def _as_option(name: str, value: Any) -> str:
     return f"{option} {', '.join(value) if isinstance(value, tuple) else value}"
 
 
-def recording_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def recording_options(command: Callable[..., object]) -> Callable[..., object]:
     """Add the options of what records to a command."""
     options = [
         click.option(

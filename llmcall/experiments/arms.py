@@ -75,8 +75,8 @@ class Arms(Mapping[tuple[str, int], Any]):
         self,
         names: tuple[str, ...],
         repeats: int,
-        results: Mapping[ArmRun, Any],
-        finished: Mapping[ArmRun, Any],
+        results: Mapping[ArmRun, object],
+        finished: Mapping[ArmRun, object],
         used_records: Mapping[ArmRun, Sequence[ScopedRecord]],
     ) -> None:
         self.names = names
@@ -114,7 +114,7 @@ class Arms(Mapping[tuple[str, int], Any]):
     def __len__(self) -> int:
         return len(self._results)
 
-    def table(self, measure: Callable[[Any], Any]) -> pandas.DataFrame:
+    def table(self, measure: Callable[[Any], object]) -> pandas.DataFrame:
         """Return a DataFrame with a row for each arm and repeat.
 
         :param measure: takes a result and returns its value, or a dict of values by column.
@@ -135,7 +135,9 @@ class Arms(Mapping[tuple[str, int], Any]):
             rows.append({**row, **columns})
         return import_pandas().DataFrame(rows)
 
-    def effect(self, measure: Callable[[Any], Any], treated: str, control: str) -> pandas.DataFrame:
+    def effect(
+        self, measure: Callable[[Any], object], treated: str, control: str
+    ) -> pandas.DataFrame:
         """Return the effect of a treatment: the mean difference between two arms of the same repeat,
         with an interval.
 
@@ -192,7 +194,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         ]
         return all(first and first == second for first, second in draws)
 
-    def _measured(self, run: ArmRun, measure: Callable[[Any], Any]) -> Mapping[str, Any]:
+    def _measured(self, run: ArmRun, measure: Callable[[Any], object]) -> Mapping[str, object]:
         """Return the values of a run by column; empty if it failed."""
         if run in self._failed:
             return {}
@@ -279,7 +281,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         return rows
 
 
-def _number(values: Mapping[str, Any], column: str) -> float:
+def _number(values: Mapping[str, object], column: str) -> float:
     """Return the number in a column, or NaN without one.
 
     :raises TypeError: if it is anything else.
@@ -318,8 +320,8 @@ def _actor_sort_key(scoped_record: ScopedRecord) -> tuple[bool, list[str]]:
 
 
 def arms(
-    fn: Callable[..., Any],
-    arms: Mapping[str, Mapping[str, Any]],
+    fn: Callable[..., object],
+    arms: Mapping[str, Mapping[str, object]],
     *,
     scope: str,
     repeats: int = 1,
@@ -382,7 +384,7 @@ def arms(
     finished: dict[ArmRun, Any] = {}
     used_records: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
 
-    def play(run: ArmRun) -> Any:
+    def play(run: ArmRun) -> object:
         """Run one arm of one repeat."""
         fork = scopes.arm(run.arm)
         fork.used_records = used_records[run]

@@ -88,7 +88,7 @@ class Choice(LLMCall):
         options: Iterable[str] | Mapping[Any, str],
         *,
         order: str = "given",
-        last: Iterable[Any] = (),
+        last: Iterable[object] = (),
         output_retries: int = 0,
         **arguments: Any,
     ) -> None:
@@ -159,8 +159,8 @@ class Choice(LLMCall):
         rows: Iterable[Any],
         *,
         method: str = "auto",
-        vary: Mapping[str, Any] | None = None,
-        **map_options: Any,
+        vary: Mapping[str, object] | None = None,
+        **map_options: object,
     ) -> Any:
         """Estimate how likely each option is for each row.
 
@@ -258,7 +258,7 @@ class Choice(LLMCall):
         return table
 
     def _ask_for_shares(
-        self, job: RowJob, rows: Any, method: str, map_options: dict[str, Any]
+        self, job: RowJob, rows: Any, method: str, map_options: dict[str, object]
     ) -> tuple[str, Any]:
         """Return the method, and the answers for each row; for a dry run, the plan.
 
@@ -280,7 +280,7 @@ class Choice(LLMCall):
         return methods[-1], self._ask_by(job, methods[-1], rows, map_options)
 
     def _is_recorded(
-        self, job: RowJob, method: str, rows: Any, map_options: dict[str, Any]
+        self, job: RowJob, method: str, rows: object, map_options: dict[str, Any]
     ) -> bool:
         """Return whether the answers about some rows by a method are recorded, and have shares."""
         with suppress(NoSharesError):
@@ -288,7 +288,7 @@ class Choice(LLMCall):
             return bool(plan.hits) and not plan.misses
         return False
 
-    def _ask_by(self, job: RowJob, method: str, rows: Any, map_options: dict[str, Any]) -> Any:
+    def _ask_by(self, job: RowJob, method: str, rows: Any, map_options: dict[str, object]) -> Any:
         """Return the answers for each row by one method; for a dry run, the plan."""
         is_plan = map_options.get("dry_run", False)
         if method == DRAWS:
@@ -356,7 +356,7 @@ class Choice(LLMCall):
         """
         messages = self.render(**variables)
         options = listing(self.option_texts(variables, order))
-        messages[-1]["content"] = "\n\n".join((messages[-1]["content"], options, INSTRUCTION))
+        messages[-1]["content"] = f"{messages[-1]['content']}\n\n{options}\n\n{INSTRUCTION}"
         return messages
 
     def option_texts(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[str]:
@@ -431,7 +431,7 @@ def _alternating(job: RowJob) -> RowJob:
     return job._replace(call=job.call.alternating(), calls=calls)
 
 
-def _lists(answers: Any, repeats: int) -> Any:
+def _lists(answers: Any, repeats: int) -> object:
     """Return a list for each row, even if it was asked once."""
     return answers if repeats > 1 else [[answer] for answer in answers]
 
@@ -442,7 +442,7 @@ def choice(
     *,
     system: str | None = None,
     order: str = "given",
-    last: Iterable[Any] = (),
+    last: Iterable[object] = (),
     **arguments: Any,
 ) -> Choice:
     """Make a closed question: a call whose value is one of the options.

@@ -48,7 +48,9 @@ class Options(NamedTuple):
         """Return the texts of the options that move, as they were given."""
         return [self.texts[index] for index in self.moving]
 
-    def rendered(self, texts: Sequence[str], order: str, variables: Mapping[str, Any]) -> Options:
+    def rendered(
+        self, texts: Sequence[str], order: str, variables: Mapping[str, object]
+    ) -> Options:
         """Return the options of a row, checked.
 
         :param texts: the options as they were rendered; they are the values, too, if they have no codes.
@@ -73,7 +75,7 @@ class Options(NamedTuple):
         return option_position(text, [self.texts[index] for index in order])
 
 
-def checked_options(options: Any, last: Any, order: Any) -> Options:
+def checked_options(options: object, last: Any, order: object) -> Options:
     """Return the options of a question, checked.
 
     :param options: texts, or a dict of codes and texts.

@@ -67,10 +67,10 @@ class SharesJob:
         self._problem = ""
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
     def __map_job__(self) -> SharesJob:
@@ -92,11 +92,11 @@ class SharesJob:
         """Return the window in which its calls are answered."""
         return str(self._row_job.window)
 
-    def check(self, items: Any) -> None:
+    def check(self, items: object) -> None:
         """Refuse items that are no rows."""
         self._row_job.check(items)
 
-    def identity(self, item: Any) -> Any:
+    def identity(self, item: object) -> Any:
         """Return the variables that the question uses; they identify a row."""
         return self._row_job.identity(item)
 
@@ -149,7 +149,7 @@ class SharesJob:
     what = ""  # that the model gives, in words
 
     def request(
-        self, question: Any, variables: dict[str, Any], order: tuple[int, ...]
+        self, question: Any, variables: dict[str, object], order: tuple[int, ...]
     ) -> SendMessage:
         """Return the request for the shares of a row in an order of the options."""
         raise NotImplementedError
@@ -172,7 +172,7 @@ class LogprobsJob(SharesJob):
     what = "log probabilities"
 
     def request(
-        self, question: Any, variables: dict[str, Any], order: tuple[int, ...]
+        self, question: Any, variables: dict[str, object], order: tuple[int, ...]
     ) -> SendMessage:
         """Return the request for one token."""
         params = question.model_params
@@ -197,7 +197,7 @@ class DecisionsJob(SharesJob):
     what = "decisions"
 
     def request(
-        self, question: Any, variables: dict[str, Any], order: tuple[int, ...]
+        self, question: Any, variables: dict[str, object], order: tuple[int, ...]
     ) -> SendMessage:
         """Return the request for one decision: the question is asked about the conversation that ends with it.
 
@@ -279,7 +279,7 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
     return [(token, logprob) for token, logprob in logprobs if logprob is not None]
 
 
-def mean_shares(answers: Sequence[Any], options: int) -> list[float] | Exception | None:
+def mean_shares(answers: Sequence[object], options: int) -> list[float] | Exception | None:
     """Return the cells of a row: the mean of its shares over the orders, without intervals; or the first
     order's failure.
 
@@ -311,7 +311,7 @@ def counted_shares(draws: Sequence[Any], options: int) -> list[float] | Exceptio
 
 
 def share_columns(
-    options: Sequence[Any], row_columns: Sequence[Any], others: Sequence[str] = ()
+    options: Sequence[object], row_columns: Sequence[object], others: Sequence[str] = ()
 ) -> list[str]:
     """Return the names of the columns of the shares: the shares, then the ends of each option's interval.
 

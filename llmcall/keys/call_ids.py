@@ -24,7 +24,7 @@ CONVERSATIONS = ("messages", "input", "contents")  # the fields of a body
 Number = Callable[[Any], Any]
 
 
-def numbered_calls(messages: list[Any]) -> list[Any]:
+def numbered_calls(messages: list[object]) -> list[Any]:
     """Return messages with the ids of tool calls replaced by numbers.
 
     :param messages: messages of any API, or items of the Responses API; not changed.
@@ -33,7 +33,7 @@ def numbered_calls(messages: list[Any]) -> list[Any]:
         return messages
     numbers: dict[str, str] = {}
 
-    def number(call_id: Any) -> Any:
+    def number(call_id: object) -> Any:
         if not isinstance(call_id, str):
             return call_id
         return numbers.setdefault(call_id, f"call{len(numbers) + 1:05}")
@@ -41,7 +41,7 @@ def numbered_calls(messages: list[Any]) -> list[Any]:
     return [_numbered_message(message, number) for message in messages]
 
 
-def numbered_body(body: Any) -> Any:
+def numbered_body(body: object) -> Any:
     """Return the body of a request with the tool calls of its conversations numbered."""
     if not isinstance(body, dict):
         return body
@@ -53,12 +53,12 @@ def numbered_body(body: Any) -> Any:
     return {**body, **conversations}
 
 
-def has_only_text(message: Any) -> bool:
+def has_only_text(message: object) -> bool:
     """Return whether a message has a role and a text and nothing else, like most messages."""
     return type(message) is dict and len(message) == 2 and type(message.get("content")) is str
 
 
-def _numbered_message(message: Any, number: Number) -> Any:
+def _numbered_message(message: object, number: Number) -> object:
     if not isinstance(message, dict):
         return message
     parts = {
@@ -69,7 +69,7 @@ def _numbered_message(message: Any, number: Number) -> Any:
     return {**_numbered(message, number), **parts}
 
 
-def _numbered_part(part: Any, number: Number, *, is_call: bool = False) -> Any:
+def _numbered_part(part: object, number: Number, *, is_call: bool = False) -> object:
     """Return a part of a message with its ids numbered; a tool's arguments stay unchanged."""
     if not isinstance(part, dict):
         return part
@@ -82,7 +82,9 @@ def _numbered_part(part: Any, number: Number, *, is_call: bool = False) -> Any:
     }
 
 
-def _numbered(data: dict[str, Any], number: Number, *, is_call: bool = False) -> dict[str, Any]:
+def _numbered(
+    data: dict[str, object], number: Number, *, is_call: bool = False
+) -> dict[str, object]:
     """Return an object with its own ids numbered.
 
     :param is_call: whether it is a call or a result whatever its type.
@@ -92,7 +94,7 @@ def _numbered(data: dict[str, Any], number: Number, *, is_call: bool = False) ->
     return {**data, **{name: number(data[name]) for name in names if name in data}}
 
 
-def without_call_ids(answer: Any) -> Any:
+def without_call_ids(answer: object) -> object:
     """Return an answer of any of the APIs without the ids of its tool calls."""
     if isinstance(answer, list):
         return [without_call_ids(item) for item in answer]

@@ -26,7 +26,7 @@ INPUTS = ("messages", "input", "prompt")
 NOT_COUNTED = frozenset({"key", "alt", "api-version"})  # parameters of a query
 
 
-def api_path(path: str, body: Any) -> str | None:
+def api_path(path: str, body: object) -> str | None:
     """Return the part of a path that counts, for a request to one of these APIs, else ``None``.
 
     :param body: the parsed JSON body; ``None`` if the request has none.
@@ -46,8 +46,8 @@ def api_path(path: str, body: Any) -> str | None:
 
 
 def http_identity(
-    method: str, host: str | None, path: str, query: Mapping[str, Any], body: Any
-) -> dict[str, Any]:
+    method: str, host: str | None, path: str, query: Mapping[str, object], body: object
+) -> dict[str, object]:
     """Return the fields that identify a request. For these APIs, the host, the beginning of the path
     and the ids of tool calls do not count, so that a recording replays with any base URL. Of a body that
     asks a model, only the fields count that may change the answer.

@@ -20,7 +20,7 @@ _encode = json.JSONEncoder(
 ).encode
 
 
-def canonical_json(value: Any, location: str = "request") -> bytes:
+def canonical_json(value: object, location: str = "request") -> bytes:
     """Return plain data as canonical JSON in UTF-8.
 
     :param value: the result of :func:`llmcall.keys.plain_data.plain`.
@@ -34,7 +34,7 @@ def canonical_json(value: Any, location: str = "request") -> bytes:
         raise
 
 
-def identity(kind: str, request: Mapping[str, Any]) -> Any:
+def identity(kind: str, request: Mapping[str, object]) -> Any:
     """Return the SHA-256 object of a request's canonical JSON without the sample, which comes last."""
     return sha256(
         b'{"key":%d,"kind":"%s","request":%s'
@@ -54,7 +54,7 @@ def sampled_key(identity_hash: Any, sample: str | None) -> str:
     return key_hash.hexdigest()  # type: ignore[no-any-return]
 
 
-def key_of(kind: str, request: Mapping[str, Any], sample: str | None) -> str:
+def key_of(kind: str, request: Mapping[str, object], sample: str | None) -> str:
     """Return the key, 64 hexadecimal digits, of a stored request."""
     return sampled_key(identity(kind, request), sample)
 

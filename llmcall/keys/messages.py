@@ -17,7 +17,7 @@ DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,", re.IGNORECASE)
 DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
 
 
-def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any]]:
+def check_messages(messages: object, *, dedent: bool = False) -> list[dict[str, object]]:
     """Return a checked copy of a call's messages.
 
     :param messages: a list of ``{"role", "content"}`` dicts, or one string, which means one user
@@ -51,7 +51,7 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
     return checked
 
 
-def _checked_message(message: Any, location: str) -> dict[str, Any]:
+def _checked_message(message: object, location: str) -> dict[str, object]:
     if not isinstance(message, Mapping):
         raise TypeError(
             f"{location} is {with_article(message)}; it must be a dict with role and content"
@@ -76,8 +76,8 @@ def _checked_message(message: Any, location: str) -> dict[str, Any]:
 
 
 def keyed_messages(
-    messages: list[dict[str, Any]], normalize: Callable[[str], str] | None
-) -> list[dict[str, Any]]:
+    messages: list[dict[str, object]], normalize: Callable[[str], str] | None
+) -> list[dict[str, object]]:
     """Return messages in the form that enters the key: without ``None`` fields, tool calls numbered,
     images and sounds as digests, texts normalized.
 
@@ -96,7 +96,7 @@ def keyed_messages(
     return [map_texts(message, normalized, unchanged=("role", "type")) for message in keyed]
 
 
-def _keyed_message(message: dict[str, Any]) -> dict[str, Any]:
+def _keyed_message(message: dict[str, object]) -> dict[str, Any]:
     keyed = {name: value for name, value in message.items() if value is not None}
     parts = keyed.get("content")
     if isinstance(parts, list):
@@ -104,7 +104,7 @@ def _keyed_message(message: dict[str, Any]) -> dict[str, Any]:
     return keyed
 
 
-def _digested(part: dict[str, Any]) -> Any:
+def _digested(part: dict[str, object]) -> object:
     """Return a part with digests instead of the base64 of data URLs and of ``input_audio``."""
     audio = part.get("input_audio")
     if isinstance(audio, dict) and isinstance(audio.get("data"), str):

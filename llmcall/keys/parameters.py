@@ -126,7 +126,7 @@ def configured_parameters(settings: Settings) -> dict[str, Any]:
     return checked_parameters({name: getattr(settings, name) for name in names})
 
 
-def checked_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]:
+def checked_parameters(params: Mapping[str, object], kind: str = "chat") -> dict[str, Any]:
     """Return parameters as plain data; ``None`` means not set.
 
     :param kind: ``"chat"`` or ``"embedding"``.
@@ -151,7 +151,7 @@ def checked_parameters(params: Mapping[str, Any], kind: str = "chat") -> dict[st
     return parameters
 
 
-def _parameter_value(name: str, value: Any) -> Any:
+def _parameter_value(name: str, value: object) -> object:
     if isinstance(value, UncheckedFormat):
         return value.parameter
     if name == "response_format" and not isinstance(value, dict):
@@ -165,7 +165,7 @@ def _parameter_value(name: str, value: Any) -> Any:
     return checked_argument(name, value)
 
 
-def checked_argument(name: str, value: Any) -> Any:
+def checked_argument(name: str, value: object) -> object:
     """Return the value of an argument as plain data.
 
     :raises TypeError: if it has the wrong type.
@@ -178,7 +178,7 @@ def checked_argument(name: str, value: Any) -> Any:
     return data
 
 
-def parameters_in(body: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]:
+def parameters_in(body: Mapping[str, object], kind: str = "chat") -> dict[str, Any]:
     """Return the parameters of ``send_message`` or ``get_embedding`` that give the same request as a body.
 
     :param kind: ``"chat"`` or ``"embedding"``.
@@ -190,7 +190,7 @@ def parameters_in(body: Mapping[str, Any], kind: str = "chat") -> dict[str, Any]
     return {**known, "extra_body": beyond_api or None}
 
 
-def without_unkeyed(body: Mapping[str, Any]) -> dict[str, Any]:
+def without_unkeyed(body: Mapping[str, object]) -> dict[str, Any]:
     """Return a model's body, or parameters with their ``extra_body``, without the fields that do not enter
     the key.
     """
@@ -203,7 +203,7 @@ def without_unkeyed(body: Mapping[str, Any]) -> dict[str, Any]:
     return keyed
 
 
-def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:
+def keyed_parameters(parameters: Mapping[str, object], allow: Sequence[str] = ()) -> dict[str, Any]:
     """Return the parameters that enter the key, in one form for equal parameters.
 
     :param allow: regular expressions; a value that one of them matches completely is not a credential.
@@ -235,7 +235,7 @@ def keyed_parameters(parameters: Mapping[str, Any], allow: Sequence[str] = ()) -
     return keyed
 
 
-def _is_function(tool: dict[str, Any]) -> bool:
+def _is_function(tool: dict[str, object]) -> bool:
     """Return whether a tool is a function; its schema holds no credential."""
     return bool(tool.get("type", "function") == "function")
 

@@ -15,7 +15,9 @@ FIRST_FIELDS = ("role", "content")  # the fields of a message that come first in
 INTEGER_BITS = 14_000  # 4,214 digits: Python refuses decimal numbers of more than 4,300
 
 
-def plain(value: Any, location: str, *, for_record: bool = False, surrogates: bool = False) -> Any:
+def plain(
+    value: object, location: str, *, for_record: bool = False, surrogates: bool = False
+) -> Any:
     """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
 
     :param value: plain data; mappings, tuples and other kinds of numbers are converted.
@@ -57,7 +59,7 @@ def _plain_text(text: str, location: str, must_be_unicode: bool) -> str:
     return str.__str__(text)
 
 
-def _plain_number(value: Any, location: str, *, for_record: bool) -> int | float:
+def _plain_number(value: object, location: str, *, for_record: bool) -> int | float:
     if type(value) is not float:
         from numbers import Integral, Rational, Real
 
@@ -80,19 +82,19 @@ def _plain_number(value: Any, location: str, *, for_record: bool) -> int | float
     return int(value) if value.is_integer() and not for_record else value
 
 
-def is_numpy_bool(value: Any) -> bool:
+def is_numpy_bool(value: object) -> bool:
     """Return whether a value is NumPy's truth value, which no abstract class of Python's knows."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.bool_)
 
 
-def with_article(value: Any) -> str:
+def with_article(value: object) -> str:
     """Return a value's type with its article, for an error message."""
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def ordered(data: Any) -> Any:
+def ordered(data: object) -> Any:
     """Return a copy of plain data in the form that a cassette returns.
 
     Each object's names are sorted, with a message's role and content first. Surrogate pairs are joined to
@@ -105,7 +107,7 @@ def ordered(data: Any) -> Any:
     return joined_surrogates(data) if isinstance(data, str) else data
 
 
-def ordered_names(data: Mapping[str, Any]) -> list[str]:
+def ordered_names(data: Mapping[str, object]) -> list[str]:
     """Return the names of an object in the order of :func:`ordered`."""
     names = sorted(data)
     if "role" not in data:
@@ -135,7 +137,7 @@ def is_same(value: Any, other: Any) -> bool:
     return bool(value == other)
 
 
-def map_texts(value: Any, change: Callable[[str], str], unchanged: Collection[str] = ()) -> Any:
+def map_texts(value: object, change: Callable[[str], str], unchanged: Collection[str] = ()) -> Any:
     """Return a copy of plain data with each text changed, but not the names of fields.
 
     :param change: returns the new text.

@@ -18,7 +18,7 @@ from .plain_data import map_texts
 NORMALIZED = ("messages", "input", "arguments", "body")
 
 
-def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, object]:
     """Return a stored request under some settings: their aliases, namespace and normalizers apply, and
     tool calls are numbered.
 
@@ -53,7 +53,7 @@ def _namespace_of(model: str, settings: Settings) -> str | None:
     return settings.cache_namespace
 
 
-def _normalize(request: dict[str, Any], settings: Settings) -> None:
+def _normalize(request: dict[str, object], settings: Settings) -> None:
     """Normalize a request's texts in place."""
     normalize = normalizer(settings.cache_normalize)
     if normalize is None:

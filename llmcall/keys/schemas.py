@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 
-def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _once_per_type(function: Callable[[Any], object]) -> Callable[[Any], Any]:
     """Decorate a function so that it runs once for each type.
 
     The cache also compares the ``repr``, because Python takes unions that differ only in order as equal.
@@ -27,7 +27,7 @@ def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     results = lru_cache(maxsize=256)(lambda output_type, representation: function(output_type))
 
     @wraps(function)
-    def wrapper(output_type: Any) -> Any:
+    def wrapper(output_type: object) -> Any:
         """Return the function's result for a type."""
         try:
             hash(output_type)
@@ -39,7 +39,7 @@ def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 @_once_per_type
-def response_format(output_type: Any) -> dict[str, Any] | None:
+def response_format(output_type: object) -> dict[str, Any] | None:
     """Return the ``response_format`` parameter for a type, a strict JSON schema; do not change it.
 
     A type whose JSON is not an object (a list, a number, a choice) is wrapped: ``{"value": …}``.
@@ -60,7 +60,7 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
         return None
 
 
-def class_format(model: Any) -> dict[str, Any]:
+def class_format(model: object) -> dict[str, Any]:
     """Return the ``response_format`` parameter for a class.
 
     :param model: a pydantic model, dataclass or ``TypedDict``. If strict schemas cannot express it, the
@@ -74,7 +74,7 @@ def class_format(model: Any) -> dict[str, Any]:
     return response_format(model) or _format(model, full_schema(model), is_strict=False)
 
 
-def function_tool(function: Callable[..., Any]) -> dict[str, Any]:
+def function_tool(function: Callable[..., object]) -> dict[str, Any]:
     """Return the ``tools`` entry of a function: its name, its docstring and the schema of its
     parameters.
 
@@ -95,7 +95,7 @@ def function_tool(function: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
-def optional_type(output_type: Any) -> Any:
+def optional_type(output_type: object) -> Any:
     """Return ``T`` for ``Optional[T]``, and ``None`` for any other type."""
     alternatives = get_args(output_type)
     if (
@@ -121,12 +121,12 @@ def adapter(output_type: Any) -> TypeAdapter[Any]:
         raise _no_schema(output_type, error) from error
 
 
-def _no_schema(output_type: Any, problem: Exception) -> TypeError:
+def _no_schema(output_type: object, problem: Exception) -> TypeError:
     name = getattr(output_type, "__qualname__", output_type)
     return TypeError(f"{name} has no JSON schema: {str(problem).splitlines()[0]}")
 
 
-def _pydantic_schema(output_type: Any) -> dict[str, Any]:
+def _pydantic_schema(output_type: object) -> dict[str, Any]:
     from ..support.libraries import pydantic
 
     try:
@@ -192,7 +192,7 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
 
 
 @_once_per_type
-def full_schema(output_type: Any) -> dict[str, Any]:
+def full_schema(output_type: object) -> dict[str, Any]:
     """Return the canonical schema of a type, made without pydantic if possible; do not change it.
 
     :raises TypeError: if pydantic has no JSON schema for the type.
@@ -202,7 +202,7 @@ def full_schema(output_type: Any) -> dict[str, Any]:
 
 
 @_once_per_type
-def closed_validator(output_type: Any) -> Any:
+def closed_validator(output_type: object) -> Any:
     """Return the validator of a type's schema, in which objects take no unknown keys unless their class
     allows them.
     """
@@ -211,7 +211,7 @@ def closed_validator(output_type: Any) -> Any:
     return jsonschema.Draft202012Validator(_closed(_pydantic_schema(output_type)))
 
 
-def _closed(node: Any) -> Any:
+def _closed(node: object) -> Any:
     if isinstance(node, list):
         return [_closed(element) for element in node]
     if not isinstance(node, dict):
@@ -227,13 +227,13 @@ def _closed(node: Any) -> Any:
 
 
 @_once_per_type
-def spellings(output_type: Any) -> dict[str, str]:
+def spellings(output_type: object) -> dict[str, str]:
     """Return the options in a type's schema that have two spellings, by their composed form: "é" is one
     character, or an e with an accent.
     """
     found: dict[str, set[str]] = {}
 
-    def collect(node: Any) -> None:
+    def collect(node: object) -> None:
         """Collect the options of a schema, or of several."""
         if isinstance(node, list):
             for item in node:
@@ -250,13 +250,13 @@ def spellings(output_type: Any) -> dict[str, str]:
 
 
 @_once_per_type
-def json_kind(output_type: Any) -> str:
+def json_kind(output_type: object) -> str:
     """Return the kind of a type's JSON: ``"object"``, ``"array"`` or ``"value"``."""
     kind = rooted(full_schema(output_type)).get("type")
     return kind if kind in ("object", "array") else "value"
 
 
-def simple_schema(output_type: Any) -> dict[str, Any] | None:
+def simple_schema(output_type: object) -> dict[str, Any] | None:
     """Return the schema of a type that does not need pydantic (50 ms to import), or ``None``."""
     names = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object"}
     if isinstance(output_type, type) and output_type in names:
@@ -280,7 +280,7 @@ def simple_schema(output_type: Any) -> dict[str, Any] | None:
     return None if inner_schema is None else {"anyOf": [inner_schema, {"type": "null"}]}
 
 
-def _format(output_type: Any, schema: dict[str, Any], *, is_strict: bool) -> dict[str, Any]:
+def _format(output_type: Any, schema: dict[str, object], *, is_strict: bool) -> dict[str, Any]:
     is_class = isinstance(output_type, type) and get_origin(output_type) is None
     name = _api_name(output_type.__name__) if is_class else "answer"
     return {
@@ -295,7 +295,7 @@ def _api_name(name: str) -> str:
     return re.sub("[^A-Za-z0-9_-]", "_", name)[:64]
 
 
-def is_choice(output_type: Any) -> bool:
+def is_choice(output_type: object) -> bool:
     """Return whether a type is a ``Literal`` or an ``Enum``."""
     return get_origin(output_type) is Literal or (
         isinstance(output_type, type) and issubclass(output_type, Enum)
@@ -312,7 +312,7 @@ def labels(output_type: Any) -> dict[str, Any]:
     return {label_of(option): option for option in options}
 
 
-def label_of(option: Any) -> str:
+def label_of(option: object) -> str:
     """Return the text that a model uses for an option."""
     if isinstance(option, Enum):
         return option.value if isinstance(option.value, str) else option.name
@@ -400,7 +400,7 @@ def canonical_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """
     names: dict[str, str] = {}  # pydantic's names of definitions, in the order of use, and ours
 
-    def canonical_node(node: Any) -> Any:
+    def canonical_node(node: object) -> Any:
         """Return the canonical form of a schema, or of several."""
         if isinstance(node, list):
             return [canonical_node(element) for element in node]
@@ -463,7 +463,7 @@ def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
     return node
 
 
-def _types_of(values: list[Any]) -> list[str]:
+def _types_of(values: list[object]) -> list[str]:
     """Return the JSON types of an ``enum``'s values; an integer among numbers is a number."""
     types = sorted({_JSON_TYPES[type(value)] for value in values if type(value) in _JSON_TYPES})
     return [name for name in types if name != "integer"] if "number" in types else types
@@ -484,7 +484,7 @@ def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[s
     return {**definitions[node["$ref"].removeprefix("#/$defs/")], **siblings}
 
 
-def _strict(schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
+def _strict(schema: object, definitions: Mapping[str, object]) -> dict[str, Any]:
     if not isinstance(schema, Mapping) or _NOT_STRICT.intersection(schema):
         raise ValueError(schema)
     node = {"anyOf" if keyword == "oneOf" else keyword: value for keyword, value in schema.items()}

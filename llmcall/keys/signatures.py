@@ -14,7 +14,7 @@ class Parameters:
     :ivar defaults: the other parameters' defaults by name; ``signature.empty`` without a default.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         import inspect  # takes milliseconds, and a call without functions does not need it
 
         self.signature = inspect.signature(function)
@@ -29,7 +29,7 @@ class Parameters:
             else:
                 self.defaults[name] = parameter.default
 
-    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, Any]:
         """Return all arguments of a call by name, including defaults.
 
         :raises TypeError: if the function does not take them.

@@ -151,8 +151,8 @@ def imap(
 
 
 def _yield_results(
-    job: Job, items: Any, options: MapOptions, context: Context
-) -> Iterator[tuple[int, Any]]:
+    job: Job, items: object, options: MapOptions, context: Context
+) -> Iterator[tuple[int, object]]:
     """Yield each item's index and result, and end the run, even if the caller stops reading."""
     run = MapRun(job, items, options, context, yields=True)
     try:

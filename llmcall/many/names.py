@@ -38,7 +38,9 @@ class ItemNames:
     :param identity: returns the data to digest.
     """
 
-    def __init__(self, key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, key: Callable[[Any], object] | None, identity: Callable[[Any], object]
+    ) -> None:
         self._key = key
         self._identity = identity
         # All three by cell and name
@@ -49,7 +51,7 @@ class ItemNames:
         self._differing: dict[tuple[Any, str], str] = {}
 
     def name(
-        self, item: Any, index: int, cell: tuple[Any, ...] = (), *, takes_all: bool = False
+        self, item: object, index: int, cell: tuple[object, ...] = (), *, takes_all: bool = False
     ) -> str:
         """Return the name of the next item's scope.
 
@@ -101,7 +103,7 @@ class ItemNames:
         )
 
 
-def _content_digest(item: Any, index: int) -> bytes | None:
+def _content_digest(item: object, index: int) -> bytes | None:
     """Return the digest of a whole item, or ``None`` if it is not plain data and cannot be compared."""
     try:
         return digest(item, index)
@@ -113,7 +115,7 @@ class _Columns(tuple[Any, ...]):
     """The values of an item in several columns, which together name its scope."""
 
 
-def key_function(key: Any) -> Callable[[Any], Any] | None:
+def key_function(key: object) -> Callable[[Any], object] | None:
     """Return a function that returns an item's key, or ``None`` without a key.
 
     :param key: a function of the item, a column of its row, or a list of columns.
@@ -121,7 +123,7 @@ def key_function(key: Any) -> Callable[[Any], Any] | None:
     :raises ValueError: if it is an empty list.
     """
     if key is None or callable(key):
-        return key  # type: ignore[no-any-return]
+        return key
     if isinstance(key, str):
         return partial(_column, key)
     if not isinstance(key, (list, tuple)) or not all(isinstance(name, str) for name in key):
@@ -134,7 +136,7 @@ def key_function(key: Any) -> Callable[[Any], Any] | None:
     return lambda item: _Columns(_column(name, item) for name in columns)
 
 
-def _column(name: str, item: Any) -> Any:
+def _column(name: str, item: object) -> object:
     """Return an item's value in a column, or in the field of that name.
 
     :raises TypeError, ValueError: if it has no such column; the message lists its columns.
@@ -155,7 +157,7 @@ def _column(name: str, item: Any) -> Any:
     )
 
 
-def _key_text(key: Any, index: int) -> str:
+def _key_text(key: object, index: int) -> str:
     """Return the name of the scope for a key."""
     if isinstance(key, _Columns):
         values = [_plain_text(value, index).translate(_ESCAPES) for value in key]
@@ -169,7 +171,7 @@ def _key_text(key: Any, index: int) -> str:
     return text
 
 
-def _plain_text(value: Any, index: int) -> str:
+def _plain_text(value: object, index: int) -> str:
     if hasattr(value, "__index__") and not isinstance(value, bool):
         return str(value.__index__())  # also for NumPy's whole numbers
     if not isinstance(value, str):
@@ -187,7 +189,7 @@ TEXTUAL = frozenset(
 )
 
 
-def digest(identity: Any, index: int) -> bytes:
+def digest(identity: object, index: int) -> bytes:
     """Return an item's SHA-256 digest.
 
     Equal numbers (1 and 1.0) have the same digest, and so do equal lists and tuples; the order of a
@@ -215,7 +217,7 @@ class _NotPlainError(Exception):
     """The value is not plain data; the message names its type."""
 
 
-def _as_plain_data(value: Any) -> Any:
+def _as_plain_data(value: Any) -> object:
     kind = type(value)
     if kind is str or kind is bool or kind is int or value is None:
         return value
@@ -236,12 +238,12 @@ def _as_plain_data(value: Any) -> Any:
     return int(value) if value.is_integer() else value
 
 
-def _tagged(kind: str, value: Any) -> dict[str, Any]:
+def _tagged(kind: str, value: object) -> dict[str, object]:
     # Plain data has no such key, so no item can look like another.
     return {f"\0{kind}": value}
 
 
-def _unusual_as_plain_data(value: Any) -> Any:
+def _unusual_as_plain_data(value: Any) -> object:
     kind = type(value).__name__
     if hasattr(value, "tolist"):  # arrays and scalars of NumPy's, columns of pandas'
         return _as_plain_data(value.tolist())

@@ -118,7 +118,7 @@ class MapOptions:
         return min(workers, allowed * max(1, len(settings.endpoints)))
 
 
-def checked_count(name: str, value: Any) -> int:
+def checked_count(name: str, value: object) -> int:
     """Return a whole number of at least 1.
 
     :param name: the argument's name, for the message.

@@ -138,7 +138,7 @@ class _UnrecordedError(Exception):
     """Ends the conversation of a task at the first request that is not recorded."""
 
 
-def plan_map(job: Any, items: Any, options: MapOptions) -> Plan:
+def plan_map(job: Any, items: object, options: MapOptions) -> Plan:
     """Return the plan of a map, without asking.
 
     :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
@@ -291,5 +291,5 @@ class Planner:
                 yield unpack(key, packed, stored_at)
 
 
-def _without_messages(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _without_messages(fields: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if name != "messages"}

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def is_frame(items: Any) -> bool:
+def is_frame(items: object) -> bool:
     """Return whether something is a pandas DataFrame, without importing pandas."""
     return any(
         base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas"

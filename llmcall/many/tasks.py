@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..support.waits import Stops
     from .names import ItemNames
 
-MISSING: Any = object()  # a result that does not exist yet
+MISSING: object = object()  # a result that does not exist yet
 
 
 class Job(Protocol):
@@ -48,13 +48,13 @@ class Job(Protocol):
     def axes(self) -> tuple[str, ...]:
         """With ``vary``, the columns that hold the labels of a row's cell."""
 
-    def check(self, items: Any) -> None:
+    def check(self, items: object) -> None:
         """Refuse items with which it can do nothing, before anything runs."""
 
     def run(self, item: Any) -> Any:
         """Return an item's result."""
 
-    def identity(self, item: Any) -> Any:
+    def identity(self, item: object) -> Any:
         """Return the data that identifies an item."""
 
 
@@ -76,14 +76,14 @@ class FunctionJob(NamedTuple):
         """The window of the settings."""
         return self.settings.window
 
-    def check(self, items: Any) -> None:
+    def check(self, items: object) -> None:
         """Take whatever Python iterates over."""
 
     def run(self, item: Any) -> Any:
         """Call the function."""
         return self.function(item)
 
-    def identity(self, item: Any) -> Any:
+    def identity(self, item: object) -> Any:
         """Return the whole item, which identifies itself."""
         return item
 
@@ -168,7 +168,7 @@ class Task:
 
     __slots__ = ("draw_list", "error", "future", "item", "position", "value")
 
-    def __init__(self, item: Any, position: TaskPosition, parent: DrawList | None) -> None:
+    def __init__(self, item: object, position: TaskPosition, parent: DrawList | None) -> None:
         self.item = item
         self.position = position
         self.draw_list = DrawList(parent)
@@ -190,7 +190,7 @@ class Task:
 
 def tasks_of(
     job: Job,
-    items: Any,
+    items: object,
     repeats: int,
     names: ItemNames,
     active: ActiveScope,
@@ -240,7 +240,7 @@ class NotBegunError(CancelledError):
 
 
 def run_job(
-    job: Job, item: Any, position: TaskPosition, scope: ActiveScope, outer_stops: Stops
+    job: Job, item: object, position: TaskPosition, scope: ActiveScope, outer_stops: Stops
 ) -> TaskResult:
     """Run a job in the current context, unless an outer map was interrupted."""
     try:

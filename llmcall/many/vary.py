@@ -19,7 +19,7 @@ PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 
 
 def cross_rows(
-    job: Any, rows: Sequence[Mapping[str, Any]], vary: Any
+    job: Any, rows: Sequence[Mapping[str, object]], vary: object
 ) -> tuple[list[dict[str, Any]], Any, list[dict[str, Any]]]:
     """Return the cells, each as labels by axis; the job that asks about all cells; and the rows of one
     cell after the other, with the labels. The last axis changes first.
@@ -38,7 +38,7 @@ def cross_rows(
     axes = {name: _levels(name, axis) for name, axis in vary.items()}
     cells = [dict(zip(axes, labels, strict=True)) for labels in itertools.product(*axes.values())]
 
-    def values(cell: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    def values(cell: Mapping[str, object], names: Collection[str]) -> dict[str, Any]:
         return {name: axes[name][label] for name, label in cell.items() if name in names}
 
     variables: set[str] = set()
@@ -62,10 +62,10 @@ def cross_rows(
 
 
 def _variables(
-    variables: Callable[[Any], dict[str, Any]],
-    levels: Mapping[str, Mapping[Any, Any] | None],
-    row: Mapping[str, Any],
-) -> dict[str, Any]:
+    variables: Callable[[Any], dict[str, object]],
+    levels: Mapping[str, Mapping[Any, object] | None],
+    row: Mapping[str, object],
+) -> dict[str, object]:
     """Return the variables of a row with labels.
 
     :param variables: returns the variables of a row without labels.
@@ -76,7 +76,7 @@ def _variables(
     return variables({**columns, **varied})
 
 
-def _kind(name: str, variables: Collection[str], columns: Collection[Any]) -> str:
+def _kind(name: str, variables: Collection[str], columns: Collection[object]) -> str:
     """Return the kind of an axis.
 
     :param variables: the names of the templates' variables.
@@ -103,7 +103,7 @@ def _kind(name: str, variables: Collection[str], columns: Collection[Any]) -> st
     return kinds[0]
 
 
-def _levels(name: Any, axis: Any) -> dict[Any, Any]:
+def _levels(name: object, axis: object) -> dict[Any, object]:
     """Return the levels of an axis by label.
 
     :param axis: a list of values, or a dict of values by label.

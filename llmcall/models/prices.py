@@ -106,7 +106,7 @@ class Price(Protocol):
         """Return the cost of tokens; a part without its own price costs as much as the whole."""
         ...
 
-    def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
+    def cost_of_answer(self, response: Mapping[str, object]) -> Cost | None:
         """Return the cost of everything that an answer reports; ``None`` if it reports no tokens, or
         something without a price.
         """
@@ -140,7 +140,7 @@ class ConfiguredPrice(NamedTuple):
         answer = parts.get("output_tokens", 0) * self.output
         return Cost(prompt / MILLION, (prompt + answer) / MILLION)
 
-    def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
+    def cost_of_answer(self, response: Mapping[str, object]) -> Cost | None:
         """Return the cost of an answer; ``None`` if it reports no tokens, or calls of billed tools."""
         tokens, bill = TokenUsage.of(response), Bill.of(response)
         if tokens.input_tokens is None or bill.tools:
@@ -179,7 +179,7 @@ class PackagedPrice(NamedTuple):
         """Return the cost of tokens; a part without its own price costs as much as the whole."""
         return _calculated_cost(self, tuple(parts.items()))
 
-    def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
+    def cost_of_answer(self, response: Mapping[str, object]) -> Cost | None:
         """Return the cost of everything that an answer reports; ``None`` if it reports no tokens, or
         something without a price.
         """
@@ -208,7 +208,7 @@ class PackagedPrice(NamedTuple):
                 return None
         return self.shared(calculation)
 
-    def calculate(self, usage: Any) -> Any:
+    def calculate(self, usage: object) -> Any:
         """Return the calculation of genai-prices for a usage."""
         from ..support.libraries import genai_prices
 
@@ -243,7 +243,7 @@ class HighestPrice(NamedTuple):
             (price.cost_of_parts(parts) for price in self.prices), key=lambda cost: cost.total
         )
 
-    def cost_of_answer(self, response: Mapping[str, Any]) -> Cost | None:
+    def cost_of_answer(self, response: Mapping[str, object]) -> Cost | None:
         """Return the highest cost of an answer; ``None`` if one is unknown."""
         costs = [price.cost_of_answer(response) for price in self.prices]
         known = [cost for cost in costs if cost is not None]
@@ -255,9 +255,9 @@ class Rates(NamedTuple):
     prompts from which they rise.
     """
 
-    input: Any
-    cached_input: Any
-    output: Any
+    input: object
+    cached_input: object
+    output: object
 
     def cost(self, tokens: TokenUsage, share: float) -> Cost:
         """Return the cost of tokens, to the last digit what genai-prices calculates."""
@@ -302,7 +302,7 @@ def _is_plain(bill: Bill, tokens: TokenUsage) -> bool:
     )
 
 
-def _counts(usage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _counts(usage: Mapping[str, object]) -> Iterator[tuple[str, Any]]:
     """Yield what a usage reports, but for zeros."""
     for name, value in usage.items():
         if isinstance(value, dict):
@@ -339,7 +339,7 @@ def _usage(bill: Bill, provider: str) -> Any:
     return extracted.usage + genai_prices.Usage(**bill.tools)
 
 
-def tier_of(data: Any, window: str | None = None) -> str | None:
+def tier_of(data: object, window: str | None = None) -> str | None:
     """Return the service tier that a request's body or a response names, or ``None``. A window counts as
     a tier.
 
@@ -363,7 +363,7 @@ def tier_of(data: Any, window: str | None = None) -> str | None:
     return tier if isinstance(tier, str) else None
 
 
-def _dearer(fields: Any) -> str | None:
+def _dearer(fields: object) -> str | None:
     """Return the more expensive tier that a body, or a usage, of the Messages API names in its own way."""
     if not isinstance(fields, dict):
         return None
@@ -372,7 +372,7 @@ def _dearer(fields: Any) -> str | None:
     return "us" if fields.get("inference_geo") == "us" else None
 
 
-def window_of(body: Mapping[str, Any]) -> str | None:
+def window_of(body: Mapping[str, object]) -> str | None:
     """Return the window in which a request is to be answered, or ``None`` for at once.
 
     :param body: the body that is sent.

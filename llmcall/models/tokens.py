@@ -63,11 +63,11 @@ class TokenCount(int):
 
 
 def count_tokens(
-    messages_or_text: Any,
+    messages_or_text: object,
     model: str,
     *,
     encoding: str | None = None,
-    tools: Sequence[Mapping[str, Any]] | None = None,
+    tools: Sequence[Mapping[str, object]] | None = None,
 ) -> TokenCount:
     """Count the tokens of a text, or of messages with their framing, without any network.
 
@@ -171,7 +171,7 @@ def _pieces_of_part(part: Mapping[str, Any], is_mini: bool) -> Iterator[str | in
         yield from _estimated_pieces(part)
 
 
-def _estimated_pieces(data: Any) -> Iterator[str | int]:
+def _estimated_pieces(data: object) -> Iterator[str | int]:
     """Yield the pieces of data that counts as its JSON, and a 0, which marks the count as an estimate."""
     yield 0
     yield json.dumps(data, ensure_ascii=False, sort_keys=True, default=str)

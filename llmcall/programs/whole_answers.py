@@ -100,8 +100,8 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
     for answer in answers:
         _check_success(answer)
         for name in ("response", "interaction"):
-            if isinstance(answer.get(name), dict):
-                _check_success(answer[name])
+            if isinstance(inner := answer.get(name), dict):
+                _check_success(inner)
     if api == GEMINI:
         _check_gemini(answers, is_stream=is_stream)
         return

@@ -38,7 +38,7 @@ class FunctionTransport(CoroutineTransport):
     def __init__(self, run: Callable[[], Any]) -> None:
         self.run = run
 
-    async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
+    async def asend(self, request: Request, timeout: float | None) -> dict[str, object]:
         """Run the function in the scope of its call."""
         scope = function_scope(request.asked, request.sample)
         with in_function(scope, draws=request.sample is not None):
@@ -109,7 +109,7 @@ def prepare_recorded(
     *,
     name: str,
     model: str = "",
-    body: Mapping[str, Any] | None = None,
+    body: Mapping[str, object] | None = None,
     client: Client = UNCOUNTED,
     asks_model: bool = False,
     prefers_asking: bool = False,
@@ -155,7 +155,7 @@ def normalized(value: Any, settings: Settings) -> Any:
     return value if normalize is None else map_texts(value, normalize)
 
 
-async def recorded_result(call: Call, *, stream: bool = False) -> Any:
+async def recorded_result(call: Call, *, stream: bool = False) -> object:
     """Return the recorded result, or run the function; a call that fails releases its draw.
 
     :param stream: whether to emit the pieces of an HTTP answer.

@@ -45,7 +45,7 @@ def recorded(
     name: str | None = None,
     version: str | int | None = None,
     shared: bool = False,
-) -> Any:
+) -> object:
     """Record a function's results and replay them: a decorator for functions, async functions and
     methods.
 
@@ -97,12 +97,12 @@ def recorded(
     run: Any
     if iscoroutinefunction(function):
 
-        async def run(*args: Any, **kwargs: Any) -> Any:
+        async def run(*args: Any, **kwargs: object) -> Any:
             return await adrive(recorded_result(recorded_function.call(args, kwargs)))
 
     else:
 
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def run(*args: Any, **kwargs: object) -> Any:
             return run_blocking(recorded_result(recorded_function.call(args, kwargs)))
 
     return functools.wraps(function)(run)
@@ -144,7 +144,7 @@ class _RecordedFunction(NamedTuple):
     parameters: Parameters
     shared: bool
 
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def call(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Call:
         """Return the call with some arguments; inside a scope it takes a draw.
 
         :raises TypeError: for an argument that the function does not take or that is not plain data.
@@ -160,8 +160,8 @@ class _RecordedFunction(NamedTuple):
         return prepare_recorded("function", identity_fields, settings, transport, name=name)
 
     def _key_arguments(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], settings: Settings
-    ) -> dict[str, Any]:
+        self, args: tuple[object, ...], kwargs: dict[str, object], settings: Settings
+    ) -> dict[str, object]:
         """Return the key's form of the arguments, by the names of their parameters."""
         name = self.name_fields["function"]
         try:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..keys.contents import naming_system_text
 from ..stores.differences.words import word_changes
@@ -112,7 +112,7 @@ class Comparison:
         """Return the rows as a pandas DataFrame."""
         return data_frame(self.rows, Row._fields)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the comparison as plain data, for JSON."""
         counts = {name: getattr(self, name) for name in ("same", "changed", "added", "missing")}
         return {
@@ -204,11 +204,11 @@ class Comparison:
                 yield f"{printable(name)}: answered by {served or 'no model'}"
 
 
-def _shown_order(row: Pair | Parting) -> tuple[Any, ...]:
+def _shown_order(row: Pair | Parting) -> tuple[object, ...]:
     return row.run, natural(row.scope)
 
 
-def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
+def compare(run: object, *others: object, align: Align | None = None) -> Comparison:
     """Compare a run with others of the same program.
 
     Actors are matched by their scope paths, without a first level that names the whole run; if a

@@ -113,7 +113,7 @@ def _calls(records: Iterable[Record]) -> Iterator[Call]:
         )
 
 
-def _request_messages(record: Record) -> Sequence[Mapping[str, Any]]:
+def _request_messages(record: Record) -> Sequence[Mapping[str, object]]:
     """Return the messages of a chat; any other request as one message."""
     request = record.request
     if record.kind == "chat":
@@ -134,7 +134,7 @@ def _asks_model(record: Record) -> bool:
     return isinstance(body, dict) and not set(CONTENT_FIELDS).isdisjoint(body)
 
 
-def _request_parameters(record: Record) -> dict[str, Any]:
+def _request_parameters(record: Record) -> dict[str, object]:
     """Return a request's parameters, those in an HTTP body included."""
     parameters = {
         name: value for name, value in record.request.items() if name not in NOT_PARAMETERS
@@ -163,7 +163,7 @@ def _utterance(message: Mapping[str, Any]) -> Utterance:
     return Utterance(f"{role} ({label})" if label else role, tuple(texts))
 
 
-def _part_text(part: Any) -> str:
+def _part_text(part: object) -> str:
     if isinstance(part, dict) and part.get("type") in TEXT_TYPES and "text" in part:
         part = part["text"]
     return part if isinstance(part, str) else as_json(part)

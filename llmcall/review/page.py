@@ -95,7 +95,7 @@ def _file(name: str) -> str:
     return files(__package__).joinpath("data", name).read_text(encoding="utf-8")
 
 
-def _json(data: dict[str, Any]) -> str:
+def _json(data: dict[str, object]) -> str:
     """Return data as JSON that cannot close the element around it."""
     return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
 
@@ -174,7 +174,7 @@ def page_data(
     cells: Sequence[Cell],
     marks: Mapping[int, Sequence[str]],
     comparison: Comparison | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the data in a page.
 
     :param conversations: the calls of each run by actor.

@@ -464,11 +464,11 @@ def _field_values(differing_fields: Iterable[Difference]) -> tuple[str, str]:
     return before, ", ".join(f"{field.place}={as_json(field.asked)}" for field in fields)
 
 
-def _sides(difference: Difference) -> tuple[Any, Any]:
+def _sides(difference: Difference) -> tuple[object, object]:
     return difference.recorded, difference.asked
 
 
-def _field_text(value: Any) -> str | None:
+def _field_text(value: object) -> str | None:
     """Return a field's value as text: a message's content if it is text, other data as JSON."""
     content = value.get("content") if isinstance(value, dict) else None
     if isinstance(content, str) and content.strip():

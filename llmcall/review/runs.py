@@ -37,7 +37,7 @@ class RecordedRun(NamedTuple):
     scope: str = ""
 
     @property
-    def used_settings(self) -> dict[str, Any]:
+    def used_settings(self) -> dict[str, object]:
         """Return the settings without the default models and parameters that no call asked for."""
         return {
             name: value
@@ -66,7 +66,7 @@ class RecordedRun(NamedTuple):
         return records_by_actor
 
 
-def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
+def load(run: object, *, may_be_empty: bool = False) -> RecordedRun:
     """Load a run.
 
     :param run: a :class:`RecordedRun`; the path of a cassette, of an exported file or of a cache's
@@ -90,7 +90,7 @@ def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
     return loaded
 
 
-def _load_records(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
+def _load_records(run: object, where: Callable[[Record], bool]) -> RecordedRun:
     if isinstance(run, Cassette):
         header = run.tape.stored.header
         records = list(filter(where, run.all_records()))
@@ -112,7 +112,7 @@ def _load_records(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     )
 
 
-def _requested(record: Record, name: str) -> Any:
+def _requested(record: Record, name: str) -> object:
     """Return the value of a setting in a record's request."""
     return record.request.get("model" if name in MODELS else name)
 

@@ -96,7 +96,7 @@ class _Mark(str):
     """The reason why an answer has no value: "(cut)", "(refused)"."""
 
 
-def _read_answer(record: Record) -> Any:
+def _read_answer(record: Record) -> object:
     """Return an answer's JSON object, its text, or the reason why it has no value."""
     marks = marks_of(record, is_asked_again=False)
     mark = next((candidate for candidate in MARKS if candidate in marks), None)
@@ -112,7 +112,7 @@ def _read_answer(record: Record) -> Any:
     return _Mark(f"({mark})") if mark == CUT else text.strip()
 
 
-def _fields(answers: Sequence[Sequence[Any]]) -> dict[str, list[list[Any]]]:
+def _fields(answers: Sequence[Sequence[object]]) -> dict[str, list[list[Any]]]:
     """Return the values of each field of the answers, run by run."""
     objects = [value for run in answers for value in run if isinstance(value, dict)]
     names = Counter(name for value in objects for name in value)
@@ -125,13 +125,13 @@ def _fields(answers: Sequence[Sequence[Any]]) -> dict[str, list[list[Any]]]:
     }
 
 
-def _field(answer: Any, name: str) -> Any:
+def _field(answer: object, name: str) -> object:
     if isinstance(answer, dict):
         return answer.get(name, _Mark(NO_FIELD))
     return answer if isinstance(answer, _Mark) else _Mark(NO_FIELD)
 
 
-def _distribution(field: str, runs: Sequence[Sequence[Any]]) -> Distribution | None:
+def _distribution(field: str, runs: Sequence[Sequence[object]]) -> Distribution | None:
     """Return the distribution of a field, or ``None`` if the answers are free texts."""
     texts = [[_value_text(value) for value in run] for run in runs]
     counts = Counter(text for run in texts for text in run if not isinstance(text, _Mark))
@@ -161,7 +161,7 @@ def _number(text: str) -> tuple[bool, float]:
         return True, 0.0
 
 
-def _value_text(value: Any) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, _Mark):
         return value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -4,7 +4,7 @@ calls moves no other actor's lines.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..apis.objects import object_in, objects_in
 from ..keys.contents import title_of
@@ -38,7 +38,7 @@ def describe_arms(record: Record) -> str:
 
 
 def text_lines(
-    settings: Mapping[str, Any],
+    settings: Mapping[str, object],
     groups: Mapping[str, list[Call]],
     served: Sequence[str] = (),
     origin: str = "",
@@ -100,7 +100,7 @@ def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
                 yield f"{INDENT}{line}".rstrip()
 
 
-def _tool_names(tools: Any) -> str:
+def _tool_names(tools: object) -> str:
     """Return the names of a chat's tools and the length of their JSON; empty if a tool has no name."""
     functions = [object_in(tool.get("function", tool)) for tool in objects_in(tools)]
     names = [str(function.get("name", "")) for function in functions]

@@ -68,7 +68,7 @@ class _Closable(Protocol):
     async def aclose(self) -> None: ...
 
 
-async def resolved(result: Any) -> Any:
+async def resolved(result: object) -> Any:
     """Return the result of a function that may be asynchronous."""
     return await result if hasattr(result, "__await__") else result
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 
-def imported_by_name(name: str, modules: Mapping[str, str], namespace: dict[str, Any]) -> Any:
+def imported_by_name(name: str, modules: Mapping[str, str], namespace: dict[str, Any]) -> object:
     """Import what a module exports, and keep it there.
 
     :param name: the exported name, or the name of a module next to the exporting one.

@@ -177,7 +177,7 @@ def is_started_by_multiprocessing() -> bool:
     return getattr(processes, "_parent_process", None) is not None
 
 
-def multiprocessing_config() -> dict[str, Any]:
+def multiprocessing_config() -> dict[str, object]:
     """Return the dict that ``multiprocessing`` pickles for each process that it starts.
 
     This is a trick: the dict is private, but has existed since Python 2.6, and nothing public reaches
@@ -190,14 +190,14 @@ def multiprocessing_config() -> dict[str, Any]:
     return getattr(process.current_process(), "_config", {})
 
 
-def running_loop() -> Any:
+def running_loop() -> object:
     """Return the event loop that runs in this thread, or ``None``; asyncio need not be imported."""
     # While another thread imports asyncio, the module may still lack the function.
     get_running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
     return None if get_running_loop is None else get_running_loop()
 
 
-def current_task() -> Any:
+def current_task() -> object:
     """Return the asyncio task that runs in this thread, or ``None``."""
     loop = running_loop()
     return None if loop is None else sys.modules["asyncio"].current_task(loop)

@@ -93,7 +93,7 @@ class SendMessage(NamedTuple):
 async def converse(
     first: SendMessage,
     *,
-    read: Callable[[Reply], Any],
+    read: Callable[[Reply], object],
     correction: Callable[[], str],
     max_corrections: int,
     ask: Ask = SendMessage.reply,
@@ -141,7 +141,7 @@ async def converse(
 def final_error(
     error: OutputError,
     replies: Sequence[Reply],
-    variables: Mapping[str, Any],
+    variables: Mapping[str, object],
     *,
     unstructured_model: str | None,
 ) -> OutputError:
@@ -178,6 +178,6 @@ def final_error(
     return final
 
 
-def shortened_repr(value: Any, limit: int = 60) -> str:
+def shortened_repr(value: object, limit: int = 60) -> str:
     """Return a value's ``repr``, cut to some characters."""
     return shortened(repr(value), limit)

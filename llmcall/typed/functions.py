@@ -46,7 +46,7 @@ class LLMFunction(Generic[Arguments, Value]):
         self.llm_call = llm_call
         llm_call.parameters = frozenset(self._parameters.signature.parameters)
 
-    def _call_variables(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def _call_variables(self, *args: object, **kwargs: object) -> dict[str, object]:
         return self._parameters.arguments((*self.bound.values(), *args), kwargs)
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
@@ -68,7 +68,7 @@ class LLMFunction(Generic[Arguments, Value]):
     def __repr__(self) -> str:
         return f"<llm function {self.__qualname__}{self._parameters.signature}>"
 
-    def variables(self, item: Any) -> dict[str, Any]:
+    def variables(self, item: object) -> dict[str, Any]:
         """Return the templates' variables for an item of a ``map``.
 
         :param item: a row, of which the function gets the columns that it takes; anything else is
@@ -111,7 +111,7 @@ class LLMFunction(Generic[Arguments, Value]):
         return self.__qualname__  # as any function
 
 
-def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict[str, Any]:
+def call_arguments(function: Callable[..., object], params: dict[str, object]) -> dict[str, Any]:
     """Return the arguments of the :class:`LLMCall` behind a function.
 
     :param params: the decorator's arguments; if one is a user template, the docstring is not used as
@@ -141,7 +141,7 @@ def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict
     return {"user": inspect.cleandoc(function.__doc__), **arguments}
 
 
-def _return_type(function: Callable[..., Any]) -> Any:
+def _return_type(function: Callable[..., object]) -> object:
     """Return the annotated return type of a function, or ``str`` without an annotation."""
     annotation = inspect.signature(function).return_annotation
     if annotation is inspect.Signature.empty:
@@ -163,10 +163,12 @@ def _return_type(function: Callable[..., Any]) -> Any:
 @typing.overload
 def llm(function: Callable[Arguments, Value], /) -> LLMFunction[Arguments, Value]: ...
 @typing.overload
-def llm(**params: Any) -> Callable[[Callable[Arguments, Value]], LLMFunction[Arguments, Value]]: ...
+def llm(
+    **params: object,
+) -> Callable[[Callable[Arguments, Value]], LLMFunction[Arguments, Value]]: ...
 
 
-def llm(function: Any = None, /, **params: Any) -> Any:
+def llm(function: object = None, /, **params: object) -> Any:
     """Turn a function into a call to a model: its docstring is the user message's template, and its
     return annotation is the output type.
 

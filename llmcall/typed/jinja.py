@@ -55,7 +55,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
     # One dict of all globals: Jinja2 copies it for each rendering.
     compiled = environment.template_class.from_code(environment, code, dict(environment.globals))
 
-    def render(values: Mapping[str, Any]) -> str:
+    def render(values: Mapping[str, object]) -> str:
         """Return the prompt."""
         try:
             return compiled.render(values)
@@ -64,7 +64,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
 
     watching = cache(lambda: _environment(load, paths, is_watching=True).from_string(text))
 
-    def printed(values: Mapping[str, Any], names: Collection[str]) -> set[str]:
+    def printed(values: Mapping[str, object], names: Collection[str]) -> set[str]:
         """Return the names of values that hold nothing and are shown."""
         shown: set[str] = set()
         empty = {
@@ -115,7 +115,7 @@ def _watching(sandbox: type[jinja2.Environment]) -> type[jinja2.Environment]:
     from ..support.libraries import jinja2
 
     @jinja2.pass_context
-    def watch(context: jinja2.runtime.Context, value: Any, names: Collection[str]) -> Any:
+    def watch(context: jinja2.runtime.Context, value: object, names: Collection[str]) -> object:
         """Note a variable that holds nothing, if its text is in an expression's."""
         empty, shown = context.get(WATCH, ({}, set()))
         shown |= {name for name in names if name in empty and empty[name].search(str(value))}
@@ -137,11 +137,13 @@ def _watching(sandbox: type[jinja2.Environment]) -> type[jinja2.Environment]:
     class Watching(sandbox):  # type: ignore[misc, valid-type]
         """The sandbox, with another compiler."""
 
-        def __init__(self, **options: Any) -> None:
+        def __init__(self, **options: object) -> None:
             super().__init__(**options)
             self.filters["watch"] = watch
 
-        def compile(self, source: Any, name: Any = None, *options: Any, **more: Any) -> Any:
+        def compile(
+            self, source: object, name: object = None, *options: object, **more: object
+        ) -> object:
             """Compile a template whose printed expressions are watched."""
             tree = self.parse(source, name)
             for output in tree.find_all(jinja2.nodes.Output):
@@ -155,7 +157,7 @@ class _UnprintableError(TypeError):
     """A template prints a value that has no text."""
 
 
-def _printable(value: Any) -> Any:
+def _printable(value: object) -> object:
     """Refuse to print an object that Python shows by its address: each process would send another
     prompt.
     """

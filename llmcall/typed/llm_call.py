@@ -77,11 +77,11 @@ class LLMCall:
         *,
         system: str | None = None,
         user: str | None = None,
-        history: Sequence[Mapping[str, Any]] | str | None = None,
-        output_type: Any = str,
+        history: Sequence[Mapping[str, object]] | str | None = None,
+        output_type: object = str,
         output_retries: int = 2,
         client: LLMClient | None = None,
-        template_path: Any = None,
+        template_path: object = None,
         **model_params: Any,
     ) -> None:
         self._sources = checked_sources(
@@ -105,7 +105,7 @@ class LLMCall:
         self._client = client
         self._compiled: dict[str, Templates] = {}  # by their folder
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_compiled": {}}  # compiled templates cannot be pickled
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ class LLMCall:
 
     # One answer
 
-    def call(self, /, **variables: Any) -> Any:
+    def call(self, /, **variables: object) -> Any:
         """Ask, and return the answer as the output type.
 
         :param variables: the templates' variables.
@@ -140,7 +140,7 @@ class LLMCall:
         """Ask, and return the value, the reply and the messages; see :meth:`call`."""
         return run_blocking(self._answer(variables))
 
-    async def arun(self, /, **variables: Any) -> Answer:
+    async def arun(self, /, **variables: object) -> Answer:
         """Ask without blocking the event loop; see :meth:`run`."""
         return await adrive(self._answer(variables))
 
@@ -223,7 +223,7 @@ class LLMCall:
         )
         return conversation._replace(failure=failure, is_missing=is_refused)
 
-    def _parse_reply(self, reply: Reply) -> Any:
+    def _parse_reply(self, reply: Reply) -> object:
         """Return an answer as the output type.
 
         :raises OutputError: for a refusal, and for an answer that does not fit.
@@ -236,7 +236,7 @@ class LLMCall:
             )
         return read(reply.content or "", self.output_type)
 
-    def _structured_output(self, client: LLMClient) -> dict[str, Any]:
+    def _structured_output(self, client: LLMClient) -> dict[str, object]:
         """Return the ``response_format`` that holds answers to the output type's schema; empty where it
         cannot be used.
         """
@@ -273,10 +273,10 @@ class LLMCall:
 
     def table(
         self: Any,
-        rows: Iterable[Any],
+        rows: Iterable[object],
         *,
-        vary: Mapping[str, Any] | None = None,
-        **map_options: Any,
+        vary: Mapping[str, object] | None = None,
+        **map_options: object,
     ) -> Any:
         """Ask about each row, and return a DataFrame with a row for each row and repeat.
 
@@ -320,7 +320,7 @@ class LLMCall:
         """Return the columns that a table has beside the value."""
         return field_names(self.output_type)
 
-    def varied(self, texts: Mapping[str, str | None], params: Mapping[str, Any]) -> LLMCall:
+    def varied(self, texts: Mapping[str, str | None], params: Mapping[str, object]) -> LLMCall:
         """Return the same call with other texts or model parameters.
 
         :param texts: templates by the role of their message, and the history; ``None`` removes a
@@ -342,7 +342,7 @@ class LLMCall:
 
     # Templates
 
-    def render(self, /, **variables: Any) -> list[dict[str, Any]]:
+    def render(self, /, **variables: object) -> list[dict[str, object]]:
         """Return the messages from the templates, without llmcall's words about the output type.
 
         :raises TemplateError: if a template or a variable is missing.

@@ -60,7 +60,7 @@ class RowJob(NamedTuple):
         """Return the call that asks about a row; with ``vary``, its cell's call."""
         return self.calls[tuple(item[axis] for axis in self.axes)] if self.axes else self.call
 
-    def check(self, items: Any) -> None:
+    def check(self, items: object) -> None:
         """Refuse items that are no rows, and report the empty cells of a frame that are printed.
 
         :raises TypeError: with what to write instead.
@@ -82,7 +82,7 @@ class RowJob(NamedTuple):
         conversation: Conversation = await call.conversation(self.variables(item), ask)
         return conversation
 
-    def identity(self, item: Any) -> dict[str, Any]:
+    def identity(self, item: object) -> dict[str, Any]:
         """Return the variables, and their fields, that the templates use; they identify a row."""
         used_variables = self.call_for(item).templates().variables
         return {
@@ -111,7 +111,9 @@ class TableJob(RowJob):
         raise failure
 
 
-def report_empty_cells(job: RowJob, frame: Any, cells: Iterable[Mapping[str, Any]] = ({},)) -> None:
+def report_empty_cells(
+    job: RowJob, frame: Any, cells: Iterable[Mapping[str, object]] = ({},)
+) -> None:
     """Report the cells of a frame that hold nothing and are printed, by column.
 
     Only rows with such cells are rendered for it.
@@ -148,7 +150,7 @@ def report_empty_cells(job: RowJob, frame: Any, cells: Iterable[Mapping[str, Any
         )
 
 
-def check_rows(rows: Any) -> None:
+def check_rows(rows: object) -> None:
     """Refuse what Python would take apart into rows that nobody meant, such as a text into its letters.
 
     :raises TypeError: with what to write instead. A dict may be meant as one row, or as columns.
@@ -173,7 +175,7 @@ def check_rows(rows: Any) -> None:
     )
 
 
-def row_variables(row: Any) -> dict[str, Any]:
+def row_variables(row: object) -> dict[str, Any]:
     """Return the templates' variables for a row: all its columns.
 
     :raises TypeError: if it is not a row.
@@ -188,7 +190,7 @@ def row_variables(row: Any) -> dict[str, Any]:
     return dict(row)
 
 
-def _used_fields(value: Any, fields: frozenset[str] | None) -> Any:
+def _used_fields(value: object, fields: frozenset[str] | None) -> Any:
     """Return the fields of a dict or a dataclass that the templates use.
 
     :param fields: their names; ``None`` means the whole value.

@@ -89,7 +89,10 @@ AFTER_FIELDS = (
 
 
 def table(
-    job: RowJob, rows: Iterable[Any], vary: Mapping[str, Any] | None, map_options: dict[str, Any]
+    job: RowJob,
+    rows: Iterable[object],
+    vary: Mapping[str, object] | None,
+    map_options: dict[str, Any],
 ) -> Any:
     """Return the table of rows, or its plan; see :meth:`llmcall.LLMCall.table`."""
     MapOptions.check_names(map_options, "table", ["vary"])
@@ -157,7 +160,7 @@ def _report_missing(draws: Sequence[Draw]) -> None:
         )
 
 
-def field_names(output_type: Any) -> tuple[str, ...]:
+def field_names(output_type: object) -> tuple[str, ...]:
     """Return the names of the fields of a pydantic model, a dataclass or a ``TypedDict``; other types
     have none.
     """

@@ -36,7 +36,7 @@ class History(NamedTuple):
     :param variable: the name of the variable that holds a conversation, or ``None``.
     """
 
-    examples: tuple[Mapping[str, Any], ...] = ()
+    examples: tuple[Mapping[str, object], ...] = ()
     variable: str | None = None
 
     @classmethod
@@ -70,7 +70,7 @@ class History(NamedTuple):
         return list(_messages(variables[self.variable], f"the variable {self.variable!r}"))
 
 
-def _messages(value: Any, name: str) -> Any:
+def _messages(value: object, name: str) -> Any:
     if not isinstance(value, (list, tuple)):
         raise TypeError(
             f"{name} is {type(value).__name__}; it must be a list of messages, such as "
@@ -149,7 +149,7 @@ def checked_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
     return present
 
 
-def checked_history(history: Any, sources: Mapping[str, Source]) -> History:
+def checked_history(history: object, sources: Mapping[str, Source]) -> History:
     """Return the history of a call.
 
     :param history: a list of messages, the name of a variable, ``None`` or a history.
@@ -224,7 +224,7 @@ class Templates(NamedTuple):
             if name in self.brace_errors:
                 raise TemplateError(self.brace_errors[name])
 
-    def render(self, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def render(self, variables: Mapping[str, object]) -> list[dict[str, object]]:
         """Return the messages.
 
         :raises TemplateError: if a variable is missing.
@@ -241,7 +241,7 @@ class Templates(NamedTuple):
             del conversation[0]  # the call has its own system message
         return [*others, *conversation, question]
 
-    def printed(self, variables: Mapping[str, Any], names: Collection[str]) -> set[str]:
+    def printed(self, variables: Mapping[str, object], names: Collection[str]) -> set[str]:
         """Return the names of variables that hold nothing and that the messages show.
 
         :param names: the variables that hold nothing.
@@ -281,7 +281,7 @@ class Templates(NamedTuple):
         return max((template.fixed for _, template in self.messages if template), key=len)
 
 
-def _example(content: Any, number: int) -> Template | None:
+def _example(content: object, number: int) -> Template | None:
     """Return the template of a worked example, if its content is a text."""
     if not isinstance(content, str):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import CacheError
 from ...keys.keys import key_of
@@ -55,11 +55,11 @@ def compared_run(
     return Check(requests, draws, model, origin, notes, is_sample=False), records
 
 
-def _digest(request: dict[str, Any]) -> str:
+def _digest(request: dict[str, object]) -> str:
     return key_of("chat", request, None)
 
 
-def _asked(record: Record, model: str | None) -> dict[str, Any]:
+def _asked(record: Record, model: str | None) -> dict[str, object]:
     return record.request if model is None else {**record.request, "model": model}
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from ... import scopes
 from ...apis.usage import total_cost
@@ -81,45 +81,45 @@ class DriftPlan(NamedTuple):
 
 @overload
 def drift(
-    run: Any,
+    run: object,
     *,
     share: float | None = None,
     calls: int | None = None,
     seed: int = 0,
     where: Callable[[Record], bool] | None = None,
-    value: Callable[[str], Any] | None = None,
+    value: Callable[[str], object] | None = None,
     model: str | None = None,
     to: str | os.PathLike[str] | None = None,
-    against: Any = None,
+    against: object = None,
     dry_run: Literal[False] = False,
 ) -> Drift: ...
 @overload
 def drift(
-    run: Any,
+    run: object,
     *,
     share: float | None = None,
     calls: int | None = None,
     seed: int = 0,
     where: Callable[[Record], bool] | None = None,
-    value: Callable[[str], Any] | None = None,
+    value: Callable[[str], object] | None = None,
     model: str | None = None,
     to: str | os.PathLike[str] | None = None,
-    against: Any = None,
+    against: object = None,
     dry_run: Literal[True],
 ) -> DriftPlan: ...
 
 
 def drift(
-    run: Any,
+    run: object,
     *,
     share: float | None = None,
     calls: int | None = None,
     seed: int = 0,
     where: Callable[[Record], bool] | None = None,
-    value: Callable[[str], Any] | None = None,
+    value: Callable[[str], object] | None = None,
     model: str | None = None,
     to: str | os.PathLike[str] | None = None,
-    against: Any = None,
+    against: object = None,
     dry_run: bool = False,
 ) -> Drift | DriftPlan:
     """Ask part of a recording's chat requests again, and compare the new answers with the

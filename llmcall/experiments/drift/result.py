@@ -101,7 +101,7 @@ class Drift:
             frame[f"recorded{name}"] = new["request"].map(values)
         return frame
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the result as JSON data."""
         return {
             "calls": self.calls,
@@ -231,7 +231,7 @@ def _answers_frame(
     return pandas.DataFrame(rows)
 
 
-def _as_json(shift: Shift) -> dict[str, Any]:
+def _as_json(shift: Shift) -> dict[str, object]:
     return {
         name: value if math.isfinite(value) else None for name, value in shift._asdict().items()
     }

@@ -79,12 +79,12 @@ class Imported:
 
 
 def import_answers(
-    conversations: Iterable[Mapping[str, Any]],
+    conversations: Iterable[Mapping[str, object]],
     to: str | os.PathLike[str],
     *,
     model: str | None = None,
-    params: Mapping[str, Any] | None = None,
-    source: str | Mapping[str, Any] | None = None,
+    params: Mapping[str, object] | None = None,
+    source: str | Mapping[str, object] | None = None,
 ) -> Imported:
     """Write a cassette of answers that others published. It works like one that llmcall recorded: replay it,
     compare it, check it for drift, pack it.
@@ -142,11 +142,11 @@ def import_answers(
 
 
 def import_located(
-    conversations: Iterable[tuple[str, Any]],
+    conversations: Iterable[tuple[str, object]],
     to: str | os.PathLike[str],
     model: str | None = None,
-    params: Mapping[str, Any] | None = None,
-    source: str | Mapping[str, Any] | None = None,
+    params: Mapping[str, object] | None = None,
+    source: str | Mapping[str, object] | None = None,
     *,
     columns: Columns,
 ) -> Imported:
@@ -191,7 +191,7 @@ def import_located(
 def _records(
     conversation: Any,
     model: str | None,
-    shared_params: Mapping[str, Any],
+    shared_params: Mapping[str, object],
     counted_before: Callable[[bytes], int],
 ) -> Iterator[Record | str]:
     """Yield, for each turn of the assistant in a conversation, its record or the reason to skip it.
@@ -235,7 +235,7 @@ def _records(
             yield f"turn {turn}: {error}" if several else str(error)
 
 
-def _path(conversation: Any) -> str:
+def _path(conversation: object) -> str:
     """Return the path of a conversation's scope; empty outside any."""
     if not isinstance(conversation, Mapping):
         raise TypeError(f"it is {type(conversation).__name__}; a conversation must be a dict")
@@ -283,8 +283,8 @@ def _answers(conversation: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, A
 
 
 def _fill_placeholders(
-    messages: list[Any], answers: list[tuple[int, dict[str, Any] | Exception]]
-) -> list[Any]:
+    messages: list[Any], answers: list[tuple[int, dict[str, object] | Exception]]
+) -> list[object]:
     """Return messages with the empty turns of the assistant filled from their responses, up to the first
     turn without a text.
     """
@@ -297,7 +297,9 @@ def _fill_placeholders(
     return filled
 
 
-def _cost(response: Mapping[str, Any], model: Any, params: Mapping[str, Any]) -> float | None:
+def _cost(
+    response: Mapping[str, object], model: object, params: Mapping[str, object]
+) -> float | None:
     """Return an answer's cost on its day, or ``None`` if its usage, day or price is unknown."""
     seconds = creation_time(response)
     if seconds is None or not isinstance(model, str) or not response.get("usage"):

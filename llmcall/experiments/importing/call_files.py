@@ -24,8 +24,8 @@ CHATS, COMPLETIONS = "/chat/completions", "/completions"  # the ends of the path
 
 
 def call_conversation(
-    path: str, body: Any, response: Any, scope: Sequence[str], tier: str | None = None
-) -> dict[str, Any]:
+    path: str, body: object, response: object, scope: Sequence[str], tier: str | None = None
+) -> dict[str, object]:
     """Return a call of the API as a conversation.
 
     :param path: the path of its address.
@@ -57,7 +57,7 @@ def call_conversation(
     }
 
 
-def unanswered(reason: str) -> dict[str, Any]:
+def unanswered(reason: str) -> dict[str, object]:
     """Return a conversation that will be skipped, with the reason."""
     return {"messages": [{"role": ASSISTANT}], "responses": [{"error": reason}]}
 
@@ -126,7 +126,7 @@ class Batches:
             if not answers.counted_before(name.encode()):
                 yield location, unanswered(f"no input file has the custom_id {name!r}")
 
-    def _lines(self, paths: Iterable[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    def _lines(self, paths: Iterable[str]) -> Iterator[tuple[str, str, dict[str, object]]]:
         """Yield the lines of some files with their locations and ids."""
         for path in paths:
             for location, entry in objects(path):
@@ -153,7 +153,7 @@ def calls_in(path: str) -> Iterator[LocatedConversation]:
         yield f"{path}, interaction {number}", _conversation(interaction)
 
 
-def _conversation(interaction: dict[str, Any]) -> dict[str, Any]:
+def _conversation(interaction: dict[str, object]) -> dict[str, object]:
     """Return a call as a conversation."""
     request, response = (object_in(interaction.get(name)) for name in ("request", "response"))
     address = urlsplit(str(request.get("uri"))).path
@@ -165,7 +165,7 @@ def _conversation(interaction: dict[str, Any]) -> dict[str, Any]:
     return call_conversation(address, body, answer, SCOPE)
 
 
-def _interactions(path: str) -> list[dict[str, Any]]:
+def _interactions(path: str) -> list[dict[str, object]]:
     try:
         from ...support.libraries import yaml
     except ImportError as error:
@@ -184,7 +184,7 @@ def _interactions(path: str) -> list[dict[str, Any]]:
     return objects_in(interactions)
 
 
-def _answer(response: dict[str, Any], *, is_stream: bool) -> dict[str, Any]:
+def _answer(response: dict[str, object], *, is_stream: bool) -> dict[str, object]:
     """Return the response of a call; a stream's chunks are assembled.
 
     :raises ServiceError: if it has no answer.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 from ...core.membrane import each_foreign
 from ...errors import CacheError
@@ -44,7 +43,7 @@ def conversations_in(paths: Sequence[str], columns: Columns) -> Iterator[Located
 
 
 def by_layout(
-    layout: Callable[[str], Iterable[Any]], name: str, paths: Sequence[str], columns: Columns
+    layout: Callable[[str], Iterable[object]], name: str, paths: Sequence[str], columns: Columns
 ) -> Iterator[LocatedConversation]:
     """Yield the conversations that a user's function reads from files.
 

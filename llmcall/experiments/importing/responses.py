@@ -22,12 +22,14 @@ MAX_QUOTE_CHARACTERS = 100  # of a text in a message
 CONTENTS = ("content", "tool_calls", "function_call", "refusal", "audio")
 
 
-def is_placeholder(turn: Mapping[str, Any]) -> bool:
+def is_placeholder(turn: Mapping[str, object]) -> bool:
     """Return whether a turn of the assistant is empty, so that its response fills it."""
     return not any(turn.get(name) for name in CONTENTS)
 
 
-def turn_response(turn: Mapping[str, Any], response: Any, *, has_responses: bool) -> dict[str, Any]:
+def turn_response(
+    turn: Mapping[str, object], response: object, *, has_responses: bool
+) -> dict[str, object]:
     """Return the response to record for a turn of the assistant.
 
     :param response: the API's whole answer, or ``None``.
@@ -41,7 +43,7 @@ def turn_response(turn: Mapping[str, Any], response: Any, *, has_responses: bool
         response = {"object": CHAT, "choices": [choice]}
     if response is None:
         raise ValueError("it has no response")
-    recorded: Any = plain(response, "its response", for_record=True, surrogates=True)
+    recorded: object = plain(response, "its response", for_record=True, surrogates=True)
     if not isinstance(recorded, dict):
         raise TypeError(f"its response is {type(response).__name__}; it must be a dict")
     if error := recorded.get("error"):
@@ -58,7 +60,7 @@ def turn_response(turn: Mapping[str, Any], response: Any, *, has_responses: bool
 
 
 def draws_of(
-    response: Mapping[str, Any], cost: float | None
+    response: Mapping[str, object], cost: float | None
 ) -> list[tuple[dict[str, Any], float | None]]:
     """Return a response for each choice of one, with its cost. The first has the usage and cost of all,
     because no server says what each choice used.
@@ -74,12 +76,12 @@ def draws_of(
     ]
 
 
-def message_in(response: Mapping[str, Any]) -> dict[str, Any]:
+def message_in(response: Mapping[str, object]) -> dict[str, object]:
     """Return the message of a response's first choice."""
     return message_of(choices_of(response)[0])
 
 
-def _check_match(turn: Mapping[str, Any], response: Mapping[str, Any]) -> None:
+def _check_match(turn: Mapping[str, object], response: Mapping[str, object]) -> None:
     """Refuse a response whose text is not its turn's, apart from blanks around it."""
     texts = [message_text(choice["message"]).strip() for choice in choices_of(response)]
     text = message_text(turn).strip()
@@ -93,7 +95,7 @@ def _quoted(text: str) -> str:
     return as_json(shortened(text, MAX_QUOTE_CHARACTERS))
 
 
-def converted(completion: Mapping[str, Any]) -> dict[str, Any]:
+def converted(completion: Mapping[str, object]) -> dict[str, Any]:
     """Return a legacy completion as the response of a chat, marked ``"converted": true``."""
     choices = [
         {
@@ -107,13 +109,15 @@ def converted(completion: Mapping[str, Any]) -> dict[str, Any]:
     return {**completion, "object": CHAT, "choices": choices, "converted": True}
 
 
-def _logprobs(logprobs: Any) -> dict[str, Any]:
+def _logprobs(logprobs: object) -> dict[str, object]:
     """Return the log probabilities of a legacy completion in the form of a chat's."""
     fields = object_in(logprobs)
     tokens, numbers = fields.get("tokens"), fields.get("token_logprobs")
     if not isinstance(tokens, list) or not isinstance(numbers, list):
         return {}
-    tops = fields.get("top_logprobs") or [None] * len(tokens)
+    tops = fields.get("top_logprobs")
+    if not isinstance(tops, list) or not tops:
+        tops = [None] * len(tokens)
     content = [
         {
             "token": token,

@@ -112,7 +112,7 @@ class Columns:
             taken.update(ANSWERS)
         return {**{name: name for name in columns if name not in taken}, **named}
 
-    def _conversation(self, entry: Mapping[str, Any], has_paths: bool) -> dict[str, Any]:
+    def _conversation(self, entry: Mapping[str, Any], has_paths: bool) -> dict[str, object]:
         columns = self._fields(entry)
         fields = {
             name: entry[column] for name, column in columns.items() if not is_empty(entry[column])
@@ -148,7 +148,7 @@ class Columns:
         return {name: fields[name] for name in CONVERSATION if name in fields}
 
 
-def is_empty(value: Any) -> bool:
+def is_empty(value: object) -> bool:
     """Return whether a cell has nothing: ``None``, an empty text, or a data frame's mark for that."""
     if value is None or isinstance(value, str):
         return not value
@@ -156,7 +156,7 @@ def is_empty(value: Any) -> bool:
     return is_nan or type(value).__name__ in ("NAType", "NaTType")  # of pandas
 
 
-def _message(role: str, value: Any) -> dict[str, Any]:
+def _message(role: str, value: object) -> dict[str, object]:
     return {"role": role, "content": "" if value is None else as_text(value)}
 
 
@@ -165,7 +165,7 @@ def levels(path: object) -> tuple[str, ...]:
     return tuple(filter(None, str(path).partition("#")[0].split("/")))
 
 
-def _typed(name: str, value: Any) -> Any:
+def _typed(name: str, value: Any) -> object:
     """Return a parameter's value from a cell: a text is read as the parameter's type.
 
     :raises ValueError: if it is not of that type.
@@ -198,7 +198,7 @@ DELIMITERS = ",;\t"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the marks at the start of such a file
 
 
-def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def objects(path: str) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield the JSON objects in a file with their locations: one per line, or a list's.
 
     :raises CacheError: if it contains anything else.
@@ -216,7 +216,7 @@ def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield _object(_parsed(line, location), location)
 
 
-def _object(entry: Any, location: str) -> tuple[str, dict[str, Any]]:
+def _object(entry: object, location: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(entry, dict):
         raise CacheError(f"{location}: it is not a JSON object; {OWN_LAYOUT}")
     return location, entry

@@ -38,7 +38,7 @@ class Trace:
         self._has_ended = False
         self._own_names = ("", "localhost", socket.gethostname())
 
-    def add(self, kind: str, *values: Any) -> None:
+    def add(self, kind: str, *values: object) -> None:
         """Log an event."""
         os.write(self._file, json.dumps([kind, *values]).encode() + b"\n")
 
@@ -65,7 +65,7 @@ class Trace:
         elif event in LOOKUPS and not self._is_own(_text(arguments[0] or "")):
             self._refuse(_text(arguments[0]))
 
-    def _add_file(self, kind: str, path: Any) -> None:
+    def _add_file(self, kind: str, path: object) -> None:
         if self._has_ended or not isinstance(path, (str, bytes, os.PathLike)):
             return  # a file descriptor, or llmcall reading versions
         try:
@@ -90,7 +90,7 @@ class Trace:
         )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else str(value)
 
 

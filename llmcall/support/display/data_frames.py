@@ -33,6 +33,6 @@ def data_frame(rows: Iterable[Sequence[Any]], names: Iterable[str], **options: A
     return import_pandas().DataFrame(cells, columns=list(names), **options)
 
 
-def _writable(value: Any) -> Any:
+def _writable(value: object) -> Any:
     """Return a cell's value; a text without lone surrogates, which neither UTF-8 nor pyarrow takes."""
     return without_surrogates(value) if isinstance(value, str) else value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
-from typing import Any
 
 OUTSIDE_ANY_SCOPE = "outside any scope"
 # Calls outside any scope, or in the scope that holds the whole run.
@@ -13,7 +12,7 @@ OF_NO_ACTOR = "outside any actor's scope"
 USD_COLUMNS = ("cost", "saved")  # of usage
 
 
-def as_json(data: Any) -> str:
+def as_json(data: object) -> str:
     """Return plain data as JSON on one line; bytes become their number."""
     return json.dumps(data, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
 
@@ -32,12 +31,12 @@ def shortened(text: str, max_length: int) -> str:
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
-def natural(path: str) -> tuple[list[Any], str]:
+def natural(path: str) -> tuple[list[object], str]:
     """Return a key that sorts scope paths with their numbers as numbers: ``survey/2`` before ``survey/10``."""
     return [*map(_natural_name, path.split("/"))], path
 
 
-def _natural_name(name: str) -> list[Any]:
+def _natural_name(name: str) -> list[object]:
     if name[:1] == "~" and not name[1:].isdecimal():  # a digest, of an item without a key
         return [name]
     # by their length first, since int() refuses thousands of digits

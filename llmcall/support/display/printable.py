@@ -27,7 +27,7 @@ def printable(text: str) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def visible_json(data: Any, default: Callable[[Any], Any] | None = None) -> str:
+def visible_json(data: object, default: Callable[[Any], object] | None = None) -> str:
     """Return plain data as indented JSON, with unsafe characters escaped as JSON does.
 
     :param default: replaces data that JSON has no form for.

@@ -124,8 +124,6 @@ def _event_text(event: dict[str, object] | str) -> str:
     The text is ``choices[0].delta.content`` (chat completions), ``choices[0].text`` (the older
     completions), or ``text`` if ``error_code`` is not zero (DB-GPT's clients show it instead of an
     answer).
-
-    :raises ServiceError: for an event that is malformed or reports an error.
     """
     if isinstance(event, str):
         return event

@@ -53,11 +53,7 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
 
 
 def _parse(path: str, source: str) -> object:
-    """Return the tree of a template.
-
-    :raises TemplateError: for sections that do not match.
-    :raises ConfigError: if pystache is not installed.
-    """
+    """Return the tree of a template."""
     try:
         from ..support.libraries import pystache
     except ModuleNotFoundError as error:

@@ -248,10 +248,7 @@ def run_options(requested: RunOptions, cassette: str, mode: str | None) -> RunOp
 
 
 def _restart_with_hash_seed(seed: int, is_own_process: bool) -> NoReturn:
-    """Start Python again with a hash seed; it reads the seed only when it starts.
-
-    :raises click.UsageError: if it cannot be started again, or ignores the seed.
-    """
+    """Start Python again with a hash seed; it reads the seed only when it starts."""
     if not is_own_process:
         raise click.UsageError(
             f"--seed {seed} needs its own process: run llmcall as a command, or set {HASH_SEED}={seed} "

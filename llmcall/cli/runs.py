@@ -314,10 +314,7 @@ def rekey(file: tuple[str, ...], on_conflict: str) -> None:
 
 
 def _rekey_file(path: str, on_conflict: str) -> str:
-    """Update the keys of a cassette; return the changes in words.
-
-    :raises CacheError: if requests would have two answers, and no choice was made.
-    """
+    """Update the keys of a cassette; return the changes in words."""
     from ..stores.cassettes.rekey import rekeyed
     from ..stores.records.reader import read
     from ..stores.records.writer import write

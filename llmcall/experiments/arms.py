@@ -282,10 +282,7 @@ class Arms(Mapping[tuple[str, int], Any]):
 
 
 def _number(values: Mapping[str, object], column: str) -> float:
-    """Return the number in a column, or NaN without one.
-
-    :raises TypeError: if it is anything else.
-    """
+    """Return the number in a column, or NaN without one."""
     value: Any = values.get(column)
     if import_pandas().isna(value) is True:  # for a list, isna returns an array
         return math.nan

@@ -368,10 +368,7 @@ class Choice(LLMCall):
         return [texts[index] for index in order]
 
     def _rendered_options(self, variables: dict[str, Any]) -> Options:
-        """Return the options of a row.
-
-        :raises TemplateError: if a variable is missing, or if an answer could not tell the options apart.
-        """
+        """Return the options of a row, or raise a ``TemplateError`` if an answer could not tell them apart."""
         templates = self.templates()
         texts = [template.render(variables) for template in templates.texts]
         used = {name: value for name, value in variables.items() if name in templates.variables}
@@ -379,10 +376,7 @@ class Choice(LLMCall):
 
 
 def _read_position(reply: Reply, options: Options, order: tuple[int, ...]) -> int:
-    """Return the position, in the order that was read, of the option that an answer names.
-
-    :raises OutputError: for a refusal, and for an answer that names no option.
-    """
+    """Return the position, in the order that was read, of the option that an answer names."""
     if reply.refusal is not None:
         raise OutputError("the model refused to answer", text=reply.refusal, expected=INSTRUCTION)
     position = options.read(without_reasoning(reply.content or ""), order)
@@ -394,10 +388,7 @@ def _read_position(reply: Reply, options: Options, order: tuple[int, ...]) -> in
 
 
 def _methods(job: RowJob, method: str, *, has_repeats: bool) -> list[str]:
-    """Return the methods of shares to try, in turn.
-
-    :raises ConfigError: if the table of models says that there is none.
-    """
+    """Return the methods of shares to try, in turn."""
     questions: list[Choice] = [*job.calls.values()] or [job.call]
     client = job.client
     takes_logprobs = all(question.takes_logprobs() for question in questions)

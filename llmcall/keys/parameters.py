@@ -106,7 +106,6 @@ def _refuse_unknown(names: Collection[str], table: Collection[str]) -> None:
 
     :param names: the parameters that it lacks; some of them are accepted and not sent.
     :param table: the parameters that it has.
-    :raises TypeError: for the first other one; names it, the nearest known one, and ``extra_body``.
     """
     for name in names:
         if name in ACCEPTED_UNSENT:

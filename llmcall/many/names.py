@@ -137,10 +137,7 @@ def key_function(key: object) -> Callable[[Any], object] | None:
 
 
 def _column(name: str, item: object) -> object:
-    """Return an item's value in a column, or in the field of that name.
-
-    :raises TypeError, ValueError: if it has no such column; the message lists its columns.
-    """
+    """Return an item's value in a column, or in the field of that name."""
     if isinstance(item, Mapping):
         if name in item:
             return item[name]

@@ -222,10 +222,7 @@ class MapRun:
         )
 
     def _collect(self) -> Iterator[int]:
-        """Wait a moment for a finished task; yield the number of its item if the item is complete.
-
-        :raises BaseException: the task's error, if it ends the run.
-        """
+        """Wait a moment for a finished task; yield the number of its item if the item is complete."""
         check_stops(self._outer_stops)
         if not self._finished:
             self._wait()

@@ -81,7 +81,6 @@ def _kind(name: str, variables: Collection[str], columns: Collection[object]) ->
 
     :param variables: the names of the templates' variables.
     :param columns: the names of the rows' columns.
-    :raises ValueError: if the axis is unknown, of two kinds, or a column.
     """
     parameters = parameters_of("chat") - set(TEMPLATES)
     names = {PARAMETER: parameters, TEMPLATE: TEMPLATES, VARIABLE: variables}

@@ -319,10 +319,7 @@ def _calculated_cost(price: PackagedPrice, parts: tuple[tuple[str, int], ...]) -
 
 
 def _usage(bill: Bill, provider: str) -> Any:
-    """Return the whole usage of an answer as an object of genai-prices.
-
-    :raises ValueError: if no extractor can read it.
-    """
+    """Return the whole usage of an answer as an object of genai-prices."""
     from ..support.libraries import genai_prices
 
     names, makers = EXTRACTORS[bill.api]

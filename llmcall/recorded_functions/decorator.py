@@ -112,7 +112,6 @@ def _recorded_name(function: Any, name: str | None) -> str:
     """Return the name under which a function's results are recorded.
 
     :param name: the decorator's argument.
-    :raises TypeError: if it is not a function, is a generator function, or has no name.
     """
     from inspect import isasyncgenfunction, isclass, isgeneratorfunction
 

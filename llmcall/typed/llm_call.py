@@ -224,10 +224,7 @@ class LLMCall:
         return conversation._replace(failure=failure, is_missing=is_refused)
 
     def _parse_reply(self, reply: Reply) -> object:
-        """Return an answer as the output type.
-
-        :raises OutputError: for a refusal, and for an answer that does not fit.
-        """
+        """Return an answer as the output type."""
         if reply.refusal is not None:
             raise OutputError(
                 "the model refused to answer",

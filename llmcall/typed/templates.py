@@ -313,11 +313,7 @@ def _no_file(name: str) -> tuple[str, str]:
 
 
 def _find_template(name: str, folder: str, suffixes: tuple[str, ...]) -> tuple[str, str]:
-    """Return the path below a folder, with its suffix, and the text of a template's file.
-
-    :raises TemplateError: for a name that leads out of the folder, and for a missing file, with the
-        nearest names.
-    """
+    """Return the path below a folder, with its suffix, and the text of a template's file."""
     segments = os.fspath(name).replace(os.sep, "/").split("/")
     if any(segment in ("", ".", "..") or "\0" in segment or ":" in segment for segment in segments):
         raise TemplateError(f"{name!r} is not a template's name: it must name a file in {folder}")

@@ -294,10 +294,7 @@ def _expected_widths(
 
 
 def _check_readable(records: Iterable[Record]) -> None:
-    """Check that at least one recorded answer can be read.
-
-    :raises ValueError: if this is not so.
-    """
+    """Check that at least one recorded answer can be read."""
     answers = [
         (record, answer.text)
         for record in records
@@ -342,9 +339,6 @@ def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str])
 
     If some answers were filtered or empty, the recording stays incomplete, so that the next check
     asks for these again.
-
-    :raises APIError: if no call got an answer, or one failed for another reason.
-    :raises CacheMissError: if the cassette holds another check and may not be changed.
     """
     errors: list[APIError] = []
 

@@ -96,10 +96,7 @@ def _read_numbers(text: str) -> dict[str, float]:
 
 
 def _number(text: str) -> float:
-    """Return a text as a number; yes and no are 1 and 0.
-
-    :raises OutputError: if it is neither.
-    """
+    """Return a text as a number; yes and no are 1 and 0."""
     try:
         return float(read(text, float))
     except OutputError:

@@ -257,8 +257,6 @@ def _path(conversation: object) -> str:
 def _answers(conversation: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
     """Yield, for each turn of the assistant, its position among the messages, and its response or the
     error that rules one out.
-
-    :raises ValueError: if the numbers of responses and of turns differ.
     """
     messages = conversation.get("messages")
     if not isinstance(messages, (list, tuple)):

@@ -185,10 +185,7 @@ def _interactions(path: str) -> list[dict[str, object]]:
 
 
 def _answer(response: dict[str, object], *, is_stream: bool) -> dict[str, object]:
-    """Return the response of a call; a stream's chunks are assembled.
-
-    :raises ServiceError: if it has no answer.
-    """
+    """Return the response of a call; a stream's chunks are assembled."""
     content = _bytes(response.get("body"))
     code = object_in(response.get("status")).get("code") or response.get("status_code")
     if code is not None and code not in OK:

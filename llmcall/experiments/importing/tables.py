@@ -166,10 +166,7 @@ def levels(path: object) -> tuple[str, ...]:
 
 
 def _typed(name: str, value: Any) -> object:
-    """Return a parameter's value from a cell: a text is read as the parameter's type.
-
-    :raises ValueError: if it is not of that type.
-    """
+    """Return a parameter's value from a cell: a text is read as the parameter's type."""
     kind = KINDS.get(name, ())
     if isinstance(value, str) and str not in kind:
         try:

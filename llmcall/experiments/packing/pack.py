@@ -231,10 +231,7 @@ def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
 
 
 def _raise_problems(problems: Sequence[str]) -> None:
-    """Stop the packing if there are problems.
-
-    :raises LLMCallError: with all problems.
-    """
+    """Stop the packing if there are problems."""
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
         raise LLMCallError(f"the study is not packed:\n{lines}")

@@ -121,10 +121,7 @@ def _packed_file(entry: dict[str, Any]) -> PackedFile:
 
 
 def _check_paths(paths: Sequence[str]) -> None:
-    """Check that paths stay inside the package, and that no two are equal on any system.
-
-    :raises ValueError: if this is not so.
-    """
+    """Check that paths stay inside the package, and that no two are equal on any system."""
     for path in paths:
         if UNSAFE.search(path):
             raise ValueError(f"the path {path!r} points outside the package")

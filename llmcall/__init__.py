@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .scopes import scope as scope
     from .scopes import seed as seed
     from .stores.cache.cache import ResponseCache as ResponseCache
+    from .stores.cache.storages import Storage
     from .traffic.budgets import budget as budget
     from .traffic.usage import track as track
     from .typed.functions import llm as llm
@@ -112,7 +113,7 @@ def _open_named_cassette(path: str, mode: str) -> None:
     open_named_cassette(path, mode)
 
 
-def _storage_at_server(address: str) -> Any:
+def _storage_at_server(address: str) -> Storage:
     from .distributed import storage_at_server
 
     return storage_at_server(address)

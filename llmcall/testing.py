@@ -1,4 +1,6 @@
-"""A client for unit tests of code that calls models: the test scripts the answers."""
+"""For tests of code that calls models: a client whose answers the test scripts, and the contracts that one's
+own transports and storages keep.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .apis.chunks import chunks_of
 from .clients.base import LLMClient
+from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from .contracts import check_storage as check_storage
+    from .contracts import check_transport as check_transport
     from .keys.request import Request
 
-__all__ = ["ScriptedClient"]
+__all__ = ["ScriptedClient", "check_storage", "check_transport"]
 
 # Its default settings: a unit test stores nothing and waits for nothing.
 AT_ONCE = {
@@ -24,6 +29,10 @@ AT_ONCE = {
     "limits_requests_per_minute": "none",
     "limits_tokens_per_minute": "none",
 }
+
+
+def __getattr__(name: str) -> Any:
+    return imported_by_name(name, {"contracts": "check_storage check_transport"}, globals())
 
 
 class ScriptedClient(LLMClient):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .many.plans import Plan as Plan
     from .programs.requests import ProgramRequest as ProgramRequest
     from .review.comparison import Comparison as Comparison
+    from .stores.cache.storages import Storage as Storage
     from .stores.cassettes.cassette import Cassette as Cassette
     from .stores.misses.report import Miss as Miss
     from .stores.record import Record as Record
@@ -45,6 +46,7 @@ _MODULES = {
     "programs.requests": "ProgramRequest",
     "review.comparison": "Comparison",
     "stores.cassettes.cassette": "Cassette",
+    "stores.cache.storages": "Storage",
     "stores.misses.report": "Miss",
     "stores.record": "Record",
     "traffic.usage": "Usage",

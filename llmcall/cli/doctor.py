@@ -201,7 +201,7 @@ def _cache_check(client: LLMClient) -> Check:
     try:
         cache = client.cache
         count = counted(len(cache), "record")
-        if cache.storage.is_on_server:
+        if cache.storage.folder is None:
             return Check("cache", True, f"{cache.path}: {count}")
         directory = Path(cache.path)
         _try_to_write(directory)

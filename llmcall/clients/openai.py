@@ -160,8 +160,8 @@ class OpenAIClient(LLMClient):
             reason = "with store=False the server keeps no answer"
         elif self.settings.api == "chat":
             reason = "chat completions (API = chat) have no windows"
-        elif self.cache.storage.is_on_server:
-            reason = "a cache in Redis has no journal of awaited answers"
+        elif self.cache.storage.folder is None:
+            reason = "a cache that is no directory has no journal of awaited answers"
         if reason:
             raise no_window(call.options.window, reason)
 

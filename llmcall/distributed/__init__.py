@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..config.values import without_password
 from ..errors import ConfigError
 
+if TYPE_CHECKING:
+    from .redis import RedisServer
 
-def storage_at_server(address: str) -> Any:
+
+def storage_at_server(address: str) -> RedisServer:
     """Return the storage at the address of a Redis server.
 
     :raises ConfigError: if the address is invalid, or redis-py is not installed.

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
+from ..stores.cache.storages import Storage
 from ..support.libraries import redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ..stores.cache.directory import Change, Row
+    from ..stores.cache.storages import Change, Row, Stored
 
 # The address may say otherwise, as in redis://host/0?socket_timeout=60. Each command under way has a
 # connection, and redis-py's own limit is 100. Times are in seconds.
@@ -50,19 +51,15 @@ return 1
 """
 
 
-class RedisServer:
+class RedisServer(Storage):
     """Store bytes under keys in a database of a Redis server. The first use connects.
-
-    It has the methods of :class:`~llmcall.stores.cache.directory.Directory`.
 
     :param address: ``redis://…``, ``rediss://…`` or ``unix://…``.
     :raises ConfigError: if the address is wrong.
     """
 
-    is_on_server = True
-
     def __init__(self, address: str) -> None:
-        self.name = self.location = str(without_password(address))
+        self.name = str(without_password(address))
         # One further attempt is for a connection that was open when the server was started again.
         # By default, redis-py tries ten times for some seconds.
         retry = redis.retry.Retry(
@@ -117,7 +114,7 @@ class RedisServer:
         with self._connection() as redis:
             return bool(redis.exists(STORED))
 
-    def get(self, key: str) -> tuple[bytes | None, float] | None:
+    def get(self, key: str) -> Stored | None:
         """Return the bytes of a key and when they were stored, or ``None``."""
         with self._connection() as redis:
             row = redis.hget(ROWS, key)
@@ -136,8 +133,6 @@ class RedisServer:
                 if row is not None:  # else it was deleted meanwhile
                     yield key.decode(), *_unpacked_row(row)
             last = int(page[-1][1])
-
-    readable_rows = rows
 
     def all_keys(self) -> Iterator[str]:
         """Yield all keys."""
@@ -178,6 +173,11 @@ class RedisServer:
             pipeline.hlen(ROWS).unlink(ROWS, ORDER)
             return int(pipeline.execute()[0])
 
+    @property
+    def sums(self) -> RedisServer:
+        """Return the server itself, which keeps the sums of named budgets, too."""
+        return self
+
     def spent(self, name: str, units: Sequence[str]) -> list[int]:
         """Return what was spent under a name, as :meth:`~llmcall.stores.cache.spending.Spending.spent`."""
         with self._connection() as redis:
@@ -194,9 +194,6 @@ class RedisServer:
         """Forget what was spent under a name."""
         with self._connection() as redis:
             redis.hdel(BUDGET + name, *units)
-
-    def disconnect(self) -> None:
-        """Do nothing: no thread has a connection of its own."""
 
     def close(self) -> None:
         """Close the connections that nobody is using; the next command opens them again."""

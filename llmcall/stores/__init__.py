@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cache.storages import Storage
 
 # Functions of higher layers that the stores call. ``llmcall/__init__.py`` fills these lists; each function
 # imports what it needs when it is called.
 # Open the cassette that the settings name, by its path and mode; it records programs, too.
 openers: list[Callable[[str, str], object]] = []
 # Return the storage at a server's address.
-server_storages: list[Callable[[str], Any]] = []
+server_storages: list[Callable[[str], Storage]] = []
 # Return the records of another program's file, by its path; ``None`` for any other file.
 foreign_files: list[Callable[[str], Any]] = []

@@ -19,8 +19,7 @@ from ..support.notices import notice
 from ..support.system import ProcessLock, lock
 
 if TYPE_CHECKING:
-    from ..distributed.redis import RedisServer
-    from ..stores.cache.spending import Spending
+    from ..stores.cache.storages import Sums
 
 # USD are counted in whole 10^-12 USD: sums of floats would pass a limit that they only reach, or
 # not reach it.
@@ -73,7 +72,7 @@ class Ledger:
     :param spending: keeps what is spent under the name; ``None``: it is kept in memory.
     """
 
-    def __init__(self, name: str = "", spending: Spending | RedisServer | None = None) -> None:
+    def __init__(self, name: str = "", spending: Sums | None = None) -> None:
         self.is_in_memory = spending is None
         self._name = name
         self._prefix = f"the budget {name!r}: " if name else ""

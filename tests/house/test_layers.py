@@ -28,7 +28,7 @@ LAYERS = [
     "stores",
     "core",
     "traffic",
-    "clients testing",
+    "clients testing contracts",
     "recorded_functions",
     "distributed",
     "many",

@@ -29,7 +29,7 @@ EXPORTED = """
 """
 TYPES = """
     Reply Record Request Usage TokenUsage Stream AsyncStream Settings Endpoint Transport AsyncTransport Plan Miss Answer
-    Arms Choice Comparison Drift DriftPlan ProgramRequest Cassette
+    Arms Choice Comparison Drift DriftPlan ProgramRequest Cassette Storage
 """
 HEAVY = {
     "openai",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import CacheCorruptError, CacheError
 from ...support.notices import warn_once
-from .directory import Change, InnerDirectory
+from .directory import InnerDirectory
+from .storages import Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

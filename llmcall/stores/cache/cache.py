@@ -18,21 +18,19 @@ from ..record import make_record
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
-from .directory import Change, Directory
-from .storages import storage_at
+from .addresses import is_address, storage_at
+from .storages import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ...distributed.redis import RedisServer
     from ...keys.request import Request
     from ..misses.report import Miss
     from ..misses.search import Source
     from ..record import Record
     from .awaited import Journal
-    from .spending import Spending
-    from .storages import Storage
+    from .storages import Storage, Sums
 
     Where = Callable[[Record], bool]
 
@@ -79,8 +77,9 @@ class ResponseCache:
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:
         self.mode = _checked_mode(mode)
         self.storage: Storage = storage_at(os.fspath(path))
-        self._address = os.fspath(path) if self.storage.is_on_server else self.storage.name
+        self._address = os.fspath(path) if is_address(os.fspath(path)) else self.storage.name
         self.used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
+        self._spending: Sums | None = None
         self._refreshed_keys: set[str] = set()
         self._unstored = UnstoredAnswers(self.storage, replaced_keys=self._refreshed_keys)
 
@@ -250,13 +249,18 @@ class ResponseCache:
 
         return Journal(self.storage.name)
 
-    @cached_property
-    def spending(self) -> Spending | RedisServer:
-        """Return the store of the sums of named budgets."""
-        from .spending import Spending
+    @property
+    def spending(self) -> Sums:
+        """Return the store of the sums of named budgets.
 
-        storage = self.storage
-        return Spending(storage.name) if isinstance(storage, Directory) else storage
+        :raises ConfigError: if the storage keeps none.
+        """
+        if self._spending is None:
+            from .spending import Spending
+
+            folder = self.storage.folder
+            self._spending = self.storage.sums if folder is None else Spending(folder)
+        return self._spending
 
     def is_on_disk(self, key: str) -> bool:
         """Return whether a key has a record in the storage, not only in memory."""
@@ -265,7 +269,8 @@ class ResponseCache:
     def disconnect(self) -> None:
         """Close this thread's connections until the next use, before a wait that may take hours."""
         self.awaited.disconnect()
-        self.spending.disconnect()
+        if self._spending is not None:
+            self._spending.disconnect()
         self.storage.disconnect()
 
     def stats(self) -> CacheStats:
@@ -393,7 +398,8 @@ class ResponseCache:
         """Store the answers in memory, and close the handles; the next use opens them again."""
         self._unstored.retry("in memory only")
         self.awaited.close()
-        self.spending.close()
+        if self._spending is not None:
+            self._spending.close()
         self.storage.close()
 
     def __enter__(self) -> ResponseCache:

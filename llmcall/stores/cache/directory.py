@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import contextmanager, suppress
-from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError, CacheError
 from ...support.system import ProcessLock
 from ...support.waits import NotAtOnceError, waits
 from .forks import using_database
+from .storages import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from .database import Database
+    from .storages import Change, Row, Stored
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME
 LONGEST_GAP = 20_000  # missing row numbers after which a salvage stops looking
@@ -26,34 +27,15 @@ DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 _NUMBERED_ROW = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
 _KEYS = "SELECT key FROM Cache INDEXED BY Cache_key_raw"
 
-# its key, its bytes (None if llmcall did not write them), and its time of storing: seconds since the epoch
-Row = tuple[str, "bytes | None", float]
-
 _lock = ProcessLock()
 
 
-class Change(NamedTuple):
-    """A row to be stored or deleted.
-
-    :param value: the new bytes, or ``None`` to delete the key.
-    :param replaces: whether they replace the key's bytes.
-    :param stored_at: when they were first stored, in seconds since the epoch; ``None`` means now.
-    """
-
-    key: str
-    value: bytes | None
-    replaces: bool = False
-    stored_at: float | None = None
-
-
-class Directory:
+class Directory(Storage):
     """Bytes under keys in a directory. The first use opens it; the first store creates it.
 
     When a method that stores returns, every process can read the bytes, and a crash of this one does not
-    lose them. :class:`~llmcall.distributed.redis.RedisServer` has the same methods.
+    lose them. A look-up takes microseconds, so an event loop does it itself.
 
-    :ivar is_on_server: whether a look-up waits for a server, which would block an event loop; here it
-        takes microseconds.
     :ivar name: the directory, absolute.
     :param path: may contain ``~`` and variables.
     """
@@ -66,18 +48,23 @@ class Directory:
         self._file = os.path.join(self.name, DATABASE)
         self._database: Database | None = None
 
-    @cached_property
+    @property
     def location(self) -> Path:
         """Return the directory."""
         from pathlib import Path  # costs 4 ms, which a look-up need not pay
 
         return Path(self.name)
 
+    @property
+    def folder(self) -> str:
+        """Return the directory."""
+        return self.name
+
     def exists(self) -> bool:
         """Return whether the database exists."""
         return os.path.exists(self._file)
 
-    def get(self, key: str) -> tuple[bytes | None, float] | None:
+    def get(self, key: str) -> Stored | None:
         """Return the bytes of a key and their time of storing, in seconds since the epoch, or ``None``
         without the key. Bytes that llmcall did not write are ``None``.
 

@@ -16,8 +16,8 @@ from ..records.header import keyed_settings, settings_differences
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
 from ..records.spool import Spool
-from .directory import Change
-from .storages import is_address, storage_at
+from .addresses import is_address, storage_at
+from .storages import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -12,7 +12,7 @@ from ...keys.rekeying import under_settings
 from ...support.display.formatting import counted
 from ...support.notices import notice
 from ..records.packed import pack, unpack
-from .directory import Change
+from .storages import Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError, CacheError
-from .directory import Change, InnerDirectory
+from .directory import InnerDirectory
+from .storages import Change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,8 +16,6 @@ FOLDER = "budgets"  # in the cache's folder
 
 class Spending(InnerDirectory):
     """The sums of a cache directory, one for each name and unit. All processes share them.
-
-    :class:`~llmcall.distributed.redis.RedisServer` has the same methods.
 
     :param cache_folder: the cache's directory.
     """

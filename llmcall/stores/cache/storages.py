@@ -1,29 +1,190 @@
-"""The storages of caches: directories and Redis servers."""
+"""Storages: the places of a cache's rows, and the class from which one's own are made."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .. import server_storages
-from .directory import Directory
+from ...errors import ConfigError
 
 if TYPE_CHECKING:
-    from ...distributed.redis import RedisServer
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    Storage = Directory | RedisServer
+# The bytes of a key (None if llmcall did not write them), and their time of storing: seconds since the epoch.
+Stored = tuple["bytes | None", float]
+# The same after its key.
+Row = tuple[str, "bytes | None", float]
 
 
-def is_address(path: str) -> bool:
-    """Return whether a path is the address of a server, not a directory."""
-    return "://" in path
+class Change(NamedTuple):
+    """A row to be stored or deleted.
 
-
-def storage_at(path: str) -> Storage:
-    """Return the storage in a directory, or at the address of a Redis server.
-
-    :raises ConfigError: if the address is invalid, or the client of Redis is not installed.
+    :param value: the new bytes, or ``None`` to delete the key.
+    :param replaces: whether they replace the key's bytes.
+    :param stored_at: when they were first stored, in seconds since the epoch; ``None`` means now.
     """
-    if not is_address(path):
-        return Directory(path)
-    (storage_at_server,) = server_storages
-    return storage_at_server(path)  # type: ignore[no-any-return]
+
+    key: str
+    value: bytes | None
+    replaces: bool = False
+    stored_at: float | None = None
+
+
+class Sums(Protocol):
+    """The sums spent under the names of budgets, which processes share.
+
+    :ivar name: the place; equal ones have the same sums.
+    """
+
+    name: str
+
+    def spent(self, name: str, units: Sequence[str]) -> list[int]:
+        """Return the sums spent under a name, one for each unit."""
+        ...
+
+    def spend(self, name: str, amounts: Mapping[str, int]) -> None:
+        """Add amounts, by unit, to the sums of a name."""
+        ...
+
+    def forget_spent(self, name: str, units: Sequence[str]) -> None:
+        """Delete the sums of a name."""
+        ...
+
+    def disconnect(self) -> None:
+        """Close this thread's connection until its next use."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections; the next use opens them again."""
+        ...
+
+
+class Storage(ABC):
+    """Keeps bytes under keys, for a cache: a directory and a Redis server are two.
+
+    A subclass with a ``scheme`` serves the addresses ``SCHEME://REST`` of ``[Cache] PATH``; it is made with the
+    REST. Where its module is not imported, the entry point SCHEME in the group ``llmcall.storages`` names it.
+    When a method that stores returns, every reader gets the bytes. Threads use it at the same time. A failure
+    is raised as an ``OSError`` or a :class:`llmcall.CacheError`; an answer that was paid for then stays in memory
+    until it can be stored. :func:`llmcall.testing.check_storage` tests one.
+
+    :cvar is_on_server: whether its methods may wait for a server or for a slow disk, so that an event loop
+        runs them in a thread.
+    :ivar name: the address, without a password.
+
+    >>> class Memory(llmcall.types.Storage, scheme="memory"):
+    ...     def __init__(self, rest):
+    ...         self.stored = {}
+    ...     def get(self, key):
+    ...         return self.stored.get(key)
+    ...     def rows(self):
+    ...         return [(key, *row) for key, row in self.stored.items()]
+    ...     def write(self, changes):
+    ...         count = 0
+    ...         for key, value, replaces, stored_at in changes:
+    ...             if value is None:
+    ...                 count += self.stored.pop(key, None) is not None
+    ...             elif replaces or key not in self.stored:
+    ...                 self.stored[key] = value, stored_at or 0.0
+    ...                 count += 1
+    ...         return count
+    >>> cache = llmcall.ResponseCache("memory://any")
+    >>> cache.load("examples/market_day.jsonl"), len(cache)
+    (62, 62)
+    """
+
+    is_on_server: bool = True
+    name: str = ""
+
+    def __init_subclass__(cls, *, scheme: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if scheme is not None:
+            schemes[scheme] = cls
+
+    @abstractmethod
+    def get(self, key: str) -> Stored | None:
+        """Return the bytes of a key and their time of storing, in seconds since the epoch, or ``None``
+        without the key.
+        """
+
+    @abstractmethod
+    def rows(self) -> Iterable[Row]:
+        """Yield all keys, each with its bytes and their time of storing, in the order of storing."""
+
+    @abstractmethod
+    def write(self, changes: Iterable[Change]) -> int:
+        """Store and delete rows, all or none if it can; return how many changed. A key that has bytes keeps
+        them, and does not change, unless the change ``replaces`` them.
+
+        :param changes: may call :meth:`get` while they are written.
+        """
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.rows())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def clear(self) -> int:
+        """Delete all rows; return how many there were."""
+        return self.write([Change(key, None) for key, *_ in self.rows()])
+
+    def close(self) -> None:
+        """Close what is open; the next use opens it again."""
+        return
+
+    # What llmcall's own storages do better
+
+    @property
+    def location(self) -> Path | str:
+        """Return the place, as messages name it."""
+        return self.name
+
+    @property
+    def folder(self) -> str | None:
+        """Return the directory in which llmcall also notes the sums of budgets and the answers that it waits
+        for, or ``None``.
+        """
+        return None
+
+    @property
+    def sums(self) -> Sums:
+        """Return the sums of named budgets.
+
+        :raises ConfigError: if it keeps none.
+        """
+        raise ConfigError(
+            f"[Cache] PATH = {self.location} keeps no sums of named budgets: a directory and a Redis server do"
+        )
+
+    def exists(self) -> bool:
+        """Return whether anything was stored."""
+        return len(self) > 0
+
+    def put(self, key: str, value: bytes, *, replaces: bool = False) -> bool:
+        """Store bytes under a key; return whether they were stored.
+
+        :param replaces: whether they replace the key's bytes.
+        """
+        return self.write([Change(key, value, replaces)]) > 0
+
+    def all_keys(self) -> Iterator[str]:
+        """Yield all keys."""
+        return (key for key, *_ in self.rows())
+
+    def readable_rows(self) -> Iterable[Row]:
+        """Yield the rows that can still be read, some of them perhaps twice."""
+        return self.rows()
+
+    def size(self) -> int:
+        """Return about how many bytes all rows take."""
+        return sum(len(value or b"") for _, value, _ in self.rows())
+
+    def disconnect(self) -> None:
+        """Close this thread's connection until its next use."""
+        return
+
+
+# What makes the storage of an address, by its scheme.
+schemes: dict[str, Callable[[str], Storage]] = {}

@@ -1,0 +1,138 @@
+"""The storage at an address: a directory, a Redis server, or a storage of a user's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from ...config.values import without_password
+from ...errors import CacheError, ConfigError
+from ...support.sender import LLMCALL, sent_by
+from .. import server_storages
+from .directory import Directory
+from .storages import Change, Row, Storage, Stored, schemes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeGuard
+
+T = TypeVar("T")
+SERVERS = ("redis", "rediss", "unix")
+GROUP = "llmcall.storages"  # of entry points
+
+
+def is_address(path: str) -> bool:
+    """Return whether a path is the address of a server, or of another storage, and not a directory."""
+    return "://" in path
+
+
+def storage_at(path: str) -> Storage:
+    """Return the storage in a directory, or at an address.
+
+    :raises ConfigError: if the address is invalid, or the client of Redis is not installed.
+    """
+    if not is_address(path):
+        return Directory(path)
+    scheme, _, rest = path.partition("://")
+    make = None if scheme in SERVERS else schemes.get(scheme) or _plugin(scheme)
+    if make is not None:
+        own = make(rest)
+        if not isinstance(own, Storage):
+            raise ConfigError(
+                f"the entry point {scheme} in {GROUP} made {own!r:.60}, not a llmcall.types.Storage"
+            )
+        return OwnStorage(own, str(without_password(path)))
+    (storage_at_server,) = server_storages
+    return storage_at_server(path)
+
+
+def _plugin(scheme: str) -> Callable[[str], object] | None:
+    from importlib.metadata import entry_points
+
+    for plugin in entry_points(group=GROUP, name=scheme):
+        try:
+            return plugin.load()  # type: ignore[no-any-return]
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"the plug-in {plugin.value} for [Cache] PATH = {scheme}://… cannot be loaded: {error}"
+            ) from error
+    return None
+
+
+class OwnStorage(Storage):
+    """A user's storage. What it returns is checked, what it raises names its class and method, and what it
+    sends is nobody's record.
+    """
+
+    def __init__(self, own: Storage, name: str) -> None:
+        self._own = own
+        self.name = name
+        self.is_on_server = own.is_on_server
+
+    def get(self, key: str) -> Stored | None:
+        """Return the bytes of a key and their time of storing, or ``None``."""
+        return self._called("get", lambda: _stored(self._own.get(key)))
+
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows."""
+        rows = self._called("rows", lambda: iter(self._own.rows()))
+        while (row := self._called("rows", lambda: _row(next(rows, None)))) is not None:
+            yield row
+
+    def write(self, changes: Iterable[Change]) -> int:
+        """Store and delete rows; return how many changed."""
+        return self._called("write", lambda: _count(self._own.write(changes)))
+
+    def __len__(self) -> int:
+        return self._called("__len__", lambda: _count(len(self._own)))
+
+    def clear(self) -> int:
+        """Delete all rows; return how many there were."""
+        return self._called("clear", lambda: _count(self._own.clear()))
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._called("close", self._own.close)
+
+    def _called(self, method: str, call: Callable[[], T]) -> T:
+        """Return what a method of the user's returns.
+
+        :raises CacheError: if it raises something else than a storage should, or returns another type.
+        """
+        try:
+            with sent_by(LLMCALL):
+                return call()
+        except (OSError, CacheError):
+            raise
+        except Exception as error:
+            raise CacheError(
+                f"{type(self._own).__name__}.{method} of the cache {self.name} failed: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _stored(row: object) -> Stored | None:
+    if row is None or _is_stored(row):
+        return row
+    raise TypeError(f"it returned {row!r:.60}, not None or a pair (bytes, seconds)")
+
+
+def _is_stored(row: object) -> TypeGuard[Stored]:
+    return (
+        isinstance(row, tuple)
+        and len(row) == 2
+        and (row[0] is None or isinstance(row[0], bytes))
+        and isinstance(row[1], (int, float))
+    )
+
+
+def _row(row: object) -> Row | None:
+    if row is None or (
+        isinstance(row, tuple) and row and isinstance(row[0], str) and _is_stored(row[1:])
+    ):
+        return row
+    raise TypeError(f"it yielded {row!r:.60}, not (key, bytes, seconds)")
+
+
+def _count(count: object) -> int:
+    if isinstance(count, int):
+        return count
+    raise TypeError(f"it returned {count!r:.60}, not the number of changes")

@@ -1,0 +1,231 @@
+"""Storages: the contract that each keeps, and how one's own are plugged in and refused."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import RedisProcess
+
+import llmcall
+from llmcall import CacheError, ConfigError, ResponseCache
+from llmcall.stores.cache.addresses import storage_at
+from llmcall.testing import ScriptedClient, check_storage
+from llmcall.types import Storage
+
+
+class JsonFile(Storage, scheme="jsonfile"):
+    """Rows in a file of JSON."""
+
+    def __init__(self, rest: str) -> None:
+        self.file = Path(rest)
+        self.lock = threading.RLock()
+
+    def read(self) -> dict[str, Any]:
+        """Return all rows."""
+        return json.loads(self.file.read_text()) if self.file.exists() else {}  # type: ignore[no-any-return]
+
+    def get(self, key: str) -> tuple[bytes | None, float] | None:
+        """Return a row."""
+        text, seconds = self.read().get(key, (None, 0.0))
+        return None if text is None else (base64.b64decode(text), seconds)
+
+    def rows(self) -> Iterator[tuple[str, bytes, float]]:
+        """Yield all rows."""
+        for key, (text, seconds) in self.read().items():
+            yield key, base64.b64decode(text), seconds
+
+    def write(self, changes: Iterable[Any]) -> int:
+        """Change rows."""
+        with lock:
+            rows, count = self.read(), 0
+            for key, value, replaces, stored_at in changes:
+                if value is None:
+                    count += rows.pop(key, None) is not None
+                elif replaces or key not in rows:
+                    rows[key] = base64.b64encode(value).decode(), stored_at or time.time()
+                    count += 1
+            new = self.file.with_suffix(f".{next(numbers)}")
+            new.write_text(json.dumps(rows))
+            new.replace(self.file)
+        return count
+
+
+lock = threading.RLock()  # of all objects for one file
+numbers = itertools.count()
+
+
+@pytest.fixture(params=["disk", "redis", "json"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place of each kind."""
+    if request.param == "redis":
+        server: RedisProcess = request.getfixturevalue("redis_process")
+        with server.client() as client:
+            client.flushall()
+        return server.url
+    return f"{'jsonfile://' if request.param == 'json' else ''}{tmp_path / 'place'}"
+
+
+def test_a_storage_keeps_the_contract(address: str) -> None:
+    check_storage(lambda: storage_at(address))
+
+
+BREACHES: dict[str, tuple[dict[str, Any], str]] = {
+    "get returns text": ({"get": lambda self, key: "text"}, "get"),
+    "no order": ({"rows": lambda self: sorted(JsonFile.rows(self))}, "order"),
+    "the last one counts": (
+        {
+            "write": lambda self, changes: JsonFile.write(
+                self, (c._replace(replaces=True) for c in changes)
+            )
+        },
+        "without replaces",
+    ),
+    "no count": ({"write": lambda self, changes: JsonFile.write(self, changes) and 0}, "how many"),
+    "memory alone": (
+        {"__init__": lambda self, rest: JsonFile.__init__(self, f"{rest}{next(numbers)}")},
+        "another",
+    ),
+    "no second store": ({"close": lambda self: setattr(self, "file", None)}, "exists"),
+}
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_a_storage_that_breaks_the_contract_is_found(name: str, tmp_path: Path) -> None:
+    methods, words = BREACHES[name]
+    broken = type("Broken", (JsonFile,), methods)
+    with pytest.raises((AssertionError, CacheError, AttributeError, TypeError), match=words):
+        check_storage(lambda: broken(str(tmp_path / "place")))
+
+
+def client_at(path: object, **settings: Any) -> ScriptedClient:
+    """Return a client that stores there."""
+    answers = lambda messages: f"answer {next(numbers)}"  # noqa: E731
+    return ScriptedClient(
+        answers, cache_mode="auto", cache_path=str(path), on_error="raise", **settings
+    )
+
+
+def test_the_address_of_a_storage_of_ones_own_is_a_cache(tmp_path: Path) -> None:
+    path = f"jsonfile://{tmp_path / 'answers.json'}"
+    first = client_at(path).send_message("Hello")
+    again = client_at(path, model="gpt-6-luna").send_message("Hello")
+    assert first is not None and again is not None
+    assert (again.content, again.cached) == (first.content, True)
+    cache = ResponseCache(path)
+    assert (len(cache), cache.verify(), cache.path, cache.stats().records) == (1, [], path, 1)
+    assert cache.export(tmp_path / "out.jsonl") == cache.clear() == 1
+
+
+@pytest.mark.parametrize("way", ["asend_message", "astream_message"])
+def test_an_event_loop_asks_a_storage_of_ones_own_in_a_thread(way: str, tmp_path: Path) -> None:
+    import asyncio
+
+    seen: list[bool] = []
+
+    class Watching(JsonFile, scheme="watching"):
+        def get(self, key: str) -> tuple[bytes | None, float] | None:
+            seen.append(threading.current_thread() is threading.main_thread())
+            return super().get(key)
+
+    async def ask() -> None:
+        asked = getattr(client_at(f"watching://{tmp_path / 'a.json'}"), way)("Hello")
+        if way == "asend_message":
+            await asked
+        else:
+            assert [piece async for piece in asked]
+
+    asyncio.run(ask())
+    assert seen and not any(seen)
+
+
+def test_a_package_plugs_its_storage_in_by_an_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "stored-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stored\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        f"[llmcall.storages]\nfiled = {__name__}:JsonFile\nwrong = {__name__}:Path\ngone = no_such_module:x\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    assert client_at(f"filed://{tmp_path / 'a.json'}").send_message("Hello") is not None
+    assert (tmp_path / "a.json").exists()
+    with pytest.raises(
+        ConfigError, match=r"wrong in llmcall\.storages made .* not a llmcall\.types\.Storage"
+    ):
+        ResponseCache("wrong://x")
+    with pytest.raises(ConfigError, match=r"no_such_module:x .* cannot be loaded"):
+        ResponseCache("gone://x")
+
+
+def test_a_storage_whose_get_returns_another_type_is_named_at_its_first_use(tmp_path: Path) -> None:
+    class Wrong(JsonFile, scheme="wrong-get"):
+        def get(self, key: str) -> Any:
+            return "text"
+
+    client = client_at(f"wrong-get://{tmp_path / 'a.json'}")
+    with pytest.raises(CacheError, match=r"Wrong\.get of the cache wrong-get://.*'text'"):
+        client.send_message("Hello")
+    assert not client.requests
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [(lambda: 1 / 0, "ZeroDivisionError"), (lambda: "three", "'three', not the number")],
+    ids=["raises", "returns another type"],
+)
+def test_an_answer_that_a_storage_does_not_store_is_returned_and_said_once(
+    returned: Callable[[], Any], words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    works = False
+
+    class Failing(JsonFile, scheme="failing"):
+        def write(self, changes: Iterable[Any]) -> int:
+            return super().write(changes) if works else returned()
+
+    client = client_at(f"failing://{tmp_path / 'a.json'}")
+    with caplog.at_level(logging.WARNING, "llmcall"):
+        answers = [client.send_message(text) for text in ("a", "b", "a")]
+    assert [answer.cached for answer in answers if answer] == [False, False, True]
+    said = [
+        record.getMessage() for record in caplog.records if "cannot store" in record.getMessage()
+    ]
+    assert len(said) == 1 and "Failing.write" in said[0] and words in said[0]
+    works = True
+    client.close()
+    assert len(ResponseCache(f"jsonfile://{tmp_path / 'a.json'}")) == 2
+
+
+def test_a_storage_without_a_method_cannot_be_made() -> None:
+    class Unfinished(Storage, scheme="unfinished"):
+        """Without a method."""
+
+        def __init__(self, rest: str) -> None:
+            """Take what the address says."""
+
+    with pytest.raises(TypeError, match=r"Unfinished .*get"):
+        ResponseCache("unfinished://x")
+
+
+def test_named_budgets_and_windows_need_another_place(tmp_path: Path) -> None:
+    path = f"jsonfile://{tmp_path / 'a.json'}"
+    with (
+        llmcall.configured(cache_path=path),
+        pytest.raises(ConfigError, match="keeps no sums"),
+        llmcall.budget(calls=1, name="all"),
+    ):
+        client_at(path).send_message("Hello")
+    openai = llmcall.OpenAIClient(cache_path=path, api_key="k", base_url="http://127.0.0.1:1/v1")
+    with pytest.raises(ConfigError, match="no directory has no journal"):
+        openai.send_message("Hello", window="2h")

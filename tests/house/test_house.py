@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,3 +60,10 @@ def test_importing_reads_no_file() -> None:
         if not re.search(r"\.py$|\.pyc\b|\.so$|\.pyd$", path)
     ]
     assert done.stdout and not others
+
+
+def test_the_picture_of_the_architecture_is_what_the_code_draws() -> None:
+    """After a change: ``python docs/pictures/architecture.py``."""
+    script = ROOT / "docs" / "pictures" / "architecture.py"
+    drawn = runpy.run_path(str(script))["picture"]()
+    assert drawn == script.with_suffix(".svg").read_text(encoding="utf-8")

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..traffic.budgets import Needs
-    from ..traffic.gate import Turn
     from ..traffic.limits import Endpoints, Slot
     from .deadline import Deadline
 
@@ -44,8 +43,8 @@ class Home(Protocol):
         """Return what its open budgets have to know of a send."""
         ...
 
-    def turn(self, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> Turn:
-        """Return the turn of a send among those of that process and of this one."""
+    def slot(self, pool: Endpoints, slot_type: type[Slot]) -> Slot:
+        """Return the slot of a send among those of that process."""
         ...
 
 

@@ -14,6 +14,7 @@ from ..scopes import MapIsOverError
 from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
 from ..traffic.gate import Turn
+from ..traffic.limits import Slot
 from .messages import Address
 from .server import Visit
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..traffic.budgets import Needs
     from ..traffic.ledgers import Amounts
-    from ..traffic.limits import Endpoints, Slot
+    from ..traffic.limits import Endpoints
 
 S = TypeVar("S")
 P = ParamSpec("P")
@@ -118,9 +119,9 @@ class Home:
         """Return the lead of requests among all workers, which has not begun."""
         return _Lead(self, shared_by)
 
-    def turn(self, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> Turn:
-        """Return the turn of a send among those of that process and of this one."""
-        return _TurnAtHome(self, label, endpoints, slot, deadline)
+    def slot(self, pool: Endpoints, slot_type: type[Slot]) -> Slot:
+        """Return the slot of a send among those of that process."""
+        return _SlotAtHome(self, pool, slot_type)
 
 
 class _Hold:
@@ -164,11 +165,6 @@ class _Hold:
         connection.ask("visit", Visit.release)
         self._home.give_back(connection)
 
-    @property
-    def is_empty(self) -> bool:
-        """Return whether nothing is held."""
-        return self._connection is None
-
 
 class _Lead(_Hold):
     """The lead of requests among all workers of a map."""
@@ -185,32 +181,38 @@ class _Lead(_Hold):
         self.take(Visit.lead, self._shared_by, keys, deadline)
 
 
-class _TurnAtHome(Turn):
-    """The turn of a send among those of the map's process; the budgets that are open here count, too.
+class _SlotAtHome(Slot):
+    """The slot of a send in the map's process, whose open budgets count, too: it is held there by a turn.
 
     :param home: the map's process.
+    :param slot_type: the class of the slot there.
     """
 
-    def __init__(
-        self, home: Home, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline
-    ) -> None:
-        super().__init__(label, endpoints, slot, deadline)
+    is_in_memory = False
+
+    def __init__(self, home: Home, pool: Endpoints, slot_type: type[Slot]) -> None:
+        super().__init__(pool)
+        self._slot_type = slot_type
         self._hold = _Hold(home)
 
-    async def _admit(self, needed: Amounts | None, tokens: int | None) -> Endpoint:
-        usable = self.endpoints.usable(time.monotonic())
-        self.note_outer()
+    async def take(
+        self,
+        needed: Amounts | None,
+        tokens: int | None,
+        deadline: Deadline,
+        is_inside: Callable[[], bool],
+    ) -> Endpoint:
+        usable = self._pool.usable(time.monotonic())
         index: int = await in_thread(
             self._hold.take,
             Visit.take,
-            self._label,
             [endpoint._replace(api_key=None) for endpoint in usable],
-            self.endpoints.limits,
-            type(self._slot),
-            self._deadline,
+            self._pool.limits,
+            self._slot_type,
+            deadline,
             needed,
             tokens,
-            self.is_inside,
+            is_inside(),
         )
         return usable[index]
 
@@ -218,25 +220,17 @@ class _TurnAtHome(Turn):
         self._hold.ask(Turn.note_sent)
 
     def answer_began(self) -> None:
-        super().answer_began()
         self._hold.ask(Turn.answer_began)
 
     def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
-        super().settle(tokens, cost, calls)
         self._hold.ask(Turn.settle, tokens, cost, calls)
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         keyless = endpoint._replace(api_key=None)
         return self._hold.ask(Turn.rest, keyless, seconds, is_asked=is_asked) or 0.0
 
-    def release_slot(self) -> None:
-        super().release_slot()
-        self._hold.ask(Turn.release_slot)
+    def close(self) -> None:
+        pass  # the turn there does it when it settles, or is left
 
-    def release(self) -> None:
-        super().release()
+    def leave(self) -> None:
         self._hold.end()
-
-    @property
-    def is_released(self) -> bool:
-        return self._hold.is_empty and super().is_released

@@ -26,7 +26,7 @@ from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock
 from ..support.waits import Owner, Stop, check_stops, set_stops
-from ..traffic.gate import Turn, current_needs, new_turn
+from ..traffic.gate import Turn, current_needs, new_slot
 from ..traffic.limits import Endpoints
 from .messages import Address, picklable
 
@@ -173,7 +173,6 @@ class Visit:
 
     def take(
         self,
-        label: str,
         endpoints: Sequence[Endpoint],
         limits: Limits,
         slot_type: type[Slot],
@@ -184,10 +183,9 @@ class Visit:
     ) -> int:
         """Wait for the turn of a send, and return the index of the endpoint to ask."""
         pool = self._server.endpoints(endpoints, limits)
-        turn = self.held["turn"] = new_turn(label, pool, slot_type(pool), deadline)
-        turn.is_inside = is_inside
+        turn = self.held["turn"] = Turn(new_slot(pool, slot_type), deadline)
         try:
-            endpoint = run_blocking(turn.take(needed, tokens))
+            endpoint = run_blocking(turn.take(needed, tokens, is_inside=is_inside))
         except BaseException:
             self.release()
             raise

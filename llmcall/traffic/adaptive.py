@@ -27,12 +27,12 @@ from ..config.settings import MAX_AUTO_CALLS
 from ..support.listeners import Listener, listeners
 from ..support.system import lock
 from .limits import EndpointState, Slot, known_states
-from .queues import wake_first
 from .usage import UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..config.endpoints import Endpoint
     from .limits import Endpoints
 
 FIRST = 16
@@ -145,20 +145,24 @@ class AdaptiveSlot(Slot):
         with lock:
             if calls and self.state is not None:
                 self._limit.begin_with(min(calls))
-                wake_first(self.state.queue)
+                self.state.queue.wake_first()
 
-    def note_good_answer(self) -> None:
+    def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
         """Count a good answer."""
+        super().settle(tokens, cost, calls)
         with lock:
-            if self._halvings == self._limit.halvings:
+            if calls and self._halvings == self._limit.halvings:
                 self._limit.note_good_answer()
 
-    def note_refusal(self) -> bool:
-        """Halve the endpoint's number after a 429, once for all calls under way; return whether that
-        gives it its rest.
+    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+        """Halve the endpoint's number after a 429, once for all calls under way: where the server asks for
+        no rest, that may be enough.
         """
         with lock:
-            return self._halvings == self._limit.halvings and self._limit.halve()
+            is_enough = self._halvings == self._limit.halvings and self._limit.halve()
+        if is_enough and not is_asked and len(self._pool.endpoints) == 1:
+            seconds = 0.0
+        return super().rest(endpoint, seconds, is_asked=is_asked)
 
 
 class LimitReport(Listener):

@@ -7,24 +7,36 @@ used.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
+from ..core.effects import in_thread
 from ..errors import ConfigError
 from ..models.prices import DEARER_TIERS
 from ..support.display.formatting import money
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import waits
-from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger, ledger_named, named_ledgers
-from .queues import Blocked, Queue, wake_first
+from .ledgers import (
+    NEVER,
+    NOTHING,
+    PICO,
+    Amounts,
+    Ledger,
+    ledger_named,
+    named_ledgers,
+    spending_of,
+)
+from .queues import Blocked, Queue, wait_until_free
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
+
+    from ..core.deadline import Deadline
 
 NARROW = (
     "fewer calls of a map run at once than it has workers: until a call is answered, the budget reserves its "
@@ -182,7 +194,7 @@ def budget(
 
 
 open_budgets: list[Budget] = []  # one that was entered twice is in it twice
-_waiting: Queue = OrderedDict()
+_waiting = Queue()
 
 
 @contextmanager
@@ -248,7 +260,7 @@ def unknown_price(model: str, service_tier: str | None) -> ConfigError:
 
 
 class Reservation:
-    """The reservation of one attempt in all open budgets, and its position in the queue.
+    """The gate of the budgets: the reservation of one send in all open ones.
 
     A call inside a stream, which ends only after that call, must not wait for it, nor for the stream of
     another thread that may wait likewise. So it waits only while a call is under way whose answer has not
@@ -270,6 +282,24 @@ class Reservation:
         self._ledgers: list[Ledger] = []
         self._is_closed = False
 
+    async def take(self, deadline: Deadline, is_inside: Callable[[], bool]) -> None:
+        """Wait until what is needed is reserved in all open budgets.
+
+        :param is_inside: returns whether an outer call ends only after this one; asked if it has to wait.
+        :raises BudgetExceededError: as :meth:`reserve`.
+        :raises RequestTimeoutError: if the wait would pass the deadline.
+        """
+
+        async def look(*, is_inside: bool) -> Blocked | None:
+            if self.is_in_memory:
+                return self.reserve(is_inside=is_inside)
+            return await in_thread(partial(self.reserve, is_inside=is_inside))
+
+        if await look(is_inside=False) is not None:
+            look_again = partial(look, is_inside=is_inside())
+            event = "calls under way settled what they reserved of a budget"
+            await wait_until_free(look_again, deadline, event)
+
     def reserve(self, *, is_inside: bool = False) -> Blocked | None:
         """Reserve what is needed from all open budgets at once, in the order of arrival.
 
@@ -281,12 +311,8 @@ class Reservation:
         """
         wakeup: Future[None] = Future()
         with lock:
-            if not self._is_closed:
-                _waiting[self] = wakeup
-                if is_inside:
-                    _waiting.move_to_end(self, last=False)
-            if next(iter(_waiting), self) is not self:  # another has waited longer
-                return Blocked(wakeup, None)
+            if not self._is_closed and not _waiting.join(self, wakeup, in_front=is_inside):
+                return Blocked(wakeup)  # another has waited longer
         # By ledger: the tightest limits of its budgets.
         limits: dict[Ledger, dict[str, int]] = {}
         for budget in tuple(open_budgets):
@@ -299,30 +325,39 @@ class Reservation:
                 if not ledger.reserve(self, self.needed, limit, is_inside=is_inside):
                     if waits().stops and needs().limits_tokens:
                         warn_once(NARROW)
-                    return Blocked(wakeup, None)
+                    return Blocked(wakeup)
                 reserved.append(ledger)
             with lock:
-                _waiting.pop(self, None)
+                _waiting.leave(self)
                 if not self._is_closed:  # else its task was cancelled meanwhile
                     self._ledgers, reserved = reserved, []
         finally:
             for ledger in reserved:
                 ledger.settle(self, NOTHING)
-        wake_waiting()
         return None
 
-    def note_begun(self) -> None:
-        """Note that the answer has begun."""
+    def answer_began(self) -> None:
+        """Note that the first piece of the answer is there, or that a call inside was made."""
         if not self.answer_has_begun:
             self.answer_has_begun = True
             wake_waiting()
 
+    def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
+        """Hear what the send used: all that was reserved, if the server reports no usage.
+
+        :param tokens: of its prompt and answer, or ``None`` if they are unknown.
+        :param cost: USD, or ``None`` if it is unknown.
+        :param calls: how many were answered.
+        """
+        spent = self.needed if tokens is None else spending_of(tokens, cost)
+        self.used = spent._replace(calls=calls)
+
     def close(self) -> None:
-        """Settle what was used, give the rest back, and reserve nothing more."""
+        """Settle what was used, give the rest back, and reserve nothing more; a second time changes nothing."""
         with lock:
             self._is_closed = True
             ledgers, self._ledgers = self._ledgers, []
-            _waiting.pop(self, None)
+            _waiting.leave(self)
         for ledger in ledgers:
             ledger.settle(self, self.used)
         wake_waiting()
@@ -331,7 +366,7 @@ class Reservation:
 def wake_waiting() -> None:
     """Let the reservation that has waited longest look again."""
     with lock:
-        wake_first(_waiting)
+        _waiting.wake_first()
 
 
 @after_fork_in_child

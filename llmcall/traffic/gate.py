@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..apis.shapes import served_model
 from ..apis.usage import TokenUsage
 from ..config.settings import AUTO
-from ..core.effects import in_thread, wait
+from ..core.effects import in_thread
 from ..core.home import homes
 from ..core.seams import Used
-from ..errors import BudgetExceededError, RateLimitError
+from ..errors import BudgetExceededError
 from ..models.prices import tier_of, window_of
-from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import Owner, waits
 from . import budgets
@@ -26,8 +23,7 @@ from .estimates import (
     with_tokens_used,
 )
 from .ledgers import Amounts, spending_of
-from .limits import WINDOW, Endpoints, Pool, Slot
-from .queues import Blocked
+from .limits import Endpoints, Pool, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +50,7 @@ class Permit:
         self._call = call
         self._pool = pool
         self._request = request
-        self._turn = new_turn(call.label, pool, _slot(pool, request), call.deadline)
+        self._turn = Turn(new_slot(pool, _slot_type(pool, request)), call.deadline)
 
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -142,7 +138,6 @@ class Permit:
         input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
         used = None if input_tokens is None else input_tokens + output_tokens
         self._turn.settle(used, cost, calls)
-        self._turn.release_slot()
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Let an endpoint rest after a 429, for all calls.
@@ -161,8 +156,7 @@ class Permit:
         self._turn.answer_began()
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        self._turn.release_slot()
-        if self._turn.is_released:
+        if self._turn.release_memory():
             return
         # A call whose coroutine is closed can await nothing.
         if error_type is GeneratorExit:
@@ -171,37 +165,37 @@ class Permit:
             await in_thread(self._turn.release)
 
 
-def _slot(pool: Pool, request: Request) -> Slot:
-    """Return the slot of a send; in a window of hours, one without a limit of calls at a time."""
+def _slot_type(pool: Pool, request: Request) -> type[Slot]:
+    """Return the class of a send's slot; in a window of hours, one without a limit of calls at a time."""
     if pool.limits.max_concurrent_calls != AUTO or window_of(request.body) is not None:
-        return Slot(pool)
+        return Slot
     from .adaptive import AdaptiveSlot
 
-    return AdaptiveSlot(pool)
+    return AdaptiveSlot
+
+
+def new_slot(pool: Endpoints, slot_type: type[Slot]) -> Slot:
+    """Return the slot of a send: of a worker's, one in the map's process."""
+    return homes[-1].slot(pool, slot_type) if homes else slot_type(pool)
 
 
 class Turn(Owner):
-    """The turn of a send among those of this process.
+    """The turn of a send: what it reserves of the open budgets, and its slot at an endpoint.
 
     A call may be made inside another one: in the loop over a stream, or by a transport. Nothing waits for
     itself, since no send holds a slot while another call is made inside it: a stream releases its slot with
-    its first piece, and a transport's own call releases that of the call that the transport sends.
+    its first piece, and a transport's own call releases that of the call that the transport sends. Of
+    budgets, see :class:`.budgets.Reservation`.
 
-    :param label: how messages name its call.
-    :param endpoints: those that it may ask.
-    :param slot: its slot.
+    :param slot: its slot; in a worker of a map, one in the map's process.
     :param deadline: its call's.
-    :ivar is_inside: whether an outer call ends only after this one; known once it has to wait.
     """
 
-    def __init__(self, label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> None:
+    def __init__(self, slot: Slot, deadline: Deadline) -> None:
         super().__init__()
-        self._label = label
-        self.endpoints = endpoints
         self._slot = slot
         self._deadline = deadline
         self._reservation: budgets.Reservation | None = None
-        self.is_inside = False
 
     def __enter__(self) -> Turn:
         for outer in waits().owners:
@@ -217,17 +211,20 @@ class Turn(Owner):
         with lock:
             _under_way.discard(self)
 
-    def note_outer(self) -> None:
-        """Note whether an outer call ends only after this one."""
+    def _is_inside(self) -> bool:
+        """Return whether an outer call ends only after this one."""
         with lock:
             others = _under_way - {self}
-        self.is_inside = self.is_inside or any(turn.waits_for_us() for turn in others)
+        return any(turn.waits_for_us() for turn in others)
 
-    async def take(self, needed: Amounts | None, tokens: int | None) -> Endpoint:
+    async def take(
+        self, needed: Amounts | None, tokens: int | None, *, is_inside: bool | None = None
+    ) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
 
         :param needed: the most that it may use of the open budgets, or ``None`` if none is open.
         :param tokens: the most tokens that it may use, or ``None`` if they were not counted.
+        :param is_inside: whether an outer call ends only after this one; ``None``: it is found out here.
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
@@ -239,61 +236,14 @@ class Turn(Owner):
         # a disk or a server, and nobody may hold the lock meanwhile. The price is small: what a send keeps
         # from others while it waits for a slot is a reservation that it will need anyway.
         #
-        # The slot is released as soon as the answer is there, before that is stored, so that the next send
-        # does not wait for the disk. A reservation in memory is settled with it, any other at the end of
-        # the block.
+        # The slot is released as soon as the answer begins, and all that is held in memory once it is whole,
+        # before it is stored, so that the next send does not wait for the disk. The reservation of a named
+        # budget is settled at the end of the block.
+        inside = self._is_inside if is_inside is None else lambda: is_inside
         if needed is not None and budgets.open_budgets:
-            await self._reserve(needed)
-        return await self._admit(needed, tokens)
-
-    async def _reserve(self, needed: Amounts) -> None:
-        """Wait until the most that the send may use is reserved in all open budgets."""
-        reservation = self._reservation = budgets.Reservation(needed)
-
-        async def look() -> Blocked | None:
-            reserve = partial(reservation.reserve, is_inside=self.is_inside)
-            return reserve() if reservation.is_in_memory else await in_thread(reserve)
-
-        await self._wait_for(look, "calls under way settled what they reserved of a budget")
-
-    async def _admit(self, needed: Amounts | None, tokens: int | None) -> Endpoint:
-        """Wait for a slot at one of the endpoints, and return that one."""
-
-        async def look() -> Endpoint | Blocked:
-            return self.endpoints.admit(self._slot, tokens)
-
-        return await self._wait_for(look, "an endpoint had a free slot")
-
-    async def _wait_for(self, look: Callable[[], Awaitable[T | Blocked]], event: str) -> T:
-        """Look until something else than ``Blocked`` is found, again whenever there is reason to.
-
-        :param event: the end of the wait, in words.
-        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
-        """
-        found = await look()
-        if not isinstance(found, Blocked):
-            return found
-        if_late = f"the call's deadline passed before {event}"
-        self.note_outer()
-        has_waited = False
-        while isinstance(found := await look(), Blocked):
-            self._check_blocked(found, is_first=not has_waited)
-            has_waited = True
-            await wait(found.wakeup, self._deadline.time_for(found.seconds, if_late))
-        return found
-
-    def _check_blocked(self, blocked: Blocked, *, is_first: bool) -> None:
-        """Refuse a wait that would pass the deadline; log one that [Limits] alone would not cause."""
-        names = ", ".join(endpoint.name for endpoint in self.endpoints.endpoints)
-        at_least, seconds_left = blocked.at_least, self._deadline.time_left()
-        if seconds_left is not None and at_least > max(0.0, seconds_left):
-            error = RateLimitError(
-                f"no endpoint of {names} can be called for {at_least:.1f} s, past the deadline"
-            )
-            error.retryable, error.is_late = False, True
-            raise error
-        if is_first and at_least > WINDOW:
-            notice("%s: no call is sent there for %.0f s", names, at_least)
+            self._reservation = budgets.Reservation(needed)
+            await self._reservation.take(self._deadline, inside)
+        return await self._slot.take(needed, tokens, self._deadline, inside)
 
     def note_sent(self) -> None:
         """Count the send as sent from now on; a second time changes nothing."""
@@ -309,53 +259,43 @@ class Turn(Owner):
 
     def answer_began(self) -> None:
         """Release the endpoint; a second time changes nothing."""
-        self._slot.release()
+        self._slot.answer_began()
         if self._reservation is not None:
-            self._reservation.note_begun()
+            self._reservation.answer_began()
 
     def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it; all of that, if the server
-        reports no usage.
+        reports no usage. Release what is held in memory.
 
         :param tokens: of its prompt and answer, or ``None`` if they are unknown.
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
         """
-        self._slot.used = tokens
+        self._slot.settle(tokens, cost, calls)
         if self._reservation is not None:
-            spent = self._reservation.needed if tokens is None else spending_of(tokens, cost)
-            self._reservation.used = spent._replace(calls=calls)
-        if calls:
-            self._slot.note_good_answer()
+            self._reservation.settle(tokens, cost, calls)
+        self.release_memory()
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
-        """Let an endpoint rest after a 429, for all calls.
+        """Let an endpoint rest after a 429: see :meth:`.limits.Slot.rest`."""
+        return self._slot.rest(endpoint, seconds, is_asked=is_asked)
 
-        :param is_asked: whether the server asked for so many seconds.
-        :returns: the seconds until another endpoint has rested; infinite without another one.
-        """
-        is_enough = self._slot.note_refusal()
-        if is_enough and not is_asked and len(self.endpoints.endpoints) == 1:
-            seconds = 0.0
-        return self.endpoints.rest(endpoint, seconds)
-
-    def release_slot(self) -> None:
-        """Release the endpoint, and a reservation that is kept in memory; a second time changes nothing."""
+    def release_memory(self) -> bool:
+        """Release what is held in memory; return whether that is all. A second time changes nothing."""
         self.__exit__()
         self._slot.close()
         if self._reservation is not None and self._reservation.is_in_memory:
             self._reservation.close()
+        return self._slot.is_in_memory and (
+            self._reservation is None or self._reservation.is_in_memory
+        )
 
     def release(self) -> None:
-        """Release everything; this may wait for a file or a server unless :meth:`is_released`."""
-        self.release_slot()
+        """Release everything; this may wait for a file, a server or the map's process."""
+        self.release_memory()
+        self._slot.leave()
         if self._reservation is not None:
             self._reservation.close()
-
-    @property
-    def is_released(self) -> bool:
-        """Return whether :meth:`release_slot` released everything."""
-        return self._reservation is None or self._reservation.is_in_memory
 
 
 _under_way: set[Turn] = set()
@@ -366,12 +306,6 @@ def innermost_turn() -> Turn | None:
     """Return the turn of the call that sends in the current context, or ``None``."""
     turns = (owner for owner in reversed(waits().owners) if isinstance(owner, Turn))
     return next(turns, None)
-
-
-def new_turn(label: str, endpoints: Endpoints, slot: Slot, deadline: Deadline) -> Turn:
-    """Return the turn of a send: see :class:`Turn` for the arguments."""
-    make = homes[-1].turn if homes else Turn
-    return make(label, endpoints, slot, deadline)
 
 
 def current_needs() -> budgets.Needs:

@@ -10,22 +10,25 @@ to be made. Until then it counts as one that is sent now.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import RateLimitError
 from ..models.prices import HighestPrice, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
 from .ledgers import NEVER
-from .queues import Blocked, Queue, wake_first
+from .queues import Blocked, Queue, wait_until_free
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
+    from ..core.deadline import Deadline
     from ..models.catalog import Capabilities
     from ..models.prices import Price
+    from .ledgers import Amounts
 
 # Seconds: a minute, and one more: servers count requests as they arrive, and a request may have
 # been on its way for longer than one of the next minute.
@@ -42,9 +45,10 @@ class Limits(NamedTuple):
 
 
 class Slot:
-    """The slot of one send at an endpoint, as the limits count it.
+    """The gate of the limits: the slot of one send at an endpoint.
 
-    It is kept until its window is over, so it refers to no request and no answer.
+    A slot is held from :meth:`take` until the answer begins; its tokens count from then until its window is
+    over. It is kept that long, so it refers to no request and no answer.
 
     :param pool: the endpoints of which one gives the slot.
     :ivar state: the endpoint that it was taken at, or ``None``.
@@ -56,6 +60,7 @@ class Slot:
     """
 
     is_adaptive = False  # whether its endpoint's number of calls at a time is sought
+    is_in_memory = True  # whether nothing is left to do after close()
 
     def __init__(self, pool: Endpoints) -> None:
         self._pool = pool
@@ -65,15 +70,44 @@ class Slot:
         self.tokens = 0
         self.used: int | None = 0
 
-    def leave_queues(self) -> None:
-        """Stop waiting for any endpoint; the caller has the lock."""
-        for state in self._pool.states.values():
-            self.leave_queue(state)
+    async def take(
+        self,
+        needed: Amounts | None,
+        tokens: int | None,
+        deadline: Deadline,
+        is_inside: Callable[[], bool],
+    ) -> Endpoint:
+        """Wait for a slot at one of the endpoints, and return that one.
 
-    def leave_queue(self, state: EndpointState) -> None:
-        """Stop waiting for one endpoint; the caller has the lock."""
-        if state.queue.pop(self, None) is not None:
-            wake_first(state.queue)
+        :param needed: what the send may use of budgets, for a slot in another process, whose budgets count.
+        :param tokens: the most tokens that the send may use, or ``None`` if they were not counted.
+        :param is_inside: returns whether an outer call ends only after this one, likewise.
+        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
+        """
+        has_waited = False
+
+        async def look() -> Endpoint | Blocked:
+            nonlocal has_waited
+            found = self._pool.admit(self, tokens)
+            if isinstance(found, Blocked):
+                self._check_wait(found.at_least, deadline, is_first=not has_waited)
+                has_waited = True
+            return found
+
+        return await wait_until_free(look, deadline, "an endpoint had a free slot")
+
+    def _check_wait(self, seconds: float, deadline: Deadline, *, is_first: bool) -> None:
+        """Refuse a wait that would pass the deadline; log one that [Limits] alone would not cause."""
+        names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
+        seconds_left = deadline.time_left()
+        if seconds_left is not None and seconds > max(0.0, seconds_left):
+            error = RateLimitError(
+                f"no endpoint of {names} can be called for {seconds:.1f} s, past the deadline"
+            )
+            error.retryable, error.is_late = False, True
+            raise error
+        if is_first and seconds > WINDOW:
+            notice("%s: no call is sent there for %.0f s", names, seconds)
 
     def note_sent(self) -> None:
         """Count the send as sent from now on; a second time changes nothing."""
@@ -81,7 +115,7 @@ class Slot:
             if self.state is not None and self.sent_at == NEVER:
                 self.sent_at = time.monotonic()
                 self.state.sent.append(self)
-                wake_first(self.state.queue)
+                self.state.queue.wake_first()
 
     def has_room(self, state: EndpointState) -> bool:
         """Return whether an endpoint may have another send under way; the caller has the lock."""
@@ -98,7 +132,11 @@ class Slot:
         self.is_counted = True
         self.tokens = tokens
         state.tokens += tokens
-        self.leave_queues()
+        self._leave_queues()
+
+    def _leave_queues(self) -> None:
+        for state in self._pool.states.values():
+            state.queue.leave(self)
 
     def note_room(self, headers: Mapping[str, str], size: int) -> None:
         """Hear how many requests and tokens the endpoint takes now.
@@ -107,21 +145,31 @@ class Slot:
         :param size: the bytes of its request.
         """
 
-    def note_good_answer(self) -> None:
-        """Hear that the send was answered."""
-
-    def note_refusal(self) -> bool:
-        """Hear of a 429; return whether that alone gives the endpoint its rest."""
-        return False
-
-    def release(self) -> None:
+    def answer_began(self) -> None:
         """Release the slot; a second time changes nothing."""
         with lock:
-            self.leave_queues()
+            self._leave_queues()
             self.note_sent()
             if self.state is not None:
                 self.state.running.discard(self)
-                wake_first(self.state.queue)
+                self.state.queue.wake_first()
+
+    def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
+        """Hear what the send used.
+
+        :param tokens: of its prompt and answer, or ``None`` if they are unknown.
+        :param cost: USD, or ``None`` if it is unknown.
+        :param calls: how many were answered.
+        """
+        self.used = tokens
+
+    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+        """Let an endpoint rest after a 429, for all sends.
+
+        :param is_asked: whether the server asked for so many seconds.
+        :returns: the seconds until another endpoint has rested; infinite without another one.
+        """
+        return self._pool.rest(endpoint, seconds)
 
     def close(self) -> None:
         """Release the slot, and count the used tokens in place of the reserved ones; a second time changes
@@ -131,7 +179,10 @@ class Slot:
             if self.state is not None and self.is_counted and self.used is not None:
                 self.state.tokens += self.used - self.tokens
                 self.tokens = self.used
-            self.release()
+            self.answer_began()
+
+    def leave(self) -> None:
+        """Leave what holds the slot, such as another process; a second time changes nothing."""
 
 
 class EndpointState:
@@ -152,7 +203,7 @@ class EndpointState:
         self.sent: deque[Slot] = deque()
         self.tokens = 0
         self.resting_until = 0.0
-        self.queue: Queue = OrderedDict()
+        self.queue = Queue()
         self.free_at = 0.0
 
     def wait(self, limits: Limits, tokens: int | None, now: float) -> float:
@@ -261,17 +312,17 @@ class Endpoints:
             usable = self.usable(now)
             for endpoint in self.endpoints:
                 if endpoint not in usable:  # other models' calls may go there
-                    slot.leave_queue(self.states[endpoint])
+                    self.states[endpoint].queue.leave(slot)
             wakeup: Future[None] = Future()
             next_look = shortest_wait = NEVER
             for index in range(self._next_index, self._next_index + len(usable)):
                 endpoint = usable[index % len(usable)]
                 state = self.states[endpoint]
-                state.queue[slot] = wakeup
+                is_first = state.queue.join(slot, wakeup)
                 seconds = state.wait(self.limits, tokens, now) if slot.has_room(state) else NEVER
                 shortest_wait = min(shortest_wait, seconds)
                 state.free_at = 0.0 if seconds == NEVER else now + seconds
-                if next(iter(state.queue)) is not slot:  # another has waited longer
+                if not is_first:  # another has waited longer
                     continue
                 if seconds > 0:
                     next_look = min(next_look, seconds)

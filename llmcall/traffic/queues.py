@@ -1,14 +1,23 @@
-"""Queues of calls that wait for a slot or a budget, and the reasons why they wait."""
+"""Queues: sends that wait for a slot or a budget, in the order of arrival."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from ..core.effects import wait
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ..core.deadline import Deadline
+
+T = TypeVar("T")
 
 
 class Blocked(NamedTuple):
-    """The reason why a call must wait, and when to look again.
+    """The reason why a send must wait, and when to look again.
 
     :param wakeup: is done when there is reason to look again.
     :param seconds: the seconds after which to look again without being woken, or ``None``.
@@ -16,16 +25,55 @@ class Blocked(NamedTuple):
     """
 
     wakeup: Future[None]
-    seconds: float | None
+    seconds: float | None = None
     at_least: float = 0.0
 
 
-# Waiters in order of arrival, each with the future that wakes it; only the holder of the lock may use it.
-Queue: TypeAlias = OrderedDict[Any, Future[None]]
+class Queue:
+    """Waiters in the order of arrival, each with the future that wakes it; only the holder of the lock may
+    use it.
+    """
+
+    def __init__(self) -> None:
+        self._wakeups: OrderedDict[object, Future[None]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._wakeups)
+
+    def join(self, waiter: object, wakeup: Future[None], *, in_front: bool = False) -> bool:
+        """Wait, at the end or in front of all; whoever waits already keeps its position or moves to the
+        front. Return whether it is the first.
+        """
+        self._wakeups[waiter] = wakeup
+        if in_front:
+            self._wakeups.move_to_end(waiter, last=False)
+        return next(iter(self._wakeups)) is waiter
+
+    def leave(self, waiter: object) -> None:
+        """Stop waiting; the next one looks again."""
+        if self._wakeups.pop(waiter, None) is not None:
+            self.wake_first()
+
+    def wake_first(self) -> None:
+        """Wake the waiter that came first, to look again: something has changed."""
+        wakeup = next(iter(self._wakeups.values()), None)
+        if wakeup is not None and not wakeup.done():
+            wakeup.set_result(None)
+
+    def clear(self) -> None:
+        """Forget all waiters."""
+        self._wakeups.clear()
 
 
-def wake_first(queue: Queue) -> None:
-    """Wake the waiter that came first, to look again: something has changed."""
-    wakeup = next(iter(queue.values()), None)
-    if wakeup is not None and not wakeup.done():
-        wakeup.set_result(None)
+async def wait_until_free(
+    look: Callable[[], Awaitable[T | Blocked]], deadline: Deadline, event: str
+) -> T:
+    """Look until something else than ``Blocked`` is found, again whenever there is reason to.
+
+    :param event: the end of the wait, in words.
+    :raises RequestTimeoutError: if the wait would pass the deadline.
+    """
+    if_late = f"the call's deadline passed before {event}"
+    while isinstance(found := await look(), Blocked):
+        await wait(found.wakeup, deadline.time_for(found.seconds, if_late))
+    return found

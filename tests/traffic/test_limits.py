@@ -497,7 +497,7 @@ class Door:
         slot = Slot(self.pool)
         if isinstance(self.pool.admit(slot, tokens), Endpoint):
             return slot
-        slot.release()
+        slot.close()
         return None
 
 
@@ -560,6 +560,6 @@ def test_a_call_waits_for_no_endpoint_that_its_model_leaves_out() -> None:
     pool.admit(waiting, None)
     other_pool.admit(other, None)
     pool.leave_out(second, "refused its API key", PermissionError("no"))
-    running[1].release()
+    running[1].close()
     pool.admit(waiting, None)  # it was woken, and looks again
     assert other_pool.admit(other, None) == second

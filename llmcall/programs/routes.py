@@ -5,20 +5,19 @@ requests are not recorded where they are sent.
 from __future__ import annotations
 
 import contextlib
+import functools
 import urllib.parse
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
 from ..stores.cassettes.current import is_in_task
-from ..support.blocking import resolved
+from ..support.system import this_process
 from ..support.waits import may_block
 from . import connections
 from .fronts import Front, innermost, passing
 from .requests import is_of_model_sdk, may_ask_model
-from .responses import body_class
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
     from types import ModuleType
 
 LOOPBACK = "127.0.0.1"
@@ -156,39 +155,27 @@ class Forwarder(Front):
             stream=http.stream,
             extensions=http.extensions,
         )
-        # A connection of its own for each: none outlives an event loop, or is shared with a forked process.
-        if may_block():
-            transport = library.HTTPTransport(verify=False)
-            handle, close = transport.handle_request, transport.close
-        else:
-            transport = library.AsyncHTTPTransport(verify=False)
-            handle, close = transport.handle_async_request, transport.aclose
-        try:
-            with passing():
-                response = await resolved(handle(request))
-        except BaseException:
-            await resolved(close())
-            raise
-        body = response.stream
-
-        async def pieces() -> AsyncGenerator[bytes, None]:
+        with passing():
             if may_block():
-                for piece in body:
-                    yield piece
-            else:
-                async for piece in body:
-                    yield piece
+                return _connections(library, this_process()).handle_request(request)
+            # None outlives an event loop: each request has a connection of its own, which is closed after it.
+            limits = library.Limits(max_keepalive_connections=0)
+            transport = library.AsyncHTTPTransport(verify=_no_tls(), limits=limits)
+            return await transport.handle_async_request(request)
 
-        async def end() -> None:
-            await resolved(body.close() if may_block() else body.aclose())
-            await resolved(close())
 
-        return library.Response(
-            response.status_code,
-            headers=response.headers,
-            stream=body_class(library)(pieces(), end),
-            extensions=response.extensions,
-        )
+@functools.cache
+def _connections(library: ModuleType, process: int) -> Any:
+    """Return the connections of a process to the server of its run; a forked process makes its own."""
+    return library.HTTPTransport(verify=_no_tls(), limits=library.Limits(max_connections=None))
+
+
+@functools.cache
+def _no_tls() -> Any:
+    """Return what a transport takes in place of certificates, which take it milliseconds to read."""
+    import ssl
+
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def forwarder() -> Forwarder | None:

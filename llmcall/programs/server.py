@@ -66,6 +66,7 @@ THREADS = 8
 LONGEST_ANSWER = 3600.0  # seconds
 LONGEST_CONNECT = 30.0  # seconds
 LONGEST_HOLD = 5.0  # seconds that a fork waits for what the server does at the moment
+KEEP_ALIVE = 60  # seconds that an idle connection stays open: longer than its clients keep it
 LONGEST_END = 30  # seconds in which the answers that are under way at the server's end may come
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -208,6 +209,7 @@ class Server:
             proxy_headers=False,
             server_header=False,
             date_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
         )
         return uvicorn.Server(config)
 

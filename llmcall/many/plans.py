@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.reply import Reply
-from ..errors import CacheCorruptError
 from ..models.prices import tier_of
 from ..scopes import Draws
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
-from ..stores.records.packed import unpack
 from ..support.blocking import run_blocking
 from ..support.display.formatting import money
 from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
 from .names import ItemNames
-from .tasks import tasks_of
+from .tasks import FunctionJob, tasks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..keys.request import Request
     from ..models.prices import Price
     from ..stores.record import Record
     from .options import MapOptions
-    from .tasks import Task
-
-
-MAX_ANSWERS = 10_000  # that an expected cost is estimated from; more would not make it more exact
+    from .tasks import AskingJob, Task
 
 
 class Plan(NamedTuple):
@@ -43,11 +38,9 @@ class Plan(NamedTuple):
         the longest answers (``max_tokens``, else the model's largest output), and all prompts written
         to the provider's cache. Corrections are not included. ``None`` if a price is unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.types.Usage`.
-    :param expected_cost: USD, estimated from recorded answers of the same call, at current prices:
-        each prompt's tokens at the average price of recorded prompts' tokens, and for each draw the
-        average cost of recorded answers and corrections. Answers of the same call have the same model
-        and parameters, and prompts with the fixed text of the same templates; they may be in the open
-        cassette or in the cache, in any scope. ``None`` without such answers, or if a price is unknown.
+    :param expected_cost: USD, estimated from the plan's hits, at current prices: each prompt's tokens at the
+        average price of the hits' prompt tokens, and for each draw the average cost of the hits' answers and
+        corrections; with ``vary``, cell by cell. ``None`` without hits, or if a price is unknown.
     :param notes: further sentences about it.
 
     >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
@@ -134,16 +127,52 @@ class _Miss(NamedTuple):
         return self.cost(costliest_parts(self.request.body, self.input_tokens, self.output_tokens))
 
 
+class _Costs:
+    """What the recorded draws of a call cost, at current prices; the sums are in USD.
+
+    :ivar is_known: whether the usage and the price of each answer are known.
+    """
+
+    def __init__(self) -> None:
+        self.is_known = True
+        self._draws = 0
+        self._prompt_tokens = 0
+        self._prompts = 0.0  # of first answers
+        self._rest = 0.0  # what else first answers cost, and corrections
+
+    def add(self, answers: Sequence[Record], price: Price | None) -> None:
+        """Add a draw: its first answer, then those to its corrections."""
+        costs = [
+            None if price is None else price.cost_of_answer(answer.response) for answer in answers
+        ]
+        known = [cost for cost in costs if cost is not None]
+        tokens = answers[0].usage.input_tokens
+        self.is_known = self.is_known and len(known) == len(costs) and tokens is not None
+        if self.is_known:
+            self._draws += 1
+            self._prompt_tokens += tokens or 0
+            self._prompts += known[0].prompt
+            self._rest += sum(cost.total for cost in known) - known[0].prompt
+
+    def expected(self, misses: Sequence[_Miss]) -> float | None:
+        """Return the expected cost of further draws, or ``None`` if nothing says what one costs."""
+        if not (self._draws and self.is_known):
+            return None
+        token_cost = self._prompts / self._prompt_tokens if self._prompt_tokens else 0.0
+        prompts = sum(miss.input_tokens * token_cost for miss in misses)
+        return prompts + self._rest / self._draws * len(misses)
+
+
 class _UnrecordedError(Exception):
     """Ends the conversation of a task at the first request that is not recorded."""
 
 
-def plan_map(job: Any, items: object, options: MapOptions) -> Plan:
+def plan_map(job: AskingJob | FunctionJob, items: object, options: MapOptions) -> Plan:
     """Return the plan of a map, without asking.
 
     :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
     """
-    if not hasattr(job, "conversation"):
+    if isinstance(job, FunctionJob):
         raise TypeError(
             "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
         )
@@ -162,12 +191,14 @@ class Planner:
     :param job: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
     """
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: AskingJob) -> None:
         self._job = job
         self._client = job.client
         self._cassette = current_cassette()
         self._hits = 0
-        self._misses: dict[Any, list[_Miss]] = {}  # by LLMCall; with vary, each cell has its own
+        # By LLMCall; with vary, each cell has its own.
+        self._misses: dict[Any, list[_Miss]] = {}
+        self._costs: dict[Any, _Costs] = defaultdict(_Costs)
         self._planned_keys: set[str] = set()  # of answers that an earlier task would record
 
     def plan(self) -> Plan:
@@ -182,7 +213,7 @@ class Planner:
         high = sum((miss.highest_cost() for miss in misses), 0.0)
         expected_cost: float | None = 0.0
         for call, misses_of_call in self._misses.items():
-            cost = self._expected_cost(call, misses_of_call)
+            cost = self._costs[call].expected(misses_of_call)
             expected_cost = None if cost is None or expected_cost is None else expected_cost + cost
         return Plan(self._hits, len(misses), input_tokens, (low, high), priced_by, expected_cost)
 
@@ -191,23 +222,33 @@ class Planner:
 
         :param draws: counts the scope's draws.
         """
-        request, mode = self._first_unrecorded(task, draws)
+        answers: list[Record] = []
+        request, mode = self._first_unrecorded(task, draws, answers)
         is_kept = self._cassette is not None or mode != "off"
         if request is None or (is_kept and request.cache_key in self._planned_keys):
             self._hits += 1
+            if request is None and answers:
+                price = self._price(answers[0].request)
+                self._costs[self._job.call_for(task.item)].add(answers, price)
             return
         self._planned_keys.add(request.cache_key)
         capabilities = self._client.capabilities(request.model)
         input_tokens, output_tokens = estimate("chat", request.body, capabilities)
-        price = None
-        if not asks_for_tools_at_server(request.body):
-            price = self._client.price(request.model, tier_of(request.body))
-        miss = _Miss(request, input_tokens, output_tokens, price)
+        miss = _Miss(request, input_tokens, output_tokens, self._price(request.body))
         self._misses.setdefault(self._job.call_for(task.item), []).append(miss)
 
-    def _first_unrecorded(self, task: Task, draws: Draws) -> tuple[Request | None, str]:
+    def _price(self, body: Mapping[str, Any]) -> Price | None:
+        if asks_for_tools_at_server(body):
+            return None
+        return self._client.price(body["model"], tier_of(body))
+
+    def _first_unrecorded(
+        self, task: Task, draws: Draws, answers: list[Record]
+    ) -> tuple[Request | None, str]:
         """Return a task's first request that is not recorded, or ``None``, and the mode of the disk
         cache for it.
+
+        :param answers: gets the recorded answers before it.
         """
 
         async def recorded_reply(question: Any) -> Reply:
@@ -216,6 +257,7 @@ class Planner:
             record = self._find(request, mode)
             if record is None:
                 raise _UnrecordedError(request, mode)
+            answers.append(record)
             return Reply.of(record)
 
         with task.position.scope(draws):
@@ -236,60 +278,3 @@ class Planner:
         cache = CacheStore(self._client.cache, mode, None, overwrites=overwrites)
         store = cache if cassette is None else CassetteStore(cassette, cache, None)
         return store.get(request)
-
-    # The expected cost
-
-    def _expected_cost(self, call: Any, misses: Sequence[_Miss]) -> float | None:
-        """Return the expected cost of a call's misses; see :class:`Plan`."""
-        first_request, price = misses[0].request, misses[0].price
-        assert price is not None
-        templates = call.templates()
-        parameters = _without_messages(first_request.asked)
-        count = prompt_tokens = 0  # of first answers
-        prompts = rest = corrections = (
-            0.0  # USD: the first answers' prompts, what else they cost, corrections
-        )
-        for record in self._records(call):
-            usage = record.usage
-            kind = templates.first_or_correction(record.request.get("messages", []))
-            if kind is None or _without_messages(record.request) != parameters:
-                continue
-            if usage.input_tokens is None or usage.output_tokens is None:
-                continue
-            cost = price.cost_of_answer(record.response)
-            if cost is None:
-                return None
-            if kind == "correction":
-                corrections += cost.total
-                continue
-            if count == MAX_ANSWERS:
-                break
-            count += 1
-            prompt_tokens += usage.input_tokens
-            prompts += cost.prompt
-            rest += cost.total - cost.prompt
-        if not count:
-            return None
-        token_cost = prompts / prompt_tokens if prompt_tokens else 0
-        first_calls = sum(miss.input_tokens * token_cost for miss in misses)
-        return first_calls + (rest + corrections) / count * len(misses)
-
-    def _records(self, call: Any) -> Iterator[Record]:
-        """Yield the records in the open cassette and in the cache that a call may have made, each once."""
-        keys_on_cassette: set[str] = set()
-        for record in () if self._cassette is None else self._cassette.all_records():
-            keys_on_cassette.add(record.cache_key)
-            yield record
-        if self._mode(call.model_params) == "off":
-            return
-        fixed_text = call.templates().longest_fixed_text()
-        fixed_bytes = fixed_text.encode("utf-8", "surrogatepass")
-        for key, packed, stored_at in self._client.cache.storage.rows():
-            if key in keys_on_cassette or packed is None or fixed_bytes not in packed:
-                continue
-            with suppress(CacheCorruptError):  # 'llmcall cache verify' reports it
-                yield unpack(key, packed, stored_at)
-
-
-def _without_messages(fields: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in fields.items() if name != "messages"}

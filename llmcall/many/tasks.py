@@ -19,9 +19,10 @@ from .rows import item_label, rows_of
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from concurrent.futures import Future
 
+    from ..clients.base import LLMClient
     from ..scopes import ActiveScope, ScopedRecord
     from ..support.waits import Stops
     from .names import ItemNames
@@ -58,6 +59,25 @@ class Job(Protocol):
         """Return the data that identifies an item."""
 
 
+class AskingJob(Job, Protocol):
+    """A job that asks a call about each item, so that it can be planned."""
+
+    @property
+    def client(self) -> LLMClient:
+        """The client that asks."""
+
+    def call_for(self, item: Any) -> object:
+        """Return the call that asks about an item."""
+
+    def conversation(
+        self, item: Any, ask: Callable[[Any], Awaitable[Any]]
+    ) -> Coroutine[Any, Any, object]:
+        """Ask about an item until an answer fits.
+
+        :param ask: answers each question.
+        """
+
+
 class FunctionJob(NamedTuple):
     """Calls a function with each item."""
 
@@ -88,7 +108,7 @@ class FunctionJob(NamedTuple):
         return item
 
 
-def job_of(function: Any) -> Job:
+def job_of(function: Any) -> AskingJob | FunctionJob:
     """Return the job of a map with a function.
 
     :param function: a callable with one argument, or an ``LLMCall`` or ``@llm`` function, whose

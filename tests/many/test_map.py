@@ -725,15 +725,14 @@ def test_before_any_answer_a_plan_expects_nothing(user: str) -> None:
 
 @HELLO
 def test_a_plan_expects_what_a_pilot_cost(user: str) -> None:
-    """The answers are expected to be as long as those recorded of the same call, whatever their
-    rows and scopes.
-    """
+    """The answers are expected to be as long as those of the rows that are recorded."""
     client = Responding(spending("Hi!", 3), spending("Go away!", 6), **PRICED)
     call = LLMCall(user=user, client=client, max_tokens=100)
-    call.map([{"name": "Marge"}, {"name": "Homer"}], scope="pilot")
+    pilot = [{"name": "Marge"}, {"name": "Homer"}]
+    call.map(pilot, scope="study")
     length = (3 + 6) / 2
     for _ in range(2):
-        plan = call.map(ROWS, scope="study", dry_run=True)
+        plan = call.map([*pilot, *ROWS], scope="study", dry_run=True)
         assert plan.cost is not None
         assert plan.expected_cost == pytest.approx(plan.cost[0] + 3 * length * 10 / 1e6)
     assert " expected (priced by " in str(plan)
@@ -744,7 +743,7 @@ def test_a_plan_expects_corrections() -> None:
     client = Responding(spending("many", 4), spending("7", 2), spending("8", 2), **PRICED)
     call = LLMCall(user="{{ name }}?", output_type=int, client=client)
     call.map(ROWS[:2])
-    plan = call.map([{"name": "Homer"}], dry_run=True)
+    plan = call.map([*ROWS[:2], {"name": "Homer"}], dry_run=True)
     correction = 10 * 1 / 1e6 + 2 * 10 / 1e6
     expected = plan.cost[0] + (4 + 2) / 2 * 10 / 1e6 + correction / 2
     assert plan.expected_cost == pytest.approx(expected)
@@ -755,11 +754,24 @@ def test_a_plan_expects_by_what_a_cassette_holds() -> None:
     client = Responding(spending("Hi!", 3), cache_mode="off", **PRICED)
     call = LLMCall(user="Hello, {{ name }}!", client=client)
     with llmcall.cassette("pilot.jsonl", mode="new"):
-        call.map(ROWS, scope="pilot")
+        call.map(ROWS, scope="study")
     with llmcall.cassette("pilot.jsonl", mode="new"):
-        plan = call.map(ROWS, scope="study", dry_run=True)
+        plan = call.map([*ROWS, {"name": "Homer"}], scope="study", dry_run=True)
     assert plan.cost is not None
-    assert plan.expected_cost == pytest.approx(plan.cost[0] + 3 * 3 * 10 / 1e6)
+    assert plan.expected_cost == pytest.approx(plan.cost[0] + 3 * 10 / 1e6)
+
+
+def test_a_plan_expects_by_its_own_hits_alone() -> None:
+    """Answers to other rows or in other scopes say nothing of it."""
+    client = Responding(spending("Hi!", 3), spending("Go away!", 6), **PRICED)
+    call = LLMCall(user="Hello, {{ name }}!", client=client)
+    rows = [{"name": "Ann"}, {"name": "Ben"}, {"name": "Cleo"}]
+    call.map(rows[:1], scope="study")
+    call.map(rows, scope="pilot")
+    assert call.map(rows[1:], scope="study", dry_run=True).expected_cost is None
+    plan = call.map(rows[:2], scope="study", dry_run=True)
+    assert plan.cost is not None
+    assert plan.expected_cost == pytest.approx(plan.cost[0] + 3 * 10 / 1e6)
 
 
 def test_plans_can_be_added() -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Sources = dict[str, tuple[str, str]]
 
 _TAG = re.compile(r"\{\{\{?\s*(?P<kind>[&#^/>!=]?)\s*(?P<name>.*?)\s*\}?\}\}", re.DOTALL)
-_SECTION = re.compile(r"\{\{\s*[#^]\s*([\w.]+)\s*\}\}.*?\{\{\s*/\s*\1\s*\}\}", re.DOTALL)
 
 
 def mustache_template(name: str, text: str, load: Load) -> Template:
@@ -47,9 +46,7 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
                 f"{_first_location(sources, error.key)}: {missing_variable(error.key, values)}"
             ) from error
 
-    # Blanks around a tag do not count: a section alone on its line removes the line.
-    pieces = [piece.strip() for piece in _TAG.sub("\0", _SECTION.sub("\0", text)).split("\0")]
-    return Template(name, text, variables, render, max(pieces, key=len))
+    return Template(name, text, variables, render)
 
 
 def _parse(path: str, source: str) -> object:

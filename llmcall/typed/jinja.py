@@ -41,7 +41,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
     """
     if not any(mark in text for mark in ("{{", "{%", "{#")):
         # Jinja2 takes 30 ms to import, and a plain text does not need it.
-        return Template(name, text, {}, lambda variables: text, text)
+        return Template(name, text, {}, lambda variables: text)
     from ..support.libraries import jinja2
 
     paths = [name]  # of the template and its includes, to find where an error occurred
@@ -49,7 +49,6 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
     try:
         code = environment.compile(text, name, name)
         variables = _variables(environment, name, text, {name})
-        fixed = _longest_text(environment, text)
     except (jinja2.TemplateError, *RUNTIME_ERRORS) as error:
         raise _template_error(error, paths, ()) from error
     # One dict of all globals: Jinja2 copies it for each rendering.
@@ -74,7 +73,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
             watching().render({**values, WATCH: (empty, shown)})
         return shown
 
-    return Template(name, text, variables, render, fixed, printed)
+    return Template(name, text, variables, render, printed)
 
 
 def _environment(load: Load, paths: list[str], *, is_watching: bool = False) -> jinja2.Environment:
@@ -199,18 +198,6 @@ def _variables(
         except jinja2.TemplateNotFound:
             continue  # it may be one of several or optional; rendering reports it if it is needed
     return all_variables(variables)
-
-
-def _longest_text(environment: jinja2.Environment, source: str) -> str:
-    """Return the longest text outside all tags of a template."""
-    from ..support.libraries import jinja2
-
-    outputs = (
-        node for node in environment.parse(source).body if isinstance(node, jinja2.nodes.Output)
-    )
-    parts = (part for node in outputs for part in node.nodes)
-    texts = (part.data for part in parts if isinstance(part, jinja2.nodes.TemplateData))
-    return max(texts, key=len, default="")
 
 
 def _template_error(

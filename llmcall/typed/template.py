@@ -28,7 +28,6 @@ class Template(NamedTuple):
         template uses. It raises a ``TemplateError`` with the template and the line (counted from the
         first that is not blank) for a missing variable and for any error in the template. The cause
         is the template engine's own error.
-    :param fixed: the longest text that every rendering has.
     :param printed: takes values, and the names of those that hold nothing (None, NaN), and returns the
         names of those that the prompt shows as a text such as "nan". Only Jinja2 knows.
     """
@@ -37,7 +36,6 @@ class Template(NamedTuple):
     text: str
     variables: Variables
     render: Render
-    fixed: str = ""
     printed: Printed = lambda values, names: set()
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..answers.expectations import CORRECTION
 from ..config.values import nearest
 from ..errors import TemplateError
 from ..support import template_languages
@@ -257,28 +256,6 @@ class Templates(NamedTuple):
     def without_conversation(self, messages: Sequence[T]) -> Sequence[T]:
         """Return the messages of a prompt without those of the conversation in a variable."""
         return [*messages[: len(self.messages) - 1], messages[-1]]
-
-    def first_or_correction(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
-        """Return ``"first"`` for messages that the templates may have rendered, ``"correction"`` if
-        answers and corrections follow, and ``None`` for any others.
-        """
-        count = len(messages)
-        while count > 2 and str(messages[count - 1].get("content")).startswith(CORRECTION):
-            count -= 2
-        is_longer = count > len(self.messages)
-        if count < len(self.messages) or (is_longer and self.history.variable is None):
-            return None
-        rendered = self.without_conversation(messages[:count])
-        for message, (expected, template) in zip(rendered, self.messages, strict=True):
-            fixed = "" if template is None else template.fixed
-            text = message.get("content")
-            if message.get("role") != expected["role"] or fixed not in (text or ""):
-                return None
-        return "first" if count == len(messages) else "correction"
-
-    def longest_fixed_text(self) -> str:
-        """Return the longest text that is in every prompt of the call."""
-        return max((template.fixed for _, template in self.messages if template), key=len)
 
 
 def _example(content: object, number: int) -> Template | None:

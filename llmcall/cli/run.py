@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..programs.actors import Actor
+    from ..programs.recorder import Recorder
+    from ..stores.cassettes.cassette import Cassette
 
 HASH_SEED = "PYTHONHASHSEED"
 MAX_SEED = 2**32 - 1  # for Python's hashes and NumPy
@@ -168,7 +170,6 @@ def run(
 
     from ..programs.entry import placeholder_keys
     from ..programs.execution import Execution
-    from ..programs.recorder import Recorder
     from ..programs.seeds import seeded
     from ..stores.cassettes.cassette import Cassette
     from ..stores.cassettes.owner import CommandOwner
@@ -184,7 +185,6 @@ def run(
         _restart_with_hash_seed(options.seed, is_own_process)
     source = None if options.actor is None else actor_source(options.actor, script, module)
     is_none = mode == "none"
-    overrides = {"cache_mode": "replay"} if is_none and cassette is None else {}
     recording = None
     with contextlib.ExitStack() as exit_stack:
         if options.normalizers:  # below the cassette, so that its header has them
@@ -201,7 +201,7 @@ def run(
             exit_stack.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
-        recorder = Recorder(source, overrides, caller="llmcall run", sends_nothing=is_none)
+        recorder = recorder_of_command("llmcall run", source, recording, is_none=is_none)
         if (
             recording is None or recording.run is not None
         ):  # llmcall's own calls in a block are in no scope
@@ -209,8 +209,28 @@ def run(
                 default_scope(recording.program_scope if recording else new_program_scope())
             )
         open_contexts = exit_stack.pop_all()
-    Execution(recorder, recording, open_contexts, options.scope).run(
-        script, arguments, module=module
+    execution = Execution(recorder, recording, open_contexts, options.scope, is_none=is_none)
+    execution.run(script, arguments, module=module)
+
+
+def recorder_of_command(
+    command: str, actor: Actor | None, recording: Cassette | None, *, is_none: bool
+) -> Recorder:
+    """Return what records the calls of a command's program.
+
+    :param recording: the open cassette, or ``None``.
+    :param is_none: whether the mode is ``none``.
+    """
+    from ..programs.recorder import Recorder
+
+    is_replay = is_none or (recording is not None and not recording.may_record)
+    return Recorder(
+        actor,
+        {"cache_mode": "replay"} if is_none and recording is None else {},
+        caller=command,
+        sends_nothing=is_replay or None,
+        default=new_program_scope() if recording is None else recording.program_scope,
+        is_of_cassette=recording is not None,
     )
 
 

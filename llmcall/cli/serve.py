@@ -16,7 +16,14 @@ import click
 from ..config import resolve as config
 from ..config import values
 from ..errors import ConfigError
-from .run import RunOptions, actor_source, check_cassette, recording_options, run_options
+from .run import (
+    RunOptions,
+    actor_source,
+    check_cassette,
+    recorder_of_command,
+    recording_options,
+    run_options,
+)
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OTHER_SCOPES = "a scope of another name in the header x-llmcall-scope"
@@ -72,10 +79,8 @@ def serve(
         cassette = settings.cassette_path
         mode = mode or (settings.cassette_mode if cassette else None)
     check_cassette(cassette, mode)
-    from .. import scopes
     from ..programs.entry import placeholder_keys, unrecorded_lines
     from ..programs.front import in_front
-    from ..programs.recorder import Recorder
     from ..programs.routes import base_urls
     from ..programs.server import Server, sender_here
     from ..programs.summary import summary_lines
@@ -104,14 +109,7 @@ def serve(
             recording = stack.enter_context(Cassette(cassette, mode or "once", owner=owner))
         if is_none or (recording is not None and not recording.may_record):
             stack.enter_context(placeholder_keys(replace=is_none))
-        overrides = {"cache_mode": "replay"} if is_none and cassette is None else {}
-        recorder = Recorder(
-            source,
-            overrides,
-            caller="llmcall serve",
-            sends_nothing=is_none,
-            default=scopes.new_program_scope(),
-        )
+        recorder = recorder_of_command("llmcall serve", source, recording, is_none=is_none)
         stack.enter_context(in_front(recorder))
         sender = sender_here(recorder)._replace(is_process=True)
         try:

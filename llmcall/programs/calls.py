@@ -16,6 +16,7 @@ from ..keys.messages import check_messages
 from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
 from ..recorded_functions.calls import UNCOUNTED, normalized, prepare_recorded, recorded_result
+from ..stores.cassettes.current import current_cassette
 from ..stores.record import asked_model
 from ..support import secrets
 from ..support.failures import UnrecordedAnswer
@@ -61,7 +62,9 @@ async def response_to(
         recorder.models.add(address)
     is_models_host = connections.is_models(address, recorder.known_models())
     try:
-        to_record = await request_to_record(http, recorder.hosts, is_models_host=is_models_host)
+        to_record = await request_to_record(
+            http, recorder.recording.hosts, is_models_host=is_models_host
+        )
         if is_llmcalls():
             _check_asks_no_model(http, to_record, is_models_host=is_models_host)
             return None
@@ -72,11 +75,17 @@ async def response_to(
         if to_record.asks_model:
             recorder.models.add(address)
         transport = ProgramTransport(library, to_record, send)
-        client = recorder.client_at(to_record.base_url)
+        cassette = (
+            current_cassette()
+        )  # opens the one that the settings name: its recorder is in front then
+        recording = recorder.recording
+        # A cassette may be open and yet not count here, as in a fixture with a wider scope than the test's.
+        is_hidden = cassette is None and recording.is_of_cassette
+        client = recording.client_at(to_record.base_url)
         with (
             scopes.in_scope_of(recorder.made_in),
-            scopes.in_default(recorder.default_scope),
-            recorder.scope_of(to_record, client.settings),
+            scopes.in_default(None if is_hidden else recording.default),
+            recording.scope_of(to_record, client.settings),
             scopes.counted_apart(),
         ):
             call, flow = _call(transport, client)

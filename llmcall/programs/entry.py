@@ -183,7 +183,14 @@ def recording_programs(
     # A cassette that the settings name is open for the process, not for the scope of its first call.
     context = Context() if tape.owner is SETTINGS else copy_context()
     recorder = context.run(
-        Recorder, actor, {}, hosts, caller="cassette()", sends_nothing=not tape.may_record
+        Recorder,
+        actor,
+        {},
+        hosts,
+        caller="cassette()",
+        sends_nothing=not tape.may_record,
+        default=tape.program_scope,
+        is_of_cassette=True,
     )
     with (
         contextlib.nullcontext() if tape.may_record else placeholder_keys(),
@@ -205,7 +212,7 @@ def _recording(recorder: Recorder) -> Iterator[None]:
         try:
             yield
         finally:
-            warn_of_swapped_answers(have_names=recorder.actors is not None)
+            warn_of_swapped_answers(have_names=recorder.recording.actors is not None)
             for line in unrecorded_lines(recorder):
                 notice("%s", line)
 

@@ -72,6 +72,7 @@ class Execution(Listener):
     :param cassette: the cassette that records the requests, or ``None``.
     :param exit_stack: what is open around the program, including the cassette.
     :param scope: the scope of the whole run, if the user named one.
+    :param is_none: whether the mode is ``none``, also for the cassettes that the program opens.
     """
 
     def __init__(
@@ -80,9 +81,12 @@ class Execution(Listener):
         cassette: Cassette | None,
         exit_stack: contextlib.ExitStack,
         scope: str | None = None,
+        *,
+        is_none: bool,
     ) -> None:
         self._recorder = recorder
         self._scope = scope
+        self._is_none = is_none
         self._cassette = cassette
         # The program may change the working directory, and close or redirect standard error.
         self._file = None if cassette is None else Path(cassette.path).absolute()
@@ -146,7 +150,8 @@ class Execution(Listener):
             raise LLMCallError(HAS_ENDED)
         if os.getpid() != self._process and call.cassette is None:
             return  # the run answers its forked processes
-        if self._recorder.sends_nothing and not answers_in_process(call.client):
+        sends_nothing = self._is_none or self._recorder.sends_nothing
+        if sends_nothing and not answers_in_process(call.client):
             location = "" if call.cassette is None else f" in {call.cassette.path}"
             raise CacheMissError(
                 f"no answer is recorded{location}, and a replay sends nothing; run the program "
@@ -181,7 +186,7 @@ class Execution(Listener):
             self._exit_stack.__exit__(None if error is None else type(error), error, None)
         except (LLMCallError, OSError) as problem:
             problems.append(problem)
-        warn_of_swapped_answers(have_names=recorder.actors is not None)
+        warn_of_swapped_answers(have_names=recorder.recording.actors is not None)
         process_failures.warn("replay")
         if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):
             problems.append(recorder.first_error)

@@ -31,6 +31,7 @@ def in_front(recorder: Front) -> Iterator[None]:
     their library is imported before the block or in it.
     """
     with _lock:
+        recorder.stand_in_front()
         recorders.append(recorder)
         if len(recorders) == 1:
             _install()

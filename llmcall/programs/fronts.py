@@ -36,6 +36,9 @@ class Front:
         """Return whether a request that is not recorded is refused."""
         return False
 
+    def stand_in_front(self) -> None:
+        """Begin to stand before the clients of the process, inside those that do already."""
+
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that it knows."""
         return set()

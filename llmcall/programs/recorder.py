@@ -1,17 +1,16 @@
-"""Recorders: the options with which a program is recorded, and the state of the recording."""
+"""Recorders: what the recording of a program was told, and what was seen of the program."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
 from ..config.settings import checked_layer
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from ..keys.normalizers import normalizer
-from ..stores.cassettes.current import current_cassette
 from ..support.listeners import Listener, listeners
 from . import connections
 from .actors import Actor, Actors
@@ -33,19 +32,64 @@ MOST_CONNECTIONS = 5  # that are kept
 COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
 
-class Recorder(Front):
-    """The options and the state of one recording of a program: of an ``http_client``, ``patched``, a
-    cassette or a run. ``calls.response_to`` answers the requests themselves.
+class Recording(NamedTuple):
+    """What a block, a run or an ``http_client`` was told, with what those around it were told otherwise.
 
-    A missing actor, overrides or hosts are taken from the innermost recorder in front of the process's
-    clients that has some.
+    :param actors: name who is asking, or ``None``.
+    :param hosts: further hosts whose JSON requests are recorded as kind "http".
+    :param client_at: returns the client that makes the calls to an address.
+    :param has_overrides: whether settings were given for these clients.
+    :param default: the scope of calls outside any scope, or ``None``.
+    :param is_of_cassette: whether ``default`` is a cassette's, and so that of blocks inside, too.
+    :param sends_nothing: whether it only replays; ``None`` if that was not said.
+    """
+
+    client_at: Callable[[str], ProgramClient]
+    has_overrides: bool = False
+    actors: Actors | None = None
+    hosts: frozenset[str] = frozenset()
+    default: ActiveScope | None = None
+    is_of_cassette: bool = False
+    sends_nothing: bool | None = None
+
+    def over(self, outer: Recording) -> Recording:
+        """Return it with what it does not name as the one around it has it."""
+        takes_clients = outer.has_overrides and not self.has_overrides
+        has_default = self.is_of_cassette or (self.default and not outer.is_of_cassette)
+        says_sending = self.sends_nothing is not None
+        return Recording(
+            client_at=outer.client_at if takes_clients else self.client_at,
+            has_overrides=outer.has_overrides or self.has_overrides,
+            actors=self.actors or outer.actors,
+            hosts=self.hosts or outer.hosts,
+            default=self.default if has_default else outer.default,
+            is_of_cassette=self.is_of_cassette or outer.is_of_cassette,
+            sends_nothing=self.sends_nothing if says_sending else outer.sends_nothing,
+        )
+
+    def scope_of(
+        self, to_record: RequestToRecord, settings: Settings
+    ) -> AbstractContextManager[Any]:
+        """Return the scope of the actor who makes a request; without one, the scope stays.
+
+        :param settings: the call's settings.
+        """
+        if self.actors is None:
+            return nullcontext()
+        return self.actors.scope_of(to_record.for_actor(), normalizer(settings.cache_normalize))
+
+
+class Recorder(Front):
+    """One recording of a program, and what was seen of it: of an ``http_client``, ``patched``, a cassette or a
+    run. ``calls.response_to`` answers the requests themselves.
 
     :param actor: names who is asking; see :func:`llmcall.http_client`.
     :param overrides: settings by name.
     :param hosts: further hosts whose JSON requests are recorded as kind "http".
     :param caller: the public function that took these arguments, for messages.
-    :param sends_nothing: whether it only replays, even without a cassette that does.
-    :param default: the scope of calls outside any scope, if no cassette is open.
+    :param sends_nothing: whether it only replays; ``None`` leaves that to what is around it.
+    :param default: the scope of calls outside any scope, or ``None``.
+    :param is_of_cassette: whether this is a cassette's, and so that of blocks inside, too.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
     :ivar refused: how many of the program's calls were refused for another reason than a miss, a
@@ -67,10 +111,10 @@ class Recorder(Front):
         hosts: Collection[str] = (),
         *,
         caller: str,
-        sends_nothing: bool = False,
+        sends_nothing: bool | None = None,
         default: ActiveScope | None = None,
+        is_of_cassette: bool = False,
     ) -> None:
-        self._actors = None if actor is None else Actors(actor)
         # a wrong setting fails here, not in the program's first request
         checked = checked_layer(overrides, caller)
         paths = {
@@ -78,11 +122,18 @@ class Recorder(Front):
             for name, setting in checked.items()
             if isinstance(setting.value, str)
         }
-        self._overrides = {**overrides, **paths}
-        self._client_at = functools.cache(functools.partial(_client_at, self._overrides))
-        self._hosts = {
-            _checked_host(host) for host in ((hosts,) if isinstance(hosts, str) else hosts)
-        }
+        client_at = functools.cache(functools.partial(_client_at, {**overrides, **paths}))
+        names = (hosts,) if isinstance(hosts, str) else hosts
+        self._recording = Recording(
+            client_at,
+            bool(overrides),
+            None if actor is None else Actors(actor),
+            frozenset(map(_checked_host, names)),
+            default,
+            is_of_cassette,
+            sends_nothing,
+        )
+        self._has_stood_in_front = False
         self.first_error: Exception | None = None
         self.refused = 0
         self.unrecorded: dict[str, None] = {}
@@ -92,8 +143,7 @@ class Recorder(Front):
         self.report_first: Callable[[Exception], object] = bool
         self.models = connections.configured_models()
         self.has_ended = False
-        self._sends_nothing = self.refuses = sends_nothing
-        self._default = default
+        self.refuses = bool(sends_nothing)
         self.made_in = scopes.here()
 
     async def response_to(self, library: ModuleType, http: Any, send: Callable[[Any], Any]) -> Any:
@@ -102,55 +152,37 @@ class Recorder(Front):
 
         return await response_to(self, library, http, send)
 
+    def stand_in_front(self) -> None:
+        """Compose what it was told with what those were told that stand in front already."""
+        innermost = _innermost()
+        self._has_stood_in_front = True
+        if innermost is not None:
+            self._recording = self._recording.over(innermost._recording)
+
+    @property
+    def recording(self) -> Recording:
+        """Return the recording that counts for a request: the innermost one, which may be a cassette that the
+        settings name; an ``http_client``'s own stands over it.
+        """
+        innermost = _innermost()
+        if innermost is None or innermost is self:
+            return self._recording
+        if not self._has_stood_in_front:
+            return self._recording.over(innermost._recording)
+        return innermost._recording if self in recorders else self._recording
+
     @property
     def sends_nothing(self) -> bool:
         """Return whether a request that is not recorded is refused."""
-        cassette = current_cassette()
-        return self._sends_nothing or (cassette is not None and not cassette.may_record)
+        return bool(self.recording.sends_nothing)
 
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that this recorder and those around it know."""
-        return set().union(*(recorder.models for recorder in self._chain()))
+        return set().union(*(recorder.models for recorder in self._watching()))
 
-    def _chain(self) -> Iterator[Recorder]:
-        """Yield this recorder, and those in front of the process's clients, the innermost first."""
-        yield self
-        yield from (front for front in reversed(tuple(recorders)) if isinstance(front, Recorder))
-
-    @property
-    def hosts(self) -> set[str]:
-        """Return the further hosts whose JSON requests are recorded."""
-        return next((recorder._hosts for recorder in self._chain() if recorder._hosts), set())
-
-    @property
-    def actors(self) -> Actors | None:
-        """Return what names the program's actors, or ``None``."""
-        return next((recorder._actors for recorder in self._chain() if recorder._actors), None)
-
-    def client_at(self, address: str) -> ProgramClient:
-        """Return the client that makes the calls to an address, with the overrides."""
-        with_overrides = (recorder for recorder in self._chain() if recorder._overrides)
-        return next(with_overrides, self)._client_at(address)
-
-    @property
-    def default_scope(self) -> ActiveScope | None:
-        """Return the scope of a program's call outside any scope, such as the current cassette's."""
-        cassette = current_cassette()
-        if cassette is not None:
-            return cassette.program_scope  # type: ignore[no-any-return]
-        return next((recorder._default for recorder in self._chain() if recorder._default), None)
-
-    def scope_of(
-        self, to_record: RequestToRecord, settings: Settings
-    ) -> AbstractContextManager[Any]:
-        """Return the scope of the actor who makes a request; without one, the scope stays.
-
-        :param settings: the call's settings.
-        """
-        actors = self.actors
-        if actors is None:
-            return nullcontext()
-        return actors.scope_of(to_record.for_actor(), normalizer(settings.cache_normalize))
+    def _watching(self) -> dict[Recorder, None]:
+        """Return this recorder and those in front of the process's clients, all of which are told what happens."""
+        return dict.fromkeys([self, *_in_front()])
 
     def note_refusal(self, error: Exception) -> None:
         """Count an error of llmcall's own, and keep the first.
@@ -173,7 +205,7 @@ class Recorder(Front):
 
         :raises ConnectionRefusedError: if nothing may be sent.
         """
-        for recorder in dict.fromkeys(self._chain()):
+        for recorder in self._watching():
             recorder.unrecorded[host] = None
         if self.sends_nothing:
             raise connections.refused_connection(host)
@@ -189,7 +221,7 @@ class Recorder(Front):
 
         :param address: its method, host and path.
         """
-        for recorder in dict.fromkeys(self._chain()):
+        for recorder in self._watching():
             if len(recorder.other_requests) < MOST_CONNECTIONS:
                 recorder.other_requests[address] = None
 
@@ -199,13 +231,23 @@ class Recorder(Front):
         :param address: its method, host and path.
         :raises LLMCallError: if nothing may be sent.
         """
-        for recorder in dict.fromkeys(self._chain()):
+        for recorder in self._watching():
             recorder.passed[address] = None
         if self.sends_nothing:
             raise LLMCallError(
                 f"{address} is not recorded, so a replay does not send it: llmcall records JSON that is posted "
                 "to a model and answered in JSON"
             )
+
+
+def _in_front() -> list[Recorder]:
+    """Return the recorders in front of the process's clients, the innermost last."""
+    return [front for front in tuple(recorders) if isinstance(front, Recorder)]
+
+
+def _innermost() -> Recorder | None:
+    in_front = _in_front()
+    return in_front[-1] if in_front else None
 
 
 def _checked_host(host: Any) -> str:

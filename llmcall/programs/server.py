@@ -256,7 +256,7 @@ class Server:
         try:
             with contextlib.ExitStack() as stack:
                 if sender.is_process:
-                    stack.enter_context(scopes.in_process(sender.recorder.default_scope))
+                    stack.enter_context(scopes.in_process(sender.recorder.recording.default))
                 for header in SCOPE_HEADERS:
                     if header in names:
                         self._enter_scopes(stack, header, names[header])

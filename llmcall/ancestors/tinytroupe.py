@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import pickle
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
 from ..config.settings import Settings
@@ -27,6 +27,9 @@ from ..stores.record import Record
 from ..stores.records.packed import UNREADABLE
 from ..support.display.formatting import one_line
 from ..support.notices import notice
+
+if TYPE_CHECKING:
+    from ..keys.request import Data
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 MAX_REASON_CHARACTERS = 200
@@ -136,7 +139,7 @@ def _records(key: object, value: object, settings: Settings) -> list[Record]:
     ]
 
 
-def _requests(key: object, settings: Settings) -> Iterator[dict[str, Any]]:
+def _requests(key: object, settings: Settings) -> Iterator[dict[str, Data]]:
     """Yield the requests that an entry answers, first the one that llmcall itself would send."""
     model, params = _model_and_params(key)
     effort = params.get("reasoning_effort") or settings.reasoning_effort

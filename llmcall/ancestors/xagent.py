@@ -19,6 +19,8 @@ from .patched_sdk import is_patched, with_patched_sdk
 if TYPE_CHECKING:
     import openai
 
+    from ..keys.request import Data
+
 
 SDK_CLASSES = ("OpenAI", "AzureOpenAI")
 
@@ -55,7 +57,7 @@ async def answer(
     timeout: float | None,
     prompt: str | None,
     arguments: dict[str, object],
-) -> dict[str, Any]:
+) -> dict[str, Data]:
     """Answer a request, or raise the SDK's error.
 
     If a test has replaced the SDK, the replacement is called, and its answers are not recorded.

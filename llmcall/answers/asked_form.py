@@ -6,13 +6,16 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import OutputError
 from .expectations import BOUNDS
 from .json_texts import json_texts, without_reasoning
 from .lettered_options import listed_options, option_position
 from .reading import read
+
+if TYPE_CHECKING:
+    from ..keys.request import Data
 
 _SENTENCE = re.compile(r"(?:\A|\n)Answer with (?P<null>null, or with )?(?P<words>.+?)\.?\Z")
 _SCHEMA = " that fits this JSON schema: "
@@ -29,7 +32,7 @@ _RANGE = re.compile(rf" from {_NUMBER} to {_NUMBER}")
 _BOUND = {name: re.compile(rf" {words} {_NUMBER}") for name, words in BOUNDS.items()}
 
 
-def is_unread(request: Mapping[str, Any], answer: str) -> bool:
+def is_unread(request: Mapping[str, Data], answer: str) -> bool:
     """Return whether an answer lacks the form that a chat's request asks for: one of the options that it
     lists, JSON of its ``response_format``, or the type in llmcall's own closing sentence. A request
     that names no form, or names it in other words, takes any answer.
@@ -85,7 +88,7 @@ def _bounds(words: str) -> dict[str, float]:
     return {name: float(match[1]) for name, match in matches.items() if match}
 
 
-def _fits_schema(answer: str, schema: Mapping[str, Any]) -> bool:
+def _fits_schema(answer: str, schema: Mapping[str, Data]) -> bool:
     """Return whether an answer's JSON fits a schema. A value that is wrapped, since a strict schema is an
     object's, may stand alone, and in plain words.
     """

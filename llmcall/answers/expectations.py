@@ -13,6 +13,8 @@ from ..keys.schemas import is_choice, labels
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..keys.request import Data
+
 # The beginning of the message that asks again, by which recordings show such calls.
 CORRECTION = "I cannot use that answer"
 _ONE_OF_THEM = "exactly one of the options above"
@@ -88,7 +90,7 @@ def _expected_words(output_type: object, prompt: str) -> str:
     return f"only a JSON {kind} that fits this JSON schema: {schema_text}"
 
 
-def _bounded(schema: Mapping[str, Any]) -> str:
+def _bounded(schema: Mapping[str, Data]) -> str:
     """Return the number that a JSON schema takes, in words."""
     number = _NUMBERS[schema["type"]]
     if schema.keys() == {"type", "minimum", "maximum"}:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from .interactions import usage_metadata
 from .objects import object_in, objects_in
+
+if TYPE_CHECKING:
+    from ..keys.request import Data
 
 Api: TypeAlias = Literal["chat", "responses", "messages", "gemini", "embeddings"]
 
@@ -39,11 +42,11 @@ class Bill(NamedTuple):
     """
 
     api: Api
-    reported: Mapping[str, Any]
+    reported: Mapping[str, Data]
     tools: Mapping[str, int]
 
     @classmethod
-    def of(cls, response: Mapping[str, Any]) -> Bill:
+    def of(cls, response: Mapping[str, Data]) -> Bill:
         """Return the bill of a response of any of these APIs."""
         usage, metadata = response.get("usage"), usage_metadata(response)
         if metadata is not None:

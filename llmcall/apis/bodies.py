@@ -6,7 +6,7 @@ import json
 import math
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ServiceError
 from ..support.notices import warn_once
@@ -15,6 +15,8 @@ from .objects import objects_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+
+    from ..keys.request import Data
 
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 LINE_END = re.compile(rb"[\r\n]+")
@@ -57,7 +59,7 @@ class EventStream:
 
 async def events_in(
     data: AsyncIterator[bytes], stream: EventStream
-) -> AsyncGenerator[dict[str, Any] | str, None]:
+) -> AsyncGenerator[dict[str, Data] | str, None]:
     """Yield the events of a stream as they arrive, and other lines as they are.
 
     :param stream: reads the data.
@@ -125,7 +127,7 @@ def _streamed_blocks(events: Iterable[Mapping[str, object]]) -> list[dict[str, o
     """Return the blocks of a content from the events of the Messages API; each piece of a text becomes a
     block.
     """
-    blocks: list[dict[str, Any]] = []
+    blocks: list[dict[str, Data]] = []
     for event in events:
         block, delta = event.get("content_block"), event.get("delta")
         if isinstance(block, dict):

@@ -14,6 +14,8 @@ from .shapes import as_chat
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ..keys.request import Data
+
 WORDS = re.compile(r"\s*\S+|\s+")  # each word with the blanks before it; joined they are the text
 # The fields that every chunk repeats.
 EACH_CHUNK = ("id", "object", "created", "model", "service_tier", "system_fingerprint")
@@ -27,7 +29,7 @@ OPTIONAL_FIELDS = ("tool_calls", "function_call", "audio")
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 
 # Follows the last chunk if the server marks the stream as complete.
-DONE: dict[str, Any] = {}
+DONE: dict[str, Data] = {}
 
 
 class Assembler:
@@ -41,8 +43,8 @@ class Assembler:
     """
 
     def __init__(self) -> None:
-        self._fields: dict[str, Any] = {}
-        self._choices: dict[int, dict[str, Any]] = {}
+        self._fields: dict[str, Data] = {}
+        self._choices: dict[int, dict[str, Data]] = {}
         self._chunk_count = 0
         self.is_done = False
 
@@ -73,7 +75,7 @@ class Assembler:
         self._chunk_count += 1
         return text
 
-    def response(self) -> dict[str, Any]:
+    def response(self) -> dict[str, Data]:
         """Return the response: ``{"id", "object": "chat.completion", "created", "model", "choices",
         "usage", …}``.
 
@@ -100,7 +102,7 @@ class Assembler:
         return {**self._fields, "object": "chat.completion", "choices": choices}
 
 
-def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, object]:
+def _whole_choice(index: int, choice: dict[str, Data]) -> dict[str, object]:
     delta = choice["delta"]
     message = {
         "role": delta.get("role") or "assistant",
@@ -118,7 +120,7 @@ def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, object]:
     return {**rest, "index": index, "message": message}
 
 
-def _whole_call(call: dict[str, Any]) -> dict[str, object]:
+def _whole_call(call: dict[str, Data]) -> dict[str, object]:
     tool_call = {name: value for name, value in call.items() if name != "index"}
     if "function" in tool_call:
         tool_call["function"] = {"arguments": "", **tool_call["function"]}
@@ -143,7 +145,7 @@ def _joined(value: Any, piece: Any) -> object:
     return piece or value
 
 
-def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
+def _add_delta(message: dict[str, Data], delta: Mapping[str, Data]) -> None:
     """Add a delta to the message so far."""
     for name, piece in delta.items():
         value = message.get(name)
@@ -167,7 +169,7 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
 
 def _joined_parts(value: object, piece: object) -> list[dict[str, object]]:
     """Join the parts of a content (Mistral's thinking models); consecutive texts become one part."""
-    parts: list[dict[str, Any]] = []
+    parts: list[dict[str, Data]] = []
     for content in (value, piece):
         text = [{"type": "text", "text": content or ""}]
         for part in content if isinstance(content, list) else text:
@@ -178,7 +180,7 @@ def _joined_parts(value: object, piece: object) -> list[dict[str, object]]:
     return parts
 
 
-def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, object]]) -> None:
+def _add_tool_call(piece: dict[str, Data], calls: list[dict[str, object]]) -> None:
     """Add a piece of a tool call to the calls so far."""
     call = _continued_call(piece, calls)
     if call is None:
@@ -197,7 +199,9 @@ def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, object]]) -> Non
             _set(call, name, value)
 
 
-def _continued_call(piece: dict[str, Any], calls: list[dict[str, object]]) -> dict[str, Any] | None:
+def _continued_call(
+    piece: dict[str, Data], calls: list[dict[str, object]]
+) -> dict[str, Data] | None:
     """Return the call that a piece continues, or ``None`` if it begins one.
 
     The index decides, unless the piece has another id and a name, since some servers give every call
@@ -217,7 +221,7 @@ def _continued_call(piece: dict[str, Any], calls: list[dict[str, object]]) -> di
     return None if is_another else call
 
 
-def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, object]]:
+def chunks_of(response: Mapping[str, Data]) -> Iterator[dict[str, object]]:
     """Yield the chunks of a replayed stream. :class:`Assembler` and the SDK assemble them to the recorded
     response again.
 
@@ -256,15 +260,15 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, object]]:
         yield last
 
 
-def _tokens_of(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _tokens_of(choice: Mapping[str, Data]) -> list[dict[str, Data]]:
     """Return the tokens of a choice's text with their log probabilities, if they cover the whole text."""
     logprobs = choice.get("logprobs") or {}
-    tokens: list[dict[str, Any]] = logprobs.get("content") or []
+    tokens: list[dict[str, Data]] = logprobs.get("content") or []
     is_text = "".join(token["token"] for token in tokens) == choice["message"].get("content")
     return tokens if is_text and not logprobs.get("refusal") else []
 
 
-def _deltas(message: Mapping[str, Any], tokens: list[str]) -> Iterator[dict[str, Any]]:
+def _deltas(message: Mapping[str, Data], tokens: list[str]) -> Iterator[dict[str, Data]]:
     """Yield the deltas of a message. Each tool call gets separate deltas, its name before its arguments,
     because programs read only the first call of a delta.
 
@@ -275,7 +279,7 @@ def _deltas(message: Mapping[str, Any], tokens: list[str]) -> Iterator[dict[str,
         for name in (*REASONING_FIELDS, "content")
         if isinstance(message.get(name), str)
     }
-    first: dict[str, Any] = {name: value for name, value in message.items() if value is None}
+    first: dict[str, Data] = {name: value for name, value in message.items() if value is None}
     first["role"] = message.get("role") or "assistant"
     if "content" in texts:
         first["content"] = ""
@@ -297,7 +301,7 @@ def _deltas(message: Mapping[str, Any], tokens: list[str]) -> Iterator[dict[str,
         yield {"tool_calls": [{"index": number, "function": arguments}]}
 
 
-def chunk_text(chunk: Mapping[str, Any]) -> str:
+def chunk_text(chunk: Mapping[str, Data]) -> str:
     """Return the text of the first choice in a chunk."""
     choices = enumerate(chunk.get("choices") or ())
     deltas = [
@@ -308,7 +312,7 @@ def chunk_text(chunk: Mapping[str, Any]) -> str:
     return "".join(content_text(delta.get("content")) or "" for delta in deltas)
 
 
-def says_something(chunk: Mapping[str, Any]) -> bool:
+def says_something(chunk: Mapping[str, Data]) -> bool:
     """Return whether a chunk holds a part of an answer beyond its role."""
     deltas = [choice.get("delta") or {} for choice in chunk.get("choices") or ()]
     return any(value for delta in deltas for name, value in delta.items() if name != "role")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .decisions import question_texts
 from .message import as_text, tool_call
 from .shapes import TOOL_CALLS
+
+if TYPE_CHECKING:
+    from ..keys.request import Data
 
 SYSTEMS = ("system", "instructions", "systemInstruction", "system_instruction")
 QUESTIONS = ("messages", "input", "prompt", "contents")
@@ -25,7 +28,7 @@ def messages_asked(body: object) -> Iterator[dict[str, object]]:
 
     :param body: the parsed JSON body of a request.
     """
-    fields: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    fields: Mapping[str, Data] = body if isinstance(body, dict) else {}
     for name in SYSTEMS:
         if fields.get(name) is not None:
             yield {"role": "system", "content": _content(fields[name])}

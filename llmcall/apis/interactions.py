@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .objects import object_in, objects_in
+
+if TYPE_CHECKING:
+    from ..keys.request import Data
 
 OUTPUT = "model_output"
 CALLS = ("function_call", "mcp_server_tool_call")
@@ -60,7 +63,7 @@ def usage_metadata(response: Mapping[str, object]) -> dict[str, object] | None:
 
 def streamed_steps(events: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
     """Return the steps that the events of a stream bring in pieces."""
-    steps: dict[Any, dict[str, Any]] = {}
+    steps: dict[Any, dict[str, Data]] = {}
     for event in events:
         index, kind = event.get("index"), event.get("event_type")
         if kind == "step.start":
@@ -82,7 +85,7 @@ def answer_parts(response: Mapping[str, object]) -> list[dict[str, object]]:
     """Return the texts of the last output in the steps of a response, as the SDK's ``output_text`` joins
     them, and the tool calls.
     """
-    texts: list[dict[str, Any]] = []
+    texts: list[dict[str, Data]] = []
     steps = objects_in(response.get("steps"))
     for step in reversed(steps):
         kind = step.get("type")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RETURNED_REASONING = ("reasoning_content", "reasoning_details")
 
 
-def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
+def message_of(choice: Mapping[str, Data]) -> dict[str, Data]:
     """Return a choice's message in the form that a reply holds."""
     received = choice["message"]
     content = received.get("content")
@@ -31,7 +31,7 @@ def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
     return message
 
 
-def reasoning_in(choice: Mapping[str, Any]) -> dict[str, Data]:
+def reasoning_in(choice: Mapping[str, Data]) -> dict[str, Data]:
     """Return the fields of a choice's message that a later request with tools has to hold, as the server
     gave them; an empty text, too.
     """
@@ -40,7 +40,7 @@ def reasoning_in(choice: Mapping[str, Any]) -> dict[str, Data]:
     return {name: copy.deepcopy(value) for name, value in fields.items() if value is not None}
 
 
-def message_text(message: Mapping[str, Any]) -> str:
+def message_text(message: Mapping[str, Data]) -> str:
     """Return a message's text, refusal or audio transcript, with its tool calls below."""
     text = message.get("content") or message.get("refusal") or transcript_of(message) or ""
     lines = [as_text(text)]
@@ -59,19 +59,19 @@ def transcript_of(message: Mapping[str, object]) -> str | None:
     return transcript if isinstance(transcript, str) and transcript else None
 
 
-def tool_call(name: Data, arguments: Data) -> str:
+def tool_call(name: object, arguments: object) -> str:
     """Return a tool call as text."""
     return f"{name}({as_text(arguments)})"
 
 
-def as_text(value: Data) -> str:
+def as_text(value: object) -> str:
     """Return a text as it is, and other data as JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, default=repr)
 
 
-def is_part(part: Data) -> bool:
+def is_part(part: object) -> bool:
     """Return whether data can be a part of a message's content: it has a type, and a text part has a
     text.
     """
@@ -81,15 +81,15 @@ def is_part(part: Data) -> bool:
     return isinstance(part.get(required_field), str)
 
 
-def is_content(content: Data) -> bool:
+def is_content(content: object) -> bool:
     """Return whether data can be the content of a message: a text, a list of parts, or nothing."""
     if isinstance(content, list):
         return all(map(is_part, content))
     return content is None or isinstance(content, str)
 
 
-def content_text(content: Data) -> str | None:
+def content_text(content: object) -> str | None:
     """Return the text of a message's content; of a list of parts, the text parts joined."""
-    if not isinstance(content, list):
-        return content  # type: ignore[no-any-return]
-    return "".join(part["text"] for part in content if part["type"] == "text") or None
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part["type"] == "text") or None
+    return content if isinstance(content, str) else None

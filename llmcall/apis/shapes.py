@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .decisions import REFUSAL, answer_text, is_decision, is_refusal
 from .interactions import answer_parts
@@ -33,7 +33,7 @@ PROGRAMS_CALLS = {
 }
 
 
-def as_chat(response: Mapping[str, object]) -> Mapping[str, Any]:
+def as_chat(response: Mapping[str, object]) -> Mapping[str, Data]:
     """Return a response of the Responses or the Decisions API in the shape of chat completions, and any
     other unchanged.
     """
@@ -56,7 +56,7 @@ def choices_of(response: Mapping[str, object]) -> list[dict[str, Data]]:
     return as_chat(response).get("choices") or []
 
 
-def read_choices(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def read_choices(response: Mapping[str, Data]) -> Iterator[dict[str, Data]]:
     """Yield the choices of an answer of the Responses, Messages, Gemini, Interactions, Decisions or older
     completions API in the shape of chat completions. Tool calls and finish reasons keep their API's words.
 
@@ -95,7 +95,7 @@ def served_model(response: Mapping[str, object]) -> str | None:
 
 def by_index(choices: object) -> dict[int, list[dict[str, object]]]:
     """Return the pieces of each choice by index; pieces without an index count as 0."""
-    pieces: dict[int, list[dict[str, Any]]] = {}
+    pieces: dict[int, list[dict[str, Data]]] = {}
     for piece in objects_in(choices):
         index = piece.get("index")
         pieces.setdefault(index if isinstance(index, int) else 0, []).append(piece)
@@ -110,7 +110,7 @@ def _choice(
     :param ends: the finish reason in each of its pieces; the last one that is a text counts.
     """
     texts = [str(part.get("text") or "") for part in parts if part.get("type") in TEXTS]
-    message: dict[str, Any] = {
+    message: dict[str, Data] = {
         "role": "assistant",
         "content": "".join(texts) if texts else None,
         "refusal": "\n\n".join(str(part["refusal"]) for part in parts if part.get("refusal")),
@@ -130,7 +130,7 @@ def _with_type(part: Mapping[str, object]) -> dict[str, object]:
     return {"type": "thought" if part.get("thought") else "text", "text": part.get("text")}
 
 
-def _as_chat_choice(choice: Mapping[str, Any]) -> dict[str, Data]:
+def _as_chat_choice(choice: Mapping[str, Data]) -> dict[str, Data]:
     """Return a choice of the Responses API in the words of chat completions, with only the program's own
     tool calls.
     """
@@ -147,7 +147,7 @@ def _as_chat_choice(choice: Mapping[str, Any]) -> dict[str, Data]:
     return {**choice, "message": message, "finish_reason": end}
 
 
-def _tool_call(item: Mapping[str, Any]) -> dict[str, Data]:
+def _tool_call(item: Mapping[str, Data]) -> dict[str, Data]:
     kind, argument = PROGRAMS_CALLS[item["type"]]
     called = {"name": item.get("name"), argument: item.get(argument) or ""}
     return {"id": item.get("call_id"), "type": kind, kind: called}

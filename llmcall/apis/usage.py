@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..support.display.formatting import money
 from .interactions import usage_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from ..keys.request import Data
 
 
 # The counts of Gemini's API; input and output are the sums of two each.
@@ -34,7 +36,7 @@ class TokenUsage(NamedTuple):
     reasoning_tokens: int | None = None
 
     @classmethod
-    def of(cls, response: Mapping[str, Any]) -> TokenUsage:
+    def of(cls, response: Mapping[str, Data]) -> TokenUsage:
         """Return the tokens that a response reports; anything that is not a count is unknown.
 
         Chat completions and embeddings name their counts one way, the Responses and Messages APIs

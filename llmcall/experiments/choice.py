@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ..core.reply import Reply
+    from ..keys.request import Data
     from ..typed.conversations import Ask, Conversation
     from ..typed.rows import RowJob
 
@@ -349,7 +350,7 @@ class Choice(LLMCall):
         moving = self._options.moving
         return (*(moving[index] for index in order), *self._options.last)
 
-    def prompt(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[dict[str, Any]]:
+    def prompt(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[dict[str, Data]]:
         """Return the messages that ask the question with its options in an order.
 
         :param order: the index of each option as it was given.

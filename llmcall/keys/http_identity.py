@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .call_ids import numbered_body
 from .parameters import without_unkeyed
+
+if TYPE_CHECKING:
+    from .request import Data
 
 # The paths of the Responses, Decisions, Messages, Interactions and Gemini APIs; what comes before them does not
 # count.
@@ -62,7 +65,7 @@ def http_identity(
     if isinstance(body, dict) and is_at_model and (end_of_path is not None or "model" in body):
         body = without_unkeyed(body)
     if end_of_path is None and host is not None:
-        fields: dict[str, Any] = {"method": method, "host": host, "path": path}
+        fields: dict[str, Data] = {"method": method, "host": host, "path": path}
     else:
         fields = {"method": method, "path": end_of_path or path}
         body = numbered_body(body)

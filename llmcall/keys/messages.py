@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..apis.message import is_part
 from .call_ids import has_only_text, numbered_calls
 from .plain_data import map_texts, plain, with_article
+
+if TYPE_CHECKING:
+    from .request import Data
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -56,7 +59,7 @@ def _checked_message(message: object, location: str) -> dict[str, object]:
         raise TypeError(
             f"{location} is {with_article(message)}; it must be a dict with role and content"
         )
-    checked: dict[str, Any] = plain(message, location)
+    checked: dict[str, Data] = plain(message, location)
     role, content = checked.get("role"), checked.get("content")
     if not isinstance(role, str) or role not in ROLES:
         raise ValueError(
@@ -96,7 +99,7 @@ def keyed_messages(
     return [map_texts(message, normalized, unchanged=("role", "type")) for message in keyed]
 
 
-def _keyed_message(message: dict[str, object]) -> dict[str, Any]:
+def _keyed_message(message: dict[str, object]) -> dict[str, Data]:
     keyed = {name: value for name, value in message.items() if value is not None}
     parts = keyed.get("content")
     if isinstance(parts, list):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config.settings import Settings
 from ..config.values import nearest
@@ -14,6 +14,9 @@ from ..support.secrets import (
     without_query_credentials,
 )
 from .plain_data import plain, with_article
+
+if TYPE_CHECKING:
+    from .request import Data
 
 EFFORT = "reasoning_effort"
 # The parameters that [OpenAI] sets defaults for and that enter the key.
@@ -63,7 +66,7 @@ class UncheckedFormat(NamedTuple):
         it.
     """
 
-    parameter: dict[str, Any]
+    parameter: dict[str, Data]
 
 
 # The expected kinds of arguments: in words, then as types of plain data. Other parameters are not checked,
@@ -119,13 +122,13 @@ def _refuse_unknown(names: Collection[str], table: Collection[str]) -> None:
         raise TypeError(f"unknown parameter {name!r}{hint} {remedy}")
 
 
-def configured_parameters(settings: Settings) -> dict[str, Any]:
+def configured_parameters(settings: Settings) -> dict[str, Data]:
     """Return the parameters from the settings."""
     names = (*CONFIGURED, *CONFIGURED_UNKEYED)
     return checked_parameters({name: getattr(settings, name) for name in names})
 
 
-def checked_parameters(params: Mapping[str, object], kind: str = "chat") -> dict[str, Any]:
+def checked_parameters(params: Mapping[str, object], kind: str = "chat") -> dict[str, Data]:
     """Return parameters as plain data; ``None`` means not set.
 
     :param kind: ``"chat"`` or ``"embedding"``.
@@ -177,7 +180,7 @@ def checked_argument(name: str, value: object) -> object:
     return data
 
 
-def parameters_in(body: Mapping[str, object], kind: str = "chat") -> dict[str, Any]:
+def parameters_in(body: Mapping[str, object], kind: str = "chat") -> dict[str, Data]:
     """Return the parameters of ``send_message`` or ``get_embedding`` that give the same request as a body.
 
     :param kind: ``"chat"`` or ``"embedding"``.
@@ -189,7 +192,7 @@ def parameters_in(body: Mapping[str, object], kind: str = "chat") -> dict[str, A
     return {**known, "extra_body": beyond_api or None}
 
 
-def without_unkeyed(body: Mapping[str, object]) -> dict[str, Any]:
+def without_unkeyed(body: Mapping[str, object]) -> dict[str, Data]:
     """Return a model's body, or parameters with their ``extra_body``, without the fields that do not enter
     the key.
     """
@@ -202,7 +205,9 @@ def without_unkeyed(body: Mapping[str, object]) -> dict[str, Any]:
     return keyed
 
 
-def keyed_parameters(parameters: Mapping[str, object], allow: Sequence[str] = ()) -> dict[str, Any]:
+def keyed_parameters(
+    parameters: Mapping[str, object], allow: Sequence[str] = ()
+) -> dict[str, Data]:
     """Return the parameters that enter the key, in one form for equal parameters.
 
     :param allow: regular expressions; a value that one of them matches completely is not a credential.
@@ -239,7 +244,7 @@ def _is_function(tool: dict[str, object]) -> bool:
     return bool(tool.get("type", "function") == "function")
 
 
-def sent_body(body: Mapping[str, Any], capabilities: Capabilities) -> dict[str, Any]:
+def sent_body(body: Mapping[str, Data], capabilities: Capabilities) -> dict[str, Data]:
     """Return the body to send, with the model's name for the token limit, and without parameters that the
     model refuses.
     """

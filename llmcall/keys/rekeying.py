@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..config.settings import Settings
 from ..models.catalog import resolve
@@ -14,18 +14,21 @@ from .normalizers import normalizer
 from .parameters import without_unkeyed
 from .plain_data import map_texts
 
+if TYPE_CHECKING:
+    from .request import Data
+
 # The fields that hold the texts of a conversation.
 NORMALIZED = ("messages", "input", "arguments", "body")
 
 
-def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, object]:
+def under_settings(request: Mapping[str, Data], settings: Settings) -> dict[str, object]:
     """Return a stored request under some settings: their aliases, namespace and normalizers apply, and
     tool calls are numbered.
 
     :param request: the request; its own namespace is dropped.
     """
     kept = {name: value for name, value in request.items() if name != "namespace"}
-    new_request: dict[str, Any] = numbered_body(kept)
+    new_request: dict[str, Data] = numbered_body(kept)
     namespace: str | None = settings.cache_namespace
     if "model" in request:
         model = resolve(str(request["model"]), settings.aliases)

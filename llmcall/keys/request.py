@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-Data = Any  # plain data: JSON-like dict, list, str, int, float, bool, None, and bytes
+# Plain data: None, bool, int, float, str, bytes, and lists and dicts of these. A union of them would have type
+# checkers refuse record.response["choices"][0] without a check at each step, to users, too.
+Data = Any
 
 
 class Request(NamedTuple):

@@ -18,6 +18,8 @@ from .plain_data import plain
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+    from .request import Data
+
 
 def _once_per_type(function: Callable[[Any], object]) -> Callable[[Any], Any]:
     """Decorate a function so that it runs once for each type.
@@ -39,7 +41,7 @@ def _once_per_type(function: Callable[[Any], object]) -> Callable[[Any], Any]:
 
 
 @_once_per_type
-def response_format(output_type: object) -> dict[str, Any] | None:
+def response_format(output_type: object) -> dict[str, Data] | None:
     """Return the ``response_format`` parameter for a type, a strict JSON schema; do not change it.
 
     A type whose JSON is not an object (a list, a number, a choice) is wrapped: ``{"value": …}``.
@@ -60,7 +62,7 @@ def response_format(output_type: object) -> dict[str, Any] | None:
         return None
 
 
-def class_format(model: object) -> dict[str, Any]:
+def class_format(model: object) -> dict[str, Data]:
     """Return the ``response_format`` parameter for a class.
 
     :param model: a pydantic model, dataclass or ``TypedDict``. If strict schemas cannot express it, the
@@ -74,7 +76,7 @@ def class_format(model: object) -> dict[str, Any]:
     return response_format(model) or _format(model, full_schema(model), is_strict=False)
 
 
-def function_tool(function: Callable[..., object]) -> dict[str, Any]:
+def function_tool(function: Callable[..., object]) -> dict[str, Data]:
     """Return the ``tools`` entry of a function: its name, its docstring and the schema of its
     parameters.
 
@@ -126,7 +128,7 @@ def _no_schema(output_type: object, problem: Exception) -> TypeError:
     return TypeError(f"{name} has no JSON schema: {str(problem).splitlines()[0]}")
 
 
-def _pydantic_schema(output_type: object) -> dict[str, Any]:
+def _pydantic_schema(output_type: object) -> dict[str, Data]:
     from ..support.libraries import pydantic
 
     try:
@@ -144,7 +146,7 @@ def _generator() -> Any:
 
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  as pydantic declares it
 
-        def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+        def dataclass_schema(self, schema: Any) -> dict[str, Data]:
             """Return the schema without a generated docstring."""
             # Since 2.12 the docstring is the description.
             json_schema = super().dataclass_schema(schema)
@@ -155,7 +157,7 @@ def _generator() -> Any:
                 json_schema.setdefault("description", inspect.cleandoc(text))
             return json_schema
 
-        def decimal_schema(self, schema: Any) -> dict[str, Any]:
+        def decimal_schema(self, schema: Any) -> dict[str, Data]:
             """Return the schema without the pattern that only some versions write."""
             json_schema = super().decimal_schema(schema)
             for alternative in json_schema.get("anyOf", ()):
@@ -173,7 +175,7 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
         parameters = inspect.signature(function, eval_str=True).parameters
     except NameError as error:
         raise _no_schema(function, error) from error
-    fields: dict[str, Any] = {}
+    fields: dict[str, Data] = {}
     defaults: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -192,7 +194,7 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
 
 
 @_once_per_type
-def full_schema(output_type: object) -> dict[str, Any]:
+def full_schema(output_type: object) -> dict[str, Data]:
     """Return the canonical schema of a type, made without pydantic if possible; do not change it.
 
     :raises TypeError: if pydantic has no JSON schema for the type.
@@ -256,7 +258,7 @@ def json_kind(output_type: object) -> str:
     return kind if kind in ("object", "array") else "value"
 
 
-def simple_schema(output_type: object) -> dict[str, Any] | None:
+def simple_schema(output_type: object) -> dict[str, Data] | None:
     """Return the schema of a type that does not need pydantic (50 ms to import), or ``None``."""
     names = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object"}
     if isinstance(output_type, type) and output_type in names:
@@ -280,7 +282,7 @@ def simple_schema(output_type: object) -> dict[str, Any] | None:
     return None if inner_schema is None else {"anyOf": [inner_schema, {"type": "null"}]}
 
 
-def _format(output_type: Any, schema: dict[str, object], *, is_strict: bool) -> dict[str, Any]:
+def _format(output_type: Any, schema: dict[str, object], *, is_strict: bool) -> dict[str, Data]:
     is_class = isinstance(output_type, type) and get_origin(output_type) is None
     name = _api_name(output_type.__name__) if is_class else "answer"
     return {
@@ -302,7 +304,7 @@ def is_choice(output_type: object) -> bool:
     )
 
 
-def labels(output_type: Any) -> dict[str, Any]:
+def labels(output_type: Any) -> dict[str, Data]:
     """Return the options of a type by the text that a model uses for them.
 
     :param output_type: a ``Literal`` (the text is the option itself if it is a string, else its JSON), or
@@ -371,7 +373,7 @@ _STRICT_FORMATS = {
 _NOT_STRICT = {"allOf", "prefixItems", "patternProperties", "not", "if", "then", "else", "contains"}
 
 
-def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
+def strict(schema: Mapping[str, Data]) -> dict[str, Data]:
     """Return a copy of a schema in the form for strict structured output.
 
     Every object is closed and requires all its properties. Defaults, and keywords that strict mode
@@ -389,7 +391,7 @@ def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
     return root
 
 
-def canonical_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+def canonical_schema(schema: Mapping[str, Data]) -> dict[str, Data]:
     """Return a schema in one form for every version of pydantic 2.
 
     Keywords are sorted, and properties keep their order. Titles are dropped. ``const`` becomes an
@@ -436,14 +438,14 @@ def canonical_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     root = canonical_node(
         {keyword: value for keyword, value in schema.items() if keyword != "$defs"}
     )
-    definitions: dict[str, Any] = {}
+    definitions: dict[str, Data] = {}
     while waiting := [name for name in names if names[name] not in definitions]:
         for name in waiting:
             definitions[names[name]] = canonical_node(schema["$defs"][name])
     return {"$defs": dict(sorted(definitions.items())), **root} if definitions else root
 
 
-def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
+def _stable(node: Mapping[str, Data]) -> dict[str, Data]:
     """Return a single schema in the form that all versions share."""
     node = {keyword: value for keyword, value in node.items() if keyword not in _UNSTABLE}
     if node.get("additionalProperties") is True:  # written since pydantic 2.11
@@ -469,14 +471,14 @@ def _types_of(values: list[object]) -> list[str]:
     return [name for name in types if name != "integer"] if "number" in types else types
 
 
-def rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
+def rooted(schema: Mapping[str, Data]) -> dict[str, Data]:
     """Return a schema whose root is not a reference, as a recursive model's is; ``$defs`` stay."""
     if "$ref" not in schema:
         return dict(schema)
     return {**_resolved(schema, schema["$defs"]), "$defs": schema["$defs"]}
 
 
-def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+def _resolved(node: Mapping[str, Data], definitions: Mapping[str, Data]) -> dict[str, Data]:
     """Return a reference's definition; keywords beside the reference take precedence."""
     siblings = {
         keyword: value for keyword, value in node.items() if keyword not in ("$ref", "$defs")
@@ -484,7 +486,7 @@ def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[s
     return {**definitions[node["$ref"].removeprefix("#/$defs/")], **siblings}
 
 
-def _strict(schema: object, definitions: Mapping[str, object]) -> dict[str, Any]:
+def _strict(schema: object, definitions: Mapping[str, object]) -> dict[str, Data]:
     if not isinstance(schema, Mapping) or _NOT_STRICT.intersection(schema):
         raise ValueError(schema)
     node = {"anyOf" if keyword == "oneOf" else keyword: value for keyword, value in schema.items()}

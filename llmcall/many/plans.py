@@ -19,7 +19,7 @@ from .tasks import FunctionJob, tasks_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
     from ..models.prices import Price
     from ..stores.record import Record
     from .options import MapOptions
@@ -237,7 +237,7 @@ class Planner:
         miss = _Miss(request, input_tokens, output_tokens, self._price(request.body))
         self._misses.setdefault(self._job.call_for(task.item), []).append(miss)
 
-    def _price(self, body: Mapping[str, Any]) -> Price | None:
+    def _price(self, body: Mapping[str, Data]) -> Price | None:
         if asks_for_tools_at_server(body):
             return None
         return self._client.price(body["model"], tier_of(body))
@@ -268,7 +268,7 @@ class Planner:
                 return request, mode
         return None, ""
 
-    def _mode(self, params: Mapping[str, Any]) -> str:
+    def _mode(self, params: Mapping[str, Data]) -> str:
         """Return the mode of the disk cache for a call with some parameters."""
         return "off" if params.get("cache") is False else self._client.settings.cache_mode
 

@@ -26,7 +26,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .catalog import capabilities
 from .vocabularies import counter
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from typing_extensions import Self
+
+    from ..keys.request import Data
 
 REPLY_TOKENS = 3
 MESSAGE_TOKENS = 3
@@ -127,7 +129,7 @@ def shares(total: int, texts: Sequence[str]) -> list[int]:
 # The pieces of a message: texts, which are counted, and numbers of tokens, which are estimates.
 
 
-def _pieces_of_message(message: Mapping[str, Any], is_mini: bool) -> Iterator[str | int]:
+def _pieces_of_message(message: Mapping[str, Data], is_mini: bool) -> Iterator[str | int]:
     """Yield the pieces of a message.
 
     :param is_mini: whether the model is a gpt-4o-mini, for which images cost more.
@@ -145,7 +147,7 @@ def _pieces_of_message(message: Mapping[str, Any], is_mini: bool) -> Iterator[st
     yield from _pieces_of_call(message.get("function_call"))
 
 
-def _pieces_of_call(call: Mapping[str, Any] | None) -> Iterator[str | int]:
+def _pieces_of_call(call: Mapping[str, Data] | None) -> Iterator[str | int]:
     """Yield the pieces of a tool call."""
     if call:
         yield MESSAGE_TOKENS
@@ -153,7 +155,7 @@ def _pieces_of_call(call: Mapping[str, Any] | None) -> Iterator[str | int]:
         yield call.get("arguments") or call.get("input") or ""
 
 
-def _pieces_of_part(part: Mapping[str, Any], is_mini: bool) -> Iterator[str | int]:
+def _pieces_of_part(part: Mapping[str, Data], is_mini: bool) -> Iterator[str | int]:
     """Yield the pieces of one part of a message's content."""
     kind = part.get("type")
     if kind in ("text", "refusal"):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from ..core.seams import Client, Gate, Transport
+    from ..keys.request import Data
 
 
 class FunctionTransport(CoroutineTransport):
@@ -54,7 +55,7 @@ class _OpenGate:
 
     def reckon(
         self,
-        answer: Mapping[str, Any],
+        answer: Mapping[str, Data],
         endpoint: Endpoint,
         *,
         is_part: bool,
@@ -103,7 +104,7 @@ UNCOUNTED: Any = _UncountedClient()
 
 def prepare_recorded(
     kind: str,
-    identity_fields: dict[str, Any],
+    identity_fields: dict[str, Data],
     settings: Settings,
     transport: Transport,
     *,

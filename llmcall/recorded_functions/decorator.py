@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..core.calls import Call
+    from ..keys.request import Data
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -88,7 +89,7 @@ def recorded(
         )
     from inspect import iscoroutinefunction
 
-    name_fields: dict[str, Any] = {"function": _recorded_name(function, name)}
+    name_fields: dict[str, Data] = {"function": _recorded_name(function, name)}
     if isinstance(version, bool) or not isinstance(version, (str, Integral, NoneType)):
         raise TypeError(f"version is {version!r}; it must be a string or a whole number")
     if version is not None:
@@ -139,7 +140,7 @@ class _RecordedFunction(NamedTuple):
     """
 
     function: Callable[..., Any]
-    name_fields: dict[str, Any]
+    name_fields: dict[str, Data]
     parameters: Parameters
     shared: bool
 

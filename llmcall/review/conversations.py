@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.endings import is_ordinary
 from ..apis.http_requests import CONTENT_FIELDS, messages_asked
@@ -18,6 +18,7 @@ from ..support.display.formatting import as_json, natural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from ..keys.request import Data
     from .runs import RecordedRun
 
 # Fields of a request that are not parameters
@@ -145,7 +146,7 @@ def _request_parameters(record: Record) -> dict[str, object]:
     return parameters
 
 
-def _utterance(message: Mapping[str, Any]) -> Utterance:
+def _utterance(message: Mapping[str, Data]) -> Utterance:
     """Return a message as an utterance."""
     role = str(message.get("role") or ANSWERING_ROLE)
     label = message.get("name") or message.get("tool_call_id")
@@ -169,7 +170,7 @@ def _part_text(part: object) -> str:
     return part if isinstance(part, str) else as_json(part)
 
 
-def _tool_call(call: Mapping[str, Any]) -> str:
+def _tool_call(call: Mapping[str, Data]) -> str:
     function = call.get("function")
     if not function:
         return as_json(call)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..clients.base import LLMClient
     from ..core.reply import Reply
+    from ..keys.request import Data
 
     Ask: TypeAlias = Callable[["SendMessage"], Awaitable[Any]]
 
@@ -34,7 +35,7 @@ class Answer(NamedTuple):
 
     value: Any
     reply: Reply | None
-    messages: list[dict[str, Any]]
+    messages: list[dict[str, Data]]
 
     def _repr_html_(self) -> str | None:
         return None if self.reply is None else self.reply._repr_html_()
@@ -59,10 +60,10 @@ class Conversation(NamedTuple):
     value: Any
     failure: Exception | None
     replies: list[Reply]
-    messages: list[dict[str, Any]]
+    messages: list[dict[str, Data]]
     tries: int
     unread: str | None = None
-    fields: Mapping[str, Any] | None = None
+    fields: Mapping[str, Data] | None = None
     is_missing: bool = False
 
     @property
@@ -80,8 +81,8 @@ class SendMessage(NamedTuple):
     """A request for the reply to some messages."""
 
     client: LLMClient
-    messages: list[dict[str, Any]]
-    params: dict[str, Any]
+    messages: list[dict[str, Data]]
+    params: dict[str, Data]
 
     async def reply(self) -> Any:
         """Ask in this thread, or without blocking the event loop."""

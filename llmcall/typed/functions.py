@@ -17,6 +17,7 @@ from .rows import RowJob
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..keys.request import Data
     from .conversations import Answer
 
 Arguments = ParamSpec("Arguments")
@@ -42,7 +43,7 @@ class LLMFunction(Generic[Arguments, Value]):
         functools.update_wrapper(self, function)
         self._parameters = Parameters(function)
         # A method's object by the name of the first parameter; empty for a function.
-        self.bound: dict[str, Any] = {}
+        self.bound: dict[str, Data] = {}
         self.llm_call = llm_call
         llm_call.parameters = frozenset(self._parameters.signature.parameters)
 

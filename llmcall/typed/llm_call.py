@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..clients.base import LLMClient
     from ..core.reply import Reply
+    from ..keys.request import Data
     from .conversations import Ask, Conversation
 
 
@@ -149,7 +150,7 @@ class LLMCall:
         return (await self.arun(**variables)).value
 
     @property
-    def messages(self) -> list[dict[str, Any]] | None:
+    def messages(self) -> list[dict[str, Data]] | None:
         """Return all messages of the last call in this context, its answer included, or ``None``
         before the first.
         """
@@ -363,6 +364,6 @@ class LLMCall:
         return templates
 
 
-def _append(message: dict[str, Any], text: str) -> None:
+def _append(message: dict[str, Data], text: str) -> None:
     """Append a paragraph to a message."""
     message["content"] = "\n\n".join(filter(None, (message["content"], text)))

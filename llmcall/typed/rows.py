@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.settings import Settings
+    from ..keys.request import Data
     from .conversations import Ask, Conversation
 
 
@@ -32,7 +33,7 @@ class RowJob(NamedTuple):
 
     call: Any  # an LLMCall
     variables: Callable[[Any], dict[str, Any]]
-    bound: Mapping[str, Any] = {}
+    bound: Mapping[str, Data] = {}
     is_named: bool = False
     axes: tuple[str, ...] = ()
     calls: Mapping[tuple[Any, ...], Any] = {}
@@ -82,7 +83,7 @@ class RowJob(NamedTuple):
         conversation: Conversation = await call.conversation(self.variables(item), ask)
         return conversation
 
-    def identity(self, item: object) -> dict[str, Any]:
+    def identity(self, item: object) -> dict[str, Data]:
         """Return the variables, and their fields, that the templates use; they identify a row."""
         used_variables = self.call_for(item).templates().variables
         return {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import TypeAlias
 
+    from ..keys.request import Data
     from .template import Load
 
     Compile: TypeAlias = Callable[[str, str, Load], Template]
@@ -56,7 +57,7 @@ class History(NamedTuple):
         """Return whether there may be messages."""
         return self.variable is not None or bool(self.examples)
 
-    def conversation(self, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def conversation(self, variables: Mapping[str, Any]) -> list[dict[str, Data]]:
         """Return the conversation in the variable.
 
         :raises TemplateError: if the variable is missing.
@@ -174,7 +175,7 @@ class Templates(NamedTuple):
     :param texts: the templates of further texts that the question gets: a choice's options.
     """
 
-    messages: tuple[tuple[Mapping[str, Any], Template | None], ...]
+    messages: tuple[tuple[Mapping[str, Data], Template | None], ...]
     history: History
     variables: Variables
     brace_errors: Mapping[str, str]

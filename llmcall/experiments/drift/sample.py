@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import CacheError
 from ...keys.contents import strings_in
@@ -22,6 +22,7 @@ from ...support.display.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from ...keys.request import Data
     from ...review.runs import RecordedRun
     from ...stores.record import Record
 
@@ -152,7 +153,7 @@ class Check:
         """Iterate over the recorded draws of all requests asked."""
         return itertools.chain.from_iterable(self.records.values())
 
-    def request(self, draw: Draw) -> dict[str, Any]:
+    def request(self, draw: Draw) -> dict[str, Data]:
         """Return the request of a call: the recorded one, or the same with another model."""
         request = self.records[draw.digest][0].request
         return request if self.model is None else {**request, "model": self.model}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...config import resolve as config
 from ...errors import APIError, ArgumentError, CacheError
@@ -25,6 +25,9 @@ from ...support.display.formatting import counted, one_line
 from ...support.display.printable import printable
 from .responses import ASSISTANT, draws_of, is_placeholder, message_in, turn_response
 from .tables import Columns
+
+if TYPE_CHECKING:
+    from ...keys.request import Data
 
 MAX_REASONS = 20  # in the text of a result
 MAX_REASON_CHARACTERS = 300
@@ -254,7 +257,7 @@ def _path(conversation: object) -> str:
     return "/".join(texts)
 
 
-def _answers(conversation: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
+def _answers(conversation: Mapping[str, Data]) -> Iterator[tuple[int, dict[str, Data] | Exception]]:
     """Yield, for each turn of the assistant, its position among the messages, and its response or the
     error that rules one out.
     """

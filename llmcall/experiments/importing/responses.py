@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...apis.message import message_of, message_text
 from ...apis.objects import object_in, objects_in
@@ -14,6 +14,9 @@ from ...keys.plain_data import plain
 from ...stores.record import Record
 from ...stores.records.readable import unreadable
 from ...support.display.formatting import as_json, shortened
+
+if TYPE_CHECKING:
+    from ...keys.request import Data
 
 ASSISTANT = "assistant"
 CHAT = "chat.completion"
@@ -61,7 +64,7 @@ def turn_response(
 
 def draws_of(
     response: Mapping[str, object], cost: float | None
-) -> list[tuple[dict[str, Any], float | None]]:
+) -> list[tuple[dict[str, Data], float | None]]:
     """Return a response for each choice of one, with its cost. The first has the usage and cost of all,
     because no server says what each choice used.
     """
@@ -95,7 +98,7 @@ def _quoted(text: str) -> str:
     return as_json(shortened(text, MAX_QUOTE_CHARACTERS))
 
 
-def converted(completion: Mapping[str, object]) -> dict[str, Any]:
+def converted(completion: Mapping[str, object]) -> dict[str, Data]:
     """Return a legacy completion as the response of a chat, marked ``"converted": true``."""
     choices = [
         {

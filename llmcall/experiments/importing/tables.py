@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...apis.message import as_text
 from ...errors import CacheError
@@ -15,6 +15,9 @@ from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE
 from ...models.catalog import parameters_of
 from ...support.display.formatting import counted
 from .responses import ASSISTANT
+
+if TYPE_CHECKING:
+    from ...keys.request import Data
 
 # A conversation's location, for messages, and the conversation
 LocatedConversation = tuple[str, Any]
@@ -112,7 +115,7 @@ class Columns:
             taken.update(ANSWERS)
         return {**{name: name for name in columns if name not in taken}, **named}
 
-    def _conversation(self, entry: Mapping[str, Any], has_paths: bool) -> dict[str, object]:
+    def _conversation(self, entry: Mapping[str, Data], has_paths: bool) -> dict[str, object]:
         columns = self._fields(entry)
         fields = {
             name: entry[column] for name, column in columns.items() if not is_empty(entry[column])
@@ -183,7 +186,7 @@ def _typed(name: str, value: Any) -> object:
     return int(value) if is_number and value.is_integer() else value
 
 
-def parameters(texts: Mapping[str, str]) -> dict[str, Any]:
+def parameters(texts: Mapping[str, str]) -> dict[str, Data]:
     """Return parameters from texts, each read as its type.
 
     :raises ValueError: if one is not of its type.
@@ -213,7 +216,7 @@ def objects(path: str) -> Iterator[tuple[str, dict[str, object]]]:
                 yield _object(_parsed(line, location), location)
 
 
-def _object(entry: object, location: str) -> tuple[str, dict[str, Any]]:
+def _object(entry: object, location: str) -> tuple[str, dict[str, Data]]:
     if not isinstance(entry, dict):
         raise CacheError(f"{location}: it is not a JSON object; {OWN_LAYOUT}")
     return location, entry

@@ -12,9 +12,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import LLMCallError
+
+if TYPE_CHECKING:
+    from ...keys.request import Data
 
 NAME = "manifest.json"
 VERSION = 2  # of the manifest's format
@@ -114,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _packed_file(entry: dict[str, Any]) -> PackedFile:
+def _packed_file(entry: dict[str, Data]) -> PackedFile:
     packed = PackedFile(entry["path"], entry["role"], entry["sha256"], entry["bytes"])
     _check_paths([packed.file])
     return packed

@@ -26,10 +26,10 @@ from ..stores.cassettes.current import hide_all
 from ..support.sender import is_llmcalls
 from ..support.system import after_fork_in_child, before_fork
 from .front import in_front
-from .fronts import recorders
 from .recorder import Recorder
 from .replacing import replace, when_imported
 from .routes import BASE_URLS, LOOPBACK, NO_PROXY, Forwarder, Route, forwarder
+from .stack import recorders
 
 SITE = os.path.join(os.path.dirname(__file__), "site")
 PYTHONPATH = "PYTHONPATH"

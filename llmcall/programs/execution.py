@@ -23,7 +23,7 @@ from ..support.listeners import Listener, listeners
 from ..support.notices import hold_notices
 from ..testing import answers_in_process
 from .actors import warn_of_swapped_answers
-from .calls import HAS_ENDED
+from .answering import HAS_ENDED
 from .children import RoutesOfRun, record_children
 from .entry import unrecorded_lines
 from .front import in_front

@@ -15,9 +15,9 @@ from ..core.effects import adrive
 from ..support.blocking import run_blocking
 from ..support.sender import PROGRAM, is_llmcalls, sender
 from . import connections, makers
-from .fronts import Front, active_recorder, innermost, passing, recorders
 from .other_libraries import open_by_urllib, request_by_aiohttp
 from .replacing import replace, when_imported
+from .stack import Front, active_recorder, innermost, passing, recorders
 
 _undo = contextlib.ExitStack()
 _lock = threading.RLock()

@@ -12,10 +12,10 @@ from typing import Any
 
 from .. import scopes
 from . import connections
-from .fronts import Front, active_recorder, passing
 from .recorder import Recorder
 from .requests import may_ask_model
 from .routes import Forwarder, Route
+from .stack import Front, active_recorder, passing
 
 
 def open_by_urllib(

@@ -14,7 +14,7 @@ from ..keys.normalizers import normalizer
 from ..support.listeners import Listener, listeners
 from . import connections
 from .actors import Actor, Actors
-from .fronts import Front, note_refusal, recorders
+from .stack import Front, note_refusal, recorders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ class Recording(NamedTuple):
 
 class Recorder(Front):
     """One recording of a program, and what was seen of it: of an ``http_client``, ``patched``, a cassette or a
-    run. ``calls.response_to`` answers the requests themselves.
+    run. ``answering.response_to`` answers the requests themselves.
 
     :param actor: names who is asking; see :func:`llmcall.http_client`.
     :param overrides: settings by name.
@@ -148,7 +148,7 @@ class Recorder(Front):
 
     async def response_to(self, library: ModuleType, http: Any, send: Callable[[Any], Any]) -> Any:
         """Return the response to a request of the program, or ``None`` for a request that passes."""
-        from .calls import response_to  # not for a block in which only llmcall asks
+        from .answering import response_to  # not for a block in which only llmcall asks
 
         return await response_to(self, library, http, send)
 

@@ -19,7 +19,7 @@ from ..stores.cassettes.current import current_cassette
 from ..stores.records.answers import VOLATILE
 from ..support.blocking import as_async, iterate_blocking, resolved, run_blocking
 from ..support.waits import may_block
-from .fronts import note_refusal
+from .stack import note_refusal
 from .transport import OK, headers_to_copy
 from .whole_answers import EVENTS, AnswerEnd
 

@@ -14,8 +14,8 @@ from ..stores.cassettes.current import is_in_task
 from ..support.system import this_process
 from ..support.waits import may_block
 from . import connections
-from .fronts import Front, innermost, passing
 from .requests import is_of_model_sdk, may_ask_model
+from .stack import Front, innermost, passing
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -42,7 +42,7 @@ from ..support.system import (
     after_fork_in_parent,
     before_fork,
 )
-from .calls import response_to
+from .answering import response_to
 from .responses import error_body
 from .routes import (
     ASKER,

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..clients.api_errors import http_library
 from ..support.blocking import run_blocking
-from .fronts import Front, passing
 from .responses import body_class
+from .stack import Front, passing
 from .transport import headers_to_copy
 
 IN_PIECES = b"..."  # stands for a body that is read piece by piece, such as a file: it is no JSON

@@ -13,7 +13,7 @@ from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
 from ..scopes import here
 from ..support.blocking import run_blocking
-from .calls import FunctionTransport, normalized, prepare_recorded, recorded_result
+from .results import FunctionTransport, normalized, prepare_recorded, recorded_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import check_messages
 from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
-from ..recorded_functions.calls import UNCOUNTED, normalized, prepare_recorded, recorded_result
+from ..recorded_functions.results import UNCOUNTED, normalized, prepare_recorded, recorded_result
 from ..stores.cassettes.current import current_cassette
 from ..stores.record import asked_model
 from ..support import secrets

@@ -1,5 +1,5 @@
 """For tests of code that calls models: a client whose answers the test scripts, and the contracts that one's
-own transports and storages keep.
+own transports, storages and listeners keep.
 """
 
 from __future__ import annotations
@@ -15,11 +15,18 @@ from .support.lazy_names import imported_by_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .contracts import check_storage as check_storage
-    from .contracts import check_transport as check_transport
+    from .contracts.listeners import check_listener as check_listener
+    from .contracts.storages import check_storage as check_storage
+    from .contracts.transports import check_transport as check_transport
     from .keys.request import Request
 
-__all__ = ["ScriptedClient", "check_storage", "check_transport"]
+_CONTRACTS = {
+    "contracts.listeners": "check_listener",
+    "contracts.storages": "check_storage",
+    "contracts.transports": "check_transport",
+}
+
+__all__ = ["ScriptedClient", *_CONTRACTS.values()]
 
 # Its default settings: a unit test stores nothing and waits for nothing.
 AT_ONCE = {
@@ -32,7 +39,7 @@ AT_ONCE = {
 
 
 def __getattr__(name: str) -> Any:
-    return imported_by_name(name, {"contracts": "check_storage check_transport"}, globals())
+    return imported_by_name(name, _CONTRACTS, globals())
 
 
 class ScriptedClient(LLMClient):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .stores.cassettes.cassette import Cassette as Cassette
     from .stores.misses.report import Miss as Miss
     from .stores.record import Record as Record
+    from .support.listeners import CallInfo as CallInfo
+    from .support.listeners import Listener as Listener
     from .traffic.usage import Usage as Usage
     from .typed.conversations import Answer as Answer
 
@@ -50,6 +52,7 @@ _MODULES = {
     "stores.misses.report": "Miss",
     "stores.record": "Record",
     "traffic.usage": "Usage",
+    "support.listeners": "CallInfo Listener",
     "typed.conversations": "Answer",
 }
 

@@ -39,7 +39,7 @@ STATIONS = (
 SEAMS = {
     "Store": "get",
     "Storage": "get",
-    "Listener": "asks",
+    "CallListener": "asks",
     "Gate": "acquire",
     "Transport": "send",
 }

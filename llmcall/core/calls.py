@@ -10,7 +10,7 @@ from ..keys.parameters import EFFORT, checked_argument
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display.printable import printable
 from ..support.failures import Failures, process_failures
-from ..support.listeners import listeners
+from ..support.listeners import CallInfo, listeners
 from .deadline import Deadline
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
-    from ..support.listeners import Listener
+    from ..support.listeners import CallListener
     from .seams import Client, Store, Transport
 
 ON_ERROR = ("raise", "none", "return")
@@ -196,6 +196,21 @@ class Call(NamedTuple):
         return f"{request.kind} {words.format(short_key(request.cache_key))} {printable(self.name)}"
 
     @property
+    def info(self) -> CallInfo:
+        """Return it as a user's listener hears of it."""
+        request, position = self.request, self.position
+        is_program = self.transport is not None and request.kind != "function"
+        return CallInfo(
+            request.kind,
+            self.name,
+            position.path,
+            request.sample,
+            position.arm,
+            request.cache_key,
+            is_program,
+        )
+
+    @property
     def may_ask(self) -> bool:
         """Return whether the cassette, or without one the cache's mode, allows to ask."""
         if self.cassette is not None:
@@ -239,7 +254,7 @@ class Call(NamedTuple):
         return self.cassette if self.settings.cache_mode == "off" else self.cache
 
     @property
-    def listeners(self) -> Sequence[Listener]:
+    def listeners(self) -> Sequence[CallListener]:
         """Return who hears of it."""
         return () if self.is_inner else listeners
 

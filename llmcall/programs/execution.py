@@ -19,7 +19,7 @@ from ..clients.streams import end_streams, end_streams_at_exit
 from ..errors import CacheMissError, LLMCallError
 from ..stores.cassettes.cassette import Cassette
 from ..support.failures import REFUSED, process_failures
-from ..support.listeners import Listener, listeners
+from ..support.listeners import CallListener, listeners
 from ..support.notices import hold_notices
 from ..testing import answers_in_process
 from .actors import warn_of_swapped_answers
@@ -61,7 +61,7 @@ def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) ->
         exec(code, vars(main))
 
 
-class Execution(Listener):
+class Execution(CallListener):
     """Runs a program, and closes what is open around it when the process ends.
 
     After the script's last line, Python waits for the program's threads and executors and calls its

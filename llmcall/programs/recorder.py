@@ -11,7 +11,7 @@ from .. import scopes
 from ..config.settings import checked_layer
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from ..keys.normalizers import normalizer
-from ..support.listeners import Listener, listeners
+from ..support.listeners import CallListener, listeners
 from . import connections
 from .actors import Actor, Actors
 from .stack import Front, note_refusal, recorders
@@ -266,7 +266,7 @@ def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
     return ProgramClient(**{**settings, "base_url": address})
 
 
-class ProgramCalls(Listener):
+class ProgramCalls(CallListener):
     """Counts the calls that were refused, for the recorders in front of the program, and forgets a failure
     after which the program's SDK tried again.
     """

@@ -31,7 +31,7 @@ from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.display.formatting import counted
 from ..support.failures import REFUSED, process_failures
-from ..support.listeners import Listener, listeners
+from ..support.listeners import CallListener, listeners
 from ..support.notices import forget_notices, keep_notices, stop_keeping_notices
 from ..support.tracebacks import hide_own_frames
 from ..testing import answers_in_process
@@ -158,7 +158,7 @@ class CassetteUse(NamedTuple):
     unused: dict[str, str]
 
 
-class Replay(Listener):
+class Replay(CallListener):
     """The started plugin in one process.
 
     :param mode: the mode of every test's cassette.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import ScopeError
-from ..support.listeners import Listener
+from ..support.listeners import CallListener
 from .active import ActiveScope, ScopedRecord, here, next_order, scope_of_call
 from .names import checked_name
 from .position import ARM, Fork
 from .rules import OpeningGenerator, generators_with
 from .scope import Scope
+
+if TYPE_CHECKING:
+    from ..core.calls import Call
+    from ..stores.record import Record
 
 SEED_BYTES = 8
 
@@ -109,10 +113,10 @@ def _required_scope(label: str) -> ActiveScope:
     return active
 
 
-class ArmRecords(Listener):
+class ArmRecords(CallListener):
     """Gathers the records that answer the calls of an arm."""
 
-    def answered(self, call: Any, record: Any) -> None:
+    def answered(self, call: Call, record: Record) -> None:
         """Add a record to the call's arm, if it is in one."""
         if call.used_records is not None:
             call.used_records.append(ScopedRecord(call.position.path, record))

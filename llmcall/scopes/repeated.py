@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..keys.request import Request
-from ..support.listeners import Listener
+from ..support.listeners import CallListener
 from ..support.notices import warn_once
 from ..support.system import ipython_shell, lock
 from .draws import Draw
+
+if TYPE_CHECKING:
+    from ..core.calls import Call
+    from ..stores.cassettes.cassette import Cassette
+    from ..stores.record import Record
 
 MOST_REMEMBERED = 10_000  # answers, and draws: a mistake shows earlier
 
@@ -21,17 +26,17 @@ _first_draws: dict[tuple[str, str], tuple[int, int | None]] | None = {}
 _store: object = None
 
 
-class RepeatedAnswers(Listener):
+class RepeatedAnswers(CallListener):
     """Warns when one recorded answer is silently given twice."""
 
-    def opens(self, cassette: Any) -> None:
+    def opens(self, cassette: Cassette) -> None:
         """Forget the answers of an earlier opening: this one replays them, which is meant."""
         global _given
         with lock:
             if _given is not None:
                 _given = {answer for answer in _given if answer[0] != cassette.path}
 
-    def answered(self, call: Any, record: Any) -> None:
+    def answered(self, call: Call, record: Record) -> None:
         """Warn of a recorded answer that was given before."""
         store, draw = call.cassette or call.cache, call.draw
         if call.request.sample is None and record.kind == "chat":

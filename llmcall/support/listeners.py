@@ -6,73 +6,186 @@ guard and a packing's log are listeners. An answer is stored before any of them 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ..errors import LLMCallError
 from .sender import LLMCALL, sent_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from typing_extensions import Self
+
+    from ..core.calls import Call
+    from ..stores.cassettes.cassette import Cassette
+    from ..stores.record import Record
+    from ..traffic.usage import UnderWay
+
+T = TypeVar("T")
+
+
+class CallInfo(NamedTuple):
+    """A call, as a listener hears of it.
+
+    :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
+    :param name: what is called: a model, a function, or the method and path of an HTTP request.
+    :param scope: the scope path; empty outside any scope.
+    :param sample: the draw (``"trial-3/lisa#0"``), or ``None``.
+    :param arm: the arm's name; empty outside any arm.
+    :param cache_key: the key of its record.
+    :param is_program: whether a program's own client makes it, as in a cassette's block.
+    """
+
+    kind: str
+    name: str
+    scope: str
+    sample: str | None
+    arm: str
+    cache_key: str
+    is_program: bool
 
 
 class Listener:
-    """Hears of calls and cassettes; a subclass overrides what it needs.
+    """Hears of the calls and cassettes of this process while its block is open, or from :meth:`start` to
+    :meth:`stop`; a subclass overrides what it needs.
 
-    A :class:`~llmcall.CacheMissError` that ``asks`` raises refuses the call, and what ``opens`` raises refuses
-    the cassette. What another package's listener sends is nobody's record.
+    An answer is stored before a listener hears of it. What a listener sends is nobody's record. What it raises
+    reaches the caller as a :class:`llmcall.LLMCallError` that names its class and method.
+
+    >>> class Printer(llmcall.types.Listener):
+    ...     def answered(self, call, record):
+    ...         print(call.scope, call.kind, "from the record" if record.is_hit else "asked")
+    >>> with Printer(), llmcall.scope("Ann"):
+    ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
+    Ann chat asked
+    'Good morning!'
     """
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:
-            for name in vars(cls).keys() & vars(Listener).keys():
-                if not name.startswith("_"):
-                    setattr(cls, name, _sending_for_llmcall(vars(cls)[name]))
+    def asks(self, call: CallInfo) -> None:
+        """A call has no recorded answer, and asks; recorded functions are left out.
 
-    def opens(self, cassette: Any) -> None:
-        """A cassette opens; it has not read its file yet."""
+        :raises CacheMissError: to refuse it.
+        """
 
-    def closed(self, cassette: Any) -> None:
-        """A cassette closed; it is not written yet."""
-
-    def asks(self, call: Any) -> None:
-        """A call has no recorded answer, and asks; recorded functions are left out."""
-
-    def stored(self, call: Any, record: Any) -> None:
-        """A call was answered, and the answer that counts is stored. This may run in an event loop."""
-
-    def used(self, call: Any, amounts: dict[str, Any]) -> None:
-        """A call used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
-
-    def replayed(self, call: Any, record: Any, saved: float | None) -> None:
-        """A call got a recorded answer, or several for the texts of embeddings; they cost ``saved`` USD."""
-
-    def answered(self, call: Any, record: Any) -> None:
+    def answered(self, call: CallInfo, record: Record) -> None:
         """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
 
-    def failed(self, call: Any, error: BaseException, *, stream: bool) -> None:
+    def used(self, call: CallInfo, amounts: Mapping[str, Any]) -> None:
+        """A call that asks used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
+
+    def failed(self, call: CallInfo, error: BaseException) -> None:
+        """A call ended without an answer: it failed, was refused, or its caller left."""
+
+    def opened(self, path: str) -> None:
+        """A cassette opens; it has not read its file yet."""
+
+    def closed(self, path: str) -> None:
+        """A cassette closed; it is not written yet."""
+
+    def start(self) -> None:
+        """Hear of the calls from now on."""
+        self.stop()
+        listeners.append(_Users(self))
+
+    def stop(self) -> None:
+        """Hear of no further calls."""
+        listeners[:] = [
+            listener
+            for listener in listeners
+            if not (isinstance(listener, _Users) and listener.own is self)
+        ]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class CallListener:
+    """Hears of calls and cassettes, as llmcall's own listeners do; a subclass overrides what it needs.
+
+    A :class:`~llmcall.CacheMissError` that ``asks`` raises refuses the call, and what ``opens`` raises refuses
+    the cassette.
+    """
+
+    def opens(self, cassette: Cassette) -> None:
+        """A cassette opens; it has not read its file yet."""
+
+    def closed(self, cassette: Cassette) -> None:
+        """A cassette closed; it is not written yet."""
+
+    def asks(self, call: Call) -> None:
+        """A call has no recorded answer, and asks; recorded functions are left out."""
+
+    def stored(self, call: Call, record: Record) -> None:
+        """A call was answered, and the answer that counts is stored. This may run in an event loop."""
+
+    def used(self, call: Call, amounts: dict[str, Any]) -> None:
+        """A call used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
+
+    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
+        """A call got a recorded answer, or several for the texts of embeddings; they cost ``saved`` USD."""
+
+    def answered(self, call: Call, record: Record) -> None:
+        """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
+
+    def failed(self, call: Call, error: BaseException, *, stream: bool) -> None:
         """A call ended without an answer: it failed, or its caller left."""
 
-    def refused(self, call: Any, error: Exception) -> None:
+    def refused(self, call: Call, error: Exception) -> None:
         """A call may not ask, or not get what is recorded."""
 
-    def under_way(self) -> list[Any]:
-        """A report is made: return an :class:`~llmcall.traffic.usage.UnderWay` for each endpoint of which
-        it says how many calls run.
-        """
+    def under_way(self) -> list[UnderWay]:
+        """A report is made: return an item for each endpoint of which it says how many calls run."""
         return []
 
     def unrecorded(self, scope: str, words: str, reason: str) -> None:
         """A call left no record, so a replay will differ from this run."""
 
 
-def _sending_for_llmcall(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method in which llmcall sends. Only other packages' pay for that: a hit hears of it, too."""
+class _Users(CallListener):
+    """A user's listener, which hears of :class:`CallInfo` only."""
 
-    @functools.wraps(method)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        with sent_by(LLMCALL):
-            return method(*args, **kwargs)
+    def __init__(self, own: Listener) -> None:
+        self.own = own
 
-    return called
+    def opens(self, cassette: Cassette) -> None:
+        """Pass on the cassette's path."""
+        self._call("opened", self.own.opened, str(cassette.path))
+
+    def closed(self, cassette: Cassette) -> None:
+        """Pass on the cassette's path."""
+        self._call("closed", self.own.closed, str(cassette.path))
+
+    def asks(self, call: Call) -> None:
+        """Pass on the call."""
+        self._call("asks", self.own.asks, call.info)
+
+    def used(self, call: Call, amounts: dict[str, Any]) -> None:
+        """Pass on the call and a copy of what it used."""
+        self._call("used", self.own.used, call.info, dict(amounts))
+
+    def answered(self, call: Call, record: Record) -> None:
+        """Pass on the call and a copy of its record."""
+        self._call("answered", self.own.answered, call.info, record)
+
+    def failed(self, call: Call, error: BaseException, *, stream: bool) -> None:
+        """Pass on the call and its error."""
+        self._call("failed", self.own.failed, call.info, error)
+
+    def _call(self, name: str, method: Callable[..., None], *args: object) -> None:
+        """Call a method of the user's, whose errors get its name."""
+        try:
+            with sent_by(LLMCALL):
+                method(*args)
+        except LLMCallError:
+            raise
+        except Exception as error:
+            raise LLMCallError(
+                f"the listener {type(self.own).__name__}.{name} raised {type(error).__name__}: {error}"
+            ) from error
 
 
-listeners: list[Listener] = []
+listeners: list[CallListener] = []

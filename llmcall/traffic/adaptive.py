@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from ..config.settings import MAX_AUTO_CALLS
-from ..support.listeners import Listener, listeners
+from ..support.listeners import CallListener, listeners
 from ..support.system import lock
 from .limits import EndpointState, Slot, known_states
 from .usage import UnderWay
@@ -165,7 +165,7 @@ class AdaptiveSlot(Slot):
         return super().rest(endpoint, seconds, is_asked=is_asked)
 
 
-class LimitReport(Listener):
+class LimitReport(CallListener):
     """Reports the numbers that were found."""
 
     def under_way(self) -> list[UnderWay]:

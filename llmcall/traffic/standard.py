@@ -19,7 +19,7 @@ from ..support.failures import (
     is_failure,
     process_failures,
 )
-from ..support.listeners import Listener, listeners
+from ..support.listeners import CallListener, listeners
 from ..support.notices import warn_once
 from .usage import count
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .usage import UsageDelta
 
 
-class UsageCount(Listener):
+class UsageCount(CallListener):
     """Counts what the calls of the process use."""
 
     def used(self, call: Call, amounts: UsageDelta) -> None:
@@ -51,7 +51,7 @@ class UsageCount(Listener):
         self.used(call, amounts)
 
 
-class FailureReport(Listener):
+class FailureReport(CallListener):
     """Adds the calls that left no record to the report at the end of the run or of the cassette."""
 
     def failed(self, call: Call, error: BaseException, *, stream: bool) -> None:
@@ -96,7 +96,7 @@ def report_refused(scope: str, label: str, error: Exception) -> None:
     process_failures.add(scope, label, reason)
 
 
-class AnswerWarnings(Listener):
+class AnswerWarnings(CallListener):
     """Warns once of what an answer lacks, and of where it comes from."""
 
     def stored(self, call: Call, record: Record) -> None:

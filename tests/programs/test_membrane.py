@@ -28,7 +28,7 @@ from servers import NumberedServer, chunk, completion
 
 import llmcall
 from llmcall import LLMClient
-from llmcall.support.listeners import Listener, listeners
+from llmcall.types import CallInfo, Listener
 
 HELLO = [{"role": "user", "content": "Hello"}]
 BODY = {"model": "gpt-4o-mini", "messages": HELLO, "temperature": 1}
@@ -426,11 +426,11 @@ class Telling(Listener):
     def __init__(self, address: str) -> None:
         self.address = address
 
-    def answered(self, call: Any, record: Any) -> None:
+    def answered(self, call: CallInfo, record: Any) -> None:
         """Post it, as a program asks a model."""
         by_httpx(self.address, BODY)
 
-    def opens(self, cassette: Any) -> None:
+    def opened(self, path: str) -> None:
         """Post it likewise."""
         by_httpx(self.address, BODY)
 
@@ -440,11 +440,11 @@ def test_what_a_listener_sends_is_recorded_nowhere(
 ) -> None:
     """Neither while a cassette opens nor after an answer."""
     told = Telling(model.address)
-    listeners.append(told)
-    request.addfinalizer(lambda: told in listeners and listeners.remove(told))
+    told.start()
+    request.addfinalizer(told.stop)
     found = recorded("sent.jsonl", whole, Sending(canned()))
     assert len(model.asked) == 5
-    listeners.remove(told)
+    told.stop()
     assert found == recorded("fresh.jsonl", whole, Sending(canned()))
     assert Path("sent.jsonl").read_bytes() == Path("fresh.jsonl").read_bytes()
 

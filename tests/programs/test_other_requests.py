@@ -13,8 +13,8 @@ from clients import Server, http, program, streamed_answer
 from servers import event
 
 import llmcall
-from llmcall.support.listeners import Listener, listeners
 from llmcall.testing import ScriptedClient
+from llmcall.types import Listener
 
 # no form of credential that anybody knows: 24 letters and digits
 PLAIN_KEY = "q7w8e9r0t1y2u3i4o5p6a7s8"
@@ -276,8 +276,8 @@ def test_an_error_of_llmcalls_own_makes_no_other_record_of_a_chat(
                 raise errors.pop()
 
     added = FailsOnce()
-    listeners.append(added)
-    request.addfinalizer(lambda: listeners.remove(added))
+    added.start()
+    request.addfinalizer(added.stop)
     with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
         program(server).chat.completions.create(
             model="m", messages=[{"role": "user", "content": "Bread?"}]

@@ -17,12 +17,16 @@ import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 PACKAGE = Path(__file__).resolve().parents[2]
 ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+if TYPE_CHECKING:
+    from llmcall.core.calls import Call
+    from llmcall.stores.cassettes.cassette import Cassette
+
 AT_START = frozenset(sys.modules)  # includes what .pth files import, such as setuptools'
 
 
@@ -122,24 +126,24 @@ def _imported_versions(folder: str) -> dict[str, str]:
 def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
     """Open every cassette in mode ``none``, log its unused records, and refuse other calls."""
     from llmcall.errors import CacheError, CacheMissError
-    from llmcall.support.listeners import Listener, listeners
+    from llmcall.support.listeners import CallListener, listeners
     from llmcall.testing import answers_in_process
 
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
 
-    class ReadOnly(Listener):
-        def opens(self, cassette: Any) -> None:
+    class ReadOnly(CallListener):
+        def opens(self, cassette: Cassette) -> None:
             cassette.replay_only()
             if os.path.realpath(cassette.path) not in project_paths:
                 problem = f"the program opens the cassette {cassette.path}, which is not packed"
                 trace.add("problem", problem)
                 raise CacheError(problem)
 
-        def closed(self, cassette: Any) -> None:
+        def closed(self, cassette: Cassette) -> None:
             unused = [record.cache_key for record in cassette.unused()]
             trace.add("unused", project_paths[cassette.file.real_path], unused)
 
-        def asks(self, call: Any) -> None:
+        def asks(self, call: Call) -> None:
             if not answers_in_process(call.client):
                 raise CacheMissError(
                     "no answer is recorded, and a packed program cannot call a model"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...support.listeners import Listener, listeners
+from ...support.listeners import CallListener, listeners
 from ...support.notices import notice
 from ...support.system import ipython_shell
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ...core.calls import Call
+    from .cassette import Cassette
 
-class _AfterClose(Listener):
+
+class _AfterClose(CallListener):
     """Says which file lacks the answer of the first call after the close.
 
     :ivar path: the cassette that was closed last; ``None`` once another one opens, or that was said.
@@ -20,11 +23,11 @@ class _AfterClose(Listener):
 
     path: Path | None = None
 
-    def opens(self, cassette: Any) -> None:
+    def opens(self, cassette: Cassette) -> None:
         """Forget the one that was closed."""
         self.path = None
 
-    def asks(self, call: Any) -> None:
+    def asks(self, call: Call) -> None:
         """Say that the answer is not recorded in it."""
         path, self.path = self.path, None
         if path is not None and call.cassette is None:

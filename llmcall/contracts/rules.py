@@ -1,0 +1,57 @@
+"""How a contract is checked: the rule that is broken is the error, and coroutines run in threads and event
+loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..support.blocking import run_blocking
+from ..support.waits import set_may_block
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+THREADS = 4
+LONGEST = 20.0  # seconds that anything may take
+
+
+def holds(subject: object, is_so: bool, rule: str) -> None:
+    """Check a rule of a contract.
+
+    :raises AssertionError: with the class of what breaks it.
+    """
+    if not is_so:
+        raise AssertionError(f"{type(subject).__name__}: {rule}")
+
+
+def in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in an event loop, for some time at most."""
+
+    async def bounded() -> T:
+        set_may_block(False)
+        return await asyncio.wait_for(coroutine, LONGEST)
+
+    return asyncio.run(bounded())
+
+
+def in_thread(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in a thread that it may block, for some time at most."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            run_blocking(coroutine)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(LONGEST)
+    if thread.is_alive():
+        raise AssertionError(f"a gate lets nobody in after {LONGEST:.0f} s")
+    for error in errors:
+        raise error

@@ -1,0 +1,171 @@
+"""Listeners: the contract that each keeps, what a user's hears, and what becomes of its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import llmcall
+from llmcall import LLMCallError
+from llmcall.programs.recorder import ProgramCalls
+from llmcall.scopes import ArmRecords, RepeatedAnswers
+from llmcall.stores.cassettes.after_close import _AfterClose
+from llmcall.support.listeners import CallListener, listeners
+from llmcall.testing import ScriptedClient, check_listener
+from llmcall.traffic.adaptive import LimitReport
+from llmcall.traffic.standard import AnswerWarnings, FailureReport, UsageCount
+from llmcall.types import CallInfo, Listener
+
+
+class Notes(Listener):
+    """Notes what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+
+    def asks(self, call: CallInfo) -> None:
+        """Note a call."""
+        self.heard.append(("asks", call.name, call.scope))
+
+    def answered(self, call: CallInfo, record: Any) -> None:
+        """Note an answer."""
+        self.heard.append(("answered", call.sample, record.is_hit))
+
+    def used(self, call: CallInfo, amounts: Any) -> None:
+        """Note a use."""
+        self.heard.append(("used", amounts.get("calls"), amounts.get("cached_calls")))
+
+    def failed(self, call: CallInfo, error: BaseException) -> None:
+        """Note an error."""
+        self.heard.append(("failed", type(error).__name__))
+
+    def opened(self, path: str) -> None:
+        """Note a path."""
+        self.heard.append(("opened", path))
+
+    def closed(self, path: str) -> None:
+        """Note a path."""
+        self.heard.append(("closed", path))
+
+
+OURS = [
+    UsageCount,
+    FailureReport,
+    AnswerWarnings,
+    RepeatedAnswers,
+    ArmRecords,
+    ProgramCalls,
+    LimitReport,
+    _AfterClose,
+]
+
+
+@pytest.mark.parametrize("make", [Notes, Listener, CallListener, *OURS])
+def test_a_listener_keeps_the_contract(make: Any) -> None:
+    check_listener(make)
+
+
+class Changing(Listener):
+    """Changes what is recorded."""
+
+    def opened(self, path: str) -> None:
+        """Change what is asked."""
+        llmcall.configure(temperature=0.5)
+
+
+@pytest.mark.parametrize("method", ["asks", "answered", "used", "failed", "opened", "closed"])
+def test_a_listener_that_raises_fails_by_its_class_and_the_method(method: str) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a fault")
+
+    with pytest.raises(
+        LLMCallError, match=rf"the listener Faulty\.{method} raised ValueError: a fault"
+    ):
+        check_listener(type("Faulty", (Listener,), {method: fail}))
+
+
+def test_a_listener_that_changes_what_is_recorded_is_found() -> None:
+    with pytest.raises(AssertionError, match="Changing: it changes"):
+        check_listener(Changing)
+
+
+@pytest.fixture
+def notes() -> Iterator[Notes]:
+    """A listener that hears."""
+    with Notes() as listener:
+        yield listener
+
+
+def test_a_listener_hears_of_calls_and_cassettes_in_its_block_alone(notes: Notes) -> None:
+    client = ScriptedClient(lambda messages: "Yes.", cache_mode="auto")
+    with llmcall.cassette("tape.jsonl"), llmcall.scope("Ann"):
+        client.send_message("Hello", model="m")
+    with llmcall.cassette("tape.jsonl"), llmcall.scope("Ann"):
+        client.send_message("Hello", model="m")
+    notes.stop()
+    client.send_message("Other")
+    assert notes.heard == [
+        ("opened", "tape.jsonl"),
+        ("asks", "m", "Ann"),
+        ("used", 1, None),
+        ("answered", "Ann#0", False),
+        ("closed", "tape.jsonl"),
+        ("opened", "tape.jsonl"),
+        ("answered", "Ann#0", True),
+        ("closed", "tape.jsonl"),
+    ]
+
+
+def test_a_listener_hears_once_though_it_was_started_twice(notes: Notes) -> None:
+    notes.start()
+    ScriptedClient(["Yes."]).send_message("Hello")
+    assert [event for event, *_ in notes.heard] == ["asks", "used", "answered"]
+
+
+def test_what_a_listener_hears_of_a_call_holds_no_client_cassette_or_transport(
+    notes: Notes,
+) -> None:
+    class Looking(Listener):
+        def answered(self, call: CallInfo, record: Any) -> None:
+            seen.append(call)
+
+    seen: list[CallInfo] = []
+    with Looking():
+        ScriptedClient(["Yes."]).send_message("Hello", model="m")
+    [call] = seen
+    assert {type(value) for value in call} <= {str, bool, type(None)}
+    assert (call.kind, call.name, call.scope, call.sample, call.is_program) == (
+        "chat",
+        "m",
+        "",
+        None,
+        False,
+    )
+    with pytest.raises(AttributeError):
+        call.name = "other"  # type: ignore[misc]
+
+
+def test_an_answer_is_kept_though_a_listener_raises() -> None:
+    class Faulty(Listener):
+        def answered(self, call: CallInfo, record: Any) -> None:
+            raise KeyError("a fault")
+
+    client = ScriptedClient(["Yes."], cache_mode="auto", on_error="none")
+    with Faulty(), pytest.raises(LLMCallError, match=r"Faulty\.answered raised KeyError"):
+        client.send_message("Hello")
+    reply = client.send_message("Hello")
+    assert reply is not None and (reply.content, reply.cached) == ("Yes.", True)
+    assert not any(type(listener).__name__ == "_Users" for listener in listeners)
+
+
+def test_a_listener_may_refuse_a_call() -> None:
+    class Closed(Listener):
+        def asks(self, call: CallInfo) -> None:
+            raise llmcall.CacheMissError(f"{call.name} is not asked")
+
+    client = ScriptedClient(["Yes."])
+    with Closed(), pytest.raises(llmcall.CacheMissError, match="m is not asked"):
+        client.send_message("Hello", model="m")
+    assert not client.requests

@@ -147,6 +147,7 @@ class CassetteUse(NamedTuple):
     """The use of a cassette by a test.
 
     :ivar name: the file's name in the summary.
+    :ivar unwritten: the number of records that it gained and that are not in its file: the test failed.
     :ivar unused: the names of its unused records by key; empty if this run cannot know them.
     """
 
@@ -155,6 +156,7 @@ class CassetteUse(NamedTuple):
     replayed: int
     asked: int
     recorded: int
+    unwritten: int
     unused: dict[str, str]
 
 
@@ -342,11 +344,12 @@ class Replay(CallListener):
             cassette.path.relative_to(root) if cassette.path.is_relative_to(root) else cassette.path
         )
         name = shown.as_posix()
-        asked, recorded = (
-            (cassette.asked, cassette.recorded) if cassette.file.is_written else (0, 0)
-        )
+        asked, recorded, unwritten = cassette.asked, cassette.recorded, 0
+        if not cassette.file.is_written:
+            asked, recorded, unwritten = 0, 0, recorded
         labels = {record.cache_key: record_name(record) for record in unused}
-        self.ended.append(CassetteUse(name, is_shared, cassette.replayed, asked, recorded, labels))
+        use = CassetteUse(name, is_shared, cassette.replayed, asked, recorded, unwritten, labels)
+        self.ended.append(use)
         if cassette.owner.writes:  # a failed test's log is shown
             # The path is taken out of the message, so that equal messages of many cassettes share a line.
             path = f"(the cassette )?{re.escape(str(cassette.path))}"
@@ -451,6 +454,12 @@ class Replay(CallListener):
             yield f"{counted(replayed, 'call')} replayed, {recorded:,} recorded" + (
                 supplied if recorded > asked else ""
             )
+        for cassette in self.ended:
+            if cassette.unwritten:
+                yield (
+                    f"{counted(cassette.unwritten, 'new answer')} of {cassette.name} not written, since its test "
+                    "failed: the disk cache keeps them, unless its mode is off"
+                )
         names_by_message: dict[str, list[str]] = {}
         for message, name in sorted(set(self.notices), key=itemgetter(1)):
             names_by_message.setdefault(message, []).append(name)

@@ -174,7 +174,7 @@ def _miss_error(call: Call) -> CacheMissError:
     It names the first miss of the process: if the program went on without that answer, later misses
     may only follow from it.
     """
-    from ..stores.cassettes.misses import miss_error
+    from ..stores.misses.report import miss_error
 
     error = miss_error(
         call.request,

@@ -1,14 +1,17 @@
-"""The report of a request that is not recorded."""
+"""The error for a request that is not recorded, and its report."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from html import escape
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.settings import Settings
+from ...errors import CacheError, CacheMissError
 from ...keys.contents import messages_of, naming_system_text, text_with_placeholders, title_of
 from ...keys.keys import short_key
 from ...keys.request import Data, Request
@@ -19,6 +22,10 @@ from ..differences.fields import Difference, differences
 from ..record import Record
 from .causes import find_causes, needed_normalizers
 from .search import Source, search, split_sample
+
+if TYPE_CHECKING:
+    from ..cache.cache import ResponseCache
+    from ..cassettes.cassette import Cassette
 
 CHANGED = re.compile(r"\[-.*?-\](?: \{\+.*?\+\})?|\{\+.*?\+\}")
 LABEL_WIDTH = 11
@@ -228,3 +235,61 @@ def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
     change = in_environment if "LLMCALL_CACHE_MODE" in origin else in_code
     condition = "without cache=False, " if bypasses_cache else ""
     return f"run once {condition}with {change}; replay mode, which never calls, is set by {setter}"
+
+
+def miss_error(
+    request: Request,
+    *,
+    settings: Settings,
+    cache: ResponseCache,
+    cassette: Cassette | None,
+    bypasses_cache: bool = False,
+) -> CacheMissError:
+    """Return the error for a request that is not recorded and may not be asked. Its explanation is made
+    at first read.
+
+    :param settings: the settings that the request was made with.
+    :param cache: the disk cache.
+    :param cassette: the cassette that is open, or ``None``.
+    :param bypasses_cache: whether the call bypasses the disk cache.
+    """
+    source = None if bypasses_cache else cache.search_source()
+    remedy = cache_remedy(settings, bypasses_cache=bypasses_cache)
+    if cassette is not None:
+        source = _search_source(cassette)
+        remedy = remedy if cassette.may_record else cassette_remedy(cassette)
+
+    def explanation() -> Miss:
+        """Explain the miss, and say so if the disk cache has the answer but was not asked."""
+        first_cause = ""
+        with suppress(CacheError):
+            if (bypasses_cache or cassette is not None) and cache.get(
+                request, mode="replay"
+            ) is not None:
+                first_cause = f"the cache {cache.path} has the answer, but was not searched"
+        return explain(request, source, settings, remedy, first_cause)
+
+    return CacheMissError(headline(request), explain=explanation)
+
+
+def _search_source(cassette: Cassette) -> Source:
+    """Return the records of a cassette's file as a source for a search."""
+    stored = cassette.tape.stored
+    state = "" if cassette.is_complete else "whose recording is incomplete"
+    if not stored:
+        state = "which is empty" if cassette.path.exists() else "which does not exist"
+    rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
+    name = f"the cassette {cassette.path}{state and f', {state}'}"
+    return Source(name, stored, rekey, cassette.is_complete, cassette.tape.log.has_used)
+
+
+def cassette_remedy(cassette: Cassette) -> str:
+    """Return how to record missing answers: code or a command, and on the next line its effect."""
+    if not cassette.is_of_this_process():
+        return "make the call in the process that opened the cassette: a forked process is not recorded"
+    mode = cassette.owner.mode_that_adds(cassette.path)
+    moves = ", moves unused ones to the disk cache" if mode == "update" else ""
+    return (
+        f"{cassette.owner.how_to_record(cassette.path, mode)}\nkeeps recorded answers{moves} and asks only for "
+        f"missing ones (the mode {cassette.mode!r} allows no calls)"
+    )

@@ -14,7 +14,7 @@ from ...keys.request import Data
 from ...support.display.formatting import as_json, shortened
 from ...support.display.printable import printable
 from ...support.secrets import masked
-from .words import word_changes
+from .words import first_changes, word_changes
 
 CONTENTS = ("messages", "input", "arguments")  # the other fields are parameters
 CONTEXT = 30  # characters around a change
@@ -41,16 +41,26 @@ class Difference(NamedTuple):
         """Return the name of the request's top-level field."""
         return re.split(r"[.\[]", self.place)[0]
 
-    def __str__(self) -> str:
-        name = f"{self.place} ({self.role})" if self.role else self.place
+    def texts(self) -> tuple[str, str] | None:
+        """Return both values if they are texts that are shown word by word."""
         recorded, asked = self.recorded, self.asked
         longest = LONGEST_WHOLE if not self.role and self.field not in CONTENTS else 0
-        are_texts = isinstance(recorded, str) and isinstance(asked, str)
-        if are_texts and max(len(recorded), len(asked)) > longest:
-            return f"{name}: {word_changes(recorded, asked, CONTEXT)}"
+        if not (isinstance(recorded, str) and isinstance(asked, str)):
+            return None
+        return (recorded, asked) if max(len(recorded), len(asked)) > longest else None
+
+    def changed_words(self) -> list[str]:
+        """Return the first words that changed, as ``[-before-] {+after+}``; none in what is shown whole."""
+        texts = self.texts()
+        return [change.words for change in first_changes(*texts, CONTEXT)[0]] if texts else []
+
+    def __str__(self) -> str:
+        name = f"{self.place} ({self.role})" if self.role else self.place
+        if texts := self.texts():
+            return f"{name}: {word_changes(*texts, CONTEXT)}"
         sides = [
             f"not {side}" if value is None else f"{side} {shown_value(value, LONGEST_VALUE)}"
-            for side, value in (("recorded", recorded), ("asked", asked))
+            for side, value in (("recorded", self.recorded), ("asked", self.asked))
         ]
         return f"{name}: {', '.join(sides)}"
 

@@ -29,13 +29,30 @@ CHARACTERS = 60  # of a changed piece that is shown
 LEAST_CONTEXT = 12  # characters around a change of blanks or marks alone
 
 
-@lru_cache(maxsize=4096)  # an edited prompt is often the same for all actors
+class Change(NamedTuple):
+    """A place where words of a text changed.
+
+    :param words: the changed words alone, as ``git diff --word-diff`` shows them: ``[-before-] {+after+}``.
+    :param in_context: the same with the characters around them.
+    """
+
+    words: str
+    in_context: str
+
+
 def word_changes(before: str, after: str, context: int = 0) -> str:
-    """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-]
-    {+after+}``.
+    """Return where two texts differ, as ``git diff --word-diff`` shows it.
 
     :param context: how many characters around each change are shown.
     """
+    changes, more = first_changes(before, after, context)
+    shown = [change.in_context for change in changes]
+    return " … ".join([*shown, f"and {more:,} more"] if more else shown)
+
+
+@lru_cache(maxsize=4096)  # an edited prompt is often the same for all actors
+def first_changes(before: str, after: str, context: int = 0) -> tuple[tuple[Change, ...], int]:
+    """Return the first places where two texts differ, and the number of the others."""
     changes = []
     changed = passages(before, after)
     before, after = masked(before), masked(after)
@@ -58,11 +75,10 @@ def word_changes(before: str, after: str, context: int = 0) -> str:
         right = before[end : min(most, end + around)]
         before_left = "…" if around and begin - around > least else ""
         after_right = "…" if around and end + around < most else ""
-        words = f"{printable(left)}{' '.join(marked)}{printable(right)}"
-        changes.append(f"{before_left}{words}{after_right}")
-    if len(changed) > CHANGES_SHOWN:
-        changes.append(f"and {len(changed) - CHANGES_SHOWN:,} more")
-    return " … ".join(changes)
+        words = " ".join(marked)
+        in_context = f"{before_left}{printable(left)}{words}{printable(right)}{after_right}"
+        changes.append(Change(words, in_context))
+    return tuple(changes), len(changed) - len(changes)
 
 
 class Passage(NamedTuple):

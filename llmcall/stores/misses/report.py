@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
 
-CHANGED = re.compile(r"\[-.*?-\](?: \{\+.*?\+\})?|\{\+.*?\+\}")
 LABEL_WIDTH = 11
 WIDTH = 100 - LABEL_WIDTH - 2  # characters in a line behind its label
 WRAPPER = textwrap.TextWrapper(
@@ -104,11 +102,8 @@ class Miss(NamedTuple):
 
     def changes(self) -> str:
         """Return in one line what differs from the nearest record: changed words, else fields."""
-        words = [
-            word for difference in self.differences for word in CHANGED.findall(str(difference))
-        ]
-        fields = [str(difference) for difference in self.differences]
-        return "; ".join(words or fields)
+        words = [word for change in self.differences for word in change.changed_words()]
+        return "; ".join(words or map(str, self.differences))
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"

@@ -13,7 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ScopeError
 from ..support.system import after_fork_in_child, lock, this_process
@@ -97,7 +97,7 @@ class ActiveScope:
         self.previous = NOTHING
         self.entered_in = this_process()
 
-    def copy(self, **changes: Any) -> ActiveScope:
+    def copy(self, **changes: object) -> ActiveScope:
         """Return a copy, for this process to enter; a user's scope, and an arm, only if that is among
         the changes.
         """
@@ -106,7 +106,7 @@ class ActiveScope:
         other.__dict__ = {**vars(self), **reset, **changes}
         return other
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         if self.position.arm:
             raise ScopeError(IN_AN_ARM.format(name=self.position.arm))
         return _unpickled, (self.position, self.draws.since, self.without_default)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import pickle
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import CoroutineType
-from typing import Any
+from typing import Generic, ParamSpec, TypeVar, cast
 
 from ..errors import ScopeError
 from ..support.system import this_process
@@ -16,27 +16,32 @@ from . import workers
 from .active import ActiveScope, here
 from .rules import BOUND_IN_A_THREAD
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-class Bound:
+
+class Bound(Generic[P, T]):
     """A function made by :func:`llmcall.bind`, which runs in the scope in which it was bound.
 
     :ivar function: the function that was bound; it may be a coroutine function.
     """
 
     def __init__(
-        self, function: Callable[..., Any], active: ActiveScope | None, stops: Stops = ()
+        self, function: Callable[P, T], active: ActiveScope | None, stops: Stops = ()
     ) -> None:
         self.function = function
         self._active = active
         self._stops = stops  # of the maps in which it was bound: after Ctrl-C it begins no call
         functools.update_wrapper(self, function)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         with self._scope(), in_maps(self._stops):
             result = self.function(*args, **kwargs)
-        return self._await_result(result) if isinstance(result, CoroutineType) else result
+        if isinstance(result, CoroutineType):
+            return cast("T", self._await_result(result))
+        return result
 
-    async def _await_result(self, result: Any) -> Any:
+    async def _await_result(self, result: Awaitable[object]) -> object:
         with self._scope(), in_maps(self._stops):
             return await result
 
@@ -49,11 +54,11 @@ class Bound:
             self._active = active = pickle.loads(pickle.dumps(active))
         return active.copy(generators=())
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Bound, (self.function, self._active)
 
 
-def bind(function: Callable[..., Any]) -> Bound:
+def bind(function: Callable[P, T]) -> Bound[P, T]:
     """Return a function that runs in the current scope, in any thread, executor or process.
 
     On a cassette its records stand where they would stand if it ran in the current context. So if

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from ..errors import ArgumentError
 
@@ -13,7 +12,7 @@ _RESERVED_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
 _REPEAT = re.compile(r"~(\d{1,15})")
 
 
-def checked_name(name: Any, label: str) -> str:
+def checked_name(name: object, label: str) -> str:
     """Return the name of a user's scope as text.
 
     :param label: what messages call the name.

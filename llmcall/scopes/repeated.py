@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..keys.request import Request
 from ..support.listeners import CallListener
@@ -12,6 +12,7 @@ from .draws import Draw
 
 if TYPE_CHECKING:
     from ..core.calls import Call
+    from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
 
@@ -51,7 +52,7 @@ class RepeatedAnswers(CallListener):
 
 
 def warn_of_shared_answers(
-    request: Request, store: Any, *, is_recorded: bool, of_program: bool
+    request: Request, store: Cassette | ResponseCache, *, is_recorded: bool, of_program: bool
 ) -> None:
     """Warn once in a process if two requests outside any scope get one answer, except at a temperature
     of 0.

@@ -8,7 +8,6 @@ import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 from ..errors import ScopeError
 from ..support.system import lock
@@ -140,7 +139,7 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
     return Scope(None if name is None else checked_name(name, "the scope name"), process=process)
 
 
-def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
+def in_default(default: ActiveScope | None) -> AbstractContextManager[object]:
     """Stand in a default scope for a block, unless this context has a scope or must have one.
 
     In a recorded function outside any scope, its scope has a level of the function's own.
@@ -158,7 +157,7 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[Any]:
     return default.copy(position=position, draw_list=active.draw_list)
 
 
-def in_process(default: ActiveScope | None) -> AbstractContextManager[Any]:
+def in_process(default: ActiveScope | None) -> AbstractContextManager[object]:
     """Stand in a default scope for a block that answers another process, unless that was started in a
     scope. Unlike a thread, it has its own name, whatever scopes are open here.
 
@@ -193,7 +192,7 @@ def map_outside() -> ActiveScope:
     return ActiveScope(Position(), Draws(), is_outside=active.is_default or active.is_outside)
 
 
-def in_scope_of(active: ActiveScope) -> AbstractContextManager[Any]:
+def in_scope_of(active: ActiveScope) -> AbstractContextManager[object]:
     """Take over another context's scope for a block, if this context has none of its own.
 
     :param active: the other context's scope.

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import threading
 from mmap import mmap
-from typing import Any
 
 from ..support.system import (
     after_fork_in_child,
@@ -84,7 +83,7 @@ def is_open_in_parent() -> bool:
 class _IsOpen:
     """Says whether a scope is open here, at the moment it is pickled for a new process."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return bool, (bool(_open),)
 
 

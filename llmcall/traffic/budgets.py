@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import resolve as config
 from ..core.effects import in_thread
@@ -80,9 +80,12 @@ class Budget:
         name: str | None = None,
         location: str | None = None,
     ) -> None:
-        self.usd = _checked_limit("usd", usd, Real)
-        self.tokens = _checked_limit("tokens", tokens, Integral)
-        self.calls = _checked_limit("calls", calls, Integral)
+        _check_limit("usd", usd, Real)
+        _check_limit("tokens", tokens, Integral)
+        _check_limit("calls", calls, Integral)
+        self.usd = usd if usd is None or isinstance(usd, int) else float(usd)
+        self.tokens = None if tokens is None else int(tokens)
+        self.calls = None if calls is None else int(calls)
         if name is not None and not (isinstance(name, str) and name.strip()):
             raise ValueError(f"the budget's name is {name!r}; it must be a non-empty string")
         self.name = name
@@ -126,7 +129,7 @@ class Budget:
         open_budgets.remove(self)
         wake_waiting()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # to be opened in a worker of another machine
         if self.name is None:
             raise ValueError(
@@ -153,14 +156,11 @@ class Budget:
         return f"{title}: {', '.join(parts) or usd} spent"
 
 
-def _checked_limit(name: str, value: Any, kind: type) -> Any:
-    if value is None:
-        return None
+def _check_limit(name: str, value: object, kind: type) -> None:
     is_number = isinstance(value, kind) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < NEVER:
+    if value is not None and not (is_number and 0 <= value < NEVER):  # type: ignore[operator]
         type_name = "number" if kind is Real else "whole number"
         raise ValueError(f"a budget's {name} is {value!r}; it must be a {type_name} of at least 0")
-    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def budget(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..apis.decisions import questions_in
 from ..apis.shapes import choices_of
@@ -12,7 +12,7 @@ from ..apis.usage import TokenUsage
 from ..models.tokens import count_tokens
 
 if TYPE_CHECKING:
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
     from ..models.catalog import Capabilities
 
 # Tokens reserved for an answer that neither the request nor what is known of the model bounds: the
@@ -24,7 +24,7 @@ SERVER_SIDE_INPUTS = ("previous_response_id", "conversation", "prompt", "backgro
 MEDIA_TYPES = ("image", "file", "audio", "document", "item_reference")
 
 
-def estimate(kind: str, body: Mapping[str, Any], capabilities: Capabilities) -> tuple[int, int]:
+def estimate(kind: str, body: Mapping[str, Data], capabilities: Capabilities) -> tuple[int, int]:
     """Return the most tokens that the prompt of a call and all its answers may have: ``max_tokens`` for an
     answer, else the model's largest output.
 
@@ -64,7 +64,7 @@ def _longest_answer(prompt: int, capabilities: Capabilities) -> int:
     return min(most, max(1, capabilities.context_window - prompt))
 
 
-def estimate_http(body: Any, capabilities: Capabilities) -> tuple[int, int] | None:
+def estimate_http(body: object, capabilities: Capabilities) -> tuple[int, int] | None:
     """Return what a request to the Responses, the Messages or the older completions API may use at
     most; ``None`` if that cannot be known before it is answered.
 
@@ -93,7 +93,7 @@ def estimate_http(body: Any, capabilities: Capabilities) -> tuple[int, int] | No
     return estimate("chat", chat, capabilities)
 
 
-def _has_media(data: Any, types: Collection[str] = MEDIA_TYPES) -> bool:
+def _has_media(data: object, types: Collection[str] = MEDIA_TYPES) -> bool:
     """Return whether plain data holds what has tokens beside its text."""
     if isinstance(data, list):
         return any(_has_media(item, types) for item in data)
@@ -105,7 +105,7 @@ def _has_media(data: Any, types: Collection[str] = MEDIA_TYPES) -> bool:
     return any(_has_media(item, types) for item in data.values())
 
 
-def asks_for_tools_at_server(body: Mapping[str, Any]) -> bool:
+def asks_for_tools_at_server(body: Mapping[str, Data]) -> bool:
     """Return whether a body lets the server run tools: it bills their calls, and what they read."""
     if body.get("web_search_options") is not None:
         return True
@@ -113,12 +113,12 @@ def asks_for_tools_at_server(body: Mapping[str, Any]) -> bool:
     return isinstance(tools, Sequence) and any(_runs_at_server(tool) for tool in tools)
 
 
-def _runs_at_server(tool: Any) -> bool:
+def _runs_at_server(tool: object) -> bool:
     return isinstance(tool, dict) and tool.get("type", "custom") not in ("function", "custom")
 
 
 def costliest_parts(
-    body: Mapping[str, Any], input_tokens: int, output_tokens: int
+    body: Mapping[str, Data], input_tokens: int, output_tokens: int
 ) -> dict[str, int]:
     """Return the most expensive kinds of so many tokens: a prompt that is written to the provider's cache
     for the longest time, or audio.
@@ -137,8 +137,8 @@ def costliest_parts(
 
 
 def with_tokens_used(
-    response: Mapping[str, Any], request: Request, capabilities: Capabilities
-) -> Mapping[str, Any]:
+    response: Mapping[str, Data], request: Request, capabilities: Capabilities
+) -> Mapping[str, Data]:
     """Return the part of a response that a stream brought, with the tokens that it used: as the server
     reports them, else as counted here.
 
@@ -158,7 +158,7 @@ def with_tokens_used(
     return {**response, "usage": {"prompt_tokens": prompt, "completion_tokens": output}}
 
 
-def _written_text(message: Mapping[str, Any]) -> str:
+def _written_text(message: Mapping[str, Data]) -> str:
     """Return what a model wrote: its text, its reasoning, which has two names, and its calls."""
     texts = [message.get(name) for name in ("reasoning_content", "reasoning", "content", "refusal")]
     for call in message.get("tool_calls") or ():

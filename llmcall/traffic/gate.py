@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..apis.shapes import served_model
 from ..apis.usage import TokenUsage
@@ -28,10 +28,12 @@ from .limits import Endpoints, Pool, Slot
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import httpx
+
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
     from ..core.deadline import Deadline
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
 
 T = TypeVar("T")
 
@@ -106,7 +108,7 @@ class Permit:
 
     def reckon(
         self,
-        answer: Mapping[str, Any],
+        answer: Mapping[str, Data],
         endpoint: Endpoint,
         *,
         is_part: bool,
@@ -249,11 +251,8 @@ class Turn(Owner):
         """Count the send as sent from now on; a second time changes nothing."""
         self._slot.note_sent()
 
-    def note_room(self, response: Any) -> None:
-        """Note how much an endpoint says that it takes now.
-
-        :param response: an HTTP library's response.
-        """
+    def note_room(self, response: httpx.Response) -> None:
+        """Note how much an endpoint says that it takes now."""
         if self._slot.is_adaptive and response.is_success:
             self._slot.note_room(response.headers, len(response.request.content))
 
@@ -318,38 +317,38 @@ def current_needs() -> budgets.Needs:
 SENT_STEP = "send_request_body.complete"  # the end of a step's name in httpcore's extension "trace"
 
 
-def note_sent(request: Any) -> None:
+def note_sent(request: httpx.Request) -> None:
     """Note for the limits when a request was sent: an event hook for the SDK's ``httpx.Client``.
 
     Other clients, such as a program's, have no hook: then Slot.release counts what was sent.
     """
     turn = innermost_turn()
 
-    def trace(step: str, info: Any) -> None:
+    def trace(step: str, info: object) -> None:
         if turn is not None and step.endswith(SENT_STEP):
             turn.note_sent()
 
     request.extensions["trace"] = trace
 
 
-async def note_sent_async(request: Any) -> None:
+async def note_sent_async(request: httpx.Request) -> None:
     """Note for the limits when a request was sent: an event hook for an ``httpx.AsyncClient``."""
     turn = innermost_turn()
 
-    async def trace(step: str, info: Any) -> None:
+    async def trace(step: str, info: object) -> None:
         if turn is not None and step.endswith(SENT_STEP):
             turn.note_sent()
 
     request.extensions["trace"] = trace
 
 
-def note_room(response: Any) -> None:
+def note_room(response: httpx.Response) -> None:
     """Note for the limits how much an endpoint says that it takes now: an event hook as :func:`note_sent`."""
     turn = innermost_turn()
     if turn is not None:
         turn.note_room(response)
 
 
-async def note_room_async(response: Any) -> None:
+async def note_room_async(response: httpx.Response) -> None:
     """Note for the limits how much an endpoint says that it takes now."""
     note_room(response)

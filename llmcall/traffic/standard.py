@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
@@ -25,6 +25,7 @@ from .usage import count
 
 if TYPE_CHECKING:
     from ..core.calls import Call
+    from ..keys.request import Data
     from ..stores.record import Record
     from .usage import UsageDelta
 
@@ -43,7 +44,7 @@ class UsageCount(CallListener):
         """Count an answer that was not asked for now; functions' are not counted."""
         if not call.is_counted:
             return
-        amounts: dict[str, Any] = {"cached_calls": 1, "saved": saved}
+        amounts: dict[str, float | str | None] = {"cached_calls": 1, "saved": saved}
         if call.cassette is not None and record.stored_at is None:
             amounts["replayed_calls"] = 1
         if call.asks_model and (served := record.served):
@@ -124,7 +125,7 @@ class AnswerWarnings(CallListener):
             )
 
 
-def _warn_of_cut_answer(call: Call, response: Any) -> None:
+def _warn_of_cut_answer(call: Call, response: Data) -> None:
     """Warn if an answer ended at its token limit."""
     model = call.request.model
     parameters = call.request.asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from ..scopes import path_before_items
 from ..support.display.data_frames import import_pandas
@@ -18,9 +18,21 @@ from ..support.system import lock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    import pandas
+
     UsageDelta = Mapping[str, float | str | None]
 
-T = TypeVar("T")
+G = TypeVar("G", str, tuple[str, str])  # a group of usages
+# The amounts of one model, scope and arm by column, as they are added up.
+Row = dict[str, Any]
+
+
+class Adds(Protocol):
+    """Adds up what calls use, such as a :class:`Meter`."""
+
+    def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
+        """Add amounts, as of :func:`count`; the caller holds the lock."""
+        ...
 
 
 class UnderWay(NamedTuple):
@@ -85,7 +97,7 @@ class Usage(NamedTuple):
     by_arm: Mapping[str, Usage] = {}
     under_way: tuple[UnderWay, ...] = ()
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> pandas.DataFrame:
         """Return a pandas DataFrame: a row for each model and scope path, without the scopes inside
         it. ``served`` has the names of the models that answered.
         """
@@ -163,7 +175,7 @@ def _notes(usage: Usage) -> list[str]:
 def _sum(parts: Iterable[Usage]) -> Usage:
     """Return the sum of usages; what is unknown in one is unknown in the sum."""
     usages = list(parts)
-    sums: dict[str, Any] = {}
+    sums: Row = {}
     for name in COLUMNS:
         amounts = [getattr(usage, name) for usage in usages]
         zero = 0.0 if name in USD_COLUMNS else 0
@@ -178,7 +190,7 @@ class Meter:
 
     def __init__(self) -> None:
         # By model, scope and arm (empty outside any), and by column; one that is left out is 0 or empty.
-        self.sums: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self.sums: dict[tuple[str, str, str], Row] = {}
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
@@ -194,7 +206,7 @@ class Meter:
             elif (earlier := sums.get(name, 0)) is not None:
                 sums[name] = earlier + amount
 
-    def _new_row(self, model: str, scope: str, arm: str) -> dict[str, Any]:
+    def _new_row(self, model: str, scope: str, arm: str) -> Row:
         if scope and len(self.sums) >= MOST_ROWS:
             scope = scope.partition("/")[0]
             is_full = len(self.sums) >= MOST_ROWS + MOST_OUTERMOST
@@ -207,7 +219,7 @@ class Meter:
         usages: dict[tuple[str, str, str], Usage] = {}
         with lock:
             for key, sums in sorted(self.sums.items()):
-                columns: dict[str, Any] = dict(sums)
+                columns = dict(sums)
                 for name in TEXT_COLUMNS:
                     columns[name] = tuple(sorted(sums.get(name, ())))
                 usages[key] = Usage(**columns)
@@ -223,22 +235,22 @@ class Meter:
 
 
 def _by(
-    usages: Mapping[tuple[str, str, str], Usage], groups_of: Callable[..., Iterable[T]]
-) -> dict[T, Usage]:
+    usages: Mapping[tuple[str, str, str], Usage], groups_of: Callable[..., Iterable[G]]
+) -> dict[G, Usage]:
     """Return the sums of usages by group.
 
     :param usages: by model, scope and arm.
     :param groups_of: returns the groups of a model, scope and arm.
     """
-    groups: dict[T, list[Usage]] = {}
+    groups: dict[G, list[Usage]] = {}
     for key, usage in usages.items():
         for group in groups_of(*key):
             groups.setdefault(group, []).append(usage)
     return {group: _sum(groups[group]) for group in sorted(groups, key=_natural_group)}
 
 
-def _natural_group(group: Any) -> Any:
-    return natural(group) if isinstance(group, str) else [*map(natural, group)]
+def _natural_group(group: str | tuple[str, ...]) -> list[object]:
+    return [*natural(group)] if isinstance(group, str) else [*map(natural, group)]
 
 
 def under_way() -> tuple[UnderWay, ...]:
@@ -249,7 +261,7 @@ def under_way() -> tuple[UnderWay, ...]:
 process_meter = Meter()
 # And the meters of tracked blocks. In a worker, distributed/processes.py adds a session: its
 # ``add`` is called with what any call uses, in its thread, under the lock.
-meters: list[Any] = [process_meter]
+meters: list[Adds] = [process_meter]
 
 
 def count(

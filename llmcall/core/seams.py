@@ -4,17 +4,21 @@ the client as a call knows it. The fourth seam is the listener, in ``support/lis
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
 from ..support.blocking import as_generator, iterate_blocking, run_blocking
-from .effects import in_time
+from .effects import in_time, wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from typing_extensions import Self
 
     from ..config.settings import Settings
     from ..keys.request import Data, Request
@@ -268,11 +272,32 @@ class Used(NamedTuple):
 NOWHERE = Endpoint(name="", models=())
 
 
-class Gate(Protocol):
+class Gate:
     """An asynchronous context around one send: the limits and budgets of a client are one.
 
-    The endpoint is free for others once it begins to answer; leaving the block frees the rest.
+    A gate of one's own stands before another, to which it passes all that it does not do itself;
+    ``LLMClient.gate`` makes one for each send. The road leaves what it entered, whatever becomes of the send.
+    :func:`llmcall.testing.check_gate` tests one.
+
+    :param below: the other gate; ``None``: there is none, and all may pass.
+
+    >>> class Slow(llmcall.types.Gate):
+    ...     async def acquire(self):
+    ...         await self.wait(0.01)
+    ...         return await super().acquire()
+    >>> class Parrot(llmcall.LLMClient):
+    ...     def gate(self, call, request):
+    ...         return Slow(super().gate(call, request))
+    ...     def send(self, request, timeout):
+    ...         return {"choices": [{"message": {"content": request.messages[-1]["content"]}, "finish_reason": "stop"}]}
+    >>> Parrot(model="parrot", cache_mode="off").send_message("Pieces of eight!").content
+    'Pieces of eight!'
     """
+
+    below: Gate | None = None
+
+    def __init__(self, below: Gate | None = None) -> None:
+        self.below = below
 
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -280,11 +305,17 @@ class Gate(Protocol):
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
-        ...
+        return NOWHERE if self.below is None else await self.below.acquire()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait: in a thread that blocks it, in an event loop the loop goes on. Nothing else may be awaited in a
+        thread.
+        """
+        await wait(Future(), seconds)
 
     def reckon(
         self,
-        answer: Mapping[str, Any],
+        answer: Mapping[str, Data],
         endpoint: Endpoint,
         *,
         is_part: bool,
@@ -297,11 +328,14 @@ class Gate(Protocol):
         :param tier: the service tier or window in which it was made, if that is known apart from the answer.
         :param is_part: whether it is only the part of a stream that arrived.
         """
-        ...
+        if self.below is None:
+            return Used()
+        return self.below.reckon(answer, endpoint, is_part=is_part, tier=tier)
 
     def answer_began(self) -> None:
         """Release the endpoint: the first piece of its answer is there; a second time changes nothing."""
-        ...
+        if self.below is not None:
+            self.below.answer_began()
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it, and release the endpoint and
@@ -310,7 +344,8 @@ class Gate(Protocol):
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
         """
-        ...
+        if self.below is not None:
+            self.below.settle(tokens, cost, calls)
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Let an endpoint rest after a 429, for all calls.
@@ -318,11 +353,18 @@ class Gate(Protocol):
         :param is_asked: whether the server asked for so many seconds.
         :returns: the seconds until another endpoint has rested; infinite without another one.
         """
-        ...
+        if self.below is None:
+            return math.inf
+        return self.below.rest(endpoint, seconds, is_asked=is_asked)
 
-    async def __aenter__(self) -> Gate: ...
+    async def __aenter__(self) -> Self:
+        if self.below is not None:
+            await self.below.__aenter__()
+        return self
 
-    async def __aexit__(self, error_type: type[BaseException] | None, *error: object) -> None: ...
+    async def __aexit__(self, error_type: type[BaseException] | None, *error: object) -> None:
+        if self.below is not None:
+            await self.below.__aexit__(error_type, *error)
 
 
 class ResolvedSettings(NamedTuple):

@@ -10,9 +10,11 @@ from ..apis.chunks import DONE, Assembler, chunk_text, says_something
 from ..apis.masking import mask
 from ..apis.message import content_text
 from ..apis.shapes import choices_of
+from ..config.endpoints import Endpoint
 from ..errors import (
     APIError,
     AuthenticationError,
+    ConfigError,
     InvalidRequestError,
     QuotaExceededError,
     RateLimitError,
@@ -31,7 +33,6 @@ from .seams import NOWHERE, OK, Gate, Response, Used
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
-    from ..config.endpoints import Endpoint
     from ..stores.record import Record
     from .calls import Call
     from .seams import Chunk, Transport
@@ -92,6 +93,7 @@ class Exchange:
         while True:
             async with call.client.gate(call, self.request) as self.gate:
                 endpoint = self.endpoint = await self.gate.acquire()
+                _expect(endpoint, Endpoint, self.gate, "acquire")
                 host = call.client.host(endpoint)
                 sent_at = time.monotonic()
                 try:
@@ -131,7 +133,9 @@ class Exchange:
             try:
                 answer = self.kind.usage_in(response)
                 tier = None if response.held is None else response.held.tier
-                used = self.gate.reckon(answer, self.endpoint, is_part=False, tier=tier)
+                reckoned = self.gate.reckon(answer, self.endpoint, is_part=False, tier=tier)
+                _expect(reckoned, Used, self.gate, "reckon")
+                used = reckoned
             finally:
                 self.gate.settle(used.tokens, used.cost, calls=1)
         finally:
@@ -361,6 +365,16 @@ class Exchange:
         is_first = (self.endpoint.name, status) not in self.statuses
         self.statuses.add((self.endpoint.name, status))
         return is_first
+
+
+def _expect(value: object, expected: type, gate: Gate, method: str) -> None:
+    """Check what a gate returned; a user's may return anything.
+
+    :raises ConfigError: if it is something else than it must be.
+    """
+    if not isinstance(value, expected):
+        name, wanted = f"{type(gate).__name__}.{method}", expected.__name__
+        raise ConfigError(f"the gate's {name} returned {value!r:.60}, not a value of type {wanted}")
 
 
 async def release_held(response: Response | None, *, is_stored: bool) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Call, Options
 from ..core.prepare import with_draw
 from ..core.road import records_of
-from ..core.seams import NOWHERE, CoroutineTransport, Used
+from ..core.seams import CoroutineTransport, Gate
 from ..keys.keys import identity, sampled_key
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts
@@ -23,10 +22,9 @@ from ..traffic import standard as standard  # its listeners
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
-    from ..core.seams import Client, Gate, Transport
+    from ..core.seams import Client, Transport
     from ..keys.request import Data
 
 
@@ -46,41 +44,6 @@ class FunctionTransport(CoroutineTransport):
             return {"value": self.run() if may_block() else await self.run()}
 
 
-class _OpenGate:
-    """A gate that is always open."""
-
-    async def acquire(self) -> Endpoint:
-        """Return no endpoint: the transport knows where to send."""
-        return NOWHERE
-
-    def reckon(
-        self,
-        answer: Mapping[str, Data],
-        endpoint: Endpoint,
-        *,
-        is_part: bool,
-        tier: str | None = None,
-    ) -> Used:
-        """Return no usage: nothing is paid."""
-        return Used()
-
-    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count nothing."""
-
-    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
-        """Return infinity: there is no endpoint that could rest, and no other one."""
-        return math.inf
-
-    def answer_began(self) -> None:
-        """Do nothing: no endpoint is taken."""
-
-    async def __aenter__(self) -> _OpenGate:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-
 class _UncountedClient:
     """The client of functions, and of requests that no model answers; it counts nothing."""
 
@@ -92,7 +55,7 @@ class _UncountedClient:
 
     def gate(self, call: Call, request: Request) -> Gate:
         """Return an open gate."""
-        return _OpenGate()
+        return Gate()
 
     def host(self, endpoint: Endpoint) -> str:
         """Return no host."""

@@ -9,7 +9,7 @@ from ..apis.usage import TokenUsage
 from ..config.settings import AUTO
 from ..core.effects import in_thread
 from ..core.home import homes
-from ..core.seams import Used
+from ..core.seams import Gate, Used
 from ..errors import BudgetExceededError
 from ..models.prices import tier_of, window_of
 from ..support.system import after_fork_in_child, lock
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Permit:
+class Permit(Gate):
     """The gate of a client: its reservation in the open budgets, and an endpoint's slot.
 
     :meth:`answer_began` releases the endpoint; leaving the block releases the rest.

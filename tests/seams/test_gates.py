@@ -1,0 +1,186 @@
+"""Gates: the contract that each keeps, and how one's own is used and refused."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import llmcall
+from llmcall import ConfigError
+from llmcall.contracts import rules
+from llmcall.core.prepare import prepare_chat
+from llmcall.testing import ScriptedClient, check_gate
+from llmcall.types import Endpoint, Gate
+
+LIMITS: dict[str, dict[str, Any]] = {
+    "without limits": {},
+    "one at a time": {"limits_max_concurrent_calls": 1},
+    "requests per minute": {"limits_requests_per_minute": 100_000},
+    "tokens per minute": {"limits_tokens_per_minute": 10_000_000},
+    "adaptive": {"limits_max_concurrent_calls": "auto"},
+}
+
+
+def gates_of(client: llmcall.LLMClient) -> Callable[[], Gate]:
+    """Return what makes a gate for a send of a client."""
+
+    def make() -> Gate:
+        call = prepare_chat(client, "Hello", {"max_tokens": 5})
+        return client.gate(call, client.request_to_send(call, False))
+
+    return make
+
+
+@pytest.mark.parametrize("budget", [False, True], ids=["", "in a budget"])
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_gate_keeps_the_contract(name: str, budget: bool) -> None:
+    blocks = llmcall.budget(calls=1000, tokens=10_000_000) if budget else contextlib.nullcontext()
+    with blocks:
+        check_gate(gates_of(ScriptedClient(["Yes."], **LIMITS[name])))
+
+
+def test_a_named_budget_keeps_the_contract() -> None:
+    with llmcall.budget(calls=1000, name="all"):
+        check_gate(gates_of(ScriptedClient(["Yes."])))
+
+
+def test_an_open_gate_keeps_the_contract() -> None:
+    check_gate(Gate)
+
+
+class OneAtATime(Gate):
+    """Lets one in at a time."""
+
+    free = threading.Semaphore(1)
+
+    async def acquire(self) -> Endpoint:
+        """Wait until nobody else is in."""
+        while not OneAtATime.free.acquire(blocking=False):
+            await self.wait(0.001)
+        self.is_in = True
+        return await super().acquire()
+
+    async def __aexit__(self, *error: Any) -> None:
+        """Let the next one in."""
+        if getattr(self, "is_in", False):
+            OneAtATime.free.release()
+        await super().__aexit__(*error)
+
+
+def test_a_gate_of_ones_own_keeps_the_contract() -> None:
+    check_gate(OneAtATime)
+    below = gates_of(ScriptedClient(["Yes."], limits_max_concurrent_calls=1))
+    check_gate(lambda: OneAtATime(below()))
+
+
+class Kept(OneAtATime):
+    """Lets nobody else in, ever."""
+
+    free = threading.Semaphore(1)
+
+    async def acquire(self) -> Endpoint:
+        """Wait until nobody else is in."""
+        while not Kept.free.acquire(blocking=False):
+            await self.wait(0.001)
+        return await Gate.acquire(self)
+
+    async def __aexit__(self, *error: Any) -> None:
+        """Keep it."""
+
+
+async def swallow(self: Gate, *error: Any) -> bool:
+    """End the block without its error."""
+    return True
+
+
+async def no_endpoint(self: Gate) -> str:
+    """Return something else."""
+    return "here"
+
+
+BREACHES: dict[str, tuple[Any, str]] = {
+    "swallows errors": (
+        type("Deaf", (Gate,), {"__aexit__": swallow}),
+        "Deaf: it swallows the error",
+    ),
+    "no endpoint": (
+        type("Lost", (Gate,), {"acquire": no_endpoint}),
+        "Lost: acquire returned 'here'",
+    ),
+    "no usage": (
+        type("Blind", (Gate,), {"reckon": lambda *_, **__: None}),
+        "Blind: reckon returned None",
+    ),
+    "never left": (Kept, "lets nobody in"),
+    "leaves nothing below": (
+        type("Open", (Gate,), {"__aexit__": Kept.__aexit__}),
+        "lets nobody in",
+    ),
+}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A check that waits half a second."""
+    monkeypatch.setattr(rules, "LONGEST", 0.5)
+    yield
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("name", BREACHES)
+def test_a_gate_that_breaks_the_contract_is_found(name: str) -> None:
+    gate, words = BREACHES[name]
+    below = gates_of(ScriptedClient(["Yes."], limits_max_concurrent_calls=1))
+    make = (lambda: gate(below())) if name == "leaves nothing below" else gate
+    with pytest.raises(AssertionError, match=words):
+        check_gate(make)
+
+
+def own_client(gate: type[Gate], **settings: Any) -> llmcall.LLMClient:
+    """Return a client whose sends pass a gate."""
+
+    class Own(ScriptedClient):
+        def gate(self, call: Any, request: Any) -> Gate:
+            return gate(super().gate(call, request))
+
+    return Own(lambda messages: "Yes.", on_error="raise", **settings)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_every_send_of_a_client_passes_its_gate_and_leaves_it(fails: bool) -> None:
+    steps: list[str] = []
+
+    class Noting(Gate):
+        async def acquire(self) -> Endpoint:
+            steps.append("acquire")
+            return await super().acquire()
+
+        async def __aexit__(self, *error: Any) -> None:
+            steps.append("left")
+            await super().__aexit__(*error)
+
+    client = own_client(Noting, retry_max_attempts=2)
+    if fails:
+        client.transport = ScriptedClient([llmcall.ServiceError("down"), "Yes."])
+    assert client.send_message("Hello") is not None
+    assert steps == ["acquire", "left"] * (1 + fails)
+
+
+def test_a_gate_that_returns_no_endpoint_is_named() -> None:
+    client = own_client(BREACHES["no endpoint"][0])
+    with pytest.raises(
+        ConfigError, match=r"Lost\.acquire returned 'here', not a value of type Endpoint"
+    ):
+        client.send_message("Hello")
+
+
+def test_an_answer_is_kept_though_a_gate_does_not_say_what_it_used() -> None:
+    client = own_client(BREACHES["no usage"][0], cache_mode="auto")
+    with pytest.raises(ConfigError, match=r"Blind\.reckon returned None"):
+        client.send_message("Hello")
+    reply = client.send_message("Hello")
+    assert reply is not None and (reply.content, reply.cached) == ("Yes.", True)

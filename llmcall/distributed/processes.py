@@ -75,9 +75,13 @@ class Sender:
         self._cassette: Cassette | None = run.context.run(current_cassette)
         self._until_closed = ExitStack()
         self._server: Server | None = None  # that the workers ask
-        kinds = {kind.__name__ for kind in type(executor).__mro__}
-        if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
-            self._packed  # noqa: B018 - raises an error that names the remedy; the executor's would not
+        # Both raise an error that names the remedy, which the executor's would not. Loky and Dask pickle more
+        # functions than Python does.
+        kinds = {kind.__name__: kind.__module__ for kind in type(executor).__mro__}
+        if kinds.get("ProcessPoolExecutor") == "concurrent.futures.process":
+            _pickled(run.job, "fn")
+        if kinds.keys() & {"ProcessPoolExecutor", "ClientExecutor"}:
+            self._packed  # noqa: B018
         self._token = os.urandom(8).hex()  # identifies the map in all processes
         _senders[self._token] = self
 
@@ -87,20 +91,17 @@ class Sender:
 
     def fields(self, task: Task) -> tuple[object, ...]:
         """Return the fields of a :class:`RemoteTask`."""
-        state, job, drawn_by_item = self._packed
+        state, drawn_by_item = self._packed
         if self._server is not None:
             self._server.start()
         drawn = drawn_by_item.get(task.position.name, [])
-        return self._token, state, job, self.run.run_job, task.item, task.position, drawn
+        return self._token, state, self.run.job, self.run.run_job, task.item, task.position, drawn
 
     @functools.cached_property
-    def _packed(self) -> tuple[bytes, bytes, dict[str, list[Drawn]]]:
-        """The state of this process and the job of the map, pickled, and by the names of items' scopes what was
-        drawn before the map began.
-        """
-        job = _pickled(self.run.job, "fn")
+    def _packed(self) -> tuple[bytes, dict[str, list[Drawn]]]:
+        """The state of this process, pickled, and by the names of items' scopes what was drawn before the map began."""
         state = self.run.context.copy().run(self._packed_state)
-        return state, job, _by_item(self.run.active)
+        return state, _by_item(self.run.active)
 
     def _packed_state(self) -> bytes:
         outer = _current
@@ -121,7 +122,9 @@ class Sender:
         state = State(config.packed(), server.address, open_budgets, cassette)
         return _pickled(state, "the settings")
 
-    def collect(self, outcome: TaskResult | Report, task: Task) -> tuple[Any, BaseException | None]:
+    def collect(
+        self, outcome: TaskResult | Report, task: Task
+    ) -> tuple[object, BaseException | None]:
         """Return a task's value and error, and count here what the task did in another process."""
         if not isinstance(outcome, Report):
             return outcome
@@ -221,14 +224,13 @@ class RemoteTask(NamedTuple):
 
     :param token: identifies its map.
     :param state: the state of the map's process, pickled.
-    :param job: the job of the map, pickled.
     :param run_job: runs a job in the current context.
     :param drawn: what was drawn in the item's scopes before the map began.
     """
 
     token: str
     state: bytes
-    job: bytes
+    job: Job
     run_job: Callable[[Job, object, TaskPosition, ActiveScope, Stops], TaskResult]
     item: object
     position: TaskPosition
@@ -246,7 +248,9 @@ class RemoteTask(NamedTuple):
             draw_list = DrawList()
             scope = self.position.scope(Draws(self.drawn), draw_list, used_records)
             run = copy_context().run
-            value, error = run(self.run_job, _job(self.job), self.item, self.position, scope, ())
+            value, error = run(
+                self.run_job, _kept(self.token, self.job), self.item, self.position, scope, ()
+            )
             return Report(
                 value,
                 None if error is None else picklable(error),
@@ -257,10 +261,14 @@ class RemoteTask(NamedTuple):
             )
 
 
-@functools.lru_cache(KEPT)
-def _job(packed: bytes) -> Job:
-    """Return the job of a map, once for all of its tasks: its clients keep their connections."""
-    job: Job = pickle.loads(packed)
+_jobs: dict[str, Job] = {}  # by the token of the map
+
+
+def _kept(token: str, job: Job) -> Job:
+    """Return the job of a map as its first task brought it: its clients keep their connections."""
+    job = _jobs.setdefault(token, job)
+    while len(_jobs) > KEPT:
+        _jobs.pop(next(iter(_jobs)), None)
     return job
 
 

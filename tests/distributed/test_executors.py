@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import LONGEST
+from commands import LONGEST, ran
 from map_functions import (
     CALL,
     PORTRAIT,
@@ -453,6 +453,20 @@ def test_a_miss_in_a_worker_names_the_cassettes_own_remedy(processes: Executor) 
         pytest.raises(llmcall.CacheMissError, match=r"market\.jsonl', mode='update'\)\n"),
     ):
         map(ask, ["b"], executor=processes, scope="survey")
+
+
+def test_loky_sends_functions_that_python_itself_cannot() -> None:
+    """Such as a lambda, and one of a script."""
+    pytest.importorskip("joblib")
+    program = """
+        from joblib.externals.loky import get_reusable_executor
+        def ask(item):
+            return ScriptedClient(lambda messages: messages[-1]["content"].upper()).send_message(item).content
+        pool = get_reusable_executor(2)
+        print(llmcall.map(ask, "ab", executor=pool), llmcall.map(lambda item: item * 2, "ab", executor=pool))
+        pool.shutdown()
+    """
+    assert ran(program) == "['A', 'B'] ['aa', 'bb']"
 
 
 def test_errors_are_raised_in_the_parent_process(processes: Executor) -> None:

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 QUESTION: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 
 
-def check_transport(make: Callable[[], Sends], request: Request | None = None) -> None:
+def check_transport(
+    make: Callable[[], Sends], request: Request | None = None, *, at_once: bool = True
+) -> None:
     """Check that what sends keeps the contract of :class:`llmcall.types.Transport`: in threads and event loops,
     whole and streamed, left half-way, at once, and after it was closed.
 
     :param make: returns a new one, connected to something that answers.
     :param request: what it is asked; by default a chat.
+    :param at_once: whether it serves several calls at the same time; llmcall's own for one call do not.
     :raises AssertionError, LLMCallError: if it breaks a rule.
 
     >>> llmcall.testing.check_transport(lambda: llmcall.testing.ScriptedClient(lambda messages: "Yes."))
@@ -41,7 +44,7 @@ def check_transport(make: Callable[[], Sends], request: Request | None = None) -
     check.whole()
     check.streamed()
     check.left()
-    if asked.kind in ("chat", "embedding"):
+    if at_once:
         check.at_once()
     check.closed()
 

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import werkzeug
+from clients import http
+from pytest_httpserver import HTTPServer
+from servers import BackgroundServer, chunks_of, completion, event
 
+import llmcall
 from llmcall import ConfigError, LLMClient, OpenAIClient, ServiceError
-from llmcall.types import Transport
+from llmcall.clients.local import LocalTransport, find_model
+from llmcall.clients.windows import WindowTransport
+from llmcall.core.prepare import prepare_chat
+from llmcall.keys.request import Request
+from llmcall.programs.requests import request_to_record
+from llmcall.programs.transport import ProgramTransport
+from llmcall.recorded_functions.results import FunctionTransport
+from llmcall.support.waits import may_block
+from llmcall.testing import check_transport
+from llmcall.types import AsyncTransport, Transport
 
 OFF: Any = {"model": "m", "cache_mode": "off", "on_error": "raise", "retry_max_attempts": 1}
 
@@ -58,3 +75,155 @@ def test_a_subclass_of_transport_without_send_cannot_be_made() -> None:
 def test_a_transport_that_returns_no_response_is_a_failure_that_names_class_and_method() -> None:
     with pytest.raises(ServiceError, match=re.escape("Mute.send returned Hello, not a dict")):
         LLMClient(transport=Mute(), **OFF).send_message("Hello")
+
+
+# The contract
+
+
+def answer(request: werkzeug.Request) -> werkzeug.Response:
+    """Answer as OpenAI's API does, whole or streamed."""
+    if request.get_json().get("stream"):
+        pieces = b"".join(map(event, [*chunks_of("Two ", "coins."), b"[DONE]"]))
+        return werkzeug.Response(pieces, content_type="text/event-stream")
+    return werkzeug.Response(json.dumps(completion()), content_type="application/json")
+
+
+def test_the_sdks_transport_keeps_the_contract(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
+    with OpenAIClient(base_url=httpserver.url_for("/v1"), api_key="k") as client:
+        [endpoint] = client.endpoints("m")
+        check_transport(lambda: client.make_transport(endpoint))
+
+
+def test_a_windows_transport_keeps_the_contract(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmcall.clients.windows.FIRST_WAIT", 0.001)
+    server = BackgroundServer(httpserver)
+    client = OpenAIClient(base_url=server.base_url, api_key="k", window="8h", model="gpt-6-luna")
+    call = prepare_chat(client, "Hello", {}).with_deadline()
+    [endpoint] = client.endpoints("gpt-6-luna")
+    request = client.request_to_send(call, False)
+    check_transport(lambda: WindowTransport(call, endpoint), request, at_once=False)
+    assert not server.responses
+
+
+@pytest.mark.parametrize("kind", ["chat", "http"])
+def test_a_programs_transport_keeps_the_contract(kind: str) -> None:
+    below = http.MockTransport(lambda request: http.Response(200, json=completion()))
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+    own = http.Request("POST", "https://api.openai.com/v1/chat/completions", json=body)
+
+    def send(request: Any) -> Any:
+        return (below.handle_request if may_block() else below.handle_async_request)(request)
+
+    to_record = asyncio.run(request_to_record(own, (), is_models_host=True))
+    assert to_record is not None
+    asked = Request(kind, "m", {**body, "path": "/v1/chat/completions"}, body, {}, None, "0" * 64)
+    check_transport(lambda: ProgramTransport(http, to_record, send), asked)
+
+
+def test_a_functions_transport_keeps_the_contract() -> None:
+    async def late() -> int:
+        return 3
+
+    asked = Request("function", "", {"function": "price"}, {}, {}, None, "0" * 64)
+    check_transport(lambda: FunctionTransport(lambda: 3 if may_block() else late()), asked)
+
+
+def test_a_local_models_transport_keeps_the_contract() -> None:
+    pytest.importorskip("xllamacpp")
+    body: Any = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "seed": 1}
+    asked = Request("chat", "m", body, body, {}, None, "0" * 64)
+    check_transport(lambda: LocalTransport(find_model()), asked)
+
+
+class Plain:
+    """An object of its own class, with what is asked by coroutines and by functions."""
+
+    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+        """Return an answer."""
+        return completion()
+
+    def stream(self, request: Any, timeout: float | None) -> Iterator[dict[str, Any]]:
+        """Yield an answer."""
+        yield from chunks_of("Two ", "coins.")
+
+    async def asend(self, request: Any, timeout: float | None) -> dict[str, Any]:
+        """Return an answer."""
+        return completion()
+
+    async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[dict[str, Any]]:
+        """Yield an answer."""
+        for chunk in chunks_of("Two ", "coins."):
+            yield chunk
+
+
+class Derived(Plain, AsyncTransport):  # type: ignore[misc]
+    """The same as a subclass."""
+
+
+class Streaming(OpenAIClient):
+    """A client whose streams are its own."""
+
+    stream = Plain.stream
+
+
+@pytest.mark.parametrize("make", [Plain, Derived])
+def test_a_transport_of_ones_own_keeps_the_contract(make: Any) -> None:
+    check_transport(make)
+
+
+def test_a_client_with_streams_of_its_own_keeps_the_contract(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
+    with Streaming(base_url=httpserver.url_for("/v1"), api_key="k") as client:
+        check_transport(lambda: client.shared_transport(client.endpoints("m")[0]))
+
+
+class Once(Plain):
+    """Answers once."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def close(self) -> None:
+        """End it for good."""
+        self.is_closed = True
+
+    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+        """Return an answer, if it is open."""
+        if self.is_closed:
+            raise ServiceError("Once is closed")
+        return completion()
+
+
+def no_end(self: Any, request: Any, timeout: float | None) -> Iterator[Any]:
+    """Break off."""
+    yield from chunks_of("Two ", "coins.")[:2]
+
+
+def texts(self: Any, request: Any, timeout: float | None) -> Iterator[Any]:
+    """Yield text alone."""
+    yield "Two coins."
+
+
+BREACHES: dict[str, tuple[type[Plain], str]] = {
+    "no dict": (
+        type("Wordy", (Plain,), {"send": lambda *_: "Hello"}),
+        r"Wordy\.send returned Hello",
+    ),
+    "no choices": (type("Empty", (Plain,), {"send": lambda *_: {}}), "without choices"),
+    "a stream without an end": (
+        type("Cut", (Plain,), {"stream": no_end}),
+        "broke off|ended|finish",
+    ),
+    "a stream of text": (type("Texts", (Plain,), {"stream": texts}), "Texts: stream yielded"),
+    "closed for good": (Once, "Once is closed"),
+}
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_a_transport_that_breaks_the_contract_is_found(name: str) -> None:
+    make, words = BREACHES[name]
+    with pytest.raises((AssertionError, llmcall.LLMCallError), match=words):
+        check_transport(make)

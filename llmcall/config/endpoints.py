@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from ..errors import ConfigError
 from ..support.notices import warn_once
@@ -38,7 +38,7 @@ class Endpoint(NamedTuple):
     name: str
     models: tuple[str, ...] = ()
     api_type: str | None = None
-    api_key: str | Callable[[], Any] | None = None
+    api_key: str | Callable[[], object] | None = None
     base_url: str | None = None
     azure_endpoint: str | None = None
     azure_api_version: str | None = None
@@ -51,7 +51,7 @@ class Endpoint(NamedTuple):
         """Return the address of the Azure resource or of the API, or ``None`` for the client's own."""
         return self.azure_endpoint or self.base_url
 
-    def key(self) -> str | Callable[[], Any] | None:
+    def key(self) -> str | Callable[[], object] | None:
         """Return the API key or the function that returns it; a reference to a variable is resolved.
 
         :raises ConfigError: if the variable that config.ini names is not set.
@@ -87,17 +87,20 @@ ENDPOINT_KEYS = settings_of(
 )
 
 
-def parse_endpoints(value: Any, location: str) -> tuple[Endpoint, ...]:
+def parse_endpoints(value: object, location: str) -> tuple[Endpoint, ...]:
     """Return checked endpoints.
 
     :param value: a list of endpoints or of mappings with their fields, or a mapping of fields by name.
     :param location: where it is, for messages.
     :raises ConfigError: if a field is wrong, or two endpoints have one name.
     """
-    named = isinstance(value, Mapping)
-    if not named and (not isinstance(value, (list, tuple)) or isinstance(value, Endpoint)):
+    items: Iterable[tuple[object, object]]
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, (list, tuple)) and not isinstance(value, Endpoint):
+        items = [(None, item) for item in value]
+    else:
         refuse(location, value, "a list of endpoints")
-    items = value.items() if named else [(None, item) for item in value]
     endpoints: dict[str, Endpoint] = {}
     for name, item in items:
         fields = item._asdict() if isinstance(item, Endpoint) else item

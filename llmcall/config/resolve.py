@@ -159,7 +159,7 @@ def settings_for(base: Settings | None, arguments: Layer) -> Settings:
         return layers.with_forced(below.overlaid(arguments))
 
 
-def configure(**overrides: Any) -> None:
+def configure(**overrides: object) -> None:
     """Set settings for the whole process, above environment and files, which are read again.
 
     A relative path starts from the current working directory.
@@ -181,7 +181,7 @@ def configure(**overrides: Any) -> None:
 
 
 @contextmanager
-def configured(**overrides: Any) -> Iterator[None]:
+def configured(**overrides: object) -> Iterator[None]:
     """Set settings for a block, above ``configure``. They apply in this thread or task, and where its
     context is inherited: in its tasks and in the threads of ``map``, but not in threads that you start.
 
@@ -268,7 +268,7 @@ def without_code() -> Settings:
         return layers.without_code()
 
 
-def layer_above_files(values: Mapping[str, Any], origin: str) -> Layer:
+def layer_above_files(values: Mapping[str, object], origin: str) -> Layer:
     """Return a layer above environment and files, below ``configure`` and arguments, for :func:`push_layer`.
 
     :param values: settings by name; ``None`` means no value.
@@ -327,7 +327,7 @@ def using(other: Layers) -> Iterator[None]:
 # Keys.
 
 
-def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[], Any] | None:
+def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[], object] | None:
     """Return the key for a client, the function that returns it, or ``None``.
 
     A key from the settings (``api_key=``, ``LLMCALL_API_KEY``, ``API_KEY`` in config.ini) overrides the

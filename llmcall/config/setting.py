@@ -48,7 +48,7 @@ class Setting(NamedTuple):
     section: str = ""
     key: str = ""
 
-    def check(self, value: Any, location: str, folder: str | None = None) -> Any:
+    def check(self, value: object, location: str, folder: str | None = None) -> Any:
         """Return a value converted to the setting's type.
 
         :param value: text from a file or a variable, or a value from code; for a whole section, a
@@ -105,7 +105,7 @@ def mapping_of(parse: Parser, header: str) -> Parser:
     :param header: the location of a ``{name}``'s value, for messages.
     """
 
-    def parse_mapping(value: Any, location: str) -> FrozenDict:
+    def parse_mapping(value: object, location: str) -> FrozenDict:
         """Return a mapping of parsed values."""
         if not isinstance(value, Mapping):
             refuse(location, value, "a mapping")
@@ -119,7 +119,7 @@ def mapping_of(parse: Parser, header: str) -> Parser:
     return parse_mapping
 
 
-def _price(value: Any) -> tuple[float, ...] | None:
+def _price(value: object) -> tuple[float, ...] | None:
     """Return a price as two or three numbers, or ``None`` for anything else."""
     if isinstance(value, str):
         value = value.split(",")
@@ -135,7 +135,7 @@ _PRICES = (
 parse_prices = mapping_of(values.parser(_price, _PRICES), "[Prices] {name}")
 
 
-def checked_fields(rows: Mapping[str, Setting], fields: Any, location: str) -> dict[str, Any]:
+def checked_fields(rows: Mapping[str, Setting], fields: object, location: str) -> dict[str, Any]:
     """Return the checked fields of one named section, without those that are unset or ``None``.
 
     :param rows: the settings that the section may have, by their names in code.

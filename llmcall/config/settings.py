@@ -52,12 +52,12 @@ class Settings:
     embedding_model: str = _setting(values.text, "text-embedding-3-small")
     context_window: int = _setting(integer(0), 4096)
     base_url: str | None = _setting(values.check_address)
-    api_key: str | Callable[[], Any] | None = _setting(values.credential)
+    api_key: str | Callable[[], object] | None = _setting(values.credential)
     organization: str | None = _setting(values.organization)
     azure_endpoint: str | None = _setting(values.check_address)
     azure_api_version: str | None = _setting(values.text)
-    azure_ad_token: str | Callable[[], Any] | None = _setting(values.credential)
-    azure_ad_token_provider: Callable[[], Any] | None = _setting(values.function)
+    azure_ad_token: str | Callable[[], object] | None = _setting(values.credential)
+    azure_ad_token_provider: Callable[[], object] | None = _setting(values.function)
     temperature: float | None = _setting(number(0))
     max_tokens: int | None = _setting(integer(1))
     top_p: float | None = _setting(number(0, 1))
@@ -102,7 +102,7 @@ class Settings:
         attributes.update({name: entry.value for name, entry in layer.items()}, layer=layer)
         attributes["api_key"] = self.key_and_origin().value
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(
             f"settings are frozen: use configure({name}=…) or settings().replace({name}=…)"
         )
@@ -132,7 +132,7 @@ class Settings:
         """Return a value with its layer's rank and its origin."""
         return self.key_and_origin() if name == "api_key" else self.layer[name]
 
-    def replace(self, **overrides: Any) -> Settings:
+    def replace(self, **overrides: object) -> Settings:
         """Return settings with some values changed; forced values stay.
 
         :param overrides: settings by name, checked as from any other source; ``None`` leaves a value
@@ -151,7 +151,7 @@ class Settings:
                     merged[name] = entry
         return Settings(merged) if any(layers) else self
 
-    def items(self) -> Iterator[tuple[Setting, Any, str]]:
+    def items(self) -> Iterator[tuple[Setting, object, str]]:
         """Yield every setting with its masked value and its origin, in the order of config.ini."""
         for name, row in SETTINGS.items():
             yield row, masked_value(row, getattr(self, name)), self.setting_value(name).origin
@@ -164,7 +164,7 @@ class Settings:
         ]
         return f"Settings({', '.join(assignments)})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[Settings], tuple[Layer]]:
         return Settings, (self.layer,)
 
 
@@ -195,7 +195,7 @@ HIDDEN_SETTINGS = {
 }
 
 
-def masked_value(row: Setting, value: Any) -> Any:
+def masked_value(row: Setting, value: Any) -> object:
     """Return a value without secrets."""
     if row.parse is values.credential:
         return None if value is None else MASK
@@ -205,7 +205,7 @@ def masked_value(row: Setting, value: Any) -> Any:
 
 
 def checked_layer(
-    overrides: Mapping[str, Any], caller: str, rank: Rank = Rank.ARGUMENT
+    overrides: Mapping[str, object], caller: str, rank: Rank = Rank.ARGUMENT
 ) -> dict[str, SettingValue]:
     """Return the checked values of keyword arguments; ``None`` and empty ones become ``UNSET``. A relative
     path starts from the current working directory.

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 
 from ..errors import ConfigError
 from ..support.notices import warn_once
 from ..support.secrets import names_credential
 
-Parser = Callable[[Any, str], Any]
+T = TypeVar("T")
+# Takes a value from anywhere and its location, and returns the setting's value.
+Parser = Callable[[object, str], Any]
 
 MASK = "***"
 
@@ -44,12 +46,12 @@ UNSET: Any = Unset()
 class FrozenDict(dict[str, Any]):
     """A dict that cannot be changed and can be pickled."""
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def _refuse(self, *args: object, **kwargs: object) -> NoReturn:
         raise TypeError("settings are frozen: use configure(…)")
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, Any]]]:
         return FrozenDict, (dict(self),)
 
 
@@ -64,7 +66,7 @@ def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def refuse(location: str, value: Any, expected: str) -> NoReturn:
+def refuse(location: str, value: object, expected: str) -> NoReturn:
     """Raise the ``ConfigError`` for an invalid value.
 
     :param location: where the value was found.
@@ -73,7 +75,7 @@ def refuse(location: str, value: Any, expected: str) -> NoReturn:
     raise ConfigError(f"{location}: {_describe(value)} is not {expected}") from None
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     """Return an invalid value in words, without repeating a long text or a possible key."""
     if isinstance(value, (bool, int, float)):
         return repr(value)
@@ -88,7 +90,7 @@ def _describe(value: Any) -> str:
 # Texts.
 
 
-def text(value: Any, location: str) -> str:
+def text(value: object, location: str) -> str:
     """Return one line of text."""
     if not isinstance(value, str):
         refuse(location, value, "a text")
@@ -101,13 +103,13 @@ def text(value: Any, location: str) -> str:
     return value
 
 
-def credential(value: Any, location: str) -> Any:
+def credential(value: object, location: str) -> str | Callable[[], object]:
     """Return a key, or the function that returns it."""
     return value if callable(value) else check_credential(value, location)
 
 
 def check_credential(
-    value: Any,
+    value: object,
     location: str,
     expected: str = "an API key or token: one word of text, or a function that returns it",
 ) -> str:
@@ -125,19 +127,19 @@ def check_credential(
     return word
 
 
-def organization(value: Any, location: str) -> str:
+def organization(value: object, location: str) -> str:
     """Return an organization's name, which is sent in a header."""
     return check_credential(value, location, "an organization: one word of text")
 
 
-def parser(read: Callable[[Any], Any], expected: str) -> Parser:
+def parser(read: Callable[[object], object], expected: str) -> Parser:
     """Make a parser.
 
     :param read: returns the converted value, or ``None`` to refuse it.
     :param expected: the expected value, to follow "is not".
     """
 
-    def parse(value: Any, location: str) -> Any:
+    def parse(value: object, location: str) -> object:
         """Return the converted value."""
         parsed = read(value)
         return refuse(location, value, expected) if parsed is None else parsed
@@ -156,11 +158,11 @@ def one_of(*words: str, **other_words: str) -> Parser:
     return parse
 
 
-WORDS: set[Any] = {credential}
+WORDS: set[Parser] = {credential}
 function = parser(lambda value: value if callable(value) else None, "a function")
 
 
-def path(value: Any, location: str) -> str:
+def path(value: object, location: str) -> str:
     """Return a path, or the address of a server."""
     return text(value.__fspath__() if isinstance(value, os.PathLike) else value, location)
 
@@ -213,7 +215,7 @@ def integer(low: int, *words: str) -> Parser:
     :param words: words that are allowed instead, in upper or lower case.
     """
 
-    def read(value: Any) -> int | str | None:
+    def read(value: object) -> int | str | None:
         """Return a whole number, or a word."""
         word = str(value).casefold()
         if word in words:
@@ -236,7 +238,7 @@ boolean = parser(
 # Lists; the word "none" means an empty list.
 
 
-def _items(value: Any, location: str, separator: str) -> list[str]:
+def _items(value: object, location: str, separator: str) -> list[str]:
     """Return the texts of a list, or the parts of a text between separators."""
     if isinstance(value, str):
         value = () if value.strip().casefold() == "none" else re.split(separator, value)
@@ -249,17 +251,17 @@ def _items(value: Any, location: str, separator: str) -> list[str]:
     return [item.strip() for item in items if item.strip()]
 
 
-def names(value: Any, location: str) -> tuple[str, ...]:
+def names(value: object, location: str) -> tuple[str, ...]:
     """Return names from a list, or from a text with commas, spaces or line ends between them."""
     return tuple(_items(value, location, r"[,\s]"))
 
 
-def patterns(value: Any, location: str) -> tuple[str, ...]:
+def patterns(value: object, location: str) -> tuple[str, ...]:
     """Return regular expressions, one per line."""
     return tuple(_pattern(line, location) for line in _items(value, location, r"\n"))
 
 
-def normalizers(value: Any, location: str) -> tuple[str, ...]:
+def normalizers(value: object, location: str) -> tuple[str, ...]:
     """Return normalizers. Each line holds names separated by commas, or one regular expression."""
     names_and_patterns: list[str] = []
     for line in _items(value, location, r"\n"):
@@ -294,7 +296,7 @@ _ADDRESS = re.compile(
 _PARAMETER = re.compile(r"(?<=[?&])([^?&=]*)=[^&]+")  # of a query
 
 
-def check_address(value: Any, location: str = "base_url") -> str:
+def check_address(value: object, location: str = "base_url") -> str:
     """Return the address of an HTTP server, without surrounding white space.
 
     :param location: where it was found: file, section and key, or the argument's name.
@@ -322,7 +324,15 @@ def is_loopback(url: str) -> bool:
     return has_loopback_name or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
-def without_password(url: Any) -> Any:
+@overload
+def without_password(url: str) -> str: ...
+
+
+@overload
+def without_password(url: T) -> T: ...
+
+
+def without_password(url: object) -> object:
     """Return an address with the credentials before ``@`` and in its query masked.
 
     In an HTTP address, the host part ends at the first slash. In others it ends at the last ``@``,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from .cache.storages import Storage
+    from .record import Record
 
 # Functions of higher layers that the stores call. ``llmcall/__init__.py`` fills these lists; each function
 # imports what it needs when it is called.
@@ -15,4 +17,4 @@ openers: list[Callable[[str, str], object]] = []
 # Return the storage at a server's address.
 server_storages: list[Callable[[str], Storage]] = []
 # Return the records of another program's file, by its path; ``None`` for any other file.
-foreign_files: list[Callable[[str], Any]] = []
+foreign_files: list[Callable[[str], Iterable[Record] | None]] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ..keys.request import Data
 
 EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5138
 
@@ -38,7 +40,7 @@ def day_of(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()
 
 
-def creation_time(response: Mapping[str, Any]) -> float | None:
+def creation_time(response: Mapping[str, Data]) -> float | None:
     """Return the creation time in a response, in seconds since the epoch, or ``None``."""
     seconds = response.get("created") or response.get("created_at")
     if isinstance(seconds, str):  # an interaction's, in ISO 8601
@@ -58,7 +60,7 @@ def _seconds(text: str) -> float | None:
         return None
 
 
-def day_created(response: Mapping[str, Any]) -> str | None:
+def day_created(response: Mapping[str, Data]) -> str | None:
     """Return the day of the creation time in a response, in UTC, or ``None``."""
     seconds = creation_time(response)
     return None if seconds is None else day_of(seconds)

@@ -135,7 +135,7 @@ class Record:
         imported: Mapping[str, Any] | str | None = None,
     ) -> None:
         self._cache_key = cache_key
-        self._model_answer: Mapping[str, Any] | None = None
+        self._model_answer: Mapping[str, Data] | None = None
         self.noted_days = days
         self.received = received
         self.imported = imported
@@ -276,14 +276,14 @@ class Record:
         return self.response.get("converted") is True
 
     @property
-    def choices(self) -> list[dict[str, Any]]:
+    def choices(self) -> list[dict[str, Data]]:
         """Return the choices of a model's answer in the shape of chat completions, or an empty list."""
         if self.kind != "http":
             return choices_of(self.response)
         return list(read_choices(self.model_answer))
 
     @property
-    def model_answer(self) -> Mapping[str, Any]:
+    def model_answer(self) -> Mapping[str, Data]:
         """Return the model's response. A raw HTTP record gives its API's unstreamed response, or an empty
         dict if no model answered.
         """
@@ -380,7 +380,7 @@ def _copied(data: Data) -> Data:
     return [_copied(item) for item in data] if type(data) is list else data
 
 
-def asked_model(kind: str, request: Mapping[str, Any]) -> str | None:
+def asked_model(kind: str, request: Mapping[str, Data]) -> str | None:
     """Return the model that a request names, or ``None``."""
     body = request.get("body") if kind == "http" else request
     model = (body.get("model") or body.get("agent")) if isinstance(body, dict) else None
@@ -390,7 +390,7 @@ def asked_model(kind: str, request: Mapping[str, Any]) -> str | None:
     return model if isinstance(model, str) and model else None
 
 
-def _model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
+def _model_answer(request: Mapping[str, Data], response: Mapping[str, Data]) -> dict[str, Data]:
     """Return a model's answer in a raw HTTP record, or an empty dict.
 
     The answer is a model's if the request went to a known API's path, or if the answer reports tokens.
@@ -407,7 +407,7 @@ def _model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> di
 
 def make_record(
     request: Request,
-    response: Mapping[str, Any],
+    response: Mapping[str, Data],
     *,
     cost: float | None = None,
     api_type: str | None = None,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ...keys.request import Request
+    from ...keys.request import Data, Request
     from ..misses.report import Miss
     from ..misses.search import Source
     from ..record import Record
@@ -118,7 +118,7 @@ class ResponseCache:
             return None
 
     def put(
-        self, request: Request, response: Mapping[str, Any], *, cost: float | None = None
+        self, request: Request, response: Mapping[str, Data], *, cost: float | None = None
     ) -> Record:
         """Record an answer; return the record that counts, which is the first one stored.
 

@@ -11,7 +11,7 @@ import sqlite3
 import time
 import weakref
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...support.libraries import diskcache
 from ...support.waits import NotAtOnceError
@@ -61,7 +61,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
         """Return a key as text; another program's key may be something else."""
         return str(key)
 
-    def store(self, value: Any, read: bool, key: object = None) -> tuple[int, int, None, Any]:
+    def store(self, value: bytes, read: bool, key: object = None) -> tuple[int, int, None, bytes]:
         """Return a value as the database stores it."""
         return 0, diskcache.core.MODE_RAW, None, value
 
@@ -105,7 +105,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         return connection
 
     @staticmethod
-    def _connection_settings(connection: sqlite3.Connection) -> list[Any]:
+    def _connection_settings(connection: sqlite3.Connection) -> list[tuple[str, object]]:
         try:
             rows = connection.execute("SELECT key, value FROM Settings").fetchall()
         except sqlite3.OperationalError:  # the database is being made
@@ -135,9 +135,11 @@ class Database(diskcache.Cache):  # type: ignore[misc]
                 last = number
                 yield str(key), value, stored_at
 
-    def _page(self, last: int) -> list[Any]:
+    def _page(self, last: int) -> list[tuple[int, object, bytes | None, float]]:
         with using_database:
-            rows: list[Any] = self._sql(_ROWS, (last, PAGE)).fetchall()
+            rows: list[tuple[int, object, bytes | None, float]] = self._sql(
+                _ROWS, (last, PAGE)
+            ).fetchall()
         return rows
 
     @contextmanager
@@ -177,7 +179,7 @@ class _Closer:
     _unless_forgotten = suppress(sqlite3.ProgrammingError)  # raised if another thread made it
     _gate = using_database
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
 
     def __del__(self) -> None:

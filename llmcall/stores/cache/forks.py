@@ -23,7 +23,10 @@ import os
 import threading
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .database import Database
 
 LONGEST_WAIT = 10.0  # seconds that a fork waits for a use that does not end
 
@@ -32,7 +35,7 @@ class _ForkGate:
     """Counts the running uses of databases: ``with using_database: …``."""
 
     def __init__(self) -> None:
-        self.databases: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.databases: weakref.WeakSet[Database] = weakref.WeakSet()
         self._lock = (
             threading.RLock()
         )  # a connection may be collected, and closed, during the counting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError, CacheError
 from ...keys.keys import short_key
@@ -22,6 +22,7 @@ from .storages import Change
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from ...keys.request import Data
     from ..record import Record
     from .storages import Storage
 
@@ -128,8 +129,8 @@ def _readable(record: Record, source: str) -> Record:
 
 
 def _without_idle_normalizers(
-    settings: Mapping[str, Any], recorded: Mapping[str, Any], records: Iterable[Record]
-) -> dict[str, Any]:
+    settings: Mapping[str, Data], recorded: Mapping[str, Data], records: Iterable[Record]
+) -> dict[str, Data]:
     """Return settings without the normalizers that a file lacks and that would change none of its records."""
     shared = recorded.get(NORMALIZE, [])
     others = [name for name in settings.get(NORMALIZE, []) if name not in shared]

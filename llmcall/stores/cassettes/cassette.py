@@ -65,7 +65,7 @@ class Cassette(ContextDecorator):
         mode: str = "once",
         *,
         owner: Owner = BLOCK,
-        around: Callable[[Cassette], AbstractContextManager[Any]] = nullcontext,
+        around: Callable[[Cassette], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         mode = "none" if mode == "replay" else mode
         if mode not in MODES:

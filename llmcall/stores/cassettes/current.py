@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...config import resolve as config
 from ...errors import CacheError
@@ -19,9 +19,14 @@ from ...support.system import (
 from .. import openers
 from .owner import SETTINGS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .cassette import Cassette
+
 # Cassettes, the innermost last; one that is open several times appears several times. The one that the
 # settings name is first.
-open_cassettes: list[Any] = []
+open_cassettes: list[Cassette] = []
 _lock = ProcessLock()
 
 CONFIG_NAME = "llmcall cassette"  # in what multiprocessing passes to the processes it starts
@@ -37,7 +42,7 @@ class _OpenCassette:
     record.
     """
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         states = [(str(cassette.path), cassette.may_record) for cassette in open_cassettes[-1:]]
         return tuple, (states[0] if states else _in_parent,)
 
@@ -45,7 +50,7 @@ class _OpenCassette:
 _open_cassette = _OpenCassette()
 
 
-def push_cassette(cassette: Any) -> None:
+def push_cassette(cassette: Cassette) -> None:
     """Make a cassette the innermost one, until it closes; processes that are started meanwhile know of it."""
     _read_parent_state()
     with lock:
@@ -77,7 +82,7 @@ def _refuse_beside_parent(named_path: str | None) -> None:
         )
 
 
-def pop_cassette(cassette: Any) -> None:
+def pop_cassette(cassette: Cassette) -> None:
     """Remove a closed cassette; if it was opened several times, only the innermost one."""
     with lock:
         indexes = [index for index, opened in enumerate(open_cassettes) if opened is cassette]
@@ -86,7 +91,7 @@ def pop_cassette(cassette: Any) -> None:
 
 
 @contextmanager
-def only_open(cassette: Any) -> Iterator[None]:
+def only_open(cassette: Cassette | None) -> Iterator[None]:
     """Hide the open cassettes for a block, except one, or all of them, and that of the parent process.
     Cassettes that the block opens and leaves open stay on top.
 
@@ -121,7 +126,7 @@ def hide_all() -> None:
         _hides_parent = True
 
 
-def current_cassette() -> Any:
+def current_cassette() -> Cassette | None:
     """Return the cassette that code opened last, else the one that ``[Cassette] PATH`` names, else
     ``None``. The first call opens the one that the settings name.
 
@@ -147,7 +152,7 @@ def current_cassette() -> Any:
         return _named()
 
 
-def _named() -> Any:
+def _named() -> Cassette | None:
     """Return the cassette that the settings name, if it is open."""
     return next((opened for opened in tuple(open_cassettes) if opened.owner is SETTINGS), None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...support.notices import notice
 from .replay_log import NO_CALLS
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ...keys.request import Data
     from .replay_log import SortKey
 
 CURRENT_TEST = "PYTEST_CURRENT_TEST"
@@ -32,7 +33,7 @@ class Owner:
     raises_refusals = True
     knows_use = True
     bypasses_cache = False
-    run: Mapping[str, Any] | None = None
+    run: Mapping[str, Data] | None = None
     earlier_calls: Mapping[str, SortKey] = NO_CALLS
 
     def place(self) -> str:
@@ -73,7 +74,7 @@ class CommandOwner(Owner):
     :param run: its options.
     """
 
-    def __init__(self, name: str, run: Mapping[str, Any] | None) -> None:
+    def __init__(self, name: str, run: Mapping[str, Data] | None) -> None:
         self.name = name
         self.run = run
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
 from ...config.settings import Settings
@@ -19,6 +19,10 @@ from ..record import Record
 from ..records.answers import same_answer
 from ..records.header import NAMESPACES, Header, keyed_settings
 from ..records.reader import RecordFile
+
+if TYPE_CHECKING:
+    from ...keys.request import Data
+
 
 Conflict = tuple[Record, Record]  # two answers to one request
 
@@ -78,14 +82,14 @@ def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
     )
 
 
-def _settings_with(header: Mapping[str, Any]) -> Settings:
+def _settings_with(header: Mapping[str, Data]) -> Settings:
     """Return the current settings with a header's normalizers and aliases."""
     normalizers = tuple(header.get("cache_normalize") or ())
     with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
         return config.settings()
 
 
-def _merged_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def _merged_settings(recorded: Mapping[str, Data]) -> dict[str, Data]:
     """Return a header's settings, joined with the current ones that decide keys."""
     current = keyed_settings()
     normalizers = [
@@ -102,7 +106,7 @@ def _merged_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _renumbered_samples(
-    records: Sequence[Record], requests: Sequence[Mapping[str, Any]]
+    records: Sequence[Record], requests: Sequence[Mapping[str, Data]]
 ) -> list[str | None]:
     """Return the sample of each record. If two draws have the same number, all get new numbers.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...config.values import FrozenDict
 from ...keys.keys import key_of
@@ -14,6 +14,7 @@ from ..record import scope_order
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from ...keys.request import Data
     from ..record import Record, ScopeOrder
     from ..records.reader import RecordFile, Selection
 
@@ -26,7 +27,7 @@ AFTER_ALL: SortKey = (["\U0010ffff"], ())
 NO_CALLS: Mapping[str, SortKey] = FrozenDict()
 
 
-def function_scope(request: Mapping[str, Any], sample: str | None) -> str:
+def function_scope(request: Mapping[str, Data], sample: str | None) -> str:
     """Return the name of the scope in which a recorded function runs; it is the same in every arm.
 
     :param request: what identifies the call.

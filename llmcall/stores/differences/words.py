@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...support.display.formatting import shortened
 from ...support.display.printable import printable
@@ -148,7 +148,7 @@ def _changes(recorded: Sequence[str], asked: Sequence[str]) -> Iterator[Passage]
             )
 
 
-def common_ends(items: Sequence[Any], other_items: Sequence[Any]) -> tuple[int, int]:
+def common_ends(items: Sequence[object], other_items: Sequence[object]) -> tuple[int, int]:
     """Return how many items two sequences share at the beginning, and how many of the rest at the end."""
     length = min(len(items), len(other_items))
     before = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...apis.bodies import objects_of
 from ...apis.decisions import is_decision
@@ -44,7 +44,7 @@ def stable_response(response: dict[str, Data]) -> dict[str, Data]:
     return {name: kept[name] for name in kept if name not in VOLATILE}
 
 
-def answer_parts(record: Record) -> Any:
+def answer_parts(record: Record) -> Data:
     """Return the content of a response, without the fields that are new in each, its usage, and the form
     of its API.
     """
@@ -64,7 +64,7 @@ def answer_parts(record: Record) -> Any:
     return without_call_ids(fields)
 
 
-def shared_answer_parts(record: Record, other: Record) -> tuple[Any, Any]:
+def shared_answer_parts(record: Record, other: Record) -> tuple[Data, Data]:
     """Return the parts of two answers. A model or a finish reason that only one of them has is left out,
     because published answers often lack them.
     """
@@ -74,7 +74,7 @@ def shared_answer_parts(record: Record, other: Record) -> tuple[Any, Any]:
     return one, two
 
 
-def _shared(fields: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+def _shared(fields: dict[str, Data], others: dict[str, Data]) -> dict[str, Data]:
     shared = {name: fields[name] for name in fields if name in others or name not in UNPUBLISHED}
     choices, other_choices = (side.get("choices") or [] for side in (fields, others))
     if len(choices) == len(other_choices) > 0:
@@ -96,7 +96,7 @@ def same_answer(record: Record, other: Record) -> bool:
     return record.response == other.response or _comparable(record) == _comparable(other)
 
 
-def _comparable(record: Record) -> Any:
+def _comparable(record: Record) -> Data:
     if record.kind == "http":
         return without_call_ids(stable_objects(record.response))
     if "value" in record.response:  # a function's
@@ -104,7 +104,7 @@ def _comparable(record: Record) -> Any:
     return without_call_ids(stable_response(record.response))
 
 
-def stable_objects(response: Mapping[str, Any], also_omitted: Collection[str] = ()) -> Any:
+def stable_objects(response: Mapping[str, Data], also_omitted: Collection[str] = ()) -> Data:
     """Return the objects of a raw HTTP answer without the fields that are new in each, or the whole
     response if it holds no objects.
 
@@ -116,7 +116,7 @@ def stable_objects(response: Mapping[str, Any], also_omitted: Collection[str] = 
     return [without_volatile_fields(item, also_omitted) for item in objects] or response
 
 
-def without_volatile_fields(value: Any, also_omitted: Collection[str] = ()) -> Any:
+def without_volatile_fields(value: Data, also_omitted: Collection[str] = ()) -> Data:
     """Return plain data of the Responses or the Messages API without the fields that are new in each
     answer.
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...scopes import without_repeats
 from ...support.display.data_frames import data_frame
 from ...support.display.printable import printable
 
+if TYPE_CHECKING:
+    from ...keys.request import Data
+    from ..record import Record
+
 
 def record_frame(
-    records: Iterable[Any], is_used: Callable[[Any], bool], levels: Sequence[str] | None = None
+    records: Iterable[Record],
+    is_used: Callable[[Record], bool],
+    levels: Sequence[str] | None = None,
 ) -> Any:
     """Return a DataFrame with a row for each :class:`llmcall.types.Record`. It has a column of arms if any
     record has arms.
@@ -33,7 +39,7 @@ def record_frame(
     return data_frame(([cell(record) for cell in columns.values()] for record in records), columns)
 
 
-def _columns(is_used: Callable[[Any], bool]) -> dict[str, Callable[[Any], Any]]:
+def _columns(is_used: Callable[[Record], bool]) -> dict[str, Callable[[Record], Data]]:
     """Return the columns of the table: their names, and the functions that fill their cells."""
     return {
         "scope": lambda record: record.scope or None,
@@ -54,18 +60,18 @@ def _columns(is_used: Callable[[Any], bool]) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def _level(number: int, record: Any) -> str | None:
+def _level(number: int, record: Record) -> str | None:
     return next(iter(_levels_of(record)[number:]), None)
 
 
-def _levels_of(record: Any) -> list[str]:
+def _levels_of(record: Record) -> list[str]:
     """Return the names in a scope path, without repeats, which are in their item's scope."""
     path, _ = without_repeats(record.scope)
     return [name for name in path.split("/") if name]
 
 
 def _checked_levels(
-    names: list[str], records: Sequence[Any], columns: Collection[str]
+    names: list[str], records: Sequence[Record], columns: Collection[str]
 ) -> list[str]:
     """Return the names of the levels, checked to be one for each level of the deepest scope.
 
@@ -84,7 +90,7 @@ def _checked_levels(
     return names
 
 
-def _draw(record: Any) -> int | str | None:
+def _draw(record: Record) -> int | str | None:
     """Return the draw's number, or the user's text for it, or ``None``."""
     if record.sample is None:
         return None

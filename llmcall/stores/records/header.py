@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from ...config.setting import Layer
     from ...config.settings import Settings
+    from ...keys.request import Data
     from ..days import Days
     from ..record import Record
 
-    Source = Mapping[str, Any] | str | None
+    Source = Mapping[str, Data] | str | None
 
 IN_PART = "in part"
 NAMESPACES = "namespaces"  # by model, the namespaces from [Endpoint …] sections
@@ -51,14 +52,14 @@ class Header(NamedTuple):
         llmcall recorded them. Without it, writing takes the records' sources.
     """
 
-    settings: Mapping[str, Any]
-    run: Mapping[str, Any] | None = None
+    settings: Mapping[str, Data]
+    run: Mapping[str, Data] | None = None
     is_complete: bool = True
     days: Mapping[str, Days] = MappingProxyType({})
     imported: Mapping[str, Any] | str | None = None
 
     @classmethod
-    def of(cls, line: Mapping[str, Any]) -> Header:
+    def of(cls, line: Mapping[str, Data]) -> Header:
         """Return the header that a line holds.
 
         :raises CacheCorruptError: if its entry of served models is damaged.
@@ -84,7 +85,7 @@ class Header(NamedTuple):
             other.imported if self.imported is None else self.imported,
         )
 
-    def _run_with(self, other: Header) -> Mapping[str, Any] | None:
+    def _run_with(self, other: Header) -> Mapping[str, Data] | None:
         return other.run if self.run is None else self.run  # a run without options counts, too
 
 
@@ -117,7 +118,7 @@ def _is_part(source: Source) -> bool:
     return isinstance(source, Mapping) and source.keys() == {IN_PART}
 
 
-def _source_words(source: Mapping[str, Any] | str) -> str:
+def _source_words(source: Mapping[str, Data] | str) -> str:
     if isinstance(source, str):
         return source or "an unnamed source"
     if _is_part(source):
@@ -125,7 +126,7 @@ def _source_words(source: Mapping[str, Any] | str) -> str:
     return ", ".join(f"{name} {source[name]}" for name in sorted(source)) or "an unnamed source"
 
 
-def keyed_settings() -> dict[str, Any]:
+def keyed_settings() -> dict[str, Data]:
     """Return the settings from environment, files and defaults that decide keys, as JSON data.
 
     A model's file is named without its folder. All ``[Model …]`` sections are included; writing a file
@@ -151,14 +152,14 @@ def keyed_settings() -> dict[str, Any]:
     return {**header, NAMESPACES: namespaces} if namespaces else header
 
 
-def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _as_json(settings: Mapping[str, Data]) -> dict[str, Data]:
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in sorted(settings.items())
     }
 
 
-def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> dict[str, Any]:
+def with_used_models(header: Mapping[str, Data], records: Iterable[Record]) -> dict[str, Data]:
     """Return a header whose ``[Model …]`` sections are those of some records' models, by full name.
 
     The local model is the default model only if it answered: other clients of a process with
@@ -178,12 +179,12 @@ def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> di
     return {**settings, SECTIONS: used_sections} if used_sections else settings
 
 
-def with_used_settings(header: Mapping[str, Any], records: Iterable[Record]) -> dict[str, Any]:
+def with_used_settings(header: Mapping[str, Data], records: Iterable[Record]) -> dict[str, Data]:
     """Return the settings, and the entries of sections and lists, that some records' requests show. The
     ``[Model …]`` sections stay.
     """
     normalizers = header.get("cache_normalize", ())
-    shown: dict[str, list[Any]] = defaultdict(list)
+    shown: dict[str, list[Data]] = defaultdict(list)
     for record in records:
         text = as_json(record.request) if normalizers else ""
         replaced = [
@@ -194,7 +195,7 @@ def with_used_settings(header: Mapping[str, Any], records: Iterable[Record]) -> 
         for name, value in (*_shown(record), *replaced):
             if value not in shown[name]:
                 shown[name].append(value)
-    used: dict[str, Any] = {}
+    used: dict[str, Data] = {}
     for name, value in header.items():
         if name == SECTIONS:
             entries = value
@@ -211,7 +212,7 @@ def with_used_settings(header: Mapping[str, Any], records: Iterable[Record]) -> 
     return used
 
 
-def _shown(record: Record) -> Iterator[tuple[str, Any]]:
+def _shown(record: Record) -> Iterator[tuple[str, Data]]:
     """Yield the settings that may have decided a record's request, each with its value."""
     request = record.request
     model, namespace = request.get("model"), request.get("namespace")
@@ -244,7 +245,7 @@ def _namespaces() -> dict[str, str]:
     }
 
 
-def layer_from_header(header: Mapping[str, Any], origin: str) -> Layer:
+def layer_from_header(header: Mapping[str, Data], origin: str) -> Layer:
     """Return a header as a layer above environment and files. A setting without a value in the recording has
     none now.
 
@@ -327,7 +328,7 @@ def _setting_text(value: Any, other: Any) -> str:
     )
 
 
-def settings_differences(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def settings_differences(settings: Mapping[str, Data], other: Mapping[str, Data]) -> str:
     """Return the differences between the settings of two headers in words; empty if they agree.
 
     A model that only one of them names is no difference, because each header names the models of its own
@@ -345,7 +346,7 @@ def settings_differences(settings: Mapping[str, Any], other: Mapping[str, Any]) 
     )
 
 
-def joined_settings(settings: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def joined_settings(settings: Mapping[str, Data], other: Mapping[str, Data]) -> dict[str, Data]:
     """Return a header's settings with the ``[Model …]`` sections that only the other header has."""
     sections = {**other.get(SECTIONS, {}), **settings.get(SECTIONS, {})}
     return {**settings, SECTIONS: sections} if sections else dict(settings)

@@ -36,6 +36,8 @@ from ...support.surrogates import joined_surrogates
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ...keys.request import Data
+
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
 RECORD = ("kind", "sample", "asker", "arms", "request", "response", "cost")
@@ -82,13 +84,13 @@ CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 _write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
-def encode_line(entry: dict[str, Any]) -> str:
+def encode_line(entry: dict[str, Data]) -> str:
     """Return an entry as one line of JSON with its newline; invisible characters are escaped."""
     line = _write_json(entry) + "\n"
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
-def parse_line(line: bytes) -> dict[str, Any]:
+def parse_line(line: bytes) -> dict[str, Data]:
     """Return the header, text or record that a line holds.
 
     :raises CacheCorruptError: if it is anything else, or damaged; the message says how to repair it.
@@ -106,7 +108,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
 _right_forms: set[Any] = set()
 
 
-def _check_fields(entry: dict[str, Any], names: tuple[str, ...]) -> None:
+def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
     """Refuse a line whose fields do not match version 1 of the format."""
     version = entry.get("llmcall")
     if type(version) is int and version > VERSION:
@@ -139,7 +141,7 @@ def _damaged(problem: str) -> CacheCorruptError:
     return CacheCorruptError(f"{problem}; {RESTORE}")
 
 
-def _parse_json(line: bytes) -> Any:
+def _parse_json(line: bytes) -> Data:
     try:
         text = line.decode().strip(" \t\r\n")
         entry, end = _decoder.raw_decode(text)
@@ -182,12 +184,12 @@ def text_digest(text: str) -> str:
     return sha256(joined_surrogates(text).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def is_marker(data: dict[str, Any]) -> bool:
+def is_marker(data: dict[str, Data]) -> bool:
     """Return whether an object is a marker for something else, such as ``{"$text": digest}``."""
     return len(data) == 1 and next(iter(data)).startswith("$")
 
 
-def checked_text(entry: Mapping[str, Any]) -> str:
+def checked_text(entry: Mapping[str, Data]) -> str:
     """Return the text of a text line.
 
     :raises CacheCorruptError: if it does not have the digest.
@@ -200,7 +202,7 @@ def checked_text(entry: Mapping[str, Any]) -> str:
     return text
 
 
-def resolve_markers(encoded: Any, find_text: Callable[[str], str | None]) -> Any:
+def resolve_markers(encoded: Data, find_text: Callable[[str], str | None]) -> Data:
     """Return a copy of a line's data with its markers replaced.
 
     :param find_text: returns the file's long text with a digest, or ``None``.

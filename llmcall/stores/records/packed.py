@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 from functools import partial
 from io import BytesIO
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
 
 from ...errors import CacheCorruptError
@@ -18,6 +18,10 @@ from ...keys.keys import short_key
 from ...keys.plain_data import plain
 from ..record import Record
 from .served import days_entry, parse_days
+
+if TYPE_CHECKING:
+    from ...keys.request import Data
+
 
 # The number of the layout comes before the fields. Most records have neither arms nor a source from which
 # they were imported, and use layout 4; layout 5 adds the arms, layout 6 both.
@@ -122,7 +126,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     )
 
 
-def _request_in(body: bytes, cache_key: str) -> dict[str, Any]:
+def _request_in(body: bytes, cache_key: str) -> dict[str, Data]:
     """Return a record's request. It is separate from the fields because a replay needs only the answer."""
     try:
         request = _Unpickler(BytesIO(body)).load()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...apis.decisions import is_decision
 from ...apis.message import is_content
@@ -12,12 +12,13 @@ from ...support.display.formatting import as_json, shortened
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ...keys.request import Data
     from ..record import Record
 
 LONGEST_QUOTE = 200  # characters of a record in a message
 
 
-def is_plain_chat(request: Mapping[str, Any], response: Mapping[str, Any]) -> bool:
+def is_plain_chat(request: Mapping[str, Data], response: Mapping[str, Data]) -> bool:
     """Return whether a line holds a chat of texts alone, as most do: it can be read."""
     messages, choices = request.get("messages"), response.get("choices")
     if type(messages) is not list or type(choices) is not list or not choices:
@@ -65,7 +66,7 @@ def unreadable(record: Record) -> str | None:
     return None
 
 
-def _unreadable_message(message: Any) -> str | None:
+def _unreadable_message(message: Data) -> str | None:
     """Return why a message cannot be read, or ``None``."""
     if not isinstance(message, dict):
         return "is not an object"
@@ -84,7 +85,7 @@ def _unreadable_message(message: Any) -> str | None:
     return None
 
 
-def _is_call(call: Any) -> bool:
+def _is_call(call: Data) -> bool:
     return isinstance(call, dict) and all(
         isinstance(call.get(name) or {}, dict) for name in ("function", "custom")
     )

@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_left
 from contextlib import suppress
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import BinaryIO
 
+    from ...keys.request import Data
     from .spool import Spool
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -42,7 +43,7 @@ MOST_READ_TEXTS = 1000
 
 
 # A request: its kind, its sample, and what is hashed for its key.
-Question = tuple[str, "str | None", "Mapping[str, Any]"]
+Question = tuple[str, "str | None", "Mapping[str, Data]"]
 
 
 def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -341,7 +342,7 @@ class Selection:
         return map(self._read, self._places)
 
 
-def _check_record(entry: dict[str, Any], line: bytes, header: Header) -> Collection[str]:
+def _check_record(entry: dict[str, Data], line: bytes, header: Header) -> Collection[str]:
     """Check the record of a line, and return the digests of the texts that it refers to.
 
     :raises CacheCorruptError: if a marker is unknown, or no reader can read its chat.
@@ -363,13 +364,13 @@ def _check_record(entry: dict[str, Any], line: bytes, header: Header) -> Collect
     return digests
 
 
-def _resolved(entry: dict[str, Any], find_text: Callable[[str], str | None]) -> dict[str, Any]:
+def _resolved(entry: dict[str, Data], find_text: Callable[[str], str | None]) -> dict[str, Data]:
     """Return the entry of a record with its markers replaced."""
     data = {name: resolve_markers(entry[name], find_text) for name in ("request", "response")}
     return {**entry, **data}
 
 
-def _record_of(entry: dict[str, Any], header: Header, key: str | None = None) -> Record:
+def _record_of(entry: dict[str, Data], header: Header, key: str | None = None) -> Record:
     """Return the record of a line, with what its file's header says of it."""
     record = Record(
         key,
@@ -387,7 +388,7 @@ def _record_of(entry: dict[str, Any], header: Header, key: str | None = None) ->
     return record
 
 
-def _mark(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:
+def _mark(kind: str, sample: str | None, request: Mapping[str, Data]) -> int:
     """Return the mark of a request; equal ones have the same in this process.
 
     :param request: what is hashed for the key, or what a line holds for that.
@@ -402,7 +403,7 @@ def _mark(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:
     return hash((kind, sample, len(messages), *last_two))
 
 
-def _trace(data: Any) -> Any:
+def _trace(data: Data) -> Data:
     """Return what stands for plain data in a mark, whether a line holds it or a request."""
     if isinstance(data, str):
         return data if len(data) <= INLINE_CHARACTERS else text_digest(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError
 from ...support.display.printable import printable
@@ -13,6 +13,7 @@ from .line import RESTORE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ...keys.request import Data
     from ..record import Record
 
     # By the name of a model: its days, or None if they are unknown.
@@ -49,14 +50,14 @@ def served_words(served: Served) -> list[str]:
     return [f"{printable(model)} ({days or 'days not recorded'})" for model, days in served.items()]
 
 
-def days_entry(days: Days) -> dict[str, Any]:
+def days_entry(days: Days) -> dict[str, Data]:
     """Return some days as JSON data."""
     lists = {"hosts": days.hosts, "fingerprints": days.fingerprints}
     known = {name: list(texts) for name, texts in lists.items() if texts}
     return {"first": days.first, "last": days.last, **known}
 
 
-def parse_served(served: Mapping[str, Any]) -> dict[str, Days]:
+def parse_served(served: Mapping[str, Data]) -> dict[str, Days]:
     """Return the days by model from a header's ``served``.
 
     :raises CacheCorruptError: if it is damaged.
@@ -72,7 +73,7 @@ def parse_served(served: Mapping[str, Any]) -> dict[str, Days]:
     return days_by_model
 
 
-def parse_days(entry: Any) -> Days | None:
+def parse_days(entry: Data) -> Days | None:
     """Return the days from the JSON data of :func:`days_entry`, or ``None`` from anything else."""
     if not isinstance(entry, dict):
         return None

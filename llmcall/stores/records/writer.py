@@ -7,7 +7,7 @@ import os
 import stat
 from base64 import b64encode
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...apis.bodies import nan_as_none
 from ...config import resolve as config
@@ -88,7 +88,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
         yield encode_line(entry)
 
 
-def _entry(record: Record) -> dict[str, Any]:
+def _entry(record: Record) -> dict[str, Data]:
     """Return the fields of a record's line as plain data."""
     fields = {name: getattr(record, name) for name in RECORD}
     fields["arms"] = list(record.arms) or None
@@ -112,7 +112,7 @@ def _first_uses() -> Callable[[str], bool]:
     return is_first_use
 
 
-def _encoded(data: Data, texts: dict[str, str]) -> Any:
+def _encoded(data: Data, texts: dict[str, str]) -> Data:
     """Return plain data as JSON can hold it, with references instead of long texts.
 
     :param texts: collects the long texts, by digest.

@@ -377,7 +377,7 @@ def arms(
     runs = [ArmRun(name, repeat) for repeat in range(repeats) for name in arguments]
     of_all = scopes.scope(scope)
     parent = scopes.here()
-    draw_list = scopes.DrawList(parent.draw_list)
+    draw_list = scopes.DrawList(parent.item.draws)
     finished: dict[ArmRun, Any] = {}
     used_records: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
 
@@ -387,9 +387,11 @@ def arms(
         fork.used_records = used_records[run]
         order = scopes.here().position.order
         parent_scope: AbstractContextManager[object] = nullcontext()
-        if not parent.is_default:
+        if parent.opened_by != "nobody":
             position = parent.position._replace(order=order)
-            parent_scope = parent.copy(generators=(), draw_list=draw_list, position=position)
+            parent_scope = parent.copy(
+                generators=(), item=parent.item._replace(draws=draw_list), position=position
+            )
         with parent_scope, of_all, scopes.scope(run.repeat, process=process), fork:
             finished[run] = fn(**arguments[run.arm])
         return finished[run]

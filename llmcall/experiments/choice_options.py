@@ -167,7 +167,7 @@ class Respondent(NamedTuple):
         """
         active = scopes.scope_of_call()
         path, repeats = scopes.without_repeats(active.path)
-        return cls(path or active.item_name, sum(repeats))
+        return cls(path or active.item.name, sum(repeats))
 
 
 def moving_order(

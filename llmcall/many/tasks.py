@@ -140,7 +140,7 @@ class TaskPosition(NamedTuple):
     :param number: the item's number, from 0.
     :param repeat: the number of the draw, from 0; each draw after the first has its own scope.
     :param is_in_default: whether the map runs in the default scope.
-    :param is_outside: whether the map runs outside any scope of the user's.
+    :param opened_by: who opened its scope: ``"map"`` if the map runs outside any of the program's.
     """
 
     position: scopes.Position
@@ -148,7 +148,7 @@ class TaskPosition(NamedTuple):
     number: int
     repeat: int
     is_in_default: bool = False
-    is_outside: bool = False
+    opened_by: scopes.OpenedBy = "program"
 
     def scope(
         self,
@@ -170,10 +170,9 @@ class TaskPosition(NamedTuple):
             self.position,
             draws,
             without_default=without_default,
-            draw_list=draw_list,
+            item=scopes.Item(self.name, draw_list),
             used_records=used_records,
-            is_outside=self.is_outside,
-            item_name=self.name,
+            opened_by=self.opened_by,
         )
 
 
@@ -242,9 +241,9 @@ def tasks_of(
                 number=number,
                 repeat=repeat,
                 is_in_default=is_in_default,
-                is_outside=active.is_outside,
+                opened_by="map" if active.opened_by == "map" else "program",
             )
-            yield Task(item, position, active.draw_list)
+            yield Task(item, position, active.item.draws)
         del item  # items may be large: keep none while waiting
 
 

@@ -2,6 +2,8 @@
 
 from .active import PROGRAM_SCOPE as PROGRAM_SCOPE
 from .active import ActiveScope as ActiveScope
+from .active import Item as Item
+from .active import OpenedBy as OpenedBy
 from .active import ScopedRecord as ScopedRecord
 from .active import default_scope as default_scope
 from .active import forget as forget

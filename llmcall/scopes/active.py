@@ -13,7 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import ScopeError
 from ..support.system import after_fork_in_child, lock, this_process
@@ -48,6 +48,21 @@ class ScopedRecord(NamedTuple):
     record: Record
 
 
+class Item(NamedTuple):
+    """The item of a ``map`` in which code runs.
+
+    :param name: its name, if the map has names for its items.
+    :param draws: gets its draws, or ``None``.
+    """
+
+    name: str = ""
+    draws: DrawList | None = None
+
+
+NO_ITEM = Item()
+OpenedBy = Literal["program", "map", "nobody"]
+
+
 class ActiveScope:
     """A scope as a context is in it. As a context manager, it is current for a block.
 
@@ -58,12 +73,12 @@ class ActiveScope:
     :param generators: the generators that opened it or a scope around it.
     :param without_default: in a default scope, and for an item of a ``map`` in one: the scope that
         would be current without a default scope. Scopes that are opened here go below that one.
-    :param forked: the scope that it forks, if it is an arm.
-    :param draw_list: gets its draws, for the item of a ``map`` in which it stands; or ``None``.
+    :param item: the item of a ``map`` in which it stands.
     :param used_records: gathers the records that its calls get, or ``None``.
-    :param is_outside: whether it is only an item of a ``map``, outside any scope of the user's.
-    :param item_name: the name of the item of a ``map`` in which it stands, if that has one.
-    :param is_default: whether it is that of code which no scope was opened for. It is never entered itself.
+    :param opened_by: ``"nobody"``: it is that of code which no scope was opened for, and never entered itself;
+        ``"map"``: it is only an item of a ``map``, outside any scope of the program's. In both, a program's call
+        takes the default scope, if there is one.
+    :ivar forked: the scope that it forks, if it is an arm.
     :ivar entered_in: the number of the process.
     :ivar previous: what the context held before it was entered.
     """
@@ -76,24 +91,19 @@ class ActiveScope:
         scope: Scope | None = None,
         generators: tuple[OpeningGenerator, ...] = (),
         without_default: ActiveScope | None = None,
-        forked: ActiveScope | None = None,
-        draw_list: DrawList | None = None,
+        item: Item = NO_ITEM,
         used_records: deque[ScopedRecord] | None = None,
-        is_outside: bool = False,
-        item_name: str = "",
-        is_default: bool = False,
+        opened_by: OpenedBy = "program",
     ) -> None:
         self.position = position
         self.draws = draws
         self.scope = scope
         self.generators = generators
         self.without_default = without_default
-        self.forked = forked
-        self.draw_list = draw_list
+        self.item = item
         self.used_records = used_records
-        self.is_outside = is_outside
-        self.item_name = item_name
-        self.is_default = is_default
+        self.opened_by = opened_by
+        self.forked: ActiveScope | None = None
         self.previous = NOTHING
         self.entered_in = this_process()
 
@@ -102,8 +112,9 @@ class ActiveScope:
         the changes.
         """
         other = object.__new__(ActiveScope)
-        reset = {"scope": None, "forked": None, "is_default": False, "entered_in": this_process()}
-        other.__dict__ = {**vars(self), **reset, **changes}
+        opened_by = "program" if self.opened_by == "nobody" else self.opened_by
+        reset = {"scope": None, "forked": None, "entered_in": this_process()}
+        other.__dict__ = {**vars(self), **reset, "opened_by": opened_by, **changes}
         return other
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -146,8 +157,8 @@ class ActiveScope:
         """
         path, _, forks, _, _ = self.position
         draw = self.draws.take((path, request_key), forks, source, read_askers)
-        if self.draw_list is not None:
-            self.draw_list.add(draw)
+        if self.item.draws is not None:
+            self.item.draws.add(draw)
         return draw
 
     def check_is_inmost(self) -> None:
@@ -182,7 +193,7 @@ def _unpickled(
 
 
 _no_scope_draws = Draws()
-NOWHERE = ActiveScope(Position(), _no_scope_draws, is_default=True)  # outside any scope
+NOWHERE = ActiveScope(Position(), _no_scope_draws, opened_by="nobody")  # outside any scope
 # The number of all default scopes: each starts again, but a user's scope with its name warns.
 DEFAULT_NUMBER = -1
 _order_numbers = itertools.count()
@@ -194,7 +205,7 @@ def new_program_scope() -> ActiveScope:
     """Return a default scope for a program's calls, whose draws are counted from 0."""
     no_scope = ActiveScope(Position(), _no_scope_draws)
     draws = Draws(outermost_scope=DEFAULT_NUMBER)
-    return ActiveScope(Position(PROGRAM_SCOPE), draws, without_default=no_scope, is_default=True)
+    return ActiveScope(Position(PROGRAM_SCOPE), draws, without_default=no_scope, opened_by="nobody")
 
 
 @contextmanager
@@ -265,7 +276,7 @@ def scope_of_call() -> ActiveScope:
         and if a generator left the scope open.
     """
     active = here()
-    if active.is_default:
+    if active.opened_by == "nobody":
         if reason := why_refused():
             raise ScopeError(reason)
     elif active.generators:

@@ -15,6 +15,7 @@ from . import workers
 from .active import (
     NOWHERE,
     ActiveScope,
+    Item,
     here,
     if_of_this_process,
     process_default,
@@ -71,8 +72,8 @@ class Scope:
         active = here()
         order = active.position.order
         if self.name is None:
-            position, item_name = Position(order=order), active.item_name
-            return ActiveScope(position, NOWHERE.draws, self, item_name=item_name)
+            item = Item(active.item.name)
+            return ActiveScope(Position(order=order), NOWHERE.draws, self, item=item)
         parent = active.parent_of_new_scopes
         if not parent.path:
             with lock:  # several threads may enter it at once
@@ -81,7 +82,9 @@ class Scope:
             return ActiveScope(Position(self.name, order), self._draws, self, generators)
         position = parent.position._replace(path=f"{parent.path}/{self.name}", order=order)
         generators = generators_with(parent.generators, generator)
-        return parent.copy(position=position, scope=self, generators=generators, is_outside=False)
+        return parent.copy(
+            position=position, scope=self, generators=generators, opened_by="program"
+        )
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         entered = held().active
@@ -149,12 +152,12 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[object]:
     """
     active = here()
     default = process_default() or if_of_this_process(default)
-    if default is None or (active.is_default and why_refused()):
+    if default is None or active.opened_by == "program":
         return nullcontext()
-    if not (active.is_default or active.is_outside):
+    if active.opened_by == "nobody" and why_refused():
         return nullcontext()
     position = Position(default.path + held().levels, active.position.order)
-    return default.copy(position=position, draw_list=active.draw_list)
+    return default.copy(position=position, item=Item(draws=active.item.draws))
 
 
 def in_process(default: ActiveScope | None) -> AbstractContextManager[object]:
@@ -164,7 +167,7 @@ def in_process(default: ActiveScope | None) -> AbstractContextManager[object]:
     :param default: as of :func:`in_default`.
     """
     default = process_default() or if_of_this_process(default)
-    if default is None or not here().is_default:
+    if default is None or here().opened_by != "nobody":
         return nullcontext()
     return default.copy()
 
@@ -188,8 +191,8 @@ def in_function(name: str, *, draws: bool) -> Iterator[None]:
 
 def map_outside() -> ActiveScope:
     """Return the scope of a ``map`` that runs outside any, with an empty path."""
-    active = here()
-    return ActiveScope(Position(), Draws(), is_outside=active.is_default or active.is_outside)
+    is_in_no_scope = here().opened_by == "program"  # in scope(None)
+    return ActiveScope(Position(), Draws(), opened_by="program" if is_in_no_scope else "map")
 
 
 def in_scope_of(active: ActiveScope) -> AbstractContextManager[object]:
@@ -197,6 +200,6 @@ def in_scope_of(active: ActiveScope) -> AbstractContextManager[object]:
 
     :param active: the other context's scope.
     """
-    if active.is_default or not active.path or not here().is_default:
+    if active.opened_by == "nobody" or not active.path or here().opened_by != "nobody":
         return nullcontext()
     return active.copy(generators=())

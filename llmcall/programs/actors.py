@@ -7,7 +7,7 @@ import hashlib
 import re
 import urllib.parse
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..apis.http_requests import joined_text, messages_asked
@@ -16,6 +16,10 @@ from ..errors import ArgumentError
 from ..support.display.formatting import counted
 from ..support.notices import warn_once
 from .requests import EMBEDDINGS, ProgramRequest
+
+if TYPE_CHECKING:
+    from ..keys.request import Data
+
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str
 Normalize = Callable[[str], str]
@@ -55,7 +59,7 @@ class Actors:
 
     def scope_of(
         self, request: ProgramRequest, normalize: Normalize | None
-    ) -> contextlib.AbstractContextManager[Any]:
+    ) -> contextlib.AbstractContextManager[object]:
         """Return the scope of the actor who makes a request; without one, the scope stays.
 
         :param normalize: removes what does not matter from a text, or ``None``.
@@ -126,7 +130,7 @@ def _short_name(text: str) -> str:
     return f"{beginning}-{digest[:8]}"
 
 
-def _first_text(body: Any, roles: tuple[str, ...]) -> str:
+def _first_text(body: Data, roles: tuple[str, ...]) -> str:
     """Return the first text of some roles; empty without any."""
     contents = [message["content"] for message in messages_asked(body) if message["role"] in roles]
     return next(filter(None, map(joined_text, contents)), "")

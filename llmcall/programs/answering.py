@@ -27,13 +27,17 @@ from .responses import connection_failure, refusal_response, response_of
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
     from types import ModuleType
 
+    import httpx
+
     from ..core.calls import Call
+    from ..keys.request import Data
     from .client import ProgramClient
     from .recorder import Recorder
     from .requests import RequestToRecord
+    from .stack import Send
 
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 HAS_ENDED = (
@@ -44,8 +48,8 @@ DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 
 
 async def response_to(
-    recorder: Recorder, library: ModuleType, http: Any, send: Callable[[Any], Any]
-) -> Any:
+    recorder: Recorder, library: ModuleType, http: httpx.Request, send: Send
+) -> httpx.Response | None:
     """Return the response to a request of a program, or ``None`` for a request that passes unrecorded.
 
     :param recorder: the recorder in front of the program's client.
@@ -101,7 +105,9 @@ async def response_to(
     return refusal_response(library, failed, transport)
 
 
-def _let_pass(recorder: Recorder, library: ModuleType, http: Any, *, is_models_host: bool) -> Any:
+def _let_pass(
+    recorder: Recorder, library: ModuleType, http: httpx.Request, *, is_models_host: bool
+) -> httpx.Response | None:
     """Let an unrecorded request pass: return ``None``, or an answer to telemetry where nothing is sent.
 
     :raises LLMCallError: if it goes to a model, and nothing may be sent.
@@ -118,7 +124,7 @@ def _let_pass(recorder: Recorder, library: ModuleType, http: Any, *, is_models_h
 
 
 def _check_asks_no_model(
-    http: Any, to_record: RequestToRecord | None, *, is_models_host: bool
+    http: httpx.Request, to_record: RequestToRecord | None, *, is_models_host: bool
 ) -> None:
     """Check that what user code sends where nothing may be sent, such as an actor function, asks no model.
 
@@ -131,14 +137,14 @@ def _check_asks_no_model(
         )
 
 
-def _address(http: Any) -> str:
+def _address(http: httpx.Request) -> str:
     """Return the method, host and path of a request, masked where the path looks like a credential."""
     return secrets.masked(f"{http.method} {http.url.host}{http.url.path}")
 
 
 def _call(
     transport: ProgramTransport, client: ProgramClient
-) -> tuple[Call, Coroutine[Any, Any, Any]]:
+) -> tuple[Call, Coroutine[Any, Any, object]]:
     """Return the call that a request becomes, and the flow to its answer. Of embeddings, which have a call
     for each text, return the first.
     """
@@ -175,7 +181,7 @@ def _is_askable(to_record: RequestToRecord) -> bool:
     return body.get("model") is None or isinstance(body["model"], str)
 
 
-def _arguments(to_record: RequestToRecord) -> dict[str, Any]:
+def _arguments(to_record: RequestToRecord) -> dict[str, Data]:
     """Return the body's parameters, with the model that the address names and ``on_error="raise"``."""
     deployment = DEPLOYMENT.search(to_record.path)
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..clients.openai import OpenAIClient
 from ..support.notices import warn_once
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ..core.calls import Call
     from ..core.seams import ResolvedSettings
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
     from .transport import ProgramTransport
 
 LIMIT = "max_completion_tokens"  # another name for max_tokens
@@ -35,7 +35,7 @@ class ProgramClient(OpenAIClient):
         }
         return resolved._replace(defaults=overridden)
 
-    def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
         """Return the fields as they are: a program's request gets no effort that it does not name."""
         return dict(fields)
 

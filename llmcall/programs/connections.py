@@ -14,7 +14,7 @@ import ipaddress
 import re
 import urllib.parse
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Protocol
 
 from ..config import resolve as config
 
@@ -63,7 +63,28 @@ MOST_NAMES = 10_000
 _hosts_by_address: dict[str, str] = {}
 
 
-def getaddrinfo(look_up: Callable[..., Any], host: Any, *args: Any, **kwargs: Any) -> Any:
+Address = tuple[Any, ...]  # as the module socket has them
+
+
+class Url(Protocol):
+    """An address, as httpx has it."""
+
+    @property
+    def scheme(self) -> str: ...
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int | None: ...
+
+    @property
+    def path(self) -> str: ...
+
+
+def getaddrinfo(
+    look_up: Callable[..., list[Address]], host: bytes | str | None, *args: Any, **kwargs: Any
+) -> list[Address]:
     """Look addresses up, and note the host's name: a connection knows only the address."""
     addresses = look_up(host, *args, **kwargs)
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
@@ -73,7 +94,7 @@ def getaddrinfo(look_up: Callable[..., Any], host: Any, *args: Any, **kwargs: An
     return addresses
 
 
-def model_host_at(address: Any, models: Addresses) -> str | None:
+def model_host_at(address: object, models: Addresses) -> str | None:
     """Return the host of a model that a socket connects to, or ``None`` for any other address."""
     if isinstance(address, tuple) and isinstance(address[0], str):  # not a Unix socket
         host = _normalized_host(_hosts_by_address.get(address[0], address[0]))
@@ -82,7 +103,7 @@ def model_host_at(address: Any, models: Addresses) -> str | None:
     return None
 
 
-def shown_address(address: Any) -> str:
+def shown_address(address: object) -> str:
     """Return a socket's address for messages; empty for a Unix socket."""
     if isinstance(address, tuple) and isinstance(address[0], str):
         return f"{_normalized_host(_hosts_by_address.get(address[0], address[0]))}:{address[1]}"
@@ -97,9 +118,9 @@ def is_models(address: tuple[str, int], models: Addresses) -> bool:
     return MODEL_HOSTS.search(address[0]) is not None or address in models
 
 
-def address_of(url: Any) -> tuple[str, int]:
+def address_of(url: Url) -> tuple[str, int]:
     """Return the host and the port of an address of httpx or httpx2."""
-    return _normalized_host(url.host), _port(url)
+    return _normalized_host(url.host), _port(url.scheme, url.port)
 
 
 def configured_models() -> set[tuple[str, int]]:
@@ -110,13 +131,13 @@ def configured_models() -> set[tuple[str, int]]:
     for address in (settings.base_url, settings.azure_endpoint, *endpoints):
         url = urllib.parse.urlsplit(address or "")
         if url.hostname:
-            models.add((_normalized_host(url.hostname), _port(url)))
+            models.add((_normalized_host(url.hostname), _port(url.scheme, url.port)))
     return models
 
 
-def _port(url: Any) -> int:
+def _port(scheme: str, port: int | None) -> int:
     """Return the port of an address, by its scheme if it names none."""
-    return url.port or PORTS.get(url.scheme, 0)
+    return port or PORTS.get(scheme, 0)
 
 
 @functools.lru_cache(1024)  # for each request

@@ -8,8 +8,8 @@ import sys
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
 from ..core.effects import adrive
@@ -21,6 +21,9 @@ from .replacing import replace, when_imported
 from .requests import may_ask_model
 from .routes import Forwarder, Route
 from .stack import Front, active_recorder, innermost, passing, recorders
+
+if TYPE_CHECKING:
+    import httpx
 
 _undo = contextlib.ExitStack()
 _lock = threading.RLock()
@@ -78,23 +81,23 @@ class FrontTransport:
         self._library = library
         self.recorder = recorder
 
-    def handle_request(self, request: Any) -> Any:
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response to a request of the program."""
         send = self.below.handle_request
         response = run_blocking(self.recorder.response_to(self._library, request, send))
-        if response is not None:
-            return response
-        with passing():
-            return send(request)
+        if response is None:
+            with passing():
+                response = send(request)
+        return response
 
-    async def handle_async_request(self, request: Any) -> Any:
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response to a request of the program."""
         send = self.below.handle_async_request
         response = await adrive(self.recorder.response_to(self._library, request, send))
-        if response is not None:
-            return response
-        with passing():
-            return await send(request)
+        if response is None:
+            with passing():
+                response = await send(request)
+        return response
 
 
 def _choose_transport(
@@ -203,17 +206,25 @@ def _recorder_of(method: str, url: str, headers: Mapping[str, str]) -> Front | N
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or parts.hostname is None:
         return None
-    view = SimpleNamespace(
-        scheme=parts.scheme, host=parts.hostname, port=parts.port, path=parts.path
-    )
-    http = SimpleNamespace(
-        method=method.upper(),
-        url=view,
-        headers={name.lower(): value for name, value in headers.items()},
-    )
-    address = connections.address_of(view)
-    is_models_host = connections.is_models(address, recorder.known_models())
-    return recorder if may_ask_model(http, is_models_host=is_models_host) else None
+    address = _Address(parts.scheme, parts.hostname, parts.port, parts.path)
+    names = {name.lower(): value for name, value in headers.items()}
+    host = connections.address_of(address)
+    is_models_host = connections.is_models(host, recorder.known_models())
+    head = _Head(method.upper(), address, names)
+    return recorder if may_ask_model(head, is_models_host=is_models_host) else None
+
+
+class _Address(NamedTuple):
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+
+
+class _Head(NamedTuple):
+    method: str
+    url: _Address
+    headers: Mapping[str, str]
 
 
 @contextlib.contextmanager

@@ -13,11 +13,14 @@ import functools
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import scopes
 from ..scopes import Asker
 from ..support.sender import LLMCALL, PROGRAM, is_llmcalls, sender, sent_by
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of a notebook's kernel
 
@@ -25,7 +28,7 @@ KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of
 # Tasks
 
 
-def create_task(create: Callable[..., Any], loop: Any, coroutine: Any, **options: Any) -> Any:
+def create_task(create: Callable[..., T], loop: object, coroutine: object, **options: Any) -> T:
     maker = None if is_llmcalls() else scopes.current_asker()
     if maker is None:
         return create(loop, coroutine, **options)
@@ -38,13 +41,13 @@ def create_task(create: Callable[..., Any], loop: Any, coroutine: Any, **options
         return create(loop, coroutine, **options)
 
 
-def _is_of_kernel(coroutine: Any) -> bool:
+def _is_of_kernel(coroutine: object) -> bool:
     """Return whether a coroutine is a notebook kernel's own, such as one that runs a cell."""
     code = getattr(coroutine, "cr_code", None)
     return code is not None and KERNEL.search(code.co_filename) is not None
 
 
-def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
+def as_completed(complete: Callable[..., T], awaitables: object, **options: Any) -> T:
     """Make the tasks in the given order; ``asyncio.as_completed`` makes the tasks of coroutines,
     such as tqdm's ``gather`` passes, in the order of a set.
     """
@@ -59,7 +62,7 @@ def as_completed(complete: Callable[..., Any], awaitables: Any, **options: Any) 
 # Threads
 
 
-def start_thread(start: Callable[..., Any], thread: threading.Thread) -> None:
+def start_thread(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
     maker = scopes.current_asker()
     if is_llmcalls():
         _run_after(thread, functools.partial(sender.set, LLMCALL))
@@ -87,16 +90,16 @@ def _run_after(thread: threading.Thread, prepare: Callable[[], object]) -> None:
 
 
 def submit_work(
-    submit: Callable[..., Any],
-    executor: Any,
-    function: Callable[..., Any],
+    submit: Callable[..., T],
+    executor: object,
+    function: Callable[..., R],
     /,
     *args: Any,
     **kwargs: Any,
-) -> Any:
+) -> T:
     if is_llmcalls():
 
-        def run_as_llmcall() -> Any:
+        def run_as_llmcall() -> R:
             with sent_by(LLMCALL):
                 return function(*args, **kwargs)
 
@@ -109,7 +112,7 @@ def submit_work(
     work, work_args, _ = _unwrapped(function, args)
     asker = maker.child("work", _name_with_arguments(work, work_args))
 
-    def run_as_asker() -> Any:
+    def run_as_asker() -> R:
         with scopes.running_work(asker):
             return function(*args, **kwargs)
 
@@ -127,8 +130,8 @@ def _enter(contexts: Iterable[contextvars.Context], asker: Asker) -> None:
 
 
 def _unwrapped(
-    function: Any, args: Sequence[Any]
-) -> tuple[Any, Sequence[Any], list[contextvars.Context]]:
+    function: object, args: Sequence[object]
+) -> tuple[object, Sequence[object], list[contextvars.Context]]:
     """Return the function that is called behind ``functools.partial`` and contexts' ``run``, as in
     ``asyncio.to_thread`` and LangChain's executor, its arguments, and these contexts.
     """
@@ -136,7 +139,8 @@ def _unwrapped(
     while True:
         context = getattr(function, "__self__", None)
         if isinstance(function, functools.partial):
-            function, args = function.func, (*function.args, *args)
+            args = (*function.args, *args)
+            function = function.func
         elif isinstance(context, contextvars.Context) and args:
             contexts.append(context)
             function, args = args[0], args[1:]
@@ -144,7 +148,7 @@ def _unwrapped(
             return function, args, contexts
 
 
-def _name_with_arguments(function: Any, args: Sequence[Any]) -> str:
+def _name_with_arguments(function: object, args: Sequence[object]) -> str:
     """Return the name of a function, with the names of functions among its arguments: a library's function
     may run all of a program's, in the order of a set of objects (Concordia), which differs in each run.
     """
@@ -157,7 +161,7 @@ def _name_with_arguments(function: Any, args: Sequence[Any]) -> str:
     return " ".join([_name(function), *names])
 
 
-def _name(function: Any) -> str:
+def _name(function: object) -> str:
     """Return the name of a coroutine's or function's code, which is the same in every run."""
     function = getattr(function, "__func__", function)
     for name in ("cr_code", "__code__", "gi_code", "ag_code"):

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    import httpx
+
     from ..config.settings import Settings
     from ..core.calls import Call
     from ..scopes import ActiveScope
     from ..stores.record import Record
     from .client import ProgramClient
     from .requests import RequestToRecord
+    from .stack import Send
 
 MOST_CONNECTIONS = 5  # that are kept
 # Refusals that are counted where they are raised, in calls by llmcall's own client too.
@@ -69,7 +72,7 @@ class Recording(NamedTuple):
 
     def scope_of(
         self, to_record: RequestToRecord, settings: Settings
-    ) -> AbstractContextManager[Any]:
+    ) -> AbstractContextManager[object]:
         """Return the scope of the actor who makes a request; without one, the scope stays.
 
         :param settings: the call's settings.
@@ -107,7 +110,7 @@ class Recorder(Front):
     def __init__(
         self,
         actor: Actor | None,
-        overrides: Mapping[str, Any],
+        overrides: Mapping[str, object],
         hosts: Collection[str] = (),
         *,
         caller: str,
@@ -146,7 +149,9 @@ class Recorder(Front):
         self.refuses = bool(sends_nothing)
         self.made_in = scopes.here()
 
-    async def response_to(self, library: ModuleType, http: Any, send: Callable[[Any], Any]) -> Any:
+    async def response_to(
+        self, library: ModuleType, http: httpx.Request, send: Send
+    ) -> httpx.Response | None:
         """Return the response to a request of the program, or ``None`` for a request that passes."""
         from .answering import response_to  # not for a block in which only llmcall asks
 
@@ -250,7 +255,7 @@ def _innermost() -> Recorder | None:
     return in_front[-1] if in_front else None
 
 
-def _checked_host(host: Any) -> str:
+def _checked_host(host: object) -> str:
     """Return the name of a host that is to be recorded.
 
     :raises ValueError: if it is an address, or has a port.

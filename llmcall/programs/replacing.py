@@ -13,7 +13,7 @@ from typing import Any
 
 
 def replace(
-    undo: contextlib.ExitStack, owner: Any, name: str, replacement: Callable[..., Any]
+    undo: contextlib.ExitStack, owner: object, name: str, replacement: Callable[..., Any]
 ) -> None:
     """Replace a method, or a module's function, by one that takes the original as its first argument.
 

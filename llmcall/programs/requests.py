@@ -6,11 +6,18 @@ import contextlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..keys.http_identity import ASKING, OBJECT, api_path
 from ..support.blocking import resolved
 from ..support.waits import may_block
+
+if TYPE_CHECKING:
+    import httpx
+
+    from ..keys.request import Data
+    from . import connections
+
 
 CALL_PATH = re.compile(
     r"/(chat/completions|completions|embeddings|responses|decisions|messages)/?$"
@@ -52,7 +59,7 @@ class ProgramRequest(NamedTuple):
     method: str
     url: str
     headers: Mapping[str, str]
-    body: Any
+    body: Data
 
     def __repr__(self) -> str:
         # Headers and query may hold keys.
@@ -68,9 +75,9 @@ class RequestToRecord(NamedTuple):
     :param is_at_model: whether it goes to a model's host that ``hosts`` does not name.
     """
 
-    http: Any
+    http: httpx.Request
     path: str
-    body: Any
+    body: Data
     is_at_model: bool
 
     @property
@@ -130,17 +137,30 @@ class RequestToRecord(NamedTuple):
         return ProgramRequest(http.method, str(http.url), dict(http.headers.items()), self.body)
 
 
-def is_telemetry(http: Any) -> bool:
+class Head(Protocol):
+    """What comes first of a request, as httpx has it."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def url(self) -> connections.Url: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+def is_telemetry(http: Head) -> bool:
     """Return whether a request only brings traces of a program, as openai-agents sends them."""
     return str(http.url.path).rstrip("/").endswith(TRACES)
 
 
-def is_of_model_sdk(http: Any) -> bool:
+def is_of_model_sdk(http: Head) -> bool:
     """Return whether an SDK of models sends a request."""
     return SDK_NAME.match(http.headers.get("user-agent", "")) is not None
 
 
-def may_ask_model(http: Any, *, is_models_host: bool) -> bool:
+def may_ask_model(http: Head, *, is_models_host: bool) -> bool:
     """Return whether a request may be one to a model, as far as its head says.
 
     :param is_models_host: whether the host is known to be a model's.
@@ -151,7 +171,7 @@ def may_ask_model(http: Any, *, is_models_host: bool) -> bool:
 
 
 async def request_to_record(
-    http: Any, hosts: Collection[str], *, is_models_host: bool
+    http: httpx.Request, hosts: Collection[str], *, is_models_host: bool
 ) -> RequestToRecord | None:
     """Return a program's request if it is to be recorded, else ``None``.
 
@@ -193,15 +213,15 @@ def _is_asking(path: str) -> bool:
     return path.endswith(CHATS) or ASKING.search(path) is not None
 
 
-def _has_sdk_header(http: Any) -> bool:
+def _has_sdk_header(http: Head) -> bool:
     return any(name in http.headers for name in SDK_HEADERS)
 
 
-def _names_model(body: Any) -> bool:
+def _names_model(body: Data) -> bool:
     return isinstance(body, dict) and isinstance(body.get("model"), str)
 
 
-def _json_body(http: Any, content: bytes) -> Any:
+def _json_body(http: httpx.Request, content: bytes) -> Data:
     """Return the JSON data that a request posts, or ``None``."""
     if http.method == "POST" and "json" in http.headers.get("content-type", ""):
         with contextlib.suppress(ValueError):
@@ -209,7 +229,7 @@ def _json_body(http: Any, content: bytes) -> Any:
     return None
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Data) -> bool:
     if isinstance(value, list):
         return bool(value) and all(isinstance(element, str) for element in value)
     return isinstance(value, str)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..apis.chunks import EACH_CHUNK
 from ..apis.shapes import as_chat
 from ..clients.streams import AsyncStream, EndedAtExit, Stream
-from ..core.effects import END, adrive_stream, drive_stream
+from ..core.effects import adrive_stream, drive_stream
 from ..core.embeddings import vector_of
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered
@@ -24,6 +24,11 @@ from .transport import OK, headers_to_copy
 from .whole_answers import EVENTS, AnswerEnd
 
 if TYPE_CHECKING:
+    import httpx
+
+    from ..keys.request import Data
+
+    Piece = dict[str, Data] | bytes  # of a streamed answer: a chunk of a chat, else bytes
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
@@ -42,7 +47,7 @@ NO_ANSWER_IN_TIME = 504  # by the call's deadline
 
 async def response_of(
     transport: ProgramTransport, call: Call, flow: Coroutine[Any, Any, Any]
-) -> Any:
+) -> httpx.Response:
     """Return the response that holds the answer to a program's request, from the record or sent now. A
     failure before its first piece is raised here.
 
@@ -59,8 +64,8 @@ async def response_of(
         reader, drive = (Stream, drive_stream) if blocks else (AsyncStream, adrive_stream)
         stream: Any = reader(call, flow, drive)
         pieces = as_async(stream.chunks())
-        first = await anext(pieces, END)
-        if kind == "chat" or first is not END:
+        first = await anext(pieces, None)
+        if kind == "chat" or first is not None:
             return _streamed(transport, stream, first, pieces)
         answer = stream.reply  # what is recorded has come as a whole
     if kind == "http":
@@ -74,7 +79,7 @@ async def response_of(
     return _response(library, OK, data, headers=transport.headers)
 
 
-def connection_failure(library: ModuleType, error: Exception) -> Any:
+def connection_failure(library: ModuleType, error: Exception) -> Exception | None:
     """Return the HTTP library's exception for a connection that failed or timed out, or ``None``
     for any other failure, such as llmcall's own deadline: the SDK would retry it.
     """
@@ -85,7 +90,7 @@ def connection_failure(library: ModuleType, error: Exception) -> Any:
 
 def refusal_response(
     library: ModuleType, error: Exception, transport: ProgramTransport | None
-) -> Any:
+) -> httpx.Response:
     """Return the response that the program gets instead of an answer.
 
     A failure of the API is returned as it came. From the response for one of llmcall's own errors,
@@ -97,10 +102,13 @@ def refusal_response(
     if not isinstance(error, APIError):
         return _response(library, ERROR_STATUS, error_body(error))
     last_response = None if transport is None else transport.last_response
-    response = getattr(error, "http_response", last_response)
-    if response is not None:
-        headers = [*headers_to_copy(response.headers), *NOT_REPEATED]
-        return library.Response(response.status_code, headers=headers, content=response.content)
+    came = getattr(error, "http_response", last_response)
+    if came is not None:
+        headers = [*headers_to_copy(came.headers), *NOT_REPEATED]
+        response: httpx.Response = library.Response(
+            came.status_code, headers=headers, content=came.content
+        )
+        return response
     status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_ANSWER
     return _response(library, status, error_body(error))
 
@@ -146,15 +154,15 @@ def body_class(library: ModuleType) -> Any:
 
 
 def _streamed(
-    transport: ProgramTransport, stream: Any, first: Any, rest: AsyncIterator[Any]
-) -> Any:
+    transport: ProgramTransport, stream: Any, first: Piece | None, rest: AsyncIterator[Piece]
+) -> httpx.Response:
     """Return a response whose body passes the pieces of a streamed answer on.
 
     A chat's pieces are chunks, and become server-sent events in the form that a replay gives them. An answer
     that is recorded as it is consists of bytes: an invalid one is found only at its end, and the program
     has read it by then.
 
-    :param first: the first piece: a chunk of a chat, or bytes.
+    :param first: the first piece: a chunk of a chat, or bytes; ``None`` without any.
     :param rest: the pieces after it.
     """
     library, to_record = transport.library, transport.to_record
@@ -164,9 +172,9 @@ def _streamed(
         (to_record.body.get("stream_options") or {}).get("include_usage")
     )
 
-    def data_of(piece: Any) -> bytes:
-        if not is_chat:
-            return piece  # type: ignore[no-any-return]
+    def data_of(piece: Piece) -> bytes:
+        if isinstance(piece, bytes):
+            return piece
         chunk = _with_identifier(piece, stream.request.cache_key, volatile)
         return _events(chunk, wants_usage=wants_usage)
 
@@ -192,25 +200,25 @@ def _streamed(
         await resolved(stream.aclose() if hasattr(stream, "aclose") else stream.close())
 
     headers = _headers(EVENTS if is_chat else transport.media_type, transport.headers)
-    return library.Response(200, headers=headers, stream=body_class(library)(pieces(), close))
+    body = body_class(library)(pieces(), close)
+    response: httpx.Response = library.Response(200, headers=headers, stream=body)
+    return response
 
 
 async def _read_ahead(
-    first: Any, rest: AsyncIterator[Any], ends_answer: Callable[[Any], bool]
-) -> AsyncGenerator[Any, None]:
+    first: Piece | None, rest: AsyncIterator[Piece], ends_answer: Callable[[Piece], bool]
+) -> AsyncGenerator[Piece, None]:
     """Yield the pieces of a stream. What follows the end of the answer is read before that is passed on: many
     programs read no further, or never close the response, and the record is to be whole.
 
-    :param first: the first piece, or ``END``.
+    :param first: the first piece, or ``None``.
     """
-    if first is END:
-        return
     piece = first
-    while piece is not END:
+    while piece is not None:
         if ends_answer(piece):
             break
         yield piece
-        piece = await anext(rest, END)
+        piece = await anext(rest, None)
     else:
         return
     pieces, error = [piece], None
@@ -225,7 +233,7 @@ async def _read_ahead(
         raise error
 
 
-def _events(chunk: dict[str, Any], *, wants_usage: bool) -> bytes:
+def _events(chunk: dict[str, Data], *, wants_usage: bool) -> bytes:
     """Return a chunk as an event, its fields in the order of :func:`ordered`: a record does not keep the
     server's. If the program asks for the usage, the usage gets an event of its own, as in the API.
     """
@@ -238,14 +246,14 @@ def _events(chunk: dict[str, Any], *, wants_usage: bool) -> bytes:
     return _event(chunk) + _event(ordered({**shared_fields, "choices": [], "usage": usage}))
 
 
-def _is_dropped(name: str, value: Any) -> bool:
+def _is_dropped(name: str, value: Data) -> bool:
     """Return whether a replay has no such field: OpenAI's random padding, and a usage that is still
     unknown.
     """
     return name == "obfuscation" or (name == "usage" and value is None)
 
 
-def _event(data: Mapping[str, Any]) -> bytes:
+def _event(data: Mapping[str, Data]) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()
 
 
@@ -257,19 +265,19 @@ def _left_out_fields() -> tuple[str, ...]:
 
 
 def _with_identifier(
-    response: Mapping[str, Any], key: str, left_out: tuple[str, ...]
-) -> dict[str, Any]:
+    response: Mapping[str, Data], key: str, left_out: tuple[str, ...]
+) -> dict[str, Data]:
     """Return a response or a chunk with an identifier and a date, which programs expect."""
     fields = {name: value for name, value in response.items() if name not in left_out}
     return {"id": f"chatcmpl-{key[:29]}", "created": 0, **fields}
 
 
-def _embeddings(body: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+def _embeddings(body: Mapping[str, Data], records: Sequence[Record]) -> dict[str, Data]:
     """Return the response to an embeddings request, encoded as the program asked for it.
 
     :param records: the records of the texts, in order.
     """
-    embeddings: list[Any]
+    embeddings: list[str] | list[list[float]]
     if body.get("encoding_format") == "base64":
         embeddings = [base64.b64encode(record.response["embedding"]).decode() for record in records]
     else:
@@ -290,10 +298,10 @@ def _embeddings(body: Mapping[str, Any], records: Sequence[Record]) -> dict[str,
 def _response(
     library: ModuleType,
     status: int,
-    data: Any,
+    data: Data,
     media_type: str = "application/json",
     headers: Sequence[tuple[bytes, bytes]] = (),
-) -> Any:
+) -> httpx.Response:
     """Return a response with a text, or with data as JSON, in UTF-8.
 
     :param headers: the server's, of an answer that came now.
@@ -301,7 +309,10 @@ def _response(
     content = data if isinstance(data, str) else json.dumps(data)
     # a stream, also for iter_raw
     stream = library.ByteStream(content.encode())
-    return library.Response(status, headers=_headers(media_type, headers), stream=stream)
+    response: httpx.Response = library.Response(
+        status, headers=_headers(media_type, headers), stream=stream
+    )
+    return response
 
 
 def _headers(
@@ -316,7 +327,7 @@ def _headers(
     return [*own, *((name, value) for name, value in further if name.lower() not in names)]
 
 
-def error_body(error: BaseException) -> dict[str, Any]:
+def error_body(error: BaseException) -> dict[str, Data]:
     return {
         "error": {
             "message": str(error),

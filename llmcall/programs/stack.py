@@ -5,15 +5,20 @@ run.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import APIError
 from ..support.sender import NOBODY, is_llmcalls, sent_by
 from ..support.system import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import ModuleType
+
+    import httpx
+
+    # Sends a request by the program's own transport.
+    Send = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
 
 
 class Front:
@@ -43,10 +48,12 @@ class Front:
         """Return the addresses of models that it knows."""
         return set()
 
-    async def response_to(self, library: ModuleType, http: Any, send: Callable[[Any], Any]) -> Any:
+    async def response_to(
+        self, library: ModuleType, http: httpx.Request, send: Send
+    ) -> httpx.Response | None:
         """Return the response to a request of the program, or ``None`` for one that passes.
 
-        :param library: the request's module, ``httpx`` or ``httpx2``.
+        :param library: the request's module, ``httpx`` or ``httpx2``, whose classes have one form.
         :param http: the request.
         :param send: sends a request and returns its response, or a coroutine that does.
         """

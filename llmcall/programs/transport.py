@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import read_object
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
-    from ..keys.request import Request
+    import httpx
+
+    from ..keys.request import Data, Request
     from .requests import RequestToRecord
+    from .stack import Send
 
 # Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own. The last
 # tells the SDK whether to retry, which llmcall does.
@@ -54,18 +57,16 @@ class ProgramTransport(CoroutineTransport):
     :ivar media_type: of an answer that is passed on as it comes.
     """
 
-    def __init__(
-        self, library: ModuleType, to_record: RequestToRecord, send_below: Callable[[Any], Any]
-    ) -> None:
+    def __init__(self, library: ModuleType, to_record: RequestToRecord, send_below: Send) -> None:
         self.library = library
         self.to_record = to_record
-        self.last_response: Any = None
+        self.last_response: httpx.Response | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         self.media_type = ""
         self._send_below = send_below
         self._passed_on = b""  # what came of an answer that is passed on
 
-    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the API's response; for a request that is recorded as it is, only what is recorded of it."""
         attempt = self._attempt(request, timeout)
         if request.kind == "http":
@@ -85,7 +86,7 @@ class ProgramTransport(CoroutineTransport):
 
     async def astream(
         self, request: Request, timeout: float | None
-    ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
+    ) -> AsyncGenerator[dict[str, Data] | bytes, None]:
         """Yield the chunks of a streamed chat; of a request that is recorded as it is, the pieces of its
         answer, and last what is recorded of it.
         """
@@ -107,7 +108,7 @@ class ProgramTransport(CoroutineTransport):
 
     # What is sent
 
-    def _attempt(self, request: Request, timeout: float | None) -> Any:
+    def _attempt(self, request: Request, timeout: float | None) -> httpx.Request:
         """Return the HTTP request of an attempt: the program's own unless the body has changed, or the
         program's timeouts are longer than the time that is left.
         """
@@ -122,13 +123,14 @@ class ProgramTransport(CoroutineTransport):
         }
         if content == own.content and limits == seconds:
             return own
-        return self.library.Request(
+        attempt: httpx.Request = self.library.Request(
             own.method,
             own.url,
             headers=headers_to_copy(own.headers),
             content=content,
             extensions={**own.extensions, "timeout": limits},
         )
+        return attempt
 
     def _content(self, request: Request) -> bytes:
         """Return the bytes of an attempt's body: the program's own unless a field has changed."""
@@ -141,7 +143,7 @@ class ProgramTransport(CoroutineTransport):
         style: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
         return json.dumps(body, **({} if has_spaces else style)).encode()
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def _body(self, request: Request) -> dict[str, Data]:
         """Return an attempt's body. If it asks for all texts, these are written as the program wrote them."""
         body, asked = dict(request.body), self.to_record.body
         if request.kind == "embedding" and set(body["input"]) == set(_texts(asked)):
@@ -150,7 +152,7 @@ class ProgramTransport(CoroutineTransport):
 
     # What comes back
 
-    async def _fetch(self, http: Any) -> Any:
+    async def _fetch(self, http: httpx.Request) -> httpx.Response:
         """Send an HTTP request, and return its response, read to the end."""
         async with self._response(http) as response:
             await _read_body(response)
@@ -158,7 +160,7 @@ class ProgramTransport(CoroutineTransport):
         return response
 
     @contextlib.asynccontextmanager
-    async def _response(self, http: Any) -> AsyncIterator[Any]:
+    async def _response(self, http: httpx.Request) -> AsyncIterator[httpx.Response]:
         """Send an HTTP request, and close its response at the end of the block.
 
         The HTTP library's errors become llmcall's, which are counted and not retried: the program gets
@@ -186,7 +188,7 @@ class ProgramTransport(CoroutineTransport):
             own_error.retryable, own_error.is_retried_by_program = False, not own_error.is_late
             raise own_error from error
 
-    async def _pieces(self, http: Any) -> AsyncGenerator[Any, None]:
+    async def _pieces(self, http: httpx.Request) -> AsyncGenerator[bytes | Response, None]:
         """Yield the pieces of an answer as they come, and last what is recorded of it."""
         async with self._response(http) as response:
             self.media_type = _media_type(response)
@@ -198,19 +200,20 @@ class ProgramTransport(CoroutineTransport):
         self.last_response = self._as_it_came(response)
         yield Response(self._recordable(self.last_response))
 
-    async def _note_data(self, response: Any) -> AsyncGenerator[bytes, None]:
+    async def _note_data(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield the data of a body, and note what came."""
         async for data in _body_data(response):
             self._passed_on += data
             yield data
 
-    def _as_it_came(self, response: Any) -> Any:
+    def _as_it_came(self, response: httpx.Response) -> httpx.Response:
         """Return a response with the part of the body that has arrived."""
-        return self.library.Response(
+        arrived: httpx.Response = self.library.Response(
             response.status_code, headers=headers_to_copy(response.headers), content=self._passed_on
         )
+        return arrived
 
-    def _recordable(self, response: Any) -> dict[str, Any]:
+    def _recordable(self, response: httpx.Response) -> dict[str, Data]:
         """Return what is recorded of a response: its media type, its body and, if it is not 200, its status.
 
         :raises UnrecordedAnswer: if the response is neither JSON nor an event stream, nor empty.
@@ -231,7 +234,7 @@ class ProgramTransport(CoroutineTransport):
         return recorded if status == OK else {**recorded, "status": status}
 
 
-def _chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _chunks_of_event(event: dict[str, Data]) -> Iterator[dict[str, Data]]:
     """Yield the chunks that one event carries; an error keeps the event that reports it."""
     try:
         yield from chunks_of_event(event)
@@ -240,7 +243,7 @@ def _chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
         raise
 
 
-def response_error(response: Any) -> APIError:
+def response_error(response: httpx.Response) -> APIError:
     """Return the error for a response that is not an answer; the error keeps the response."""
     try:
         body = response.json()
@@ -253,31 +256,31 @@ def response_error(response: Any) -> APIError:
     return error
 
 
-def headers_to_copy(headers: Any) -> list[tuple[bytes, bytes]]:
+def headers_to_copy(headers: httpx.Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers that hold for another message with the same content."""
     return [
         (name, value) for name, value in headers.raw if name.decode().lower() not in MESSAGE_HEADERS
     ]
 
 
-async def _read_body(response: Any) -> bytes:
+async def _read_body(response: httpx.Response) -> bytes:
     content: bytes = await resolved(response.read() if may_block() else response.aread())
     return content
 
 
-def _body_data(response: Any) -> AsyncIterator[bytes]:
+def _body_data(response: httpx.Response) -> AsyncIterator[bytes]:
     return as_async(response.iter_bytes() if may_block() else response.aiter_bytes())
 
 
-def _texts(body: Any) -> list[str]:
+def _texts(body: Data) -> list[str]:
     """Return the texts of a request for embeddings."""
     return [body["input"]] if isinstance(body["input"], str) else body["input"]
 
 
-def _is_recordable(response: Any) -> bool:
+def _is_recordable(response: httpx.Response) -> bool:
     media_type = _media_type(response)
     return response.is_success and (media_type.endswith("json") or media_type == EVENTS)
 
 
-def _media_type(response: Any) -> str:
+def _media_type(response: httpx.Response) -> str:
     return str(response.headers.get("content-type", "").partition(";")[0])

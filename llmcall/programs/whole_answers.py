@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..apis.bodies import EventStream, read_object
 from ..apis.endings import ending_problem
@@ -13,6 +13,7 @@ from ..clients.api_errors import failure, raise_reported
 from ..errors import APIError, ContentFilterError, ServiceError
 
 if TYPE_CHECKING:
+    from ..keys.request import Data
     from .requests import RequestToRecord
 
 EVENTS = "text/event-stream"
@@ -43,9 +44,9 @@ class AnswerEnd:
         self._stream = EventStream()
         count = to_record.body.get("n")
         self._choices = count if isinstance(count, int) else 1
-        self._ended: set[Any] = set()  # the choices that have ended
+        self._ended: set[str] = set()  # the choices that have ended
 
-    def __call__(self, piece: Any) -> bool:
+    def __call__(self, piece: dict[str, Data] | bytes) -> bool:
         """Return whether the answer has ended with this piece."""
         try:
             events = [piece] if isinstance(piece, dict) else list(self._stream.feed(piece))
@@ -55,7 +56,7 @@ class AnswerEnd:
             self._ends(event) for event in events if isinstance(event, dict)
         )
 
-    def _ends(self, event: dict[str, Any]) -> bool:
+    def _ends(self, event: dict[str, Data]) -> bool:
         if self._api in LAST_EVENTS:
             return _event_name(event) in LAST_EVENTS[self._api]
         field, reason = ENDED.get(self._api, ("", ""))
@@ -123,14 +124,14 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
         raise _broken_off(" or ".join(LAST_EVENTS[api]))
 
 
-def _event_name(event: dict[str, Any]) -> str:
+def _event_name(event: dict[str, Data]) -> str:
     """Return the name of an event of a stream."""
     if event.get("type") == "message_delta" and object_in(event.get("delta")).get("stop_reason"):
         return "message_delta with a stop_reason"
     return str(event.get("type") or event.get("event_type"))
 
 
-def _check_lines(answers: list[dict[str, Any]]) -> None:
+def _check_lines(answers: list[dict[str, Data]]) -> None:
     """Check a stream of Ollama's own API: the last of its answers is done."""
     for answer in answers:
         raise_reported(answer)
@@ -142,7 +143,7 @@ def _broken_off(missing: str) -> ServiceError:
     return ServiceError(f"the answer broke off: it has no {missing}")
 
 
-def _check_success(answer: dict[str, Any]) -> None:
+def _check_success(answer: dict[str, Data]) -> None:
     """Check an answer, or an event of a stream.
 
     One that ``max_output_tokens`` cut is complete. So is one in the background that goes on: the
@@ -167,7 +168,7 @@ def _check_success(answer: dict[str, Any]) -> None:
         _check_last([object_in(answer.get("incomplete_details"))], "reason")
 
 
-def _check_gemini(answers: list[dict[str, Any]], *, is_stream: bool) -> None:
+def _check_gemini(answers: list[dict[str, Data]], *, is_stream: bool) -> None:
     """Check an answer of Gemini's API, whole or in the objects of its stream.
 
     "If empty, the model has not stopped generating the tokens", Google says of ``finishReason``.
@@ -185,7 +186,7 @@ def _check_gemini(answers: list[dict[str, Any]], *, is_stream: bool) -> None:
             raise _broken_off("finishReason")
 
 
-def _check_last(pieces: list[dict[str, Any]], field: str) -> bool:
+def _check_last(pieces: list[dict[str, Data]], field: str) -> bool:
     """Return whether the pieces of an answer have a reason for its end; refuse one that ends no answer."""
     reasons = [reason for piece in pieces if (reason := piece.get(field))]
     if reasons and (ending := ending_problem(reasons[-1], field)):

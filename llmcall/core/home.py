@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
-    from ..traffic.budgets import Needs
     from ..traffic.limits import Endpoints, Slot
+    from ..traffic.reservations import Needs
     from .deadline import Deadline
 
 

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..core.deadline import Deadline
     from ..stores.cache.cache import ResponseCache
-    from ..traffic.budgets import Needs
-    from ..traffic.ledgers import Amounts
     from ..traffic.limits import Endpoints
+    from ..traffic.reservations import Amounts, Needs
 
 S = TypeVar("S")
 P = ParamSpec("P")

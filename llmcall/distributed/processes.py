@@ -27,7 +27,7 @@ from ..scopes import DrawList, Draws, MapIsOverError
 from ..stores.cassettes.current import current_cassette, only_open
 from ..support.failures import process_failures
 from ..support.system import after_fork_in_child
-from ..traffic import budgets
+from ..traffic import reservations
 from ..traffic import usage as metering
 from .home import Home
 from .messages import UNPICKLABLE, Address, picklable
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ..stores.cassettes.cassette import Cassette
     from ..stores.cassettes.owner import Owner
     from ..support.waits import Stops
+    from ..traffic.budgets import Budget
     from ..traffic.usage import UsageDelta
 
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
@@ -116,7 +117,7 @@ class Sender:
             cassette = opened.file.real_path, opened.mode, opened.owner, opened.may_record
         open_budgets: bytes | ValueError
         try:
-            open_budgets = pickle.dumps(list(budgets.open_budgets))
+            open_budgets = pickle.dumps(list(reservations.open_budgets))
         except ValueError as error:  # one has no name
             open_budgets = error
         state = State(config.packed(), server.address, open_budgets, cassette)
@@ -301,7 +302,7 @@ class _Session:
         self.settings = state.layers.settings()
         self.cassette: WorkerCassette | None = None
         self._layers = state.layers
-        self._budgets: list[budgets.Budget] = []
+        self._budgets: list[Budget] = []
         self._home: Home | None = None
         self._usage: deque[Usage] = deque()
         self._tasks = 0
@@ -330,7 +331,7 @@ class _Session:
         with ExitStack() as stack:
             stack.enter_context(config.using(self._layers))
             stack.enter_context(only_open(self.cassette))
-            stack.enter_context(budgets.only_open(self._budgets))
+            stack.enter_context(reservations.only_open(self._budgets))
             if self._home is not None:
                 homes.append(self._home)
                 stack.callback(homes.remove, self._home)

@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from ..core.deadline import Deadline
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
-    from ..traffic.budgets import Needs
-    from ..traffic.ledgers import Amounts
     from ..traffic.limits import Limits, Slot
+    from ..traffic.reservations import Amounts, Needs
 
 TOKEN_BYTES = 16
 BACKLOG = 256  # workers' threads that connect at once

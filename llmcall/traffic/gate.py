@@ -10,11 +10,10 @@ from ..config.settings import AUTO
 from ..core.effects import in_thread
 from ..core.home import homes
 from ..core.seams import Gate, Used
-from ..errors import BudgetExceededError
-from ..models.prices import tier_of, window_of
+from ..errors import BudgetExceededError, ConfigError
+from ..models.prices import DEARER_TIERS, tier_of, window_of
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import Owner, waits
-from . import budgets
 from .estimates import (
     asks_for_tools_at_server,
     costliest_parts,
@@ -22,8 +21,8 @@ from .estimates import (
     estimate_http,
     with_tokens_used,
 )
-from .ledgers import Amounts, spending_of
 from .limits import Endpoints, Pool, Slot
+from .reservations import Amounts, Needs, Reservation, needs, open_budgets, spending_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +66,7 @@ class Permit(Gate):
         tokens = None if estimated is None else sum(estimated)
         return await self._turn.take(needed, tokens)
 
-    def _estimate_tokens(self, needs: budgets.Needs) -> tuple[int, int] | None:
+    def _estimate_tokens(self, needs: Needs) -> tuple[int, int] | None:
         """Return the most tokens that the prompt and the answer may have, or ``None`` if that cannot be
         known.
 
@@ -91,7 +90,7 @@ class Permit(Gate):
             )
         return estimated
 
-    def _needed(self, needs: budgets.Needs, input_tokens: int, output_tokens: int) -> Amounts:
+    def _needed(self, needs: Needs, input_tokens: int, output_tokens: int) -> Amounts:
         """Return the most that the send may use of the open budgets.
 
         :raises ConfigError: if its price is unknown, and one limits USD.
@@ -101,7 +100,7 @@ class Permit(Gate):
         tier = tier_of(self._request.body)
         price = self._pool.price(service_tier=tier)
         if price is None and needs.limits_usd:
-            raise budgets.unknown_price(self._pool.model, tier)
+            raise _unknown_price(self._pool.model, tier)
         parts = costliest_parts(self._request.body, input_tokens, output_tokens)
         cost = None if price is None else price.cost_of_parts(parts).total
         return spending_of(input_tokens + output_tokens, cost)
@@ -167,6 +166,19 @@ class Permit(Gate):
             await in_thread(self._turn.release)
 
 
+def _unknown_price(model: str, service_tier: str | None) -> ConfigError:
+    """Return the error for a model without a price while an open budget limits USD.
+
+    :param service_tier: the tier that is asked for.
+    """
+    # A model that has a price may lack one at its tier.
+    name = f"{model} {service_tier}" if service_tier in DEARER_TIERS else model
+    return ConfigError(
+        f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT below [Prices] "
+        f"(USD per million tokens), or llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
+    )
+
+
 def _slot_type(pool: Pool, request: Request) -> type[Slot]:
     """Return the class of a send's slot; in a window of hours, one without a limit of calls at a time."""
     if pool.limits.max_concurrent_calls != AUTO or window_of(request.body) is not None:
@@ -187,7 +199,7 @@ class Turn(Owner):
     A call may be made inside another one: in the loop over a stream, or by a transport. Nothing waits for
     itself, since no send holds a slot while another call is made inside it: a stream releases its slot with
     its first piece, and a transport's own call releases that of the call that the transport sends. Of
-    budgets, see :class:`.budgets.Reservation`.
+    budgets, see :class:`.reservations.Reservation`.
 
     :param slot: its slot; in a worker of a map, one in the map's process.
     :param deadline: its call's.
@@ -197,7 +209,7 @@ class Turn(Owner):
         super().__init__()
         self._slot = slot
         self._deadline = deadline
-        self._reservation: budgets.Reservation | None = None
+        self._reservation: Reservation | None = None
 
     def __enter__(self) -> Turn:
         for outer in waits().owners:
@@ -242,8 +254,8 @@ class Turn(Owner):
         # before it is stored, so that the next send does not wait for the disk. The reservation of a named
         # budget is settled at the end of the block.
         inside = self._is_inside if is_inside is None else lambda: is_inside
-        if needed is not None and budgets.open_budgets:
-            self._reservation = budgets.Reservation(needed)
+        if needed is not None and open_budgets:
+            self._reservation = Reservation(needed)
             await self._reservation.take(self._deadline, inside)
         return await self._slot.take(needed, tokens, self._deadline, inside)
 
@@ -307,9 +319,9 @@ def innermost_turn() -> Turn | None:
     return next(turns, None)
 
 
-def current_needs() -> budgets.Needs:
+def current_needs() -> Needs:
     """Return what the budgets that are open here and in the map's process have to know of a send."""
-    return budgets.needs().joined(homes[-1].needs()) if homes else budgets.needs()
+    return needs().joined(homes[-1].needs()) if homes else needs()
 
 
 # What an HTTP client says of a send

@@ -19,8 +19,8 @@ from ..errors import RateLimitError
 from ..models.prices import HighestPrice, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
-from .ledgers import NEVER
 from .queues import Blocked, Queue, wait_until_free
+from .reservations import NEVER
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..core.deadline import Deadline
     from ..models.catalog import Capabilities
     from ..models.prices import Price
-    from .ledgers import Amounts
+    from .reservations import Amounts
 
 # Seconds: a minute, and one more: servers count requests as they arrive, and a request may have
 # been on its way for longer than one of the next minute.

@@ -28,9 +28,8 @@ from servers import RedisProcess, completion
 import llmcall
 from llmcall.errors import BudgetExceededError, ConfigError
 from llmcall.testing import ScriptedClient
-from llmcall.traffic import budgets
-from llmcall.traffic.budgets import Reservation
-from llmcall.traffic.ledgers import Amounts
+from llmcall.traffic import reservations
+from llmcall.traffic.reservations import Amounts, Reservation
 
 PRICE = {"m": (1.0, 2.0)}  # USD per million tokens
 
@@ -339,7 +338,7 @@ def test_no_interleaving_passes_a_limit(
     """
     used, running, waiting = 0, {}, {}
     coming = list(enumerate(callers))
-    budgets._waiting.clear()  # of an example that failed
+    reservations._waiting.clear()  # of an example that failed
     with llmcall.budget(tokens=limit) as budget:
         while coming or running or waiting:
             ready = [("look", key) for key, (_, delay) in waiting.items() if delay.wakeup.done()]

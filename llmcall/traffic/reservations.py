@@ -1,4 +1,7 @@
-"""Ledgers: what is spent of a budget, and what calls under way have reserved of it.
+"""The gate of the budgets: what is spent of each, and what calls under way have reserved of it.
+
+Each send reserves the most that it may use from all open budgets together, and settles what it used: no
+send begins that could go past one.
 
 What is spent under a name is one sum in the cache, on the disk or in Redis, to which processes add as
 their calls end. Reservations are each process's own, and end with it: no other process waits for them,
@@ -9,17 +12,27 @@ they have under way.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
 from operator import add
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ..core.effects import in_thread
 from ..errors import BudgetExceededError, CacheError
 from ..stores.cache.cache import shared_cache
 from ..support.display.formatting import counted
-from ..support.notices import notice
-from ..support.system import ProcessLock, lock
+from ..support.notices import notice, warn_once
+from ..support.system import ProcessLock, after_fork_in_child, lock
+from ..support.waits import waits
+from .queues import Blocked, Queue, wait_until_free
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from ..core.deadline import Deadline
     from ..stores.cache.storages import Sums
+    from .budgets import Budget
 
 # USD are counted in whole 10^-12 USD: sums of floats would pass a limit that they only reach, or
 # not reach it.
@@ -223,3 +236,180 @@ def _exceeded_message(name: str, most: int, remaining: int, amount: int) -> str:
         f"{dollars_left} left; the next call may cost up to {dollars_wanted}: "
         "set or lower max_tokens (in the Responses API max_output_tokens), or raise the budget"
     )
+
+
+open_budgets: list[Budget] = []  # one that was entered twice is in it twice
+_waiting = Queue()
+
+
+@contextmanager
+def only_open(opened: Collection[Budget]) -> Iterator[None]:
+    """Open budgets for a block, and close those that are open, such as a forked process has of its parent.
+    Budgets that the block opens and leaves open stay.
+    """
+    before = open_budgets.copy()
+    open_budgets[:] = opened
+    try:
+        yield
+    finally:
+        left_open = open_budgets[:]
+        for budget in opened:
+            left_open.remove(budget)
+        open_budgets[:] = [*before, *left_open]
+
+
+class Needs(NamedTuple):
+    """What the open budgets have to know of a send before it begins.
+
+    :param is_open: whether any is open.
+    :param tokens: whether its tokens are counted.
+    :param limits_tokens: whether one limits tokens, or what they cost.
+    :param limits_usd: whether one limits USD.
+    """
+
+    is_open: bool = False
+    tokens: bool = False
+    limits_tokens: bool = False
+    limits_usd: bool = False
+
+    def joined(self, other: Needs) -> Needs:
+        """Return what budgets of either kind have to know."""
+        return Needs(*(one or another for one, another in zip(self, other, strict=True)))
+
+
+def needs() -> Needs:
+    """Return what the open budgets have to know of a send."""
+    if not open_budgets:
+        return Needs()
+    budgets = tuple(open_budgets)
+    limits_tokens = any(budget.limit.keys() - {"calls"} for budget in budgets)
+    return Needs(
+        is_open=True,
+        tokens=limits_tokens or any(budget.name is not None for budget in budgets),
+        limits_tokens=limits_tokens,
+        limits_usd=any(budget.usd is not None for budget in budgets),
+    )
+
+
+NARROW = (
+    "fewer calls of a map run at once than it has workers: until a call is answered, the budget reserves its "
+    "prompt and the longest answer that it may get. A smaller max_tokens lets more calls run at once"
+)
+
+
+class Reservation:
+    """The gate of the budgets: the reservation of one send in all open ones.
+
+    A call inside a stream, which ends only after that call, must not wait for it, nor for the stream of
+    another thread that may wait likewise. So it waits only while a call is under way whose answer has not
+    begun, which ends or begins without its caller; if streams alone have reserved something, it is refused.
+    Finding out which streams wait for one another was rejected: each would have to say of whom its reader
+    waits, from other processes, too.
+
+    :param needed: the most that it may use.
+    :ivar used: what the attempt used, as far as it is known.
+    :ivar answer_has_begun: whether the first piece of the answer is there, or a call inside was made.
+    :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
+    """
+
+    def __init__(self, needed: Amounts) -> None:
+        self.needed = needed
+        self.is_in_memory = all(budget.ledger.is_in_memory for budget in tuple(open_budgets))
+        self.used = NOTHING
+        self.answer_has_begun = False
+        self._ledgers: list[Ledger] = []
+        self._is_closed = False
+
+    async def take(self, deadline: Deadline, is_inside: Callable[[], bool]) -> None:
+        """Wait until what is needed is reserved in all open budgets.
+
+        :param is_inside: returns whether an outer call ends only after this one; asked if it has to wait.
+        :raises BudgetExceededError: as :meth:`reserve`.
+        :raises RequestTimeoutError: if the wait would pass the deadline.
+        """
+
+        async def look(*, is_inside: bool) -> Blocked | None:
+            if self.is_in_memory:
+                return self.reserve(is_inside=is_inside)
+            return await in_thread(partial(self.reserve, is_inside=is_inside))
+
+        if await look(is_inside=False) is not None:
+            look_again = partial(look, is_inside=is_inside())
+            event = "calls under way settled what they reserved of a budget"
+            await wait_until_free(look_again, deadline, event)
+
+    def reserve(self, *, is_inside: bool = False) -> Blocked | None:
+        """Reserve what is needed from all open budgets at once, in the order of arrival.
+
+        :param is_inside: whether an outer call ends only after this one. It jumps the queue, of which the
+            first might wait for that outer call.
+        :returns: ``None`` if it is reserved.
+        :raises BudgetExceededError: if it would pass a limit whatever the others use, or if it would wait for
+            streams alone although it is made inside one.
+        """
+        wakeup: Future[None] = Future()
+        with lock:
+            if not self._is_closed and not _waiting.join(self, wakeup, in_front=is_inside):
+                return Blocked(wakeup)  # another has waited longer
+        # By ledger: the tightest limits of its budgets.
+        limits: dict[Ledger, dict[str, int]] = {}
+        for budget in tuple(open_budgets):
+            limit = limits.setdefault(budget.ledger, {})
+            for name, most in budget.limit.items():
+                limit[name] = min(most, limit.get(name, most))
+        reserved: list[Ledger] = []
+        try:
+            for ledger, limit in limits.items():
+                if not ledger.reserve(self, self.needed, limit, is_inside=is_inside):
+                    if waits().stops and needs().limits_tokens:
+                        warn_once(NARROW)
+                    return Blocked(wakeup)
+                reserved.append(ledger)
+            with lock:
+                _waiting.leave(self)
+                if not self._is_closed:  # else its task was cancelled meanwhile
+                    self._ledgers, reserved = reserved, []
+        finally:
+            for ledger in reserved:
+                ledger.settle(self, NOTHING)
+        return None
+
+    def answer_began(self) -> None:
+        """Note that the first piece of the answer is there, or that a call inside was made."""
+        if not self.answer_has_begun:
+            self.answer_has_begun = True
+            wake_waiting()
+
+    def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
+        """Hear what the send used: all that was reserved, if the server reports no usage.
+
+        :param tokens: of its prompt and answer, or ``None`` if they are unknown.
+        :param cost: USD, or ``None`` if it is unknown.
+        :param calls: how many were answered.
+        """
+        spent = self.needed if tokens is None else spending_of(tokens, cost)
+        self.used = spent._replace(calls=calls)
+
+    def close(self) -> None:
+        """Settle what was used, give the rest back, and reserve nothing more; a second time changes nothing."""
+        with lock:
+            self._is_closed = True
+            ledgers, self._ledgers = self._ledgers, []
+            _waiting.leave(self)
+        for ledger in ledgers:
+            ledger.settle(self, self.used)
+        wake_waiting()
+
+
+def wake_waiting() -> None:
+    """Let the reservation that has waited longest look again."""
+    with lock:
+        _waiting.wake_first()
+
+
+@after_fork_in_child
+def _leave_to_parent() -> None:
+    """Leave calls under way to the parent, in a forked process."""
+    _waiting.clear()
+    for ledger in (*named_ledgers.values(), *(budget.ledger for budget in open_budgets)):
+        ledger.leave_to_parent()

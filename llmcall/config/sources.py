@@ -118,9 +118,7 @@ def read_sources() -> Sources:
 
 
 def _project_folders() -> list[str]:
-    """Return the working directory and its parents up to the project's root; without a project, only the
-    working directory.
-    """
+    """Return the working directory and, in a project, its parents up to the project's root."""
     folders = [os.getcwd()]
     while not any(os.path.exists(os.path.join(folders[-1], name)) for name in MARKERS):
         folders.append(os.path.dirname(folders[-1]))
@@ -135,10 +133,7 @@ def _file_in(folders: Iterable[str], name: str) -> str | None:
 
 
 def _warn_of_unread_file(config: str | None) -> None:
-    """Warn of a config.ini beside the script that is not read because the script was started elsewhere.
-
-    :param config: the config.ini that is read, or ``None``.
-    """
+    """Warn of a config.ini beside the script that is not read because the script was started elsewhere."""
     main = sys.modules.get("__main__")
     script = getattr(main, "__file__", None)
     if script is None or getattr(main, "__spec__", None) is not None:  # a notebook, or python -m
@@ -172,10 +167,7 @@ def _defaults(root: str) -> Layer:
 
 
 def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
-    """Return the checked values of a source.
-
-    :param folder: the directory that a relative path starts from.
-    """
+    """Return the checked values of a source."""
     return {
         row.name: SettingValue(row.check(value, location, folder), rank, location)
         for row, value, location in entries
@@ -215,10 +207,7 @@ def _read_text(path: str) -> str:
 
 
 def _variable_entries(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
-    """Yield the settings from ``LLMCALL_*`` and the SDK's variables.
-
-    :param prefix: the words before a variable's name in messages.
-    """
+    """Yield the settings from ``LLMCALL_*`` and the SDK's variables."""
     for variable, name in {**OTHER_VARIABLES, **VARIABLES}.items():
         if variable in variables:
             row = SETTINGS.get(name) or HIDDEN_SETTINGS[name]
@@ -243,11 +232,7 @@ def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
 
 
 def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
-    """Parse a config.ini. If a key occurs twice, the last value counts.
-
-    :raises ConfigError: if a line in a section of llmcall is not ``NAME = value``; the message shows only
-        its number, because the line may hold a secret.
-    """
+    """Parse a config.ini. If a key occurs twice, the last value counts."""
     import configparser
 
     # Only "=" ends a key, and case matters, since models' names contain colons and capitals.
@@ -271,6 +256,7 @@ def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
         for number, _ in error.errors:
             header = next((line for line in reversed(lines[:number]) if line.startswith("[")), "")
             if _section_name(header[1:].partition("]")[0])[0]:
+                # the number alone, since the line may hold a secret
                 raise ConfigError(
                     f"{location}, line {number}: neither [Section] nor NAME = value"
                 ) from None
@@ -289,10 +275,7 @@ def _section_name(header: str) -> tuple[str, str]:
 def _config_entries(
     path: str, environment: Mapping[str, str], dotenv: Mapping[str, str]
 ) -> list[Entry]:
-    """Return the settings in a config.ini.
-
-    :param environment: the variables for ``${NAME}``; they take precedence over ``.env``.
-    """
+    """Return the settings in a config.ini."""
     parser = _parse_config(_read_text(path), path)
     entries: list[Entry] = []
     whole: dict[str, dict[str, Any]] = {}  # by section, its values by names of the user's choice

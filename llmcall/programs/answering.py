@@ -108,10 +108,7 @@ async def response_to(
 def _let_pass(
     recorder: Recorder, library: ModuleType, http: httpx.Request, *, is_models_host: bool
 ) -> httpx.Response | None:
-    """Let an unrecorded request pass: return ``None``, or an answer to telemetry where nothing is sent.
-
-    :raises LLMCallError: if it goes to a model, and nothing may be sent.
-    """
+    """Let an unrecorded request pass: return ``None``, or an answer to telemetry where nothing is sent."""
     path = str(http.url.path)
     is_chat = http.method == "POST" and path.rstrip("/").endswith(CHATS)
     if is_telemetry(http):
@@ -126,10 +123,7 @@ def _let_pass(
 def _check_asks_no_model(
     http: httpx.Request, to_record: RequestToRecord | None, *, is_models_host: bool
 ) -> None:
-    """Check that what user code sends where nothing may be sent, such as an actor function, asks no model.
-
-    :raises LLMCallError: if it does.
-    """
+    """Check that what user code sends where nothing may be sent, such as an actor function, asks no model."""
     if is_models_host or (to_record is not None and to_record.asks_model):
         raise LLMCallError(
             f"{_address(http)} is not sent: a replay sends nothing, and what a function sends while llmcall "
@@ -145,9 +139,7 @@ def _address(http: httpx.Request) -> str:
 def _call(
     transport: ProgramTransport, client: ProgramClient
 ) -> tuple[Call, Coroutine[Any, Any, object]]:
-    """Return the call that a request becomes, and the flow to its answer. Of embeddings, which have a call
-    for each text, return the first.
-    """
+    """Return the call that a request becomes, of embeddings the first one, and the flow to its answer."""
     to_record = transport.to_record
     if not _is_askable(to_record):
         call = prepare_http(transport, client)

@@ -163,9 +163,7 @@ class Execution(CallListener):
         return self._recorder.first_error is not None or is_refused
 
     def _end(self) -> None:
-        """Close what is open, print what the user must know, and set the exit code, when Python ends
-        the process.
-        """
+        """Close what is open, print what the user must know, and set the exit code, as the process ends."""
         if os.getpid() != self._process:
             return  # a forked process leaves all this to its parent
         # Python itself reports what it cannot flush; it has no output at all where that was closed before.

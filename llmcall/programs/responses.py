@@ -247,9 +247,7 @@ def _events(chunk: dict[str, Data], *, wants_usage: bool) -> bytes:
 
 
 def _is_dropped(name: str, value: Data) -> bool:
-    """Return whether a replay has no such field: OpenAI's random padding, and a usage that is still
-    unknown.
-    """
+    """Return whether a replay has no such field: OpenAI's random padding, a usage that is not known yet."""
     return name == "obfuscation" or (name == "usage" and value is None)
 
 
@@ -273,10 +271,7 @@ def _with_identifier(
 
 
 def _embeddings(body: Mapping[str, Data], records: Sequence[Record]) -> dict[str, Data]:
-    """Return the response to an embeddings request, encoded as the program asked for it.
-
-    :param records: the records of the texts, in order.
-    """
+    """Return the response to an embeddings request, encoded as the program asked for it."""
     embeddings: list[str] | list[list[float]]
     if body.get("encoding_format") == "base64":
         embeddings = [base64.b64encode(record.response["embedding"]).decode() for record in records]
@@ -302,10 +297,7 @@ def _response(
     media_type: str = "application/json",
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> httpx.Response:
-    """Return a response with a text, or with data as JSON, in UTF-8.
-
-    :param headers: the server's, of an answer that came now.
-    """
+    """Return a response with a text, or with data as JSON, in UTF-8."""
     content = data if isinstance(data, str) else json.dumps(data)
     # a stream, also for iter_raw
     stream = library.ByteStream(content.encode())

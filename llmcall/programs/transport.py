@@ -214,11 +214,7 @@ class ProgramTransport(CoroutineTransport):
         return arrived
 
     def _recordable(self, response: httpx.Response) -> dict[str, Data]:
-        """Return what is recorded of a response: its media type, its body and, if it is not 200, its status.
-
-        :raises UnrecordedAnswer: if the response is neither JSON nor an event stream, nor empty.
-        :raises APIError: if the response is a failure, which is not recorded.
-        """
+        """Return what is recorded of a response: its media type, its body and, if it is not 200, its status."""
         media_type, status = _media_type(response), response.status_code
         is_readable = _is_recordable(response)
         if not is_readable and (not response.is_success or checked_api(self.to_record)):

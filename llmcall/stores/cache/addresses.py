@@ -94,10 +94,7 @@ class OwnStorage(Storage):
         self._called("close", self._own.close)
 
     def _called(self, method: str, call: Callable[[], T]) -> T:
-        """Return what a method of the user's returns.
-
-        :raises CacheError: if it raises something else than a storage should, or returns another type.
-        """
+        """Return what a method of the user's returns."""
         try:
             with sent_by(LLMCALL):
                 return call()

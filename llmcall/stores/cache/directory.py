@@ -161,10 +161,7 @@ class Directory(Storage):
                 database.close()
 
     def _ensure_open(self, *, create: bool = False) -> Database | None:
-        """Open the database at the first use, and return it; ``None`` if it does not exist.
-
-        :param create: whether to create a missing one.
-        """
+        """Open the database at the first use, and return it; ``None`` if it does not exist."""
         with _lock:
             if self._database is None:
                 if os.path.isfile(self.name):
@@ -255,10 +252,7 @@ def _make_private(folder: str) -> None:
 
 
 def _readable_rows(file: str) -> Iterator[tuple[str, bytes | None, float]]:
-    """Yield the rows that SQLite can still read in a damaged database, number by number.
-
-    :raises sqlite3.DatabaseError: if not even the beginning can be read.
-    """
+    """Yield the rows that SQLite can still read in a damaged database, number by number."""
     from .database import ROW
 
     connection = sqlite3.connect(file, isolation_level=None)

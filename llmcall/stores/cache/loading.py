@@ -81,10 +81,7 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
 
 
 def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iterable[Record]]]:
-    """Return a source's name in messages, and a function that returns its records.
-
-    :param spool: takes the records of a file.
-    """
+    """Return a source's name in messages, and a function that returns its records."""
     if isinstance(source, str) and (is_address(source) or os.path.isdir(source)):
         source = storage_at(source)
     if not isinstance(source, str):
@@ -118,10 +115,7 @@ def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[],
 
 
 def _readable(record: Record, source: str) -> Record:
-    """Return a record of another cache.
-
-    :raises CacheCorruptError: if no reader can read it.
-    """
+    """Return a record of another cache."""
     if problem := unreadable(record):
         key = short_key(record.cache_key)
         raise CacheCorruptError(f"{source}: record {key}…: {problem}; delete it there")

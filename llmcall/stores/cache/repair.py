@@ -62,10 +62,7 @@ def salvage(source: Storage, target: Storage) -> int:
 
 
 def _sound_rows(source: Storage, saved_keys: set[str]) -> Iterator[Change]:
-    """Yield each readable record once.
-
-    :param saved_keys: collects the keys.
-    """
+    """Yield each readable record once."""
     for key, packed, stored_at in source.readable_rows():
         if key not in saved_keys and _is_sound(key, packed):
             saved_keys.add(key)

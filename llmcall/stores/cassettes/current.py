@@ -67,12 +67,7 @@ def _read_parent_state() -> None:
 
 
 def _refuse_beside_parent(named_path: str | None) -> None:
-    """Refuse a call that the cassette of the parent process would not see.
-
-    :param named_path: the path that the settings name here; if the parent's cassette only reads that file,
-        this process may open it, too.
-    :raises CacheError: if the parent had another cassette open when it started this process.
-    """
+    """Refuse a call that the cassette of the parent process would not see."""
     _read_parent_state()
     path, may_record = _in_parent
     if path and (may_record or path != named_path):

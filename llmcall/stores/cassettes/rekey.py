@@ -108,10 +108,7 @@ def _merged_settings(recorded: Mapping[str, Data]) -> dict[str, Data]:
 def _renumbered_samples(
     records: Sequence[Record], requests: Sequence[Mapping[str, Data]]
 ) -> list[str | None]:
-    """Return the sample of each record. If two draws have the same number, all get new numbers.
-
-    :param requests: the request of each record under the current settings.
-    """
+    """Return the sample of each record. If two draws have the same number, all get new numbers."""
     samples = [record.sample for record in records]
     draws: dict[str, list[int]] = {}  # by request and scope: positions of records
     for position, (record, request) in enumerate(zip(records, requests, strict=True)):

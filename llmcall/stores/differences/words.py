@@ -123,11 +123,7 @@ def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:
 
 
 def _changes(recorded: Sequence[str], asked: Sequence[str]) -> Iterator[Passage]:
-    """Yield the passages in which two texts differ.
-
-    :param recorded: the recorded text, cut into lines or words.
-    :param asked: the text that was asked for, likewise.
-    """
+    """Yield the passages in which two texts differ."""
     before, after = common_ends(recorded, asked)
     offset = sum(map(len, recorded[:before]))
     recorded = recorded[before : len(recorded) - after]

@@ -160,10 +160,7 @@ def needed_normalizers(differences: Sequence[Difference], settings: Settings) ->
 
 
 def _normalizers_for(difference: Difference, configured: tuple[str, ...]) -> list[str]:
-    """Return the fewest normalizers that make two texts equal; an empty list if that is impossible.
-
-    :param configured: the current normalizers.
-    """
+    """Return the fewest normalizers that make two texts equal; an empty list if that is impossible."""
     recorded, asked = difference.recorded, difference.asked
     if not isinstance(recorded, str) or not isinstance(asked, str):
         return []

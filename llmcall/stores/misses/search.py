@@ -161,9 +161,7 @@ def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
 
 
 def _distance(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> tuple[bool, float]:
-    """Return the distance between two requests: whether the messages differ, then the number of differing
-    parameters plus the unlikeness of the messages.
-    """
+    """Return whether the messages differ, and the number of differing parameters plus their unlikeness."""
     parameters, others = _parameters(asked), _parameters(recorded)
     names = parameters.keys() | others.keys()
     unlikeness = _unlikeness(asked, recorded)

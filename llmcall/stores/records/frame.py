@@ -73,10 +73,7 @@ def _levels_of(record: Record) -> list[str]:
 def _checked_levels(
     names: list[str], records: Sequence[Record], columns: Collection[str]
 ) -> list[str]:
-    """Return the names of the levels, checked to be one for each level of the deepest scope.
-
-    :param columns: the other columns' names.
-    """
+    """Return the names of the levels, checked to be one for each level of the deepest scope."""
     if len({*columns, *names}) < len(columns) + len(names):
         raise ValueError(
             f"levels names a column twice: {', '.join(names)}; the table has {', '.join(columns)}"

@@ -55,10 +55,7 @@ def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _first_header(line: bytes) -> Header:
-    """Return the header in the first line of a file.
-
-    :raises CacheCorruptError: if it is anything else; the message says what the file is.
-    """
+    """Return the header in the first line of a file."""
     try:
         entry = parse_line(line)
     except CacheCorruptError:
@@ -194,10 +191,7 @@ class RecordFile:
         return marks
 
     def _keep_once(self, marks: list[int]) -> None:
-        """Keep each record once, the first one with the arms of all, and sort the marks.
-
-        :raises CacheCorruptError: if two lines answer a request differently.
-        """
+        """Keep each record once, the first one with the arms of all, and sort the marks."""
         alike: dict[int, list[int]] = {}  # the places of records, by mark, if some have the same
         if len({*marks}) < len(marks):
             for place, mark in enumerate(marks):
@@ -250,10 +244,7 @@ class RecordFile:
     def _record(
         self, place: int, key: str | None = None, question: Question | None = None
     ) -> Record:
-        """Return a record, read from its line.
-
-        :param key, question: a request that may be the record's, and its key.
-        """
+        """Return a record, read from its line."""
         start = self._starts[place]
         line = self._line(start)
         entry = parse_line(line)
@@ -343,10 +334,7 @@ class Selection:
 
 
 def _check_record(entry: dict[str, Data], line: bytes, header: Header) -> Collection[str]:
-    """Check the record of a line, and return the digests of the texts that it refers to.
-
-    :raises CacheCorruptError: if a marker is unknown, or no reader can read its chat.
-    """
+    """Check the record of a line, and return the digests of the texts that it refers to."""
     has_markers, has_escapes = b"$" in line, b"\\" in line and b"\\u" in line
     is_chat = entry["kind"] == "chat"
     if not has_escapes and not (is_chat and not is_plain_chat(entry["request"], entry["response"])):
@@ -389,10 +377,7 @@ def _record_of(entry: dict[str, Data], header: Header, key: str | None = None) -
 
 
 def _mark(kind: str, sample: str | None, request: Mapping[str, Data]) -> int:
-    """Return the mark of a request; equal ones have the same in this process.
-
-    :param request: what is hashed for the key, or what a line holds for that.
-    """
+    """Return the mark of a request; equal ones have the same in this process."""
     messages = request.get("messages")
     if not isinstance(messages, list):
         return hash((kind, sample, _trace(request)))

@@ -113,10 +113,7 @@ def _first_uses() -> Callable[[str], bool]:
 
 
 def _encoded(data: Data, texts: dict[str, str]) -> Data:
-    """Return plain data as JSON can hold it, with references instead of long texts.
-
-    :param texts: collects the long texts, by digest.
-    """
+    """Return plain data as JSON can hold it, with references instead of long texts."""
     if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
         digest = text_digest(data)
         texts[digest] = data

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
 from ..config.settings import Settings
-from ..core.checks import check_chat
+from ..core.kinds import check_chat
 from ..errors import APIError, CacheCorruptError
 from ..keys.keys import key_of
 from ..keys.messages import check_messages, keyed_messages

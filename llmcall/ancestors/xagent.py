@@ -8,7 +8,7 @@ from ..apis.shapes import as_chat
 from ..clients.api_errors import http_library
 from ..clients.openai import OpenAIClient
 from ..clients.registry import client as shared_client
-from ..core.checks import is_cut_by_context_window
+from ..core.kinds import is_cut_by_context_window
 from ..core.prepare import prepare_chat
 from ..core.road import reply_to
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError

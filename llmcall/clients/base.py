@@ -472,7 +472,7 @@ class LLMClient:
         return await adrive(self._embedding_flow(calls, is_one=isinstance(text, str)))
 
     async def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Any:
-        from ..core.embeddings import vector_of
+        from ..core.kinds import vector_of
 
         try:
             records = await records_of(calls)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import EventStream, events_in, read_object
 from ..apis.chunks import DONE, chunks_of
-from ..core.checks import check_chat
+from ..core.kinds import check_chat
 from .api_errors import raise_reported, reported_failure, reports_error
 
 if TYPE_CHECKING:

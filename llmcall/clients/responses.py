@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..apis.chunks import chunks_of
-from ..core.checks import check_chat
+from ..core.kinds import check_chat
 from ..core.seams import Response
 from ..errors import ServiceError
 from .api_errors import failure, raise_reported

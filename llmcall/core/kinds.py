@@ -1,22 +1,44 @@
-"""Kinds of calls: how an answer of each is checked and recorded. Everything else is the same for all kinds."""
+"""Kinds of calls: how an answer of each is checked and recorded. Everything else is the same for all kinds.
+
+Accepted is an answer that is complete, neither filtered nor empty, and fit for its request; any other raises an
+:class:`llmcall.APIError`. Embeddings are asked for in batches, and recorded one text a record.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import base64
+import math
+import struct
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..apis.bodies import answer_in, nan_as_none
-from ..errors import ContextLengthError
+from ..apis.decisions import is_decision
+from ..apis.endings import ending_problem, is_cut
+from ..apis.message import content_text, is_content
+from ..apis.shapes import choices_of
+from ..apis.usage import TokenUsage
+from ..errors import APIError, ContextLengthError, EmptyAnswerError, ServiceError
 from ..keys.plain_data import ordered, plain
+from ..models.tokens import shares
 from ..stores.record import make_record
-from .checks import check_chat, check_fits, is_cut_by_context_window
-from .embeddings import check_embeddings, embedding_records, joined
+from ..support.display.formatting import shortened
+from .seams import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..keys.request import Request
     from ..stores.record import Received, Record
     from .calls import Call
+
+# OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000
+# tokens in all. No byte-level tokenizer makes more tokens than a text has bytes.
+TEXTS_PER_BATCH = 2048
+BYTES_PER_BATCH = 300_000
+FLOAT32 = 4  # bytes
+# Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
+ANSWER_FIELDS = ("tool_calls", "refusal", "function_call", "audio")
+LONGEST_QUOTE = 200  # characters of an answer in a message
 
 
 class Kind:
@@ -110,3 +132,241 @@ class Embeddings(Kind):
 
 
 KINDS = {"chat": Chat(), "embedding": Embeddings(), "function": Function(), "http": Http()}
+
+
+# Embeddings
+
+
+def batches(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+    """Yield the calls that one request asks for: embeddings in batches, except a program's, which has a
+    request of its own.
+    """
+    if len(calls) == 1 or calls[0].transport is not None:
+        yield calls
+        return
+    batch: list[Call] = []
+    size = 0
+    for call in calls:
+        length = len(call.request.body["input"].encode())
+        if batch and (len(batch) == TEXTS_PER_BATCH or size + length > BYTES_PER_BATCH):
+            yield batch
+            batch = []
+            size = 0
+        batch.append(call)
+        size += length
+    yield batch
+
+
+def joined(calls: Sequence[Call]) -> Call:
+    """Return one call that asks for the embeddings of all texts."""
+    request = calls[0].request
+    body = {**request.body, "input": [call.request.body["input"] for call in calls]}
+    return calls[0]._replace(request=request._replace(body=body))
+
+
+def embedding_records(calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+    """Return the records of texts, each with its share of a response's tokens and cost."""
+    vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
+    total, cost = TokenUsage.of(response).input_tokens, received.cost
+    texts = [call.request.body["input"] for call in calls]
+    tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
+    records = []
+    for call, vector, tokens in zip(calls, vectors, tokens_of_texts, strict=True):
+        own_response: dict[str, Any] = {"model": response.get("model"), "embedding": vector}
+        if tokens is not None:
+            own_response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+        record = make_record(
+            call.request,
+            own_response,
+            cost=cost and (cost * tokens / total if tokens and total else 0.0),
+            api_type=call.client.api_type,
+            host=received.host,
+        )
+        records.append(record)
+    return records
+
+
+def check_embeddings(response: Any, count: int) -> None:
+    """Refuse an embeddings response that does not hold one vector of finite numbers a text.
+
+    :param count: how many texts were sent.
+    :raises ServiceError: if it is malformed.
+    """
+    data = list_in(response, "data")
+    if len(data) != count:
+        reject(
+            ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response
+        )
+    for item in data:
+        try:
+            packed_vector(item["embedding"])
+        except (LookupError, TypeError, ValueError, OverflowError, struct.error):
+            reject(
+                ServiceError,
+                f"a malformed answer: an embedding that is not a vector ({brief(item)})",
+                response,
+            )
+
+
+def packed_vector(embedding: Any) -> bytes:
+    """Return a vector as little-endian float32, whether it came as numbers or as base64.
+
+    :raises TypeError, ValueError, OverflowError, struct.error: if it is not a vector, or holds NaN
+        or an infinity.
+    """
+    if isinstance(embedding, str):
+        packed = base64.b64decode(embedding, validate=True)
+    else:
+        packed = struct.pack(f"<{len(embedding)}f", *embedding)
+    if not packed or not math.isfinite(sum(struct.unpack(f"<{len(packed) // 4}f", packed))):
+        raise ValueError("no finite numbers")
+    return packed
+
+
+def ordered_embeddings(response: Any) -> list[dict[str, Any]]:
+    """Return the embeddings in the order of the texts.
+
+    A server may leave out their numbers, or number all with 0: then they are in order.
+    """
+    data: list[dict[str, Any]] = response["data"]
+    indexes = []
+    for item in data:
+        index = item.get("index")
+        indexes.append(index if isinstance(index, int) else 0)
+    if not any(indexes):
+        return data
+    if sorted(indexes) != list(range(len(data))):
+        raise ServiceError(f"a malformed answer: {len(data)} embeddings with the indexes {indexes}")
+    by_index = dict(zip(indexes, data, strict=True))
+    return [by_index[index] for index in range(len(data))]
+
+
+def vector_of(record: Record) -> list[float]:
+    """Return a record's embedding as numbers, each rounded to float32."""
+    packed = record.response["embedding"]
+    return list(struct.unpack(f"<{len(packed) // FLOAT32}f", packed))
+
+
+# Checks
+
+
+def check_chat(response: Any) -> None:
+    """Refuse a chat response that holds no complete answer.
+
+    :raises ServiceError: if it is malformed, or broke off, as its ending says.
+    :raises ContentFilterError: if the provider filtered the answer.
+    :raises EmptyAnswerError: if there is neither text nor a tool call.
+    """
+    is_output = isinstance(response, dict) and isinstance(response.get("output"), list)
+    has_choices = is_output or (isinstance(response, dict) and is_decision(response))
+    choices = choices_of(response) if has_choices else list_in(response, "choices")
+    for choice in choices:
+        problem = _problem_of(choice)
+        if problem is not None:
+            reject(ServiceError, problem, response)
+    for choice in choices:
+        if ending := ending_problem(choice.get("finish_reason"), "finish_reason"):
+            reject(*ending, response)
+    messages = [choice["message"] for choice in choices]
+    if not any(
+        content_text(message.get("content")) or any(map(message.get, ANSWER_FIELDS))
+        for message in messages
+    ):
+        reject(EmptyAnswerError, _why_empty(choices[0], response), response)
+
+
+def _problem_of(choice: Any) -> str | None:
+    """Return the problem with a choice, or ``None`` for a complete message."""
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return f"a malformed answer: a choice without a message ({brief(choice)})"
+    if not is_content(message.get("content")):
+        return f"a malformed answer: its content is not text ({brief(message)})"
+    # OpenRouter reports a provider that failed halfway like this, with the half that came.
+    if choice.get("finish_reason") == "error" or choice.get("error"):
+        return f"the answer broke off: {brief(choice.get('error') or choice)}"
+    return None
+
+
+def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
+    reason = choice.get("finish_reason")
+    reasoning_tokens = TokenUsage.of(response).reasoning_tokens
+    if is_cut(reason):
+        note = f" ({reasoning_tokens} of them on reasoning)" if reasoning_tokens else ""
+        return f"the answer is empty: the token limit was used up{note} before any text"
+    return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
+
+
+def check_fits(request: Request, response: Mapping[str, Any]) -> None:
+    """Refuse an answer that does not fit its ``response_format``, so that it is asked for again and
+    not stored.
+
+    :param response: a response that :func:`check_chat` accepted. Fallbacks decide about answers that
+        the context window cut.
+    :raises ServiceError: saying where it does not fit. Another attempt may help.
+    """
+    if request.expected is None:
+        return
+    for choice in choices_of(response):
+        message = choice["message"]
+        text = None if message.get("refusal") else content_text(message.get("content"))
+        problem = request.expected.misfit(text) if text else None  # a refusal, or a tool call
+        if problem is not None:
+            remedy = (
+                "; it was cut at the token limit: raise max_tokens"
+                if is_cut(choice.get("finish_reason"))
+                else ""
+            )
+            reject(
+                ServiceError,
+                f"the answer does not fit its response_format: {problem}{remedy}",
+                response,
+            )
+
+
+def fits(request: Request, response: Mapping[str, Any]) -> bool:
+    """Return whether a recorded answer fits the request's ``response_format``; a record without an
+    answer does.
+    """
+    try:
+        check_fits(request, response)
+    except ServiceError:
+        return False
+    except (LookupError, TypeError, AttributeError):
+        pass
+    return True
+
+
+def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> bool:
+    """Return whether an answer ended at a token limit that the request did not set, which is where
+    the context window ends.
+    """
+    if not any(is_cut(choice.get("finish_reason")) for choice in choices_of(response)):
+        return False
+    max_tokens = request.asked.get("max_tokens")
+    output_tokens = TokenUsage.of(response).output_tokens
+    return max_tokens is None or (output_tokens is not None and output_tokens < max_tokens)
+
+
+def list_in(response: Any, name: str) -> list[Any]:
+    """Return the list of that name in a response; refuse a response without one."""
+    if not isinstance(response, dict):
+        reject(ServiceError, f"a malformed answer: {brief(response)}", response)
+    items = response.get(name)
+    if not isinstance(items, list) or not items:
+        message = f"a malformed answer without {name}: {brief(response.get('error') or response)}"
+        reject(ServiceError, message, response)
+    return items
+
+
+def reject(error_class: type[APIError], message: str, response: Any) -> NoReturn:
+    is_ours = isinstance(response, Response)
+    raise error_class(
+        message,
+        status_code=response.status_code if is_ours else None,
+        request_id=response.request_id if is_ours else None,
+    )
+
+
+def brief(value: object) -> str:
+    return shortened(value if isinstance(value, str) else repr(value), LONGEST_QUOTE)

@@ -17,7 +17,6 @@ from ..errors import ServiceError
 from ..support.blocking import as_generator
 from ..support.sender import LLMCALL, sent_by
 from ..support.waits import check_stops, may_block, waits
-from .checks import brief
 from .effects import END, in_time
 from .seams import AsyncTransport, CoroutineTransport, Response
 
@@ -92,7 +91,7 @@ async def send(transport: Transport, request: Request, timeout: float | None) ->
         return answer
     if not isinstance(answer, Mapping):
         raise ServiceError(
-            f"a malformed answer: {transport.class_name}.{method} returned {brief(answer)}, not a dict"
+            f"a malformed answer: {transport.class_name}.{method} returned {answer!r:.60}, not a dict"
         )
     return Response(answer)
 

@@ -157,7 +157,7 @@ def refuse_misfit(call: Call, record: Record) -> None:
     :raises CacheMissError: an :class:`LLMCall` reads answers itself, and records them whether they
         fit or not; and a class may have changed since the recording.
     """
-    from .checks import fits
+    from .kinds import fits
 
     if fits(call.request, record.response):
         return
@@ -194,7 +194,7 @@ def _miss_error(call: Call) -> CacheMissError:
 
 async def _answers(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
     """Answer calls that are not recorded."""
-    from .embeddings import batches  # a recorded answer needs none of these
+    from .kinds import batches  # a recorded answer needs none of these
     from .share import share
 
     records: dict[str, Record] = {}

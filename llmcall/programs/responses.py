@@ -12,7 +12,7 @@ from ..apis.chunks import EACH_CHUNK
 from ..apis.shapes import as_chat
 from ..clients.streams import AsyncStream, EndedAtExit, Stream
 from ..core.effects import adrive_stream, drive_stream
-from ..core.embeddings import vector_of
+from ..core.kinds import vector_of
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered
 from ..stores.cassettes.current import current_cassette

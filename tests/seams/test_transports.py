@@ -73,7 +73,7 @@ def test_a_subclass_of_transport_without_send_cannot_be_made() -> None:
 
 
 def test_a_transport_that_returns_no_response_is_a_failure_that_names_class_and_method() -> None:
-    with pytest.raises(ServiceError, match=re.escape("Mute.send returned Hello, not a dict")):
+    with pytest.raises(ServiceError, match=re.escape("Mute.send returned 'Hello', not a dict")):
         LLMClient(transport=Mute(), **OFF).send_message("Hello")
 
 
@@ -210,7 +210,7 @@ def texts(self: Any, request: Any, timeout: float | None) -> Iterator[Any]:
 BREACHES: dict[str, tuple[type[Plain], str]] = {
     "no dict": (
         type("Wordy", (Plain,), {"send": lambda *_: "Hello"}),
-        r"Wordy\.send returned Hello",
+        r"Wordy\.send returned 'Hello'",
     ),
     "no choices": (type("Empty", (Plain,), {"send": lambda *_: {}}), "without choices"),
     "a stream without an end": (

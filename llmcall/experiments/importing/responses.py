@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...apis.message import message_of, message_text
 from ...apis.objects import object_in, objects_in
 from ...apis.shapes import choices_of
-from ...core.checks import check_chat
+from ...core.kinds import check_chat
 from ...errors import ServiceError
 from ...keys.plain_data import plain
 from ...stores.record import Record

@@ -32,6 +32,8 @@ from .context_lengths import lengths_in, says_too_long
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..keys.request import Data
+
 CONTEXT_CODES = frozenset(
     {
         "context_length_exceeded",  # OpenAI, Azure
@@ -105,7 +107,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-request-id") or headers.get("apim-request-id")
 
 
-def raise_reported(body: dict[str, Any]) -> dict[str, Any]:
+def raise_reported(body: dict[str, Data]) -> dict[str, Data]:
     """Return a body with the status 200, or an event of a stream, unless it reports an error.
 
     :raises APIError: the reported error, unless the body also holds an answer.
@@ -115,13 +117,13 @@ def raise_reported(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def reports_error(body: Mapping[str, Any]) -> bool:
+def reports_error(body: Mapping[str, Data]) -> bool:
     """Return whether a body with the status 200, or an event of a stream, has an error in it."""
     # the second form is vLLM's and SGLang's
     return bool(body.get("error")) or body.get("object") == "error"
 
 
-def reported_failure(body: Mapping[str, Any]) -> APIError:
+def reported_failure(body: Mapping[str, Data]) -> APIError:
     """Return the error that a body with the status 200, or an event of a stream, reports.
 
     Its status is the body's ``code`` or, in Groq's, ``status_code``.
@@ -133,7 +135,7 @@ def reported_failure(body: Mapping[str, Any]) -> APIError:
     return failure(500, body)
 
 
-def _error_object(body: object) -> dict[str, Any]:
+def _error_object(body: object) -> dict[str, Data]:
     if isinstance(body, list) and body:
         body = body[0]  # Gemini wraps its errors in a list
     details = body.get("error", body) if isinstance(body, dict) else {}
@@ -143,8 +145,8 @@ def _error_object(body: object) -> dict[str, Any]:
 
 
 def _classified(
-    status: int, error: dict[str, Any], message: str
-) -> tuple[type[APIError], dict[str, Any]]:
+    status: int, error: dict[str, Data], message: str
+) -> tuple[type[APIError], dict[str, Data]]:
     """Return the class of an error, and its further arguments."""
     inner = error.get("innererror")
     codes = [

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..core.calls import Call
     from ..core.reply import Reply
     from ..core.seams import Gate, Sends, Transport
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
     from ..models.catalog import Capabilities
     from ..models.prices import Price
     from ..models.tokens import TokenCount
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from ..traffic.limits import Pool
     from ..traffic.usage import Usage
     from .streams import AsyncStream, Stream
+
+    Vectors = list[float] | list[list[float]] | APIError | None
 
 
 class LLMClient:
@@ -78,7 +80,7 @@ class LLMClient:
         self._overrides = checked_layer(overrides, f"{type(self).__name__}()")
         self.meter = Meter()
         self._resolved: ResolvedSettings | None = None
-        self._transports: dict[tuple[Endpoint, Any], Transport] = {}  # by endpoint and key
+        self._transports: dict[tuple[Endpoint, object], Transport] = {}  # by endpoint and key
         if transport is not None:
             self.transport = transport
         _clients.add(self)
@@ -110,7 +112,7 @@ class LLMClient:
         options = Options.of(settings)
         return ResolvedSettings(current, settings, cache, {}, set(), defaults, options)
 
-    def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
         """Return the fields of a chat call; the packaged default model gets the effort ``none`` unless
         they name one.
 
@@ -249,7 +251,7 @@ class LLMClient:
         """Raise an error if a call cannot be answered within its window; only OpenAI's API has windows."""
         raise no_window(call.options.window, f"the client {self.api_type!r} has no windows")
 
-    def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
+    def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
         """Return the API (wire) that a body goes to; clients of one's own speak chat completions.
 
         :param capabilities: the model's capabilities.
@@ -392,7 +394,7 @@ class LLMClient:
         # Even a recorded answer may have to wait: for a cache on a server.
         return await adrive(reply_to(prepare_chat(self, current_messages, arguments)))
 
-    def ask_again(self, recorded_request: Mapping[str, Any], sample: str) -> Reply:
+    def ask_again(self, recorded_request: Mapping[str, Data], sample: str) -> Reply:
         """Ask a recorded chat request once more, exactly as it was recorded.
 
         The disk cache neither answers nor keeps it: only an open cassette does. No other model
@@ -453,7 +455,8 @@ class LLMClient:
             ``None`` if the call failed after all retries and ``on_error`` is ``"none"``.
         """
         calls = prepare_embeddings(self, text, model, arguments)
-        return run_blocking(self._embedding_flow(calls, is_one=isinstance(text, str)))  # type: ignore[no-any-return]
+        # With on_error="return" it may also be the error, which the type leaves out.
+        return run_blocking(self._embedding_flow(calls, is_one=isinstance(text, str)))  # type: ignore[return-value]
 
     @overload
     async def aget_embedding(
@@ -469,9 +472,10 @@ class LLMClient:
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop, as :meth:`get_embedding` does."""
         calls = prepare_embeddings(self, text, model, arguments)
-        return await adrive(self._embedding_flow(calls, is_one=isinstance(text, str)))
+        vectors = await adrive(self._embedding_flow(calls, is_one=isinstance(text, str)))
+        return vectors  # type: ignore[return-value]
 
-    async def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Any:
+    async def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Vectors:
         from ..core.kinds import vector_of
 
         try:

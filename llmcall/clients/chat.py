@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..apis.bodies import EventStream, events_in, read_object
 from ..apis.chunks import DONE, chunks_of
@@ -12,12 +12,14 @@ from .api_errors import raise_reported, reported_failure, reports_error
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
-    Reader = Callable[[dict[str, Any]], Iterator[dict[str, Any]]]
+    from ..keys.request import Data
+
+    Reader = Callable[[dict[str, Data]], Iterator[dict[str, Data]]]
 
 AT_DONE = (DONE,)
 
 
-def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def chunks_of_event(event: dict[str, Data]) -> Iterator[dict[str, Data]]:
     """Yield the chunks that one event carries.
 
     :raises APIError: if it reports an error; OpenRouter's holds the text so far, too.
@@ -27,7 +29,7 @@ def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield event
 
 
-def chunks_of_answer(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def chunks_of_answer(answer: dict[str, Data]) -> Iterator[dict[str, Data]]:
     """Yield a complete answer as chunks."""
     check_chat(answer)
     return chunks_of(answer)
@@ -37,8 +39,8 @@ async def streamed_chunks(
     data: AsyncIterator[bytes],
     of_event: Reader = chunks_of_event,
     of_answer: Reader = chunks_of_answer,
-    at_done: Sequence[dict[str, Any]] = AT_DONE,
-) -> AsyncGenerator[dict[str, Any], None]:
+    at_done: Sequence[dict[str, Data]] = AT_DONE,
+) -> AsyncGenerator[dict[str, Data], None]:
     """Yield the chunks of a streamed answer.
 
     A server that does not stream sends the answer, or an error, in one piece.

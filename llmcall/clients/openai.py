@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.calls import Call, Options
     from ..core.seams import Sends, Transport
+    from ..keys.request import Data
     from ..models.catalog import Capabilities
     from .sdk import SDKTransport
 
@@ -86,7 +87,7 @@ class OpenAIClient(LLMClient):
             return []
         return [endpoint for endpoint in self.settings.endpoints if model in endpoint.models]
 
-    def wire(self, body: Mapping[str, Any], capabilities: Capabilities) -> str:
+    def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
         """Return the API (wire) that a body goes to, as ``API`` says.
 
         Questions of the Decisions API go there. ``auto`` is chat completions, and the Responses API only

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from ..core.seams import Background, Chunk, Sends
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
     from .base import LLMClient
 
 
@@ -63,11 +63,11 @@ class _Own(AsyncTransport):
         """The user's class."""
         return type(self._own).__name__
 
-    def send(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+    def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response."""
         return self._own.send(request, timeout)  # type: ignore[no-any-return]
 
-    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response."""
         if self.keeps_time:
             import asyncio
@@ -111,7 +111,7 @@ class _OwnStreams(CoroutineTransport):
         self.renewable = below.renewable
         self.background: Background | None = below.background
 
-    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response."""
         return await send(self._below, request, timeout)
 

@@ -78,9 +78,10 @@ def _new_client(name: str) -> LLMClient:
     if name in BUILT_IN and name not in _registered:
         module, _, class_name = BUILT_IN[name].partition(":")
         return getattr(import_module(f".{module}", __package__), class_name)()  # type: ignore[no-any-return]
-    registered: Any = _registered[name] if name in _registered else _plugin(name)
-    is_function = callable(registered) and not isinstance(registered, LLMClient)
-    new_client = call_foreign(registered, config.settings()) if is_function else registered
+    registered: object = _registered[name] if name in _registered else _plugin(name)
+    new_client, is_function = registered, False
+    if callable(registered) and not isinstance(registered, LLMClient):
+        new_client, is_function = call_foreign(registered, config.settings()), True
     if not isinstance(new_client, LLMClient):
         subject, verb = ("function", "returned") if is_function else ("client", "is")
         raise ConfigError(
@@ -89,7 +90,7 @@ def _new_client(name: str) -> LLMClient:
     return new_client
 
 
-def _plugin(name: str) -> Any:
+def _plugin(name: str) -> object:
     from importlib.metadata import entry_points
 
     plugins = entry_points(group="llmcall.clients")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..apis.chunks import chunks_of
 from ..core.kinds import check_chat
@@ -12,6 +12,8 @@ from .api_errors import failure, raise_reported
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+
+    from ..keys.request import Data
 
 # The response itself ends a stream, not [DONE].
 AT_DONE = ()
@@ -39,7 +41,7 @@ SAME_NAMES = frozenset(
 # Fields that the transport takes out, and options that this API does not need.
 LEFT_OUT = ("extra_body", "extra_headers", "extra_query", "stream_options")
 # Values that change nothing.
-WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
+WITHOUT_EFFECT: dict[str, tuple[Data, ...]] = {
     "frequency_penalty": (0,),
     "logit_bias": ({},),
     "modalities": (["text"],),
@@ -70,7 +72,7 @@ REPEATED = (SAME_NAMES - {"background", "model", "moderation", "service_tier"}) 
 }
 
 
-def body_from_chat(body: Mapping[str, Any]) -> dict[str, Any]:
+def body_from_chat(body: Mapping[str, Data]) -> dict[str, Data]:
     """Convert the body of a chat completions request for the Responses API.
 
     :raises ValueError: if this API does not support something that matters; the message names what to change.
@@ -114,14 +116,14 @@ def body_from_chat(body: Mapping[str, Any]) -> dict[str, Any]:
     return sent
 
 
-def chat_name(parameter: Any, body: Mapping[str, Any]) -> Any:
+def chat_name(parameter: Data, body: Mapping[str, Data]) -> Data:
     """Return the chat name of the parameter that an error of the API names."""
     if parameter == "max_output_tokens":
         return next((name for name in LIMITS if name in body), parameter)
     return CHAT_NAMES.get(parameter, parameter)
 
 
-def without_request(response: Mapping[str, Any]) -> dict[str, Any]:
+def without_request(response: Mapping[str, Data]) -> dict[str, Data]:
     """Return a response without the fields that only repeat the request.
 
     :raises ServiceError: if it is not an answer.
@@ -133,7 +135,7 @@ def without_request(response: Mapping[str, Any]) -> dict[str, Any]:
     return {name: response[name] for name in response if name not in REPEATED}
 
 
-def answer_in(response: dict[str, Any]) -> dict[str, Any]:
+def answer_in(response: dict[str, Data]) -> dict[str, Data]:
     """Return the answer in a background response that has ended.
 
     :raises APIError: if it failed, or was cancelled.
@@ -145,7 +147,7 @@ def answer_in(response: dict[str, Any]) -> dict[str, Any]:
     return without_request(raise_reported(response))
 
 
-def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def chunks_of_event(event: dict[str, Data]) -> Iterator[dict[str, Data]]:
     """Yield the chunks that one event carries: a piece of text as a chunk of a chat, and the whole
     response that ends a stream as it is.
     """
@@ -165,7 +167,7 @@ def chunks_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
         raise_reported(event)
 
 
-def chunks_of_answer(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def chunks_of_answer(answer: dict[str, Data]) -> Iterator[dict[str, Data]]:
     """Yield a complete answer as chunks."""
     response = without_request(answer)
     check_chat(response)
@@ -181,8 +183,8 @@ def _unsupported(what: str, remedy: str) -> ValueError:
 
 
 def _input_items(
-    message: Mapping[str, Any], path: str, custom_call_ids: Collection[Any]
-) -> Iterator[dict[str, Any]]:
+    message: Mapping[str, Data], path: str, custom_call_ids: Collection[Data]
+) -> Iterator[dict[str, Data]]:
     """Yield one message of a chat as items of the input.
 
     :param path: the message's path in the request, for errors.
@@ -217,7 +219,7 @@ def _input_items(
         yield {"type": item_type, "call_id": call.get("id"), **call.get(kind, {})}
 
 
-def _assistant_texts(content: Any, path: str) -> list[str]:
+def _assistant_texts(content: Data, path: str) -> list[str]:
     """Return the texts of an assistant's message."""
     if not isinstance(content, list):
         return [content or ""]
@@ -227,14 +229,14 @@ def _assistant_texts(content: Any, path: str) -> list[str]:
     return [part.get("text") or part.get("refusal") or "" for part in content]
 
 
-def _parts(content: Any, path: str) -> Any:
+def _parts(content: Data, path: str) -> Data:
     """Return the content of a message: a text as it is, parts by the names of this API."""
     if not isinstance(content, list):
         return content
     return [_part(part, f"{path}.content[{index}]") for index, part in enumerate(content)]
 
 
-def _part(part: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _part(part: Mapping[str, Data], path: str) -> dict[str, Data]:
     kind = part["type"]
     rest = {name: value for name, value in part.items() if name not in ("type", kind)}
     if kind == "text":
@@ -253,14 +255,14 @@ def _part(part: Mapping[str, Any], path: str) -> dict[str, Any]:
     raise _unsupported(f"a part of type {kind!r} in {path}", "leave it out")
 
 
-def _flattened(outer: Mapping[str, Any], field: str) -> dict[str, Any]:
+def _flattened(outer: Mapping[str, Data], field: str) -> dict[str, Data]:
     """Return an object with the fields of an inner object in place of that object."""
     inner = outer.get(field)
     rest = {name: value for name, value in outer.items() if name != field}
     return {**rest, **inner} if isinstance(inner, dict) else rest
 
 
-def _flat_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+def _flat_tool(tool: Mapping[str, Data]) -> dict[str, Data]:
     kind = tool.get("type") or "function"
     flat = {"type": kind, **_flattened(tool, kind)}
     if kind == "function":
@@ -271,7 +273,7 @@ def _flat_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _flat_choice(choice: Any) -> Any:
+def _flat_choice(choice: Data) -> Data:
     if not isinstance(choice, dict):
         return choice
     flat = _flattened(choice, choice.get("type", ""))

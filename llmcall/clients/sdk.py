@@ -16,7 +16,7 @@ from ..core.membrane import key_from
 from ..core.seams import OK, CoroutineTransport, Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
-from ..keys.request import Request
+from ..keys.request import Data, Request
 from ..support.blocking import run_blocking
 from ..support.libraries import random_numbers_kept
 from ..support.waits import may_block
@@ -105,7 +105,7 @@ class SDKTransport(CoroutineTransport):
         method: str = "post",
         path: str | None = None,
         *,
-        read: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
+        read: Callable[[dict[str, Data]], Mapping[str, Data]] = dict,
     ) -> Response:
         """Send a request, and return the server's response.
 
@@ -135,7 +135,7 @@ class SDKTransport(CoroutineTransport):
 
     async def astream(
         self, request: Request, timeout: float | None
-    ) -> AsyncGenerator[dict[str, Any], None]:
+    ) -> AsyncGenerator[dict[str, Data], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
         post = await self._prepare(request, timeout, "post", None, stream=True)
         blocks = (
@@ -241,7 +241,7 @@ class SDKTransport(CoroutineTransport):
         )
         return Hidden(f"Bearer {token}")
 
-    def _path_and_body(self, request: Request, stream: bool) -> tuple[str, dict[str, Any]]:
+    def _path_and_body(self, request: Request, stream: bool) -> tuple[str, dict[str, Data]]:
         """Return the path and the body of a request.
 
         The SDK's ``post`` sends a body as it is, fields that the SDK does not know included. Its
@@ -267,7 +267,7 @@ class SDKTransport(CoroutineTransport):
             body["stream"] = True
         return path, body
 
-    def _arguments_for(self, request: Request, timeout: float | None) -> dict[str, Any]:
+    def _arguments_for(self, request: Request, timeout: float | None) -> dict[str, Data]:
         """Return the arguments of the SDK's method that sends a request, apart from its body."""
         for name, text in request.headers.items():
             if not (

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..core.calls import Call
     from ..core.reply import Reply
+    from ..keys.request import Data
 
 
 class EndedAtExit:
@@ -120,7 +121,7 @@ class Stream(_AnyStream):
             pass
         return text  # type: ignore[no-any-return]
 
-    def chunks(self) -> Iterator[Mapping[str, Any]]:
+    def chunks(self) -> Iterator[Mapping[str, Data]]:
         """Yield the API's chunks instead of the text."""
         self._check_not_left()
         for piece in self._pieces:
@@ -166,7 +167,7 @@ class AsyncStream(_AnyStream):
             pass
         return text  # type: ignore[no-any-return]
 
-    async def chunks(self) -> AsyncIterator[Mapping[str, Any]]:
+    async def chunks(self) -> AsyncIterator[Mapping[str, Data]]:
         """Yield the API's chunks instead of the text."""
         self._check_not_left()
         async for piece in self._pieces:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..errors import CacheMissError, ScopeError
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
     from ..scopes import Draw, Position, ScopedRecord
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
@@ -79,7 +79,7 @@ OPTIONS = frozenset(Options._fields)
 
 def split_options(
     arguments: Mapping[str, Any], defaults: Options
-) -> tuple[Options, dict[str, Any]]:
+) -> tuple[Options, dict[str, Data]]:
     """Return a call's options, checked, and its other arguments.
 
     :param arguments: by name; ``None`` means not given.

@@ -7,6 +7,7 @@ that run a call.
 
 from __future__ import annotations
 
+import enum
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -23,17 +24,27 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from types import coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from ..errors import RequestTimeoutError
 from ..support.blocking import iterate_blocking
 from ..support.waits import check_stops, may_block, set_end, set_may_block, waits
 
 if TYPE_CHECKING:
+    from ..keys.request import Data
     from .seams import Store
 
+P = ParamSpec("P")
 T = TypeVar("T")
-END = object()  # comes after the last chunk
+
+
+class End(enum.Enum):
+    """What comes after the last item."""
+
+    END = "end"
+
+
+END = End.END
 
 
 async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
@@ -66,7 +77,7 @@ def is_too_late() -> bool:
     return ends_at is not None and ends_at <= time.monotonic()
 
 
-async def wait(future: Future[Any], seconds: float | None) -> None:
+async def wait(future: Future[T], seconds: float | None) -> None:
     """Wait until a future is done, or some seconds have passed.
 
     :param future: the future; a new one, to wait for the seconds alone.
@@ -74,7 +85,8 @@ async def wait(future: Future[Any], seconds: float | None) -> None:
     """
     stops = waits().stops
     if may_block():
-        wait_for_futures([future, *stops], seconds, FIRST_COMPLETED)
+        futures: list[Future[Any]] = [future, *stops]
+        wait_for_futures(futures, seconds, FIRST_COMPLETED)
         if not future.done():
             check_stops(stops)
         return
@@ -93,22 +105,29 @@ async def wait(future: Future[Any], seconds: float | None) -> None:
         await asyncio.wait_for(done.wait(), seconds)
 
 
-async def in_thread(function: Callable[..., T], *args: Any) -> T:
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return the result of a function that may wait for the disk; an event loop runs it in a thread, to
     its end even if the caller is cancelled meanwhile.
     """
     if may_block():
-        return function(*args)
+        return function(*args, **kwargs)
     import asyncio
 
     loop = asyncio.get_running_loop()
-    run = partial(copy_context().run, function, *args)
+    run = partial(copy_context().run, partial(function, *args, **kwargs))
     return await asyncio.shield(loop.run_in_executor(None, run))
 
 
-async def with_store(store: Store, function: Callable[..., T], *args: Any) -> T:
+async def with_store(
+    store: Store, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
     """Return the result of a function that reads a store: in this thread, unless the store is on a server."""
-    return await in_thread(function, *args) if store.is_on_server else function(*args)
+    if store.is_on_server:
+        return await in_thread(function, *args, **kwargs)
+    return function(*args, **kwargs)
+
+
+Flow = Coroutine[Any, Any, T]  # a call's, which an event loop or a thread runs
 
 
 class Piece(NamedTuple):
@@ -120,7 +139,7 @@ class Piece(NamedTuple):
     """
 
     text: str
-    chunk: Mapping[str, Any] | bytes = {}
+    chunk: Mapping[str, Data] | bytes = {}
 
 
 @coroutine
@@ -138,13 +157,13 @@ class _AbandonedError(BaseException):
     """
 
 
-async def adrive(call: Coroutine[Any, Any, T]) -> T:
+async def adrive(call: Flow[T]) -> T:
     """Run a call in the running event loop, and return its result."""
     set_may_block(False)  # the loop may itself run in a call that blocks its thread
     return await call
 
 
-def drive_stream(call: Coroutine[Any, Any, T], finish: Callable[[T], None]) -> Iterator[Piece]:
+def drive_stream(call: Flow[T], finish: Callable[[T], None]) -> Iterator[Piece]:
     """Run a call, and yield the pieces that it emits.
 
     :param finish: called with the call's result at its end, unless the reader leaves before.
@@ -152,9 +171,7 @@ def drive_stream(call: Coroutine[Any, Any, T], finish: Callable[[T], None]) -> I
     return iterate_blocking(_pieces(call, finish, blocks=True))
 
 
-def adrive_stream(
-    call: Coroutine[Any, Any, T], finish: Callable[[T], None]
-) -> AsyncGenerator[Piece, None]:
+def adrive_stream(call: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[Piece, None]:
     """Run a call in the running event loop, and yield the pieces that it emits, as
     :func:`drive_stream`.
     """
@@ -162,7 +179,7 @@ def adrive_stream(
 
 
 async def _pieces(
-    call: Coroutine[Any, Any, T], finish: Callable[[T], None], *, blocks: bool
+    call: Flow[T], finish: Callable[[T], None], *, blocks: bool
 ) -> AsyncGenerator[Piece, None]:
     try:
         while True:
@@ -184,8 +201,8 @@ async def _pieces(
 
 @coroutine
 def _next_piece(
-    step: Callable[[], Any], call: Coroutine[Any, Any, Any]
-) -> Generator[Any, Any, Piece | StopIteration]:
+    step: Callable[[], object], call: Flow[T]
+) -> Generator[object, Any, Piece | StopIteration]:
     """Advance a call to the next piece that it emits, or to its end.
 
     :param step: the first step; what the call awaits goes to the event loop.

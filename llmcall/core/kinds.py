@@ -27,7 +27,7 @@ from .seams import Response
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
     from ..stores.record import Received, Record
     from .calls import Call
 
@@ -49,17 +49,19 @@ class Kind:
         (call,) = calls
         return call
 
-    def check(self, request: Request, response: Any, *, must_fit_window: bool) -> None:
+    def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
         """Raise an error if an answer is incomplete or does not fit its ``response_format``.
 
         :param must_fit_window: whether an answer that the context window cut is an error.
         """
 
-    def usage_in(self, response: Any) -> Mapping[str, Any]:
+    def usage_in(self, response: Response) -> Mapping[str, Data]:
         """Return the response that reports the usage, as its API gives it unstreamed."""
-        return response  # type: ignore[no-any-return]
+        return response
 
-    def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+    def records(
+        self, calls: Sequence[Call], response: Response, received: Received
+    ) -> list[Record]:
         """Return what is recorded of a response, for each of the calls that it answers."""
         raise NotImplementedError
 
@@ -67,11 +69,13 @@ class Kind:
 class Function(Kind):
     """A recorded function."""
 
-    def usage_in(self, response: Any) -> Mapping[str, Any]:
+    def usage_in(self, response: Response) -> Mapping[str, Data]:
         """Return nothing: a function reports no usage."""
         return {}
 
-    def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+    def records(
+        self, calls: Sequence[Call], response: Response, received: Received
+    ) -> list[Record]:
         """Return the record of a result."""
         (call,) = calls
         value = ordered(plain(response["value"], f"{call.name}: the result", for_record=True))
@@ -81,11 +85,13 @@ class Function(Kind):
 class Http(Kind):
     """An HTTP request of a program that is recorded as it is."""
 
-    def usage_in(self, response: Any) -> Mapping[str, Any]:
+    def usage_in(self, response: Response) -> Mapping[str, Data]:
         """Return the answer of a known API, as that API gives it unstreamed."""
         return answer_in(response["body"])
 
-    def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+    def records(
+        self, calls: Sequence[Call], response: Response, received: Received
+    ) -> list[Record]:
         """Return the record of a response."""
         (call,) = calls
         value = ordered(plain(dict(response), f"{call.name}: the result", for_record=True))
@@ -96,23 +102,23 @@ class Http(Kind):
 class Chat(Kind):
     """A chat, streamed or not."""
 
-    def check(self, request: Request, response: Any, *, must_fit_window: bool) -> None:
+    def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
         """Refuse an answer that is not complete, or does not fit."""
         check_chat(response)
         if must_fit_window and is_cut_by_context_window(response, request):
             raise ContextLengthError("the answer was cut where the context window ended")
         check_fits(request, response)
 
-    def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+    def records(
+        self, calls: Sequence[Call], response: Response, received: Received
+    ) -> list[Record]:
         """Return the record of an answer, as a cassette gives it back: a later prompt may quote it."""
         (call,) = calls
-        response = ordered(nan_as_none(response))
+        answer = ordered(nan_as_none(response))
         if call.request.model != call.request.asked["model"]:  # a fallback's: it says who answered
-            response = {**response, "model": response.get("model") or call.request.model}
+            answer = {**answer, "model": answer.get("model") or call.request.model}
         api_type, host = call.client.api_type, received.host
-        return [
-            make_record(call.request, response, cost=received.cost, api_type=api_type, host=host)
-        ]
+        return [make_record(call.request, answer, cost=received.cost, api_type=api_type, host=host)]
 
 
 class Embeddings(Kind):
@@ -122,11 +128,13 @@ class Embeddings(Kind):
         """Return one call that asks for all texts."""
         return joined(calls)
 
-    def check(self, request: Request, response: Any, *, must_fit_window: bool) -> None:
+    def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
         """Refuse an answer without a vector for each text."""
         check_embeddings(response, len(request.body["input"]))
 
-    def records(self, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+    def records(
+        self, calls: Sequence[Call], response: Response, received: Received
+    ) -> list[Record]:
         """Return the records of the texts, each with its share of tokens and cost."""
         return embedding_records(calls, response, received)
 
@@ -164,7 +172,9 @@ def joined(calls: Sequence[Call]) -> Call:
     return calls[0]._replace(request=request._replace(body=body))
 
 
-def embedding_records(calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+def embedding_records(
+    calls: Sequence[Call], response: Response, received: Received
+) -> list[Record]:
     """Return the records of texts, each with its share of a response's tokens and cost."""
     vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
     total, cost = TokenUsage.of(response).input_tokens, received.cost
@@ -172,7 +182,7 @@ def embedding_records(calls: Sequence[Call], response: Any, received: Received) 
     tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
     records = []
     for call, vector, tokens in zip(calls, vectors, tokens_of_texts, strict=True):
-        own_response: dict[str, Any] = {"model": response.get("model"), "embedding": vector}
+        own_response: dict[str, Data] = {"model": response.get("model"), "embedding": vector}
         if tokens is not None:
             own_response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
         record = make_record(
@@ -186,7 +196,7 @@ def embedding_records(calls: Sequence[Call], response: Any, received: Received) 
     return records
 
 
-def check_embeddings(response: Any, count: int) -> None:
+def check_embeddings(response: Mapping[str, Data], count: int) -> None:
     """Refuse an embeddings response that does not hold one vector of finite numbers a text.
 
     :param count: how many texts were sent.
@@ -223,12 +233,12 @@ def packed_vector(embedding: Any) -> bytes:
     return packed
 
 
-def ordered_embeddings(response: Any) -> list[dict[str, Any]]:
+def ordered_embeddings(response: Mapping[str, Data]) -> list[dict[str, Data]]:
     """Return the embeddings in the order of the texts.
 
     A server may leave out their numbers, or number all with 0: then they are in order.
     """
-    data: list[dict[str, Any]] = response["data"]
+    data: list[dict[str, Data]] = response["data"]
     indexes = []
     for item in data:
         index = item.get("index")
@@ -250,7 +260,7 @@ def vector_of(record: Record) -> list[float]:
 # Checks
 
 
-def check_chat(response: Any) -> None:
+def check_chat(response: Mapping[str, Data]) -> None:
     """Refuse a chat response that holds no complete answer.
 
     :raises ServiceError: if it is malformed, or broke off, as its ending says.
@@ -288,7 +298,7 @@ def _problem_of(choice: Any) -> str | None:
     return None
 
 
-def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
+def _why_empty(choice: Mapping[str, Data], response: Mapping[str, Data]) -> str:
     reason = choice.get("finish_reason")
     reasoning_tokens = TokenUsage.of(response).reasoning_tokens
     if is_cut(reason):
@@ -297,7 +307,7 @@ def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
     return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
 
 
-def check_fits(request: Request, response: Mapping[str, Any]) -> None:
+def check_fits(request: Request, response: Mapping[str, Data]) -> None:
     """Refuse an answer that does not fit its ``response_format``, so that it is asked for again and
     not stored.
 
@@ -324,7 +334,7 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
             )
 
 
-def fits(request: Request, response: Mapping[str, Any]) -> bool:
+def fits(request: Request, response: Mapping[str, Data]) -> bool:
     """Return whether a recorded answer fits the request's ``response_format``; a record without an
     answer does.
     """
@@ -337,7 +347,7 @@ def fits(request: Request, response: Mapping[str, Any]) -> bool:
     return True
 
 
-def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> bool:
+def is_cut_by_context_window(response: Mapping[str, Data], request: Request) -> bool:
     """Return whether an answer ended at a token limit that the request did not set, which is where
     the context window ends.
     """
@@ -348,7 +358,7 @@ def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> b
     return max_tokens is None or (output_tokens is not None and output_tokens < max_tokens)
 
 
-def list_in(response: Any, name: str) -> list[Any]:
+def list_in(response: object, name: str) -> list[Any]:
     """Return the list of that name in a response; refuse a response without one."""
     if not isinstance(response, dict):
         reject(ServiceError, f"a malformed answer: {brief(response)}", response)
@@ -359,13 +369,11 @@ def list_in(response: Any, name: str) -> list[Any]:
     return items
 
 
-def reject(error_class: type[APIError], message: str, response: Any) -> NoReturn:
-    is_ours = isinstance(response, Response)
-    raise error_class(
-        message,
-        status_code=response.status_code if is_ours else None,
-        request_id=response.request_id if is_ours else None,
-    )
+def reject(error_class: type[APIError], message: str, response: object) -> NoReturn:
+    if isinstance(response, Response):
+        status_code, request_id = response.status_code, response.request_id
+        raise error_class(message, status_code=status_code, request_id=request_id)
+    raise error_class(message)
 
 
 def brief(value: object) -> str:

@@ -11,41 +11,48 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mappi
 from contextlib import nullcontext
 from functools import partial
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ..errors import ServiceError
 from ..support.blocking import as_generator
 from ..support.sender import LLMCALL, sent_by
 from ..support.waits import check_stops, may_block, waits
-from .effects import END, in_time
+from .effects import END, End, in_time
 from .seams import AsyncTransport, CoroutineTransport, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable
     from contextlib import AbstractContextManager
 
     from ..keys.request import Request
     from .seams import Background, Chunk, Transport
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 membrane = partial(sent_by, LLMCALL)
 
 
-def call_foreign(function: Callable[..., T], *args: Any) -> T:
+def call_foreign(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return the result of a user's function."""
     with membrane():
-        return function(*args)
+        return function(*args, **kwargs)
 
 
-def each_foreign(function: Callable[..., Iterable[T]], *args: Any) -> Iterator[T]:
+def each_foreign(
+    function: Callable[P, Iterable[T]], *args: P.args, **kwargs: P.kwargs
+) -> Iterator[T]:
     """Yield the items that a user's function returns or yields."""
-    items = call_foreign(lambda: iter(function(*args)))
-    while (item := call_foreign(next, items, END)) is not END:
+    items = call_foreign(lambda: iter(function(*args, **kwargs)))
+    while not isinstance(item := call_foreign(_next, items), End):
         yield item
 
 
-async def key_from(provider: Callable[[], Any]) -> Any:
+def _next(items: Iterator[T]) -> T | End:
+    return next(items, END)
+
+
+async def key_from(provider: Callable[[], object]) -> object:
     """Return what a user's function gives as a key; it may be asynchronous."""
     from inspect import isawaitable  # takes long to import
 
@@ -56,12 +63,12 @@ async def key_from(provider: Callable[[], Any]) -> Any:
         return _await_in_thread(key) if may_block() else await key
 
 
-def _await_in_thread(awaitable: Any) -> Any:
+def _await_in_thread(awaitable: Awaitable[T]) -> T:
     """Await in a new event loop in a new thread: this thread may already run a loop."""
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
-    async def awaited() -> Any:
+    async def awaited() -> T:
         """Await it in a new event loop."""
         return await awaitable
 
@@ -122,19 +129,19 @@ def _by_coroutines(transport: Transport) -> AsyncTransport | None:
     return transport if isinstance(transport, kind) else None
 
 
-async def _to_thread(function: Callable[..., T], *args: Any) -> T:
+async def _to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     if may_block():
-        return function(*args)
+        return function(*args, **kwargs)
     import asyncio
 
-    return await asyncio.to_thread(function, *args)
+    return await asyncio.to_thread(function, *args, **kwargs)
 
 
 async def read_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
     """Yield the items of a user's iterator; an event loop reads each in a thread."""
     own = _delegating(items)
     try:
-        while (item := await _to_thread(next, own, END)) is not END:
+        while not isinstance(item := await _to_thread(_next, own), End):
             yield item
     finally:
         call_foreign(own.close)

@@ -15,7 +15,7 @@ from ..keys.parameters import (
     checked_parameters,
     keyed_parameters,
 )
-from ..keys.request import Request
+from ..keys.request import Data, Request
 from ..scopes import Position, RecordedAskers, here, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
@@ -120,7 +120,7 @@ def _undrawn_call(
     return call, identity_hash
 
 
-def prepare_again(client: LLMClient, recorded_request: Mapping[str, Any], sample: str) -> Call:
+def prepare_again(client: LLMClient, recorded_request: Mapping[str, Data], sample: str) -> Call:
     """Return a chat call that asks a recorded request once more, as a draw of its own.
 
     No configured default is added to it, and the disk cache neither answers nor keeps it.

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from ..apis.message import RETURNED_REASONING, message_of, message_text, reasoning_in
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage, spent_words
+from ..keys.request import Data
 from ..support.display.notebook import html_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..answers.expected import Expected
-    from ..keys.request import Data
     from ..stores.record import Record
 
 
-class Reply(dict[str, Any]):
+class Reply(dict[str, Data]):
     """The assistant's message: a dict of ``role``, ``content``, ``tool_calls`` and ``refusal``.
 
     If the request had tools, it also holds the model's ``reasoning_content`` and ``reasoning_details`` where the
@@ -166,7 +166,7 @@ class Reply(dict[str, Any]):
         return expected.read(self.content)
 
 
-def _with_logprobs(choice: Mapping[str, Any]) -> dict[str, Data]:
+def _with_logprobs(choice: Mapping[str, Data]) -> dict[str, Data]:
     """Return a choice's message, and its log probabilities if there are any."""
     message = message_of(choice)
     if choice.get("logprobs") is not None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..stores.record import Received, Record
     from .calls import Call
     from .kinds import Kind
+    from .seams import Response
 
 NOT_RECORDED = object()
 log = logger()
@@ -255,7 +256,9 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
     return {record.cache_key: record for record in records}
 
 
-def _store(kind: Kind, calls: Sequence[Call], response: Any, received: Received) -> list[Record]:
+def _store(
+    kind: Kind, calls: Sequence[Call], response: Response, received: Received
+) -> list[Record]:
     """Record an answer; return what was stored first, with the receipt of this call's own answer: another
     process may have been quicker, whose answer then counts.
     """
@@ -290,7 +293,7 @@ def reply_in(record: Record, call: Call) -> Any:
     return reply
 
 
-def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> Any:
+def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> APIError | None:
     """Raise, log or return an API failure, as the caller wants.
 
     :param stream: whether its answer was streamed. A stream has no value that could be the error,

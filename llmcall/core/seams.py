@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
+from ..keys.request import Data, Request
 from ..support.blocking import as_generator, iterate_blocking, run_blocking
 from .effects import in_time, wait
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..config.settings import Settings
-    from ..keys.request import Data, Request
     from ..scopes import RecordedAskers
     from ..stores.cache.cache import ResponseCache
     from ..stores.record import Record
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 # A piece of a streamed answer, in the API's form; the bytes of an answer that is recorded as it is.
-Chunk = Mapping[str, Any] | bytes
+Chunk = Mapping[str, Data] | bytes
 
 
 class Store(Protocol):
@@ -93,7 +93,7 @@ class Held(Protocol):
 OK = 200  # the HTTP status of an answer
 
 
-class Response(dict[str, Any]):
+class Response(dict[str, Data]):
     """A response as the API gave it. A transport may also return a plain dict.
 
     :ivar request_id: the server's identifier of the request, or ``None``.
@@ -144,7 +144,7 @@ class Background(Protocol):
 class Sends(Protocol):
     """An object of any class that sends; llmcall makes it a :class:`Transport` when it is first used."""
 
-    def send(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+    def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response, as :meth:`Transport.send`."""
         ...
 
@@ -179,7 +179,7 @@ class Transport(ABC):
         return type(self).__name__
 
     @abstractmethod
-    def send(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+    def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response in the API's form (``{"choices": […], "usage": {…}}``).
 
         :param timeout: seconds within which the whole response must have been read, or ``None``.
@@ -230,7 +230,7 @@ class AsyncTransport(Transport):
     keeps_time: bool = False
 
     @abstractmethod
-    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response, like :meth:`Transport.send`."""
 
     def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk] | None:
@@ -243,7 +243,7 @@ class AsyncTransport(Transport):
 class CoroutineTransport(AsyncTransport):
     """Sends by coroutines that serve threads, too: they block the thread where ``may_block`` says so."""
 
-    def send(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
+    def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response, in this thread. Calls do not use it: ``core/membrane.send`` awaits ``asend``."""
         seconds = None if self.keeps_time else timeout
         return run_blocking(in_time(self.asend(request, timeout), seconds))
@@ -265,7 +265,7 @@ class Used(NamedTuple):
     tokens: TokenUsage = TokenUsage()
     cost: float | None = None
     priced_by: str | None = None
-    served: Any = None
+    served: str | None = None
 
 
 # The endpoint of calls that choose none: functions, and a program's requests without a body.
@@ -410,7 +410,7 @@ class Client(Protocol):
         """Return the name of a call's model, with aliases resolved."""
         ...
 
-    def with_effort(self, model: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
         """Return the fields of a chat call, with the effort that a model is asked for by default."""
         ...
 

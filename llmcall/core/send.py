@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..apis.chunks import DONE, Assembler, chunk_text, says_something
 from ..apis.masking import mask
@@ -33,6 +33,7 @@ from .seams import NOWHERE, OK, Gate, Response, Used
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
+    from ..keys.request import Data
     from ..stores.record import Record
     from .calls import Call
     from .seams import Chunk, Transport
@@ -69,7 +70,8 @@ class Exchange:
         self.kind = KINDS[call.request.kind]
         request = call.client.request_to_send(call, stream)
         # Parameters that turn out to be unsupported are taken out of this body.
-        self.request = request._replace(body=dict(request.body))
+        self.body = dict(request.body)
+        self.request = request._replace(body=self.body)
         # Of the current attempt: the statuses with which endpoints failed. Each endpoint
         # gets another chance once for each status.
         self.statuses: set[tuple[str, int]] = set()
@@ -235,7 +237,7 @@ class Exchange:
         most servers report at the end.
         """
         is_unrecorded = isinstance(error, UnrecordedAnswer)
-        answer: Mapping[str, Any] = {}
+        answer: Mapping[str, Data] = {}
         if self.response is not None:
             answer = self.kind.usage_in(self.response)
         elif self.assembler is not None:
@@ -324,9 +326,7 @@ class Exchange:
             if is_renewable and self._is_first_status(401):
                 return True
             return self._leave_out("refused its API key", error)
-        return isinstance(error, InvalidRequestError) and _drop_unsupported(
-            self.request.body, error
-        )
+        return isinstance(error, InvalidRequestError) and _drop_unsupported(self.body, error)
 
     def _let_rest(self, error: APIError) -> bool:
         """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
@@ -386,7 +386,7 @@ async def release_held(response: Response | None, *, is_stored: bool) -> None:
         await response.held.release(is_stored=is_stored)
 
 
-def _drop_unsupported(body: Any, error: APIError) -> bool:
+def _drop_unsupported(body: dict[str, Data], error: APIError) -> bool:
     """Take the parameter out of the body that the API does not support; return whether there is one."""
     if "stream_options" in str(error) and body.pop("stream_options", None):
         return True  # an older server, which then reports no usage

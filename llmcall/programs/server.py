@@ -34,7 +34,6 @@ from .. import scopes
 from ..clients.api_errors import http_library
 from ..core.effects import adrive
 from ..errors import ArgumentError
-from ..support.blocking import as_async
 from ..support.sender import LLMCALL, sent_by
 from ..support.system import (
     ProcessLock,
@@ -54,13 +53,15 @@ from .routes import (
     SCOPE_HEADER,
     decoded,
 )
-from .transport import headers_to_copy
+from .transport import MESSAGE_HEADERS, headers_to_copy
 
 if TYPE_CHECKING:
     from .recorder import Recorder
 
 TOKEN_BYTES = 16
 SCOPE_HEADERS = (PATH_HEADER.encode(), SCOPE_HEADER.encode())
+KEPT_HEADERS = (b"content-type", b"content-encoding", b"content-length", b"x-should-retry")
+DROPPED_HEADERS = {name.encode() for name in MESSAGE_HEADERS}
 THREADS = 8
 # A sender that waits longer than this for a model has given up; its SDK has a shorter timeout of its own.
 LONGEST_ANSWER = 3600.0  # seconds
@@ -438,6 +439,16 @@ async def _send_error(send: Send, status: int, error: Exception) -> None:
 
 async def _send_response(send: Send, receive: Receive, response: Any) -> None:
     """Send a response piece by piece, and close it, also where the client leaves before its end."""
+    headers = [
+        (name.lower(), value)
+        for name, value in response.headers.raw
+        if name.lower() in KEPT_HEADERS or name.lower() not in DROPPED_HEADERS
+    ]
+    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+    if response.is_stream_consumed:  # what is recorded, and a failure, are there as a whole
+        await send(start)
+        await send({"type": "http.response.body", "body": response.content})
+        return
     task = asyncio.current_task()
     has_left = False
 
@@ -449,22 +460,11 @@ async def _send_response(send: Send, receive: Receive, response: Any) -> None:
         if task is not None:
             task.cancel()
 
-    names = (b"content-type", b"content-encoding", b"content-length")
-    kept = {name.lower(): value for name, value in response.headers.raw}
-    own = [(name, kept[name]) for name in names if name in kept]
-    further = [
-        (name.lower(), value)
-        for name, value in headers_to_copy(response.headers)
-        if name.lower() not in names
-    ]
-    start = {"type": "http.response.start", "status": response.status_code}
     with sent_by(LLMCALL):  # the task is nobody's
         watch = asyncio.create_task(cancel_if_left())
     try:
-        await send({**start, "headers": [*own, *further]})
-        is_whole = response.is_stream_consumed  # such as a failure, whose body was read
-        pieces = as_async([response.content] if is_whole else response.aiter_raw())
-        async for piece in pieces:
+        await send(start)
+        async for piece in response.aiter_raw():
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         watch.cancel()
         await send({"type": "http.response.body", "body": b""})

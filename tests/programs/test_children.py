@@ -286,6 +286,27 @@ def test_each_call_of_a_pools_workers_is_recorded_once(model: NumberedServer) ->
 # What may not be sent, and what is under way
 
 
+def test_a_childs_sdk_repeats_no_call_that_the_run_has_repeated(
+    model: NumberedServer, httpserver: HTTPServer
+) -> None:
+    """As in the program's own process, MAX_ATTEMPTS is the number of requests."""
+    httpserver.expect_request("/failing/v1/chat/completions").respond_with_json({}, status=500)
+    write(
+        "ask.py",
+        f"""
+        import openai
+        client = openai.OpenAI(base_url={httpserver.url_for("/failing/v1")!r}, api_key="x", max_retries=2)
+        try:
+            client.chat.completions.create(model="m", messages=[{{"role": "user", "content": "Bread?"}}])
+        except openai.InternalServerError:
+            print("failed", flush=True)
+        """,
+    )
+    write("program.py", f"subprocess.run([{sys.executable!r}, 'ask.py'])")
+    printed, _ = ran(LLMCALL_RETRY_MAX_ATTEMPTS="1")
+    assert (printed, len(httpserver.log)) == ("failed\n", 1)
+
+
 @pytest.mark.parametrize(
     "child",
     [f"subprocess.run({CHILD})", "multiprocessing.Process(target=tell, args=['Milk?']).start()"],

@@ -514,7 +514,7 @@ def test_a_plan_expects_that_as_much_is_written_as_before() -> None:
     client = Responding(BILLED["chat, cached and written"].answer, model="gpt-6-luna")
     call = llmcall.LLMCall(user="{{ n }}?", client=client, max_tokens=100)
     call.map([{"n": 1}, {"n": 2}])
-    plan: Any = call.map([{"n": 3}], dry_run=True)
+    plan: Any = call.map([{"n": 1}, {"n": 2}, {"n": 3}], dry_run=True)
     token = (10 + 5 + 175) / 2000
     assert plan.expected_cost == pytest.approx((plan.input_tokens * token + 50) / MILLION)
 

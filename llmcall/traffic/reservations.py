@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from operator import add
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.effects import in_thread
 from ..errors import BudgetExceededError, CacheError
@@ -62,12 +62,6 @@ class Amounts(NamedTuple):
 NOTHING = Amounts()
 
 
-class Reserver(Protocol):
-    """Holds a reservation. Once its answer has begun, its reader decides when it ends."""
-
-    answer_has_begun: bool
-
-
 def spending_of(tokens: int, cost: float | None) -> Amounts:
     """Return what a call spends.
 
@@ -93,14 +87,13 @@ class Ledger:
         # Otherwise a thread could read the sum before a call is added to it, and the reservations after.
         self._lock = lock if spending is None else _named_lock
         self._spent = NOTHING  # of a named budget: what is not added to the sum yet
-        self._reserved: dict[Reserver, Amounts] = {}
+        self._reserved: set[Reservation] = set()
 
     def reserve(
-        self, holder: Reserver, needed: Amounts, limit: Mapping[str, int], *, is_inside: bool
+        self, reservation: Reservation, limit: Mapping[str, int], *, is_inside: bool
     ) -> bool:
         """Reserve an amount; return ``False`` if that has to wait for others to settle.
 
-        :param holder: the one that settles it.
         :param limit: the most of what :class:`Amounts` counts, by name.
         :param is_inside: whether an outer call ends only after this one: see :class:`Reservation`.
         :raises BudgetExceededError: if it would pass a limit whatever the others use, or if it is inside a
@@ -109,11 +102,11 @@ class Ledger:
         """
         with self._lock:
             reserved = NOTHING
-            for amounts in self._reserved.values():
-                reserved = reserved.plus(amounts)
-            fits = fits_now(self._prefix, limit, self.spent(), reserved, needed)
+            for other in self._reserved:
+                reserved = reserved.plus(other.needed)
+            fits = _fits_now(self._prefix, limit, self.spent(), reserved, reservation.needed)
             if fits:
-                self._reserved[holder] = needed
+                self._reserved.add(reservation)
             elif is_inside and all(other.answer_has_begun for other in self._reserved):
                 raise BudgetExceededError(
                     f"{self._prefix}all that is left is reserved by streams, and this call is made inside one: "
@@ -121,14 +114,14 @@ class Ledger:
                 )
             return fits
 
-    def settle(self, holder: Reserver, used: Amounts) -> None:
+    def settle(self, reservation: Reservation, used: Amounts) -> None:
         """Replace a reservation by what was used; a second time changes nothing.
 
         The call is over and paid for: if that cannot be added to the sum, a warning says so, and the
         next one to settle tries again.
         """
         with self._lock:
-            if holder not in self._reserved:
+            if reservation not in self._reserved:
                 return
             unsaved = used.plus(self._spent)
             # Taken out before it is saved: the garbage collector may settle another call meanwhile.
@@ -145,7 +138,7 @@ class Ledger:
                 else:
                     unsaved = NOTHING
             self._spent = unsaved.plus(self._spent)
-            del self._reserved[holder]
+            self._reserved.remove(reservation)
 
     def spent(self) -> Amounts:
         """Return what is spent; of a named budget, by earlier runs and other processes too.
@@ -190,7 +183,7 @@ def ledger_named(name: str, location: str) -> Ledger:
     return named_ledgers.setdefault((spending.name, name), Ledger(name, spending))
 
 
-def fits_now(
+def _fits_now(
     prefix: str, limit: Mapping[str, int], spent: Amounts, reserved: Amounts, needed: Amounts
 ) -> bool:
     """Return whether a reservation fits now; ``False`` if it would once others are settled.
@@ -360,7 +353,7 @@ class Reservation:
         reserved: list[Ledger] = []
         try:
             for ledger, limit in limits.items():
-                if not ledger.reserve(self, self.needed, limit, is_inside=is_inside):
+                if not ledger.reserve(self, limit, is_inside=is_inside):
                     if waits().stops and needs().limits_tokens:
                         warn_once(NARROW)
                     return Blocked(wakeup)

@@ -101,11 +101,7 @@ def seed() -> int:
 
 
 def _required_scope(label: str) -> ActiveScope:
-    """Return the current scope.
-
-    :param label: names in the message what needs one.
-    :raises ScopeError: outside any scope.
-    """
+    """Return the current scope; raise outside any, naming what needs one."""
     scope_of_call()  # raises in a thread or process that has no scope while another has one
     active = here().parent_of_new_scopes
     if not active.path:

@@ -239,9 +239,7 @@ class Draws:
     def _numbers_of(
         self, request: ScopedRequest, forks: Forks
     ) -> tuple[_Numbers, Sequence[_Numbers]]:
-        """Return the numbers of a fork, and all numbers that count in it: its own, and those in the forks
-        around and inside it.
-        """
+        """Return the numbers of a fork, and all that count in it: those of forks around and inside it, too."""
         by_forks = self._numbers.get(request)
         if by_forks is None:
             by_forks = self._numbers[request] = {}

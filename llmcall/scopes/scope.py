@@ -106,9 +106,7 @@ class Scope:
                     hold(asker=entered.previous.asker)
 
     def _set_process_scope(self, active: ActiveScope) -> None:
-        """Put every thread without a scope into this one, if it was opened for the process or is an
-        arm of one that was.
-        """
+        """Put every thread without a scope into this one, if it or what it forks was opened for the process."""
         with lock:
             open_scope = if_of_this_process(held_by_process().active)
             if self.process and open_scope is not None:

@@ -67,11 +67,7 @@ class Permit(Gate):
         return await self._turn.take(needed, tokens)
 
     def _estimate_tokens(self, needs: Needs) -> tuple[int, int] | None:
-        """Return the most tokens that the prompt and the answer may have, or ``None`` if that cannot be
-        known.
-
-        :raises BudgetExceededError: if a budget needs to know it.
-        """
+        """Return the most tokens of prompt and answer, or ``None`` if that cannot be known."""
         request, estimated = self._request, None
         if not self._call.asks_model:
             return None
@@ -91,10 +87,7 @@ class Permit(Gate):
         return estimated
 
     def _needed(self, needs: Needs, input_tokens: int, output_tokens: int) -> Amounts:
-        """Return the most that the send may use of the open budgets.
-
-        :raises ConfigError: if its price is unknown, and one limits USD.
-        """
+        """Return the most that the send may use of the open budgets."""
         if not self._call.asks_model:
             return Amounts(calls=1)
         tier = tier_of(self._request.body)
@@ -167,10 +160,7 @@ class Permit(Gate):
 
 
 def _unknown_price(model: str, service_tier: str | None) -> ConfigError:
-    """Return the error for a model without a price while an open budget limits USD.
-
-    :param service_tier: the tier that is asked for.
-    """
+    """Return the error for a model without a price while an open budget limits USD."""
     # A model that has a price may lack one at its tier.
     name = f"{model} {service_tier}" if service_tier in DEARER_TIERS else model
     return ConfigError(

@@ -186,12 +186,7 @@ def ledger_named(name: str, location: str) -> Ledger:
 def _fits_now(
     prefix: str, limit: Mapping[str, int], spent: Amounts, reserved: Amounts, needed: Amounts
 ) -> bool:
-    """Return whether a reservation fits now; ``False`` if it would once others are settled.
-
-    :param prefix: names the budget in messages, or is empty.
-    :param limit: the most of what :class:`Amounts` counts, by name.
-    :raises BudgetExceededError: if it never will.
-    """
+    """Return whether a reservation fits now; raise if it never will."""
     if "usd" in limit and spent.unknown:
         raise BudgetExceededError(
             f"{prefix}it limits usd, but {spent.unknown} calls that count in it have an unknown "

@@ -140,10 +140,7 @@ def _warn_of_cut_answer(call: Call, response: Data) -> None:
 
 
 def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
-    """Warn if a server reports less than half of the prompt tokens that are counted here.
-
-    :param reported: the prompt tokens that the server counted, if it says so.
-    """
+    """Warn if a server reports less than half of the prompt tokens that are counted here."""
     if not reported:
         return
     model = call.request.model

@@ -127,9 +127,7 @@ FURTHER_SCOPES = "(further scopes)"
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
-    """Return the rows for models and one for all scopes, and the rows for arms if there are any; the
-    first row of each is its head. A column that is zero everywhere is left out.
-    """
+    """Return rows for models and all scopes, and for arms if there are any, without columns of zeros."""
     names = [name for name in COLUMNS if name == "calls" or getattr(usage, name) != 0]
     if usage.cached_input_tokens is None:
         names.remove("cached_input_tokens")  # most servers do not report it
@@ -237,11 +235,7 @@ class Meter:
 def _by(
     usages: Mapping[tuple[str, str, str], Usage], groups_of: Callable[..., Iterable[G]]
 ) -> dict[G, Usage]:
-    """Return the sums of usages by group.
-
-    :param usages: by model, scope and arm.
-    :param groups_of: returns the groups of a model, scope and arm.
-    """
+    """Return the sums by group of usages by model, scope and arm."""
     groups: dict[G, list[Usage]] = {}
     for key, usage in usages.items():
         for group in groups_of(*key):

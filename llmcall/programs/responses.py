@@ -15,7 +15,6 @@ from ..core.effects import adrive_stream, drive_stream
 from ..core.kinds import vector_of
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered
-from ..stores.cassettes.current import current_cassette
 from ..stores.records.answers import VOLATILE
 from ..support.blocking import as_async, iterate_blocking, resolved, run_blocking
 from ..support.waits import may_block
@@ -57,6 +56,8 @@ async def response_of(
         recorded of a response.
     """
     library, to_record, kind = transport.library, transport.to_record, call.request.kind
+    # The program does not get what a cassette leaves out while recording either: a replay gives it the same.
+    left_out = () if call.cassette is None else tuple(VOLATILE)
     if not to_record.asks_for_stream:
         answer = await flow
     else:
@@ -66,7 +67,7 @@ async def response_of(
         pieces = as_async(stream.chunks())
         first = await anext(pieces, None)
         if kind == "chat" or first is not None:
-            return _streamed(transport, stream, first, pieces)
+            return _streamed(transport, stream, first, pieces, left_out)
         answer = stream.reply  # what is recorded has come as a whole
     if kind == "http":
         status, media_type = answer.get("status", OK), answer["content_type"]
@@ -74,7 +75,7 @@ async def response_of(
     if kind == "embedding":
         data = _embeddings(to_record.body, answer)
     else:
-        whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _left_out_fields())
+        whole = _with_identifier(as_chat(answer.raw), answer.cache_key, left_out)
         data = {"object": "chat.completion", **whole}
     return _response(library, OK, data, headers=transport.headers)
 
@@ -154,7 +155,11 @@ def body_class(library: ModuleType) -> Any:
 
 
 def _streamed(
-    transport: ProgramTransport, stream: Any, first: Piece | None, rest: AsyncIterator[Piece]
+    transport: ProgramTransport,
+    stream: Any,
+    first: Piece | None,
+    rest: AsyncIterator[Piece],
+    left_out: tuple[str, ...],
 ) -> httpx.Response:
     """Return a response whose body passes the pieces of a streamed answer on.
 
@@ -166,7 +171,7 @@ def _streamed(
     :param rest: the pieces after it.
     """
     library, to_record = transport.library, transport.to_record
-    is_chat, volatile = stream.request.kind == "chat", _left_out_fields()
+    is_chat = stream.request.kind == "chat"
     ends_answer = AnswerEnd(to_record, is_chat=is_chat)
     wants_usage = is_chat and bool(
         (to_record.body.get("stream_options") or {}).get("include_usage")
@@ -175,7 +180,7 @@ def _streamed(
     def data_of(piece: Piece) -> bytes:
         if isinstance(piece, bytes):
             return piece
-        chunk = _with_identifier(piece, stream.request.cache_key, volatile)
+        chunk = _with_identifier(piece, stream.request.cache_key, left_out)
         return _events(chunk, wants_usage=wants_usage)
 
     async def pieces() -> AsyncGenerator[bytes, None]:
@@ -253,13 +258,6 @@ def _is_dropped(name: str, value: Data) -> bool:
 
 def _event(data: Mapping[str, Data]) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()
-
-
-def _left_out_fields() -> tuple[str, ...]:
-    """Return the fields that an open cassette leaves out. The program does not get them while recording
-    either, so that a replay gives it the same.
-    """
-    return tuple(VOLATILE) if current_cassette() is not None else ()
 
 
 def _with_identifier(

@@ -130,6 +130,18 @@ def test_a_miss_is_an_error_and_the_exit_code_is_1(model: NumberedServer) -> Non
     assert model.asked == ["Bread?"]
 
 
+def test_a_finished_recording_refuses_what_llmcall_does_not_record_and_says_so(
+    model: NumberedServer,
+) -> None:
+    """So it is in the mode once, which only reads such a file, as in none."""
+    with serving(*A, "--to", model.address) as server:
+        server.ask()
+    with serving(*A, code=1) as server:
+        status, _ = server.post(b'{"input": "Bread."}', f"{server.address}/audio/speech", **JSON)
+    assert status == 409
+    assert "/audio/speech was refused: llmcall records JSON" in server.reported
+
+
 def test_the_scope_of_a_header_is_not_sent_on(httpserver: HTTPServer) -> None:
     """Nor is it recorded; a name that cannot be a scope is an error."""
     seen: list[dict[str, str]] = []

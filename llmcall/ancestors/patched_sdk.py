@@ -57,7 +57,7 @@ class PatchedTransport(AsyncTransport):
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint.name
-        self._arguments: dict[str, Any] = {
+        self._arguments: dict[str, object] = {
             "api_key": endpoint.key() or NO_KEY,
             "organization": endpoint.organization,
         }

@@ -26,7 +26,7 @@ from .study import drift, import_answers, pack, verify
 
 DEMO = "market_day.py"
 # A small model is best at temperature 0, and may never stop without a limit.
-LOCAL: dict[str, Any] = {"temperature": 0, "max_tokens": 200}
+LOCAL: dict[str, object] = {"temperature": 0, "max_tokens": 200}
 # Without a system message, the model drifts off the subject and the language.
 LOCAL_SYSTEM = "You are a helpful assistant."
 

@@ -378,7 +378,7 @@ def arms(
     of_all = scopes.scope(scope)
     parent = scopes.here()
     draw_list = scopes.DrawList(parent.item.draws)
-    finished: dict[ArmRun, Any] = {}
+    finished: dict[ArmRun, object] = {}
     used_records: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
 
     def play(run: ArmRun) -> object:

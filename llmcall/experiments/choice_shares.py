@@ -100,7 +100,7 @@ class SharesJob:
         """Return the variables that the question uses; they identify a row."""
         return self._row_job.identity(item)
 
-    def call_for(self, item: Any) -> Any:
+    def call_for(self, item: object) -> Any:
         """Return the question about a row, by which a plan finds recorded answers."""
         return self._row_job.call_for(item)
 
@@ -124,7 +124,7 @@ class SharesJob:
                     return shares
         return run_blocking(self.conversation(item))
 
-    async def conversation(self, item: Any, ask: Ask = SendMessage.reply) -> list[float] | None:
+    async def conversation(self, item: object, ask: Ask = SendMessage.reply) -> list[float] | None:
         """Ask about a row in one order."""
         order = self._orders[Respondent.current().repeat % len(self._orders)]
         request = self.request(self.call_for(item), self._row_job.variables(item), order)

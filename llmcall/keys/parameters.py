@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config.settings import Settings
 from ..config.values import nearest
@@ -73,7 +73,7 @@ class UncheckedFormat(NamedTuple):
 # since servers differ.
 NUMBER, WHOLE_NUMBER, OBJECT = ("a number", int, float), ("a whole number", int), ("a dict", dict)
 SWITCH = ("True or False", bool)
-KINDS: dict[str, tuple[Any, ...]] = {
+KINDS: dict[str, tuple[object, ...]] = {
     "temperature": NUMBER,
     "top_p": NUMBER,
     "frequency_penalty": NUMBER,

@@ -176,7 +176,7 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
     except NameError as error:
         raise _no_schema(function, error) from error
     fields: dict[str, Data] = {}
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, object] = {}
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 
 class Parameters:
@@ -20,7 +19,7 @@ class Parameters:
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters
         self.var_keyword: str | None = None
-        self.defaults: dict[str, Any] = {}
+        self.defaults: dict[str, object] = {}
         for name, parameter in parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
                 self.var_keyword = name
@@ -29,7 +28,9 @@ class Parameters:
             else:
                 self.defaults[name] = parameter.default
 
-    def arguments(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, Any]:
+    def arguments(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> dict[str, object]:
         """Return all arguments of a call by name, including defaults.
 
         :raises TypeError: if the function does not take them.

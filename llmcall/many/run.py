@@ -68,7 +68,7 @@ class DaemonThreads:
         self._count = 0
         self._todo: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
 
-    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+    def submit(self, function: Callable[[], object]) -> Future[Any]:
         """Call a function in a thread; the function must not raise."""
         future: Future[Any] = Future()
         self._todo.put((function, future))
@@ -110,7 +110,7 @@ class MapRun:
     """
 
     def __init__(
-        self, job: Job, items: Any, options: MapOptions, context: Context, *, yields: bool
+        self, job: Job, items: object, options: MapOptions, context: Context, *, yields: bool
     ) -> None:
         try:
             self.active = context.run(options.active_scope)
@@ -248,7 +248,7 @@ class MapRun:
 
     # Results
 
-    def results(self, length: int = 0) -> list[Any]:
+    def results(self, length: int = 0) -> list[object]:
         """Return the results in the order of the items, with ``None`` for each missing one. For an
         iterator, return the results not yielded, as pairs of the item's number and the result.
 
@@ -264,7 +264,7 @@ class MapRun:
         # Not by setattr(): the exception's class may refuse attributes.
         BaseException.__setattr__(error, "results", self.results(self._item_count or 0))
 
-    def take(self, number: int) -> Any:
+    def take(self, number: int) -> object:
         """Return an item's result for the caller of an iterator, and forget it."""
         result = self._result(number)
         self._yielded_count += self._repeats
@@ -281,7 +281,7 @@ class MapRun:
         tasks = self.begun.get(number, ())
         return len(tasks) == self._repeats and all(task.value is not MISSING for task in tasks)
 
-    def _result(self, number: int) -> Any:
+    def _result(self, number: int) -> object:
         values = [task.value for task in self.begun.get(number, ())]
         results = [None if value is MISSING else value for value in values]
         results += [None] * (self._repeats - len(results))

@@ -66,11 +66,11 @@ class AskingJob(Job, Protocol):
     def client(self) -> LLMClient:
         """The client that asks."""
 
-    def call_for(self, item: Any) -> object:
+    def call_for(self, item: object) -> object:
         """Return the call that asks about an item."""
 
     def conversation(
-        self, item: Any, ask: Callable[[Any], Awaitable[Any]]
+        self, item: object, ask: Callable[[Any], Awaitable[object]]
     ) -> Coroutine[Any, Any, object]:
         """Ask about an item until an answer fits.
 

@@ -175,5 +175,5 @@ class _RecordedFunction(NamedTuple):
             parameter: plain(value, f"{name}: {parameter}")
             for parameter, value in arguments.items()
         }
-        key_arguments: dict[str, Any] = normalized(as_plain_data, settings)
+        key_arguments: dict[str, object] = normalized(as_plain_data, settings)
         return key_arguments

@@ -95,7 +95,9 @@ _MODULES = {
     "tqdm": "tqdm.auto",
 }
 _lock = ProcessLock()
-_whole: dict[str, Any] = {}  # the libraries of one module that were imported, by whichever thread
+_whole: dict[
+    str, object
+] = {}  # the libraries of one module that were imported, by whichever thread
 # Set while random numbers are kept: the generators that are made are no program's.
 keeps_random_numbers: ContextVar[bool] = ContextVar("llmcall keeps random numbers", default=False)
 

@@ -70,7 +70,7 @@ class Listener:
     def answered(self, call: CallInfo, record: Record) -> None:
         """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
 
-    def used(self, call: CallInfo, amounts: Mapping[str, Any]) -> None:
+    def used(self, call: CallInfo, amounts: Mapping[str, object]) -> None:
         """A call that asks used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
 
     def failed(self, call: CallInfo, error: BaseException) -> None:

@@ -77,7 +77,7 @@ class RowJob(NamedTuple):
         """Ask about a row, and return the value."""
         return self.call_for(item).run(**self.variables(item)).value
 
-    async def conversation(self, item: Any, ask: Ask = SendMessage.reply) -> Conversation:
+    async def conversation(self, item: object, ask: Ask = SendMessage.reply) -> Conversation:
         """Ask about a row until an answer fits."""
         call = self.call_for(item)
         conversation: Conversation = await call.conversation(self.variables(item), ask)

@@ -57,7 +57,7 @@ class History(NamedTuple):
         """Return whether there may be messages."""
         return self.variable is not None or bool(self.examples)
 
-    def conversation(self, variables: Mapping[str, Any]) -> list[dict[str, Data]]:
+    def conversation(self, variables: Mapping[str, object]) -> list[dict[str, Data]]:
         """Return the conversation in the variable.
 
         :raises TemplateError: if the variable is missing.

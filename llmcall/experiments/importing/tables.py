@@ -93,7 +93,7 @@ class Columns:
             return f"its columns {' and '.join(found)} may both be the answer; choose one: --column answer={found[0]}"
         return ""
 
-    def conversation(self, entry: Any, *, has_paths: bool) -> Any:
+    def conversation(self, entry: object, *, has_paths: bool) -> Any:
         """Return an object with messages, or a row with a prompt and an answer, as a conversation; the
         error if it cannot be one, and anything but a dict as it is.
 

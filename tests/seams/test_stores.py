@@ -47,15 +47,18 @@ def make(request: pytest.FixtureRequest, cache: ResponseCache) -> Iterator[Calla
         yield lambda: CassetteStore(cassette, of_cache(), Position(order=next_order()))
 
 
-def test_a_store_keeps_the_contract(make: Callable[[], Store]) -> None:
-    request = ScriptedClient(cache_mode="off").build_request("Hello")
-    first, second = (make_record(request, completion(text)) for text in ("one", "two"))
+def test_a_store_keeps_the_contract(
+    make: Callable[[], Store], request: pytest.FixtureRequest
+) -> None:
+    # A question of its own: the process remembers which keys of a server it used.
+    asked = ScriptedClient(cache_mode="off").build_request(request.node.name)
+    first, second = (make_record(asked, completion(text)) for text in ("one", "two"))
     store = make()
     assert isinstance(store.is_on_server, bool)
-    assert store.get(request) is None and not store.has_used(request.cache_key)
+    assert store.get(asked) is None and not store.has_used(asked.cache_key)
     assert store.add(first).response == first.response
-    assert store.has_used(request.cache_key)
+    assert store.has_used(asked.cache_key)
     other = make()
     assert other.add(second).response == first.response, "what was stored first counts"
-    found = other.get(request)
+    found = other.get(asked)
     assert found is not None and (found.response, found.is_hit) == (first.response, True)

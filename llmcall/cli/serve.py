@@ -9,7 +9,7 @@ import subprocess
 import threading
 import urllib.parse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,6 +24,11 @@ from .run import (
     recording_options,
     run_options,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..programs.server import Sender, Server
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OTHER_SCOPES = "a scope of another name in the header x-llmcall-scope"
@@ -137,7 +142,7 @@ def serve(
     raise SystemExit(code)
 
 
-def _run_command(command: tuple[str, ...], server: Any, sender: Any) -> int:
+def _run_command(command: tuple[str, ...], server: Server, sender: Sender) -> int:
     """Run a command with the addresses of the server in its environment, and return its exit code."""
     from .. import scopes
     from ..programs.children import environment_of_child, program_name
@@ -167,7 +172,7 @@ def _wait_for_signal() -> None:
 
 
 @contextlib.contextmanager
-def _on_signals(act: Any) -> Any:
+def _on_signals(act: Callable[[int], object]) -> Iterator[None]:
     """Call a function with the number of each signal that asks this process to end, for a block."""
     before = {
         number: signal.signal(number, lambda given, _: act(given)) for number in ENDING_SIGNALS

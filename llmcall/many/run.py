@@ -8,7 +8,7 @@ import time
 from collections import deque
 from concurrent.futures import CancelledError, Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import scopes
 from ..errors import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from contextvars import Context
 
-    from ..distributed.processes import Sender
+    from ..distributed.processes import Report, Sender
     from ..scopes import DrawList
     from .options import MapOptions
     from .tasks import Job, Task
@@ -66,11 +66,13 @@ class DaemonThreads:
     def __init__(self, max_threads: int) -> None:
         self._max_threads = max_threads
         self._count = 0
-        self._todo: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[
+            tuple[Callable[[], TaskResult], Future[TaskResult]] | None
+        ] = queue.SimpleQueue()
 
-    def submit(self, function: Callable[[], object]) -> Future[Any]:
+    def submit(self, function: Callable[[], TaskResult]) -> Future[TaskResult]:
         """Call a function in a thread; the function must not raise."""
-        future: Future[Any] = Future()
+        future: Future[TaskResult] = Future()
         self._todo.put((function, future))
         if self._count < self._max_threads:
             self._count += 1
@@ -188,7 +190,7 @@ class MapRun:
         context = self.context.copy()
         return context.run(run_job, self.job, task.item, task.position, scope, self._outer_stops)
 
-    def _note_result(self, task: Task, future: Future[Any]) -> None:
+    def _note_result(self, task: Task, future: Future[TaskResult | Report]) -> None:
         """Note a task's result, in the thread that ran the task or received it from another process. If
         the error ends the run, no further task begins.
         """

@@ -16,9 +16,9 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
 from ..config import resolve as config
@@ -31,6 +31,13 @@ from .replacing import replace, when_imported
 from .routes import BASE_URLS, LOOPBACK, NO_PROXY, Forwarder, Route, forwarder
 from .stack import recorders
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+    from multiprocessing.pool import Pool
+    from multiprocessing.process import BaseProcess
+
+Command = str | bytes | os.PathLike[str]
+JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 SITE = os.path.join(os.path.dirname(__file__), "site")
 PYTHONPATH = "PYTHONPATH"
 VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
@@ -128,7 +135,9 @@ def _route_here() -> Route | None:
 # Programs
 
 
-def _open_process(init: Callable[..., None], process: Any, *args: Any, **kwargs: Any) -> None:
+def _open_process(
+    init: Callable[..., None], process: object, *args: object, **kwargs: object
+) -> None:
     given = inspect.signature(init).bind(process, *args, **kwargs)
     route = _route("process", program_name(given.arguments.get("args")))
     if route is not None:
@@ -140,7 +149,7 @@ def _open_process(init: Callable[..., None], process: Any, *args: Any, **kwargs:
         init(*given.args, **given.kwargs)
 
 
-def _system(system: Callable[[Any], int], command: Any) -> int:
+def _system(system: Callable[[Command], int], command: Command) -> int:
     route = _route("process", program_name(os.fsdecode(command)))
     if route is not None:
         before = dict(os.environ)
@@ -154,7 +163,7 @@ def _system(system: Callable[[Any], int], command: Any) -> int:
     return system(command)
 
 
-def program_name(args: Any) -> str:
+def program_name(args: Command | Sequence[Command] | None) -> str:
     """Return the name of the program that a command runs; of Python, the name of its script or module. It
     is the same on every machine.
     """
@@ -172,7 +181,9 @@ def program_name(args: Any) -> str:
 
 
 def environment_of_child(
-    environment: Mapping[Any, Any], route: Route, served: Mapping[str, str] | None = None
+    environment: Mapping[str, str] | Mapping[bytes, bytes],
+    route: Route,
+    served: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the environment of a child process.
 
@@ -216,17 +227,17 @@ class _Carrier:
     def __init__(self, route: Route) -> None:
         self._route = route
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[[Route], None], tuple[Route]]:
         return begin, (self._route,)
 
 
-def _start(start: Callable[[Any], None], process: Any) -> None:
+def _start(start: Callable[[BaseProcess], None], process: BaseProcess) -> None:
     target = getattr(process, "_target", None)
     label = getattr(target, "__name__", None) or type(process).__name__
     route = _route("process", label)
     if route is not None:
         # What a process object holds is pickled for a spawned process.
-        process.llmcall_route = _Carrier(route)
+        vars(process)["llmcall_route"] = _Carrier(route)
     try:
         with _starts(route):
             start(process)
@@ -283,9 +294,9 @@ class Work(NamedTuple):
     """
 
     route: Route
-    function: Callable[..., Any]
+    function: Callable[..., object]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         """Run the function in its submitter's name."""
         with working(self.route):
             return self.function(*args, **kwargs)
@@ -298,10 +309,10 @@ class ItemWork(NamedTuple):
     """
 
     route: Route
-    function: Callable[..., Any]
+    function: Callable[..., object]
     is_star: bool
 
-    def __call__(self, item: Any) -> Any:
+    def __call__(self, item: tuple[int, Any]) -> object:
         """Run the function in the name of whoever submitted the item."""
         number, value = item
         with working(self.route._replace(asker=f"{self.route.asker}/item {number}")):
@@ -318,15 +329,20 @@ def working(route: Route) -> Iterator[None]:
         yield
 
 
-def _name(function: Any) -> str:
+def _name(function: Callable[..., object]) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__)
 
 
 def _submit(
-    submit: Callable[..., Any], executor: Any, function: Any, /, *args: Any, **kwargs: Any
-) -> Any:
+    submit: Callable[..., Future[object]],
+    executor: Executor,
+    function: Callable[..., object],
+    /,
+    *args: object,
+    **kwargs: object,
+) -> Future[object]:
     route = _route("work", _name(function))
     if route is None:
         return submit(executor, function, *args, **kwargs)
@@ -340,32 +356,40 @@ def _release(route: Route) -> None:
         _routes.release(route)
 
 
-def _apply_async(apply: Callable[..., Any], pool: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
+def _apply_async(
+    apply: Callable[..., object],
+    pool: Pool,
+    func: Callable[..., object],
+    *args: object,
+    **kwargs: object,
+) -> object:
     route = _route("work", _name(func))
     return apply(pool, func if route is None else Work(route, func), *args, **kwargs)
 
 
 def _map(
     is_star: bool,
-    map_items: Callable[..., Any],
-    pool: Any,
-    func: Any,
-    iterable: Iterable[Any],
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
+    map_items: Callable[..., object],
+    pool: Pool,
+    func: Callable[..., object],
+    iterable: Iterable[object],
+    *args: object,
+    **kwargs: object,
+) -> object:
     route = _route("work", _name(func))
     if route is None:
         return map_items(pool, func, iterable, *args, **kwargs)
     has_length = hasattr(iterable, "__len__")  # it decides how many items are sent at once
-    items: Any = enumerate(iterable)
+    items: Iterable[object] = enumerate(iterable)
     work = ItemWork(route, func, is_star)
     if is_star:  # a starmap would give the number and the item as two arguments
         items = ((item,) for item in items)
     return map_items(pool, work, list(items) if has_length else items, *args, **kwargs)
 
 
-def _run_in_parallel(run: Callable[..., Any], parallel: Any, iterable: Iterable[Any]) -> Any:
+def _run_in_parallel(
+    run: Callable[..., object], parallel: object, iterable: Iterable[JoblibWork]
+) -> object:
     route = _route("work", "joblib")
     if route is None:
         return run(parallel, iterable)
@@ -376,7 +400,7 @@ def _run_in_parallel(run: Callable[..., Any], parallel: Any, iterable: Iterable[
     return run(parallel, named)
 
 
-REPLACEMENTS: dict[str, list[tuple[str, str, Callable[..., Any]]]] = {
+REPLACEMENTS: dict[str, list[tuple[str, str, Callable[..., object]]]] = {
     "subprocess": [("Popen", "__init__", _open_process)],
     "multiprocessing.process": [("BaseProcess", "start", _start)],
     "multiprocessing.pool": [

@@ -25,7 +25,7 @@ import secrets
 import socket
 import threading
 import urllib.parse
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,6 +56,8 @@ from .routes import (
 from .transport import MESSAGE_HEADERS, headers_to_copy
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from .recorder import Recorder
 
 TOKEN_BYTES = 16
@@ -70,8 +72,9 @@ LONGEST_HOLD = 5.0  # seconds that a fork waits for what the server does at the 
 KEEP_ALIVE = 60  # seconds that an idle connection stays open: longer than its clients keep it
 LONGEST_END = 30  # seconds in which the answers that are under way at the server's end may come
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Event = MutableMapping[str, Any]  # of ASGI: its values' types depend on its type
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
 
 
 class Sender(NamedTuple):
@@ -195,7 +198,7 @@ class Server:
 
     # In the server's thread
 
-    def _new_server(self) -> Any:
+    def _new_server(self) -> uvicorn.Server:
         from ..support.libraries import uvicorn
 
         config = uvicorn.Config(
@@ -227,7 +230,7 @@ class Server:
         async with library.AsyncClient(limits=limits) as self._client:
             await self._server.serve(sockets=[self._socket])
 
-    async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Event, receive: Receive, send: Send) -> None:
         """Answer a request; the name, and the arguments, are those of ASGI."""
         try:
             sender, asker, parts = self._sender_of(scope)
@@ -278,7 +281,7 @@ class Server:
     async def _send(self, request: Any) -> Any:
         return await self._client.send(request, stream=True)
 
-    def _sender_of(self, scope: Mapping[str, Any]) -> tuple[Sender, str, list[str]]:
+    def _sender_of(self, scope: Event) -> tuple[Sender, str, list[str]]:
         """Return who sends a request, the sender's name if the address gives one, and the rest of its path.
 
         :raises BadRequest: if the server does not answer it.
@@ -340,13 +343,17 @@ class _Threads(ThreadPoolExecutor):
 
     def __init__(self) -> None:
         super().__init__()
-        self._todo: queue.SimpleQueue[tuple[Future[Any], Any] | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[tuple[Future[object], Callable[[], object]] | None] = (
+            queue.SimpleQueue()
+        )
         for _ in range(THREADS):
             threading.Thread(target=self._work, name="llmcall server", daemon=True).start()
 
-    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(  # type: ignore[override]  # the loop alone calls it
+        self, function: Callable[..., object], /, *args: object, **kwargs: object
+    ) -> Future[object]:
         """Call a function in one of the threads."""
-        future: Future[Any] = Future()
+        future: Future[object] = Future()
         self._todo.put((future, functools.partial(function, *args, **kwargs)))
         return future
 

@@ -17,39 +17,43 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Executor
 
+    from ..scopes import Scope
+    from .names import Key
     from .plans import Plan
-    from .tasks import Job
+    from .tasks import Function, Job
 
 
-@overload
-def map(fn: Any, items: Iterable[Any], *, dry_run: Literal[True], **options: Any) -> Plan: ...
 @overload
 def map(
-    fn: Any,
-    items: Iterable[Any],
+    fn: Function, items: Iterable[object], *, dry_run: Literal[True], **options: object
+) -> Plan: ...
+@overload
+def map(
+    fn: Function,
+    items: Iterable[object],
     *,
-    key: Any = None,
+    key: Key | None = None,
     repeats: int = 1,
     workers: int | None = None,
     progress: bool | None = None,
     on_error: str = "raise",
     executor: Executor | None = None,
-    scope: Any = None,
+    scope: Scope | str | float | None = None,
     dry_run: Literal[False] = False,
 ) -> list[Any]: ...
 
 
 def map(  # type: ignore[misc]  # options are those that it names
-    fn: Any,
-    items: Iterable[Any],
+    fn: Function,
+    items: Iterable[object],
     *,
-    key: Any = None,
+    key: Key | None = None,
     repeats: int = 1,
     workers: int | None = None,
     progress: bool | None = None,
     on_error: str = "raise",
     executor: Executor | None = None,
-    scope: Any = None,
+    scope: Scope | str | float | None = None,
     dry_run: bool = False,
 ) -> Any:
     """Run a function over items, many at a time, and return the results in the order of the items.
@@ -119,16 +123,16 @@ def map(  # type: ignore[misc]  # options are those that it names
 
 
 def imap(
-    fn: Any,
-    items: Iterable[Any],
+    fn: Function,
+    items: Iterable[object],
     *,
-    key: Any = None,
+    key: Key | None = None,
     repeats: int = 1,
     workers: int | None = None,
     progress: bool | None = None,
     on_error: str = "raise",
     executor: Executor | None = None,
-    scope: Any = None,
+    scope: Scope | str | float | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Run a function over items, and yield each item's index and result as it finishes.
 

@@ -18,7 +18,11 @@ from ..support.notices import warn_once
 from .rows import item_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+    # What names an item's scope: a function of the item, a column of its row, or several columns
+    Key: TypeAlias = Callable[[Any], object] | str | Sequence[str]
 
 DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 # Between a name and its number of earlier occurrences; doubled within the name itself.
@@ -115,7 +119,7 @@ class _Columns(tuple[Any, ...]):
     """The values of an item in several columns, which together name its scope."""
 
 
-def key_function(key: object) -> Callable[[Any], object] | None:
+def key_function(key: Key | None) -> Callable[[Any], object] | None:
     """Return a function that returns an item's key, or ``None`` without a key.
 
     :param key: a function of the item, a column of its row, or a list of columns.

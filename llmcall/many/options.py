@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ from ..errors import ScopeError
 from .names import key_function
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..config.settings import Settings
+    from .names import Key
 
 # Threads mostly wait for a server; there are fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
@@ -30,20 +31,22 @@ UNKNOWN_WORKERS = 512  # for an executor that does not report its number, such a
 class MapOptions:
     """The arguments of a map; see :func:`llmcall.map`.
 
+    :ivar item_key: returns the key of an item; ``None`` without one.
     :raises TypeError: for a wrong type.
     :raises ValueError: for a wrong value.
     """
 
-    key: Any
+    key: Key | None
     repeats: int
     workers: int | None
     progress: bool | None
     on_error: str
     executor: Executor | None
-    scope: Any
+    scope: scopes.Scope | str | float | None
+    item_key: Callable[[Any], object] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.key = key_function(self.key)
+        self.item_key = key_function(self.key)
         checked_count("repeats", self.repeats)
         if self.workers is not None:
             checked_count("workers", self.workers)
@@ -60,8 +63,10 @@ class MapOptions:
             raise TypeError(
                 f"executor is {type(self.executor).__name__}; it must be a concurrent.futures.Executor{hint}"
             )
-        if self.scope is not None and not isinstance(self.scope, scopes.Scope):
-            self.scope = scopes.scope(self.scope)
+        if self.scope is None or isinstance(self.scope, scopes.Scope):
+            self._scope = self.scope
+        else:
+            self._scope = scopes.scope(self.scope)
 
     @classmethod
     def check_names(cls, options: Iterable[str], caller: str, others: Iterable[str] = ()) -> None:
@@ -72,7 +77,7 @@ class MapOptions:
         :param others: the caller's own arguments.
         :raises TypeError: suggests the nearest.
         """
-        names = [*others, *(field.name for field in fields(cls)), "dry_run"]
+        names = [*others, *(argument.name for argument in fields(cls) if argument.init), "dry_run"]
         for name in options:
             if name not in names:
                 raise TypeError(f"{caller}() has no argument {name!r}{nearest(name, names)}")
@@ -82,12 +87,12 @@ class MapOptions:
 
         :raises ScopeError: if timing would decide the draws, or for ``key`` outside any scope.
         """
-        if self.scope is None:
+        if self._scope is None:
             active = scopes.scope_of_call()
             if not active.path:
                 active = scopes.map_outside()
         else:  # not entered, because other threads without a scope would be refused meanwhile
-            active = self.scope.active()
+            active = self._scope.active()
             active.check_generators()
         if not active.path and self.key is not None:
             raise ScopeError(

@@ -177,7 +177,7 @@ def plan_map(job: AskingJob | FunctionJob, items: object, options: MapOptions) -
             "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
         )
     active = options.active_scope()
-    names = ItemNames(options.key, job.identity)
+    names = ItemNames(options.item_key, job.identity)
     planner = Planner(job)
     for task in tasks_of(job, items, options.repeats, names, active, ()):
         planner.add(task, active.draws if active.path else Draws())

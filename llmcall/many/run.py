@@ -139,7 +139,7 @@ class MapRun:
         self._threads = DaemonThreads(self._workers)
         executor = options.executor
         self._sender = None if executor is None else _sender(self, executor)
-        self._names = ItemNames(options.key, job.identity)
+        self._names = ItemNames(options.item_key, job.identity)
         order = scopes.next_order()
         self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order)
         self._item_count = len(items) if hasattr(items, "__len__") else None  # None: unknown

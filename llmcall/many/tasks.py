@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from concurrent.futures import Future
+    from typing import TypeAlias
 
     from ..clients.base import LLMClient
     from ..scopes import ActiveScope, ScopedRecord
     from ..support.waits import Stops
     from .names import ItemNames
+
+    Function: TypeAlias = Callable[[Any], Any] | "HasJob"  # what a map runs over its items
 
 MISSING: object = object()  # a result that does not exist yet
 
@@ -78,6 +81,13 @@ class AskingJob(Job, Protocol):
         """
 
 
+class HasJob(Protocol):
+    """An ``LLMCall`` or ``@llm`` function, or what else asks about items in a way of its own."""
+
+    def __map_job__(self) -> AskingJob:
+        """Return the job of a map with it."""
+
+
 class FunctionJob(NamedTuple):
     """Calls a function with each item."""
 
@@ -108,7 +118,7 @@ class FunctionJob(NamedTuple):
         return item
 
 
-def job_of(function: Any) -> AskingJob | FunctionJob:
+def job_of(function: Function) -> AskingJob | FunctionJob:
     """Return the job of a map with a function.
 
     :param function: a callable with one argument, or an ``LLMCall`` or ``@llm`` function, whose
@@ -118,7 +128,7 @@ def job_of(function: Any) -> AskingJob | FunctionJob:
     from inspect import iscoroutinefunction
 
     if hasattr(type(function), "__map_job__"):
-        return function.__map_job__()  # type: ignore[no-any-return]
+        return function.__map_job__()  # type: ignore[union-attr]  # by its class, which a class lacks
     if not callable(function):
         raise TypeError(
             f"fn is {function!r}; it must be a function, an LLMCall or an @llm function"

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..traffic.usage import Usage
     from .streams import AsyncStream, Stream
 
+    Messages = str | Sequence[Mapping[str, object]]
     Vectors = list[float] | list[list[float]] | APIError | None
 
 
@@ -226,7 +227,9 @@ class LLMClient:
         """Return the transport that sends a call to an endpoint."""
         return self.shared_transport(endpoint)
 
-    def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+    def in_window(
+        self, options: Options, fields: dict[str, Data]
+    ) -> tuple[Options, dict[str, Data]]:
         """Return the options and the fields of a chat call that is to be answered within a window.
 
         A client without windows raises its error when the call is sent: a recorded answer needs no window.
@@ -269,7 +272,7 @@ class LLMClient:
         """
         return self.pool(model).price(service_tier=service_tier)
 
-    def build_request(self, current_messages: Any, **arguments: Any) -> Request:
+    def build_request(self, current_messages: Messages, **arguments: Any) -> Request:
         """Return the request that :meth:`send_message` would send; send and store nothing.
 
         :param arguments: the same as :meth:`send_message` takes.
@@ -282,14 +285,14 @@ class LLMClient:
 
     @overload
     def send_message(
-        self, current_messages: Any, *, on_error: Literal["raise"], **arguments: Any
+        self, current_messages: Messages, *, on_error: Literal["raise"], **arguments: Any
     ) -> Reply: ...
     @overload
-    def send_message(self, current_messages: Any, **arguments: Any) -> Reply | None: ...
+    def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None: ...
 
     def send_message(
         self,
-        current_messages: Any,
+        current_messages: Messages,
         *,
         model: str | None = None,
         temperature: float | None = None,
@@ -300,11 +303,11 @@ class LLMClient:
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
         n: int | None = None,
-        response_format: Any = None,
-        tools: Sequence[Any] | None = None,
-        tool_choice: Any = None,
+        response_format: object = None,
+        tools: Sequence[object] | None = None,
+        tool_choice: object = None,
         reasoning_effort: str | None = None,
-        extra_body: Any = None,
+        extra_body: Mapping[str, object] | None = None,
         timeout: float | None = None,
         deadline: float | None = None,
         max_attempts: int | None = None,
@@ -315,7 +318,7 @@ class LLMClient:
         cache: bool | None = None,
         on_error: str | None = None,
         dedent_messages: bool = False,
-        **params: Any,
+        **params: object,
     ) -> Reply | None:
         """Ask a model, or return its recorded answer.
 
@@ -381,12 +384,12 @@ class LLMClient:
 
     @overload
     async def asend_message(
-        self, current_messages: Any, *, on_error: Literal["raise"], **arguments: Any
+        self, current_messages: Messages, *, on_error: Literal["raise"], **arguments: Any
     ) -> Reply: ...
     @overload
-    async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None: ...
+    async def asend_message(self, current_messages: Messages, **arguments: Any) -> Reply | None: ...
 
-    async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
+    async def asend_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop.
 
         It has the arguments, reply and errors of :meth:`send_message`.
@@ -408,7 +411,7 @@ class LLMClient:
         call = prepare_again(self, recorded_request, sample)
         return run_blocking(reply_to(call))  # type: ignore[no-any-return]
 
-    def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
+    def stream_message(self, current_messages: Messages, **arguments: Any) -> Stream:
         """Ask a model and yield its answer as it arrives.
 
         :param arguments: the same as :meth:`send_message` takes.
@@ -421,7 +424,7 @@ class LLMClient:
         call = prepare_chat(self, current_messages, arguments)
         return Stream(call, reply_to(call, stream=True), drive_stream)
 
-    def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
+    def astream_message(self, current_messages: Messages, **arguments: Any) -> AsyncStream:
         """Ask a model and yield its answer as it arrives, without blocking the event loop.
 
         Arguments and stream are as for :meth:`stream_message`.
@@ -485,7 +488,7 @@ class LLMClient:
         vectors = [vector_of(record) for record in records]
         return vectors[0] if is_one else vectors
 
-    def count_tokens(self, messages_or_text: Any, model: str | None = None) -> TokenCount:
+    def count_tokens(self, messages_or_text: Messages, model: str | None = None) -> TokenCount:
         """Return the number of tokens in a text, or in messages with their framing.
 
         :param messages_or_text: a string, or messages as :meth:`send_message` takes them.

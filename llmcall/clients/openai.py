@@ -128,7 +128,9 @@ class OpenAIClient(LLMClient):
             for endpoint in self.endpoints(model)
         )
 
-    def in_window(self, options: Options, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+    def in_window(
+        self, options: Options, fields: dict[str, Data]
+    ) -> tuple[Options, dict[str, Data]]:
         """Return the options and the fields of a chat call that is to be answered within a window."""
         window = {"completion_window": options.window}
         fields = {"store": True, **fields, "background": True, "background_options": window}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import scopes
 from ..config import resolve as config
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..models.tokens import TokenCount
     from ..traffic.usage import Usage
+    from .base import Messages
 
 BUILT_IN = {
     "azure": "openai:AzureClient",
@@ -158,7 +159,7 @@ def usage() -> Usage:
     return process_meter.usage()._replace(under_way=under_way())
 
 
-def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:
+def count_tokens(messages_or_text: Messages, model: str | None = None) -> TokenCount:
     """Return the number of tokens in a text, or in messages with their framing.
 
     :param messages_or_text: a string, or messages as :meth:`LLMClient.send_message` takes them.

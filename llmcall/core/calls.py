@@ -78,7 +78,7 @@ OPTIONS = frozenset(Options._fields)
 
 
 def split_options(
-    arguments: Mapping[str, Any], defaults: Options
+    arguments: Mapping[str, object], defaults: Options
 ) -> tuple[Options, dict[str, Data]]:
     """Return a call's options, checked, and its other arguments.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..scopes import ActiveScope, Draw
 
 
-def prepare_chat(client: LLMClient, messages: Any, arguments: Mapping[str, Any]) -> Call:
+def prepare_chat(client: LLMClient, messages: object, arguments: Mapping[str, object]) -> Call:
     """Return a chat call as its arguments describe it; inside a scope it takes a draw.
 
     :param arguments: by name; ``None`` means not given.
@@ -41,7 +41,7 @@ def prepare_chat(client: LLMClient, messages: Any, arguments: Mapping[str, Any])
 
 
 def prepare_embeddings(
-    client: LLMClient, text: Any, model: str | None, arguments: Mapping[str, Any]
+    client: LLMClient, text: object, model: str | None, arguments: Mapping[str, object]
 ) -> list[Call]:
     """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
 
@@ -57,7 +57,7 @@ def prepare_embeddings(
 
 
 def _undrawn_call(
-    client: LLMClient, kind: str, content: Any, arguments: Mapping[str, Any]
+    client: LLMClient, kind: str, content: Any, arguments: Mapping[str, object]
 ) -> tuple[Call, Any]:
     """Return a call as its arguments describe it, without a draw, and the hash of what identifies its
     request.
@@ -77,7 +77,7 @@ def _undrawn_call(
     if kind == "chat":
         field = "messages"
         content = check_messages(content, dedent=options.dedent_messages)
-        keyed_content: Any = keyed_messages(content, normalize)
+        keyed_content: object = keyed_messages(content, normalize)
         sent = client.with_effort(model, resolved.defaults | sent)
     else:
         field = "input"

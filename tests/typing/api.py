@@ -10,7 +10,18 @@ from typing_extensions import assert_type
 import llmcall
 from llmcall import LLMCall, LLMClient, ResponseCache, llm
 from llmcall.typed.functions import LLMFunction  # what @llm returns has no public name
-from llmcall.types import Answer, Reply, Request, Usage
+from llmcall.types import (
+    Answer,
+    CallInfo,
+    Endpoint,
+    Gate,
+    Listener,
+    Record,
+    Reply,
+    Request,
+    Transport,
+    Usage,
+)
 
 
 class Person:
@@ -40,6 +51,50 @@ def send(client: LLMClient) -> None:
     with client.stream_message("Hello") as stream:
         assert_type(next(stream), str)
         assert_type(stream.reply, Reply | None)
+    messages = [{"role": "user", "content": "Hello"}]
+    messages.append(client.send_message(messages, on_error="raise"))
+    assert_type(client.count_tokens(messages).estimated, bool)
+    client.send_message(messages, tools=[decide, {"type": "function"}], response_format=Person)
+    client.send_message(3)  # type: ignore[call-overload]
+
+
+class Own(Transport):
+    """A transport of one's own."""
+
+    def send(self, request: Request, timeout: float | None) -> dict[str, object]:
+        """Send nothing."""
+        assert_type(request.kind, str)
+        return {}
+
+
+class Paced(Gate):
+    """A gate of one's own."""
+
+    async def acquire(self) -> Endpoint:
+        """Wait a second."""
+        await self.wait(1)
+        return await super().acquire()
+
+
+class Counter(Listener):
+    """A listener of one's own."""
+
+    count = 0
+
+    def answered(self, call: CallInfo, record: Record) -> None:
+        """Count the answers of a scope."""
+        assert_type(call.scope, str)
+        self.count += record.is_hit
+
+
+def plug_in() -> None:
+    """Use what is one's own."""
+    assert_type(LLMClient(transport=Own()), LLMClient)
+    with Counter() as counter:
+        assert_type(counter, Counter)
+    llmcall.testing.check_gate(Paced)
+    llmcall.testing.check_listener(Counter)
+    llmcall.testing.check_transport(Own)
 
 
 async def asend(client: LLMClient) -> None:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
     from contextlib import AbstractContextManager
 
+    from ..config.endpoints import Endpoint
     from ..keys.request import Request
-    from .seams import Background, Chunk, Transport
+    from .seams import Background, Chunk, Gate, Transport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,6 +75,12 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
 
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(call_foreign, asyncio.run, awaited()).result()
+
+
+async def acquire(gate: Gate) -> Endpoint:
+    """Wait at a gate, and return the endpoint to ask."""
+    with membrane():
+        return await gate.acquire()
 
 
 # Transports

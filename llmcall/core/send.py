@@ -27,7 +27,7 @@ from ..support.notices import logger, warn_once
 from ..support.waits import NotAtOnceError, may_block, set_at_once
 from .effects import Piece, emit, in_thread
 from .kinds import KINDS
-from .membrane import Reading, next_chunk, open_stream, send
+from .membrane import Reading, acquire, next_chunk, open_stream, send
 from .seams import NOWHERE, OK, Gate, Response, Used
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Exchange:
         self.statuses.clear()
         while True:
             async with call.client.gate(call, self.request) as self.gate:
-                endpoint = self.endpoint = await self.gate.acquire()
+                endpoint = self.endpoint = await acquire(self.gate)
                 _expect(endpoint, Endpoint, self.gate, "acquire")
                 host = call.client.host(endpoint)
                 sent_at = time.monotonic()

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from clients import http
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer
 
 import llmcall
 from llmcall import ConfigError
@@ -184,3 +187,20 @@ def test_an_answer_is_kept_though_a_gate_does_not_say_what_it_used() -> None:
         client.send_message("Hello")
     reply = client.send_message("Hello")
     assert reply is not None and (reply.content, reply.cached) == ("Yes.", True)
+
+
+def test_what_a_gate_sends_is_recorded_nowhere(httpserver: HTTPServer) -> None:
+    server = NumberedServer(httpserver)
+
+    class Asking(Gate):
+        async def acquire(self) -> Endpoint:
+            body = {"model": "m", "messages": [{"role": "user", "content": "May I?"}]}
+            with http.Client() as asking:
+                asking.post(f"{server.address}/chat/completions", json=body).raise_for_status()
+            return await super().acquire()
+
+    with llmcall.cassette("tape.jsonl") as tape:
+        own_client(Asking).send_message("Hello")
+    assert server.asked == ["May I?"]
+    questions = [record.request["messages"][0]["content"] for record in tape.all_records()]
+    assert questions == ["Hello"]

@@ -13,19 +13,19 @@ from functools import partial
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from ..errors import ServiceError
+from ..config.endpoints import Endpoint
+from ..errors import ConfigError, ServiceError
 from ..support.blocking import as_generator
 from ..support.sender import LLMCALL, sent_by
 from ..support.waits import check_stops, may_block, waits
 from .effects import END, End, in_time
-from .seams import AsyncTransport, CoroutineTransport, Response
+from .seams import AsyncTransport, CoroutineTransport, Response, Used
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
     from contextlib import AbstractContextManager
 
-    from ..config.endpoints import Endpoint
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
     from .seams import Background, Chunk, Gate, Transport
 
 P = ParamSpec("P")
@@ -77,10 +77,40 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
         return executor.submit(call_foreign, asyncio.run, awaited()).result()
 
 
+# Gates
+
+
 async def acquire(gate: Gate) -> Endpoint:
-    """Wait at a gate, and return the endpoint to ask."""
+    """Wait at a gate, and return the endpoint to ask.
+
+    :raises ConfigError: if a user's gate returns something else.
+    """
     with membrane():
-        return await gate.acquire()
+        return _checked(await gate.acquire(), Endpoint, gate, "acquire")
+
+
+def reckon(
+    gate: Gate,
+    answer: Mapping[str, Data],
+    endpoint: Endpoint,
+    *,
+    is_part: bool,
+    tier: str | None = None,
+) -> Used:
+    """Return what an answer used, as a gate reckons: see :meth:`.seams.Gate.reckon`.
+
+    :raises ConfigError: if a user's gate returns something else.
+    """
+    with membrane():
+        used = gate.reckon(answer, endpoint, is_part=is_part, tier=tier)
+        return _checked(used, Used, gate, "reckon")
+
+
+def _checked(value: object, expected: type[T], gate: Gate, method: str) -> T:
+    if isinstance(value, expected):
+        return value
+    name, wanted = f"{type(gate).__name__}.{method}", expected.__name__
+    raise ConfigError(f"the gate's {name} returned {value!r:.60}, not a value of type {wanted}")
 
 
 # Transports

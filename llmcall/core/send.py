@@ -10,11 +10,9 @@ from ..apis.chunks import DONE, Assembler, chunk_text, says_something
 from ..apis.masking import mask
 from ..apis.message import content_text
 from ..apis.shapes import choices_of
-from ..config.endpoints import Endpoint
 from ..errors import (
     APIError,
     AuthenticationError,
-    ConfigError,
     InvalidRequestError,
     QuotaExceededError,
     RateLimitError,
@@ -27,12 +25,13 @@ from ..support.notices import logger, warn_once
 from ..support.waits import NotAtOnceError, may_block, set_at_once
 from .effects import Piece, emit, in_thread
 from .kinds import KINDS
-from .membrane import Reading, acquire, next_chunk, open_stream, send
+from .membrane import Reading, acquire, next_chunk, open_stream, reckon, send
 from .seams import NOWHERE, OK, Gate, Response, Used
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
+    from ..config.endpoints import Endpoint
     from ..keys.request import Data
     from ..stores.record import Record
     from .calls import Call
@@ -95,7 +94,6 @@ class Exchange:
         while True:
             async with call.client.gate(call, self.request) as self.gate:
                 endpoint = self.endpoint = await acquire(self.gate)
-                _expect(endpoint, Endpoint, self.gate, "acquire")
                 host = call.client.host(endpoint)
                 sent_at = time.monotonic()
                 try:
@@ -135,9 +133,7 @@ class Exchange:
             try:
                 answer = self.kind.usage_in(response)
                 tier = None if response.held is None else response.held.tier
-                reckoned = self.gate.reckon(answer, self.endpoint, is_part=False, tier=tier)
-                _expect(reckoned, Used, self.gate, "reckon")
-                used = reckoned
+                used = reckon(self.gate, answer, self.endpoint, is_part=False, tier=tier)
             finally:
                 self.gate.settle(used.tokens, used.cost, calls=1)
         finally:
@@ -248,7 +244,7 @@ class Exchange:
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
         is_part = self.response is None and self.assembler is not None
-        used = self.gate.reckon(answer, self.endpoint, is_part=is_part)
+        used = reckon(self.gate, answer, self.endpoint, is_part=is_part)
         if was_answered or used.tokens.input_tokens is not None:
             calls = 1 if was_answered else 0
             self.gate.settle(used.tokens, used.cost, calls)
@@ -365,16 +361,6 @@ class Exchange:
         is_first = (self.endpoint.name, status) not in self.statuses
         self.statuses.add((self.endpoint.name, status))
         return is_first
-
-
-def _expect(value: object, expected: type, gate: Gate, method: str) -> None:
-    """Check what a gate returned; a user's may return anything.
-
-    :raises ConfigError: if it is something else than it must be.
-    """
-    if not isinstance(value, expected):
-        name, wanted = f"{type(gate).__name__}.{method}", expected.__name__
-        raise ConfigError(f"the gate's {name} returned {value!r:.60}, not a value of type {wanted}")
 
 
 async def release_held(response: Response | None, *, is_stored: bool) -> None:

@@ -9,11 +9,11 @@ from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, checked_layer
 from ..core.calls import Options
+from ..core.client import ResolvedSettings
 from ..core.effects import adrive, adrive_stream, drive_stream
 from ..core.membrane import aclose, call_foreign, close
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..core.road import NOT_RECORDED, handle_failure, records_of, replay, reply_to
-from ..core.seams import ResolvedSettings
 from ..errors import APIError, ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..models import catalog

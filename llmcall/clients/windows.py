@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
-    from ..core.seams import Background, Client
+    from ..core.client import Client
+    from ..core.seams import Background
     from ..stores.cache.awaited import Journal
     from .base import LLMClient
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
     from ..support.listeners import CallListener
-    from .seams import Client, Store, Transport
+    from .client import Client
+    from .seams import Store, Transport
 
 ON_ERROR = ("raise", "none", "return")
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}

@@ -1,5 +1,5 @@
-"""The seams of the road: the store of records, the transport that sends, the gate that lets a send in; and
-the client as a call knows it. The fourth seam is the listener, in ``support/listeners.py``.
+"""The seams of the road: the store of records, the transport that sends, the gate that lets a send in. Further
+ones are the listener (``support/listeners.py``) and the storage of a cache's rows (``stores/cache/storages.py``).
 """
 
 from __future__ import annotations
@@ -21,13 +21,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ..config.settings import Settings
     from ..scopes import RecordedAskers
-    from ..stores.cache.cache import ResponseCache
     from ..stores.record import Record
-    from ..traffic.limits import Pool
-    from ..traffic.usage import Meter
-    from .calls import Call, Options
 
 
 # A piece of a streamed answer, in the API's form; the bytes of an answer that is recorded as it is.
@@ -365,86 +360,3 @@ class Gate:
     async def __aexit__(self, error_type: type[BaseException] | None, *error: object) -> None:
         if self.below is not None:
             await self.below.__aexit__(error_type, *error)
-
-
-class ResolvedSettings(NamedTuple):
-    """The current settings, resolved for a client.
-
-    :param current: the current settings: when they change, a client resolves them again.
-    :param settings: the settings.
-    :param cache: the disk cache that they name.
-    :param pools: by model, the pool of its endpoints, made at the model's first call.
-    :param checked_hosts: the models and hosts whose records were checked for their origin.
-    :param defaults: the parameters that the settings give a default to.
-    :param options: the options of a call that names none.
-    """
-
-    current: Settings
-    settings: Settings
-    cache: ResponseCache
-    pools: dict[str, Pool]
-    checked_hosts: set[tuple[str, str]]
-    defaults: dict[str, Any]
-    options: Options
-
-
-class Client(Protocol):
-    """A client as the road of a call knows it; :class:`llmcall.LLMClient` is one."""
-
-    @property
-    def meter(self) -> Meter | None:
-        """Return what counts what its calls use; ``None``: they are not counted."""
-        ...
-
-    @property
-    def api_type(self) -> str:
-        """The kind of client, as records name it."""
-        ...
-
-    @property
-    def resolved(self) -> ResolvedSettings:
-        """The current settings, resolved for it."""
-        ...
-
-    def model_named(self, model: str | None) -> str:
-        """Return the name of a call's model, with aliases resolved."""
-        ...
-
-    def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
-        """Return the fields of a chat call, with the effort that a model is asked for by default."""
-        ...
-
-    def hosts(self, model: str) -> set[str]:
-        """Return the hosts that serve a model, as records name them."""
-        ...
-
-    def host(self, endpoint: Endpoint) -> str:
-        """Return an endpoint's host, as records name it."""
-        ...
-
-    def pool(self, model: str) -> Pool:
-        """Return the endpoints that serve a model, with their limits and prices."""
-        ...
-
-    def shared_transport(self, endpoint: Endpoint) -> Transport:
-        """Return the transport that speaks to an endpoint."""
-        ...
-
-    def gate(self, call: Call, request: Request) -> Gate:
-        """Return the gate that a send of a call passes.
-
-        :param request: the request, with the body that is sent.
-        """
-        ...
-
-    def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
-        """Return the transport that sends a call to an endpoint."""
-        ...
-
-    def request_to_send(self, call: Call, stream: bool) -> Request:
-        """Return a call's request with the body to send, and the API (wire) that it goes to.
-
-        :param stream: whether the answer is streamed.
-        :raises ValueError: if that API does not support something that matters.
-        """
-        ...

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..core.calls import Call
-    from ..core.seams import ResolvedSettings
+    from ..core.client import ResolvedSettings
     from ..keys.request import Data, Request
     from .transport import ProgramTransport
 

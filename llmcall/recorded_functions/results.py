@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
-    from ..core.seams import Client, Transport
+    from ..core.client import Client
+    from ..core.seams import Transport
     from ..keys.request import Data
 
 

@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Collection, Iterator
 from contextvars import Context, copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..stores.cassettes.cassette import Cassette
@@ -16,6 +16,9 @@ from ..support.notices import notice
 from .actors import Actor, warn_of_swapped_answers
 from .front import FrontTransport, in_front
 from .recorder import Recorder
+
+if TYPE_CHECKING:
+    import openai
 
 # SDKs cannot be made without these, even in a replay, which sends nothing.
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
@@ -40,7 +43,9 @@ RECORDED_LIBRARIES = (
 )
 
 
-def http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
+def http_client(
+    *, actor: Actor | None = None, transport: object = None, **overrides: object
+) -> openai.DefaultHttpxClient:
     """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose calls are recorded and
     replayed.
 
@@ -65,29 +70,35 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     >>> import openai
     >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())
     """
-    from ..support.libraries import openai
+    from ..support import libraries
 
     recorder = Recorder(actor, overrides, caller="http_client()")
-    return _recorded_client(openai.DefaultHttpxClient, recorder)(transport=transport)
+    client: openai.DefaultHttpxClient = _recorded_client(
+        libraries.openai.DefaultHttpxClient, recorder, transport
+    )
+    return client
 
 
 def async_http_client(
-    *, actor: Actor | None = None, transport: Any = None, **overrides: Any
-) -> Any:
+    *, actor: Actor | None = None, transport: object = None, **overrides: object
+) -> openai.DefaultAsyncHttpxClient:
     """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``. It takes the arguments of
     :func:`http_client`.
 
     >>> import openai
     >>> client = openai.AsyncOpenAI(api_key="none", http_client=llmcall.async_http_client())
     """
-    from ..support.libraries import openai
+    from ..support import libraries
 
     recorder = Recorder(actor, overrides, caller="async_http_client()")
-    return _recorded_client(openai.DefaultAsyncHttpxClient, recorder)(transport=transport)
+    client: openai.DefaultAsyncHttpxClient = _recorded_client(
+        libraries.openai.DefaultAsyncHttpxClient, recorder, transport
+    )
+    return client
 
 
-def _recorded_client(client: Any, recorder: Recorder) -> Any:
-    """Return a class of clients of the SDK with a recorder in front of their transports and proxies."""
+def _recorded_client(client: Any, recorder: Recorder, transport: object) -> Any:
+    """Return a client of the SDK with a recorder in front of its transports and proxies."""
     from ..clients.api_errors import http_library
 
     library = http_library()
@@ -104,12 +115,12 @@ def _recorded_client(client: Any, recorder: Recorder) -> Any:
                 below = below.below
             return FrontTransport(library, recorder, below)
 
-    return RecordedClient
+    return RecordedClient(transport=transport)
 
 
 @contextlib.contextmanager
 def patched(
-    actor: Actor | None = None, hosts: Collection[str] = (), **overrides: Any
+    actor: Actor | None = None, hosts: Collection[str] = (), **overrides: object
 ) -> Iterator[None]:
     """Record and replay the requests of every HTTP client of the process, for a block.
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import pandas
+
     from ...keys.request import Data, Request
     from ..misses.report import Miss
     from ..misses.search import Source
@@ -225,7 +227,9 @@ class ResponseCache:
             if where is None or where(record):
                 yield record
 
-    def to_frame(self, where: Where | None = None, *, levels: Sequence[str] | None = None) -> Any:
+    def to_frame(
+        self, where: Where | None = None, *, levels: Sequence[str] | None = None
+    ) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each record.
 
         :param where: gets a record and returns whether to include it; ``None`` means all.

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    import pandas
+
     from ...keys.request import Data
     from ...scopes import ActiveScope, Position
     from ..days import Days
@@ -300,7 +302,7 @@ class Cassette(ContextDecorator):
         """
         return list(self.tape.unused())
 
-    def to_frame(self, levels: Sequence[str] | None = None) -> Any:
+    def to_frame(self, levels: Sequence[str] | None = None) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each record, by scope. The cassette need not be open.
 
         :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``. Each level

@@ -51,9 +51,8 @@ if TYPE_CHECKING:
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
 
 Usage = tuple[str, str, "UsageDelta", str]  # model, scope, amounts and arm
-Failure = tuple[
-    str, dict[str, int], str
-]  # a reason, how many in each scope, and the first one in words
+# Why calls left no record, how many in each scope, and the first one in words.
+Failure = tuple[str, dict[str, int], str]
 
 
 class WorkerError(Exception):
@@ -184,10 +183,7 @@ _senders: dict[str, Sender] = {}  # of the maps that run in this process, by tok
 
 
 def _by_item(active: ActiveScope) -> dict[str, list[Drawn]]:
-    """Return what was drawn in the scopes of items, by the items' names.
-
-    :param active: the scope in which the map runs.
-    """
+    """Return what was drawn in the scopes of a map's items, by the items' names."""
     prefix = f"{active.path}/"
     by_name: dict[str, list[Drawn]] = {}
     for drawn in active.draws.drawn():
@@ -202,14 +198,7 @@ def _by_item(active: ActiveScope) -> dict[str, list[Drawn]]:
 
 
 class Report(NamedTuple):
-    """The result of a task of another process, and what the task did.
-
-    :param traceback: the error's traceback.
-    :param drawn: its draws.
-    :param used_records: the records that answered its calls, if it ran in an arm.
-    :param usage: model, scope, amounts and arm of each addition to the usage.
-    :param failures: why calls left no record, how many in each scope, and the first one in words.
-    """
+    """The result of a task of another process, and what the task drew and used there."""
 
     value: object
     error: BaseException | None
@@ -239,10 +228,8 @@ class RemoteTask(NamedTuple):
 
     def __call__(self) -> TaskResult | Report:
         """Run the task here, with the settings, cassette and budgets of the map's process."""
-        sender = _senders.get(self.token)
-        if (
-            sender is not None
-        ):  # this is that process: the executor pickled the task for its own threads
+        if (sender := _senders.get(self.token)) is not None:
+            # This is that process: the executor pickled the task for threads of its own.
             return sender.run.run_task(sender.run.begun[self.position.number][self.position.repeat])
         with _running(self.state) as session:
             used_records: deque[ScopedRecord] = deque()

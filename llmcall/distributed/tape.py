@@ -74,6 +74,4 @@ class WorkerCassette(Cassette):
         self.tape = WorkerTape(file, may_record, home)
 
     def find(self, key: str, position: Position, question: Question | None = None) -> Record | None:
-        return self.tape.find(
-            key, position, question
-        )  # the map's process looks whether it can gain
+        return self.tape.find(key, position, question)  # whether it can gain, is looked at there

@@ -5,6 +5,6 @@ from solar import play
 
 
 @pytest.mark.llm
-def test_the_village_is_not_of_one_mind() -> None:
+def test_the_village_is_divided() -> None:
     """Somebody says yes, and somebody no."""
     assert set(play().values()) == {"yes", "no"}

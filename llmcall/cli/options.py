@@ -76,7 +76,8 @@ def import_function(
     try:
         imported = pkgutil.resolve_name(name) if module and function else None
     except (ImportError, AttributeError, ValueError) as error:
-        raise click.UsageError(f"{option} {name}: {error}") from error
+        reason = f"it must be {forms} ({error})" if isinstance(error, ValueError) else str(error)
+        raise click.UsageError(f"{option} {name}: {reason}") from error
     finally:
         sys.path.remove(folder)
     if not callable(imported):

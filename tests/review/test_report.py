@@ -451,7 +451,7 @@ def test_a_filter_keeps_the_rows_and_columns_in_which_it_shows_a_call(open_page:
     assert (tab.locator(".row").count(), tab.locator(".cell").count()) == (3, 6)
     assert "asked again" not in tab.locator("#only").inner_text()
     tab.locator("#only").select_option("")
-    search(tab, '"the runs part"', "3 calls of 12")
+    search(tab, '"the runs diverge"', "3 calls of 12")
 
 
 def test_a_link_opens_the_same_call_in_another_page_of_the_run(tab: Any) -> None:

@@ -51,9 +51,9 @@ const nameOf = (cell) => `${scopes[cells.scope[cell]]} · call ${cells.call[cell
 const linkOf = (cell) => `#${encodeURIComponent(scopes[cells.scope[cell]])}:${cells.call[cell]}`;
 const cellOfLink = new Map(cells.row.map((_, cell) => [linkOf(cell), cell]));
 
-/** Return the words for a cell: that the runs part there, its status, how its answers ended. */
+/** Return the words for a cell: that the runs diverge there, its status, how its answers ended. */
 function labelsOf(cell) {
-  const status = cell in parted ? `◆ the runs part here: ${parted[cell][0]}` : STATUS[cells.status[cell]];
+  const status = cell in parted ? `◆ the runs diverge here: ${parted[cell][0]}` : STATUS[cells.status[cell]];
   return [status, ...marksOf(cell).map((mark) => MARKS[mark])].filter(Boolean);
 }
 
@@ -150,7 +150,7 @@ function move(event) {
 let terms = [], lowerTexts = null;
 const FILTERS = {
   differs: ["only what differs", (cell) => !["", "same"].includes(cells.status[cell])],
-  parted: ["where the runs part", (cell) => cell in parted],
+  parted: ["where the runs diverge", (cell) => cell in parted],
   ...Object.fromEntries(Object.keys(MARKS).map((mark) => [mark, [mark, (cell) => marksOf(cell).includes(mark)]])),
 };
 
@@ -214,7 +214,7 @@ function showConversation() {
   find("title").textContent = nameOf(openedCell);
   find("previous").disabled = openedCell === starts[row];
   find("next").disabled = openedCell + 1 >= starts[row + 1];
-  find("status").replaceChildren(...(why ? [`◆ The runs part here: ${why[0]}: `, ...changes(why[1])] : [STATUS[cells.status[openedCell]] ?? ""]));
+  find("status").replaceChildren(...(why ? [`◆ The runs diverge here: ${why[0]}: `, ...changes(why[1])] : [STATUS[cells.status[openedCell]] ?? ""]));
   find("status").hidden = !find("status").textContent;
   const sides = [[cells.one[openedCell], "this run", "del"], [cells.other[openedCell], "the other run", "ins"]].filter(([call]) => call >= 0);
   find("sides").className = sides.length > 1 ? "two" : "";

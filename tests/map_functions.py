@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import llmcall
 from llmcall import LLMCall, LLMClient, llm
+from llmcall.testing import ScriptedClient
 from llmcall.types import Request
 
 CALLS = Path("calls.txt")  # in the working directory, which workers of other processes share
@@ -86,6 +87,14 @@ class Alone(Dice):
 def ask_alone(item: Any) -> bool:
     """Ask about an item while nobody else asks."""
     return Alone().send_message(f"item {item}", on_error="raise") is not None
+
+
+def ask_inside_a_stream(item: Any) -> str:
+    """Ask in the loop over a stream; whoever waits for itself passes the deadline."""
+    client = ScriptedClient(lambda messages: "one two", on_error="raise", cache_mode="off")
+    with client.stream_message(f"outer {item}", deadline=30) as stream:
+        next(stream)
+        return client.send_message(f"inner {item}", deadline=30).content or ""
 
 
 class Slow(Dice):

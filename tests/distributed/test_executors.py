@@ -31,6 +31,7 @@ from map_functions import (
     ask_alone,
     ask_and_be_killed,
     ask_in_a_grandchild,
+    ask_inside_a_stream,
     ask_slowly,
     ask_then_be_killed,
     ask_three_with_a_budget_of_two,
@@ -268,6 +269,19 @@ def test_limits_hold_for_all_workers_together(pool: Executor) -> None:
     """No more calls are under way at once than the endpoint allows."""
     llmcall.configure(limits_max_concurrent_calls=1)
     assert map(ask_alone, range(6), executor=pool) == [True] * 6
+
+
+def test_a_workers_call_inside_a_stream_gets_the_slot_of_the_stream(pool: Executor) -> None:
+    """The slot is one of the map's process, which hears that the stream has begun."""
+    llmcall.configure(limits_max_concurrent_calls=1)
+    assert map(ask_inside_a_stream, range(4), executor=pool) == ["one two"] * 4
+
+
+def test_a_budget_for_a_workers_stream_alone_refuses_the_call_inside_it(pool: Executor) -> None:
+    """The budget is open in the map's process, which knows neither stream nor reader."""
+    refusal = pytest.raises(llmcall.BudgetExceededError, match="reserved by streams")
+    with llmcall.budget(calls=1), refusal:
+        map(ask_inside_a_stream, "a", executor=pool)
 
 
 def test_a_worker_that_is_killed_keeps_nothing_of_a_budget_or_a_limit() -> None:

@@ -222,14 +222,16 @@ class Planner:
 
         :param draws: counts the scope's draws.
         """
-        answers: list[Record] = []
+        answers: list[tuple[Request, Record]] = []
         request, mode = self._first_unrecorded(task, draws, answers)
         is_kept = self._cassette is not None or mode != "off"
         if request is None or (is_kept and request.cache_key in self._planned_keys):
             self._hits += 1
             if request is None and answers:
-                price = self._price(answers[0].request)
-                self._costs[self._job.call_for(task.item)].add(answers, price)
+                # The price is today's, also that of a window, which is no part of a recorded request.
+                price = self._price(answers[0][0].body)
+                records = [record for _, record in answers]
+                self._costs[self._job.call_for(task.item)].add(records, price)
             return
         self._planned_keys.add(request.cache_key)
         capabilities = self._client.capabilities(request.model)
@@ -243,12 +245,12 @@ class Planner:
         return self._client.price(body["model"], tier_of(body))
 
     def _first_unrecorded(
-        self, task: Task, draws: Draws, answers: list[Record]
+        self, task: Task, draws: Draws, answers: list[tuple[Request, Record]]
     ) -> tuple[Request | None, str]:
         """Return a task's first request that is not recorded, or ``None``, and the mode of the disk
         cache for it.
 
-        :param answers: gets the recorded answers before it.
+        :param answers: gets the requests before it, with their recorded answers.
         """
 
         async def recorded_reply(question: Any) -> Reply:
@@ -257,7 +259,7 @@ class Planner:
             record = self._find(request, mode)
             if record is None:
                 raise _UnrecordedError(request, mode)
-            answers.append(record)
+            answers.append((request, record))
             return Reply.of(record)
 
         with task.position.scope(draws):

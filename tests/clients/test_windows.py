@@ -703,7 +703,7 @@ def test_a_plan_reckons_with_the_price_of_the_window(server: BackgroundServer) -
             user="{{ text }}", client=client_at(server, window=window), max_tokens=10
         )
         call(text="pilot")
-        plans[window] = call.map([{"text": "Hello"}], dry_run=True)
+        plans[window] = call.map([{"text": "pilot"}, {"text": "Hello"}], dry_run=True)
     assert plans["8h"].cost == pytest.approx([0.6 * bound for bound in plans["none"].cost])
     assert plans["8h"].expected_cost == pytest.approx(0.6 * plans["none"].expected_cost)
 

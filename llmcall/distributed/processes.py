@@ -248,6 +248,9 @@ class RemoteTask(NamedTuple):
                 *session.take_noted(),
             )
 
+    def __repr__(self) -> str:  # without the state, which has keys: Dask logs it
+        return f"RemoteTask({self.position})"
+
 
 _jobs: dict[str, Job] = {}  # by the token of the map
 

@@ -208,6 +208,27 @@ class CopyingThreads(ThreadPoolExecutor):
         return super().submit(function, *arguments, **options)
 
 
+class NotingThreads(ThreadPoolExecutor):
+    """Threads that note what is shown of what they get, as a cluster's log does."""
+
+    shown = ""
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
+        """Note what a worker would show."""
+        task, fields = function.__reduce__()
+        NotingThreads.shown += repr(function) + repr(task(*fields))
+        return super().submit(function, *arguments, **options)
+
+
+def test_what_a_cluster_logs_of_a_task_shows_no_key() -> None:
+    """The settings go with each task, and the keys in them."""
+    llmcall.configure(api_key="sesame-street")
+    with NotingThreads(1) as noting:
+        map(ask, "a", executor=noting)
+    assert "RemoteTask" in NotingThreads.shown
+    assert "sesame" not in NotingThreads.shown
+
+
 def test_draws_of_copies_are_given_back() -> None:
     """A map that ends early frees what was drawn by copies of its tasks in this process."""
     with scope("trial"), CopyingThreads(1) as copying:

@@ -10,7 +10,7 @@ from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
 from ..core.seams import Used
 from ..support.blocking import run_blocking
-from .rules import LONGEST, THREADS, holds, in_loop, in_thread
+from .rules import LONGEST, THREADS, holds, in_loop, in_thread, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ def check_gate(make: Callable[[], Gate]) -> None:
 
     >>> llmcall.testing.check_gate(llmcall.types.Gate)
     """
+    made(make)
     for run in (in_thread, in_loop):
         for _ in range(THREADS):
             run(_pass(make()))

@@ -12,7 +12,7 @@ from ..errors import ServiceError
 from ..stores.cassettes.cassette import Cassette
 from ..support.listeners import Listener, listeners
 from ..testing import ScriptedClient
-from .rules import holds
+from .rules import holds, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def check_listener(make: Callable[[], Listener]) -> None:
     >>> llmcall.testing.check_listener(Counter)
     """
     expected = _heard(contextlib.nullcontext())
-    listener = make()
+    listener = made(make)
     holds(
         listener,
         _heard(_hearing(listener)) == expected,

@@ -12,7 +12,7 @@ from ..support.blocking import run_blocking
 from ..support.waits import set_may_block
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
 THREADS = 4
@@ -26,6 +26,18 @@ def holds(subject: object, is_so: bool, rule: str) -> None:
     """
     if not is_so:
         raise AssertionError(f"{type(subject).__name__}: {rule}")
+
+
+def made(make: Callable[[], T]) -> T:
+    """Return what is to be checked.
+
+    :raises TypeError: for an object in place of what makes one.
+    """
+    if not callable(make):
+        raise TypeError(
+            f"{make!r:.60} is to be made anew: give its class, or a function that returns one"
+        )
+    return make()
 
 
 def in_loop(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -8,12 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ..stores.cache.storages import Change
-from .rules import LONGEST, THREADS, holds
+from .rules import LONGEST, THREADS, holds, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..stores.cache.storages import Storage
+
+
+ROWS = 10  # that each thread writes
 
 
 def check_storage(make: Callable[[], Storage]) -> None:
@@ -24,13 +27,13 @@ def check_storage(make: Callable[[], Storage]) -> None:
 
     >>> llmcall.testing.check_storage(lambda: llmcall.ResponseCache("checked").storage)
     """
-    storage = make()
+    storage = made(make)
     _check_empty(storage)
     _check_first_counts(storage)
     _check_order(storage)
     _check_reading_while_writing(storage)
     _check_shared(storage, make())
-    _check_threads(storage)
+    _check_threads(storage, make())
     before = len(storage)
     holds(storage, storage.clear() == before, "clear returns how many rows there were")
     _check_empty(storage)
@@ -94,15 +97,22 @@ def _check_shared(storage: Storage, other: Storage) -> None:
     )
 
 
-def _check_threads(storage: Storage) -> None:
+def _check_threads(storage: Storage, other: Storage) -> None:
     barrier = threading.Barrier(THREADS, timeout=LONGEST)
 
     def store(number: int) -> tuple[int, bytes | None]:
+        own = (storage, other)[number % 2]
         barrier.wait()
-        count = storage.write([Change("raced", b"%d" % number)])
-        return count, (storage.get("raced") or (None,))[0]
+        count = own.write([Change("raced", b"%d" % number)])
+        for place in range(ROWS):
+            own.write([Change(f"{number}-{place}", b"")])
+        return count, (own.get("raced") or (None,))[0]
 
     with ThreadPoolExecutor(THREADS) as executor:
         counts, values = zip(*executor.map(store, range(THREADS)), strict=True)
     holds(storage, sum(counts) == 1, "of threads that store one key at the same time, one does")
     holds(storage, len(set(values)) == 1, "all threads read what was stored first")
+    kept = sum(key.partition("-")[1] == "-" for key, *_ in storage.rows())
+    rule = "what threads and objects write at the same time is all kept"
+    holds(storage, kept == THREADS * ROWS, rule)
+    other.close()

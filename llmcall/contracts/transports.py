@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ..apis.chunks import DONE, Assembler
@@ -16,7 +17,7 @@ from ..core.seams import Response
 from ..core.send import release_held
 from ..keys.request import Request
 from ..support.blocking import run_blocking
-from .rules import LONGEST, THREADS, holds, in_loop
+from .rules import LONGEST, THREADS, holds, in_loop, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ def check_transport(
 class _TransportCheck:
     def __init__(self, make: Callable[[], Sends], request: Request) -> None:
         self._request = request
-        self._own = make()
+        self._own = made(make)
         self._transport = as_transport(self._own, LLMClient())
 
     def whole(self) -> None:
@@ -79,8 +80,12 @@ class _TransportCheck:
             return await asyncio.gather(*(self._send() for _ in range(THREADS)))
 
         with ThreadPoolExecutor(THREADS) as executor:
-            for response in executor.map(lambda _: run_blocking(self._send()), range(THREADS)):
-                self._accept(response)
+            asked = [
+                executor.submit(copy_context().run, run_blocking, self._send())
+                for _ in range(THREADS)
+            ]
+            for answer in asked:
+                self._accept(answer.result())
         for response in in_loop(together()):
             self._accept(response)
 

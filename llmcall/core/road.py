@@ -329,7 +329,7 @@ def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> N
 
     :param stream: whether its answer was streamed.
     """
+    call.release_draw()  # before a listener, which may raise
+    hide_own_frames(error)
     for listener in call.listeners:
         listener.failed(call, error, stream=stream)
-    call.release_draw()
-    hide_own_frames(error)

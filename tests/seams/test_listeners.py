@@ -160,6 +160,19 @@ def test_an_answer_is_kept_though_a_listener_raises() -> None:
     assert not any(type(listener).__name__ == "_Users" for listener in listeners)
 
 
+def test_a_draw_is_given_back_though_a_listener_raises() -> None:
+    class Faulty(Listener):
+        def failed(self, call: CallInfo, error: BaseException) -> None:
+            raise KeyError("a fault")
+
+    client = ScriptedClient([llmcall.InvalidRequestError("no"), "Yes."], cache_mode="auto")
+    with llmcall.scope("Ann"):
+        with Faulty(), pytest.raises(LLMCallError, match=r"Faulty\.failed raised KeyError"):
+            client.send_message("Hello", temperature=1)
+        reply = client.send_message("Hello", temperature=1)
+    assert reply is not None and reply.sample == "Ann#0"
+
+
 def test_a_listener_may_refuse_a_call() -> None:
     class Closed(Listener):
         def asks(self, call: CallInfo) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import logging
@@ -28,7 +29,7 @@ class JsonFile(Storage, scheme="jsonfile"):
 
     def __init__(self, rest: str) -> None:
         self.file = Path(rest)
-        self.lock = threading.RLock()
+        self.lock: contextlib.AbstractContextManager[object] = lock
 
     def read(self) -> dict[str, Any]:
         """Return all rows."""
@@ -46,7 +47,7 @@ class JsonFile(Storage, scheme="jsonfile"):
 
     def write(self, changes: Iterable[Any]) -> int:
         """Change rows."""
-        with lock:
+        with self.lock:
             rows, count = self.read(), 0
             for key, value, replaces, stored_at in changes:
                 if value is None:
@@ -94,6 +95,16 @@ BREACHES: dict[str, tuple[dict[str, Any], str]] = {
     "memory alone": (
         {"__init__": lambda self, rest: JsonFile.__init__(self, f"{rest}{next(numbers)}")},
         "another",
+    ),
+    "no lock": (
+        {
+            "__init__": lambda self, rest: (
+                JsonFile.__init__(self, rest),
+                setattr(self, "lock", contextlib.nullcontext()),
+            )[0],
+            "read": lambda self: (JsonFile.read(self), time.sleep(0.005))[0],
+        },
+        "one does|kept|Broken",
     ),
     "no second store": ({"close": lambda self: setattr(self, "file", None)}, "exists"),
 }

@@ -15,8 +15,7 @@ from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
 from ..traffic.gate import Turn
 from ..traffic.limits import Slot
-from .messages import Address
-from .server import Visit
+from .server import Address, Visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -30,8 +30,7 @@ from ..support.system import after_fork_in_child
 from ..traffic import reservations
 from ..traffic import usage as metering
 from .home import Home
-from .messages import UNPICKLABLE, Address, picklable
-from .server import Server, answering_workers
+from .server import UNPICKLABLE, Address, Server, answering_workers, picklable
 from .tape import WorkerCassette
 
 if TYPE_CHECKING:

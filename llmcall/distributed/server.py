@@ -13,22 +13,23 @@ from __future__ import annotations
 
 import hmac
 import os
+import pickle
 import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Client, Listener
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.share import LATE, Flight, flights
+from ..errors import LLMCallError
 from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock
 from ..support.waits import Owner, Stop, check_stops, set_stops
 from ..traffic.gate import Turn, current_needs, new_slot
 from ..traffic.limits import Endpoints
-from .messages import Address, picklable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -44,6 +45,32 @@ if TYPE_CHECKING:
 TOKEN_BYTES = 16
 BACKLOG = 256  # workers' threads that connect at once
 TICK = 0.2  # seconds in which the threads notice that the server is closed
+
+
+class Address(NamedTuple):
+    """The address of a process for the workers of its maps.
+
+    :param path: of the socket or pipe.
+    :param token: what a worker sends first.
+    """
+
+    path: str
+    token: bytes
+
+
+# The errors of pickle for an object that it cannot pickle.
+UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
+
+
+def picklable(error: BaseException) -> BaseException:
+    """Return an error; if it cannot be pickled and so would break a pool, return a similar one."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (*UNPICKLABLE, pickle.PickleError, ValueError, KeyError, ImportError) as reason:
+        return LLMCallError(
+            f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})"
+        )
+    return error
 
 
 class Server:

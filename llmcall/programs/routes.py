@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import urllib.parse
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import scopes
 from ..stores.cassettes.current import is_in_task
@@ -18,7 +18,12 @@ from .requests import is_of_model_sdk, may_ask_model
 from .stack import Front, innermost, passing
 
 if TYPE_CHECKING:
+    import ssl
     from types import ModuleType
+
+    import httpx
+
+    from .stack import Send
 
 LOOPBACK = "127.0.0.1"
 NO_PROXY = ("NO_PROXY", "no_proxy")
@@ -132,7 +137,9 @@ class Forwarder(Front):
             return self.route
         return Route(self.route.address, asker.origin or self.route.ticket, asker.name)
 
-    async def response_to(self, library: ModuleType, http: Any, send: Any) -> Any:
+    async def response_to(
+        self, library: ModuleType, http: httpx.Request, send: Send
+    ) -> httpx.Response | None:
         """Return the server's response to a request, or ``None`` for one that asks no model.
 
         :param library: the request's module, ``httpx`` or ``httpx2``.
@@ -160,18 +167,22 @@ class Forwarder(Front):
                 return _connections(library, this_process()).handle_request(request)
             # None outlives an event loop: each request has a connection of its own, which is closed after it.
             limits = library.Limits(max_keepalive_connections=0)
-            transport = library.AsyncHTTPTransport(verify=_no_tls(), limits=limits)
+            transport: httpx.AsyncHTTPTransport = library.AsyncHTTPTransport(
+                verify=_no_tls(), limits=limits
+            )
             return await transport.handle_async_request(request)
 
 
 @functools.cache
-def _connections(library: ModuleType, process: int) -> Any:
+def _connections(library: ModuleType, process: int) -> httpx.HTTPTransport:
     """Return the connections of a process to the server of its run; a forked process makes its own."""
-    return library.HTTPTransport(verify=_no_tls(), limits=library.Limits(max_connections=None))
+    limits = library.Limits(max_connections=None)
+    transport: httpx.HTTPTransport = library.HTTPTransport(verify=_no_tls(), limits=limits)
+    return transport
 
 
 @functools.cache
-def _no_tls() -> Any:
+def _no_tls() -> ssl.SSLContext:
     """Return what a transport takes in place of certificates, which take it milliseconds to read."""
     import ssl
 

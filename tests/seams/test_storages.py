@@ -240,3 +240,11 @@ def test_named_budgets_and_windows_need_another_place(tmp_path: Path) -> None:
     openai = llmcall.OpenAIClient(cache_path=path, api_key="k", base_url="http://127.0.0.1:1/v1")
     with pytest.raises(ConfigError, match="no directory has no journal"):
         openai.send_message("Hello", window="2h")
+
+
+def test_an_unknown_scheme_names_the_storage_that_is_not_imported() -> None:
+    pytest.importorskip("redis")
+    with pytest.raises(
+        ConfigError, match=r"PATH = unknown://x is .* import the module of its class"
+    ):
+        ResponseCache("unknown://x")

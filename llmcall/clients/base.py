@@ -75,7 +75,7 @@ class LLMClient:
         settings: Settings | None = None,
         *,
         transport: Sends | None = None,
-        **overrides: Any,
+        **overrides: object,
     ) -> None:
         self._base_settings = settings
         self._overrides = checked_layer(overrides, f"{type(self).__name__}()")
@@ -272,7 +272,7 @@ class LLMClient:
         """
         return self.pool(model).price(service_tier=service_tier)
 
-    def build_request(self, current_messages: Messages, **arguments: Any) -> Request:
+    def build_request(self, current_messages: Messages, **arguments: object) -> Request:
         """Return the request that :meth:`send_message` would send; send and store nothing.
 
         :param arguments: the same as :meth:`send_message` takes.
@@ -384,12 +384,14 @@ class LLMClient:
 
     @overload
     async def asend_message(
-        self, current_messages: Messages, *, on_error: Literal["raise"], **arguments: Any
+        self, current_messages: Messages, *, on_error: Literal["raise"], **arguments: object
     ) -> Reply: ...
     @overload
-    async def asend_message(self, current_messages: Messages, **arguments: Any) -> Reply | None: ...
+    async def asend_message(
+        self, current_messages: Messages, **arguments: object
+    ) -> Reply | None: ...
 
-    async def asend_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
+    async def asend_message(self, current_messages: Messages, **arguments: object) -> Reply | None:
         """Ask a model without blocking the event loop.
 
         It has the arguments, reply and errors of :meth:`send_message`.
@@ -411,7 +413,7 @@ class LLMClient:
         call = prepare_again(self, recorded_request, sample)
         return run_blocking(reply_to(call))  # type: ignore[no-any-return]
 
-    def stream_message(self, current_messages: Messages, **arguments: Any) -> Stream:
+    def stream_message(self, current_messages: Messages, **arguments: object) -> Stream:
         """Ask a model and yield its answer as it arrives.
 
         :param arguments: the same as :meth:`send_message` takes.
@@ -424,7 +426,7 @@ class LLMClient:
         call = prepare_chat(self, current_messages, arguments)
         return Stream(call, reply_to(call, stream=True), drive_stream)
 
-    def astream_message(self, current_messages: Messages, **arguments: Any) -> AsyncStream:
+    def astream_message(self, current_messages: Messages, **arguments: object) -> AsyncStream:
         """Ask a model and yield its answer as it arrives, without blocking the event loop.
 
         Arguments and stream are as for :meth:`stream_message`.

@@ -326,7 +326,7 @@ _lock = threading.Lock()
 _forked = False
 
 
-def _shared_server(path: pathlib.Path, context_window: int) -> Any:
+def _shared_server(path: pathlib.Path, context_window: int) -> object:
     """Return the server that runs a model's file; the first call in a process loads it.
 
     :raises ConfigError: if xllamacpp is not installed, or cannot load the file.
@@ -339,7 +339,7 @@ def _shared_server(path: pathlib.Path, context_window: int) -> Any:
         return _servers[path, context_window]
 
 
-def _load(path: pathlib.Path, context_window: int) -> Any:
+def _load(path: pathlib.Path, context_window: int) -> object:
     import secrets
     import tempfile
 

@@ -59,7 +59,7 @@ class OpenAIClient(LLMClient):
     api_type: ClassVar[str] = "openai"
 
     def __init__(
-        self, settings: Settings | None = None, *, http_client: Any = None, **overrides: Any
+        self, settings: Settings | None = None, *, http_client: object = None, **overrides: Any
     ) -> None:
         self._http_client = http_client
         super().__init__(settings, **overrides)
@@ -241,7 +241,7 @@ class OpenAIClient(LLMClient):
             deployment=endpoint.deployment,
         )
 
-    def _key(self, endpoint: Endpoint) -> Any:
+    def _key(self, endpoint: Endpoint) -> object:
         """Return an endpoint's key or a function that returns it; ``None`` if it needs none."""
         key = endpoint.key()
         if not key:
@@ -269,7 +269,7 @@ class OpenAIClient(LLMClient):
             )
         return _address(endpoint.address, "AZURE_ENDPOINT"), version
 
-    def _azure_sign_in(self, endpoint: Endpoint) -> tuple[str, Any]:
+    def _azure_sign_in(self, endpoint: Endpoint) -> tuple[str, object]:
         """Return the SDK's argument for a key or a token, and its value or a function that returns
         it.
         """
@@ -336,7 +336,7 @@ def _address(url: str, setting: str) -> Address:
     )
 
 
-def _entra_token_provider(endpoint: Endpoint) -> Any:
+def _entra_token_provider(endpoint: Endpoint) -> object:
     """Return a function that returns tokens from Entra ID."""
     try:
         from ..support.libraries import azure

@@ -65,11 +65,11 @@ class SDKTransport(CoroutineTransport):
     def __init__(
         self,
         sdk_class: str,
-        arguments: Mapping[str, Any],
+        arguments: Mapping[str, object],
         url: str,
         *,
-        token: Callable[[], Any] | None = None,
-        http_client: Any = None,
+        token: Callable[[], object] | None = None,
+        http_client: object = None,
         deployment: str | None = None,
     ) -> None:
         self.url = url
@@ -364,7 +364,7 @@ def _close_all(clients: list[Any]) -> None:
         clients.pop().close()
 
 
-async def _response_to(post: Callable[[Any], Any], client: Any) -> Any:
+async def _response_to(post: Callable[[Any], Any], client: object) -> Any:
     """Send a request by a client of the SDK, and return the HTTP response before its body is read."""
     response = post(client)
     return response if may_block() else await response

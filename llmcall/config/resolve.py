@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 from ..support.notices import forget_notices, warn_once
 from ..support.system import ProcessLock
@@ -243,7 +242,7 @@ def force_api_cache(
     _force("force_api_cache()", {"cache_mode": mode, "cache_path": path})
 
 
-def _force(caller: str, overrides: Mapping[str, Any]) -> None:
+def _force(caller: str, overrides: Mapping[str, object]) -> None:
     with _lock:
         layers.forced = {**layers.forced, **checked_layer(overrides, caller, Rank.FORCED)}
         layers.changed()

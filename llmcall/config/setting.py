@@ -48,7 +48,7 @@ class Setting(NamedTuple):
     section: str = ""
     key: str = ""
 
-    def check(self, value: object, location: str, folder: str | None = None) -> Any:
+    def check(self, value: object, location: str, folder: str | None = None) -> object:
         """Return a value converted to the setting's type.
 
         :param value: text from a file or a variable, or a value from code; for a whole section, a

@@ -281,7 +281,7 @@ class Call(NamedTuple):
             listener.refused(self, error)
         raise error
 
-    def add_usage(self, *, served: object = None, **amounts: Any) -> None:
+    def add_usage(self, *, served: object = None, **amounts: object) -> None:
         """Count what the call used.
 
         :param served: the model that answered, by the name that the server gave, if it gave one.

@@ -58,7 +58,7 @@ def prepare_embeddings(
 
 def _undrawn_call(
     client: LLMClient, kind: str, content: Any, arguments: Mapping[str, object]
-) -> tuple[Call, Any]:
+) -> tuple[Call, object]:
     """Return a call as its arguments describe it, without a draw, and the hash of what identifies its
     request.
 
@@ -155,7 +155,7 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Data], sampl
     )
 
 
-def with_draw(call: Call, identity_hash: Any) -> Call:
+def with_draw(call: Call, identity_hash: object) -> Call:
     """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one.
 

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
@@ -53,7 +53,7 @@ class Store(Protocol):
         """Add an answer; return the one that counts, which is the first one stored."""
         ...
 
-    def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
+    def askers(self, path: str, identity: object, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded.
 
         :param path: the scope path.

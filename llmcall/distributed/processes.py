@@ -18,7 +18,7 @@ from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from traceback import format_exception
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import resolve as config
 from ..core.home import homes
@@ -174,7 +174,7 @@ class SentTask:
         """Run the task."""
         return self._sender.run.run_task(self._task)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return RemoteTask, self._sender.fields(self._task)
 
 

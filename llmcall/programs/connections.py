@@ -83,7 +83,7 @@ class Url(Protocol):
 
 
 def getaddrinfo(
-    look_up: Callable[..., list[Address]], host: bytes | str | None, *args: Any, **kwargs: Any
+    look_up: Callable[..., list[Address]], host: bytes | str | None, *args: object, **kwargs: object
 ) -> list[Address]:
     """Look addresses up, and note the host's name: a connection knows only the address."""
     addresses = look_up(host, *args, **kwargs)

@@ -107,7 +107,7 @@ def _recorded_client(client: Any, recorder: Recorder, transport: object) -> Any:
         """An HTTP client of the SDK whose calls are recorded and replayed."""
 
         # Private: front._choose_transport says why this method is replaced.
-        def _transport_for_url(self, url: Any) -> Any:
+        def _transport_for_url(self, url: object) -> Any:
             below = super()._transport_for_url(url)
             # If a block is open, its recorder is in front already; a call passes one recorder only. A
             # child's way to its run stays: that is where the call is sent.

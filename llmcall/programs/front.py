@@ -101,8 +101,8 @@ class FrontTransport:
 
 
 def _choose_transport(
-    library: ModuleType, choose: Callable[..., Any], client: Any, url: Any
-) -> Any:
+    library: ModuleType, choose: Callable[..., Any], client: object, url: object
+) -> object:
     """Return the transport that a client chooses for a request, with the recorder in front of it.
 
     All clients of a library choose it by one method, whatever the transport (LiteLLM and openai's
@@ -118,11 +118,11 @@ def _choose_transport(
 def _send_recorded(
     requests: ModuleType,
     send: Callable[..., Any],
-    adapter: Any,
-    request: Any,
-    *args: Any,
+    adapter: object,
+    request: object,
+    *args: object,
     **kwargs: Any,
-) -> Any:
+) -> object:
     """Replace ``HTTPAdapter.send``, through which every request of a session goes."""
     recorder = active_recorder()
     if recorder is None:
@@ -139,12 +139,12 @@ def _send_recorded(
 
 def open_by_urllib(
     open_url: Callable[..., Any],
-    opener: Any,
+    opener: object,
     fullurl: Any,
     data: Any = None,
     *args: Any,
     **kwargs: Any,
-) -> Any:
+) -> object:
     """Replace ``OpenerDirector.open``, through which every request of urllib goes."""
     import urllib.request
     from urllib.error import HTTPError
@@ -177,8 +177,8 @@ def open_by_urllib(
 
 
 async def request_by_aiohttp(
-    request: Callable[..., Any], session: Any, method: str, str_or_url: Any, **kwargs: Any
-) -> Any:
+    request: Callable[..., Any], session: Any, method: str, str_or_url: object, **kwargs: Any
+) -> object:
     """Replace ``ClientSession._request``, through which every request of aiohttp goes.
 
     This is a trick: the method is private, but older than any other way, and what vcrpy replaces, too;
@@ -244,7 +244,7 @@ def _route(recorder: Front) -> Iterator[Route]:
         server.dismiss(ticket)
 
 
-def _connect_noted(connect: Callable[..., Any], socket: Any, address: Any) -> Any:
+def _connect_noted(connect: Callable[..., Any], socket: object, address: object) -> object:
     """Connect a socket, and note it for the recorder if no recorded client does so.
 
     Libraries that are not recorded, such as urllib and aiohttp, come here. An audit hook would see

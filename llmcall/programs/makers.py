@@ -47,7 +47,7 @@ def _is_of_kernel(coroutine: object) -> bool:
     return code is not None and KERNEL.search(code.co_filename) is not None
 
 
-def as_completed(complete: Callable[..., T], awaitables: object, **options: Any) -> T:
+def as_completed(complete: Callable[..., T], awaitables: object, **options: object) -> T:
     """Make the tasks in the given order; ``asyncio.as_completed`` makes the tasks of coroutines,
     such as tqdm's ``gather`` passes, in the order of a set.
     """
@@ -94,8 +94,8 @@ def submit_work(
     executor: object,
     function: Callable[..., R],
     /,
-    *args: Any,
-    **kwargs: Any,
+    *args: object,
+    **kwargs: object,
 ) -> T:
     if is_llmcalls():
 

@@ -9,11 +9,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
 
 
 def replace(
-    undo: contextlib.ExitStack, owner: object, name: str, replacement: Callable[..., Any]
+    undo: contextlib.ExitStack, owner: object, name: str, replacement: Callable[..., object]
 ) -> None:
     """Replace a method, or a module's function, by one that takes the original as its first argument.
 
@@ -22,7 +21,7 @@ def replace(
     original = getattr(owner, name)
 
     @functools.wraps(original)
-    def replaced(*args: Any, **kwargs: Any) -> Any:
+    def replaced(*args: object, **kwargs: object) -> object:
         return replacement(original, *args, **kwargs)
 
     is_inherited = name not in vars(owner)

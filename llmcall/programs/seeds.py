@@ -45,11 +45,11 @@ def seeded(seed: int) -> Iterator[None]:
         return int.from_bytes(digest, "big") & ((1 << bits) - 1)
 
     def seed_method(
-        set_seed: Any, generator: random.Random, a: Any = None, version: int = 2
+        set_seed: Any, generator: random.Random, a: object = None, version: int = 2
     ) -> None:
         set_seed(generator, next_seed(128) if a is None else a, version)
 
-    def seed_function(set_seed: Any, a: Any = None, version: int = 2) -> None:
+    def seed_function(set_seed: Any, a: object = None, version: int = 2) -> None:
         set_seed(next_seed(128) if a is None else a, version)
 
     def seed_numpy(numpy_random: Any) -> None:

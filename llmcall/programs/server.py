@@ -278,7 +278,7 @@ class Server:
         else:
             await _send_response(send, receive, response)
 
-    async def _send(self, request: Any) -> Any:
+    async def _send(self, request: object) -> Any:
         return await self._client.send(request, stream=True)
 
     def _sender_of(self, scope: Event) -> tuple[Sender, str, list[str]]:

@@ -26,7 +26,7 @@ def recorded_send(
     adapter: Any,
     send: Callable[..., Any],
     prepared: Any,
-    args: tuple[Any, ...],
+    args: tuple[object, ...],
     kwargs: dict[str, Any],
 ) -> Any:
     """Return the response to what a session sends.

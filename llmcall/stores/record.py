@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._version import __version__
 from ..apis.bodies import answer_in
@@ -132,7 +132,7 @@ class Record:
         arms: tuple[str, ...] = (),
         days: Days | None = None,
         received: Received | None = None,
-        imported: Mapping[str, Any] | str | None = None,
+        imported: Mapping[str, object] | str | None = None,
     ) -> None:
         self._cache_key = cache_key
         self._model_answer: Mapping[str, Data] | None = None
@@ -323,7 +323,7 @@ class Record:
         record.received = None
         return record
 
-    def replace(self, **changes: Any) -> Record:
+    def replace(self, **changes: object) -> Record:
         """Return another record with some fields changed."""
         if not changes.keys().isdisjoint(KEYED):
             _ = self.cache_key  # computed from the old fields

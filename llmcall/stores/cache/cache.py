@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
 from ...errors import CacheCorruptError, CacheError
@@ -412,7 +412,7 @@ class ResponseCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # A copy opens the directory or connects to the server itself, with the address's password.
         return partial(type(self), mode=self.mode), (self._address,)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ...errors import ConfigError
 
@@ -97,7 +97,7 @@ class Storage(ABC):
     is_on_server: bool = True
     name: str = ""
 
-    def __init_subclass__(cls, *, scheme: str | None = None, **options: Any) -> None:
+    def __init_subclass__(cls, *, scheme: str | None = None, **options: object) -> None:
         super().__init_subclass__(**options)
         if scheme is not None:
             schemes[scheme] = cls

@@ -151,7 +151,7 @@ class Cassette(ContextDecorator):
         self.opening.enter()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.opening.leave(*error)
 
     def open(self) -> Cassette:
@@ -189,7 +189,7 @@ class Cassette(ContextDecorator):
             return super().__call__(function)
 
         @functools.wraps(function)
-        async def arecorded(*args: Any, **kwargs: Any) -> Any:
+        async def arecorded(*args: object, **kwargs: object) -> object:
             with self:
                 return await function(*args, **kwargs)
 

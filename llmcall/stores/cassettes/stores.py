@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...keys.keys import sampled_key
 from ...scopes import RecordedAskers
@@ -85,7 +85,7 @@ class CacheStore:
         if (arm or asker) and self._mode != "replay":
             self._cache.note_use(record.cache_key, arm, asker)
 
-    def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
+    def askers(self, path: str, identity: object, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded.
 
         :param path: the scope path.
@@ -148,7 +148,7 @@ class CassetteStore:
         source = FROM_FUNCTION if record.kind == "function" else FROM_SERVER
         return self._put(self._cache.add(record), source)
 
-    def askers(self, path: str, identity: Any, key: str) -> RecordedAskers:
+    def askers(self, path: str, identity: object, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded."""
         recorded = self._cassette.tape.log.recorded_askers(path, key)
         if not self._cassette.may_record:

@@ -314,7 +314,7 @@ def _config_prefix(name: str) -> str:
     return f"{row.key} = " if row.key else f"[{row.section}] "
 
 
-def _setting_text(value: Any, other: Any) -> str:
+def _setting_text(value: object, other: Any) -> str:
     """Return a setting's value as config.ini writes it; of a section, the entries that another value
     lacks; empty without a value.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from zlib import crc32
 
 from ...errors import CacheCorruptError
@@ -50,7 +50,7 @@ class _NotPlain(Exception):
 
 
 class _Pickler(pickle.Pickler):
-    def reducer_override(self, value: Any) -> NoReturn:
+    def reducer_override(self, value: object) -> NoReturn:
         """Refuse the value, since plain data needs no reduction."""
         raise _NotPlain
 
@@ -143,7 +143,7 @@ def _unreadable(cache_key: str, error: Exception) -> CacheCorruptError:
     )
 
 
-def _pickled(value: Any) -> bytes:
+def _pickled(value: object) -> bytes:
     file = BytesIO()
     _Pickler(file, PROTOCOL).dump(value)
     return file.getvalue()

@@ -104,6 +104,6 @@ class Spool:
         self._connection.execute(SET_COUNT, (name, number + 1))
         return number
 
-    def _value(self, query: str, *arguments: Any) -> Any:
+    def _value(self, query: str, *arguments: object) -> Any:
         row = self._connection.execute(query, arguments).fetchone()
         return None if row is None else row[0]

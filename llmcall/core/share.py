@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import APIError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
-from ..support.waits import Owner
+from ..support.waits import Owner, waits
 from .effects import in_thread, wait, with_store
 from .home import homes
 
@@ -35,13 +35,11 @@ class Flight(Future[None]):
     the leader ends without either, a follower takes the lead.
 
     :param owner: makes the call.
-    :param stream: whether the answer comes no faster than a reader reads it.
     """
 
-    def __init__(self, owner: Owner, *, stream: bool) -> None:
+    def __init__(self, owner: Owner) -> None:
         super().__init__()
         self.owner = owner
-        self.stream = stream
 
 
 # By the cache or cassette through which the answer is shared, and by key.
@@ -85,11 +83,11 @@ async def share(
     if shared_by is None:
         return await ask(calls)
 
-    owner = Owner()
+    owner = Owner(is_read=stream)
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         followed: Calls = []
-        records |= await _lead(missing, followed, shared_by, ask, owner, stream=stream)
+        records |= await _lead(missing, followed, shared_by, ask, owner)
         for call, flight in followed:
             records |= await _follow(call, flight, ask)
     return records
@@ -101,8 +99,6 @@ def _begin_flights(
     followed: Calls,
     shared_by: ResponseCache | Cassette,
     owner: Owner,
-    *,
-    stream: bool,
 ) -> None:
     """Begin a flight for each request without one.
 
@@ -116,7 +112,7 @@ def _begin_flights(
             flight_key = shared_by, call.request.cache_key
             flight = flights.get(flight_key)
             if flight is None:
-                flight = Flight(owner, stream=stream)
+                flight = Flight(owner)
                 led.append((call, flight))
                 flights[flight_key] = flight
             else:
@@ -129,8 +125,6 @@ async def _lead(
     shared_by: ResponseCache | Cassette,
     ask: Callable[[Sequence[Call]], Awaitable[Records]],
     owner: Owner,
-    *,
-    stream: bool,
 ) -> Records:
     """Ask for the calls that lead a flight, and end their flights.
 
@@ -140,7 +134,7 @@ async def _lead(
     records: Records = {}
     error: APIError | None = None
     try:
-        _begin_flights(calls, led, followed, shared_by, owner, stream=stream)
+        _begin_flights(calls, led, followed, shared_by, owner)
         for call, _ in led:
             # Another leader may have stored the answer since the first look, and noted the key.
             key, store = call.request.cache_key, call.store
@@ -149,14 +143,15 @@ async def _lead(
                 if record is not None:
                     records[key] = record
         unasked = [call for call, _ in led if call.request.cache_key not in records]
-        if unasked and homes:
+        outer_is_waited_for = any(outer.is_read or outer.holds_budget for outer in waits().owners)
+        if unasked and homes and not outer_is_waited_for:
             records |= await _lead_at_home(unasked, homes[-1], shared_by, ask, owner)
         elif unasked:
             with owner:
                 records |= await ask(unasked)
         return records
     except APIError as own_error:
-        error = None if stream else _shared_error(own_error, calls[0])
+        error = None if owner.is_read else _shared_error(own_error, calls[0])
         raise
     finally:
         for call, flight in led:
@@ -209,7 +204,7 @@ async def _follow(
 
     :raises APIError: the leader's, if it is shared.
     """
-    if flight.owner.waits_for_us() and not flight.done():
+    if _may_wait_for_us(flight) and not flight.done():
         return await _ask_beside(call, flight, ask)
     while not flight.done():
         await wait(flight, call.time_for(None, LATE))
@@ -221,19 +216,33 @@ async def _follow(
     return {} if record is None else {call.request.cache_key: record}
 
 
+def _may_wait_for_us(flight: Flight) -> bool:
+    """Return whether a flight might end only after this call does.
+
+    Its own thread or task makes it; or, inside another call, a reader of a stream might wait for that one, or
+    any call for what that one has reserved of a budget.
+    """
+    outer = waits().owners
+    return (
+        flight.owner.waits_for_us()
+        or (bool(outer) and flight.owner.is_read)
+        or any(owner.holds_budget for owner in outer)
+    )
+
+
 async def _ask_beside(
     call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Awaitable[Records]]
 ) -> Records:
-    """Ask for a call although its own thread or task makes an equal one.
+    """Ask for a call although an equal one is under way, which might wait for it.
 
     If that is a stream, its reader has the first half of the answer already: it is the recorded
     one.
     """
     warn_once(
-        f"{call.label} was made while its own thread or task makes the same request, so it asks for "
-        "itself. Read a stream to its end first, or give each call a scope",
+        f"{call.label} was made inside another call while the same request is under way, which might wait for "
+        "it, so it asks for itself. Read a stream to its end first, or give each call a scope",
         about=("beside a flight", call.request.cache_key),
     )
-    if flight.stream:
+    if flight.owner.is_read:
         call = call.unrecorded()
     return await ask([call])

@@ -179,7 +179,7 @@ class Visit:
         :param shared_by: the file of the cassette through which the answers are shared, or the cache's path.
         """
         store, stop = self._store(shared_by), self._server.stop
-        wanted = {(store, key): Flight(Owner(), stream=False) for key in keys}
+        wanted = {(store, key): Flight(Owner()) for key in keys}
         while True:
             with lock:
                 other = next((flights[key] for key in wanted if key in flights), None)

@@ -37,7 +37,7 @@ class Waits(NamedTuple):
     :param may_block: whether it may block its thread: no event loop waits for it.
     :param ends_at: the monotonic time at which its current wait has to end, or ``None``.
     :param stops: one for each ``map`` that it is in.
-    :param owners: of the calls that end only after it does.
+    :param owners: of the calls that end only after it does, the innermost last.
     :param at_once: whether a database that another process or thread writes raises
         :class:`NotAtOnceError`.
     """
@@ -45,7 +45,7 @@ class Waits(NamedTuple):
     may_block: bool = False
     ends_at: float | None = None
     stops: Stops = ()
-    owners: tuple[object, ...] = ()
+    owners: tuple[Owner, ...] = ()
     at_once: bool = False
 
 
@@ -90,7 +90,7 @@ def set_stops(stops: Stops) -> None:
     _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
 
 
-def set_owners(owners: tuple[object, ...]) -> None:
+def set_owners(owners: tuple[Owner, ...]) -> None:
     """Set the owners in whose name the code runs."""
     may_block, ends_at, stops, _, at_once = _waits.get()
     _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
@@ -132,9 +132,14 @@ class Owner:
     """The thread and the task that make a call; of a stream, those that began to read it.
 
     What begins in its block, such as a task or the calls of a map, begins in its name.
+
+    :param is_read: whether its answer comes no faster than a reader reads it.
+    :ivar holds_budget: whether it may have reserved something of a budget, for which others may wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_read: bool = False) -> None:
+        self.is_read = is_read
+        self.holds_budget = False
         self._thread, self._task = get_ident(), current_task()
 
     def waits_for_us(self) -> bool:

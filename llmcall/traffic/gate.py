@@ -244,6 +244,7 @@ class Turn(Owner):
         # before it is stored, so that the next send does not wait for the disk. The reservation of a named
         # budget is settled at the end of the block.
         inside = self._is_inside if is_inside is None else lambda: is_inside
+        self.holds_budget = needed is not None
         if needed is not None and open_budgets:
             self._reservation = Reservation(needed)
             await self._reservation.take(self._deadline, inside)

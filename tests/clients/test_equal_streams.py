@@ -288,5 +288,5 @@ def test_a_task_does_not_wait_for_its_own_stream(
         return beside, begun + "".join([piece async for piece in first])
 
     assert asyncio.run(asyncio.wait_for(run(), TIMEOUT)) == ("answer 1", "answer 0")
-    assert "was made while its own thread or task makes the same request" in caplog.text
+    assert "was made inside another call while the same request is under way" in caplog.text
     assert asyncio.run(way(client)) == "answer 0"

@@ -118,7 +118,7 @@ def test_a_function_that_calls_itself_with_equal_arguments_runs_with_a_warning(
         return value if value == "c" else last()
 
     assert [last(), last()] == ["c", "c"]
-    assert "its own thread or task makes the same request" in caplog.text
+    assert "while the same request is under way" in caplog.text
 
 
 def test_the_name_is_the_modules_and_the_qualified_one() -> None:

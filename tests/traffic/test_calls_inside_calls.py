@@ -440,3 +440,34 @@ def test_an_equal_call_of_a_task_that_the_reader_waits_for_asks_itself() -> None
             return await asyncio.wait_for(asyncio.gather(asked.asend_message("outer")), LONGEST)
 
     assert [reply.content for reply in asyncio.run(main())] == ["one two three"]
+
+
+def test_two_threads_inside_equal_streams_do_not_wait_for_each_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each asks what the other streams, whose reader waits for the first."""
+    asked, both_read = stored(), threading.Barrier(2)
+
+    def read(outer: str, inner: str) -> Any:
+        with asked.stream_message(outer) as stream:
+            next(stream)
+            both_read.wait(LONGEST)
+            return asked.send_message(inner, deadline=LONGEST).content
+
+    found = in_two_threads(lambda: read("one", "other"), lambda: read("other", "one"))
+    assert found == ["one two three"] * 2
+    assert "asks for itself" in caplog.text
+
+
+def test_a_call_inside_a_stream_follows_no_equal_call_that_waits_for_the_streams_budget() -> None:
+    """It is refused as if it were alone, and the other call is answered when the stream has ended."""
+    asked = stored(**PRICED)
+    with llmcall.budget(tokens=200), ThreadPoolExecutor(1) as threads:
+        with asked.stream_message("outer", max_tokens=50) as stream:
+            next(stream)
+            other = threads.submit(asked.send_message, "inner", max_tokens=150)
+            with suppress(FuturesTimeoutError):
+                other.result(0.2)
+            with pytest.raises(BudgetExceededError, match="read a stream to its end, or close it"):
+                asked.send_message("inner", max_tokens=150, deadline=LONGEST)
+        assert other.result(LONGEST).content

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class EndedAtExit:
-    """What a program may leave half-read: ended at exit, before Python clears the names of llmcall's modules.
+    """Something that a program may leave half-read: ended at exit, before Python clears the names of llmcall's modules.
 
     :ivar has_exited: whether it ended so, and its own code cannot run any more.
     """

@@ -1,6 +1,4 @@
-"""How a contract is checked: the rule that is broken is the error, and coroutines run in threads and event
-loops.
-"""
+"""Checks of a contract's rules: the one that is broken is the error. Coroutines run in threads and event loops."""
 
 from __future__ import annotations
 

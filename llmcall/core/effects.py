@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class End(enum.Enum):
-    """What comes after the last item."""
+    """The mark that comes after the last item."""
 
     END = "end"
 

@@ -123,7 +123,7 @@ class Home:
 
 
 class _Hold:
-    """What a call holds in the map's process, on a connection of its own: if this process is killed, it ends."""
+    """A call's hold on something in the map's process, by its own connection: if this process is killed, it ends."""
 
     def __init__(self, home: Home) -> None:
         self._home = home

@@ -128,7 +128,7 @@ class _Miss(NamedTuple):
 
 
 class _Costs:
-    """What the recorded draws of a call cost, at current prices; the sums are in USD.
+    """The costs of the recorded draws of a call, at current prices; the sums are in USD.
 
     :ivar is_known: whether the usage and the price of each answer are known.
     """

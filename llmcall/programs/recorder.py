@@ -1,4 +1,4 @@
-"""Recorders: what the recording of a program was told, and what was seen of the program."""
+"""Recorders: the options of a recording of a program, and what was seen of the program."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
 
 class Recording(NamedTuple):
-    """What a block, a run or an ``http_client`` was told, with what those around it were told otherwise.
+    """The options of a block, a run or an ``http_client``; those that it was not given are of the ones around it.
 
     :param actors: name who is asking, or ``None``.
     :param hosts: further hosts whose JSON requests are recorded as kind "http".
@@ -158,7 +158,7 @@ class Recorder(Front):
         return await response_to(self, library, http, send)
 
     def stand_in_front(self) -> None:
-        """Compose what it was told with what those were told that stand in front already."""
+        """Compose its options with those of what stands in front already."""
         innermost = _innermost()
         self._has_stood_in_front = True
         if innermost is not None:
@@ -186,7 +186,7 @@ class Recorder(Front):
         return set().union(*(recorder.models for recorder in self._watching()))
 
     def _watching(self) -> dict[Recorder, None]:
-        """Return this recorder and those in front of the process's clients, all of which are told what happens."""
+        """Return this recorder and those in front of the process's clients: all of them note what happens."""
         return dict.fromkeys([self, *_in_front()])
 
     def note_refusal(self, error: Exception) -> None:

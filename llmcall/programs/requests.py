@@ -138,7 +138,7 @@ class RequestToRecord(NamedTuple):
 
 
 class Head(Protocol):
-    """What comes first of a request, as httpx has it."""
+    """The head of a request, as httpx has it."""
 
     @property
     def method(self) -> str: ...

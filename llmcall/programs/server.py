@@ -78,7 +78,7 @@ Send = Callable[[Event], Awaitable[None]]
 
 
 class Sender(NamedTuple):
-    """Who sends requests: the code that started a process or that uses another library.
+    """A sender of requests: the code that started a process or that uses another library.
 
     :param recorder: answers the requests.
     :param context: the context of that code.

@@ -1,6 +1,4 @@
-"""What stands in front of a process's HTTP clients, the innermost last: recorders, or a child's way to its
-run.
-"""
+"""The fronts of a process's HTTP clients, the innermost last: recorders, or a child's way to its run."""
 
 from __future__ import annotations
 

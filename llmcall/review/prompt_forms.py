@@ -16,7 +16,7 @@ _WORD = re.compile(r"\s*\S+")  # with the blanks before it
 
 
 class Form(NamedTuple):
-    """What some prompts have in common.
+    """The form that some prompts have in common.
 
     :param text: the common words, with ``[…]`` where the prompts differ.
     :param example: the first of these prompts.

@@ -1,4 +1,4 @@
-"""Who asks: the position of the code that runs, which goes to the tasks that it makes."""
+"""The position of the code that runs, which says who asks, and goes to the tasks that it makes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Position(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What a context holds of the position of the code that runs in it.
+    """The position of the code that runs, as its context holds it.
 
     :param active: the scope that it entered last, or ``None`` if it entered none.
     :param asker: who asks, or ``None`` if that has no name.

@@ -1,4 +1,4 @@
-"""Who sends: the program, llmcall, or nobody, for whom a request passes."""
+"""The sender of what is sent: the program, llmcall, or nobody, for whom a request passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the code that runs may wait: whether it may block its thread, until when, and what interrupts it."""
+"""The rules by which the code that runs may wait: in its thread or not, until when, and what interrupts it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Stops = tuple[Stop, ...]
 
 
 class Waits(NamedTuple):
-    """How code may wait.
+    """The rules by which code may wait.
 
     :param may_block: whether it may block its thread: no event loop waits for it.
     :param ends_at: the monotonic time at which its current wait has to end, or ``None``.

@@ -247,7 +247,7 @@ def only_open(opened: Collection[Budget]) -> Iterator[None]:
 
 
 class Needs(NamedTuple):
-    """What the open budgets have to know of a send before it begins.
+    """The demands of the open budgets: which amounts of a send they have to know before it begins.
 
     :param is_open: whether any is open.
     :param tokens: whether its tokens are counted.

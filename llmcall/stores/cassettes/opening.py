@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Opening:
-    """How often and where a cassette is open. A block, or ``open()`` and ``close()`` across cells, starts and
+    """The blocks and cells in which a cassette is open. A block, or ``open()`` and ``close()`` across cells, starts and
     stops it, and makes it the innermost one in between. The first start reads the file, and puts its settings
     above those of environment and files; the last stop writes it.
     """

@@ -1,4 +1,4 @@
-"""Who opened a cassette: what follows from that for its end, and the words for it in messages."""
+"""The owner of a cassette, who opened it: it decides what the end does, and how messages name it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cassette reports when it closes."""
+"""The reports of a cassette when it closes."""
 
 from __future__ import annotations
 

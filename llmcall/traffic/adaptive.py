@@ -1,4 +1,4 @@
-"""``MAX_CONCURRENT_CALLS = auto``: a gate that finds how many calls each endpoint takes at a time.
+"""``MAX_CONCURRENT_CALLS = auto``: slots that find how many calls each endpoint takes at a time.
 
 It begins with 16, or with what the headers of the endpoint's first answer say that it takes now
 (OpenAI's and Azure's do), and grows by one with each window, which is as many good answers as may run; a 429

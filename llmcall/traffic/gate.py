@@ -323,7 +323,7 @@ SENT_STEP = "send_request_body.complete"  # the end of a step's name in httpcore
 def note_sent(request: httpx.Request) -> None:
     """Note for the limits when a request was sent: an event hook for the SDK's ``httpx.Client``.
 
-    Other clients, such as a program's, have no hook: then Slot.release counts what was sent.
+    Other clients, such as a program's, have no hook: then Slot.answer_began counts what was sent.
     """
     turn = innermost_turn()
 

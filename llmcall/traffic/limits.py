@@ -45,7 +45,7 @@ class Limits(NamedTuple):
 
 
 class Slot:
-    """The gate of the limits: the slot of one send at an endpoint.
+    """The slot of one send at an endpoint, as the limits allow it.
 
     A slot is held from :meth:`take` until the answer begins; its tokens count from then until its window is
     over. It is kept that long, so it refers to no request and no answer.

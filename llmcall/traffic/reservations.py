@@ -1,4 +1,4 @@
-"""The gate of the budgets: what is spent of each, and what calls under way have reserved of it.
+"""Reservations of the open budgets: what is spent of each, and what calls under way have reserved of it.
 
 Each send reserves the most that it may use from all open budgets together, and settles what it used: no
 send begins that could go past one.
@@ -286,7 +286,7 @@ NARROW = (
 
 
 class Reservation:
-    """The gate of the budgets: the reservation of one send in all open ones.
+    """The reservation of one send in all open budgets.
 
     A call inside a stream, which ends only after that call, must not wait for it, nor for the stream of
     another thread that may wait likewise. So it waits only while a call is under way whose answer has not

@@ -29,7 +29,7 @@ from .front import in_front
 from .recorder import Recorder
 from .replacing import replace, when_imported
 from .routes import BASE_URLS, LOOPBACK, NO_PROXY, Forwarder, Route, forwarder
-from .stack import recorders
+from .stack import fronts
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -256,7 +256,7 @@ def _name_forked() -> None:
 def _begin_forked() -> None:
     route = _forked_route
     if route is not None:
-        recorders.clear()
+        fronts.clear()
         begin(route)
 
 
@@ -277,7 +277,7 @@ def begin(route: Route) -> None:
             _undo.enter_context(in_front(Forwarder(route)))
             record_children(_undo, Routes())
         else:  # a forked process has the replacements of its parent
-            recorders.append(Forwarder(route))
+            fronts.append(Forwarder(route))
             _routes = Routes()
     else:
         current.route = route

@@ -111,7 +111,7 @@ def _recorded_client(client: Any, recorder: Recorder, transport: object) -> Any:
             below = super()._transport_for_url(url)
             # If a block is open, its recorder is in front already; a call passes one recorder only. A
             # child's way to its run stays: that is where the call is sent.
-            if isinstance(below, FrontTransport) and not below.recorder.takes_own_requests:
+            if isinstance(below, FrontTransport) and not below.front.takes_own_requests:
                 below = below.below
             return FrontTransport(library, recorder, below)
 

@@ -20,7 +20,7 @@ from .recorder import Recorder
 from .replacing import replace, when_imported
 from .requests import may_ask_model
 from .routes import Forwarder, Route
-from .stack import Front, active_recorder, innermost, passing, recorders
+from .stack import Front, active_front, fronts, innermost, passing
 
 if TYPE_CHECKING:
     import httpx
@@ -30,28 +30,28 @@ _lock = threading.RLock()
 
 
 @contextlib.contextmanager
-def in_front(recorder: Front) -> Iterator[None]:
-    """Put a recorder in front of every HTTP client of the process, for a block.
+def in_front(front: Front) -> Iterator[None]:
+    """Put a front before every HTTP client of the process, for a block.
 
     It gets the requests of the clients of httpx and httpx2 and of the sessions of requests, whether
     their library is imported before the block or in it.
     """
     with _lock:
-        recorder.stand_in_front()
-        recorders.append(recorder)
-        if len(recorders) == 1:
+        front.stand_in_front()
+        fronts.append(front)
+        if len(fronts) == 1:
             _install()
     try:
         yield
     finally:
-        if recorders == [recorder] and "llmcall.programs.server" in sys.modules:
+        if fronts == [front] and "llmcall.programs.server" in sys.modules:
             from .server import close_shared
 
             close_shared()  # without the lock, for which what is under way there may wait
         with _lock:
-            if recorder in recorders:  # a forked process has none
-                recorders.remove(recorder)
-            if not recorders:
+            if front in fronts:  # a forked process has none
+                fronts.remove(front)
+            if not fronts:
                 _undo.close()
 
 
@@ -63,7 +63,7 @@ def _install() -> None:
 
 def _put_in_front(module: ModuleType) -> None:
     with _lock:
-        if recorders:  # the block may have ended while another thread imported the module
+        if fronts:  # the block may have ended while another thread imported the module
             for owner, name, replacement in FRONTS[module.__name__](module):
                 replace(_undo, owner, name, replacement)
 
@@ -72,19 +72,19 @@ class FrontTransport:
     """Answers the requests that are recorded, and sends all others by the transport below.
 
     :param library: ``httpx`` or ``httpx2``.
-    :param recorder: answers the requests.
+    :param front: answers the requests.
     :param below: the program's own transport.
     """
 
-    def __init__(self, library: ModuleType, recorder: Front, below: Any) -> None:
+    def __init__(self, library: ModuleType, front: Front, below: Any) -> None:
         self.below = below
         self._library = library
-        self.recorder = recorder
+        self.front = front
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response to a request of the program."""
         send = self.below.handle_request
-        response = run_blocking(self.recorder.response_to(self._library, request, send))
+        response = run_blocking(self.front.response_to(self._library, request, send))
         if response is None:
             with passing():
                 response = send(request)
@@ -93,7 +93,7 @@ class FrontTransport:
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response to a request of the program."""
         send = self.below.handle_async_request
-        response = await adrive(self.recorder.response_to(self._library, request, send))
+        response = await adrive(self.front.response_to(self._library, request, send))
         if response is None:
             with passing():
                 response = await send(request)
@@ -103,16 +103,16 @@ class FrontTransport:
 def _choose_transport(
     library: ModuleType, choose: Callable[..., Any], client: object, url: object
 ) -> object:
-    """Return the transport that a client chooses for a request, with the recorder in front of it.
+    """Return the transport that a client chooses for a request, with the front before it.
 
     All clients of a library choose it by one method, whatever the transport (LiteLLM and openai's
     DefaultAioHttpClient have their own). They still do the rest themselves: authentication,
     redirects, cookies, event hooks.
     """
-    below, recorder = choose(client, url), active_recorder()
-    if recorder is None or isinstance(below, FrontTransport):
+    below, front = choose(client, url), active_front()
+    if front is None or isinstance(below, FrontTransport):
         return below
-    return FrontTransport(library, recorder, below)
+    return FrontTransport(library, front, below)
 
 
 def _send_recorded(
@@ -124,13 +124,13 @@ def _send_recorded(
     **kwargs: Any,
 ) -> object:
     """Replace ``HTTPAdapter.send``, through which every request of a session goes."""
-    recorder = active_recorder()
-    if recorder is None:
+    front = active_front()
+    if front is None:
         return send(adapter, request, *args, **kwargs)
     from .sessions import recorded_send
 
     below = functools.partial(send, adapter)
-    return recorded_send(requests, recorder, adapter, below, request, args, kwargs)
+    return recorded_send(requests, front, adapter, below, request, args, kwargs)
 
 
 # urllib and aiohttp: the addresses of requests to models are rewritten to the run's server, which answers them.
@@ -153,10 +153,10 @@ def open_by_urllib(
     data = request.data if data is None else data
     method = getattr(request, "method", None) or ("GET" if data is None else "POST")
     url, headers = request.full_url, {**request.headers, **request.unredirected_hdrs}
-    recorder = _recorder_of(method, url, headers)
-    if recorder is None:
+    front = _front_of(method, url, headers)
+    if front is None:
         return open_url(opener, fullurl, data, *args, **kwargs)
-    with _route(recorder) as route, passing():
+    with _route(front) as route, passing():
         changed = urllib.request.Request(
             route.to(url),
             data,
@@ -185,12 +185,12 @@ async def request_by_aiohttp(
     the middlewares of a session are public, and only since 3.12.
     """
     url = str(session._build_url(str_or_url))
-    recorder = _recorder_of(method, url, {**session.headers, **(kwargs.get("headers") or {})})
-    if recorder is None:
+    front = _front_of(method, url, {**session.headers, **(kwargs.get("headers") or {})})
+    if front is None:
         return await request(session, method, str_or_url, **kwargs)
     import yarl
 
-    with _route(recorder) as route, passing():
+    with _route(front) as route, passing():
         address = yarl.URL(route.to(url), encoded=True)
         params = kwargs.pop("params", None)
         if params:
@@ -198,10 +198,10 @@ async def request_by_aiohttp(
         return await request(session, method, address, **{**kwargs, "proxy": None})
 
 
-def _recorder_of(method: str, url: str, headers: Mapping[str, str]) -> Front | None:
+def _front_of(method: str, url: str, headers: Mapping[str, str]) -> Front | None:
     """Return what answers a request that may be one to a model, or ``None``."""
-    recorder = active_recorder()
-    if recorder is None:
+    front = active_front()
+    if front is None:
         return None
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or parts.hostname is None:
@@ -209,9 +209,9 @@ def _recorder_of(method: str, url: str, headers: Mapping[str, str]) -> Front | N
     address = _Address(parts.scheme, parts.hostname, parts.port, parts.path)
     names = {name.lower(): value for name, value in headers.items()}
     host = connections.address_of(address)
-    is_models_host = connections.is_models(host, recorder.known_models())
+    is_models_host = connections.is_models(host, front.known_models())
     head = _Head(method.upper(), address, names)
-    return recorder if may_ask_model(head, is_models_host=is_models_host) else None
+    return front if may_ask_model(head, is_models_host=is_models_host) else None
 
 
 class _Address(NamedTuple):
@@ -228,16 +228,16 @@ class _Head(NamedTuple):
 
 
 @contextlib.contextmanager
-def _route(recorder: Front) -> Iterator[Route]:
+def _route(front: Front) -> Iterator[Route]:
     """Give the current context a route for a request that a block sends."""
-    if isinstance(recorder, Forwarder):
-        yield recorder.route_here()
-    if not isinstance(recorder, Recorder):
+    if isinstance(front, Forwarder):
+        yield front.route_here()
+    if not isinstance(front, Recorder):
         return
     from .server import sender_here, shared_server
 
     server, asker = shared_server(), scopes.current_asker()
-    ticket = server.admit(sender_here(recorder))
+    ticket = server.admit(sender_here(front))
     try:
         yield Route(server.address, ticket, "" if asker is None else asker.name)
     finally:
@@ -250,15 +250,13 @@ def _connect_noted(connect: Callable[..., Any], socket: object, address: object)
     Libraries that are not recorded, such as urllib and aiohttp, come here. An audit hook would see
     more (gevent's sockets), but Python never takes one back.
     """
-    recorder = innermost()
-    if recorder is not None and (
-        sender.get() == PROGRAM or (is_llmcalls() and recorder.sends_nothing)
-    ):
-        host = connections.model_host_at(address, recorder.known_models())
+    front = innermost()
+    if front is not None and (sender.get() == PROGRAM or (is_llmcalls() and front.sends_nothing)):
+        host = connections.model_host_at(address, front.known_models())
         if host is not None:
-            recorder.note_connection(host)
+            front.note_connection(host)
         else:
-            recorder.note_other_connection(connections.shown_address(address))
+            front.note_other_connection(connections.shown_address(address))
     return connect(socket, address)
 
 

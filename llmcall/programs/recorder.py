@@ -14,7 +14,7 @@ from ..keys.normalizers import normalizer
 from ..support.listeners import CallListener, listeners
 from . import connections
 from .actors import Actor, Actors
-from .stack import Front, note_refusal, recorders
+from .stack import Front, fronts, note_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +174,7 @@ class Recorder(Front):
             return self._recording
         if not self._has_stood_in_front:
             return self._recording.over(innermost._recording)
-        return innermost._recording if self in recorders else self._recording
+        return innermost._recording if self in fronts else self._recording
 
     @property
     def sends_nothing(self) -> bool:
@@ -247,7 +247,7 @@ class Recorder(Front):
 
 def _in_front() -> list[Recorder]:
     """Return the recorders in front of the process's clients, the innermost last."""
-    return [front for front in tuple(recorders) if isinstance(front, Recorder)]
+    return [front for front in tuple(fronts) if isinstance(front, Recorder)]
 
 
 def _innermost() -> Recorder | None:

@@ -22,7 +22,7 @@ TIMEOUTS = ("connect", "read")
 
 def recorded_send(
     requests: ModuleType,
-    recorder: Front,
+    front: Front,
     adapter: Any,
     send: Callable[..., Any],
     prepared: Any,
@@ -79,7 +79,7 @@ def recorded_send(
 
     broken = None
     try:
-        response = run_blocking(recorder.response_to(library, request, send_attempt))
+        response = run_blocking(front.response_to(library, request, send_attempt))
     except library.RequestError as error:
         broken = error
     if broken is not None:

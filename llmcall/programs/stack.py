@@ -71,33 +71,33 @@ def passing() -> AbstractContextManager[None]:
     return nullcontext() if is_llmcalls() else sent_by(NOBODY)
 
 
-recorders: list[Front] = []  # in front of the clients of the process, the innermost last
+fronts: list[Front] = []  # the innermost last
 
 
 def innermost() -> Front | None:
-    """Return the recorder that was put in front last."""
-    in_front = tuple(recorders)
+    """Return the front that was put before the clients last."""
+    in_front = tuple(fronts)
     return in_front[-1] if in_front else None
 
 
-def active_recorder() -> Front | None:
-    """Return the recorder of a program's request that is sent now, or ``None`` if it passes."""
-    recorder = innermost()
-    if recorder is None or recorder.passes_requests:
+def active_front() -> Front | None:
+    """Return the front of a program's request that is sent now, or ``None`` if it passes."""
+    front = innermost()
+    if front is None or front.passes_requests:
         return None
-    if is_llmcalls() and not (recorder.takes_own_requests or recorder.sends_nothing):
+    if is_llmcalls() and not (front.takes_own_requests or front.sends_nothing):
         return None
-    return recorder
+    return front
 
 
 @after_fork_in_child
 def _record_nothing() -> None:
-    """Leave a forked process the recorders that refuse: its requests are not recorded."""
-    recorders[:] = [recorder for recorder in recorders if recorder.refuses]
+    """Leave a forked process the fronts that refuse: its requests are not recorded."""
+    fronts[:] = [front for front in fronts if front.refuses]
 
 
 def note_refusal(error: Exception) -> None:
-    """Count an error of llmcall's own, and keep the first, in all recorders around the call."""
+    """Count an error of llmcall's own, and keep the first, in all fronts around the call."""
     if not isinstance(error, APIError):
-        for front in tuple(recorders):
+        for front in tuple(fronts):
             front.note_refusal(error)

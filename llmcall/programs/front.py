@@ -247,8 +247,8 @@ def _route(front: Front) -> Iterator[Route]:
 def _connect_noted(connect: Callable[..., Any], socket: object, address: object) -> object:
     """Connect a socket, and note it for the recorder if no recorded client does so.
 
-    Libraries that are not recorded, such as urllib and aiohttp, come here. An audit hook would see
-    more (gevent's sockets), but Python never takes one back.
+    All that connects by Python's sockets comes here, such as libraries for WebSockets, which are not recorded. An
+    audit hook would see more (gevent's sockets), but Python never takes one back.
     """
     front = innermost()
     if front is not None and (sender.get() == PROGRAM or (is_llmcalls() and front.sends_nothing)):

@@ -126,7 +126,9 @@ class Embeddings(Kind):
 
     def joined(self, calls: Sequence[Call]) -> Call:
         """Return one call that asks for all texts."""
-        return joined(calls)
+        request = calls[0].request
+        body = {**request.body, "input": [call.request.body["input"] for call in calls]}
+        return calls[0]._replace(request=request._replace(body=body))
 
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
         """Refuse an answer without a vector for each text."""
@@ -136,7 +138,24 @@ class Embeddings(Kind):
         self, calls: Sequence[Call], response: Response, received: Received
     ) -> list[Record]:
         """Return the records of the texts, each with its share of tokens and cost."""
-        return embedding_records(calls, response, received)
+        vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
+        total, cost = TokenUsage.of(response).input_tokens, received.cost
+        texts = [call.request.body["input"] for call in calls]
+        tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
+        records = []
+        for call, vector, tokens in zip(calls, vectors, tokens_of_texts, strict=True):
+            own_response: dict[str, Data] = {"model": response.get("model"), "embedding": vector}
+            if tokens is not None:
+                own_response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+            record = make_record(
+                call.request,
+                own_response,
+                cost=cost and (cost * tokens / total if tokens and total else 0.0),
+                api_type=call.client.api_type,
+                host=received.host,
+            )
+            records.append(record)
+        return records
 
 
 KINDS = {"chat": Chat(), "embedding": Embeddings(), "function": Function(), "http": Http()}
@@ -163,37 +182,6 @@ def batches(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
         batch.append(call)
         size += length
     yield batch
-
-
-def joined(calls: Sequence[Call]) -> Call:
-    """Return one call that asks for the embeddings of all texts."""
-    request = calls[0].request
-    body = {**request.body, "input": [call.request.body["input"] for call in calls]}
-    return calls[0]._replace(request=request._replace(body=body))
-
-
-def embedding_records(
-    calls: Sequence[Call], response: Response, received: Received
-) -> list[Record]:
-    """Return the records of texts, each with its share of a response's tokens and cost."""
-    vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
-    total, cost = TokenUsage.of(response).input_tokens, received.cost
-    texts = [call.request.body["input"] for call in calls]
-    tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
-    records = []
-    for call, vector, tokens in zip(calls, vectors, tokens_of_texts, strict=True):
-        own_response: dict[str, Data] = {"model": response.get("model"), "embedding": vector}
-        if tokens is not None:
-            own_response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
-        record = make_record(
-            call.request,
-            own_response,
-            cost=cost and (cost * tokens / total if tokens and total else 0.0),
-            api_type=call.client.api_type,
-            host=received.host,
-        )
-        records.append(record)
-    return records
 
 
 def check_embeddings(response: Mapping[str, Data], count: int) -> None:

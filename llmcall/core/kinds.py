@@ -107,7 +107,7 @@ class Chat(Kind):
         check_chat(response)
         if must_fit_window and is_cut_by_context_window(response, request):
             raise ContextLengthError("the answer was cut where the context window ended")
-        check_fits(request, response)
+        _check_fits(request, response)
 
     def records(
         self, calls: Sequence[Call], response: Response, received: Received
@@ -138,7 +138,7 @@ class Embeddings(Kind):
         self, calls: Sequence[Call], response: Response, received: Received
     ) -> list[Record]:
         """Return the records of the texts, each with its share of tokens and cost."""
-        vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
+        vectors = [_packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
         total, cost = TokenUsage.of(response).input_tokens, received.cost
         texts = [call.request.body["input"] for call in calls]
         tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
@@ -190,23 +190,23 @@ def check_embeddings(response: Mapping[str, Data], count: int) -> None:
     :param count: how many texts were sent.
     :raises ServiceError: if it is malformed.
     """
-    data = list_in(response, "data")
+    data = _list_in(response, "data")
     if len(data) != count:
-        reject(
+        _reject(
             ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response
         )
     for item in data:
         try:
-            packed_vector(item["embedding"])
+            _packed_vector(item["embedding"])
         except (LookupError, TypeError, ValueError, OverflowError, struct.error):
-            reject(
+            _reject(
                 ServiceError,
-                f"a malformed answer: an embedding that is not a vector ({brief(item)})",
+                f"a malformed answer: an embedding that is not a vector ({_brief(item)})",
                 response,
             )
 
 
-def packed_vector(embedding: Any) -> bytes:
+def _packed_vector(embedding: Any) -> bytes:
     """Return a vector as little-endian float32, whether it came as numbers or as base64.
 
     :raises TypeError, ValueError, OverflowError, struct.error: if it is not a vector, or holds NaN
@@ -257,32 +257,32 @@ def check_chat(response: Mapping[str, Data]) -> None:
     """
     is_output = isinstance(response, dict) and isinstance(response.get("output"), list)
     has_choices = is_output or (isinstance(response, dict) and is_decision(response))
-    choices = choices_of(response) if has_choices else list_in(response, "choices")
+    choices = choices_of(response) if has_choices else _list_in(response, "choices")
     for choice in choices:
         problem = _problem_of(choice)
         if problem is not None:
-            reject(ServiceError, problem, response)
+            _reject(ServiceError, problem, response)
     for choice in choices:
         if ending := ending_problem(choice.get("finish_reason"), "finish_reason"):
-            reject(*ending, response)
+            _reject(*ending, response)
     messages = [choice["message"] for choice in choices]
     if not any(
         content_text(message.get("content")) or any(map(message.get, ANSWER_FIELDS))
         for message in messages
     ):
-        reject(EmptyAnswerError, _why_empty(choices[0], response), response)
+        _reject(EmptyAnswerError, _why_empty(choices[0], response), response)
 
 
 def _problem_of(choice: Any) -> str | None:
     """Return the problem with a choice, or ``None`` for a complete message."""
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
-        return f"a malformed answer: a choice without a message ({brief(choice)})"
+        return f"a malformed answer: a choice without a message ({_brief(choice)})"
     if not is_content(message.get("content")):
-        return f"a malformed answer: its content is not text ({brief(message)})"
+        return f"a malformed answer: its content is not text ({_brief(message)})"
     # OpenRouter reports a provider that failed halfway like this, with the half that came.
     if choice.get("finish_reason") == "error" or choice.get("error"):
-        return f"the answer broke off: {brief(choice.get('error') or choice)}"
+        return f"the answer broke off: {_brief(choice.get('error') or choice)}"
     return None
 
 
@@ -295,7 +295,7 @@ def _why_empty(choice: Mapping[str, Data], response: Mapping[str, Data]) -> str:
     return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
 
 
-def check_fits(request: Request, response: Mapping[str, Data]) -> None:
+def _check_fits(request: Request, response: Mapping[str, Data]) -> None:
     """Refuse an answer that does not fit its ``response_format``, so that it is asked for again and
     not stored.
 
@@ -315,7 +315,7 @@ def check_fits(request: Request, response: Mapping[str, Data]) -> None:
                 if is_cut(choice.get("finish_reason"))
                 else ""
             )
-            reject(
+            _reject(
                 ServiceError,
                 f"the answer does not fit its response_format: {problem}{remedy}",
                 response,
@@ -327,7 +327,7 @@ def fits(request: Request, response: Mapping[str, Data]) -> bool:
     answer does.
     """
     try:
-        check_fits(request, response)
+        _check_fits(request, response)
     except ServiceError:
         return False
     except (LookupError, TypeError, AttributeError):
@@ -346,23 +346,23 @@ def is_cut_by_context_window(response: Mapping[str, Data], request: Request) -> 
     return max_tokens is None or (output_tokens is not None and output_tokens < max_tokens)
 
 
-def list_in(response: object, name: str) -> list[Any]:
+def _list_in(response: object, name: str) -> list[Any]:
     """Return the list of that name in a response; refuse a response without one."""
     if not isinstance(response, dict):
-        reject(ServiceError, f"a malformed answer: {brief(response)}", response)
+        _reject(ServiceError, f"a malformed answer: {_brief(response)}", response)
     items = response.get(name)
     if not isinstance(items, list) or not items:
-        message = f"a malformed answer without {name}: {brief(response.get('error') or response)}"
-        reject(ServiceError, message, response)
+        message = f"a malformed answer without {name}: {_brief(response.get('error') or response)}"
+        _reject(ServiceError, message, response)
     return items
 
 
-def reject(error_class: type[APIError], message: str, response: object) -> NoReturn:
+def _reject(error_class: type[APIError], message: str, response: object) -> NoReturn:
     if isinstance(response, Response):
         status_code, request_id = response.status_code, response.request_id
         raise error_class(message, status_code=status_code, request_id=request_id)
     raise error_class(message)
 
 
-def brief(value: object) -> str:
+def _brief(value: object) -> str:
     return shortened(value if isinstance(value, str) else repr(value), LONGEST_QUOTE)

@@ -107,7 +107,7 @@ class Exchange:
                         raise
                     error.endpoint = endpoint.name
                     mask(error, [endpoint.key()])
-                    if self._find_another_way(error):
+                    if self._prepare_another_send(error):
                         continue
                     raise
                 seconds = time.monotonic() - sent_at
@@ -303,7 +303,7 @@ class Exchange:
             )
             error.retry_after = longest
 
-    def _find_another_way(self, error: APIError) -> bool:
+    def _prepare_another_send(self, error: APIError) -> bool:
         """Prepare another send of the attempt, at another endpoint, with a fresh key, or without a parameter;
         return whether there is such a way.
         """

@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
 
-Usage = tuple[str, str, "UsageDelta", str]  # model, scope, amounts and arm
+UsageEntry = tuple[str, str, "UsageDelta", str]  # model, scope, amounts and arm
 # Why calls left no record, how many in each scope, and the first one in words.
-Failure = tuple[str, dict[str, int], str]
+FailureEntry = tuple[str, dict[str, int], str]
 
 
 class WorkerError(Exception):
@@ -61,7 +61,7 @@ class WorkerError(Exception):
 # In the map's process
 
 
-class Sender:
+class TaskSender:
     """Sends the tasks of a map to an executor, and counts here what they did in other processes.
 
     :param executor: its worker processes must be able to get what the tasks need.
@@ -166,7 +166,7 @@ def _pickled(value: object, name: str) -> bytes:
 class SentTask:
     """A task as an executor gets it. It runs in this process; pickled, it becomes a :class:`RemoteTask`."""
 
-    def __init__(self, sender: Sender, task: Task) -> None:
+    def __init__(self, sender: TaskSender, task: Task) -> None:
         self._sender = sender
         self._task = task
 
@@ -178,7 +178,7 @@ class SentTask:
         return RemoteTask, self._sender.fields(self._task)
 
 
-_senders: dict[str, Sender] = {}  # of the maps that run in this process, by token
+_senders: dict[str, TaskSender] = {}  # of the maps that run in this process, by token
 
 
 def _by_item(active: ActiveScope) -> dict[str, list[Drawn]]:
@@ -204,8 +204,8 @@ class Report(NamedTuple):
     traceback: str
     drawn: Sequence[Drawn]
     used_records: Sequence[ScopedRecord]
-    usage: Sequence[Usage]
-    failures: Sequence[Failure]
+    usage: Sequence[UsageEntry]
+    failures: Sequence[FailureEntry]
 
 
 class RemoteTask(NamedTuple):
@@ -293,7 +293,7 @@ class _Session:
         self._layers = state.layers
         self._budgets: list[Budget] = []
         self._home: Home | None = None
-        self._usage: deque[Usage] = deque()
+        self._usage: deque[UsageEntry] = deque()
         self._tasks = 0
         self._applied = ExitStack()
         try:
@@ -339,7 +339,7 @@ class _Session:
         """Note an addition to the usage."""
         self._usage.append((model, scope, dict(amounts), arm))
 
-    def take_noted(self) -> tuple[list[Usage], list[Failure]]:
+    def take_noted(self) -> tuple[list[UsageEntry], list[FailureEntry]]:
         """Return and forget what was noted: the usage and the failures."""
         failures = process_failures if self.cassette is None else self.cassette.failures
         with _changed:  # other threads may add more meanwhile

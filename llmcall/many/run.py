@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from contextvars import Context
 
-    from ..distributed.processes import Report, Sender
+    from ..distributed.processes import Report, TaskSender
     from ..scopes import DrawList
     from .options import MapOptions
     from .tasks import Job, Task
@@ -93,10 +93,10 @@ class DaemonThreads:
             self._todo.put(None)
 
 
-def _sender(run: MapRun, executor: Executor) -> Sender:
-    from ..distributed.processes import Sender  # not for a map in threads
+def _sender(run: MapRun, executor: Executor) -> TaskSender:
+    from ..distributed.processes import TaskSender  # not for a map in threads
 
-    return Sender(run, executor)
+    return TaskSender(run, executor)
 
 
 class MapRun:

@@ -67,7 +67,7 @@ class AlreadyRecorded(Exception):
     """Another process has recorded the answer while a transport waited for it."""
 
 
-class Held(Protocol):
+class HeldResponse(Protocol):
     """A response that its server keeps until it is released.
 
     :ivar endpoint: the endpoint that made it.
@@ -102,7 +102,7 @@ class Response(dict[str, Data]):
         self,
         data: Mapping[str, Data],
         request_id: str | None = None,
-        held: Held | None = None,
+        held: HeldResponse | None = None,
         status_code: int | None = None,
     ) -> None:
         super().__init__(data)

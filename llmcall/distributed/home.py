@@ -15,7 +15,7 @@ from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
 from ..traffic.gate import Turn
 from ..traffic.limits import Slot
-from .server import Address, Visit
+from .server import Address, WorkerConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Asking:
+class HomeConnection:
     """A connection to the process of a map: what it takes and leads there ends with it.
 
     :raises OSError: if it is not on this machine, or has ended.
@@ -44,20 +44,20 @@ class Asking:
 
     def ask(
         self,
-        owner: str,
+        held: str,
         method: Callable[Concatenate[S, P], T],
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T:
         """Call a method there.
 
-        :param owner: the name of the object that has it: see :class:`Visit`.
+        :param held: the name of what has it: see :class:`WorkerConnection`.
         :raises MapIsOverError: if the process does not answer any more.
         """
         outcome: tuple[T, BaseException | None]
         try:
             with self._lock:
-                self._connection.send((owner, method.__name__, arguments, named))
+                self._connection.send((held, method.__name__, arguments, named))
                 outcome = self._connection.recv()
         except (EOFError, OSError) as ended:
             raise MapIsOverError("the map that this call belongs to is over") from ended
@@ -79,39 +79,39 @@ class Home:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._process = this_process()
-        self._idle = [Asking(address)]
+        self._idle = [HomeConnection(address)]
 
-    def borrow(self) -> Asking:
+    def borrow(self) -> HomeConnection:
         """Return a connection that nobody else uses; one that failed is not given back."""
         if self._process != this_process():  # a forked process cannot share its parent's
             self._process, self._idle = this_process(), []
         with suppress(IndexError):
             return self._idle.pop()
         try:
-            return Asking(self._address)
+            return HomeConnection(self._address)
         except OSError as ended:
             raise MapIsOverError("the map that this call belongs to is over") from ended
 
-    def give_back(self, connection: Asking) -> None:
+    def give_back(self, connection: HomeConnection) -> None:
         """Take back a connection."""
         self._idle.append(connection)
 
     def ask(
         self,
-        owner: str,
+        held: str,
         method: Callable[Concatenate[S, P], T],
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T:
-        """Call a method there: see :meth:`Asking.ask`."""
+        """Call a method there: see :meth:`HomeConnection.ask`."""
         connection = self.borrow()
-        value = connection.ask(owner, method, *arguments, **named)
+        value = connection.ask(held, method, *arguments, **named)
         self.give_back(connection)
         return value
 
     def needs(self) -> Needs:
         """Return what the open budgets there have to know of a send."""
-        return self.ask("visit", Visit.needs)
+        return self.ask("connection", WorkerConnection.needs)
 
     def lead(self, shared_by: ResponseCache | Cassette) -> _Lead:
         """Return the lead of requests among all workers, which has not begun."""
@@ -127,15 +127,18 @@ class _Hold:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._connection: Asking | None = None  # while it holds something there
+        self._connection: HomeConnection | None = None  # while it holds something there
         self._is_over = False
 
     def take(
-        self, method: Callable[Concatenate[Visit, P], T], *arguments: P.args, **named: P.kwargs
+        self,
+        method: Callable[Concatenate[WorkerConnection, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
     ) -> T:
         """Call a method that waits until it may be held."""
         connection = self._home.borrow()
-        value = connection.ask("visit", method, *arguments, **named)
+        value = connection.ask("connection", method, *arguments, **named)
         with lock:
             is_over = self._is_over
             if not is_over:
@@ -159,8 +162,8 @@ class _Hold:
         if connection is not None:
             self._release(connection)
 
-    def _release(self, connection: Asking) -> None:
-        connection.ask("visit", Visit.release)
+    def _release(self, connection: HomeConnection) -> None:
+        connection.ask("connection", WorkerConnection.release)
         self._home.give_back(connection)
 
 
@@ -176,7 +179,7 @@ class _Lead(_Hold):
 
     def begin(self, keys: Collection[str], deadline: Deadline) -> None:
         """Wait until nobody else asks for any of them."""
-        self.take(Visit.lead, self._shared_by, keys, deadline)
+        self.take(WorkerConnection.lead, self._shared_by, keys, deadline)
 
 
 class _SlotAtHome(Slot):
@@ -203,7 +206,7 @@ class _SlotAtHome(Slot):
         usable = self._pool.usable(time.monotonic())
         index: int = await in_thread(
             self._hold.take,
-            Visit.take,
+            WorkerConnection.take,
             [endpoint._replace(api_key=None) for endpoint in usable],
             self._pool.limits,
             self._slot_type,

@@ -138,36 +138,37 @@ class Server:
     def _serve(self, connection: Connection) -> None:
         self._connections.add(connection)
         set_stops((self.stop,))
-        visit = Visit(self)
+        worker = WorkerConnection(self)
         try:
             with connection, suppress(EOFError, OSError):  # the worker closed it, or was killed
                 if not hmac.compare_digest(connection.recv_bytes(TOKEN_BYTES), self.address.token):
                     return
                 while not self.stop.done():
                     if connection.poll(TICK):
-                        connection.send(visit.answer(*connection.recv()))
+                        connection.send(worker.answer(*connection.recv()))
         finally:
-            visit.release()
+            worker.release()
             self._connections.discard(connection)
 
 
-class Visit:
+class WorkerConnection:
     """One worker's connection, with what the worker takes and leads on it.
 
     :param server: answers it.
-    :ivar held: what the worker may call methods of, by name: the visit, its turn, and the cassettes.
+    :ivar held: what the worker may call methods of, by name: the connection, and the turn of its send. The
+        server's cassettes, by file, are others.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self.held: dict[str, object] = {"visit": self}
+        self.held: dict[str, object] = {"connection": self}
         self._flights: dict[tuple[ResponseCache | Cassette, str], Flight] = {}
 
     def answer(
-        self, owner: str, method: str, arguments: tuple[object, ...], named: dict[str, object]
+        self, name: str, method: str, arguments: tuple[object, ...], named: dict[str, object]
     ) -> tuple[object, BaseException | None]:
         """Call a method of what it holds; return its result, or the exception that it raised."""
-        held = self.held.get(owner) or self._server.cassettes[owner]
+        held = self.held.get(name) or self._server.cassettes[name]
         try:
             return getattr(held, method)(*arguments, **named), None
         except BaseException as error:  # noqa: BLE001 - the worker that asked raises it

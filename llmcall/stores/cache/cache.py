@@ -1,5 +1,5 @@
-"""The response cache: records in a directory or a Redis server, found by their key, shared by
-threads and processes.
+"""The response cache: records in a storage, such as a directory, found by their key, and shared by threads and
+processes.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _used_keys_by_path: dict[str, set[str]] = {}
 class CacheStats(NamedTuple):
     """The figures of a cache that are cheap to read.
 
-    :param path: the directory, or the server's address without its password.
+    :param path: the directory, or the address without its password.
     :param records: how many answers it holds.
-    :param size: bytes on the disk, or in the server's memory.
+    :param size: bytes on the disk, in the server's memory, or of all rows.
     """
 
     path: str
@@ -59,11 +59,12 @@ class CacheStats(NamedTuple):
 
 
 class ResponseCache:
-    """The answers of models, kept in a diskcache directory or a Redis server. Nothing is evicted, and
-    no answer expires.
+    """The answers of models, kept in a diskcache directory, on a Redis server or in a storage of one's own.
+    Nothing is evicted, and no answer expires.
 
     :param path: the directory, made at the first write, private (mode 0700) and with a
-        ``.gitignore``; or the server's address: ``redis://…``, ``rediss://…`` or ``unix://…``.
+        ``.gitignore``; or an address: ``redis://…``, ``rediss://…`` or ``unix://…`` of a server, ``SCHEME://…`` of
+        a storage of one's own.
     :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites
         each key once per process and reads it from then on, ``off`` neither reads nor stores.
     :ivar used_keys: the keys of the records that calls of this process used or made; equal concurrent
@@ -87,7 +88,7 @@ class ResponseCache:
 
     @property
     def path(self) -> Path | str:
-        """Return the directory, absolute, or the server's address without its password."""
+        """Return the directory, absolute, or the address without its password."""
         return self.storage.location
 
     def get(self, request: Request | str, *, mode: str | None = None) -> Record | None:

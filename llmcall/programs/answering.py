@@ -81,7 +81,7 @@ async def response_to(
         transport = ProgramTransport(library, to_record, send)
         cassette = (
             current_cassette()
-        )  # opens the one that the settings name: its recorder is in front then
+        )  # opens the one of the settings, whose recorder is in front then
         recording = recorder.recording
         # A cassette may be open and yet not count here, as in a fixture with a wider scope than the test's.
         is_hidden = cassette is None and recording.is_of_cassette

@@ -23,17 +23,17 @@ from .transport import OK, headers_to_copy
 from .whole_answers import EVENTS, AnswerEnd
 
 if TYPE_CHECKING:
-    import httpx
-
-    from ..keys.request import Data
-
-    Piece = dict[str, Data] | bytes  # of a streamed answer: a chunk of a chat, else bytes
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
+    import httpx
+
     from ..core.calls import Call
+    from ..keys.request import Data
     from ..stores.record import Record
     from .transport import ProgramTransport
+
+    Piece = dict[str, Data] | bytes  # of a streamed answer: a chunk of a chat, else bytes
 
 DONE = b"data: [DONE]\n\n"
 # Tells the openai SDK not to retry: llmcall does that.

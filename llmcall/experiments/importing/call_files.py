@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 
 CHATS, COMPLETIONS = "/chat/completions", "/completions"  # the ends of the paths of calls
+BATCH_TIER = "batch"  # the tier of a batch's answers, which do not name it
+PROGRAM_SCOPE = ("run",)  # in which a replay looks for a program's calls
+GZIP = b"\x1f\x8b"  # begins compressed data
+OK_STATUSES = range(200, 300)
 
 
 def call_conversation(
@@ -60,9 +64,6 @@ def call_conversation(
 def unanswered(reason: str) -> dict[str, object]:
     """Return a conversation that will be skipped, with the reason."""
     return {"messages": [{"role": ASSISTANT}], "responses": [{"error": reason}]}
-
-
-TIER = "batch"  # the tier of the answers, which do not name it
 
 
 class Batches:
@@ -117,7 +118,7 @@ class Batches:
             address = str(entry.get("url")).partition("?")[0]
             yield (
                 location,
-                call_conversation(address, entry.get("body"), response, levels(name), TIER),
+                call_conversation(address, entry.get("body"), response, levels(name), BATCH_TIER),
             )
 
     def answers_without_question(self, answers: Spool) -> Iterator[LocatedConversation]:
@@ -135,12 +136,6 @@ class Batches:
                         f"{location}: the line has no custom_id, as a batch's lines have"
                     )
                 yield location, name, entry
-
-
-# Replay looks for a program's calls in this scope.
-SCOPE = ("run",)
-GZIP = b"\x1f\x8b"  # begins compressed data
-OK = range(200, 300)  # of a status
 
 
 def calls_in(path: str) -> Iterator[LocatedConversation]:
@@ -162,7 +157,7 @@ def _conversation(interaction: dict[str, object]) -> dict[str, object]:
         answer = _answer(response, is_stream=bool(body.get("stream")))
     except (ServiceError, zlib.error) as error:
         return unanswered(f"{request.get('method')} {address}: {error}")
-    return call_conversation(address, body, answer, SCOPE)
+    return call_conversation(address, body, answer, PROGRAM_SCOPE)
 
 
 def _interactions(path: str) -> list[dict[str, object]]:
@@ -188,7 +183,7 @@ def _answer(response: dict[str, object], *, is_stream: bool) -> dict[str, object
     """Return the response of a call; a stream's chunks are assembled."""
     content = _bytes(response.get("body"))
     code = object_in(response.get("status")).get("code") or response.get("status_code")
-    if code is not None and code not in OK:
+    if code is not None and code not in OK_STATUSES:
         return {"error": f"the server answered {code}: {content[:200].decode(errors='replace')}"}
     if not (is_stream and content.lstrip().startswith((b"data:", b":", b"event:"))):
         return read_object(content, "answer")

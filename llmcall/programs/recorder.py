@@ -146,7 +146,7 @@ class Recorder(Front):
         self.report_first: Callable[[Exception], object] = bool
         self.models = connections.configured_models()
         self.has_ended = False
-        self.refuses = bool(sends_nothing)
+        self.stays_in_forks = bool(sends_nothing)
         self.made_in = scopes.here()
 
     async def response_to(

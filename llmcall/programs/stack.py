@@ -23,11 +23,11 @@ class Front:
     """Stands before the HTTP clients of the process: answers the requests of a program to models.
 
     :ivar passes_requests: whether it lets all requests pass, and sees connections only.
-    :ivar refuses: whether a forked process keeps it.
+    :ivar stays_in_forks: whether a forked process keeps it.
     """
 
     passes_requests = False
-    refuses = False
+    stays_in_forks = False
 
     @property
     def takes_own_requests(self) -> bool:
@@ -92,8 +92,8 @@ def active_front() -> Front | None:
 
 @after_fork_in_child
 def _record_nothing() -> None:
-    """Leave a forked process the fronts that refuse: its requests are not recorded."""
-    fronts[:] = [front for front in fronts if front.refuses]
+    """Leave a forked process the fronts that send nothing: its requests are not recorded."""
+    fronts[:] = [front for front in fronts if front.stays_in_forks]
 
 
 def note_refusal(error: Exception) -> None:

@@ -11,7 +11,7 @@ import llmcall
 from llmcall import LLMCallError
 from llmcall.programs.recorder import ProgramCalls
 from llmcall.scopes import ArmRecords, RepeatedAnswers
-from llmcall.stores.cassettes.after_close import _AfterClose
+from llmcall.stores.cassettes.opening import _AfterClose
 from llmcall.support.listeners import CallListener, listeners
 from llmcall.testing import ScriptedClient, check_listener
 from llmcall.traffic.adaptive import LimitReport

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import resolve as config
 from ...errors import CacheError, CacheMissError, ScopeError
-from ...support.listeners import listeners
+from ...support.listeners import CallListener, listeners
 from ...support.notices import notice, warn_once
-from ...support.system import at_exit, current_task
+from ...support.system import at_exit, current_task, ipython_shell
 from ..records.header import layer_from_header, overridden_settings
-from .after_close import say_what_is_asked_after
 from .current import open_cassettes, pop_cassette, push_cassette
 from .owner import SETTINGS
 from .tape import lock
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...core.calls import Call
     from .cassette import Cassette
 
 
@@ -71,7 +73,7 @@ class Opening:
         """Close what :meth:`open_cells` opened."""
         if self._depth:
             self.leave(None, None, None)
-            say_what_is_asked_after(self._cassette.path)
+            _report_what_is_asked_after(self._cassette.path)
 
     def _close_all(self, error: BaseException | None) -> None:
         while self._depth:
@@ -157,3 +159,37 @@ def _close_cells() -> None:
             cassette.opening._close_all(
                 InterruptedError("the process ended") if cassette.may_record else None
             )
+
+
+# Calls of a notebook that come after its cassette was closed: they are reported, once
+
+
+class _AfterClose(CallListener):
+    """Says which file lacks the answer of the first call after the close.
+
+    :ivar path: the cassette that was closed last; ``None`` once another one opens, or that was said.
+    """
+
+    path: Path | None = None
+
+    def opens(self, cassette: Cassette) -> None:
+        """Forget the one that was closed."""
+        self.path = None
+
+    def asks(self, call: Call) -> None:
+        """Say that the answer is not recorded in it."""
+        path, self.path = self.path, None
+        if path is not None and call.cassette is None:
+            notice("%s is closed, so this answer is not recorded in it; open it again", path)
+
+
+_after_close = _AfterClose()
+
+
+def _report_what_is_asked_after(path: Path) -> None:
+    """Say in a notebook that the next call is not recorded in the file that was closed."""
+    if ipython_shell() is None:
+        return
+    _after_close.path = path
+    if _after_close not in listeners:
+        listeners.append(_after_close)

@@ -123,7 +123,7 @@ def _is_valid(value: object, schema: Mapping[str, object]) -> bool:
 
 @lru_cache(64)
 def _validator(schema_text: str) -> Any:
-    """Return the validator of a schema, or ``None`` if it is none of JSON Schema's."""
+    """Return the validator of a schema, or ``None`` if it is no JSON Schema."""
     from ..support.libraries import jsonschema
 
     schema = json.loads(schema_text)

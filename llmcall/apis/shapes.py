@@ -63,7 +63,7 @@ def read_choices(response: Mapping[str, Data]) -> Iterator[dict[str, Data]]:
     :param response: the unstreamed response, except that a choice may come in pieces of one index.
     """
     if isinstance(output := response.get("output"), list):
-        # what a model says before it goes on with its work is none of the answer
+        # what a model says before it goes on with its work is no part of the answer
         items = [item for item in objects_in(output) if item.get("phase") != "commentary"]
         parts = [part for item in items for part in objects_in(item.get("content"))]
         details = object_in(response.get("incomplete_details"))

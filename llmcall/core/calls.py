@@ -256,7 +256,7 @@ class Call(NamedTuple):
 
     @property
     def listeners(self) -> Sequence[CallListener]:
-        """Return who hears of it."""
+        """Return the listeners that hear of it."""
         return () if self.is_inner else listeners
 
     def unrecorded(self) -> Call:

@@ -75,9 +75,9 @@ class ActiveScope:
         would be current without a default scope. Scopes that are opened here go below that one.
     :param item: the item of a ``map`` in which it stands.
     :param used_records: gathers the records that its calls get, or ``None``.
-    :param opened_by: ``"nobody"``: it is that of code which no scope was opened for, and never entered itself;
-        ``"map"``: it is only an item of a ``map``, outside any scope of the program's. In both, a program's call
-        takes the default scope, if there is one.
+    :param opened_by: ``"nobody"`` for that of code for which no scope was opened; it is never entered itself.
+        ``"map"`` for an item of a ``map`` outside any scope of the program's. In both, a program's call takes the
+        default scope, if there is one.
     :ivar forked: the scope that it forks, if it is an arm.
     :ivar entered_in: the number of the process.
     :ivar previous: what the context held before it was entered.

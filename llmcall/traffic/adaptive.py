@@ -56,13 +56,13 @@ class Limit:
         self._good_answers = 0  # of this window
         self._was_reached = False  # in this window
         self._is_confirmed = False  # by a good answer since the last halving
-        self._is_told = False  # by the endpoint's headers
+        self._is_reported = False  # by the endpoint's headers
 
     def begin_with(self, most: int) -> None:
         """Begin with what the endpoint says that it takes, unless that is known better by now."""
-        if not self._is_told and not self.halvings:
+        if not self._is_reported and not self.halvings:
             self.most = max(1, min(most, MAX_AUTO_CALLS))
-        self._is_told = True
+        self._is_reported = True
 
     def note_running(self, count: int) -> None:
         """Note how many calls are under way."""

@@ -165,9 +165,9 @@ def _close_cells() -> None:
 
 
 class _AfterClose(CallListener):
-    """Says which file lacks the answer of the first call after the close.
+    """Reports which file lacks the answer of the first call after the close.
 
-    :ivar path: the cassette that was closed last; ``None`` once another one opens, or that was said.
+    :ivar path: the cassette that was closed last; ``None`` once another one opens, or after the report.
     """
 
     path: Path | None = None
@@ -177,7 +177,7 @@ class _AfterClose(CallListener):
         self.path = None
 
     def asks(self, call: Call) -> None:
-        """Say that the answer is not recorded in it."""
+        """Report that the answer is not recorded in it."""
         path, self.path = self.path, None
         if path is not None and call.cassette is None:
             notice("%s is closed, so this answer is not recorded in it; open it again", path)
@@ -187,7 +187,7 @@ _after_close = _AfterClose()
 
 
 def _report_what_is_asked_after(path: Path) -> None:
-    """Say in a notebook that the next call is not recorded in the file that was closed."""
+    """Report in a notebook that the next call is not recorded in the file that was closed."""
     if ipython_shell() is None:
         return
     _after_close.path = path

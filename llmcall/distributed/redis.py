@@ -180,7 +180,7 @@ class RedisServer(Storage):
         return self
 
     def spent(self, name: str, units: Sequence[str]) -> list[int]:
-        """Return what was spent under a name, as :meth:`~llmcall.stores.cache.spending.Spending.spent`."""
+        """Return what was spent under a name, as :meth:`~llmcall.stores.cache.sums.DirectorySums.spent`."""
         with self._connection() as redis:
             return [int(amount or 0) for amount in redis.hmget(BUDGET + name, units)]
 

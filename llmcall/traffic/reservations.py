@@ -76,16 +76,16 @@ class Ledger:
     """Counts what is spent of a budget, and what calls under way in this process have reserved of it.
 
     :param name: the budget's name; empty without one.
-    :param spending: keeps what is spent under the name; ``None``: it is kept in memory.
+    :param sums: keeps what is spent under the name; ``None``: it is kept in memory.
     """
 
-    def __init__(self, name: str = "", spending: Sums | None = None) -> None:
-        self.is_in_memory = spending is None
+    def __init__(self, name: str = "", sums: Sums | None = None) -> None:
+        self.is_in_memory = sums is None
         self._name = name
         self._prefix = f"the budget {name!r}: " if name else ""
-        self._spending = spending
+        self._sums = sums
         # Otherwise a thread could read the sum before a call is added to it, and the reservations after.
-        self._lock = lock if spending is None else _named_lock
+        self._lock = lock if sums is None else _named_lock
         self._spent = NOTHING  # of a named budget: what is not added to the sum yet
         self._reserved: set[Reservation] = set()
 
@@ -126,9 +126,9 @@ class Ledger:
             unsaved = used.plus(self._spent)
             # Taken out before it is saved: the garbage collector may settle another call meanwhile.
             self._spent = NOTHING
-            if self._spending is not None and unsaved != NOTHING:
+            if self._sums is not None and unsaved != NOTHING:
                 try:
-                    self._spending.spend(self._name, unsaved._asdict())
+                    self._sums.spend(self._name, unsaved._asdict())
                 except (CacheError, OSError) as error:
                     notice(
                         "%swhat a call used counts in this process alone until it can be stored: %s",
@@ -146,9 +146,9 @@ class Ledger:
         :raises CacheError: if it cannot be read.
         """
         with self._lock:
-            if self._spending is None:
+            if self._sums is None:
                 return self._spent
-            return self._spent.plus(self._spending.spent(self._name, Amounts._fields))
+            return self._spent.plus(self._sums.spent(self._name, Amounts._fields))
 
     def forget(self) -> None:
         """Count from nothing again; what running calls have reserved stays reserved.
@@ -157,13 +157,13 @@ class Ledger:
         """
         with self._lock:
             self._spent = NOTHING
-            if self._spending is not None:
-                self._spending.forget_spent(self._name, Amounts._fields)
+            if self._sums is not None:
+                self._sums.forget_spent(self._name, Amounts._fields)
 
     def leave_to_parent(self) -> None:
         """Leave what running calls have reserved to the parent, in a forked process."""
         self._reserved.clear()
-        if self._spending is not None:
+        if self._sums is not None:
             self._spent = NOTHING
 
 
@@ -179,8 +179,8 @@ def ledger_named(name: str, location: str) -> Ledger:
     :param location: the cache's directory, or the address of a Redis database.
     :raises ConfigError: if the address cannot be read, or redis-py is not installed.
     """
-    spending = shared_cache(location).spending
-    return named_ledgers.setdefault((spending.name, name), Ledger(name, spending))
+    sums = shared_cache(location).sums
+    return named_ledgers.setdefault((sums.name, name), Ledger(name, sums))
 
 
 def _fits_now(

@@ -589,7 +589,7 @@ def test_a_caches_directory_is_private_and_out_of_git(
         folder.mkdir(mode=0o755)
     cache = ResponseCache(folder)
     if first == "a budget":
-        cache.spending.spend("survey", {"calls": 1})
+        cache.sums.spend("survey", {"calls": 1})
     elif first == "a note":
         cache.awaited.note("key", Awaited("id", "url", "2h", 0.0, ""))
     filled(cache, 1)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FOLDER = "budgets"  # in the cache's folder
 
 
-class Spending(InnerDirectory):
+class DirectorySums(InnerDirectory):
     """The sums of a cache directory, one for each name and unit. All processes share them.
 
     :param cache_folder: the cache's directory.

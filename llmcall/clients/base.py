@@ -200,9 +200,9 @@ class LLMClient:
 
         :param request: the request, with the body that is sent.
         """
-        from ..traffic.gate import Permit
+        from ..traffic.gate import ClientGate
 
-        return Permit(call, self.pool(request.model), request)
+        return ClientGate(call, self.pool(request.model), request)
 
     def shared_transport(self, endpoint: Endpoint) -> Transport:
         """Return the transport for an endpoint; all calls share it.

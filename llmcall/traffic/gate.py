@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Permit(Gate):
-    """The gate of a client: its reservation in the open budgets, and an endpoint's slot.
+class ClientGate(Gate):
+    """The gate of a send by a client: its reservation in the open budgets, and an endpoint's slot.
 
     :meth:`answer_began` releases the endpoint; leaving the block releases the rest.
 
@@ -141,7 +141,7 @@ class Permit(Gate):
         """
         return self._turn.rest(endpoint, seconds, is_asked=is_asked)
 
-    async def __aenter__(self) -> Permit:
+    async def __aenter__(self) -> ClientGate:
         self._turn.__enter__()
         return self
 

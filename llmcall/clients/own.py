@@ -25,7 +25,7 @@ def as_transport(own: LLMClient | Sends, client: LLMClient) -> Transport:
     if isinstance(own, Transport):
         return own
     if hasattr(own, "send"):
-        return _Own(own, closes=own is not client)
+        return _OwnTransport(own, closes=own is not client)
     if own is client:
         raise ConfigError(
             f"{type(client).__name__} has no transport: define send(request, timeout), or pass transport="
@@ -47,7 +47,7 @@ def unless_own(client: LLMClient, make_transport: Callable[[], Transport]) -> LL
     return transport if stream is None else _OwnStreams(stream, transport)
 
 
-class _Own(AsyncTransport):
+class _OwnTransport(AsyncTransport):
     """A user's object, which sends in a thread where it has no ``asend``.
 
     :param closes: whether it is closed with its client.

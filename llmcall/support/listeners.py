@@ -85,14 +85,14 @@ class Listener:
     def start(self) -> None:
         """Hear of the calls from now on."""
         self.stop()
-        listeners.append(_Users(self))
+        listeners.append(_OwnListener(self))
 
     def stop(self) -> None:
         """Hear of no further calls."""
         listeners[:] = [
             listener
             for listener in listeners
-            if not (isinstance(listener, _Users) and listener.own is self)
+            if not (isinstance(listener, _OwnListener) and listener.own is self)
         ]
 
     def __enter__(self) -> Self:
@@ -145,7 +145,7 @@ class CallListener:
         """A call left no record, so a replay will differ from this run."""
 
 
-class _Users(CallListener):
+class _OwnListener(CallListener):
     """A user's listener, which hears of :class:`CallInfo` only."""
 
     def __init__(self, own: Listener) -> None:

@@ -157,7 +157,7 @@ def test_an_answer_is_kept_though_a_listener_raises() -> None:
         client.send_message("Hello")
     reply = client.send_message("Hello")
     assert reply is not None and (reply.content, reply.cached) == ("Yes.", True)
-    assert not any(type(listener).__name__ == "_Users" for listener in listeners)
+    assert not any(type(listener).__name__ == "_OwnListener" for listener in listeners)
 
 
 def test_a_draw_is_given_back_though_a_listener_raises() -> None:

@@ -186,7 +186,7 @@ SETTINGS: dict[str, Setting] = {
     if isinstance(row, Setting)
 }
 # The file that LLMCALL_CONFIG names; the API keys in the SDK's own variables, of which API_TYPE decides which
-# one counts; and the models' namespaces in the header of an open cassette, without whose settings it is None.
+# one counts; and the models' namespaces in the header of an open cassette, or None if no header applies.
 HIDDEN_SETTINGS = {
     "_config": Setting(values.path, name="_config"),
     "_openai_key": Setting(values.credential, name="_openai_key"),

@@ -121,7 +121,7 @@ async def send(transport: Transport, request: Request, timeout: float | None) ->
 
     A transport with ``asend`` sends by that for event loops; another one's ``send`` runs in a thread there.
 
-    :raises ServiceError: if the transport returns something else than a response.
+    :raises ServiceError: if the transport returns anything but a response.
     """
     check_stops(waits().stops)
     with _around(request):

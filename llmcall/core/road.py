@@ -138,8 +138,8 @@ def look_up(call: Call) -> Record | None:
 
 
 def _let_listeners_refuse(call: Call) -> None:
-    """Ask the listeners whether the call may be made, such as a test's that may reach no model. A recorded
-    function may always run: the calls that it makes are asked about themselves.
+    """Ask the listeners whether the call may be made: in a test that may reach no model, one refuses it. A recorded
+    function may always run: the listeners are asked about the calls that it makes.
 
     :raises CacheMissError: if one refuses it.
     """

@@ -1,7 +1,7 @@
 """The process of a map answers its workers on the same machine: what is one thing for all of them is here.
 
-It listens at a socket (on Windows, a pipe), of which nobody else knows the token. A worker knows both from
-the tasks of the map. It looks up and adds the records of the open cassette here. For each send, it asks
+It listens at a socket (on Windows, a pipe), whose token nobody else knows. A worker has the address and the
+token from the tasks of the map. It looks up and adds the records of the open cassette here. For each send, it asks
 for its turn, on a connection that it keeps until the send is over: so if the worker is killed, the
 connection ends, and what the send held is released.
 

@@ -218,7 +218,7 @@ class DecisionsJob(SharesJob):
         return SendMessage(self.client, messages, wanted)
 
     def is_unavailable(self, error: Exception) -> bool:
-        """Return whether the server refuses the request, as one without this API does."""
+        """Return whether the server refuses the request, as a server without this API does."""
         return isinstance(error, InvalidRequestError)
 
     def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Calls of recorded functions, and HTTP requests that are recorded unchanged."""
+"""Results that are recorded as they are: those of recorded functions, and the responses to other HTTP requests."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Queue:
 async def wait_until_free(
     look: Callable[[], Awaitable[T | Blocked]], deadline: Deadline, event: str
 ) -> T:
-    """Look until something else than ``Blocked`` is found, again whenever there is reason to.
+    """Look until anything but ``Blocked`` is found, again whenever there is reason to.
 
     :param event: the end of the wait, in words.
     :raises RequestTimeoutError: if the wait would pass the deadline.

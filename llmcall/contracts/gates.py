@@ -10,7 +10,7 @@ from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
 from ..core.seams import Used
 from ..support.blocking import run_blocking
-from .rules import LONGEST, THREADS, holds, in_loop, in_thread, made
+from .rules import LONGEST, THREADS, holds, made, run_in_loop, run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +28,14 @@ def check_gate(make: Callable[[], Gate]) -> None:
     >>> llmcall.testing.check_gate(llmcall.types.Gate)
     """
     made(make)
-    for run in (in_thread, in_loop):
+    for run in (run_in_thread, run_in_loop):
         for _ in range(THREADS):
             run(_pass(make()))
         for error in (ValueError("a send that fails"), asyncio.CancelledError()):
             run(_fail(make(), error))
             run(_pass(make()))
-    in_loop(_leave_a_wait(make))
-    in_thread(_pass(make()))
+    run_in_loop(_leave_a_wait(make))
+    run_in_thread(_pass(make()))
     with ThreadPoolExecutor(THREADS) as executor:
         list(executor.map(lambda _: run_blocking(_pass(make())), range(THREADS)))
 

@@ -38,7 +38,7 @@ def made(make: Callable[[], T]) -> T:
     return make()
 
 
-def in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in an event loop, for some time at most."""
 
     async def bounded() -> T:
@@ -48,7 +48,7 @@ def in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(bounded())
 
 
-def in_thread(coroutine: Coroutine[Any, Any, None]) -> None:
+def run_in_thread(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine in a thread that it may block, for some time at most."""
     errors: list[BaseException] = []
 

@@ -17,7 +17,7 @@ from ..core.seams import Response
 from ..core.send import release_held
 from ..keys.request import Request
 from ..support.blocking import run_blocking
-from .rules import LONGEST, THREADS, holds, in_loop, made
+from .rules import LONGEST, THREADS, holds, made, run_in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,18 +58,18 @@ class _TransportCheck:
 
     def whole(self) -> None:
         """An answer is whole, in a thread and in an event loop."""
-        for run in (run_blocking, in_loop):
+        for run in (run_blocking, run_in_loop):
             self._accept(run(self._send()))
 
     def streamed(self) -> None:
         """The chunks of a stream are a whole answer, too."""
-        for run in (run_blocking, in_loop):
+        for run in (run_blocking, run_in_loop):
             if (response := run(self._read())) is not None:
                 self._accept(response)
 
     def left(self) -> None:
         """A stream that is left half-way is closed, and the next request is answered."""
-        for run in (run_blocking, in_loop):
+        for run in (run_blocking, run_in_loop):
             run(self._read(most=1))
             self._accept(run(self._send()))
 
@@ -86,7 +86,7 @@ class _TransportCheck:
             ]
             for answer in asked:
                 self._accept(answer.result())
-        for response in in_loop(together()):
+        for response in run_in_loop(together()):
             self._accept(response)
 
     def closed(self) -> None:
@@ -98,7 +98,7 @@ class _TransportCheck:
 
         close(self._transport)
         self._accept(run_blocking(self._send()))
-        in_loop(closed_in_loop())
+        run_in_loop(closed_in_loop())
         close(self._transport)
         close(self._transport)
 

@@ -115,7 +115,10 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
     loop = asyncio.get_running_loop()
     run = partial(copy_context().run, partial(function, *args, **kwargs))
-    return await asyncio.shield(loop.run_in_executor(None, run))
+    outcome = loop.run_in_executor(None, run)
+    # A cancelled caller does not hear of its error, and asyncio would print that nobody did.
+    outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(outcome)
 
 
 async def with_store(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import logging
 import socket
@@ -229,6 +230,26 @@ def test_a_stream_holds_its_slot_until_its_first_piece() -> None:
         going.set()
         first_piece.result()
         assert client.send_message("Hello", deadline=30).content  # type: ignore[union-attr]
+
+
+def test_asyncio_prints_nothing_of_a_task_that_is_cancelled_while_a_budget_refuses_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The sum of a named budget is read in a thread, to the end."""
+    client = ScriptedClient(lambda _: "yes", on_error="raise")
+
+    async def main() -> None:
+        for _ in range(100):
+            task = asyncio.create_task(client.asend_message("Hello"))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+
+    with llmcall.budget(calls=0, name="survey"):
+        asyncio.run(main())
+    gc.collect()
+    assert "asyncio" not in {record.name for record in caplog.records}
 
 
 @pytest.mark.parametrize("limited", ["slot", "budget"])

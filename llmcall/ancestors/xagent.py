@@ -130,8 +130,8 @@ NO_ADDRESS = "http://localhost/chat/completions"
 
 
 def sdk_error(error: APIError) -> Exception:
-    """Return the SDK's error for an error of llmcall's, or the error itself if the SDK has no such one;
-    log a bad request.
+    """Return the SDK's error for an error of llmcall's, or the error itself if the SDK has no
+    equivalent; log a bad request.
     """
     from ..support.libraries import openai
 

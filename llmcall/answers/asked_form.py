@@ -33,9 +33,9 @@ _BOUND = {name: re.compile(rf" {words} {_NUMBER}") for name, words in BOUNDS.ite
 
 
 def is_unread(request: Mapping[str, Data], answer: str) -> bool:
-    """Return whether an answer lacks the form that a chat's request asks for: one of the options that it
-    lists, JSON of its ``response_format``, or the type in llmcall's own closing sentence. A request
-    that names no form, or names it in other words, takes any answer.
+    """Return whether an answer lacks the form that a chat's request asks for: one of the options
+    that it lists, JSON of its ``response_format``, or the type in llmcall's own closing sentence. A
+    request that names no form, or names it in other words, accepts any answer.
     """
     messages = request.get("messages") or [{}]
     options = listed_options(messages)
@@ -89,8 +89,8 @@ def _bounds(words: str) -> dict[str, float]:
 
 
 def _fits_schema(answer: str, schema: Mapping[str, Data]) -> bool:
-    """Return whether an answer's JSON fits a schema. A value that is wrapped, since a strict schema is an
-    object's, may stand alone, and in plain words.
+    """Return whether an answer's JSON fits a schema. A value that a strict schema wraps in an
+    object may also stand alone, or be in plain words.
     """
     values = [json.loads(text) for text in json_texts(answer)]
     if any(_is_valid(value, schema) for value in values):
@@ -123,7 +123,7 @@ def _is_valid(value: object, schema: Mapping[str, object]) -> bool:
 
 @lru_cache(64)
 def _validator(schema_text: str) -> Any:
-    """Return the validator of a schema, or ``None`` if it is no JSON Schema."""
+    """Return the validator of a schema, or ``None`` if it is not a JSON Schema."""
     from ..support.libraries import jsonschema
 
     schema = json.loads(schema_text)

@@ -45,7 +45,7 @@ class Expected(NamedTuple):
 def expected_of(response_format: object) -> Expected | None:
     """Return the form that an answer must have to be recorded, or ``None`` for any form.
 
-    :param response_format: the caller's argument.
+    :param response_format: the argument of the call.
     """
     if response_format is None or isinstance(response_format, UncheckedFormat):
         return None

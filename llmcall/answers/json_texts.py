@@ -35,8 +35,8 @@ _OPENING = re.compile(r"[\[{]")
 
 
 def without_reasoning(text: str) -> str:
-    """Return an answer without the reasoning in tags that a server leaves in; of reasoning that does
-    not end nothing is left.
+    """Return an answer without the reasoning in tags that a server leaves in; reasoning that does
+    not end leaves nothing.
     """
     for opening, closing in _REASONING:
         # the chat template of some models opens the tag, so that the answer only closes it
@@ -53,7 +53,7 @@ def json_texts(text: str) -> Iterator[str]:
 
     :raises RecursionError: if JSON is nested too deeply.
     """
-    if _is_json(text.strip()):  # first, since a tag within a JSON string is no reasoning
+    if _is_json(text.strip()):  # first, since a tag within a JSON string is not reasoning
         yield text.strip()
         return
     answer = without_reasoning(text).strip()

@@ -130,8 +130,8 @@ def _match_words(words: str, plain_type: object) -> object:
 
 
 def _parse_number(text: str) -> int | float | None:
-    """Return the number that a text writes, or ``None``, also if it may mean thousands in one language and
-    a fraction in another.
+    """Return the number that a text writes; ``None`` if there is none, or if it may mean thousands
+    in one language and a fraction in another.
     """
     match = _NUMBER.fullmatch(text)
     if match is None or _THOUSANDS.fullmatch(text):

@@ -280,7 +280,7 @@ def _full_key(response_cache: ResponseCache, prefix: str) -> str:
 def full_key(keys: Iterable[str], prefix: str, place: str, *, shown_by: str) -> str:
     """Return the one key that begins with some characters.
 
-    :param place: of which records the keys are, for the error.
+    :param place: the place of the records, in words, for the error.
     :param shown_by: the command that shows them.
     :raises CacheError: if no key begins so, or several do.
     """

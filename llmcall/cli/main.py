@@ -118,8 +118,8 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
             try:
                 for piece in stream:
                     _echo_answer(piece)
-            # A closed pipe or file, a full disk, a character that the output lacks: the answer is paid, so
-            # it is recorded all the same.
+            # A closed pipe or file, a full disk, a character that the output lacks: the answer is paid
+            # for, so it is recorded all the same.
             except (OSError, ValueError):
                 for _ in stream:
                     pass

@@ -87,7 +87,7 @@ def _as_option(name: str, value: object) -> str:
 
 
 def recording_options(command: Callable[..., object]) -> Callable[..., object]:
-    """Add the options of what records to a command."""
+    """Add the options of a recorder to a command."""
     options = [
         click.option(
             "--cassette",
@@ -216,7 +216,7 @@ def run(
 def recorder_of_command(
     command: str, actor: Actor | None, recording: Cassette | None, *, is_none: bool
 ) -> Recorder:
-    """Return what records the calls of a command's program.
+    """Return the recorder for the calls of a command's program.
 
     :param recording: the open cassette, or ``None``.
     :param is_none: whether the mode is ``none``.

@@ -1,4 +1,4 @@
-"""``llmcall serve``: records or replays the calls of programs that one starts oneself."""
+"""``llmcall serve``: records or replays the calls of programs that the user starts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOT_FOUND, KILLED = 127, 128  # exit codes of a shell
 
 
 def check_address(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an address that is no base URL."""
+    """Refuse an address that is not a base URL."""
     if value is not None:
         parts = urllib.parse.urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -73,10 +73,10 @@ def serve(
 ) -> None:
     """Record or replay what programs in any language ask.
 
-    Prints addresses of this machine as lines to export, and answers until Ctrl-C or SIGTERM, which write the file. The
-    header x-llmcall-scope says who asks (trial-1/Ada); it is not sent on. After -- stands a command that
-    is run with these variables; serve ends with it, and with its exit code, or with 1 in place of 0 if a
-    call was refused.
+    Prints addresses of this machine as lines to export, and answers until Ctrl-C or SIGTERM, which
+    write the file. The header x-llmcall-scope says who asks (trial-1/Ada); it is not sent on. A
+    command after -- runs with these variables; serve ends with it, and with its exit code, or with
+    1 in place of 0 if a call was refused.
     """
     mode = "none" if mode == "replay" else mode
     if cassette is None:

@@ -1,1 +1,1 @@
-"""Experiments: what turns a run into a study."""
+"""Experiments: arms, closed questions, drift, imported answers and packages."""

@@ -148,10 +148,11 @@ class Arms(Mapping[tuple[str, int], Any]):
         :returns: a row for each name (``measure`` if ``measure`` returns numbers), with the columns
             ``estimate``; ``low`` and ``high``, the ends of its 95 % interval; ``n``, the number of
             repeats with both values; and ``missing``, the number of repeats without, because an arm
-            failed or a value is missing. The interval of numbers is Student's; so is that of yes and
-            no (all values are true, false, 1 or 0), with the two pairs that Bonett and Price (2012) add.
-            Differences that show no spread, a single one or equal numbers, have none: ``low`` and ``high``
-            are NaN, and a warning says why. It has no width only if the arms got the same answers to the same calls.
+            failed or a value is missing. Numbers get Student's interval; yes and no (all values are
+            true, false, 1 or 0) get it with the two pairs that Bonett and Price (2012) add.
+            Differences that show no spread, a single one or equal numbers, have no interval:
+            ``low`` and ``high`` are NaN, and a warning says why. An interval has no width only if
+            the arms got the same answers to the same calls.
         :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
         :raises KeyError: for a name that no arm has; the message lists the known ones.
         :raises TypeError: if a value is not a finite number.
@@ -187,7 +188,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         )
 
     def _have_equal_draws(self, one: str, other: str) -> bool:
-        """Return whether two arms used the same draws in each repeat, and some."""
+        """Return whether two arms used the same draws in each repeat; ``False`` without draws."""
         draws = [
             [[*map(id, self._records[ArmRun(name, repeat)])] for name in (one, other)]
             for repeat in range(self.repeats)

@@ -165,16 +165,17 @@ class Choice(LLMCall):
     ) -> Any:
         """Estimate how likely each option is for each row.
 
-        By ``"decisions"``, OpenAI's Decisions API is asked, which answers with a probability for each
-        option. By ``"logprobs"``, the log probabilities of the answer's first token are read: the letter, also
-        with a space before it or in lower case. Both are averaged over all rotations of the options
-        that move, one call each; over both directions for ``order="reverse"``, and over the only
-        order for ``order="given"``. Most servers give log probabilities as they are before the temperature.
+        ``"decisions"`` asks OpenAI's Decisions API, which answers with a probability for each
+        option. ``"logprobs"`` reads the log probabilities of the answer's first token: the letter,
+        also with a space before it or in lower case. Both are averaged over all rotations of the
+        options that move, one call each; over both directions for ``order="reverse"``, and over the
+        only order for ``order="given"``. Most servers give log probabilities as they are before the
+        temperature.
 
-        By ``"draws"``, the answers of ``repeats`` are counted, in the orders of :meth:`table`;
-        with ``order="reverse"`` every second repeat has the other direction. So that each order is read
-        equally often, ``repeats`` is rounded up: for ``rotate`` to a multiple of the options that move, for
-        ``reverse`` to an even number.
+        ``"draws"`` counts the answers of ``repeats``, in the orders of :meth:`table`; with
+        ``order="reverse"`` every second repeat has the other direction. So that each order is read
+        equally often, ``repeats`` is rounded up: for ``rotate`` to a multiple of the options that
+        move, for ``reverse`` to an even number.
 
         :param rows: dicts of the question's variables, or a pandas DataFrame.
         :param method: ``"decisions"``, ``"logprobs"``, ``"draws"``, or ``"auto"``: the first of these by
@@ -263,8 +264,8 @@ class Choice(LLMCall):
     ) -> tuple[str, Any]:
         """Return the method, and the answers for each row; for a dry run, the plan.
 
-        ``"auto"`` takes the first method by which the model gives shares; if answers are recorded, the one
-        by which it gave them, so that a replay does not ask for what there was not.
+        ``"auto"`` takes the first method by which the model gives shares; if answers are recorded,
+        the method by which it gave them, so that a replay asks for nothing that was not recorded.
         """
         methods = _methods(job, method, has_repeats="repeats" in map_options)
         if len(methods) > 1:

@@ -150,8 +150,8 @@ def _check_texts(texts: tuple[str, ...], order: str) -> None:
 class Respondent(NamedTuple):
     """The respondent's name and repeat, which decide the order.
 
-    :param path: the scope path without the repeats, or, outside a scope, the item's name; empty
-        without both.
+    :param path: the scope path without the repeats, or, outside a scope, the item's name; empty if
+        there is neither.
     :param repeat: the number of the repeat, from 0. Where a ``map`` runs inside another, it is the sum
         of both: while only one of them repeats, it counts up by one.
     """

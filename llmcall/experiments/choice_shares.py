@@ -93,7 +93,7 @@ class SharesJob:
         return str(self._row_job.window)
 
     def check(self, items: object) -> None:
-        """Refuse items that are no rows."""
+        """Refuse items that are not rows."""
         self._row_job.check(items)
 
     def identity(self, item: object) -> Any:

@@ -1,7 +1,7 @@
 """Intervals that hold the true value in about 95 of 100 studies.
 
-``python -m benchmarks.coverage`` shows by simulation how often they do. None has a width of 0: where the
-data shows no spread, there is none.
+``python -m benchmarks.coverage`` shows by simulation how often they do. No interval has a width of
+0: data without a spread get none.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Interval(NamedTuple):
 class Variance(NamedTuple):
     """A part of an estimate's variance.
 
-    :param freedom: the degrees of freedom of which it is estimated; infinite if it is known.
+    :param freedom: the degrees of freedom from which it is estimated; infinite if it is known.
     """
 
     variance: float
@@ -60,7 +60,7 @@ def share_interval(count: int, total: int) -> Interval:
     For draws in several orders of a question's options, equally many in each, it is on the safe side:
     their mean varies less than draws from one share.
 
-    :param count: of how many draws the share is.
+    :param count: the number of draws that have the value.
     :param total: the number of draws, 1 or more.
     """
 
@@ -100,8 +100,8 @@ def student_quantile(freedom: float) -> float:
 
 
 def decimals_of(numbers: Iterable[float]) -> int:
-    """Return to how many decimals differences of numbers are exact: what follows comes from floating
-    point.
+    """Return the number of decimals to which differences of numbers are exact: further digits come
+    from floating point.
     """
     largest = max(map(abs, numbers))
     return DIGITS - (math.floor(math.log10(largest)) if largest else 0)
@@ -125,8 +125,9 @@ def interval_of_variances(estimate: float, variances: Sequence[Variance]) -> Int
     """Return the interval of an estimate whose variance has several parts; ``None`` if there is no spread.
 
     Student's quantile is the mean of the parts' quantiles, weighted by the parts (Cochran and Cox,
-    "Experimental Designs", 1957, section 4.14). Rejected: the degrees of freedom of Satterthwaite (1946). If
-    one part comes of two draws and another of many, they hold the truth in 88 % of studies only.
+    "Experimental Designs", 1957, section 4.14). Rejected: the degrees of freedom of Satterthwaite
+    (1946). If one part comes from two draws and another from many, the interval then holds the
+    truth in only 88 % of studies.
     """
     total = math.fsum(part.variance for part in variances)
     if not total:
@@ -142,7 +143,7 @@ def pseudo_draws(shares: tuple[float, float], draws: Sequence[float]) -> tuple[f
     2000). So the variance is not 0 even if all answers are the same.
 
     :param shares: the share that is compared, and the one that is subtracted.
-    :param draws: of how many independent draws each is.
+    :param draws: the number of independent draws of each.
     """
     first, second = (
         (share * count + 1) / (count + 2) for share, count in zip(shares, draws, strict=True)
@@ -156,8 +157,8 @@ def effect(pairs: Sequence[tuple[float, float]], *, may_vary: bool = True) -> Ef
     :func:`paired_shares_interval` if all are 0 or 1, else by :func:`mean_interval`.
 
     :param pairs: finite numbers; NaN is a missing value.
-    :param may_vary: whether the differences would be others in other repeats. If not, equal ones have an
-        interval without width.
+    :param may_vary: whether the differences could change in other repeats. If not, equal
+        differences have an interval without width.
     """
     whole = [pair for pair in pairs if not any(map(math.isnan, pair))]
     missing = len(pairs) - len(whole)

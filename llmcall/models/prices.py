@@ -260,7 +260,7 @@ class Rates(NamedTuple):
     output: object
 
     def cost(self, tokens: TokenUsage, share: float) -> Cost:
-        """Return the cost of tokens, to the last digit what genai-prices calculates."""
+        """Return the cost of tokens, to the last digit as genai-prices calculates it."""
         whole, cached = tokens.input_tokens or 0, tokens.cached_tokens or 0
         input, cached_input, output = (_at_length(price, whole) for price in self)
         paid = Decimal(str(share)) / MILLION
@@ -303,7 +303,7 @@ def _is_plain(bill: Bill, tokens: TokenUsage) -> bool:
 
 
 def _counts(usage: Mapping[str, object]) -> Iterator[tuple[str, Any]]:
-    """Yield what a usage reports, but for zeros."""
+    """Yield what a usage reports, except zeros."""
     for name, value in usage.items():
         if isinstance(value, dict):
             yield from _counts(value)
@@ -389,9 +389,9 @@ def price_of(
     """Return a model's price, or ``None`` if it is unknown.
 
     :param model: its name after aliases.
-    :param configured: ``[Prices]``, which comes first: USD per million tokens of input, of output and
-        optionally of cached input, which else costs as much as input. ``"gpt-6-luna flex"`` is the price
-        of a tier, ``"gpt-6-luna 8h"`` of a window.
+    :param configured: ``[Prices]``, which comes first: USD per million tokens of input, of output
+        and optionally of cached input, which otherwise costs as much as input. A tier's price has a
+        name such as ``"gpt-6-luna flex"``, a window's ``"gpt-6-luna 8h"``.
     :param address: the API's address. If the package does not know its provider, only OpenAI's own models
         have a price, since others may serve the rest at any price.
     :param service_tier: the API's name for the tier, or a window. The tiers flex and batch cost half; a

@@ -55,7 +55,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
 
 
 def _actors(scopes: Collection[str]) -> str:
-    """Return in words how many actors there are; a repeat of a ``map`` is no other one."""
+    """Return in words how many actors there are; the repeats of a ``map`` are one actor."""
     count = len({without_repeats(scope)[0] for scope in scopes})
     repeats = f" ({len(scopes):,} with repeats)" if count < len(scopes) else ""
     return f"{count:,}{repeats}"
@@ -70,8 +70,8 @@ def _arms(records: Iterable[Record]) -> str:
 
 
 def _varied(records: Iterable[Record]) -> Iterator[str]:
-    """Yield in words the parameters that had several values, and how many calls had each; but not
-    models, which are another fact, nor schemas and tools, which are long.
+    """Yield in words the parameters that had several values, and how many calls had each. Leave out
+    models, which are another fact, and schemas and tools, which are long.
     """
     chats = [record.request for record in records if record.kind == "chat"]
     names = {name for request in chats for name in request}

@@ -34,7 +34,9 @@ def find_marks(calls: Iterable[Sequence[Call]]) -> dict[int, list[str]]:
 
 
 def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
-    """Return the marks of an answer. One that was refused or asked again is not marked as unread, too."""
+    """Return the marks of an answer. An answer that was refused or asked again is not also marked
+    as unread.
+    """
     ends = ends_of(record)
     is_refusal = record.refusal is not None or any(map(is_refused, ends))
     has_mark = {
@@ -53,8 +55,8 @@ def ends_of(record: Record) -> list[str]:
 
 
 def _is_unread(record: Record) -> bool:
-    """Return whether a chat's answer lacks the form that its request asks for. A call of a tool is no
-    answer yet, and a decision has no other form.
+    """Return whether a chat's answer lacks the form that its request asks for. A tool call is not
+    yet an answer, and a decision always has its form.
     """
     if record.kind != "chat" or is_decision(record.response):
         return False

@@ -115,7 +115,7 @@ def _short_name(run: RecordedRun) -> str:
 
 # The data in a page: a grid with a row for each actor and a column for each call, and the calls as JSON. The
 # JSON has each text, message and history once, in tables that refer to one another by index; the page's
-# script builds what is looked at.
+# script builds what the reader opens.
 
 ROOT = -1  # the history without a message
 

@@ -47,8 +47,8 @@ def paired_runs(
 
 
 def _merged_order(actors: Actors, other_actors: Actors) -> list[str]:
-    """Return the actors of both runs in the order of the first; one that only the other run has comes
-    after the actor before it there.
+    """Return the actors of both runs in the order of the first run. An actor that only the other
+    run has follows the actor that precedes it there.
     """
     order = {scope: (number, 0) for number, scope in enumerate(actors)}
     last = -1

@@ -60,8 +60,8 @@ class Parting(NamedTuple):
         answer, or the prompt of the call, or ``None`` if it has no such call.
     :param after: the difference in the other run.
     :param follows: the call with the first changed answer that this prompt repeats, if all changed
-        words of the prompt are in changed answers that the caller could have read; else ``None``. The
-        prompt may be only a consequence of it.
+        words of the prompt are in changed answers that the actor could have read; else ``None``.
+        The prompt may be only a consequence of it.
     :param run: the number of the other run, from 1.
     :param served: the models that gave different answers to the same request, by the server's names,
         if they differ; else empty.
@@ -109,9 +109,9 @@ class Parting(NamedTuple):
 def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
     """Yield the parting of each actor whose runs differ.
 
-    They are found place by place, and within a place causes before consequences, because a change may
-    repeat the words of an earlier one. The order of the file would not do within a place: it is that
-    of the actors' names, and would take an actor who only heard of a change for its cause.
+    They are found place by place, and within a place causes before consequences, because a change
+    may repeat the words of an earlier one. Within a place, the order of the file would be wrong: it
+    follows the actors' names, and could take an actor who only heard of a change for its cause.
 
     :param actors: the calls of each actor, in the order of the file.
     """
@@ -210,8 +210,9 @@ class Changes:
         return firsts
 
     def causes_first(self, place: Iterable[int]) -> Iterator[set[int]]:
-        """Yield the changes of one place in batches: first those that answers of smaller places explain,
-        or that nothing does, then those whose changed words are in the answers of batches before.
+        """Yield the changes of one place in batches: first those that answers of smaller places
+        explain, or that nothing explains, then those whose changed words are in the answers of
+        batches before.
 
         Changes that would each follow from the other, in a circle, are one batch: none of them follows
         from the others.
@@ -236,7 +237,7 @@ class Changes:
         """Return, for each stretch of words that changed in a prompt and is in no answer of a smaller
         place, the changes of the same place whose answers have it.
 
-        An answer whose own question has all of these words is not one of them: it may only repeat them.
+        An answer whose own question has all of these words does not count: it may only repeat them.
         """
         change = self._changes[index]
         one, other = change.pair.one, change.pair.other
@@ -268,8 +269,8 @@ class Changes:
         """Return the first answer that explains a difference, or ``None``: for each changed stretch of
         words there must be a changed answer that the caller could have read.
 
-        A model may repeat words of its question. So a change in the words of an earlier change that is
-        not a consequence is not one, either.
+        A model may repeat words of its question. So if a change has the words of an earlier change
+        that is not a consequence, it is not a consequence, either.
 
         :param index: the call that differs.
         """
@@ -303,7 +304,9 @@ class Changes:
         return counts[changed_side] > counts[1 - changed_side]
 
     def _first_answer(self, stretch: Stretch, index: int) -> int | None:
-        """Return the first answer with some words that a call could have read, or ``None``."""
+        """Return the first answer that has given words and that a call could have read, or
+        ``None``.
+        """
         change = self._changes[index]
         for source in self._readable_answers(stretch, change):
             if source in self.settled or self._changes[source].place < change.place:
@@ -313,8 +316,8 @@ class Changes:
     def _readable_answers(
         self, stretch: Stretch, reader: Change, repeated: frozenset[Stretch] | None = None
     ) -> Iterator[int]:
-        """Yield the answers with some words that a call could have read: those of a smaller place, and
-        those of other actors at the same place.
+        """Yield the answers that have given words and that a call could have read: those of a
+        smaller place, and those of other actors at the same place.
 
         :param repeated: leaves out the answers of the same place whose own questions have all these words.
         """
@@ -333,7 +336,7 @@ class Changes:
                 yield index
 
     def _answers_with(self, stretch: Stretch) -> list[int]:
-        """Return the changed answers with some words."""
+        """Return the changed answers that have given words."""
         side, words = stretch
         if stretch not in self._holders:
             self._holders[stretch] = [
@@ -345,7 +348,7 @@ class Changes:
 
 
 def _circles(needs: Mapping[int, list[set[int]]]) -> set[int]:
-    """Return the calls that need themselves, by way of others."""
+    """Return the calls that need themselves through others."""
     circles = set()
     for index in needs:
         reached: set[int] = set()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 GAP = "[…]"
 MAX_FORMS = 8
-MAX_COMPARED = 200  # different prompts; of more, so many are taken evenly
+MAX_COMPARED = 200  # different prompts; more are sampled evenly
 MIN_SHARE = 0.5  # of the words of the shorter of two prompts of one form
 _WORD = re.compile(r"\s*\S+")  # with the blanks before it
 

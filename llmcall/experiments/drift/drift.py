@@ -128,9 +128,9 @@ def drift(
     The requests are sent exactly as they were recorded, with their histories, as new draws. Each
     new answer is compared with all recorded answers to the same request.
 
-    The intervals are about this recording: what varies are the draws of its requests, and which
-    requests were asked again. So many draws of few requests are much information. With one draw
-    each of many requests, the spread between requests is read.
+    The intervals are about this recording: what varies are the draws of its requests, and the
+    choice of the requests that were asked again. So many draws of a few requests say much. With one
+    draw each of many requests, the spread between requests is read.
 
     :param run: the recording: a cassette (a path or a ``Cassette``), an export, a cache, or one of
         these and a scope in a tuple. It stays as it is.
@@ -247,8 +247,8 @@ def _affordable(
     client: LLMClient,
     model: str | None,
 ) -> Iterator[Draw]:
-    """Yield the calls that cost at most a tenth of the run, the first one anyway; if a cost is unknown or
-    0, a tenth as many calls.
+    """Yield the calls that cost at most a tenth of the run, but at least the first one; if a cost
+    is unknown or 0, a tenth as many calls.
     """
     limit = total_cost(record.cost for record in run.records)
     by_digest: dict[str, float | None] = {}

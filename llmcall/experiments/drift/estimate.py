@@ -115,11 +115,11 @@ def shift_variances(
 ) -> tuple[list[Variance], str]:
     """Return the parts of a shift's variance, and whose spread they come from.
 
-    If the draws of each request show their spread with half the degrees of freedom of the requests',
-    theirs counts, and that between requests only for those that were not asked again. Otherwise the
-    spread between requests holds that of the draws, too; if requests have shifted differently, it is then
-    on the safe side. Rejected: the spread of recorded draws for single new ones, which a changed model
-    need not have kept.
+    If the spread of the draws has more than half as many degrees of freedom as the spread between
+    requests, it counts for the requests that were asked again, and the spread between requests for
+    the others. Otherwise only the spread between requests counts, which contains the spread of the
+    draws; if requests have shifted differently, it is then on the safe side. Rejected: the spread
+    of recorded draws for single new ones, which a changed model need not have kept.
 
     :param between: the variance as it is between requests, 0 degrees of freedom for a single one.
     :param draws: the variances by the new and by the recorded draws.

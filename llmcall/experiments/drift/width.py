@@ -24,7 +24,8 @@ class Spread(NamedTuple):
 
     :param name: the value's name.
     :param deviation: the standard deviation of all recorded answers.
-    :param draws_deviation: the one of draws of the same request; the same if none was drawn twice.
+    :param draws_deviation: the standard deviation of draws of the same request; the same if none
+        was drawn twice.
     :param is_yes_or_no: whether all answers are 0 or 1.
     """
 

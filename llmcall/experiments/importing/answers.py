@@ -155,7 +155,7 @@ def import_located(
 ) -> Imported:
     """Import conversations that come with their locations, for messages; see :func:`import_answers`.
 
-    :param columns: what read them, if they are rows.
+    :param columns: the columns by which rows were read.
     """
     path = os.path.expanduser(os.fspath(to))
     if os.path.lexists(path):

@@ -47,14 +47,14 @@ SWITCHES = {"true": True, "false": False}
 
 def parameter_names() -> frozenset[str]:
     """Return the columns that are parameters: those that decide answers or prices. Each choice of a
-    response is a draw, so ``n`` is none.
+    response is a draw, so ``n`` is not one of them.
     """
     names = parameters_of("chat") | {"service_tier"}
     return frozenset(names - NOT_IN_BODY - (UNKEYED_FIELDS - {"service_tier"}) - {"model", "n"})
 
 
 class Columns:
-    """The meaning of the columns of some rows; it remembers which columns had none.
+    """The meaning of the columns of some rows; it remembers the columns without one.
 
     :param names: by the name of a field, the name of its column.
     :ivar unused: the columns without a meaning, in the order of their first rows.
@@ -249,8 +249,8 @@ def conversations(path: str, columns: Columns) -> Iterator[LocatedConversation]:
 def rows(path: str, columns: Columns) -> Iterator[LocatedConversation]:
     """Yield the rows of a CSV file as conversations.
 
-    Cells are separated by that one of ``,``, ``;`` and tabulators by which the first row has the columns
-    that are needed. A guess from the whole text, such as ``csv.Sniffer``'s, may be wrong.
+    The delimiter is the one of ``,``, ``;`` and tabs with which the first row has the needed
+    columns. A guess from the whole text, such as ``csv.Sniffer``'s, may be wrong.
 
     :raises CacheError: if the file cannot be read, or a row has more or fewer cells than the first one;
         names the line.
@@ -286,7 +286,7 @@ def rows(path: str, columns: Columns) -> Iterator[LocatedConversation]:
 
 
 def _separates(path: str, delimiter: str, columns: Columns) -> str:
-    """Return a delimiter if by it a file's first row has the columns that are needed, else an empty text."""
+    """Return a delimiter if it gives a file's first row the needed columns, else an empty text."""
     with open(path, "rb") as file:
         names = next(csv.reader(_decoded(file, path), delimiter=delimiter), [])
     return "" if columns.problem(names) else delimiter

@@ -1,4 +1,4 @@
-"""The project that is packed: its copy, and the paths and variables that the caller names."""
+"""The project that is packed: its copy, and the paths and variables that its author names."""
 
 from __future__ import annotations
 

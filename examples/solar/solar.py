@@ -3,8 +3,8 @@
     llmcall run --cassette village.jsonl solar.py
 
 replays the recording beside it: no key, no model, no network. With another cassette,
-``Ben="a fisherman whose roof leaks"`` at the end of the command describes Ben anew, and asks the small
-model (the extra ``local``).
+``Ben="a fisherman whose roof leaks"`` at the end of the command gives Ben a new description, and asks
+the small model (the extra ``local``).
 """
 
 import sys

@@ -42,7 +42,7 @@ BLOCK = re.compile(
 FILE = re.compile(r"# (\S+\.(?:py|ini))\n")
 # Blocks that import these run only if they are installed.
 OPTIONAL = ("joblib", "statsmodels")
-IMPORTED = re.compile(r"^ *(?:import|from) (\w+)", re.MULTILINE)
+IMPORTS = re.compile(r"^ *(?:import|from) .+", re.MULTILINE)
 # other commands of a console block, such as pip, are only shown
 RUN = (
     "llmcall",
@@ -68,7 +68,8 @@ def missing(page: Path) -> list[str]:
 
 
 def _missing_in(block: str) -> set[str]:
-    return {name for name in IMPORTED.findall(block) if name in OPTIONAL and not find_spec(name)}
+    words = re.findall(r"\w+", " ".join(IMPORTS.findall(block)))
+    return {name for name in OPTIONAL if name in words and not find_spec(name)}
 
 
 def run_page(page: Path) -> doctest.TestResults:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
 from ..core.seams import Used
 from ..support.blocking import run_blocking
-from .rules import LONGEST, THREADS, holds, made, run_in_loop, run_in_thread
+from .rules import LONGEST, THREADS, holds, made, run_in_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from ..core.seams import Gate
 
@@ -28,14 +29,14 @@ def check_gate(make: Callable[[], Gate]) -> None:
     >>> llmcall.testing.check_gate(llmcall.types.Gate)
     """
     made(make)
-    for run in (run_in_thread, run_in_loop):
+    for run in (_run_in_thread, run_in_loop):
         for _ in range(THREADS):
             run(_pass(make()))
         for error in (ValueError("a send that fails"), asyncio.CancelledError()):
             run(_fail(make(), error))
             run(_pass(make()))
     run_in_loop(_leave_a_wait(make))
-    run_in_thread(_pass(make()))
+    _run_in_thread(_pass(make()))
     with ThreadPoolExecutor(THREADS) as executor:
         list(executor.map(lambda _: run_blocking(_pass(make())), range(THREADS)))
 
@@ -76,3 +77,22 @@ async def _leave_a_wait(make: Callable[[], Gate]) -> None:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     await asyncio.wait_for(_pass(make()), LONGEST)
+
+
+def _run_in_thread(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in a thread that it may block, for some time at most."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            run_blocking(coroutine)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(LONGEST)
+    if thread.is_alive():
+        raise AssertionError(f"a gate lets nobody in after {LONGEST:.0f} s")
+    for error in errors:
+        raise error

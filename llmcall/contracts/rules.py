@@ -1,12 +1,10 @@
-"""Checks of a contract's rules: the one that is broken is the error. Coroutines run in threads and event loops."""
+"""Checks of a contract's rules: the one that is broken is the error."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..support.blocking import run_blocking
 from ..support.waits import set_may_block
 
 if TYPE_CHECKING:
@@ -46,22 +44,3 @@ def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wait_for(coroutine, LONGEST)
 
     return asyncio.run(bounded())
-
-
-def run_in_thread(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine in a thread that it may block, for some time at most."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            run_blocking(coroutine)
-        except BaseException as error:  # noqa: BLE001 - raised below
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(LONGEST)
-    if thread.is_alive():
-        raise AssertionError(f"a gate lets nobody in after {LONGEST:.0f} s")
-    for error in errors:
-        raise error

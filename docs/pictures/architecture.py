@@ -51,14 +51,12 @@ CHARACTERS = 74  # in a line of text
 class Parsed(NamedTuple):
     """A class or function of the package, as its file has it.
 
-    :param path: the file's path below the package.
     :param line: the line on which it begins, with its decorators.
     :param summary: the first sentence of its docstring.
     :param bases: the names of a class's bases.
     :param methods: the public methods that a class defines.
     """
 
-    path: str
     line: int
     summary: str
     bases: tuple[str, ...] = ()
@@ -83,7 +81,7 @@ def parsed() -> dict[tuple[str, str], Parsed]:
                     if isinstance(item, functions) and not item.name.startswith("_")
                 )
             line = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            found[path, name] = Parsed(path, line, summary, bases, methods)
+            found[path, name] = Parsed(line, summary, bases, methods)
     return found
 
 
@@ -97,25 +95,25 @@ def _definitions(
                 yield from _definitions(child, f"{prefix}{child.name}.")
 
 
-def implementations(seam: str, definitions: Mapping[tuple[str, str], Parsed]) -> dict[str, str]:
-    """Return the files of the classes that implement a seam, by class: they say so by a base, or have all of its
-    methods.
-    """
+def implementations(seam: str, definitions: Mapping[tuple[str, str], Parsed]) -> list[str]:
+    """Return the classes that implement a seam: they say so by a base, or have all of its methods."""
     (methods,) = (value.methods for (_, name), value in definitions.items() if name == seam)
-    names, found = {seam}, dict[str, str]()
-    for _ in range(4):  # the deepest line of bases
-        for (path, name), value in definitions.items():
-            if name != seam and (names & set(value.bases) or set(methods) <= set(value.methods)):
-                names.add(name)
-                found[name] = path
-    return dict(sorted(found.items()))
+    found, before = {seam}, set[str]()
+    while found != before:  # a base may stand below its subclass
+        before = found
+        found = before | {
+            name
+            for (_, name), value in definitions.items()
+            if before & set(value.bases) or set(methods) <= set(value.methods)
+        }
+    return sorted(found - {seam})
 
 
 def passed(definitions: Mapping[tuple[str, str], Parsed]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the files of the stations that a call passes, in their order, and the station of each seam."""
     road: dict[str, str] = {}
     beside: dict[str, str] = {}
-    names = {(str(PACKAGE / value.path), value.line): key for key, value in definitions.items()}
+    names = {(str(PACKAGE / key[0]), value.line): key for key, value in definitions.items()}
     entrances = {
         f"{owner}.{method}": seam
         for seam, method in SEAMS.items()

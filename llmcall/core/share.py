@@ -67,7 +67,7 @@ async def share(
     # A call looks its record up before it comes here, so between that look and its flight another leader
     # may have stored the answer and ended. To look under the lock would close this gap. It was rejected:
     # a look may wait for a disk or a server, and nobody may hold the lock meanwhile. Instead the leader
-    # looks again, and only if the process has used its key.
+    # looks again: if the process has used its key, and among the workers of a map in any case.
     #
     # A batch asks for what it leads before it follows other flights. Following first was rejected: its
     # own request, and all who follow that one, would wait for another request's server for nothing.

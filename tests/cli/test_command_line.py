@@ -259,7 +259,7 @@ IN_ASCII = {**C_LOCALE, "PYTHONIOENCODING": "ascii"}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a locale of POSIX")
-@pytest.mark.skipif(not __file__.isascii(), reason="Python itself can't start from such a path")
+@pytest.mark.skipif(not __file__.isascii(), reason="Python reads no path like this in the C locale")
 @pytest.mark.parametrize("environment", [C_LOCALE, IN_ASCII], ids=["C locale", "ascii"])
 def test_ask_and_demo_print_to_a_pipe_that_lacks_their_characters(
     environment: dict[str, str], serve: Serve, monkeypatch: pytest.MonkeyPatch

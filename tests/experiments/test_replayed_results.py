@@ -30,7 +30,9 @@ class Offer(BaseModel):
 class Respondents:
     """A server whose respondents differ in what they answer, use, and need to be asked twice for.
 
-    Ann answers well, Bea at her second try, Cid refuses, Dot never fits. Each answer has other tokens.
+    Ann answers well, Bea at her second try, Cid refuses, Dot never fits. The tokens of the first 16
+    answers are powers of two, so that sums over tries are equal only if they're of the same answers,
+    in whatever order concurrent requests come.
     """
 
     def __init__(self, server: HTTPServer) -> None:
@@ -43,6 +45,7 @@ class Respondents:
         question = json.dumps(body["messages"])
         name = next(person["name"] for person in PEOPLE if person["name"] in question)
         self.asked += 1
+        tokens = 2 ** (self.asked % 16)
         content, refusal, end = '{"coins": 3, "reason": "fair, \\u00e0 moi"}', None, "stop"
         if name == "Bea" and "assistant" not in question:
             content = "three, or so"
@@ -57,7 +60,7 @@ class Respondents:
             choices=[{"index": 0, "message": message, "finish_reason": end}],
             created=1_790_000_000 + 86_400 * self.asked,
             model=f"gpt-4o-mini-2024-07-1{self.asked % 2}",
-            usage={"prompt_tokens": 10 + self.asked, "completion_tokens": 3 * self.asked},
+            usage={"prompt_tokens": tokens, "completion_tokens": tokens},
         )
         return Response(json.dumps(answer), mimetype="application/json")
 

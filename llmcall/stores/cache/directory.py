@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 from contextlib import contextmanager, suppress
@@ -48,7 +49,7 @@ class Directory(Storage):
         self._file = os.path.join(self.name, DATABASE)
         self._database: Database | None = None
 
-    @property
+    @functools.cached_property
     def location(self) -> Path:
         """Return the directory."""
         from pathlib import Path  # costs 4 ms, which a look-up need not pay

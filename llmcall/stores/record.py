@@ -360,13 +360,18 @@ class Record:
         return html_message(self.prompt, ("asked",)) + html_message(self.answer, notes)
 
 
-# Records stand by scope path, those outside any scope first.
-ScopeOrder = tuple[bool, tuple[str, ...]]
+def scope_of(record: Record) -> str | None:
+    """Return the scope path of a record, or ``None`` outside any scope."""
+    return None if record.sample is None else record.scope
 
 
-def scope_order(record: Record) -> ScopeOrder:
-    """Return the sort key by which a file groups its records."""
-    return record.sample is not None, tuple(record.scope.split("/"))
+def by_scope(records: Iterable[Record]) -> list[Record]:
+    """Return records as a file groups them: by scope path, those outside any scope first."""
+    groups: dict[str | None, list[Record]] = {}
+    for record in records:
+        groups.setdefault(scope_of(record), []).append(record)
+    paths = sorted(groups, key=lambda path: (path is not None, (path or "").split("/")))
+    return [record for path in paths for record in groups[path]]
 
 
 def _copied_request(record: Record) -> dict[str, Data]:

@@ -9,13 +9,13 @@ from ...config.values import FrozenDict
 from ...keys.keys import key_of
 from ...scopes import PROGRAM_SCOPE, CallOrder, Position, RecordedAskers
 from ...support.system import lock
-from ..record import scope_order
+from ..record import by_scope, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from ...keys.request import Data
-    from ..record import Record, ScopeOrder
+    from ..record import Record
     from ..records.reader import RecordFile, Selection
 
 
@@ -127,10 +127,10 @@ class ReplayLog:
         :param gained: those that this run recorded.
         """
         used = {record.cache_key: record for record in gained}
-        followers: dict[tuple[ScopeOrder, str], list[Record]] = {}  # by the used record before them
-        last_used: dict[ScopeOrder, str] = {}
+        followers: dict[tuple[str | None, str], list[Record]] = {}  # by the used record before them
+        last_used: dict[str | None, str] = {}
         for record in stored:
-            scope, key = scope_order(record), record.cache_key
+            scope, key = scope_of(record), record.cache_key
             if self.first_call(key) != AFTER_ALL:
                 used[key], last_used[scope] = record, key
             else:
@@ -139,9 +139,9 @@ class ReplayLog:
         ordered = [
             record
             for key in sorted(used, key=lambda key: (self.first_call(key), key))
-            for record in (used[key], *followers.get((scope_order(used[key]), key), ()))
+            for record in (used[key], *followers.get((scope_of(used[key]), key), ()))
         ]
-        return sorted((*first, *ordered), key=scope_order)
+        return by_scope((*first, *ordered))
 
     def unused(
         self, records: Iterable[Record], others: Selection | None = None

@@ -9,6 +9,7 @@ from ...support.system import ProcessLock
 from ..days import day_of
 from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
 from ..records.header import joined_settings, keyed_settings
+from ..records.packed import kept
 
 if TYPE_CHECKING:
     from ...keys.request import Data
@@ -91,9 +92,7 @@ class Tape:
             if not self._gained:  # the program may have changed its settings since the opening
                 self.update_settings()
             record = record.replace(days=_days_of(record, source))
-            kept = record.copy()
-            _ = kept.request  # copied now, since the caller may change its own
-            self._gained[record.cache_key] = kept, source
+            self._gained[record.cache_key] = kept(record), source  # the caller may change its own
             self.log.note(record, position)
             return record
 
@@ -110,8 +109,8 @@ class Tape:
         if not self.may_record:
             return list(self.stored)
         gained = [record for record, _ in self.gained()]
-        kept = (record for record in self.stored if record.cache_key not in self._gained)
-        return self.log.in_order(kept, gained)
+        others = (record for record in self.stored if record.cache_key not in self._gained)
+        return self.log.in_order(others, gained)
 
     def gained(self) -> list[tuple[Record, SortKey]]:
         """Return the gained records, each with the sort key of its first call, in the order of the calls."""
@@ -130,12 +129,12 @@ class Tape:
 
     def to_write(self, dropped_keys: set[str], *, is_complete: bool) -> list[Record]:
         """Return the records that the file will have, without some."""
-        kept = (
+        records = (
             self.with_arms(record)
             for record in self.in_order()
             if record.cache_key not in dropped_keys
         )
-        return self.log.with_askers(kept, self._gained, is_complete=is_complete)
+        return self.log.with_askers(records, self._gained, is_complete=is_complete)
 
     def differs_from_file(self, *, ended_well: bool, names_arms: bool) -> bool:
         """Return whether the file would be another one, even if no record is dropped.

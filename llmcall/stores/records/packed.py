@@ -8,7 +8,7 @@ and no function: a stranger's cache can lie and waste memory, but cannot run cod
 from __future__ import annotations
 
 import pickle
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import TYPE_CHECKING, NoReturn
 from zlib import crc32
@@ -17,6 +17,7 @@ from ...errors import CacheCorruptError
 from ...keys.keys import short_key
 from ...keys.plain_data import plain
 from ..record import Record
+from .kept import KeptRecord
 from .served import days_entry, parse_days
 
 if TYPE_CHECKING:
@@ -124,6 +125,17 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         parse_days(days) if days else None,
         imported=imported,
     )
+
+
+_unpack_again = lru_cache(maxsize=2)(unpack)  # a record's fields are read one after the other
+
+
+def kept(record: Record) -> KeptRecord:
+    """Return a record that keeps its request and response as bytes, and shares no data with the given one.
+
+    :raises TypeError: if the record holds something that cannot become plain data; names its location.
+    """
+    return KeptRecord(record, _unpack_again, record.cache_key, pack(record))
 
 
 def _request_in(body: bytes, cache_key: str) -> dict[str, Data]:

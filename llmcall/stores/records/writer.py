@@ -16,7 +16,7 @@ from ...keys.plain_data import ordered, ordered_names, plain
 from ...support import secrets
 from ...support.surrogates import check_unicode
 from ...support.system import file_lock
-from ..record import scope_order
+from ..record import by_scope
 from .answers import stable_response
 from .header import imported_from, with_used_models
 from .line import (
@@ -52,7 +52,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     """
     allow = config.settings().cassette_allow
     if isinstance(records, list):  # a spool is in order
-        records = sorted(records, key=scope_order)
+        records = by_scope(records)
     imported = imported_from(records) if header.imported is None else header.imported
     optional = {"imported": imported, "run": header.run}
     entry = {name: ordered(value) for name, value in optional.items() if value is not None}

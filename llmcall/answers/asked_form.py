@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import OutputError
 from .expectations import BOUNDS
-from .json_texts import json_texts, without_reasoning
+from .json_texts import json_values, without_reasoning
 from .lettered_options import listed_options, option_position
 from .reading import read
 
@@ -92,7 +92,7 @@ def _fits_schema(answer: str, schema: Mapping[str, Data]) -> bool:
     """Return whether an answer's JSON fits a schema. A value that a strict schema wraps in an
     object may also stand alone, or be in plain words.
     """
-    values = [json.loads(text) for text in json_texts(answer)]
+    values = [value for _, value in json_values(answer)]
     if any(_is_valid(value, schema) for value in values):
         return True
     properties = schema.get("properties", {})

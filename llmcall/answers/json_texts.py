@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # What opens and closes reasoning: tags, and the tokens of models whose servers leave them in.
 _REASONING = [
@@ -47,44 +47,45 @@ def without_reasoning(text: str) -> str:
     return text
 
 
-def json_texts(text: str) -> Iterator[str]:
-    """Yield the parts of an answer that are JSON and may be its value: the whole of it, the one
-    fenced block in it, and the one object or array in it.
+def json_values(text: str) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of an answer that are JSON and may be its value, each with its value: the whole of
+    it, the one fenced block in it, and the one object or array in it.
 
     :raises RecursionError: if JSON is nested too deeply.
     """
-    if _is_json(text.strip()):  # first, since a tag within a JSON string is not reasoning
-        yield text.strip()
+    # The whole text first, since a tag within a JSON string is not reasoning.
+    if whole := _decoded(text.strip()):
+        yield from whole
         return
     answer = without_reasoning(text).strip()
-    if _is_json(answer):
-        yield answer
+    if whole := _decoded(answer):
+        yield from whole
         return
     blocks = [match[2].strip() for match in _FENCED.finditer(answer)]
-    if len(blocks) == 1 and _is_json(blocks[0]):
-        yield blocks[0]
+    if len(blocks) == 1:
+        yield from _decoded(blocks[0])
     containers = _containers(answer)
     if len(containers) == 1:
-        yield containers[0]
+        yield from containers
 
 
-def _is_json(text: str) -> bool:
+def _decoded(text: str) -> list[tuple[str, Any]]:
+    """Return a text with its value, or nothing if it is not JSON."""
     try:
-        _decoder.decode(text)
+        return [(text, _decoder.decode(text))]
     except ValueError:
-        return False
-    return True
+        return []
 
 
-def _containers(text: str) -> list[str]:
-    """Return the outermost JSON objects and arrays. The inside of a broken one is not searched."""
+def _containers(text: str) -> list[tuple[str, Any]]:
+    """Return the outermost JSON objects and arrays, each with its value. The inside of a broken one is not searched."""
     found = []
     end = 0
     while match := _OPENING.search(text, end):
         start = match.start()
         try:
-            _, end = _decoder.raw_decode(text, start)
-            found.append(text[start:end])
+            value, end = _decoder.raw_decode(text, start)
+            found.append((text[start:end], value))
         except ValueError:
             end = _end_of_brackets(text, start)
     return found

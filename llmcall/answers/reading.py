@@ -13,7 +13,7 @@ from ..errors import OutputError
 from ..keys import schemas
 from ..support.display.formatting import shortened
 from .expectations import describe
-from .json_texts import json_texts, without_reasoning
+from .json_texts import json_values, without_reasoning
 
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
 # A number as Python writes it, or with commas if it has two groups of three, or a point.
@@ -54,15 +54,15 @@ def read(text: str, output_type: object) -> Any:
 
 
 def _read_answer(text: str, output_type: object) -> object:
+    problems = []
+    for part, value in json_values(text):
+        try:
+            return _from_json(part, value, output_type)
+        except OutputError as error:
+            problems.append(error)
     answer = without_reasoning(text).strip()
     if not answer and text:
         raise OutputError("the answer contains only reasoning")
-    problems = []
-    for part in json_texts(text):
-        try:
-            return _from_json(part, output_type)
-        except OutputError as error:
-            problems.append(error)
     plain_type = output_type
     if get_origin(output_type) is Annotated:
         plain_type = get_args(output_type)[0]
@@ -148,9 +148,8 @@ def _folded(text: str) -> str:
     return " ".join(normalize("NFC", text).split()).replace("’", "'").casefold()
 
 
-def _from_json(text: str, output_type: object) -> object:
-    """Return the value of JSON. A value that is not an object may be wrapped as ``{"value": …}``."""
-    value = json.loads(text)
+def _from_json(text: str, value: Any, output_type: object) -> object:
+    """Return the value of JSON as a type. A value that is not an object may be wrapped as ``{"value": …}``."""
     if type(value) in (int, float):
         value = _parse_number(text)
         if value is None:

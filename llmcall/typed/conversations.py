@@ -110,13 +110,13 @@ async def converse(
     :param max_corrections: how often an answer that does not fit is asked for again.
     :param ask: returns the reply to some messages.
     """
-    messages = first.messages
+    question, messages = first, first.messages
     replies: list[Reply] = []
     value = failure = unread = None
     while True:
         tries = len(replies) + 1
         try:
-            reply = await ask(first._replace(messages=messages))
+            reply = await ask(question)
         except APIError as error:
             reply = error
         if reply is None or isinstance(reply, Exception):  # by the client's on_error
@@ -136,6 +136,7 @@ async def converse(
                 failure = error
                 break
         messages = [*messages, {"role": "user", "content": correction()}]
+        question = first._replace(messages=messages)
     return Conversation(value, failure, replies, messages, tries, unread)
 
 

@@ -190,37 +190,45 @@ class LLMCall:
         """Ask until an answer fits, or the model refuses; failures are returned, not raised."""
         client = self.client
         messages = self.render(**variables)
-        rendered = self.templates().without_conversation(messages)
-        prompt = "\n".join(message_text(message) for message in rendered)
         structured = self._structured_output(client)
-        if not structured:
-            _append(messages[-1], describe(self.output_type, prompt))
+        expected = "" if structured else self._expected(messages)
+        _append(messages[-1], expected)
         conversation = await converse(
             SendMessage(client, messages, {**self.model_params, **structured}),
             read=self._parse_reply,
-            correction=lambda: correction(describe(self.output_type, prompt)),
+            correction=lambda: correction(expected or self._expected(messages)),
             max_corrections=self.output_retries,
             ask=ask,
         )
-        model = None if structured else self._model_without_structured_output(client)
-        return self._with_final_error(conversation, variables, model)
+        return self._with_final_error(conversation, variables, None if structured else client)
+
+    def _expected(self, messages: list[dict[str, Data]]) -> str:
+        """Return the sentence that asks for the output type, after the messages of a prompt."""
+        rendered = self.templates().without_conversation(messages)
+        return describe(self.output_type, "\n".join(map(message_text, rendered)))
 
     def _with_final_error(
         self,
         conversation: Conversation,
         variables: dict[str, Any],
-        unstructured_model: str | None = None,
+        unstructured: LLMClient | None = None,
     ) -> Conversation:
-        """Return a conversation with the full error of its failure."""
+        """Return a conversation with the full error of its failure.
+
+        :param unstructured: the client, if its model got no schema.
+        """
         if not isinstance(conversation.failure, OutputError):
             return conversation
         used_variables = self.templates().variables
         is_refused = conversation.refusal is not None
+        model = None
+        if unstructured is not None and not is_refused:
+            model = self._model_without_structured_output(unstructured)
         failure = final_error(
             conversation.failure,
             conversation.replies,
             {name: value for name, value in variables.items() if name in used_variables},
-            unstructured_model=None if is_refused else unstructured_model,
+            unstructured_model=model,
         )
         return conversation._replace(failure=failure, is_missing=is_refused)
 

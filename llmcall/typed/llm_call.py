@@ -6,7 +6,7 @@ import copy
 from contextvars import ContextVar
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from ..answers.expectations import correction, describe
 from ..answers.reading import read
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # The last answer of each call, for ``messages`` and ``model_output``; each thread and task sees its own.
 # Contexts share the dict that they inherit, so each change makes a copy.
-_last_answers: ContextVar[WeakKeyDictionary[LLMCall, Answer]] = ContextVar("llmcall last answers")
+_last_answers: ContextVar[dict[ref[LLMCall], Answer]] = ContextVar("llmcall last answers")
 
 
 class LLMCall:
@@ -165,8 +165,7 @@ class LLMCall:
 
     @property
     def _last_answer(self) -> Answer | None:
-        last_answers = _last_answers.get(None)
-        return None if last_answers is None else last_answers.get(self)
+        return _last_answers.get({}).get(ref(self))
 
     async def _answer(self, variables: dict[str, Any]) -> Answer:
         """Ask until an answer fits, and return it; apply ``on_error`` to a failure."""
@@ -175,9 +174,8 @@ class LLMCall:
         on_error = "" if failure is None else self.model_params["on_error"]
         value = failure if on_error == "return" else conversation.value
         answer = Answer(value, conversation.reply, conversation.messages)
-        last_answers = WeakKeyDictionary(_last_answers.get({}))
-        last_answers[self] = answer
-        _last_answers.set(last_answers)
+        others = {call: last for call, last in _last_answers.get({}).items() if call() is not None}
+        _last_answers.set({**others, ref(self): answer})
         if failure is not None and on_error == "raise":
             raise failure
         if on_error == "none":

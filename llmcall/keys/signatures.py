@@ -40,7 +40,9 @@ class Parameters:
         :raises TypeError: if the function does not take them.
         """
         given = {**dict(zip(self.defaults, args, strict=False)), **kwargs}
-        is_each_once = len(args) + len(kwargs) == len(given) and given.keys() == self.defaults.keys()
+        is_each_once = (
+            len(args) + len(kwargs) == len(given) and given.keys() == self.defaults.keys()
+        )
         if self._are_plain and is_each_once:
             return {**self.defaults, **given}  # bind takes several times as long
         bound = self.signature.bind(*args, **kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
+from contextvars import copy_context
 from functools import cache, partial
 from inspect import CORO_CREATED, CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ class _AnyStream(EndedAtExit):
         self._is_left = False
         # A weak reference, so that a stream that is dropped half-way is closed at once.
         self._pieces = drive(flow, partial(setattr, proxy(self), "reply"))
+        _suspended[id(self)] = self._flow, self._pieces
         super().__init__()
 
     def __repr__(self) -> str:
@@ -67,6 +69,7 @@ class _AnyStream(EndedAtExit):
         return f"{type(self).__name__}({state})"
 
     def __del__(self) -> None:
+        _suspended.pop(id(self), None)
         if self.has_exited:
             return
         state = getcoroutinestate(self._flow)
@@ -132,6 +135,11 @@ class Stream(_AnyStream):
         self._leave()
         self._pieces.close()
 
+    def __del__(self) -> None:
+        super().__del__()
+        if not self.has_exited:
+            copy_context().run(self._pieces.close)
+
     def end_at_exit(self) -> None:
         """Close the connection, as a reader does who leaves."""
         self.close()
@@ -194,6 +202,9 @@ class AsyncStream(_AnyStream):
 
 
 _unended: WeakSet[EndedAtExit] = WeakSet()
+# What each stream suspends, by the stream's identifier: the garbage collector would close both in any order,
+# and a flow that is closed before its pieces cannot count what arrived.
+_suspended: dict[int, tuple[object, object]] = {}
 
 
 @cache

@@ -27,7 +27,7 @@ from types import coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from ..errors import RequestTimeoutError
-from ..support.blocking import iterate_blocking
+from ..support.blocking import BlockingIterator
 from ..support.waits import check_stops, may_block, set_end, set_may_block, waits
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def drive_stream(call: Flow[T], finish: Callable[[T], None]) -> Iterator[Piece]:
 
     :param finish: called with the call's result at its end, unless the reader leaves before.
     """
-    return iterate_blocking(_pieces(call, finish, blocks=True))
+    return BlockingIterator(_pieces(call, finish, blocks=True))
 
 
 def adrive_stream(call: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[Piece, None]:

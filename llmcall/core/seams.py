@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
 from ..keys.request import Data, Request
-from ..support.blocking import as_generator, iterate_blocking, run_blocking
+from ..support.blocking import BlockingIterator, as_generator, run_blocking
 from .effects import in_time, wait
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class CoroutineTransport(AsyncTransport):
     def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
         """Yield what ``astream`` does, in this thread; as :meth:`send`, not used by calls."""
         chunks = self.astream(request, timeout)
-        return None if chunks is None else iterate_blocking(as_generator(chunks))
+        return None if chunks is None else BlockingIterator(as_generator(chunks))
 
 
 class Used(NamedTuple):

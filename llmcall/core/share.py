@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import APIError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
-from ..support.waits import Owner, waits
+from ..support.waits import Owner, current_owners
 from .effects import in_thread, wait, with_store
 from .home import homes
 
@@ -143,7 +143,7 @@ async def _lead(
                 if record is not None:
                     records[key] = record
         unasked = [call for call, _ in led if call.request.cache_key not in records]
-        outer_is_waited_for = any(outer.is_read or outer.holds_budget for outer in waits().owners)
+        outer_is_waited_for = any(outer.is_read or outer.holds_budget for outer in current_owners())
         if unasked and homes and not outer_is_waited_for:
             records |= await _lead_at_home(unasked, homes[-1], shared_by, ask, owner)
         elif unasked:
@@ -222,7 +222,7 @@ def _may_wait_for_us(flight: Flight) -> bool:
     Its own thread or task makes it; or, inside another call, a reader of a stream might wait for that one, or
     any call for what that one has reserved of a budget.
     """
-    outer = waits().owners
+    outer = current_owners()
     return (
         flight.owner.waits_for_us()
         or (bool(outer) and flight.owner.is_read)

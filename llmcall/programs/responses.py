@@ -16,7 +16,7 @@ from ..core.kinds import vector_of
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered
 from ..stores.records.answers import VOLATILE
-from ..support.blocking import as_async, iterate_blocking, resolved, run_blocking
+from ..support.blocking import BlockingIterator, as_async, resolved, run_blocking
 from ..support.waits import may_block
 from .stack import note_refusal
 from .transport import OK, headers_to_copy
@@ -131,7 +131,7 @@ def body_class(library: ModuleType) -> Any:
             close: Callable[[], Coroutine[Any, Any, None]],
         ) -> None:
             self._pieces = pieces
-            self._blocking = iterate_blocking(pieces)
+            self._blocking = BlockingIterator(pieces)
             self.aclose = close
             super().__init__()
 

@@ -6,7 +6,8 @@ So each step of a call is written once. In a thread it calls blocking functions.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from contextvars import copy_context
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from .waits import may_block, set_may_block
@@ -18,7 +19,7 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in this thread, and return its result."""
     hooks = sys.get_asyncgen_hooks()
     # Otherwise a loop of this thread would take the generators for its own, and close them at its end.
-    sys.set_asyncgen_hooks(None, None)
+    sys.set_asyncgen_hooks(None, _close_dropped)
     before = may_block()
     set_may_block(True)
     try:
@@ -32,21 +33,36 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a coroutine waits in a thread without an event loop")
 
 
-def iterate_blocking(pieces: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-    """Yield the items of an asynchronous generator, in this thread."""
+def _close_dropped(generator: AsyncGenerator[object, None]) -> None:
+    """Close a generator that nobody holds any more, in a context of its own.
 
-    async def next_piece() -> T:
-        return await anext(pieces)
+    Before 3.12, Python's garbage collector may run in the middle of ``ContextVar.set``, and a value that
+    something it closes sets in the same context then ends the process (a segmentation fault).
+    """
+    copy_context().run(run_blocking, generator.aclose())
 
-    try:
-        while True:
-            try:
-                piece = run_blocking(next_piece())
-            except StopAsyncIteration:
-                return
-            yield piece
-    finally:
-        run_blocking(pieces.aclose())
+
+class BlockingIterator(Iterator[T]):
+    """Yields the items of an asynchronous generator, in this thread.
+
+    A class, not a generator, which the garbage collector would close in the current context.
+    """
+
+    def __init__(self, pieces: AsyncGenerator[T, None]) -> None:
+        self._pieces = pieces
+
+    def __next__(self) -> T:
+        try:
+            return run_blocking(self._next_piece())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    async def _next_piece(self) -> T:
+        return await anext(self._pieces)
+
+    def close(self) -> None:
+        """End the iteration."""
+        run_blocking(self._pieces.aclose())
 
 
 def as_generator(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:

@@ -67,6 +67,12 @@ def may_block() -> bool:
     return _waits.get().may_block
 
 
+def current_owners() -> tuple[Owner, ...]:
+    """Return the owners in whose name the code runs, the innermost last."""
+    # A stream that nobody holds any more ends in a context of its own: others still have its owners.
+    return tuple(owner for owner in _waits.get().owners if not owner.has_ended)
+
+
 # A token would put an earlier value back as a whole. But only the step that begins a stream may block;
 # the loop over its pieces goes on in the name of the owner that it entered. A function for each field,
 # because a call changes them a dozen times, and NamedTuple._replace is slow.
@@ -135,11 +141,13 @@ class Owner:
 
     :param is_read: whether its answer comes no faster than a reader reads it.
     :ivar holds_budget: whether it may have reserved something of a budget, for which others may wait.
+    :ivar has_ended: whether the call has ended.
     """
 
     def __init__(self, *, is_read: bool = False) -> None:
         self.is_read = is_read
         self.holds_budget = False
+        self.has_ended = False
         self._thread, self._task = get_ident(), current_task()
 
     def waits_for_us(self) -> bool:
@@ -152,11 +160,12 @@ class Owner:
         return self._thread == get_ident() and is_same_task
 
     def __enter__(self) -> Owner:
-        set_owners((*waits().owners, self))
+        self.has_ended = False
+        set_owners((*current_owners(), self))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.has_ended = True
         # The reader of a stream has the context in which it is closed, or another one.
-        owners = waits().owners
-        if self in owners:
-            set_owners(tuple(owner for owner in owners if owner is not self))
+        if self in waits().owners:
+            set_owners(current_owners())

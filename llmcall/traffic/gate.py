@@ -13,7 +13,7 @@ from ..core.seams import Gate, Used
 from ..errors import BudgetExceededError, ConfigError
 from ..models.prices import DEARER_TIERS, tier_of, window_of
 from ..support.system import after_fork_in_child, lock
-from ..support.waits import Owner, waits
+from ..support.waits import Owner, current_owners
 from .estimates import (
     asks_for_tools_at_server,
     costliest_parts,
@@ -202,7 +202,7 @@ class Turn(Owner):
         self._reservation: Reservation | None = None
 
     def __enter__(self) -> Turn:
-        for outer in waits().owners:
+        for outer in current_owners():
             if isinstance(outer, Turn):
                 outer.answer_began()
         super().__enter__()
@@ -306,7 +306,7 @@ after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that
 
 def innermost_turn() -> Turn | None:
     """Return the turn of the call that sends in the current context, or ``None``."""
-    turns = (owner for owner in reversed(waits().owners) if isinstance(owner, Turn))
+    turns = (owner for owner in reversed(current_owners()) if isinstance(owner, Turn))
     return next(turns, None)
 
 

@@ -5,8 +5,10 @@ left at any time.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -532,6 +534,57 @@ def test_a_stream_that_is_left_counts_as_a_call(
     """
     client = make()
     billed(leaving, client, tokens or counted(client, "one"))
+
+
+PLACE: ContextVar[str] = ContextVar("place", default="the reader's")
+
+
+class Placed(Streamed):
+    """Sets the place in the context in which its stream ends."""
+
+    def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
+        """Yield the chunks."""
+        try:
+            yield from super().stream(request, timeout)
+        finally:
+            PLACE.set("the transport's")
+
+
+@pytest.mark.parametrize("kind", ["stream", "asynchronous stream"])
+def test_a_stream_left_in_a_cycle_counts_and_sets_nothing_in_the_context_that_runs(
+    kind: str,
+) -> None:
+    """The garbage collector may end it in the middle of ``ContextVar.set``: before Python 3.12, another
+    set in the same context would then crash Python.
+    """
+    client = Placed(*chunks_of(*PIECES))
+
+    def leave_in_cycle(stream: Any) -> None:
+        cycle = [stream]
+        cycle.append(cycle)
+
+    async def begun() -> Any:
+        stream = client.astream_message(QUESTION)
+        await anext(stream)
+        return stream
+
+    async def left() -> str:
+        leave_in_cycle(await begun())
+        gc.collect()
+        return PLACE.get()
+
+    with pytest.warns(ResourceWarning, match="was left unread"):
+        if kind == "stream":
+            stream = client.stream_message(QUESTION)
+            next(stream)
+            leave_in_cycle(stream)
+            del stream
+            gc.collect()
+            place = PLACE.get()
+        else:
+            place = asyncio.run(left())
+    assert place == "the reader's"
+    assert (client.closed, client.usage.calls) == (1, 1)
 
 
 @pytest.mark.parametrize("kind", [Streamed, AStreamed])

@@ -15,7 +15,7 @@ from ..support.system import this_process
 from ..support.waits import may_block
 from . import connections
 from .requests import is_of_model_sdk, may_ask_model
-from .stack import Front, innermost, passing
+from .stack import Front, fronts, passing
 
 if TYPE_CHECKING:
     import ssl
@@ -190,6 +190,7 @@ def _no_tls() -> ssl.SSLContext:
 
 
 def forwarder() -> Forwarder | None:
-    """Return what sends this process's requests to a run, or ``None``."""
-    found = innermost()
-    return found if isinstance(found, Forwarder) else None
+    """Return what sends this process's requests to a run, or ``None``; a cassette that the process opened may
+    stand in front of it.
+    """
+    return next((front for front in tuple(fronts) if isinstance(front, Forwarder)), None)

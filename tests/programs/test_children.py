@@ -421,6 +421,24 @@ def test_a_child_that_opens_a_cassette_is_left_to_itself(model: NumberedServer) 
     assert len(model.asked) == 1
 
 
+def test_a_process_that_such_a_child_starts_is_the_runs(model: NumberedServer) -> None:
+    """A cassette's block records its own process, and the run records every other one."""
+    write("grandchild.py", "tell('Salt?')")
+    write(
+        "child.py",
+        """
+        import llmcall
+        with llmcall.cassette('b.jsonl'):
+            tell()
+            subprocess.run([sys.executable, 'grandchild.py'], check=True)
+        """,
+    )
+    write("program.py", f"subprocess.run({CHILD}, check=True)")
+    printed, _ = ran(*A)
+    assert "answer 1" in Path("a.jsonl").read_text(encoding="utf-8")
+    assert ran(*NONE, PYTHONHASHSEED="1")[0] == printed == "answer 0\nanswer 1\n"
+
+
 def test_no_child_and_no_request_in_a_replay_has_a_key_that_pays(model: NumberedServer) -> None:
     """Whatever the provider."""
     keys = ("GOOGLE_API_KEY", "MISTRAL_API_KEY", "AZURE_OPENAI_API_KEY", "ANTHROPIC_AUTH_TOKEN")

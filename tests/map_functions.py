@@ -15,6 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx
+
 import llmcall
 from llmcall import LLMCall, LLMClient, llm
 from llmcall.testing import ScriptedClient
@@ -238,6 +240,28 @@ def reply(item: Any) -> Any:
 
 
 CALL = LLMCall(user="item {{ name }}", client=Dice())
+
+
+def post(item: tuple[str, str]) -> list[str]:
+    """Ask a model's server twice, by a client that is not llmcall's.
+
+    :param item: the server's address and a question.
+    """
+    address, question = item
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}]}
+    responses = [httpx.post(f"{address}/chat/completions", json=body) for _ in range(2)]
+    return [
+        response.raise_for_status().json()["choices"][0]["message"]["content"]
+        for response in responses
+    ]
+
+
+def post_and_go_on(item: tuple[str, str]) -> list[str]:
+    """Ask in the same way, and go on without an answer if there is none."""
+    try:
+        return post(item)
+    except httpx.HTTPStatusError:
+        return []
 
 
 @llm(client=Dice())

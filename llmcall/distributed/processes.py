@@ -26,6 +26,7 @@ from ..errors import CacheError
 from ..scopes import DrawList, Draws, MapIsOverError
 from ..stores.cassettes.current import current_cassette, only_open
 from ..support.failures import process_failures
+from ..support.listeners import CallListener, listeners
 from ..support.system import after_fork_in_child
 from ..traffic import reservations
 from ..traffic import usage as metering
@@ -36,8 +37,10 @@ from .tape import WorkerCassette
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor, Future
+    from contextlib import AbstractContextManager
 
     from ..config.resolve import Layers
+    from ..core.calls import Call
     from ..many.run import MapRun
     from ..many.tasks import Job, Task, TaskPosition, TaskResult
     from ..scopes import ActiveScope, Drawn, ScopedRecord
@@ -112,7 +115,9 @@ class TaskSender:
         if self._cassette is not None:
             server.cassettes[self._cassette.file.real_path] = self._cassette
             opened = self._cassette
-            cassette = opened.file.real_path, opened.mode, opened.owner, opened.may_record
+            cassette = OpenCassette(
+                opened.file.real_path, opened.mode, opened.owner, opened.around, opened.may_record
+            )
         open_budgets: bytes | ValueError
         try:
             open_budgets = pickle.dumps(list(reservations.open_budgets))
@@ -142,6 +147,9 @@ class TaskSender:
             for scope, count in counts.items():
                 for _ in range(count):
                     failures.add(scope, description, reason)
+        if outcome.refused is not None:
+            for listener in listeners:
+                listener.refused_in_worker(outcome.refused)
         if outcome.error is not None:
             outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")
         return outcome.value, outcome.error
@@ -157,8 +165,8 @@ def _pickled(value: object, name: str) -> bytes:
         return pickle.dumps(value)
     except UNPICKLABLE as error:
         raise TypeError(
-            f"{name} cannot be sent to other processes: {error}. A function, such as fn or api_key=, must be one "
-            "that can be imported, not a lambda or a function defined in another one, and arguments, such as "
+            f"{name} cannot be sent to other processes: {error}. A function, such as fn, api_key= or actor=, must be "
+            "one that can be imported, not a lambda or a function defined in another one, and arguments, such as "
             "client=, must be picklable"
         ) from error
 
@@ -197,7 +205,10 @@ def _by_item(active: ActiveScope) -> dict[str, list[Drawn]]:
 
 
 class Report(NamedTuple):
-    """The result of a task of another process, and what the task drew and used there."""
+    """The result of a task of another process, and what the task drew and used there.
+
+    :param refused: the first error of a call that was refused, which the task may have caught.
+    """
 
     value: object
     error: BaseException | None
@@ -206,6 +217,7 @@ class Report(NamedTuple):
     used_records: Sequence[ScopedRecord]
     usage: Sequence[UsageEntry]
     failures: Sequence[FailureEntry]
+    refused: BaseException | None
 
 
 class RemoteTask(NamedTuple):
@@ -262,20 +274,31 @@ def _kept(token: str, job: Job) -> Job:
     return job
 
 
+class OpenCassette(NamedTuple):
+    """The open cassette of a map's process: its file, its mode, who opened it, what is open around it, and
+    whether it may record.
+    """
+
+    file: str
+    mode: str
+    owner: Owner
+    around: Callable[[Cassette], AbstractContextManager[object]]
+    may_record: bool
+
+
 class State(NamedTuple):
     """The state of a map's process.
 
     :param budgets: those that are open, pickled, or the error of one without a name.
-    :param cassette: the open one's file, its mode, who opened it, and whether it may record.
     """
 
     layers: Layers
     address: Address
     budgets: bytes | ValueError
-    cassette: tuple[str, str, Owner, bool] | None
+    cassette: OpenCassette | None
 
 
-class _Session:
+class _Session(CallListener):
     """The state of a map's process in a worker.
 
     It applies only while tasks run: the worker may also run functions that do not belong to the map.
@@ -294,6 +317,7 @@ class _Session:
         self._budgets: list[Budget] = []
         self._home: Home | None = None
         self._usage: deque[UsageEntry] = deque()
+        self._refused: BaseException | None = None
         self._tasks = 0
         self._applied = ExitStack()
         try:
@@ -306,7 +330,7 @@ class _Session:
             return
         if self._home is None:
             raise CacheError(
-                f"{state.cassette[0]} is open in the process of the map, where workers on other machines cannot "
+                f"{state.cassette.file} is open in the process of the map, where workers on other machines cannot "
                 "record or replay. Run the map without a cassette, with [Cache] PATH on a Redis server, or on this "
                 "machine"
             )
@@ -320,12 +344,16 @@ class _Session:
         with ExitStack() as stack:
             stack.enter_context(config.using(self._layers))
             stack.enter_context(only_open(self.cassette))
+            if self.cassette is not None:
+                stack.enter_context(self.cassette.around(self.cassette))
             stack.enter_context(reservations.only_open(self._budgets))
             if self._home is not None:
                 homes.append(self._home)
                 stack.callback(homes.remove, self._home)
             metering.meters.append(self)
             stack.callback(metering.meters.remove, self)
+            listeners.append(self)
+            stack.callback(listeners.remove, self)
             self._applied = stack.pop_all()
 
     def end_task(self) -> bool:
@@ -339,11 +367,19 @@ class _Session:
         """Note an addition to the usage."""
         self._usage.append((model, scope, dict(amounts), arm))
 
-    def take_noted(self) -> tuple[list[UsageEntry], list[FailureEntry]]:
-        """Return and forget what was noted: the usage and the failures."""
+    def refused(self, call: Call, error: Exception) -> None:
+        """Note the first error of a call that was refused."""
+        self._refused = self._refused or picklable(error)
+
+    def take_noted(
+        self,
+    ) -> tuple[list[UsageEntry], list[FailureEntry], BaseException | None]:
+        """Return and forget what was noted: the usage, the failures and the first refusal."""
         failures = process_failures if self.cassette is None else self.cassette.failures
         with _changed:  # other threads may add more meanwhile
-            return [self._usage.popleft() for _ in range(len(self._usage))], failures.take()
+            usage = [self._usage.popleft() for _ in range(len(self._usage))]
+            refused, self._refused = self._refused, None
+            return usage, failures.take(), refused
 
 
 _session = functools.lru_cache(KEPT)(_Session)

@@ -13,6 +13,9 @@ from ..stores.records.reader import RecordFile
 from ..stores.records.writer import content_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from ..scopes import Position
     from ..stores.cassettes.owner import Owner
     from ..stores.record import Record
@@ -66,10 +69,20 @@ class WorkerCassette(Cassette):
 
     :param file: its real path.
     :param owner: who opened it there.
+    :param around: records the HTTP clients of the worker while a task runs.
     """
 
-    def __init__(self, file: str, mode: str, owner: Owner, may_record: bool, home: Home) -> None:
-        super().__init__(file, mode, owner=owner)
+    def __init__(
+        self,
+        file: str,
+        mode: str,
+        owner: Owner,
+        around: Callable[[Cassette], AbstractContextManager[object]],
+        may_record: bool,
+        home: Home,
+    ) -> None:
+        super().__init__(file, mode, owner=owner, around=around)
+        self.owner.raises_refusals = False  # it is a copy; the one that opened the cassette does
         self.file.real_path = file
         self.tape = WorkerTape(file, may_record, home)
 

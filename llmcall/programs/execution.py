@@ -140,6 +140,11 @@ class Execution(CallListener):
         )  # the summary has the first one and a count
         sys.exit(self._code)
 
+    def opens(self, cassette: Cassette) -> None:
+        """Let a cassette of the program only read, where nothing may be sent: a map's workers keep to it, too."""
+        if self._is_none:
+            cassette.mode = "none"
+
     def asks(self, call: Call) -> None:
         """Check that a call that no record answers may be sent.
 

@@ -229,6 +229,11 @@ class Replay(CallListener):
         if self._miss is None and isinstance(error, CacheMissError):
             self._miss = error
 
+    def refused_in_worker(self, error: BaseException) -> None:
+        """Keep it, too."""
+        if self._miss is None and isinstance(error, CacheMissError):
+            self._miss = error
+
     # Tests
 
     def prepare(self, items: list[pytest.Item], *, is_complete: bool) -> None:

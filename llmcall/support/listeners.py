@@ -137,6 +137,9 @@ class CallListener:
     def refused(self, call: Call, error: Exception) -> None:
         """A call may not ask, or not get what is recorded."""
 
+    def refused_in_worker(self, error: BaseException) -> None:
+        """A call of a map's worker process was refused."""
+
     def under_way(self) -> list[UnderWay]:
         """A report is made: return an item for each endpoint of which it says how many calls run."""
         return []

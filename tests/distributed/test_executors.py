@@ -43,13 +43,16 @@ from map_functions import (
     first,
     greet,
     nested,
+    post,
+    post_and_go_on,
     reply,
     sample,
     samples,
     talk,
     wait_or_fail,
 )
-from servers import RedisProcess
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer, RedisProcess
 
 import llmcall
 from llmcall import imap, map, scope
@@ -80,6 +83,12 @@ def dask(only_loopback: None) -> Iterator[Any]:
             n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0"
         )
         yield stack.enter_context(stack.enter_context(made).get_client())
+
+
+@pytest.fixture
+def model(httpserver: HTTPServer) -> NumberedServer:
+    """A model's server."""
+    return NumberedServer(httpserver)
 
 
 def begin_anew(folder: str) -> None:
@@ -368,6 +377,28 @@ def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
     assert (replayed.replayed, replayed.unused(), calls()) == (9, [], before)
 
 
+def test_a_cassette_records_every_client_of_its_maps_workers(
+    pool: Executor, model: NumberedServer
+) -> None:
+    """Also those of workers that are older than its block. In the mode none they send nothing."""
+    pool.submit(calls).result()
+    items = [(model.address, question) for question in ("Bread?", "Salt?", "Bread?")]
+    llmcall.configure(cache_mode="off")
+    with llmcall.cassette("pool.jsonl", actor="header:x-actor") as tape:
+        found = map(post, items, scope="survey", executor=pool)
+    assert (tape.recorded, len({text for texts in found for text in texts})) == (6, 6)
+    with llmcall.cassette("pool.jsonl", mode="none"):
+        assert map(post, items, scope="survey", executor=pool) == found
+        assert map(post, items, scope="survey") == found
+    new = [(model.address, "Wine?")]
+    with (
+        pytest.raises(llmcall.CacheMissError, match="Wine"),
+        llmcall.cassette("pool.jsonl", mode="none"),
+    ):
+        assert map(post_and_go_on, new, scope="survey", executor=pool) == [[]]
+    assert len(model.asked) == 6
+
+
 def test_workers_that_ask_the_same_at_once_get_one_answer(pool: Executor) -> None:
     """The first answer that comes is on the cassette, and everybody gets that one, now and in a replay."""
     llmcall.configure(cache_mode="off")
@@ -484,8 +515,8 @@ def test_a_miss_in_a_worker_names_the_cassettes_own_remedy(processes: Executor) 
     with llmcall.cassette("market.jsonl"):
         map(ask, ["a"], executor=processes, scope="survey")
     with (
-        llmcall.cassette("market.jsonl", mode="none"),
         pytest.raises(llmcall.CacheMissError, match=r"market\.jsonl', mode='update'\)\n"),
+        llmcall.cassette("market.jsonl", mode="none"),
     ):
         map(ask, ["b"], executor=processes, scope="survey")
 

@@ -233,6 +233,35 @@ def test_work_of_joblib_replays_whatever_its_batches(model: NumberedServer) -> N
     check_replays(model, 8)
 
 
+def test_a_cassette_in_mode_none_sends_nothing_from_a_maps_workers(model: NumberedServer) -> None:
+    """Whatever cassette the program opens around the map; what its workers swallow is a miss of the run."""
+    write(
+        "program.py",
+        """
+        import llmcall
+        from multiprocessing import get_context
+        def own(item):
+            client = llmcall.OpenAIClient(api_key="none", base_url=os.environ["MODEL_AT"])
+            try:
+                return client.send_message("Salt?", model="gpt-4o-mini", on_error="raise").content
+            except llmcall.CacheMissError:
+                return "none"
+        if __name__ == "__main__":
+            tell()
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                if os.path.exists("a.jsonl"):
+                    with llmcall.cassette("b.jsonl", mode="new"):
+                        print(llmcall.map(own, [0], scope="market", executor=pool))
+        """,
+    )
+    ran(*A)
+    asked = len(model.asked)
+    printed, reported = ran(*NONE, code=1)
+    assert printed == "answer 0\n['none']\n"
+    assert "this chat request to gpt-4o-mini is not recorded" in reported
+    assert len(model.asked) == asked
+
+
 def test_llmcalls_own_calls_in_a_child_are_the_runs(model: NumberedServer) -> None:
     """With the scopes that the child opens."""
     write(

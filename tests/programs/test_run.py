@@ -638,7 +638,8 @@ def test_mode_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServe
             print(client.send_message("Salt?", model="gpt-4o-mini").content)
     """
     _, reported = ran(asking, "--mode", "none", code=1)
-    assert "no answer is recorded in own.jsonl, and a replay sends nothing" in reported
+    assert "looked in  the cassette own.jsonl" in reported
+    assert "(the mode 'none' allows no calls)" in reported
     assert not model.asked
 
 

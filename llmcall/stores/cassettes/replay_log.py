@@ -63,6 +63,7 @@ class ReplayLog:
         self._recorded: Askers | None = None  # of the file, read at first use
         self._askers: dict[str, str] = {}  # key of a record → who got it first
         self._first_calls: dict[str, SortKey] = {}  # by the key of a record
+        self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
         # key of a record → arm → the arm's first call that it answered
         self._arms: dict[str, dict[str, CallOrder]] = {}
         # The scopes of recorded functions that were replayed, and so did not run.
@@ -74,7 +75,9 @@ class ReplayLog:
         :param is_replayed: whether the record existed before the call.
         """
         key, asker = record.cache_key, position.asker
-        sort_key = position.path.split("/") if position.path else [], position.order
+        path = position.path
+        levels = self._levels.setdefault(path, path.split("/") if path else [])
+        sort_key = levels, position.order
         skipped: set[str] = set()
         if is_replayed and record.kind == "function":  # the function does not run
             scope_name = function_scope(record.request, record.sample)

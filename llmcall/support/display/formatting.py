@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 OUTSIDE_ANY_SCOPE = "outside any scope"
 # Calls outside any scope, or in the scope that holds the whole run.
@@ -31,6 +32,7 @@ def shortened(text: str, max_length: int) -> str:
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
+@lru_cache(maxsize=10_000)  # many records of a scope share its key
 def natural(path: str) -> tuple[list[object], str]:
     """Return a key that sorts scope paths with their numbers as numbers: ``survey/2`` before ``survey/10``."""
     return [*map(_natural_name, path.split("/"))], path

@@ -6,7 +6,6 @@ draws, numbered in the order of the calls, as a run under these settings numbers
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -143,9 +142,8 @@ class Finding(NamedTuple):
 def findings(file: RecordFile) -> Iterator[Finding]:
     """Yield the records whose key does not match the header, then those that follow a missing draw."""
     settings = _settings_with(file.header.settings)
-    draws: dict[tuple[str, str], set[int]] = defaultdict(set)
-    numbered = []
-    for number, record in enumerate(file, 1):
+    later: list[tuple[int, str, Draw]] = []  # draws, each with the one before it
+    for number, record in enumerate(file.each(), 1):
         sample = record.sample or ""
         request = under_settings(record.request, settings)
         request.pop("namespace", None)
@@ -154,12 +152,29 @@ def findings(file: RecordFile) -> Iterator[Finding]:
         if key_of(record.kind, request, record.sample) != record.cache_key:
             words = "under the header's settings its request has another key, so no call finds it"
             yield Finding("key", number, sample, words)
-        draw = sample.partition("#")[2]
-        if draw.isdecimal():
-            draw_key = record.scope, key_of(record.kind, record.request, None)
-            draws[draw_key].add(int(draw))
-            numbered.append((number, sample, int(draw), draw_key))
-    for number, sample, draw_number, draw_key in numbered:
-        if draw_number and draw_number - 1 not in draws[draw_key]:
-            words = f"the draw before it, #{draw_number - 1}, is missing"
+        draw = _draw_of(record)
+        if draw is not None and draw.number:
+            later.append((number, sample, draw._replace(number=draw.number - 1)))
+    # A second time, so that a file whose draws are all the first is not held in memory.
+    missing = {before for *_, before in later}
+    missing.difference_update(map(_draw_of, file.each() if missing else ()))
+    for number, sample, before in later:
+        if before in missing:
+            words = f"the draw before it, #{before.number}, is missing"
             yield Finding("draws", number, sample, words)
+
+
+class Draw(NamedTuple):
+    """One of the draws of a request in a scope."""
+
+    scope: str
+    request_key: str
+    number: int
+
+
+def _draw_of(record: Record) -> Draw | None:
+    """Return which draw a record is; ``None`` if it has no number."""
+    number = (record.sample or "").partition("#")[2]
+    if not number.isdecimal():
+        return None
+    return Draw(record.scope, key_of(record.kind, record.request, None), int(number))

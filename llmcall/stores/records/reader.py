@@ -8,6 +8,7 @@ import re
 from array import array
 from bisect import bisect_left
 from contextlib import suppress
+from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
 from ..record import Record
 from .header import Header
+from .kept import KeptRecord
 from .line import (
     CONFLICT,
     INLINE_CHARACTERS,
@@ -275,8 +277,13 @@ class RecordFile:
 
     def __iter__(self) -> Iterator[Record]:
         if self._records is None:
-            self._records = [self._record(place) for place in range(len(self))]
+            read = lru_cache(2)(self._record)  # a record's fields are read one after the other
+            self._records = [KeptRecord(read(place), read, place) for place in range(len(self))]
         return iter(self._records)
+
+    def each(self) -> Iterator[Record]:
+        """Yield the records, and hold none of them."""
+        return map(self._record, range(len(self)))
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._place_of(key) is not None
@@ -432,7 +439,7 @@ def spooled(path: str | os.PathLike[str], spool: Spool) -> Header:
     """Read a file's records into a spool, to save memory; return its header."""
     with _open_file(path) as file:
         records = RecordFile(file, os.fspath(path))
-        for record in records.others(lambda _: False):
+        for record in records.each():
             spool.add(record)
         return records.header
 

@@ -256,7 +256,7 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
 
     KEY is a record's key or the beginning of one.
     """
-    from ..review.conversations import conversations
+    from ..review.conversations import read_by_actor
     from ..review.runs import RecordedRun
     from ..review.text import text_lines
 
@@ -267,7 +267,7 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
         return
     echo(f"{record.kind} {record.cache_key}")
     echo(f"cost {quantity('cost', record.cost)}, stored {_date(record.stored_at)}")
-    for line in text_lines({}, conversations(RecordedRun("", [record], {}))):
+    for line in text_lines({}, read_by_actor(RecordedRun("", [record], {}))):
         echo(line)
 
 

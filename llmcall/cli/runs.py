@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Conflict = tuple[Record, Record]  # two answers to one request
 
 SOURCE = Source(exists=True)
+LINES_AT_ONCE = 1000  # to print
 
 
 def _checked_scope(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -114,7 +116,7 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     same each time, so git can use "llmcall show" as a textconv, which turns a cassette into text for
     "git diff". If a file cannot be read, the reason is shown first, then the file as it is.
     """
-    from ..review.conversations import by_round, conversations
+    from ..review.conversations import read_by_actor, read_by_round
     from ..review.text import text_lines
 
     is_file = run is not None and Path(run).is_file()
@@ -131,15 +133,16 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
         echo(visible_json(records, default=bytes.hex))
         return
     is_by_round = by == "round"
-    calls = by_round(recorded_run) if is_by_round else conversations(recorded_run)
+    calls = read_by_round(recorded_run) if is_by_round else read_by_actor(recorded_run)
     settings = {} if is_by_round else recorded_run.used_settings
     _print_lines(text_lines(settings, calls, recorded_run.served, recorded_run.origin))
 
 
 def _print_lines(lines: Iterable[str]) -> None:
     """Print lines in UTF-8, with colours only to a terminal."""
-    text = "".join(f"{line}\n" for line in lines)
-    echo(text if is_terminal() else click.unstyle(text).encode(), nl=False)
+    rest = iter(lines)
+    while text := "".join(f"{line}\n" for line in islice(rest, LINES_AT_ONCE)):
+        echo(text if is_terminal() else click.unstyle(text).encode(), nl=False)
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.endings import is_ordinary
 from ..apis.http_requests import CONTENT_FIELDS, messages_asked
@@ -71,25 +71,36 @@ class Call(NamedTuple):
 
 def conversations(run: RecordedRun) -> dict[str, list[Call]]:
     """Return the calls of a run by actor (empty outside any scope), sorted by the actors' names."""
+    return {actor: list(calls) for actor, calls in read_by_actor(run)}
+
+
+def read_by_actor(run: RecordedRun) -> Iterator[tuple[str, Iterator[Call]]]:
+    """Yield the actors of a run by name, each with its calls, which are read as they are asked for."""
     by_actor = run.by_actor()
-    return {actor: list(_calls(by_actor[actor])) for actor in sorted(by_actor, key=natural)}
+    for actor in sorted(by_actor, key=natural):
+        yield actor, _calls(by_actor[actor])
 
 
-def by_round(run: RecordedRun) -> dict[str, list[Call]]:
-    """Return the calls of a run by round: the first calls of all actors, then the second ones, …"""
-    numbered = zip_longest(*conversations(run).values())
-    return {
-        f"call {number}": [call for call in calls if call]
-        for number, calls in enumerate(numbered, 1)
-    }
+def read_by_round(run: RecordedRun) -> Iterator[tuple[str, Iterator[Call]]]:
+    """Yield the calls of a run by round: the first calls of all actors, then the second ones, …"""
+    numbered = zip_longest(*(calls for _, calls in read_by_actor(run)))
+    for number, calls in enumerate(numbered, 1):
+        yield f"call {number}", filter(None, calls)
 
 
 def _calls(records: Iterable[Record]) -> Iterator[Call]:
     """Yield the calls of an actor."""
     # Numbers of the histories so far, by the history before the last message, and that message.
     histories: dict[tuple[int, Utterance], int] = {}
+    shared: dict[Any, Any] = {}  # a history takes the memory of its new messages alone
     for call_number, record in enumerate(records, 1):
-        messages = tuple(map(_utterance, _request_messages(record)))
+        messages = tuple(
+            shared.setdefault(message, message)
+            for message in map(_utterance, _request_messages(record))
+        )
+        parameters = tuple(
+            (name, as_json(value)) for name, value in sorted(_request_parameters(record).items())
+        )
         spoken = _answer_messages(record)
         answers = tuple(_answers(record, spoken))
         history, repeated = 0, 0
@@ -104,10 +115,7 @@ def _calls(records: Iterable[Record]) -> Iterator[Call]:
             call_number,
             (record.sample or "").partition("#")[2],
             title_of(record.kind, record.request),
-            tuple(
-                (name, as_json(value))
-                for name, value in sorted(_request_parameters(record).items())
-            ),
+            shared.setdefault(parameters, parameters),
             messages,
             repeated,
             answers,

@@ -39,12 +39,12 @@ class RecordedRun(NamedTuple):
     @property
     def used_settings(self) -> dict[str, object]:
         """Return the settings without the default models and parameters that no call asked for."""
-        return {
-            name: value
-            for name, value in self.settings.items()
-            if name not in (*MODELS, *CONFIGURED)
-            or any(_requested(record, name) == value for record in self.records)
-        }
+        unused = self.settings.keys() & {*MODELS, *CONFIGURED}
+        for record in self.records if unused else ():
+            unused -= {name for name in unused if _requested(record, name) == self.settings[name]}
+            if not unused:
+                break
+        return {name: value for name, value in self.settings.items() if name not in unused}
 
     @property
     def origin(self) -> str:

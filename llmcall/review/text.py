@@ -13,7 +13,7 @@ from ..support.display.formatting import OF_NO_ACTOR, OUTSIDE_ANY_SCOPE, as_json
 from ..support.display.printable import printable, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..stores.record import Record
     from .conversations import Call
@@ -39,7 +39,7 @@ def describe_arms(record: Record) -> str:
 
 def text_lines(
     settings: Mapping[str, object],
-    groups: Mapping[str, list[Call]],
+    groups: Iterable[tuple[str, Iterable[Call]]],
     served: Sequence[str] = (),
     origin: str = "",
 ) -> Iterator[str]:
@@ -59,7 +59,8 @@ def text_lines(
     for words in served:
         yield click.style(f"answered by {words}", dim=True)
     shown_texts: set[str] = set()
-    for number, (heading, calls) in enumerate(groups.items()):
+    for number, (heading, some_calls) in enumerate(groups):
+        calls = list(some_calls)
         if number or settings or served or origin:
             yield ""
         yield click.style(f"=== {visible(heading) or OF_NO_ACTOR}", bold=True)

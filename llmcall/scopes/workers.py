@@ -92,13 +92,13 @@ _is_open = _IsOpen()
 
 def _publish() -> None:
     """Publish whether a scope is open, to the processes that this one has started and will start."""
+    # Before any scope opens, a program need not import multiprocessing.
+    if _open and not _byte[0]:
+        _read_parent_state()
+        multiprocessing_config()[CONFIG_NAME] = _is_open
     # Another thread may open or close a scope meanwhile, so this repeats until the byte is right.
     while _byte[0] != bool(_open):
         _byte[0] = bool(_open)
-    # Before any scope opens, a program need not import multiprocessing.
-    if _open:
-        _read_parent_state()
-        multiprocessing_config()[CONFIG_NAME] = _is_open
 
 
 def _read_parent_state() -> None:

@@ -42,8 +42,9 @@ def without_reasoning(text: str) -> str:
         # the chat template of some models opens the tag, so that the answer only closes it
         if closing in text and opening not in text.partition(closing)[0]:
             text = text.partition(closing)[2]
-        before, *blocks = text.split(opening)
-        text = before + "".join(block.partition(closing)[2] for block in blocks)
+        if opening in text:
+            before, *blocks = text.split(opening)
+            text = before + "".join(block.partition(closing)[2] for block in blocks)
     return text
 
 
@@ -53,14 +54,12 @@ def json_values(text: str) -> Iterator[tuple[str, Any]]:
 
     :raises RecursionError: if JSON is nested too deeply.
     """
-    # The whole text first, since a tag within a JSON string is not reasoning.
-    if whole := _decoded(text.strip()):
-        yield from whole
-        return
     answer = without_reasoning(text).strip()
-    if whole := _decoded(answer):
-        yield from whole
-        return
+    # The whole text first, since a tag within a JSON string is not reasoning.
+    for whole in dict.fromkeys([text.strip(), answer]):
+        if decoded := _decoded(whole):
+            yield from decoded
+            return
     blocks = [match[2].strip() for match in _FENCED.finditer(answer)]
     if len(blocks) == 1:
         yield from _decoded(blocks[0])

@@ -22,27 +22,37 @@ if TYPE_CHECKING:
 
 
 def _once_per_type(function: Callable[[Any], object]) -> Callable[[Any], Any]:
-    """Decorate a function so that it runs once for each type.
+    """Decorate a function so that it runs once for each type; do not change what it returns.
 
-    The cache also compares the ``repr``, because Python takes unions that differ only in order as equal.
+    The cache also compares the ``repr``, because Python takes unions that differ only in order as equal. That
+    takes long, so it first looks for the same object.
     """
     results = lru_cache(maxsize=256)(lambda output_type, representation: function(output_type))
+    # By the type's id, which no other object has as long as the type is kept here.
+    results_by_id: dict[int, tuple[object, Any]] = {}
 
     @wraps(function)
     def wrapper(output_type: object) -> Any:
         """Return the function's result for a type."""
+        known = results_by_id.get(id(output_type))
+        if known is not None:
+            return known[1]
         try:
             hash(output_type)
         except TypeError:
             return function(output_type)
-        return results(output_type, repr(output_type))
+        result = results(output_type, repr(output_type))
+        if len(results_by_id) >= 256:
+            results_by_id.clear()
+        results_by_id[id(output_type)] = output_type, result
+        return result
 
     return wrapper
 
 
 @_once_per_type
 def response_format(output_type: object) -> dict[str, Data] | None:
-    """Return the ``response_format`` parameter for a type, a strict JSON schema; do not change it.
+    """Return the ``response_format`` parameter for a type, a strict JSON schema.
 
     A type whose JSON is not an object (a list, a number, a choice) is wrapped: ``{"value": …}``.
 
@@ -195,7 +205,7 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
 
 @_once_per_type
 def full_schema(output_type: object) -> dict[str, Data]:
-    """Return the canonical schema of a type, made without pydantic if possible; do not change it.
+    """Return the canonical schema of a type, made without pydantic if possible.
 
     :raises TypeError: if pydantic has no JSON schema for the type.
     """
@@ -258,6 +268,7 @@ def json_kind(output_type: object) -> str:
     return kind if kind in ("object", "array") else "value"
 
 
+@_once_per_type
 def simple_schema(output_type: object) -> dict[str, Data] | None:
     """Return the schema of a type that does not need pydantic (50 ms to import), or ``None``."""
     names = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object"}
@@ -304,6 +315,7 @@ def is_choice(output_type: object) -> bool:
     )
 
 
+@_once_per_type
 def labels(output_type: Any) -> dict[str, Data]:
     """Return the options of a type by the text that a model uses for them.
 

@@ -71,10 +71,15 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
 
 
 class Database(diskcache.Cache):  # type: ignore[misc]
-    """A diskcache directory, with a connection for each thread, and new ones in a forked process."""
+    """A diskcache directory, with new connections in a forked process.
+
+    A thread that only looks up has no connection of its own, since opening one takes as long as fifty
+    look-ups, and each map starts new threads.
+    """
 
     def __init__(self, folder: str) -> None:
         self._closers: weakref.WeakSet[_Closer] = weakref.WeakSet()
+        self._idle: list[_Closer] = []  # for look-ups of threads without one, the last used last
         try:
             super().__init__(folder, disk=BytesDisk, **SETTINGS)
         except BaseException:
@@ -86,15 +91,8 @@ class Database(diskcache.Cache):  # type: ignore[misc]
     def _con(self) -> sqlite3.Connection:
         local = self._local
         if getattr(local, "con", None) is None or local.pid != os.getpid():
-            # As diskcache connects, except that any thread may close it: a forked process closes all.
-            local.con = sqlite3.connect(
-                os.path.join(self._directory, diskcache.core.DBNAME),
-                timeout=self._timeout,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            local.pid, local.closer = os.getpid(), _Closer(local.con)
-            self._closers.add(local.closer)
+            local.closer = self._connect()
+            local.con, local.pid = local.closer.connection, os.getpid()
             try:
                 for name, value in self._connection_settings(local.con):
                     self.reset(name, value, update=False)
@@ -103,6 +101,21 @@ class Database(diskcache.Cache):  # type: ignore[misc]
                 raise
         connection: sqlite3.Connection = local.con
         return connection
+
+    def _connect(self) -> _Closer:
+        """Connect as diskcache does, except that any thread may use or close the connection: a forked
+        process closes all.
+        """
+        closer = _Closer(
+            sqlite3.connect(
+                os.path.join(self._directory, diskcache.core.DBNAME),
+                timeout=self._timeout,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        )
+        self._closers.add(closer)
+        return closer
 
     @staticmethod
     def _connection_settings(connection: sqlite3.Connection) -> list[tuple[str, object]]:
@@ -116,10 +129,33 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         """Close the connections of all threads, which a forked process inherited."""
         for closer in list(self._closers):
             closer.connection.close()
+        self._idle.clear()
+
+    def close(self) -> None:
+        """Close this thread's connection, and those that no thread uses."""
+        super().close()
+        with suppress(IndexError):  # another thread may take the last one
+            while True:
+                self._idle.pop().connection.close()
 
     def row(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and their time of storing, which diskcache's own methods omit."""
-        row: tuple[bytes | None, float] | None = self._con.execute(ROW, (key,)).fetchone()
+        row: tuple[bytes | None, float] | None
+        if hasattr(self._local, "con"):  # it may be in a transaction
+            row = self._con.execute(ROW, (key,)).fetchone()
+            return row
+        try:
+            reader = self._idle.pop()
+        except IndexError:
+            reader = self._connect()
+            for name in ("sqlite_mmap_size", "sqlite_cache_size"):
+                reader.connection.execute(
+                    f"PRAGMA {name.removeprefix('sqlite_')} = {SETTINGS[name]}"
+                )
+        try:
+            row = reader.connection.execute(ROW, (key,)).fetchone()
+        finally:
+            self._idle.append(reader)
         return row
 
     def rows(self) -> Iterator[tuple[str, bytes | None, float]]:

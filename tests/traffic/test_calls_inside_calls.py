@@ -471,3 +471,26 @@ def test_a_call_inside_a_stream_follows_no_equal_call_that_waits_for_the_streams
             with pytest.raises(BudgetExceededError, match="read a stream to its end, or close it"):
                 asked.send_message("inner", max_tokens=150, deadline=LONGEST)
         assert other.result(LONGEST).content
+
+
+def test_a_call_after_a_stream_that_was_left_unread_follows_an_equal_stream(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is inside no other call any more."""
+    asked, begun = stored(), threading.Event()
+
+    def read() -> str:
+        with asked.stream_message("outer") as stream:
+            first = next(stream)
+            begun.set()
+            threading.Event().wait(0.2)
+            return first + "".join(stream)
+
+    with pytest.warns(ResourceWarning, match="was left unread"):
+        next(asked.stream_message("left"))
+    with ThreadPoolExecutor(1) as threads:
+        streamed = threads.submit(read)
+        begun.wait(LONGEST)
+        assert asked.send_message("outer", deadline=LONGEST).content == streamed.result()  # type: ignore[union-attr]
+    assert "asks for itself" not in caplog.text
+    assert len(asked.requests) == 2

@@ -203,6 +203,8 @@ def _as_spelled(value: object, spellings: Mapping[str, str]) -> Any:
 
 def _as_simple_type(value: object, output_type: Any) -> Any:
     """Return a JSON value as a type that needs no pydantic."""
+    if type(value) is output_type:
+        return value
     if schemas.is_choice(output_type):
         value = _as_spelled(value, schemas.spellings(output_type))
         for label, option in schemas.labels(output_type).items():
@@ -218,6 +220,4 @@ def _as_simple_type(value: object, output_type: Any) -> Any:
         return [_as_simple_type(element, element_type) for element in _as_simple_type(value, list)]
     if output_type is float and type(value) is int and abs(value) < _LARGEST:
         return float(value)
-    if type(value) is not output_type:
-        raise OutputError(f"the answer's JSON is not of the type {output_type.__name__}")
-    return value
+    raise OutputError(f"the answer's JSON is not of the type {output_type.__name__}")

@@ -187,22 +187,23 @@ class LLMCall:
     ) -> Conversation:
         """Ask until an answer fits, or the model refuses; failures are returned, not raised."""
         client = self.client
-        messages = self.render(**variables)
+        templates = self.templates()
+        messages = templates.render(variables)
         structured = self._structured_output(client)
-        expected = "" if structured else self._expected(messages)
+        expected = "" if structured else self._expected(templates, messages)
         _append(messages[-1], expected)
         conversation = await converse(
             SendMessage(client, messages, {**self.model_params, **structured}),
             read=self._parse_reply,
-            correction=lambda: correction(expected or self._expected(messages)),
+            correction=lambda: correction(expected or self._expected(templates, messages)),
             max_corrections=self.output_retries,
             ask=ask,
         )
         return self._with_final_error(conversation, variables, None if structured else client)
 
-    def _expected(self, messages: list[dict[str, Data]]) -> str:
+    def _expected(self, templates: Templates, messages: list[dict[str, Data]]) -> str:
         """Return the sentence that asks for the output type, after the messages of a prompt."""
-        rendered = self.templates().without_conversation(messages)
+        rendered = templates.without_conversation(messages)
         return describe(self.output_type, "\n".join(map(message_text, rendered)))
 
     def _with_final_error(

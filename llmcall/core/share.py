@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
     from .calls import Call
-    from .home import Home
 
     Records: TypeAlias = dict[str, Record]  # by the request's key
     Calls: TypeAlias = list[tuple[Call, "Flight"]]
@@ -135,20 +134,18 @@ async def _lead(
     error: APIError | None = None
     try:
         _begin_flights(calls, led, followed, shared_by, owner)
-        for call, _ in led:
-            # Another leader may have stored the answer since the first look, and noted the key.
-            key, store = call.request.cache_key, call.store
-            if store.has_used(key):
-                record = await with_store(store, store.get, call.request)
-                if record is not None:
-                    records[key] = record
-        unasked = [call for call, _ in led if call.request.cache_key not in records]
+        leading = [call for call, _ in led]
         outer_is_waited_for = any(outer.is_read or outer.holds_budget for outer in current_owners())
-        if unasked and homes and not outer_is_waited_for:
-            records |= await _lead_at_home(unasked, homes[-1], shared_by, ask, owner)
-        elif unasked:
-            with owner:
-                records |= await ask(unasked)
+        if leading and homes and not outer_is_waited_for:
+            lead = homes[-1].lead(shared_by)
+            try:
+                keys = [call.request.cache_key for call in leading]
+                await in_thread(lead.begin, keys, calls[0].deadline)
+                await _look_and_ask(leading, ask, owner, records, among_workers=True)
+            finally:
+                lead.end()
+        else:
+            await _look_and_ask(leading, ask, owner, records, among_workers=False)
         return records
     except APIError as own_error:
         error = None if owner.is_read else _shared_error(own_error, calls[0])
@@ -161,6 +158,32 @@ async def _lead(
             flight.set_exception(None if call.request.cache_key in records else error)
 
 
+async def _look_and_ask(
+    calls: Sequence[Call],
+    ask: Callable[[Sequence[Call]], Awaitable[Records]],
+    owner: Owner,
+    records: Records,
+    *,
+    among_workers: bool,
+) -> None:
+    """Look whether another leader has stored an answer since the first look, and ask for the others.
+
+    :param records: gets the records, even if asking fails for some.
+    :param among_workers: whether the other leader may be another worker of a map: else, one of this process has
+        noted the key.
+    """
+    for call in calls:
+        key, store = call.request.cache_key, call.store
+        if among_workers or store.has_used(key):
+            record = await with_store(store, store.get, call.request)
+            if record is not None:
+                records[key] = record
+    unasked = [call for call in calls if call.request.cache_key not in records]
+    if unasked:
+        with owner:
+            records.update(await ask(unasked))
+
+
 def _shared_error(own: APIError, call: Call) -> APIError | None:
     """Return what the followers of a call get that failed; ``None`` if the error is the call's alone."""
     seconds_left = call.time_left()
@@ -169,32 +192,6 @@ def _shared_error(own: APIError, call: Call) -> APIError | None:
     error = copy.copy(own)  # the leader's own gets the leader's traceback
     error.__cause__ = own.__cause__
     return error
-
-
-async def _lead_at_home(
-    calls: Sequence[Call],
-    home: Home,
-    shared_by: ResponseCache | Cassette,
-    ask: Callable[[Sequence[Call]], Awaitable[Records]],
-    owner: Owner,
-) -> Records:
-    """Ask for calls that lead a flight once no other worker of the map asks for any of them."""
-    records: Records = {}
-    by_key = {call.request.cache_key: call for call in calls}
-    lead = home.lead(shared_by)
-    try:
-        await in_thread(lead.begin, list(by_key), calls[0].deadline)
-        for key, call in by_key.items():  # another worker may have stored the answer meanwhile
-            record = await with_store(call.store, call.store.get, call.request)
-            if record is not None:
-                records[key] = record
-        unasked = [call for key, call in by_key.items() if key not in records]
-        if unasked:
-            with owner:
-                records |= await ask(unasked)
-        return records
-    finally:
-        lead.end()
 
 
 async def _follow(

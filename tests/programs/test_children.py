@@ -373,18 +373,22 @@ def test_the_calls_of_children_count_in_the_programs_budget(model: NumberedServe
 
 def test_a_child_that_is_killed_loses_no_paid_answer(model: NumberedServer) -> None:
     """What it had asked is recorded when its answer comes."""
-    write("child.py", "open('asks', 'w').close()\ntell('slowly')")
+    write("child.py", "tell('slowly')")
     write(
         "program.py",
         f"""
         child = subprocess.Popen({CHILD})
-        while not os.path.exists("asks"):
+        while not os.path.exists("asked"):
             time.sleep(0.05)
-        time.sleep({SLOWLY} / 2)
         child.kill()
         """,
     )
-    ran(*A)
+    with started(*A) as process:
+        while not model.asked and process.poll() is None:
+            time.sleep(0.05)
+        Path("asked").touch()
+        process.communicate(timeout=LONGEST)
+    assert process.returncode == 0
     assert "answer 0" in Path("a.jsonl").read_text(encoding="utf-8")
 
 
@@ -393,8 +397,10 @@ def test_a_child_that_outlives_the_run_gets_no_live_answer(model: NumberedServer
     write(
         "child.py",
         """
-        open("pid", "w").write(str(os.getpid()))
-        time.sleep(2)
+        parent = os.getppid()
+        open("begun", "w").close()
+        while os.getppid() == parent:
+            time.sleep(0.05)
         try:
             answer = ask()
         except httpx.ConnectError:
@@ -407,7 +413,7 @@ def test_a_child_that_outlives_the_run_gets_no_live_answer(model: NumberedServer
         "program.py",
         f"""
         child = subprocess.Popen({CHILD}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not os.path.exists("pid"):
+        while not os.path.exists("begun"):
             time.sleep(0.05)
         """,
     )
@@ -484,9 +490,8 @@ def test_ctrl_c_ends_a_run_whose_child_waits(model: NumberedServer) -> None:
     write("child.py", "tell('Bread?'); tell('slowly')")
     write("program.py", f"subprocess.run({CHILD})\ntime.sleep(60)")
     with started(*A) as process:
-        while not model.asked:
+        while len(model.asked) < 2 and process.poll() is None:
             time.sleep(0.05)
-        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == -signal.SIGINT

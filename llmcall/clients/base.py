@@ -396,8 +396,13 @@ class LLMClient:
 
         It has the arguments, reply and errors of :meth:`send_message`.
         """
+        call = prepare_chat(self, current_messages, arguments)
         # Even a recorded answer may have to wait: for a cache on a server.
-        return await adrive(reply_to(prepare_chat(self, current_messages, arguments)))
+        looks_up = call.store.is_on_server
+        reply: Any = NOT_RECORDED if looks_up else replay(call)
+        if reply is NOT_RECORDED:
+            reply = await adrive(reply_to(call, looks_up=looks_up))
+        return reply  # type: ignore[no-any-return]
 
     def ask_again(self, recorded_request: Mapping[str, Data], sample: str) -> Reply:
         """Ask a recorded chat request once more, exactly as it was recorded.

@@ -24,7 +24,7 @@ SOLAR = EXAMPLES / "solar"
 # The name of each picture, the arguments of the report that it shows, and how many pixels wide and
 # high the window is.
 PICTURES = {
-    "diff": ([SOLAR / "village.jsonl", "--against", SOLAR / "leaking.jsonl"], 1200, 800),
+    "diff": ([SOLAR / "village.jsonl", "--against", SOLAR / "wary.jsonl"], 1200, 800),
     "report": ([EXAMPLES / "market_day.jsonl"], 1200, 700),
     "votes": ([EXAMPLES / "unchanged_program" / "votes.jsonl"], 1200, 540),
 }

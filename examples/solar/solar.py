@@ -3,8 +3,8 @@
     llmcall run --cassette village.jsonl solar.py
 
 replays the recording beside it: no key, no model, no network. With another cassette,
-``Ben="a fisherman whose roof leaks"`` at the end of the command gives Ben a new description, and asks
-the small model (the extra ``local``).
+``Ben="a fisherman who lost money on solar panels"`` at the end of the command gives Ben a new description,
+and asks a local model (the extra ``local``).
 """
 
 import sys
@@ -21,11 +21,13 @@ PEOPLE = {
 }
 
 
-@llmcall.llm(client=llmcall.client("local"), temperature=1)
+@llmcall.llm(
+    system="You are {{ name }}, {{ who }}. Answer as {{ name }} would.",
+    client=llmcall.client("local"),
+    temperature=1,
+)
 def decides(name: str, who: str, day: int, heard: list[str]) -> Literal["yes", "no"]:
-    """A village talks about solar panels.
-    Kim, a farmer, is asked: solar panels? Kim says yes. Tim, a cook, is asked: solar panels? Tim says no.
-    Day {{ day }}. {{ heard | join(" ") }} {{ name }}, {{ who }}, is asked: solar panels? {{ name }} says"""
+    """Day {{ day }}. The neighbours talk about buying solar panels together. {{ heard | join(" ") }} Do you join?"""
     raise NotImplementedError
 
 

@@ -54,12 +54,14 @@ def json_values(text: str) -> Iterator[tuple[str, Any]]:
 
     :raises RecursionError: if JSON is nested too deeply.
     """
-    answer = without_reasoning(text).strip()
-    # The whole text first, since a tag within a JSON string is not reasoning.
-    for whole in dict.fromkeys([text.strip(), answer]):
-        if decoded := _decoded(whole):
-            yield from decoded
-            return
+    whole = text.strip()
+    decoded = _decoded(whole)  # first, since a tag within a JSON string is not reasoning
+    answer = whole if decoded else without_reasoning(text).strip()
+    if answer != whole:
+        decoded = _decoded(answer)
+    if decoded:
+        yield from decoded
+        return
     blocks = [match[2].strip() for match in _FENCED.finditer(answer)]
     if len(blocks) == 1:
         yield from _decoded(blocks[0])

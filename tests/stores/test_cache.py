@@ -680,3 +680,16 @@ def test_an_event_loop_goes_on_while_another_writer_holds_the_database() -> None
 
     assert asyncio.run(ask()).content == "two"
     assert answer_to(client_at(mode="replay"), "second") == ("two", True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's list of open files")
+def test_a_closed_cache_has_no_file_open_that_a_maps_threads_looked_into(tmp_path: Path) -> None:
+    """The threads may still run."""
+    client = client_at(tmp_path, [str(number) for number in range(50)])
+    questions = [f"question {number}" for number in range(50)]
+    recorded = [client.send_message(question).content for question in questions]
+    assert [reply.content for reply in llmcall.map(client.send_message, questions)] == recorded
+    client.cache.close()
+    folder = str(client.cache.path)
+    open_files = [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()]
+    assert not [name for name in open_files if name.startswith(folder)]

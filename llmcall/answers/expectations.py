@@ -123,10 +123,14 @@ def _options_in(text: str, options: list[str]) -> list[str]:
     The search is for whole words and ignores case, except for single letters.
     """
     text = normalize("NFC", text)
+    if text.isascii():  # most prompts name no options, and the pattern takes long to say so
+        lowered, words = text.lower(), " ".join(options).lower().split()
+        if not all(word in lowered for word in words if word.isascii()):
+            return []
     longest_first = sorted(options, key=len, reverse=True)  # "very good" is not "good"
-    words = "|".join(map(_phrase, longest_first))
+    phrases = "|".join(map(_phrase, longest_first))
     positions: dict[str, int] = {}
-    for match in re.finditer(rf"(?<!\w)(?<!\w-)(?:{words})(?!\w|-\w)", text, re.IGNORECASE):
+    for match in re.finditer(rf"(?<!\w)(?<!\w-)(?:{phrases})(?!\w|-\w)", text, re.IGNORECASE):
         for option in options:
             if re.fullmatch(_phrase(option), match[0], re.IGNORECASE):
                 positions.setdefault(option, match.start())

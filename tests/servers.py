@@ -195,7 +195,8 @@ class RawServer:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        with socket.create_connection(self._listener.getsockname()[:2]):
+        with socket.create_connection(self._listener.getsockname()[:2]) as last:
+            last.shutdown(socket.SHUT_WR)
             self._thread.join()
         self._listener.close()
 
@@ -203,9 +204,14 @@ class RawServer:
         while True:
             connection, _ = self._listener.accept()
             with connection, suppress(OSError):  # a client leaves when it likes
-                if self._stopped.is_set():
+                if not self._stopped.is_set():
+                    self._answer(connection)
+                    continue
+                connection.settimeout(TOO_LONG)
+                seen = read_request(connection)  # one that came before the end counts, too
+                if seen is None:
                     return
-                self._answer(connection)
+                self.requests.append(seen)
 
     def _answer(self, connection: socket.socket) -> None:
         seen = read_request(connection)

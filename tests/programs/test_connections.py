@@ -28,9 +28,11 @@ from servers import (
 import llmcall
 
 BODY: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION}
-TIMEOUT = 0.3  # seconds
+TIMEOUT = 0.3  # seconds: how long to wait for a server that is silent
+LONGEST = 60.0  # seconds: how long to wait for anything else
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 HALF = event(TWO_COINS[1])
+Ask = Callable[[str, float], Any]
 BEHAVIOURS: dict[str, Any] = {
     "silent": stays_silent,
     "reset": resets,
@@ -54,57 +56,68 @@ def failing(name: str) -> Iterator[tuple[str, list[Any]]]:
         yield server.base_url, server.requests
 
 
-def by_sdk(url: str) -> Any:
+def reads_within(seconds: float, module: Any = library) -> Any:
+    """Return the timeouts of httpx or httpx2 that bound only how long to wait for an answer."""
+    return module.Timeout(LONGEST, read=seconds)
+
+
+def by_sdk(url: str, seconds: float = LONGEST) -> Any:
     """Ask by the SDK, whose second attempt comes at once."""
-    client = openai.OpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=1)
-    with client:
+    timeout = reads_within(seconds)
+    with openai.OpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=1) as client:
         return client.chat.completions.create(**BODY)
 
 
-def embedding(url: str) -> Any:
+def embedding(url: str, seconds: float) -> Any:
     """Ask for an embedding by the SDK."""
-    with openai.OpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0) as client:
+    timeout = reads_within(seconds)
+    with openai.OpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=0) as client:
         return client.embeddings.create(model="e", input=["bread", "oil"])
 
 
-def response(url: str) -> Any:
+def response(url: str, seconds: float) -> Any:
     """Ask by another API of the SDK."""
-    with openai.OpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0) as client:
+    timeout = reads_within(seconds)
+    with openai.OpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=0) as client:
         return client.responses.create(model="m", input="Bread?")
 
 
-def by_async_sdk(url: str) -> Any:
+def by_async_sdk(url: str, seconds: float) -> Any:
     """Ask by the asynchronous SDK."""
 
     async def ask() -> Any:
-        sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0)
+        timeout = reads_within(seconds)
+        sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=0)
         async with sdk as client:
             return await client.chat.completions.create(**BODY)
 
     return asyncio.run(ask())
 
 
-def by_library(name: str) -> Callable[[str], Any]:
+def by_library(name: str) -> Ask:
     """Return a function that posts by httpx, httpx2 or requests."""
 
-    def post(url: str) -> Any:
+    def post(url: str, seconds: float) -> Any:
         module = pytest.importorskip(name)
-        return module.post(f"{url}/chat/completions", json=BODY, timeout=TIMEOUT)
+        is_requests = name == "requests"
+        timeout = (LONGEST, seconds) if is_requests else reads_within(seconds, module)
+        return module.post(f"{url}/chat/completions", json=BODY, timeout=timeout)
 
     return post
 
 
-def by_async_httpx(url: str) -> Any:
+def by_async_httpx(url: str, seconds: float) -> Any:
     """Post by an asynchronous client of httpx."""
 
     async def post() -> Any:
-        async with importlib.import_module("httpx").AsyncClient(timeout=TIMEOUT) as client:
+        httpx = importlib.import_module("httpx")
+        async with httpx.AsyncClient(timeout=reads_within(seconds, httpx)) as client:
             return await client.post(f"{url}/responses", json={"model": "m", "input": "Bread?"})
 
     return asyncio.run(post())
 
 
-WAYS = {
+WAYS: dict[str, Ask] = {
     "SDK": by_sdk,
     "embedding": embedding,
     "response": response,
@@ -117,10 +130,10 @@ WAYS = {
 FAILURES = pytest.mark.parametrize("failure", ["refused", *BEHAVIOURS])
 
 
-def raised_by(ask: Callable[[str], Any], url: str) -> Exception:
+def raised_by(ask: Ask, url: str, failure: str) -> Exception:
     """Return the error that asking raises."""
     with pytest.raises(Exception) as caught:
-        ask(url)
+        ask(url, TIMEOUT if failure == "silent" else LONGEST)
     return caught.value
 
 
@@ -134,8 +147,8 @@ def test_a_connection_that_fails_raises_what_it_raises_without_llmcall(
     blocks = contextlib.nullcontext(), llmcall.patched(), llmcall.cassette("run.jsonl")
     for block in blocks:
         with failing(failure) as (url, seen), block:
-            error = raised_by(WAYS[way], url)
-            found.append((type(error), type(error.__cause__ or error.__context__), len(seen)))
+            error = raised_by(WAYS[way], url, failure)
+        found.append((type(error), type(error.__cause__ or error.__context__), len(seen)))
     assert found[0] == found[1] == found[2]
 
 
@@ -149,7 +162,7 @@ def test_the_sdk_raises_its_own_connection_errors(
 ) -> None:
     """So a program's ``except openai.APIConnectionError`` works."""
     with failing(failure) as (url, _), llmcall.patched():
-        assert type(raised_by(WAYS[way], url)) is expected
+        assert type(raised_by(WAYS[way], url, failure)) is expected
 
 
 def test_an_http_client_of_llmcall_passes_the_librarys_exception_on() -> None:
@@ -164,17 +177,19 @@ def test_an_http_client_of_llmcall_passes_the_librarys_exception_on() -> None:
     assert len(server.requests) == 1
 
 
-def stream_by_sdk(url: str) -> Any:
+def stream_by_sdk(url: str, seconds: float) -> Any:
     """Read a stream by the SDK."""
-    with openai.OpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0) as client:
+    timeout = reads_within(seconds)
+    with openai.OpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=0) as client:
         return list(client.chat.completions.create(**BODY, stream=True))
 
 
-def stream_by_async_sdk(url: str) -> Any:
+def stream_by_async_sdk(url: str, seconds: float) -> Any:
     """Read a stream by the asynchronous SDK."""
 
     async def read() -> Any:
-        sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, timeout=TIMEOUT, max_retries=0)
+        timeout = reads_within(seconds)
+        sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=0)
         async with sdk as client:
             return [
                 part async for part in await client.chat.completions.create(**BODY, stream=True)
@@ -183,20 +198,21 @@ def stream_by_async_sdk(url: str) -> Any:
     return asyncio.run(read())
 
 
-def stream_by_requests(url: str) -> Any:
+def stream_by_requests(url: str, seconds: float) -> Any:
     """Read a stream by requests."""
     asked = {**BODY, "stream": True}
     with pytest.importorskip("requests").post(
-        f"{url}/chat/completions", json=asked, stream=True, timeout=TIMEOUT
+        f"{url}/chat/completions", json=asked, stream=True, timeout=(LONGEST, seconds)
     ) as answer:
         return list(answer.iter_lines())
 
 
-def stream_of_responses(url: str) -> Any:
+def stream_of_responses(url: str, seconds: float) -> Any:
     """Read a stream of another API by httpx."""
     asked = {"model": "m", "input": "Bread?", "stream": True}
     httpx = importlib.import_module("httpx")
-    with httpx.stream("POST", f"{url}/responses", json=asked, timeout=TIMEOUT) as answer:
+    timeout = reads_within(seconds, httpx)
+    with httpx.stream("POST", f"{url}/responses", json=asked, timeout=timeout) as answer:
         return list(answer.iter_lines())
 
 
@@ -205,7 +221,7 @@ def stream_of_responses(url: str) -> Any:
     "read", [stream_by_sdk, stream_by_async_sdk, stream_by_requests, stream_of_responses]
 )
 def test_a_stream_whose_connection_breaks_raises_what_it_raises_without_llmcall(
-    read: Callable[[str], Any], ends: str
+    read: Ask, ends: str
 ) -> None:
     def break_off(connection: Any, stopped: Any) -> None:
         connection.sendall(HEAD + b"%x\r\n%b\r\n" % (len(HALF), HALF))
@@ -215,9 +231,9 @@ def test_a_stream_whose_connection_breaks_raises_what_it_raises_without_llmcall(
     found = []
     for block in (contextlib.nullcontext(), llmcall.patched()):
         with RawServer(break_off) as server, block:
-            error = raised_by(read, server.base_url)
-            port = server.base_url.rpartition(":")[2].removesuffix("/v1")
-            found.append((type(error), str(error).replace(port, "PORT"), len(server.requests)))
+            error = raised_by(read, server.base_url, ends)
+        port = server.base_url.rpartition(":")[2].removesuffix("/v1")
+        found.append((type(error), str(error).replace(port, "PORT"), len(server.requests)))
     assert found[0] == found[1]
     assert llmcall.client("openai").cache.stats().records == 0
 
@@ -241,7 +257,7 @@ def test_a_connection_that_fails_is_reported_once_at_the_end(
     way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with failing("reset") as (url, _), llmcall.cassette("run.jsonl") as tape:
-        raised_by(WAYS[way], url)
+        raised_by(WAYS[way], url, "reset")
     assert caplog.text.count("1 call failed") == 1
     assert (tape.asked, tape.records) == (0, 0)
 

@@ -33,6 +33,7 @@ def play():
                     {{"role": "system", "content": f"You are agent {{agent}} at a market, curious and thrifty."}},
                     {{"role": "user", "content": f"Round {{step}}: bread costs {{step % 17}} coins. Do you buy?"}},
                 ], max_tokens=16)
+        client.requests.clear()  # which this client notes for tests
 
 begin = time.process_time()
 """

@@ -29,7 +29,8 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
     :param marks: each record's marks, by its ``id``.
     """
     answers = list(filter(model_of, run.records))
-    spoken = [answer.usage for answer in answers if answer.kind != "embedding"]
+    usages = [(answer.kind, answer.usage) for answer in answers]
+    spoken = [usage for kind, usage in usages if kind != "embedding"]
     kinds = Counter(record.kind for record in run.records)
     by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     settings = {
@@ -45,9 +46,9 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
         "answered by": ", ".join(run.served),
         "arms": _arms(run.records),
         "varied": "; ".join(_varied(answers)),
-        "tokens in": _sum([answer.usage.input_tokens for answer in answers], "{:,}".format),
+        "tokens in": _sum([usage.input_tokens for _, usage in usages], "{:,}".format),
         "tokens out": _sum([usage.output_tokens for usage in spoken], "{:,}".format),
-        "cost": _sum(_model_costs(answers), money),
+        "cost": _sum([answer.cost for answer in answers], money),
         "failures": "; ".join(_failures(run, answers, marks)),
         **settings,
     }

@@ -64,7 +64,8 @@ def checklist(
     """
     answers = list(filter(model_of, run.records))
     calls = [call for actor_calls in calls_by_actor.values() for call in actor_calls]
-    asked = [call for call in calls if model_of(call.record)]
+    answer_ids = {*map(id, answers)}
+    asked = [call for call in calls if id(call.record) in answer_ids]
     return [
         Item("A.1 Purpose", blank="what the model was used for, and why a model"),
         Item("A.2 Human in the loop", blank="whether and where people checked or changed its work"),

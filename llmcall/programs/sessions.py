@@ -128,13 +128,14 @@ class _Raw:
         self._error_class = error_class
         self._requests_error = own_error
 
-    def stream(self, size: int, decode_content: bool) -> Iterator[bytes]:
-        """Yield the pieces, none longer than ``size``."""
+    def stream(self, size: int | None, decode_content: bool) -> Iterator[bytes]:
+        """Yield the pieces, none longer than ``size``; ``None`` leaves them as they are."""
         broken = None
         try:
             for piece in self._pieces:
-                for begin in range(0, len(piece), size):
-                    yield piece[begin : begin + size]
+                longest = size or len(piece)
+                for begin in range(0, len(piece), longest or 1):
+                    yield piece[begin : begin + longest]
         except self._error_class as error:
             broken = error
         if broken is not None:

@@ -117,8 +117,9 @@ def read_stream(model: Model, read: str) -> str:
     with requests.post(f"{model.address}/chat/completions", json=body, stream=True) as response:
         if read == "iter_lines":
             lines = [line.decode() for line in response.iter_lines()]
-        elif read == "iter_content":
-            lines = b"".join(response.iter_content(7)).decode().splitlines()
+        elif read.startswith("iter_content"):
+            size = 7 if read.endswith("7") else None
+            lines = b"".join(response.iter_content(size)).decode().splitlines()
         else:
             lines = response.text.splitlines()
     events = [line.removeprefix("data: ") for line in lines if line]
@@ -129,7 +130,9 @@ def read_stream(model: Model, read: str) -> str:
     return "".join(delta.get("content") or "" for delta in deltas)
 
 
-@pytest.mark.parametrize("read", ["iter_lines", "iter_content", "text"])
+@pytest.mark.parametrize(
+    "read", ["iter_lines", "iter_content of 7", "iter_content of any size", "text"]
+)
 def test_a_stream_gives_the_same_however_it_is_read(model: Model, read: str) -> None:
     for mode in ("auto", "replay"):
         with llmcall.patched(cache_mode=mode):

@@ -81,8 +81,8 @@ class RoutesOfRun(Routes):
 
 
 _routes: Routes | None = None  # while the calls of this process are recorded
-_starting = threading.local()  # .route: of the process that this thread starts, for a fork in it
-_forked_route: Route | None = None  # between the two hooks of a fork
+# .route: of the process that this thread starts, for a fork in it; .forked: the one between the fork's two hooks
+_starting = threading.local()
 
 
 def record_children(undo: contextlib.ExitStack, routes: Routes) -> None:
@@ -248,13 +248,12 @@ def _start(start: Callable[[BaseProcess], None], process: BaseProcess) -> None:
 @before_fork
 def _name_forked() -> None:
     """Name the process that is about to be forked."""
-    global _forked_route
-    _forked_route = _route_here() or _route("process", "fork")
+    _starting.forked = _route_here() or _route("process", "fork")
 
 
 @after_fork_in_child
 def _begin_forked() -> None:
-    route = _forked_route
+    route: Route | None = getattr(_starting, "forked", None)
     if route is not None:
         fronts.clear()
         begin(route)

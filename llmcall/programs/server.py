@@ -25,7 +25,7 @@ import secrets
 import socket
 import threading
 import urllib.parse
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -147,15 +147,13 @@ class Server:
         self._client: Any = None
         self._server = self._new_server()
         self._loop = asyncio.new_event_loop()
-        self._is_released = threading.Event()
         self._thread = threading.Thread(
             target=Context().run, args=(self._serve,), name="llmcall server", daemon=True
         )
         with sent_by(LLMCALL):
             self._loop.set_default_executor(_Threads())
             self._thread.start()
-        self.hold()  # it has imported all that it needs when it is held: a fork may follow
-        self.release()
+        self.hold().set()  # it has imported all that it needs when it is held: a fork may follow
         _open_servers.append(self)
 
     def close(self, seconds: int = LONGEST_END) -> None:
@@ -179,22 +177,19 @@ class Server:
         """Forget a sender."""
         self._senders.pop(ticket, None)
 
-    def hold(self) -> None:
-        """Let the server do nothing until :meth:`release`: it holds no lock then that a forked process, which
-        lacks its thread, would wait for.
+    def hold(self) -> threading.Event:
+        """Let the server do nothing until the returned event is set: it holds no lock then that a forked
+        process, which lacks its thread, would wait for.
         """
-        is_held, self._is_released = threading.Event(), threading.Event()
+        is_held, is_released = threading.Event(), threading.Event()
 
-        def wait(is_released: threading.Event) -> None:
+        def wait() -> None:
             is_held.set()
             is_released.wait()
 
-        self._loop.call_soon_threadsafe(wait, self._is_released)
+        self._loop.call_soon_threadsafe(wait)
         is_held.wait(LONGEST_HOLD)
-
-    def release(self) -> None:
-        """Go on after :meth:`hold`."""
-        self._is_released.set()
+        return is_released
 
     # In the server's thread
 
@@ -375,16 +370,26 @@ class _Threads(ThreadPoolExecutor):
 _open_servers: list[Server] = []
 
 
+class _Forking(threading.local):
+    """What releases the servers, in a thread that forks: others may fork at the same moment. A fork may also
+    import this module after it has begun.
+    """
+
+    held: Sequence[threading.Event] = ()
+
+
+_forking = _Forking()
+
+
 @before_fork
 def _hold_servers() -> None:
-    for server in _open_servers:
-        server.hold()
+    _forking.held = [server.hold() for server in tuple(_open_servers)]
 
 
 @after_fork_in_parent
 def _release_servers() -> None:
-    for server in _open_servers:
-        server.release()
+    for is_released in _forking.held:
+        is_released.set()
 
 
 @after_fork_in_child

@@ -220,6 +220,26 @@ def test_a_process_that_the_program_forks_itself_replays(
     check_replays(model, 3)
 
 
+def test_threads_that_fork_at_once_wait_for_none_and_replay(model: NumberedServer) -> None:
+    """Each has its own pools; a fork waits for the run's server, and several do so at once."""
+    write(
+        "program.py",
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        def run(number):
+            answers = []
+            for _ in range(3):
+                with multiprocessing.get_context("fork").Pool(1) as pool:
+                    answers.append(pool.apply(ask))
+            return answers
+        if __name__ == "__main__":
+            with ThreadPoolExecutor(4) as threads:
+                print(list(threads.map(run, range(4))))
+        """,
+    )
+    check_replays(model, 12)
+
+
 def test_work_of_joblib_replays_whatever_its_batches(model: NumberedServer) -> None:
     """In processes of loky, which joblib starts."""
     pytest.importorskip("joblib")

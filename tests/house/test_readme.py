@@ -14,7 +14,6 @@ from types import CodeType
 from typing import Any
 from unittest.mock import patch
 
-import pydantic
 import pytest
 from pages import (
     BLOCK,
@@ -121,10 +120,6 @@ def test_code_on_pages_gives_the_output_that_they_show(page: Path) -> None:
     """Every block of a page runs, and every session and command gives the output beneath it."""
     if not all(map(find_spec, NEEDED.get(page.stem, ()))):
         pytest.skip(f"needs {' and '.join(NEEDED[page.stem])}")
-    if page.stem == "gallery" and pydantic.VERSION.startswith("2.1."):
-        pytest.skip(
-            "pydantic 2.1 cannot complete a class in the first calls of several threads at once"
-        )
     assert not run_page(page).failed
     if missing(page):
         pytest.skip(f"passed, but for the blocks that need {' and '.join(missing(page))}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import APIError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
-from ..support.waits import Owner, current_owners
+from ..support.waits import OpenCall, open_calls
 from .effects import in_thread, wait, with_store
 from .home import homes
 
@@ -33,12 +33,12 @@ class Flight(Future[None]):
     """One request under way; done when the answer is stored, or with the error that followers get. If
     the leader ends without either, a follower takes the lead.
 
-    :param owner: makes the call.
+    :param leader: the call that asks.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, leader: OpenCall) -> None:
         super().__init__()
-        self.owner = owner
+        self.leader = leader
 
 
 # By the cache or cassette through which the answer is shared, and by key.
@@ -82,11 +82,11 @@ async def share(
     if shared_by is None:
         return await ask(calls)
 
-    owner = Owner(is_read=stream)
+    leader = OpenCall(is_read=stream)
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         followed: Calls = []
-        records |= await _lead(missing, followed, shared_by, ask, owner)
+        records |= await _lead(missing, followed, shared_by, ask, leader)
         for call, flight in followed:
             records |= await _follow(call, flight, ask)
     return records
@@ -97,7 +97,7 @@ def _begin_flights(
     led: Calls,
     followed: Calls,
     shared_by: ResponseCache | Cassette,
-    owner: Owner,
+    leader: OpenCall,
 ) -> None:
     """Begin a flight for each request without one.
 
@@ -111,7 +111,7 @@ def _begin_flights(
             flight_key = shared_by, call.request.cache_key
             flight = flights.get(flight_key)
             if flight is None:
-                flight = Flight(owner)
+                flight = Flight(leader)
                 led.append((call, flight))
                 flights[flight_key] = flight
             else:
@@ -123,7 +123,7 @@ async def _lead(
     followed: Calls,
     shared_by: ResponseCache | Cassette,
     ask: Callable[[Sequence[Call]], Awaitable[Records]],
-    owner: Owner,
+    leader: OpenCall,
 ) -> Records:
     """Ask for the calls that lead a flight, and end their flights.
 
@@ -133,22 +133,22 @@ async def _lead(
     records: Records = {}
     error: APIError | None = None
     try:
-        _begin_flights(calls, led, followed, shared_by, owner)
+        _begin_flights(calls, led, followed, shared_by, leader)
         leading = [call for call, _ in led]
-        outer_is_waited_for = any(outer.is_read or outer.holds_budget for outer in current_owners())
+        outer_is_waited_for = any(outer.is_read or outer.holds_budget for outer in open_calls())
         if leading and homes and not outer_is_waited_for:
             lead = homes[-1].lead(shared_by)
             try:
                 keys = [call.request.cache_key for call in leading]
                 await in_thread(lead.begin, keys, calls[0].deadline)
-                await _look_and_ask(leading, ask, owner, records, among_workers=True)
+                await _look_and_ask(leading, ask, leader, records, among_workers=True)
             finally:
                 lead.end()
         else:
-            await _look_and_ask(leading, ask, owner, records, among_workers=False)
+            await _look_and_ask(leading, ask, leader, records, among_workers=False)
         return records
     except APIError as own_error:
-        error = None if owner.is_read else _shared_error(own_error, calls[0])
+        error = None if leader.is_read else _shared_error(own_error, calls[0])
         raise
     finally:
         for call, flight in led:
@@ -161,7 +161,7 @@ async def _lead(
 async def _look_and_ask(
     calls: Sequence[Call],
     ask: Callable[[Sequence[Call]], Awaitable[Records]],
-    owner: Owner,
+    leader: OpenCall,
     records: Records,
     *,
     among_workers: bool,
@@ -180,7 +180,7 @@ async def _look_and_ask(
                 records[key] = record
     unasked = [call for call in calls if call.request.cache_key not in records]
     if unasked:
-        with owner:
+        with leader:
             records.update(await ask(unasked))
 
 
@@ -219,11 +219,11 @@ def _may_wait_for_us(flight: Flight) -> bool:
     Its own thread or task makes it; or, inside another call, a reader of a stream might wait for that one, or
     any call for what that one has reserved of a budget.
     """
-    outer = current_owners()
+    outer = open_calls()
     return (
-        flight.owner.waits_for_us()
-        or (bool(outer) and flight.owner.is_read)
-        or any(owner.holds_budget for owner in outer)
+        flight.leader.waits_for_us()
+        or (bool(outer) and flight.leader.is_read)
+        or any(call.holds_budget for call in outer)
     )
 
 
@@ -240,6 +240,6 @@ async def _ask_beside(
         "it, so it asks for itself. Read a stream to its end first, or give each call a scope",
         about=("beside a flight", call.request.cache_key),
     )
-    if flight.owner.is_read:
+    if flight.leader.is_read:
         call = call.unrecorded()
     return await ask([call])

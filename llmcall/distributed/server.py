@@ -27,7 +27,7 @@ from ..errors import LLMCallError
 from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock
-from ..support.waits import Owner, Stop, check_stops, set_stops
+from ..support.waits import OpenCall, Stop, check_stops, set_stops
 from ..traffic.gate import Turn, current_needs, new_slot
 from ..traffic.limits import Endpoints
 
@@ -180,7 +180,7 @@ class WorkerConnection:
         :param shared_by: the file of the cassette through which the answers are shared, or the cache's path.
         """
         store, stop = self._store(shared_by), self._server.stop
-        wanted = {(store, key): Flight(Owner()) for key in keys}
+        wanted = {(store, key): Flight(OpenCall()) for key in keys}
         while True:
             with lock:
                 other = next((flights[key] for key in wanted if key in flights), None)

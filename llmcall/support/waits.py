@@ -37,7 +37,7 @@ class Waits(NamedTuple):
     :param may_block: whether it may block its thread: no event loop waits for it.
     :param ends_at: the monotonic time at which its current wait has to end, or ``None``.
     :param stops: one for each ``map`` that it is in.
-    :param owners: of the calls that end only after it does, the innermost last.
+    :param open_calls: those that it is made inside of, which end only after it does; the innermost last.
     :param at_once: whether a database that another process or thread writes raises
         :class:`NotAtOnceError`.
     """
@@ -45,7 +45,7 @@ class Waits(NamedTuple):
     may_block: bool = False
     ends_at: float | None = None
     stops: Stops = ()
-    owners: tuple[Owner, ...] = ()
+    open_calls: tuple[OpenCall, ...] = ()
     at_once: bool = False
 
 
@@ -67,45 +67,45 @@ def may_block() -> bool:
     return _waits.get().may_block
 
 
-def current_owners() -> tuple[Owner, ...]:
-    """Return the owners in whose name the code runs, the innermost last."""
-    # A stream that nobody holds any more ends in a context of its own: others still have its owners.
-    return tuple(owner for owner in _waits.get().owners if not owner.has_ended)
+def open_calls() -> tuple[OpenCall, ...]:
+    """Return the open calls inside which the code runs, the innermost last."""
+    # A stream that nobody holds any more ends in a context of its own: others still have its calls.
+    return tuple(call for call in _waits.get().open_calls if not call.has_ended)
 
 
 # A token would put an earlier value back as a whole. But only the step that begins a stream may block;
-# the loop over its pieces goes on in the name of the owner that it entered. A function for each field,
+# the loop over its pieces goes on inside the call that it entered. A function for each field,
 # because a call changes them a dozen times, and NamedTuple._replace is slow.
 
 
 def set_may_block(may_block: bool) -> None:
     """Set whether the code that runs may block its thread."""
-    _, ends_at, stops, owners, at_once = _waits.get()
-    _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
+    _, ends_at, stops, calls, at_once = _waits.get()
+    _waits.set(Waits(may_block, ends_at, stops, calls, at_once))
 
 
 def set_end(ends_at: float | None) -> None:
     """Set the time at which the current wait has to end."""
-    may_block, _, stops, owners, at_once = _waits.get()
-    _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
+    may_block, _, stops, calls, at_once = _waits.get()
+    _waits.set(Waits(may_block, ends_at, stops, calls, at_once))
 
 
 def set_stops(stops: Stops) -> None:
     """Set the stops of the maps that the code is in."""
-    may_block, ends_at, _, owners, at_once = _waits.get()
-    _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
+    may_block, ends_at, _, calls, at_once = _waits.get()
+    _waits.set(Waits(may_block, ends_at, stops, calls, at_once))
 
 
-def set_owners(owners: tuple[Owner, ...]) -> None:
-    """Set the owners in whose name the code runs."""
+def set_open_calls(calls: tuple[OpenCall, ...]) -> None:
+    """Set the open calls inside which the code runs."""
     may_block, ends_at, stops, _, at_once = _waits.get()
-    _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
+    _waits.set(Waits(may_block, ends_at, stops, calls, at_once))
 
 
 def set_at_once(at_once: bool) -> None:
     """Set whether a database that another process or thread writes raises an error."""
-    may_block, ends_at, stops, owners, _ = _waits.get()
-    _waits.set(Waits(may_block, ends_at, stops, owners, at_once))
+    may_block, ends_at, stops, calls, _ = _waits.get()
+    _waits.set(Waits(may_block, ends_at, stops, calls, at_once))
 
 
 after_fork_in_child(lambda: set_stops(()))  # a forked process is in no map
@@ -134,10 +134,10 @@ def check_stops(stops: Stops) -> None:
         raise KeyboardInterrupt("the map that this call belongs to was interrupted")
 
 
-class Owner:
-    """The thread and the task that make a call; of a stream, those that began to read it.
+class OpenCall:
+    """A call in progress, with the thread and the task that make it; of a stream, those that began to read it.
 
-    What begins in its block, such as a task or the calls of a map, begins in its name.
+    What begins in its block, such as a task or the calls of a map, is made inside it.
 
     :param is_read: whether its answer comes no faster than a reader reads it.
     :ivar holds_budget: whether it may have reserved something of a budget, for which others may wait.
@@ -153,19 +153,19 @@ class Owner:
     def waits_for_us(self) -> bool:
         """Return whether it goes on only after the current thread or task does."""
         how = waits()
-        if self in how.owners:
+        if self in how.open_calls:
             return True
         # A wait that blocks the whole thread stops all of its tasks.
         is_same_task = how.may_block or self._task in (None, current_task())
         return self._thread == get_ident() and is_same_task
 
-    def __enter__(self) -> Owner:
+    def __enter__(self) -> OpenCall:
         self.has_ended = False
-        set_owners((*current_owners(), self))
+        set_open_calls((*open_calls(), self))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.has_ended = True
         # The reader of a stream has the context in which it is closed, or another one.
-        if self in waits().owners:
-            set_owners(current_owners())
+        if self in waits().open_calls:
+            set_open_calls(open_calls())

@@ -13,7 +13,7 @@ from ..core.seams import Gate, Used
 from ..errors import BudgetExceededError, ConfigError
 from ..models.prices import DEARER_TIERS, tier_of, window_of
 from ..support.system import after_fork_in_child, lock
-from ..support.waits import Owner, current_owners
+from ..support.waits import OpenCall, open_calls
 from .estimates import (
     asks_for_tools_at_server,
     costliest_parts,
@@ -183,7 +183,7 @@ def new_slot(pool: Endpoints, slot_type: type[Slot]) -> Slot:
     return homes[-1].slot(pool, slot_type) if homes else slot_type(pool)
 
 
-class Turn(Owner):
+class Turn(OpenCall):
     """The turn of a send: what it reserves of the open budgets, and its slot at an endpoint.
 
     A call may be made inside another one: in the loop over a stream, or by a transport. Nothing waits for
@@ -202,7 +202,7 @@ class Turn(Owner):
         self._reservation: Reservation | None = None
 
     def __enter__(self) -> Turn:
-        for outer in current_owners():
+        for outer in open_calls():
             if isinstance(outer, Turn):
                 outer.answer_began()
         super().__enter__()
@@ -306,7 +306,7 @@ after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that
 
 def innermost_turn() -> Turn | None:
     """Return the turn of the call that sends in the current context, or ``None``."""
-    turns = (owner for owner in reversed(current_owners()) if isinstance(owner, Turn))
+    turns = (call for call in reversed(open_calls()) if isinstance(call, Turn))
     return next(turns, None)
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ..core.deadline import Deadline
     from ..stores.cache.cache import ResponseCache
     from ..traffic.limits import Endpoints
-    from ..traffic.reservations import Amounts, Needs
+    from ..traffic.queues import Demand
+    from ..traffic.reservations import Needs
 
 S = TypeVar("S")
 P = ParamSpec("P")
@@ -196,13 +197,7 @@ class _SlotAtHome(Slot):
         self._slot_type = slot_type
         self._hold = _Hold(home)
 
-    async def take(
-        self,
-        needed: Amounts | None,
-        tokens: int | None,
-        deadline: Deadline,
-        is_inside: Callable[[], bool],
-    ) -> Endpoint:
+    async def take(self, demand: Demand) -> Endpoint:
         usable = self._pool.usable(time.monotonic())
         index: int = await in_thread(
             self._hold.take,
@@ -210,10 +205,10 @@ class _SlotAtHome(Slot):
             [endpoint._replace(api_key=None) for endpoint in usable],
             self._pool.limits,
             self._slot_type,
-            deadline,
-            needed,
-            tokens,
-            is_inside(),
+            demand.deadline,
+            demand.needed,
+            demand.tokens,
+            demand.is_inside(),
         )
         return usable[index]
 

@@ -30,6 +30,7 @@ from ..support.system import ProcessLock, after_fork_in_child, lock
 from ..support.waits import OpenCall, Stop, check_stops, set_stops
 from ..traffic.gate import Turn, current_needs, new_slot
 from ..traffic.limits import Endpoints
+from ..traffic.queues import Demand
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -210,9 +211,10 @@ class WorkerConnection:
     ) -> int:
         """Wait for the turn of a send, and return the index of the endpoint to ask."""
         pool = self._server.endpoints(endpoints, limits)
-        turn = self.held["turn"] = Turn(new_slot(pool, slot_type), deadline)
+        turn = self.held["turn"] = Turn(new_slot(pool, slot_type))
         try:
-            endpoint = run_blocking(turn.take(needed, tokens, is_inside=is_inside))
+            demand = Demand(needed, tokens, deadline, lambda: is_inside)
+            endpoint = run_blocking(turn.take(demand))
         except BaseException:
             self.release()
             raise

@@ -22,6 +22,7 @@ from .estimates import (
     with_tokens_used,
 )
 from .limits import Endpoints, Pool, Slot
+from .queues import Demand
 from .reservations import Amounts, Needs, Reservation, needs, open_budgets, spending_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
-    from ..core.deadline import Deadline
     from ..keys.request import Data, Request
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class ClientGate(Gate):
         self._call = call
         self._pool = pool
         self._request = request
-        self._turn = Turn(new_slot(pool, _slot_type(pool, request)), call.deadline)
+        self._turn = Turn(new_slot(pool, _slot_type(pool, request)))
 
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -64,7 +64,9 @@ class ClientGate(Gate):
         estimated = self._estimate_tokens(needs) if limits_tokens or needs.tokens else None
         needed = self._needed(needs, *(estimated or (0, 0))) if needs.is_open else None
         tokens = None if estimated is None else sum(estimated)
-        return await self._turn.take(needed, tokens)
+        return await self._turn.take(
+            Demand(needed, tokens, self._call.deadline, self._turn.is_inside)
+        )
 
     def _estimate_tokens(self, needs: Needs) -> tuple[int, int] | None:
         """Return the most tokens of prompt and answer, or ``None`` if that cannot be known."""
@@ -192,13 +194,11 @@ class Turn(OpenCall):
     budgets, see :class:`.reservations.Reservation`.
 
     :param slot: its slot; in a worker of a map, one in the map's process.
-    :param deadline: its call's.
     """
 
-    def __init__(self, slot: Slot, deadline: Deadline) -> None:
+    def __init__(self, slot: Slot) -> None:
         super().__init__()
         self._slot = slot
-        self._deadline = deadline
         self._reservation: Reservation | None = None
 
     def __enter__(self) -> Turn:
@@ -215,20 +215,15 @@ class Turn(OpenCall):
         with lock:
             _under_way.discard(self)
 
-    def _is_inside(self) -> bool:
+    def is_inside(self) -> bool:
         """Return whether an outer call ends only after this one."""
         with lock:
             others = _under_way - {self}
         return any(turn.waits_for_us() for turn in others)
 
-    async def take(
-        self, needed: Amounts | None, tokens: int | None, *, is_inside: bool | None = None
-    ) -> Endpoint:
+    async def take(self, demand: Demand) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
 
-        :param needed: the most that it may use of the open budgets, or ``None`` if none is open.
-        :param tokens: the most tokens that it may use, or ``None`` if they were not counted.
-        :param is_inside: whether an outer call ends only after this one; ``None``: it is found out here.
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
@@ -243,12 +238,11 @@ class Turn(OpenCall):
         # The slot is released as soon as the answer begins, and all that is held in memory once it is whole,
         # before it is stored, so that the next send does not wait for the disk. The reservation of a named
         # budget is settled at the end of the block.
-        inside = self._is_inside if is_inside is None else lambda: is_inside
-        self.holds_budget = needed is not None
-        if needed is not None and open_budgets:
-            self._reservation = Reservation(needed)
-            await self._reservation.take(self._deadline, inside)
-        return await self._slot.take(needed, tokens, self._deadline, inside)
+        self.holds_budget = demand.needed is not None
+        if demand.needed is not None and open_budgets:
+            self._reservation = Reservation(demand.needed)
+            await self._reservation.take(demand)
+        return await self._slot.take(demand)
 
     def note_sent(self) -> None:
         """Count the send as sent from now on; a second time changes nothing."""

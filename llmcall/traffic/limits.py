@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..core.deadline import Deadline
     from ..models.catalog import Capabilities
     from ..models.prices import Price
-    from .reservations import Amounts
+    from .queues import Demand
 
 # Seconds: a minute, and one more: servers count requests as they arrive, and a request may have
 # been on its way for longer than one of the next minute.
@@ -70,31 +70,22 @@ class Slot:
         self.tokens = 0
         self.used: int | None = 0
 
-    async def take(
-        self,
-        needed: Amounts | None,
-        tokens: int | None,
-        deadline: Deadline,
-        is_inside: Callable[[], bool],
-    ) -> Endpoint:
+    async def take(self, demand: Demand) -> Endpoint:
         """Wait for a slot at one of the endpoints, and return that one.
 
-        :param needed: what the send may use of budgets, for a slot in another process, whose budgets count.
-        :param tokens: the most tokens that the send may use, or ``None`` if they were not counted.
-        :param is_inside: returns whether an outer call ends only after this one, likewise.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
         has_waited = False
 
         async def look() -> Endpoint | Blocked:
             nonlocal has_waited
-            found = self._pool.admit(self, tokens)
+            found = self._pool.admit(self, demand.tokens)
             if isinstance(found, Blocked):
-                self._check_wait(found.at_least, deadline, is_first=not has_waited)
+                self._check_wait(found.at_least, demand.deadline, is_first=not has_waited)
                 has_waited = True
             return found
 
-        return await wait_until_free(look, deadline, "an endpoint had a free slot")
+        return await wait_until_free(look, demand.deadline, "an endpoint had a free slot")
 
     def _check_wait(self, seconds: float, deadline: Deadline, *, is_first: bool) -> None:
         """Refuse a wait that would pass the deadline; log one that [Limits] alone would not cause."""

@@ -12,8 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..core.deadline import Deadline
+    from .reservations import Amounts
 
 T = TypeVar("T")
+
+
+class Demand(NamedTuple):
+    """The demand of a send: what it needs before it begins.
+
+    :param needed: the most that it may use of the open budgets, or ``None`` if none is open.
+    :param tokens: the most tokens that it may use, or ``None`` if they were not counted.
+    :param deadline: its call's.
+    :param is_inside: returns whether an outer call ends only after this one; asked if it has to wait.
+    """
+
+    needed: Amounts | None
+    tokens: int | None
+    deadline: Deadline
+    is_inside: Callable[[], bool]
 
 
 class Blocked(NamedTuple):

@@ -28,11 +28,11 @@ from ..support.waits import waits
 from .queues import Blocked, Queue, wait_until_free
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
 
-    from ..core.deadline import Deadline
     from ..stores.cache.storages import Sums
     from .budgets import Budget
+    from .queues import Demand
 
 # USD are counted in whole 10^-12 USD: sums of floats would pass a limit that they only reach, or
 # not reach it.
@@ -308,10 +308,9 @@ class Reservation:
         self._ledgers: list[Ledger] = []
         self._is_closed = False
 
-    async def take(self, deadline: Deadline, is_inside: Callable[[], bool]) -> None:
+    async def take(self, demand: Demand) -> None:
         """Wait until what is needed is reserved in all open budgets.
 
-        :param is_inside: returns whether an outer call ends only after this one; asked if it has to wait.
         :raises BudgetExceededError: as :meth:`reserve`.
         :raises RequestTimeoutError: if the wait would pass the deadline.
         """
@@ -322,9 +321,9 @@ class Reservation:
             return await in_thread(partial(self.reserve, is_inside=is_inside))
 
         if await look(is_inside=False) is not None:
-            look_again = partial(look, is_inside=is_inside())
+            look_again = partial(look, is_inside=demand.is_inside())
             event = "calls under way settled what they reserved of a budget"
-            await wait_until_free(look_again, deadline, event)
+            await wait_until_free(look_again, demand.deadline, event)
 
     def reserve(self, *, is_inside: bool = False) -> Blocked | None:
         """Reserve what is needed from all open budgets at once, in the order of arrival.

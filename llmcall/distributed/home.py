@@ -20,6 +20,7 @@ from .server import Address, WorkerConnection
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
     from ..core.deadline import Deadline
     from ..stores.cache.cache import ResponseCache
@@ -218,7 +219,7 @@ class _SlotAtHome(Slot):
     def answer_began(self) -> None:
         self._hold.ask(Turn.answer_began)
 
-    def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         self._hold.ask(Turn.settle, tokens, cost, calls)
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
@@ -226,7 +227,4 @@ class _SlotAtHome(Slot):
         return self._hold.ask(Turn.rest, keyless, seconds, is_asked=is_asked) or 0.0
 
     def close(self) -> None:
-        pass  # the turn there does it when it settles, or is left
-
-    def leave(self) -> None:
         self._hold.end()

@@ -32,6 +32,7 @@ from .usage import UnderWay
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
     from .limits import Endpoints
 
@@ -147,7 +148,7 @@ class AdaptiveSlot(Slot):
                 self._limit.begin_with(min(calls))
                 self.state.queue.wake_first()
 
-    def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count a good answer."""
         super().settle(tokens, cost, calls)
         with lock:

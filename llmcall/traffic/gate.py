@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ..apis.shapes import served_model
 from ..apis.usage import TokenUsage
@@ -29,18 +29,133 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import httpx
+    from typing_extensions import Self
 
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
     from ..keys.request import Data, Request
 
-T = TypeVar("T")
 
-
-class ClientGate(Gate):
-    """The gate of a send by a client: its reservation in the open budgets, and an endpoint's slot.
+class Turn(OpenCall, Gate):
+    """The turn of a send: what it reserves of the open budgets, and its slot at an endpoint.
 
     :meth:`answer_began` releases the endpoint; leaving the block releases the rest.
+
+    A call may be made inside another one: in the loop over a stream, or by a transport. Nothing waits for
+    itself, since no send holds a slot while another call is made inside it: a stream releases its slot with
+    its first piece, and a transport's own call releases that of the call that the transport sends. Of
+    budgets, see :class:`.reservations.Reservation`.
+
+    :param slot: its slot; in a worker of a map, one in the map's process.
+    """
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__()
+        self._slot = slot
+        self._held: list[Slot | Reservation] = [slot]
+
+    async def __aenter__(self) -> Self:
+        for outer in open_calls():
+            if isinstance(outer, Turn):
+                outer.answer_began()
+        self.__enter__()
+        with lock:
+            _under_way.add(self)
+        return self
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if not self.release_memory():
+            return
+        if error_type is GeneratorExit:  # a call whose coroutine is closed can await nothing
+            self.release()
+        else:
+            await in_thread(self.release)
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        with lock:
+            _under_way.discard(self)
+
+    def is_inside(self) -> bool:
+        """Return whether an outer call ends only after this one."""
+        with lock:
+            others = _under_way - {self}
+        return any(turn.waits_for_us() for turn in others)
+
+    async def take(self, demand: Demand) -> Endpoint:
+        """Wait until the send may begin, and return the endpoint to ask.
+
+        :raises BudgetExceededError: if it could go past a budget.
+        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
+        """
+        # The order of these steps is a decision: first the budgets, then the endpoint.
+        #
+        # The alternative is the endpoint first. It was rejected: a send would hold a slot while it waits
+        # for other calls to settle, and the endpoint would idle though calls with a reservation could be
+        # sent. Both at once, under one lock, was rejected as well: the sum of a named budget is read from
+        # a disk or a server, and nobody may hold the lock meanwhile. The price is small: what a send keeps
+        # from others while it waits for a slot is a reservation that it will need anyway.
+        #
+        # The slot is released as soon as the answer begins, and all that is held in memory once it is whole,
+        # before it is stored, so that the next send does not wait for the disk. The reservation of a named
+        # budget is settled at the end of the block.
+        self.holds_budget = demand.needed is not None
+        if demand.needed is not None and open_budgets:
+            reservation = Reservation(demand.needed)
+            self._held.append(reservation)
+            await reservation.take(demand)
+        return await self._slot.take(demand)
+
+    def note_sent(self) -> None:
+        """Count the send as sent from now on; a second time changes nothing."""
+        self._slot.note_sent()
+
+    def note_room(self, response: httpx.Response) -> None:
+        """Note how much an endpoint says that it takes now."""
+        if self._slot.is_adaptive and response.is_success:
+            self._slot.note_room(response.headers, len(response.request.content))
+
+    def answer_began(self) -> None:
+        """Release the endpoint; a second time changes nothing."""
+        for held in self._held:
+            held.answer_began()
+
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+        """Count what the send used, in place of what was reserved for it; all of that, if the server
+        reports no usage. Release what is held in memory.
+
+        :param cost: USD, or ``None`` if it is unknown.
+        :param calls: how many were answered.
+        """
+        for held in self._held:
+            held.settle(tokens, cost, calls)
+        self.release_memory()
+
+    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+        """Let an endpoint rest after a 429: see :meth:`.limits.Slot.rest`."""
+        return self._slot.rest(endpoint, seconds, is_asked=is_asked)
+
+    def release_memory(self) -> bool:
+        """Release what is held in memory; return whether anything else is held. A second time changes nothing."""
+        self.__exit__()
+        for held in self._held:
+            if held.is_in_memory:
+                held.close()
+        return not all(held.is_in_memory for held in self._held)
+
+    def release(self) -> None:
+        """Release everything; this may wait for a file, a server or the map's process."""
+        self.__exit__()
+        for held in self._held:
+            held.close()
+
+
+_under_way: set[Turn] = set()
+after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that make these calls
+
+
+class ClientGate(Turn):
+    """The gate of a send by a client: the turn of the send, with what it may use and what it used.
 
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
@@ -48,10 +163,10 @@ class ClientGate(Gate):
     """
 
     def __init__(self, call: Call, pool: Pool, request: Request) -> None:
+        super().__init__(new_slot(pool, _slot_type(pool, request)))
         self._call = call
         self._pool = pool
         self._request = request
-        self._turn = Turn(new_slot(pool, _slot_type(pool, request)))
 
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -64,9 +179,7 @@ class ClientGate(Gate):
         estimated = self._estimate_tokens(needs) if limits_tokens or needs.tokens else None
         needed = self._needed(needs, *(estimated or (0, 0))) if needs.is_open else None
         tokens = None if estimated is None else sum(estimated)
-        return await self._turn.take(
-            Demand(needed, tokens, self._call.deadline, self._turn.is_inside)
-        )
+        return await self.take(Demand(needed, tokens, self._call.deadline, self.is_inside))
 
     def _estimate_tokens(self, needs: Needs) -> tuple[int, int] | None:
         """Return the most tokens of prompt and answer, or ``None`` if that cannot be known."""
@@ -124,42 +237,6 @@ class ClientGate(Gate):
             return Used(tokens, served=served_model(answer))
         return Used(tokens, cost.total, price.source, served_model(answer))
 
-    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count what the send used, in place of what was reserved for it; all of that, if the server
-        reports no usage. Release the endpoint, and a reservation that is kept in memory.
-
-        :param cost: USD, or ``None`` if it is unknown.
-        :param calls: how many were answered.
-        """
-        input_tokens, output_tokens = tokens.input_tokens, tokens.output_tokens or 0
-        used = None if input_tokens is None else input_tokens + output_tokens
-        self._turn.settle(used, cost, calls)
-
-    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
-        """Let an endpoint rest after a 429, for all calls.
-
-        :param is_asked: whether the server asked for so many seconds.
-        :returns: the seconds until another endpoint has rested; infinite without another one.
-        """
-        return self._turn.rest(endpoint, seconds, is_asked=is_asked)
-
-    async def __aenter__(self) -> ClientGate:
-        self._turn.__enter__()
-        return self
-
-    def answer_began(self) -> None:
-        """Release the endpoint; a second time changes nothing."""
-        self._turn.answer_began()
-
-    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        if self._turn.release_memory():
-            return
-        # A call whose coroutine is closed can await nothing.
-        if error_type is GeneratorExit:
-            self._turn.release()
-        else:
-            await in_thread(self._turn.release)
-
 
 def _unknown_price(model: str, service_tier: str | None) -> ConfigError:
     """Return the error for a model without a price while an open budget limits USD."""
@@ -183,119 +260,6 @@ def _slot_type(pool: Pool, request: Request) -> type[Slot]:
 def new_slot(pool: Endpoints, slot_type: type[Slot]) -> Slot:
     """Return the slot of a send: of a worker's, one in the map's process."""
     return homes[-1].slot(pool, slot_type) if homes else slot_type(pool)
-
-
-class Turn(OpenCall):
-    """The turn of a send: what it reserves of the open budgets, and its slot at an endpoint.
-
-    A call may be made inside another one: in the loop over a stream, or by a transport. Nothing waits for
-    itself, since no send holds a slot while another call is made inside it: a stream releases its slot with
-    its first piece, and a transport's own call releases that of the call that the transport sends. Of
-    budgets, see :class:`.reservations.Reservation`.
-
-    :param slot: its slot; in a worker of a map, one in the map's process.
-    """
-
-    def __init__(self, slot: Slot) -> None:
-        super().__init__()
-        self._slot = slot
-        self._reservation: Reservation | None = None
-
-    def __enter__(self) -> Turn:
-        for outer in open_calls():
-            if isinstance(outer, Turn):
-                outer.answer_began()
-        super().__enter__()
-        with lock:
-            _under_way.add(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        super().__exit__()
-        with lock:
-            _under_way.discard(self)
-
-    def is_inside(self) -> bool:
-        """Return whether an outer call ends only after this one."""
-        with lock:
-            others = _under_way - {self}
-        return any(turn.waits_for_us() for turn in others)
-
-    async def take(self, demand: Demand) -> Endpoint:
-        """Wait until the send may begin, and return the endpoint to ask.
-
-        :raises BudgetExceededError: if it could go past a budget.
-        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
-        """
-        # The order of these steps is a decision: first the budgets, then the endpoint.
-        #
-        # The alternative is the endpoint first. It was rejected: a send would hold a slot while it waits
-        # for other calls to settle, and the endpoint would idle though calls with a reservation could be
-        # sent. Both at once, under one lock, was rejected as well: the sum of a named budget is read from
-        # a disk or a server, and nobody may hold the lock meanwhile. The price is small: what a send keeps
-        # from others while it waits for a slot is a reservation that it will need anyway.
-        #
-        # The slot is released as soon as the answer begins, and all that is held in memory once it is whole,
-        # before it is stored, so that the next send does not wait for the disk. The reservation of a named
-        # budget is settled at the end of the block.
-        self.holds_budget = demand.needed is not None
-        if demand.needed is not None and open_budgets:
-            self._reservation = Reservation(demand.needed)
-            await self._reservation.take(demand)
-        return await self._slot.take(demand)
-
-    def note_sent(self) -> None:
-        """Count the send as sent from now on; a second time changes nothing."""
-        self._slot.note_sent()
-
-    def note_room(self, response: httpx.Response) -> None:
-        """Note how much an endpoint says that it takes now."""
-        if self._slot.is_adaptive and response.is_success:
-            self._slot.note_room(response.headers, len(response.request.content))
-
-    def answer_began(self) -> None:
-        """Release the endpoint; a second time changes nothing."""
-        self._slot.answer_began()
-        if self._reservation is not None:
-            self._reservation.answer_began()
-
-    def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
-        """Count what the send used, in place of what was reserved for it; all of that, if the server
-        reports no usage. Release what is held in memory.
-
-        :param tokens: of its prompt and answer, or ``None`` if they are unknown.
-        :param cost: USD, or ``None`` if it is unknown.
-        :param calls: how many were answered.
-        """
-        self._slot.settle(tokens, cost, calls)
-        if self._reservation is not None:
-            self._reservation.settle(tokens, cost, calls)
-        self.release_memory()
-
-    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
-        """Let an endpoint rest after a 429: see :meth:`.limits.Slot.rest`."""
-        return self._slot.rest(endpoint, seconds, is_asked=is_asked)
-
-    def release_memory(self) -> bool:
-        """Release what is held in memory; return whether that is all. A second time changes nothing."""
-        self.__exit__()
-        self._slot.close()
-        if self._reservation is not None and self._reservation.is_in_memory:
-            self._reservation.close()
-        return self._slot.is_in_memory and (
-            self._reservation is None or self._reservation.is_in_memory
-        )
-
-    def release(self) -> None:
-        """Release everything; this may wait for a file, a server or the map's process."""
-        self.release_memory()
-        self._slot.leave()
-        if self._reservation is not None:
-            self._reservation.close()
-
-
-_under_way: set[Turn] = set()
-after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that make these calls
 
 
 def innermost_turn() -> Turn | None:

@@ -20,9 +20,10 @@ from ..models.prices import HighestPrice, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
 from .queues import Blocked, Queue, wait_until_free
-from .reservations import NEVER
+from .reservations import NEVER, total
 
 if TYPE_CHECKING:
+    from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from ..core.deadline import Deadline
@@ -60,7 +61,7 @@ class Slot:
     """
 
     is_adaptive = False  # whether its endpoint's number of calls at a time is sought
-    is_in_memory = True  # whether nothing is left to do after close()
+    is_in_memory = True  # whether close() waits for nothing
 
     def __init__(self, pool: Endpoints) -> None:
         self._pool = pool
@@ -145,14 +146,13 @@ class Slot:
                 self.state.running.discard(self)
                 self.state.queue.wake_first()
 
-    def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
-        """Hear what the send used.
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+        """Note what the send used.
 
-        :param tokens: of its prompt and answer, or ``None`` if they are unknown.
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
         """
-        self.used = tokens
+        self.used = total(tokens)
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Let an endpoint rest after a 429, for all sends.
@@ -171,9 +171,6 @@ class Slot:
                 self.state.tokens += self.used - self.tokens
                 self.tokens = self.used
             self.answer_began()
-
-    def leave(self) -> None:
-        """Leave what holds the slot, such as another process; a second time changes nothing."""
 
 
 class EndpointState:

@@ -30,6 +30,7 @@ from .queues import Blocked, Queue, wait_until_free
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from ..apis.usage import TokenUsage
     from ..stores.cache.storages import Sums
     from .budgets import Budget
     from .queues import Demand
@@ -70,6 +71,13 @@ def spending_of(tokens: int, cost: float | None) -> Amounts:
     if cost is None:
         return Amounts(0, tokens, calls=1, unknown=1)
     return Amounts(round(cost * PICO), tokens, calls=1)
+
+
+def total(tokens: TokenUsage) -> int | None:
+    """Return the tokens of a prompt and its answer together, or ``None`` if the server reports no usage."""
+    if tokens.input_tokens is None:
+        return None
+    return tokens.input_tokens + (tokens.output_tokens or 0)
 
 
 class Ledger:
@@ -367,14 +375,14 @@ class Reservation:
             self.answer_has_begun = True
             wake_waiting()
 
-    def settle(self, tokens: int | None, cost: float | None, calls: int) -> None:
-        """Hear what the send used: all that was reserved, if the server reports no usage.
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+        """Note what the send used: all that was reserved, if the server reports no usage.
 
-        :param tokens: of its prompt and answer, or ``None`` if they are unknown.
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
         """
-        spent = self.needed if tokens is None else spending_of(tokens, cost)
+        used = total(tokens)
+        spent = self.needed if used is None else spending_of(used, cost)
         self.used = spent._replace(calls=calls)
 
     def close(self) -> None:

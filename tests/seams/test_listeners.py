@@ -160,6 +160,19 @@ def test_an_answer_is_kept_though_a_listener_raises() -> None:
     assert not any(type(listener).__name__ == "_OwnListener" for listener in listeners)
 
 
+def test_a_cassette_is_written_though_a_listener_raises_at_its_end() -> None:
+    class Faulty(Listener):
+        def closed(self, path: str) -> None:
+            raise KeyError("a fault")
+
+    client = ScriptedClient(["Yes."])
+    with Faulty(), pytest.raises(LLMCallError, match=r"Faulty\.closed raised KeyError"):  # noqa: SIM117
+        with llmcall.cassette("tape.jsonl"):
+            client.send_message("Hello")
+    [record] = llmcall.cassette("tape.jsonl").all_records()
+    assert record.request["messages"][0]["content"] == "Hello"
+
+
 def test_a_draw_is_given_back_though_a_listener_raises() -> None:
     class Faulty(Listener):
         def failed(self, call: CallInfo, error: BaseException) -> None:

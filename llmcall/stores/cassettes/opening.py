@@ -114,10 +114,12 @@ class Opening:
             cassette.tape.is_over = True
             self._settings.close()
             self._opener = 0, None  # keeps no task alive
-            for listener in listeners:
-                listener.closed(cassette)
-            if cassette.is_of_this_process():
-                cassette.finish(self._error)
+            try:
+                for listener in listeners:
+                    listener.closed(cassette)
+            finally:  # its answers were paid for
+                if cassette.is_of_this_process():
+                    cassette.finish(self._error)
 
     def _others(self) -> list[Cassette]:
         """Return this process's open cassettes for the same file."""

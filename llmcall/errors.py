@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .stores.misses.report import Miss
+
 
 class LLMCallError(Exception):
     """Base class of all errors that llmcall raises, except those for a wrong argument."""
@@ -179,15 +181,15 @@ class CacheMissError(CacheError):
     :ivar first: the first miss of the process, in one line, unless this is the first.
     """
 
-    def __init__(self, message: str = "", *, explain: Callable[[], Any] | None = None) -> None:
+    def __init__(self, message: str = "", *, explain: Callable[[], Miss] | None = None) -> None:
         super().__init__(message)
         self.first: str | None = None
         self._explain = explain
-        self._miss: Any = None
+        self._miss: Miss | None = None
 
     @property
-    def miss(self) -> Any:
-        """Return the explanation, a :class:`llmcall.types.Miss`, or ``None`` without one."""
+    def miss(self) -> Miss | None:
+        """Return the explanation, or ``None`` without one."""
         if self._explain is not None:
             self._miss, self._explain = self._explain(), None
         return self._miss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..answers.expectations import correction
 from ..answers.json_texts import without_reasoning
@@ -47,8 +47,11 @@ from .choice_shares import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    import pandas
+
     from ..core.reply import Reply
     from ..keys.request import Data
+    from ..many.plans import Plan
     from ..typed.conversations import Ask, Conversation
     from ..typed.rows import RowJob
 
@@ -155,6 +158,26 @@ class Choice(LLMCall):
             },
         )
 
+    @overload
+    def shares(
+        self,
+        rows: Iterable[Any],
+        *,
+        dry_run: Literal[True],
+        method: str = "auto",
+        vary: Mapping[str, object] | None = None,
+        **map_options: object,
+    ) -> Plan: ...
+    @overload
+    def shares(
+        self,
+        rows: Iterable[Any],
+        *,
+        dry_run: Literal[False] = False,
+        method: str = "auto",
+        vary: Mapping[str, object] | None = None,
+        **map_options: object,
+    ) -> pandas.DataFrame: ...
     def shares(
         self,
         rows: Iterable[Any],
@@ -162,7 +185,7 @@ class Choice(LLMCall):
         method: str = "auto",
         vary: Mapping[str, object] | None = None,
         **map_options: object,
-    ) -> Any:
+    ) -> Plan | pandas.DataFrame:
         """Estimate how likely each option is for each row.
 
         ``"decisions"`` asks OpenAI's Decisions API, which answers with a probability for each

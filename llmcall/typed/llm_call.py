@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from contextvars import ContextVar
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 from weakref import ref
 
 from ..answers.expectations import correction, describe
@@ -28,9 +28,12 @@ from .templates import Source, Templates, checked_history, checked_sources
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import pandas
+
     from ..clients.base import LLMClient
     from ..core.reply import Reply
     from ..keys.request import Data
+    from ..many.plans import Plan
     from .conversations import Ask, Conversation
 
 
@@ -263,7 +266,15 @@ class LLMCall:
 
     # Rows
 
-    def map(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
+    @overload
+    def map(
+        self: Any, rows: Iterable[object], *, dry_run: Literal[True], **map_options: Any
+    ) -> Plan: ...
+    @overload
+    def map(
+        self: Any, rows: Iterable[object], *, dry_run: Literal[False] = False, **map_options: Any
+    ) -> list[Any]: ...
+    def map(self: Any, rows: Iterable[object], **map_options: Any) -> Plan | list[Any]:
         """Ask about each row, and return the values in the order of the rows.
 
         :param rows: dicts of the templates' variables, or a pandas DataFrame; columns that the
@@ -274,15 +285,33 @@ class LLMCall:
         :raises TypeError: for rows that are a dict, a text, a set or a generator that is used up.
         """
         MapOptions.check_names(map_options, "map")
-        return run_map(self, rows, **map_options)
+        return run_map(self, rows, **map_options)  # type: ignore[no-any-return]
 
+    @overload
+    def table(
+        self: Any,
+        rows: Iterable[object],
+        *,
+        dry_run: Literal[True],
+        vary: Mapping[str, object] | None = None,
+        **map_options: object,
+    ) -> Plan: ...
+    @overload
+    def table(
+        self: Any,
+        rows: Iterable[object],
+        *,
+        dry_run: Literal[False] = False,
+        vary: Mapping[str, object] | None = None,
+        **map_options: object,
+    ) -> pandas.DataFrame: ...
     def table(
         self: Any,
         rows: Iterable[object],
         *,
         vary: Mapping[str, object] | None = None,
         **map_options: object,
-    ) -> Any:
+    ) -> Plan | pandas.DataFrame:
         """Ask about each row, and return a DataFrame with a row for each row and repeat.
 
         Its columns are those of the rows, and then

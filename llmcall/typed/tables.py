@@ -22,6 +22,9 @@ from .rows import TableJob, check_rows, report_empty_cells, row_variables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    import pandas
+
+    from ..many.plans import Plan
     from .rows import RowJob
 
 UNASKED = Conversation(None, None, [], [], 0)  # for a row that failed before it asked anything
@@ -93,7 +96,7 @@ def table(
     rows: Iterable[object],
     vary: Mapping[str, object] | None,
     map_options: dict[str, Any],
-) -> Any:
+) -> Plan | pandas.DataFrame:
     """Return the table of rows, or its plan; see :meth:`llmcall.LLMCall.table`."""
     MapOptions.check_names(map_options, "table", ["vary"])
     check_rows(rows)

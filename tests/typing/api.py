@@ -97,6 +97,12 @@ def plug_in() -> None:
     llmcall.testing.check_transport(Own)
 
 
+@llmcall.cassette("market.jsonl")
+def play(rounds: int) -> bool:
+    """Play in a cassette."""
+    return rounds > 3
+
+
 async def asend(client: LLMClient) -> None:
     """Send messages without blocking."""
     assert_type(await client.asend_message("Hello"), Reply | None)
@@ -116,6 +122,8 @@ def call() -> None:
     assert_type(decide(["Lisa"]), Literal["buy", "sell"])
     assert_type(decide.run(names=["Lisa"]), Answer)
     assert_type(decide.llm_call, LLMCall)
+    assert_type(decide.map([{"names": "Lisa"}], dry_run=True), llmcall.types.Plan)
+    assert_type(decide.table([{"names": "Lisa"}], dry_run=True), llmcall.types.Plan)
     assert_type(Person().would_buy("bread"), bool)
     assert_type(Person().would_buy("bread", price=1), bool)
     assert_type(Person.would_buy(Person(), "bread"), bool)
@@ -137,6 +145,8 @@ def process() -> None:
         llmcall.budget(usd=1),
     ):
         assert_type(price_of("bread"), float)
+    assert_type(play(3), bool)
+    assert_type(llmcall.CacheMissError().miss, llmcall.types.Miss | None)
     assert_type(llmcall.compare("a.jsonl", "b.jsonl").same, int)
     assert_type(llmcall.drift("a.jsonl", dry_run=True), llmcall.types.DriftPlan)
     assert_type(llmcall.drift("a.jsonl", to="b.jsonl"), llmcall.types.Drift)

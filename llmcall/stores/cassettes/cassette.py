@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from contextlib import ContextDecorator, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...config import resolve as config
 from ...scopes import new_program_scope
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ..days import Days
     from ..record import Record
     from ..records.reader import Question
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 class Cassette(ContextDecorator):
@@ -175,7 +177,7 @@ class Cassette(ContextDecorator):
         """
         self.opening.close_cells()
 
-    def __call__(self, function: Any) -> Any:
+    def __call__(self, function: Function) -> Function:
         """Open it around each call of a function, also an async one; concurrent calls share it."""
         from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
@@ -193,7 +195,7 @@ class Cassette(ContextDecorator):
             with self:
                 return await function(*args, **kwargs)
 
-        return arecorded
+        return arecorded  # type: ignore[return-value]
 
     def is_of_this_process(self) -> bool:
         """Return whether this process opened it. A forked process leaves the file to its parent."""

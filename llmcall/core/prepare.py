@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers.expected import expected_of
 from ..errors import ScopeError
@@ -23,10 +23,28 @@ from ..support.sender import is_llmcalls
 from .calls import Call, split_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..clients.base import LLMClient
-    from ..scopes import ActiveScope, Draw
+    from ..scopes import ActiveScope
+    from ..stores.cache.cache import ResponseCache
+    from ..stores.cassettes.cassette import Cassette
+
+
+class Undrawn(NamedTuple):
+    """A call that has neither its draw nor its position yet.
+
+    :param make: returns the call with a sample, the key that follows from it, and a position; takes further
+        fields of :class:`~llmcall.core.calls.Call` by name.
+    :param source: the cassette or cache that holds its records.
+    :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for its request.
+    :param named: the draw that its options name, or ``None``.
+    """
+
+    make: Callable[..., Call]
+    source: Cassette | ResponseCache
+    identity_hash: object
+    named: str | None = None
 
 
 def prepare_chat(client: LLMClient, messages: object, arguments: Mapping[str, object]) -> Call:
@@ -36,8 +54,7 @@ def prepare_chat(client: LLMClient, messages: object, arguments: Mapping[str, ob
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    call, identity_hash = _undrawn_call(client, "chat", messages, arguments)
-    return with_draw(call, identity_hash)
+    return with_draw(_undrawn(client, "chat", messages, arguments))
 
 
 def prepare_embeddings(
@@ -49,18 +66,14 @@ def prepare_embeddings(
     """
     arguments = {**arguments, "model": model or client.default_embedding_model()}
     texts = checked_texts(text)
-    calls = [_undrawn_call(client, "embedding", item, arguments)[0] for item in texts]
-    if is_llmcalls():
-        return [call._replace(is_inner=True) for call in calls]
-    active = here()
-    return [_standing_in(call, active) for call in calls]
+    undrawn = [_undrawn(client, "embedding", item, arguments) for item in texts]
+    return [_without_draw(call) for call in undrawn]
 
 
-def _undrawn_call(
+def _undrawn(
     client: LLMClient, kind: str, content: Any, arguments: Mapping[str, object]
-) -> tuple[Call, object]:
-    """Return a call as its arguments describe it, without a draw, and the hash of what identifies its
-    request.
+) -> Undrawn:
+    """Return a call as its arguments describe it, without a draw.
 
     :param kind: ``"chat"`` or ``"embedding"``.
     :param content: the messages, or the text.
@@ -95,29 +108,27 @@ def _undrawn_call(
     asked[field] = keyed_content
     if kind == "chat" and options.window != "none":
         options, sent = client.in_window(options, sent)
-    identity_hash = identity(kind, asked)
-    request = Request(
-        kind=kind,
-        model=model,
-        asked=asked,
-        body={"model": model, field: content, **sent},
-        headers=headers,
-        sample=None,
-        cache_key=sampled_key(identity_hash, None),
-        expected=expected_of(params.get("response_format")),
-    )
-    call = Call(
-        client=client,
-        settings=settings,
-        cache=resolved.cache,
-        cassette=cassette,
-        request=request,
-        options=options,
-        name=model,
-        position=Position("", next_order()),
-        fallbacks=settings.fallbacks.get(model, ()) if kind == "chat" else (),
-    )
-    return call, identity_hash
+    body = {"model": model, field: content, **sent}
+    expected = expected_of(params.get("response_format"))
+    fallbacks = settings.fallbacks.get(model, ()) if kind == "chat" else ()
+    cache = resolved.cache
+
+    def make(sample: str | None, key: str, position: Position, **fields: Any) -> Call:
+        request = Request(kind, model, asked, body, headers, sample, key, expected)
+        return Call(
+            client,
+            settings,
+            cache,
+            cassette,
+            request,
+            options,
+            model,
+            position,
+            fallbacks=fallbacks,
+            **fields,
+        )
+
+    return Undrawn(make, cassette or cache, identity(kind, asked), options.sample)
 
 
 def prepare_again(client: LLMClient, recorded_request: Mapping[str, Data], sample: str) -> Call:
@@ -155,66 +166,66 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Data], sampl
     )
 
 
-def with_draw(call: Call, identity_hash: object) -> Call:
+def with_draw(call: Undrawn) -> Call:
     """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one.
 
-    :param call: its request has no sample yet.
-    :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for the request.
     :raises ScopeError: if timing would decide which draw it takes.
     """
+    make, source, identity_hash, named = call
     if is_llmcalls():
-        return call._replace(is_inner=True)
+        return _without_draw(call)
     try:
         active = scope_of_call()
     except ScopeError as error:
-        _standing_in(call, here()).refuse(error)
-    request, named, draw = call.request, call.options.sample, None
-    path = active.position.path
+        _without_draw(call).refuse(error)
+    order, draw = next_order(active), None
+    path, _, forks, asker, number = active.position
     if named is not None:
         sample = f"{path}#{named}"
     elif not path:
-        return call
+        return make(None, sampled_key(identity_hash, None), Position("", order))
     else:
+        key = sampled_key(identity_hash, None)
 
         def recorded_askers() -> RecordedAskers:
-            askers = call.store.askers(path, identity_hash, request.cache_key)
-            return askers._replace(may_ask=call.may_ask)
+            undrawn = make(None, key, Position("", order))
+            askers = undrawn.store.askers(path, identity_hash, key)
+            return askers._replace(may_ask=undrawn.may_ask)
 
-        draw = active.draw(request.cache_key, call.cassette or call.cache, recorded_askers)
-        sample = draw.sample
-    drawn = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
-    return _standing_in(call, active, draw, drawn)
+        draw = active.draw(key, source, recorded_askers)
+        sample, number = draw.sample, draw.number
+        asker = None if draw.asker is None else draw.asker.name
+    position = Position(path, order, forks, asker, number)
+    drawn = make(sample, sampled_key(identity_hash, sample), position, draw=draw)
+    return _in_arm(drawn, active) if forks else drawn
 
 
-def _standing_in(
-    call: Call,
-    active: ActiveScope,
-    draw: Draw | None = None,
-    request: Request | None = None,
-) -> Call:
-    """Return a call at its position in a scope and its arm.
+def _without_draw(call: Undrawn) -> Call:
+    """Return a call at its position, without a draw; code that llmcall calls has none."""
+    key, active = sampled_key(call.identity_hash, None), here()
+    order = next_order(active)
+    if is_llmcalls():
+        return call.make(None, key, Position("", order), is_inner=True)
+    undrawn = call.make(None, key, active.position._replace(order=order))
+    return _in_arm(undrawn, active)
+
+
+def _in_arm(call: Call, active: ActiveScope) -> Call:
+    """Return a call whose record its arm gathers, if it is in one.
 
     :param active: the scope of the call.
-    :param draw: the draw that the call has taken.
-    :param request: its request, with its sample.
     """
-    request, order = request or call.request, call.position.order
-    path, _, forks, asker, number = active.position
-    if draw is not None:
-        asker = None if draw.asker is None else draw.asker.name
-        number = draw.number
-    position = Position(path, order, forks, asker, number)
-    if not forks or not (arm := position.arm):
-        return call._replace(request=request, position=position, draw=draw)
+    arm = call.position.arm
+    if not arm:
+        return call
     if call.options.cache is False and call.cassette is None:
         warn_once(
             f"a call in the arm {arm!r} has cache=False, so it shares no answer with other arms: leave "
             "that out, or open a cassette around all arms",
             about="cache=False in an arm",
         )
-    records = active.used_records
-    return call._replace(request=request, position=position, draw=draw, used_records=records)
+    return call._replace(used_records=active.used_records)
 
 
 def checked_texts(text: Any) -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Call, Options
-from ..core.prepare import with_draw
+from ..core.prepare import Undrawn, with_draw
 from ..core.road import records_of
 from ..core.seams import CoroutineTransport, Gate
-from ..keys.keys import identity, sampled_key
+from ..keys.keys import identity
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts
 from ..keys.request import Request
-from ..scopes import Position, in_function, next_order
+from ..scopes import Position, in_function
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.replay_log import function_scope
@@ -94,24 +94,29 @@ def prepare_recorded(
     cassette = current_cassette()
     if settings.cache_namespace:
         identity_fields = {**identity_fields, "namespace": settings.cache_namespace}
-    identity_hash = identity(kind, identity_fields)
     options = Options.of(settings)._replace(timeout=None)  # a program's own client has one
     if kind == "function":
         options = options._replace(deadline=None, max_attempts=1)
-    key = sampled_key(identity_hash, None)
-    call = Call(
-        client=client,
-        settings=settings,
-        cache=shared_cache(settings.cache_path),
-        cassette=cassette,
-        request=Request(kind, model, identity_fields, body or {}, {}, None, key),
-        options=options,
-        name=name,
-        position=Position(order=next_order()),
-        transport=transport,
-        asks_model=asks_model,
-    )
-    return with_draw(call._replace(skips_recorded=prefers_asking and call.may_ask), identity_hash)
+    cache = shared_cache(settings.cache_path)
+
+    def make(sample: str | None, key: str, position: Position, **fields: Any) -> Call:
+        request = Request(kind, model, identity_fields, body or {}, {}, sample, key)
+        call = Call(
+            client,
+            settings,
+            cache,
+            cassette,
+            request,
+            options,
+            name,
+            position,
+            transport,
+            asks_model,
+            **fields,
+        )
+        return call._replace(skips_recorded=True) if prefers_asking and call.may_ask else call
+
+    return with_draw(Undrawn(make, cassette or cache, identity(kind, identity_fields)))
 
 
 def normalized(value: Any, settings: Settings) -> Any:

@@ -284,6 +284,9 @@ def scope_of_call() -> ActiveScope:
     return active
 
 
-def next_order() -> CallOrder:
-    """Return the order of what the current context does next."""
-    return (*here().position.order, next(_order_numbers))
+def next_order(active: ActiveScope | None = None) -> CallOrder:
+    """Return the order of what the current context does next.
+
+    :param active: the scope in which the code runs, if it is known.
+    """
+    return (*(active or here()).position.order, next(_order_numbers))

@@ -9,7 +9,7 @@ from ..core.seams import AsyncTransport, CoroutineTransport, Transport
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
     from ..core.seams import Background, Chunk, Sends
     from ..keys.request import Data, Request
@@ -24,8 +24,9 @@ def as_transport(own: LLMClient | Sends, client: LLMClient) -> Transport:
     """
     if isinstance(own, Transport):
         return own
-    if hasattr(own, "send"):
-        return _OwnTransport(own, closes=own is not client)
+    if callable(getattr(own, "send", None)):
+        is_async = hasattr(own, "asend") or hasattr(own, "astream")
+        return (_OwnAsyncTransport if is_async else _OwnTransport)(own, closes=own is not client)
     if own is client:
         raise ConfigError(
             f"{type(client).__name__} has no transport: define send(request, timeout), or pass transport="
@@ -44,11 +45,12 @@ def unless_own(client: LLMClient, make_transport: Callable[[], Transport]) -> LL
         return client
     transport = make_transport()
     stream = getattr(client, "stream", None)
-    return transport if stream is None else _OwnStreams(stream, transport)
+    name = type(client).__name__
+    return transport if stream is None else _OwnStreams(stream, transport, name)
 
 
-class _OwnTransport(AsyncTransport):
-    """A user's object, which sends in a thread where it has no ``asend``.
+class _OwnTransport(Transport):
+    """A user's object, which event loops ask in a thread.
 
     :param closes: whether it is closed with its client.
     """
@@ -56,7 +58,6 @@ class _OwnTransport(AsyncTransport):
     def __init__(self, own: Any, *, closes: bool) -> None:
         self._own = own
         self._closes = closes
-        self.keeps_time = not hasattr(own, "asend")  # nothing interrupts a thread
 
     @property
     def class_name(self) -> str:
@@ -67,21 +68,9 @@ class _OwnTransport(AsyncTransport):
         """Return the response."""
         return self._own.send(request, timeout)  # type: ignore[no-any-return]
 
-    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
-        """Return the response."""
-        if self.keeps_time:
-            import asyncio
-
-            return await asyncio.to_thread(self.send, request, timeout)
-        return await self._own.asend(request, timeout)  # type: ignore[no-any-return]
-
     def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
         """Yield the chunks of an answer, if the object streams."""
         return self._own.stream(request, timeout) if hasattr(self._own, "stream") else None
-
-    def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk] | None:
-        """Yield the chunks of an answer, if the object streams asynchronously."""
-        return self._own.astream(request, timeout) if hasattr(self._own, "astream") else None
 
     def close(self) -> None:
         """Close the object, if it can be closed."""
@@ -96,16 +85,43 @@ class _OwnTransport(AsyncTransport):
             self.close()
 
 
+class _OwnAsyncTransport(_OwnTransport, AsyncTransport):
+    """A user's object that answers or streams asynchronously."""
+
+    def __init__(self, own: Any, *, closes: bool) -> None:
+        super().__init__(own, closes=closes)
+        self.keeps_time = not hasattr(own, "asend")  # nothing interrupts a thread
+
+    def asend(
+        self, request: Request, timeout: float | None
+    ) -> Coroutine[Any, Any, Mapping[str, Data]]:
+        """Return the response."""
+        if self.keeps_time:
+            import asyncio
+
+            return asyncio.to_thread(self.send, request, timeout)
+        return self._own.asend(request, timeout)  # type: ignore[no-any-return]
+
+    def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk] | None:
+        """Yield the chunks of an answer, if the object streams asynchronously."""
+        return self._own.astream(request, timeout) if hasattr(self._own, "astream") else None
+
+
 class _OwnStreams(CoroutineTransport):
     """A transport whose streams are a client's own.
 
     :param stream: the client's method.
     :param below: does all else.
+    :param class_name: the client's class.
     """
 
     keeps_time = True  # what is below keeps it
+    class_name = ""
 
-    def __init__(self, stream: Callable[..., Iterator[Chunk]], below: Transport) -> None:
+    def __init__(
+        self, stream: Callable[..., Iterator[Chunk]], below: Transport, class_name: str
+    ) -> None:
+        self.class_name = class_name
         self._stream = stream
         self._below = below
         self.renewable = below.renewable

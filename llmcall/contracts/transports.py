@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from ..core.seams import Response
 from ..core.send import release_held
 from ..keys.request import Request
 from ..support.blocking import run_blocking
-from .rules import LONGEST, THREADS, holds, made, run_in_loop
+from .rules import LONGEST, THREADS, made, run_in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,12 +112,7 @@ class _TransportCheck:
             return None
         assembler, whole, count = Assembler(), None, 0
         async with Reading(chunks):
-            while (chunk := await next_chunk(chunks, LONGEST)) is not None:
-                holds(
-                    self._own,
-                    isinstance(chunk, (Mapping, bytes)),
-                    f"stream yielded {chunk!r:.60}, not a dict",
-                )
+            while (chunk := await next_chunk(chunks, self._transport, LONGEST)) is not None:
                 if isinstance(chunk, Response):
                     whole = chunk or whole
                 elif chunk is not DONE and not isinstance(chunk, bytes):

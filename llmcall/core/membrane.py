@@ -7,14 +7,25 @@ code starts. Code of the program that llmcall runs, such as a recorded function,
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import nullcontext
 from functools import partial
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from ..apis.bodies import nan_as_none
 from ..config.endpoints import Endpoint
-from ..errors import ConfigError, ServiceError
+from ..errors import ConfigError
+from ..keys.plain_data import plain
 from ..support.blocking import as_generator
 from ..support.sender import LLMCALL, sent_by
 from ..support.waits import check_stops, may_block, waits
@@ -22,7 +33,6 @@ from .effects import END, End, in_time
 from .seams import AsyncTransport, CoroutineTransport, Response, Used
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
     from contextlib import AbstractContextManager
 
     from ..keys.request import Data, Request
@@ -51,6 +61,17 @@ def each_foreign(
 
 def _next(items: Iterator[T]) -> T | End:
     return next(items, END)
+
+
+def _check_type(value: object, types: type | tuple[type, ...], subject: str, words: str) -> None:
+    """Refuse a value of a user's of another type.
+
+    :param subject: the method and what it did, for the message.
+    :param words: the type.
+    :raises ConfigError: naming both.
+    """
+    if not isinstance(value, types):
+        raise ConfigError(f"{subject} {value!r:.60}, not {words}")
 
 
 async def key_from(provider: Callable[[], object]) -> object:
@@ -86,7 +107,9 @@ async def acquire(gate: Gate) -> Endpoint:
     :raises ConfigError: if a user's gate returns something else.
     """
     with membrane():
-        return _checked(await gate.acquire(), Endpoint, gate, "acquire")
+        endpoint = await gate.acquire()
+    _check_type(endpoint, Endpoint, f"{type(gate).__name__}.acquire returned", "an Endpoint")
+    return endpoint
 
 
 def reckon(
@@ -103,14 +126,8 @@ def reckon(
     """
     with membrane():
         used = gate.reckon(answer, endpoint, is_part=is_part, tier=tier)
-        return _checked(used, Used, gate, "reckon")
-
-
-def _checked(value: object, expected: type[T], gate: Gate, method: str) -> T:
-    if isinstance(value, expected):
-        return value
-    name, wanted = f"{type(gate).__name__}.{method}", expected.__name__
-    raise ConfigError(f"the gate's {name} returned {value!r:.60}, not a value of type {wanted}")
+    _check_type(used, Used, f"{type(gate).__name__}.reckon returned", "Used")
+    return used
 
 
 # Transports
@@ -121,23 +138,38 @@ async def send(transport: Transport, request: Request, timeout: float | None) ->
 
     A transport with ``asend`` sends by that for event loops; another one's ``send`` runs in a thread there.
 
-    :raises ServiceError: if the transport returns anything but a response.
+    :raises ConfigError: if the transport returns anything but a response.
     """
     check_stops(waits().stops)
     with _around(request):
         own = _by_coroutines(transport)
         if own is None:
-            method, answer = "send", await _to_thread(transport.send, request, timeout)
+            method = f"{transport.class_name}.send"
+            answer = await _to_thread(transport.send, request, timeout)
         else:
-            seconds = None if own.keeps_time else timeout
-            method, answer = "asend", await in_time(own.asend(request, timeout), seconds)
+            method = f"{transport.class_name}.asend"
+            coroutine = own.asend(request, timeout)
+            _check_type(coroutine, Awaitable, f"{method} returned", "a coroutine")
+            answer = await in_time(coroutine, None if own.keeps_time else timeout)
     if isinstance(answer, Response):
         return answer
-    if not isinstance(answer, Mapping):
-        raise ServiceError(
-            f"a malformed answer: {transport.class_name}.{method} returned {answer!r:.60}, not a dict"
+    _check_type(answer, Mapping, f"{method} returned", "a dict")
+    return Response(plain_answer(answer, f"{method}(…)") if request.kind == "chat" else answer)
+
+
+def plain_answer(answer: Mapping[str, Data], location: str) -> dict[str, Data]:
+    """Return a copy of a chat's answer; anything but plain data in it would keep a cassette from being written.
+
+    :param location: where it is from, for the message.
+    :raises ConfigError: if it is no plain data.
+    """
+    try:
+        copied: dict[str, Data] = plain(
+            nan_as_none(answer), location, for_record=True, surrogates=True
         )
-    return Response(answer)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from None
+    return copied
 
 
 def _around(request: Request) -> AbstractContextManager[None]:
@@ -152,12 +184,18 @@ def open_stream(
     the transport does not stream.
     """
     check_stops(waits().stops)
-    own = _by_coroutines(transport)
+    own, name = _by_coroutines(transport), transport.class_name
     with membrane():
         if own is not None and (chunks := own.astream(request, timeout)) is not None:
+            _check_type(
+                chunks, AsyncIterable, f"{name}.astream returned", "an asynchronous iterator"
+            )
             return as_generator(aiter(chunks))
         pieces = transport.stream(request, timeout)
-        return None if pieces is None else read_in_thread(iter(pieces))
+        if pieces is None:
+            return None
+        _check_type(pieces, Iterable, f"{name}.stream returned", "an iterator")
+        return read_in_thread(iter(pieces))
 
 
 def _by_coroutines(transport: Transport) -> AsyncTransport | None:
@@ -189,10 +227,19 @@ def _delegating(items: Iterator[T]) -> Generator[T, None, None]:
     yield from items
 
 
-async def next_chunk(chunks: AsyncGenerator[Chunk, None], timeout: float | None) -> Chunk | None:
-    """Return the next chunk, or ``None`` at the end."""
+async def next_chunk(
+    chunks: AsyncGenerator[Chunk, None], transport: Transport, timeout: float | None
+) -> Chunk | None:
+    """Return the next chunk of a transport's stream, or ``None`` at the end.
+
+    :raises ConfigError: if the stream yields something else.
+    """
     with membrane():
-        return await in_time(anext(chunks, None), timeout)
+        chunk = await in_time(anext(chunks, None), timeout)
+    if chunk is not None:
+        subject = f"the stream of {transport.class_name} yielded"
+        _check_type(chunk, (Mapping, bytes), subject, "a dict")
+    return chunk
 
 
 class Reading:

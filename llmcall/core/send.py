@@ -25,7 +25,7 @@ from ..support.notices import logger, warn_once
 from ..support.waits import NotAtOnceError, may_block, set_at_once
 from .effects import Piece, emit, in_thread
 from .kinds import KINDS
-from .membrane import Reading, acquire, next_chunk, open_stream, reckon, send
+from .membrane import Reading, acquire, next_chunk, open_stream, plain_answer, reckon, send
 from .seams import NOWHERE, OK, Gate, Response, Used
 
 if TYPE_CHECKING:
@@ -263,7 +263,9 @@ class Exchange:
         has_content = chunk_text if call.transport is None else says_something
         async with Reading(chunks):
             while (
-                chunk := await next_chunk(chunks, call.time_for(call.options.timeout))
+                chunk := await next_chunk(
+                    chunks, self.transport, call.time_for(call.options.timeout)
+                )
             ) is not None:
                 if isinstance(chunk, Response):
                     # the headers before the first chunk, or the whole answer after the last one
@@ -286,7 +288,10 @@ class Exchange:
                     self.reader_has_text = True
                     while pending:
                         await emit(pending.pop(0))
-            response = Response(whole or assembler.response(), head.request_id, status_code=OK)
+            answer: Mapping[str, Data] = whole or assembler.response()
+            if call.request.kind == "chat":
+                answer = plain_answer(answer, f"the stream of {self.transport.class_name}")
+            response = Response(answer, head.request_id, status_code=OK)
             self.held_back = pending  # of an answer without text
         return response
 

@@ -148,7 +148,6 @@ def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
         data([1.0], []),
         data([1.0], [1e300]),
         data([1.0], [float("nan")]),
-        "text",
     ],
 )
 def test_malformed_embeddings_are_a_service_error(response: Any) -> None:

@@ -175,9 +175,7 @@ def test_every_send_of_a_client_passes_its_gate_and_leaves_it(fails: bool) -> No
 
 def test_a_gate_that_returns_no_endpoint_is_named() -> None:
     client = own_client(BREACHES["no endpoint"][0])
-    with pytest.raises(
-        ConfigError, match=r"Lost\.acquire returned 'here', not a value of type Endpoint"
-    ):
+    with pytest.raises(ConfigError, match=r"Lost\.acquire returned 'here', not an Endpoint"):
         client.send_message("Hello")
 
 

@@ -41,14 +41,6 @@ class Unfinished(Transport):
     """A transport whose ``send`` is missing."""
 
 
-class Mute:
-    """A transport that returns no response."""
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        """Return no response."""
-        return "Hello"
-
-
 def letter(client: LLMClient, endpoint: Any) -> Letter:
     """Make a client's transport."""
     return Letter()
@@ -72,9 +64,74 @@ def test_a_subclass_of_transport_without_send_cannot_be_made() -> None:
         Unfinished()  # type: ignore[abstract]
 
 
-def test_a_transport_that_returns_no_response_is_a_failure_that_names_class_and_method() -> None:
-    with pytest.raises(ServiceError, match=re.escape("Mute.send returned 'Hello', not a dict")):
-        LLMClient(transport=Mute(), **OFF).send_message("Hello")
+async def late(self: Any, request: Any, timeout: float | None) -> Any:
+    """Return an answer, as a coroutine."""
+    return completion()
+
+
+def with_field(value: object) -> Any:
+    """Return a method that answers with a field of its own."""
+    return lambda *_: {**completion(), "extra": value}
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "send is no function": ({"send": "Hello"}, "Wrong has no method send(request, timeout)"),
+    "send returns text": ({"send": lambda *_: "Hello"}, "Wrong.send returned 'Hello', not a dict"),
+    "send is a coroutine": ({"send": late}, "Wrong.send returned <coroutine"),
+    "asend is none": ({"asend": lambda *_: completion()}, "Wrong.asend returned {"),
+    "an object in an answer": ({"send": with_field(object())}, "Wrong.send(…).extra is an object"),
+    "a set in an answer": ({"send": with_field({1})}, "Wrong.send(…).extra is a set"),
+    "a number as a field": (
+        {"send": lambda *_: {**completion(), 1: 2}},
+        "Wrong.send(…) has the key 1",
+    ),
+    "stream returns a number": (
+        {"stream": lambda *_: 3},
+        "Wrong.stream returned 3, not an iterator",
+    ),
+    "stream yields text": (
+        {"stream": lambda *_: ["Yes."]},
+        "the stream of Wrong yielded 'Yes.', not",
+    ),
+    "an object in a stream": (
+        {"stream": lambda *_: [{**chunk, "extra": object()} for chunk in chunks_of("Yes.")]},
+        "the stream of Wrong.extra is an object",
+    ),
+    "astream returns a list": (
+        {"astream": lambda *_: []},
+        "Wrong.astream returned [], not an async",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("name", WRONG)
+def test_a_transport_of_the_wrong_type_is_refused_once_by_its_class_and_the_method(
+    name: str,
+) -> None:
+    methods, words = WRONG[name]
+
+    class Wrong:
+        def send(self, request: Any, timeout: float | None) -> Any:
+            return completion()
+
+    for method, value in methods.items():
+        setattr(Wrong, method, value)
+    client = LLMClient(transport=Wrong(), **{**OFF, "retry_max_attempts": 3})
+    asked = {
+        "stream": lambda: list(client.stream_message("Hello")),
+        "asend": lambda: asyncio.run(client.asend_message("Hello")),  # type: ignore[arg-type]
+        "astream": lambda: asyncio.run(whole(client)),
+    }
+    [method] = methods
+    with llmcall.track() as usage, pytest.raises(ConfigError, match=re.escape(words)):
+        asked.get(method, lambda: client.send_message("Hello"))()
+    assert not usage.retries
+
+
+async def whole(client: LLMClient) -> list[str]:
+    """Return the pieces of a stream."""
+    return [piece async for piece in client.astream_message("Hello")]
 
 
 # The contract
@@ -217,7 +274,7 @@ BREACHES: dict[str, tuple[type[Plain], str]] = {
         type("Cut", (Plain,), {"stream": no_end}),
         "broke off|ended|finish",
     ),
-    "a stream of text": (type("Texts", (Plain,), {"stream": texts}), "Texts: stream yielded"),
+    "a stream of text": (type("Texts", (Plain,), {"stream": texts}), "the stream of Texts yielded"),
     "closed for good": (Once, "Once is closed"),
 }
 

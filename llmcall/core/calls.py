@@ -121,7 +121,8 @@ class Call(NamedTuple):
     """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
     is.
 
-    :param client: makes it, and counts it.
+    :param counted_by: the client that makes it and counts it; ``None``: a recorded function, or a request that
+        no model answers, which pass no gate.
     :param settings: the settings of the call.
     :param cache: the disk cache.
     :param cassette: the open cassette, or ``None``.
@@ -142,7 +143,7 @@ class Call(NamedTuple):
     :param used_records: collects the records that its arm's calls get, or ``None``.
     """
 
-    client: Client
+    counted_by: Client | None
     settings: Settings
     cache: ResponseCache
     cassette: Cassette | None
@@ -185,9 +186,15 @@ class Call(NamedTuple):
         return self.deadline.time_for(seconds, if_late)
 
     @property
+    def client(self) -> Client:
+        """Return the client that makes it, of a call to a model."""
+        assert self.counted_by is not None
+        return self.counted_by
+
+    @property
     def is_counted(self) -> bool:
         """Return whether it counts in usage: not if it can cost nothing."""
-        return self.client.meter is not None and not self.is_inner
+        return self.counted_by is not None and not self.is_inner
 
     @property
     def label(self) -> str:

@@ -42,8 +42,8 @@ class Client(Protocol):
     """A client as the road of a call knows it; :class:`llmcall.LLMClient` is one."""
 
     @property
-    def meter(self) -> Meter | None:
-        """Return what counts what its calls use; ``None``: they are not counted."""
+    def meter(self) -> Meter:
+        """Return what counts what its calls use."""
         ...
 
     @property

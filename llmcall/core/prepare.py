@@ -154,7 +154,7 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Data], sampl
         cache_key=key_of("chat", recorded_request, sample),
     )
     return Call(
-        client=client,
+        counted_by=client,
         settings=resolved.settings,
         cache=resolved.cache,
         cassette=cassette,

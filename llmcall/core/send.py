@@ -67,7 +67,9 @@ class Exchange:
         self.stream = stream
         self.must_fit_window = must_fit_window
         self.kind = KINDS[call.request.kind]
-        request = call.client.request_to_send(call, stream)
+        # A transport of its own knows what to send.
+        own = call.transport is not None
+        request = call.request if own else call.client.request_to_send(call, stream)
         # Parameters that turn out to be unsupported are taken out of this body.
         self.body = dict(request.body)
         self.request = request._replace(body=self.body)
@@ -92,9 +94,11 @@ class Exchange:
         call = self.call
         self.statuses.clear()
         while True:
-            async with call.client.gate(call, self.request) as self.gate:
+            client = call.counted_by
+            gate = Gate() if client is None else client.gate(call, self.request)
+            async with gate as self.gate:
                 endpoint = self.endpoint = await acquire(self.gate)
-                host = call.client.host(endpoint)
+                host = "" if client is None else client.host(endpoint)
                 sent_at = time.monotonic()
                 try:
                     await self._send()

@@ -15,7 +15,7 @@ from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import check_messages
 from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
-from ..recorded_functions.results import UNCOUNTED, normalized, prepare_recorded, recorded_result
+from ..recorded_functions.results import normalized, prepare_recorded, recorded_result
 from ..stores.cassettes.current import current_cassette
 from ..stores.record import asked_model
 from ..support import secrets
@@ -216,7 +216,7 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
         model=(model or host) if body is not None else "",
         body=body if isinstance(body, dict) else None,
         name=f"{http.method} {path}",
-        client=UNCOUNTED if body is None else client,
+        counted_by=None if body is None else client,
         asks_model=asks_model,
         # what a server keeps, such as a conversation, may have changed since a cache got the answer
         prefers_asking=body is None or (to_record.is_at_model and not asks_model),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ..core.calls import Call
     from ..core.client import ResolvedSettings
-    from ..keys.request import Data, Request
+    from ..keys.request import Data
     from .transport import ProgramTransport
 
 LIMIT = "max_completion_tokens"  # another name for max_tokens
@@ -59,7 +59,3 @@ class ProgramClient(OpenAIClient):
         return call._replace(
             transport=transport, request=request._replace(body=sent), options=options
         )
-
-    def request_to_send(self, call: Call, stream: bool) -> Request:
-        """Return the request: its body is the program's."""
-        return call.request

@@ -156,7 +156,7 @@ class Execution(CallListener):
         if os.getpid() != self._process and call.cassette is None:
             return  # the run answers its forked processes
         sends_nothing = self._is_none or self._recorder.sends_nothing
-        if sends_nothing and not answers_in_process(call.client):
+        if sends_nothing and not answers_in_process(call.counted_by):
             location = "" if call.cassette is None else f" in {call.cassette.path}"
             raise CacheMissError(
                 f"no answer is recorded{location}, and a replay sends nothing; run the program "

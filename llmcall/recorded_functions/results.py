@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.calls import Call, Options
 from ..core.prepare import Undrawn, with_draw
 from ..core.road import records_of
-from ..core.seams import CoroutineTransport, Gate
+from ..core.seams import CoroutineTransport
 from ..keys.keys import identity
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import map_texts
@@ -22,7 +22,6 @@ from ..traffic import standard as standard  # its listeners
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from ..core.client import Client
     from ..core.seams import Transport
@@ -45,27 +44,6 @@ class FunctionTransport(CoroutineTransport):
             return {"value": self.run() if may_block() else await self.run()}
 
 
-class _UncountedClient:
-    """The client of functions, and of requests that no model answers; it counts nothing."""
-
-    meter = None
-
-    def request_to_send(self, call: Call, stream: bool) -> Request:
-        """Return the request of a call unchanged: its transport knows what to send."""
-        return call.request
-
-    def gate(self, call: Call, request: Request) -> Gate:
-        """Return an open gate."""
-        return Gate()
-
-    def host(self, endpoint: Endpoint) -> str:
-        """Return no host."""
-        return ""
-
-
-UNCOUNTED: Any = _UncountedClient()
-
-
 def prepare_recorded(
     kind: str,
     identity_fields: dict[str, Data],
@@ -75,7 +53,7 @@ def prepare_recorded(
     name: str,
     model: str = "",
     body: Mapping[str, object] | None = None,
-    client: Client = UNCOUNTED,
+    counted_by: Client | None = None,
     asks_model: bool = False,
     prefers_asking: bool = False,
 ) -> Call:
@@ -86,7 +64,7 @@ def prepare_recorded(
     :param name: the name of what it calls.
     :param model: the model, or the host, under which usage counts it.
     :param body: the request's body.
-    :param client: the client that counts it.
+    :param counted_by: the client that makes it and counts it; ``None`` if no model answers it.
     :param asks_model: whether a model answers it.
     :param prefers_asking: use a recorded answer of the disk cache, and outside any scope also of a cassette,
         only where asking is forbidden.
@@ -102,7 +80,7 @@ def prepare_recorded(
     def make(sample: str | None, key: str, position: Position, **fields: Any) -> Call:
         request = Request(kind, model, identity_fields, body or {}, {}, sample, key)
         call = Call(
-            client,
+            counted_by,
             settings,
             cache,
             cassette,

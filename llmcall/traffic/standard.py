@@ -35,10 +35,9 @@ class UsageCount(CallListener):
 
     def used(self, call: Call, amounts: UsageDelta) -> None:
         """Add amounts to the client's meter, to the process's, and to the tracked blocks'."""
-        position = call.position
-        count(
-            call.client.meter, call.request.model or call.name, position.path, amounts, position.arm
-        )
+        position, client = call.position, call.counted_by
+        meter = None if client is None else client.meter
+        count(meter, call.request.model or call.name, position.path, amounts, position.arm)
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
         """Count an answer that was not asked for now; functions' are not counted."""

@@ -144,7 +144,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
             trace.add("unused", project_paths[cassette.file.real_path], unused)
 
         def asks(self, call: Call) -> None:
-            if not answers_in_process(call.client):
+            if not answers_in_process(call.counted_by):
                 raise CacheMissError(
                     "no answer is recorded, and a packed program cannot call a model"
                 )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..errors import LLMCallError
-from .sender import LLMCALL, sent_by
+from .sender import foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -180,15 +179,8 @@ class _OwnListener(CallListener):
 
     def _call(self, name: str, method: Callable[..., None], *args: object) -> None:
         """Call a method of the user's, whose errors get its name."""
-        try:
-            with sent_by(LLMCALL):
-                method(*args)
-        except LLMCallError:
-            raise
-        except Exception as error:
-            raise LLMCallError(
-                f"the listener {type(self.own).__name__}.{name} raised {type(error).__name__}: {error}"
-            ) from error
+        with foreign_code(f"the listener {type(self.own).__name__}.{name} raised"):
+            method(*args)
 
 
 listeners: list[CallListener] = []

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal
 
+from ..errors import LLMCallError
+
 Sender = Literal["program", "llmcall", "nobody"]
 PROGRAM: Sender = "program"  # is recorded
 # Code that llmcall calls, and the network: nobody's record.
@@ -26,6 +28,27 @@ def sent_by(who: Sender) -> Iterator[None]:
         yield
     finally:
         sender.reset(token)
+
+
+@contextmanager
+def foreign_code(
+    failure: str,
+    error_class: type[LLMCallError] = LLMCallError,
+    passed: type[Exception] | tuple[type[Exception], ...] = LLMCallError,
+) -> Iterator[None]:
+    """Run a user's code on llmcall's behalf in a block, so that its errors name it.
+
+    :param failure: the method and what it did, for the message: ``"the listener Counter.asks raised"``.
+    :param error_class: the error that another exception becomes.
+    :param passed: the exceptions that stay as they are.
+    """
+    try:
+        with sent_by(LLMCALL):
+            yield
+    except passed:
+        raise
+    except Exception as error:
+        raise error_class(f"{failure} {type(error).__name__}: {error}") from error
 
 
 def is_llmcalls() -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ...config.values import without_password
 from ...errors import CacheError, ConfigError
-from ...support.sender import LLMCALL, sent_by
+from ...support.sender import foreign_code
 from .. import server_storages
 from .directory import Directory
 from .storages import Change, Row, Storage, Stored, schemes
@@ -95,15 +95,9 @@ class OwnStorage(Storage):
 
     def _called(self, method: str, call: Callable[[], T]) -> T:
         """Return what a method of the user's returns."""
-        try:
-            with sent_by(LLMCALL):
-                return call()
-        except (OSError, CacheError):
-            raise
-        except Exception as error:
-            raise CacheError(
-                f"{type(self._own).__name__}.{method} of the cache {self.name} failed: {type(error).__name__}: {error}"
-            ) from error
+        failure = f"{type(self._own).__name__}.{method} of the cache {self.name} failed:"
+        with foreign_code(failure, CacheError, (OSError, CacheError)):
+            return call()
 
 
 def _stored(row: object) -> Stored | None:

@@ -27,16 +27,21 @@ from ..config.endpoints import Endpoint
 from ..errors import ConfigError
 from ..keys.plain_data import plain
 from ..support.blocking import as_generator
-from ..support.sender import LLMCALL, sent_by
-from ..support.waits import check_stops, may_block, waits
+from ..support.sender import LLMCALL, foreign_code, sent_by
+from ..support.waits import check_stops, may_block, set_end, waits
 from .effects import END, End, in_time
-from .seams import AsyncTransport, CoroutineTransport, Response, Used
+from .seams import AsyncTransport, CoroutineTransport, Gate, Response, Used
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from typing_extensions import Self
+
+    from ..apis.usage import TokenUsage
     from ..keys.request import Data, Request
-    from .seams import Background, Chunk, Gate, Transport
+    from .calls import Call
+    from .client import Client
+    from .seams import Background, Chunk, Transport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,33 +106,77 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
 # Gates
 
 
-async def acquire(gate: Gate) -> Endpoint:
-    """Wait at a gate, and return the endpoint to ask.
-
-    :raises ConfigError: if a user's gate returns something else.
+class OwnGate(Gate):
+    """The gate that a client gives to a send. What it returns is checked, what it raises names its class and method,
+    and it swallows no error of the send.
     """
-    with membrane():
-        endpoint = await gate.acquire()
-    _check_type(endpoint, Endpoint, f"{type(gate).__name__}.acquire returned", "an Endpoint")
-    return endpoint
 
+    def __init__(self, client: Client, call: Call, request: Request) -> None:
+        with membrane():
+            gate = client.gate(call, request)
+        _check_type(gate, Gate, f"{type(client).__name__}.gate returned", "a Gate")
+        super().__init__(gate)
+        self._name = type(gate).__name__
+        self._deadline_at = call.deadline_at
 
-def reckon(
-    gate: Gate,
-    answer: Mapping[str, Data],
-    endpoint: Endpoint,
-    *,
-    is_part: bool,
-    tier: str | None = None,
-) -> Used:
-    """Return what an answer used, as a gate reckons: see :meth:`.seams.Gate.reckon`.
+    def _code(self, method: str) -> AbstractContextManager[None]:
+        return foreign_code(f"the gate {self._name}.{method} raised")
 
-    :raises ConfigError: if a user's gate returns something else.
-    """
-    with membrane():
-        used = gate.reckon(answer, endpoint, is_part=is_part, tier=tier)
-    _check_type(used, Used, f"{type(gate).__name__}.reckon returned", "Used")
-    return used
+    async def acquire(self) -> Endpoint:
+        """Wait until the send may begin, and return the endpoint to ask."""
+        before = waits().ends_at
+        set_end(self._deadline_at)
+        try:
+            with self._code("acquire"):
+                endpoint = await super().acquire()
+        finally:
+            set_end(before)
+        self._check(endpoint, Endpoint, "acquire", "an Endpoint")
+        return endpoint
+
+    def reckon(
+        self,
+        answer: Mapping[str, Data],
+        endpoint: Endpoint,
+        *,
+        is_part: bool,
+        tier: str | None = None,
+    ) -> Used:
+        """Return what an answer used; a fault of a library of prices stays what it is."""
+        with membrane():
+            used = super().reckon(answer, endpoint, is_part=is_part, tier=tier)
+        self._check(used, Used, "reckon", "Used")
+        return used
+
+    def answer_began(self) -> None:
+        """Release the endpoint."""
+        with self._code("answer_began"):
+            super().answer_began()
+
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+        """Count what the send used."""
+        with self._code("settle"):
+            super().settle(tokens, cost, calls)
+
+    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+        """Let an endpoint rest after a 429."""
+        with self._code("rest"):
+            free_after = super().rest(endpoint, seconds, is_asked=is_asked)
+        self._check(free_after, (int, float), "rest", "seconds")
+        return free_after
+
+    async def __aenter__(self) -> Self:
+        with self._code("__aenter__"):
+            return await super().__aenter__()
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *error: object) -> None:
+        with self._code("__aexit__"):
+            await super().__aexit__(error_type, *error)
+
+    def _check(
+        self, value: object, types: type | tuple[type, ...], method: str, words: str
+    ) -> None:
+        _check_type(value, types, f"{self._name}.{method} returned", words)
 
 
 # Transports

@@ -14,6 +14,8 @@ from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
 from ..keys.request import Data, Request
 from ..support.blocking import BlockingIterator, as_generator, run_blocking
+from ..support.waits import waits
+from .deadline import Deadline
 from .effects import in_time, wait
 
 if TYPE_CHECKING:
@@ -271,8 +273,9 @@ class Gate:
     """An asynchronous context around one send: the limits and budgets of a client are one.
 
     A gate of one's own stands before another, to which it passes all that it does not do itself;
-    ``LLMClient.gate`` makes one for each send. The road leaves what it entered, whatever becomes of the send.
-    :func:`llmcall.testing.check_gate` tests one.
+    ``LLMClient.gate`` makes one for each send. The road leaves what it entered, whatever becomes of the send. What
+    a gate raises reaches the caller as a :class:`llmcall.LLMCallError` that names its class and method; an answer
+    is stored all the same. :func:`llmcall.testing.check_gate` tests one.
 
     :param below: the other gate; ``None``: there is none, and all may pass.
 
@@ -303,10 +306,14 @@ class Gate:
         return NOWHERE if self.below is None else await self.below.acquire()
 
     async def wait(self, seconds: float) -> None:
-        """Wait: in a thread that blocks it, in an event loop the loop goes on. Nothing else may be awaited in a
-        thread.
+        """Wait, at most until the call's deadline: in a thread that blocks it, in an event loop the loop goes on.
+        Nothing else may be awaited in a thread.
+
+        :raises RequestTimeoutError: if the deadline has passed.
         """
-        await wait(Future(), seconds)
+        deadline = Deadline(waits().ends_at)
+        late = "the call's deadline passed while it waited at a gate"
+        await wait(Future(), deadline.time_for(seconds, late))
 
     def reckon(
         self,

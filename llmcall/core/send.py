@@ -25,7 +25,7 @@ from ..support.notices import logger, warn_once
 from ..support.waits import NotAtOnceError, may_block, set_at_once
 from .effects import Piece, emit, in_thread
 from .kinds import KINDS
-from .membrane import Reading, acquire, next_chunk, open_stream, plain_answer, reckon, send
+from .membrane import OwnGate, Reading, next_chunk, open_stream, plain_answer, send
 from .seams import NOWHERE, OK, Gate, Response, Used
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ class Exchange:
         self.statuses.clear()
         while True:
             client = call.counted_by
-            gate = Gate() if client is None else client.gate(call, self.request)
+            gate = Gate() if client is None else OwnGate(client, call, self.request)
             async with gate as self.gate:
-                endpoint = self.endpoint = await acquire(self.gate)
+                endpoint = self.endpoint = await self.gate.acquire()
                 host = "" if client is None else client.host(endpoint)
                 sent_at = time.monotonic()
                 try:
@@ -137,7 +137,7 @@ class Exchange:
             try:
                 answer = self.kind.usage_in(response)
                 tier = None if response.held is None else response.held.tier
-                used = reckon(self.gate, answer, self.endpoint, is_part=False, tier=tier)
+                used = self.gate.reckon(answer, self.endpoint, is_part=False, tier=tier)
             finally:
                 self.gate.settle(used.tokens, used.cost, calls=1)
         finally:
@@ -248,7 +248,7 @@ class Exchange:
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
         is_part = self.response is None and self.assembler is not None
-        used = reckon(self.gate, answer, self.endpoint, is_part=is_part)
+        used = self.gate.reckon(answer, self.endpoint, is_part=is_part)
         if was_answered or used.tokens.input_tokens is not None:
             calls = 1 if was_answered else 0
             self.gate.settle(used.tokens, used.cost, calls)

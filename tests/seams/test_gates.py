@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -143,7 +145,7 @@ def test_a_gate_that_breaks_the_contract_is_found(name: str) -> None:
         check_gate(make)
 
 
-def own_client(gate: type[Gate], **settings: Any) -> llmcall.LLMClient:
+def own_client(gate: Any, **settings: Any) -> ScriptedClient:
     """Return a client whose sends pass a gate."""
 
     class Own(ScriptedClient):
@@ -173,18 +175,67 @@ def test_every_send_of_a_client_passes_its_gate_and_leaves_it(fails: bool) -> No
     assert steps == ["acquire", "left"] * (1 + fails)
 
 
-def test_a_gate_that_returns_no_endpoint_is_named() -> None:
-    client = own_client(BREACHES["no endpoint"][0])
-    with pytest.raises(ConfigError, match=r"Lost\.acquire returned 'here', not an Endpoint"):
+WRONG: dict[str, tuple[Any, str]] = {
+    "is none": (lambda below: "open", "Own.gate returned 'open', not a Gate"),
+    "no endpoint": (BREACHES["no endpoint"][0], "Lost.acquire returned 'here', not an Endpoint"),
+    "no coroutine": (
+        type("Hasty", (Gate,), {"acquire": lambda self: Endpoint("here", ())}),
+        "the gate Hasty.acquire raised TypeError",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_gate_of_the_wrong_type_is_named_before_anything_is_sent(name: str) -> None:
+    gate, words = WRONG[name]
+    client = own_client(gate)
+    with pytest.raises(llmcall.LLMCallError, match=re.escape(words)):
         client.send_message("Hello")
+    assert not client.requests
 
 
 def test_an_answer_is_kept_though_a_gate_does_not_say_what_it_used() -> None:
     client = own_client(BREACHES["no usage"][0], cache_mode="auto")
-    with pytest.raises(ConfigError, match=r"Blind\.reckon returned None"):
+    with pytest.raises(ConfigError, match=r"Blind\.reckon returned None, not Used"):
         client.send_message("Hello")
     reply = client.send_message("Hello")
     assert reply is not None and (reply.content, reply.cached) == ("Yes.", True)
+
+
+@pytest.mark.parametrize("method", ["settle", "answer_began", "__aexit__"])
+def test_an_answer_is_kept_though_its_gate_raises(method: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("a fault")
+
+    client = own_client(type("Faulty", (Gate,), {method: fail}), cache_mode="auto")
+    words = rf"the gate Faulty\.{method} raised KeyError: 'a fault'"
+    if method == "answer_began":  # the answer is not whole yet
+        with pytest.raises(llmcall.LLMCallError, match=words):
+            list(client.stream_message("Hello"))
+        return
+    with llmcall.cassette("tape.jsonl") as tape, pytest.raises(llmcall.LLMCallError, match=words):
+        client.send_message("Hello")
+    assert (tape.recorded, len(client.cache)) == (1, 1)
+
+
+def test_a_send_fails_though_its_gate_swallows_the_error() -> None:
+    client = own_client(BREACHES["swallows errors"][0])
+    client.transport = ScriptedClient([llmcall.InvalidRequestError("no"), "Yes."])
+    with pytest.raises(llmcall.InvalidRequestError):
+        client.send_message("Hello")
+
+
+@pytest.mark.parametrize("way", ["send_message", "asend_message"])
+def test_the_deadline_of_a_call_ends_a_wait_at_its_gate(way: str) -> None:
+    class Closed(Gate):
+        async def acquire(self) -> Endpoint:
+            while True:
+                await self.wait(0.001)
+
+    client = own_client(Closed, deadline=0.05)
+    with pytest.raises(llmcall.RequestTimeoutError, match="while it waited at a gate"):
+        asked = getattr(client, way)("Hello")
+        asyncio.run(asked)
 
 
 def test_what_a_gate_sends_is_recorded_nowhere(httpserver: HTTPServer) -> None:

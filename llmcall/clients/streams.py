@@ -69,9 +69,9 @@ class _AnyStream(EndedAtExit):
         return f"{type(self).__name__}({state})"
 
     def __del__(self) -> None:
-        _suspended.pop(id(self), None)
         if self.has_exited:
             return
+        _suspended.pop(id(self), None)
         state = getcoroutinestate(self._flow)
         if state == CORO_CREATED:
             self._flow.close()  # nobody read it

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..core.membrane import read_in_thread, send
+from ..core.membrane import read_in_thread, send, to_thread
 from ..core.seams import AsyncTransport, CoroutineTransport, Transport
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
 
     from ..core.seams import Background, Chunk, Sends
     from ..keys.request import Data, Request
     from .base import LLMClient
+
+
+OPTIONAL = ("asend", "stream", "astream", "close", "aclose")  # methods beside ``send``
 
 
 def as_transport(own: LLMClient | Sends, client: LLMClient) -> Transport:
@@ -25,8 +28,11 @@ def as_transport(own: LLMClient | Sends, client: LLMClient) -> Transport:
     if isinstance(own, Transport):
         return own
     if callable(getattr(own, "send", None)):
-        is_async = hasattr(own, "asend") or hasattr(own, "astream")
-        return (_OwnAsyncTransport if is_async else _OwnTransport)(own, closes=own is not client)
+        methods = {name for name in OPTIONAL if hasattr(own, name)}
+        if own is client:
+            methods -= {"close", "aclose"}  # they close the transport themselves
+        is_async = not methods.isdisjoint({"asend", "astream"})
+        return (_OwnAsyncTransport if is_async else _OwnTransport)(own, methods)
     if own is client:
         raise ConfigError(
             f"{type(client).__name__} has no transport: define send(request, timeout), or pass transport="
@@ -52,12 +58,12 @@ def unless_own(client: LLMClient, make_transport: Callable[[], Transport]) -> LL
 class _OwnTransport(Transport):
     """A user's object, which event loops ask in a thread.
 
-    :param closes: whether it is closed with its client.
+    :param methods: the names of those of its methods that are called, beside ``send``.
     """
 
-    def __init__(self, own: Any, *, closes: bool) -> None:
+    def __init__(self, own: Any, methods: Collection[str]) -> None:
         self._own = own
-        self._closes = closes
+        self._methods = methods
 
     @property
     def class_name(self) -> str:
@@ -70,16 +76,16 @@ class _OwnTransport(Transport):
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
         """Yield the chunks of an answer, if the object streams."""
-        return self._own.stream(request, timeout) if hasattr(self._own, "stream") else None
+        return self._own.stream(request, timeout) if "stream" in self._methods else None
 
     def close(self) -> None:
         """Close the object, if it can be closed."""
-        if self._closes and hasattr(self._own, "close"):
+        if "close" in self._methods:
             self._own.close()
 
     async def aclose(self) -> None:
         """Close the object, if it can be closed."""
-        if self._closes and hasattr(self._own, "aclose"):
+        if "aclose" in self._methods:
             await self._own.aclose()
         else:
             self.close()
@@ -88,23 +94,21 @@ class _OwnTransport(Transport):
 class _OwnAsyncTransport(_OwnTransport, AsyncTransport):
     """A user's object that answers or streams asynchronously."""
 
-    def __init__(self, own: Any, *, closes: bool) -> None:
-        super().__init__(own, closes=closes)
-        self.keeps_time = not hasattr(own, "asend")  # nothing interrupts a thread
+    def __init__(self, own: Any, methods: Collection[str]) -> None:
+        super().__init__(own, methods)
+        self.keeps_time = "asend" not in methods  # nothing interrupts a thread
 
     def asend(
         self, request: Request, timeout: float | None
     ) -> Coroutine[Any, Any, Mapping[str, Data]]:
         """Return the response."""
         if self.keeps_time:
-            import asyncio
-
-            return asyncio.to_thread(self.send, request, timeout)
+            return to_thread(self.send, request, timeout)
         return self._own.asend(request, timeout)  # type: ignore[no-any-return]
 
     def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk] | None:
         """Yield the chunks of an answer, if the object streams asynchronously."""
-        return self._own.astream(request, timeout) if hasattr(self._own, "astream") else None
+        return self._own.astream(request, timeout) if "astream" in self._methods else None
 
 
 class _OwnStreams(CoroutineTransport):

@@ -194,7 +194,7 @@ async def send(transport: Transport, request: Request, timeout: float | None) ->
         own = _by_coroutines(transport)
         if own is None:
             method = f"{transport.class_name}.send"
-            answer = await _to_thread(transport.send, request, timeout)
+            answer = await to_thread(transport.send, request, timeout)
         else:
             method = f"{transport.class_name}.asend"
             coroutine = own.asend(request, timeout)
@@ -253,7 +253,8 @@ def _by_coroutines(transport: Transport) -> AsyncTransport | None:
     return transport if isinstance(transport, kind) else None
 
 
-async def _to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return the result of a function that may wait; an event loop runs it in a thread."""
     if may_block():
         return function(*args, **kwargs)
     import asyncio
@@ -265,7 +266,7 @@ async def read_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
     """Yield the items of a user's iterator; an event loop reads each in a thread."""
     own = _delegating(items)
     try:
-        while not isinstance(item := await _to_thread(_next, own), End):
+        while not isinstance(item := await to_thread(_next, own), End):
             yield item
     finally:
         call_foreign(own.close)

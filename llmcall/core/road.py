@@ -45,7 +45,7 @@ def replay(call: Call) -> Any:
         record = look_up(call)
         if record is None:
             return NOT_RECORDED
-        for listener in listeners:
+        for listener in call.listeners:
             listener.replayed(call, record, record.cost)
         call.note_answer(record)
     except BaseException as error:
@@ -102,7 +102,7 @@ async def records_of(
             await _emit_recorded(hits[0])
         if hits:
             saved = total_cost(record.cost for record in hits)
-            for listener in listeners:
+            for listener in calls[0].listeners:
                 listener.replayed(calls[0], hits[0], saved)
         answers = [records[call.request.cache_key] for call in calls]
         for call, record in zip(calls, answers, strict=True):
@@ -146,7 +146,7 @@ def _let_listeners_refuse(call: Call) -> None:
     if call.request.kind == "function":
         return
     try:
-        for listener in listeners:
+        for listener in listeners:  # a call that is nobody's record may be refused, too
             listener.asks(call)
     except CacheMissError as error:
         call.refuse(error)

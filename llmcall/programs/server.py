@@ -371,8 +371,8 @@ _open_servers: list[Server] = []
 
 
 class _Forking(threading.local):
-    """What releases the servers, in a thread that forks: others may fork at the same moment. A fork may also
-    import this module after it has begun.
+    """The events that release the servers, in a thread that forks: others may fork at the same
+    moment. A fork may also import this module after it has begun.
     """
 
     held: Sequence[threading.Event] = ()

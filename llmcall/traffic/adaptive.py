@@ -137,10 +137,10 @@ class AdaptiveSlot(Slot):
         :param headers: of an answer.
         :param size: the bytes of its request.
         """
-        left = {LEFT_REQUESTS: 1, LEFT_TOKENS: max(1, size // BYTES_OF_TOKEN)}
+        of_a_call = {LEFT_REQUESTS: 1, LEFT_TOKENS: max(1, size // BYTES_OF_TOKEN)}
         calls = [
-            int(headers[name]) // each
-            for name, each in left.items()
+            int(headers[name]) // needed
+            for name, needed in of_a_call.items()
             if headers.get(name, "").isdecimal()
         ]
         with lock:

@@ -33,7 +33,12 @@ from .api_errors import (
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
     from collections.abc import AsyncGenerator, Callable, Mapping
+
+    import httpx
+    import openai
+
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 # How openai 3.x's own methods for chat completions, embeddings and models authenticate.
@@ -84,13 +89,13 @@ class SDKTransport(CoroutineTransport):
             {} if http_client is None else {hasattr(http_client, "aclose"): http_client}
         )
         self._lock = threading.Lock()
-        self._ssl_context: Any = None
-        self._idle: list[Any] = []  # the clients of threads that no call uses
+        self._ssl_context: ssl.SSLContext | None = None
+        self._idle: list[openai.OpenAI] = []  # the clients of threads that no call uses
         if False not in self._user_clients:
             # An SDK client is a cycle: without this, pytest -W error reports its sockets.
             weakref.finalize(self, _close_all, self._idle).atexit = False
         self._loop_clients: dict[
-            asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]
+            asyncio.AbstractEventLoop, tuple[openai.AsyncOpenAI, AsyncGenerator[None, None]]
         ] = {}
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
@@ -115,7 +120,7 @@ class SDKTransport(CoroutineTransport):
         post = await self._prepare(request, timeout, method, path)
         blocks = may_block()
         client = await self._free_client()
-        response: Any = None
+        response: httpx.Response | None = None
         body = bytearray()
         try:
             response = await _response_to(post, client)
@@ -142,7 +147,7 @@ class SDKTransport(CoroutineTransport):
             may_block()
         )  # read at the beginning: another thread may close a stream that is left half-way
         client = await self._free_client()
-        response: Any = None
+        response: httpx.Response | None = None
         wire = responses if request.wire == "responses" else chat
         try:
             response = await _response_to(post, client)
@@ -174,7 +179,7 @@ class SDKTransport(CoroutineTransport):
             raise ServiceError("a malformed list of models")
         return [str(model["id"]) for model in models]
 
-    async def _data(self, response: Any) -> AsyncGenerator[bytes, None]:
+    async def _data(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield the data of a body until the deadline: the SDK's timeout bounds each read alone."""
         if not may_block():
             async for data in response.aiter_bytes():
@@ -207,7 +212,9 @@ class SDKTransport(CoroutineTransport):
             arguments["options"]["headers"]["Authorization"] = await self._fresh_token()
         return methodcaller(method, path, **arguments)
 
-    def _raise_mapped(self, error: BaseException, request: Request, response: Any) -> None:
+    def _raise_mapped(
+        self, error: BaseException, request: Request, response: httpx.Response | None
+    ) -> None:
         """Raise llmcall's error for an exception of the SDK or its HTTP library; complete one of
         llmcall's own.
 
@@ -291,7 +298,7 @@ class SDKTransport(CoroutineTransport):
         with self._lock:
             return self._idle.pop() if self._idle else self._new_client(is_async=False)
 
-    async def _client_of_loop(self) -> Any:
+    async def _client_of_loop(self) -> openai.AsyncOpenAI:
         """Return the asynchronous client of the running event loop."""
         import asyncio
 
@@ -329,7 +336,9 @@ class SDKTransport(CoroutineTransport):
         sdk_class = getattr(openai, f"Async{self._class}" if is_async else self._class)
         return sdk_class(**self._arguments, max_retries=0, http_client=http_client)
 
-    async def _close_at_end(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
+    async def _close_at_end(
+        self, loop: asyncio.AbstractEventLoop, client: openai.AsyncOpenAI
+    ) -> AsyncGenerator[None, None]:
         """Close a client when its event loop ends.
 
         This is a trick: ``asyncio.run`` closes the asynchronous generators that are still open, and this
@@ -359,18 +368,19 @@ class SDKTransport(CoroutineTransport):
             await closing.aclose()
 
 
-def _close_all(clients: list[Any]) -> None:
+def _close_all(clients: list[openai.OpenAI]) -> None:
     while clients:
         clients.pop().close()
 
 
-async def _response_to(post: Callable[[Any], Any], client: object) -> Any:
+async def _response_to(post: Callable[[Any], Any], client: object) -> httpx.Response:
     """Send a request by a client of the SDK, and return the HTTP response before its body is read."""
-    response = post(client)
-    return response if may_block() else await response
+    sent = post(client)
+    response: httpx.Response = sent if may_block() else await sent
+    return response
 
 
-async def _close(response: Any, blocks: bool) -> None:
+async def _close(response: httpx.Response, blocks: bool) -> None:
     if blocks:
         response.close()
     else:

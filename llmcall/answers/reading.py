@@ -154,13 +154,16 @@ def _from_json(text: str, value: Any, output_type: object) -> object:
         value = _parse_number(text)
         if value is None:
             raise OutputError("the answer's number is ambiguous or too large")
-    try:
-        return _as_type(value, output_type, text)
-    except OutputError:
-        is_wrapped = isinstance(value, dict) and value.keys() == {"value"}
-        if not is_wrapped or schemas.json_kind(output_type) == "object":
-            raise
-        return _as_type(value["value"], output_type)
+    is_wrapped = isinstance(value, dict) and value.keys() == {"value"}
+    is_wrapped = is_wrapped and schemas.json_kind(output_type) != "object"
+    # Of these types, none has an object as its value.
+    if not is_wrapped or schemas.simple_schema(output_type) is None:
+        try:
+            return _as_type(value, output_type, text)
+        except OutputError:
+            if not is_wrapped:
+                raise
+    return _as_type(value["value"], output_type)
 
 
 def _as_type(value: object, output_type: object, text: str | None = None) -> object:

@@ -122,11 +122,11 @@ def _options_in(text: str, options: list[str]) -> list[str]:
 
     The search is for whole words and ignores case, except for single letters.
     """
-    text = normalize("NFC", text)
     if text.isascii():  # most prompts name no options, and the pattern takes long to say so
         lowered, words = text.lower(), " ".join(options).lower().split()
         if not all(word in lowered for word in words if word.isascii()):
             return []
+    text = normalize("NFC", text)
     longest_first = sorted(options, key=len, reverse=True)  # "very good" is not "good"
     phrases = "|".join(map(_phrase, longest_first))
     positions: dict[str, int] = {}

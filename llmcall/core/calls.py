@@ -97,7 +97,7 @@ def split_options(
         name: _checked_option(name, params[name]) for name in params if name in OPTIONS
     }
     others = {name: params[name] for name in params if name not in OPTIONS}
-    return defaults._replace(**checked_options), others
+    return Options._make(map(checked_options.get, Options._fields, defaults)), others
 
 
 def _checked_option(name: str, value: Any) -> Any:

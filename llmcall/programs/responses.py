@@ -16,7 +16,7 @@ from ..core.kinds import vector_of
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered
 from ..stores.records.answers import VOLATILE
-from ..support.blocking import BlockingIterator, as_async, resolved, run_blocking
+from ..support.blocking import BlockingIterator, as_async, run_blocking
 from ..support.waits import may_block
 from .stack import note_refusal
 from .transport import OK, headers_to_copy
@@ -63,7 +63,7 @@ async def response_of(
     else:
         blocks = may_block()
         reader, drive = (Stream, drive_stream) if blocks else (AsyncStream, adrive_stream)
-        stream: Any = reader(call, flow, drive)
+        stream: Stream | AsyncStream = reader(call, flow, drive)
         pieces = as_async(stream.chunks())
         first = await anext(pieces, None)
         if kind == "chat" or first is not None:
@@ -156,7 +156,7 @@ def body_class(library: ModuleType) -> Any:
 
 def _streamed(
     transport: ProgramTransport,
-    stream: Any,
+    stream: Stream | AsyncStream,
     first: Piece | None,
     rest: AsyncIterator[Piece],
     left_out: tuple[str, ...],
@@ -202,7 +202,10 @@ def _streamed(
             yield end
 
     async def close() -> None:
-        await resolved(stream.aclose() if hasattr(stream, "aclose") else stream.close())
+        if isinstance(stream, AsyncStream):
+            await stream.aclose()
+        else:
+            stream.close()
 
     headers = _headers(EVENTS if is_chat else transport.media_type, transport.headers)
     body = body_class(library)(pieces(), close)

@@ -720,9 +720,10 @@ def test_run_reports_processes_of_multiprocessing(method: str, model: NumberedSe
     """Python has no audit event of a spawned one."""
     script = f"""
         import multiprocessing
-        process = multiprocessing.get_context({method!r}).Process(target=print)
-        process.start()
-        process.join()
+        if __name__ == "__main__":
+            process = multiprocessing.get_context({method!r}).Process(target=print)
+            process.start()
+            process.join()
         """
     _, reported = ran(script, *A)
     assert "the program started other processes (process print 0)" in reported

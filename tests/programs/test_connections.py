@@ -315,4 +315,4 @@ def test_the_deadline_of_a_call_is_no_timeout_that_the_sdk_tries_again(
                 asked = sdk.responses.create(model="m", input="Bread?")
             asyncio.run(asked)
         assert caught.value.status_code == 504
-        assert len(server.requests) == 1
+        assert len(server.requests) <= 1  # the deadline may pass before it is sent

@@ -127,9 +127,11 @@ def serve(
         if command:
             code = _run_command(command, server, sender)
         else:
-            for variable, address in base_urls(server.address).items():
-                click.echo(f"export {variable}={address}")
-            _wait_for_signal()
+            has_ended = threading.Event()
+            with _on_signals(lambda _: has_ended.set()):  # whoever has an address may end it
+                for variable, address in base_urls(server.address).items():
+                    click.echo(f"export {variable}={address}")
+                has_ended.wait()
     process_failures.warn("replay")
     if recorder.first_error is not None and code == 0:
         code = 1
@@ -163,12 +165,6 @@ def _run_command(command: tuple[str, ...], server: Server, sender: Sender) -> in
     with _on_signals(lambda number: process.send_signal(number)):
         code = process.wait()
     return KILLED - code if code < 0 else code
-
-
-def _wait_for_signal() -> None:
-    has_ended = threading.Event()
-    with _on_signals(lambda _: has_ended.set()):
-        has_ended.wait()
 
 
 @contextlib.contextmanager

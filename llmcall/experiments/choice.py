@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..answers.expectations import correction
 from ..answers.json_texts import without_reasoning
 from ..answers.lettered_options import INSTRUCTION, listing
 from ..errors import OutputError
-from ..many.map import map as run_map
 from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
 from ..many.vary import cross_rows
@@ -19,7 +17,6 @@ from ..support.display.data_frames import import_pandas
 from ..support.notices import warn_once
 from ..typed.conversations import SendMessage, converse
 from ..typed.llm_call import LLMCall
-from ..typed.rows import TableJob
 from .choice_options import (
     Options,
     Respondent,
@@ -29,20 +26,15 @@ from .choice_options import (
     warn_if_order_has_no_effect,
 )
 from .choice_shares import (
-    COUNT_DRAWS,
-    DECISIONS,
     DRAWS,
-    LOGPROBS,
     METHODS,
     NO_INTERVAL,
     TOP_LOGPROBS,
-    DecisionsJob,
-    LogprobsJob,
-    NoSharesError,
     counted_shares,
     mean_shares,
     share_columns,
 )
+from .share_methods import ask_for_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -257,7 +249,7 @@ class Choice(LLMCall):
             )
         errors = ["error"] if map_options.get("on_error") == "return" else []
         columns = share_columns(self.options, list(frame.columns), errors)
-        method, answers = self._ask_for_shares(job, rows, method, map_options)
+        method, answers = ask_for_shares(self, job, rows, method, map_options)
         if map_options.get("dry_run"):
             return answers
         is_counted = method == DRAWS
@@ -282,74 +274,11 @@ class Choice(LLMCall):
         table.attrs["method"] = method
         return table
 
-    def _ask_for_shares(
-        self, job: RowJob, rows: Any, method: str, map_options: dict[str, object]
-    ) -> tuple[str, Any]:
-        """Return the method, and the answers for each row; for a dry run, the plan.
-
-        ``"auto"`` takes the first method by which the model gives shares; if answers are recorded,
-        the method by which it gave them, so that a replay asks for nothing that was not recorded.
-        """
-        methods = _methods(job, method, has_repeats="repeats" in map_options)
-        if len(methods) > 1:
-            recorded = (
-                name for name in methods if self._is_recorded(job, name, rows[:1], map_options)
-            )
-            methods = [name] if (name := next(recorded, None)) else methods
-        for name in methods[:-1]:
-            try:
-                return name, self._ask_by(job, name, rows, map_options)
-            except NoSharesError as error:
-                if name == DECISIONS:
-                    warn_once(f"log probabilities or draws are read instead: {error}")
-        return methods[-1], self._ask_by(job, methods[-1], rows, map_options)
-
-    def _is_recorded(
-        self, job: RowJob, method: str, rows: object, map_options: dict[str, Any]
-    ) -> bool:
-        """Return whether the answers about some rows by a method are recorded, and have shares."""
-        with suppress(NoSharesError):
-            plan = self._ask_by(job, method, rows, {**map_options, "dry_run": True})
-            return bool(plan.hits) and not plan.misses
-        return False
-
-    def _ask_by(self, job: RowJob, method: str, rows: Any, map_options: dict[str, object]) -> Any:
-        """Return the answers for each row by one method; for a dry run, the plan."""
-        is_plan = map_options.get("dry_run", False)
-        if method == DRAWS:
-            row_job = _alternating(job)
-            options, note = self._in_all_orders(map_options)
-            answers = run_map(row_job if is_plan else TableJob(*row_job), rows, **options)
-            if is_plan:
-                return answers._replace(notes=tuple(filter(None, (note,))))
-            return _lists(answers, options["repeats"])
-        orders = [self._full_order(order) for order in all_orders(self.order, self._moving_count)]
-        shares_job = (DecisionsJob if method == DECISIONS else LogprobsJob)(job, orders)
-        options = {name: map_options[name] for name in map_options if name != "repeats"}
-        answers = run_map(shares_job, rows, **options, repeats=len(orders))
-        return answers if is_plan else _lists(answers, len(orders))
-
     def alternating(self) -> Choice:
         """Return the question whose order by ``"reverse"`` changes with each repeat."""
         alternating = copy.copy(self)
         alternating._alternates = True
         return alternating
-
-    def _in_all_orders(self, map_options: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """Return the options of a ``map`` that reads each order equally often, and a note where it has more
-        repeats than it was given.
-        """
-        repeats = map_options.get("repeats")
-        if type(repeats) is not int or self.order not in ("reverse", "rotate"):
-            return map_options, ""
-        orders = len(all_orders(self.order, self._moving_count))
-        rounded = math.ceil(repeats / orders) * orders
-        note = (
-            ""
-            if rounded == repeats
-            else f"repeats {repeats} rounded up to {rounded} ({orders} orders)"
-        )
-        return {**map_options, "repeats": rounded}, note
 
     def takes_logprobs(self) -> bool:
         """Return whether its model may give log probabilities, before anything is asked."""
@@ -364,10 +293,11 @@ class Choice(LLMCall):
         name: str = self.client.model_named(self.model_params.get("model"))
         return name
 
-    @property
-    def _moving_count(self) -> int:
-        """Return the number of options that move."""
-        return len(self._options.moving)
+    def all_orders(self) -> list[tuple[int, ...]]:
+        """Return the orders over which its shares are averaged."""
+        return [
+            self._full_order(order) for order in all_orders(self.order, len(self._options.moving))
+        ]
 
     def _full_order(self, order: tuple[int, ...]) -> tuple[int, ...]:
         """Return the order of all options: first those that move, then the last ones."""
@@ -410,46 +340,6 @@ def _read_position(reply: Reply, options: Options, order: tuple[int, ...]) -> in
             "it names none of the options", text=reply.content or "", expected=INSTRUCTION
         )
     return position
-
-
-def _methods(job: RowJob, method: str, *, has_repeats: bool) -> list[str]:
-    """Return the methods of shares to try, in turn."""
-    questions: list[Choice] = [*job.calls.values()] or [job.call]
-    client = job.client
-    takes_logprobs = all(question.takes_logprobs() for question in questions)
-    if method == "auto":
-        has_decisions = all(client.has_decisions(question.model) for question in questions)
-        methods = [DECISIONS] if has_decisions else []
-        if has_repeats:
-            return [*methods, *([LOGPROBS] if takes_logprobs else []), DRAWS]
-        if not methods or takes_logprobs:
-            methods.append(LOGPROBS)
-    else:
-        methods = [method]
-    for question in questions:
-        model = question.model
-        if methods == [LOGPROBS] and not question.takes_logprobs():
-            raise NoSharesError(
-                f"the model {model!r} takes no logprobs, like other models that reason before they "
-                f"answer: {COUNT_DRAWS}"
-            )
-        if methods == [DECISIONS] and not client.has_decisions(model, is_known=False):
-            raise NoSharesError(
-                f"the table of models has no decisions of {model!r} by the client {client.api_type!r} "
-                f"([Model {model}] with DECISIONS = yes says that a server has them): {COUNT_DRAWS}"
-            )
-    return methods
-
-
-def _alternating(job: RowJob) -> RowJob:
-    """Return the job whose questions change their direction with each repeat, where their order is "reverse"."""
-    calls = {labels: question.alternating() for labels, question in job.calls.items()}
-    return job._replace(call=job.call.alternating(), calls=calls)
-
-
-def _lists(answers: Any, repeats: int) -> object:
-    """Return a list for each row, even if it was asked once."""
-    return answers if repeats > 1 else [[answer] for answer in answers]
 
 
 def choice(

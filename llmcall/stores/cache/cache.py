@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
 from ...errors import CacheCorruptError, CacheError
-from ...support.display.formatting import counted
-from ...support.notices import notice, warn_once
-from ...support.system import ProcessLock, at_exit
+from ...support.notices import warn_once
+from ...support.system import ProcessLock
 from ..record import make_record
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
 from .addresses import is_address, storage_at
 from .storages import Change
+from .unstored import UnstoredAnswers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas
@@ -419,54 +419,6 @@ class ResponseCache:
 
     def __repr__(self) -> str:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
-
-
-class UnstoredAnswers(dict[str, bytes]):
-    """Paid answers that could not be stored, packed, by key, kept in memory until the storage takes them.
-
-    :param storage: the storage to try again.
-    :param replaced_keys: the keys whose records replace what is stored.
-    """
-
-    def __init__(self, storage: Storage, replaced_keys: Container[str]) -> None:
-        super().__init__()
-        self._storage = storage
-        self._replaced_keys = replaced_keys
-        self._warned_process: int | None = None  # the process that logged the warning
-
-    def keep(self, key: str, packed: bytes, error: Exception) -> bytes:
-        """Keep a record, and warn once in each process.
-
-        :param error: why the storage refused it.
-        :returns: the record that counts, packed: the first one under the key.
-        """
-        if self._warned_process != os.getpid():
-            self._warned_process = os.getpid()
-            at_exit(self._store_at_exit)
-            notice(
-                "the cache cannot store answers; they are kept in memory until it can: %s", error
-            )
-        return self.setdefault(key, packed)
-
-    def retry(self, consequence: str = "") -> None:
-        """Try again to store all records; the disk may have room by now.
-
-        :param consequence: what happens to those that still cannot be stored, for a warning.
-        """
-        failure: Exception | None = None
-        for key, packed in list(self.items()):
-            try:
-                self._storage.put(key, packed, replaces=key in self._replaced_keys)
-            except (OSError, CacheError) as error:
-                failure = error
-            else:
-                self.pop(key, None)
-        if consequence and failure is not None:
-            notice("%s %s: %s", counted(len(self), "answer"), consequence, failure)
-
-    def _store_at_exit(self) -> None:
-        self.retry("could not be stored in the cache; what no cassette recorded is lost")
-        self.clear()
 
 
 def _checked_mode(mode: str) -> str:

@@ -8,13 +8,16 @@ import math
 import threading
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from ..apis.decisions import REFUSAL, probabilities
 from ..apis.objects import objects_in
 from ..apis.shapes import choices_of
 from ..core.calls import OPTIONS
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
+from ..stores.cassettes.current import current_cassette
 from ..support.blocking import run_blocking
+from ..support.failures import process_failures
 from ..typed.conversations import SendMessage
 from .choice_options import Respondent
 from .intervals import share_interval
@@ -133,6 +136,10 @@ class SharesJob:
         except (EmptyAnswerError, InvalidRequestError) as error:
             if self._is_proven or not self.is_unavailable(error):
                 raise
+            # This was asked to see what the server can do, and a replay asks for none of it.
+            cassette = current_cassette()
+            failures = process_failures if cassette is None else cassette.failures
+            failures.recover(ref(error))
             raise NoSharesError(
                 f"{self.what} are not available here ({error}): {COUNT_DRAWS}"
             ) from error

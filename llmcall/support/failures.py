@@ -98,8 +98,8 @@ class Failures:
         :param reason: ``FAILED``, ``ABANDONED``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
         :param asks_model: whether a model was asked for it.
-        :param key: of a call that may be made again: added twice, it counts once, and not at all after
-            :meth:`recover`.
+        :param key: the key of a call that may be made again, or a reference to its error: added twice, it
+            counts once, and not at all after :meth:`recover`.
         """
         for listener in listeners:
             listener.unrecorded(scope, description, reason)
@@ -117,7 +117,7 @@ class Failures:
                 self.unsent += 1
 
     def recover(self, key: object) -> None:
-        """Forget a call that failed, was made again and got its answer."""
+        """Forget a call that failed, was made again and got its answer, or whose failure says what was to be known."""
         with self._lock:
             _, _, was_unanswered = self._by_reason.get(FAILED, {}).pop(key, ("", "", False))
             self.unanswered -= was_unanswered

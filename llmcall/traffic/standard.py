@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
@@ -70,10 +71,9 @@ class FailureReport(CallListener):
                 call.add_usage(errors=1)
                 words += f". {error.remedy}"
             # What a program's own connection raised reaches the program, whose SDK may try again.
-            is_retried = call.transport is not None
+            key: object = None if call.transport is None else call.request.cache_key
             if isinstance(error, APIError):
-                is_retried = error.is_retried_by_program
-            key = call.request.cache_key if is_retried else None
+                key = call.request.cache_key if error.is_retried_by_program else ref(error)
             call.failures.add(call.position.path, words, FAILED, asks_model=asks_model, key=key)
         elif is_abandoned(error) and not stream:
             call.failures.add(call.position.path, words, ABANDONED, asks_model=asks_model)

@@ -289,7 +289,7 @@ def test_auto_takes_decisions_where_the_table_of_models_has_them(
 def test_auto_goes_on_with_log_probabilities_where_decisions_are_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It asks once, and says so. A replay asks for none."""
+    """It asks once, and says so; the run lacks nothing. A replay asks for none."""
     api = Api(lambda body: (404, {"error": {"message": "not in the beta"}}))
     choice = policy(api.client(), order="rotate")
     for mode in ("new", "none"):
@@ -297,6 +297,7 @@ def test_auto_goes_on_with_log_probabilities_where_decisions_are_refused(
             assert choice.shares(TOWNS).attrs["method"] == "logprobs"
     assert api.paths == ["decisions", *["chat/completions"] * 6]
     assert "decisions are not available here" in caplog.text
+    assert "failed" not in caplog.text
 
 
 def test_auto_replays_what_was_recorded() -> None:

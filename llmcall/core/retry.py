@@ -1,7 +1,8 @@
 """Attempts: how often and when a failed call is tried again.
 
 Whether it may be is the error's ``retryable``, set where the error is made: for an API's errors in
-``clients/api_errors.py``.
+``clients/api_errors.py``. The rule is two functions, ``most_attempts`` and ``seconds_to_wait``; the loop that uses
+them keeps to the call's deadline and counts the attempts.
 """
 
 from __future__ import annotations
@@ -30,8 +31,30 @@ log = logger()
 _random = random.SystemRandom()
 
 
+def most_attempts(call: Call, error: APIError) -> int:
+    """Return the most attempts of a call: two if nothing listens at an address of this machine."""
+    most = call.options.max_attempts
+    return min(most, 2) if error.is_loopback_unreachable else most
+
+
+def seconds_to_wait(call: Call, state: RetryCallState) -> float:
+    """Return the seconds to wait after a failed attempt: exponentially more, or as the server asks.
+
+    :param state: has the ``attempt_number``, from 1, and the attempt's error as its ``outcome``.
+    """
+    from ..support.libraries import tenacity
+
+    exponential = tenacity.wait_exponential(
+        multiplier=call.options.waiting_time,
+        exp_base=call.options.exponential_backoff_factor,
+        max=call.settings.retry_max_waiting_time,
+    )
+    jitter = 1 + JITTER * _random.random()
+    return max(exponential(state) * jitter, _error_of(state).retry_after or 0.0)
+
+
 async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Make attempts until one succeeds or the call's options forbid another, and return its result.
+    """Make attempts until one succeeds or the rule or the deadline forbids another, and return its result.
 
     :param attempt: makes one attempt.
     :raises APIError: the last attempt's, with ``attempts`` set.
@@ -39,26 +62,10 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     try:
         return await attempt()
     except APIError as error:
-        if not error.retryable or call.options.max_attempts == 1:
+        if not error.retryable or most_attempts(call, error) == 1:
             raise
         first_error = error
     from ..support.libraries import tenacity  # only a call that failed waits for the import
-
-    options = call.options
-    exponential = tenacity.wait_exponential(
-        multiplier=options.waiting_time,
-        exp_base=options.exponential_backoff_factor,
-        max=call.settings.retry_max_waiting_time,
-    )
-
-    def most_attempts(error: APIError) -> int:
-        """Return the most attempts: two if nothing listens at an address of this machine."""
-        most = options.max_attempts
-        return min(most, 2) if error.is_loopback_unreachable else most
-
-    def seconds_after(state: RetryCallState) -> float:
-        jitter = 1 + JITTER * _random.random()
-        return max(exponential(state) * jitter, _error_of(state).retry_after or 0.0)
 
     def before_wait(state: RetryCallState) -> None:
         assert state.next_action is not None
@@ -68,12 +75,12 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
             error.is_late = True
             raise error
         check_stops(waits().stops)
-        _announce(call, error, seconds, most_attempts(error))
+        _announce(call, error, seconds)
 
     async for attempted in tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(lambda error: getattr(error, "retryable", False)),
-        stop=lambda state: state.attempt_number >= most_attempts(_error_of(state)),
-        wait=seconds_after,
+        stop=lambda state: state.attempt_number >= most_attempts(call, _error_of(state)),
+        wait=lambda state: seconds_to_wait(call, state),
         before_sleep=before_wait,
         sleep=lambda seconds: wait(Future(), seconds),
         reraise=True,
@@ -99,13 +106,13 @@ def _error_of(state: RetryCallState) -> APIError:
     return error
 
 
-def _announce(call: Call, error: APIError, seconds: float, most: int) -> None:
+def _announce(call: Call, error: APIError, seconds: float) -> None:
     """Log an attempt that failed: a warning for the first of its kind at an endpoint."""
     error_name = type(error).__name__
     endpoint = error.endpoint or "the endpoint"
     line = (
-        f"trying again in {seconds:.2f} s: attempt {error.attempts} of {most} of {call.label} failed at {endpoint} "
-        f"({error_name}: {error})"
+        f"trying again in {seconds:.2f} s: attempt {error.attempts} of {most_attempts(call, error)} of {call.label} "
+        f"failed at {endpoint} ({error_name}: {error})"
     )
     is_first = warn_once(
         f"{line}; llmcall.usage() counts further retries", about=("retry", endpoint, error_name)

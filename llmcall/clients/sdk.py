@@ -152,7 +152,7 @@ class SDKTransport(CoroutineTransport):
         try:
             response = await _response_to(post, client)
             try:
-                yield Response({}, request_id(response.headers))
+                yield Response({}, request_id(response.headers), status_code=OK)
                 data = self._data(response)
                 read = chat.streamed_chunks(
                     data, wire.chunks_of_event, wire.chunks_of_answer, wire.AT_DONE

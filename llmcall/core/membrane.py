@@ -191,12 +191,10 @@ async def send(transport: Transport, request: Request, timeout: float | None) ->
     """
     check_stops(waits().stops)
     with _around(request):
-        own = _by_coroutines(transport)
+        own, method = _by_coroutines(transport), sending_method(transport)
         if own is None:
-            method = f"{transport.class_name}.send"
             answer = await to_thread(transport.send, request, timeout)
         else:
-            method = f"{transport.class_name}.asend"
             coroutine = own.asend(request, timeout)
             _check_type(coroutine, Awaitable, f"{method} returned", "a coroutine")
             answer = await in_time(coroutine, None if own.keeps_time else timeout)
@@ -253,6 +251,17 @@ def _by_coroutines(transport: Transport) -> AsyncTransport | None:
     return transport if isinstance(transport, kind) else None
 
 
+def sending_method(transport: Transport) -> str:
+    """Return the name of the method that sends for the code that runs."""
+    method = "send" if _by_coroutines(transport) is None else "asend"
+    return f"{transport.class_name}.{method}"
+
+
+def stream_name(transport: Transport) -> str:
+    """Return the name of a transport's stream, which may be any of its methods'."""
+    return f"the stream of {transport.class_name}"
+
+
 async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return the result of a function that may wait; an event loop runs it in a thread."""
     if may_block():
@@ -287,8 +296,7 @@ async def next_chunk(
     with membrane():
         chunk = await in_time(anext(chunks, None), timeout)
     if chunk is not None:
-        subject = f"the stream of {transport.class_name} yielded"
-        _check_type(chunk, (Mapping, bytes), subject, "a dict")
+        _check_type(chunk, (Mapping, bytes), f"{stream_name(transport)} yielded", "a dict")
     return chunk
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..apis.chunks import DONE, Assembler, chunk_text, says_something
@@ -16,6 +17,7 @@ from ..errors import (
     InvalidRequestError,
     QuotaExceededError,
     RateLimitError,
+    ServiceError,
 )
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.plain_data import map_texts
@@ -25,11 +27,20 @@ from ..support.notices import logger, warn_once
 from ..support.waits import NotAtOnceError, may_block, set_at_once
 from .effects import Piece, emit, in_thread
 from .kinds import KINDS
-from .membrane import OwnGate, Reading, next_chunk, open_stream, plain_answer, send
-from .seams import NOWHERE, OK, Gate, Response, Used
+from .membrane import (
+    OwnGate,
+    Reading,
+    next_chunk,
+    open_stream,
+    plain_answer,
+    send,
+    sending_method,
+    stream_name,
+)
+from .seams import NOWHERE, Gate, Response, Used
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 
     from ..config.endpoints import Endpoint
     from ..keys.request import Data
@@ -183,7 +194,7 @@ class Exchange:
         if chunks is not None:
             self.response = await self._read_stream(chunks)
             try:
-                self._check(self.response)
+                self._check(self.response, stream_name(transport))
             except APIError:
                 await self.emit_held_back()
                 raise
@@ -192,7 +203,7 @@ class Exchange:
             body.pop("stream_options", None)
         self.response = await send(transport, request, timeout)
         try:
-            self._check(self.response)
+            self._check(self.response, sending_method(transport))
         except APIError:
             await release_held(self.response, is_stored=False)
             raise
@@ -200,9 +211,25 @@ class Exchange:
             message = choices_of(self.response)[0]["message"]
             self.held_back.append(Piece(content_text(message.get("content")) or ""))
 
-    def _check(self, response: Response) -> None:
+    def _check(self, response: Response, source: str) -> None:
         """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
-        self.kind.check(self.request, response, must_fit_window=self.must_fit_window)
+        with self._naming(source, response):
+            self.kind.check(self.request, response, must_fit_window=self.must_fit_window)
+
+    @contextmanager
+    def _naming(self, source: str, response: Response) -> Iterator[None]:
+        """Let the failure of an answer that comes from no server say what returned it.
+
+        :param response: the answer, or the head of a stream.
+        """
+        try:
+            yield
+        except ServiceError as error:
+            if response.status_code is None and self.call.transport is None:
+                error.remedy = (
+                    f"Check {source}: llmcall.testing.check_transport tests what it returns"
+                )
+            raise
 
     async def emit_held_back(self) -> None:
         """Emit the last pieces of a streamed answer."""
@@ -260,7 +287,7 @@ class Exchange:
         Chunks without content are held back until the first one with content: until then the call can be
         tried again.
         """
-        call, assembler = self.call, Assembler()
+        call, assembler, source = self.call, Assembler(), stream_name(self.transport)
         head = whole = Response({})
         pending: list[Piece] = []
         has_begun = False
@@ -285,17 +312,19 @@ class Exchange:
                 if chunk is DONE:
                     assembler.is_done = True
                     continue
-                text = assembler.add(chunk)
+                with self._naming(source, head):
+                    text = assembler.add(chunk)
                 self.assembler = assembler
                 pending.append(Piece(text, chunk))
                 if self.reader_has_text or has_content(chunk):
                     self.reader_has_text = True
                     while pending:
                         await emit(pending.pop(0))
-            answer: Mapping[str, Data] = whole or assembler.response()
+            with self._naming(source, head):
+                answer: Mapping[str, Data] = whole or assembler.response()
             if call.request.kind == "chat":
-                answer = plain_answer(answer, f"the stream of {self.transport.class_name}")
-            response = Response(answer, head.request_id, status_code=OK)
+                answer = plain_answer(answer, source)
+            response = Response(answer, head.request_id, status_code=head.status_code)
             self.held_back = pending  # of an answer without text
         return response
 

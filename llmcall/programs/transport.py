@@ -87,7 +87,7 @@ class ProgramTransport(CoroutineTransport):
     async def astream(
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Data] | bytes, None]:
-        """Yield the chunks of a streamed chat; of a request that is recorded as it is, the pieces of its
+        """Yield the status and the chunks of a streamed chat; of a request that is recorded as it is, the pieces of its
         answer, and last what is recorded of it.
         """
         self._passed_on = b""
@@ -99,6 +99,7 @@ class ProgramTransport(CoroutineTransport):
             if response.status_code != 200:
                 await _read_body(response)
                 raise response_error(response)
+            yield Response({}, status_code=OK)
             try:
                 async for chunk in streamed_chunks(self._note_data(response), _chunks_of_event):
                     yield chunk

@@ -129,6 +129,47 @@ def test_a_transport_of_the_wrong_type_is_refused_once_by_its_class_and_the_meth
     assert not usage.retries
 
 
+MALFORMED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "send": ({"send": lambda *_: {"text": "Hello"}}, "send_message", "Check Wrong.send:"),
+    "asend": (
+        {"asend": lambda *_: asyncio.sleep(0, {"text": "Hello"})},
+        "asend_message",
+        "Check Wrong.asend:",
+    ),
+    "stream of something else": (
+        {"stream": lambda *_: iter([{"choices": "Hello"}])},
+        "stream_message",
+        "Check the stream of Wrong:",
+    ),
+    "stream without an end": (
+        {"stream": lambda *_: iter(chunks_of("Two ", "coins.")[:2])},
+        "stream_message",
+        "Check the stream of Wrong:",
+    ),
+    "unknown end": (
+        {"send": lambda *_: completion(finish_reason="done")},
+        "send_message",
+        "Check Wrong.send:",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_answer_of_ones_own_transport_names_its_class_and_method(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    methods, way, words = MALFORMED[name]
+    own = type("Wrong", (), {"send": lambda *_: completion(), **methods})()
+    client = LLMClient(transport=own, **{**OFF, "on_error": "none"})
+    asked: Any = getattr(client, way)("Hello")
+    if way == "asend_message":
+        asyncio.run(asked)
+    if way == "stream_message":
+        list(asked)
+    assert words in caplog.text
+    assert "doctor" not in caplog.text
+
+
 async def whole(client: LLMClient) -> list[str]:
     """Return the pieces of a stream."""
     return [piece async for piece in client.astream_message("Hello")]

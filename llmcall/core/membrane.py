@@ -115,7 +115,7 @@ class OwnGate(Gate):
         with membrane():
             gate = client.gate(call, request)
         _check_type(gate, Gate, f"{type(client).__name__}.gate returned", "a Gate")
-        super().__init__(gate)
+        self._gate = gate
         self._name = type(gate).__name__
         self._deadline_at = call.deadline_at
 
@@ -128,7 +128,7 @@ class OwnGate(Gate):
         set_end(self._deadline_at)
         try:
             with self._code("acquire"):
-                endpoint = await super().acquire()
+                endpoint = await self._gate.acquire()
         finally:
             set_end(before)
         self._check(endpoint, Endpoint, "acquire", "an Endpoint")
@@ -144,34 +144,35 @@ class OwnGate(Gate):
     ) -> Used:
         """Return what an answer used; a fault of a library of prices stays what it is."""
         with membrane():
-            used = super().reckon(answer, endpoint, is_part=is_part, tier=tier)
+            used = self._gate.reckon(answer, endpoint, is_part=is_part, tier=tier)
         self._check(used, Used, "reckon", "Used")
         return used
 
     def answer_began(self) -> None:
         """Release the endpoint."""
         with self._code("answer_began"):
-            super().answer_began()
+            self._gate.answer_began()
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used."""
         with self._code("settle"):
-            super().settle(tokens, cost, calls)
+            self._gate.settle(tokens, cost, calls)
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Let an endpoint rest after a 429."""
         with self._code("rest"):
-            free_after = super().rest(endpoint, seconds, is_asked=is_asked)
+            free_after = self._gate.rest(endpoint, seconds, is_asked=is_asked)
         self._check(free_after, (int, float), "rest", "seconds")
         return free_after
 
     async def __aenter__(self) -> Self:
         with self._code("__aenter__"):
-            return await super().__aenter__()
+            await self._gate.__aenter__()
+        return self
 
     async def __aexit__(self, error_type: type[BaseException] | None, *error: object) -> None:
         with self._code("__aexit__"):
-            await super().__aexit__(error_type, *error)
+            await self._gate.__aexit__(error_type, *error)
 
     def _check(
         self, value: object, types: type | tuple[type, ...], method: str, words: str
@@ -190,7 +191,8 @@ async def send(transport: Transport, request: Request, timeout: float | None) ->
     :raises ConfigError: if the transport returns anything but a response.
     """
     check_stops(waits().stops)
-    with _around(request):
+    # a recorded function is the program's own
+    with nullcontext() if request.kind == "function" else membrane():
         own, method = _by_coroutines(transport), sending_method(transport)
         if own is None:
             answer = await to_thread(transport.send, request, timeout)
@@ -217,11 +219,6 @@ def plain_answer(answer: Mapping[str, Data], location: str) -> dict[str, Data]:
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from None
     return copied
-
-
-def _around(request: Request) -> AbstractContextManager[None]:
-    """Return the membrane; a recorded function is the program's own."""
-    return nullcontext() if request.kind == "function" else membrane()
 
 
 def open_stream(

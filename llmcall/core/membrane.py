@@ -106,7 +106,7 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
 # Gates
 
 
-class OwnGate(Gate):
+class CheckedGate(Gate):
     """The gate that a client gives to a send. What it returns is checked, what it raises names its class and method,
     and it swallows no error of the send.
     """

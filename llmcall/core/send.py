@@ -28,7 +28,7 @@ from ..support.waits import NotAtOnceError, may_block, set_at_once
 from .effects import Piece, emit, in_thread
 from .kinds import KINDS
 from .membrane import (
-    OwnGate,
+    CheckedGate,
     Reading,
     next_chunk,
     open_stream,
@@ -106,7 +106,7 @@ class Exchange:
         self.statuses.clear()
         while True:
             client = call.counted_by
-            gate = Gate() if client is None else OwnGate(client, call, self.request)
+            gate = Gate() if client is None else CheckedGate(client, call, self.request)
             async with gate as self.gate:
                 endpoint = self.endpoint = await self.gate.acquire()
                 host = "" if client is None else client.host(endpoint)

@@ -174,7 +174,7 @@ class WindowTransport(CoroutineTransport):
         seconds = 0.0 if response is None else FIRST_WAIT
         while response is None or response.get("status") in UNDER_WAY:
             self._call.cache.disconnect()
-            await wait(Future(), self._call.time_for(seconds, LATE))
+            await wait(Future(), self._call.deadline.time_for(seconds, LATE))
             seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
             try:
                 response = await copy.ask("get")
@@ -227,7 +227,7 @@ class _Copy:
         :returns: the server's response.
         """
         call = self._call
-        timeout, seconds_left = call.options.timeout, call.time_left()
+        timeout, seconds_left = call.options.timeout, call.deadline.time_left()
         if timeout and seconds_left and seconds_left > 0:
             timeout = min(timeout, seconds_left)
         return await _ask(self.server, self.awaited, method, path, timeout, call.request)

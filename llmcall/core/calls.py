@@ -136,7 +136,7 @@ class Call(NamedTuple):
     :param skips_recorded: ask anew, though the disk cache has an answer; outside any scope, though a cassette
         has one.
     :param fallbacks: the models that are asked, one after the other, if the context is too long.
-    :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
+    :param deadline: the end of all that is tried for it.
     :param is_inner: whether code that llmcall calls makes it, such as a transport: it is nobody's record, and
         only the limits and budgets know of it.
     :param draw: its draw, or ``None``; released if the call fails.
@@ -155,35 +155,19 @@ class Call(NamedTuple):
     asks_model: bool = True
     skips_recorded: bool = False
     fallbacks: tuple[str, ...] = ()
-    deadline_at: float | None = None
+    deadline: Deadline = Deadline(None)
     is_inner: bool = False
     draw: Draw | None = None
     used_records: deque[ScopedRecord] | None = None
 
     def with_deadline(self) -> Call:
         """Return the call with its deadline, which starts to run now."""
-        deadline = self.options.deadline
-        return self if deadline is None else self._replace(deadline_at=time.monotonic() + deadline)
-
-    @property
-    def deadline(self) -> Deadline:
-        """Return its deadline."""
-        return Deadline(self.deadline_at)
-
-    def time_left(self) -> float | None:
-        """Return the seconds until the deadline, or ``None`` without one."""
-        return self.deadline.time_left()
-
-    def time_for(
-        self, seconds: float | None, if_late: str = "the call's deadline passed"
-    ) -> float | None:
-        """Return the seconds that a step may take: at most some, and until the deadline.
-
-        :param seconds: ``None`` means no limit.
-        :param if_late: the message of the error.
-        :raises RequestTimeoutError: if the deadline has passed; it is not tried again.
-        """
-        return self.deadline.time_for(seconds, if_late)
+        seconds = self.options.deadline
+        return (
+            self
+            if seconds is None
+            else self._replace(deadline=Deadline(time.monotonic() + seconds))
+        )
 
     @property
     def client(self) -> Client:

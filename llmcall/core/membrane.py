@@ -117,7 +117,7 @@ class CheckedGate(Gate):
         _check_type(gate, Gate, f"{type(client).__name__}.gate returned", "a Gate")
         self._gate = gate
         self._name = type(gate).__name__
-        self._deadline_at = call.deadline_at
+        self._deadline = call.deadline
 
     def _code(self, method: str) -> AbstractContextManager[None]:
         return foreign_code(f"the gate {self._name}.{method} raised")
@@ -125,7 +125,7 @@ class CheckedGate(Gate):
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask."""
         before = waits().ends_at
-        set_end(self._deadline_at)
+        set_end(self._deadline.at)
         try:
             with self._code("acquire"):
                 endpoint = await self._gate.acquire()

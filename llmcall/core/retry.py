@@ -70,7 +70,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     def before_wait(state: RetryCallState) -> None:
         assert state.next_action is not None
         error, seconds = _error_of(state), state.next_action.sleep
-        seconds_left = call.time_left()
+        seconds_left = call.deadline.time_left()
         if seconds_left is not None and seconds > seconds_left:
             error.is_late = True
             raise error

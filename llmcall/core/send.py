@@ -189,7 +189,7 @@ class Exchange:
         # A copy, since a transport may change its arguments.
         body, headers = map_texts(self.request.body, str), dict(self.request.headers)
         request = self.request._replace(body=body, headers=headers)
-        timeout = call.time_for(call.options.timeout)
+        timeout = call.deadline.time_for(call.options.timeout)
         chunks = open_stream(transport, request, timeout) if self.stream else None
         if chunks is not None:
             self.response = await self._read_stream(chunks)
@@ -295,7 +295,7 @@ class Exchange:
         async with Reading(chunks):
             while (
                 chunk := await next_chunk(
-                    chunks, self.transport, call.time_for(call.options.timeout)
+                    chunks, self.transport, call.deadline.time_for(call.options.timeout)
                 )
             ) is not None:
                 if isinstance(chunk, Response):

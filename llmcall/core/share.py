@@ -186,7 +186,7 @@ async def _look_and_ask(
 
 def _shared_error(own: APIError, call: Call) -> APIError | None:
     """Return what the followers of a call get that failed; ``None`` if the error is the call's alone."""
-    seconds_left = call.time_left()
+    seconds_left = call.deadline.time_left()
     if own.is_late or (seconds_left is not None and seconds_left <= 0):
         return None
     error = copy.copy(own)  # the leader's own gets the leader's traceback
@@ -204,7 +204,7 @@ async def _follow(
     if _may_wait_for_us(flight) and not flight.done():
         return await _ask_beside(call, flight, ask)
     while not flight.done():
-        await wait(flight, call.time_for(None, LATE))
+        await wait(flight, call.deadline.time_for(None, LATE))
     shared_error = flight.exception()
     if shared_error is not None:  # with a traceback of its own
         raise copy.copy(shared_error) from shared_error.__cause__

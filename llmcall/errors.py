@@ -70,6 +70,10 @@ class APIError(LLMCallError):
     is_late = False  # the call's own deadline allows no further wait or attempt
     is_retried_by_program = False  # a connection error reaches a program, whose SDK tries again
     is_loopback_unreachable = False  # nothing listens at an address of this machine
+    # Of a program's request: the HTTP response, and the event of a stream, that report the error. The program
+    # gets them as they came.
+    http_response: Any = None
+    http_event: dict[str, Any] | None = None
 
     def __init__(
         self,

@@ -102,8 +102,9 @@ def refusal_response(
     note_refusal(error)
     if not isinstance(error, APIError):
         return _response(library, ERROR_STATUS, error_body(error))
-    last_response = None if transport is None else transport.last_response
-    came = getattr(error, "http_response", last_response)
+    came = error.http_response
+    if came is None and transport is not None:
+        came = transport.last_response
     if came is not None:
         headers = [*headers_to_copy(came.headers), *NOT_REPEATED]
         response: httpx.Response = library.Response(
@@ -191,11 +192,12 @@ def _streamed(
         except LLMCallError as error:
             note_refusal(error)
             broken = connection_failure(library, error)
+            event = error.http_event if isinstance(error, APIError) else None
             # A complete response that llmcall does not accept, such as a filtered one, ends as it came
             # (its error has the response's status).
             if is_chat and not (isinstance(error, APIError) and error.status_code == OK):
                 # the SDK turns it into an error
-                end = _event(getattr(error, "http_event", None) or error_body(error))
+                end = _event(event or error_body(error))
         if broken is not None:
             raise broken
         if end:

@@ -104,7 +104,7 @@ class ProgramTransport(CoroutineTransport):
                 async for chunk in streamed_chunks(self._note_data(response), _chunks_of_event):
                     yield chunk
             except APIError as error:
-                error.http_response = self._as_it_came(response)  # type: ignore[attr-defined]
+                error.http_response = self._as_it_came(response)
                 raise
 
     # What is sent
@@ -225,7 +225,7 @@ class ProgramTransport(CoroutineTransport):
                 raise UnrecordedAnswer(media_type or "no content type", status_code=status)
             check_answer(self.to_record, response.content, media_type)
         except APIError as error:
-            error.http_response = response  # type: ignore[attr-defined]
+            error.http_response = response
             raise
         recorded = {"content_type": media_type, "body": response.text}
         return recorded if status == OK else {**recorded, "status": status}
@@ -236,7 +236,7 @@ def _chunks_of_event(event: dict[str, Data]) -> Iterator[dict[str, Data]]:
     try:
         yield from chunks_of_event(event)
     except APIError as error:
-        error.http_event = event  # type: ignore[attr-defined]
+        error.http_event = event
         raise
 
 
@@ -249,7 +249,7 @@ def response_error(response: httpx.Response) -> APIError:
     error = failure(response.status_code, body, headers=dict(response.headers.items()))
     # the program's client follows a redirect
     error.retryable = error.retryable and response.status_code >= 400
-    error.http_response = response  # type: ignore[attr-defined]
+    error.http_response = response
     return error
 
 

@@ -22,34 +22,12 @@ from ..support.failures import (
 )
 from ..support.listeners import CallListener, listeners
 from ..support.notices import warn_once
-from .usage import count
+from .usage import UsageCount
 
 if TYPE_CHECKING:
     from ..core.calls import Call
     from ..keys.request import Data
     from ..stores.record import Record
-    from .usage import UsageDelta
-
-
-class UsageCount(CallListener):
-    """Counts what the calls of the process use."""
-
-    def used(self, call: Call, amounts: UsageDelta) -> None:
-        """Add amounts to the client's meter, to the process's, and to the tracked blocks'."""
-        position, client = call.position, call.counted_by
-        meter = None if client is None else client.meter
-        count(meter, call.request.model or call.name, position.path, amounts, position.arm)
-
-    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
-        """Count an answer that was not asked for now; functions' are not counted."""
-        if not call.is_counted:
-            return
-        amounts: dict[str, float | str | None] = {"cached_calls": 1, "saved": saved}
-        if call.cassette is not None and record.stored_at is None:
-            amounts["replayed_calls"] = 1
-        if call.asks_model and (served := record.served):
-            amounts["served"] = served
-        self.used(call, amounts)
 
 
 class FailureReport(CallListener):

@@ -11,7 +11,7 @@ from ..support.display.data_frames import import_pandas
 from ..support.display.formatting import USD_COLUMNS, natural, quantity, text_table
 from ..support.display.notebook import html_table
 from ..support.display.printable import printable
-from ..support.listeners import listeners
+from ..support.listeners import CallListener, listeners
 from ..support.notices import first, warn_once
 from ..support.system import lock
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pandas
+
+    from ..core.calls import Call
+    from ..stores.record import Record
 
     UsageDelta = Mapping[str, float | str | None]
 
@@ -282,6 +285,27 @@ def count(
             f"{printable(str(served))}. Keep their answers apart by reply.model, or the column served of a table",
             about=("served", model),
         )
+
+
+class UsageCount(CallListener):
+    """Counts what the calls of the process use."""
+
+    def used(self, call: Call, amounts: UsageDelta) -> None:
+        """Add amounts to the client's meter, to the process's, and to the tracked blocks'."""
+        position, client = call.position, call.counted_by
+        meter = None if client is None else client.meter
+        count(meter, call.request.model or call.name, position.path, amounts, position.arm)
+
+    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
+        """Count an answer that was not asked for now; functions' are not counted."""
+        if not call.is_counted:
+            return
+        amounts: dict[str, float | str | None] = {"cached_calls": 1, "saved": saved}
+        if call.cassette is not None and record.stored_at is None:
+            amounts["replayed_calls"] = 1
+        if call.asks_model and (served := record.served):
+            amounts["served"] = served
+        self.used(call, amounts)
 
 
 class Tracked(Meter):

@@ -15,7 +15,8 @@ from llmcall.stores.cassettes.opening import _AfterClose
 from llmcall.support.listeners import CallListener, listeners
 from llmcall.testing import ScriptedClient, check_listener
 from llmcall.traffic.adaptive import LimitReport
-from llmcall.traffic.standard import AnswerWarnings, FailureReport, UsageCount
+from llmcall.traffic.standard import AnswerWarnings, FailureReport
+from llmcall.traffic.usage import UsageCount
 from llmcall.types import CallInfo, Listener
 
 

@@ -71,6 +71,11 @@ def as_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=repr)
 
 
+def has_only_text(message: object) -> bool:
+    """Return whether a message has a role and a text and nothing else, like most messages."""
+    return type(message) is dict and len(message) == 2 and type(message.get("content")) is str
+
+
 def is_part(part: object) -> bool:
     """Return whether data can be a part of a message's content: it has a type, and a text part has a
     text.

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..apis.message import has_only_text
+
 # The fields that refer to a call: of the Responses API, chat completions and the Messages API.
 REFERENCES = ("call_id", "tool_call_id", "tool_use_id")
 # The ends of the types of calls and results, whose own "id" is such an id.
@@ -51,11 +53,6 @@ def numbered_body(body: object) -> Any:
         if isinstance(body.get(name), list)
     }
     return {**body, **conversations}
-
-
-def has_only_text(message: object) -> bool:
-    """Return whether a message has a role and a text and nothing else, like most messages."""
-    return type(message) is dict and len(message) == 2 and type(message.get("content")) is str
 
 
 def _numbered_message(message: object, number: Number) -> object:

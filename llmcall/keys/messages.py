@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..apis.message import is_part
-from .call_ids import has_only_text, numbered_calls
+from ..apis.message import has_only_text, is_part
+from .call_ids import numbered_calls
 from .plain_data import map_texts, plain, with_article
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from commands import LONGEST
 from servers import RedisProcess
 
 import llmcall
+from llmcall.support.plugins import PlugIns
 
 SETTINGS = re.compile(
     r"(OPENAI|AZURE|XDG|LLMCALL)_|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$|(COLUMNS|LINES)$"
@@ -140,7 +141,7 @@ def empty_machine(
     scrub(monkeypatch, tmp_path)
     llmcall.reset()
     # what is registered stays after a reset
-    monkeypatch.setattr("llmcall.clients.registry._registered", {})
+    monkeypatch.setattr("llmcall.clients.registry._registered", PlugIns("llmcall.clients"))
     yield
     llmcall.reset()
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from .. import scopes
 from ..config import resolve as config
 from ..config.values import nearest
-from ..core.membrane import call_foreign
 from ..errors import ConfigError
 from ..models.catalog import capabilities, resolve
 from ..stores.cache.cache import forget_shared
 from ..stores.cassettes.current import close_named
 from ..support.failures import process_failures
+from ..support.plugins import PlugIns
+from ..support.sender import foreign_code
 from ..support.system import ProcessLock
 from ..traffic import limits
 from ..traffic.usage import process_meter, under_way
@@ -35,7 +36,7 @@ BUILT_IN = {
 }
 
 _lock = ProcessLock()
-_registered: dict[str, LLMClient | Callable[[Settings], LLMClient]] = {}
+_registered = PlugIns("llmcall.clients")
 _shared: dict[str, LLMClient] = {}
 
 
@@ -79,35 +80,24 @@ def _new_client(name: str) -> LLMClient:
     if name in BUILT_IN and name not in _registered:
         module, _, class_name = BUILT_IN[name].partition(":")
         return getattr(import_module(f".{module}", __package__), class_name)()  # type: ignore[no-any-return]
-    registered: object = _registered[name] if name in _registered else _plugin(name)
+    registered = _registered.find(name, f"the api_type {name!r}")
+    if registered is None:
+        api_types = sorted({*BUILT_IN, *_registered.names()})
+        hint = nearest(name, api_types) or "."
+        raise ConfigError(
+            f"unknown api_type {name!r}{hint} Known: {', '.join(api_types)} (register_client adds one)"
+        )
     new_client, is_function = registered, False
     if callable(registered) and not isinstance(registered, LLMClient):
-        new_client, is_function = call_foreign(registered, config.settings()), True
+        failure = f"the function registered for the api_type {name!r} raised"
+        with foreign_code(failure, ConfigError):
+            new_client, is_function = registered(config.settings()), True
     if not isinstance(new_client, LLMClient):
         subject, verb = ("function", "returned") if is_function else ("client", "is")
         raise ConfigError(
             f"the {subject} registered for the api_type {name!r} {verb} {new_client!r:.60}, not an LLMClient"
         )
     return new_client
-
-
-def _plugin(name: str) -> object:
-    from importlib.metadata import entry_points
-
-    plugins = entry_points(group="llmcall.clients")
-    for plugin in plugins:
-        if plugin.name == name:
-            try:
-                return call_foreign(plugin.load)
-            except (ImportError, AttributeError) as error:
-                raise ConfigError(
-                    f"the plug-in {plugin.value} for the api_type {name!r} cannot be loaded: {error}"
-                ) from error
-    api_types = sorted({*BUILT_IN, *_registered, *(plugin.name for plugin in plugins)})
-    hint = nearest(name, api_types) or "."
-    raise ConfigError(
-        f"unknown api_type {name!r}{hint} Known: {', '.join(api_types)} (register_client adds one)"
-    )
 
 
 def settings() -> Settings:

@@ -74,8 +74,7 @@ class RedisServer(Storage):
         except (ValueError, TypeError, redis.exceptions.RedisError):
             # "from None", since the error's words may repeat the password.
             raise ConfigError(
-                f"[Cache] PATH = {self.location} is neither a directory nor the address of a Redis server: {FORM}. "
-                "For the address of a storage of your own, import the module of its class first"
+                f"[Cache] PATH = {self.location} is not the address of a Redis server: {FORM}"
             ) from None
         passwords = (pool.connection_kwargs.get(name) for name in ("password", "ssl_password"))
         self._secrets = [secret for secret in passwords if secret]

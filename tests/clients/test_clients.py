@@ -300,6 +300,7 @@ def plugged(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> li
     """
     folder = tmp_path_factory.mktemp("plugged")
     (folder / "llmcall_plugged.py").write_text(PLUGIN)
+    (folder / "llmcall_faulty.py").write_text("raise RuntimeError('no driver')")
     metadata = folder / "llmcall_plugged-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(
@@ -310,12 +311,13 @@ def plugged(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> li
         "plugged = llmcall_plugged:PluggedClient",
         "broken = llmcall_plugged:Missing",
         "absent = not_there:Client",
+        "faulty = llmcall_faulty:Client",
     ]
     (metadata / "entry_points.txt").write_text("\n".join(points))
     program = """
         sys.path.insert(0, sys.argv[1])
         print(llmcall.client("plugged").send_message("Hello")["content"])
-        for name in ("pluged", "broken", "absent"):
+        for name in ("pluged", "broken", "absent", "faulty"):
             try:
                 llmcall.client(name)
             except llmcall.ConfigError as error:
@@ -327,6 +329,31 @@ def plugged(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> li
 def test_the_client_of_an_installed_package_is_found_by_its_name(plugged: list[str]) -> None:
     """Its entry point names it."""
     assert plugged[0] == "plugged in"
+
+
+def test_the_client_of_an_installed_package_that_cannot_be_loaded_is_named(
+    plugged: list[str],
+) -> None:
+    misspelt, *failures = plugged[1:]
+    assert "'pluged'; did you mean 'plugged'?" in misspelt
+    for line, words in zip(
+        failures,
+        [
+            "llmcall_plugged:Missing for the api_type 'broken' cannot be loaded: AttributeError",
+            "not_there:Client for the api_type 'absent' cannot be loaded: ModuleNotFoundError",
+            "llmcall_faulty:Client for the api_type 'faulty' cannot be loaded: RuntimeError: no driver",
+        ],
+        strict=True,
+    ):
+        assert words in line
+
+
+def test_a_registered_function_that_raises_is_named_by_its_api_type() -> None:
+    llmcall.register_client("mine", lambda settings: {}["key"])
+    with pytest.raises(
+        ConfigError, match="registered for the api_type 'mine' raised KeyError: 'key'"
+    ):
+        llmcall.client("mine")
 
 
 SECRET = "sk-proj-a-very-secret-key-0123456789"

@@ -166,18 +166,22 @@ def test_a_package_plugs_its_storage_in_by_an_entry_point(
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stored\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
-        f"[llmcall.storages]\nfiled = {__name__}:JsonFile\nwrong = {__name__}:Path\ngone = no_such_module:x\n"
+        f"[llmcall.storages]\nfiled = {__name__}:JsonFile\nwrong = {__name__}:Path\n"
+        "gone = no_such_module:x\nfaulty = faulty_module:x\n"
     )
+    (tmp_path / "faulty_module.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     assert client_at(f"filed://{tmp_path / 'a.json'}").send_message("Hello") is not None
     assert (tmp_path / "a.json").exists()
-    with pytest.raises(
-        ConfigError, match=r"wrong in llmcall\.storages made .* not a llmcall\.types\.Storage"
+    for path, words in (
+        ("wrong", r"PATH = wrong://x: Path made .* not a llmcall\.types\.Storage"),
+        ("gone", r"no_such_module:x for .* PATH = gone://x cannot be loaded: ModuleNotFound"),
+        ("faulty", r"faulty_module:x for .* cannot be loaded: ZeroDivisionError: division"),
+        ("unknown", r"the scheme 'unknown'\. Known: .*faulty, filed, .*group llmcall\.storages"),
     ):
-        ResponseCache("wrong://x")
-    with pytest.raises(ConfigError, match=r"no_such_module:x .* cannot be loaded"):
-        ResponseCache("gone://x")
+        with pytest.raises(ConfigError, match=words):
+            ResponseCache(f"{path}://x")
 
 
 def test_a_storage_whose_get_returns_another_type_is_named_at_its_first_use(tmp_path: Path) -> None:
@@ -225,7 +229,9 @@ def test_a_storage_without_a_method_cannot_be_made() -> None:
         def __init__(self, rest: str) -> None:
             """Take what the address says."""
 
-    with pytest.raises(TypeError, match=r"Unfinished .*get"):
+    with pytest.raises(
+        ConfigError, match=r"PATH = unfinished://x: Unfinished raised TypeError: .*get"
+    ):
         ResponseCache("unfinished://x")
 
 
@@ -242,9 +248,33 @@ def test_named_budgets_and_windows_need_another_place(tmp_path: Path) -> None:
         openai.send_message("Hello", window="2h")
 
 
-def test_an_unknown_scheme_names_the_storage_that_is_not_imported() -> None:
-    pytest.importorskip("redis")
+def test_a_storage_that_cannot_be_opened_is_named_with_its_address() -> None:
+    class Locked(JsonFile, scheme="locked"):
+        def __init__(self, rest: str) -> None:
+            raise PermissionError(f"{rest} is locked")
+
     with pytest.raises(
-        ConfigError, match=r"PATH = unknown://x is .* import the module of its class"
+        ConfigError, match=r"locked://\*{3}@x: Locked raised PermissionError: .* is locked"
+    ):
+        ResponseCache("locked://me:sesame@x")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_a_storage_for_the_addresses_of_redis_is_refused_when_it_is_defined(scheme: str) -> None:
+    with pytest.raises(ValueError, match=f"Mine: the scheme '{scheme}' is llmcall's own"):
+        type("Mine", (JsonFile,), {}, scheme=scheme)
+
+
+def test_the_storage_that_was_defined_last_serves_a_scheme(tmp_path: Path) -> None:
+    for number in range(2):
+        type(f"Json{number}", (JsonFile,), {}, scheme="twice")
+    cache = ResponseCache(f"twice://{tmp_path / 'a.json'}")
+    assert type(cache.storage._own).__name__ == "Json1"  # type: ignore[attr-defined]
+
+
+def test_an_unknown_scheme_names_the_known_ones_and_how_to_add_one() -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"'unknown'\. Known: redis, rediss, unix, .*jsonfile.*llmcall\.types\.Storage .*scheme='unknown'",
     ):
         ResponseCache("unknown://x")

@@ -9,15 +9,13 @@ from ...errors import CacheError, ConfigError
 from ...support.sender import foreign_code
 from .. import server_storages
 from .directory import Directory
-from .storages import Change, Row, Storage, Stored, schemes
+from .storages import SERVERS, Change, Row, Storage, Stored, storages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import TypeGuard
 
 T = TypeVar("T")
-SERVERS = ("redis", "rediss", "unix")
-GROUP = "llmcall.storages"  # of entry points
 
 
 def is_address(path: str) -> bool:
@@ -28,34 +26,29 @@ def is_address(path: str) -> bool:
 def storage_at(path: str) -> Storage:
     """Return the storage in a directory, or at an address.
 
-    :raises ConfigError: if the address is invalid, or the client of Redis is not installed.
+    :raises ConfigError: if the address is invalid, its storage cannot be made, or the client of Redis is not
+        installed.
     """
     if not is_address(path):
         return Directory(path)
     scheme, _, rest = path.partition("://")
-    make = None if scheme in SERVERS else schemes.get(scheme) or _plugin(scheme)
-    if make is not None:
-        own = make(rest)
-        if not isinstance(own, Storage):
-            raise ConfigError(
-                f"the entry point {scheme} in {GROUP} made {own!r:.60}, not a llmcall.types.Storage"
-            )
-        return OwnStorage(own, str(without_password(path)))
-    (storage_at_server,) = server_storages
-    return storage_at_server(path)
-
-
-def _plugin(scheme: str) -> Callable[[str], object] | None:
-    from importlib.metadata import entry_points
-
-    for plugin in entry_points(group=GROUP, name=scheme):
-        try:
-            return plugin.load()  # type: ignore[no-any-return]
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(
-                f"the plug-in {plugin.value} for [Cache] PATH = {scheme}://… cannot be loaded: {error}"
-            ) from error
-    return None
+    if scheme in SERVERS:
+        (storage_at_server,) = server_storages
+        return storage_at_server(path)
+    address = f"[Cache] PATH = {without_password(path)}"
+    make = storages.find(scheme, address)
+    if make is None:
+        raise ConfigError(
+            f"{address}: no storage has the scheme {scheme!r}. Known: {', '.join([*SERVERS, *storages.names()])}; "
+            f"a subclass of llmcall.types.Storage with scheme={scheme!r} adds it once its module is imported, or the "
+            f"entry point {scheme} in the group {storages.group} names one. A directory has no '://'"
+        )
+    name = getattr(make, "__name__", make)
+    with foreign_code(f"{address}: {name} raised", ConfigError):
+        own = make(rest)  # type: ignore[operator]  # what cannot be called raises
+    if not isinstance(own, Storage):
+        raise ConfigError(f"{address}: {name} made {own!r:.60}, not a llmcall.types.Storage")
+    return OwnStorage(own, str(without_password(path)))
 
 
 class OwnStorage(Storage):

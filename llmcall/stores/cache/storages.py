@@ -6,15 +6,21 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ...errors import ConfigError
+from ...support.plugins import PlugIns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 # The bytes of a key (None if llmcall did not write them), and their time of storing: seconds since the epoch.
 Stored = tuple["bytes | None", float]
 # The same after its key.
 Row = tuple[str, "bytes | None", float]
+
+
+SERVERS = ("redis", "rediss", "unix")  # schemes of addresses
+# What makes a storage of a user's own, by the scheme of its addresses.
+storages = PlugIns("llmcall.storages")
 
 
 class Change(NamedTuple):
@@ -64,7 +70,8 @@ class Storage(ABC):
     """Keeps bytes under keys, for a cache: a directory and a Redis server are two.
 
     A subclass with a ``scheme`` serves the addresses ``SCHEME://REST`` of ``[Cache] PATH``; it is made with the
-    REST. Where its module is not imported, the entry point SCHEME in the group ``llmcall.storages`` names it.
+    REST. Of two with one scheme, the one that was defined last does; ``redis``, ``rediss`` and ``unix`` are
+    llmcall's own. Where its module is not imported, the entry point SCHEME in the group ``llmcall.storages`` names it.
     When a method that stores returns, every reader gets the bytes. Threads use it at the same time. A failure
     is raised as an ``OSError`` or a :class:`llmcall.CacheError`; an answer that was paid for then stays in memory
     until it can be stored. :func:`llmcall.testing.check_storage` tests one.
@@ -99,8 +106,12 @@ class Storage(ABC):
 
     def __init_subclass__(cls, *, scheme: str | None = None, **options: object) -> None:
         super().__init_subclass__(**options)
+        if scheme in SERVERS:
+            raise ValueError(
+                f"{cls.__name__}: the scheme {scheme!r} is llmcall's own; choose another one"
+            )
         if scheme is not None:
-            schemes[scheme] = cls
+            storages[scheme] = cls
 
     @abstractmethod
     def get(self, key: str) -> Stored | None:
@@ -184,7 +195,3 @@ class Storage(ABC):
     def disconnect(self) -> None:
         """Close this thread's connection until its next use."""
         return
-
-
-# What makes the storage of an address, by its scheme.
-schemes: dict[str, Callable[[str], Storage]] = {}

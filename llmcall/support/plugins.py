@@ -1,0 +1,39 @@
+"""Plug-ins by name: those that this process registered, and those that installed packages name."""
+
+from __future__ import annotations
+
+from ..errors import ConfigError
+from .sender import foreign_code
+
+
+class PlugIns(dict[str, object]):
+    """What this process registered, by name; what is registered last under a name counts.
+
+    :param group: the group of the entry points by which packages name theirs.
+    """
+
+    def __init__(self, group: str) -> None:
+        super().__init__()
+        self.group = group
+
+    def find(self, name: str, use: str) -> object:
+        """Return what is registered under a name, else what a package's entry point names, else ``None``.
+
+        :param use: what the name is for, for messages.
+        :raises ConfigError: if the plug-in cannot be imported.
+        """
+        from importlib.metadata import entry_points  # takes long to import
+
+        if name in self:
+            return self[name]
+        for plugin in entry_points(group=self.group, name=name):
+            failure = f"the plug-in {plugin.value} for {use} cannot be loaded:"
+            with foreign_code(failure, ConfigError, ()):
+                return plugin.load()
+        return None
+
+    def names(self) -> list[str]:
+        """Return all names, of packages too, sorted."""
+        from importlib.metadata import entry_points
+
+        return sorted({*self, *(plugin.name for plugin in entry_points(group=self.group))})

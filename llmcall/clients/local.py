@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..core.seams import Sends
     from ..keys.request import Data, Request
     from ..models.catalog import Capabilities
+    from .configured import ConfiguredClient
 
     # takes a piece of an answer; returns whether the reader wants no more
     Receive = Callable[[dict[str, Data]], bool]
@@ -102,7 +103,7 @@ class LocalClient(OpenAIClient):
         """Return ``"local"``, which records hold instead of a host."""
         return self.api_type
 
-    def make_transport(self, endpoint: Endpoint) -> LLMClient | Sends:
+    def make_transport(self, endpoint: Endpoint) -> ConfiguredClient | Sends:
         """Return the transport that runs the model in this process, or this client if its class defines
         ``send``.
         """

@@ -13,7 +13,8 @@ from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from ..models import catalog
 from ..models.prices import window_of
-from .base import LLMClient, no_window
+from .base import LLMClient
+from .configured import ConfiguredClient, no_window
 from .own import unless_own
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class OpenAIClient(LLMClient):
             )
         return names.pop() or of_cache
 
-    def make_transport(self, endpoint: Endpoint) -> LLMClient | Sends:
+    def make_transport(self, endpoint: Endpoint) -> ConfiguredClient | Sends:
         """Return a transport that reaches an endpoint through the SDK, or this client if its class defines
         ``send``.
 

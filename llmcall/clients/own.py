@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from ..core.seams import Background, Chunk, Sends
     from ..keys.request import Data, Request
-    from .base import LLMClient
+    from .configured import ConfiguredClient
 
 
 OPTIONAL = ("asend", "stream", "astream", "close", "aclose")  # methods beside ``send``
 
 
-def as_transport(own: LLMClient | Sends, client: LLMClient) -> Transport:
+def as_transport(own: ConfiguredClient | Sends, client: ConfiguredClient) -> Transport:
     """Return what sends for a client as a transport.
 
     :param own: a transport, or an object with a method ``send``: the client itself, or what it was given.
@@ -43,7 +43,9 @@ def as_transport(own: LLMClient | Sends, client: LLMClient) -> Transport:
     )
 
 
-def unless_own(client: LLMClient, make_transport: Callable[[], Transport]) -> LLMClient | Sends:
+def unless_own(
+    client: ConfiguredClient, make_transport: Callable[[], Transport]
+) -> ConfiguredClient | Sends:
     """Return a client itself if its class defines ``send``, else the transport that a function makes; its
     streams are the class's if that defines ``stream``.
     """

@@ -1,0 +1,316 @@
+"""The client as the road of a call knows it: its settings, and the models, endpoints, limits and transports that
+follow from them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from ..config import resolve as config
+from ..config.endpoints import Endpoint
+from ..config.settings import DEFAULT_MODEL, checked_layer
+from ..core.calls import Options
+from ..core.client import ResolvedSettings
+from ..core.membrane import aclose, call_foreign, close
+from ..errors import ConfigError
+from ..keys.parameters import EFFORT, configured_parameters, sent_body
+from ..models import catalog
+from ..stores.cache.cache import shared_cache
+from ..support.system import ProcessLock, after_fork_in_child
+from ..traffic import standard as standard  # its listeners
+from ..traffic.usage import Meter
+from .own import as_transport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import ClassVar
+
+    from typing_extensions import Self
+
+    from ..config.settings import Settings
+    from ..core.calls import Call
+    from ..core.seams import Gate, Sends, Transport
+    from ..keys.request import Data, Request
+    from ..models.catalog import Capabilities
+    from ..models.prices import Price
+    from ..stores.cache.cache import ResponseCache
+    from ..traffic.limits import Pool
+    from ..traffic.usage import Usage
+
+
+class ConfiguredClient:
+    """A client without the calls that users make; :class:`llmcall.LLMClient` adds these.
+
+    :param settings: settings to use instead of the process's.
+    :param transport: sends requests to the model.
+    :param overrides: settings by name, which override the process's.
+    """
+
+    api_type: ClassVar[str] = "custom"
+    transport: Sends | None = None
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        transport: Sends | None = None,
+        **overrides: object,
+    ) -> None:
+        self._base_settings = settings
+        self._overrides = checked_layer(overrides, f"{type(self).__name__}()")
+        self.meter = Meter()
+        self._resolved: ResolvedSettings | None = None
+        self._transports: dict[tuple[Endpoint, object], Transport] = {}  # by endpoint and key
+        if transport is not None:
+            self.transport = transport
+        _clients.add(self)
+        config.refresh()
+        _ = self.resolved  # a wrong setting raises here, not at the first call
+
+    def __getstate__(self) -> dict[str, Any]:
+        # In another process it has connections and a meter of its own.
+        return {**self.__dict__, "_transports": {}, "_resolved": None, "meter": Meter()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _clients.add(self)
+
+    @property
+    def resolved(self) -> ResolvedSettings:
+        """Return the current settings as they apply to this client."""
+        resolved = self._resolved
+        if resolved is None or resolved.current is not config.settings():
+            resolved = self._resolved = self._resolve()
+        return resolved
+
+    def _resolve(self) -> ResolvedSettings:
+        # Read before the settings: if they change meanwhile, the result is out of date at once.
+        current = config.settings()
+        settings = config.settings_for(self._base_settings, self._overrides)
+        cache = shared_cache(settings.cache_path)
+        defaults = configured_parameters(settings)
+        options = Options.of(settings)
+        return ResolvedSettings(current, settings, cache, {}, set(), defaults, options)
+
+    def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
+        """Return the fields of a chat call; the packaged default model gets the effort ``none`` unless
+        they name one.
+
+        Without reasoning, its answers are quick and cheap, and fit into a small ``max_tokens``.
+        """
+        if model != DEFAULT_MODEL or EFFORT in fields or EFFORT in fields.get("extra_body", ()):
+            return {**fields}
+        return {**fields, EFFORT: "none"}
+
+    @property
+    def settings(self) -> Settings:
+        """Return the client's current settings."""
+        return self.resolved.settings
+
+    @property
+    def cache(self) -> ResponseCache:
+        """Return the disk cache that the client reads and writes."""
+        return self.resolved.cache
+
+    @property
+    def usage(self) -> Usage:
+        """Return what this client's calls used."""
+        return self.meter.usage()
+
+    def default_embedding_model(self) -> str:
+        """Return the model of an embeddings call that names none."""
+        return self.settings.embedding_model
+
+    def model_named(self, model: str | None) -> str:
+        """Return the name of a call's model, with aliases resolved.
+
+        :param model: the name that the call gives; ``None`` means the default model.
+        :raises TypeError: if it is not a string.
+        """
+        settings = self.resolved.settings
+        name = model or settings.model
+        if not isinstance(name, str):
+            raise TypeError(f"model is {name!r}; it must be a string")
+        name = str.__str__(name)  # a member of an enum becomes its value: records hold plain texts
+        if not settings.aliases:
+            return name
+        return catalog.resolve(name, settings.aliases)
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Return what is known about a model."""
+        return catalog.capabilities(model, self.settings.models)
+
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the endpoints that serve a model."""
+        return [Endpoint(name=self.api_type, models=(model,), api_type=self.api_type)]
+
+    def hosts(self, model: str) -> set[str]:
+        """Return the hosts that serve a model, as records name them."""
+        return {self.host(endpoint) for endpoint in self.endpoints(model)}
+
+    def make_transport(self, endpoint: Endpoint) -> ConfiguredClient | Sends:
+        """Return the transport for an endpoint; used without ``transport=``.
+
+        :returns: also the client itself, if its class defines ``send``, or another object that does.
+        """
+        return self
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return an endpoint's host, as records name it."""
+        return self.api_type
+
+    def namespace(self, model: str) -> str:
+        """Return the namespace that keeps a model's records apart from other servers'; ``""`` without one."""
+        return self.resolved.settings.cache_namespace
+
+    def pool(self, model: str) -> Pool:
+        """Return the endpoints that serve a model, with their limits and prices."""
+        pools = self.resolved.pools
+        pool = pools.get(model)
+        if pool is None:
+            from ..traffic.limits import Pool
+
+            new_pool = Pool(model, self.endpoints(model), self.capabilities(model), self.settings)
+            pool = pools.setdefault(model, new_pool)
+        return pool
+
+    def gate(self, call: Call, request: Request) -> Gate:
+        """Return the gate that a send of a call passes: the limits and the open budgets.
+
+        :param request: the request, with the body that is sent.
+        """
+        from ..traffic.gate import ClientGate
+
+        return ClientGate(call, self.pool(request.model), request)
+
+    def shared_transport(self, endpoint: Endpoint) -> Transport:
+        """Return the transport for an endpoint; all calls share it.
+
+        :raises ConfigError: if neither a subclass nor ``transport=`` provides one, or what it provides
+            has no ``send``.
+        """
+        # An environment variable may have changed the endpoint's key.
+        endpoint_and_key = endpoint, endpoint.key()
+        transport = self._transports.get(endpoint_and_key)
+        if transport is None:
+            with _lock:
+                transport = self._transports.get(endpoint_and_key)
+                if transport is None:
+                    own: ConfiguredClient | Sends | None = self.transport
+                    if own is None:
+                        own = call_foreign(self.make_transport, endpoint)
+                    transport = self._transports[endpoint_and_key] = as_transport(own, self)
+        return transport
+
+    def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
+        """Return the transport that sends a call to an endpoint."""
+        return self.shared_transport(endpoint)
+
+    def in_window(
+        self, options: Options, fields: dict[str, Data]
+    ) -> tuple[Options, dict[str, Data]]:
+        """Return the options and the fields of a chat call that is to be answered within a window.
+
+        A client without windows raises its error when the call is sent: a recorded answer needs no window.
+        """
+        return options, fields
+
+    def request_to_send(self, call: Call, stream: bool) -> Request:
+        """Return a call's request with the body to send, and the API (wire) that it goes to; a stream's
+        body also asks for the usage.
+
+        :raises ConfigError: if it cannot be sent in its window.
+        """
+        if call.options.window != "none" and call.request.kind == "chat":
+            self.check_window(call, stream)
+        capabilities = self.pool(call.request.model).capabilities
+        body = sent_body(call.request.body, capabilities)
+        if stream:
+            body["stream_options"] = {"include_usage": True}
+        return call.request._replace(body=body, wire=self.wire(body, capabilities))
+
+    def check_window(self, call: Call, stream: bool) -> None:
+        """Raise an error if a call cannot be answered within its window; only OpenAI's API has windows."""
+        raise no_window(call.options.window, f"the client {self.api_type!r} has no windows")
+
+    def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
+        """Return the API (wire) that a body goes to; clients of one's own speak chat completions.
+
+        :param capabilities: the model's capabilities.
+        """
+        return "chat"
+
+    def has_decisions(self, model: str, *, is_known: bool = True) -> bool:
+        """Return whether OpenAI's Decisions API may answer for a model; only OpenAI's client speaks it."""
+        return False
+
+    def price(self, model: str, service_tier: str | None = None) -> Price | None:
+        """Return the highest price that a call may have, or ``None`` if it is unknown.
+
+        :param service_tier: the tier that it asks for; ``None`` is the standard one.
+        """
+        return self.pool(model).price(service_tier=service_tier)
+
+    def close(self) -> None:
+        """Close the connections, and store the answers that could not be stored before.
+
+        Close a client only while it has no call under way. The next call opens new connections.
+        """
+        for transport in self._take_transports():
+            close(transport)
+
+    async def aclose(self) -> None:
+        """Close the connections, including the running event loop's.
+
+        ``asyncio.run`` does this by itself when it ends.
+        """
+        for transport in self._take_transports():
+            await aclose(transport)
+
+    def _take_transports(self) -> list[Transport]:
+        """Return and forget the transports, once unstored answers are stored."""
+        if self._resolved is not None:
+            self._resolved.cache.store_unstored()
+        transports, self._transports = self._transports, {}
+        return [*transports.values()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(model={self.model_named(None)!r})"
+
+
+def no_window(window: str, reason: str) -> ConfigError:
+    """Return the error of a call that cannot be answered within a window."""
+    return ConfigError(
+        f"WINDOW = {window}: {reason}. window='none' sends the call without a window"
+    )
+
+
+_lock = ProcessLock()
+_clients: WeakSet[ConfiguredClient] = WeakSet()
+# Connections of the parent process. A forked child keeps them open: closing them could wait forever
+# for a lock that another of the parent's threads held at the fork.
+_connections_of_parent: list[object] = []
+
+
+def _leave_connections_of_parent() -> None:
+    """Give the clients of a forked process connections and locks of their own."""
+    for client in list(_clients):
+        _connections_of_parent.append(client._transports)
+        client._resolved = None
+        client._transports = {}
+
+
+after_fork_in_child(_leave_connections_of_parent)

@@ -222,6 +222,32 @@ def test_an_answer_that_a_storage_does_not_store_is_returned_and_said_once(
     assert len(ResponseCache(f"jsonfile://{tmp_path / 'a.json'}")) == 2
 
 
+@pytest.mark.parametrize("has_cassette", [True, False])
+def test_an_answer_is_kept_though_ctrl_c_ends_the_write_of_its_storage(
+    has_cassette: bool, tmp_path: Path
+) -> None:
+    is_interrupted = True
+
+    class Interrupted(JsonFile, scheme="interrupted"):
+        def write(self, changes: Iterable[Any]) -> int:
+            if is_interrupted:
+                raise KeyboardInterrupt
+            return super().write(changes)
+
+    def ask() -> Any:
+        with llmcall.cassette("tape.jsonl") if has_cassette else contextlib.nullcontext():
+            return client.send_message("Hello")
+
+    client = client_at(f"interrupted://{tmp_path / 'a.json'}")
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    assert Path("tape.jsonl").exists() is has_cassette
+    assert (ask().cached, len(client.requests)) == (True, 1)
+    is_interrupted = False
+    client.close()
+    assert len(ResponseCache(f"jsonfile://{tmp_path / 'a.json'}")) == 1
+
+
 def test_a_storage_without_a_method_cannot_be_made() -> None:
     class Unfinished(Storage, scheme="unfinished"):
         """Without a method."""

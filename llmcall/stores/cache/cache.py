@@ -162,11 +162,15 @@ class ResponseCache:
             stored_record = unpack(key, packed) if is_stored else self._first_stored(key, packed)
         except (OSError, CacheError) as error:
             stored_record = unpack(key, self._unstored.keep(key, packed, error))
+        except KeyboardInterrupt as interrupt:
+            self._unstored.keep(key, packed, interrupt)
+            raise
         else:
             if self._unstored:
                 self._unstored.retry()
-        if replace:
-            self._refreshed_keys.add(key)
+        finally:
+            if replace:
+                self._refreshed_keys.add(key)
         return stored_record
 
     def _first_stored(self, key: str, packed: bytes) -> Record:

@@ -29,17 +29,18 @@ class UnstoredAnswers(dict[str, bytes]):
         self._replaced_keys = replaced_keys
         self._warned_process: int | None = None  # the process that logged the warning
 
-    def keep(self, key: str, packed: bytes, error: Exception) -> bytes:
+    def keep(self, key: str, packed: bytes, error: BaseException) -> bytes:
         """Keep a record, and warn once in each process.
 
-        :param error: why the storage refused it.
+        :param error: why the storage does not have it.
         :returns: the record that counts, packed: the first one under the key.
         """
         if self._warned_process != os.getpid():
             self._warned_process = os.getpid()
             at_exit(self._store_at_exit)
             notice(
-                "the cache cannot store answers; they are kept in memory until it can: %s", error
+                "the cache cannot store answers; they are kept in memory until it can: %s",
+                str(error) or type(error).__name__,
             )
         return self.setdefault(key, packed)
 

@@ -146,7 +146,12 @@ class CassetteStore:
     def add(self, record: Record) -> Record:
         """Add an answer; return the one that counts, which is the first one stored."""
         source = FROM_FUNCTION if record.kind == "function" else FROM_SERVER
-        return self._put(self._cache.add(record), source)
+        try:
+            first_record = self._cache.add(record)
+        except KeyboardInterrupt:  # the answer was paid for
+            self._put(record, source)
+            raise
+        return self._put(first_record, source)
 
     def askers(self, path: str, identity: object, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded."""

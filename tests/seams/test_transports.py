@@ -170,6 +170,50 @@ def test_a_malformed_answer_of_ones_own_transport_names_its_class_and_method(
     assert "doctor" not in caplog.text
 
 
+def with_retryable(error: llmcall.APIError, is_retryable: bool) -> llmcall.APIError:
+    """Return an error that says itself whether it may be tried again."""
+    error.retryable = is_retryable
+    return error
+
+
+RAISED: dict[str, tuple[Exception, int]] = {
+    "429": (llmcall.RateLimitError("busy", status_code=429, retry_after=0.0), 2),
+    "500": (ServiceError("down", status_code=500), 2),
+    "late": (llmcall.RequestTimeoutError("no answer"), 2),
+    "400": (llmcall.InvalidRequestError("wrong", status_code=400), 1),
+    "401": (llmcall.AuthenticationError("no key", status_code=401), 1),
+    "too long": (llmcall.ContextLengthError("too long", status_code=400), 1),
+    "no quota": (llmcall.QuotaExceededError("no quota", status_code=429), 1),
+    "filtered": (llmcall.ContentFilterError("filtered"), 1),
+    "400 that may be tried again": (with_retryable(llmcall.InvalidRequestError("odd"), True), 2),
+    "500 that may not be": (with_retryable(ServiceError("broken"), False), 1),
+    "another exception": (ValueError("a fault"), 1),
+}
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_the_error_that_a_transport_raises_decides_whether_it_is_tried_again(name: str) -> None:
+    error, sends = RAISED[name]
+    failures = [error]
+
+    class Failing(LLMClient):
+        sent = 0
+
+        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+            self.sent += 1
+            if failures:
+                raise failures.pop()
+            return completion()
+
+    client = Failing(model="m", cache_mode="off", on_error="none", retry_waiting_time=0)
+    if isinstance(error, llmcall.APIError):
+        assert (client.send_message("Hello") is None) == (sends == 1)
+    else:
+        with pytest.raises(ValueError, match="a fault"):
+            client.send_message("Hello")
+    assert client.sent == sends
+
+
 async def whole(client: LLMClient) -> list[str]:
     """Return the pieces of a stream."""
     return [piece async for piece in client.astream_message("Hello")]

@@ -87,7 +87,8 @@ def serve(
     from ..programs.entry import placeholder_keys, unrecorded_lines
     from ..programs.front import in_front
     from ..programs.routes import base_urls
-    from ..programs.server import Server, sender_here
+    from ..programs.server import Server
+    from ..programs.shared_server import sender_here
     from ..programs.summary import summary_lines
     from ..stores.cassettes.cassette import Cassette
     from ..stores.cassettes.owner import CommandOwner

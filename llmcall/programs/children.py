@@ -68,14 +68,14 @@ class RoutesOfRun(Routes):
         self.started: dict[str, None] = {}
 
     def new(self, asker: scopes.Asker) -> Route:
-        from .server import sender_here, shared_server  # not for a run without children
+        from .shared_server import sender_here, shared_server  # not for a run without children
 
         server = shared_server()
         self.started.setdefault(asker.name)
         return Route(server.address, server.admit(sender_here(self._recorder, asker)), asker.name)
 
     def release(self, route: Route) -> None:
-        from .server import shared_server
+        from .shared_server import shared_server
 
         shared_server().dismiss(route.ticket)
 

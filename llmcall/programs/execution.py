@@ -174,8 +174,8 @@ class Execution(CallListener):
         # Python itself reports what it cannot flush; it has no output at all where that was closed before.
         with contextlib.suppress(AttributeError, OSError, ValueError):
             sys.stdout.flush()
-        if "llmcall.programs.server" in sys.modules:
-            from .server import close_shared
+        if "llmcall.programs.shared_server" in sys.modules:
+            from .shared_server import close_shared
 
             is_interrupt = isinstance(self._error, KeyboardInterrupt)
             close_shared(*[SOON] if is_interrupt else [])

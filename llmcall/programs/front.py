@@ -44,8 +44,8 @@ def in_front(front: Front) -> Iterator[None]:
     try:
         yield
     finally:
-        if fronts == [front] and "llmcall.programs.server" in sys.modules:
-            from .server import close_shared
+        if fronts == [front] and "llmcall.programs.shared_server" in sys.modules:
+            from .shared_server import close_shared
 
             close_shared()  # without the lock, for which what is under way there may wait
         with _lock:
@@ -234,7 +234,7 @@ def _route(front: Front) -> Iterator[Route]:
         yield front.route_here()
     if not isinstance(front, Recorder):
         return
-    from .server import sender_here, shared_server
+    from .shared_server import sender_here, shared_server
 
     server, asker = shared_server(), scopes.current_asker()
     ticket = server.admit(sender_here(front))

@@ -18,16 +18,15 @@ import contextlib
 import functools
 import hmac
 import itertools
-import json
 import os
 import queue
 import secrets
 import socket
 import threading
 import urllib.parse
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
@@ -36,24 +35,30 @@ from ..core.effects import adrive
 from ..errors import ArgumentError
 from ..support.sender import LLMCALL, sent_by
 from ..support.system import (
-    ProcessLock,
     after_fork_in_child,
     after_fork_in_parent,
     before_fork,
 )
 from .answering import response_to
-from .responses import error_body
+from .asgi import (
+    BadRequest,
+    Event,
+    Receive,
+    Send,
+    read_content,
+    send_error,
+    send_response,
+)
 from .routes import (
     ASKER,
     BASE_URLS,
     CONNECTED,
     LOOPBACK,
-    NO_PROXY,
     PATH_HEADER,
     SCOPE_HEADER,
     decoded,
 )
-from .transport import MESSAGE_HEADERS, headers_to_copy
+from .transport import headers_to_copy
 
 if TYPE_CHECKING:
     import uvicorn
@@ -62,8 +67,6 @@ if TYPE_CHECKING:
 
 TOKEN_BYTES = 16
 SCOPE_HEADERS = (PATH_HEADER.encode(), SCOPE_HEADER.encode())
-KEPT_HEADERS = (b"content-type", b"content-encoding", b"content-length", b"x-should-retry")
-DROPPED_HEADERS = {name.encode() for name in MESSAGE_HEADERS}
 THREADS = 8
 # A sender that waits longer than this for a model has given up; its SDK has a shorter timeout of its own.
 LONGEST_ANSWER = 3600.0  # seconds
@@ -71,10 +74,6 @@ LONGEST_CONNECT = 30.0  # seconds
 LONGEST_HOLD = 5.0  # seconds that a fork waits for what the server does at the moment
 KEEP_ALIVE = 60  # seconds that an idle connection stays open: longer than its clients keep it
 LONGEST_END = 30  # seconds in which the answers that are under way at the server's end may come
-
-Event = MutableMapping[str, Any]  # of ASGI: its values' types depend on its type
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
 
 
 class Sender(NamedTuple):
@@ -88,17 +87,6 @@ class Sender(NamedTuple):
     recorder: Recorder
     context: Context
     is_process: bool
-
-
-class BadRequest(Exception):
-    """A request that the server refuses.
-
-    :param status: the status of the response.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Server:
@@ -234,9 +222,9 @@ class Server:
                 return
             url = self._url(parts, scope["query_string"].decode("latin-1"))
             headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
-            content = await _content(receive, dict(headers))
+            content = await read_content(receive, dict(headers))
         except BadRequest as error:
-            await _send_error(send, error.status, error)
+            await send_error(send, error.status, error)
             return
         names = dict(headers)
         headers = [(name, value) for name, value in headers if name not in SCOPE_HEADERS]
@@ -266,12 +254,12 @@ class Server:
                     with sent_by(LLMCALL):
                         response = await self._send(request)
         except ArgumentError as error:
-            await _send_error(send, 400, error)
+            await send_error(send, 400, error)
         except self._library.RequestError as error:
             status = 504 if isinstance(error, self._library.TimeoutException) else 502
-            await _send_error(send, status, error)
+            await send_error(send, status, error)
         else:
-            await _send_response(send, receive, response)
+            await send_response(send, receive, response)
 
     async def _send(self, request: object) -> Any:
         return await self._client.send(request, stream=True)
@@ -367,6 +355,17 @@ class _Threads(ThreadPoolExecutor):
                     future.set_exception(error)
 
 
+async def _send_connected(send: Send, recorder: Recorder, parts: list[str]) -> None:
+    """Note a connection that a process makes; answer whether it may."""
+    try:
+        recorder.note_connection(urllib.parse.unquote("/".join(parts[1:])))
+    except ConnectionRefusedError as error:
+        await send_error(send, 409, error)
+    else:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
 _open_servers: list[Server] = []
 
 
@@ -398,132 +397,3 @@ def _leave_servers() -> None:
     for server in _open_servers:
         server._socket.close()
     _open_servers.clear()
-
-
-# ASGI
-
-
-async def _content(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the body of a request.
-
-    :raises BadRequest: if it is compressed, or no JSON where it says so.
-    """
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise BadRequest(415, "llmcall reads bodies without a content-encoding")
-    pieces, has_more = [], True
-    while has_more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadRequest(400, "the client left before its request was whole")
-        pieces.append(message.get("body", b""))
-        has_more = message.get("more_body", False)
-    content = b"".join(pieces)
-    if content and b"json" in headers.get(b"content-type", b""):
-        try:
-            json.loads(content.decode())
-        except ValueError as error:
-            raise BadRequest(400, f"the body is no JSON in UTF-8: {error}") from None
-        except RecursionError:
-            raise BadRequest(400, "the JSON of the body is nested too deeply") from None
-    return content
-
-
-async def _send_connected(send: Send, recorder: Recorder, parts: list[str]) -> None:
-    """Note a connection that a process makes; answer whether it may."""
-    try:
-        recorder.note_connection(urllib.parse.unquote("/".join(parts[1:])))
-    except ConnectionRefusedError as error:
-        await _send_error(send, 409, error)
-    else:
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-
-async def _send_error(send: Send, status: int, error: Exception) -> None:
-    content = json.dumps(error_body(error)).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(content)),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
-
-
-async def _send_response(send: Send, receive: Receive, response: Any) -> None:
-    """Send a response piece by piece, and close it, also where the client leaves before its end."""
-    headers = [
-        (name.lower(), value)
-        for name, value in response.headers.raw
-        if name.lower() in KEPT_HEADERS or name.lower() not in DROPPED_HEADERS
-    ]
-    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
-    if response.is_stream_consumed:  # what is recorded, and a failure, are there as a whole
-        await send(start)
-        await send({"type": "http.response.body", "body": response.content})
-        return
-    task = asyncio.current_task()
-    has_left = False
-
-    async def cancel_if_left() -> None:
-        nonlocal has_left
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        has_left = True
-        if task is not None:
-            task.cancel()
-
-    with sent_by(LLMCALL):  # the task is nobody's
-        watch = asyncio.create_task(cancel_if_left())
-    try:
-        await send(start)
-        async for piece in response.aiter_raw():
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        watch.cancel()
-        await send({"type": "http.response.body", "body": b""})
-    except asyncio.CancelledError:
-        if not has_left:
-            raise
-    finally:
-        watch.cancel()
-        await response.aclose()
-
-
-def sender_here(recorder: Recorder, asker: scopes.Asker | None = None) -> Sender:
-    """Return the current context as a sender.
-
-    :param asker: the process that is started here; ``None`` if the code here sends itself.
-    """
-    context = copy_context()
-    context.run(scopes.set_asker, asker or scopes.current_asker())
-    return Sender(recorder, context, is_process=asker is not None)
-
-
-_shared: Server | None = None  # the one of all recorders of this process
-_lock = ProcessLock()
-
-
-def shared_server() -> Server:
-    """Return the server of this process, which starts when it is first needed."""
-    global _shared
-    with _lock:
-        if _shared is None:
-            _shared = Server()
-            for name in NO_PROXY:
-                others = [os.environ[name]] if os.environ.get(name) else []
-                os.environ[name] = ",".join([*others, LOOPBACK])
-        return _shared
-
-
-def close_shared(seconds: int = LONGEST_END) -> None:
-    """Close the server of this process, if it has one; it waits for answers as :meth:`Server.close` does."""
-    global _shared
-    with _lock:
-        server, _shared = _shared, None
-    if server is not None:
-        server.close(seconds)
-
-
-@after_fork_in_child
-def _leave_shared() -> None:
-    global _shared
-    _shared = None

@@ -1,0 +1,105 @@
+"""Requests and responses of ASGI, the interface through which uvicorn hands them to the run's server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from ..support.sender import LLMCALL, sent_by
+from .responses import error_body
+from .transport import MESSAGE_HEADERS
+
+KEPT_HEADERS = (b"content-type", b"content-encoding", b"content-length", b"x-should-retry")
+DROPPED_HEADERS = {name.encode() for name in MESSAGE_HEADERS}
+
+Event = MutableMapping[str, Any]  # of ASGI: its values' types depend on its type
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+
+class BadRequest(Exception):
+    """A request that the server refuses.
+
+    :param status: the status of the response.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def read_content(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the body of a request.
+
+    :raises BadRequest: if it is compressed, or no JSON where it says so.
+    """
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise BadRequest(415, "llmcall reads bodies without a content-encoding")
+    pieces, has_more = [], True
+    while has_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest(400, "the client left before its request was whole")
+        pieces.append(message.get("body", b""))
+        has_more = message.get("more_body", False)
+    content = b"".join(pieces)
+    if content and b"json" in headers.get(b"content-type", b""):
+        try:
+            json.loads(content.decode())
+        except ValueError as error:
+            raise BadRequest(400, f"the body is no JSON in UTF-8: {error}") from None
+        except RecursionError:
+            raise BadRequest(400, "the JSON of the body is nested too deeply") from None
+    return content
+
+
+async def send_error(send: Send, status: int, error: Exception) -> None:
+    """Send an error as JSON."""
+    content = json.dumps(error_body(error)).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(content)),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def send_response(send: Send, receive: Receive, response: Any) -> None:
+    """Send a response piece by piece, and close it, also where the client leaves before its end."""
+    headers = [
+        (name.lower(), value)
+        for name, value in response.headers.raw
+        if name.lower() in KEPT_HEADERS or name.lower() not in DROPPED_HEADERS
+    ]
+    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+    if response.is_stream_consumed:  # what is recorded, and a failure, are there as a whole
+        await send(start)
+        await send({"type": "http.response.body", "body": response.content})
+        return
+    task = asyncio.current_task()
+    has_left = False
+
+    async def cancel_if_left() -> None:
+        nonlocal has_left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        if task is not None:
+            task.cancel()
+
+    with sent_by(LLMCALL):  # the task is nobody's
+        watch = asyncio.create_task(cancel_if_left())
+    try:
+        await send(start)
+        async for piece in response.aiter_raw():
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        watch.cancel()
+        await send({"type": "http.response.body", "body": b""})
+    except asyncio.CancelledError:
+        if not has_left:
+            raise
+    finally:
+        watch.cancel()
+        await response.aclose()

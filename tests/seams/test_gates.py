@@ -17,6 +17,7 @@ from servers import NumberedServer
 import llmcall
 from llmcall import ConfigError
 from llmcall.contracts import rules
+from llmcall.core.membrane import CheckedGate
 from llmcall.core.prepare import prepare_chat
 from llmcall.testing import ScriptedClient, check_gate
 from llmcall.types import Endpoint, Gate
@@ -51,6 +52,16 @@ def test_a_gate_keeps_the_contract(name: str, budget: bool) -> None:
 def test_a_named_budget_keeps_the_contract() -> None:
     with llmcall.budget(calls=1000, name="all"):
         check_gate(gates_of(ScriptedClient(["Yes."])))
+
+
+def test_the_check_of_a_gate_keeps_the_contract() -> None:
+    client = ScriptedClient(["Yes."], limits_max_concurrent_calls=1)
+
+    def make() -> Gate:
+        call = prepare_chat(client, "Hello", {"max_tokens": 5})
+        return CheckedGate(client, call, client.request_to_send(call, False))
+
+    check_gate(make)
 
 
 def test_an_open_gate_keeps_the_contract() -> None:

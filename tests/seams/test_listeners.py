@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import LONGEST
 
 import llmcall
 from llmcall import LLMCallError
@@ -66,6 +71,53 @@ OURS = [
 @pytest.mark.parametrize("make", [Notes, Listener, CallListener, *OURS])
 def test_a_listener_keeps_the_contract(make: Any) -> None:
     check_listener(make)
+
+
+# Functions that check a listener which exists in one environment alone: there it is taken out, heard by itself, and
+# put back.
+CHECKING = """
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from llmcall.support.listeners import listeners
+from llmcall.testing import check_listener
+
+def check(name):
+    [own] = [listener for listener in listeners if type(listener).__name__ == name]
+    listeners.remove(own)
+    try:
+        check_listener(lambda: own)
+    finally:
+        listeners.append(own)
+    print("checked", name)
+"""
+ENVIRONMENTS = {
+    "Execution": ("llmcall run program.py", "check('Execution')"),
+    "Replay": (
+        "pytest -s -p no:cacheprovider -p llmcall.pytest_plugin program.py",
+        "import pytest\n@pytest.mark.llm\ndef test_with_a_cassette(): pass\ndef test_it(): check('Replay')",
+    ),
+    "_Session": (
+        "program.py",
+        "import llmcall\nif __name__ == '__main__':\n    with ProcessPoolExecutor(1) as pool:\n"
+        "        llmcall.map(check, ['_Session'], executor=pool)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_listener_of_a_run_a_test_or_a_worker_keeps_the_contract_there(name: str) -> None:
+    command, lines = ENVIRONMENTS[name]
+    Path("program.py").write_text(CHECKING + lines)
+    words = command.split()
+    done = subprocess.run(
+        [sys.executable, *(["-m"] if words[0] != "program.py" else []), *words],
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONGEST,
+    )
+    assert not done.returncode and f"checked {name}" in done.stdout, done.stdout + done.stderr
 
 
 class Changing(Listener):

@@ -201,8 +201,8 @@ class LLMClient(ConfiguredClient):
         """
         from .streams import Stream
 
-        call = prepare_chat(self, current_messages, arguments)
-        return Stream(call, reply_to(call, stream=True), drive_stream)
+        call = prepare_chat(self, current_messages, arguments)._replace(is_streamed=True)
+        return Stream(call, reply_to(call), drive_stream)
 
     def astream_message(self, current_messages: Messages, **arguments: object) -> AsyncStream:
         """Ask a model and yield its answer as it arrives, without blocking the event loop.
@@ -211,8 +211,8 @@ class LLMClient(ConfiguredClient):
         """
         from .streams import AsyncStream
 
-        call = prepare_chat(self, current_messages, arguments)
-        return AsyncStream(call, reply_to(call, stream=True), adrive_stream)
+        call = prepare_chat(self, current_messages, arguments)._replace(is_streamed=True)
+        return AsyncStream(call, reply_to(call), adrive_stream)
 
     @overload
     def get_embedding(

@@ -216,21 +216,21 @@ class ConfiguredClient:
         """
         return options, fields
 
-    def request_to_send(self, call: Call, stream: bool) -> Request:
+    def request_to_send(self, call: Call) -> Request:
         """Return a call's request with the body to send, and the API (wire) that it goes to; a stream's
         body also asks for the usage.
 
         :raises ConfigError: if it cannot be sent in its window.
         """
         if call.options.window != "none" and call.request.kind == "chat":
-            self.check_window(call, stream)
+            self.check_window(call)
         capabilities = self.pool(call.request.model).capabilities
         body = sent_body(call.request.body, capabilities)
-        if stream:
+        if call.is_streamed:
             body["stream_options"] = {"include_usage": True}
         return call.request._replace(body=body, wire=self.wire(body, capabilities))
 
-    def check_window(self, call: Call, stream: bool) -> None:
+    def check_window(self, call: Call) -> None:
         """Raise an error if a call cannot be answered within its window; only OpenAI's API has windows."""
         raise no_window(call.options.window, f"the client {self.api_type!r} has no windows")
 

@@ -147,7 +147,7 @@ class OpenAIClient(LLMClient):
 
         return WindowTransport(call, endpoint)
 
-    def check_window(self, call: Call, stream: bool) -> None:
+    def check_window(self, call: Call) -> None:
         """Raise an error if a call cannot be answered within its window."""
         endpoints = self.endpoints(call.request.model)
         api_types = {endpoint.api_type or self.api_type for endpoint in endpoints}
@@ -156,7 +156,7 @@ class OpenAIClient(LLMClient):
             reason = f"{', '.join(sorted(api_types))} has no windows"
         elif any(self.shared_transport(endpoint).background is None for endpoint in endpoints):
             reason = "a transport of one's own has no windows"
-        elif stream:
+        elif call.is_streamed:
             reason = "a stream is answered at once"
         elif call.options.cache is False or call.settings.cache_mode == "off":
             reason = "without a disk cache (cache=False, MODE = off) nothing notes which answer the call waits for"

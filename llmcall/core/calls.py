@@ -137,6 +137,7 @@ class Call(NamedTuple):
         has one.
     :param fallbacks: the models that are asked, one after the other, if the context is too long.
     :param deadline: the end of all that is tried for it.
+    :param is_streamed: whether its answer is emitted piece by piece, to the reader of a stream.
     :param is_inner: whether code that llmcall calls makes it, such as a transport: it is nobody's record, and
         only the limits and budgets know of it.
     :param draw: its draw, or ``None``; released if the call fails.
@@ -156,6 +157,7 @@ class Call(NamedTuple):
     skips_recorded: bool = False
     fallbacks: tuple[str, ...] = ()
     deadline: Deadline = Deadline(None)
+    is_streamed: bool = False
     is_inner: bool = False
     draw: Draw | None = None
     used_records: deque[ScopedRecord] | None = None

@@ -91,10 +91,9 @@ class Client(Protocol):
         """Return the transport that sends a call to an endpoint."""
         ...
 
-    def request_to_send(self, call: Call, stream: bool) -> Request:
+    def request_to_send(self, call: Call) -> Request:
         """Return a call's request with the body to send, and the API (wire) that it goes to.
 
-        :param stream: whether the answer is streamed.
         :raises ValueError: if that API does not support something that matters.
         """
         ...

@@ -54,29 +54,25 @@ def replay(call: Call) -> Any:
     return reply_in(record, call)
 
 
-async def reply_to(call: Call, *, stream: bool = False, looks_up: bool = True) -> Any:
+async def reply_to(call: Call, *, looks_up: bool = True) -> Any:
     """Answer a chat call, from the record or by its model.
 
-    :param stream: emit the answer, piece by piece.
     :param looks_up: whether to look for a recorded answer first; the caller may have looked.
     :returns: the reply, or what ``response_format`` parses. If the call failed after all retries and its
         caller does not want the error raised: the error or ``None``, as ``on_error`` says.
     :raises APIError: if the call failed after all retries, and its caller wants the error raised.
     """
     try:
-        [record] = await records_of([call], stream=stream, looks_up=looks_up)
+        [record] = await records_of([call], looks_up=looks_up)
     except APIError as error:
-        return handle_failure(error, call, stream=stream)
+        return handle_failure(error, call)
     return reply_in(record, call)
 
 
-async def records_of(
-    calls: Sequence[Call], *, stream: bool = False, looks_up: bool = True
-) -> list[Record]:
+async def records_of(calls: Sequence[Call], *, looks_up: bool = True) -> list[Record]:
     """Answer calls from the record, or by asking; the whole road, for calls of each kind.
 
     :param calls: one call, or one for each text of embeddings.
-    :param stream: emit the answer, piece by piece.
     :param looks_up: whether to look for recorded answers first.
     :returns: their records, in order.
     """
@@ -92,13 +88,13 @@ async def records_of(
                 missing.setdefault(call.request.cache_key, call.with_deadline())
             else:
                 records[call.request.cache_key] = record
-        if missing and stream:
+        if missing and calls[0].is_streamed:
             failures = calls[0].failures
             token = failures.begin(calls[0].position.path, calls[0].label)
         if missing:
-            records |= await _answers([*missing.values()], stream=stream)
+            records |= await _answers([*missing.values()])
         hits = [record for record in records.values() if record.is_hit]
-        if hits and stream:
+        if hits and calls[0].is_streamed:
             await _emit_recorded(hits[0])
         if hits:
             saved = total_cost(record.cost for record in hits)
@@ -110,7 +106,7 @@ async def records_of(
         return answers
     except BaseException as error:
         is_early = is_abandoned(error)
-        note_failure(error, calls[0], stream=stream)
+        note_failure(error, calls[0])
         raise
     finally:
         if token is not None:
@@ -193,14 +189,14 @@ def _miss_error(call: Call) -> CacheMissError:
 # Share, retry, attempt, check and store
 
 
-async def _answers(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
+async def _answers(calls: Sequence[Call]) -> dict[str, Record]:
     """Answer calls that are not recorded."""
     from .kinds import batches  # a recorded answer needs none of these
     from .share import share
 
     records: dict[str, Record] = {}
     for batch in batches(calls):
-        records |= await share(batch, functools.partial(_ask, stream=stream), stream=stream)
+        records |= await share(batch, _ask)
     for call in calls:  # an equal call with another response_format may have got it
         if call.request.expected is not None:
             refuse_misfit(call, records[call.request.cache_key])
@@ -216,7 +212,7 @@ async def _emit_recorded(record: Record) -> None:
             await emit(Piece(chunk_text(chunk), chunk))
 
 
-async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
+async def _ask(calls: Sequence[Call]) -> dict[str, Record]:
     """Ask for the answer to calls or, if the context is too long, ask the fallbacks; store it."""
     from .kinds import KINDS
     from .retry import retry
@@ -229,9 +225,8 @@ async def _ask(calls: Sequence[Call], *, stream: bool) -> dict[str, Record]:
         exchange = Exchange(
             call,
             functools.partial(_store, kind, calls),
-            stream=stream,
             # The reader of a stream has read one model's text: no other can replace it.
-            must_fit_window=bool(models) and not stream,
+            must_fit_window=bool(models) and not call.is_streamed,
         )
         try:
             records = await retry(call, exchange.attempt)
@@ -293,11 +288,10 @@ def reply_in(record: Record, call: Call) -> Any:
     return reply
 
 
-def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> APIError | None:
-    """Raise, log or return an API failure, as the caller wants.
+def handle_failure(error: APIError, call: Call) -> APIError | None:
+    """Raise, log or return an API failure, as the caller wants. A stream has no value that could be the error, so
+    it raises the error that a call would return.
 
-    :param stream: whether its answer was streamed. A stream has no value that could be the error,
-        so it raises the error that a call would return.
     :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
     """
     on_error, model = call.options.on_error, call.request.model
@@ -308,7 +302,7 @@ def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> APIE
         without_password(endpoint.address) or call.client.host(endpoint) for endpoint in failed
     }
     address = ", ".join(sorted(address.partition("?")[0] for address in addresses))
-    if on_error == "raise" or (on_error == "return" and stream):
+    if on_error == "raise" or (on_error == "return" and call.is_streamed):
         note = f"model {model} at {address}. {error.remedy}"
         # Python 3.10 has no notes; an error that several calls share is raised more than once.
         if hasattr(error, "add_note") and note not in getattr(error, "__notes__", ()):
@@ -318,18 +312,15 @@ def handle_failure(error: APIError, call: Call, *, stream: bool = False) -> APIE
         return error
     line = f"{call.label} at {address} failed: {error}"
     full_stop = "" if line.endswith((".", "?", "!")) else "."
-    result = "the stream's reply is" if stream else "the call returns"
+    result = "the stream's reply is" if call.is_streamed else "the call returns"
     line += f'{full_stop} {error.remedy}; {result} None, and on_error="raise" raises this error'
     logger().error("%s", line)
     return None
 
 
-def note_failure(error: BaseException, call: Call, *, stream: bool = False) -> None:
-    """Report a call that ended without an answer, and release its draw.
-
-    :param stream: whether its answer was streamed.
-    """
+def note_failure(error: BaseException, call: Call) -> None:
+    """Report a call that ended without an answer, and release its draw."""
     call.release_draw()  # before a listener, which may raise
     hide_own_frames(error)
     for listener in call.listeners:
-        listener.failed(call, error, stream=stream)
+        listener.failed(call, error)

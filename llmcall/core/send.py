@@ -61,7 +61,6 @@ class Exchange:
 
     :param call: its call; for a batch of embeddings, one that asks for all.
     :param store: stores an answer, and returns its records.
-    :param stream: emit the text as it comes.
     :param must_fit_window: an answer that the context window cut is an error.
     """
 
@@ -70,17 +69,15 @@ class Exchange:
         call: Call,
         store: Callable[[Response, Received], list[Record]],
         *,
-        stream: bool = False,
         must_fit_window: bool = False,
     ) -> None:
         self.call = call
         self._store = store
-        self.stream = stream
         self.must_fit_window = must_fit_window
         self.kind = KINDS[call.request.kind]
         # A transport of its own knows what to send.
         own = call.transport is not None
-        request = call.request if own else call.client.request_to_send(call, stream)
+        request = call.request if own else call.client.request_to_send(call)
         # Parameters that turn out to be unsupported are taken out of this body.
         self.body = dict(request.body)
         self.request = request._replace(body=self.body)
@@ -190,7 +187,7 @@ class Exchange:
         body, headers = map_texts(self.request.body, str), dict(self.request.headers)
         request = self.request._replace(body=body, headers=headers)
         timeout = call.deadline.time_for(call.options.timeout)
-        chunks = open_stream(transport, request, timeout) if self.stream else None
+        chunks = open_stream(transport, request, timeout) if call.is_streamed else None
         if chunks is not None:
             self.response = await self._read_stream(chunks)
             try:
@@ -199,7 +196,7 @@ class Exchange:
                 await self.emit_held_back()
                 raise
             return
-        if self.stream:  # the transport does not stream
+        if call.is_streamed:  # the transport does not stream
             body.pop("stream_options", None)
         self.response = await send(transport, request, timeout)
         try:
@@ -207,7 +204,7 @@ class Exchange:
         except APIError:
             await release_held(self.response, is_stored=False)
             raise
-        if self.stream:
+        if call.is_streamed:
             message = choices_of(self.response)[0]["message"]
             self.held_back.append(Piece(content_text(message.get("content")) or ""))
 

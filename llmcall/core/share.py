@@ -49,8 +49,6 @@ after_fork_in_child(flights.clear)  # a forked process lacks the threads that ma
 async def share(
     calls: Sequence[Call],
     ask: Callable[[Sequence[Call]], Awaitable[Records]],
-    *,
-    stream: bool = False,
 ) -> Records:
     """Answer calls that are not recorded: lead the flight of each request, or follow another call's.
 
@@ -59,7 +57,6 @@ async def share(
 
     :param calls: all with the same options and store.
     :param ask: answers the calls that lead a flight, and stores the answers.
-    :param stream: whether ``ask`` emits its answer as it comes.
     """
     # The order of these steps is a decision.
     #
@@ -82,7 +79,7 @@ async def share(
     if shared_by is None:
         return await ask(calls)
 
-    leader = OpenCall(is_read=stream)
+    leader = OpenCall(is_read=calls[0].is_streamed)
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         followed: Calls = []

@@ -143,12 +143,12 @@ def _call(
     to_record = transport.to_record
     if not _is_askable(to_record):
         call = prepare_http(transport, client)
-        return call, recorded_result(call, stream=to_record.asks_for_stream)
+        return call, recorded_result(call)
     arguments = _arguments(to_record)
     if to_record.kind == "chat":
         call = prepare_chat(client, to_record.body["messages"], arguments)
         call = client.as_asked(call, transport)
-        return call, reply_to(call, stream=to_record.asks_for_stream)
+        return call, reply_to(call)
     model = arguments.pop("model")
     calls = prepare_embeddings(client, to_record.body["input"], model, arguments)
     calls = [client.as_asked(call, transport) for call in calls]
@@ -208,7 +208,7 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
     model = asked_model("http", {"path": to_record.path, "body": body}) if asks_model else None
     counted_host = host if to_record.counts_host else None
     identity = http_identity(http.method, counted_host, path, recorded_query, recorded_body)
-    return prepare_recorded(
+    call = prepare_recorded(
         "http",
         {**identity, "body": normalized(identity["body"], settings)},
         settings,
@@ -221,3 +221,4 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
         # what a server keeps, such as a conversation, may have changed since a cache got the answer
         prefers_asking=body is None or (to_record.is_at_model and not asks_model),
     )
+    return call._replace(is_streamed=to_record.asks_for_stream)

@@ -55,7 +55,9 @@ class ProgramClient(OpenAIClient):
                 is_limited = name == "max_tokens" and body.get(LIMIT) is not None
                 if body.get(name) is None and not is_limited:
                     sent[name] = default
-        options = call.options._replace(timeout=None)
         return call._replace(
-            transport=transport, request=request._replace(body=sent), options=options
+            transport=transport,
+            request=request._replace(body=sent),
+            options=call.options._replace(timeout=None),
+            is_streamed=request.kind == "chat" and transport.to_record.asks_for_stream,
         )

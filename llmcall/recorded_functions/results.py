@@ -103,11 +103,10 @@ def normalized(value: Any, settings: Settings) -> Any:
     return value if normalize is None else map_texts(value, normalize)
 
 
-async def recorded_result(call: Call, *, stream: bool = False) -> object:
+async def recorded_result(call: Call) -> object:
     """Return the recorded result, or run the function; a call that fails releases its draw.
 
-    :param stream: whether to emit the pieces of an HTTP answer.
     :raises CacheMissError: if nothing is recorded, and the function may not run.
     """
-    [record] = await records_of([call], stream=stream)
+    [record] = await records_of([call])
     return record.response["value"]

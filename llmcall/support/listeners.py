@@ -130,7 +130,7 @@ class CallListener:
     def answered(self, call: Call, record: Record) -> None:
         """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
 
-    def failed(self, call: Call, error: BaseException, *, stream: bool) -> None:
+    def failed(self, call: Call, error: BaseException) -> None:
         """A call ended without an answer: it failed, or its caller left."""
 
     def refused(self, call: Call, error: Exception) -> None:
@@ -173,7 +173,7 @@ class _OwnListener(CallListener):
         """Pass on the call and a copy of its record."""
         self._call("answered", self.own.answered, call.info, record)
 
-    def failed(self, call: Call, error: BaseException, *, stream: bool) -> None:
+    def failed(self, call: Call, error: BaseException) -> None:
         """Pass on the call and its error."""
         self._call("failed", self.own.failed, call.info, error)
 

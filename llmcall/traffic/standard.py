@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class FailureReport(CallListener):
     """Adds the calls that left no record to the report at the end of the run or of the cassette."""
 
-    def failed(self, call: Call, error: BaseException, *, stream: bool) -> None:
+    def failed(self, call: Call, error: BaseException) -> None:
         """Add a call that failed or was cancelled; a stream reports by itself that its
         reader left.
         """
@@ -53,7 +53,7 @@ class FailureReport(CallListener):
             if isinstance(error, APIError):
                 key = call.request.cache_key if error.is_retried_by_program else ref(error)
             call.failures.add(call.position.path, words, FAILED, asks_model=asks_model, key=key)
-        elif is_abandoned(error) and not stream:
+        elif is_abandoned(error) and not call.is_streamed:
             call.failures.add(call.position.path, words, ABANDONED, asks_model=asks_model)
 
     def refused(self, call: Call, error: Exception) -> None:

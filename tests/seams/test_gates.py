@@ -36,7 +36,7 @@ def gates_of(client: llmcall.LLMClient) -> Callable[[], Gate]:
 
     def make() -> Gate:
         call = prepare_chat(client, "Hello", {"max_tokens": 5})
-        return client.gate(call, client.request_to_send(call, False))
+        return client.gate(call, client.request_to_send(call))
 
     return make
 

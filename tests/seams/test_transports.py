@@ -260,7 +260,7 @@ def test_a_windows_transport_keeps_the_contract(
     client = OpenAIClient(base_url=server.base_url, api_key="k", window="8h", model="gpt-6-luna")
     call = prepare_chat(client, "Hello", {}).with_deadline()
     [endpoint] = client.endpoints("gpt-6-luna")
-    request = client.request_to_send(call, False)
+    request = client.request_to_send(call)
     check_transport(lambda: WindowTransport(call, endpoint), request, at_once=False)
     assert not server.responses
 

@@ -26,7 +26,7 @@ STATIONS = (
     "prepare_chat",
     "replay",
     "look_up",
-    "records_of",
+    "answer_calls",
     "share",
     "_ask",
     "retry",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ..core.effects import adrive, adrive_stream, drive_stream
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
-from ..core.road import NOT_RECORDED, handle_failure, records_of, replay, reply_to
+from ..core.road import NOT_RECORDED, answer_calls, handle_failure, replay, reply_to
 from ..errors import APIError
 from ..support.blocking import run_blocking
 from .configured import ConfiguredClient
@@ -262,7 +262,7 @@ class LLMClient(ConfiguredClient):
         from ..core.kinds import vector_of
 
         try:
-            records = await records_of(calls)
+            records = await answer_calls(calls)
         except APIError as error:
             return handle_failure(error, calls[0])
         vectors = [vector_of(record) for record in records]

@@ -63,13 +63,13 @@ async def reply_to(call: Call, *, looks_up: bool = True) -> Any:
     :raises APIError: if the call failed after all retries, and its caller wants the error raised.
     """
     try:
-        [record] = await records_of([call], looks_up=looks_up)
+        [record] = await answer_calls([call], looks_up=looks_up)
     except APIError as error:
         return handle_failure(error, call)
     return reply_in(record, call)
 
 
-async def records_of(calls: Sequence[Call], *, looks_up: bool = True) -> list[Record]:
+async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[Record]:
     """Answer calls from the record, or by asking; the whole road, for calls of each kind.
 
     :param calls: one call, or one for each text of embeddings.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..core.prepare import prepare_chat, prepare_embeddings
-from ..core.road import records_of, reply_to
+from ..core.road import answer_calls, reply_to
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import check_messages
@@ -152,7 +152,7 @@ def _call(
     model = arguments.pop("model")
     calls = prepare_embeddings(client, to_record.body["input"], model, arguments)
     calls = [client.as_asked(call, transport) for call in calls]
-    return calls[0], records_of(calls)
+    return calls[0], answer_calls(calls)
 
 
 def _is_askable(to_record: RequestToRecord) -> bool:

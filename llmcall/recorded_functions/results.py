@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Call, Options
 from ..core.prepare import Undrawn, with_draw
-from ..core.road import records_of
+from ..core.road import answer_calls
 from ..core.seams import CoroutineTransport
 from ..keys.keys import identity
 from ..keys.normalizers import normalizer
@@ -108,5 +108,5 @@ async def recorded_result(call: Call) -> object:
 
     :raises CacheMissError: if nothing is recorded, and the function may not run.
     """
-    [record] = await records_of([call])
+    [record] = await answer_calls([call])
     return record.response["value"]

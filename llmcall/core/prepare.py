@@ -19,7 +19,7 @@ from ..keys.request import Data, Request
 from ..scopes import Position, RecordedAskers, here, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
-from ..support.sender import is_llmcalls
+from ..support.sender import llmcall_sends
 from .calls import Call, split_options
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def prepare_again(client: LLMClient, recorded_request: Mapping[str, Data], sampl
         options=resolved.options._replace(cache=False, on_error="raise", window="none"),
         name=request.model,
         position=Position(sample.partition("#")[0], next_order()),
-        is_inner=is_llmcalls(),
+        is_inner=llmcall_sends(),
     )
 
 
@@ -173,7 +173,7 @@ def with_draw(call: Undrawn) -> Call:
     :raises ScopeError: if timing would decide which draw it takes.
     """
     make, source, identity_hash, named = call
-    if is_llmcalls():
+    if llmcall_sends():
         return _without_draw(call)
     try:
         active = scope_of_call()
@@ -205,7 +205,7 @@ def _without_draw(call: Undrawn) -> Call:
     """Return a call at its position, without a draw; code that llmcall calls has none."""
     key, active = sampled_key(call.identity_hash, None), here()
     order = next_order(active)
-    if is_llmcalls():
+    if llmcall_sends():
         return call.make(None, key, Position("", order), is_inner=True)
     undrawn = call.make(None, key, active.position._replace(order=order))
     return _in_arm(undrawn, active)

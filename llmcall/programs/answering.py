@@ -20,7 +20,7 @@ from ..stores.cassettes.current import current_cassette
 from ..stores.record import asked_model
 from ..support import secrets
 from ..support.failures import UnrecordedAnswer
-from ..support.sender import is_llmcalls
+from ..support.sender import llmcall_sends
 from . import connections
 from .requests import CHATS, is_of_model_sdk, is_telemetry, request_to_record
 from .responses import connection_failure, refusal_response, response_of
@@ -58,7 +58,7 @@ async def response_to(
     :param send: sends a request and returns its response, or a coroutine that does.
     :raises library.RequestError: if the connection fails or times out.
     """
-    if is_llmcalls() and not recorder.sends_nothing:
+    if llmcall_sends() and not recorder.sends_nothing:
         return None
     transport = None
     address = connections.address_of(http.url)
@@ -69,7 +69,7 @@ async def response_to(
         to_record = await request_to_record(
             http, recorder.recording.hosts, is_models_host=is_models_host
         )
-        if is_llmcalls():
+        if llmcall_sends():
             _check_asks_no_model(http, to_record, is_models_host=is_models_host)
             return None
         if to_record is None:

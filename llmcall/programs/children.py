@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import scopes
 from ..config import resolve as config
 from ..stores.cassettes.current import hide_all
-from ..support.sender import is_llmcalls
+from ..support.sender import llmcall_sends
 from ..support.system import after_fork_in_child, before_fork
 from .front import in_front
 from .recorder import Recorder
@@ -112,7 +112,7 @@ def _route(kind: str, label: str) -> Route | None:
     not recorded.
     """
     maker = scopes.current_asker()
-    if _routes is None or maker is None or is_llmcalls():
+    if _routes is None or maker is None or llmcall_sends():
         return None
     return _routes.new(maker.child(kind, label))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import scopes
 from ..core.effects import adrive
 from ..support.blocking import run_blocking
-from ..support.sender import PROGRAM, is_llmcalls, sender
+from ..support.sender import PROGRAM, llmcall_sends, sender
 from . import connections, makers
 from .recorder import Recorder
 from .replacing import replace, when_imported
@@ -251,7 +251,7 @@ def _connect_noted(connect: Callable[..., Any], socket: object, address: object)
     audit hook would see more (gevent's sockets), but Python never takes one back.
     """
     front = innermost()
-    if front is not None and (sender.get() == PROGRAM or (is_llmcalls() and front.sends_nothing)):
+    if front is not None and (sender.get() == PROGRAM or (llmcall_sends() and front.sends_nothing)):
         host = connections.model_host_at(address, front.known_models())
         if host is not None:
             front.note_connection(host)

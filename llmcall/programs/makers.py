@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from .. import scopes
 from ..scopes import Asker
-from ..support.sender import LLMCALL, PROGRAM, is_llmcalls, sender, sent_by
+from ..support.sender import LLMCALL, PROGRAM, llmcall_sends, sender, sent_by
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,7 +29,7 @@ KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of
 
 
 def create_task(create: Callable[..., T], loop: object, coroutine: object, **options: Any) -> T:
-    maker = None if is_llmcalls() else scopes.current_asker()
+    maker = None if llmcall_sends() else scopes.current_asker()
     if maker is None:
         return create(loop, coroutine, **options)
     # A notebook's kernel makes tasks for each message. How many these are is no part of the program.
@@ -51,7 +51,7 @@ def as_completed(complete: Callable[..., T], awaitables: object, **options: obje
     """Make the tasks in the given order; ``asyncio.as_completed`` makes the tasks of coroutines,
     such as tqdm's ``gather`` passes, in the order of a set.
     """
-    is_named = scopes.current_asker() is not None and not is_llmcalls()
+    is_named = scopes.current_asker() is not None and not llmcall_sends()
     if is_named and isinstance(awaitables, Iterable):
         import asyncio
 
@@ -64,7 +64,7 @@ def as_completed(complete: Callable[..., T], awaitables: object, **options: obje
 
 def start_thread(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
     maker = scopes.current_asker()
-    if is_llmcalls():
+    if llmcall_sends():
         _run_after(thread, functools.partial(sender.set, LLMCALL))
     elif maker is not None:
         # This is a trick: no public attribute says what a thread will run. A subclass may lack these two.
@@ -97,7 +97,7 @@ def submit_work(
     *args: object,
     **kwargs: object,
 ) -> T:
-    if is_llmcalls():
+    if llmcall_sends():
 
         def run_as_llmcall() -> R:
             with sent_by(LLMCALL):

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from ..errors import APIError
-from ..support.sender import NOBODY, is_llmcalls, sent_by
+from ..support.sender import NOBODY, llmcall_sends, sent_by
 from ..support.system import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Front:
 
 def passing() -> AbstractContextManager[None]:
     """Let what a block sends pass."""
-    return nullcontext() if is_llmcalls() else sent_by(NOBODY)
+    return nullcontext() if llmcall_sends() else sent_by(NOBODY)
 
 
 fronts: list[Front] = []  # the innermost last
@@ -85,7 +85,7 @@ def active_front() -> Front | None:
     front = innermost()
     if front is None or front.passes_requests:
         return None
-    if is_llmcalls() and not (front.takes_own_requests or front.sends_nothing):
+    if llmcall_sends() and not (front.takes_own_requests or front.sends_nothing):
         return None
     return front
 

@@ -51,6 +51,6 @@ def foreign_code(
         raise error_class(f"{failure} {type(error).__name__}: {error}") from error
 
 
-def is_llmcalls() -> bool:
+def llmcall_sends() -> bool:
     """Return whether what is sent here is sent on llmcall's behalf."""
     return sender.get() == LLMCALL

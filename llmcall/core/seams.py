@@ -266,7 +266,7 @@ class Used(NamedTuple):
 
 
 # The endpoint of calls that choose none: functions, and a program's requests without a body.
-NOWHERE = Endpoint(name="", models=())
+NO_ENDPOINT = Endpoint(name="", models=())
 
 
 class Gate:
@@ -303,7 +303,7 @@ class Gate:
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
-        return NOWHERE if self.below is None else await self.below.acquire()
+        return NO_ENDPOINT if self.below is None else await self.below.acquire()
 
     async def wait(self, seconds: float) -> None:
         """Wait, at most until the call's deadline: in a thread that blocks it, in an event loop the loop goes on.

@@ -37,7 +37,7 @@ from .membrane import (
     sending_method,
     stream_name,
 )
-from .seams import NOWHERE, Gate, Response, Used
+from .seams import NO_ENDPOINT, Gate, Response, Used
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -115,7 +115,7 @@ class Exchange:
                     if not isinstance(error, APIError):
                         raise
                     self._bound_wait(error)
-                    if endpoint is NOWHERE:
+                    if endpoint is NO_ENDPOINT:
                         raise
                     error.endpoint = endpoint.name
                     mask(error, [endpoint.key()])

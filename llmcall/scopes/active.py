@@ -193,7 +193,7 @@ def _unpickled(
 
 
 _no_scope_draws = Draws()
-NOWHERE = ActiveScope(Position(), _no_scope_draws, opened_by="nobody")  # outside any scope
+NO_SCOPE = ActiveScope(Position(), _no_scope_draws, opened_by="nobody")  # outside any scope
 # The number of all default scopes: each starts again, but a user's scope with its name warns.
 DEFAULT_NUMBER = -1
 _order_numbers = itertools.count()
@@ -261,7 +261,7 @@ def here() -> ActiveScope:
     active = held().active
     if active is None or active.entered_in != this_process():
         active = if_of_this_process(held_by_process().active) or _root_scope() or process_default()
-    return active or NOWHERE
+    return active or NO_SCOPE
 
 
 def if_of_this_process(active: ActiveScope | None) -> ActiveScope | None:

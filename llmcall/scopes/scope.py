@@ -13,7 +13,7 @@ from ..errors import ScopeError
 from ..support.system import lock
 from . import workers
 from .active import (
-    NOWHERE,
+    NO_SCOPE,
     ActiveScope,
     Item,
     here,
@@ -73,7 +73,7 @@ class Scope:
         order = active.position.order
         if self.name is None:
             item = Item(active.item.name)
-            return ActiveScope(Position(order=order), NOWHERE.draws, self, item=item)
+            return ActiveScope(Position(order=order), NO_SCOPE.draws, self, item=item)
         parent = active.parent_of_new_scopes
         if not parent.path:
             with lock:  # several threads may enter it at once
@@ -178,7 +178,7 @@ def in_function(name: str, *, draws: bool) -> Iterator[None]:
     :param name: the scope's level of the path.
     :param draws: whether the call itself is in a scope.
     """
-    active = scope_of_call() if draws else NOWHERE
+    active = scope_of_call() if draws else NO_SCOPE
     inner: AbstractContextManager[object] = nullcontext()
     if active.path:
         position = active.position._replace(path=f"{active.path}/{name}")

@@ -15,8 +15,7 @@ from ..config.endpoints import Endpoint
 from ..keys.request import Data, Request
 from ..support.blocking import BlockingIterator, as_generator, run_blocking
 from ..support.waits import waits
-from .deadline import Deadline
-from .effects import in_time, wait
+from .effects import Deadline, in_time, wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
-    from ..core.deadline import Deadline
+    from ..core.effects import Deadline
     from ..stores.cache.cache import ResponseCache
     from ..traffic.limits import Endpoints
     from ..traffic.queues import Demand

@@ -11,7 +11,7 @@ from ..core.effects import wait
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..core.deadline import Deadline
+    from ..core.effects import Deadline
     from .reservations import Amounts
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any
 from .ancestors.dbgpt import chat_completion, chat_completion_stream
 from .ancestors.xagent import answer, sdk_error
 from .clients.registry import client as shared_client
-from .core.effects import adrive
+from .core.waiting import adrive
 from .errors import APIError, InvalidRequestError
 
 __all__ = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from ..core.effects import adrive, adrive_stream, drive_stream
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..core.road import NOT_RECORDED, answer_calls, handle_failure, replay, reply_to
+from ..core.waiting import adrive, adrive_stream, drive_stream
 from ..errors import APIError
 from ..support.blocking import run_blocking
 from .configured import ConfiguredClient

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
-from ..core.effects import END, End
 from ..core.seams import Transport
+from ..core.waiting import END, End
 from ..errors import ConfigError, RequestTimeoutError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child

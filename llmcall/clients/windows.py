@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from ..core.effects import wait
 from ..core.membrane import fetch
 from ..core.seams import OK, AlreadyRecorded, CoroutineTransport, Response
+from ..core.waiting import wait
 from ..errors import (
     APIError,
     CacheError,

@@ -11,7 +11,7 @@ from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display.printable import printable
 from ..support.failures import Failures, process_failures
 from ..support.listeners import CallInfo, listeners
-from .effects import Deadline
+from .waiting import Deadline
 
 if TYPE_CHECKING:
     from collections import deque

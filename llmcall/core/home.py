@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..stores.cassettes.cassette import Cassette
     from ..traffic.limits import Endpoints, Slot
     from ..traffic.reservations import Needs
-    from .effects import Deadline
+    from .waiting import Deadline
 
 
 class Lead(Protocol):

@@ -29,8 +29,8 @@ from ..keys.plain_data import plain
 from ..support.blocking import as_generator
 from ..support.sender import LLMCALL, foreign_code, sent_by
 from ..support.waits import check_stops, may_block, set_end, waits
-from .effects import END, End, in_time
 from .seams import AsyncTransport, CoroutineTransport, Gate, Response, Used
+from .waiting import END, End, in_time
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..errors import APIError
 from ..support.notices import logger, warn_once
 from ..support.waits import check_stops, waits
-from .effects import wait
+from .waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

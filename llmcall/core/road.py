@@ -1,7 +1,7 @@
 """The road of a call, from top to bottom: look up, share, retry, attempt, check, store, finish.
 
 Each step adds one thing to the one below it. A recorded answer takes the first and the last alone. Steps
-that have to wait are coroutines, written once for threads and event loops (``effects.py``). Chats, embeddings,
+that have to wait are coroutines, written once for threads and event loops (``waiting.py``). Chats, embeddings,
 recorded functions and requests that are recorded as they are all take it; what differs is how they are
 sent (their transport), checked and recorded (``kinds.py``).
 """
@@ -19,9 +19,9 @@ from ..support.failures import is_abandoned
 from ..support.listeners import listeners
 from ..support.notices import first, logger
 from ..support.tracebacks import hide_own_frames
-from .effects import Piece, emit, in_thread, with_store
 from .reply import Reply
 from .seams import AlreadyRecorded
+from .waiting import Piece, emit, in_thread, with_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

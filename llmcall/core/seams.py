@@ -15,7 +15,7 @@ from ..config.endpoints import Endpoint
 from ..keys.request import Data, Request
 from ..support.blocking import BlockingIterator, as_generator, run_blocking
 from ..support.waits import waits
-from .effects import Deadline, in_time, wait
+from .waiting import Deadline, in_time, wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

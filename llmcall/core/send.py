@@ -25,7 +25,6 @@ from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger, warn_once
 from ..support.waits import NotAtOnceError, may_block, set_at_once
-from .effects import Piece, emit, in_thread
 from .kinds import KINDS
 from .membrane import (
     CheckedGate,
@@ -38,6 +37,7 @@ from .membrane import (
     stream_name,
 )
 from .seams import NO_ENDPOINT, Gate, Response, Used
+from .waiting import Piece, emit, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping

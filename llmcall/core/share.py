@@ -10,8 +10,8 @@ from ..errors import APIError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
-from .effects import in_thread, wait, with_store
 from .home import homes
+from .waiting import in_thread, wait, with_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

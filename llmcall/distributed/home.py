@@ -9,7 +9,7 @@ from contextlib import suppress
 from multiprocessing.connection import Client
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from ..core.effects import in_thread
+from ..core.waiting import in_thread
 from ..scopes import MapIsOverError
 from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
-    from ..core.effects import Deadline
+    from ..core.waiting import Deadline
     from ..stores.cache.cache import ResponseCache
     from ..traffic.limits import Endpoints
     from ..traffic.queues import Demand

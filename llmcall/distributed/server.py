@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from ..config.endpoints import Endpoint
-    from ..core.effects import Deadline
+    from ..core.waiting import Deadline
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..traffic.limits import Limits, Slot

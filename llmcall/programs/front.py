@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
-from ..core.effects import adrive
+from ..core.waiting import adrive
 from ..support.blocking import run_blocking
 from ..support.sender import PROGRAM, llmcall_sends, sender
 from . import connections, makers

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..apis.chunks import EACH_CHUNK
 from ..apis.shapes import as_chat
 from ..clients.streams import AsyncStream, EndedAtExit, Stream
-from ..core.effects import adrive_stream, drive_stream
 from ..core.kinds import vector_of
+from ..core.waiting import adrive_stream, drive_stream
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered
 from ..stores.records.answers import VOLATILE

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
 from ..clients.api_errors import http_library
-from ..core.effects import adrive
+from ..core.waiting import adrive
 from ..errors import ArgumentError
 from ..support.sender import LLMCALL, sent_by
 from ..support.system import (

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..apis.bodies import read_object
 from ..clients.api_errors import connection_error, failure
 from ..clients.chat import chunks_of_event, streamed_chunks
-from ..core.effects import is_too_late
 from ..core.kinds import check_embeddings, ordered_embeddings
 from ..core.seams import CoroutineTransport, Response
+from ..core.waiting import is_too_late
 from ..errors import APIError, RequestTimeoutError
 from ..support.blocking import as_async, resolved
 from ..support.failures import UnrecordedAnswer

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from ..config import resolve as config
-from ..core.effects import adrive
+from ..core.waiting import adrive
 from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
 from ..scopes import here

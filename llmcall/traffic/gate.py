@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from ..apis.shapes import served_model
 from ..apis.usage import TokenUsage
 from ..config.settings import AUTO
-from ..core.effects import in_thread
 from ..core.home import homes
 from ..core.seams import Gate, Used
+from ..core.waiting import in_thread
 from ..errors import BudgetExceededError, ConfigError
 from ..models.prices import DEARER_TIERS, tier_of, window_of
 from ..support.system import after_fork_in_child, lock

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
-    from ..core.effects import Deadline
+    from ..core.waiting import Deadline
     from ..models.catalog import Capabilities
     from ..models.prices import Price
     from .queues import Demand

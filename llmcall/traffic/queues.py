@@ -6,12 +6,12 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ..core.effects import wait
+from ..core.waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..core.effects import Deadline
+    from ..core.waiting import Deadline
     from .reservations import Amounts
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from functools import partial
 from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..core.effects import in_thread
+from ..core.waiting import in_thread
 from ..errors import BudgetExceededError, CacheError
 from ..stores.cache.cache import shared_cache
 from ..support.display.formatting import counted

@@ -12,7 +12,7 @@ from ..answers.expectations import correction, describe
 from ..answers.reading import read
 from ..apis.message import message_text
 from ..clients.registry import client as shared_client
-from ..core.effects import adrive
+from ..core.waiting import adrive
 from ..errors import OutputError
 from ..keys.parameters import UncheckedFormat
 from ..keys.schemas import response_format

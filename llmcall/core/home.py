@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Lead(Protocol):
-    """The lead of requests among all workers of a map."""
+    """The right to ask for some requests: among all workers of a map, one has it, and the others wait."""
 
     def begin(self, keys: Collection[str], deadline: Deadline) -> None:
         """Wait until nobody else asks for any of them.

@@ -69,12 +69,7 @@ def _next(items: Iterator[T]) -> T | End:
 
 
 def _check_type(value: object, types: type | tuple[type, ...], subject: str, words: str) -> None:
-    """Refuse a value of a user's of another type.
-
-    :param subject: the method and what it did, for the message.
-    :param words: the type.
-    :raises ConfigError: naming both.
-    """
+    """Refuse a value of a user's of another type; the subject is the method and what it did, the words the type."""
     if not isinstance(value, types):
         raise ConfigError(f"{subject} {value!r:.60}, not {words}")
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Undrawn(NamedTuple):
     """A call that has neither its draw nor its position yet.
 
-    :param make: returns the call with a sample, the key that follows from it, and a position; takes further
-        fields of :class:`~llmcall.core.calls.Call` by name.
+    :param make: returns the call, made once, with what its scope decides: its sample, the key that follows from
+        the sample, its position, and by name other fields of :class:`~llmcall.core.calls.Call`, such as the draw.
     :param source: the cassette or cache that holds its records.
     :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for its request.
     :param named: the draw that its options name, or ``None``.
@@ -212,10 +212,7 @@ def _without_draw(call: Undrawn) -> Call:
 
 
 def _in_arm(call: Call, active: ActiveScope) -> Call:
-    """Return a call whose record its arm gathers, if it is in one.
-
-    :param active: the scope of the call.
-    """
+    """Return a call whose record its arm gathers, if its scope is in one."""
     arm = call.position.arm
     if not arm:
         return call

@@ -1,7 +1,10 @@
 """The road of a call, from top to bottom: look up, share, retry, attempt, check, store, finish.
 
-Each step adds one thing to the one below it. A recorded answer takes the first and the last alone. Steps
-that have to wait are coroutines, written once for threads and event loops (``waiting.py``). Chats, embeddings,
+Each step adds one thing to the one below it. A recorded answer takes the first and the last alone, so that
+it waits for nobody. Equal calls share before one of them retries: all its attempts are made for all. The answer
+is stored before the sharing ends, so that those who wait find it.
+
+Steps that have to wait are coroutines, written once for threads and event loops (``waiting.py``). Chats, embeddings,
 recorded functions and requests that are recorded as they are all take it; what differs is how they are
 sent (their transport), checked and recorded (``kinds.py``).
 """

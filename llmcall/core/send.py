@@ -390,9 +390,7 @@ class Exchange:
         return pool.leave_out(self.endpoint, problem, error)
 
     def _is_first_status(self, status: int) -> bool:
-        """Return whether the endpoint answers the attempt with a status for the first time, and note
-        it.
-        """
+        """Note that the endpoint answered the attempt with a status; return whether it is the first time."""
         is_first = (self.endpoint.name, status) not in self.statuses
         self.statuses.add((self.endpoint.name, status))
         return is_first

@@ -1,4 +1,10 @@
-"""Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays."""
+"""Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays.
+
+Read ``position.py`` first, who asks, as plain data and as each thread and task holds it. ``active.py`` finds the scope
+in which code runs, and ``draws.py`` counts its draws. ``scope.py``, ``arms.py`` and ``bound.py`` enter scopes.
+``rules.py`` refuses a call where timing would decide its draw; ``workers.py`` knows which scopes other threads and
+processes have open. ``askers.py`` names tasks and threads, ``names.py`` checks names, ``repeated.py`` warns.
+"""
 
 from .active import PROGRAM_SCOPE as PROGRAM_SCOPE
 from .active import ActiveScope as ActiveScope

@@ -7,7 +7,7 @@ from .sender import foreign_code
 
 
 class PlugIns(dict[str, object]):
-    """What this process registered, by name; what is registered last under a name counts.
+    """The plug-ins that this process registered, by name; the last one under a name counts.
 
     :param group: the group of the entry points by which packages name theirs.
     """

@@ -40,7 +40,7 @@ FIXED_ORDER = (
 
 
 class Miss(NamedTuple):
-    """Why a request is not recorded; ``str()`` is a report.
+    """The reason why a request is not recorded; ``str()`` is a report.
 
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param name: the model's or function's name.

@@ -32,7 +32,7 @@ STATIONS = (
     "retry",
     "Exchange.attempt",
     "send",
-    "Exchange._keep",
+    "Exchange._store_and_count",
     "Call.note_answer",
 )
 # The seams, each with the method by whose call its station is found.

@@ -129,9 +129,9 @@ class Exchange:
                     endpoint = self.endpoint = response.held.endpoint
                     host = call.client.host(endpoint)
                 received = Received(endpoint.name, host, seconds, response.request_id)
-                return await self._keep(response, received)
+                return await self._store_and_count(response, received)
 
-    async def _keep(self, response: Response, received: Received) -> list[Record]:
+    async def _store_and_count(self, response: Response, received: Received) -> list[Record]:
         """Store the whole answer, then count it, and return what is stored.
 
         A record holds its cost, which is reckoned by another package from what a server says: it may fail in

@@ -9,6 +9,7 @@ from ..core.road import NOT_RECORDED, answer_calls, handle_failure, replay, repl
 from ..core.waiting import adrive, adrive_stream, drive_stream
 from ..errors import APIError
 from ..support.blocking import run_blocking
+from . import signatures
 from .configured import ConfiguredClient
 
 if TYPE_CHECKING:
@@ -63,92 +64,9 @@ class LLMClient(ConfiguredClient):
     @overload
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None: ...
 
-    def send_message(
-        self,
-        current_messages: Messages,
-        *,
-        model: str | None = None,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        top_p: float | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        seed: int | None = None,
-        n: int | None = None,
-        response_format: object = None,
-        tools: Sequence[object] | None = None,
-        tool_choice: object = None,
-        reasoning_effort: str | None = None,
-        extra_body: Mapping[str, object] | None = None,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        max_attempts: int | None = None,
-        waiting_time: float | None = None,
-        exponential_backoff_factor: float | None = None,
-        window: str | None = None,
-        sample: str | int | None = None,
-        cache: bool | None = None,
-        on_error: str | None = None,
-        dedent_messages: bool = False,
-        **params: object,
-    ) -> Reply | None:
-        """Ask a model, or return its recorded answer.
-
-        :param current_messages: a list of ``{"role", "content"}`` dicts, or a string, which means
-            one user message. It is never changed.
-        :param model: the model's name; ``None`` means the configured one.
-        :param temperature: a parameter of the chat completions API. So are ``max_tokens``,
-            ``top_p``, ``frequency_penalty``, ``presence_penalty``, ``stop``, ``seed``, ``n``,
-            ``response_format`` (a pydantic class works too), ``tools`` (functions work too),
-            ``tool_choice``, ``reasoning_effort`` and ``extra_body``; pass any other in ``params``.
-            ``None`` means the configured default; a parameter without a default is not sent.
-        :param timeout: seconds for one attempt.
-        :param deadline: seconds for the whole call, with its retries, its waits and the time to
-            read the answer.
-        :param max_attempts: the number of attempts, the first included. ``waiting_time`` is the
-            first wait between them, in seconds; each further wait is
-            ``exponential_backoff_factor`` times as long.
-        :param window: ``"2h"`` or ``"8h"``: the answer may take so long, and costs less; ``"none"``
-            takes a configured window back. A program that is stopped and started again waits for the
-            same answer.
-        :param sample: the draw to take, instead of the next one.
-        :param cache: ``False`` bypasses the disk cache.
-        :param on_error: what to do if the call fails after all retries: ``"raise"`` the exception,
-            ``"return"`` it, or ``"none"`` (log it and return ``None``).
-        :param dedent_messages: whether to remove the common indentation of every text.
-        :returns: the reply, or ``None`` if the call failed after all retries and ``on_error`` is ``"none"``.
-        :raises TypeError, ValueError: if an argument is wrong, before any call.
-        :raises ConfigError: if a setting, such as the key, is missing or wrong.
-        :raises CacheMissError: if the mode is ``replay`` and the answer is not recorded.
-        """
-        arguments = {
-            "model": model,
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "top_p": top_p,
-            "frequency_penalty": frequency_penalty,
-            "presence_penalty": presence_penalty,
-            "stop": stop,
-            "seed": seed,
-            "n": n,
-            "response_format": response_format,
-            "tools": tools,
-            "tool_choice": tool_choice,
-            "reasoning_effort": reasoning_effort,
-            "extra_body": extra_body,
-            "timeout": timeout,
-            "deadline": deadline,
-            "max_attempts": max_attempts,
-            "waiting_time": waiting_time,
-            "exponential_backoff_factor": exponential_backoff_factor,
-            "window": window,
-            "sample": sample,
-            "cache": cache,
-            "on_error": on_error,
-            "dedent_messages": dedent_messages,
-            **params,
-        }
+    @signatures.shown_as(signatures.send_message)
+    def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
+        """Ask a model, or return its recorded answer."""
         call = prepare_chat(self, current_messages, arguments)
         reply = replay(call)
         if reply is NOT_RECORDED:

@@ -42,7 +42,7 @@ class Expected(NamedTuple):
         return _misfit(text, self)
 
 
-def expected_of(response_format: object) -> Expected | None:
+def expected_form(response_format: object) -> Expected | None:
     """Return the form that an answer must have to be recorded, or ``None`` for any form.
 
     :param response_format: the argument of the call.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..answers.expected import expected_of
+from ..answers.expected import expected_form
 from ..errors import ScopeError
 from ..keys.keys import identity, key_of, sampled_key
 from ..keys.messages import check_messages, keyed_messages
@@ -109,7 +109,7 @@ def _undrawn(
     if kind == "chat" and options.window != "none":
         options, sent = client.in_window(options, sent)
     body = {"model": model, field: content, **sent}
-    expected = expected_of(params.get("response_format"))
+    expected = expected_form(params.get("response_format"))
     fallbacks = settings.fallbacks.get(model, ()) if kind == "chat" else ()
     cache = resolved.cache
 

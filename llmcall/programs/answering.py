@@ -23,7 +23,7 @@ from ..support.failures import UnrecordedAnswer
 from ..support.sender import llmcall_sends
 from . import connections
 from .requests import CHATS, is_of_model_sdk, is_telemetry, request_to_record
-from .responses import connection_failure, refusal_response, response_of
+from .responses import connection_failure, refusal_response, respond
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def response_to(
             scopes.counted_apart(),
         ):
             call, flow = _call(transport, client)
-            return await response_of(transport, call, flow)
+            return await respond(transport, call, flow)
     except CALL_ERRORS as error:
         failed = error
     # Outside the block above: the exception keeps the causes that the program's client gave it.

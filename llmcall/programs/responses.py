@@ -44,7 +44,7 @@ NO_ANSWER = 503
 NO_ANSWER_IN_TIME = 504  # by the call's deadline
 
 
-async def response_of(
+async def respond(
     transport: ProgramTransport, call: Call, flow: Coroutine[Any, Any, Any]
 ) -> httpx.Response:
     """Return the response that holds the answer to a program's request, from the record or sent now. A

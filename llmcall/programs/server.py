@@ -216,7 +216,7 @@ class Server:
     async def _answer(self, scope: Event, receive: Receive, send: Send) -> None:
         """Answer a request; the name, and the arguments, are those of ASGI."""
         try:
-            sender, asker, parts = self._sender_of(scope)
+            sender, asker, parts = self._find_sender(scope)
             if parts[:1] == [CONNECTED]:
                 await _send_connected(send, sender.recorder, parts)
                 return
@@ -264,7 +264,7 @@ class Server:
     async def _send(self, request: object) -> Any:
         return await self._client.send(request, stream=True)
 
-    def _sender_of(self, scope: Event) -> tuple[Sender, str, list[str]]:
+    def _find_sender(self, scope: Event) -> tuple[Sender, str, list[str]]:
         """Return who sends a request, the sender's name if the address gives one, and the rest of its path.
 
         :raises BadRequest: if the server does not answer it.

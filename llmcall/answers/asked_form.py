@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import OutputError
-from .expectations import BOUNDS
+from .instructions import BOUNDS
 from .json_texts import json_values, without_reasoning
 from .lettered_options import listed_options, option_position
 from .reading import read

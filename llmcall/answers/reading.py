@@ -12,7 +12,7 @@ from unicodedata import normalize
 from ..errors import OutputError
 from ..keys import schemas
 from ..support.display.formatting import shortened
-from .expectations import describe
+from .instructions import describe
 from .json_texts import json_values, without_reasoning
 
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}

@@ -6,7 +6,7 @@ import copy
 import math
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..answers.expectations import correction
+from ..answers.instructions import correction
 from ..answers.json_texts import without_reasoning
 from ..answers.lettered_options import INSTRUCTION, listing
 from ..errors import OutputError

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..answers.asked_form import is_unread
-from ..answers.expectations import CORRECTION
+from ..answers.instructions import CORRECTION
 from ..apis.decisions import is_decision
 from ..apis.endings import is_cut, is_refused
 from ..apis.message import message_text

@@ -8,7 +8,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, overload
 from weakref import ref
 
-from ..answers.expectations import correction, describe
+from ..answers.instructions import correction, describe
 from ..answers.reading import read
 from ..apis.message import message_text
 from ..clients.registry import client as shared_client

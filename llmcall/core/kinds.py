@@ -11,7 +11,7 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..apis.bodies import answer_in, nan_as_none
+from ..apis.bodies import answer_in
 from ..apis.decisions import is_decision
 from ..apis.endings import ending_problem, is_cut
 from ..apis.message import content_text, is_content
@@ -114,7 +114,7 @@ class Chat(Kind):
     ) -> list[Record]:
         """Return the record of an answer, as a cassette gives it back: a later prompt may quote it."""
         (call,) = calls
-        answer = ordered(nan_as_none(response))
+        answer = ordered(response)
         if call.request.model != call.request.asked["model"]:  # a fallback's: it says who answered
             answer = {**answer, "model": answer.get("model") or call.request.model}
         api_type, host = call.client.api_type, received.host

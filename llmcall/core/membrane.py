@@ -207,10 +207,12 @@ def plain_answer(answer: Mapping[str, Data], location: str) -> dict[str, Data]:
     :param location: where it is from, for the message.
     :raises ConfigError: if it is no plain data.
     """
+    copied: dict[str, Data]
     try:
-        copied: dict[str, Data] = plain(
-            nan_as_none(answer), location, for_record=True, surrogates=True
-        )
+        try:
+            copied = plain(answer, location, for_record=True, surrogates=True)
+        except ValueError:  # rare: NaN or an infinity
+            copied = plain(nan_as_none(answer), location, for_record=True, surrogates=True)
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from None
     return copied

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 FIRST_FIELDS = ("role", "content")  # the fields of a message that come first in a file
-INTEGER_BITS = 14_000  # 4,214 digits: Python refuses decimal numbers of more than 4,300
+LARGEST = 2**14_000 - 1  # 4,214 digits: Python refuses decimal numbers of more than 4,300
 
 
 def plain(
@@ -28,10 +28,13 @@ def plain(
     :raises TypeError: for anything else; names the location.
     :raises ValueError: for NaN and the infinities.
     """
-    kind = type(value)
-    if value is None or kind is bool or ((kind is str or kind is int) and not for_record):
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, Mapping):
+    if type(value) is int and -LARGEST <= value <= LARGEST:
+        return value
+    if isinstance(value, str):
+        return _plain_text(value, location, for_record and not surrogates)
+    if isinstance(value, (dict, Mapping)):  # the first is faster
         for name in value:
             if not isinstance(name, str):
                 raise TypeError(f"{location} has the key {name!r}; keys must be strings")
@@ -46,8 +49,6 @@ def plain(
             plain(item, f"{location}[{index}]", for_record=for_record, surrogates=surrogates)
             for index, item in enumerate(value)
         ]
-    if isinstance(value, str):
-        return _plain_text(value, location, for_record and not surrogates)
     if for_record and isinstance(value, bytes):
         return bytes(value)
     return _plain_number(value, location, for_record=for_record)
@@ -64,7 +65,7 @@ def _plain_number(value: object, location: str, *, for_record: bool) -> int | fl
         from numbers import Integral, Rational, Real
 
         if isinstance(value, Integral):
-            if for_record and int(value).bit_length() > INTEGER_BITS:
+            if for_record and not -LARGEST <= int(value) <= LARGEST:
                 raise ValueError(f"{location} is a number with too many digits to be recorded")
             return int(value)
         if is_numpy_bool(value):

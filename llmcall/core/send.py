@@ -1,4 +1,6 @@
-"""One request on its way: sent to an endpoint, checked, counted, or passed on to another endpoint."""
+"""One request on its way: sent to an endpoint, checked, stored and counted; or else ``failover.py`` finds another
+endpoint.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,14 @@ from ..apis.message import content_text
 from ..apis.shapes import choices_of
 from ..errors import (
     APIError,
-    AuthenticationError,
-    InvalidRequestError,
-    QuotaExceededError,
-    RateLimitError,
     ServiceError,
 )
-from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.plain_data import map_texts
 from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
-from ..support.notices import logger, warn_once
+from ..support.notices import logger
 from ..support.waits import NotAtOnceError, may_block, set_at_once
+from .failover import Failover
 from .kinds import KINDS
 from .membrane import (
     CheckedGate,
@@ -47,11 +45,6 @@ if TYPE_CHECKING:
     from ..stores.record import Record
     from .calls import Call
     from .seams import Chunk, Transport
-
-LONGEST_RETRY_AFTER = 3600.0  # seconds; a longer MAX_WAITING_TIME is the bound instead
-REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
-# the API's error codes
-UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 
 log = logger()
 
@@ -79,16 +72,14 @@ class Exchange:
         own = call.transport is not None
         request = call.request if own else call.client.request_to_send(call)
         # Parameters that turn out to be unsupported are taken out of this body.
-        self.body = dict(request.body)
-        self.request = request._replace(body=self.body)
-        # Of the current attempt: the statuses with which endpoints failed. Each endpoint
-        # gets another chance once for each status.
-        self.statuses: set[tuple[str, int]] = set()
+        body = dict(request.body)
+        self.request = request._replace(body=body)
+        self.failover = Failover(call, body)
         # Of the current send: its gate, its endpoint, what sends it there, the chunks of a streamed
         # answer so far, and the whole answer.
         self.gate: Gate
         self.endpoint: Endpoint
-        self.transport: Transport
+        self.transport = call.transport
         self.assembler: Assembler | None = None
         self.response: Response | None = None
         self.reader_has_text = False
@@ -100,7 +91,7 @@ class Exchange:
         return what is stored of the answer.
         """
         call = self.call
-        self.statuses.clear()
+        self.failover.begin_attempt()
         while True:
             client = call.counted_by
             gate = Gate() if client is None else CheckedGate(client, call, self.request)
@@ -114,12 +105,15 @@ class Exchange:
                     self._count_failure(error)
                     if not isinstance(error, APIError):
                         raise
-                    self._bound_wait(error)
+                    self.failover.bound_wait(error, endpoint)
                     if endpoint is NO_ENDPOINT:
                         raise
                     error.endpoint = endpoint.name
                     mask(error, [endpoint.key()])
-                    if self._prepare_another_send(error):
+                    has_text = self.reader_has_text
+                    if self.failover.prepare_another_send(
+                        error, endpoint, gate, self.transport, reader_has_text=has_text
+                    ):
                         continue
                     raise
                 seconds = time.monotonic() - sent_at
@@ -189,7 +183,7 @@ class Exchange:
         timeout = call.deadline.time_for(call.options.timeout)
         chunks = open_stream(transport, request, timeout) if call.is_streamed else None
         if chunks is not None:
-            self.response = await self._read_stream(chunks)
+            self.response = await self._read_stream(chunks, transport)
             try:
                 self._check(self.response, stream_name(transport))
             except APIError:
@@ -278,13 +272,15 @@ class Exchange:
             self.gate.settle(used.tokens, used.cost, calls)
             self._count(used, calls)
 
-    async def _read_stream(self, chunks: AsyncGenerator[Chunk, None]) -> Response:
+    async def _read_stream(
+        self, chunks: AsyncGenerator[Chunk, None], transport: Transport
+    ) -> Response:
         """Return the whole of a streamed answer, which is emitted as it comes.
 
         Chunks without content are held back until the first one with content: until then the call can be
         tried again.
         """
-        call, assembler, source = self.call, Assembler(), stream_name(self.transport)
+        call, assembler, source = self.call, Assembler(), stream_name(transport)
         head = whole = Response({})
         pending: list[Piece] = []
         has_begun = False
@@ -292,7 +288,7 @@ class Exchange:
         async with Reading(chunks):
             while (
                 chunk := await next_chunk(
-                    chunks, self.transport, call.deadline.time_for(call.options.timeout)
+                    chunks, transport, call.deadline.time_for(call.options.timeout)
                 )
             ) is not None:
                 if isinstance(chunk, Response):
@@ -325,76 +321,6 @@ class Exchange:
             self.held_back = pending  # of an answer without text
         return response
 
-    # After the failure of one endpoint
-
-    def _bound_wait(self, error: APIError) -> None:
-        """Bound the wait that a server asks for, which may be years, and say so."""
-        longest = max(LONGEST_RETRY_AFTER, self.call.settings.retry_max_waiting_time)
-        if error.retry_after is not None and error.retry_after > longest:
-            warn_once(
-                f"{self.endpoint.name or self.call.name} asks to wait {error.retry_after:,.0f} s; llmcall waits "
-                f"{longest:,.0f} s at most, and never beyond a call's deadline",
-                about=("long wait", self.endpoint.name),
-            )
-            error.retry_after = longest
-
-    def _prepare_another_send(self, error: APIError) -> bool:
-        """Prepare another send of the attempt, at another endpoint, with a fresh key, or without a parameter;
-        return whether there is such a way.
-        """
-        was_retryable = error.retryable
-        if self.reader_has_text:
-            error.retryable = False  # another answer would begin again
-        if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-            return was_retryable and self._let_rest(error)
-        if self.reader_has_text:
-            return False
-        if isinstance(error, QuotaExceededError):
-            return self._leave_out("has no quota left", error)
-        if isinstance(error, AuthenticationError):
-            # A function that gives the key can be asked for a fresh one.
-            is_renewable = error.status_code == 401 and self.transport.renewable
-            if is_renewable and self._is_first_status(401):
-                return True
-            return self._leave_out("refused its API key", error)
-        return isinstance(error, InvalidRequestError) and _drop_unsupported(self.body, error)
-
-    def _let_rest(self, error: APIError) -> bool:
-        """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
-        this call waits before its next attempt.
-        """
-        pool = self.call.client.pool(self.request.model)
-        endpoint, has_others = self.endpoint, len(pool.endpoints) > 1
-        seconds = error.retry_after
-        if seconds is None:
-            seconds = REST_SECONDS if has_others else self.call.options.waiting_time
-        is_asked = error.retry_after is not None
-        free_after = self.gate.rest(endpoint, seconds, is_asked=is_asked)
-        if not error.retryable:
-            return False
-        if free_after < seconds and self._is_first_status(429):
-            warn_once(
-                f"{self.call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
-                f"({type(error).__name__}: {error}); llmcall uses another one, now and whenever this "
-                "happens again",
-                about=("rests", endpoint.name),
-            )
-            return True
-        if has_others:
-            error.retry_after = min(free_after, seconds)
-        return False
-
-    def _leave_out(self, problem: str, error: APIError) -> bool:
-        """Leave an endpoint out that will refuse further calls; return whether others remain."""
-        pool = self.call.client.pool(self.request.model)
-        return pool.leave_out(self.endpoint, problem, error)
-
-    def _is_first_status(self, status: int) -> bool:
-        """Note that the endpoint answered the attempt with a status; return whether it is the first time."""
-        is_first = (self.endpoint.name, status) not in self.statuses
-        self.statuses.add((self.endpoint.name, status))
-        return is_first
-
 
 async def release_held(response: Response | None, *, is_stored: bool) -> None:
     """Let the server delete its copy of a response, if it keeps one.
@@ -403,23 +329,3 @@ async def release_held(response: Response | None, *, is_stored: bool) -> None:
     """
     if response is not None and response.held is not None:
         await response.held.release(is_stored=is_stored)
-
-
-def _drop_unsupported(body: dict[str, Data], error: APIError) -> bool:
-    """Take the parameter out of the body that the API does not support; return whether there is one."""
-    if "stream_options" in str(error) and body.pop("stream_options", None):
-        return True  # an older server, which then reports no usage
-    name = error.param
-    if error.code not in UNSUPPORTED_CODES or not isinstance(name, str) or name in ESSENTIAL_FIELDS:
-        return False
-    if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
-        body["max_completion_tokens"] = body.pop(name)
-        return True
-    if body.pop(name, None) is None:
-        return False
-    model = body.get("model")
-    warn_once(
-        f"{model} does not support {name}, so llmcall leaves it out: {error}",
-        about=("unsupported", model, name),
-    )
-    return True

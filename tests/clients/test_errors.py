@@ -238,7 +238,7 @@ def test_a_wait_of_years_ends_after_an_hour(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server may be right by then; the hour is shortened."""
-    monkeypatch.setattr("llmcall.core.send.LONGEST_RETRY_AFTER", 0.05)
+    monkeypatch.setattr("llmcall.core.failover.LONGEST_RETRY_AFTER", 0.05)
     answers = refusal(429, "slow down", headers=YEARS), OK
     reply, _, _ = asked(httpserver, *answers, retry_max_waiting_time=0.05)
     assert reply.content == "Two coins."

@@ -1,0 +1,149 @@
+"""After the failure of one endpoint: another send of the attempt, at another endpoint, with a fresh key, or without
+a parameter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import (
+    APIError,
+    AuthenticationError,
+    InvalidRequestError,
+    QuotaExceededError,
+    RateLimitError,
+)
+from ..keys.parameters import ESSENTIAL_FIELDS
+from ..support.notices import warn_once
+
+if TYPE_CHECKING:
+    from ..config.endpoints import Endpoint
+    from ..keys.request import Data
+    from .calls import Call
+    from .seams import Gate, Transport
+
+LONGEST_RETRY_AFTER = 3600.0  # seconds; a longer MAX_WAITING_TIME is the bound instead
+REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
+# the API's error codes
+UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
+
+
+class Failover:
+    """Finds another way to send a request after an endpoint failed.
+
+    :param call: its call.
+    :param body: the body that is sent; parameters that turn out to be unsupported are taken out of it.
+    """
+
+    def __init__(self, call: Call, body: dict[str, Data]) -> None:
+        self._call = call
+        self._body = body
+        # Of the current attempt: the statuses with which endpoints failed. Each endpoint
+        # gets another chance once for each status.
+        self._statuses: set[tuple[str, int]] = set()
+
+    def begin_attempt(self) -> None:
+        """Give each endpoint its chances again."""
+        self._statuses.clear()
+
+    def bound_wait(self, error: APIError, endpoint: Endpoint) -> None:
+        """Bound the wait that a server asks for, which may be years, and say so."""
+        longest = max(LONGEST_RETRY_AFTER, self._call.settings.retry_max_waiting_time)
+        if error.retry_after is not None and error.retry_after > longest:
+            warn_once(
+                f"{endpoint.name or self._call.name} asks to wait {error.retry_after:,.0f} s; llmcall waits "
+                f"{longest:,.0f} s at most, and never beyond a call's deadline",
+                about=("long wait", endpoint.name),
+            )
+            error.retry_after = longest
+
+    def prepare_another_send(
+        self,
+        error: APIError,
+        endpoint: Endpoint,
+        gate: Gate,
+        transport: Transport | None,
+        *,
+        reader_has_text: bool,
+    ) -> bool:
+        """Prepare another send of the attempt, at another endpoint, with a fresh key, or without a parameter;
+        return whether there is such a way.
+
+        :param endpoint: the one that failed.
+        :param gate: the gate of the send that failed.
+        :param transport: what sent it, or ``None`` if there was none yet.
+        :param reader_has_text: whether the reader of a stream has read some of the answer: another one would
+            begin again.
+        """
+        was_retryable = error.retryable
+        if reader_has_text:
+            error.retryable = False
+        if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
+            return was_retryable and self._let_rest(error, endpoint, gate)
+        if reader_has_text:
+            return False
+        if isinstance(error, QuotaExceededError):
+            return self._leave_out(endpoint, "has no quota left", error)
+        if isinstance(error, AuthenticationError):
+            # A function that gives the key can be asked for a fresh one.
+            is_renewable = transport is not None and transport.renewable
+            if is_renewable and error.status_code == 401 and self._is_first_status(endpoint, 401):
+                return True
+            return self._leave_out(endpoint, "refused its API key", error)
+        return isinstance(error, InvalidRequestError) and _drop_unsupported(self._body, error)
+
+    def _let_rest(self, error: APIError, endpoint: Endpoint, gate: Gate) -> bool:
+        """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
+        this call waits before its next attempt.
+        """
+        pool = self._call.client.pool(self._call.request.model)
+        has_others = len(pool.endpoints) > 1
+        seconds = error.retry_after
+        if seconds is None:
+            seconds = REST_SECONDS if has_others else self._call.options.waiting_time
+        is_asked = error.retry_after is not None
+        free_after = gate.rest(endpoint, seconds, is_asked=is_asked)
+        if not error.retryable:
+            return False
+        if free_after < seconds and self._is_first_status(endpoint, 429):
+            warn_once(
+                f"{self._call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
+                f"({type(error).__name__}: {error}); llmcall uses another one, now and whenever this "
+                "happens again",
+                about=("rests", endpoint.name),
+            )
+            return True
+        if has_others:
+            error.retry_after = min(free_after, seconds)
+        return False
+
+    def _leave_out(self, endpoint: Endpoint, problem: str, error: APIError) -> bool:
+        """Leave an endpoint out that will refuse further calls; return whether others remain."""
+        pool = self._call.client.pool(self._call.request.model)
+        return pool.leave_out(endpoint, problem, error)
+
+    def _is_first_status(self, endpoint: Endpoint, status: int) -> bool:
+        """Note that an endpoint answered the attempt with a status; return whether it is the first time."""
+        is_first = (endpoint.name, status) not in self._statuses
+        self._statuses.add((endpoint.name, status))
+        return is_first
+
+
+def _drop_unsupported(body: dict[str, Data], error: APIError) -> bool:
+    """Take the parameter out of the body that the API does not support; return whether there is one."""
+    if "stream_options" in str(error) and body.pop("stream_options", None):
+        return True  # an older server, which then reports no usage
+    name = error.param
+    if error.code not in UNSUPPORTED_CODES or not isinstance(name, str) or name in ESSENTIAL_FIELDS:
+        return False
+    if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
+        body["max_completion_tokens"] = body.pop(name)
+        return True
+    if body.pop(name, None) is None:
+        return False
+    model = body.get("model")
+    warn_once(
+        f"{model} does not support {name}, so llmcall leaves it out: {error}",
+        about=("unsupported", model, name),
+    )
+    return True

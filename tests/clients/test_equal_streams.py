@@ -14,7 +14,7 @@ from clients import KEY, QUESTION, http, streamed_answer
 from servers import chunks_of, event
 
 import llmcall
-from llmcall.core import effects, share
+from llmcall.core import share, waiting
 
 TIMEOUT = 30.0  # seconds; a test that waits longer hangs
 
@@ -90,7 +90,7 @@ awaited: list[Future[Any]] = []
 def _awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     async def wait(future: Future[Any], seconds: float | None) -> None:
         awaited.append(future)
-        await effects.wait(future, seconds)
+        await waiting.wait(future, seconds)
 
     awaited.clear()
     monkeypatch.setattr(share, "wait", wait)

@@ -66,26 +66,20 @@ class DaemonThreads:
     def __init__(self, max_threads: int) -> None:
         self._max_threads = max_threads
         self._count = 0
-        self._todo: queue.SimpleQueue[
-            tuple[Callable[[], TaskResult], Future[TaskResult]] | None
-        ] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
-    def submit(self, function: Callable[[], TaskResult]) -> Future[TaskResult]:
+    def submit(self, work: Callable[[], None]) -> None:
         """Call a function in a thread; the function must not raise."""
-        future: Future[TaskResult] = Future()
-        self._todo.put((function, future))
         if self._count < self._max_threads:
             self._count += 1
             name = f"llmcall map {self._count}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
-        return future
+        self._todo.put(work)
 
     def _work(self) -> None:
         while (work := self._todo.get()) is not None:
-            function, future = work
-            if future.set_running_or_notify_cancel():
-                future.set_result(function())
-            del work, function, future  # keep nothing while waiting for the next one
+            work()
+            del work  # keep nothing while waiting for the next one
 
     def end(self) -> None:
         """End the threads after all submitted calls."""
@@ -171,14 +165,17 @@ class MapRun:
     def _submit(self, task: Task) -> None:
         # Noted before the submission, because Ctrl-C may come during it.
         self.begun.setdefault(task.position.number, []).append(task)
-        self._uncollected += 1
         if self._sender is None:
-            task.future = self._threads.submit(partial(self.run_task, task))
+            self._threads.submit(partial(self._run_here, task))
         else:
             task.future = self._sender.submit(task)
-        task.future.add_done_callback(partial(self._note_result, task))
+            task.future.add_done_callback(partial(self._note_received, task))
+        self._uncollected += 1
 
     run_job = staticmethod(run_job)
+
+    def _run_here(self, task: Task) -> None:
+        self._note_result(task, self.run_task(task))
 
     def run_task(self, task: Task) -> TaskResult:
         """Run a task, in a worker's thread, and return its result."""
@@ -190,31 +187,33 @@ class MapRun:
         context = self.context.copy()
         return context.run(run_job, self.job, task.item, task.position, scope, self._outer_stops)
 
-    def _note_result(self, task: Task, future: Future[TaskResult | Report]) -> None:
-        """Note a task's result, in the thread that ran the task or received it from another process. If
-        the error ends the run, no further task begins.
-        """
+    def _note_received(self, task: Task, future: Future[TaskResult | Report]) -> None:
+        """Note the result of a task that ran on an executor, in the thread that received it."""
+        assert self._sender is not None
         try:
             error = future.exception()
         except CancelledError:
             error = NotBegunError(CANCELLED)
         result = TaskResult(error=error) if error else future.result()
         try:
-            if self._sender is not None:
-                result = TaskResult(*self._sender.collect(result, task))
+            result = TaskResult(*self._sender.collect(result, task))
         finally:
-            task.error = error = result.error
-            if error is None:
-                task.value = result.value
-                task.item = None
-            elif self._ends_run(error):
-                self._is_over = True
-            else:
-                task.value = error if self._on_error == "return" else None
-            task.future = None
-            self._finished.append(task)
-            if self._is_over or len(self._finished) >= self._awaited:
-                self._is_ready.set()
+            self._note_result(task, result)
+
+    def _note_result(self, task: Task, result: TaskResult | Report) -> None:
+        """Note a task's result. If the error ends the run, no further task begins."""
+        task.error = error = result.error
+        if error is None:
+            task.value = result.value
+            task.item = None
+        elif self._ends_run(error):
+            self._is_over = True
+        else:
+            task.value = error if self._on_error == "return" else None
+        task.future = None
+        self._finished.append(task)
+        if self._is_over or len(self._finished) >= self._awaited:
+            self._is_ready.set()
 
     def _ends_run(self, error: BaseException) -> bool:
         return (
@@ -339,7 +338,7 @@ class MapRun:
         deadline = self._interrupt() if is_interrupted else None
         while deadline is None or time.monotonic() < deadline:
             try:
-                if not self._cancel():
+                if self._cancel() <= 0:  # Ctrl-C may have come before one was counted
                     break
                 time.sleep(TICK / 10)
             except KeyboardInterrupt as interrupt:
@@ -349,10 +348,10 @@ class MapRun:
 
     def _cancel(self) -> int:
         """Cancel the tasks that have not begun; return the number of tasks that had not finished."""
-        futures = [future for task in self._begun_tasks() if (future := task.future) is not None]
-        for future in futures:
-            future.cancel()
-        return len(futures)
+        for task in self._begun_tasks():
+            if (future := task.future) is not None:
+                future.cancel()  # threads see that the run is over
+        return self._uncollected - len(self._finished)
 
     def _interrupt(self) -> float:
         """Prevent further calls from beginning; return the time until which to wait for the others."""

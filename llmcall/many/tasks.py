@@ -190,7 +190,7 @@ class Task:
     """One draw of one item.
 
     :ivar draw_list: its draws.
-    :ivar future: the future of its result until it has finished, then ``None``.
+    :ivar future: on an executor, the future of its result until it has finished; else ``None``.
     :ivar value: its result for the caller, or ``MISSING``.
     :ivar error: the exception that it raised, or ``None``.
     """

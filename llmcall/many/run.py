@@ -283,8 +283,8 @@ class MapRun:
         return len(tasks) == self._repeats and all(task.value is not MISSING for task in tasks)
 
     def _result(self, number: int) -> object:
-        values = [task.value for task in self.begun.get(number, ())]
-        results = [None if value is MISSING else value for value in values]
+        tasks = self.begun.get(number, ())
+        results = [None if task.value is MISSING else task.value for task in tasks]
         results += [None] * (self._repeats - len(results))
         return results if self._repeats > 1 else results[0]
 

@@ -79,8 +79,8 @@ class LLMFunction(Generic[Arguments, Value]):
         if not isinstance(item, Mapping):
             return self._call_variables(item)
         defaults = self._parameters.defaults
-        arguments = {name: value for name, value in item.items() if name in defaults}
-        variables = {**defaults, **arguments, **self.bound}
+        variables = {name: item.get(name, default) for name, default in defaults.items()}
+        variables |= self.bound
         for name, value in variables.items():
             if value is inspect.Parameter.empty:
                 raise TypeError(

@@ -399,6 +399,26 @@ def test_a_cassette_records_every_client_of_its_maps_workers(
     assert len(model.asked) == 6
 
 
+def test_a_forked_worker_imports_the_sdk_inside_its_programs_cassette(
+    model: NumberedServer,
+) -> None:
+    """The program has not imported it: what waits for the import in program and worker ask one another."""
+    printed = ran(
+        """
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+        def ask(item):
+            client = llmcall.OpenAIClient(api_key="none", base_url=sys.argv[1], on_error="raise")
+            return client.send_message(item).content
+        with ProcessPoolExecutor(1, get_context("fork")) as pool:
+            with llmcall.cassette("pool.jsonl"):
+                print(llmcall.map(ask, ["Bread?"], executor=pool))
+        """,
+        model.address,
+    )
+    assert (printed, model.asked) == ("['answer 0']", ["Bread?"])
+
+
 def test_workers_that_ask_the_same_at_once_get_one_answer(pool: Executor) -> None:
     """The first answer that comes is on the cassette, and everybody gets that one, now and in a replay."""
     llmcall.configure(cache_mode="off")

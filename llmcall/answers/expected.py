@@ -47,7 +47,7 @@ def expected_form(response_format: object) -> Expected | None:
 
     :param response_format: the argument of the call.
     """
-    if response_format is None or isinstance(response_format, UncheckedFormat):
+    if isinstance(response_format, UncheckedFormat):
         return None
     if not isinstance(response_format, dict):
         return Expected(response_format)

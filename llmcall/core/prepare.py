@@ -109,7 +109,8 @@ def _undrawn(
     if kind == "chat" and options.window != "none":
         options, sent = client.in_window(options, sent)
     body = {"model": model, field: content, **sent}
-    expected = expected_form(params.get("response_format"))
+    response_format = params.get("response_format")
+    expected = None if response_format is None else expected_form(response_format)
     fallbacks = settings.fallbacks.get(model, ()) if kind == "chat" else ()
     cache = resolved.cache
 

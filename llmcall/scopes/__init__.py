@@ -1,14 +1,14 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays.
 
 Read ``position.py`` first, who asks, as plain data and as each thread and task holds it. ``active.py`` finds the scope
-in which code runs, and ``draws.py`` counts its draws. ``scope.py``, ``arms.py`` and ``bound.py`` enter scopes.
-``rules.py`` refuses a call where timing would decide its draw; ``workers.py`` knows which scopes other threads and
-processes have open. ``askers.py`` names tasks and threads, ``names.py`` checks names, ``repeated.py`` warns.
+in which code runs, and ``draws.py`` counts its draws; ``items.py`` takes those of a map's item back. ``scope.py``,
+``arms.py`` and ``bound.py`` enter scopes. ``rules.py`` refuses a call where timing would decide its draw;
+``workers.py`` knows which scopes other threads and processes have open. ``askers.py`` names tasks and threads,
+``names.py`` checks names, ``repeated.py`` warns.
 """
 
 from .active import PROGRAM_SCOPE as PROGRAM_SCOPE
 from .active import ActiveScope as ActiveScope
-from .active import Item as Item
 from .active import OpenedBy as OpenedBy
 from .active import ScopedRecord as ScopedRecord
 from .active import default_scope as default_scope
@@ -37,12 +37,13 @@ from .askers import set_asker as set_asker
 from .bound import Bound as Bound
 from .bound import bind as bind
 from .draws import Draw as Draw
-from .draws import DrawList as DrawList
 from .draws import Drawn as Drawn
 from .draws import Draws as Draws
-from .draws import MapIsOverError as MapIsOverError
 from .draws import RecordedAskers as RecordedAskers
 from .draws import take_swapped as take_swapped
+from .items import DrawList as DrawList
+from .items import Item as Item
+from .items import MapIsOverError as MapIsOverError
 from .names import checked_name as checked_name
 from .names import is_reserved_name as is_reserved_name
 from .names import path_before_items as path_before_items

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from ..errors import ScopeError
 from ..support.system import after_fork_in_child, lock, this_process
 from . import workers
-from .draws import Draw, DrawList, Draws, RecordedAskers
+from .draws import Draw, Draws, RecordedAskers
+from .items import NO_ITEM, Item
 from .names import checked_name
 from .position import NOTHING, CallOrder, Position, held, held_by_process, hold
 from .repeated import forget_given_answers
@@ -48,18 +49,6 @@ class ScopedRecord(NamedTuple):
     record: Record
 
 
-class Item(NamedTuple):
-    """The item of a ``map`` in which code runs.
-
-    :param name: its name, if the map has names for its items.
-    :param draws: gets its draws, or ``None``.
-    """
-
-    name: str = ""
-    draws: DrawList | None = None
-
-
-NO_ITEM = Item()
 OpenedBy = Literal["program", "map", "nobody"]
 
 

@@ -15,7 +15,6 @@ from . import workers
 from .active import (
     NO_SCOPE,
     ActiveScope,
-    Item,
     here,
     if_of_this_process,
     process_default,
@@ -23,6 +22,7 @@ from .active import (
 )
 from .askers import enter_arm
 from .draws import Draws
+from .items import Item
 from .names import checked_name
 from .position import (
     Position,

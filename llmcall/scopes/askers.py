@@ -202,7 +202,8 @@ def enter_item(name: str, repeat: int) -> None:
 
 @contextlib.contextmanager
 def counted_apart() -> Iterator[None]:
-    """Number the children that are made in a call of a program apart from the asker's others.
+    """Number the children that are made in a call of a program apart from the asker's others; draws in it count
+    who asks.
 
     A request that is sent resolves addresses in threads and connects in tasks. One that is replayed
     does not, and must leave the same numbers.

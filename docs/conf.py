@@ -21,7 +21,8 @@ default_role = None
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r".*\b(Arguments|Result|Value)|Data|Where|Actor|Received|CallPosition"),
-    ("py:.*", r"(.*\.)?(Call|Change|Chunk|Function|HeldResponse|Key|Messages|P|Sends|T)"),
+    ("py:.*", r"(.*\.)?(Call|Change|Chunk|ConfiguredClient|Function|HeldResponse|Key|Messages|P)"),
+    ("py:.*", r"(.*\.)?(Sends|T)"),
     ("py:.*", r"(httpx|openai)\..*"),
 ]
 highlight_language = "none"

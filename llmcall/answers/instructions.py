@@ -81,7 +81,19 @@ def _expected_words(output_type: object, prompt: str) -> str:
             return f"only a JSON array of {_ELEMENTS[element]}"
         if is_choice(element) and _options_in(prompt, list(labels(element))):
             return "only a JSON array; each element is one of the options above"
-    schema = _as_in_prompt(schemas.full_schema(output_type), prompt)
+    words: str = _in_own_order(output_type)
+    if '"enum"' not in words:  # like most schemas: the prompt gives no order
+        return words
+    return _schema_words(output_type, _as_in_prompt(schemas.full_schema(output_type), prompt))
+
+
+@schemas.once_per_type
+def _in_own_order(output_type: object) -> str:
+    return _schema_words(output_type, schemas.full_schema(output_type))
+
+
+def _schema_words(output_type: object, schema: Mapping[str, Data]) -> str:
+    """Return what fits a type's JSON schema, in words."""
     bounds = [name for name in BOUNDS if name in schema]
     if bounds and schema.keys() == {"type", *bounds} and schema["type"] in _NUMBERS:
         return _bounded(schema)

@@ -173,14 +173,16 @@ def _as_type(value: object, output_type: object, text: str | None = None) -> obj
     """
     if schemas.simple_schema(output_type) is not None:
         return _as_simple_type(value, output_type)
-    from ..support.libraries import pydantic
-
     spelled = _as_spelled(value, schemas.spellings(output_type))
     if text is None or spelled != value:
         text = json.dumps(spelled)
     try:
         converted = schemas.adapter(output_type).validate_json(text, strict=True)
-    except pydantic.ValidationError as error:
+    except ValueError as error:
+        from ..support.libraries import pydantic  # takes long, even where it is imported
+
+        if not isinstance(error, pydantic.ValidationError):
+            raise
         problems = (
             ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
             for problem in error.errors(include_url=False)

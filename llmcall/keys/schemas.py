@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .request import Data
 
 
-def _once_per_type(function: Callable[[Any], object]) -> Callable[[Any], Any]:
+def once_per_type(function: Callable[[Any], object]) -> Callable[[Any], Any]:
     """Decorate a function so that it runs once for each type; do not change what it returns.
 
     The cache also compares the ``repr``, because Python takes unions that differ only in order as equal. That
@@ -50,7 +50,7 @@ def _once_per_type(function: Callable[[Any], object]) -> Callable[[Any], Any]:
     return wrapper
 
 
-@_once_per_type
+@once_per_type
 def response_format(output_type: object) -> dict[str, Data] | None:
     """Return the ``response_format`` parameter for a type, a strict JSON schema.
 
@@ -119,7 +119,7 @@ def optional_type(output_type: object) -> Any:
     return alternatives[alternatives[0] is type(None)]
 
 
-@_once_per_type
+@once_per_type
 def adapter(output_type: Any) -> TypeAdapter[Any]:
     """Return pydantic's adapter of a type.
 
@@ -203,7 +203,7 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
     return canonical_schema({**schema, "additionalProperties": False})
 
 
-@_once_per_type
+@once_per_type
 def full_schema(output_type: object) -> dict[str, Data]:
     """Return the canonical schema of a type, made without pydantic if possible.
 
@@ -213,7 +213,7 @@ def full_schema(output_type: object) -> dict[str, Data]:
     return canonical_schema(_pydantic_schema(output_type)) if schema is None else schema
 
 
-@_once_per_type
+@once_per_type
 def closed_validator(output_type: object) -> Any:
     """Return the validator of a type's schema, in which objects take no unknown keys unless their class
     allows them.
@@ -238,7 +238,7 @@ def _closed(node: object) -> Any:
     return closed
 
 
-@_once_per_type
+@once_per_type
 def spellings(output_type: object) -> dict[str, str]:
     """Return the options in a type's schema that have two spellings, by their composed form: "é" is one
     character, or an e with an accent.
@@ -261,14 +261,14 @@ def spellings(output_type: object) -> dict[str, str]:
     return {composed: option for composed, [option, *others] in found.items() if not others}
 
 
-@_once_per_type
+@once_per_type
 def json_kind(output_type: object) -> str:
     """Return the kind of a type's JSON: ``"object"``, ``"array"`` or ``"value"``."""
     kind = rooted(full_schema(output_type)).get("type")
     return kind if kind in ("object", "array") else "value"
 
 
-@_once_per_type
+@once_per_type
 def simple_schema(output_type: object) -> dict[str, Data] | None:
     """Return the schema of a type that does not need pydantic (50 ms to import), or ``None``."""
     names = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object"}
@@ -315,7 +315,7 @@ def is_choice(output_type: object) -> bool:
     )
 
 
-@_once_per_type
+@once_per_type
 def labels(output_type: Any) -> dict[str, Data]:
     """Return the options of a type by the text that a model uses for them.
 

@@ -60,6 +60,20 @@ class Client(Protocol):
         """Return the name of a call's model, with aliases resolved."""
         ...
 
+    def default_embedding_model(self) -> str:
+        """Return the model of an embeddings call that names none."""
+        ...
+
+    def namespace(self, model: str) -> str:
+        """Return the namespace that keeps a model's records apart from other servers'; ``""`` without one."""
+        ...
+
+    def in_window(
+        self, options: Options, fields: dict[str, Data]
+    ) -> tuple[Options, dict[str, Data]]:
+        """Return the options and the fields of a chat call that is to be answered within a window."""
+        ...
+
     def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
         """Return the fields of a chat call, with the effort that a model is asked for by default."""
         ...

@@ -25,10 +25,10 @@ from .calls import Call, split_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..clients.base import LLMClient
     from ..scopes import ActiveScope
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
+    from .client import Client
 
 
 class Undrawn(NamedTuple):
@@ -47,7 +47,7 @@ class Undrawn(NamedTuple):
     named: str | None = None
 
 
-def prepare_chat(client: LLMClient, messages: object, arguments: Mapping[str, object]) -> Call:
+def prepare_chat(client: Client, messages: object, arguments: Mapping[str, object]) -> Call:
     """Return a chat call as its arguments describe it; inside a scope it takes a draw.
 
     :param arguments: by name; ``None`` means not given.
@@ -58,7 +58,7 @@ def prepare_chat(client: LLMClient, messages: object, arguments: Mapping[str, ob
 
 
 def prepare_embeddings(
-    client: LLMClient, text: object, model: str | None, arguments: Mapping[str, object]
+    client: Client, text: object, model: str | None, arguments: Mapping[str, object]
 ) -> list[Call]:
     """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
 
@@ -70,9 +70,7 @@ def prepare_embeddings(
     return [_without_draw(call) for call in undrawn]
 
 
-def _undrawn(
-    client: LLMClient, kind: str, content: Any, arguments: Mapping[str, object]
-) -> Undrawn:
+def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, object]) -> Undrawn:
     """Return a call as its arguments describe it, without a draw.
 
     :param kind: ``"chat"`` or ``"embedding"``.
@@ -132,7 +130,7 @@ def _undrawn(
     return Undrawn(make, cassette or cache, identity(kind, asked), options.sample)
 
 
-def prepare_again(client: LLMClient, recorded_request: Mapping[str, Data], sample: str) -> Call:
+def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: str) -> Call:
     """Return a chat call that asks a recorded request once more, as a draw of its own.
 
     No configured default is added to it, and the disk cache neither answers nor keeps it.

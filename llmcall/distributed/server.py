@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from ..core.waiting import Deadline
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
+    from ..traffic.ledgers import Amounts
     from ..traffic.limits import Limits, Slot
-    from ..traffic.reservations import Amounts, Needs
+    from ..traffic.reservations import Needs
 
 TOKEN_BYTES = 16
 BACKLOG = 256  # workers' threads that connect at once

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from ..config import resolve as config
 from ..support.display.formatting import money
-from .reservations import NEVER, PICO, Ledger, ledger_named, open_budgets, wake_waiting
+from .ledgers import NEVER, PICO, Ledger, ledger_named
+from .reservations import open_budgets, wake_waiting
 
 
 class Spent(NamedTuple):

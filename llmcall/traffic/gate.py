@@ -21,9 +21,10 @@ from .estimates import (
     estimate_http,
     with_tokens_used,
 )
+from .ledgers import Amounts, spending_of
 from .limits import Endpoints, Pool, Slot
 from .queues import Demand
-from .reservations import Amounts, Needs, Reservation, needs, open_budgets, spending_of
+from .reservations import Needs, Reservation, needs, open_budgets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

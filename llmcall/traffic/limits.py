@@ -19,8 +19,8 @@ from ..errors import RateLimitError
 from ..models.prices import HighestPrice, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
+from .ledgers import NEVER, total
 from .queues import Blocked, Queue, wait_until_free
-from .reservations import NEVER, total
 
 if TYPE_CHECKING:
     from ..apis.usage import TokenUsage

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..core.waiting import Deadline
-    from .reservations import Amounts
+    from .ledgers import Amounts
 
 T = TypeVar("T")
 

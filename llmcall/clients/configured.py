@@ -149,7 +149,7 @@ class ConfiguredClient:
         """Return the hosts that serve a model, as records name them."""
         return {self.host(endpoint) for endpoint in self.endpoints(model)}
 
-    def make_transport(self, endpoint: Endpoint) -> ConfiguredClient | Sends:
+    def make_transport(self, endpoint: Endpoint) -> Self | Sends:
         """Return the transport for an endpoint; used without ``transport=``.
 
         :returns: also the client itself, if its class defines ``send``, or another object that does.

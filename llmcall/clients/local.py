@@ -26,10 +26,11 @@ from .own import unless_own
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from typing_extensions import Self
+
     from ..core.seams import Sends
     from ..keys.request import Data, Request
     from ..models.catalog import Capabilities
-    from .configured import ConfiguredClient
 
     # takes a piece of an answer; returns whether the reader wants no more
     Receive = Callable[[dict[str, Data]], bool]
@@ -103,7 +104,7 @@ class LocalClient(OpenAIClient):
         """Return ``"local"``, which records hold instead of a host."""
         return self.api_type
 
-    def make_transport(self, endpoint: Endpoint) -> ConfiguredClient | Sends:
+    def make_transport(self, endpoint: Endpoint) -> Self | Sends:
         """Return the transport that runs the model in this process, or this client if its class defines
         ``send``.
         """

@@ -14,12 +14,14 @@ from ..errors import ConfigError
 from ..models import catalog
 from ..models.prices import window_of
 from .base import LLMClient
-from .configured import ConfiguredClient, no_window
+from .configured import no_window
 from .own import unless_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import ClassVar
+
+    from typing_extensions import Self
 
     from ..config.settings import Settings
     from ..core.calls import Call, Options
@@ -203,7 +205,7 @@ class OpenAIClient(LLMClient):
             )
         return names.pop() or of_cache
 
-    def make_transport(self, endpoint: Endpoint) -> ConfiguredClient | Sends:
+    def make_transport(self, endpoint: Endpoint) -> Self | Sends:
         """Return a transport that reaches an endpoint through the SDK, or this client if its class defines
         ``send``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.membrane import read_in_thread, send, to_thread
 from ..core.seams import AsyncTransport, CoroutineTransport, Transport
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .configured import ConfiguredClient
 
 
+C = TypeVar("C", bound="ConfiguredClient")
 OPTIONAL = ("asend", "stream", "astream", "close", "aclose")  # methods beside ``send``
 
 
@@ -43,9 +44,7 @@ def as_transport(own: ConfiguredClient | Sends, client: ConfiguredClient) -> Tra
     )
 
 
-def unless_own(
-    client: ConfiguredClient, make_transport: Callable[[], Transport]
-) -> ConfiguredClient | Sends:
+def unless_own(client: C, make_transport: Callable[[], Transport]) -> C | Sends:
     """Return a client itself if its class defines ``send``, else the transport that a function makes; its
     streams are the class's if that defines ``stream``.
     """

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
 from ..core.seams import Used
 from ..support.blocking import run_blocking
-from .rules import LONGEST, THREADS, holds, made, run_in_loop
+from . import rules
+from .rules import THREADS, holds, made, run_in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -28,17 +30,18 @@ def check_gate(make: Callable[[], Gate]) -> None:
 
     >>> llmcall.testing.check_gate(llmcall.types.Gate)
     """
-    made(make)
-    for run in (_run_in_thread, run_in_loop):
+    name = type(made(make)).__name__
+    in_thread, in_loop = partial(_run_in_thread, name), partial(_run_in_loop, name)
+    for run in (in_thread, in_loop):
         for _ in range(THREADS):
             run(_pass(make()))
         for error in (ValueError("a send that fails"), asyncio.CancelledError()):
             run(_fail(make(), error))
             run(_pass(make()))
-    run_in_loop(_leave_a_wait(make))
-    _run_in_thread(_pass(make()))
+    in_loop(_leave_a_wait(make))
+    in_thread(_pass(make()))
     with ThreadPoolExecutor(THREADS) as executor:
-        list(executor.map(lambda _: run_blocking(_pass(make())), range(THREADS)))
+        list(executor.map(lambda _: in_thread(_pass(make())), range(THREADS)))
 
 
 async def _pass(gate: Gate) -> None:
@@ -76,10 +79,22 @@ async def _leave_a_wait(make: Callable[[], Gate]) -> None:
         await asyncio.sleep(0.05)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    await asyncio.wait_for(_pass(make()), LONGEST)
+    await asyncio.wait_for(_pass(make()), rules.LONGEST)
 
 
-def _run_in_thread(coroutine: Coroutine[Any, Any, None]) -> None:
+def _run_in_loop(name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in an event loop, for some time at most."""
+    try:
+        run_in_loop(coroutine)
+    except asyncio.TimeoutError:
+        raise _lets_nobody_in(name) from None
+
+
+def _lets_nobody_in(name: str) -> AssertionError:
+    return AssertionError(f"{name}: it lets nobody in after {rules.LONGEST:.0f} s")
+
+
+def _run_in_thread(name: str, coroutine: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine in a thread that it may block, for some time at most."""
     errors: list[BaseException] = []
 
@@ -91,8 +106,8 @@ def _run_in_thread(coroutine: Coroutine[Any, Any, None]) -> None:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(LONGEST)
+    thread.join(rules.LONGEST)
     if thread.is_alive():
-        raise AssertionError(f"a gate lets nobody in after {LONGEST:.0f} s")
+        raise _lets_nobody_in(name)
     for error in errors:
         raise error

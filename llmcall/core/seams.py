@@ -311,7 +311,7 @@ class Gate:
         :raises RequestTimeoutError: if the deadline has passed.
         """
         deadline = Deadline(waits().ends_at)
-        late = "the call's deadline passed while it waited at a gate"
+        late = f"the call's deadline passed while it waited at the gate {type(self).__name__}"
         await wait(Future(), deadline.time_for(seconds, late))
 
     def reckon(

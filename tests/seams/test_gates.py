@@ -19,6 +19,7 @@ from llmcall import ConfigError
 from llmcall.contracts import rules
 from llmcall.core.membrane import CheckedGate
 from llmcall.core.prepare import prepare_chat
+from llmcall.support.waits import may_block
 from llmcall.testing import ScriptedClient, check_gate
 from llmcall.types import Endpoint, Gate
 
@@ -108,6 +109,14 @@ class Kept(OneAtATime):
         """Keep it."""
 
 
+class KeptInLoop(Kept):
+    """Lets nobody else in, ever, where the code may not block."""
+
+    async def acquire(self) -> Endpoint:
+        """Wait until nobody else is in."""
+        return await (Gate if may_block() else Kept).acquire(self)
+
+
 async def swallow(self: Gate, *error: Any) -> bool:
     """End the block without its error."""
     return True
@@ -131,10 +140,11 @@ BREACHES: dict[str, tuple[Any, str]] = {
         type("Blind", (Gate,), {"reckon": lambda *_, **__: None}),
         "Blind: reckon returned None",
     ),
-    "never left": (Kept, "lets nobody in"),
+    "never left": (Kept, "Kept: it lets nobody in"),
+    "never left in an event loop": (KeptInLoop, "KeptInLoop: it lets nobody in"),
     "leaves nothing below": (
         type("Open", (Gate,), {"__aexit__": Kept.__aexit__}),
-        "lets nobody in",
+        "Open: it lets nobody in",
     ),
 }
 
@@ -244,7 +254,7 @@ def test_the_deadline_of_a_call_ends_a_wait_at_its_gate(way: str) -> None:
                 await self.wait(0.001)
 
     client = own_client(Closed, deadline=0.05)
-    with pytest.raises(llmcall.RequestTimeoutError, match="while it waited at a gate"):
+    with pytest.raises(llmcall.RequestTimeoutError, match="waited at the gate Closed"):
         asked = getattr(client, way)("Hello")
         asyncio.run(asked)
 

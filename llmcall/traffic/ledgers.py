@@ -85,13 +85,10 @@ class Ledger:
         self._spent = NOTHING  # of a named budget: what is not added to the sum yet
         self._reserved: set[Reservation] = set()
 
-    def reserve(
-        self, reservation: Reservation, limit: Mapping[str, int], *, is_inside: bool
-    ) -> bool:
+    def reserve(self, reservation: Reservation, limit: Mapping[str, int]) -> bool:
         """Reserve an amount; return ``False`` if that has to wait for others to settle.
 
         :param limit: the most of what :class:`Amounts` counts, by name.
-        :param is_inside: whether an outer call ends only after this one: see :class:`Reservation`.
         :raises BudgetExceededError: if it would pass a limit whatever the others use, or if it is inside a
             stream, and streams alone have reserved something.
         :raises CacheError: if what is spent cannot be read.
@@ -103,7 +100,7 @@ class Ledger:
             fits = _fits_now(self._prefix, limit, self.spent(), reserved, reservation.needed)
             if fits:
                 self._reserved.add(reservation)
-            elif is_inside and all(other.answer_has_begun for other in self._reserved):
+            elif reservation.is_inside and all(other.answer_has_begun for other in self._reserved):
                 raise BudgetExceededError(
                     f"{self._prefix}all that is left is reserved by streams, and this call is made inside one: "
                     "read a stream to its end, or close it, before the next call, or raise the budget"

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.waiting import in_thread
@@ -95,6 +94,8 @@ class Reservation:
     :param needed: the most that it may use.
     :ivar used: what the attempt used, as far as it is known.
     :ivar answer_has_begun: whether the first piece of the answer is there, or a call inside was made.
+    :ivar is_inside: whether an outer call ends only after this one; known once it has to wait. Then it jumps the
+        queue, of which the first might wait for that outer call.
     :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
@@ -103,6 +104,7 @@ class Reservation:
         self.is_in_memory = all(budget.ledger.is_in_memory for budget in tuple(open_budgets))
         self.used = NOTHING
         self.answer_has_begun = False
+        self.is_inside = False
         self._ledgers: list[Ledger] = []
         self._is_closed = False
 
@@ -113,28 +115,24 @@ class Reservation:
         :raises RequestTimeoutError: if the wait would pass the deadline.
         """
 
-        async def look(*, is_inside: bool) -> Blocked | None:
-            if self.is_in_memory:
-                return self.reserve(is_inside=is_inside)
-            return await in_thread(partial(self.reserve, is_inside=is_inside))
+        async def look() -> Blocked | None:
+            return self.reserve() if self.is_in_memory else await in_thread(self.reserve)
 
-        if await look(is_inside=False) is not None:
-            look_again = partial(look, is_inside=demand.is_inside())
+        if await look() is not None:
+            self.is_inside = demand.is_inside()
             event = "calls under way settled what they reserved of a budget"
-            await wait_until_free(look_again, demand.deadline, event)
+            await wait_until_free(look, demand.deadline, event)
 
-    def reserve(self, *, is_inside: bool = False) -> Blocked | None:
+    def reserve(self) -> Blocked | None:
         """Reserve what is needed from all open budgets at once, in the order of arrival.
 
-        :param is_inside: whether an outer call ends only after this one. It jumps the queue, of which the
-            first might wait for that outer call.
         :returns: ``None`` if it is reserved.
         :raises BudgetExceededError: if it would pass a limit whatever the others use, or if it would wait for
             streams alone although it is made inside one.
         """
         wakeup: Future[None] = Future()
         with lock:
-            if not self._is_closed and not _waiting.join(self, wakeup, in_front=is_inside):
+            if not self._is_closed and not _waiting.join(self, wakeup, in_front=self.is_inside):
                 return Blocked(wakeup)  # another has waited longer
         # By ledger: the tightest limits of its budgets.
         limits: dict[Ledger, dict[str, int]] = {}
@@ -145,7 +143,7 @@ class Reservation:
         reserved: list[Ledger] = []
         try:
             for ledger, limit in limits.items():
-                if not ledger.reserve(self, limit, is_inside=is_inside):
+                if not ledger.reserve(self, limit):
                     if waits().stops and needs().limits_tokens:
                         warn_once(NARROW)
                     return Blocked(wakeup)

@@ -188,7 +188,7 @@ def _as_type(value: object, output_type: object, text: str | None = None) -> obj
             for problem in error.errors(include_url=False)
         )
         raise OutputError(shortened("; ".join(problems), _LONGEST_PROBLEM)) from error
-    if not schemas.closed_validator(output_type).is_valid(spelled):
+    if not schemas.fits_closed(spelled, output_type):
         raise OutputError("the answer has keys that are not in the schema")
     return converted
 

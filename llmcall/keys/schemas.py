@@ -16,9 +16,26 @@ from unicodedata import normalize
 from .schema_forms import canonical_schema, rooted, stable, strict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import TypeAdapter
 
     from .request import Data
+
+
+# The keywords that change nothing in what fits, and those of an object's schema.
+_NOT_CHECKED = frozenset({"title", "description", "default", "examples", "format", "$defs"})
+_OBJECT = (
+    {"type", "properties", "additionalProperties"},
+    {"type", "properties", "additionalProperties", "required"},
+)
+_PLAIN_TYPES = {
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "null": (type(None),),
+}
 
 
 def once_per_type(function: Callable[[Any], object]) -> Callable[[Any], Any]:
@@ -213,14 +230,50 @@ def full_schema(output_type: object) -> dict[str, Data]:
     return canonical_schema(_pydantic_schema(output_type)) if schema is None else schema
 
 
-@once_per_type
-def closed_validator(output_type: object) -> Any:
-    """Return the validator of a type's schema, in which objects take no unknown keys unless their class
-    allows them.
+def fits_closed(value: object, output_type: object) -> bool:
+    """Return whether a JSON value fits a type's schema, in which objects take no unknown keys unless their
+    class allows them.
     """
+    schema = _closed_schema(output_type)
+    return _fits_plainly(value, schema, schema) or _validator(output_type).is_valid(value)
+
+
+def _fits_plainly(value: object, schema: Any, root: Mapping[str, Any]) -> bool:
+    """Return whether a JSON value fits a schema by the most usual keywords alone. If not, jsonschema
+    decides, which takes four times as long, and a tenth of a second to import.
+    """
+    keywords = schema.keys() - _NOT_CHECKED if isinstance(schema, dict) else None
+    if keywords == {"type"}:
+        return type(value) in _PLAIN_TYPES.get(str(schema["type"]), ())
+    if keywords == {"type", "enum"}:
+        return isinstance(value, str) and schema["type"] == "string" and value in schema["enum"]
+    if keywords == {"anyOf"}:
+        return any(_fits_plainly(value, option, root) for option in schema["anyOf"])
+    if keywords == {"$ref"}:
+        name = schema["$ref"].removeprefix("#/$defs/")
+        return _fits_plainly(value, root.get("$defs", {}).get(name), root)
+    if keywords == {"type", "items"} and isinstance(value, list) and schema["type"] == "array":
+        return all(_fits_plainly(element, schema["items"], root) for element in value)
+    if keywords in _OBJECT and isinstance(value, dict) and schema["type"] == "object":
+        properties = schema["properties"]
+        return (
+            schema["additionalProperties"] is False
+            and properties.keys() >= value.keys() >= {*schema.get("required", ())}
+            and all(_fits_plainly(value[name], properties[name], root) for name in value)
+        )
+    return False
+
+
+@once_per_type
+def _closed_schema(output_type: object) -> Any:
+    return _closed(_pydantic_schema(output_type))
+
+
+@once_per_type
+def _validator(output_type: object) -> Any:
     from ..support.libraries import jsonschema
 
-    return jsonschema.Draft202012Validator(_closed(_pydantic_schema(output_type)))
+    return jsonschema.Draft202012Validator(_closed_schema(output_type))
 
 
 def _closed(node: object) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from commands import ran
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt, ValidationError
 from typing_extensions import TypedDict
 
 from llmcall import LLMCall, OutputError
@@ -317,6 +317,51 @@ def test_unknown_keys_are_read_by_a_model_that_allows_them() -> None:
     found = read('{"offer": {"item": "salt", "price": 1}, "town": "Rye"}', Found)
     assert (found.offer, found.town) == (Offer(item="salt", price=1), "Rye")
     assert is_asked_again('{"offer": {"item": "salt", "price": 1, "town": "Rye"}}', Found)
+
+
+class Guest(BaseModel):
+    """Somebody at a feast, with fields of the usual kinds."""
+
+    name: str
+    mood: Literal["good", "bad"] = "good"
+    rounds: int | None = None
+    prices: list[float] = []
+    friend: Guest | None = None
+
+
+class OnlyGuest(Guest, extra="forbid"):
+    """The same, as pydantic itself refuses unknown keys."""
+
+    friend: OnlyGuest | None = None
+
+
+FIELDS = st.fixed_dictionaries(
+    {"name": st.sampled_from(["Ann", 1])},
+    optional={
+        "mood": st.sampled_from(["good", "bad", "well"]),
+        "rounds": st.sampled_from([1, 1.5, True, None, "1"]),
+        "prices": st.lists(st.sampled_from([1, 2.5, "2.5", None]), max_size=2),
+        "town": st.just("Rye"),
+    },
+)
+
+
+@given(st.lists(FIELDS, min_size=1, max_size=3))
+@settings(max_examples=200)
+def test_a_model_reads_what_pydantic_takes_strictly_without_unknown_keys(
+    chain: list[dict[str, Any]],
+) -> None:
+    """At any depth."""
+    value: Any = None
+    for fields in chain:
+        value = {**fields, "friend": value}
+    text = json.dumps(value)
+    try:
+        expected = OnlyGuest.model_validate_json(text, strict=True).model_dump()
+    except ValidationError:
+        assert is_asked_again(text, Guest)
+    else:
+        assert read(text, Guest).model_dump() == expected
 
 
 @pytest.mark.parametrize(

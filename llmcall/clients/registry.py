@@ -45,7 +45,7 @@ def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMC
 
     :param api_type: the name, as in ``[OpenAI] API_TYPE``.
     :param client: a client, or a function of the settings that returns one.
-    :raises TypeError: if the name is not a string.
+    :raises TypeError: if the name is not a string, or the client neither a client nor a function.
 
     >>> llmcall.register_client("parrot", lambda settings: llmcall.testing.ScriptedClient(["Pieces of eight!"]))
     >>> llmcall.client("parrot").send_message("Good morning!").content
@@ -53,6 +53,11 @@ def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMC
     """
     if not isinstance(api_type, str):
         raise TypeError(f"api_type is {api_type!r}; it must be a name")
+    if not (isinstance(client, LLMClient) or callable(client)):
+        raise TypeError(
+            f"the client for the api_type {api_type!r} is {client!r:.60}; it must be an LLMClient, or a function of "
+            "the settings that returns one"
+        )
     with _lock:
         _registered[api_type] = client
         _shared.pop(api_type, None)

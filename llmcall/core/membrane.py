@@ -29,7 +29,7 @@ from ..keys.plain_data import plain
 from ..support.blocking import as_generator
 from ..support.sender import LLMCALL, foreign_code, sent_by
 from ..support.waits import check_stops, may_block, set_end, waits
-from .seams import AsyncTransport, CoroutineTransport, Gate, Response, Used
+from .seams import NO_ENDPOINT, AsyncTransport, CoroutineTransport, Gate, Response, Used
 from .waiting import END, End, in_time
 
 if TYPE_CHECKING:
@@ -127,6 +127,11 @@ class CheckedGate(Gate):
         finally:
             set_end(before)
         self._check(endpoint, Endpoint, "acquire", "an Endpoint")
+        if endpoint is NO_ENDPOINT:  # the SDK would send to its default address
+            raise ConfigError(
+                f"{self._name}.acquire returned no endpoint: make it with the client's own gate below it, as "
+                f"{self._name}(super().gate(call, request)), and return what that one's acquire does"
+            )
         return endpoint
 
     def reckon(

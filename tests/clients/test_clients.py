@@ -348,6 +348,12 @@ def test_the_client_of_an_installed_package_that_cannot_be_loaded_is_named(
         assert words in line
 
 
+@pytest.mark.parametrize("wrong", [None, 3, {"model": "m"}])
+def test_what_is_no_client_and_makes_none_is_refused_when_it_is_registered(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"the client for the api_type 'mine' is .* an LLMClient"):
+        llmcall.register_client("mine", wrong)
+
+
 def test_a_registered_function_that_raises_is_named_by_its_api_type() -> None:
     llmcall.register_client("mine", lambda settings: {}["key"])
     with pytest.raises(

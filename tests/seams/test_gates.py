@@ -199,6 +199,10 @@ def test_every_send_of_a_client_passes_its_gate_and_leaves_it(fails: bool) -> No
 WRONG: dict[str, tuple[Any, str]] = {
     "is none": (lambda below: "open", "Own.gate returned 'open', not a Gate"),
     "no endpoint": (BREACHES["no endpoint"][0], "Lost.acquire returned 'here', not an Endpoint"),
+    "nothing below": (
+        lambda below: type("Alone", (Gate,), {})(),
+        "Alone.acquire returned no endpoint: make it with the client's own gate below it, as Alone(super().gate",
+    ),
     "no coroutine": (
         type("Hasty", (Gate,), {"acquire": lambda self: Endpoint("here", ())}),
         "the gate Hasty.acquire raised TypeError",

@@ -82,7 +82,7 @@ def events_of(body: bytes) -> Iterator[dict[str, object]]:
     return (event for event in EventStream().feed(body + b"\n") if isinstance(event, dict))
 
 
-def objects_of(body: str) -> Iterator[dict[str, object]]:
+def parse_objects(body: str) -> Iterator[dict[str, object]]:
     """Yield the JSON object in a body, or the objects of its events."""
     with suppress(ValueError):
         data = json.loads(body)
@@ -98,7 +98,7 @@ def answer_in(body: str) -> dict[str, object]:
 
     :param body: JSON, or an event stream.
     """
-    events = list(objects_of(body))
+    events = list(parse_objects(body))
     holders = [
         holder
         for event in events

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...apis.bodies import objects_of
+from ...apis.bodies import parse_objects
 from ...apis.decisions import is_decision
 from ...apis.shapes import as_chat, choices_of
 from ...keys.call_ids import without_call_ids
@@ -112,7 +112,7 @@ def stable_objects(response: Mapping[str, Data], also_omitted: Collection[str] =
     """
     value = response.get("value")
     body = value.get("body") if isinstance(value, dict) else None
-    objects = list(objects_of(body)) if isinstance(body, str) else []
+    objects = list(parse_objects(body)) if isinstance(body, str) else []
     return [without_volatile_fields(item, also_omitted) for item in objects] or response
 
 

@@ -74,7 +74,7 @@ async def events_in(
         yield event
 
 
-def events_of(body: bytes) -> Iterator[dict[str, object]]:
+def parse_events(body: bytes) -> Iterator[dict[str, object]]:
     """Yield the events of a whole stream, without its other lines.
 
     :raises ServiceError: if an event is not a JSON object.
@@ -89,7 +89,7 @@ def parse_objects(body: str) -> Iterator[dict[str, object]]:
         yield from objects_in(data if isinstance(data, list) else [data])
         return
     with suppress(ServiceError):  # not JSON: it holds no answer
-        yield from events_of(body.encode())
+        yield from parse_events(body.encode())
 
 
 def answer_in(body: str) -> dict[str, object]:

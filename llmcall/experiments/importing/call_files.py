@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ...apis.bodies import events_of, read_object
+from ...apis.bodies import parse_events, read_object
 from ...apis.chunks import Assembler
 from ...apis.objects import object_in, objects_in
 from ...errors import CacheError, ConfigError, ServiceError
@@ -188,7 +188,7 @@ def _answer(response: dict[str, object], *, is_stream: bool) -> dict[str, object
     if not (is_stream and content.lstrip().startswith((b"data:", b":", b"event:"))):
         return read_object(content, "answer")
     assembler = Assembler()
-    for event in events_of(content):
+    for event in parse_events(content):
         assembler.add(event)
     return assembler.response()
 

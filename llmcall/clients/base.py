@@ -177,13 +177,13 @@ class LLMClient(ConfiguredClient):
         return vectors  # type: ignore[return-value]
 
     async def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Vectors:
-        from ..core.kinds import vector_of
+        from ..core.kinds import unpacked_vector
 
         try:
             records = await answer_calls(calls)
         except APIError as error:
             return handle_failure(error, calls[0])
-        vectors = [vector_of(record) for record in records]
+        vectors = [unpacked_vector(record) for record in records]
         return vectors[0] if is_one else vectors
 
     def count_tokens(self, messages_or_text: Messages, model: str | None = None) -> TokenCount:

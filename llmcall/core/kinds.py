@@ -239,7 +239,7 @@ def ordered_embeddings(response: Mapping[str, Data]) -> list[dict[str, Data]]:
     return [by_index[index] for index in range(len(data))]
 
 
-def vector_of(record: Record) -> list[float]:
+def unpacked_vector(record: Record) -> list[float]:
     """Return a record's embedding as numbers, each rounded to float32."""
     packed = record.response["embedding"]
     return list(struct.unpack(f"<{len(packed) // FLOAT32}f", packed))

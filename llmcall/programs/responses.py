@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..apis.chunks import EACH_CHUNK
 from ..apis.shapes import as_chat
 from ..clients.streams import AsyncStream, EndedAtExit, Stream
-from ..core.kinds import vector_of
+from ..core.kinds import unpacked_vector
 from ..core.waiting import adrive_stream, drive_stream
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered
@@ -279,7 +279,7 @@ def _embeddings(body: Mapping[str, Data], records: Sequence[Record]) -> dict[str
     if body.get("encoding_format") == "base64":
         embeddings = [base64.b64encode(record.response["embedding"]).decode() for record in records]
     else:
-        embeddings = [vector_of(record) for record in records]
+        embeddings = [unpacked_vector(record) for record in records]
     different = {record.cache_key: record for record in records}  # equal texts have one record
     tokens = sum(record.usage.input_tokens or 0 for record in different.values())
     return {

@@ -10,7 +10,7 @@ from ..stores.cassettes.replay_log import ReplayLog
 from ..stores.cassettes.tape import Tape
 from ..stores.record import FROM_FUNCTION
 from ..stores.records.reader import RecordFile
-from ..stores.records.writer import content_of
+from ..stores.records.writer import read_if_present
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ class WorkerTape(Tape):
 
     @functools.cached_property
     def stored(self) -> RecordFile:  # type: ignore[override]  # read only for the report of a miss
-        return RecordFile(content_of(self._file), self._file)
+        return RecordFile(read_if_present(self._file), self._file)
 
     def get(self, key: str, question: Question | None = None) -> Record | None:
         return self._home.ask(self._file, Cassette.get, key, question)

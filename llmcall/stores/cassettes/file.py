@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...errors import CacheError
 from ..records.header import Header
 from ..records.reader import RecordFile, header_in
-from ..records.writer import check_writable, content_digest, content_of, write
+from ..records.writer import check_writable, content_digest, read_if_present, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class CassetteFile:
         :raises CacheError: if a newer version wrote it, or there is none and none can be written.
         """
         real_path = os.path.realpath(self.path)
-        content = content_of(real_path)
+        content = read_if_present(real_path)
         self._digest = content_digest(content)
         self.goes_on = bool(content) and self.mode != "rewrite"
         if self.goes_on:

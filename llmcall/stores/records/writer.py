@@ -154,7 +154,7 @@ def write(
             file.flush()
             os.fsync(file.fileno())
         with file_lock(os.path.join(folder, f".{name}.lock")):
-            if replaces is not None and content_digest(content_of(target)) != replaces:
+            if replaces is not None and content_digest(read_if_present(target)) != replaces:
                 raise CacheError(
                     f"another process wrote {os.fspath(path)} while this one recorded it, so it is not overwritten: "
                     "record again, one process at a time; answers in the disk cache are not asked again"
@@ -181,7 +181,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         )
 
 
-def content_of(path: str) -> bytes:
+def read_if_present(path: str) -> bytes:
     """Return the content of a file, empty without the file.
 
     :raises CacheError: if it is a folder.

@@ -99,7 +99,7 @@ class WindowTransport(CoroutineTransport):
         awaited = self._journal.get(self._key)
         if awaited is None or awaited.id is None:
             return None
-        copy = _copy_of(self._call, awaited, self._key)
+        copy = _find_copy(self._call, awaited, self._key)
         if copy is None:
             raise ConfigError(
                 f"the answer to {self._call.label} is awaited from {awaited.url}, and the call goes elsewhere. Set "
@@ -274,7 +274,7 @@ async def _ask(
     return await fetch(server, about, timeout, *where)
 
 
-def _copy_of(call: Call, awaited: Awaited, key: str) -> _Copy | None:
+def _find_copy(call: Call, awaited: Awaited, key: str) -> _Copy | None:
     """Return the copy of a response at an endpoint of a call's model, or ``None`` if no endpoint makes it."""
     endpoints = call.client.pool(call.request.model).endpoints
     found = _endpoint_among(endpoints, call.client, awaited)
@@ -315,7 +315,7 @@ async def _delete_leftovers(call: Call) -> None:
             unacknowledged += 1
             journal.remove(key, None)
         elif awaited.id is not None and is_reached and _is_recorded(call, key, awaited):
-            copy = _copy_of(call, awaited, key)
+            copy = _find_copy(call, awaited, key)
             if copy is not None and (is_reached := await copy.delete()):
                 journal.remove(key, awaited.id)
     if unacknowledged:

@@ -229,7 +229,7 @@ class EndpointState:
 _states: dict[tuple[str | None, ...], EndpointState] = {}
 
 
-def _state_of(endpoint: Endpoint) -> EndpointState:
+def _shared_state(endpoint: Endpoint) -> EndpointState:
     """Return the state of an endpoint, shared by all pools that know it by this address."""
     address = (
         endpoint.name,
@@ -279,7 +279,7 @@ class Endpoints:
         self.limits = limits
         self._next_index = 0
         self._left_out_until: dict[Endpoint, float] = {}  # a monotonic time
-        self.states = {endpoint: _state_of(endpoint) for endpoint in self.endpoints}
+        self.states = {endpoint: _shared_state(endpoint) for endpoint in self.endpoints}
 
     def usable(self, now: float) -> list[Endpoint]:
         """Return the endpoints that are not left out: at least one."""

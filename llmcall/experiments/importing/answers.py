@@ -23,7 +23,7 @@ from ...stores.records.spool import Spool
 from ...stores.records.writer import write
 from ...support.display.formatting import counted, one_line
 from ...support.display.printable import printable
-from .responses import ASSISTANT, draws_of, is_placeholder, message_in, turn_response
+from .responses import ASSISTANT, is_placeholder, message_in, split_choices, turn_response
 from .tables import Columns
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _records(
             request = {**request, **asked, "messages": messages[:position]}
             hashed = identity("chat", request)
             cost = _cost(answer, name, params)
-            for response, share in draws_of(answer, cost):
+            for response, share in split_choices(answer, cost):
                 draw = counted_before(hashed.digest() + path.encode())
                 sample = f"{path}#{draw}" if path or draw else None
                 yield Record(sampled_key(hashed, sample), "chat", sample, request, response, share)

@@ -62,7 +62,7 @@ def turn_response(
     return dict(recorded)
 
 
-def draws_of(
+def split_choices(
     response: Mapping[str, object], cost: float | None
 ) -> list[tuple[dict[str, Data], float | None]]:
     """Return a response for each choice of one, with its cost. The first has the usage and cost of all,

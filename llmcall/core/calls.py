@@ -88,16 +88,16 @@ def split_options(
     :raises TypeError: for an option of the wrong type, naming it.
     :raises ValueError: for one out of range.
     """
-    params = {name: value for name, value in arguments.items() if value is not None}
-    if params.get("dedent_messages") is False:  # as send_message passes it on
-        del params["dedent_messages"]
-    if OPTIONS.isdisjoint(params):
-        return defaults, params
-    checked_options = {
-        name: _checked_option(name, params[name]) for name in params if name in OPTIONS
-    }
-    others = {name: params[name] for name in params if name not in OPTIONS}
-    return Options._make(map(checked_options.get, Options._fields, defaults)), others
+    options: dict[str, Any] = {}
+    others: dict[str, Data] = {}
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        if name in OPTIONS:
+            options[name] = _checked_option(name, value)
+        else:
+            others[name] = value
+    return defaults._replace(**options) if options else defaults, others
 
 
 def _checked_option(name: str, value: Any) -> Any:

@@ -34,7 +34,6 @@ Stops = tuple[Stop, ...]
 class Waits(NamedTuple):
     """The rules by which code may wait.
 
-    :param may_block: whether it may block its thread: no event loop waits for it.
     :param ends_at: the monotonic time at which its current wait has to end, or ``None``.
     :param stops: one for each ``map`` that it is in.
     :param open_calls: those that it is made inside of, which end only after it does; the innermost last.
@@ -42,7 +41,6 @@ class Waits(NamedTuple):
         :class:`NotAtOnceError`.
     """
 
-    may_block: bool = False
     ends_at: float | None = None
     stops: Stops = ()
     open_calls: tuple[OpenCall, ...] = ()
@@ -55,16 +53,15 @@ class NotAtOnceError(Exception):
 
 DEFAULT = Waits()  # of code that no call of llmcall's runs
 _waits: ContextVar[Waits] = ContextVar("llmcall waits", default=DEFAULT)
+_may_block: ContextVar[bool] = ContextVar("llmcall may block", default=False)
+# Return and set whether the code that runs may block its thread: no event loop waits for it.
+may_block = _may_block.get
+set_may_block = _may_block.set
 
 
 def waits(context: Context | None = None) -> Waits:
     """Return how the code of a context may wait; by default the code that runs."""
     return _waits.get() if context is None else context.get(_waits, DEFAULT)
-
-
-def may_block() -> bool:
-    """Return whether the code that runs may block its thread."""
-    return _waits.get().may_block
 
 
 def open_calls() -> tuple[OpenCall, ...]:
@@ -78,34 +75,28 @@ def open_calls() -> tuple[OpenCall, ...]:
 # because a call changes them a dozen times, and NamedTuple._replace is slow.
 
 
-def set_may_block(may_block: bool) -> None:
-    """Set whether the code that runs may block its thread."""
-    _, ends_at, stops, calls, at_once = _waits.get()
-    _waits.set(Waits(may_block, ends_at, stops, calls, at_once))
-
-
 def set_end(ends_at: float | None) -> None:
     """Set the time at which the current wait has to end."""
-    may_block, _, stops, calls, at_once = _waits.get()
-    _waits.set(Waits(may_block, ends_at, stops, calls, at_once))
+    _, stops, calls, at_once = _waits.get()
+    _waits.set(Waits(ends_at, stops, calls, at_once))
 
 
 def set_stops(stops: Stops) -> None:
     """Set the stops of the maps that the code is in."""
-    may_block, ends_at, _, calls, at_once = _waits.get()
-    _waits.set(Waits(may_block, ends_at, stops, calls, at_once))
+    ends_at, _, calls, at_once = _waits.get()
+    _waits.set(Waits(ends_at, stops, calls, at_once))
 
 
 def set_open_calls(calls: tuple[OpenCall, ...]) -> None:
     """Set the open calls inside which the code runs."""
-    may_block, ends_at, stops, _, at_once = _waits.get()
-    _waits.set(Waits(may_block, ends_at, stops, calls, at_once))
+    ends_at, stops, _, at_once = _waits.get()
+    _waits.set(Waits(ends_at, stops, calls, at_once))
 
 
 def set_at_once(at_once: bool) -> None:
     """Set whether a database that another process or thread writes raises an error."""
-    may_block, ends_at, stops, calls, _ = _waits.get()
-    _waits.set(Waits(may_block, ends_at, stops, calls, at_once))
+    ends_at, stops, calls, _ = _waits.get()
+    _waits.set(Waits(ends_at, stops, calls, at_once))
 
 
 after_fork_in_child(lambda: set_stops(()))  # a forked process is in no map
@@ -156,7 +147,7 @@ class OpenCall:
         if self in how.open_calls:
             return True
         # A wait that blocks the whole thread stops all of its tasks.
-        is_same_task = how.may_block or self._task in (None, current_task())
+        is_same_task = may_block() or self._task in (None, current_task())
         return self._thread == get_ident() and is_same_task
 
     def __enter__(self) -> OpenCall:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..apis.chunks import DONE, Assembler, chunk_text, says_something
@@ -38,7 +37,7 @@ from .seams import NO_ENDPOINT, Gate, Response, Used
 from .waiting import Piece, emit, in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from ..config.endpoints import Endpoint
     from ..keys.request import Data
@@ -204,23 +203,19 @@ class Exchange:
 
     def _check(self, response: Response, source: str) -> None:
         """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
-        with self._naming(source, response):
+        try:
             self.kind.check(self.request, response, must_fit_window=self.must_fit_window)
+        except ServiceError as error:
+            self._name_source(error, source, response)
+            raise
 
-    @contextmanager
-    def _naming(self, source: str, response: Response) -> Iterator[None]:
+    def _name_source(self, error: ServiceError, source: str, response: Response) -> None:
         """Let the failure of an answer that comes from no server say what returned it.
 
         :param response: the answer, or the head of a stream.
         """
-        try:
-            yield
-        except ServiceError as error:
-            if response.status_code is None and self.call.transport is None:
-                error.remedy = (
-                    f"Check {source}: llmcall.testing.check_transport tests what it returns"
-                )
-            raise
+        if response.status_code is None and self.call.transport is None:
+            error.remedy = f"Check {source}: llmcall.testing.check_transport tests what it returns"
 
     async def emit_held_back(self) -> None:
         """Emit the last pieces of a streamed answer."""
@@ -305,16 +300,22 @@ class Exchange:
                 if chunk is DONE:
                     assembler.is_done = True
                     continue
-                with self._naming(source, head):
+                try:
                     text = assembler.add(chunk)
+                except ServiceError as error:
+                    self._name_source(error, source, head)
+                    raise
                 self.assembler = assembler
                 pending.append(Piece(text, chunk))
                 if self.reader_has_text or has_content(chunk):
                     self.reader_has_text = True
                     while pending:
                         await emit(pending.pop(0))
-            with self._naming(source, head):
+            try:
                 answer: Mapping[str, Data] = whole or assembler.response()
+            except ServiceError as error:
+                self._name_source(error, source, head)
+                raise
             if call.request.kind == "chat":
                 answer = plain_answer(answer, source)
             response = Response(answer, head.request_id, status_code=head.status_code)

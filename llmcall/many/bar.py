@@ -9,7 +9,7 @@ from typing import Any
 
 from ..support.system import ipython_shell, without_warnings
 from ..traffic import usage as metering
-from ..traffic.limits import seconds_to_wait
+from ..traffic.limits import seconds_held_back
 
 SHOWN_SECONDS = 1.0  # of a wait; a shorter one has ended before it is read
 
@@ -63,7 +63,7 @@ class Bar:
         if rows := metering.under_way():
             calls, most = sum(row.calls for row in rows), sum(row.most for row in rows)
             figures.append(f"running={calls:,}/{most:,}")
-        if (seconds := seconds_to_wait()) >= SHOWN_SECONDS:
+        if (seconds := seconds_held_back()) >= SHOWN_SECONDS:
             end = time.localtime(time.time() + seconds)
             figures.append(f"rate limit until {time.strftime('%H:%M:%S', end)}")
         figures.append(f"cached={usage.cached_calls:,}")

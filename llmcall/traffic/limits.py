@@ -241,7 +241,7 @@ def _shared_state(endpoint: Endpoint) -> EndpointState:
     return _states.get(address) or _states.setdefault(address, EndpointState(endpoint.name))
 
 
-def seconds_to_wait() -> float:
+def seconds_held_back() -> float:
     """Return the seconds until an endpoint may be called again that rests after a 429, or whose full
     minute holds calls back; 0 without one.
     """

@@ -85,7 +85,7 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) 
         f"{status_code}: {shortened(message, LONGEST_MESSAGE) or 'no message'}",
         status_code=status_code,
         request_id=request_id(headers),
-        retry_after=seconds_to_wait(headers),
+        retry_after=wait_asked_for(headers),
         **extras,
     )
     api_error.code = error.get("code")
@@ -172,7 +172,7 @@ def _classified(
     return ServiceError, {}
 
 
-def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+def wait_asked_for(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``Retry-After`` in
     seconds or as a date.
 

@@ -34,7 +34,7 @@ from llmcall import (
 )
 
 # any body, any header: a grammar for a property test
-from llmcall.clients.api_errors import failure, seconds_to_wait
+from llmcall.clients.api_errors import failure, wait_asked_for
 
 TOO_LARGE = (
     "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 36278. The "
@@ -228,7 +228,7 @@ def test_a_prompt_that_azure_refuses_is_filtered() -> None:
 )
 def test_a_wait_is_read_in_milliseconds_or_seconds(headers: dict[str, str], seconds: float) -> None:
     """Milliseconds, being more exact, go before."""
-    assert seconds_to_wait(headers) == seconds
+    assert wait_asked_for(headers) == seconds
 
 
 YEARS = {"retry-after": str(10 * 365 * 86400)}
@@ -273,7 +273,7 @@ def test_a_wait_until_a_date_is_the_time_from_the_responses_own_date(minutes: in
         "date": formatdate(sent, usegmt=True),
         "retry-after": formatdate(sent + 100, usegmt=True),
     }
-    assert seconds_to_wait(headers) == 100.0
+    assert wait_asked_for(headers) == 100.0
 
 
 JSON = st.recursive(
@@ -305,7 +305,7 @@ def test_any_refusal_is_an_error_that_has_its_status(status: int, body: Any) -> 
 def test_any_retry_after_is_a_number_of_seconds_or_ignored(text: str) -> None:
     """A server may write anything into Retry-After."""
     for name in ("retry-after", "retry-after-ms"):
-        waited = seconds_to_wait({name: text})
+        waited = wait_asked_for({name: text})
         assert waited is None or 0 <= waited < float("inf")
 
 

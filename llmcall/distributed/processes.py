@@ -31,7 +31,7 @@ from ..support.system import after_fork_in_child
 from ..traffic import reservations
 from ..traffic import usage as metering
 from .home import Home
-from .server import UNPICKLABLE, Address, Server, answering_workers, picklable
+from .server import UNPICKLABLE, Address, MapServer, answering_workers, picklable
 from .tape import WorkerCassette
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class TaskSender:
         self._executor = executor
         self._cassette: Cassette | None = run.context.run(current_cassette)
         self._until_closed = ExitStack()
-        self._server: Server | None = None  # that the workers ask
+        self._server: MapServer | None = None  # that the workers ask
         # Both raise an error that names the remedy, which the executor's would not. Loky and Dask pickle more
         # functions than Python does.
         kinds = {kind.__name__: kind.__module__ for kind in type(executor).__mro__}

@@ -75,7 +75,7 @@ def picklable(error: BaseException) -> BaseException:
     return error
 
 
-class Server:
+class MapServer:
     """Answers the workers of this process's maps, each connection in a thread, until it is closed.
 
     :ivar cassettes: those of its maps, by file.
@@ -161,7 +161,7 @@ class WorkerConnection:
         server's cassettes, by file, are others.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: MapServer) -> None:
         self._server = server
         self.held: dict[str, object] = {"connection": self}
         self._flights: dict[tuple[ResponseCache | Cassette, str], Flight] = {}
@@ -234,16 +234,16 @@ class WorkerConnection:
         self._flights = {}
 
 
-_server: Server | None = None
+_server: MapServer | None = None
 _server_lock = ProcessLock()
 
 
 @contextmanager
-def answering_workers() -> Iterator[Server]:
+def answering_workers() -> Iterator[MapServer]:
     """Answer the workers of this process's maps for a block; overlapping blocks share the server."""
     global _server
     with _server_lock:
-        server = _server = _server or Server()
+        server = _server = _server or MapServer()
         server.maps += 1
     try:
         yield server

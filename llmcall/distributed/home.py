@@ -72,7 +72,7 @@ class HomeConnection:
         return value
 
 
-class Home:
+class MapHome:
     """The process of a map, for its workers: its open budgets and limits hold for their sends, too.
 
     :raises OSError: if it is not on this machine, or has ended.
@@ -127,7 +127,7 @@ class Home:
 class _Hold:
     """A call's hold on something in the map's process, by its own connection: if this process is killed, it ends."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: MapHome) -> None:
         self._home = home
         self._connection: HomeConnection | None = None  # while it holds something there
         self._is_over = False
@@ -170,9 +170,9 @@ class _Hold:
 
 
 class _Lead(_Hold):
-    """The lead of requests among all workers of a map."""
+    """The right to ask for some requests, held in the process of the map."""
 
-    def __init__(self, home: Home, shared_by: ResponseCache | Cassette) -> None:
+    def __init__(self, home: MapHome, shared_by: ResponseCache | Cassette) -> None:
         super().__init__(home)
         if isinstance(shared_by, Cassette):
             self._shared_by = shared_by.file.real_path
@@ -193,7 +193,7 @@ class _SlotAtHome(Slot):
 
     is_in_memory = False
 
-    def __init__(self, home: Home, pool: Endpoints, slot_type: type[Slot]) -> None:
+    def __init__(self, home: MapHome, pool: Endpoints, slot_type: type[Slot]) -> None:
         super().__init__(pool)
         self._slot_type = slot_type
         self._hold = _Hold(home)

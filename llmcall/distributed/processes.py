@@ -30,7 +30,7 @@ from ..support.listeners import CallListener, listeners
 from ..support.system import after_fork_in_child
 from ..traffic import reservations
 from ..traffic import usage as metering
-from .home import Home
+from .home import MapHome
 from .server import UNPICKLABLE, Address, MapServer, answering_workers, picklable
 from .tape import WorkerCassette
 
@@ -315,13 +315,13 @@ class _Session(CallListener):
         self.cassette: WorkerCassette | None = None
         self._layers = state.layers
         self._budgets: list[Budget] = []
-        self._home: Home | None = None
+        self._home: MapHome | None = None
         self._usage: deque[UsageEntry] = deque()
         self._refused: BaseException | None = None
         self._tasks = 0
         self._applied = ExitStack()
         try:
-            self._home = Home(state.address)
+            self._home = MapHome(state.address)
         except OSError:  # it is on another machine
             if isinstance(state.budgets, ValueError):
                 raise state.budgets from None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..stores.cassettes.owner import Owner
     from ..stores.record import Record
     from ..stores.records.reader import Question
-    from .home import Home
+    from .home import MapHome
 
 
 class WorkerTape(Tape):
@@ -34,7 +34,7 @@ class WorkerTape(Tape):
     :param home: the map's process.
     """
 
-    def __init__(self, file: str, may_record: bool, home: Home) -> None:
+    def __init__(self, file: str, may_record: bool, home: MapHome) -> None:
         none = RecordFile(b"", "")
         super().__init__(none, ReplayLog(none), may_record=may_record)
         self._file = file
@@ -79,7 +79,7 @@ class WorkerCassette(Cassette):
         owner: Owner,
         around: Callable[[Cassette], AbstractContextManager[object]],
         may_record: bool,
-        home: Home,
+        home: MapHome,
     ) -> None:
         super().__init__(file, mode, owner=owner, around=around)
         self.owner.raises_refusals = False  # it is a copy; the one that opened the cassette does

@@ -142,7 +142,7 @@ class Finding(NamedTuple):
 def findings(file: RecordFile) -> Iterator[Finding]:
     """Yield the records whose key does not match the header, then those that follow a missing draw."""
     settings = _settings_with(file.header.settings)
-    later: list[tuple[int, str, Draw]] = []  # draws, each with the one before it
+    later: list[tuple[int, str, NumberedDraw]] = []  # draws, each with the one before it
     for number, record in enumerate(file.each(), 1):
         sample = record.sample or ""
         request = under_settings(record.request, settings)
@@ -164,7 +164,7 @@ def findings(file: RecordFile) -> Iterator[Finding]:
             yield Finding("draws", number, sample, words)
 
 
-class Draw(NamedTuple):
+class NumberedDraw(NamedTuple):
     """One of the draws of a request in a scope."""
 
     scope: str
@@ -172,9 +172,9 @@ class Draw(NamedTuple):
     number: int
 
 
-def _draw_of(record: Record) -> Draw | None:
+def _draw_of(record: Record) -> NumberedDraw | None:
     """Return which draw a record is; ``None`` if it has no number."""
     number = (record.sample or "").partition("#")[2]
     if not number.isdecimal():
         return None
-    return Draw(record.scope, key_of(record.kind, record.request, None), int(number))
+    return NumberedDraw(record.scope, key_of(record.kind, record.request, None), int(number))

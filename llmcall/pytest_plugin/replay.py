@@ -463,7 +463,7 @@ class Replay(CallListener):
             if cassette.unwritten:
                 yield (
                     f"{counted(cassette.unwritten, 'new answer')} of {cassette.name} not written, since its test "
-                    "failed: the disk cache keeps them, unless its mode is off"
+                    "did not pass: the disk cache keeps them, unless its mode is off"
                 )
         names_by_message: dict[str, list[str]] = {}
         for message, name in sorted(set(self.notices), key=itemgetter(1)):

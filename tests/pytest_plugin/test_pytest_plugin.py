@@ -287,11 +287,16 @@ def test_a_test_that_did_not_pass_changes_no_cassette(
     assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["milk"]})
 
 
-def test_a_failed_test_says_that_its_new_answers_are_not_written(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("ending", "outcomes"), [("assert 0", {"failed": 1}), ("pytest.skip('dear')", {"skipped": 1})]
+)
+def test_a_test_that_did_not_pass_says_that_its_new_answers_are_not_written(
+    project: Project, ending: str, outcomes: dict[str, int]
+) -> None:
     """And where they are."""
-    project.write("@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    assert 0\n")
-    output = project.run("--llm-record=once", failed=1)
-    assert f"1 new answer of {ONE} not written, since its test failed" in output
+    project.write(f"@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    {ending}\n")
+    output = project.run("--llm-record=once", **outcomes)
+    assert f"1 new answer of {ONE} not written, since its test did not pass" in output
 
 
 def test_paid_answers_stay_in_the_cache(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -319,6 +319,17 @@ def test_unknown_keys_are_read_by_a_model_that_allows_them() -> None:
     assert is_asked_again('{"offer": {"item": "salt", "price": 1, "town": "Rye"}}', Found)
 
 
+def test_a_set_is_read_from_an_array_that_repeats_an_element() -> None:
+    """As pydantic reads it strictly: schemas that servers enforce cannot forbid it."""
+
+    class Basket(BaseModel):
+        items: set[str]
+
+    assert read('{"items": ["salt", "bread", "salt"]}', Basket) == Basket(items={"bread", "salt"})
+    assert read("[1, 1, 2]", set[int]) == {1, 2}
+    assert is_asked_again('{"items": ["salt"], "town": "Rye"}', Basket)
+
+
 class Guest(BaseModel):
     """Somebody at a feast, with fields of the usual kinds."""
 

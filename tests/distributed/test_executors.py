@@ -131,7 +131,7 @@ def processes_elsewhere(processes: Executor, monkeypatch: pytest.MonkeyPatch) ->
     def refuse(address: Any) -> None:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(machinery, "Home", refuse)
+    monkeypatch.setattr(machinery, "MapHome", refuse)
     return processes
 
 

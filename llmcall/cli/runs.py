@@ -264,7 +264,10 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
     first, second = read(one), read(other)
     differences = first.header.differences(second.header)
     if differences and first.header.settings and second.header.settings:  # an empty file has none
-        raise CacheError(f"{one} and {other} were recorded under different settings: {differences}")
+        raise CacheError(
+            f"{one} and {other} were recorded under different settings: {differences}; keep both files, or record one "
+            "again under the settings of the other"
+        )
     records, conflicts = merge_records(first, second, on_conflict)
     _print_conflicts(conflicts)
     if conflicts and on_conflict == "raise":

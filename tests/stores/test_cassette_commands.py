@@ -398,7 +398,7 @@ def test_a_run_without_options_differs_from_one_with_some() -> None:
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("{", f"{{{run}", 1), encoding="utf-8")
     printed = done("cassette", "merge", "plain.jsonl", "named.jsonl", "-o", "both.jsonl", code=1)
-    assert "run ({} and {'scope': 'X'})" in printed
+    assert "run ({} and {'scope': 'X'}); keep both files, or record one again" in printed
     done("cassette", "merge", "plain.jsonl", "block.jsonl", "-o", "both.jsonl")
     header = Path("both.jsonl").read_text(encoding="utf-8").partition("\n")[0]
     assert json.loads(header)["run"] == {}

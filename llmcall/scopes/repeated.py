@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..keys.request import Request
 from ..support.listeners import CallListener
 from ..support.notices import warn_once
 from ..support.system import ipython_shell, lock
-from .draws import Draw
 
 if TYPE_CHECKING:
     from ..core.calls import Call
-    from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
+    from .draws import Draw
 
 MOST_REMEMBERED = 10_000  # answers, and draws: a mistake shows earlier
 
@@ -39,37 +37,23 @@ class RepeatedAnswers(CallListener):
 
     def answered(self, call: Call, record: Record) -> None:
         """Warn of a recorded answer that was given before."""
-        store, draw = call.cassette or call.cache, call.draw
+        draw = call.draw
         if call.request.sample is None and record.kind == "chat":
-            warn_of_shared_answers(
-                call.request,
-                store,
-                is_recorded=record.is_hit,
-                of_program=call.transport is not None,
-            )
+            _warn_of_shared_answers(call, record)
         if draw is not None and call.shared_by is not None:
-            warn_of_restart(draw, call.request, store)
+            _warn_of_restart(call, draw)
 
 
-def warn_of_shared_answers(
-    request: Request, store: Cassette | ResponseCache, *, is_recorded: bool, of_program: bool
-) -> None:
-    """Warn once in a process if two requests outside any scope get one answer, except at a temperature
-    of 0.
-
-    :param request: a request that has its answer.
-    :param store: the cassette or cache that keeps the answer.
-    :param is_recorded: whether the answer is a recorded one, or that of a call under way.
-    :param of_program: whether a program on the SDK asks, which knows no scopes.
-    """
+def _warn_of_shared_answers(call: Call, record: Record) -> None:
+    """Warn once in a process if two requests outside any scope get one answer, except at a temperature of 0."""
     global _given
-    if _given is None or request.asked.get("temperature") == 0:
+    if _given is None or call.request.asked.get("temperature") == 0:
         return
-    answer = store.path, request.cache_key
+    answer = (call.cassette or call.cache).path, call.request.cache_key
     with lock:
         if _given is None:
             return
-        if answer not in _given or not is_recorded:
+        if answer not in _given or not record.is_hit:
             if len(_given) < MOST_REMEMBERED:
                 _given.add(answer)
             return
@@ -77,22 +61,18 @@ def warn_of_shared_answers(
     remedy = (
         "put one scope around the program (with llmcall.scope('run', process=True): …), or name each of its "
         "actors (actor=…)"
-        if of_program
+        if call.transport is not None  # a program on the SDK, which knows no scopes
         else "open a scope for each actor (with llmcall.scope(name): …) or number the draws (sample=1, sample=2)"
     )
     warn_once(
         f"outside any scope, all equal requests share one answer. For separate answers, {remedy}",
-        about=warn_of_shared_answers,
+        about=_warn_of_shared_answers,
     )
 
 
-def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
+def _warn_of_restart(call: Call, draw: Draw) -> None:
     """Warn once in a process if an outermost scope starts again and gets an answer that it had before,
     except at a temperature of 0 and in a later cell of a notebook.
-
-    :param draw: a draw that has its answer.
-    :param request: what it asked.
-    :param store: the cassette or cache that keeps the answer.
     """
     global _first_draws, _store
     number = draw.draws.outermost_scope
@@ -100,10 +80,10 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
         _first_draws is None
         or number is None
         or draw.number
-        or request.asked.get("temperature") == 0
+        or call.request.asked.get("temperature") == 0
     ):
         return
-    this = number, _notebook_cell()
+    this, store = (number, _notebook_cell()), call.cassette or call.cache
     with lock:
         if _first_draws is None:
             return
@@ -122,7 +102,7 @@ def warn_of_restart(draw: Draw, request: Request, store: object) -> None:
     warn_once(
         f"the scope {name!r} starts again and gets its earlier answers; if rounds are meant, put one scope around "
         "them",
-        about=warn_of_restart,
+        about=_warn_of_restart,
     )
 
 

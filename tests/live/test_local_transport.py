@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from llmcall.clients.local import LocalTransport, find_model
+from llmcall.clients.local_model import LocalTransport, find_model
 from llmcall.errors import ConfigError, ContextLengthError, InvalidRequestError, RequestTimeoutError
 from llmcall.types import Request
 
@@ -172,7 +172,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Any) -> None:
 PROGRAM = """
 import os, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-from llmcall.clients.local import LocalTransport, find_model
+from llmcall.clients.local_model import LocalTransport, find_model
 from llmcall.types import Request
 model = LocalTransport(find_model())
 def ask(text="Name three fruits.", tokens=8):

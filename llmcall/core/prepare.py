@@ -25,6 +25,7 @@ from .calls import Call, split_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..keys.keys import Identity
     from ..scopes import ActiveScope
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
@@ -37,13 +38,13 @@ class Undrawn(NamedTuple):
     :param make: returns the call, made once, with what its scope decides: its sample, the key that follows from
         the sample, its position, and by name other fields of :class:`~llmcall.core.calls.Call`, such as the draw.
     :param source: the cassette or cache that holds its records.
-    :param identity_hash: what :func:`llmcall.keys.keys.identity` returns for its request.
+    :param identity: of its request.
     :param named: the draw that its options name, or ``None``.
     """
 
     make: Callable[..., Call]
     source: Cassette | ResponseCache
-    identity_hash: object
+    identity: Identity
     named: str | None = None
 
 
@@ -171,7 +172,7 @@ def with_draw(call: Undrawn) -> Call:
 
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    make, source, identity_hash, named = call
+    make, source, request_identity, named = call
     if llmcall_sends():
         return _without_draw(call)
     try:
@@ -183,26 +184,26 @@ def with_draw(call: Undrawn) -> Call:
     if named is not None:
         sample = f"{path}#{named}"
     elif not path:
-        return make(None, sampled_key(identity_hash, None), Position("", order))
+        return make(None, sampled_key(request_identity, None), Position("", order))
     else:
-        key = sampled_key(identity_hash, None)
+        key = sampled_key(request_identity, None)
 
         def recorded_askers() -> RecordedAskers:
             undrawn = make(None, key, Position("", order))
-            askers = undrawn.store.askers(path, identity_hash, key)
+            askers = undrawn.store.askers(path, request_identity, key)
             return askers._replace(may_ask=undrawn.may_ask)
 
         draw = active.draw(key, source, recorded_askers)
         sample, number = draw.sample, draw.number
         asker = None if draw.asker is None else draw.asker.name
     position = Position(path, order, forks, asker, number)
-    drawn = make(sample, sampled_key(identity_hash, sample), position, draw=draw)
+    drawn = make(sample, sampled_key(request_identity, sample), position, draw=draw)
     return _in_arm(drawn, active) if forks else drawn
 
 
 def _without_draw(call: Undrawn) -> Call:
     """Return a call at its position, without a draw; code that llmcall calls has none."""
-    key, active = sampled_key(call.identity_hash, None), here()
+    key, active = sampled_key(call.identity, None), here()
     order = next_order(active)
     if llmcall_sends():
         return call.make(None, key, Position("", order), is_inner=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ..keys.keys import Identity
     from ..scopes import RecordedAskers
     from ..stores.record import Record
 
@@ -54,11 +55,11 @@ class Store(Protocol):
         """Add an answer; return the one that counts, which is the first one stored."""
         ...
 
-    def askers(self, path: str, identity: object, key: str) -> RecordedAskers:
+    def askers(self, path: str, identity: Identity, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded.
 
         :param path: the scope path.
-        :param identity: what :func:`llmcall.keys.keys.identity` returns for the request.
+        :param identity: of the request.
         :param key: the request's key outside any scope.
         """
         ...

@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from .plain_data import plain
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 KEY_VERSION = 1
 _encode = json.JSONEncoder(
@@ -34,24 +37,30 @@ def canonical_json(value: object, location: str = "request") -> bytes:
         raise
 
 
-def identity(kind: str, request: Mapping[str, object]) -> Any:
-    """Return the SHA-256 object of a request's canonical JSON without the sample, which comes last."""
+class Identity(Protocol):
+    """The identity of a request: an object of hashlib that has hashed all but the sample, which comes last."""
+
+    def copy(self) -> Self: ...
+    def update(self, data: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
+    def hexdigest(self) -> str: ...
+
+
+def identity(kind: str, request: Mapping[str, object]) -> Identity:
+    """Return the SHA-256 of a request's canonical JSON, which lacks the sample yet."""
     return sha256(
         b'{"key":%d,"kind":"%s","request":%s'
         % (KEY_VERSION, kind.encode(), canonical_json(request))
     )
 
 
-def sampled_key(identity_hash: Any, sample: str | None) -> str:
-    """Return the key, 64 hexadecimal digits, of a request and a sample.
-
-    :param identity_hash: the result of :func:`identity`.
-    """
-    key_hash = identity_hash.copy()
+def sampled_key(identity: Identity, sample: str | None) -> str:
+    """Return the key, 64 hexadecimal digits, of a request and a sample."""
+    key_hash = identity.copy()
     key_hash.update(
         b',"sample":%s}' % (b"null" if sample is None else canonical_json(sample, "sample"))
     )
-    return key_hash.hexdigest()  # type: ignore[no-any-return]
+    return key_hash.hexdigest()
 
 
 def key_of(kind: str, request: Mapping[str, object], sample: str | None) -> str:

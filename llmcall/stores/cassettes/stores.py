@@ -9,6 +9,7 @@ from ...scopes import RecordedAskers
 from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
 
 if TYPE_CHECKING:
+    from ...keys.keys import Identity
     from ...keys.request import Request
     from ...scopes import Position
     from ..cache.cache import ResponseCache
@@ -85,11 +86,11 @@ class CacheStore:
         if (arm or asker) and self._mode != "replay":
             self._cache.note_use(record.cache_key, arm, asker)
 
-    def askers(self, path: str, identity: object, key: str) -> RecordedAskers:
+    def askers(self, path: str, identity: Identity, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded.
 
         :param path: the scope path.
-        :param identity: what :func:`llmcall.keys.keys.identity` returns for the request.
+        :param identity: of the request.
         :param key: the request's key outside any scope.
         """
         askers: dict[int, str] = {}
@@ -153,7 +154,7 @@ class CassetteStore:
             raise
         return self._put(first_record, source)
 
-    def askers(self, path: str, identity: object, key: str) -> RecordedAskers:
+    def askers(self, path: str, identity: Identity, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded."""
         recorded = self._cassette.tape.log.recorded_askers(path, key)
         if not self._cassette.may_record:

@@ -29,6 +29,7 @@ KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of
 
 
 def create_task(create: Callable[..., T], loop: object, coroutine: object, **options: Any) -> T:
+    """Make a task, which is an asker of its own, by the function that would have made it."""
     maker = None if llmcall_sends() else scopes.current_asker()
     if maker is None:
         return create(loop, coroutine, **options)
@@ -63,6 +64,7 @@ def as_completed(complete: Callable[..., T], awaitables: object, **options: obje
 
 
 def start_thread(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
+    """Start a thread, which is an asker of its own, by the function that would have started it."""
     maker = scopes.current_asker()
     if llmcall_sends():
         _run_after(thread, functools.partial(sender.set, LLMCALL))
@@ -97,6 +99,7 @@ def submit_work(
     *args: object,
     **kwargs: object,
 ) -> T:
+    """Submit a function to a pool, as an asker of its own, by the method that would have taken it."""
     if llmcall_sends():
 
         def run_as_llmcall() -> R:

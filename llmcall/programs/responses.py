@@ -323,6 +323,7 @@ def _headers(
 
 
 def error_body(error: BaseException) -> dict[str, Data]:
+    """Return one of llmcall's errors in the form of the API's errors."""
     return {
         "error": {
             "message": str(error),

@@ -216,6 +216,7 @@ def default_scope(active: ActiveScope | None) -> Iterator[None]:
 
 
 def process_default() -> ActiveScope | None:
+    """Return the default scope that counts in this process, or ``None``."""
     innermost = _defaults[-1:]  # a copy, since other threads may leave it
     return if_of_this_process(innermost[0]) if innermost else None
 

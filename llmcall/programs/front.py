@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
 _undo = contextlib.ExitStack()
+_is_installed = False  # also in a process that was forked meanwhile, which has no front
 _lock = threading.RLock()
 
 
@@ -36,11 +37,15 @@ def in_front(front: Front) -> Iterator[None]:
     It gets the requests of the clients of httpx and httpx2 and of the sessions of requests, whether
     their library is imported before the block or in it.
     """
+    global _is_installed
     with _lock:
         front.stand_in_front()
         fronts.append(front)
         if len(fronts) == 1:
-            _install()
+            scopes.begin_naming()
+            if not _is_installed:
+                _is_installed = True
+                _install()
     try:
         yield
     finally:
@@ -53,10 +58,10 @@ def in_front(front: Front) -> Iterator[None]:
                 fronts.remove(front)
             if not fronts:
                 _undo.close()
+                _is_installed = False
 
 
 def _install() -> None:
-    scopes.begin_naming()
     _undo.callback(scopes.end_naming)
     when_imported(_undo, dict.fromkeys(FRONTS, _put_in_front))
 

@@ -419,6 +419,26 @@ def test_a_forked_worker_imports_the_sdk_inside_its_programs_cassette(
     assert (printed, model.asked) == ("['answer 0']", ["Bread?"])
 
 
+def answer_of_a_thread(item: str) -> list[str]:
+    """Return what a thread of a worker's own returns."""
+    answers: list[str] = []
+    thread = threading.Thread(target=answers.append, args=(item,))
+    thread.start()
+    thread.join()
+    return answers
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_threads_of_a_maps_worker_run_inside_a_cassette(method: str) -> None:
+    """A forked worker has the replacements of its program already, and puts no others before them."""
+    with (
+        llmcall.cassette("pool.jsonl"),
+        ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool,
+    ):
+        found = map(answer_of_a_thread, "abc", scope="survey", key=str, executor=pool)
+    assert found == [["a"], ["b"], ["c"]]
+
+
 def test_workers_that_ask_the_same_at_once_get_one_answer(pool: Executor) -> None:
     """The first answer that comes is on the cassette, and everybody gets that one, now and in a replay."""
     llmcall.configure(cache_mode="off")

@@ -65,10 +65,8 @@ class _Finder:
         action = self._actions.get(fullname)
         if action is None:
             return None
-        finders = list(sys.meta_path)
-        # Only those behind it: of two such finders, each would else ask the other without end.
-        behind = finders[finders.index(self) + 1 :] if self in finders else finders
-        specs = (finder.find_spec(fullname, path, target) for finder in behind)
+        others = [finder for finder in sys.meta_path if finder is not self]
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is None or spec.loader is None:
             return spec

@@ -21,7 +21,7 @@ from . import workers
 from .draws import Draw, Draws, RecordedAskers
 from .items import NO_ITEM, Item
 from .names import checked_name
-from .position import NOTHING, CallOrder, Position, held, held_by_process, hold
+from .position import NOTHING, CallOrder, Position, held, held_by_process, hold_scope
 from .repeated import forget_given_answers
 from .rules import (
     ENVIRONMENT_VARIABLE,
@@ -113,14 +113,14 @@ class ActiveScope:
 
     def __enter__(self) -> ActiveScope:
         self.previous = held()
-        hold(active=self)
+        hold_scope(self)
         if self.parent_of_new_scopes.path:
             workers.note_opened(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         workers.note_closed(self)
-        hold(active=self.previous.active)
+        hold_scope(self.previous.active)
 
     @property
     def path(self) -> str:

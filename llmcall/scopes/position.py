@@ -109,6 +109,12 @@ def hold(**changes: Any) -> None:
     _here.set(held()._replace(**changes))
 
 
+def hold_scope(active: ActiveScope | None) -> None:
+    """Change the scope that the current context holds; each step of an actor does, and ``_replace`` is slow."""
+    _, asker, levels, is_programs = held()
+    _here.set(Held(active, asker, levels, is_programs))
+
+
 @contextmanager
 def holding(**changes: Any) -> Iterator[None]:
     """Change what the current context holds for a block; other fields stay as the block leaves them.

@@ -30,6 +30,7 @@ from .position import (
     held_by_process,
     hold,
     hold_in_process,
+    hold_scope,
     holding,
 )
 from .rules import (
@@ -80,7 +81,8 @@ class Scope:
                 self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
             return ActiveScope(Position(self.name, order), self._draws, self, generators)
-        position = parent.position._replace(path=f"{parent.path}/{self.name}", order=order)
+        path, _, forks, asker, draw = parent.position
+        position = Position(f"{path}/{self.name}", order, forks, asker, draw)
         generators = generators_with(parent.generators, generator)
         return parent.copy(
             position=position, scope=self, generators=generators, opened_by="program"
@@ -101,7 +103,7 @@ class Scope:
                 if kind is None:
                     entered.check_is_inmost()
             finally:
-                hold(active=entered.previous.active)
+                hold_scope(entered.previous.active)
                 if entered.forked is not None:
                     hold(asker=entered.previous.asker)
 

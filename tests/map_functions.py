@@ -4,6 +4,7 @@ ask it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -254,6 +256,26 @@ def post(item: tuple[str, str]) -> list[str]:
         response.raise_for_status().json()["choices"][0]["message"]["content"]
         for response in responses
     ]
+
+
+def post_as_twins(item: tuple[str, Sequence[float]]) -> list[str]:
+    """Ask a model's server the same in tasks at once, each after a while.
+
+    :param item: the server's address, and how long each task waits, in seconds.
+    """
+    address, waits = item
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Bread?"}]}
+
+    async def ask_after(wait: float) -> str:
+        await asyncio.sleep(wait)
+        async with httpx.AsyncClient() as client:
+            response = await client.post(f"{address}/chat/completions", json=body)
+        return str(response.json()["choices"][0]["message"]["content"])
+
+    async def ask_all() -> list[str]:
+        return await asyncio.gather(*map(ask_after, waits))
+
+    return asyncio.run(ask_all())
 
 
 def post_and_go_on(item: tuple[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from ..scopes import Position
+    from ..scopes import Position, RecordedAskers
     from ..stores.cassettes.owner import Owner
     from ..stores.record import Record
     from ..stores.records.reader import Question
@@ -49,8 +49,7 @@ class WorkerTape(Tape):
         return self._home.ask(self._file, Cassette.get, key, question)
 
     def find(self, key: str, position: Position, question: Question | None = None) -> Record | None:
-        nobody = position._replace(asker=None)
-        record = self._home.ask(self._file, Cassette.find, key, nobody, question)
+        record = self._home.ask(self._file, Cassette.find, key, position, question)
         if record is not None:
             self.log.note(record, position, is_replayed=True)
         return record
@@ -58,10 +57,12 @@ class WorkerTape(Tape):
     def add(
         self, record: Record, position: Position, source: str = FROM_FUNCTION, replace: bool = False
     ) -> Record:
-        nobody = position._replace(asker=None)
-        kept = self._home.ask(self._file, Cassette.add, record, nobody, source, replace)
+        kept = self._home.ask(self._file, Cassette.add, record, position, source, replace)
         self.log.note(kept, position)
         return kept
+
+    def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
+        return self._home.ask(self._file, Cassette.recorded_askers, path, request_key)
 
 
 class WorkerCassette(Cassette):

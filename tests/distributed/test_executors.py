@@ -45,6 +45,7 @@ from map_functions import (
     nested,
     post,
     post_and_go_on,
+    post_as_twins,
     reply,
     sample,
     samples,
@@ -397,6 +398,21 @@ def test_a_cassette_records_every_client_of_its_maps_workers(
     ):
         assert map(post_and_go_on, new, scope="survey", executor=pool) == [[]]
     assert len(model.asked) == 6
+
+
+@pytest.mark.parametrize("waits", [(0.5, 0.0), (0.0, 0.5)])
+def test_twins_in_an_item_of_a_maps_worker_replay_their_own_answers(
+    waits: tuple[float, float], pool: Executor, model: NumberedServer
+) -> None:
+    """Equal requests of tasks, in whatever order they come."""
+    pool.submit(calls).result()
+    llmcall.configure(cache_mode="off")
+    options: dict[str, Any] = {"scope": "survey", "key": lambda _: "a", "executor": pool}
+    with llmcall.cassette("pool.jsonl"):
+        recorded = map(post_as_twins, [(model.address, (0.5, 0.0))], **options)
+    assert recorded == [["answer 1", "answer 0"]]
+    with llmcall.cassette("pool.jsonl", mode="none"):
+        assert map(post_as_twins, [(model.address, waits)], **options) == recorded
 
 
 def test_a_forked_worker_imports_the_sdk_inside_its_programs_cassette(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas
 
     from ...keys.request import Data
-    from ...scopes import ActiveScope, Position
+    from ...scopes import ActiveScope, Position, RecordedAskers
     from ..days import Days
     from ..record import Record
     from ..records.reader import Question
@@ -288,6 +288,10 @@ class Cassette(ContextDecorator):
                 f"an answer came after the cassette {self.path} was closed, so the file lacks it"
             )
         return kept or record
+
+    def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
+        """Return who asked for a request's draws; see :meth:`ReplayLog.recorded_askers`."""
+        return self.tape.recorded_askers(path, request_key)
 
     def all_records(self) -> list[Record]:
         """Return its records; before the first opening, the file's records."""

@@ -156,7 +156,7 @@ class CassetteStore:
 
     def askers(self, path: str, identity: Identity, key: str) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded."""
-        recorded = self._cassette.tape.log.recorded_askers(path, key)
+        recorded = self._cassette.recorded_askers(path, key)
         if not self._cassette.may_record:
             return recorded
         # A record of the file that names nobody says that nobody else asked, whatever the cache says.

@@ -13,7 +13,7 @@ from ..records.packed import kept
 
 if TYPE_CHECKING:
     from ...keys.request import Data
-    from ...scopes import Position
+    from ...scopes import Position, RecordedAskers
     from ..days import Days
     from ..record import Record
     from ..records.reader import Question, RecordFile, Selection
@@ -95,6 +95,10 @@ class Tape:
             self._gained[record.cache_key] = kept(record), source  # the caller may change its own
             self.log.note(record, position)
             return record
+
+    def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
+        """Return who asked for a request's draws; see :meth:`ReplayLog.recorded_askers`."""
+        return self.log.recorded_askers(path, request_key)
 
     def __len__(self) -> int:
         return len(self.stored) + sum(key not in self.stored for key in list(self._gained))

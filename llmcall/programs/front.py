@@ -41,11 +41,11 @@ def in_front(front: Front) -> Iterator[None]:
     with _lock:
         front.stand_in_front()
         fronts.append(front)
-        if len(fronts) == 1:
+        if scopes.current_asker() is None:  # also in a forked process that keeps its parent's front
             scopes.begin_naming()
-            if not _is_installed:
-                _is_installed = True
-                _install()
+        if not _is_installed:
+            _is_installed = True
+            _install()
     try:
         yield
     finally:

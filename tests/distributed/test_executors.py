@@ -415,6 +415,22 @@ def test_twins_in_an_item_of_a_maps_worker_replay_their_own_answers(
         assert map(post_as_twins, [(model.address, waits)], **options) == recorded
 
 
+def test_twins_of_a_worker_that_is_forked_in_a_replay_get_their_own_answers(
+    model: NumberedServer,
+) -> None:
+    """What sends nothing stays before the clients of a forked process; its askers have names, too."""
+    llmcall.configure(cache_mode="off")
+    found = []
+    for mode, waits in (("once", (0.5, 0.0)), ("none", (0.0, 0.5))):
+        with (
+            llmcall.cassette("pool.jsonl", mode=mode),
+            ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool,
+        ):
+            item = (model.address, waits)
+            found += map(post_as_twins, [item], scope="survey", key=lambda _: "a", executor=pool)
+    assert found == [["answer 1", "answer 0"]] * 2
+
+
 def test_a_forked_worker_imports_the_sdk_inside_its_programs_cassette(
     model: NumberedServer,
 ) -> None:

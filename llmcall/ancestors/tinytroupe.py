@@ -21,7 +21,7 @@ from ..keys.keys import key_of
 from ..keys.messages import check_messages, keyed_messages
 from ..keys.normalizers import normalizer
 from ..keys.parameters import checked_parameters, keyed_parameters
-from ..keys.plain_data import plain
+from ..keys.plain_data import recordable
 from ..keys.rekeying import under_settings
 from ..stores.record import Record
 from ..stores.records.packed import UNREADABLE
@@ -131,7 +131,7 @@ def _pydantic_fields(pickled: _StandIn) -> dict[str, object]:
 
 def _records(key: object, value: object, settings: Settings) -> list[Record]:
     """Return the records of an entry."""
-    response = plain(_as_plain_data(value), "its answer", for_record=True, surrogates=True)
+    response = recordable(_as_plain_data(value), "its answer", surrogates=True)
     check_chat(response)
     return [
         Record(key_of("chat", request, None), "chat", None, request, response)

@@ -18,7 +18,7 @@ from ..apis.message import content_text, is_content
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage
 from ..errors import APIError, ContextLengthError, EmptyAnswerError, ServiceError
-from ..keys.plain_data import ordered, plain
+from ..keys.plain_data import recordable
 from ..models.tokens import shares
 from ..stores.record import make_record
 from ..support.display.formatting import shortened
@@ -78,7 +78,7 @@ class Function(Kind):
     ) -> list[Record]:
         """Return the record of a result."""
         (call,) = calls
-        value = ordered(plain(response["value"], f"{call.name}: the result", for_record=True))
+        value = recordable(response["value"], f"{call.name}: the result")
         return [make_record(call.request, {"value": value})]
 
 
@@ -94,7 +94,7 @@ class Http(Kind):
     ) -> list[Record]:
         """Return the record of a response."""
         (call,) = calls
-        value = ordered(plain(dict(response), f"{call.name}: the result", for_record=True))
+        value = recordable(dict(response), f"{call.name}: the result")
         host = received.host or None
         return [make_record(call.request, {"value": value}, cost=received.cost, host=host)]
 
@@ -114,7 +114,7 @@ class Chat(Kind):
     ) -> list[Record]:
         """Return the record of an answer, as a cassette gives it back: a later prompt may quote it."""
         (call,) = calls
-        answer = ordered(response)
+        answer: Mapping[str, Data] = response
         if call.request.model != call.request.asked["model"]:  # a fallback's: it says who answered
             answer = {**answer, "model": answer.get("model") or call.request.model}
         api_type, host = call.client.api_type, received.host

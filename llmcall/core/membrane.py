@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from ..apis.bodies import nan_as_none
 from ..config.endpoints import Endpoint
 from ..errors import ConfigError
-from ..keys.plain_data import plain
+from ..keys.plain_data import recordable
 from ..support.blocking import as_generator
 from ..support.sender import LLMCALL, foreign_code, sent_by
 from ..support.waits import check_stops, may_block, set_end, waits
@@ -215,9 +215,9 @@ def plain_answer(answer: Mapping[str, Data], location: str) -> dict[str, Data]:
     copied: dict[str, Data]
     try:
         try:
-            copied = plain(answer, location, for_record=True, surrogates=True)
+            copied = recordable(answer, location, surrogates=True)
         except ValueError:  # rare: NaN or an infinity
-            copied = plain(nan_as_none(answer), location, for_record=True, surrogates=True)
+            copied = recordable(nan_as_none(answer), location, surrogates=True)
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from None
     return copied

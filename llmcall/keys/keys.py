@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
-from .plain_data import plain
+from .plain_data import recordable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,7 +33,7 @@ def canonical_json(value: object, location: str = "request") -> bytes:
     try:
         return _encode(value).encode()
     except UnicodeEncodeError:
-        plain(value, location, for_record=True)  # raises an error with the location
+        recordable(value, location)  # raises an error with the location
         raise
 
 

@@ -15,48 +15,70 @@ FIRST_FIELDS = ("role", "content")  # the fields of a message that come first in
 LARGEST = 2**14_000 - 1  # 4,214 digits: Python refuses decimal numbers of more than 4,300
 
 
-def plain(
-    value: object, location: str, *, for_record: bool = False, surrogates: bool = False
-) -> Any:
-    """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
+def plain(value: object, location: str) -> Any:
+    """Return a copy of JSON-like data in which a number has one form (1.0 is 1), as in a request's key.
 
     :param value: plain data; mappings, tuples and other kinds of numbers are converted.
     :param location: where the value is, for messages, e.g. ``messages[2].content``.
-    :param for_record: whether the data will be recorded: 1.0 stays 1.0, bytes are allowed, and lone
-        surrogates and numbers with too many digits are refused.
-    :param surrogates: whether lone surrogates are allowed, as in an answer; JSON can escape them.
     :raises TypeError: for anything else; names the location.
     :raises ValueError: for NaN and the infinities.
+    """
+    if value is None or isinstance(value, bool) or type(value) is int:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (dict, Mapping)):  # the first is faster
+        _check_names(value, location)
+        return {
+            str.__str__(name): plain(item, f"{location}.{name}") for name, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [plain(item, f"{location}[{index}]") for index, item in enumerate(value)]
+    return _plain_number(value, location, for_record=False)
+
+
+def recordable(value: object, location: str, *, surrogates: bool = False) -> Any:
+    """Return a copy of plain data as a cassette returns it: each object's names have :func:`ordered_names`' order.
+
+    :param value: plain data, in which 1.0 stays 1.0, or bytes; mappings and tuples are converted.
+    :param location: where the value is, for messages.
+    :param surrogates: whether lone surrogates are allowed, as in an answer; JSON can escape them. Two that
+        make one character become it.
+    :raises TypeError: for anything else; names the location.
+    :raises ValueError: for NaN, the infinities, numbers with too many digits, and lone surrogates.
     """
     if value is None or isinstance(value, bool):
         return value
     if type(value) is int and -LARGEST <= value <= LARGEST:
         return value
     if isinstance(value, str):
-        return _plain_text(value, location, for_record and not surrogates)
-    if isinstance(value, (dict, Mapping)):  # the first is faster
-        for name in value:
-            if not isinstance(name, str):
-                raise TypeError(f"{location} has the key {name!r}; keys must be strings")
+        return joined_surrogates(str.__str__(value)) if surrogates else _checked(value, location)
+    if isinstance(value, (dict, Mapping)):
+        _check_names(value, location)
         return {
-            _plain_text(name, location, for_record and not surrogates): plain(
-                item, f"{location}.{name}", for_record=for_record, surrogates=surrogates
+            str.__str__(name) if surrogates else _checked(name, location): recordable(
+                value[name], f"{location}.{name}", surrogates=surrogates
             )
-            for name, item in value.items()
+            for name in ordered_names(value)
         }
     if isinstance(value, (list, tuple)):
         return [
-            plain(item, f"{location}[{index}]", for_record=for_record, surrogates=surrogates)
+            recordable(item, f"{location}[{index}]", surrogates=surrogates)
             for index, item in enumerate(value)
         ]
-    if for_record and isinstance(value, bytes):
+    if isinstance(value, bytes):
         return bytes(value)
-    return _plain_number(value, location, for_record=for_record)
+    return _plain_number(value, location, for_record=True)
 
 
-def _plain_text(text: str, location: str, must_be_unicode: bool) -> str:
-    if must_be_unicode:
-        check_unicode(text, location)
+def _check_names(data: Mapping[Any, object], location: str) -> None:
+    for name in data:
+        if not isinstance(name, str):
+            raise TypeError(f"{location} has the key {name!r}; keys must be strings")
+
+
+def _checked(text: str, location: str) -> str:
+    check_unicode(text, location)
     return str.__str__(text)
 
 
@@ -95,21 +117,8 @@ def with_article(value: object) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def ordered(data: object) -> Any:
-    """Return a copy of plain data in the form that a cassette returns.
-
-    Each object's names are sorted, with a message's role and content first. Surrogate pairs are joined to
-    one character.
-    """
-    if isinstance(data, dict):
-        return {name: ordered(data[name]) for name in ordered_names(data)}
-    if isinstance(data, list):
-        return [ordered(item) for item in data]
-    return joined_surrogates(data) if isinstance(data, str) else data
-
-
 def ordered_names(data: Mapping[str, object]) -> list[str]:
-    """Return the names of an object in the order of :func:`ordered`."""
+    """Return the names of an object in the order of a cassette: sorted, a message's role and content first."""
     names = sorted(data)
     if "role" not in data:
         return names

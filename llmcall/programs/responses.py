@@ -14,7 +14,7 @@ from ..clients.streams import AsyncStream, EndedAtExit, Stream
 from ..core.kinds import unpacked_vector
 from ..core.waiting import adrive_stream, drive_stream
 from ..errors import APIError, LLMCallError, RequestTimeoutError
-from ..keys.plain_data import ordered
+from ..keys.plain_data import ordered_names, recordable
 from ..stores.records.answers import VOLATILE
 from ..support.blocking import BlockingIterator, as_async, run_blocking
 from ..support.waits import may_block
@@ -244,16 +244,18 @@ async def _read_ahead(
 
 
 def _events(chunk: dict[str, Data], *, wants_usage: bool) -> bytes:
-    """Return a chunk as an event, its fields in the order of :func:`ordered`: a record does not keep the
+    """Return a chunk as an event, its fields in the order of :func:`recordable`: a record does not keep the
     server's. If the program asks for the usage, the usage gets an event of its own, as in the API.
     """
-    chunk = {name: value for name, value in ordered(chunk).items() if not _is_dropped(name, value)}
+    chunk = recordable(chunk, "a chunk", surrogates=True)
+    chunk = {name: value for name, value in chunk.items() if not _is_dropped(name, value)}
     is_last = any(choice.get("finish_reason") for choice in chunk.get("choices") or ())
     if not (wants_usage and is_last and chunk.get("usage") is not None):
         return _event(chunk)
     usage = chunk.pop("usage")
     shared_fields = {name: chunk[name] for name in EACH_CHUNK if name in chunk}
-    return _event(chunk) + _event(ordered({**shared_fields, "choices": [], "usage": usage}))
+    last = {**shared_fields, "choices": [], "usage": usage}
+    return _event(chunk) + _event({name: last[name] for name in ordered_names(last)})
 
 
 def _is_dropped(name: str, value: Data) -> bool:

@@ -13,7 +13,7 @@ from ...errors import APIError, ArgumentError, CacheError
 from ...keys.keys import identity, sampled_key
 from ...keys.messages import check_messages, keyed_messages
 from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
-from ...keys.plain_data import plain
+from ...keys.plain_data import recordable
 from ...models.prices import price_of, tier_of
 from ...scopes import checked_name
 from ...stores.days import creation_time
@@ -162,7 +162,7 @@ def import_located(
         raise ArgumentError(f"{path} exists already; remove it, or choose another name")
     shared_params = dict(params or {})
     defaults = checked_parameters(shared_params)
-    imported = plain({} if source is None else source, "source", for_record=True)
+    imported = recordable({} if source is None else source, "source")
     skipped = []
     number = nameless = draws = 0
     first_model = None

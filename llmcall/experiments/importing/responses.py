@@ -10,7 +10,7 @@ from ...apis.objects import object_in, objects_in
 from ...apis.shapes import choices_of
 from ...core.kinds import check_chat
 from ...errors import ServiceError
-from ...keys.plain_data import plain
+from ...keys.plain_data import recordable
 from ...stores.record import Record
 from ...stores.records.readable import unreadable
 from ...support.display.formatting import as_json, shortened
@@ -46,7 +46,7 @@ def turn_response(
         response = {"object": CHAT, "choices": [choice]}
     if response is None:
         raise ValueError("it has no response")
-    recorded: object = plain(response, "its response", for_record=True, surrogates=True)
+    recorded: object = recordable(response, "its response", surrogates=True)
     if not isinstance(recorded, dict):
         raise TypeError(f"its response is {type(response).__name__}; it must be a dict")
     if error := recorded.get("error"):

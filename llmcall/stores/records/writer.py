@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ...apis.bodies import nan_as_none
 from ...config import resolve as config
 from ...errors import CacheError
-from ...keys.plain_data import ordered, ordered_names, plain
+from ...keys.plain_data import ordered_names, recordable
 from ...support import secrets
 from ...support.surrogates import check_unicode
 from ...support.system import file_lock
@@ -55,8 +55,8 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
         records = by_scope(records)
     imported = imported_from(records) if header.imported is None else header.imported
     optional = {"imported": imported, "run": header.run}
-    entry = {name: ordered(value) for name, value in optional.items() if value is not None}
-    entry["settings"] = ordered(with_used_models(header.settings, records))
+    entry = {name: recordable(value, name) for name, value in optional.items() if value is not None}
+    entry["settings"] = recordable(with_used_models(header.settings, records), "settings")
     served = served_by(records).items()
     if days := {model: days_entry(days) for model, days in served if days is not None}:
         entry["served"] = days
@@ -94,7 +94,7 @@ def _entry(record: Record) -> dict[str, Data]:
     fields["arms"] = list(record.arms) or None
     fields["response"] = nan_as_none(stable_response(record.response))
     return {
-        name: plain(value, name, for_record=True, surrogates=name == "response")
+        name: recordable(value, name, surrogates=name == "response")
         for name, value in fields.items()
         if value is not None
     }

@@ -1,4 +1,4 @@
-"""The arguments of a chat call by name, as ``help()`` and editors show them.
+"""The arguments of a chat call by name, as ``help()`` and notebooks show them.
 
 The method itself takes what it is given: Python would fill in thirty names at each call, most with ``None``.
 """

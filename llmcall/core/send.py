@@ -12,10 +12,7 @@ from ..apis.chunks import DONE, Assembler, chunk_text, says_something
 from ..apis.masking import mask
 from ..apis.message import content_text
 from ..apis.shapes import choices_of
-from ..errors import (
-    APIError,
-    ServiceError,
-)
+from ..errors import APIError, ServiceError
 from ..keys.plain_data import map_texts
 from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer

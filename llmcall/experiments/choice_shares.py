@@ -136,7 +136,7 @@ class SharesJob:
         except (EmptyAnswerError, InvalidRequestError) as error:
             if self._is_proven or not self.is_unavailable(error):
                 raise
-            # This was asked to see what the server can do, and a replay asks for none of it.
+            # The request only asked what the server can do, and a replay does not send it.
             cassette = current_cassette()
             failures = process_failures if cassette is None else cassette.failures
             failures.recover(ref(error))

@@ -117,7 +117,7 @@ class Failures:
                 self.unsent += 1
 
     def recover(self, key: object) -> None:
-        """Forget a call that failed, was made again and got its answer, or whose failure says what was to be known."""
+        """Forget a call that failed: it was made again and got its answer, or its failure was the answer."""
         with self._lock:
             _, _, was_unanswered = self._by_reason.get(FAILED, {}).pop(key, ("", "", False))
             self.unanswered -= was_unanswered

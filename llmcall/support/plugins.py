@@ -22,10 +22,10 @@ class PlugIns(dict[str, object]):
         :param use: what the name is for, for messages.
         :raises ConfigError: if the plug-in cannot be imported.
         """
-        from importlib.metadata import entry_points  # takes long to import
-
         if name in self:
             return self[name]
+        from importlib.metadata import entry_points  # takes long to import
+
         for plugin in entry_points(group=self.group, name=name):
             failure = f"the plug-in {plugin.value} for {use} cannot be loaded:"
             with foreign_code(failure, ConfigError, ()):

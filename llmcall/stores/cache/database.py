@@ -81,7 +81,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
     def __init__(self, folder: str) -> None:
         self._closers: weakref.WeakSet[_Closer] = weakref.WeakSet()
         # Threads take turns to look up: sqlite3 gives up the interpreter's lock ten times for a look-up, and
-        # threads on several cores would pass it to one another each time (a map's replay took twice as long).
+        # threads on two cores would pass it to one another each time (a map's replay took a third longer).
         self._turn = threading.RLock()
         self._idle: list[_Closer] = []  # for look-ups of threads without one, the last used last
         try:

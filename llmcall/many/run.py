@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
@@ -26,9 +25,10 @@ from ..traffic.standard import report_refused
 from .bar import Bar
 from .names import ItemNames
 from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of
+from .threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Executor
     from contextvars import Context
 
@@ -55,36 +55,6 @@ CANCELLED = (
     "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
     "you shut the executor down"
 )
-
-
-class DaemonThreads:
-    """Daemon threads: neither a map that is left nor the end of the interpreter waits for them.
-
-    :param max_threads: the largest number of threads.
-    """
-
-    def __init__(self, max_threads: int) -> None:
-        self._max_threads = max_threads
-        self._count = 0
-        self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-
-    def submit(self, work: Callable[[], None]) -> None:
-        """Call a function in a thread; the function must not raise."""
-        if self._count < self._max_threads:
-            self._count += 1
-            name = f"llmcall map {self._count}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
-        self._todo.put(work)
-
-    def _work(self) -> None:
-        while (work := self._todo.get()) is not None:
-            work()
-            del work  # keep nothing while waiting for the next one
-
-    def end(self) -> None:
-        """End the threads after all submitted calls."""
-        for _ in range(self._count):
-            self._todo.put(None)
 
 
 def _sender(run: MapRun, executor: Executor) -> TaskSender:

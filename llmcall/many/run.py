@@ -24,6 +24,7 @@ from ..traffic import usage as metering
 from ..traffic.standard import report_refused
 from .bar import Bar
 from .names import ItemNames
+from .rows import is_frame
 from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of
 from .threads import DaemonThreads
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that no worker waits for its next task
 BATCH_SIZE = 64  # finished tasks to wait for, because each wakeup of the map slows the workers down
 TICK = 0.1  # seconds between checks of outer maps, and between refreshes of the bar
+QUICK = 0.001  # seconds in which a task finishes that waits for nothing
 GRACE = 1.0  # seconds that running calls get after Ctrl-C
 
 # Errors of the whole run; the next item would raise them, too.
@@ -100,7 +102,9 @@ class MapRun:
         self._batch_size = self._awaited = 1 if yields else BATCH_SIZE
         self._is_ready = threading.Event()  # the awaited number of tasks has finished
         self._workers = options.worker_count(job.window, job.settings)
-        self._threads = DaemonThreads(self._workers)
+        # The next item may be long in coming, from a generator or while an iterator is not read.
+        is_at_hand = not yields and (isinstance(items, list | tuple | range) or is_frame(items))
+        self._threads = DaemonThreads(self._workers, with_one=is_at_hand)
         executor = options.executor
         self._sender = None if executor is None else _sender(self, executor)
         self._names = ItemNames(options.item_key, job.identity)
@@ -214,7 +218,11 @@ class MapRun:
         """Wait a moment for finished tasks."""
         self._awaited = min(self._batch_size, self._uncollected)
         self._is_ready.clear()
-        if not self._finished and not self._is_ready.wait(TICK):
+        if self._finished:
+            return
+        seconds = TICK if self._threads.all_started else QUICK
+        if not self._is_ready.wait(seconds) and not self._finished:
+            self._threads.start_all()
             self._bar.refresh()
 
     # Results

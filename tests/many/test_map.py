@@ -93,6 +93,12 @@ def test_the_method_of_an_object_may_have_settings_of_its_own() -> None:
     assert map(MethodType(lambda self, item: item + self.settings["mood"], agent), "a") == ["agood"]
 
 
+def test_all_workers_are_at_work_as_soon_as_an_item_waits_after_quick_ones() -> None:
+    wait_for_all = at_once(32)
+    items = range(100 + 32)
+    assert map(lambda item: item if item < 100 else wait_for_all(item), items) == list(items)
+
+
 @pytest.mark.parametrize("function", [map, imap])
 def test_all_workers_begin_beside_a_thread_that_computes(function: Any) -> None:
     """All 32 calls are at the server together, whatever else the process does meanwhile."""

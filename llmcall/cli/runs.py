@@ -22,9 +22,7 @@ from .output import echo, is_terminal
 if TYPE_CHECKING:
     from ..review.comparison import Comparison
     from ..review.runs import RecordedRun
-    from ..stores.record import Record
-
-    Conflict = tuple[Record, Record]  # two answers to one request
+    from ..stores.records.combining import Conflict
 
 SOURCE = Source(exists=True)
 LINES_AT_ONCE = 1000  # to print
@@ -258,6 +256,7 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
 
     The settings in the two headers must be the same.
     """
+    from ..stores.records.combining import combine
     from ..stores.records.reader import read
     from ..stores.records.writer import write
 
@@ -268,7 +267,7 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
             f"{one} and {other} were recorded under different settings: {differences}; keep both files, or record one "
             "again under the settings of the other"
         )
-    records, conflicts = merge_records(first, second, on_conflict)
+    records, conflicts = combine(first, second, on_conflict)
     _print_conflicts(conflicts)
     if conflicts and on_conflict == "raise":
         count = counted(len(conflicts), "request")
@@ -380,36 +379,3 @@ def _print_conflicts(conflicts: Iterable[Conflict]) -> None:
     for conflict in conflicts:
         answers = " | ".join(json.dumps(record.answer, ensure_ascii=False) for record in conflict)
         echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)
-
-
-def merge_records(
-    first: Iterable[Record], second: Iterable[Record], choice: str = "keep"
-) -> tuple[list[Record], list[Conflict]]:
-    """Return the records of two files, and the conflicts: requests with different answers.
-
-    :param first: the records that keep their order. The other file's follow the shared record that
-        they follow there, so that the calls of a scope stay in order.
-    :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
-    """
-    from ..stores.records.answers import same_answer
-
-    records_by_key = {record.cache_key: record for record in first}
-    followers: dict[str | None, list[Record]] = {}
-    conflicts = []
-    last_shared_key = None
-    for record in second:
-        earlier = records_by_key.get(record.cache_key)
-        if earlier is None:
-            followers.setdefault(last_shared_key, []).append(record)
-            continue
-        last_shared_key = record.cache_key
-        if same_answer(earlier, record):
-            records_by_key[last_shared_key] = earlier.with_arms(record.arms)
-        else:
-            conflicts.append((earlier, record))
-            if choice == "replace":
-                records_by_key[last_shared_key] = record
-    merged_records = list(followers.get(None, ()))
-    for key, record in records_by_key.items():
-        merged_records += [record, *followers.get(key, ())]
-    return merged_records, conflicts

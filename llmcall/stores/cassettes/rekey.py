@@ -15,15 +15,13 @@ from ...keys.keys import key_of
 from ...keys.rekeying import under_settings
 from ...support.display.printable import printable
 from ..record import Record
-from ..records.answers import same_answer
+from ..records.combining import combine
 from ..records.header import NAMESPACES, Header, keyed_settings
 from ..records.reader import RecordFile
 
 if TYPE_CHECKING:
     from ...keys.request import Data
-
-
-Conflict = tuple[Record, Record]  # two answers to one request
+    from ..records.combining import Conflict
 
 
 class Rekeyed(NamedTuple):
@@ -43,12 +41,12 @@ class Rekeyed(NamedTuple):
     joined: int
 
 
-def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
+def rekeyed(recording: RecordFile, on_conflict: str = "keep") -> Rekeyed:
     """Return a recording under the current settings.
 
     Its own normalizers and aliases stay, because the texts and names that they replaced are gone.
 
-    :param choice: at a conflict, ``"keep"`` the first answer or ``"replace"`` it by the second.
+    :param on_conflict: see :func:`.combine`.
     """
     header = recording.header._replace(settings=_merged_settings(recording.header.settings))
     if header.run is not None and "cache_normalize" in header.settings:
@@ -58,26 +56,21 @@ def rekeyed(recording: RecordFile, choice: str = "keep") -> Rekeyed:
     records = list(recording)
     requests = [under_settings(record.request, settings) for record in records]
     samples = _renumbered_samples(records, requests)
-    changed = 0
-    by_key: dict[str, Record] = {}
-    conflicts = []
-    for old, request, sample in zip(records, requests, samples, strict=True):
-        key = key_of(old.kind, request, sample)
-        changed += key != old.cache_key
-        record = old.replace(cache_key=key, request=request, sample=sample)
-        earlier = by_key.setdefault(key, record)
-        if same_answer(earlier, record):
-            by_key[key] = earlier.with_arms(record.arms)
-        else:
-            conflicts.append((earlier, record))
-            if choice == "replace":
-                by_key[key] = record
+    renamed = [
+        record.replace(
+            cache_key=key_of(record.kind, request, sample), request=request, sample=sample
+        )
+        for record, request, sample in zip(records, requests, samples, strict=True)
+    ]
+    kept, conflicts = combine(renamed, on_conflict=on_conflict)
     return Rekeyed(
         header=header,
-        records=list(by_key.values()),
+        records=kept,
         conflicts=conflicts,
-        changed=changed,
-        joined=len(records) - len(by_key),
+        changed=sum(
+            old.cache_key != new.cache_key for old, new in zip(records, renamed, strict=True)
+        ),
+        joined=len(records) - len(kept),
     )
 
 

@@ -17,10 +17,11 @@ from ..support.display.formatting import text_table
 from ..support.display.printable import visible, visible_json
 from ..support.failures import process_failures
 from .cache import cache
+from .cassette import cassette
 from .options import json_option, unicode_text
 from .output import discard_unwritten, echo, escaping, is_terminal
 from .run import run
-from .runs import cassette, diff, report, show
+from .runs import diff, report, show
 from .serve import serve
 from .study import drift, import_answers, pack, verify
 

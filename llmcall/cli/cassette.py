@@ -1,0 +1,168 @@
+"""``llmcall cassette``: merges, checks and rekeys cassettes, and drops answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import CacheError
+from ..support.display.formatting import counted
+from ..support.display.printable import visible, visible_json
+from .cache import full_key
+from .options import UserPath, conflict_option, json_option
+from .output import echo
+
+if TYPE_CHECKING:
+    from ..stores.records.combining import Conflict
+
+existing_file = UserPath(exists=True, dir_okay=False)
+
+
+@click.group()
+def cassette() -> None:
+    """Merge cassettes, check them, update their keys, or drop answers."""
+
+
+@cassette.command()
+@click.argument("one", type=existing_file)
+@click.argument("other", type=existing_file)
+@click.option(
+    "-o",
+    "--to",
+    required=True,
+    type=UserPath(dir_okay=False),
+    metavar="FILE",
+    help="The file to write.",
+)
+@conflict_option("raise", "keep the first file's answer, replace it, or write nothing")
+def merge(one: str, other: str, to: str, on_conflict: str) -> None:
+    """Write the records of two files to one, and list the conflicts.
+
+    The settings in the two headers must be the same.
+    """
+    from ..stores.records.combining import combine
+    from ..stores.records.reader import read
+    from ..stores.records.writer import write
+
+    first, second = read(one), read(other)
+    differences = first.header.differences(second.header)
+    if differences and first.header.settings and second.header.settings:  # an empty file has none
+        raise CacheError(
+            f"{one} and {other} were recorded under different settings: {differences}; keep both files, or record one "
+            "again under the settings of the other"
+        )
+    records, conflicts = combine(first, second, on_conflict)
+    _print_conflicts(conflicts)
+    if conflicts and on_conflict == "raise":
+        count = counted(len(conflicts), "request")
+        raise CacheError(
+            f"{one} and {other} have different answers to {count}, so nothing was written; choose with --on-conflict"
+        )
+    write(to, first.header.joined(second.header), records)
+    echo(f"{counted(len(records), 'record')} written to {to}", err=True)
+
+
+@cassette.command()
+@click.argument("file", type=existing_file)
+@json_option
+def check(file: str, as_json: bool) -> None:
+    """Check that a cassette's records fit together.
+
+    Lists unreadable records, requests that no call can make under the header's settings, and missing
+    draws. The exit code is 1 if there are any, or if the file cannot be read.
+    """
+    from ..stores.cassettes.rekey import findings
+    from ..stores.records.reader import read
+
+    recording = read(file)
+    found = list(findings(recording))
+    if as_json:
+        echo(visible_json([finding._asdict() for finding in found]))
+    else:
+        for finding in found:
+            echo(str(finding))
+        count = counted(len(recording), "record")
+        conclusion = counted(len(found), "finding") if found else "no inconsistency found"
+        echo(f"{file}: {count}, {conclusion}", err=True)
+    if found:
+        raise click.exceptions.Exit(1)
+
+
+@cassette.command()
+@click.argument("file", type=existing_file, nargs=-1, required=True)
+@conflict_option("raise", "keep the first answer, replace it, or write nothing")
+def rekey(file: tuple[str, ...], on_conflict: str) -> None:
+    """Update the keys of cassettes to the current settings, at no cost.
+
+    Use it after you change normalizers, aliases or the namespace. No call is made, and no answer
+    changes. The header then contains the current settings. The recording's own normalizers and
+    aliases stay, because the texts that they replaced are lost.
+    """
+    for path in file:
+        echo(_rekey_file(path, on_conflict), err=True)
+
+
+def _rekey_file(path: str, on_conflict: str) -> str:
+    """Update the keys of a cassette; return the changes in words."""
+    from ..stores.cassettes.rekey import rekeyed
+    from ..stores.records.reader import read
+    from ..stores.records.writer import write
+
+    recording = read(path)
+    result = rekeyed(recording, on_conflict)
+    _print_conflicts(result.conflicts)
+    if result.conflicts and on_conflict == "raise":
+        count = counted(len(result.conflicts), "request")
+        raise CacheError(
+            f"{path}: {count} would have two answers under these settings, so nothing was written; "
+            "choose with --on-conflict"
+        )
+    if result.changed or result.joined or result.header != recording.header:
+        write(path, result.header, result.records)
+    summary = f"{path}: new keys for {result.changed:,} of {counted(len(recording), 'record')}"
+    if result.joined:
+        summary += f"; {result.joined:,} left out, because others answer the same request"
+    return summary
+
+
+@cassette.command()
+@click.argument("file", type=existing_file)
+@click.argument("key", nargs=-1, required=True)
+def forget(file: str, key: tuple[str, ...]) -> None:
+    """Drop answers, so that they are asked again.
+
+    KEY is a record's key or the beginning of one, as tables and "llmcall show --json" have it. The
+    answer leaves FILE and the configured disk cache; the mode "update" then asks for it alone.
+    """
+    from ..clients.registry import settings
+    from ..stores.cache.cache import shared_cache
+    from ..stores.records.reader import read
+    from ..stores.records.writer import write
+
+    recording = read(file)
+    records = list(recording)
+    place = f"{counted(len(records), 'record')} of {file}"
+    shown_by = f"llmcall show --json {file}"
+    keys = {
+        full_key((record.cache_key for record in records), prefix, place, shown_by=shown_by)
+        for prefix in key
+    }
+    write(file, recording.header, [record for record in records if record.cache_key not in keys])
+    cache = shared_cache(settings().cache_path)
+    cached = cache.delete(keys=keys)
+    echo(
+        f"{counted(len(keys), 'record')} dropped from {file}, {cached:,} from the cache {cache.path}; the mode "
+        "'update' asks for what is missing",
+        err=True,
+    )
+
+
+def _print_conflicts(conflicts: Iterable[Conflict]) -> None:
+    from ..review.text import record_name
+
+    for conflict in conflicts:
+        answers = " | ".join(json.dumps(record.answer, ensure_ascii=False) for record in conflict)
+        echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)

@@ -11,9 +11,9 @@ import click
 from ..errors import CacheError
 from ..support.display.formatting import counted
 from ..support.display.printable import visible, visible_json
-from .cache import full_key
 from .options import UserPath, conflict_option, json_option
 from .output import echo
+from .selection import full_key
 
 if TYPE_CHECKING:
     from ..stores.records.combining import Conflict

@@ -16,7 +16,7 @@ import click
 from ..config import resolve as config
 from ..config import values
 from ..errors import ConfigError
-from .run import (
+from .recording import (
     RunOptions,
     actor_source,
     check_cassette,

@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..errors import CacheError
+from ..config import resolve as config
+from ..config import values
+from ..errors import CacheError, ConfigError
 from ..programs.actors import Actors, is_named_by_text
 from ..scopes import new_program_scope
 from ..stores.records.reader import header_in
 from .options import UserPath, import_function
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable, Mapping
 
     from ..programs.actors import Actor
     from ..programs.recorder import Recorder
     from ..stores.cassettes.cassette import Cassette
+    from ..stores.records.header import Header
 
 
 class RunOptions(NamedTuple):
@@ -82,6 +86,7 @@ def recording_options(command: Callable[..., object]) -> Callable[..., object]:
     options = [
         click.option(
             "--cassette",
+            "path",
             type=UserPath(dir_okay=False),
             help="The cassette to record on or to replay; by default [Cassette] PATH.",
         ),
@@ -113,57 +118,104 @@ def recording_options(command: Callable[..., object]) -> Callable[..., object]:
     return command
 
 
-def recorder_of_command(
-    command: str, actor: Actor | None, recording: Cassette | None, *, is_none: bool
-) -> Recorder:
-    """Return the recorder for the calls of a command's program.
+class Target(NamedTuple):
+    """What a command records a program on, or replays it from.
 
-    :param recording: the open cassette, or ``None``.
-    :param is_none: whether the mode is ``none``.
+    :param command: its name, such as ``llmcall run``.
+    :param path: the cassette, or ``None`` for the disk cache alone.
+    :param mode: ``None`` for ``once``, or for the cache's mode.
+    :param options: those of the recording; a replay has the recorded ones.
     """
-    from ..programs.recorder import Recorder
 
-    is_replay = is_none or (recording is not None and not recording.may_record)
-    return Recorder(
-        actor,
-        {"cache_mode": "replay"} if is_none and recording is None else {},
-        caller=command,
-        sends_nothing=is_replay or None,
-        default=new_program_scope() if recording is None else recording.program_scope,
-        is_of_cassette=recording is not None,
-    )
+    command: str
+    path: str | None
+    mode: str | None
+    options: RunOptions
+
+    @property
+    def is_none(self) -> bool:
+        """Return whether the mode is ``none``."""
+        return self.mode == "none"
+
+    def open(self, stack: contextlib.ExitStack) -> Cassette | None:
+        """Open the cassette, if there is one, and give SDKs placeholders for keys where nothing is sent."""
+        from ..programs.entry import placeholder_keys
+        from ..stores.cassettes.cassette import Cassette
+        from ..stores.cassettes.owner import CommandOwner
+
+        if self.options.normalizers:  # below the cassette, so that its header has them
+            keyed = {"cache_normalize": self.options.normalizers}
+            layer = config.layer_above_files(keyed, "--normalize")
+            stack.callback(config.push_layer(layer))
+        cassette = None
+        if self.path is not None:
+            owner = CommandOwner(self.command, self.options.header())
+            cassette = stack.enter_context(Cassette(self.path, self.mode or "once", owner=owner))
+        if self._is_replay(cassette):
+            stack.enter_context(placeholder_keys(replace=self.is_none))
+        return cassette
+
+    def recorder(self, actor: Actor | None, cassette: Cassette | None) -> Recorder:
+        """Return the recorder for the program's calls.
+
+        :param cassette: the open one.
+        """
+        from ..programs.recorder import Recorder
+
+        return Recorder(
+            actor,
+            {"cache_mode": "replay"} if self.is_none and cassette is None else {},
+            caller=self.command,
+            sends_nothing=self._is_replay(cassette) or None,
+            default=new_program_scope() if cassette is None else cassette.program_scope,
+            is_of_cassette=cassette is not None,
+        )
+
+    def _is_replay(self, cassette: Cassette | None) -> bool:
+        return self.is_none or (cassette is not None and not cassette.may_record)
 
 
-def check_cassette(cassette: str | None, mode: str | None) -> None:
-    """Check that the mode has the cassette that it needs.
+def find_target(command: str, path: str | None, mode: str | None, **requested: Any) -> Target:
+    """Return what a command records on: the named cassette, or the one of the settings.
 
-    :raises click.UsageError: if no cassette is named.
+    :param requested: the options of the command line that :class:`RunOptions` has.
+    :raises click.UsageError: if the mode needs a cassette, or an option is wrong or contradicts an
+        existing cassette.
     :raises CacheError: if there is nothing to replay.
     """
-    if mode == "none" and cassette is not None and not Path(cassette).is_file():
+    mode = "none" if mode == "replay" else mode
+    if path is None:
+        settings = config.settings()
+        path = settings.cassette_path
+        mode = mode or (settings.cassette_mode if path else None)
+    if mode == "none" and path is not None and not Path(path).is_file():
         raise CacheError(
-            f"{cassette} does not exist, so there is nothing to replay; run the program with --mode once "
+            f"{path} does not exist, so there is nothing to replay; run the program with --mode once "
             "to record it"
         )
-    if mode not in (None, "none") and cassette is None:
+    if mode not in (None, "none") and path is None:
         raise click.UsageError(f"--mode {mode} needs a cassette; add --cassette FILE")
+    try:
+        normalizers = values.normalizers("\n".join(requested.pop("normalizers")), "--normalize")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    options = RunOptions(normalizers=normalizers, **requested)
+    header = None if path is None or mode == "rewrite" else header_in(path)
+    if path is not None and header is not None:
+        options = _options_of_recording(options, header, path)
+    return Target(command, path, mode, options)
 
 
-def run_options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptions:
-    """Return the options of a run; an existing cassette's options, if it has them.
+def _options_of_recording(requested: RunOptions, header: Header, path: str) -> RunOptions:
+    """Return the options of an existing cassette, if it has them.
 
     :raises click.UsageError: if an option contradicts them.
     """
-    header = None if mode == "rewrite" else header_in(cassette)
-    if header is None:
-        return requested
     if header.run is not None:
-        return requested.replay_options(header.run, cassette)
+        return requested.replay_options(header.run, path)
     # Recorded by a block in code.
-    recorded = tuple(header.settings.get("cache_normalize", ()))
-    RunOptions(normalizers=requested.normalizers).replay_options(
-        {"normalizers": recorded}, cassette
-    )
+    recorded = {"normalizers": tuple(header.settings.get("cache_normalize", ()))}
+    RunOptions(normalizers=requested.normalizers).replay_options(recorded, path)
     return requested._replace(normalizers=())
 
 

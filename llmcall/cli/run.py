@@ -11,18 +11,8 @@ from typing import NoReturn
 
 import click
 
-from ..config import resolve as config
-from ..config import values
-from ..errors import ConfigError
 from ..scopes import default_scope, new_program_scope
-from .recording import (
-    RunOptions,
-    actor_source,
-    check_cassette,
-    recorder_of_command,
-    recording_options,
-    run_options,
-)
+from .recording import actor_source, find_target, recording_options
 
 HASH_SEED = "PYTHONHASHSEED"
 MAX_SEED = 2**32 - 1  # for Python's hashes and NumPy
@@ -46,7 +36,7 @@ MAX_SEED = 2**32 - 1  # for Python's hashes and NumPy
 def run(
     is_own_process: bool,
     scope: str | None,
-    cassette: str | None,
+    path: str | None,
     mode: str | None,
     actor: str | None,
     normalizers: tuple[str, ...],
@@ -66,56 +56,33 @@ def run(
     if not module and not Path(script).is_file():
         option = f"llmcall run has no option {script}, and " if script.startswith("-") else ""
         raise click.UsageError(f"{option}{script} does not exist")
-    mode = "none" if mode == "replay" else mode
-    if cassette is None:
-        settings = config.settings()
-        cassette = settings.cassette_path
-        mode = mode or (settings.cassette_mode if cassette else None)
-    check_cassette(cassette, mode)
-    import llmcall
-
-    from ..programs.entry import placeholder_keys
-    from ..programs.execution import Execution
-    from ..programs.seeds import seeded
-    from ..stores.cassettes.cassette import Cassette
-    from ..stores.cassettes.owner import CommandOwner
-
-    try:
-        names = values.normalizers("\n".join(normalizers), "--normalize")
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
-    requested = RunOptions(scope, actor, names, seed)
-    options = requested if cassette is None else run_options(requested, cassette, mode)
+    target = find_target(
+        "llmcall run", path, mode, scope=scope, actor=actor, normalizers=normalizers, seed=seed
+    )
+    options = target.options
     is_ignored = sys.flags.ignore_environment
     if options.seed is not None and (os.environ.get(HASH_SEED) != str(options.seed) or is_ignored):
         _restart_with_hash_seed(options.seed, is_own_process)
     source = None if options.actor is None else actor_source(options.actor, script, module)
-    is_none = mode == "none"
-    recording = None
+    import llmcall
+
+    from ..programs.execution import Execution
+    from ..programs.seeds import seeded
+
     with contextlib.ExitStack() as exit_stack:
-        if options.normalizers:  # below the cassette, so that its header has them
-            keyed = {"cache_normalize": options.normalizers}
-            layer = config.layer_above_files(keyed, "--normalize")
-            exit_stack.callback(config.push_layer(layer))
-        if cassette is not None:
-            owner = CommandOwner("llmcall run", options.header())
-            recording = Cassette(cassette, mode or "once", owner=owner)
-            exit_stack.enter_context(recording)
-        if is_none or (recording is not None and not recording.may_record):
-            exit_stack.enter_context(placeholder_keys(replace=is_none))
+        cassette = target.open(exit_stack)
         if options.scope is not None:
             exit_stack.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
-        recorder = recorder_of_command("llmcall run", source, recording, is_none=is_none)
-        if (
-            recording is None or recording.run is not None
-        ):  # llmcall's own calls in a block are in no scope
-            exit_stack.enter_context(
-                default_scope(recording.program_scope if recording else new_program_scope())
-            )
+        recorder = target.recorder(source, cassette)
+        # llmcall's own calls in a block are in no scope
+        if cassette is None:
+            exit_stack.enter_context(default_scope(new_program_scope()))
+        elif cassette.run is not None:
+            exit_stack.enter_context(default_scope(cassette.program_scope))
         open_contexts = exit_stack.pop_all()
-    execution = Execution(recorder, recording, open_contexts, options.scope, is_none=is_none)
+    execution = Execution(recorder, cassette, open_contexts, options.scope, is_none=target.is_none)
     execution.run(script, arguments, module=module)
 
 

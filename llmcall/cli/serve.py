@@ -13,17 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..config import resolve as config
-from ..config import values
-from ..errors import ConfigError
-from .recording import (
-    RunOptions,
-    actor_source,
-    check_cassette,
-    recorder_of_command,
-    recording_options,
-    run_options,
-)
+from .recording import actor_source, find_target, recording_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +53,7 @@ def check_address(_: click.Context, parameter: click.Parameter, value: str | Non
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def serve(
-    cassette: str | None,
+    path: str | None,
     mode: str | None,
     actor: str | None,
     normalizers: tuple[str, ...],
@@ -78,44 +68,22 @@ def serve(
     command after -- runs with these variables; serve ends with it, and with its exit code, or with
     1 in place of 0 if a call was refused.
     """
-    mode = "none" if mode == "replay" else mode
-    if cassette is None:
-        settings = config.settings()
-        cassette = settings.cassette_path
-        mode = mode or (settings.cassette_mode if cassette else None)
-    check_cassette(cassette, mode)
-    from ..programs.entry import placeholder_keys, unrecorded_lines
+    target = find_target("llmcall serve", path, mode, actor=actor, normalizers=normalizers)
+    named = target.options.actor
+    source = None if named is None else actor_source(named, "", True)
+    from ..programs.entry import unrecorded_lines
     from ..programs.front import in_front
     from ..programs.routes import base_urls
     from ..programs.server import Server
     from ..programs.shared_server import sender_here
     from ..programs.summary import summary_lines
-    from ..stores.cassettes.cassette import Cassette
-    from ..stores.cassettes.owner import CommandOwner
     from ..support.failures import process_failures
 
-    try:
-        names = values.normalizers("\n".join(normalizers), "--normalize")
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
-    options = RunOptions(actor=actor, normalizers=names)
-    if cassette is not None:
-        options = run_options(options, cassette, mode)
-    source = None if options.actor is None else actor_source(options.actor, "", True)
-    is_none = mode == "none"
-    file, code = None if cassette is None else Path(cassette).absolute(), 0
-    recording = None
+    file = None if target.path is None else Path(target.path).absolute()
+    code = 0
     with contextlib.ExitStack() as stack:
-        if options.normalizers:  # below the cassette, so that its header has them
-            keyed = {"cache_normalize": options.normalizers}
-            layer = config.layer_above_files(keyed, "--normalize")
-            stack.callback(config.push_layer(layer))
-        if cassette is not None:
-            owner = CommandOwner("llmcall serve", options.header())
-            recording = stack.enter_context(Cassette(cassette, mode or "once", owner=owner))
-        if is_none or (recording is not None and not recording.may_record):
-            stack.enter_context(placeholder_keys(replace=is_none))
-        recorder = recorder_of_command("llmcall serve", source, recording, is_none=is_none)
+        cassette = target.open(stack)
+        recorder = target.recorder(source, cassette)
         stack.enter_context(in_front(recorder))
         sender = sender_here(recorder)._replace(is_process=True)
         try:
@@ -138,7 +106,7 @@ def serve(
         code = 1
         click.echo(f"Error: {recorder.first_error}", err=True)
     for line in (
-        *summary_lines(recorder, recording, file, OTHER_SCOPES, lambda: "no request came"),
+        *summary_lines(recorder, cassette, file, OTHER_SCOPES, lambda: "no request came"),
         *unrecorded_lines(recorder),
     ):
         click.echo(line, err=True)

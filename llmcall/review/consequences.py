@@ -1,0 +1,339 @@
+"""Consequences: which changed answers explain the words that changed in a prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import groupby
+from typing import NamedTuple
+
+from ..apis.http_requests import CONTENT_FIELDS
+from ..keys.contents import strings_in
+from ..scopes import is_reserved_name, path_before_items, without_repeats
+from ..stores.differences.fields import Difference, differences
+from ..stores.differences.words import changed_lines, common_ends, pieces
+from ..stores.record import Record
+from ..stores.records.answers import answer_parts
+from ..support.display.formatting import as_json
+from .pairs import Pair
+
+PROMPT_FIELDS = ("messages", "input", "arguments", "body")
+MIN_CUT_WORDS = 3  # in a quote whose first and last word may be cut
+MAX_WORD_PAIRS = 4_000_000  # to compare; all words of a larger passage count as changed
+_WORD = re.compile(r"\w+")
+_TOKEN = re.compile(r"\w+|[^\w\s]")  # a word or a mark
+_ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrt])|(.))")  # as JSON writes it into a prompt
+
+
+# The run's side, 0 or 1, and the words
+Stretch = tuple[int, str]
+
+
+class Change(NamedTuple):
+    """A call that differs between two runs, or that only one of them has.
+
+    :param actor: the number of its actor in the file.
+    :param words: the words of its answer in each run.
+    """
+
+    place: int
+    actor: int
+    pair: Pair
+    words: tuple[str, str]
+
+
+class Changes:
+    """The calls that differ between two runs, by place, then in the order of the file.
+
+    :ivar settled: the calls that came already, whose answers explain later ones of the same place.
+    """
+
+    def __init__(self, actors: Sequence[Sequence[Pair]]) -> None:
+        self._changes = sorted(
+            (
+                Change(
+                    pair.place, number, pair, (_answer_words(pair.one), _answer_words(pair.other))
+                )
+                for number, pairs in enumerate(actors)
+                for pair in pairs
+                if pair.status != "same"
+            ),
+            key=lambda change: change[:2],
+        )
+        self.settled: set[int] = set()
+        self._changed_words: dict[int, frozenset[Stretch]] = {}
+        self._holders: dict[Stretch, list[int]] = {}
+        self._direct: set[Stretch] = set()  # in changes that are not consequences
+
+    def __getitem__(self, index: int) -> Change:
+        return self._changes[index]
+
+    def first_of_each_actor(self) -> dict[int, int]:
+        """Return the index of the first change of each actor."""
+        firsts: dict[int, int] = {}
+        for index, change in enumerate(self._changes):
+            firsts.setdefault(change.actor, index)
+        return firsts
+
+    def causes_first(self, place: Iterable[int]) -> Iterator[set[int]]:
+        """Yield the changes of one place in batches: first those that answers of smaller places
+        explain, or that nothing explains, then those whose changed words are in the answers of
+        batches before.
+
+        Changes that would each follow from the other, in a circle, are one batch: none of them follows
+        from the others.
+
+        :param place: the changes to put in order. Those whose answers have their words come, too.
+        """
+        needs: dict[int, list[set[int]]] = {}
+        found = set(place)
+        while found:
+            needs |= {index: self._needs(index) for index in found}
+            found = {need for index in found for need in _all_of(needs[index])} - needs.keys()
+        while needs:
+            ready = {
+                index
+                for index, needed in needs.items()
+                if not all(needed) or all(holders - needs.keys() for holders in needed)
+            }
+            yield ready or (ready := _circles(needs))
+            needs = {index: needed for index, needed in needs.items() if index not in ready}
+
+    def _needs(self, index: int) -> list[set[int]]:
+        """Return, for each stretch of words that changed in a prompt and is in no answer of a smaller
+        place, the changes of the same place whose answers have it.
+
+        An answer whose own question has all of these words does not count: it may only repeat them.
+        """
+        change = self._changes[index]
+        one, other = change.pair.one, change.pair.other
+        if (
+            not one
+            or not other
+            or not all(map(is_in_prompt, differences(one.request, other.request)))
+        ):
+            return []
+        stretches, needs = self._words_changed_in(index), []
+        for stretch in stretches:
+            # The answers of smaller places come first; most of the same place only repeat their questions.
+            needed: set[int] = set()
+            for number in self._readable_answers(stretch, change, repeated=stretches):
+                if self._changes[number].place < change.place:
+                    break
+                needed.add(number)
+            else:
+                needs.append(needed)
+        return needs
+
+    def _words_changed_in(self, index: int) -> frozenset[Stretch]:
+        """Return the stretches of words that changed in the prompt of a call, computed once."""
+        if index not in self._changed_words:
+            self._changed_words[index] = _changed_words(self._changes[index].pair)
+        return self._changed_words[index]
+
+    def first_source(self, difference: Difference, index: int) -> int | None:
+        """Return the first answer that explains a difference, or ``None``: for each changed stretch of
+        words there must be a changed answer that the caller could have read.
+
+        A model may repeat words of its question. So if a change has the words of an earlier change
+        that is not a consequence, it is not a consequence, either.
+
+        :param index: the call that differs.
+        """
+        sides = [field_text(side) or "" for side in sides_of(difference)]
+        stretches = _stretches(*sides)
+        if stretches <= self._direct:
+            return None
+        found = {stretch: self._first_answer(stretch, index) for stretch in stretches}
+        first = min((source for source in found.values() if source is not None), default=None)
+        unexplained = {stretch for stretch, source in found.items() if source is None}
+        if unexplained or any(
+            self._is_beside_answers(stretch, sides) for stretch in stretches & self._direct
+        ):
+            self._direct |= unexplained
+            return None
+        return first
+
+    def _is_beside_answers(self, stretch: Stretch, sides: Sequence[str]) -> bool:
+        """Return whether a prompt contains changed words outside the answers that it quotes whole, more
+        often than the other run's prompt does.
+        """
+        changed_side, words = stretch
+        counts = []
+        for side, text in enumerate(sides):
+            prompt = _padded(_WORD.findall(_unescaped(text)))
+            for index in self._answers_with((side, words)):
+                for answer in self._changes[index].words[side].split("|"):
+                    if words in answer and len(answer) > len(words):
+                        prompt = prompt.replace(answer, "  ")
+            counts.append(prompt.count(words))
+        return counts[changed_side] > counts[1 - changed_side]
+
+    def _first_answer(self, stretch: Stretch, index: int) -> int | None:
+        """Return the first answer that has given words and that a call could have read, or
+        ``None``.
+        """
+        change = self._changes[index]
+        for source in self._readable_answers(stretch, change):
+            if source in self.settled or self._changes[source].place < change.place:
+                return source
+        return None
+
+    def _readable_answers(
+        self, stretch: Stretch, reader: Change, repeated: frozenset[Stretch] | None = None
+    ) -> Iterator[int]:
+        """Yield the answers that have given words and that a call could have read: those of a
+        smaller place, and those of other actors at the same place.
+
+        :param repeated: leaves out the answers of the same place whose own questions have all these words.
+        """
+        for index in self._answers_with(stretch):
+            source = self._changes[index]
+            if source.place > reader.place:
+                return
+            if (
+                repeated is not None
+                and source.place == reader.place
+                and repeated <= self._words_changed_in(index)
+            ):
+                continue
+            is_own = source[:2] == reader[:2]
+            if not is_own and _could_read(reader.pair, source.pair, stretch[0]):
+                yield index
+
+    def _answers_with(self, stretch: Stretch) -> list[int]:
+        """Return the changed answers that have given words."""
+        side, words = stretch
+        if stretch not in self._holders:
+            self._holders[stretch] = [
+                index
+                for index, change in enumerate(self._changes)
+                if words in change.words[side] and change.words[0] != change.words[1]
+            ]
+        return self._holders[stretch]
+
+
+def _circles(needs: Mapping[int, list[set[int]]]) -> set[int]:
+    """Return the calls that need themselves through others."""
+    circles = set()
+    for index in needs:
+        reached: set[int] = set()
+        found = {index}
+        while found:
+            found = {need for one in found for need in _all_of(needs.get(one, []))} - reached
+            reached |= found
+        if index in reached:
+            circles.add(index)
+    return circles
+
+
+def _all_of(sets: Iterable[set[int]]) -> set[int]:
+    return set().union(*sets)
+
+
+def _changed_words(pair: Pair) -> frozenset[Stretch]:
+    """Return the stretches of words that changed in the prompt of a call that both runs have."""
+    if pair.one is None or pair.other is None:
+        return frozenset()
+    changed = differences(pair.one.request, pair.other.request)
+    return frozenset().union(
+        *(
+            _stretches(*(field_text(side) or "" for side in sides_of(field)))
+            for field in changed
+            if is_in_prompt(field)
+        )
+    )
+
+
+def _could_read(pair: Pair, earlier: Pair, side: int) -> bool:
+    """Return whether a call of a run could have read an earlier call's answer, judged by their scopes.
+
+    The items of a map, and the repeats of an item, are asked at the same time. The repeats of
+    ``arms``, and first levels with scopes below them, are independent. First levels without scopes
+    below them are actors, who may read one another's answers.
+
+    :param side: the run, 0 or 1.
+    """
+    reader, source = ((call.one, call.other)[side] for call in (pair, earlier))
+    if reader is None or source is None:
+        return True
+    paths = [record.scope.split("/") for record in (reader, source)]
+    shared, _ = common_ends(*paths)
+    above, names = paths[0][:shared], ["".join(path[shared : shared + 1]) for path in paths]
+    if pair.place == earlier.place and (
+        all(map(is_reserved_name, names)) or _is_repeat(reader.scope, source.scope)
+    ):
+        return False
+    if not above:
+        return any("/" not in path_before_items(record.scope) for record in (reader, source))
+    # Agents may be numbered, too; only the first number below another level counts the repeats.
+    are_repeats = all(map(str.isdecimal, names)) and not any(map(str.isdecimal, above[1:]))
+    return not (are_repeats and reader.arms and source.arms)
+
+
+def _is_repeat(scope: str, other: str) -> bool:
+    """Return whether two scopes belong to different repeats of one item."""
+    return scope != other and without_repeats(scope)[0] == without_repeats(other)[0]
+
+
+@lru_cache(maxsize=4096)  # actors often hear the same
+def _stretches(before: str, after: str) -> frozenset[Stretch]:
+    """Return the stretches of changed words, without punctuation, each with its side."""
+    stretches = set()
+    for lines in changed_lines(before, after):
+        sides = [_TOKEN.findall(_unescaped(piece)) for piece in pieces(lines, before, after)]
+        begin, end = common_ends(*sides)
+        one, other = (side[begin : len(side) - end] for side in sides)
+        matcher = SequenceMatcher(None, one, other, autojunk=False)
+        changed = [("replace", 0, len(one), 0, len(other))]
+        if len(one) * len(other) <= MAX_WORD_PAIRS:
+            changed = [code for code in matcher.get_opcodes() if code[0] != "equal"]
+        for _, one_begin, one_end, other_begin, other_end in changed:
+            for side, tokens in enumerate((one[one_begin:one_end], other[other_begin:other_end])):
+                runs = groupby(tokens, key=lambda token: bool(_WORD.match(token)))
+                stretches |= {(side, _search_text(list(run))) for is_word, run in runs if is_word}
+    return frozenset(stretches)
+
+
+def _unescaped(text: str) -> str:
+    """Return a text without JSON's escapes."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[3] or " ", text)
+
+
+def _search_text(words: list[str]) -> str:
+    """Return the text by which a stretch of words is sought; a long quote may be cut within a word at
+    its ends.
+    """
+    return _padded(words) if len(words) < MIN_CUT_WORDS else _padded(words).strip()
+
+
+def _padded(words: Iterable[str]) -> str:
+    """Return words with blanks between and around them, so that a search finds only whole words."""
+    return f" {' '.join(words)} ".casefold()
+
+
+def _answer_words(record: Record | None) -> str:
+    """Return the words of an answer's text, and of all other texts in it."""
+    texts = [] if record is None else [record.answer, *strings_in(answer_parts(record))]
+    return "|".join(_padded(_WORD.findall(_unescaped(text))) for text in texts)
+
+
+def is_in_prompt(difference: Difference) -> bool:
+    """Return whether a field is part of the prompt, and not a parameter."""
+    field = difference.place.removeprefix("body.")
+    names: tuple[str, ...] = PROMPT_FIELDS if field == difference.place else CONTENT_FIELDS
+    return re.split(r"[.\[]", field)[0] in names
+
+
+def sides_of(difference: Difference) -> tuple[object, object]:
+    return difference.recorded, difference.asked
+
+
+def field_text(value: object) -> str | None:
+    """Return a field's value as text: a message's content if it is text, other data as JSON."""
+    content = value.get("content") if isinstance(value, dict) else None
+    if isinstance(content, str) and content.strip():
+        return content
+    return value if value is None or isinstance(value, str) else as_json(value)

@@ -27,11 +27,17 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")  # a word or a mark
 _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrt])|(.))")  # as JSON writes it into a prompt
 
 
-# The run's side, 0 or 1, and the words
-Stretch = tuple[int, str]
+class Stretch(NamedTuple):
+    """Words that follow one another in a text of one run.
+
+    :param side: the run, 0 or 1.
+    """
+
+    side: int
+    words: str
 
 
-class Change(NamedTuple):
+class ChangedCall(NamedTuple):
     """A call that differs between two runs, or that only one of them has.
 
     :param actor: the number of its actor in the file.
@@ -45,15 +51,12 @@ class Change(NamedTuple):
 
 
 class Changes:
-    """The calls that differ between two runs, by place, then in the order of the file.
-
-    :ivar settled: the calls that came already, whose answers explain later ones of the same place.
-    """
+    """The calls that differ between two runs, by place, then in the order of the file."""
 
     def __init__(self, actors: Sequence[Sequence[Pair]]) -> None:
         self._changes = sorted(
             (
-                Change(
+                ChangedCall(
                     pair.place, number, pair, (_answer_words(pair.one), _answer_words(pair.other))
                 )
                 for number, pairs in enumerate(actors)
@@ -62,12 +65,12 @@ class Changes:
             ),
             key=lambda change: change[:2],
         )
-        self.settled: set[int] = set()
+        self._settled: set[int] = set()  # their answers explain later ones of the same place
         self._changed_words: dict[int, frozenset[Stretch]] = {}
         self._holders: dict[Stretch, list[int]] = {}
         self._direct: set[Stretch] = set()  # in changes that are not consequences
 
-    def __getitem__(self, index: int) -> Change:
+    def __getitem__(self, index: int) -> ChangedCall:
         return self._changes[index]
 
     def first_of_each_actor(self) -> dict[int, int]:
@@ -77,7 +80,7 @@ class Changes:
             firsts.setdefault(change.actor, index)
         return firsts
 
-    def causes_first(self, place: Iterable[int]) -> Iterator[set[int]]:
+    def causes_first(self, indexes: Iterable[int]) -> Iterator[set[int]]:
         """Yield the changes of one place in batches: first those that answers of smaller places
         explain, or that nothing explains, then those whose changed words are in the answers of
         batches before.
@@ -85,10 +88,10 @@ class Changes:
         Changes that would each follow from the other, in a circle, are one batch: none of them follows
         from the others.
 
-        :param place: the changes to put in order. Those whose answers have their words come, too.
+        :param indexes: the changes to put in order. Those whose answers have their words come, too.
         """
         needs: dict[int, list[set[int]]] = {}
-        found = set(place)
+        found = set(indexes)
         while found:
             needs |= {index: self._needs(index) for index in found}
             found = {need for index in found for need in _all_of(needs[index])} - needs.keys()
@@ -98,7 +101,9 @@ class Changes:
                 for index, needed in needs.items()
                 if not all(needed) or all(holders - needs.keys() for holders in needed)
             }
-            yield ready or (ready := _circles(needs))
+            ready = ready or _circles(needs)
+            yield ready
+            self._settled |= ready
             needs = {index: needed for index, needed in needs.items() if index not in ready}
 
     def _needs(self, index: int) -> list[set[int]]:
@@ -160,16 +165,15 @@ class Changes:
         """Return whether a prompt contains changed words outside the answers that it quotes whole, more
         often than the other run's prompt does.
         """
-        changed_side, words = stretch
-        counts = []
+        words, counts = stretch.words, []
         for side, text in enumerate(sides):
             prompt = _padded(_WORD.findall(_unescaped(text)))
-            for index in self._answers_with((side, words)):
+            for index in self._answers_with(Stretch(side, words)):
                 for answer in self._changes[index].words[side].split("|"):
                     if words in answer and len(answer) > len(words):
                         prompt = prompt.replace(answer, "  ")
             counts.append(prompt.count(words))
-        return counts[changed_side] > counts[1 - changed_side]
+        return counts[stretch.side] > counts[1 - stretch.side]
 
     def _first_answer(self, stretch: Stretch, index: int) -> int | None:
         """Return the first answer that has given words and that a call could have read, or
@@ -177,12 +181,12 @@ class Changes:
         """
         change = self._changes[index]
         for source in self._readable_answers(stretch, change):
-            if source in self.settled or self._changes[source].place < change.place:
+            if source in self._settled or self._changes[source].place < change.place:
                 return source
         return None
 
     def _readable_answers(
-        self, stretch: Stretch, reader: Change, repeated: frozenset[Stretch] | None = None
+        self, stretch: Stretch, reader: ChangedCall, repeated: frozenset[Stretch] | None = None
     ) -> Iterator[int]:
         """Yield the answers that have given words and that a call could have read: those of a
         smaller place, and those of other actors at the same place.
@@ -200,17 +204,17 @@ class Changes:
             ):
                 continue
             is_own = source[:2] == reader[:2]
-            if not is_own and _could_read(reader.pair, source.pair, stretch[0]):
+            if not is_own and _could_read(reader.pair, source.pair, stretch.side):
                 yield index
 
     def _answers_with(self, stretch: Stretch) -> list[int]:
         """Return the changed answers that have given words."""
-        side, words = stretch
         if stretch not in self._holders:
             self._holders[stretch] = [
                 index
                 for index, change in enumerate(self._changes)
-                if words in change.words[side] and change.words[0] != change.words[1]
+                if stretch.words in change.words[stretch.side]
+                and change.words[0] != change.words[1]
             ]
         return self._holders[stretch]
 
@@ -293,7 +297,9 @@ def _stretches(before: str, after: str) -> frozenset[Stretch]:
         for _, one_begin, one_end, other_begin, other_end in changed:
             for side, tokens in enumerate((one[one_begin:one_end], other[other_begin:other_end])):
                 runs = groupby(tokens, key=lambda token: bool(_WORD.match(token)))
-                stretches |= {(side, _search_text(list(run))) for is_word, run in runs if is_word}
+                stretches |= {
+                    Stretch(side, _search_text(list(run))) for is_word, run in runs if is_word
+                }
     return frozenset(stretches)
 
 

@@ -104,10 +104,9 @@ def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
     firsts = changes.first_of_each_actor()
     found: dict[int, Parting] = {}
     for _, indexes in groupby(sorted(firsts.values()), key=lambda index: changes[index].place):
-        place = set(indexes)
-        for batch in changes.causes_first(place):
-            found |= {index: _parting(changes, index) for index in batch if index in place}
-            changes.settled |= batch
+        firsts_here = set(indexes)
+        for batch in changes.causes_first(firsts_here):
+            found |= {index: _parting(changes, index) for index in batch if index in firsts_here}
     yield from (found[firsts[number]] for number in sorted(firsts))
 
 

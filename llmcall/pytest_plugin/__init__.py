@@ -158,6 +158,6 @@ def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Iter
 @pytest.fixture
 def llm_cassette_name(request: pytest.FixtureRequest) -> str:
     """Return the file name of the test's cassette; override this fixture to change it."""
-    from .replay import item_name
+    from .naming import item_name
 
     return item_name(request.node)

@@ -128,9 +128,9 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     """Add a pytest-xdist worker's results; the controller collects no tests itself."""
     output = getattr(node, "workeroutput", {}).get(NAME)
     if output is not None:
-        _replay(node.config).add(*output)
+        _replay(node.config).summary.add(*output)
     elif error:  # the worker died, so it is unknown which of its tests passed
-        _replay(node.config).is_complete = False
+        _replay(node.config).summary.is_complete = False
 
 
 def _replay(config: pytest.Config) -> Replay:

@@ -9,9 +9,8 @@ import functools
 import os
 import re
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
-from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,13 +27,13 @@ from ..stores.cassettes.owner import TestOwner, recording_command
 from ..stores.cassettes.replay_log import NO_CALLS, without_lone_askers
 from ..stores.records.reader import read
 from ..stores.records.writer import write
-from ..support.display.formatting import counted
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listeners
 from ..support.notices import forget_notices, keep_notices, stop_keeping_notices
 from ..support.tracebacks import hide_own_frames
 from ..testing import answers_in_process
 from .naming import item_name, item_path, read_marker
+from .summary import CassetteUse, Summary
 
 if TYPE_CHECKING:
     from ..core.calls import Call
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from ..stores.record import Record
 
 FIXTURE = "llm_cassette"
-MAX_NAMES = 3  # of a cassette's unused records, in the summary
 OUTCOMES = pytest.StashKey[list[str]]()  # of a test's phases
 
 
@@ -69,44 +67,19 @@ class _Connections(Recorder):
             )
 
 
-class CassetteUse(NamedTuple):
-    """The use of a cassette by a test.
-
-    :ivar name: the file's name in the summary.
-    :ivar unwritten: the number of records that it gained and that are not in its file: the test failed.
-    :ivar unused: the names of its unused records by key; empty if this run cannot know them.
-    """
-
-    name: str
-    is_shared: bool
-    replayed: int
-    asked: int
-    recorded: int
-    unwritten: int
-    unused: dict[str, str]
-
-
 class Replay(CallListener):
     """The started plugin in one process.
 
     :param mode: the mode of every test's cassette.
     :param name: the name under which a pytest-xdist worker reports to its controller.
-    :ivar ended: the uses of cassettes by the tests that have run.
-    :ivar notices: the warnings for the summary, each with the cassette's name.
-    :ivar is_complete: whether all tests with a cassette ran and passed, so that the unused records of
-        shared cassettes are known.
+    :ivar summary: of the tests that have run.
     """
 
     def __init__(self, config: pytest.Config, mode: str, name: str) -> None:
         self.config = config
         self.mode = mode
         self.name = name
-        self.ended: list[CassetteUse] = []
-        self.notices: list[tuple[str, str]] = []
-        self.is_complete = True
-        self.dropped: dict[
-            str, int
-        ] = {}  # by cassette, the number of records that ``update`` moved
+        self.summary = Summary()
         self._is_worker = hasattr(config, "workerinput")
         self._recorded_paths: set[Path] = set()
         # By cassette: the first calls of the tests that passed, whose records keep their order.
@@ -167,7 +140,7 @@ class Replay(CallListener):
 
         :param is_complete: whether all collected tests will run.
         """
-        self.is_complete = is_complete
+        self.summary.is_complete = is_complete
         for item in items:
             names = getattr(item, "fixturenames", ())
             is_marked = item.get_closest_marker("llm") is not None
@@ -205,7 +178,7 @@ class Replay(CallListener):
             item.stash[OUTCOMES] = []
         item.stash[OUTCOMES].append(report.outcome)
         if not report.passed and FIXTURE in getattr(item, "fixturenames", ()):
-            self.is_complete = False
+            self.summary.is_complete = False
         return report
 
     @contextlib.contextmanager
@@ -280,11 +253,13 @@ class Replay(CallListener):
             asked, recorded, unwritten = 0, 0, recorded
         labels = {record.cache_key: record_name(record) for record in unused}
         use = CassetteUse(name, is_shared, cassette.replayed, asked, recorded, unwritten, labels)
-        self.ended.append(use)
+        self.summary.uses.append(use)
         if cassette.owner.writes:  # a failed test's log is shown
             # The path is taken out of the message, so that equal messages of many cassettes share a line.
             path = f"(the cassette )?{re.escape(str(cassette.path))}"
-            self.notices += [(re.sub(path, "the cassette", message), name) for message in notices]
+            self.summary.notices += [
+                (re.sub(path, "the cassette", message), name) for message in notices
+            ]
         if recorded:
             self._recorded_paths.add(cassette.path)
         if cassette.owner.writes:
@@ -308,12 +283,6 @@ class Replay(CallListener):
 
     # The whole run
 
-    def add(self, closed: list[Any], notices: list[tuple[str, str]], is_complete: bool) -> None:
-        """Add the results of a worker."""
-        self.ended += [CassetteUse(*values) for values in closed]
-        self.notices += notices
-        self.is_complete = self.is_complete and is_complete
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Remove unused records in the mode ``update``; fail the run if they are an error."""
@@ -323,21 +292,20 @@ class Replay(CallListener):
         ignores = any(argument.startswith("--ignore") for argument in arguments)
         is_cut = session.shouldstop or session.shouldfail or not has_ended
         if is_cut or ignores or getattr(self.config.option, "lf", False):
-            self.is_complete = False
+            self.summary.is_complete = False
         process_failures.forget(*REFUSED)  # failed tests report them
         if self._is_worker:
-            closed = [tuple(cassette) for cassette in self.ended]
-            vars(self.config)["workeroutput"][self.name] = (closed, self.notices, self.is_complete)
+            vars(self.config)["workeroutput"][self.name] = self.summary.results()
             return
         if self.mode == "update":
-            for name, unused in self.unused().items():
+            for name, unused in self.summary.unused().items():
                 self._drop(self.config.rootpath / name, unused)
-                self.dropped[name] = len(unused)
+                self.summary.dropped[name] = len(unused)
             for path, arms in self._arms.items():
-                if self.is_complete and path.exists():
+                if self.summary.is_complete and path.exists():
                     self._name_arms(path, arms)
         fails_on_unused = self.config.getoption("llm_unused") == "fail"
-        if fails_on_unused and exitstatus == pytest.ExitCode.OK and self.unused():
+        if fails_on_unused and exitstatus == pytest.ExitCode.OK and self.summary.unused():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _drop(self, path: Path, keys: Container[str]) -> None:
@@ -359,49 +327,7 @@ class Replay(CallListener):
         if any(record.arms != old.arms for record, old in zip(named, file, strict=True)):
             write(path, file.header, named)
 
-    def unused(self) -> dict[str, dict[str, str]]:
-        """Return the unused records of each cassette, where this run can know them."""
-        unused: dict[str, dict[str, str]] = {}
-        for cassette in self.ended:
-            others = unused.get(cassette.name, cassette.unused)
-            labels = {key: label for key, label in cassette.unused.items() if key in others}
-            unused[cassette.name] = labels
-            if (cassette.is_shared and not self.is_complete) or cassette.name in self.dropped:
-                unused[cassette.name] = {}
-        return {name: labels for name, labels in sorted(unused.items()) if labels}
-
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the summary: calls replayed and recorded, warnings, and unused records."""
-        for number, line in enumerate(self._lines()):
+        for number, line in enumerate(self.summary.lines()):
             terminalreporter.write_line(f"llmcall: {line}", yellow=number > 0)
-
-    def _lines(self) -> Iterator[str]:
-        """Yield the lines of the summary."""
-        replayed = sum(cassette.replayed for cassette in self.ended)
-        asked = sum(cassette.asked for cassette in self.ended)
-        recorded = sum(cassette.recorded for cassette in self.ended)
-        if replayed or recorded:
-            supplied = f" ({asked:,} asked, {recorded - asked:,} from the cache)"
-            yield f"{counted(replayed, 'call')} replayed, {recorded:,} recorded" + (
-                supplied if recorded > asked else ""
-            )
-        for cassette in self.ended:
-            if cassette.unwritten:
-                yield (
-                    f"{counted(cassette.unwritten, 'new answer')} of {cassette.name} not written, since its test "
-                    "did not pass: the disk cache keeps them, unless its mode is off"
-                )
-        names_by_message: dict[str, list[str]] = {}
-        for message, name in sorted(set(self.notices), key=itemgetter(1)):
-            names_by_message.setdefault(message, []).append(name)
-        for message, (first, *others) in names_by_message.items():
-            yield f"{first}{f' and {len(others)} more' if others else ''}: {message}"
-        for name, count in self.dropped.items():
-            yield f"{counted(count, 'unused record')} of {name} moved to the disk cache"
-        unused = self.unused()
-        for name, labels in unused.items():
-            names = ", ".join(list(labels.values())[:MAX_NAMES])
-            more = f", and {len(labels) - MAX_NAMES} more" if len(labels) > MAX_NAMES else ""
-            yield f"{counted(len(labels), 'record')} of {name} not used: {names}{more}"
-        if unused:
-            yield "--llm-record=update moves such records to the disk cache, and asks only for missing ones"

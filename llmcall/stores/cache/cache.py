@@ -156,10 +156,11 @@ class ResponseCache:
         if replace:
             self._unstored.pop(key, None)
         # The answer that came first counts, even if only memory has it.
-        packed = self._unstored.get(key) or packed
+        if earlier := self._unstored.get(key):
+            packed, record = earlier, unpack(key, earlier)
         try:
             is_stored = self.storage.put(key, packed, replaces=replace)
-            stored_record = unpack(key, packed) if is_stored else self._first_stored(key, packed)
+            stored_record = record if is_stored else self._first_stored(key, packed)
         except (OSError, CacheError) as error:
             stored_record = unpack(key, self._unstored.keep(key, packed, error))
         except KeyboardInterrupt as interrupt:

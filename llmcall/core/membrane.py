@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from ..apis.usage import TokenUsage
     from ..keys.request import Data, Request
     from .calls import Call
-    from .client import Client
     from .seams import Background, Chunk, Transport
+    from .waiting import Deadline
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,18 +101,28 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
 # Gates
 
 
+def gate_for(call: Call, request: Request) -> Gate:
+    """Return the gate that a call's client gives to a send; of a call without a client, an open one."""
+    client = call.counted_by
+    if client is None:
+        return Gate()
+    with membrane():
+        gate = client.gate(call, request)
+    _check_type(gate, Gate, f"{type(client).__name__}.gate returned", "a Gate")
+    return gate if gate.is_llmcalls else CheckedGate(gate, call.deadline)
+
+
 class CheckedGate(Gate):
-    """The gate that a client gives to a send. What it returns is checked, what it raises names its class and method,
-    and it swallows no error of the send.
+    """A gate of a user's. What it returns is checked, what it raises names its class and method, and it swallows no
+    error of the send.
+
+    :param deadline: its call's.
     """
 
-    def __init__(self, client: Client, call: Call, request: Request) -> None:
-        with membrane():
-            gate = client.gate(call, request)
-        _check_type(gate, Gate, f"{type(client).__name__}.gate returned", "a Gate")
+    def __init__(self, gate: Gate, deadline: Deadline) -> None:
         self._gate = gate
         self._name = type(gate).__name__
-        self._deadline = call.deadline
+        self._deadline = deadline
 
     def _code(self, method: str) -> AbstractContextManager[None]:
         return foreign_code(f"the gate {self._name}.{method} raised")

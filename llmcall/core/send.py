@@ -21,8 +21,8 @@ from ..support.waits import NotAtOnceError, may_block, set_at_once
 from .failover import Failover
 from .kinds import KINDS
 from .membrane import (
-    CheckedGate,
     Reading,
+    gate_for,
     next_chunk,
     open_stream,
     plain_answer,
@@ -89,11 +89,8 @@ class Exchange:
         call = self.call
         self.failover.begin_attempt()
         while True:
-            client = call.counted_by
-            gate = Gate() if client is None else CheckedGate(client, call, self.request)
-            async with gate as self.gate:
+            async with gate_for(call, self.request) as self.gate:
                 endpoint = self.endpoint = await self.gate.acquire()
-                host = "" if client is None else client.host(endpoint)
                 sent_at = time.monotonic()
                 try:
                     await self._send()
@@ -108,7 +105,7 @@ class Exchange:
                     mask(error, [endpoint.key()])
                     has_text = self.reader_has_text
                     if self.failover.prepare_another_send(
-                        error, endpoint, gate, self.transport, reader_has_text=has_text
+                        error, endpoint, self.gate, self.transport, reader_has_text=has_text
                     ):
                         continue
                     raise
@@ -117,7 +114,7 @@ class Exchange:
                 assert response is not None
                 if response.held is not None:
                     endpoint = self.endpoint = response.held.endpoint
-                    host = call.client.host(endpoint)
+                host = "" if call.counted_by is None else call.client.host(endpoint)
                 received = Received(endpoint.name, host, seconds, response.request_id)
                 return await self._store_and_count(response, received)
 

@@ -60,7 +60,7 @@ def test_the_check_of_a_gate_keeps_the_contract() -> None:
 
     def make() -> Gate:
         call = prepare_chat(client, "Hello", {"max_tokens": 5})
-        return CheckedGate(client, call, client.request_to_send(call))
+        return CheckedGate(client.gate(call, client.request_to_send(call)), call.deadline)
 
     check_gate(make)
 

@@ -16,71 +16,40 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from .. import scopes
 from ..config import resolve as config
 from ..stores.cassettes.current import hide_all
-from ..support.sender import llmcall_sends
 from ..support.system import after_fork_in_child, before_fork
 from .front import in_front
-from .recorder import Recorder
+from .pools import POOLS, ReplacedMethod
 from .replacing import replace, when_imported
-from .routes import BASE_URLS, LOOPBACK, NO_PROXY, Forwarder, Route, forwarder
+from .routes import (
+    BASE_URLS,
+    LOOPBACK,
+    NO_PROXY,
+    Forwarder,
+    Route,
+    Routes,
+    forwarder,
+    give_routes,
+    gives_routes,
+    new_route,
+)
 from .stack import fronts
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
-    from multiprocessing.pool import Pool
     from multiprocessing.process import BaseProcess
 
 Command = str | bytes | os.PathLike[str]
-JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 SITE = os.path.join(os.path.dirname(__file__), "site")
 PYTHONPATH = "PYTHONPATH"
 VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
 
 
-class Routes:
-    """Makes the routes of what a process starts, for a process that a run started itself."""
-
-    def new(self, asker: scopes.Asker) -> Route:
-        """Return the route of a process, or of a pool's work, that the current context starts."""
-        current = forwarder()
-        assert current is not None  # it is there until the process ends
-        return Route(current.route.address, asker.origin or current.route.ticket, asker.name)
-
-    def release(self, route: Route) -> None:
-        """Forget a route that is not used any more."""
-
-
-class RoutesOfRun(Routes):
-    """Makes the routes of what the process of a run starts.
-
-    :param recorder: the run's.
-    :ivar started: the names of what it started.
-    """
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-        self.started: dict[str, None] = {}
-
-    def new(self, asker: scopes.Asker) -> Route:
-        from .shared_server import sender_here, shared_server  # not for a run without children
-
-        server = shared_server()
-        self.started.setdefault(asker.name)
-        return Route(server.address, server.admit(sender_here(self._recorder, asker)), asker.name)
-
-    def release(self, route: Route) -> None:
-        from .shared_server import shared_server
-
-        shared_server().dismiss(route.ticket)
-
-
-_routes: Routes | None = None  # while the calls of this process are recorded
 # .route: of the process that this thread starts, for a fork in it; .forked: the one between the fork's two hooks
 _starting = threading.local()
 
@@ -90,14 +59,8 @@ def record_children(undo: contextlib.ExitStack, routes: Routes) -> None:
 
     :param undo: gets the callbacks that end it.
     """
-    global _routes
-    _routes = routes
-
-    def end() -> None:
-        global _routes
-        _routes = None
-
-    undo.callback(end)
+    give_routes(routes)
+    undo.callback(give_routes, None)
     replace(undo, os, "system", _system)
     when_imported(undo, {name: functools.partial(_put_in, undo) for name in REPLACEMENTS})
 
@@ -105,16 +68,6 @@ def record_children(undo: contextlib.ExitStack, routes: Routes) -> None:
 def _put_in(undo: contextlib.ExitStack, module: ModuleType) -> None:
     for class_name, name, replacement in REPLACEMENTS[module.__name__]:
         replace(undo, getattr(module, class_name), name, replacement)
-
-
-def _route(kind: str, label: str) -> Route | None:
-    """Return a route for a process or work that the current context starts, or ``None`` if its calls are
-    not recorded.
-    """
-    maker = scopes.current_asker()
-    if _routes is None or maker is None or llmcall_sends():
-        return None
-    return _routes.new(maker.child(kind, label))
 
 
 @contextlib.contextmanager
@@ -139,7 +92,7 @@ def _open_process(
     init: Callable[..., None], process: object, *args: object, **kwargs: object
 ) -> None:
     given = inspect.signature(init).bind(process, *args, **kwargs)
-    route = _route("process", program_name(given.arguments.get("args")))
+    route = new_route("process", program_name(given.arguments.get("args")))
     if route is not None:
         environment = given.arguments.get("env")
         given.arguments["env"] = environment_of_child(
@@ -150,7 +103,7 @@ def _open_process(
 
 
 def _system(system: Callable[[Command], int], command: Command) -> int:
-    route = _route("process", program_name(os.fsdecode(command)))
+    route = new_route("process", program_name(os.fsdecode(command)))
     if route is not None:
         before = dict(os.environ)
         after = environment_of_child(before, route)
@@ -234,7 +187,7 @@ class _Carrier:
 def _start(start: Callable[[BaseProcess], None], process: BaseProcess) -> None:
     target = getattr(process, "_target", None)
     label = getattr(target, "__name__", None) or type(process).__name__
-    route = _route("process", label)
+    route = new_route("process", label)
     if route is not None:
         # What a process object holds is pickled for a spawned process.
         vars(process)["llmcall_route"] = _Carrier(route)
@@ -248,7 +201,7 @@ def _start(start: Callable[[BaseProcess], None], process: BaseProcess) -> None:
 @before_fork
 def _name_forked() -> None:
     """Name the process that is about to be forked."""
-    _starting.forked = _route_here() or _route("process", "fork")
+    _starting.forked = _route_here() or new_route("process", "fork")
 
 
 @after_fork_in_child
@@ -266,153 +219,24 @@ _undo = contextlib.ExitStack()
 
 def begin(route: Route) -> None:
     """Send the requests of this process to the run that started it, and record its children's."""
-    global _routes
     current = forwarder()
     if current is None:
         overrides = {"cache_mode": "off", "cassette_path": None}
         config.push_layer(config.layer_above_files(overrides, "llmcall run"))
         hide_all()
-        if _routes is None:
+        if not gives_routes():
             _undo.enter_context(in_front(Forwarder(route)))
             record_children(_undo, Routes())
         else:  # a forked process has the replacements of its parent
             fronts.append(Forwarder(route))
-            _routes = Routes()
+            give_routes(Routes())
     else:
         current.route = route
     scopes.begin_naming(route.asker, route.ticket)
 
 
-# Pools
-
-
-class Work(NamedTuple):
-    """A function that a pool of processes runs for whoever submitted it.
-
-    :param route: of the work.
-    """
-
-    route: Route
-    function: Callable[..., object]
-
-    def __call__(self, *args: object, **kwargs: object) -> object:
-        """Run the function in its submitter's name."""
-        with working(self.route):
-            return self.function(*args, **kwargs)
-
-
-class ItemWork(NamedTuple):
-    """A function that a pool of processes runs for each item; it gets the item's number first.
-
-    :param is_star: whether the rest are the function's arguments.
-    """
-
-    route: Route
-    function: Callable[..., object]
-    is_star: bool
-
-    def __call__(self, item: tuple[int, Any]) -> object:
-        """Run the function in the name of whoever submitted the item."""
-        number, value = item
-        with working(self.route._replace(asker=f"{self.route.asker}/item {number}")):
-            return self.function(*value) if self.is_star else self.function(value)
-
-
-@contextlib.contextmanager
-def working(route: Route) -> Iterator[None]:
-    """Ask in the name of a pool's work for a block."""
-    if _routes is None:  # the pool is older than the recording
-        begin(route)
-    asker = scopes.known_asker(route.asker, route.ticket if forwarder() else "")
-    with contextlib.nullcontext() if asker is None else scopes.running_work(asker):
-        yield
-
-
-def _name(function: Callable[..., object]) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def _submit(
-    submit: Callable[..., Future[object]],
-    executor: Executor,
-    function: Callable[..., object],
-    /,
-    *args: object,
-    **kwargs: object,
-) -> Future[object]:
-    route = _route("work", _name(function))
-    if route is None:
-        return submit(executor, function, *args, **kwargs)
-    future = submit(executor, Work(route, function), *args, **kwargs)
-    future.add_done_callback(lambda _: _release(route))
-    return future
-
-
-def _release(route: Route) -> None:
-    if _routes is not None:
-        _routes.release(route)
-
-
-def _apply_async(
-    apply: Callable[..., object],
-    pool: Pool,
-    func: Callable[..., object],
-    *args: object,
-    **kwargs: object,
-) -> object:
-    route = _route("work", _name(func))
-    return apply(pool, func if route is None else Work(route, func), *args, **kwargs)
-
-
-def _map(
-    is_star: bool,
-    map_items: Callable[..., object],
-    pool: Pool,
-    func: Callable[..., object],
-    iterable: Iterable[object],
-    *args: object,
-    **kwargs: object,
-) -> object:
-    route = _route("work", _name(func))
-    if route is None:
-        return map_items(pool, func, iterable, *args, **kwargs)
-    has_length = hasattr(iterable, "__len__")  # it decides how many items are sent at once
-    items: Iterable[object] = enumerate(iterable)
-    work = ItemWork(route, func, is_star)
-    if is_star:  # a starmap would give the number and the item as two arguments
-        items = ((item,) for item in items)
-    return map_items(pool, work, list(items) if has_length else items, *args, **kwargs)
-
-
-def _run_in_parallel(
-    run: Callable[..., object], parallel: object, iterable: Iterable[JoblibWork]
-) -> object:
-    route = _route("work", "joblib")
-    if route is None:
-        return run(parallel, iterable)
-    named = (
-        (Work(route._replace(asker=f"{route.asker}/item {number}"), function), args, kwargs)
-        for number, (function, args, kwargs) in enumerate(iterable)
-    )
-    return run(parallel, named)
-
-
-REPLACEMENTS: dict[str, list[tuple[str, str, Callable[..., object]]]] = {
+REPLACEMENTS: dict[str, list[ReplacedMethod]] = {
     "subprocess": [("Popen", "__init__", _open_process)],
     "multiprocessing.process": [("BaseProcess", "start", _start)],
-    "multiprocessing.pool": [
-        ("Pool", "apply_async", _apply_async),
-        ("Pool", "map", functools.partial(_map, False)),
-        ("Pool", "map_async", functools.partial(_map, False)),
-        ("Pool", "imap", functools.partial(_map, False)),
-        ("Pool", "imap_unordered", functools.partial(_map, False)),
-        ("Pool", "starmap", functools.partial(_map, True)),
-        ("Pool", "starmap_async", functools.partial(_map, True)),
-    ],
-    "concurrent.futures.process": [("ProcessPoolExecutor", "submit", _submit)],
-    "loky.process_executor": [("ProcessPoolExecutor", "submit", _submit)],
-    "joblib.externals.loky.process_executor": [("ProcessPoolExecutor", "submit", _submit)],
-    "joblib.parallel": [("Parallel", "__call__", _run_in_parallel)],
+    **POOLS,
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import scopes
 from ..stores.cassettes.current import is_in_task
+from ..support.sender import llmcall_sends
 from ..support.system import this_process
 from ..support.waits import may_block
 from . import connections
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from .recorder import Recorder
     from .stack import Send
 
 LOOPBACK = "127.0.0.1"
@@ -194,3 +196,73 @@ def forwarder() -> Forwarder | None:
     stand in front of it.
     """
     return next((front for front in tuple(fronts) if isinstance(front, Forwarder)), None)
+
+
+# The routes of what this process starts
+
+
+class Routes:
+    """Makes the routes of what a process starts, for a process that a run started itself."""
+
+    def new(self, asker: scopes.Asker) -> Route:
+        """Return the route of a process, or of a pool's work, that the current context starts."""
+        current = forwarder()
+        assert current is not None  # it is there until the process ends
+        return Route(current.route.address, asker.origin or current.route.ticket, asker.name)
+
+    def release(self, route: Route) -> None:
+        """Forget a route that is not used any more."""
+
+
+class RoutesOfRun(Routes):
+    """Makes the routes of what the process of a run starts.
+
+    :param recorder: the run's.
+    :ivar started: the names of what it started.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.started: dict[str, None] = {}
+
+    def new(self, asker: scopes.Asker) -> Route:
+        from .shared_server import sender_here, shared_server  # not for a run without children
+
+        server = shared_server()
+        self.started.setdefault(asker.name)
+        return Route(server.address, server.admit(sender_here(self._recorder, asker)), asker.name)
+
+    def release(self, route: Route) -> None:
+        from .shared_server import shared_server
+
+        shared_server().dismiss(route.ticket)
+
+
+_routes: Routes | None = None  # while the calls of this process are recorded
+
+
+def give_routes(routes: Routes | None) -> None:
+    """Give what this process starts routes from now on, or no more."""
+    global _routes
+    _routes = routes
+
+
+def gives_routes() -> bool:
+    """Return whether what this process starts gets routes."""
+    return _routes is not None
+
+
+def new_route(kind: str, label: str) -> Route | None:
+    """Return a route for a process or work that the current context starts, or ``None`` if its calls are
+    not recorded.
+    """
+    maker = scopes.current_asker()
+    if _routes is None or maker is None or llmcall_sends():
+        return None
+    return _routes.new(maker.child(kind, label))
+
+
+def release(route: Route) -> None:
+    """Forget a route that is not used any more."""
+    if _routes is not None:
+        _routes.release(route)

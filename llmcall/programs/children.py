@@ -25,7 +25,7 @@ from ..config import resolve as config
 from ..stores.cassettes.current import hide_all
 from ..support.system import after_fork_in_child, before_fork
 from .front import in_front
-from .pools import POOLS, ReplacedMethod
+from .pools import ReplacedMethod, pool_methods
 from .replacing import replace, when_imported
 from .routes import (
     BASE_URLS,
@@ -44,10 +44,36 @@ from .stack import fronts
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
+    from .recorder import Recorder
+
 Command = str | bytes | os.PathLike[str]
 SITE = os.path.join(os.path.dirname(__file__), "site")
 PYTHONPATH = "PYTHONPATH"
 VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
+
+
+class RoutesOfRun(Routes):
+    """Makes the routes of what the process of a run starts.
+
+    :param recorder: the run's.
+    :ivar started: the names of what it started.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.started: dict[str, None] = {}
+
+    def new(self, asker: scopes.Asker) -> Route:
+        from .shared_server import sender_here, shared_server  # not for a run without children
+
+        server = shared_server()
+        self.started.setdefault(asker.name)
+        return Route(server.address, server.admit(sender_here(self._recorder, asker)), asker.name)
+
+    def release(self, route: Route) -> None:
+        from .shared_server import shared_server
+
+        shared_server().dismiss(route.ticket)
 
 
 # .route: of the process that this thread starts, for a fork in it; .forked: the one between the fork's two hooks
@@ -238,5 +264,5 @@ def begin(route: Route) -> None:
 REPLACEMENTS: dict[str, list[ReplacedMethod]] = {
     "subprocess": [("Popen", "__init__", _open_process)],
     "multiprocessing.process": [("BaseProcess", "start", _start)],
-    **POOLS,
+    **pool_methods(begin),
 }

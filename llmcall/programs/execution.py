@@ -24,11 +24,10 @@ from ..support.notices import hold_notices
 from ..testing import answers_in_process
 from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
-from .children import record_children
+from .children import RoutesOfRun, record_children
 from .entry import unrecorded_lines
 from .front import in_front
 from .recorder import Recorder
-from .routes import RoutesOfRun
 from .summary import summary_lines
 
 if TYPE_CHECKING:

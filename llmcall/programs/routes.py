@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from .recorder import Recorder
     from .stack import Send
 
 LOOPBACK = "127.0.0.1"
@@ -212,30 +211,6 @@ class Routes:
 
     def release(self, route: Route) -> None:
         """Forget a route that is not used any more."""
-
-
-class RoutesOfRun(Routes):
-    """Makes the routes of what the process of a run starts.
-
-    :param recorder: the run's.
-    :ivar started: the names of what it started.
-    """
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-        self.started: dict[str, None] = {}
-
-    def new(self, asker: scopes.Asker) -> Route:
-        from .shared_server import sender_here, shared_server  # not for a run without children
-
-        server = shared_server()
-        self.started.setdefault(asker.name)
-        return Route(server.address, server.admit(sender_here(self._recorder, asker)), asker.name)
-
-    def release(self, route: Route) -> None:
-        from .shared_server import shared_server
-
-        shared_server().dismiss(route.ticket)
 
 
 _routes: Routes | None = None  # while the calls of this process are recorded

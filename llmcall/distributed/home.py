@@ -10,20 +10,21 @@ from multiprocessing.connection import Client
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..core.waiting import in_thread
-from ..scopes import MapIsOverError
+from ..scopes import Askers, MapIsOverError
+from ..stores.cache.cache import ResponseCache
 from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
 from ..traffic.gate import Turn
 from ..traffic.limits import Slot
-from .server import Address, WorkerConnection
+from .server import Address, AskersName, WorkerConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
     from ..core.waiting import Deadline
-    from ..stores.cache.cache import ResponseCache
+    from ..scopes import Forks, Numbers, RecordedAskers, ScopedRequest
     from ..traffic.limits import Endpoints
     from ..traffic.queues import Demand
     from ..traffic.reservations import Needs
@@ -174,14 +175,55 @@ class _Lead(_Hold):
 
     def __init__(self, home: MapHome, shared_by: ResponseCache | Cassette) -> None:
         super().__init__(home)
-        if isinstance(shared_by, Cassette):
-            self._shared_by = shared_by.file.real_path
-        else:
-            self._shared_by = os.fspath(shared_by.path)
+        self._shared_by = _name_of(shared_by)
 
     def begin(self, keys: Collection[str], deadline: Deadline) -> None:
         """Wait until nobody else asks for any of them."""
         self.take(WorkerConnection.lead, self._shared_by, keys, deadline)
+
+
+def _name_of(shared_by: ResponseCache | Cassette) -> str:
+    """Return the name by which the map's process knows a cassette or cache."""
+    if isinstance(shared_by, Cassette):
+        return shared_by.file.real_path
+    return os.fspath(shared_by.path)
+
+
+class _AskersAtHome(Askers):
+    """The askers of a request in the map's process, where those of other workers' forks are known, too."""
+
+    def __init__(self, home: MapHome, name: AskersName, recorded: RecordedAskers) -> None:
+        self._home = home
+        self._name = name
+        self._recorded = recorded
+
+    def number_for(self, asker: str, forks: Forks, counted: Sequence[Numbers]) -> int:
+        taken = {number for numbers in counted for number in numbers.taken}
+        arguments = self._name, self._recorded, asker, forks, taken
+        return self._home.ask("connection", WorkerConnection.number_for, *arguments)
+
+    def release(self, asker: str, forks: Forks, number: int, *, is_free: bool) -> None:
+        self._home.ask(
+            "connection", WorkerConnection.release_number, self._name, asker, forks, number
+        )
+
+
+class HomeAskers:
+    """Makes the askers of requests in a worker.
+
+    :param draws: the name of the map's draws in its process.
+    """
+
+    def __init__(self, home: MapHome, draws: str) -> None:
+        self.draws = draws
+        self._home = home
+
+    def __call__(self, request: ScopedRequest, source: object, recorded: RecordedAskers) -> Askers:
+        """Return the askers of a request."""
+        assert isinstance(source, (Cassette, ResponseCache))
+        return _AskersAtHome(
+            self._home, AskersName(self.draws, request, _name_of(source)), recorded
+        )
 
 
 class _SlotAtHome(Slot):

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..config import resolve as config
 from ..core.home import homes
 from ..errors import CacheError
-from ..scopes import DrawList, Draws, MapIsOverError
+from ..scopes import DrawList, Draws, MapIsOverError, own_askers
 from ..stores.cassettes.current import current_cassette, only_open
 from ..support.failures import process_failures
 from ..support.listeners import CallListener, listeners
 from ..support.system import after_fork_in_child
 from ..traffic import reservations
 from ..traffic import usage as metering
-from .home import MapHome
+from .home import HomeAskers, MapHome
 from .server import UNPICKLABLE, Address, MapServer, answering_workers, picklable
 from .tape import WorkerCassette
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..core.calls import Call
     from ..many.run import MapRun
     from ..many.tasks import Job, Task, TaskPosition, TaskResult
-    from ..scopes import ActiveScope, Drawn, ScopedRecord
+    from ..scopes import ActiveScope, Drawn, NewAskers, ScopedRecord
     from ..stores.cassettes.cassette import Cassette
     from ..stores.cassettes.owner import Owner
     from ..support.waits import Stops
@@ -74,6 +74,8 @@ class TaskSender:
     def __init__(self, run: MapRun, executor: Executor) -> None:
         self.run = run
         self._executor = executor
+        self._token = os.urandom(8).hex()  # identifies the map in all processes
+        self._draws: str | None = None  # the name of its draws in the process that the workers ask
         self._cassette: Cassette | None = run.context.run(current_cassette)
         self._until_closed = ExitStack()
         self._server: MapServer | None = None  # that the workers ask
@@ -84,7 +86,6 @@ class TaskSender:
             _pickled(run.job, "fn")
         if kinds.keys() & {"ProcessPoolExecutor", "ClientExecutor"}:
             self._packed  # noqa: B018
-        self._token = os.urandom(8).hex()  # identifies the map in all processes
         _senders[self._token] = self
 
     def submit(self, task: Task) -> Future[TaskResult | Report]:
@@ -97,7 +98,8 @@ class TaskSender:
         if self._server is not None:
             self._server.start()
         drawn = drawn_by_item.get(task.position.name, [])
-        return self._token, state, self.run.job, self.run.run_job, task.item, task.position, drawn
+        job, run_job = self.run.job, self.run.run_job
+        return self._token, state, job, run_job, task.item, task.position, drawn, self._draws
 
     @functools.cached_property
     def _packed(self) -> tuple[bytes, dict[str, list[Drawn]]]:
@@ -109,8 +111,13 @@ class TaskSender:
         outer = _current
         if outer and outer.cassette is self._cassette and outer.settings is config.settings():
             # A map in a worker passes on the very same state: its tasks need not wait for the end of the outer one's.
+            new_askers = self.run.active.draws.new_askers
+            self._draws = new_askers.draws if isinstance(new_askers, HomeAskers) else None
             return outer.packed
         server = self._server = self._until_closed.enter_context(answering_workers())
+        self._draws = self._token
+        server.draws[self._token] = self.run.active.draws
+        self._until_closed.callback(server.draws.pop, self._token)
         cassette = None
         if self._cassette is not None:
             server.cassettes[self._cassette.file.real_path] = self._cassette
@@ -227,6 +234,7 @@ class RemoteTask(NamedTuple):
     :param state: the state of the map's process, pickled.
     :param run_job: runs a job in the current context.
     :param drawn: what was drawn in the item's scopes before the map began.
+    :param draws: the name of the map's draws in the process that this one asks, or ``None``.
     """
 
     token: str
@@ -236,6 +244,7 @@ class RemoteTask(NamedTuple):
     item: object
     position: TaskPosition
     drawn: list[Drawn]
+    draws: str | None
 
     def __call__(self) -> TaskResult | Report:
         """Run the task here, with the settings, cassette and budgets of the map's process."""
@@ -245,7 +254,12 @@ class RemoteTask(NamedTuple):
         with _running(self.state) as session:
             used_records: deque[ScopedRecord] = deque()
             draw_list = DrawList()
-            scope = self.position.scope(Draws(self.drawn), draw_list, used_records)
+            new_askers: NewAskers = own_askers
+            # Forks share what their askers draw; outside any, nobody else draws in the item's scope.
+            if self.position.position.forks and self.draws and session.home is not None:
+                new_askers = HomeAskers(session.home, self.draws)
+            draws = Draws(self.drawn, new_askers=new_askers)
+            scope = self.position.scope(draws, draw_list, used_records)
             run = copy_context().run
             value, error = run(
                 self.run_job, _kept(self.token, self.job), self.item, self.position, scope, ()
@@ -315,26 +329,26 @@ class _Session(CallListener):
         self.cassette: WorkerCassette | None = None
         self._layers = state.layers
         self._budgets: list[Budget] = []
-        self._home: MapHome | None = None
+        self.home: MapHome | None = None
         self._usage: deque[UsageEntry] = deque()
         self._refused: BaseException | None = None
         self._tasks = 0
         self._applied = ExitStack()
         try:
-            self._home = MapHome(state.address)
+            self.home = MapHome(state.address)
         except OSError:  # it is on another machine
             if isinstance(state.budgets, ValueError):
                 raise state.budgets from None
             self._budgets = pickle.loads(state.budgets)
         if state.cassette is None:
             return
-        if self._home is None:
+        if self.home is None:
             raise CacheError(
                 f"{state.cassette.file} is open in the process of the map, where workers on other machines cannot "
                 "record or replay. Run the map without a cassette, with [Cache] PATH on a Redis server, or on this "
                 "machine"
             )
-        self.cassette = WorkerCassette(*state.cassette, self._home)
+        self.cassette = WorkerCassette(*state.cassette, self.home)
 
     def begin_task(self) -> None:
         """Apply the settings, budgets and cassette, if it is the first task."""
@@ -347,9 +361,9 @@ class _Session(CallListener):
             if self.cassette is not None:
                 stack.enter_context(self.cassette.around(self.cassette))
             stack.enter_context(reservations.only_open(self._budgets))
-            if self._home is not None:
-                homes.append(self._home)
-                stack.callback(homes.remove, self._home)
+            if self.home is not None:
+                homes.append(self.home)
+                stack.callback(homes.remove, self.home)
             metering.meters.append(self)
             stack.callback(metering.meters.remove, self)
             listeners.append(self)

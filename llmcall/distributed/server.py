@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.share import LATE, Flight, flights
 from ..errors import LLMCallError
+from ..scopes import Numbers, RecordedAskers
 from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from ..config.endpoints import Endpoint
     from ..core.waiting import Deadline
+    from ..scopes import Askers, Draws, Forks, ScopedRequest
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..traffic.ledgers import Amounts
@@ -60,6 +62,18 @@ class Address(NamedTuple):
     token: bytes
 
 
+class AskersName(NamedTuple):
+    """The name of a request's askers for the workers of a map.
+
+    :param draws: the name of the map's draws.
+    :param shared_by: the file of the cassette, or the cache's path, that holds the request's records.
+    """
+
+    draws: str
+    request: ScopedRequest
+    shared_by: str
+
+
 # The errors of pickle for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
 
@@ -79,6 +93,7 @@ class MapServer:
     """Answers the workers of this process's maps, each connection in a thread, until it is closed.
 
     :ivar cassettes: those of its maps, by file.
+    :ivar draws: those of its maps, by the maps' tokens.
     :ivar stop: is done once it is closed: what waits here for a worker ends.
     """
 
@@ -89,6 +104,7 @@ class MapServer:
         self.address = Address(self._listener.address, os.urandom(TOKEN_BYTES))
         self.maps = 0
         self.cassettes: dict[str, Cassette] = {}
+        self.draws: dict[str, Draws] = {}
         self.stop = Stop()
         self._connections: set[Connection] = set()
         self._endpoints: dict[tuple[tuple[Endpoint, ...], Limits], Endpoints] = {}
@@ -192,6 +208,35 @@ class WorkerConnection:
                     return
             wait_for_futures([other, stop], deadline.time_for(None, LATE), FIRST_COMPLETED)
             check_stops((stop,))
+
+    def number_for(
+        self,
+        name: AskersName,
+        recorded: RecordedAskers,
+        asker: str,
+        forks: Forks,
+        taken: Collection[int],
+    ) -> int:
+        """Return the next number of an asker in a worker, and note that it took it.
+
+        :param recorded: what the cassette or cache says about the request's askers.
+        :param taken: the numbers that the worker's fork, and those around and inside it, have taken.
+        """
+        askers = self._askers(name, recorded)
+        with lock:
+            return askers.number_for(asker, forks, [Numbers(taken)])
+
+    def release_number(self, name: AskersName, asker: str, forks: Forks, number: int) -> None:
+        """Note that an asker in a worker released a number. It stays its own, which forks of other workers may have
+        taken.
+        """
+        askers = self._askers(name, RecordedAskers())  # they are known since it took a number
+        with lock:
+            askers.release(asker, forks, number, is_free=False)
+
+    def _askers(self, name: AskersName, recorded: RecordedAskers) -> Askers:
+        draws = self._server.draws[name.draws]
+        return draws.askers_in_workers(name.request, self._store(name.shared_by), recorded)
 
     def _store(self, shared_by: str) -> ResponseCache | Cassette:
         return self._server.cassettes.get(shared_by) or shared_cache(shared_by)

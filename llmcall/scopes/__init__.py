@@ -36,10 +36,15 @@ from .askers import running_work as running_work
 from .askers import set_asker as set_asker
 from .bound import Bound as Bound
 from .bound import bind as bind
+from .draws import Askers as Askers
 from .draws import Draw as Draw
 from .draws import Drawn as Drawn
 from .draws import Draws as Draws
+from .draws import NewAskers as NewAskers
+from .draws import Numbers as Numbers
 from .draws import RecordedAskers as RecordedAskers
+from .draws import ScopedRequest as ScopedRequest
+from .draws import own_askers as own_askers
 from .draws import take_swapped as take_swapped
 from .items import DrawList as DrawList
 from .items import Item as Item

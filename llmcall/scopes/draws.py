@@ -40,20 +40,22 @@ class RecordedAskers(NamedTuple):
     may_ask: bool = False
 
 
-class _Numbers:
+class Numbers:
     """The numbers of one request that one fork has taken.
 
-    :ivar taken: the numbers.
+    :param taken: the numbers.
     :ivar lowest: the lowest free number.
     :ivar under_way: the thread and task that took the last one, until its call ends.
     """
 
     __slots__ = ("lowest", "taken", "under_way")
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Iterable[int] = ()) -> None:
         self.taken: set[int] = set()
         self.lowest = 0
         self.under_way: tuple[int, int] | None = None
+        for number in taken:
+            self.take(number)
 
     def take(self, number: int) -> None:
         """Take a number."""
@@ -67,12 +69,12 @@ class _Numbers:
         self.lowest = min(self.lowest, number)
 
 
-def _is_free(number: int, counted: Iterable[_Numbers]) -> bool:
+def _is_free(number: int, counted: Iterable[Numbers]) -> bool:
     """Return whether a number is free in all forks that count."""
     return all(number not in numbers.taken for numbers in counted)
 
 
-def _lowest_free(counted: Sequence[_Numbers], start: int = 0) -> int:
+def _lowest_free(counted: Sequence[Numbers], start: int = 0) -> int:
     """Return the lowest number from one on that is free in all forks that count."""
     if start == 0 and len(counted) == 1:
         return counted[0].lowest
@@ -82,7 +84,7 @@ def _lowest_free(counted: Sequence[_Numbers], start: int = 0) -> int:
     return number
 
 
-class _Askers:
+class Askers:
     """The askers of the equal requests of one scope.
 
     :param recorded: what the cassette or cache that holds their records says about them.
@@ -99,7 +101,7 @@ class _Askers:
         for number, asker in recorded.askers.items():
             self._note_owner(number, asker)
 
-    def number_for(self, asker: str, forks: Forks, counted: Sequence[_Numbers]) -> int:
+    def number_for(self, asker: str, forks: Forks, counted: Sequence[Numbers]) -> int:
         """Return the next number of an asker, and note that it took it.
 
         An asker gets the lowest free number that was recorded for it, or that it took in another arm.
@@ -143,6 +145,15 @@ class _Askers:
             self.numbers[self.owners.pop(number)].remove(number)
 
 
+def own_askers(request: ScopedRequest, source: object, recorded: RecordedAskers) -> Askers:
+    """Return the askers of a request, of which no other process has any."""
+    return Askers(recorded)
+
+
+# Makes the askers of a request, by the cassette or cache that holds its records, and what that says about them.
+NewAskers = Callable[[ScopedRequest, object, RecordedAskers], Askers]
+
+
 def _are_beside(one: Forks, other: Forks) -> bool:
     """Return whether two forks are of one family, such as two arms of a scope."""
     for fork, other_fork in zip(one, other, strict=False):
@@ -178,6 +189,7 @@ class Draws:
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
         counted from 0 again here. ``None`` if this process opens it now.
     :param outermost_scope: the number of the outermost scope, or ``None`` for other draws.
+    :param new_askers: makes the askers of a request.
     """
 
     def __init__(
@@ -185,13 +197,15 @@ class Draws:
         drawn: Iterable[Drawn] = (),
         since: float | None = None,
         outermost_scope: int | None = None,
+        new_askers: NewAskers = own_askers,
     ) -> None:
         self.outermost_scope = outermost_scope
         self.since = time.time() if since is None else since
         self.process = this_process() if since is None else None  # that opened the scope
-        self._numbers: dict[ScopedRequest, dict[Forks, _Numbers]] = {}
+        self._numbers: dict[ScopedRequest, dict[Forks, Numbers]] = {}
+        self.new_askers = new_askers
         # by the cassette or cache that holds the records
-        self._askers: dict[tuple[ScopedRequest, object], _Askers] = {}
+        self._askers: dict[tuple[ScopedRequest, object], Askers] = {}
         for draw in drawn:
             self.claim(*draw)
 
@@ -216,7 +230,7 @@ class Draws:
         if asker is not None:
             askers = self._askers.get((request, source))
             if askers is None:  # reads records, so without the lock
-                new = _Askers(read_askers())
+                new = self.new_askers(request, source, read_askers())
                 askers = self._askers.setdefault((request, source), new)
         runner = threading.get_ident(), id(current_task())
         with lock:
@@ -238,14 +252,14 @@ class Draws:
 
     def _numbers_of(
         self, request: ScopedRequest, forks: Forks
-    ) -> tuple[_Numbers, Sequence[_Numbers]]:
+    ) -> tuple[Numbers, Sequence[Numbers]]:
         """Return the numbers of a fork, and all that count in it: those of forks around and inside it, too."""
         by_forks = self._numbers.get(request)
         if by_forks is None:
             by_forks = self._numbers[request] = {}
         numbers = by_forks.get(forks)
         if numbers is None:
-            numbers = by_forks[forks] = _Numbers()
+            numbers = by_forks[forks] = Numbers()
         if len(by_forks) == 1:
             return numbers, (numbers,)
         return numbers, [by_forks[other] for other in by_forks if not _are_beside(other, forks)]
@@ -256,6 +270,13 @@ class Draws:
             numbers, _ = self._numbers_of(request, forks)
             numbers.take(number)
         return Draw(self, request, forks, number, numbers)
+
+    def askers_in_workers(
+        self, request: ScopedRequest, source: object, recorded: RecordedAskers
+    ) -> Askers:
+        """Return the askers of a request for worker processes, which count its draws in their own forks."""
+        with lock:
+            return self._askers.setdefault((request, source), Askers(recorded))
 
     def is_free(self, request: ScopedRequest, number: int) -> bool:
         """Return whether no fork has a number."""
@@ -306,9 +327,9 @@ class Draw:
         request: ScopedRequest,
         forks: Forks,
         number: int,
-        numbers: _Numbers,
+        numbers: Numbers,
         asker: Asker | None = None,
-        askers: _Askers | None = None,
+        askers: Askers | None = None,
     ) -> None:
         self.draws = draws
         self.request = request

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from ..errors import ConfigError
 from ..support.notices import warn_once
 from . import values
+from .references import KeyReference
 from .setting import checked_fields, settings_of
-from .values import MASK, KeyReference, refuse, without_password
+from .values import MASK, refuse, without_password
 
 
 class Endpoint(NamedTuple):

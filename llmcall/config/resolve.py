@@ -16,10 +16,11 @@ from contextvars import ContextVar
 from ..support.notices import forget_notices, warn_once
 from ..support.system import ProcessLock
 from .endpoints import Endpoint
+from .references import KeyReference
 from .setting import Layer, Rank
 from .settings import SETTINGS, Settings, checked_layer
 from .sources import Sources, read_sources
-from .values import UNSET, KeyReference, cache_directory_name, host_of, is_loopback
+from .values import UNSET, cache_directory_name, host_of, is_loopback
 
 INTERVAL = 1.0  # seconds between two readings of environment and files by calls
 

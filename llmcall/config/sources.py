@@ -17,9 +17,10 @@ from ..support import spellings
 from ..support.notices import is_new, logger, warn_once
 from . import values
 from .endpoints import ENDPOINT_KEYS
+from .references import KeyReference, expand
 from .setting import MODEL_KEYS, Layer, Rank, Setting, SettingValue
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
-from .values import KeyReference, expand, nearest
+from .values import nearest
 
 if TYPE_CHECKING:
     import configparser

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from array import array
 from bisect import bisect_left
 from contextlib import suppress
@@ -15,10 +13,10 @@ from typing import TYPE_CHECKING
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
 from ..record import Record
+from .entries import check_record, first_header, no_header, record_of, resolved
 from .header import Header
 from .kept import KeptRecord
 from .line import (
-    CONFLICT,
     INLINE_CHARACTERS,
     RESTORE,
     checked_text,
@@ -28,19 +26,15 @@ from .line import (
     resolve_markers,
     text_digest,
 )
-from .readable import is_plain_chat, unreadable
-from .served import model_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import BinaryIO
 
     from ...keys.request import Data
     from .spool import Spool
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-HEADER_LINE = b'{"llmcall": '  # the beginning of a header's line, unless somebody edited it
-TEXT_MARKER = re.compile(rb'\{"\$text": "([0-9a-f]{32})"\}')
 MOST_READ_TEXTS = 1000
 
 
@@ -54,52 +48,6 @@ def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
         if text.strip():
             yield number, text
-
-
-def _first_header(line: bytes) -> Header:
-    """Return the header in the first line of a file."""
-    try:
-        entry = parse_line(line)
-    except CacheCorruptError:
-        if line.startswith((HEADER_LINE, *CONFLICT)):
-            raise
-        raise _foreign(line) from None
-    if "llmcall" not in entry:
-        raise _no_header()
-    return Header.of(entry)
-
-
-def _no_header() -> CacheCorruptError:
-    return CacheCorruptError(
-        'there is no header {"llmcall": …} before this; take the file from version control'
-    )
-
-
-def _foreign(line: bytes) -> CacheCorruptError:
-    """Return the error for a file that is not a cassette, by its first line."""
-    if line.startswith(b"version https://git-lfs.github.com/"):
-        return CacheCorruptError(
-            "this is a Git LFS pointer, and the cassette itself is not here: fetch it with 'git lfs pull'"
-        )
-    names: set[str] = set()
-    with suppress(ValueError, RecursionError):
-        data = json.loads(line)
-        names = set(data) if isinstance(data, dict) else names
-    importable = {
-        "a cassette of VCR": line.startswith(b"interactions:"),
-        "the input or output of a batch": "custom_id" in names,
-        "a file of conversations, as for fine-tuning": "messages" in names,
-        "a file of prompts and answers": names >= {"prompt", "answer"},
-    }
-    remedy = "'llmcall import' makes a cassette of it"
-    kind = next((kind for kind, is_met in importable.items() if is_met), None)
-    if kind is None:
-        is_tuning = names >= {"prompt", "completion"} or "preferred_output" in names
-        kind = "a file for fine-tuning" if is_tuning else "not a cassette of llmcall"
-        remedy = "give another file, or take the cassette from version control"
-    return CacheCorruptError(
-        f'this is {kind}: the first line is not the header {{"llmcall": …}}; {remedy}'
-    )
 
 
 class RecordFile:
@@ -163,11 +111,11 @@ class RecordFile:
         header_number = 0
         for start, line in self._lines():
             if not header_number:
-                self.header, header_number = _first_header(line), self._number
+                self.header, header_number = first_header(line), self._number
                 continue
             entry = parse_line(line)
             if "kind" in entry:
-                for digest in _check_record(entry, line, self.header):
+                for digest in check_record(entry, line, self.header):
                     users.setdefault(digest, self._number)
                 if "asker" in entry:
                     self._named.append(len(marks))
@@ -185,7 +133,7 @@ class RecordFile:
                     )
                 self.header = self.header.joined(found)
         if self._number and not header_number:
-            raise _no_header()
+            raise no_header()
         for digest, number in users.items():
             if digest not in self._texts:
                 self._number = number
@@ -251,7 +199,7 @@ class RecordFile:
         line = self._line(start)
         entry = parse_line(line)
         if b'"$' in line:
-            entry = _resolved(entry, self.text)
+            entry = resolved(entry, self.text)
         if start in self._arms:
             entry["arms"] = self._arms[start]
         # A function's arguments may differ in what is_same does not see, such as the sign of a zero.
@@ -260,7 +208,7 @@ class RecordFile:
             and question[0] == "chat"
             and is_same([*question], [entry["kind"], entry.get("sample"), entry["request"]])
         )
-        return _record_of(entry, self.header, key if is_asked else None)
+        return record_of(entry, self.header, key if is_asked else None)
 
     def text(self, digest: str) -> str | None:
         """Return the long text with a digest, or ``None``."""
@@ -340,49 +288,6 @@ class Selection:
         return map(self._read, self._places)
 
 
-def _check_record(entry: dict[str, Data], line: bytes, header: Header) -> Collection[str]:
-    """Check the record of a line, and return the digests of the texts that it refers to."""
-    has_markers, has_escapes = b"$" in line, b"\\" in line and b"\\u" in line
-    is_chat = entry["kind"] == "chat"
-    if not has_escapes and not (is_chat and not is_plain_chat(entry["request"], entry["response"])):
-        if not has_markers:
-            return ()
-        found = TEXT_MARKER.findall(line)
-        if line.count(b'"$') == len(found):
-            return [digest.decode() for digest in found]
-    digests: dict[str, str] = {}
-    record = _record_of(_resolved(entry, lambda digest: digests.setdefault(digest, "")), header)
-    if problem := unreadable(record):
-        raise CacheCorruptError(f"{problem}; {RESTORE}")
-    if has_escapes:
-        _ = record.cache_key  # raises for a lone surrogate
-    return digests
-
-
-def _resolved(entry: dict[str, Data], find_text: Callable[[str], str | None]) -> dict[str, Data]:
-    """Return the entry of a record with its markers replaced."""
-    data = {name: resolve_markers(entry[name], find_text) for name in ("request", "response")}
-    return {**entry, **data}
-
-
-def _record_of(entry: dict[str, Data], header: Header, key: str | None = None) -> Record:
-    """Return the record of a line, with what its file's header says of it."""
-    record = Record(
-        key,
-        entry["kind"],
-        entry.get("sample"),
-        entry["request"],
-        entry["response"],
-        entry.get("cost"),
-        asker=entry.get("asker"),
-        arms=tuple(entry.get("arms", ())),
-        imported=header.imported,
-    )
-    if header.days:
-        record.noted_days = header.days.get(model_of(record) or "")
-    return record
-
-
 def _mark(kind: str, sample: str | None, request: Mapping[str, Data]) -> int:
     """Return the mark of a request; equal ones have the same in this process."""
     messages = request.get("messages")
@@ -419,7 +324,7 @@ def header_in(path: str | os.PathLike[str]) -> Header | None:
     with suppress(FileNotFoundError), open(path, "rb") as file:
         for number, line in _numbered(file):
             try:
-                return _first_header(line)
+                return first_header(line)
             except CacheError as error:
                 raise type(error)(f"{os.fspath(path)}:{number}: {error}") from None
     return None

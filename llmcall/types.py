@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .core.seams import AsyncTransport as AsyncTransport
     from .core.seams import Gate as Gate
     from .core.seams import Transport as Transport
-    from .experiments.arms import Arms as Arms
+    from .experiments.arm_results import Arms as Arms
     from .experiments.choice import Choice as Choice
     from .experiments.drift.drift import DriftPlan as DriftPlan
     from .experiments.drift.result import Drift as Drift
@@ -40,7 +40,7 @@ _MODULES = {
     "config.settings": "Settings",
     "core.reply": "Reply",
     "core.seams": "AsyncTransport Gate Transport",
-    "experiments.arms": "Arms",
+    "experiments.arm_results": "Arms",
     "experiments.choice": "Choice",
     "experiments.drift.drift": "DriftPlan",
     "experiments.drift.result": "Drift",

@@ -1,0 +1,309 @@
+"""The results of arms: the effect of a treatment, and a comparison of what two arms asked."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..apis.usage import total_cost
+from ..review.comparison import Comparison, compare
+from ..review.runs import RecordedRun
+from ..stores.records.answers import answer_parts
+from ..support.display.data_frames import import_pandas
+from ..support.display.formatting import as_json, counted, money, text_table
+from ..support.display.notebook import html_table
+from ..support.notices import notice
+from .intervals import Effect, effect, import_statistics
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ..scopes import ScopedRecord
+    from ..stores.record import Record
+
+MIN_REPEATS = 2  # that give an interval
+MAX_NAMED_RUNS = 5  # that failed, and are named
+FUNCTION = "function"  # the kind of recorded functions' records, which no model answered
+
+
+class ArmRun(NamedTuple):
+    """One arm of one repeat.
+
+    :param arm: the arm's name.
+    :param repeat: the repeat's number, from 0.
+    """
+
+    arm: str
+    repeat: int
+
+
+class Arms(Mapping[tuple[str, int], Any]):
+    """The results of :func:`llmcall.arms`, by arm and repeat; ``str()`` of it is a summary.
+
+    :ivar names: the arms, in the order given.
+    :ivar repeats: the number of repeats.
+    :ivar calls: the number of different draws that all arms used together, including embeddings and
+        draws with ``sample=``.
+    :ivar shared: the number of calls that used a draw which another arm had made already.
+    :ivar cost: USD that the draws cost when they were made, or ``None`` if it is unknown.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(lambda messages: "Good morning!", cache_mode="auto")
+    >>> def play(name):
+    ...     return client.send_message(f"Greet {name}.", temperature=1).content
+    >>> arms = {"control": {"name": "Ann"}, "treated": {"name": "Ben"}, "placebo": {"name": "Ann"}}
+    >>> with llmcall.configured(cache_mode="auto"):
+    ...     runs = llmcall.arms(play, arms, scope="trial-1")
+    >>> runs.calls, runs.shared
+    (2, 1)
+    >>> runs["placebo", 0]
+    'Good morning!'
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        repeats: int,
+        results: Mapping[ArmRun, object],
+        finished: Mapping[ArmRun, object],
+        used_records: Mapping[ArmRun, Sequence[ScopedRecord]],
+    ) -> None:
+        self.names = names
+        self.repeats = repeats
+        self._results = dict(results)
+        self._failed = sorted(results.keys() - finished.keys())
+        # In the cache's mode "refresh", each process asks anew, so a draw may have several answers.
+        draws: dict[tuple[str, str], Record] = {}
+        # Actor by actor, as on a cassette, so that the order in which threads called does not matter.
+        self._records = {
+            run: [
+                draws.setdefault((record.cache_key, as_json(answer_parts(record))), record)
+                for _, record in sorted(records, key=_actor_sort_key)
+                if record.kind != FUNCTION
+            ]
+            for run, records in used_records.items()
+        }
+        self.calls = len(draws)
+        self.shared = sum(map(len, self._records.values())) - self.calls
+        self.cost = total_cost(record.cost for record in draws.values())
+
+    def __getitem__(self, run: tuple[str, int]) -> Any:
+        if isinstance(run, tuple) and len(run) == 2:
+            run = str(run[0]), run[1]  # an arm's name may be given as a number
+        if run not in self._results:
+            raise KeyError(
+                f"there is no run {run!r}; give an arm and a repeat: the arms are {', '.join(self.names)}, the "
+                f"repeats 0 to {self.repeats - 1}"
+            )
+        return self._results[run]
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def table(self, measure: Callable[[Any], object]) -> pandas.DataFrame:
+        """Return a DataFrame with a row for each arm and repeat.
+
+        :param measure: takes a result and returns its value, or a dict of values by column.
+        :returns: the columns ``repeat``, ``arm``, and ``measure`` or the dicts' names. An arm that
+            failed has no values.
+        :raises ConfigError: if pandas is not installed.
+        :raises ValueError: if a dict has a column ``repeat`` or ``arm``.
+        """
+        rows = []
+        for run in self._results:
+            row = {"repeat": run.repeat, "arm": run.arm}
+            columns = self._measured(run, measure)
+            if clashes := [name for name in row if name in columns]:
+                raise ValueError(
+                    f"measure returned a dict with the name {clashes[0]!r}, which the table needs for a "
+                    "column of its own: rename it"
+                )
+            rows.append({**row, **columns})
+        return import_pandas().DataFrame(rows)
+
+    def effect(
+        self, measure: Callable[[Any], object], treated: str, control: str
+    ) -> pandas.DataFrame:
+        """Return the effect of a treatment: the mean difference between two arms of the same repeat,
+        with an interval.
+
+        :param measure: takes a result and returns a number, or a dict of numbers by name; ``None``
+            and NaN are missing values.
+        :param treated: an arm's name.
+        :param control: the name of the arm that is subtracted.
+        :returns: a row for each name (``measure`` if ``measure`` returns numbers), with the columns
+            ``estimate``; ``low`` and ``high``, the ends of its 95 % interval; ``n``, the number of
+            repeats with both values; and ``missing``, the number of repeats without, because an arm
+            failed or a value is missing. Numbers get Student's interval; yes and no (all values are
+            true, false, 1 or 0) get it with the two pairs that Bonett and Price (2012) add.
+            Differences that show no spread, a single one or equal numbers, have no interval:
+            ``low`` and ``high`` are NaN, and a warning says why. An interval has no width only if
+            the arms got the same answers to the same calls.
+        :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
+        :raises KeyError: for a name that no arm has; the message lists the known ones.
+        :raises TypeError: if a value is not a finite number.
+
+        >>> prices = iter([3, 5, 4, 4, 2, 5])
+        >>> with llmcall.configured(cache_mode="auto"):
+        ...     arms = {"free": {"tax": 0}, "taxed": {"tax": 1}}
+        ...     runs = llmcall.arms(
+        ...         lambda tax: next(prices) + tax, arms, scope="app", repeats=3, workers=1
+        ...     )
+        >>> runs.effect(lambda price: {"price": price}, "taxed", "free").round(1)
+               estimate  low  high  n  missing
+        price       2.7 -1.1   6.5  3        0
+        """
+        import_statistics("Arms.effect computes intervals")
+        names = [self._known_name(str(name)) for name in (treated, control)]
+        pairs = [
+            [self._measured(ArmRun(name, repeat), measure) for name in names]
+            for repeat in range(self.repeats)
+        ]
+        columns = dict.fromkeys(column for pair in pairs for values in pair for column in values)
+        may_vary = not self._have_equal_draws(*names)
+        effects = {
+            column: effect(
+                [(_number(one, column), _number(other, column)) for one, other in pairs],
+                may_vary=may_vary,
+            )
+            for column in columns
+        }
+        _report_missing_intervals(effects)
+        return import_pandas().DataFrame(
+            effects.values(), index=list(columns), columns=Effect._fields
+        )
+
+    def _have_equal_draws(self, one: str, other: str) -> bool:
+        """Return whether two arms used the same draws in each repeat; ``False`` without draws."""
+        draws = [
+            [[*map(id, self._records[ArmRun(name, repeat)])] for name in (one, other)]
+            for repeat in range(self.repeats)
+        ]
+        return all(first and first == second for first, second in draws)
+
+    def _measured(self, run: ArmRun, measure: Callable[[Any], object]) -> Mapping[str, object]:
+        """Return the values of a run by column; empty if it failed."""
+        if run in self._failed:
+            return {}
+        value = measure(self._results[run])
+        return value if isinstance(value, Mapping) else {"measure": value}
+
+    def compare(self, one: str, other: str) -> Comparison:
+        """Compare two arms over all repeats, by the records that each used.
+
+        :param one: an arm's name.
+        :param other: the other arm's name.
+        :returns: the comparison: for each actor of each repeat, where the two arms diverge.
+        :raises KeyError: for a name that no arm has; the message lists the known ones.
+        """
+        return compare(self._recorded_run(str(one)), self._recorded_run(str(other)))
+
+    def _recorded_run(self, name: str) -> RecordedRun:
+        """Return an arm's records as a run."""
+        self._known_name(name)
+        records = [record.with_arms((name,)) for record in self._records_of(name)]
+        return RecordedRun(f"the arm {name!r}", records, {})
+
+    def _known_name(self, name: str) -> str:
+        if name not in self.names:
+            raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
+        return name
+
+    def _records_of(self, name: str) -> list[Record]:
+        return [
+            record
+            for run, records in self._records.items()
+            if run.arm == name
+            for record in records
+        ]
+
+    def warn_if_nothing_shared(self) -> None:
+        """Warn if two arms of a repeat both made calls but shared no answer."""
+        unshared: Counter[tuple[str, str]] = Counter()
+        for repeat in range(self.repeats):
+            for pair in itertools.combinations(self.names, 2):
+                one, other = ({*map(id, self._records[ArmRun(name, repeat)])} for name in pair)
+                unshared[pair] += bool(one and other and one.isdisjoint(other))
+        for (first, second), repeats in unshared.items():
+            # Not once per process: another study may have arms with these names, or a corrected prompt.
+            if repeats:
+                notice(
+                    "the arms %r and %r shared no answer in %s, so their difference includes chance. Check whether "
+                    "their prompts name the arm, or differ from the first call",
+                    first,
+                    second,
+                    counted(repeats, "repeat"),
+                )
+
+    def __str__(self) -> str:
+        return "\n".join([self._summary(), text_table(self._rows(), right=(1, 2))])
+
+    def __repr__(self) -> str:
+        return f"Arms({', '.join(self.names)}; {counted(self.repeats, 'repeat')})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self._summary()}</p>{html_table(self._rows())}"
+
+    def _summary(self) -> str:
+        cost = "cost unknown" if self.cost is None else money(self.cost)
+        failures = f"; {self._failures()}" if self._failed else ""
+        return (
+            f"{counted(len(self.names), 'arm')}, {counted(self.repeats, 'repeat')}: "
+            f"{counted(self.calls, 'different call')}, {self.shared:,} shared, {cost}{failures}"
+        )
+
+    def _failures(self) -> str:
+        """Return in words how many runs failed."""
+        shown = ", ".join(f"{name} {repeat}" for name, repeat in self._failed[:MAX_NAMED_RUNS])
+        more = ", …" if len(self._failed) > MAX_NAMED_RUNS else ""
+        return f"{len(self._failed):,} of {counted(len(self), 'run')} failed ({shown}{more})"
+
+    def _rows(self) -> list[list[str]]:
+        records = {name: self._records_of(name) for name in self.names}
+        arm_counts = Counter(number for used in records.values() for number in {*map(id, used)})
+        rows = [["arm", "calls", "not shared"]]
+        for name, used in records.items():
+            own = sum(arm_counts[number] == 1 for number in {*map(id, used)})
+            rows.append([name, f"{len(used):,}", f"{own:,}"])
+        return rows
+
+
+def _number(values: Mapping[str, object], column: str) -> float:
+    """Return the number in a column, or NaN without one."""
+    value: Any = values.get(column)
+    if import_pandas().isna(value) is True:  # for a list, isna returns an array
+        return math.nan
+    if (
+        isinstance(value, (str, bytes))
+        or not hasattr(value, "__float__")
+        or math.isinf(number := float(value))
+    ):
+        raise TypeError(
+            f"measure returned {value!r} for {column!r}; it must be a finite number, a bool or None"
+        )
+    return number
+
+
+def _report_missing_intervals(effects: Mapping[str, Effect]) -> None:
+    """Report why effects have no interval."""
+    reasons: dict[str, list[str]] = {}
+    for column, found in effects.items():
+        if not math.isnan(found.low):
+            continue
+        reason = f"all {found.n:,} differences are equal, so they show no spread; more repeats may give one"
+        if found.n < MIN_REPEATS:
+            reason = f"{counted(found.n, 'repeat')} with both values: {MIN_REPEATS} give one, 5 a useful one"
+        reasons.setdefault(reason, []).append(repr(column))
+    for reason, columns in reasons.items():
+        notice("no interval for the effect on %s (%s)", ", ".join(columns), reason)
+
+
+def _actor_sort_key(scoped_record: ScopedRecord) -> tuple[bool, list[str]]:
+    """Return the key that sorts records by actor; records outside scopes come first, as on a cassette."""
+    return scoped_record.record.sample is not None, scoped_record.path.split("/")

@@ -17,7 +17,7 @@ from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
 from ..recorded_functions.results import normalized, prepare_recorded, recorded_result
 from ..stores.cassettes.current import current_cassette
-from ..stores.record import asked_model
+from ..stores.http_records import asked_model
 from ..support import secrets
 from ..support.failures import UnrecordedAnswer
 from ..support.sender import llmcall_sends

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._version import __version__
-from ..apis.bodies import answer_in
 from ..apis.http_requests import joined_text, messages_asked
 from ..apis.message import as_text, message_text
 from ..apis.shapes import choices_of, read_choices, served_model
@@ -17,6 +15,7 @@ from ..support.display.formatting import one_line
 from ..support.display.notebook import html_message
 from ..support.display.printable import printable
 from .days import Days, day_created, day_of
+from .http_records import asked_model, model_answer_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,17 +24,6 @@ if TYPE_CHECKING:
 
 # The fields that contain the question if a request has no messages.
 QUESTIONS = ("input", "arguments", "body")
-# The ends of the paths at which a model answers, where the host is known.
-MODEL_PATHS = (
-    "/chat/completions",
-    "/completions",
-    "/embeddings",
-    "/responses",
-    "/decisions",
-    "/interactions",
-    "/v1/messages",
-)
-MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
 SERVER_API_TYPES = frozenset({"azure", "local", "ollama", "openai"})  # llmcall's own api_types
 REPR_CHARACTERS = 60  # characters of a text in a repr
 FIELDS = (
@@ -290,7 +278,7 @@ class Record:
         if self.kind != "http":
             return self.response
         if self._model_answer is None:
-            self._model_answer = _model_answer(self.request, self.response)
+            self._model_answer = model_answer_in(self.request, self.response)
         return self._model_answer
 
     def with_days(self) -> Record:
@@ -383,31 +371,6 @@ def _copied(data: Data) -> Data:
     if type(data) is dict:
         return {name: _copied(item) for name, item in data.items()}
     return [_copied(item) for item in data] if type(data) is list else data
-
-
-def asked_model(kind: str, request: Mapping[str, Data]) -> str | None:
-    """Return the model that a request names, or ``None``."""
-    body = request.get("body") if kind == "http" else request
-    model = (body.get("model") or body.get("agent")) if isinstance(body, dict) else None
-    if kind == "http" and model is None:  # Gemini's API names it in the path
-        named = MODEL_IN_PATH.search(str(request.get("path")))
-        model = named[1] if named else None
-    return model if isinstance(model, str) and model else None
-
-
-def _model_answer(request: Mapping[str, Data], response: Mapping[str, Data]) -> dict[str, Data]:
-    """Return a model's answer in a raw HTTP record, or an empty dict.
-
-    The answer is a model's if the request went to a known API's path, or if the answer reports tokens.
-    """
-    value = response.get("value")
-    body = value.get("body") if isinstance(value, dict) else None
-    if not isinstance(body, str):
-        return {}
-    answer = answer_in(body)
-    path = str(request.get("path")).rstrip("/")
-    is_at_model = "host" not in request or path.endswith(MODEL_PATHS)
-    return answer if is_at_model or TokenUsage.of(answer) != TokenUsage() else {}
 
 
 def make_record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
@@ -100,7 +101,9 @@ class MapRun:
         self._finished: deque[Task] = deque()
         self._uncollected = 0
         self._batch_size = self._awaited = 1 if yields else BATCH_SIZE
-        self._is_ready = threading.Event()  # the awaited number of tasks has finished
+        # Gets an item when the awaited number of tasks has finished. Not an Event: Ctrl-C in one of the
+        # lines of its wait() leaves its lock released, and would come out as a RuntimeError.
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._workers = options.worker_count(job.window, job.settings)
         # The next item may be long in coming, from a generator or while an iterator is not read.
         is_at_hand = not yields and (isinstance(items, list | tuple | range) or is_frame(items))
@@ -187,7 +190,7 @@ class MapRun:
         task.future = None
         self._finished.append(task)
         if self._is_over or len(self._finished) >= self._awaited:
-            self._is_ready.set()
+            self._wakeups.put(None)
 
     def _ends_run(self, error: BaseException) -> bool:
         return (
@@ -217,13 +220,16 @@ class MapRun:
     def _wait(self) -> None:
         """Wait a moment for finished tasks."""
         self._awaited = min(self._batch_size, self._uncollected)
-        self._is_ready.clear()
+        while not self._wakeups.empty():
+            self._wakeups.get()
         if self._finished:
             return
-        seconds = TICK if self._threads.all_started else QUICK
-        if not self._is_ready.wait(seconds) and not self._finished:
-            self._threads.start_all()
-            self._bar.refresh()
+        try:
+            self._wakeups.get(timeout=TICK if self._threads.all_started else QUICK)
+        except queue.Empty:
+            if not self._finished:
+                self._threads.start_all()
+                self._bar.refresh()
 
     # Results
 

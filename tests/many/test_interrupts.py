@@ -222,17 +222,20 @@ class InterruptedAt:
     """Press Ctrl-C at a line of the code of maps, counted from when all items are done.
 
     :param done: the items that are done.
+    :param files: the ends of the names of files whose lines count, too.
     """
 
-    def __init__(self, line: int, done: list[str], count: int) -> None:
+    def __init__(self, line: int, done: list[str], count: int, *files: str) -> None:
         self._lines_left = line
         self._done = done
         self._count = count
+        self._files = files
         self.is_pressed = False
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
         """Trace a frame."""
-        if os.path.join("llmcall", "many") not in frame.f_code.co_filename:
+        name = frame.f_code.co_filename
+        if os.path.join("llmcall", "many") not in name and not name.endswith(self._files):
             return None
         if event == "line" and len(self._done) == self._count:
             self._lines_left -= 1
@@ -271,3 +274,28 @@ def test_ctrl_c_in_the_moment_in_which_a_map_closes_loses_nothing(step: int) -> 
         if not interrupted.is_pressed:
             break
     assert line > 10
+
+
+def test_ctrl_c_in_whichever_line_of_a_wait_is_a_keyboard_interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the map's own lines, or of the library's that it waits with."""
+    monkeypatch.setattr("llmcall.many.run.TICK", 0.005)
+    for line in range(1, 40):
+        begun: list[str] = []
+        interrupted = InterruptedAt(line, begun, 1, "threading.py")
+
+        def work(
+            item: str, begun: list[str] = begun, interrupted: InterruptedAt = interrupted
+        ) -> None:
+            if item == "b":  # the thread has started
+                begun.append(item)
+                while not interrupted.is_pressed:
+                    time.sleep(0.001)
+
+        sys.settrace(interrupted)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                map(work, (item for item in "ab"), workers=1)
+        finally:
+            sys.settrace(None)

@@ -232,8 +232,11 @@ def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
 # config.ini.
 
 
-def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
-    """Parse a config.ini. If a key occurs twice, the last value counts."""
+def _parse_config(text: str, location: str, strict: bool = True) -> configparser.RawConfigParser:
+    """Parse a config.ini.
+
+    :param strict: whether no section, and no key of one, may occur twice.
+    """
     import configparser
 
     # Only "=" ends a key, and case matters, since models' names contain colons and capitals.
@@ -242,7 +245,7 @@ def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
         inline_comment_prefixes=("#", ";"),
         default_section="\0",
         interpolation=None,
-        strict=False,
+        strict=strict,
     )
     parser.optionxform = str  # type: ignore[method-assign, assignment]
     try:
@@ -252,6 +255,13 @@ def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
             f"{location}, line {error.lineno}: it is above the first [Section]; move it below its "
             "section, such as [OpenAI]"
         ) from None
+    except (configparser.DuplicateSectionError, configparser.DuplicateOptionError) as error:
+        if not _section_name(error.section)[0]:  # another program's
+            return _parse_config(text, location, strict=False)
+        twice = f"[{error.section}]"
+        if isinstance(error, configparser.DuplicateOptionError):
+            twice = error.option
+        raise ConfigError(f"{location}, line {error.lineno}: {twice} occurs twice") from None
     except configparser.ParsingError as error:  # raised after the other lines were read
         lines = text.split("\n")
         for number, _ in error.errors:

@@ -585,6 +585,8 @@ def test_a_probable_mistake_in_config_ini_is_one_warning(
             "[Mine]\nno value\n[OpenAI]\nMODEL = a\nsk-secret\n",
             r"line 5: neither \[Section\] nor NAME = value",
         ),
+        ("[OpenAI]\nMODEL = a\nMODEL = sk-secret\n", "line 3: MODEL occurs twice"),
+        ("[OpenAI]\n[Cache]\n[OpenAI]\nMODEL = a\n", r"line 3: \[OpenAI\] occurs twice"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),
         (
             "[Prices]\na = 1, -2\n",

@@ -20,6 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..support.libraries import random_numbers_kept
+from ..support.surrogates import without_surrogates
 from ..support.system import ProcessLock, without_warnings
 
 if TYPE_CHECKING:
@@ -88,5 +89,5 @@ def _bpe_openai(name: str) -> Callable[[str], int] | None:
             from ..support.libraries import bpe_openai
         except ImportError:
             return None
-        count: Callable[[str], int] = bpe_openai._bindings.tokenizer_for_encoding(name).count
-    return count
+        count = bpe_openai._bindings.tokenizer_for_encoding(name).count
+    return lambda text: int(count(without_surrogates(text)))  # as tiktoken counts them

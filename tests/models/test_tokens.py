@@ -132,6 +132,11 @@ def test_messages_are_framed_as_the_api_counted(model: str, expected: int, bpe: 
     assert repr(count_tokens(GIVEN["jargon"], model)) == str(expected)
 
 
+def test_half_a_character_counts_as_tiktoken_counts_it(bpe: None) -> None:
+    """tiktoken's documentation of ``encode``: lone surrogates become U+FFFD."""
+    assert count_tokens("a\ud800", "gpt-4o") == count_tokens("a\ufffd", "gpt-4o")
+
+
 @pytest.mark.parametrize("model", ["gpt-5", "llama3"])
 def test_messages_for_a_model_of_unknown_framing_are_an_estimate(model: str) -> None:
     """Nobody has published how the API counts them."""

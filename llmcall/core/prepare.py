@@ -216,11 +216,12 @@ def _in_arm(call: Call, active: ActiveScope) -> Call:
     arm = call.position.arm
     if not arm:
         return call
-    if call.options.cache is False and call.cassette is None:
+    is_off = call.options.cache is False or call.settings.cache_mode == "off"
+    if is_off and call.cassette is None:
         warn_once(
-            f"a call in the arm {arm!r} has cache=False, so it shares no answer with other arms: leave "
-            "that out, or open a cassette around all arms",
-            about="cache=False in an arm",
+            f"a call in the arm {arm!r} has cache=False or cache_mode='off', so it shares no answer with other arms: "
+            "leave that out, or open a cassette around all arms",
+            about="no cache in an arm",
         )
     return call._replace(used_records=active.used_records)
 

@@ -632,12 +632,17 @@ def test_the_summary_of_arms_counts_shared_answers() -> None:
     assert "placebo" in text
 
 
-def test_a_call_of_an_arm_with_cache_false_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("of_client", "of_call"), [({}, {"cache": False}), ({"cache_mode": "off"}, {})]
+)
+def test_a_call_of_an_arm_without_the_cache_is_warned_of(
+    of_client: dict[str, Any], of_call: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """It shares nothing with other arms, and a warning says so once."""
-    client = numbered()
+    client = numbered(**of_client)
     with llmcall.scope("r"), llmcall.arm("a"):
         for _ in range(2):
-            client.send_message(ASKED, temperature=1, cache=False)
+            client.send_message(ASKED, temperature=1, **of_call)
     assert sum("has cache=False" in entry.getMessage() for entry in caplog.records) == 1
 
 

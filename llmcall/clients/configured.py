@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
-from ..config.settings import DEFAULT_MODEL, checked_layer
+from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
 from ..core.calls import Options
 from ..core.client import ResolvedSettings
 from ..core.membrane import aclose, call_foreign, close
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ..config.settings import Settings
     from ..core.calls import Call
     from ..core.seams import Gate, Sends, Transport
     from ..keys.request import Data, Request
@@ -57,6 +56,11 @@ class ConfiguredClient:
         transport: Sends | None = None,
         **overrides: object,
     ) -> None:
+        if not (settings is None or isinstance(settings, Settings)):
+            raise TypeError(
+                f"the settings are {settings!r:.60}; they must be Settings. Name each value, as in "
+                f"{type(self).__name__}(model=…)"
+            )
         self._base_settings = settings
         self._overrides = checked_layer(overrides, f"{type(self).__name__}()")
         self.meter = Meter()

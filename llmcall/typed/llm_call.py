@@ -11,6 +11,7 @@ from weakref import ref
 from ..answers.instructions import correction, describe
 from ..answers.reading import read
 from ..apis.message import message_text
+from ..clients.base import LLMClient
 from ..clients.registry import client as shared_client
 from ..core.waiting import adrive
 from ..errors import OutputError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     import pandas
 
-    from ..clients.base import LLMClient
     from ..core.reply import Reply
     from ..keys.request import Data
     from ..many.plans import Plan
@@ -61,7 +61,7 @@ class LLMCall:
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
         unless given.
     :raises TypeError: if a template is given twice, or no template is given, or a history without a
-        user message's template; if the history is not a list of messages.
+        user message's template; if the history is not a list of messages, or the client no client.
     :raises ValueError: if ``output_retries`` is not a whole number of at least 0.
 
     >>> from typing import Literal
@@ -99,6 +99,10 @@ class LLMCall:
         if not is_whole or output_retries < 0:
             raise ValueError(
                 f"output_retries is {output_retries!r}; it must be a whole number of at least 0"
+            )
+        if not (client is None or isinstance(client, LLMClient)):
+            raise TypeError(
+                f"client is {client!r:.60}; it must be an LLMClient, such as llmcall.client('openai')"
             )
         self.output_type = output_type
         self.output_retries = output_retries

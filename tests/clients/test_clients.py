@@ -264,6 +264,12 @@ def test_an_unknown_api_type_is_refused_with_the_nearest_and_all_known_ones(ask:
         ask()
 
 
+def test_a_client_of_a_model_takes_its_name_by_keyword() -> None:
+    """The error of a name alone says so."""
+    with pytest.raises(TypeError, match=r"'gpt-6-luna'.*EchoClient\(model=…\)"):
+        EchoClient("gpt-6-luna")  # type: ignore[arg-type]
+
+
 def test_a_reset_forgets_the_shared_client() -> None:
     """The next one is new."""
     before = llmcall.client("openai")

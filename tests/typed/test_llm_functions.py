@@ -81,6 +81,7 @@ def test_a_template_is_a_file_or_a_text(
     [
         ((), {}, TypeError, "needs a template"),
         (("system.md",), {"system": "You are."}, TypeError, "given twice"),
+        ((), {"user": "Hi.", "client": "openai"}, TypeError, r"llmcall\.client\('openai'\)"),
         ((), {"user": "Hello", "output_retries": -1}, ValueError, "output_retries"),
     ],
 )

@@ -98,6 +98,8 @@ class Askers:
         self.owners: dict[int, str] = {}
         self.numbers: dict[str, list[int]] = {}
         self.last: dict[tuple[Forks, str], int] = {}
+        self._recorded_names = set(recorded.askers.values())
+        self._owned = Numbers()  # the same numbers
         for number, asker in recorded.askers.items():
             self._note_owner(number, asker)
 
@@ -111,16 +113,19 @@ class Askers:
         recorded = self.recorded
         last = self.last.get((forks, asker), -1)
         own = self.numbers.get(asker, [])
-        for number in own[bisect_right(own, last) :]:
+        for index in range(
+            bisect_right(own, last), len(own)
+        ):  # no slice: an asker may have 100,000
+            number = own[index]
             if _is_free(number, counted):
                 break
         else:
             # A record that is missing among the others was deleted, perhaps this asker's.
-            has_gap = len(self.owners) <= max(self.owners, default=-1)
+            has_gap = self._owned.lowest < len(self.owners)
             is_new = (
                 recorded.is_recording
                 or not recorded.askers
-                or (recorded.may_ask and (has_gap or asker in recorded.askers.values()))
+                or (recorded.may_ask and (has_gap or asker in self._recorded_names))
             )
             number = _lowest_free(counted, last + 1 if is_new else 0)
             while is_new and number in self.owners:
@@ -132,6 +137,7 @@ class Askers:
     def _note_owner(self, number: int, asker: str) -> None:
         if number not in self.owners:
             self.owners[number] = asker
+            self._owned.take(number)
             insort(self.numbers.setdefault(asker, []), number)
 
     def release(self, asker: str, forks: Forks, number: int, *, is_free: bool) -> None:
@@ -143,6 +149,7 @@ class Askers:
             self.last[forks, asker] = number - 1
         if is_free and number in self.owners and number not in self.recorded.askers:
             self.numbers[self.owners.pop(number)].remove(number)
+            self._owned.release(number)
 
 
 def own_askers(request: ScopedRequest, source: object, recorded: RecordedAskers) -> Askers:

@@ -18,7 +18,7 @@ from ..support.notices import warn_once
 from ..typed.conversations import SendMessage, converse
 from ..typed.llm_call import LLMCall
 from .choice_options import (
-    Options,
+    ChoiceOptions,
     Respondent,
     all_orders,
     checked_options,
@@ -322,7 +322,7 @@ class Choice(LLMCall):
         texts = self._rendered_options(variables).texts
         return [texts[index] for index in order]
 
-    def _rendered_options(self, variables: dict[str, Any]) -> Options:
+    def _rendered_options(self, variables: dict[str, Any]) -> ChoiceOptions:
         """Return the options of a row, or raise a ``TemplateError`` if an answer could not tell them apart."""
         templates = self.templates()
         texts = [template.render(variables) for template in templates.texts]
@@ -330,7 +330,7 @@ class Choice(LLMCall):
         return self._options.rendered(texts, self.order, used)
 
 
-def _read_position(reply: Reply, options: Options, order: tuple[int, ...]) -> int:
+def _read_position(reply: Reply, options: ChoiceOptions, order: tuple[int, ...]) -> int:
     """Return the position, in the order that was read, of the option that an answer names."""
     if reply.refusal is not None:
         raise OutputError("the model refused to answer", text=reply.refusal, expected=INSTRUCTION)

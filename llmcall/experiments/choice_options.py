@@ -29,7 +29,7 @@ LONGEST_LIST = 200  # characters of the options, in an error
 ORDERS = ("given", "reverse", "shuffle", "rotate")
 
 
-class Options(NamedTuple):
+class ChoiceOptions(NamedTuple):
     """The options of a closed question, in the order given.
 
     :param values: the value that a call returns for each: its text, or its code.
@@ -50,7 +50,7 @@ class Options(NamedTuple):
 
     def rendered(
         self, texts: Sequence[str], order: str, variables: Mapping[str, object]
-    ) -> Options:
+    ) -> ChoiceOptions:
         """Return the options of a row, checked.
 
         :param texts: the options as they were rendered; they are the values, too, if they have no codes.
@@ -75,7 +75,7 @@ class Options(NamedTuple):
         return option_position(text, [self.texts[index] for index in order])
 
 
-def checked_options(options: object, last: Any, order: object) -> Options:
+def checked_options(options: object, last: Any, order: object) -> ChoiceOptions:
     """Return the options of a question, checked.
 
     :param options: texts, or a dict of codes and texts.
@@ -112,7 +112,7 @@ def checked_options(options: object, last: Any, order: object) -> Options:
     moving = tuple(index for index, value in enumerate(values) if value not in last)
     if not moving:
         raise ValueError("last names every option; leave out those that may move")
-    return Options(
+    return ChoiceOptions(
         values,
         texts,
         moving,

@@ -63,7 +63,7 @@ MOST_NAMES = 10_000
 _hosts_by_address: dict[str, str] = {}
 
 
-Address = tuple[Any, ...]  # as the module socket has them
+SocketAddress = tuple[Any, ...]  # as the module socket has them
 
 
 class Url(Protocol):
@@ -83,8 +83,11 @@ class Url(Protocol):
 
 
 def getaddrinfo(
-    look_up: Callable[..., list[Address]], host: bytes | str | None, *args: object, **kwargs: object
-) -> list[Address]:
+    look_up: Callable[..., list[SocketAddress]],
+    host: bytes | str | None,
+    *args: object,
+    **kwargs: object,
+) -> list[SocketAddress]:
     """Look addresses up, and note the host's name: a connection knows only the address."""
     addresses = look_up(host, *args, **kwargs)
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)

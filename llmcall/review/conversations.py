@@ -47,7 +47,7 @@ class Utterance(NamedTuple):
     texts: tuple[str, ...]
 
 
-class Call(NamedTuple):
+class RecordedCall(NamedTuple):
     """One recorded call.
 
     :param number: its number among the actor's calls, from 1.
@@ -69,26 +69,26 @@ class Call(NamedTuple):
     answers: tuple[Utterance, ...]
 
 
-def conversations(run: RecordedRun) -> dict[str, list[Call]]:
+def conversations(run: RecordedRun) -> dict[str, list[RecordedCall]]:
     """Return the calls of a run by actor (empty outside any scope), sorted by the actors' names."""
     return {actor: list(calls) for actor, calls in read_by_actor(run)}
 
 
-def read_by_actor(run: RecordedRun) -> Iterator[tuple[str, Iterator[Call]]]:
+def read_by_actor(run: RecordedRun) -> Iterator[tuple[str, Iterator[RecordedCall]]]:
     """Yield the actors of a run by name, each with its calls, which are read as they are asked for."""
     by_actor = run.by_actor()
     for actor in sorted(by_actor, key=natural):
         yield actor, _calls(by_actor[actor])
 
 
-def read_by_round(run: RecordedRun) -> Iterator[tuple[str, Iterator[Call]]]:
+def read_by_round(run: RecordedRun) -> Iterator[tuple[str, Iterator[RecordedCall]]]:
     """Yield the calls of a run by round: the first calls of all actors, then the second ones, …"""
     numbered = zip_longest(*(calls for _, calls in read_by_actor(run)))
     for number, calls in enumerate(numbered, 1):
         yield f"call {number}", filter(None, calls)
 
 
-def _calls(records: Iterable[Record]) -> Iterator[Call]:
+def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
     """Yield the calls of an actor."""
     # Numbers of the histories so far, by the history before the last message, and that message.
     histories: dict[tuple[int, Utterance], int] = {}
@@ -110,7 +110,7 @@ def _calls(records: Iterable[Record]) -> Iterator[Call]:
             history = histories.setdefault((history, message), len(histories) + 1)
         for answer in spoken or [message._replace(role=ANSWERING_ROLE) for message in answers]:
             histories.setdefault((history, answer), len(histories) + 1)
-        yield Call(
+        yield RecordedCall(
             record,
             call_number,
             (record.sample or "").partition("#")[2],

@@ -13,13 +13,13 @@ from ..apis.message import message_text
 
 if TYPE_CHECKING:
     from ..stores.record import Record
-    from .conversations import Call
+    from .conversations import RecordedCall
 
 CUT, REFUSED, ASKED_AGAIN, UNREAD = "cut", "refused", "asked again", "unread"
 MARKS = (REFUSED, CUT, ASKED_AGAIN, UNREAD)
 
 
-def find_marks(calls: Iterable[Sequence[Call]]) -> dict[int, list[str]]:
+def find_marks(calls: Iterable[Sequence[RecordedCall]]) -> dict[int, list[str]]:
     """Return the marks of each record, by its ``id``.
 
     :param calls: the calls of each actor.
@@ -68,14 +68,14 @@ def _is_unread(record: Record) -> bool:
     )
 
 
-def asked_again(calls: Iterable[Call]) -> set[int]:
+def asked_again(calls: Iterable[RecordedCall]) -> set[int]:
     """Return the records of the answers that an ``LLMCall`` could not use and asked for again, by
     their ``id``.
 
     :param calls: the calls of one actor.
     """
     ids: set[int] = set()
-    by_messages: dict[Sequence[object], Call] = {}
+    by_messages: dict[Sequence[object], RecordedCall] = {}
     for call in calls:
         last = call.messages[-1] if call.messages else None
         if last is not None and any(text.startswith(CORRECTION) for text in last.texts):

@@ -28,7 +28,7 @@ from .text import describe_arms
 if TYPE_CHECKING:
     from ..stores.record import Record
     from .comparison import Comparison
-    from .conversations import Call
+    from .conversations import RecordedCall
     from .runs import RecordedRun
 
 
@@ -170,7 +170,7 @@ class Table(defaultdict[Any, int]):
 
 
 def page_data(
-    conversations: Sequence[Mapping[str, Sequence[Call]]],
+    conversations: Sequence[Mapping[str, Sequence[RecordedCall]]],
     cells: Sequence[Cell],
     marks: Mapping[int, Sequence[str]],
     comparison: Comparison | None,
@@ -202,7 +202,7 @@ def page_data(
     def index_of(record: Record | None) -> int:
         return indexes.get(id(record), -1)
 
-    def parameters_of(call: Call) -> str:
+    def parameters_of(call: RecordedCall) -> str:
         return "  ".join(f"{name}={value}" for name, value in call.parameters)
 
     calls = {
@@ -251,7 +251,7 @@ def page_data(
     }
 
 
-def _facts(call: Call) -> str:
+def _facts(call: RecordedCall) -> str:
     """Return the draw, the arms, the tokens and the cost of a call, in words."""
     usage, cost = call.record.usage, call.record.cost
     parts = [

@@ -20,7 +20,7 @@ from .prompt_forms import GAP, prompt_forms
 
 if TYPE_CHECKING:
     from ..stores.record import Record
-    from .conversations import Call
+    from .conversations import RecordedCall
     from .runs import RecordedRun
 
 BLANK = "TO FILL IN:"
@@ -35,7 +35,7 @@ STATE_FIELDS = ("previous_response_id", "conversation", "previous_interaction_id
 SYSTEM_ROLES = ("system", "developer")
 
 
-class Item(NamedTuple):
+class ChecklistItem(NamedTuple):
     """One item of the checklist.
 
     :param title: its number and name.
@@ -52,10 +52,10 @@ class Item(NamedTuple):
 
 def checklist(
     run: RecordedRun,
-    calls_by_actor: Mapping[str, Sequence[Call]],
+    calls_by_actor: Mapping[str, Sequence[RecordedCall]],
     marks: Mapping[int, Sequence[str]],
     code: Sequence[str] = (),
-) -> list[Item]:
+) -> list[ChecklistItem]:
     """Return the items.
 
     :param calls_by_actor: the run's conversations.
@@ -67,40 +67,50 @@ def checklist(
     answer_ids = {*map(id, answers)}
     asked = [call for call in calls if id(call.record) in answer_ids]
     return [
-        Item("A.1 Purpose", blank="what the model was used for, and why a model"),
-        Item("A.2 Human in the loop", blank="whether and where people checked or changed its work"),
-        Item(
+        ChecklistItem("A.1 Purpose", blank="what the model was used for, and why a model"),
+        ChecklistItem(
+            "A.2 Human in the loop", blank="whether and where people checked or changed its work"
+        ),
+        ChecklistItem(
             "B.1 Model",
             list(_models(run, answers)),
             blank="why this model; its provider and size, where the names do not say them; a link to its pages",
         ),
-        Item(
+        ChecklistItem(
             "B.2 Access",
             list(_access(answers)),
             blank="whether the provider keeps requests and answers (`store`), which a recording does not note",
         ),
-        Item("B.3 Parameters and number of runs", [*_parameters(asked), *_repetitions(answers)]),
-        Item("B.4 Fine-tuning", [_fine_tuning(answers)], blank="how a model was tuned, if one was"),
-        Item("B.5 State between calls", list(_state(asked))),
-        Item("C.1 Prompts", [GAPS], list(_prompts(asked))),
-        Item(
+        ChecklistItem(
+            "B.3 Parameters and number of runs", [*_parameters(asked), *_repetitions(answers)]
+        ),
+        ChecklistItem(
+            "B.4 Fine-tuning", [_fine_tuning(answers)], blank="how a model was tuned, if one was"
+        ),
+        ChecklistItem("B.5 State between calls", list(_state(asked))),
+        ChecklistItem("C.1 Prompts", [GAPS], list(_prompts(asked))),
+        ChecklistItem(
             "C.2 Instructions for the whole system",
             [_actors(calls_by_actor)],
             blank="who asks what when, and how answers enter later prompts, beyond what the code shows",
         ),
-        Item("D.1 Personal data", blank="whether prompts hold data of people, and on what ground"),
-        Item("E.1 Validation by humans", blank="how answers were compared with those of people"),
-        Item(
+        ChecklistItem(
+            "D.1 Personal data", blank="whether prompts hold data of people, and on what ground"
+        ),
+        ChecklistItem(
+            "E.1 Validation by humans", blank="how answers were compared with those of people"
+        ),
+        ChecklistItem(
             "E.2 Post-processing",
             [_endings(answers, marks)],
             blank="how answers became data, and what became of those that were cut, refused or unread",
         ),
-        Item("F.1 Code", code, blank="" if code else "where the code is"),
-        Item("G.1 Funding", blank="who paid, and competing interests"),
+        ChecklistItem("F.1 Code", code, blank="" if code else "where the code is"),
+        ChecklistItem("G.1 Funding", blank="who paid, and competing interests"),
     ]
 
 
-def as_markdown(items: Sequence[Item]) -> str:
+def as_markdown(items: Sequence[ChecklistItem]) -> str:
     """Return the checklist as Markdown."""
     parts = []
     for item in items:
@@ -153,7 +163,7 @@ def _interface(record: Record) -> str:
     return "responses" if "output" in record.response else "chat completions"
 
 
-def _parameters(calls: Sequence[Call]) -> Iterator[str]:
+def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
     values: dict[str, Counter[str]] = {}
     for call in calls:
         for name, value in call.parameters:
@@ -187,7 +197,7 @@ def _fine_tuning(answers: Sequence[Record]) -> str:
     return "No model has the name of a fine-tuned one (`ft:`)."
 
 
-def _state(calls: Sequence[Call]) -> Iterator[str]:
+def _state(calls: Sequence[RecordedCall]) -> Iterator[str]:
     histories = sum(
         any(message.role.split(" ")[0] == ANSWERING_ROLE for message in call.messages)
         for call in calls
@@ -204,7 +214,7 @@ def _state(calls: Sequence[Call]) -> Iterator[str]:
     )
 
 
-def _prompts(calls: Sequence[Call]) -> Iterator[tuple[str, str]]:
+def _prompts(calls: Sequence[RecordedCall]) -> Iterator[tuple[str, str]]:
     by_role: dict[str, list[str]] = {"system": [], "user": []}
     for call in calls:
         for number, message in enumerate(call.messages):
@@ -220,7 +230,7 @@ def _prompts(calls: Sequence[Call]) -> Iterator[tuple[str, str]]:
                 yield "The first of them, filled", form.example
 
 
-def _actors(calls_by_actor: Mapping[str, Sequence[Call]]) -> str:
+def _actors(calls_by_actor: Mapping[str, Sequence[RecordedCall]]) -> str:
     lengths = [len(calls) for calls in calls_by_actor.values()]
     fewest, most = min(lengths, default=0), max(lengths, default=0)
     times = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..stores.record import Record
-    from .conversations import Call
+    from .conversations import RecordedCall
 
 INDENT = "    "
 TEXT_CHARACTERS = 60  # of a text that was shown above
@@ -39,7 +39,7 @@ def describe_arms(record: Record) -> str:
 
 def text_lines(
     settings: Mapping[str, object],
-    groups: Iterable[tuple[str, Iterable[Call]]],
+    groups: Iterable[tuple[str, Iterable[RecordedCall]]],
     served: Sequence[str] = (),
     origin: str = "",
 ) -> Iterator[str]:
@@ -72,7 +72,7 @@ def text_lines(
             yield from _call_lines(call, shown_texts)
 
 
-def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
+def _call_lines(call: RecordedCall, shown_texts: set[str]) -> Iterator[str]:
     """Yield the lines of one call.
 
     :param shown_texts: the long texts shown so far; gets those of this call.

@@ -24,7 +24,7 @@ from ..support.notices import logger
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
 from .rows import RowJob, row_variables
 from .tables import field_names, table
-from .templates import Source, Templates, checked_history, checked_sources
+from .templates import Templates, TemplateSource, checked_history, checked_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -90,8 +90,8 @@ class LLMCall:
     ) -> None:
         self._sources = checked_sources(
             {
-                "system": Source(system_template_name, system),
-                "user": Source(user_template_name, user),
+                "system": TemplateSource(system_template_name, system),
+                "user": TemplateSource(user_template_name, user),
             }
         )
         self._history = checked_history(history, self._sources)
@@ -364,7 +364,10 @@ class LLMCall:
         :param texts: templates by the role of their message, and the history; ``None`` removes a
             message.
         """
-        sources = {**self._sources, **{role: Source(None, text) for role, text in texts.items()}}
+        sources = {
+            **self._sources,
+            **{role: TemplateSource(None, text) for role, text in texts.items()},
+        }
         varied = copy.copy(self)
         varied._sources = {
             role: sources[role]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 UNASKED = Conversation(None, None, [], [], 0)  # for a row that failed before it asked anything
 
 
-class Draw(NamedTuple):
+class RowDraw(NamedTuple):
     """One draw of a row.
 
     :param error: the exception with which it failed, or ``None``.
@@ -41,7 +41,7 @@ class Draw(NamedTuple):
     error: BaseException | None
 
     @classmethod
-    def of(cls, repeat: int, answer: Conversation | BaseException) -> Draw:
+    def of(cls, repeat: int, answer: Conversation | BaseException) -> RowDraw:
         """Return the draw with an answer, or with the exception of a row that failed."""
         if isinstance(answer, BaseException):
             return cls(repeat, getattr(answer, "conversation", None) or UNASKED, answer)
@@ -71,7 +71,7 @@ class Column(NamedTuple):
     """
 
     name: str
-    cell: Callable[[Draw], Any]
+    cell: Callable[[RowDraw], Any]
     dtype: type = object
 
 
@@ -135,7 +135,7 @@ def table(
     repeats = options.get("repeats", 1)
     if repeats == 1:
         answers = [[answer] for answer in answers]
-    draws = [Draw.of(*draw) for row_answers in answers for draw in enumerate(row_answers)]
+    draws = [RowDraw.of(*draw) for row_answers in answers for draw in enumerate(row_answers)]
     _report_missing(draws)
     rows_of_cells = ([column.cell(draw) for column in columns] for draw in draws)
     values = data_frame(rows_of_cells, names, dtype=object)
@@ -148,7 +148,7 @@ def table(
     return table.set_axis(index) if keeps_index else table
 
 
-def _report_missing(draws: Sequence[Draw]) -> None:
+def _report_missing(draws: Sequence[RowDraw]) -> None:
     """Report the number of answers that are missing values."""
     missing = [
         draw.conversation for draw in draws if draw.error is None and draw.conversation.is_missing

@@ -94,7 +94,7 @@ _BRACES = re.compile(
 )
 
 
-class Source(NamedTuple):
+class TemplateSource(NamedTuple):
     """The source of a template: a file or a text.
 
     :param file_name: the file's name below the folder of the templates, or ``None``.
@@ -132,7 +132,7 @@ class Source(NamedTuple):
         )
 
 
-def checked_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
+def checked_sources(sources: Mapping[str, TemplateSource]) -> dict[str, TemplateSource]:
     """Return the sources that have a template, by the role of their message.
 
     :raises TypeError: if a template is given twice, or no template is given.
@@ -149,7 +149,7 @@ def checked_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
     return present
 
 
-def checked_history(history: object, sources: Mapping[str, Source]) -> History:
+def checked_history(history: object, sources: Mapping[str, TemplateSource]) -> History:
     """Return the history of a call.
 
     :param history: a list of messages, the name of a variable, ``None`` or a history.
@@ -184,7 +184,7 @@ class Templates(NamedTuple):
     @classmethod
     def compile(
         cls,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, TemplateSource],
         history: History,
         folder: str,
         texts: Mapping[str, str] = {},
@@ -263,7 +263,7 @@ def _example(content: object, number: int) -> Template | None:
     """Return the template of a worked example, if its content is a text."""
     if not isinstance(content, str):
         return None
-    return Source(None, content).compile(f"history[{number}]", "")
+    return TemplateSource(None, content).compile(f"history[{number}]", "")
 
 
 def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[str, str]:

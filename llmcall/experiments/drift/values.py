@@ -26,7 +26,7 @@ ANSWER = "answer"  # the name of an only value
 Reader = Callable[["Record", str], dict[str, float]]
 
 
-class Answer(NamedTuple):
+class AnswerText(NamedTuple):
     """One answer; a record with several choices holds several.
 
     :param text: the model's text; a tool call in words.
@@ -37,10 +37,10 @@ class Answer(NamedTuple):
     is_refused: bool
 
 
-def answers_of(record: Record) -> list[Answer]:
+def answers_of(record: Record) -> list[AnswerText]:
     """Return the answers of a chat record."""
     return [
-        Answer(message_text(choice["message"]), bool(choice["message"].get("refusal")))
+        AnswerText(message_text(choice["message"]), bool(choice["message"].get("refusal")))
         for choice in choices_of(record.response)
     ]
 

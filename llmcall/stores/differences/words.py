@@ -29,7 +29,7 @@ CHARACTERS = 60  # of a changed piece that is shown
 LEAST_CONTEXT = 12  # characters around a change of blanks or marks alone
 
 
-class Change(NamedTuple):
+class WordChange(NamedTuple):
     """A place where words of a text changed.
 
     :param words: the changed words alone, as ``git diff --word-diff`` shows them: ``[-before-] {+after+}``.
@@ -51,7 +51,7 @@ def word_changes(before: str, after: str, context: int = 0) -> str:
 
 
 @lru_cache(maxsize=4096)  # an edited prompt is often the same for all actors
-def first_changes(before: str, after: str, context: int = 0) -> tuple[tuple[Change, ...], int]:
+def first_changes(before: str, after: str, context: int = 0) -> tuple[tuple[WordChange, ...], int]:
     """Return the first places where two texts differ, and the number of the others."""
     changes = []
     changed = passages(before, after)
@@ -77,7 +77,7 @@ def first_changes(before: str, after: str, context: int = 0) -> tuple[tuple[Chan
         after_right = "…" if around and end + around < most else ""
         words = " ".join(marked)
         in_context = f"{before_left}{printable(left)}{words}{printable(right)}{after_right}"
-        changes.append(Change(words, in_context))
+        changes.append(WordChange(words, in_context))
     return tuple(changes), len(changed) - len(changes)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..days import Days
     from ..record import Record
 
-    Source = Mapping[str, Data] | str | None
+    Origin = Mapping[str, Data] | str | None
 
 IN_PART = "in part"
 NAMESPACES = "namespaces"  # by model, the namespaces from [Endpoint …] sections
@@ -89,11 +89,11 @@ class Header(NamedTuple):
         return other.run if self.run is None else self.run  # a run without options counts, too
 
 
-def imported_from(records: Iterable[Record]) -> Source:
+def imported_from(records: Iterable[Record]) -> Origin:
     """Return the source of imported answers among some records, as their header holds it; ``None`` if
     llmcall recorded all. If it recorded some, the others' sources stand under ``in part``.
     """
-    sources: dict[str | None, Source] = {}
+    sources: dict[str | None, Origin] = {}
     for record in records:
         name = None if record.imported is None else as_json(record.imported)
         sources.setdefault(name, record.imported)
@@ -105,7 +105,7 @@ def imported_from(records: Iterable[Record]) -> Source:
     return {IN_PART: names} if is_part else names
 
 
-def origin_words(source: Source) -> str:
+def origin_words(source: Origin) -> str:
     """Return the source of imported answers in words; empty if llmcall recorded all."""
     if source is None:
         return ""
@@ -114,7 +114,7 @@ def origin_words(source: Source) -> str:
     return f"imported from {_source_words(source)}, not recorded by llmcall"
 
 
-def _is_part(source: Source) -> bool:
+def _is_part(source: Origin) -> bool:
     return isinstance(source, Mapping) and source.keys() == {IN_PART}
 
 

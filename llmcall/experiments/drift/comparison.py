@@ -9,7 +9,7 @@ from ...keys.keys import key_of
 from ...stores.differences.fields import differences
 from ...support.display.formatting import counted
 from ...support.display.printable import printable
-from .sample import Check, Draw, actor_name
+from .sample import DriftCall, DriftCheck, actor_name
 
 if TYPE_CHECKING:
     from ...review.runs import RecordedRun
@@ -21,7 +21,7 @@ MAX_COMPARED = 200  # requests of the other recording, in search of the nearest 
 
 def compared_run(
     requests: Requests, other: RecordedRun, model: str | None
-) -> tuple[Check, list[Record]]:
+) -> tuple[DriftCheck, list[Record]]:
     """Return the check that another recording amounts to, and its answers.
 
     :param requests: those of the first recording.
@@ -34,25 +34,25 @@ def compared_run(
     }
     selected = {digest for asked in requests.by_actor.values() for digest in asked}
     chats = [record for record in other.records if record.kind == "chat" and record.model]
-    draws = []
+    calls = []
     records = []
     for record in chats:
         digest = digests.get(_digest(record.request))
         if digest in selected:
-            draws.append(Draw(actor_name(record), str(digest), record.sample or ""))
+            calls.append(DriftCall(actor_name(record), str(digest), record.sample or ""))
             records.append(record)
-    if not draws:
+    if not calls:
         raise CacheError(_nothing_in_common(requests, other, chats, model))
-    common = len({draw.digest for draw in draws})
+    common = len({call.digest for call in calls})
     origin = (
-        f"{counted(len(draws), 'answer')} in {printable(other.name)} to {common:,} of "
+        f"{counted(len(calls), 'answer')} in {printable(other.name)} to {common:,} of "
         f"{counted(len(selected), 'different request')} in {requests.name}"
     )
     notes = [f"The answers now are {printable(other.origin)}."] if other.origin else []
-    if len(draws) < len(chats):
-        rest = counted(len(chats) - len(draws), "answer")
+    if len(calls) < len(chats):
+        rest = counted(len(chats) - len(calls), "answer")
         notes.append(f"Not compared: {rest} in {printable(other.name)} to other requests.")
-    return Check(requests, draws, model, origin, notes, is_sample=False), records
+    return DriftCheck(requests, calls, model, origin, notes, is_sample=False), records
 
 
 def _digest(request: dict[str, object]) -> str:

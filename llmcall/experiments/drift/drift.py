@@ -25,7 +25,7 @@ from ...support.display.printable import printable
 from ..intervals import import_statistics
 from .comparison import compared_run
 from .result import Drift
-from .sample import Check, Requests
+from .sample import DriftCheck, Requests
 from .values import answers_of, read_answer, user_reader
 from .width import USEFUL_DEVIATIONS, enough_calls, sizes, spreads_of
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ...clients.base import LLMClient
     from ...review.runs import RecordedRun
     from ...stores.record import Record
-    from .sample import Draw
+    from .sample import DriftCall
     from .width import Spread
 
 QUOTED_CHARACTERS = 60  # of an answer, in an error
@@ -214,49 +214,49 @@ def drift(
             _check_readable(check.recorded)
         return Drift(check, reader, records)
     spreads = spreads_of(requests, reader)
-    draws = requests.draws(seed)
+    in_turn = requests.calls(seed)
     if calls is None and share is not None:
         calls = max(1, round(share * requests.different))
     elif calls is None:
-        affordable = _affordable(requests.draws(seed), recorded_run, requests, client, asked_model)
+        affordable = _affordable(requests.calls(seed), recorded_run, requests, client, asked_model)
         calls = enough_calls(requests, affordable, spreads)
     different = counted(requests.different, "different recorded request")
-    check = Check(
+    check = DriftCheck(
         requests,
-        itertools.islice(draws, calls),
+        itertools.islice(in_turn, calls),
         asked_model,
         f"{counted(calls, 'call')}, sampled from {different} in {requests.name} (seed {seed})",
     )
     if to is None or dry_run:
         cost = total_cost(
-            _expected_cost(check.records[draw.digest], client, check.model) for draw in check.draws
+            _expected_cost(check.records[call.digest], client, check.model) for call in check.calls
         )
         width, sentences = _expected_widths(requests, check, spreads)
-        return DriftPlan(len(check.draws), cost, width, (*check.notes(), *sentences))
+        return DriftPlan(len(check.calls), cost, width, (*check.notes(), *sentences))
     if value is None:
         _check_readable(check.recorded)
     _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
-    return Drift(check, reader, [answered.get(check.key(draw)) for draw in check.draws])
+    return Drift(check, reader, [answered.get(check.key(call)) for call in check.calls])
 
 
 def _affordable(
-    draws: Iterable[Draw],
+    calls: Iterable[DriftCall],
     run: RecordedRun,
     requests: Requests,
     client: LLMClient,
     model: str | None,
-) -> Iterator[Draw]:
+) -> Iterator[DriftCall]:
     """Yield the calls that cost at most a tenth of the run, but at least the first one; if a cost
     is unknown or 0, a tenth as many calls.
     """
     limit = total_cost(record.cost for record in run.records)
     by_digest: dict[str, float | None] = {}
     spent = 0.0
-    for number, draw in enumerate(draws, 1):
-        if draw.digest not in by_digest:
-            by_digest[draw.digest] = _expected_cost(requests.records[draw.digest], client, model)
-        cost = by_digest[draw.digest]
+    for number, call in enumerate(calls, 1):
+        if call.digest not in by_digest:
+            by_digest[call.digest] = _expected_cost(requests.records[call.digest], client, model)
+        cost = by_digest[call.digest]
         if not limit or not cost:
             is_affordable = number <= MOST_OF_THE_COST * len(run.records)
         else:
@@ -264,16 +264,16 @@ def _affordable(
             is_affordable = spent <= MOST_OF_THE_COST * limit
         if number > 1 and not is_affordable:
             return
-        yield draw
+        yield call
 
 
 def _expected_widths(
-    requests: Requests, check: Check, spreads: Iterable[Spread]
+    requests: Requests, check: DriftCheck, spreads: Iterable[Spread]
 ) -> tuple[float | None, list[str]]:
     """Return the expected width of the interval that is widest beside its value's spread, and a sentence
     on each.
     """
-    *_, size = sizes(requests, check.draws)
+    *_, size = sizes(requests, check.calls)
     widths = []
     sentences = []
     for spread in spreads:
@@ -334,7 +334,7 @@ def _expected_cost(
     return fmean(costs)
 
 
-def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:
+def _record_answers(check: DriftCheck, client: LLMClient, to: str | os.PathLike[str]) -> None:
     """Record the answers to a check's calls in a cassette; recorded answers are not asked for again.
 
     If some answers were filtered or empty, the recording stays incomplete, so that the next check
@@ -342,9 +342,9 @@ def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str])
     """
     errors: list[APIError] = []
 
-    def ask(draw: Draw) -> None:
+    def ask(call: DriftCall) -> None:
         try:
-            client.ask_again(check.request(draw), draw.sample)
+            client.ask_again(check.request(call), call.sample)
         except (ContentFilterError, EmptyAnswerError) as error:
             errors.append(error)
 
@@ -354,7 +354,7 @@ def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str])
             Cassette(to, settings().cassette_mode),
             scopes.scope(None),
         ):
-            run_map(ask, check.draws)
+            run_map(ask, check.calls)
             if errors:
                 raise errors[0]
     except CacheMissError as error:
@@ -367,5 +367,5 @@ def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str])
         if error.status_code == NOT_FOUND or error.code == NO_SUCH_MODEL:
             error.args = (f"{str(error).rstrip('.')}. {GONE}",)
         raise
-    if len(errors) == len(check.draws):
+    if len(errors) == len(check.calls):
         raise errors[0]

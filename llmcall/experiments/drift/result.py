@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ...stores.record import Record
     from ...stores.records.served import Served
-    from .sample import Check
+    from .sample import DriftCheck
     from .values import Reader
 
 MARKS = ("unreadable", "refused")  # whose shares are compared, too
@@ -62,7 +62,7 @@ class Drift:
     (3, 3.0, 0.0)
     """
 
-    def __init__(self, check: Check, reader: Reader, records: Sequence[Record | None]) -> None:
+    def __init__(self, check: DriftCheck, reader: Reader, records: Sequence[Record | None]) -> None:
         new_records = [record for record in records if record is not None]
         self.calls = len(new_records)
         self.unanswered = len(records) - self.calls
@@ -195,7 +195,7 @@ def _row(name: str, shift: Shift) -> list[str]:
 
 
 def _answers_frame(
-    check: Check, reader: Reader, new_records: Iterable[Record | None]
+    check: DriftCheck, reader: Reader, new_records: Iterable[Record | None]
 ) -> pandas.DataFrame:
     """Return a frame with a row for each answer to a check's requests, first the recorded ones."""
     from ...support.libraries import pandas
@@ -225,9 +225,9 @@ def _answers_frame(
     for digest, draws in check.records.items():
         for record in draws:
             add(record, actor_name(record), digest, is_new=False)
-    for draw, new_record in zip(check.draws, new_records, strict=True):
+    for call, new_record in zip(check.calls, new_records, strict=True):
         if new_record is not None:
-            add(new_record, draw.actor, draw.digest, is_new=True)
+            add(new_record, call.actor, call.digest, is_new=True)
     return pandas.DataFrame(rows)
 
 

@@ -31,7 +31,7 @@ SCOPE = "~drift"
 MARKER = re.compile("|".join(re.escape(f"<{name}>") for name in (*sorted(NORMALIZERS), "…")))
 
 
-class Draw(NamedTuple):
+class DriftCall(NamedTuple):
     """One call of a check.
 
     :param actor: the recorded actor: a scope path without repeats; empty outside any scope.
@@ -98,7 +98,7 @@ class Requests:
             what = "asked again" if are_asked else "compared"
             raise CacheError(f"no chat request in {run.name} can be {what}: {reason}")
 
-    def draws(self, seed: int) -> Iterator[Draw]:
+    def calls(self, seed: int) -> Iterator[DriftCall]:
         """Yield the calls that ask them again, endlessly, evenly over the actors.
 
         :param seed: decides their order.
@@ -106,15 +106,15 @@ class Requests:
         numbers: Counter[tuple[str, str]] = Counter()
         for actor, digest in _round_robin(self.by_actor, seed):
             path = f"{SCOPE}/{actor}" if actor else SCOPE
-            yield Draw(actor, digest, f"{path}#{numbers[actor, digest]}")
+            yield DriftCall(actor, digest, f"{path}#{numbers[actor, digest]}")
             numbers[actor, digest] += 1
 
 
-class Check:
+class DriftCheck:
     """The calls of one check.
 
     :param requests: those recorded.
-    :param draws: the calls.
+    :param calls: made in it.
     :param model: the model to ask instead of the recorded ones, or ``None``.
     :param origin: in words, where the calls come from.
     :param notes: further sentences about the answers.
@@ -126,22 +126,22 @@ class Check:
     def __init__(
         self,
         requests: Requests,
-        draws: Iterable[Draw],
+        calls: Iterable[DriftCall],
         model: str | None,
         origin: str,
         notes: Sequence[str] = (),
         *,
         is_sample: bool = True,
     ) -> None:
-        self.draws = tuple(draws)
+        self.calls = tuple(calls)
         self.origin = origin
         self._requests = requests
         self._notes = tuple(notes)
         self.records = {
             digest: requests.records[digest]
-            for digest in sorted({draw.digest for draw in self.draws})
+            for digest in sorted({call.digest for call in self.calls})
         }
-        asked = {(draw.actor, draw.digest) for draw in self.draws}
+        asked = {(call.actor, call.digest) for call in self.calls}
         self.asked_share = len(asked) / requests.different if is_sample else 1.0
         self.recorded_models = sorted(
             {str(draws[0].request["model"]) for draws in self.records.values()}
@@ -153,14 +153,14 @@ class Check:
         """Iterate over the recorded draws of all requests asked."""
         return itertools.chain.from_iterable(self.records.values())
 
-    def request(self, draw: Draw) -> dict[str, Data]:
+    def request(self, call: DriftCall) -> dict[str, Data]:
         """Return the request of a call: the recorded one, or the same with another model."""
-        request = self.records[draw.digest][0].request
+        request = self.records[call.digest][0].request
         return request if self.model is None else {**request, "model": self.model}
 
-    def key(self, draw: Draw) -> str:
+    def key(self, call: DriftCall) -> str:
         """Return the key of a call."""
-        return key_of("chat", self.request(draw), draw.sample)
+        return key_of("chat", self.request(call), call.sample)
 
     def notes(self) -> list[str]:
         """Return the sentences that are in both plan and result."""

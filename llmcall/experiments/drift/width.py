@@ -12,7 +12,7 @@ from .estimate import shift_variances
 from .values import answers_of
 
 if TYPE_CHECKING:
-    from .sample import Draw, Requests
+    from .sample import DriftCall, Requests
     from .values import Reader
 
 USEFUL_SHARE = 0.1  # the width of a useful interval: ten percentage points for yes and no,
@@ -71,17 +71,17 @@ class Size(NamedTuple):
         return None if interval is None else interval.high - interval.low
 
 
-def sizes(requests: Requests, draws: Iterable[Draw]) -> Iterator[Size]:
+def sizes(requests: Requests, calls: Iterable[DriftCall]) -> Iterator[Size]:
     """Yield the size of a check after each of its calls."""
     asked: set[tuple[str, str]] = set()
     digests: set[str] = set()
     recorded = 0
-    for calls, draw in enumerate(draws, 1):
-        asked.add((draw.actor, draw.digest))
-        if draw.digest not in digests:
-            digests.add(draw.digest)
-            recorded += len(requests.records[draw.digest])
-        yield Size(calls, len(digests), recorded, len(asked) / requests.different)
+    for count, call in enumerate(calls, 1):
+        asked.add((call.actor, call.digest))
+        if call.digest not in digests:
+            digests.add(call.digest)
+            recorded += len(requests.records[call.digest])
+        yield Size(count, len(digests), recorded, len(asked) / requests.different)
 
 
 def spreads_of(requests: Requests, reader: Reader) -> list[Spread]:
@@ -116,15 +116,15 @@ def _deviation(groups: list[list[float]]) -> float:
     return math.sqrt(math.fsum(squares) / max(len(squares) - len(groups), 1))
 
 
-def enough_calls(requests: Requests, draws: Iterable[Draw], spreads: Sequence[Spread]) -> int:
+def enough_calls(requests: Requests, calls: Iterable[DriftCall], spreads: Sequence[Spread]) -> int:
     """Return how many calls give a useful interval of each value, 1 at least.
 
-    :param draws: the calls that may be paid for, in turn.
+    :param calls: those that may be paid for, in turn.
     """
-    calls = 1
-    for size in sizes(requests, draws):
-        calls = size.calls
+    enough = 1
+    for size in sizes(requests, calls):
+        enough = size.calls
         widths = [(size.width(spread), spread.useful_width) for spread in spreads]
         if spreads and all(width is not None and width <= useful for width, useful in widths):
             break
-    return calls
+    return enough

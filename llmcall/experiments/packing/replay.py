@@ -44,6 +44,7 @@ class Observation:
     :ivar unused_keys: by cassette, the keys of the records that no call used, without cassettes that
         were never opened.
     :ivar packages: the versions of the distributions that it imported.
+    :ivar has_ended: whether the program reached its end.
     """
 
     printed: str
@@ -54,6 +55,7 @@ class Observation:
     connections: list[str] = field(default_factory=list)
     unused_keys: dict[str, set[str]] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
+    has_ended: bool = False
 
 
 @functools.cache
@@ -113,8 +115,8 @@ def run_program(
         check=False,
     )
     observation = Observation(completed.stdout.decode(errors="backslashreplace"))
-    has_ended = _add_events(observation, scratch, folder, project)
-    if completed.returncode or not has_ended:
+    _add_events(observation, scratch, folder, project)
+    if completed.returncode or not observation.has_ended:
         error_lines = completed.stderr.decode(errors="backslashreplace").strip().split("\n")
         observation.problems += [
             f"the program ended with exit code {completed.returncode}:",
@@ -180,10 +182,9 @@ def _file_states(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 def _add_events(
     observation: Observation, scratch: Path, folder: Path, project: Path | None
-) -> bool:
-    """Add the events of a run's log to an observation; return whether the program reached its end."""
+) -> None:
+    """Add the events of a run's log to an observation."""
     log = scratch / "log.jsonl"
-    has_ended = False
     first_access: dict[str, str] = {}  # by project path: "read" or "write", whichever came first
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
         kind, *values = json.loads(line)
@@ -210,13 +211,12 @@ def _add_events(
             path, keys = values[0], set(values[1])
             observation.unused_keys[path] = observation.unused_keys.get(path, keys) & keys
         elif kind == "end":
-            observation.packages, has_ended = values[0], True
+            observation.packages, observation.has_ended = values[0], True
     observation.files_read = sorted(
         path
         for path, kind in first_access.items()
         if kind == "read" and OWN_FOLDERS.isdisjoint(path.split("/"))
     )
-    return has_ended
 
 
 def _is_below(path: str, folders: Iterable[str | Path]) -> bool:

@@ -139,7 +139,7 @@ class Target(NamedTuple):
 
     def open(self, stack: contextlib.ExitStack) -> Cassette | None:
         """Open the cassette, if there is one, and give SDKs placeholders for keys where nothing is sent."""
-        from ..programs.entry import placeholder_keys
+        from ..programs.placeholders import placeholder_keys
         from ..stores.cassettes.cassette import Cassette
         from ..stores.cassettes.owner import CommandOwner
 

@@ -15,27 +15,12 @@ from ..stores.cassettes.owner import SETTINGS
 from ..support.notices import notice
 from .actors import Actor, warn_of_swapped_answers
 from .front import FrontTransport, in_front
+from .placeholders import placeholder_keys
 from .recorder import Recorder
 
 if TYPE_CHECKING:
     import openai
 
-# SDKs cannot be made without these, even in a replay, which sends nothing.
-KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
-# Further variables from which SDKs and frameworks take a model provider's key.
-OTHER_KEYS = tuple(
-    """
-    AI21_API_KEY ANTHROPIC_AUTH_TOKEN AWS_BEARER_TOKEN_BEDROCK AZURE_AI_API_KEY AZURE_API_KEY
-    AZURE_OPENAI_API_KEY CEREBRAS_API_KEY CO_API_KEY COHERE_API_KEY DASHSCOPE_API_KEY
-    DATABRICKS_TOKEN DEEPINFRA_API_KEY DEEPSEEK_API_KEY FIREWORKS_API_KEY GITHUB_MODELS_TOKEN
-    GOOGLE_API_KEY GROQ_API_KEY HF_TOKEN HUGGINGFACE_API_KEY HUGGING_FACE_HUB_TOKEN
-    HYPERBOLIC_API_KEY MINIMAX_API_KEY MISTRAL_API_KEY MOONSHOT_API_KEY NVIDIA_API_KEY
-    NVIDIA_NIM_API_KEY OLLAMA_API_KEY OPENROUTER_API_KEY PERPLEXITYAI_API_KEY PERPLEXITY_API_KEY
-    PPLX_API_KEY REPLICATE_API_TOKEN SAMBANOVA_API_KEY TOGETHERAI_API_KEY TOGETHER_API_KEY
-    UPSTAGE_API_KEY VOYAGE_API_KEY WATSONX_APIKEY XAI_API_KEY ZAI_API_KEY ZHIPUAI_API_KEY
-    """.split()  # noqa: SIM905 - a list has a line for each
-)
-PLACEHOLDER = "none-a-replay-sends-nothing"
 RECORDED_LIBRARIES = (
     "llmcall records what httpx, httpx2, requests, aiohttp and urllib send to APIs like those of OpenAI, Anthropic "
     "and Gemini. A library with sockets of its own that takes a base URL from the environment is recorded by "
@@ -247,32 +232,3 @@ def unrecorded_lines(recorder: Recorder) -> Iterator[str]:
                 f"requests that other clients sent to {host} are not recorded, so a replay cannot "
                 f"answer them. {RECORDED_LIBRARIES}"
             )
-
-
-@contextlib.contextmanager
-def placeholder_keys(*, replace: bool = False) -> Iterator[None]:
-    """Set placeholder keys for a block.
-
-    :param replace: whether keys that are set get one, too, so that no child process can pay.
-    """
-    before = {name: os.environ.get(name) for name in (*KEYS, *OTHER_KEYS)}
-    set_placeholder_keys(replace=replace)
-    try:
-        yield
-    finally:
-        for name, key in before.items():
-            if os.environ.get(name) == PLACEHOLDER:
-                del os.environ[name]
-                if key is not None:
-                    os.environ[name] = key
-
-
-def set_placeholder_keys(*, replace: bool = False) -> None:
-    """Give a placeholder to the keys that SDKs need and that are unset.
-
-    :param replace: whether keys that are set get one, too, whatever the provider.
-    """
-    names = {name for name in KEYS if replace or not os.environ.get(name)}
-    if replace:
-        names.update(name for name in OTHER_KEYS if os.environ.get(name))
-    os.environ.update(dict.fromkeys(names, PLACEHOLDER))

@@ -169,8 +169,8 @@ def main(plan_file: str) -> None:
     sys.addaudithook(trace.on_audit_event)
     script, *arguments = plan["program"]
     if not plan["run_options"]:
-        from llmcall.programs.entry import set_placeholder_keys
         from llmcall.programs.execution import execute
+        from llmcall.programs.placeholders import set_placeholder_keys
 
         set_placeholder_keys(replace=True)
         execute(script, tuple(arguments), module=plan["module"])

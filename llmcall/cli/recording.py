@@ -165,7 +165,7 @@ class Target(NamedTuple):
         return Recorder(
             actor,
             {"cache_mode": "replay"} if self.is_none and cassette is None else {},
-            caller=self.command,
+            function=self.command,
             sends_nothing=self._is_replay(cassette) or None,
             default=new_program_scope() if cassette is None else cassette.program_scope,
             is_of_cassette=cassette is not None,

@@ -193,12 +193,12 @@ def configured(**overrides: object) -> Iterator[None]:
     0.5
     """
     layer = checked_layer(overrides, "configured()", Rank.CONFIGURED)
-    outer = _open_block()
-    _block.set(Block({**outer.layer, **layer} if outer else layer))
+    before = _open_block()
+    _block.set(Block({**before.layer, **layer} if before else layer))
     try:
         yield
     finally:
-        _block.set(outer)
+        _block.set(before)
 
 
 def force_api_type(api_type: str | None) -> None:
@@ -243,9 +243,9 @@ def force_api_cache(
     _force("force_api_cache()", {"cache_mode": mode, "cache_path": path})
 
 
-def _force(caller: str, overrides: Mapping[str, object]) -> None:
+def _force(function: str, overrides: Mapping[str, object]) -> None:
     with _lock:
-        layers.forced = {**layers.forced, **checked_layer(overrides, caller, Rank.FORCED)}
+        layers.forced = {**layers.forced, **checked_layer(overrides, function, Rank.FORCED)}
         layers.changed()
 
 

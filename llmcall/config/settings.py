@@ -205,21 +205,21 @@ def masked_value(row: Setting, value: Any) -> object:
 
 
 def checked_layer(
-    overrides: Mapping[str, object], caller: str, rank: Rank = Rank.ARGUMENT
+    overrides: Mapping[str, object], function: str, rank: Rank = Rank.ARGUMENT
 ) -> dict[str, SettingValue]:
     """Return the checked values of keyword arguments; ``None`` and empty ones become ``UNSET``. A relative
     path starts from the current working directory.
 
-    :param caller: the name of the called function, for messages.
+    :param function: the public function that takes them, for messages.
     :raises ConfigError: if a value is of the wrong type.
     :raises TypeError: if there is no such setting; the nearest is suggested.
     """
     layer = {}
-    origin = "argument" if rank is Rank.ARGUMENT else caller
+    origin = "argument" if rank is Rank.ARGUMENT else function
     rows = {**SETTINGS, **HIDDEN_SETTINGS} if rank is Rank.PUSHED else SETTINGS
     for name, value in overrides.items():
         if name not in rows:
-            raise TypeError(f"{caller} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")
-        checked = UNSET if value is None else rows[name].check(value, f"{caller}, {name}")
+            raise TypeError(f"{function} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")
+        checked = UNSET if value is None else rows[name].check(value, f"{function}, {name}")
         layer[name] = SettingValue(checked, rank, origin)
     return layer

@@ -189,9 +189,8 @@ def cache_directory_name(file_name: str) -> str:
 
 
 LARGEST = 1e308
-LONGEST_TIME = (
-    2_000_000  # seconds, 23 days: the sockets of some systems take 2**31 milliseconds and no more
-)
+# Seconds, 23 days: the sockets of some systems take 2**31 milliseconds and no more.
+LONGEST_TIME = 2_000_000
 
 
 def as_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> float | None:

@@ -42,9 +42,8 @@ NO_INTERVAL = (
     "answers. method='draws' with repeats= counts answers"
 )
 THOUGHTS = "<think"
-_BEFORE_WORDS = (
-    " \t\r\n\u2581\u0120"  # "▁" and "Ġ" are the blank of SentencePiece and of byte-level BPE
-)
+# "▁" and "Ġ" are the blank of SentencePiece and of byte-level BPE.
+_BEFORE_WORDS = " \t\r\n\u2581\u0120"
 
 
 class NoSharesError(ConfigError):

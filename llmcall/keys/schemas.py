@@ -286,9 +286,8 @@ def _closed(node: object) -> Any:
         del closed["pattern"]
     if isinstance(node.get("multipleOf"), (int, float)):  # jsonschema does not round
         del closed["multipleOf"]
-    closed.pop(
-        "uniqueItems", None
-    )  # a set takes an element twice, and servers are not sent this rule
+    # A set takes an element twice, and servers are not sent this rule.
+    closed.pop("uniqueItems", None)
     if node.get("type") == "object" and "properties" in node:
         closed.setdefault("additionalProperties", False)
     return closed

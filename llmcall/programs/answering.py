@@ -79,9 +79,8 @@ async def response_to(
         if to_record.asks_model:
             recorder.models.add(address)
         transport = ProgramTransport(library, to_record, send)
-        cassette = (
-            current_cassette()
-        )  # opens the one of the settings, whose recorder is in front then
+        # This opens the cassette of the settings, whose recorder is in front then.
+        cassette = current_cassette()
         recording = recorder.recording
         # A cassette may be open and yet not count here, as in a fixture with a wider scope than the test's.
         is_hidden = cassette is None and recording.is_of_cassette

@@ -57,7 +57,7 @@ def http_client(
     """
     from ..support import libraries
 
-    recorder = Recorder(actor, overrides, caller="http_client()")
+    recorder = Recorder(actor, overrides, function="http_client()")
     client: openai.DefaultHttpxClient = _recorded_client(
         libraries.openai.DefaultHttpxClient, recorder, transport
     )
@@ -75,7 +75,7 @@ def async_http_client(
     """
     from ..support import libraries
 
-    recorder = Recorder(actor, overrides, caller="async_http_client()")
+    recorder = Recorder(actor, overrides, function="async_http_client()")
     client: openai.DefaultAsyncHttpxClient = _recorded_client(
         libraries.openai.DefaultAsyncHttpxClient, recorder, transport
     )
@@ -125,7 +125,7 @@ def patched(
     ...     main()
     """
     default = scopes.new_program_scope()
-    recorder = Recorder(actor, overrides, hosts, caller="patched()", default=default)
+    recorder = Recorder(actor, overrides, hosts, function="patched()", default=default)
     with scopes.naming_own_calls(), _recording(recorder):
         yield
     recorder.raise_first_error()
@@ -183,7 +183,7 @@ def recording_programs(
         actor,
         {},
         hosts,
-        caller="cassette()",
+        function="cassette()",
         sends_nothing=not tape.may_record,
         default=tape.program_scope,
         is_of_cassette=True,
@@ -191,9 +191,8 @@ def recording_programs(
     with (
         contextlib.nullcontext() if tape.may_record else placeholder_keys(),
         _recording(recorder),
-        scopes.default_scope(
-            None
-        ),  # llmcall's own calls in here have no default scope, even under llmcall run
+        # llmcall's own calls in here have no default scope, even under llmcall run.
+        scopes.default_scope(None),
         scopes.numbered_anew(),
     ):
         yield

@@ -135,9 +135,8 @@ class Execution(CallListener):
             sys.excepthook(type(error), error, error.__traceback__)
         if self._has_failed():
             self._code = self._code or 1
-        atexit.register(
-            process_failures.forget, *REFUSED
-        )  # the summary has the first one and a count
+        # The summary has the first refusal, and a count.
+        atexit.register(process_failures.forget, *REFUSED)
         sys.exit(self._code)
 
     def opens(self, cassette: Cassette) -> None:

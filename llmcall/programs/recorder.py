@@ -89,7 +89,7 @@ class Recorder(Front):
     :param actor: names who is asking; see :func:`llmcall.http_client`.
     :param overrides: settings by name.
     :param hosts: further hosts whose JSON requests are recorded as kind "http".
-    :param caller: the public function that took these arguments, for messages.
+    :param function: the public function that took these arguments, for messages.
     :param sends_nothing: whether it only replays; ``None`` leaves that to what is around it.
     :param default: the scope of calls outside any scope, or ``None``.
     :param is_of_cassette: whether this is a cassette's, and so that of blocks inside, too.
@@ -113,13 +113,13 @@ class Recorder(Front):
         overrides: Mapping[str, object],
         hosts: Collection[str] = (),
         *,
-        caller: str,
+        function: str,
         sends_nothing: bool | None = None,
         default: ActiveScope | None = None,
         is_of_cassette: bool = False,
     ) -> None:
         # a wrong setting fails here, not in the program's first request
-        checked = checked_layer(overrides, caller)
+        checked = checked_layer(overrides, function)
         paths = {
             name: setting.value
             for name, setting in checked.items()

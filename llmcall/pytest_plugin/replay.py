@@ -53,7 +53,7 @@ class _Connections(Recorder):
     passes_requests = True
 
     def __init__(self, are_allowed: Callable[[], bool]) -> None:
-        super().__init__(None, {}, caller="the pytest plugin")
+        super().__init__(None, {}, function="the pytest plugin")
         self._are_allowed = are_allowed
 
     def note_connection(self, host: str) -> None:

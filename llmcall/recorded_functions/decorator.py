@@ -81,9 +81,8 @@ def recorded(
         return lambda decorated: recorded(  # type: ignore[call-overload]
             decorated, name=name, version=version, shared=shared
         )
-    if isinstance(
-        function, (staticmethod, classmethod)
-    ):  # below @recorded or above, it means the same
+    # Below @recorded or above, these mean the same.
+    if isinstance(function, (staticmethod, classmethod)):
         return type(function)(
             recorded(name=name, version=version, shared=shared)(function.__func__)
         )

@@ -140,7 +140,7 @@ class Changes:
 
     def first_source(self, difference: Difference, index: int) -> int | None:
         """Return the first answer that explains a difference, or ``None``: for each changed stretch of
-        words there must be a changed answer that the caller could have read.
+        words there must be a changed answer that the actor could have read.
 
         A model may repeat words of its question. So if a change has the words of an earlier change
         that is not a consequence, it is not a consequence, either.

@@ -187,9 +187,8 @@ def llm(function: object = None, /, **params: object) -> Any:
 
     def decorator(decorated: Any) -> Any:
         """Return the function that asks."""
-        if isinstance(
-            decorated, (staticmethod, classmethod)
-        ):  # below @llm or above, it means the same
+        # Below @llm or above, these mean the same.
+        if isinstance(decorated, (staticmethod, classmethod)):
             return type(decorated)(decorator(decorated.__func__))
         return LLMFunction(decorated, LLMCall(**call_arguments(decorated, params)))
 

@@ -124,9 +124,8 @@ class TemplateSource(NamedTuple):
         suffix = os.path.splitext(path)[1]
         compile_template: Compile = template_languages.get(suffix, jinja_template)
         if suffix in template_languages:
-            suffixes = tuple(
-                dict.fromkeys(["", suffix, *suffixes])
-            )  # for the files that it includes
+            # First its own, for the files that it includes.
+            suffixes = tuple(dict.fromkeys(["", suffix, *suffixes]))
         return compile_template(
             path, text, partial(_find_template, folder=folder, suffixes=suffixes)
         )

@@ -79,14 +79,14 @@ def _is_search(item: Mapping[str, object]) -> bool:
     return item.get("type") == "web_search_call" and kind in (None, "search")
 
 
-def _searches_of_chat(response: Mapping[str, object]) -> Counter[str]:
+def _searches_of_chat(response: Mapping[str, object]) -> dict[str, int]:
     """Return one search for an answer that cites pages, since chat completions do not report a number."""
     messages = [object_in(choice.get("message")) for choice in objects_in(response.get("choices"))]
     annotations = [
         annotation for message in messages for annotation in objects_in(message.get("annotations"))
     ]
     is_cited = any(annotation.get("type") == "url_citation" for annotation in annotations)
-    return +Counter(web_searches=int(is_cited))
+    return {"web_searches": 1} if is_cited else {}
 
 
 def _searches_of_gemini(response: Mapping[str, object]) -> Counter[str]:

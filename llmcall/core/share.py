@@ -132,8 +132,11 @@ async def _lead(
     try:
         _begin_flights(calls, led, followed, shared_by, leader)
         leading = [call for call, _ in led]
-        outer_is_waited_for = any(outer.is_read or outer.holds_budget for outer in open_calls())
-        if leading and homes and not outer_is_waited_for:
+        if (
+            leading
+            and homes
+            and not any(call.is_read or call.holds_budget for call in open_calls())
+        ):
             lead = homes[-1].lead(shared_by)
             try:
                 keys = [call.request.cache_key for call in leading]

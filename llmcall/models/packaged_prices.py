@@ -112,7 +112,7 @@ class PackagedPrice(NamedTuple):
             return None
         rates = _rates(self) if _is_plain(bill, tokens) else None
         if rates is not None:
-            return rates.cost(tokens, self.share)
+            return rates.cost(tokens)
         try:
             usage = _usage(bill, self.provider)
             calculation = self.calculate(usage)
@@ -151,17 +151,20 @@ class PackagedPrice(NamedTuple):
 class Rates(NamedTuple):
     """The prices of a model at some time, as genai-prices gives them: USD per million tokens, with the
     prompts from which they rise.
+
+    :param paid: the share that is paid, for one token.
     """
 
     input: object
     cached_input: object
     output: object
+    paid: Decimal
 
-    def cost(self, tokens: TokenUsage, share: float) -> Cost:
+    def cost(self, tokens: TokenUsage) -> Cost:
         """Return the cost of tokens, to the last digit as genai-prices calculates it."""
         whole, cached = tokens.input_tokens or 0, tokens.cached_tokens or 0
-        input, cached_input, output = (_at_length(price, whole) for price in self)
-        paid = Decimal(str(share)) / MILLION
+        *prices, paid = self
+        input, cached_input, output = (_at_length(price, whole) for price in prices)
         prompt = (input * (whole - cached) + cached_input * cached) * paid
         return Cost(float(prompt), float(prompt + output * (tokens.output_tokens or 0) * paid))
 
@@ -187,7 +190,8 @@ def _rates(price: PackagedPrice) -> Rates | None:
     cached_input = prices.cache_read_mtok
     if cached_input is None:
         cached_input = prices.input_mtok
-    return Rates(prices.input_mtok, cached_input, prices.output_mtok)
+    paid = Decimal(str(price.share)) / MILLION
+    return Rates(prices.input_mtok, cached_input, prices.output_mtok, paid)
 
 
 def _is_plain(bill: Bill, tokens: TokenUsage) -> bool:

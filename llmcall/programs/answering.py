@@ -62,9 +62,11 @@ async def response_to(
         return None
     transport = None
     address = connections.address_of(http.url)
-    if is_of_model_sdk(http):
+    is_models_host = is_of_model_sdk(http) or connections.is_models(
+        address, recorder.known_models()
+    )
+    if is_models_host:
         recorder.models.add(address)
-    is_models_host = connections.is_models(address, recorder.known_models())
     try:
         to_record = await request_to_record(
             http, recorder.recording.hosts, is_models_host=is_models_host

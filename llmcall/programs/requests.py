@@ -126,9 +126,10 @@ class RequestToRecord(NamedTuple):
     @property
     def base_url(self) -> str:
         """Return the address of the API, or of the host if the path is another API's."""
-        call_path = CALL_PATH.search(self.address)
+        address = self.address
+        call_path = CALL_PATH.search(address)
         if call_path is not None:
-            return self.address[: call_path.start()]
+            return address[: call_path.start()]
         return f"{self.http.url.scheme}://{self.http.url.netloc.decode()}"
 
     def for_actor(self) -> ProgramRequest:
@@ -191,15 +192,16 @@ async def request_to_record(
     is_of_model = has_asking_path or is_of_object
     if not (is_of_model or is_named or is_models_host or (is_post and is_of_sdk)):
         return None
-    accepted, media_type = (
-        http.headers.get("accept", "*/*"),
-        http.headers.get("content-type", "json"),
-    )
+    accepted = http.headers.get("accept", "*/*")
+    media_type = http.headers.get("content-type")
     is_json = ACCEPTS_JSON.search(accepted) is not None and not SPEECH_OR_REALTIME.search(path)
-    if "json" not in media_type or not (is_of_model or is_named or is_json):
+    if "json" not in (media_type or "json") or not (is_of_model or is_named or is_json):
         return None
     content = await resolved(http.read() if may_block() else http.aread())
-    body = _json_body(http, content)
+    body: Data = None
+    if is_post and media_type:
+        with contextlib.suppress(ValueError):
+            body = json.loads(content)
     if body is None and (content or has_asking_path):
         return None
     # a door of an SDK that is not known yet
@@ -219,14 +221,6 @@ def _has_sdk_header(http: Head) -> bool:
 
 def _names_model(body: Data) -> bool:
     return isinstance(body, dict) and isinstance(body.get("model"), str)
-
-
-def _json_body(http: httpx.Request, content: bytes) -> Data:
-    """Return the JSON data that a request posts, or ``None``."""
-    if http.method == "POST" and "json" in http.headers.get("content-type", ""):
-        with contextlib.suppress(ValueError):
-            return json.loads(content)
-    return None
 
 
 def _is_text(value: Data) -> bool:

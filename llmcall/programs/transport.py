@@ -168,7 +168,6 @@ class ProgramTransport(CoroutineTransport):
         the library's own, and its SDK retries.
         """
         self.last_response, self.headers = None, []
-        address = self.to_record.address
         try:
             response = await resolved(self._send_below(http))
             if response.is_success:
@@ -179,6 +178,7 @@ class ProgramTransport(CoroutineTransport):
             finally:
                 await resolved(close())
         except self.library.RequestError as error:
+            address = self.to_record.address
             if isinstance(error, self.library.TimeoutException):
                 own_error: APIError = RequestTimeoutError(
                     f"no answer from {address} within the timeout"

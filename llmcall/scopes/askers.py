@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from hashlib import sha256
 
 from ..support.system import after_fork_in_child, lock, running_loop
@@ -200,8 +201,7 @@ def enter_item(name: str, repeat: int) -> None:
         hold(asker=maker.named(f"item {name} {repeat}"))
 
 
-@contextlib.contextmanager
-def counted_apart() -> Iterator[None]:
+def counted_apart() -> AbstractContextManager[None]:
     """Number the children that are made in a call of a program apart from the asker's others; draws in it count
     who asks.
 
@@ -212,8 +212,7 @@ def counted_apart() -> Iterator[None]:
     if asker is not None:
         asker = Asker(asker.name, asker.main, asker.origin)
     # The tasks that the transport of such a call makes have askers of their own.
-    with holding(asker=asker, is_programs=True):
-        yield
+    return holding(asker=asker, is_programs=True)
 
 
 # The calls of a forked process are not recorded.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # The number of the layout comes before the fields. Most records have neither arms nor a source from which
 # they were imported, and use layout 4; layout 5 adds the arms, layout 6 both.
 LAYOUT, LAYOUT_OF_ARMS, LAYOUT_OF_IMPORTED = 4, 5, 6
-FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker", "days")
+FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker")
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
 CHECKSUM_BYTES = 4
 REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
@@ -68,7 +68,7 @@ def pack(record: Record) -> bytes:
     :raises TypeError: if the record holds something that cannot become plain data; names its location.
     """
     request = record.request
-    fields = {name: getattr(record, name) for name in FIELDS}
+    fields: dict[str, Data] = {name: getattr(record, name) for name in FIELDS}
     fields["days"] = {} if record.noted_days is None else days_entry(record.noted_days)
     layout = LAYOUT
     if record.arms or record.imported is not None:
@@ -79,10 +79,10 @@ def pack(record: Record) -> bytes:
         fields["imported"] = record.imported
     fields["response"] = record.response
     try:
-        body = _pickled((layout, *fields.values())) + _pickled(request)
+        body = _pickled((layout, *fields.values()), request)
     except (_NotPlain, RecursionError):
         fields = {name: plain(value, name) for name, value in fields.items()}
-        body = _pickled((layout, *fields.values())) + _pickled(plain(request, "request"))
+        body = _pickled((layout, *fields.values()), plain(request, "request"))
     return body + _checksum(record.cache_key, body)
 
 
@@ -155,9 +155,10 @@ def _unreadable(cache_key: str, error: Exception) -> CacheCorruptError:
     )
 
 
-def _pickled(value: object) -> bytes:
+def _pickled(*values: object) -> bytes:
     file = BytesIO()
-    _Pickler(file, PROTOCOL).dump(value)
+    for value in values:
+        _Pickler(file, PROTOCOL).dump(value)
     return file.getvalue()
 
 

@@ -47,12 +47,17 @@ def as_transport(own: ConfiguredClient | Sends, client: ConfiguredClient) -> Tra
 def unless_own(client: C, make_transport: Callable[[], Transport]) -> C | Sends:
     """Return a client itself if its class defines ``send``, else the transport that a function makes; its
     streams are the class's if that defines ``stream``.
+
+    :raises ConfigError: if it has an asynchronous method alone, which a call that blocks would pass by.
     """
     if hasattr(client, "send"):
         return client
+    name = type(client).__name__
+    for method, blocking in (("asend", "send"), ("astream", "stream")):
+        if hasattr(client, method) and not hasattr(client, blocking):
+            raise ConfigError(f"{name} defines {method} alone: define {blocking}, too")
     transport = make_transport()
     stream = getattr(client, "stream", None)
-    name = type(client).__name__
     return transport if stream is None else _OwnStreams(stream, transport, name)
 
 

@@ -205,6 +205,18 @@ def test_a_subclass_that_overrides_only_stream_sends_as_before(way: str, server:
     assert len(server.requests) == ("stream" not in way)
 
 
+@pytest.mark.parametrize(("method", "blocking"), [("asend", "send"), ("astream", "stream")])
+def test_a_subclass_that_overrides_an_asynchronous_method_alone_sends_nothing(
+    method: str, blocking: str, server: Any
+) -> None:
+    """Its blocking calls would pass it by, and ask the server in earnest."""
+    own = type("Own", (OpenAIClient,), {method: None})
+    client = own(model="m", base_url=server.base_url, api_key="none", cache_mode="off")
+    with pytest.raises(ConfigError, match=f"Own defines {method} alone: define {blocking}"):
+        client.send_message("Hello")
+    assert server.requests == []
+
+
 def test_a_client_without_a_transport_says_what_is_missing() -> None:
     """The error comes at its first call."""
     client = llmcall.LLMClient()

@@ -6,12 +6,13 @@ import runpy
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from .._version import __version__
 from ..config import resolve
+from ..config.endpoints import Endpoint
 from ..errors import APIError, ArgumentError, LLMCallError
 from ..support.display.formatting import text_table
 from ..support.display.printable import visible, visible_json
@@ -24,6 +25,9 @@ from .run import run
 from .runs import diff, report, show
 from .serve import serve
 from .study import drift, import_answers, pack, verify
+
+if TYPE_CHECKING:
+    from ..config.setting import Setting
 
 DEMO = "market_day.py"
 # A small model is best at temperature 0, and may never stop without a limit.
@@ -153,7 +157,7 @@ def _echo_answer(text: str) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.File("r", encoding="utf-8"))
 @click.option("-m", "--model", help="Model whose tokenizer to use, instead of the configured one.")
 @json_option
-def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
+def tokens(files: tuple[IO[str], ...], model: str | None, as_json: bool) -> None:
     """Count the tokens in text files.
 
     FILES are UTF-8 text; "-" reads standard input. "~" marks an estimate.
@@ -175,9 +179,9 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     echo(text_table([(repr(count), name) for name, count in counts], right=[0]))
 
 
-def _read_text(file: Any) -> str:
+def _read_text(file: IO[str]) -> str:
     try:
-        return str(file.read())
+        return file.read()
     except UnicodeDecodeError as error:
         raise click.UsageError(
             f"{file.name} is not UTF-8 text: byte {error.start} is wrong"
@@ -221,13 +225,16 @@ def _json_value(value: object) -> object:
     """Return a setting's value as JSON data; endpoints become dicts."""
     if not isinstance(value, tuple):
         return value
-    return [item._asdict() if hasattr(item, "_asdict") else item for item in value]
+    return [item._asdict() if isinstance(item, Endpoint) else item for item in value]
 
 
-def _config_lines(row: Any, value: Any) -> list[tuple[str, object]]:
+def _config_lines(row: Setting, value: Any) -> list[tuple[str, object]]:
     """Return the keys in config.ini for a setting, each with its value."""
     if row.name == "endpoints":
-        value = {endpoint.pop("name"): endpoint for endpoint in value}
+        value = {
+            fields["name"]: {key: field for key, field in fields.items() if key != "name"}
+            for fields in value
+        }
     if not isinstance(value, dict) or not value:
         return [(f"[{row.section}] {row.key or row.name}", value)]
     if row.name not in ("endpoints", "models"):

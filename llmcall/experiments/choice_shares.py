@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import threading
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 from ..apis.decisions import REFUSAL, probabilities
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from ..clients.base import LLMClient
     from ..config.settings import Settings
     from ..core.reply import Reply
+    from ..keys.request import Data
     from ..typed.conversations import Ask
     from ..typed.rows import RowJob
+    from .choice import Choice
 
 TOP_LOGPROBS = 20  # the most tokens whose log probabilities the API gives
 OTHER = "p_other"
@@ -81,30 +83,29 @@ class SharesJob:
     @property
     def client(self) -> LLMClient:
         """Return the client that asks."""
-        return self._row_job.client  # type: ignore[no-any-return]
+        return self._row_job.client
 
     @property
     def settings(self) -> Settings:
         """Return the client's settings."""
-        settings: Settings = self._row_job.settings
-        return settings
+        return self._row_job.settings
 
     @property
     def window(self) -> str:
         """Return the window in which its calls are answered."""
-        return str(self._row_job.window)
+        return self._row_job.window
 
     def check(self, items: object) -> None:
         """Refuse items that are not rows."""
         self._row_job.check(items)
 
-    def identity(self, item: object) -> Any:
+    def identity(self, item: object) -> dict[str, Data]:
         """Return the variables that the question uses; they identify a row."""
         return self._row_job.identity(item)
 
-    def call_for(self, item: object) -> Any:
+    def call_for(self, item: object) -> Choice:
         """Return the question about a row, by which a plan finds recorded answers."""
-        return self._row_job.call_for(item)
+        return cast("Choice", self._row_job.call_for(item))
 
     def run(self, item: Any) -> list[float] | None:
         """Ask about a row in one order; return the share of each option, and of all other answers.
@@ -155,7 +156,7 @@ class SharesJob:
     what = ""  # that the model gives, in words
 
     def request(
-        self, question: Any, variables: dict[str, object], order: tuple[int, ...]
+        self, question: Choice, variables: dict[str, object], order: tuple[int, ...]
     ) -> SendMessage:
         """Return the request for the shares of a row in an order of the options."""
         raise NotImplementedError
@@ -178,7 +179,7 @@ class LogprobsJob(SharesJob):
     what = "log probabilities"
 
     def request(
-        self, question: Any, variables: dict[str, object], order: tuple[int, ...]
+        self, question: Choice, variables: dict[str, object], order: tuple[int, ...]
     ) -> SendMessage:
         """Return the request for one token."""
         params = question.model_params
@@ -203,7 +204,7 @@ class DecisionsJob(SharesJob):
     what = "decisions"
 
     def request(
-        self, question: Any, variables: dict[str, object], order: tuple[int, ...]
+        self, question: Choice, variables: dict[str, object], order: tuple[int, ...]
     ) -> SendMessage:
         """Return the request for one decision: the question is asked about the conversation that ends with it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..many.map import map as run_map
 from ..support.notices import warn_once
@@ -20,6 +20,8 @@ from .choice_shares import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..typed.rows import RowJob
     from .choice import Choice
 
@@ -49,7 +51,7 @@ def ask_for_shares(
 
 def _methods(job: RowJob, method: str, *, has_repeats: bool) -> list[str]:
     """Return the methods of shares to try, in turn."""
-    questions: list[Choice] = [*job.calls.values()] or [job.call]
+    questions = cast("list[Choice]", [*job.calls.values()] or [job.call])
     client = job.client
     takes_logprobs = all(question.takes_logprobs() for question in questions)
     if method == "auto":
@@ -122,8 +124,11 @@ def _in_all_orders(question: Choice, map_options: dict[str, Any]) -> tuple[dict[
 
 def _alternating(job: RowJob) -> RowJob:
     """Return the job whose questions change their direction with each repeat, where their order is "reverse"."""
-    calls = {labels: question.alternating() for labels, question in job.calls.items()}
-    return job._replace(call=job.call.alternating(), calls=calls)
+    questions = cast("Mapping[tuple[object, ...], Choice]", job.calls)
+    return job._replace(
+        call=cast("Choice", job.call).alternating(),
+        calls={labels: question.alternating() for labels, question in questions.items()},
+    )
 
 
 def _lists(answers: Any, repeats: int) -> object:

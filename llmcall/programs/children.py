@@ -76,8 +76,18 @@ class RoutesOfRun(Routes):
         shared_server().dismiss(route.ticket)
 
 
-# .route: of the process that this thread starts, for a fork in it; .forked: the one between the fork's two hooks
-_starting = threading.local()
+class _Starting(threading.local):
+    """The routes of what a thread starts.
+
+    :ivar route: of the process that it starts, for a fork in there.
+    :ivar forked: of the process that it forks, between the fork's two hooks.
+    """
+
+    route: Route | None = None
+    forked: Route | None = None
+
+
+_starting = _Starting()
 
 
 def record_children(undo: contextlib.ExitStack, routes: Routes) -> None:
@@ -99,16 +109,12 @@ def _put_in(undo: contextlib.ExitStack, module: ModuleType) -> None:
 @contextlib.contextmanager
 def _starts(route: Route | None) -> Iterator[None]:
     """Give the process that a block starts a route; a fork in there takes it over."""
-    before = _route_here()
+    before = _starting.route
     _starting.route = route
     try:
         yield
     finally:
         _starting.route = before
-
-
-def _route_here() -> Route | None:
-    return getattr(_starting, "route", None)
 
 
 # Programs
@@ -227,15 +233,14 @@ def _start(start: Callable[[BaseProcess], None], process: BaseProcess) -> None:
 @before_fork
 def _name_forked() -> None:
     """Name the process that is about to be forked."""
-    _starting.forked = _route_here() or new_route("process", "fork")
+    _starting.forked = _starting.route or new_route("process", "fork")
 
 
 @after_fork_in_child
 def _begin_forked() -> None:
-    route: Route | None = getattr(_starting, "forked", None)
-    if route is not None:
+    if _starting.forked is not None:
         fronts.clear()
-        begin(route)
+        begin(_starting.forked)
 
 
 # A process's own beginning

@@ -63,7 +63,7 @@ class Changes:
                 for pair in pairs
                 if pair.status != "same"
             ),
-            key=lambda change: change[:2],
+            key=lambda change: (change.place, change.actor),
         )
         self._settled: set[int] = set()  # their answers explain later ones of the same place
         self._changed_words: dict[int, frozenset[Stretch]] = {}
@@ -203,7 +203,7 @@ class Changes:
                 and repeated <= self._words_changed_in(index)
             ):
                 continue
-            is_own = source[:2] == reader[:2]
+            is_own = (source.place, source.actor) == (reader.place, reader.actor)
             if not is_own and _could_read(reader.pair, source.pair, stretch.side):
                 yield index
 

@@ -91,7 +91,8 @@ def actor_costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
     """Return the actors with the highest known costs, and their costs in each run."""
     rows: dict[str, tuple[list[Record], list[Record]]] = {}
     for cell in cells:
-        for side, record in zip(rows.setdefault(cell.row, ([], [])), cell.pair[2:4], strict=True):
+        sides = rows.setdefault(cell.row, ([], []))
+        for side, record in zip(sides, (cell.pair.one, cell.pair.other), strict=True):
             side += [record] if record else []
 
     def known_cost(row: str) -> float:
@@ -106,10 +107,7 @@ def actor_costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
 
 
 def _sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) -> str:
-    """Return the sum of the known amounts, and the number of unknown ones.
-
-    :param format_sum: turns the sum into text.
-    """
+    """Return the sum of the known amounts, and the number of unknown ones."""
     known_amounts = [amount for amount in amounts if amount is not None]
     if not known_amounts:
         return "unknown"

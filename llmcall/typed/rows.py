@@ -16,9 +16,11 @@ from .conversations import SendMessage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..clients.base import LLMClient
     from ..config.settings import Settings
     from ..keys.request import Data
     from .conversations import Ask, Conversation
+    from .llm_call import LLMCall
 
 
 class RowJob(NamedTuple):
@@ -31,33 +33,32 @@ class RowJob(NamedTuple):
     :param calls: with ``vary``, the call for each combination of labels.
     """
 
-    call: Any  # an LLMCall
+    call: LLMCall
     variables: Callable[[Any], dict[str, Any]]
     bound: Mapping[str, Data] = {}
     is_named: bool = False
     axes: tuple[str, ...] = ()
-    calls: Mapping[tuple[Any, ...], Any] = {}
+    calls: Mapping[tuple[Any, ...], LLMCall] = {}
 
     def __map_job__(self) -> RowJob:
         return self
 
     @property
-    def client(self) -> Any:
+    def client(self) -> LLMClient:
         """Return the client that asks."""
         return self.call.client
 
     @property
     def settings(self) -> Settings:
         """Return the client's settings."""
-        settings: Settings = self.client.settings
-        return settings
+        return self.client.settings
 
     @property
     def window(self) -> str:
         """Return the window in which its calls are answered."""
         return str(self.call.model_params.get("window") or self.settings.window)
 
-    def call_for(self, item: Any) -> Any:
+    def call_for(self, item: Any) -> LLMCall:
         """Return the call that asks about a row; with ``vary``, its cell's call."""
         return self.calls[tuple(item[axis] for axis in self.axes)] if self.axes else self.call
 
@@ -80,8 +81,7 @@ class RowJob(NamedTuple):
     async def conversation(self, item: object, ask: Ask = SendMessage.reply) -> Conversation:
         """Ask about a row until an answer fits."""
         call = self.call_for(item)
-        conversation: Conversation = await call.conversation(self.variables(item), ask)
-        return conversation
+        return await call.conversation(self.variables(item), ask)
 
     def identity(self, item: object) -> dict[str, Data]:
         """Return the variables, and their fields, that the templates use; they identify a row."""

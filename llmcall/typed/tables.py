@@ -8,6 +8,7 @@ from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
 
 from ..apis.usage import total_cost
+from ..errors import LLMCallError
 from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
@@ -44,7 +45,8 @@ class RowDraw(NamedTuple):
     def of(cls, repeat: int, answer: Conversation | BaseException) -> RowDraw:
         """Return the draw with an answer, or with the exception of a row that failed."""
         if isinstance(answer, BaseException):
-            return cls(repeat, getattr(answer, "conversation", None) or UNASKED, answer)
+            conversation = answer.conversation if isinstance(answer, LLMCallError) else None
+            return cls(repeat, conversation or UNASKED, answer)
         return cls(repeat, answer, None if answer.is_missing else answer.failure)
 
     @property

@@ -81,7 +81,7 @@ def _add_delta(step: dict[str, object], delta: Mapping[str, object]) -> None:
         step["content"] = [*objects_in(step.get("content")), dict(delta)]
 
 
-def answer_parts(response: Mapping[str, object]) -> list[dict[str, object]]:
+def output_parts(response: Mapping[str, object]) -> list[dict[str, object]]:
     """Return the texts of the last output in the steps of a response, as the SDK's ``output_text`` joins
     them, and the tool calls.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .decisions import REFUSAL, answer_text, is_decision, is_refusal
-from .interactions import answer_parts
+from .interactions import output_parts
 from .objects import object_in, objects_in
 from .usage import TokenUsage
 
@@ -71,7 +71,7 @@ def read_choices(response: Mapping[str, Data]) -> Iterator[dict[str, Data]]:
     elif isinstance(content := response.get("content"), list):
         yield _choice(objects_in(content), [response.get("stop_reason")])
     elif isinstance(response.get("steps"), list):
-        yield _choice(answer_parts(response), [response.get("status")])
+        yield _choice(output_parts(response), [response.get("status")])
     elif is_decision(response):
         answers = response["answers"]
         kind = REFUSAL if all(map(is_refusal, answers)) else "text"

@@ -219,10 +219,11 @@ def _options_of_recording(requested: RunOptions, header: Header, path: str) -> R
     return requested._replace(normalizers=())
 
 
-def actor_source(option: str, script: str, is_module: bool) -> Actor:
+def actor_source(option: str, folder: str = "") -> Actor:
     """Return the source of the actors' names.
 
     :param option: the value of --actor.
+    :param folder: in which a function's module is sought first; empty means the working directory.
     :raises click.UsageError: if the value is wrong, or names a function that does not exist.
     """
     if is_named_by_text(option):
@@ -231,6 +232,6 @@ def actor_source(option: str, script: str, is_module: bool) -> Actor:
     return import_function(
         "--actor",
         option,
-        folder="" if is_module else str(Path(script).resolve().parent),
+        folder=folder,
         forms='"system", "header:NAME", "user:REGEX" or MODULE:FUNCTION',
     )

@@ -63,7 +63,8 @@ def run(
     is_ignored = sys.flags.ignore_environment
     if options.seed is not None and (os.environ.get(HASH_SEED) != str(options.seed) or is_ignored):
         _restart_with_hash_seed(options.seed, is_own_process)
-    source = None if options.actor is None else actor_source(options.actor, script, module)
+    folder = "" if module else str(Path(script).resolve().parent)
+    source = None if options.actor is None else actor_source(options.actor, folder)
     import llmcall
 
     from ..programs.execution import Execution

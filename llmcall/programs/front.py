@@ -161,7 +161,7 @@ def open_by_urllib(
     front = _front_of(method, url, headers)
     if front is None:
         return open_url(opener, fullurl, data, *args, **kwargs)
-    with _route(front) as route, passing():
+    with _routed(front) as route, passing():
         changed = urllib.request.Request(
             route.to(url),
             data,
@@ -195,7 +195,7 @@ async def request_by_aiohttp(
         return await request(session, method, str_or_url, **kwargs)
     import yarl
 
-    with _route(front) as route, passing():
+    with _routed(front) as route, passing():
         address = yarl.URL(route.to(url), encoded=True)
         params = kwargs.pop("params", None)
         if params:
@@ -233,7 +233,7 @@ class _Head(NamedTuple):
 
 
 @contextlib.contextmanager
-def _route(front: Front) -> Iterator[Route]:
+def _routed(front: Front) -> Iterator[Route]:
     """Give the current context a route for a request that a block sends."""
     if isinstance(front, Forwarder):
         yield front.route_here()

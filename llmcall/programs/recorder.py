@@ -88,11 +88,8 @@ class Recorder(Front):
 
     :param actor: names who is asking; see :func:`llmcall.http_client`.
     :param overrides: settings by name.
-    :param hosts: further hosts whose JSON requests are recorded as kind "http".
+    :param hosts: with those below, the options that :class:`Recording` has.
     :param function: the public function that took these arguments, for messages.
-    :param sends_nothing: whether it only replays; ``None`` leaves that to what is around it.
-    :param default: the scope of calls outside any scope, or ``None``.
-    :param is_of_cassette: whether this is a cassette's, and so that of blocks inside, too.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
     :ivar refused: how many of the program's calls were refused for another reason than a miss, a

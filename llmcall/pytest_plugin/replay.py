@@ -125,8 +125,7 @@ class Replay(CallListener):
 
     def refused(self, call: Call, error: Exception) -> None:
         """Keep the current test's first miss for the summary."""
-        if self._miss is None and isinstance(error, CacheMissError):
-            self._miss = error
+        self.refused_in_worker(error)
 
     def refused_in_worker(self, error: BaseException) -> None:
         """Keep it, too."""

@@ -23,7 +23,7 @@ from ...stores.records.spool import Spool
 from ...stores.records.writer import write
 from ...support.display.formatting import counted, one_line
 from ...support.display.printable import printable
-from .responses import ASSISTANT, is_placeholder, message_in, split_choices, turn_response
+from .responses import ASSISTANT, BATCH, is_placeholder, message_in, split_choices, turn_response
 from .tables import Columns
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 MAX_REASONS = 20  # in the text of a result
 MAX_REASON_CHARACTERS = 300
-BATCH = "batch"  # the tier of a batch's answers, which do not name it
 
 
 @dataclass(frozen=True)

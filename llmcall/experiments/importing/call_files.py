@@ -13,7 +13,7 @@ from ...apis.chunks import Assembler
 from ...apis.objects import object_in, objects_in
 from ...errors import CacheError, ConfigError, ServiceError
 from ...keys.parameters import parameters_in
-from .responses import ASSISTANT
+from .responses import ASSISTANT, BATCH
 from .tables import LocatedConversation, levels, objects
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 CHATS, COMPLETIONS = "/chat/completions", "/completions"  # the ends of the paths of calls
-BATCH_TIER = "batch"  # the tier of a batch's answers, which do not name it
 PROGRAM_SCOPE = ("run",)  # in which a replay looks for a program's calls
 GZIP = b"\x1f\x8b"  # begins compressed data
 OK_STATUSES = range(200, 300)
@@ -118,7 +117,7 @@ class Batches:
             address = str(entry.get("url")).partition("?")[0]
             yield (
                 location,
-                call_conversation(address, entry.get("body"), response, levels(name), BATCH_TIER),
+                call_conversation(address, entry.get("body"), response, levels(name), BATCH),
             )
 
     def answers_without_question(self, answers: Spool) -> Iterator[LocatedConversation]:

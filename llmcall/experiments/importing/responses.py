@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ASSISTANT = "assistant"
 CHAT = "chat.completion"
+BATCH = "batch"  # the tier of a batch's answers, which do not name it
 MAX_QUOTE_CHARACTERS = 100  # of a text in a message
 # The fields with a turn's contents
 CONTENTS = ("content", "tool_calls", "function_call", "refusal", "audio")

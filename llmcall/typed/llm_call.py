@@ -22,7 +22,7 @@ from ..many.options import MapOptions
 from ..support.blocking import run_blocking
 from ..support.notices import logger
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
-from .rows import RowJob, row_variables
+from .rows import AsksRows, RowJob, row_variables
 from .tables import field_names, table
 from .templates import Templates, TemplateSource, checked_history, checked_sources
 
@@ -272,13 +272,17 @@ class LLMCall:
 
     @overload
     def map(
-        self: Any, rows: Iterable[object], *, dry_run: Literal[True], **map_options: Any
+        self: AsksRows, rows: Iterable[object], *, dry_run: Literal[True], **map_options: Any
     ) -> Plan: ...
     @overload
     def map(
-        self: Any, rows: Iterable[object], *, dry_run: Literal[False] = False, **map_options: Any
+        self: AsksRows,
+        rows: Iterable[object],
+        *,
+        dry_run: Literal[False] = False,
+        **map_options: Any,
     ) -> list[Any]: ...
-    def map(self: Any, rows: Iterable[object], **map_options: Any) -> Plan | list[Any]:
+    def map(self: AsksRows, rows: Iterable[object], **map_options: Any) -> Plan | list[Any]:
         """Ask about each row, and return the values in the order of the rows.
 
         :param rows: dicts of the templates' variables, or a pandas DataFrame; columns that the
@@ -293,7 +297,7 @@ class LLMCall:
 
     @overload
     def table(
-        self: Any,
+        self: AsksRows,
         rows: Iterable[object],
         *,
         dry_run: Literal[True],
@@ -302,7 +306,7 @@ class LLMCall:
     ) -> Plan: ...
     @overload
     def table(
-        self: Any,
+        self: AsksRows,
         rows: Iterable[object],
         *,
         dry_run: Literal[False] = False,
@@ -310,7 +314,7 @@ class LLMCall:
         **map_options: object,
     ) -> pandas.DataFrame: ...
     def table(
-        self: Any,
+        self: AsksRows,
         rows: Iterable[object],
         *,
         vary: Mapping[str, object] | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import LLMCallError
 from ..many.rows import is_frame, rows_of
@@ -91,6 +91,13 @@ class RowJob(NamedTuple):
             for name, value in self.variables(item).items()
             if name in used_variables and name not in self.bound
         }
+
+
+class AsksRows(Protocol):
+    """An ``LLMCall`` or an ``@llm`` function."""
+
+    def __map_job__(self) -> RowJob:
+        """Return the job that asks about the rows of a ``map``."""
 
 
 class TableJob(RowJob):

@@ -45,7 +45,8 @@ def in_front(front: Front) -> Iterator[None]:
             scopes.begin_naming()
         if not _is_installed:
             _is_installed = True
-            _install()
+            _undo.callback(scopes.end_naming)
+            when_imported(_undo, dict.fromkeys(FRONTS, _put_in_front))
     try:
         yield
     finally:
@@ -59,11 +60,6 @@ def in_front(front: Front) -> Iterator[None]:
             if not fronts:
                 _undo.close()
                 _is_installed = False
-
-
-def _install() -> None:
-    _undo.callback(scopes.end_naming)
-    when_imported(_undo, dict.fromkeys(FRONTS, _put_in_front))
 
 
 def _put_in_front(module: ModuleType) -> None:

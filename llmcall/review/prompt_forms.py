@@ -54,21 +54,18 @@ def prompt_forms(prompts: Iterable[str]) -> list[Form]:
 def _common_words(form: Sequence[str], words: Sequence[str]) -> list[str]:
     """Return the words that a form and a prompt share, with gaps, or an empty list if they are too few."""
     matcher = SequenceMatcher(None, form, words, autojunk=False)
+    ends = (0, 0), (len(form) - 1, len(words) - 1)
     blocks = [
         (start, other, size)
         for start, other, size in matcher.get_matching_blocks()
         # a single word within the text, such as "the", is shared by chance
-        if size > 1 or (size and (start == other == 0 or _is_end(start, other, form, words)))
+        if size > 1 or (size and (start, other) in ends)
     ]
     shared = sum(size for _, _, size in blocks)
     constant = sum(word.strip() != GAP for word in form)
     if shared < MIN_SHARE * min(constant, len(words)) or not shared:
         return []
     return list(_with_gaps(blocks, form, len(words)))
-
-
-def _is_end(start: int, other: int, form: Sequence[str], words: Sequence[str]) -> bool:
-    return (start, other) == (len(form) - 1, len(words) - 1)
 
 
 def _with_gaps(

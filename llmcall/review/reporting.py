@@ -115,7 +115,7 @@ def as_markdown(items: Sequence[ChecklistItem]) -> str:
     parts = []
     for item in items:
         lines = [f"## {item.title}", ""]
-        lines += [f"- {_in_a_line(sentence)}" for sentence in item.found]
+        lines += [f"- {printable(' '.join(sentence.split()))}" for sentence in item.found]
         for caption, text in item.texts:
             longest = max(map(len, re.findall("`+", text)), default=0)
             fence = "`" * max(3, longest + 1)
@@ -124,10 +124,6 @@ def as_markdown(items: Sequence[ChecklistItem]) -> str:
             lines.append(f"- **{BLANK}** {item.blank}")
         parts.append("\n".join(lines).rstrip())
     return "\n\n".join(parts) + "\n"
-
-
-def _in_a_line(sentence: str) -> str:
-    return printable(" ".join(sentence.split()))
 
 
 def _models(run: RecordedRun, answers: Sequence[Record]) -> Iterator[str]:

@@ -41,7 +41,8 @@ class RecordedRun(NamedTuple):
         """Return the settings without the default models and parameters that no call asked for."""
         unused = self.settings.keys() & {*MODELS, *CONFIGURED}
         for record in self.records if unused else ():
-            unused -= {name for name in unused if _requested(record, name) == self.settings[name]}
+            asked = {**record.request, **dict.fromkeys(MODELS, record.request.get("model"))}
+            unused -= {name for name in unused if asked.get(name) == self.settings[name]}
             if not unused:
                 break
         return {name: value for name, value in self.settings.items() if name not in unused}
@@ -110,11 +111,6 @@ def _load_records(run: object, where: Callable[[Record], bool]) -> RecordedRun:
         dict(file.header.settings),
         file.header.is_complete,
     )
-
-
-def _requested(record: Record, name: str) -> object:
-    """Return the value of a setting in a record's request."""
-    return record.request.get("model" if name in MODELS else name)
 
 
 def is_in_scope(scope: str, pattern: str) -> bool:

@@ -252,14 +252,9 @@ class Choice(LLMCall):
         method, answers = ask_for_shares(self, job, rows, method, map_options)
         if map_options.get("dry_run"):
             return answers
-        is_counted = method == DRAWS
-        row_shares = [
-            counted_shares(row_answers, len(self.options))
-            if is_counted
-            else mean_shares(row_answers, len(self.options))
-            for row_answers in answers
-        ]
-        if not is_counted:
+        shares_of = counted_shares if method == DRAWS else mean_shares
+        row_shares = [shares_of(row_answers, len(self.options)) for row_answers in answers]
+        if method != DRAWS:
             warn_once(NO_INTERVAL)
         table = frame.copy()
         for number, name in enumerate(columns):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ..keys.keys import key_of
 from ..stores.record import Record
 from ..stores.records.answers import shared_answer_parts
+from ..stores.records.combining import merged_order
 from .runs import RecordedRun, first_level, relative_scope
 
 Align = Callable[[str], str] | Mapping[str, str]
@@ -41,20 +42,9 @@ def paired_runs(
     :param align: see :func:`~llmcall.compare`.
     """
     actors, other_actors = _named_actors(run, other, align)
-    for scope in _merged_order(actors, other_actors):
+    for scope in merged_order(actors, other_actors):
         records, other_records = actors.get(scope, []), other_actors.get(scope, [])
         yield list(_pair_calls(scope, run_number, records, other_records))
-
-
-def _merged_order(actors: Actors, other_actors: Actors) -> list[str]:
-    """Return the actors of both runs in the order of the first run. An actor that only the other
-    run has follows the actor that precedes it there.
-    """
-    order = {scope: (number, 0) for number, scope in enumerate(actors)}
-    last = -1
-    for number, scope in enumerate(other_actors, 1):
-        last = order.setdefault(scope, (last, number))[0]
-    return sorted(order, key=order.__getitem__)
 
 
 def _named_actors(

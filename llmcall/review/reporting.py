@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.decisions import is_decision
@@ -178,11 +178,9 @@ def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
 def _repetitions(answers: Sequence[Record]) -> Iterator[str]:
     counts = Counter((answer.kind, as_json(answer.request)) for answer in answers)
     if counts:
-        fewest, most = min(counts.values()), max(counts.values())
-        times = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
         yield (
             f"{counted(len(answers), 'answer')} to {counted(len(counts), 'different request')}: "
-            f"{times} for each."
+            f"{_range(counts.values())} for each."
         )
 
 
@@ -228,9 +226,13 @@ def _prompts(calls: Sequence[RecordedCall]) -> Iterator[tuple[str, str]]:
 
 def _actors(calls_by_actor: Mapping[str, Sequence[RecordedCall]]) -> str:
     lengths = [len(calls) for calls in calls_by_actor.values()]
-    fewest, most = min(lengths, default=0), max(lengths, default=0)
-    times = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    return f"Calls were made under {counted(len(lengths), 'name')} (scope), {times} under each."
+    names = counted(len(lengths), "name")
+    return f"Calls were made under {names} (scope), {_range(lengths)} under each."
+
+
+def _range(numbers: Collection[int]) -> str:
+    fewest, most = min(numbers, default=0), max(numbers, default=0)
+    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
 def _endings(answers: Sequence[Record], marks: Mapping[int, Sequence[str]]) -> str:

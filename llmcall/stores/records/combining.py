@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from .answers import same_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from ..record import Record
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def combine(
-    first: Iterable[Record], second: Iterable[Record] = (), on_conflict: str = "keep"
+    first: Collection[Record], second: Collection[Record] = (), on_conflict: str = "keep"
 ) -> tuple[list[Record], list[Conflict]]:
     """Return the records of one or two recordings, each with the arms of all that are equal to it, and
     the conflicts: requests with different answers.
@@ -27,8 +28,7 @@ def combine(
     """
     records: dict[str, Record] = {}
     conflicts = []
-
-    def add(record: Record) -> None:
+    for record in chain(first, second):
         earlier = records.get(record.cache_key)
         if earlier is None:
             records[record.cache_key] = record
@@ -38,16 +38,16 @@ def combine(
             conflicts.append((earlier, record))
             if on_conflict == "replace":
                 records[record.cache_key] = record
+    keys, other_keys = ([record.cache_key for record in side] for side in (first, second))
+    return [records[key] for key in merged_order(keys, other_keys)], conflicts
 
-    for record in first:
-        add(record)
-    # By each key of the first recording, and by None: itself, and the keys that follow it in the second.
-    groups: dict[str | None, list[str]] = {None: [], **{key: [key] for key in records}}
-    last_shared = None
-    for record in second:
-        if record.cache_key in groups:
-            last_shared = record.cache_key
-        elif record.cache_key not in records:
-            groups[last_shared].append(record.cache_key)
-        add(record)
-    return [records[key] for keys in groups.values() for key in keys], conflicts
+
+def merged_order(names: Iterable[str], other_names: Iterable[str]) -> list[str]:
+    """Return names in the order of the first ones. A name that only the others have follows the shared
+    one that precedes it there.
+    """
+    order = {name: (number, 0) for number, name in enumerate(dict.fromkeys(names))}
+    last = -1
+    for number, name in enumerate(other_names, 1):
+        last = order.setdefault(name, (last, number))[0]
+    return sorted(order, key=order.__getitem__)

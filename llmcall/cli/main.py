@@ -21,8 +21,8 @@ from .cache import cache
 from .cassette import cassette
 from .options import json_option, unicode_text
 from .output import discard_unwritten, echo, escaping, is_terminal
+from .review import diff, report, show
 from .run import run
-from .runs import diff, report, show
 from .serve import serve
 from .study import drift, import_answers, pack, verify
 

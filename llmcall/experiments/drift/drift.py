@@ -23,7 +23,7 @@ from ...stores.records.reader import read as read_records
 from ...support.display.formatting import counted, money, one_line
 from ...support.display.printable import printable
 from ..intervals import import_statistics
-from .comparison import compared_run
+from .against import compared_run
 from .result import Drift
 from .sample import DriftCheck, Requests
 from .values import answers_of, read_answer, user_reader

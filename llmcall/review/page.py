@@ -170,14 +170,14 @@ class Table(defaultdict[Any, int]):
 
 
 def page_data(
-    conversations: Sequence[Mapping[str, Sequence[RecordedCall]]],
+    calls_by_run: Sequence[Mapping[str, Sequence[RecordedCall]]],
     cells: Sequence[Cell],
     marks: Mapping[int, Sequence[str]],
     comparison: Comparison | None,
 ) -> dict[str, object]:
     """Return the data in a page.
 
-    :param conversations: the calls of each run by actor.
+    :param calls_by_run: the calls of each run by actor.
     :param cells: the calls to show.
     :param marks: each record's marks, by its ``id``.
     :param comparison: the comparison of two runs, if there are two.
@@ -186,7 +186,7 @@ def page_data(
     shown = {id(call) for cell in cells for call in (cell.pair.one, cell.pair.other) if call}
     all_calls = [
         call
-        for calls_by_actor in conversations
+        for calls_by_actor in calls_by_run
         for calls in calls_by_actor.values()
         for call in calls
         if id(call.record) in shown

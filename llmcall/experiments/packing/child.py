@@ -19,14 +19,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-PACKAGE = Path(__file__).resolve().parents[2]
-ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
-CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
-LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 if TYPE_CHECKING:
     from llmcall.core.calls import Call
     from llmcall.stores.cassettes.cassette import Cassette
 
+PACKAGE = Path(__file__).resolve().parents[2]
+ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
+LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 AT_START = frozenset(sys.modules)  # includes what .pth files import, such as setuptools'
 
 

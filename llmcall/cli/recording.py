@@ -119,7 +119,7 @@ def recording_options(command: Callable[..., object]) -> Callable[..., object]:
 
 
 class Target(NamedTuple):
-    """What a command records a program on, or replays it from.
+    """The cassette on which a command records a program, or from which it replays one.
 
     :param command: its name, such as ``llmcall run``.
     :param path: the cassette, or ``None`` for the disk cache alone.
@@ -176,7 +176,7 @@ class Target(NamedTuple):
 
 
 def find_target(command: str, path: str | None, mode: str | None, **requested: Any) -> Target:
-    """Return what a command records on: the named cassette, or the one of the settings.
+    """Find the cassette of a command: the named one, or that of the settings.
 
     :param requested: the options of the command line that :class:`RunOptions` has.
     :raises click.UsageError: if the mode needs a cassette, or an option is wrong or contradicts an

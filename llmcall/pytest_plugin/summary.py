@@ -29,7 +29,7 @@ class CassetteUse(NamedTuple):
 
 
 class Summary:
-    """What the tests of a process, and of its workers, did with their cassettes.
+    """The uses of cassettes by the tests of a process, and of its workers, for the lines at the end.
 
     :ivar uses: of the cassettes, by the tests that have run.
     :ivar notices: the warnings, each with the cassette's name.

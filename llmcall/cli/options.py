@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pkgutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,11 +14,12 @@ from ..support.surrogates import check_unicode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Decorated = TypeVar("Decorated", bound="Callable[..., object] | click.Command")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
+def conflict_option(default: str, choices: str) -> Callable[[Decorated], Decorated]:
     """Return the option that decides between two answers to one request.
 
     :param choices: in words, the effect of each choice.

@@ -175,10 +175,19 @@ class Target(NamedTuple):
         return self.is_none or (cassette is not None and not cassette.may_record)
 
 
-def find_target(command: str, path: str | None, mode: str | None, **requested: Any) -> Target:
+def find_target(
+    command: str,
+    path: str | None,
+    mode: str | None,
+    normalizers: tuple[str, ...],
+    *,
+    scope: str | None = None,
+    actor: str | None = None,
+    seed: int | None = None,
+) -> Target:
     """Find the cassette of a command: the named one, or that of the settings.
 
-    :param requested: the options of the command line that :class:`RunOptions` has.
+    :param normalizers: with those below, the options on the command line; see :class:`RunOptions`.
     :raises click.UsageError: if the mode needs a cassette, or an option is wrong or contradicts an
         existing cassette.
     :raises CacheError: if there is nothing to replay.
@@ -196,10 +205,10 @@ def find_target(command: str, path: str | None, mode: str | None, **requested: A
     if mode not in (None, "none") and path is None:
         raise click.UsageError(f"--mode {mode} needs a cassette; add --cassette FILE")
     try:
-        normalizers = values.normalizers("\n".join(requested.pop("normalizers")), "--normalize")
+        normalizers = values.normalizers("\n".join(normalizers), "--normalize")
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
-    options = RunOptions(normalizers=normalizers, **requested)
+    options = RunOptions(scope, actor, normalizers, seed)
     header = None if path is None or mode == "rewrite" else header_in(path)
     if path is not None and header is not None:
         options = _options_of_recording(options, header, path)

@@ -57,7 +57,7 @@ def run(
         option = f"llmcall run has no option {script}, and " if script.startswith("-") else ""
         raise click.UsageError(f"{option}{script} does not exist")
     target = find_target(
-        "llmcall run", path, mode, scope=scope, actor=actor, normalizers=normalizers, seed=seed
+        "llmcall run", path, mode, normalizers, scope=scope, actor=actor, seed=seed
     )
     options = target.options
     is_ignored = sys.flags.ignore_environment
@@ -76,6 +76,7 @@ def run(
             exit_stack.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
+        # Only now: a recorder knows the scope in which it was made.
         recorder = target.recorder(source, cassette)
         # llmcall's own calls in a block are in no scope
         if cassette is None:

@@ -68,7 +68,7 @@ def serve(
     command after -- runs with these variables; serve ends with it, and with its exit code, or with
     1 in place of 0 if a call was refused.
     """
-    target = find_target("llmcall serve", path, mode, actor=actor, normalizers=normalizers)
+    target = find_target("llmcall serve", path, mode, normalizers, actor=actor)
     actors = target.options.actor
     source = None if actors is None else actor_source(actors)
     from ..programs.entry import unrecorded_lines

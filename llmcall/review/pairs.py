@@ -86,7 +86,7 @@ def _by_name(
     return records_by_name
 
 
-class _Call(NamedTuple):
+class _PlacedCall(NamedTuple):
     """A call of an actor.
 
     :param place: its place among the actor's calls, from 0.
@@ -108,7 +108,7 @@ def _pair_calls(
     """
     calls, other_calls = (
         [
-            _Call(place, record, key_of(record.kind, record.request, None))
+            _PlacedCall(place, record, key_of(record.kind, record.request, None))
             for place, record in enumerate(side)
         ]
         for side in (records, other_records)
@@ -127,8 +127,8 @@ def _pair_calls(
 
 
 def _match(
-    calls: Sequence[_Call], other_calls: Sequence[_Call]
-) -> Iterator[tuple[_Call | None, _Call | None]]:
+    calls: Sequence[_PlacedCall], other_calls: Sequence[_PlacedCall]
+) -> Iterator[tuple[_PlacedCall | None, _PlacedCall | None]]:
     """Yield calls in pairs, matched by request."""
     requests, other_requests = ([call.request for call in side] for side in (calls, other_calls))
     matcher = difflib.SequenceMatcher(None, requests, other_requests, autojunk=False)
@@ -138,8 +138,8 @@ def _match(
 
 
 def _match_changed(
-    calls: Sequence[_Call], other_calls: Sequence[_Call]
-) -> Iterator[tuple[_Call | None, _Call | None]]:
+    calls: Sequence[_PlacedCall], other_calls: Sequence[_PlacedCall]
+) -> Iterator[tuple[_PlacedCall | None, _PlacedCall | None]]:
     """Yield calls with different requests in pairs: in order, unless a common sequence of their last
     messages pairs more equal ones.
 

@@ -97,20 +97,11 @@ def getaddrinfo(
     return addresses
 
 
-def model_host_at(address: object, models: Addresses) -> str | None:
-    """Return the host of a model that a socket connects to, or ``None`` for any other address."""
-    if isinstance(address, tuple) and isinstance(address[0], str):  # not a Unix socket
-        host = _normalized_host(_hosts_by_address.get(address[0], address[0]))
-        if is_models((host, address[1]), models):
-            return host
-    return None
-
-
-def shown_address(address: object) -> str:
-    """Return a socket's address for messages; empty for a Unix socket."""
-    if isinstance(address, tuple) and isinstance(address[0], str):
-        return f"{_normalized_host(_hosts_by_address.get(address[0], address[0]))}:{address[1]}"
-    return ""
+def connected_to(address: object) -> tuple[str, int] | None:
+    """Return the host and the port that a socket connects to, or ``None`` for a Unix socket."""
+    if not isinstance(address, tuple) or not isinstance(address[0], str):
+        return None
+    return _normalized_host(_hosts_by_address.get(address[0], address[0])), address[1]
 
 
 def is_models(address: tuple[str, int], models: Addresses) -> bool:

@@ -251,13 +251,13 @@ def _connect_noted(connect: Callable[..., Any], socket: object, address: object)
     All that connects by Python's sockets comes here, such as libraries for WebSockets, which are not recorded. An
     audit hook would see more (gevent's sockets), but Python never takes one back.
     """
-    front = innermost()
-    if front is not None and (sender.get() == PROGRAM or (llmcall_sends() and front.sends_nothing)):
-        host = connections.model_host_at(address, front.known_models())
-        if host is not None:
-            front.note_connection(host)
+    front, to = innermost(), connections.connected_to(address)
+    is_noted = sender.get() == PROGRAM or (llmcall_sends() and front and front.sends_nothing)
+    if front is not None and to is not None and is_noted:
+        if connections.is_models(to, front.known_models()):
+            front.note_connection(to[0])
         else:
-            front.note_other_connection(connections.shown_address(address))
+            front.note_other_connection(f"{to[0]}:{to[1]}")
     return connect(socket, address)
 
 

@@ -214,7 +214,7 @@ class Recorder(Front):
 
     def note_other_connection(self, address: str) -> None:
         """Note a connection of another client, to report it if no call of the program is recorded."""
-        if address and len(self.connected) < MOST_CONNECTIONS:
+        if len(self.connected) < MOST_CONNECTIONS:
             self.connected[address] = None
 
     def note_other_request(self, address: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from .decisions import question_texts
-from .message import as_text, tool_call
+from .message import as_text, tool_call_text
 from .shapes import TOOL_CALLS
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _message(item: dict[str, object]) -> dict[str, object]:
         return {"role": ROLES.get(role, role), "content": _content(item)}
     if kind in TOOL_CALLS:
         arguments = item.get("arguments") or item.get("input") or ""
-        return {"role": "assistant", "content": tool_call(item.get("name"), arguments)}
+        return {"role": "assistant", "content": tool_call_text(item.get("name"), arguments)}
     if kind.endswith(RESULTS):
         return {"role": "tool", "content": as_text(item.get("output", item.get("result")))}
     for name in CONTENTS:

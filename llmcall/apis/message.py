@@ -48,7 +48,7 @@ def message_text(message: Mapping[str, Data]) -> str:
     for call in (*(message.get("tool_calls") or ()), *function_calls):
         tool = call.get("function") or call.get("custom") or call
         arguments = tool.get("arguments") or tool.get("input") or ""
-        lines.append(tool_call(tool.get("name"), arguments))
+        lines.append(tool_call_text(tool.get("name"), arguments))
     return "\n".join(lines).strip()
 
 
@@ -59,7 +59,7 @@ def transcript_of(message: Mapping[str, object]) -> str | None:
     return transcript if isinstance(transcript, str) and transcript else None
 
 
-def tool_call(name: object, arguments: object) -> str:
+def tool_call_text(name: object, arguments: object) -> str:
     """Return a tool call as text."""
     return f"{name}({as_text(arguments)})"
 

@@ -219,9 +219,8 @@ def _cache_check(client: LLMClient) -> Check:
 
 
 def _try_to_write(directory: Path) -> None:
-    """Try to write to a directory, or to the nearest existing one above it; leave nothing behind.
-
-    :raises OSError: if this, or writing to the database, is not allowed.
+    """Try to write to a directory, or to the nearest existing one above it, and to its database; leave
+    nothing behind.
     """
     tempfile.TemporaryFile(
         dir=next(folder for folder in (directory, *directory.parents) if folder.exists())

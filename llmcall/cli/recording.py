@@ -216,10 +216,7 @@ def find_target(
 
 
 def _options_of_recording(requested: RunOptions, header: Header, path: str) -> RunOptions:
-    """Return the options of an existing cassette, if it has them.
-
-    :raises click.UsageError: if an option contradicts them.
-    """
+    """Return the options of an existing cassette, if it has them; refuse one that contradicts them."""
     if header.run is not None:
         return requested.replay_options(header.run, path)
     # Recorded by a block in code.

@@ -130,10 +130,7 @@ def shares(total: int, texts: Sequence[str]) -> list[int]:
 
 
 def _pieces_of_message(message: Mapping[str, Data], is_mini: bool) -> Iterator[str | int]:
-    """Yield the pieces of a message.
-
-    :param is_mini: whether the model is a gpt-4o-mini, for which images cost more.
-    """
+    """Yield the pieces of a message; for a gpt-4o-mini, images cost more."""
     for field in ("role", "name", "refusal"):
         yield message.get(field) or ""
     content = message.get("content") or ""

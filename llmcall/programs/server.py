@@ -265,10 +265,7 @@ class Server:
         return await self._client.send(request, stream=True)
 
     def _find_sender(self, scope: Event) -> tuple[Sender, str, list[str]]:
-        """Return who sends a request, the sender's name if the address gives one, and the rest of its path.
-
-        :raises BadRequest: if the server does not answer it.
-        """
+        """Return who sends a request, the sender's name if the address gives one, and the rest of its path."""
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
         if headers.get("host", b"").decode("latin-1") not in self._hosts or "origin" in headers:
             raise BadRequest(403, "llmcall answers programs of this machine, and no web page")
@@ -287,10 +284,7 @@ class Server:
         return sender, asker, parts
 
     def _url(self, parts: list[str], query: str) -> str:
-        """Return the address that the rest of a path names.
-
-        :raises BadRequest: if it names none.
-        """
+        """Return the address that the rest of a path names."""
         name, *rest = parts or [""]
         query = f"?{query}" if query else ""
         if name == "to" and len(rest) >= 2 and rest[0] in ("http", "https"):

@@ -198,10 +198,7 @@ def _answer_messages(record: Record) -> list[Utterance]:
 
 
 def _answers(record: Record, spoken: Sequence[Utterance]) -> Iterator[Utterance]:
-    """Yield the answers of a call; several if ``n`` is above 1.
-
-    :param spoken: the messages of its answer.
-    """
+    """Yield the answers of a call, from the messages of its answer; several if ``n`` is above 1."""
     choices = choices_of(record.response)
     for choice, utterance in zip(choices, spoken, strict=True):
         which = f", choice {choice.get('index', 0) + 1} of {len(choices)}" if choices[1:] else ""

@@ -203,11 +203,7 @@ def _variables(
 def _template_error(
     error: Exception, paths: list[str], variable_names: Iterable[str]
 ) -> TemplateError:
-    """Return an error that names the template, the line and the problem.
-
-    :param paths: those of the template and its includes.
-    :param variable_names: the names of the variables.
-    """
+    """Return an error that names the template or include, the line and the problem."""
     from ..support.libraries import jinja2
 
     if isinstance(error, jinja2.TemplateSyntaxError):

@@ -140,10 +140,7 @@ def _run_again(package: Path, manifest: Manifest, folder: Path) -> Observation:
 def _checks(
     package: Path, manifest: Manifest, observation: Observation, folder: Path, tolerance: float
 ) -> Iterator[Check]:
-    """Yield a check for each comparison.
-
-    :param folder: the folder in which the program ran.
-    """
+    """Yield a check for each comparison with what the program did in a folder."""
 
     def compare_bytes(name: str, expected: bytes, actual: bytes) -> Check:
         within = "" if expected == actual else f" within the tolerance of {tolerance:g}"

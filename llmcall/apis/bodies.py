@@ -140,7 +140,7 @@ def _streamed_blocks(events: Iterable[Mapping[str, object]]) -> list[dict[str, o
     return blocks
 
 
-def read_object(text: str | bytes | bytearray, name: str) -> dict[str, object]:
+def read_object(body: str | bytes, name: str) -> dict[str, object]:
     """Return the JSON object that a server sent.
 
     U+FFFD replaces lone surrogates, which are not text. ``None`` replaces NaN and the infinities, which
@@ -149,17 +149,16 @@ def read_object(text: str | bytes | bytearray, name: str) -> dict[str, object]:
     :param name: its name in the error: ``"answer"``, ``"chunk in the stream"``.
     :raises ServiceError: if it is not a JSON object.
     """
-    start = text[:200] if isinstance(text, str) else bytes(text[:200])
     try:
-        text = text if isinstance(text, str) else text.decode()
-        data = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        text = body if isinstance(body, str) else body.decode()
+        data = _decode(text)
         if SURROGATE_ESCAPE.search(text):
             plain = json.dumps(data, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
             data = json.loads(plain.decode("utf-16-le", "replace"))
     except (ValueError, RecursionError) as error:
-        raise ServiceError(f"a malformed {name}, not JSON: {start!r}") from error
+        raise ServiceError(f"a malformed {name}, not JSON: {body[:200]!r}") from error
     if not isinstance(data, dict):
-        raise ServiceError(f"a malformed {name}, not a JSON object: {start!r}")
+        raise ServiceError(f"a malformed {name}, not a JSON object: {body[:200]!r}")
     return data
 
 
@@ -188,6 +187,9 @@ def _no_number(name: str) -> object:
         about=_no_number,
     )
     return None
+
+
+_decode = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode
 
 
 def check_no_error(event: dict[str, object]) -> None:

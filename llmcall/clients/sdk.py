@@ -129,7 +129,7 @@ class SDKTransport(CoroutineTransport):
                     body += data
             finally:
                 await _close(response, blocks)
-            answer = read(read_object(body, "answer")) if method != "delete" else {}
+            answer = read(read_object(bytes(body), "answer")) if method != "delete" else {}
             return Response(answer, request_id(response.headers), status_code=OK)
         except BaseException as error:
             self._raise_mapped(error, request, response)

@@ -5,6 +5,7 @@ program.
 from __future__ import annotations
 
 import re
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
@@ -142,10 +143,10 @@ def _call(
 ) -> tuple[Call, Coroutine[Any, Any, object]]:
     """Return the call that a request becomes, of embeddings the first one, and the flow to its answer."""
     to_record = transport.to_record
-    if not _is_askable(to_record):
+    arguments = _arguments(to_record)
+    if arguments is None:
         call = prepare_http(transport, client)
         return call, recorded_result(call)
-    arguments = _arguments(to_record)
     if to_record.kind == "chat":
         call = prepare_chat(client, to_record.body["messages"], arguments)
         call = client.as_asked(call, transport)
@@ -156,32 +157,26 @@ def _call(
     return calls[0], answer_calls(calls)
 
 
-def _is_askable(to_record: RequestToRecord) -> bool:
-    """Return whether llmcall's own client can send a body, a chat or embeddings. Any other body is
-    recorded as it is, since the server may accept it.
+def _arguments(to_record: RequestToRecord) -> dict[str, Data] | None:
+    """Return the arguments of a chat or embeddings: the body's parameters, with the model that the address names.
+    ``None`` if llmcall's own client cannot send the body: it is recorded as it is, since the server may accept it.
 
     This is decided before the call is prepared, so an error raised there is a fault of the call.
     """
     kind, body = to_record.kind, to_record.body
     if kind == "http":
-        return False
+        return None
+    parameters = parameters_in(body, kind)
     try:
         if kind == "chat":
             check_messages(body["messages"])
-        checked_parameters(parameters_in(body, kind), kind)
+        checked_parameters(parameters, kind)
     except (TypeError, ValueError):
-        return False
-    return body.get("model") is None or isinstance(body["model"], str)
-
-
-def _arguments(to_record: RequestToRecord) -> dict[str, Data]:
-    """Return the body's parameters, with the model that the address names and ``on_error="raise"``."""
+        return None
+    if not isinstance(body.get("model", ""), (str, NoneType)):
+        return None
     deployment = DEPLOYMENT.search(to_record.path)
-    return {
-        "model": deployment[1] if deployment else None,
-        "on_error": "raise",
-        **parameters_in(to_record.body, to_record.kind),
-    }
+    return {"model": deployment[1] if deployment else None, **parameters}
 
 
 def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:

@@ -23,17 +23,17 @@ class ProgramClient(OpenAIClient):
 
     def _resolve(self) -> ResolvedSettings:
         """Return the resolved settings. Of the default parameters, only those given in code apply:
-        the program's requests stay its own, without a window.
+        the program's requests stay its own, without a window. Its own HTTP client sets the timeouts.
         """
         resolved = super()._resolve()
         if resolved.settings.window != "none":
             window = resolved.settings.window
             warn_once(f"WINDOW = {window}: a program's calls are sent without a window")
-            resolved = resolved._replace(options=resolved.options._replace(window="none"))
+        options = resolved.options._replace(timeout=None, on_error="raise", window="none")
         overridden = {
             name: value for name, value in resolved.defaults.items() if name in self._overrides
         }
-        return resolved._replace(defaults=overridden)
+        return resolved._replace(defaults=overridden, options=options)
 
     def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
         """Return the fields as they are: a program's request gets no effort that it does not name."""
@@ -41,8 +41,7 @@ class ProgramClient(OpenAIClient):
 
     def as_asked(self, call: Call, transport: ProgramTransport) -> Call:
         """Return a call that the program's transport sends, with the program's own body: only an alias or
-        an override changes a field of it. What llmcall knows about the model changes nothing,
-        and the program's own HTTP client sets the timeouts.
+        an override changes a field of it. What llmcall knows about the model changes nothing.
         """
         request, body = call.request, transport.to_record.body
         sent = dict(body)
@@ -58,6 +57,5 @@ class ProgramClient(OpenAIClient):
         return call._replace(
             transport=transport,
             request=request._replace(body=sent),
-            options=call.options._replace(timeout=None),
             is_streamed=request.kind == "chat" and transport.to_record.asks_for_stream,
         )

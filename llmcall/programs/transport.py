@@ -116,12 +116,12 @@ class ProgramTransport(CoroutineTransport):
         own = self.to_record.http
         content = own.content if request.kind == "http" else self._content(request)
         seconds = own.extensions.get("timeout") or {}
-        limits = {
-            name: min(
-                (seconds for seconds in (limit, timeout) if seconds is not None), default=None
-            )
-            for name, limit in seconds.items()
-        }
+        limits = seconds
+        if timeout is not None:
+            limits = {
+                name: timeout if limit is None else min(limit, timeout)
+                for name, limit in seconds.items()
+            }
         if content == own.content and limits == seconds:
             return own
         attempt: httpx.Request = self.library.Request(

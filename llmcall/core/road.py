@@ -262,7 +262,9 @@ def _store(
     """
     records = []
     for call, record in zip(calls, kind.records(calls, response, received), strict=True):
-        records.append(call.store.add(record).received_by(received))
+        stored = call.store.add(record)  # nobody else has it yet
+        stored.received = received
+        records.append(stored)
     for call, record in zip(calls, records, strict=True):
         for listener in call.listeners:
             listener.stored(call, record)

@@ -294,12 +294,6 @@ class Record:
         """Return the fields by name."""
         return {name: getattr(self, name) for name in FIELDS}
 
-    def received_by(self, received: Received) -> Record:
-        """Return the record as a call received it."""
-        record = self._shallow_copy()
-        record.received = received
-        return record
-
     def copy(self) -> Record:
         """Return a copy that shares no mutable data. The request is copied at first read, since a replay
         needs only the answer.

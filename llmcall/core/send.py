@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..apis.chunks import DONE, Assembler, chunk_text, says_something
 from ..apis.masking import mask
@@ -167,11 +167,13 @@ class Exchange:
         self.assembler = self.response = None
         self.held_back = []
         transport = call.transport
+        body: Any = self.request.body
+        headers = self.request.headers
         if transport is None:
             transport = call.client.transport_for(call, self.endpoint)
+            # A copy, since a user's transport may change its arguments.
+            body, headers = map_texts(body, str), dict(headers)
         self.transport = transport
-        # A copy, since a transport may change its arguments.
-        body, headers = map_texts(self.request.body, str), dict(self.request.headers)
         request = self.request._replace(body=body, headers=headers)
         timeout = call.deadline.time_for(call.options.timeout)
         chunks = open_stream(transport, request, timeout) if call.is_streamed else None

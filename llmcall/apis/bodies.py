@@ -6,7 +6,8 @@ import json
 import math
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from ..support.notices import warn_once
@@ -14,7 +15,7 @@ from .interactions import streamed_steps
 from .objects import objects_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 
     from ..keys.request import Data
 
@@ -140,18 +141,23 @@ def _streamed_blocks(events: Iterable[Mapping[str, object]]) -> list[dict[str, o
     return blocks
 
 
-def read_object(body: str | bytes, name: str) -> dict[str, object]:
+def read_object(
+    body: str | bytes,
+    name: str,
+    change: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None,
+) -> dict[str, object]:
     """Return the JSON object that a server sent.
 
     U+FFFD replaces lone surrogates, which are not text. ``None`` replaces NaN and the infinities, which
     JSON lacks.
 
     :param name: its name in the error: ``"answer"``, ``"chunk in the stream"``.
+    :param change: returns each object of it, from its fields; ``None`` keeps them as they came.
     :raises ServiceError: if it is not a JSON object.
     """
     try:
         text = body if isinstance(body, str) else body.decode()
-        data = _decode(text)
+        data = _decoder(change).decode(text)
         if SURROGATE_ESCAPE.search(text):
             plain = json.dumps(data, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
             data = json.loads(plain.decode("utf-16-le", "replace"))
@@ -189,7 +195,11 @@ def _no_number(name: str) -> object:
     return None
 
 
-_decode = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode
+@cache
+def _decoder(change: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=change, parse_constant=_no_number, parse_float=_finite
+    )
 
 
 def check_no_error(event: dict[str, object]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..support.surrogates import check_unicode, joined_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
 FIRST_FIELDS = ("role", "content")  # the fields of a message that come first in a file
 LARGEST = 2**14_000 - 1  # 4,214 digits: Python refuses decimal numbers of more than 4,300
@@ -125,6 +125,12 @@ def ordered_names(data: Mapping[str, object]) -> list[str]:
     return [name for name in FIRST_FIELDS if name in data] + [
         name for name in names if name not in FIRST_FIELDS
     ]
+
+
+def in_order(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object in the order of a cassette."""
+    data = dict(fields)
+    return {name: data[name] for name in ordered_names(data)}
 
 
 def is_same(value: Any, other: Any) -> bool:

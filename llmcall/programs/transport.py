@@ -14,6 +14,7 @@ from ..core.kinds import check_embeddings, ordered_embeddings
 from ..core.seams import CoroutineTransport, Response
 from ..core.waiting import is_too_late
 from ..errors import APIError, RequestTimeoutError
+from ..keys.plain_data import in_order
 from ..support.blocking import as_async, resolved
 from ..support.failures import UnrecordedAnswer
 from ..support.waits import may_block
@@ -74,9 +75,9 @@ class ProgramTransport(CoroutineTransport):
         received = await self._fetch(attempt)
         if received.status_code != 200:
             raise response_error(received)
-        response = read_object(received.content, "answer")
+        response = read_object(received.content, "answer", in_order)
         if request.kind != "embedding":
-            return response
+            return Response(response)
         texts = _texts(self._body(request))
         check_embeddings(response, len(texts))
         vectors = dict(zip(texts, ordered_embeddings(response), strict=True))

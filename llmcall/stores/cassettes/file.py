@@ -55,7 +55,7 @@ class CassetteFile:
         else:
             header_in(real_path)
             if self.may_record:
-                check_writable(self.path)
+                check_writable(real_path)
         self.real_path = real_path
 
     @property

@@ -165,18 +165,19 @@ def write(
             os.unlink(temporary)
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
+def check_writable(path: str) -> None:
     """Refuse a file that could not be written, before there is anything to write.
 
+    :param path: its real path.
     :raises CacheError: if it is a folder, or the folder that it would be in is not writable.
     """
     refuse_folder(path)
-    folder = os.path.dirname(os.path.realpath(path))
+    folder = os.path.dirname(path)
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
         raise CacheError(
-            f"{os.fspath(path)} cannot be written: this user may make no file in {folder}. Name a file in another "
+            f"{path} cannot be written: this user may make no file in {folder}. Name a file in another "
             "folder, or make this one writable"
         )
 

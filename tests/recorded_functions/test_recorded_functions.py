@@ -601,3 +601,13 @@ def test_a_function_recorded_by_workers_of_a_pool_is_replayed_without_a_pool(met
         ).stdout
 
     assert played("once", method) == played("none") == played("none", method)
+
+
+def test_update_moves_unused_records_beside_a_function_that_ran_and_is_called_again() -> None:
+    """Its second call is a replay, but of what it ran in this run."""
+    with cassette("tape.jsonl"):
+        count("old")
+    with cassette("tape.jsonl", mode="update"):
+        assert count("new") == count("new")
+    _, *lines = Path("tape.jsonl").read_text(encoding="utf-8").splitlines()
+    assert ["new" in line for line in lines] == [True]

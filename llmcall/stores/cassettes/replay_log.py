@@ -79,7 +79,7 @@ class ReplayLog:
         levels = self._levels.setdefault(path, path.split("/") if path else [])
         sort_key = levels, position.order
         skipped: set[str] = set()
-        if is_replayed and record.kind == "function":  # the function does not run
+        if is_replayed and record.kind == "function" and not self.has_used(key):  # it did not run
             scope_name = function_scope(record.request, record.sample)
             if record.scope:
                 skipped = {f"{record.scope}/{scope_name}"}

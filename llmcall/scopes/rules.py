@@ -22,9 +22,9 @@ FIXTURES = ("_pytest.", "pytest_", "anyio.")  # modules that run fixtures
 
 IN_A_THREAD = (
     "this thread has no scope, but another thread has one open: timing would decide which draw this call gets. "
-    "Pass the scope to the thread with llmcall.bind(function), open a scope in it with llmcall.scope(name), open "
-    "the other thread's scope for all threads with scope(name, process=True) (for llmcall.arms: "
-    "arms(…, process=True)), or use llmcall.scope(None) if this call needs no scope"
+    "Pass the scope to the thread with llmcall.bind(function), called inside the scope, open a scope in it with "
+    "llmcall.scope(name), open the other thread's scope for all threads with scope(name, process=True) (for "
+    "llmcall.arms: arms(…, process=True)), or use llmcall.scope(None) if this call needs no scope"
 )
 IN_A_PROCESS = (
     "this process has no scope, but the process that started it has one open, or had one open then: both would count "

@@ -20,9 +20,11 @@ import llmcall
 from llmcall.experiments.packing.verify import OK
 
 EXAMPLES = ROOT / "examples"
-# What is no study: what makes the examples' files, and a module with the tests that call it.
+# What is no study: what makes the examples' files, tests with the module that they call, and a program whose
+# child processes ask, since a packed program has no network, not even the loopback.
 MAKERS = {"record.py", "published/make.py"}
-OTHERS = {*MAKERS, "replay_in_tests/cinema.py", "replay_in_tests/test_cinema.py"}
+TESTS = {"replay_in_tests/cinema.py", "replay_in_tests/test_cinema.py", "solar/test_solar.py"}
+OTHERS = {*MAKERS, *TESTS, "three_processes/council.py", "three_processes/citizen.py"}
 STUDIES = sorted(
     path
     for path in (script.relative_to(EXAMPLES).as_posix() for script in EXAMPLES.glob("**/*.py"))
@@ -30,6 +32,7 @@ STUDIES = sorted(
 )
 # The cassettes of a study, if they are not the one with its name.
 CASSETTES = {
+    "solar/solar.py": ["village.jsonl"],
     "market_day.py": ["market_day.jsonl", "market_day_changed.jsonl"],
     "unchanged_program/simulation.py": ["votes.jsonl"],
 }

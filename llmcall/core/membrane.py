@@ -7,6 +7,7 @@ code starts. Code of the program that llmcall runs, such as a recorded function,
 
 from __future__ import annotations
 
+import threading
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -283,11 +284,24 @@ async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 async def read_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
     """Yield the items of a user's iterator; an event loop reads each in a thread."""
     own = _delegating(items)
+    is_used = threading.Lock()
+
+    def next_item() -> T | End:
+        with is_used:
+            return _next(own)
+
+    def close() -> None:
+        with is_used:
+            call_foreign(own.close)
+
     try:
-        while not isinstance(item := await to_thread(_next, own), End):
+        while not isinstance(item := await to_thread(next_item), End):
             yield item
     finally:
-        call_foreign(own.close)
+        if is_used.locked():  # its reader has left, and a thread still waits for the item
+            threading.Thread(target=close, daemon=True).start()
+        else:
+            close()
 
 
 def _delegating(items: Iterator[T]) -> Generator[T, None, None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
@@ -471,6 +472,42 @@ def test_chunks_of_a_synchronous_transport_come_to_a_task_one_by_one() -> None:
 
     asyncio.run(main())
     assert client.closed == 1
+
+
+class Stuck(llmcall.LLMClient):
+    """Yields a chunk, then waits until ``go_on`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(model="m", cache_mode="off", retry_max_attempts=1)
+        self.go_on, self.closed = threading.Event(), threading.Event()
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        return completion("Two coins")
+
+    def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
+        try:
+            yield chunk("Two")
+            self.go_on.wait(30)
+            yield chunk(" coins")
+        finally:
+            self.closed.set()
+
+
+@pytest.mark.parametrize("limit", ["timeout", "deadline"])
+def test_a_synchronous_transport_that_takes_too_long_is_a_timeout_in_a_task(limit: str) -> None:
+    """Its generator is closed as soon as it goes on."""
+    client = Stuck()
+
+    async def main() -> None:
+        options: dict[str, Any] = {limit: 0.2, "on_error": "raise"}
+        with pytest.raises(llmcall.RequestTimeoutError):
+            async for _ in client.astream_message("x", **options):
+                pass
+        assert not client.closed.is_set()
+        client.go_on.set()
+
+    asyncio.run(main())
+    assert client.closed.wait(30)
 
 
 def counted(client: llmcall.LLMClient, text: str) -> tuple[int, int]:

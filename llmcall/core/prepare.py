@@ -217,7 +217,7 @@ def _in_arm(call: Call, active: ActiveScope) -> Call:
     if not arm:
         return call
     is_off = call.options.cache is False or call.settings.cache_mode == "off"
-    if is_off and call.cassette is None:
+    if is_off and call.cassette is None and call.asks_model:
         warn_once(
             f"a call in the arm {arm!r} has cache=False or cache_mode='off', so it shares no answer with other arms: "
             "leave that out, or open a cassette around all arms",

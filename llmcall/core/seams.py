@@ -293,7 +293,7 @@ class Gate:
     """
 
     below: Gate | None = None
-    is_llmcalls = False  # a client's own, which nobody checks
+    is_llmcalls = False  # True: llmcall's own, which nobody checks
 
     def __init__(self, below: Gate | None = None) -> None:
         self.below = below

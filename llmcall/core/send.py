@@ -91,6 +91,8 @@ class Exchange:
         while True:
             async with gate_for(call, self.request) as self.gate:
                 endpoint = self.endpoint = await self.gate.acquire()
+                # Before anything is paid for: it is a user's method, which may raise.
+                host = "" if call.counted_by is None else call.client.host(endpoint)
                 sent_at = time.monotonic()
                 try:
                     await self._send()
@@ -114,7 +116,7 @@ class Exchange:
                 assert response is not None
                 if response.held is not None:
                     endpoint = self.endpoint = response.held.endpoint
-                host = "" if call.counted_by is None else call.client.host(endpoint)
+                    host = call.client.host(endpoint)
                 received = Received(endpoint.name, host, seconds, response.request_id)
                 return await self._store_and_count(response, received)
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Client
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..core.waiting import in_thread
-from ..scopes import Askers, MapIsOverError
+from ..scopes import Askers, MapIsOverError, RecordedAskers
 from ..stores.cache.cache import ResponseCache
 from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
     from ..core.waiting import Deadline
-    from ..scopes import Forks, Numbers, RecordedAskers, ScopedRequest
+    from ..scopes import Forks, Numbers, ScopedRequest
     from ..traffic.limits import Endpoints
     from ..traffic.queues import Demand
     from ..traffic.reservations import Needs
@@ -193,19 +193,24 @@ class _AskersAtHome(Askers):
     """The askers of a request in the map's process, where those of other workers' forks are known, too."""
 
     def __init__(self, home: MapHome, name: AskersName, recorded: RecordedAskers) -> None:
+        super().__init__(RecordedAskers())
+        self.turn = threading.Lock()  # not the lock of all scopes, since the answer takes its time
         self._home = home
         self._name = name
-        self._recorded = recorded
+        self._recorded: RecordedAskers | None = recorded  # until they are known there
 
     def number_for(self, asker: str, forks: Forks, counted: Sequence[Numbers]) -> int:
         taken = {number for numbers in counted for number in numbers.taken}
         arguments = self._name, self._recorded, asker, forks, taken
-        return self._home.ask("connection", WorkerConnection.number_for, *arguments)
+        number = self._home.ask("connection", WorkerConnection.number_for, *arguments)
+        self._recorded = None
+        return number
 
     def release(self, asker: str, forks: Forks, number: int, *, is_free: bool) -> None:
-        self._home.ask(
-            "connection", WorkerConnection.release_number, self._name, asker, forks, number
-        )
+        with suppress(MapIsOverError):  # its draws were retracted there
+            self._home.ask(
+                "connection", WorkerConnection.release_number, self._name, asker, forks, number
+            )
 
 
 class HomeAskers:

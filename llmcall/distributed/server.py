@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.share import LATE, Flight, flights
 from ..errors import LLMCallError
-from ..scopes import Numbers, RecordedAskers
+from ..scopes import MapIsOverError, Numbers, RecordedAskers
 from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child, lock
@@ -212,14 +212,14 @@ class WorkerConnection:
     def number_for(
         self,
         name: AskersName,
-        recorded: RecordedAskers,
+        recorded: RecordedAskers | None,
         asker: str,
         forks: Forks,
         taken: Collection[int],
     ) -> int:
         """Return the next number of an asker in a worker, and note that it took it.
 
-        :param recorded: what the cassette or cache says about the request's askers.
+        :param recorded: what the cassette or cache says about the request's askers; ``None``: it was said before.
         :param taken: the numbers that the worker's fork, and those around and inside it, have taken.
         """
         askers = self._askers(name, recorded)
@@ -230,13 +230,15 @@ class WorkerConnection:
         """Note that an asker in a worker released a number. It stays its own, which forks of other workers may have
         taken.
         """
-        askers = self._askers(name, RecordedAskers())  # they are known since it took a number
+        askers = self._askers(name)
         with lock:
             askers.release(asker, forks, number, is_free=False)
 
-    def _askers(self, name: AskersName, recorded: RecordedAskers) -> Askers:
-        draws = self._server.draws[name.draws]
-        return draws.askers_in_workers(name.request, self._store(name.shared_by), recorded)
+    def _askers(self, name: AskersName, recorded: RecordedAskers | None = None) -> Askers:
+        draws, source = self._server.draws.get(name.draws), self._store(name.shared_by)
+        if draws is None:
+            raise MapIsOverError("the map that this call belongs to is over")
+        return draws.askers_in_workers(name.request, source, recorded or RecordedAskers())
 
     def _store(self, shared_by: str) -> ResponseCache | Cassette:
         return self._server.cassettes.get(shared_by) or shared_cache(shared_by)

@@ -11,6 +11,7 @@ import threading
 import time
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..support.notices import warn_once
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 # The scope path and the key of a request outside any scope.
 ScopedRequest = tuple[str, str]
-# A request, the forks in which it was drawn, and the number that it got: what other processes get.
-Drawn = tuple[ScopedRequest, Forks, int]
+# A request, the forks in which it was drawn, the number that it got, and its asker's name: what other processes get.
+Drawn = tuple[ScopedRequest, Forks, int, "str | None"]
 
 
 class RecordedAskers(NamedTuple):
@@ -90,14 +91,17 @@ class Askers:
     :param recorded: what the cassette or cache that holds their records says about them.
     :ivar owners: by number: who took it when it was recorded or, first, in this run.
     :ivar numbers: the same by asker, in order.
-    :ivar last: the last number that each asker took in a fork.
+    :ivar taken: the numbers that each asker has taken in a fork, the last one last.
+    :ivar turn: is held while an asker takes or releases a number.
     """
+
+    turn: AbstractContextManager[object] = lock
 
     def __init__(self, recorded: RecordedAskers) -> None:
         self.recorded = recorded
         self.owners: dict[int, str] = {}
         self.numbers: dict[str, list[int]] = {}
-        self.last: dict[tuple[Forks, str], int] = {}
+        self.taken: dict[tuple[Forks, str], list[int]] = {}
         self._recorded_names = set(recorded.askers.values())
         self._owned = Numbers()  # the same numbers
         for number, asker in recorded.askers.items():
@@ -111,11 +115,11 @@ class Askers:
         and no record has its name, the lowest that is left. Its numbers rise, as in a replay.
         """
         recorded = self.recorded
-        last = self.last.get((forks, asker), -1)
+        taken = self.taken.setdefault((forks, asker), [])
+        last = taken[-1] if taken else -1
         own = self.numbers.get(asker, [])
-        for index in range(
-            bisect_right(own, last), len(own)
-        ):  # no slice: an asker may have 100,000
+        # no slice: an asker may have 100,000
+        for index in range(bisect_right(own, last), len(own)):
             number = own[index]
             if _is_free(number, counted):
                 break
@@ -131,7 +135,7 @@ class Askers:
             while is_new and number in self.owners:
                 number = _lowest_free(counted, number + 1)
         self._note_owner(number, asker)
-        self.last[forks, asker] = number
+        taken.append(number)
         return number
 
     def _note_owner(self, number: int, asker: str) -> None:
@@ -145,8 +149,9 @@ class Askers:
 
         :param is_free: whether no fork has it.
         """
-        if self.last.get((forks, asker)) == number:
-            self.last[forks, asker] = number - 1
+        taken = self.taken.get((forks, asker), [])
+        if number in taken:
+            taken.remove(number)
         if is_free and number in self.owners and number not in self.recorded.askers:
             self.numbers[self.owners.pop(number)].remove(number)
             self._owned.release(number)
@@ -211,8 +216,8 @@ class Draws:
         self.process = this_process() if since is None else None  # that opened the scope
         self._numbers: dict[ScopedRequest, dict[Forks, Numbers]] = {}
         self.new_askers = new_askers
-        # by the cassette or cache that holds the records
-        self._askers: dict[tuple[ScopedRequest, object], Askers] = {}
+        # by request, and by the cassette or cache that holds its records
+        self._askers: dict[ScopedRequest, dict[object, Askers]] = {}
         for draw in drawn:
             self.claim(*draw)
 
@@ -235,20 +240,23 @@ class Draws:
         asker = current_for_draw()
         askers = None
         if asker is not None:
-            askers = self._askers.get((request, source))
+            by_source = self._askers.setdefault(request, {})
+            askers = by_source.get(source)
             if askers is None:  # reads records, so without the lock
                 new = self.new_askers(request, source, read_askers())
-                askers = self._askers.setdefault((request, source), new)
+                askers = by_source.setdefault(source, new)
         runner = threading.get_ident(), id(current_task())
-        with lock:
-            numbers, counted = self._numbers_of(request, forks)
+        with lock if askers is None else askers.turn:
+            with lock:
+                numbers, counted = self._numbers_of(request, forks)
             if asker is None or askers is None:
                 number = numbers.lowest if len(counted) == 1 else _lowest_free(counted)
             else:
                 number = askers.number_for(asker.name, forks, counted)
-            numbers.take(number)
-            other = numbers.under_way
-            numbers.under_way = runner
+            with lock:
+                numbers.take(number)
+                other = numbers.under_way
+                numbers.under_way = runner
         if asker is None and other is not None and other != runner:
             kind = "thread" if other[0] != runner[0] else "task"
             warn_once(
@@ -271,11 +279,19 @@ class Draws:
             return numbers, (numbers,)
         return numbers, [by_forks[other] for other in by_forks if not _are_beside(other, forks)]
 
-    def claim(self, request: ScopedRequest, forks: Forks, number: int) -> Draw:
-        """Take a certain number, which was taken in a worker process."""
+    def claim(
+        self, request: ScopedRequest, forks: Forks, number: int, asker: str | None = None
+    ) -> Draw:
+        """Take a certain number, which was taken in another process.
+
+        :param asker: the name of the asker that took it there, or ``None``.
+        """
         with lock:
             numbers, _ = self._numbers_of(request, forks)
             numbers.take(number)
+            for askers in self._askers.get(request, {}).values():
+                if asker is not None and number in askers.taken.get((forks, asker), ()):
+                    return Draw(self, request, forks, number, numbers, Asker(asker), askers)
         return Draw(self, request, forks, number, numbers)
 
     def askers_in_workers(
@@ -283,7 +299,10 @@ class Draws:
     ) -> Askers:
         """Return the askers of a request for worker processes, which count its draws in their own forks."""
         with lock:
-            return self._askers.setdefault((request, source), Askers(recorded))
+            by_source = self._askers.setdefault(request, {})
+            if source not in by_source:
+                by_source[source] = Askers(recorded)
+            return by_source[source]
 
     def is_free(self, request: ScopedRequest, number: int) -> bool:
         """Return whether no fork has a number."""
@@ -293,7 +312,7 @@ class Draws:
         """Return what was drawn, for another process to continue."""
         with lock:
             return [
-                (request, forks, number)
+                (request, forks, number, None)
                 for request, by_forks in self._numbers.items()
                 for forks, numbers in by_forks.items()
                 for number in numbers.taken
@@ -379,15 +398,17 @@ class Draw:
 
     def retract(self) -> None:
         """Free its number, even if its call has an answer: the same call will be made again."""
-        with lock:
-            if not self.is_taken:
-                return
-            self.is_taken = False
-            self._numbers.under_way = None
-            self._numbers.release(self.number)
-            if self.asker is not None and self._askers is not None:
+        askers = self._askers
+        with lock if askers is None else askers.turn:
+            with lock:
+                if not self.is_taken:
+                    return
+                self.is_taken = False
+                self._numbers.under_way = None
+                self._numbers.release(self.number)
                 is_free = self.draws.is_free(self.request, self.number)
-                self._askers.release(self.asker.name, self.forks, self.number, is_free=is_free)
+            if askers is not None and self.asker is not None:
+                askers.release(self.asker.name, self.forks, self.number, is_free=is_free)
 
 
 def take_swapped() -> int:

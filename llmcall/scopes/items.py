@@ -41,7 +41,11 @@ class DrawList:
 
     def drawn(self) -> list[Drawn]:
         """Return the draws whose numbers are still taken."""
-        return [(draw.request, draw.forks, draw.number) for draw in self.draws if draw.is_taken]
+        return [
+            (draw.request, draw.forks, draw.number, draw.asker.name if draw.asker else None)
+            for draw in self.draws
+            if draw.is_taken
+        ]
 
     def retract(self) -> None:
         """Retract all draws, and refuse further ones."""

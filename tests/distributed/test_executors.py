@@ -44,6 +44,7 @@ from map_functions import (
     greet,
     nested,
     post,
+    post_and_fail_once,
     post_and_go_on,
     post_as_twins,
     reply,
@@ -437,6 +438,34 @@ def test_twins_in_the_arms_of_maps_workers_share_their_own_answers(
         one, other = study("once", (0.0, 0.5), (1.0, 0.0))
         assert (one, sorted(one)) == (other, ["answer 0", "answer 1"])
         assert study("none", (0.5, 0.0), (0.0, 0.5)) == [one, one]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("in_arm", [False, True])
+def test_a_programs_calls_in_an_item_that_failed_are_not_paid_again(
+    in_arm: bool, elsewhere: bool, model: NumberedServer
+) -> None:
+    """The map is run again in the same scope: all draws of the item were given back."""
+    llmcall.configure(cache_mode="off")
+    failed = Path("failed")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        pool.submit(calls).result()
+        executor = pool if elsewhere else None
+
+        def play() -> list[list[str]]:
+            item = model.address, "Bread?", str(failed.absolute())
+            with pytest.raises(RuntimeError):
+                map(post_and_fail_once, [item], key=lambda _: "a", executor=executor)
+            return map(post_and_fail_once, [item], key=lambda _: "a", executor=executor)
+
+        with llmcall.cassette("pool.jsonl"):
+            if in_arm:
+                found = llmcall.arms(play, {"one": {}}, scope="survey")["one", 0]
+            else:
+                with scope("survey"):
+                    found = play()
+    assert found == [["answer 0", "answer 1", "answer 2", "answer 3"]]
+    assert len(model.asked) == 4
 
 
 def test_twins_of_a_worker_that_is_forked_in_a_replay_get_their_own_answers(

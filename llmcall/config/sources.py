@@ -232,11 +232,8 @@ def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
 # config.ini.
 
 
-def _parse_config(text: str, location: str, strict: bool = True) -> configparser.RawConfigParser:
-    """Parse a config.ini.
-
-    :param strict: whether no section, and no key of one, may occur twice.
-    """
+def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
+    """Parse a config.ini, in which no section of ours, and no key of one, occurs twice."""
     import configparser
 
     # Only "=" ends a key, and case matters, since models' names contain colons and capitals.
@@ -245,7 +242,6 @@ def _parse_config(text: str, location: str, strict: bool = True) -> configparser
         inline_comment_prefixes=("#", ";"),
         default_section="\0",
         interpolation=None,
-        strict=strict,
     )
     parser.optionxform = str  # type: ignore[method-assign, assignment]
     try:
@@ -256,11 +252,14 @@ def _parse_config(text: str, location: str, strict: bool = True) -> configparser
             "section, such as [OpenAI]"
         ) from None
     except (configparser.DuplicateSectionError, configparser.DuplicateOptionError) as error:
-        if not _section_name(error.section)[0]:  # another program's
-            return _parse_config(text, location, strict=False)
-        twice = f"[{error.section}]"
+        # Another program may repeat its own: the line goes, or begins a section of its own.
+        other_line, twice = f"[{error.section} \0{error.lineno}]", f"[{error.section}]"
         if isinstance(error, configparser.DuplicateOptionError):
-            twice = error.option
+            other_line, twice = "", error.option
+        if not _section_name(error.section)[0] and error.lineno:
+            lines = text.split("\n")
+            lines[error.lineno - 1] = other_line
+            return _parse_config("\n".join(lines), location)
         raise ConfigError(f"{location}, line {error.lineno}: {twice} occurs twice") from None
     except configparser.ParsingError as error:  # raised after the other lines were read
         lines = text.split("\n")

@@ -1,9 +1,9 @@
 """The process of a map answers its workers on the same machine: what is one thing for all of them is here.
 
 It listens at a socket (on Windows, a pipe), whose token nobody else knows. A worker has the address and the
-token from the tasks of the map. It looks up and adds the records of the open cassette here. For each send, it asks
-for its turn, on a connection that it keeps until the send is over: so if the worker is killed, the
-connection ends, and what the send held is released.
+token from the tasks of the map. It looks up and adds the records of the open cassette here, and in an arm it asks
+whose draw is whose. For each send, it asks for its turn, on a connection that it keeps until the send is over: so if
+the worker is killed, the connection ends, and what the send held is released.
 
 An HTTP server, such as the one that answers child processes, was rejected: it takes some milliseconds for
 each question, and a call has about ten.

@@ -587,6 +587,7 @@ def test_a_probable_mistake_in_config_ini_is_one_warning(
         ),
         ("[OpenAI]\nMODEL = a\nMODEL = sk-secret\n", "line 3: MODEL occurs twice"),
         ("[OpenAI]\n[Cache]\n[OpenAI]\nMODEL = a\n", r"line 3: \[OpenAI\] occurs twice"),
+        ("[Other]\na = 1\na = 2\n[OpenAI]\nMODEL = a\nMODEL = b\n", "line 6: MODEL occurs twice"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),
         (
             "[Prices]\na = 1, -2\n",

@@ -232,8 +232,10 @@ def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
 # config.ini.
 
 
-def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
-    """Parse a config.ini, in which no section of ours, and no key of one, occurs twice."""
+def _parse_config(text: str, path: str) -> configparser.RawConfigParser:
+    """Parse the sections of ours in a config.ini, whose keys occur once; other programs' have rules of
+    their own.
+    """
     import configparser
 
     # Only "=" ends a key, and case matters, since models' names contain colons and capitals.
@@ -244,32 +246,35 @@ def _parse_config(text: str, location: str) -> configparser.RawConfigParser:
         interpolation=None,
     )
     parser.optionxform = str  # type: ignore[method-assign, assignment]
+    lines = text.split("\n")
+    section = "above the first section"
+    for index, line in enumerate(lines):
+        if line.startswith("["):
+            header = line[1:].partition("]")[0]
+            section, name = _section_name(header)
+            lines[index] = f"[{section} {name}]"
+            if not section:
+                _warn_of_section(header, path)
+        if not section:
+            lines[index] = ""
     try:
-        parser.read_string(text)
+        parser.read_string("\n".join(lines))
     except configparser.MissingSectionHeaderError as error:
         raise ConfigError(
-            f"{location}, line {error.lineno}: it is above the first [Section]; move it below its "
+            f"{path}, line {error.lineno}: it is above the first [Section]; move it below its "
             "section, such as [OpenAI]"
         ) from None
-    except (configparser.DuplicateSectionError, configparser.DuplicateOptionError) as error:
-        # Another program may repeat its own: the line goes, or begins a section of its own.
-        other_line, twice = f"[{error.section} \0{error.lineno}]", f"[{error.section}]"
-        if isinstance(error, configparser.DuplicateOptionError):
-            other_line, twice = "", error.option
-        if not _section_name(error.section)[0] and error.lineno:
-            lines = text.split("\n")
-            lines[error.lineno - 1] = other_line
-            return _parse_config("\n".join(lines), location)
-        raise ConfigError(f"{location}, line {error.lineno}: {twice} occurs twice") from None
-    except configparser.ParsingError as error:  # raised after the other lines were read
-        lines = text.split("\n")
-        for number, _ in error.errors:
-            header = next((line for line in reversed(lines[:number]) if line.startswith("[")), "")
-            if _section_name(header[1:].partition("]")[0])[0]:
-                # the number alone, since the line may hold a secret
-                raise ConfigError(
-                    f"{location}, line {number}: neither [Section] nor NAME = value"
-                ) from None
+    except configparser.DuplicateOptionError as error:
+        raise ConfigError(f"{path}, line {error.lineno}: {error.option} occurs twice") from None
+    except configparser.DuplicateSectionError as error:
+        raise ConfigError(
+            f"{path}, line {error.lineno}: [{str(error.section).rstrip()}] occurs twice"
+        ) from None
+    except configparser.ParsingError as error:
+        # the number alone, since the line may hold a secret
+        raise ConfigError(
+            f"{path}, line {error.errors[0][0]}: neither [Section] nor NAME = value"
+        ) from None
     return parser
 
 
@@ -291,9 +296,6 @@ def _config_entries(
     whole: dict[str, dict[str, Any]] = {}  # by section, its values by names of the user's choice
     for header in parser.sections():
         section, name = _section_name(header)
-        if not section:
-            _warn_of_section(header, path)
-            continue
         fields = whole.setdefault(section, {})
         if name:
             fields = fields.setdefault(name, {})

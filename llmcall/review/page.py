@@ -92,7 +92,7 @@ def page(
 
 
 def _file(name: str) -> str:
-    return files(__package__).joinpath("data", name).read_text(encoding="utf-8")
+    return (files(__package__) / "data" / name).read_text(encoding="utf-8")
 
 
 def _json(data: dict[str, object]) -> str:

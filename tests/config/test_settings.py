@@ -475,7 +475,7 @@ def test_each_key_of_tinytroupe_is_logged_once_and_not_as_a_warning(
         ("MAX_CONCURRENT_MODEL_CALLS = 0", "limits_max_concurrent_calls", None),
         ("MAX_ATTEMPTS = 5.0", "retry_max_attempts", 5),
         ("MODEL = a#b", "model", "a#b"),
-        ("MODEL = b\nmodel = b\n[openai]\nMODEL = a", "model", "a"),
+        ("model = a", "model", "a"),
         ("model = a=50%  ; b", "model", "a=50%"),
         ("MODEL = a ${NAME}-${OTHER} $$ b", "model", "a value-$x $$ b"),
         ("MODEL = $${NAME}$", "model", "${NAME}$"),
@@ -587,6 +587,7 @@ def test_a_probable_mistake_in_config_ini_is_one_warning(
         ),
         ("[OpenAI]\nMODEL = a\nMODEL = sk-secret\n", "line 3: MODEL occurs twice"),
         ("[OpenAI]\n[Cache]\n[OpenAI]\nMODEL = a\n", r"line 3: \[OpenAI\] occurs twice"),
+        ("[OpenAI]\n[openai] # again\nMODEL = a\n", r"line 2: \[OpenAI\] occurs twice"),
         ("[Other]\na = 1\na = 2\n[OpenAI]\nMODEL = a\nMODEL = b\n", "line 6: MODEL occurs twice"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),
         (

@@ -117,6 +117,21 @@ def test_an_export_has_the_records_that_where_selects(
     assert json.loads(line)["kind"] == "embedding"
 
 
+def test_an_export_replaces_an_earlier_export_and_no_other_file(
+    source: ResponseCache, tmp_path: Path
+) -> None:
+    """So does ``cassette merge``."""
+    export, notes = tmp_path / "export.jsonl", tmp_path / "notes.md"
+    assert source.export(export, where=lambda record: False) == 0
+    assert source.export(export) == 3
+    notes.write_text("Dear diary,\n", encoding="utf-8")
+    with pytest.raises(CacheCorruptError, match=r"notes\.md:1: this is not a cassette of llmcall"):
+        source.export(notes)
+    message = commands.done("cassette", "merge", export, export, "-o", notes, code=1)
+    assert "this is not a cassette of llmcall" in message
+    assert notes.read_text(encoding="utf-8") == "Dear diary,\n"
+
+
 CONFIGURED = """
 [OpenAI]
 MODEL = other

@@ -311,10 +311,11 @@ class ResponseCache:
 
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
         """Write the records as JSON Lines, the form of a cassette; return how many. The header holds the
-        current settings that the records' requests show.
+        current settings that the records' requests show. An earlier export or cassette is replaced, no other file.
 
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential; the message names the record and field.
+        :raises CacheCorruptError: if there is a file that is no cassette.
         """
         from ..records.header import Header, keyed_settings, with_used_settings
         from ..records.spool import Spool

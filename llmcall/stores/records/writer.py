@@ -28,6 +28,7 @@ from .line import (
     refuse_folder,
     text_digest,
 )
+from .reader import header_in
 from .served import days_entry, served_by
 
 if TYPE_CHECKING:
@@ -137,12 +138,16 @@ def write(
 
     Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
 
-    :param replaces: the digest of the content that it may replace (:func:`content_digest`), or ``None`` for any.
+    :param replaces: the digest of the content that it may replace (:func:`content_digest`), or ``None`` for any
+        cassette's.
     :raises CacheError: if another process has written the file, the path is a folder's, or the folder is
         not writable.
+    :raises CacheCorruptError: if there is a file that is no cassette.
     """
     target = os.path.realpath(os.path.expanduser(path))
     check_writable(target)
+    if replaces is None:
+        header_in(target)
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import OutputError
-from ..keys.parameters import UncheckedFormat
 from ..keys.plain_data import plain
+from ..keys.request import UncheckedFormat
 from ..support.display.formatting import shortened
 
 LONGEST_QUOTE = 200  # characters of an answer in a message

@@ -95,7 +95,7 @@ class ConfiguredClient:
         cache = shared_cache(settings.cache_path)
         defaults = configured_parameters(settings)
         options = Options.of(settings)
-        return ResolvedSettings(current, settings, cache, {}, set(), defaults, options)
+        return ResolvedSettings(current, settings, cache, {}, set(), defaults, options, {})
 
     def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
         """Return the fields of a chat call; the packaged default model gets the effort ``none`` unless

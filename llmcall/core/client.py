@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..traffic.limits import Pool
     from ..traffic.usage import Meter
     from .calls import Call, Options
+    from .prepare import PreparedArguments
     from .seams import Gate, Transport
 
 
@@ -27,6 +28,7 @@ class ResolvedSettings(NamedTuple):
     :param checked_hosts: the models and hosts whose records were checked for their origin.
     :param defaults: the parameters that the settings give a default to.
     :param options: the options of a call that names none.
+    :param prepared: arguments of calls, prepared; by the arguments.
     """
 
     current: Settings
@@ -36,6 +38,7 @@ class ResolvedSettings(NamedTuple):
     checked_hosts: set[tuple[str, str]]
     defaults: dict[str, Any]
     options: Options
+    prepared: dict[tuple[object, ...], PreparedArguments]
 
 
 class Client(Protocol):

@@ -15,7 +15,7 @@ from ..keys.parameters import (
     checked_parameters,
     keyed_parameters,
 )
-from ..keys.request import Data, Request
+from ..keys.request import Data, Request, UncheckedFormat
 from ..scopes import Position, RecordedAskers, here, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
@@ -25,10 +25,12 @@ from .calls import Call, split_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..answers.expected import Expected
     from ..keys.keys import Identity
     from ..scopes import ActiveScope
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
+    from .calls import Options
     from .client import Client
 
 
@@ -46,6 +48,30 @@ class Undrawn(NamedTuple):
     source: Cassette | ResponseCache
     identity: Identity
     named: str | None = None
+
+
+class PreparedArguments(NamedTuple):
+    """The arguments of a call: all of it but its content.
+
+    :param asked: what is hashed, without the content.
+    :param body: what is sent, without the content.
+    :param headers: extra HTTP headers.
+    :param expected: the form that an answer must have, or ``None``.
+    :param fallbacks: the models that are asked if the context is too long.
+    """
+
+    options: Options
+    model: str
+    asked: dict[str, Data]
+    body: dict[str, Data]
+    headers: dict[str, str]
+    expected: Expected | None
+    fallbacks: tuple[str, ...]
+
+
+# The types of arguments that nothing changes, and that are equal only if they mean the same.
+SIMPLE = frozenset({str, int, float, bool, type(None), UncheckedFormat})
+MOST_PREPARED = 1_000  # of a client; a program may give each call a seed of its own
 
 
 def prepare_chat(client: Client, messages: object, arguments: Mapping[str, object]) -> Call:
@@ -81,43 +107,22 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
     """
     cassette = current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
-    settings = resolved.settings
-    options, params = split_options(arguments, resolved.options)
-    model = client.model_named(params.pop("model", None))
-    sent = checked_parameters(params, kind)
-    normalize = normalizer(settings.cache_normalize)
+    options, model, asked, body, headers, expected, fallbacks = _prepared(client, kind, arguments)
+    normalize = normalizer(resolved.settings.cache_normalize)
     if kind == "chat":
-        field = "messages"
         content = check_messages(content, dedent=options.dedent_messages)
-        keyed_content: object = keyed_messages(content, normalize)
-        sent = client.with_effort(model, resolved.defaults | sent)
+        asked = {**asked, "messages": keyed_messages(content, normalize)}
+        body = {**body, "messages": content}
     else:
-        field = "input"
-        keyed_content = content if normalize is None else normalize(content)
-        if options.sample is not None:
-            raise TypeError(
-                "embeddings take no sample, because the same text has the same embedding"
-            )
-        if options.window != "none":
-            warn_once(f"WINDOW = {options.window}: embeddings are sent without a window")
-    headers = sent.pop("extra_headers", {})
-    asked = {"model": model, **keyed_parameters(sent, settings.cassette_allow)}
-    if namespace := client.namespace(model):
-        asked["namespace"] = namespace
-    asked[field] = keyed_content
-    if kind == "chat" and options.window != "none":
-        options, sent = client.in_window(options, sent)
-    body = {"model": model, field: content, **sent}
-    response_format = params.get("response_format")
-    expected = None if response_format is None else expected_form(response_format)
-    fallbacks = settings.fallbacks.get(model, ()) if kind == "chat" else ()
+        asked = {**asked, "input": content if normalize is None else normalize(content)}
+        body = {**body, "input": content}
     cache = resolved.cache
 
     def make(sample: str | None, key: str, position: Position, **fields: Any) -> Call:
         request = Request(kind, model, asked, body, headers, sample, key, expected)
         return Call(
             client,
-            settings,
+            resolved.settings,
             cache,
             cassette,
             request,
@@ -129,6 +134,49 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
         )
 
     return Undrawn(make, cassette or cache, identity(kind, asked), options.sample)
+
+
+def _prepared(client: Client, kind: str, arguments: Mapping[str, object]) -> PreparedArguments:
+    """Return the arguments of a call, prepared once for all calls that have them: a simulation asks thousands of
+    questions with the same.
+    """
+    prepared = client.resolved.prepared
+    types = (*map(type, arguments.values()),)
+    if not SIMPLE.issuperset(types):
+        return _prepare(client, kind, arguments)
+    key = kind, types, *arguments, *arguments.values()  # with types, since 1 == 1.0 == True
+    found = prepared.get(key)
+    if found is None:
+        if len(prepared) >= MOST_PREPARED:
+            prepared.clear()
+        found = prepared[key] = _prepare(client, kind, arguments)
+    return found
+
+
+def _prepare(client: Client, kind: str, arguments: Mapping[str, object]) -> PreparedArguments:
+    resolved = client.resolved
+    settings = resolved.settings
+    options, params = split_options(arguments, resolved.options)
+    model = client.model_named(params.pop("model", None))
+    sent = checked_parameters(params, kind)
+    fallbacks: tuple[str, ...] = ()
+    if kind == "chat":
+        sent = client.with_effort(model, resolved.defaults | sent)
+        fallbacks = settings.fallbacks.get(model, ())
+    elif options.sample is not None:
+        raise TypeError("embeddings take no sample, because the same text has the same embedding")
+    elif options.window != "none":
+        warn_once(f"WINDOW = {options.window}: embeddings are sent without a window")
+    headers = sent.pop("extra_headers", {})
+    asked = {"model": model, **keyed_parameters(sent, settings.cassette_allow)}
+    if namespace := client.namespace(model):
+        asked["namespace"] = namespace
+    if kind == "chat" and options.window != "none":
+        options, sent = client.in_window(options, sent)
+    body = {"model": model, **sent}
+    response_format = params.get("response_format")
+    expected = None if response_format is None else expected_form(response_format)
+    return PreparedArguments(options, model, asked, body, headers, expected, fallbacks)
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: str) -> Call:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..config.settings import Settings
 from ..config.values import nearest
@@ -14,6 +14,7 @@ from ..support.secrets import (
     without_query_credentials,
 )
 from .plain_data import plain, with_article
+from .request import UncheckedFormat
 
 if TYPE_CHECKING:
     from .request import Data
@@ -57,16 +58,6 @@ OTHER_FIELDS = {
 }
 # Accepted from TinyTroupe's scripts, and not sent.
 ACCEPTED_UNSENT = frozenset({"echo", "enable_pydantic_model_return"})
-
-
-class UncheckedFormat(NamedTuple):
-    """A ``response_format`` whose answers the caller checks, so that unfitting answers are recorded, too.
-
-    :param parameter: the parameter as plain data; it is shared by all calls with a type, so do not change
-        it.
-    """
-
-    parameter: dict[str, Data]
 
 
 # The expected kinds of arguments: in words, then as types of plain data. Other parameters are not checked,

@@ -54,3 +54,16 @@ class Request(NamedTuple):
             f"Request(kind={self.kind!r}, model={self.model!r}, sample={self.sample!r}, "
             f"cache_key={self.cache_key!r})"
         )
+
+
+class UncheckedFormat:
+    """A ``response_format`` whose answers the caller checks, so that unfitting answers are recorded, too.
+
+    :param parameter: the parameter as plain data; it is shared by all calls with a type, so do not change
+        it.
+    """
+
+    __slots__ = ("parameter",)
+
+    def __init__(self, parameter: dict[str, Data]) -> None:
+        self.parameter = parameter

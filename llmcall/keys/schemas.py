@@ -13,6 +13,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 from unicodedata import normalize
 
+from .request import UncheckedFormat
 from .schema_forms import canonical_schema, rooted, stable, strict
 
 if TYPE_CHECKING:
@@ -87,6 +88,13 @@ def response_format(output_type: object) -> dict[str, Data] | None:
         return _format(output_type, strict(schema), is_strict=True)
     except ValueError:
         return None
+
+
+@once_per_type
+def unchecked_format(output_type: object) -> UncheckedFormat | None:
+    """Return :func:`response_format`'s result for a caller that checks the answers."""
+    parameter = response_format(output_type)
+    return None if parameter is None else UncheckedFormat(parameter)
 
 
 def class_format(model: object) -> dict[str, Data]:

@@ -15,8 +15,7 @@ from ..clients.base import LLMClient
 from ..clients.registry import client as shared_client
 from ..core.waiting import adrive
 from ..errors import OutputError
-from ..keys.parameters import UncheckedFormat
-from ..keys.schemas import response_format
+from ..keys.schemas import response_format, unchecked_format
 from ..many.map import map as run_map
 from ..many.options import MapOptions
 from ..support.blocking import run_blocking
@@ -257,8 +256,8 @@ class LLMCall:
         model = client.model_named(self.model_params.get("model"))
         if not client.capabilities(model).structured_output:
             return {}
-        schema = response_format(self.output_type)
-        return {} if schema is None else {"response_format": UncheckedFormat(schema)}
+        unchecked = unchecked_format(self.output_type)
+        return {} if unchecked is None else {"response_format": unchecked}
 
     def _model_without_structured_output(self, client: LLMClient) -> str | None:
         """Return the name of a model that may support structured output without llmcall knowing it."""

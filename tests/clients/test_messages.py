@@ -171,6 +171,23 @@ def test_a_wrong_value_is_refused_by_its_name(
         built(**{name: value})
 
 
+def test_a_value_is_checked_though_it_equals_an_earlier_one_of_another_type() -> None:
+    """Python takes True as 1: a client that remembers arguments must not."""
+    client = ScriptedClient(["yes", "yes"], on_error="raise")
+    client.send_message("Hello", temperature=1)
+    with pytest.raises(TypeError, match=r"^temperature is True; it must be a number"):
+        client.send_message("Hello", temperature=True)
+
+
+def test_a_changed_setting_applies_to_a_call_with_the_same_arguments() -> None:
+    """A default that is set between two calls is in the second."""
+    scripted = ScriptedClient(["yes", "yes"], on_error="raise", model="gpt-4o")
+    scripted.send_message("Hello", max_tokens=8)
+    with llmcall.configured(temperature=0.5):
+        scripted.send_message("Hello", max_tokens=8)
+    assert [request.body.get("temperature") for request in scripted.requests] == [None, 0.5]
+
+
 class Word(str):
     """A string of one's own class."""
 

@@ -103,7 +103,8 @@ class CommandHelp(SphinxDirective):
         context = click.Context(
             main, info_name="llmcall", max_content_width=90, **main.context_settings
         )
-        return [self.section(command, context) for _, command in sorted(main.commands.items())]
+        commands = (main.get_command(context, name) for name in main.list_commands(context))
+        return [self.section(command, context) for command in commands if command is not None]
 
     def section(self, command: click.Command, parent: click.Context) -> nodes.section:
         """Return a command's section."""

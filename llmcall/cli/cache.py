@@ -11,9 +11,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from ..clients.openai import OpenAIClient
+from ..clients.registry import client, settings
+from ..clients.windows import cancel_awaited
 from ..config.values import without_password
 from ..errors import CacheCorruptError, CacheError
 from ..keys.keys import short_key
+from ..review.conversations import read_by_actor
+from ..review.runs import RecordedRun
+from ..review.text import text_lines
+from ..scopes import ActiveScope, Draws, Position
+from ..stores.cache.cache import ResponseCache
 from ..stores.records.served import model_of
 from ..support.display.formatting import counted, one_line, quantity, text_table
 from ..support.display.printable import printable, visible_json
@@ -22,7 +30,6 @@ from .output import echo, is_terminal
 from .selection import SECONDS, full_key, selection_options
 
 if TYPE_CHECKING:
-    from ..stores.cache.cache import ResponseCache
     from ..stores.record import Record
     from .selection import Where
 
@@ -42,9 +49,6 @@ TOTALS = ("input_tokens", "output_tokens", "cost")
 @click.pass_context
 def cache(context: click.Context, path: str | None) -> None:
     """Look at, move and delete recorded answers."""
-    from ..clients.registry import settings
-    from ..stores.cache.cache import ResponseCache
-
     context.obj = context.with_resource(ResponseCache(path or settings().cache_path))
 
 
@@ -195,10 +199,6 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
 
     KEY is a record's key or the beginning of one.
     """
-    from ..review.conversations import read_by_actor
-    from ..review.runs import RecordedRun
-    from ..review.text import text_lines
-
     record = response_cache.get(_full_key(response_cache, key), mode="replay")
     assert record is not None
     if as_json:
@@ -304,11 +304,8 @@ def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
 
 def _clear_awaited(response_cache: ResponseCache) -> None:
     """Cancel and delete the awaited answers at the servers in these settings, and forget all others."""
-    from ..clients.openai import OpenAIClient
-    from ..clients.windows import cancel_awaited
-
-    with OpenAIClient() as client:
-        others = cancel_awaited(client, response_cache.awaited)
+    with OpenAIClient() as openai_client:
+        others = cancel_awaited(openai_client, response_cache.awaited)
     echo("all awaited answers are cancelled and deleted")
     for url, count in others.items():
         echo(
@@ -373,9 +370,6 @@ def explain(response_cache: ResponseCache, file: IO[str], scope: str | None) -> 
     "messages". "-" reads standard input. The report shows the nearest record, what differs, and the
     cause.
     """
-    from ..clients.registry import client
-    from ..scopes import ActiveScope, Draws, Position
-
     try:
         data = json.load(file)
     except ValueError as error:

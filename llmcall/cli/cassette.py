@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..clients.registry import settings
 from ..errors import CacheError
+from ..review.text import record_name
+from ..stores.cache.cache import shared_cache
+from ..stores.cassettes.rekey import findings, rekeyed
+from ..stores.records.combining import combine
+from ..stores.records.reader import read
+from ..stores.records.writer import write
 from ..support.display.formatting import counted
 from ..support.display.printable import visible, visible_json
 from .options import UserPath, conflict_option, json_option
@@ -43,10 +50,6 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
 
     The settings in the two headers must be the same.
     """
-    from ..stores.records.combining import combine
-    from ..stores.records.reader import read
-    from ..stores.records.writer import write
-
     first, second = read(one), read(other)
     differences = first.header.differences(second.header)
     if differences and first.header.settings and second.header.settings:  # an empty file has none
@@ -74,9 +77,6 @@ def check(file: str, as_json: bool) -> None:
     Lists unreadable records, requests that no call can make under the header's settings, and missing
     draws. The exit code is 1 if there are any, or if the file cannot be read.
     """
-    from ..stores.cassettes.rekey import findings
-    from ..stores.records.reader import read
-
     recording = read(file)
     found = list(findings(recording))
     if as_json:
@@ -107,10 +107,6 @@ def rekey(file: tuple[str, ...], on_conflict: str) -> None:
 
 def _rekey_file(path: str, on_conflict: str) -> str:
     """Update the keys of a cassette; return the changes in words."""
-    from ..stores.cassettes.rekey import rekeyed
-    from ..stores.records.reader import read
-    from ..stores.records.writer import write
-
     recording = read(path)
     result = rekeyed(recording, on_conflict)
     _print_conflicts(result.conflicts)
@@ -137,11 +133,6 @@ def forget(file: str, key: tuple[str, ...]) -> None:
     KEY is a record's key or the beginning of one, as tables and "llmcall show --json" have it. The
     answer leaves FILE and the configured disk cache; the mode "update" then asks for it alone.
     """
-    from ..clients.registry import settings
-    from ..stores.cache.cache import shared_cache
-    from ..stores.records.reader import read
-    from ..stores.records.writer import write
-
     recording = read(file)
     records = list(recording)
     place = f"{counted(len(records), 'record')} of {file}"
@@ -161,8 +152,6 @@ def forget(file: str, key: tuple[str, ...]) -> None:
 
 
 def _print_conflicts(conflicts: Iterable[Conflict]) -> None:
-    from ..review.text import record_name
-
     for conflict in conflicts:
         answers = " | ".join(json.dumps(record.answer, ensure_ascii=False) for record in conflict)
         echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..clients import registry
+from ..clients.api_errors import likely_address
+from ..clients.own import as_transport
+from ..config import resolve
 from ..config.values import without_password
 from ..core.membrane import call_foreign, close
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError, RequestTimeoutError
 from ..models.catalog import shutdown_of
 from ..models.packaged_prices import MILLION
 from ..stores.cache.directory import DATABASE
+from ..stores.records.reader import header_in
 from ..support.display.formatting import counted, shortened
 
 if TYPE_CHECKING:
@@ -42,9 +48,6 @@ class Check(NamedTuple):
 
 def checks() -> Iterator[Check]:
     """Yield the checks of files, settings, keys, endpoints, models, cache, tokenizer and price."""
-    from ..clients import registry
-    from ..config import resolve
-
     try:
         yield Check("files", True, resolve.file_summary())
         client = registry.client()
@@ -111,8 +114,6 @@ def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check
     if not models:
         found = f"{name} lists no models, so the first call shows whether it has {model}"
         return Check("model", True, found)
-    from difflib import get_close_matches
-
     nearest = get_close_matches(model, models, MAX_NAMES, 0.4) or sorted(models)[:MAX_NAMES]
     one_of = "one of " if len(nearest) > 1 else ""
     remedy = f"set [OpenAI] MODEL to {one_of}{', '.join(nearest)}"
@@ -121,9 +122,6 @@ def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check
 
 def _moved_check(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
     """Return a check with the address at which the API does answer, or ``None``."""
-    from ..clients.api_errors import likely_address
-    from ..clients.own import as_transport
-
     if error.status_code != 404 or endpoint.api_type == "azure" or not endpoint.base_url:
         return None
     corrected_url = likely_address(endpoint.base_url)
@@ -174,8 +172,6 @@ def _shutdown_checks(client: LLMClient, model: str) -> Iterator[Check]:
     """Yield a check of each model of the settings, or of the cassette that they name, that OpenAI shuts
     down.
     """
-    from ..stores.records.reader import header_in
-
     settings = client.settings
     found_in = dict.fromkeys(
         (model, settings.embedding_model, *sum(settings.fallbacks.values(), ())), "the settings"

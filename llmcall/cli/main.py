@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import runpy
 import sys
+import sysconfig
 from contextlib import nullcontext
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from .._version import __version__
+from ..clients import registry
 from ..config import resolve
 from ..config.endpoints import Endpoint
 from ..errors import APIError, ArgumentError, LLMCallError
+from ..models.tokens import TokenCount
 from ..support.display.formatting import text_table
 from ..support.display.printable import visible, visible_json
 from ..support.failures import process_failures
-from .cache import cache
-from .cassette import cassette
+from .doctor import checks
 from .options import json_option, unicode_text
 from .output import discard_unwritten, echo, escaping, is_terminal
-from .review import diff, report, show
-from .run import run
-from .serve import serve
-from .study import drift, import_answers, pack, verify
 
 if TYPE_CHECKING:
     from ..config.setting import Setting
@@ -36,15 +35,43 @@ LOCAL: dict[str, object] = {"temperature": 0, "max_tokens": 200}
 LOCAL_SYSTEM = "You are a helpful assistant."
 
 
+RUN = "run"
+# Commands in modules of their own, each imported only for its command.
+COMMANDS = {
+    "cache": "cache:cache",
+    "cassette": "cassette:cassette",
+    "diff": "review:diff",
+    "drift": "study:drift",
+    "import": "study:import_answers",
+    "pack": "study:pack",
+    "report": "review:report",
+    RUN: "run:run",
+    "serve": "serve:serve",
+    "show": "review:show",
+    "verify": "study:verify",
+}
+
+
 class Commands(click.Group):
     """The group of all commands. llmcall's errors end with a message on standard error and the exit code
     1, wrong arguments with 2; any other error is a bug, and shows its traceback.
     """
 
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of all commands, sorted."""
+        return sorted([*super().list_commands(context), *COMMANDS])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return a command, or ``None`` if there is none of the name."""
+        if name not in COMMANDS:
+            return super().get_command(context, name)
+        command: click.Command = resolve_name(f"{__package__}.{COMMANDS[name]}")
+        return command
+
     def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
         """Run the command line. The context's object says whether the process runs nothing else."""
         words = sys.argv[1:] if args is None else list(args)
-        is_run = words[:1] == [run.name]  # a program's own output stays as it is
+        is_run = words[:1] == [RUN]  # a program's own output stays as it is
         with nullcontext() if is_run else escaping():
             return super().main(args, *more, obj=args is None, **options)
 
@@ -74,22 +101,6 @@ def main() -> None:
     """
 
 
-for command in (
-    cache,
-    cassette,
-    diff,
-    drift,
-    import_answers,
-    pack,
-    report,
-    run,
-    serve,
-    show,
-    verify,
-):
-    main.add_command(command)
-
-
 @main.command()
 @click.argument("text", callback=unicode_text)
 @click.option("-s", "--system", callback=unicode_text, help="System message.")
@@ -107,8 +118,6 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     TEXT is the question; "-" reads it from standard input. The answer is recorded, so asking the
     same question again costs nothing.
     """
-    from ..clients import registry
-
     question = _input_text() if text == "-" else text
     if not question.strip():
         raise click.UsageError("the question is empty")
@@ -162,10 +171,7 @@ def tokens(files: tuple[IO[str], ...], model: str | None, as_json: bool) -> None
 
     FILES are UTF-8 text; "-" reads standard input. "~" marks an estimate.
     """
-    from ..clients.registry import count_tokens
-    from ..models.tokens import TokenCount
-
-    counts = [(file.name, count_tokens(_read_text(file), model)) for file in files]
+    counts = [(file.name, registry.count_tokens(_read_text(file), model)) for file in files]
     if as_json:
         rows = [
             {"file": name, "tokens": int(count), "estimated": count.estimated}
@@ -195,9 +201,8 @@ def show_config(as_json: bool) -> None:
 
     Settings that differ from their defaults come first. Secrets are masked.
     """
-    from ..clients.registry import settings
-
-    entries = [(row, _json_value(value), origin) for row, value, origin in settings().items()]
+    items = registry.settings().items()
+    entries = [(row, _json_value(value), origin) for row, value, origin in items]
     if as_json:
         rows = [
             {
@@ -263,8 +268,6 @@ def doctor(as_json: bool) -> None:
     Checks the API key, the endpoint, the model, the cache directory, the tokenizer and the price.
     The exit code is 1 if something is wrong.
     """
-    from .doctor import checks
-
     results = list(checks())
     if as_json:
         echo(visible_json([check._asdict() for check in results]))
@@ -292,8 +295,6 @@ def demo(context: click.Context, arguments: tuple[str, ...]) -> None:
 
 
 def _demo_script() -> Path:
-    import sysconfig
-
     installed = Path(sysconfig.get_path("data")) / "share" / "llmcall" / DEMO
     checkout = Path(__file__).resolve().parents[2] / "examples" / DEMO
     for script in (installed, checkout):

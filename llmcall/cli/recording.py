@@ -11,7 +11,11 @@ from ..config import resolve as config
 from ..config import values
 from ..errors import CacheError, ConfigError
 from ..programs.actors import Actors, is_named_by_text
+from ..programs.placeholders import placeholder_keys
+from ..programs.recorder import Recorder
 from ..scopes import new_program_scope
+from ..stores.cassettes.cassette import Cassette
+from ..stores.cassettes.owner import CommandOwner
 from ..stores.records.reader import header_in
 from .options import UserPath, import_function
 
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..programs.actors import Actor
-    from ..programs.recorder import Recorder
-    from ..stores.cassettes.cassette import Cassette
     from ..stores.records.header import Header
 
 
@@ -139,10 +141,6 @@ class Target(NamedTuple):
 
     def open(self, stack: contextlib.ExitStack) -> Cassette | None:
         """Open the cassette, if there is one, and give SDKs placeholders for keys where nothing is sent."""
-        from ..programs.placeholders import placeholder_keys
-        from ..stores.cassettes.cassette import Cassette
-        from ..stores.cassettes.owner import CommandOwner
-
         if self.options.normalizers:  # below the cassette, so that its header has them
             keyed = {"cache_normalize": self.options.normalizers}
             layer = config.layer_above_files(keyed, "--normalize")
@@ -160,8 +158,6 @@ class Target(NamedTuple):
 
         :param cassette: the open one.
         """
-        from ..programs.recorder import Recorder
-
         return Recorder(
             actor,
             {"cache_mode": "replay"} if self.is_none and cassette is None else {},

@@ -6,19 +6,21 @@ import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from ..clients.registry import settings
 from ..errors import CacheError
+from ..review.comparison import Comparison
+from ..review.conversations import read_by_actor, read_by_round
+from ..review.page import page
+from ..review.runs import RecordedRun, load
+from ..review.text import text_lines
+from ..stores.cache.cache import shared_cache
 from ..support import secrets
 from ..support.display.printable import visible, visible_json
 from .options import Source, UserPath, json_option
 from .output import echo, is_terminal
-
-if TYPE_CHECKING:
-    from ..review.comparison import Comparison
-    from ..review.runs import RecordedRun
 
 SOURCE = Source(exists=True)
 LINES_AT_ONCE = 1000  # to print
@@ -51,10 +53,6 @@ other_scope_option = click.option(
 
 def _load_run(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> RecordedRun:
     """Return the run that the arguments name."""
-    from ..clients.registry import settings
-    from ..review.runs import load
-    from ..stores.cache.cache import shared_cache
-
     if run is None and scope is None:
         raise click.UsageError(
             "give a run: a cassette, an exported file, or a scope of the cache with --scope NAME"
@@ -70,8 +68,6 @@ def _load_both(
 
     Two scopes name the runs; one scope of two runs only selects what is shown.
     """
-    from ..review.comparison import Comparison
-
     if run is None or scope is None or other is None or other_scope is not None:
         one, two = _load_run(run, scope), _load_run(other or run, other_scope)
         return [one, two], Comparison(one, [two])
@@ -110,9 +106,6 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     same each time, so git can use "llmcall show" as a textconv, which turns a cassette into text for
     "git diff". If a file cannot be read, the reason is shown first, then the file as it is.
     """
-    from ..review.conversations import read_by_actor, read_by_round
-    from ..review.text import text_lines
-
     is_file = run is not None and Path(run).is_file()
     try:
         recorded_run = _load_run(run, scope, may_be_empty=is_file and scope is None)
@@ -128,8 +121,8 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
         return
     is_by_round = by == "round"
     calls = read_by_round(recorded_run) if is_by_round else read_by_actor(recorded_run)
-    settings = {} if is_by_round else recorded_run.used_settings
-    _print_lines(text_lines(settings, calls, recorded_run.served, recorded_run.origin))
+    used_settings = {} if is_by_round else recorded_run.used_settings
+    _print_lines(text_lines(used_settings, calls, recorded_run.served, recorded_run.origin))
 
 
 def _print_lines(lines: Iterable[str]) -> None:
@@ -200,9 +193,6 @@ def report(
     RUN is a cassette, an exported file or a cache directory. The page needs no other file and no
     network. Without -o, "market.jsonl" becomes "market.html" in the current directory.
     """
-    from ..clients.registry import settings
-    from ..review.page import page
-
     if output is None:
         name = Path(run).stem if run and not scope else scope or ""
         output = re.sub(r"[^\w.-]+", "-", name).strip("-.") + ".html"

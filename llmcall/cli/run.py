@@ -11,7 +11,9 @@ from typing import NoReturn
 
 import click
 
-from ..scopes import default_scope, new_program_scope
+from .. import scopes
+from ..programs.execution import Execution
+from ..programs.seeds import seeded
 from .recording import actor_source, find_target, recording_options
 
 HASH_SEED = "PYTHONHASHSEED"
@@ -65,24 +67,19 @@ def run(
         _restart_with_hash_seed(options.seed, is_own_process)
     folder = "" if module else str(Path(script).resolve().parent)
     source = None if options.actor is None else actor_source(options.actor, folder)
-    import llmcall
-
-    from ..programs.execution import Execution
-    from ..programs.seeds import seeded
-
     with contextlib.ExitStack() as exit_stack:
         cassette = target.open(exit_stack)
         if options.scope is not None:
-            exit_stack.enter_context(llmcall.scope(options.scope, process=True))
+            exit_stack.enter_context(scopes.scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
         # Only now: a recorder knows the scope in which it was made.
         recorder = target.recorder(source, cassette)
         # llmcall's own calls in a block are in no scope
         if cassette is None:
-            exit_stack.enter_context(default_scope(new_program_scope()))
+            exit_stack.enter_context(scopes.default_scope(scopes.new_program_scope()))
         elif cassette.run is not None:
-            exit_stack.enter_context(default_scope(cassette.program_scope))
+            exit_stack.enter_context(scopes.default_scope(cassette.program_scope))
         open_contexts = exit_stack.pop_all()
     execution = Execution(recorder, cassette, open_contexts, options.scope, is_none=target.is_none)
     execution.run(script, arguments, module=module)

@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import scopes
+from ..programs.children import environment_of_child, program_name
+from ..programs.entry import unrecorded_lines
+from ..programs.front import in_front
+from ..programs.routes import Route, base_urls
+from ..programs.server import Server
+from ..programs.shared_server import sender_here
+from ..programs.summary import summary_lines
+from ..support.failures import process_failures
 from .recording import actor_source, find_target, recording_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..programs.server import Sender, Server
+    from ..programs.server import Sender
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OTHER_SCOPES = "a scope of another name in the header x-llmcall-scope"
@@ -71,14 +80,6 @@ def serve(
     target = find_target("llmcall serve", path, mode, normalizers, actor=actor)
     actors = target.options.actor
     source = None if actors is None else actor_source(actors)
-    from ..programs.entry import unrecorded_lines
-    from ..programs.front import in_front
-    from ..programs.routes import base_urls
-    from ..programs.server import Server
-    from ..programs.shared_server import sender_here
-    from ..programs.summary import summary_lines
-    from ..support.failures import process_failures
-
     file = None if target.path is None else Path(target.path).absolute()
     code = 0
     with contextlib.ExitStack() as stack:
@@ -115,10 +116,6 @@ def serve(
 
 def _run_command(command: tuple[str, ...], server: Server, sender: Sender) -> int:
     """Run a command with the addresses of the server in its environment, and return its exit code."""
-    from .. import scopes
-    from ..programs.children import environment_of_child, program_name
-    from ..programs.routes import Route, base_urls
-
     main = scopes.current_asker()
     assert main is not None  # the recorder in front names them
     asker = main.child("process", program_name(command))

@@ -7,6 +7,16 @@ from typing import Any
 
 import click
 
+from ..experiments.drift.drift import drift as check_drift
+from ..experiments.drift.sample import last_calls
+from ..experiments.importing.answers import import_located
+from ..experiments.importing.layouts import by_layout, conversations_in
+from ..experiments.importing.tables import Columns, parameters
+from ..experiments.packing.pack import pack as pack_study
+from ..experiments.packing.verify import WARNING
+from ..experiments.packing.verify import verify as verify_study
+from ..keys.parameters import checked_parameters
+from ..review.runs import load
 from ..support.display.printable import visible, visible_json
 from .options import Source, UserPath, import_function, json_option, unicode_text
 from .output import echo
@@ -64,10 +74,6 @@ def drift(
     output shows how far it has shifted, with a 95 % interval. With --against, the answers of two
     recordings are compared.
     """
-    from ..experiments.drift.drift import drift as check
-    from ..experiments.drift.sample import last_calls
-    from ..review.runs import load
-
     if options["against"] is not None:
         if any(options[name] for name in ("to", "share", "calls", "dry_run")):
             raise click.UsageError(
@@ -82,7 +88,7 @@ def drift(
     source = run if scope is None else (run, scope)
     if last:
         options["where"] = last_calls(load(source))
-    result: Any = check(source, **options)
+    result: Any = check_drift(source, **options)
     if as_json:
         echo(visible_json(result._asdict() if options["dry_run"] else result.to_dict()))
     else:
@@ -163,11 +169,6 @@ def import_answers(
     messages; or VCR's cassettes (extra 'yaml'). Columns that were not used are listed, and so are turns
     without a readable answer, which are skipped. No call is made.
     """
-    from ..experiments.importing.answers import import_located
-    from ..experiments.importing.layouts import by_layout, conversations_in
-    from ..experiments.importing.tables import Columns, parameters
-    from ..keys.parameters import checked_parameters
-
     if layout is not None and columns:
         raise click.UsageError("--column is for files that are read without --layout")
     meaning = Columns(columns)
@@ -227,9 +228,7 @@ def pack(**arguments: Any) -> None:
     -m MODULE [ARG...]. The working directory is the project. The program runs in a copy of it,
     without network access, and replays its recordings. What it reads and writes is packed.
     """
-    from ..experiments.packing.pack import pack as make
-
-    echo(visible(str(make(**arguments))))
+    echo(visible(str(pack_study(**arguments))))
 
 
 @click.command()
@@ -248,11 +247,8 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
     PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network
     access, and replays its recordings. The exit code is 1 if anything differs.
     """
-    from ..experiments.packing.verify import WARNING
-    from ..experiments.packing.verify import verify as check
-
     echo(WARNING, err=as_json)
-    verification = check(package, tolerance=tolerance)
+    verification = verify_study(package, tolerance=tolerance)
     if as_json:
         data: dict[str, Any] = {
             "ok": verification.ok,

@@ -50,6 +50,25 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
 
 
+@pytest.mark.parametrize("room", [0, 4, 16, 32, 64, 128])
+def test_a_disk_that_fills_up_while_the_cache_is_made_loses_no_answer_and_stops_no_call(
+    room: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite leaves half a database there.
+
+    :param room: KiB.
+    """
+    with small(tmp_path / "disk", "1m") as disk:
+        (disk / "filler").write_bytes(bytes((1024 - room) * 1024 - 8192))
+        client = client_to(disk / "cache")
+        for _ in range(2):
+            assert [client.send_message(text).content for text in "abc"] == ["one", "two", "three"]
+        assert (len(client.requests), warned(caplog)) == (3, 1)
+        (disk / "filler").unlink()
+        client.cache.close()
+        assert len(client.cache) == 3
+
+
 LONG_ANSWERS = [lengthy([{"content": number}]) for number in range(5)]
 
 

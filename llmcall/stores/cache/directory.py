@@ -48,6 +48,7 @@ class Directory(Storage):
         self._folders = [self.name]
         self._file = os.path.join(self.name, DATABASE)
         self._database: Database | None = None
+        self._is_half_made = False  # the disk was full before the database was whole
 
     @functools.cached_property
     def location(self) -> Path:
@@ -172,8 +173,11 @@ class Directory(Storage):
                 if create:
                     for folder in self._folders:
                         _make_private(folder)
-                if create or self.exists():
+                exists = self.exists() and not self._is_half_made
+                if create or exists:
+                    self._is_half_made = not exists
                     self._database = self._open()
+                    self._is_half_made = False
             return self._database
 
     def _open(self) -> Database:

@@ -228,7 +228,7 @@ class Call(NamedTuple):
         overwrites = self.skips_recorded or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
         below = position._replace(forks=()) if position.forks and cassette is not None else position
-        cache = CacheStore(self.cache, mode, below, overwrites=overwrites)
+        cache = CacheStore(self.cache, mode, below, overwrites=overwrites, is_read=self.is_streamed)
         if cassette is None:
             return cache
         # Outside any scope equal calls share a record, and a program that waits for an end needs the

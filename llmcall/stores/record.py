@@ -42,8 +42,9 @@ FIELDS = (
 )
 KEYED = ("kind", "sample", "request")  # the fields that make the key
 SLOT_OF = {"cache_key": "_cache_key", "request": "_request", "days": "noted_days"}
-# Where a cassette got a record: from a server, from the disk cache, or from a recorded function.
-FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
+# Where a cassette got a record: from a server, from the disk cache, from a recorded function, or from the disk
+# cache, though a server was asked too, because another run was quicker.
+FROM_SERVER, FROM_CACHE, FROM_FUNCTION, FROM_QUICKER_RUN = "server", "cache", "function", "quicker"
 
 
 class Received(NamedTuple):

@@ -580,7 +580,7 @@ def test_an_answer_that_another_call_found_in_the_cache_first_counts_as_asked(
 ) -> None:
     """It is in the disk cache before it is on the cassette, so a call of another process finds it there."""
     asking, found = threading.Event(), threading.Event()
-    response = completion("yes", model="gpt-6-luna")
+    response = ScriptedClient(["yes"]).send_message("Hi").raw
 
     def answer(messages: Any) -> str:
         asking.set()
@@ -601,6 +601,41 @@ def test_an_answer_that_another_call_found_in_the_cache_first_counts_as_asked(
         assert answer_to(ScriptedClient(answer, cache_mode="auto")) == finding.result() == "yes"
         assert (tape.asked, tape.supplied) == (1, 0)
     assert warnings(caplog) == []
+
+
+def beside_a_quicker_run(question: str = "Hi") -> ScriptedClient:
+    """Return a client for a draw of the scope "run", which another run gets an answer to in the meantime."""
+
+    def answer(messages: object) -> str:
+        ResponseCache("cache").put(request, completion("theirs"))
+        return "ours"
+
+    client = ScriptedClient(answer, cache_mode="auto", cache_path="cache")
+    with scope("run"):
+        request = client.build_request(question)
+    return client
+
+
+def test_the_answer_of_a_run_at_the_same_time_is_reported_as_one_of_an_earlier_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever was stored first is what both get, though both have paid."""
+    client = beside_a_quicker_run()
+    with cassette(PATH) as tape, scope("run"):
+        assert answer_to(client) == "theirs"
+    assert (tape.asked, tape.supplied) == (1, 1)
+    [warning] = warnings(caplog)
+    assert "1 answer came from the disk cache, and so from an earlier run" in warning
+
+
+def test_a_stream_beside_a_quicker_run_is_recorded_as_it_was_read() -> None:
+    """Its pieces cannot be taken back."""
+    client = beside_a_quicker_run()
+    for _ in range(2):
+        with cassette(PATH) as tape, scope("run"), client.stream_message("Hi") as stream:
+            assert ("".join(stream), stream.reply.content) == ("ours", "ours")
+        assert tape.supplied == 0
+    assert len(client.requests) == 1
 
 
 @pytest.mark.parametrize("mode", ["none", "once", "rewrite"])

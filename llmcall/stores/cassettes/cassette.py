@@ -13,7 +13,7 @@ from ...support.display.formatting import natural
 from ...support.failures import ABANDONED, Failures
 from ...support.notices import notice, warn_once
 from ..cache.cache import shared_cache
-from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
+from ..record import FROM_CACHE, FROM_FUNCTION, FROM_QUICKER_RUN, FROM_SERVER
 from ..records.frame import record_frame
 from ..records.reader import read
 from ..records.served import served_by
@@ -243,12 +243,12 @@ class Cassette(ContextDecorator):
     @property
     def asked(self) -> int:
         """Return the number of gained records that a server answered."""
-        return self.tape.count(FROM_SERVER)
+        return self.tape.count(FROM_SERVER, FROM_QUICKER_RUN)
 
     @property
     def supplied(self) -> int:
         """Return the number of gained records that came from the disk cache."""
-        return self.tape.count(FROM_CACHE)
+        return self.tape.count(FROM_CACHE, FROM_QUICKER_RUN)
 
     @property
     def served(self) -> dict[str, Days | None]:

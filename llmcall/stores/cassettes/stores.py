@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ...keys.keys import sampled_key
 from ...scopes import RecordedAskers
-from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
+from ..record import FROM_CACHE, FROM_FUNCTION, FROM_QUICKER_RUN, FROM_SERVER
+from ..records.answers import same_answer
 
 if TYPE_CHECKING:
     from ...keys.keys import Identity
@@ -28,6 +29,7 @@ class CacheStore:
     :param mode: the cache's mode for the call.
     :param position: the call's, whose asker and arm the record names; ``None`` for a dry run.
     :param overwrites: whether to ask anew and replace what is stored.
+    :param is_read: whether somebody has read the answer when it is added: a stream's reader.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class CacheStore:
         position: Position | None,
         *,
         overwrites: bool = False,
+        is_read: bool = False,
     ) -> None:
         self._cache = cache
         self._mode = mode
         self._position = position
         self._overwrites = overwrites
+        self._is_read = is_read
 
     @property
     def is_on_server(self) -> bool:
@@ -63,7 +67,7 @@ class CacheStore:
         return record
 
     def add(self, record: Record) -> Record:
-        """Add an answer; return the one that counts, which is the first one stored."""
+        """Add an answer; return the one that counts: the one that was read, or else the first one stored."""
         if self._position is not None:
             if self._position.asker is not None:
                 record = record.replace(asker=self._position.asker)
@@ -75,7 +79,7 @@ class CacheStore:
         stored = self._cache.store(record, mode=self._mode, replace=self._overwrites)
         if self._position is not None:
             self._note_use(stored, self._position)
-        return stored
+        return record if self._is_read else stored
 
     def _note_use(self, record: Record, position: Position) -> None:
         """Note in the cache who got a record. One that was loaded from a file may name nobody: beside the
@@ -152,6 +156,8 @@ class CassetteStore:
         except KeyboardInterrupt:  # the answer was paid for
             self._put(record, source)
             raise
+        if not same_answer(first_record, record):
+            first_record, source = first_record.replace(asker=None), FROM_QUICKER_RUN
         return self._put(first_record, source)
 
     def askers(self, path: str, identity: Identity, key: str) -> RecordedAskers:

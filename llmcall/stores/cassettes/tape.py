@@ -71,7 +71,7 @@ class Tape:
     ) -> Record | None:
         """Add an answer, unless one is recorded; return the recorded one, or ``None`` if it is over.
 
-        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
+        :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_QUICKER_RUN`` or ``FROM_FUNCTION``.
         :param replace: whether to replace a recorded answer. An answer of the file is replaced only from
             the second call on, so that a program that asks once gets it.
         """

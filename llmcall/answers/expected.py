@@ -11,14 +11,16 @@ from ..errors import OutputError
 from ..keys.plain_data import plain
 from ..keys.request import UncheckedFormat
 from ..support.display.formatting import shortened
+from .json_texts import json_values
 
 LONGEST_QUOTE = 200  # characters of an answer in a message
+ANY_JSON = ""  # the form of JSON mode
 
 
 class Expected(NamedTuple):
-    """The form of an answer: a class, or a strict JSON schema as text.
+    """The form of an answer: a class, a strict JSON schema as text, or any JSON.
 
-    :param form: the class or the schema.
+    :param form: the class, the schema, or ``ANY_JSON``.
     """
 
     form: Any
@@ -51,6 +53,8 @@ def expected_form(response_format: object) -> Expected | None:
         return None
     if not isinstance(response_format, dict):
         return Expected(response_format)
+    if response_format.get("type") == "json_object":
+        return Expected(ANY_JSON)
     json_schema = response_format.get("json_schema")
     if not isinstance(json_schema, dict) or json_schema.get("strict") is not True:
         return None
@@ -66,6 +70,11 @@ def _misfit(text: str, expected: Expected) -> str | None:
         except OutputError as error:
             return str(error)
         return None
+    if expected.form == ANY_JSON:  # some servers put it into a fenced block, or reasoning before it
+        try:
+            return None if any(True for _ in json_values(text)) else "it is not JSON"
+        except RecursionError:
+            return "it is nested too deeply"
     from ..support.libraries import jsonschema, referencing
 
     # With an empty registry, no reference of a schema is fetched from the network.

@@ -15,6 +15,8 @@ from ..clients.base import LLMClient
 from ..clients.registry import client as shared_client
 from ..core.waiting import adrive
 from ..errors import OutputError
+from ..keys.plain_data import plain
+from ..keys.request import UncheckedFormat
 from ..keys.schemas import response_format, unchecked_format
 from ..many.map import map as run_map
 from ..many.options import MapOptions
@@ -199,7 +201,7 @@ class LLMCall:
         expected = "" if structured else self._expected(templates, messages)
         _append(messages[-1], expected)
         conversation = await converse(
-            SendMessage(client, messages, {**self.model_params, **structured}),
+            SendMessage(client, messages, {**self._sent_params(), **structured}),
             read=self._parse_reply,
             correction=lambda: correction(expected or self._expected(templates, messages)),
             max_corrections=self.output_retries,
@@ -246,6 +248,14 @@ class LLMCall:
                 expected=describe(self.output_type),
             )
         return read(reply.content or "", self.output_type)
+
+    def _sent_params(self) -> dict[str, object]:
+        """Return the model parameters. Of a given ``response_format``, the call checks only texts."""
+        given = self.model_params.get("response_format")
+        if self.output_type is str or not isinstance(given, dict):
+            return self.model_params
+        unchecked = UncheckedFormat(plain(given, "response_format"))
+        return {**self.model_params, "response_format": unchecked}
 
     def _structured_output(self, client: LLMClient) -> dict[str, object]:
         """Return the ``response_format`` that holds answers to the output type's schema; empty where it

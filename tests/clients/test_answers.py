@@ -288,6 +288,7 @@ STRICT = {
     "type": "json_schema",
     "json_schema": {"name": "person", "strict": True, "schema": SCHEMA},
 }
+JSON_MODE = {"type": "json_object"}
 GOOD = '{"name": "Lisa", "friends": ["Bob"]}'
 LISA = '{"name": "Lisa", "age": 3}'
 
@@ -317,6 +318,8 @@ MISFITS = [
     ),
     (f"```json\n{GOOD}\n```", GOOD, STRICT, "it is not JSON"),
     ('{"name": "Lisa", "frie', GOOD, STRICT, "it is not JSON"),
+    ("I would rather not.", GOOD, JSON_MODE, "it is not JSON"),
+    ('{"name": "Lisa", "frie', f"```json\n{GOOD}\n```", JSON_MODE, "it is not JSON"),
 ]
 misfits = pytest.mark.parametrize(("bad", "good", "response_format", "reason"), MISFITS)
 

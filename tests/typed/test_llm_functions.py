@@ -160,6 +160,18 @@ def test_a_schema_is_sent_to_models_that_support_it(
     assert ("Answer with only a whole number." in asked(client)[0][1]) is not has_schema
 
 
+@pytest.mark.parametrize("mode", ["json_object", "json_schema"])
+def test_a_given_response_format_leaves_the_reading_to_the_call(mode: str) -> None:
+    """An answer that does not fit is recorded and asked again with a correction."""
+    schema = {"name": "x", "strict": True, "schema": {"type": "object"}}
+    response_format = {"type": mode, **({"json_schema": schema} if mode == "json_schema" else {})}
+    client = ScriptedClient(["Perhaps.", '{"a": 1}'], cache_mode="auto", retry_max_attempts=1)
+    call = LLMCall(user="What?", output_type=dict, client=client, response_format=response_format)
+    assert call.call() == {"a": 1}
+    assert len(client.requests) == len(client.cache) == 2
+    assert client.requests[0].body["response_format"] == response_format
+
+
 # The error of an answer that never fits
 
 

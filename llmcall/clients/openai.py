@@ -6,13 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.decisions import questions_in
+from ..apis.tiers import window_of
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank
 from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from ..models import catalog
-from ..models.prices import window_of
 from .base import LLMClient
 from .configured import no_window
 from .own import unless_own

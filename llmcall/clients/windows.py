@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from ..apis.tiers import window_of
 from ..core.membrane import fetch
 from ..core.seams import OK, AlreadyRecorded, CoroutineTransport, Response
 from ..core.waiting import wait
@@ -24,7 +25,6 @@ from ..errors import (
     ServiceError,
 )
 from ..keys.request import Request
-from ..models.prices import window_of
 from ..stores.cache.awaited import IDENTIFIER, Awaited
 from ..support.blocking import run_blocking
 from ..support.display.formatting import counted

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..apis.tiers import tier_of
 from ..core.reply import Reply
-from ..models.prices import tier_of
 from ..scopes import Draws
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore

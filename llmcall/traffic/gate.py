@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..apis.shapes import served_model
+from ..apis.tiers import tier_of, window_of
 from ..apis.usage import TokenUsage
 from ..config.settings import AUTO
 from ..core.home import homes
 from ..core.seams import Gate, Used
 from ..core.waiting import in_thread
 from ..errors import BudgetExceededError, ConfigError
-from ..models.prices import DEARER_TIERS, tier_of, window_of
+from ..models.prices import DEARER_TIERS
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
 from .estimates import (

@@ -10,13 +10,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from ... import scopes
+from ...apis.tiers import tier_of
 from ...apis.usage import total_cost
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
 from ...errors import APIError, ArgumentError, CacheMissError, ContentFilterError, EmptyAnswerError
 from ...many.map import map as run_map
 from ...many.options import checked_count
-from ...models.prices import tier_of
 from ...review.runs import load
 from ...stores.cassettes.cassette import Cassette
 from ...stores.records.reader import read as read_records

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from ...apis.tiers import tier_of
 from ...config import resolve as config
 from ...errors import APIError, ArgumentError, CacheError
 from ...keys.keys import identity, sampled_key
 from ...keys.messages import check_messages, keyed_messages
 from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
 from ...keys.plain_data import recordable
-from ...models.prices import price_of, tier_of
+from ...models.prices import price_of
 from ...scopes import checked_name
 from ...stores.days import creation_time
 from ...stores.record import Record

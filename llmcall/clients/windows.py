@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -174,7 +173,7 @@ class WindowTransport(CoroutineTransport):
         seconds = 0.0 if response is None else FIRST_WAIT
         while response is None or response.get("status") in UNDER_WAY:
             self._call.cache.disconnect()
-            await wait(Future(), self._call.deadline.time_for(seconds, LATE))
+            await wait(None, self._call.deadline.time_for(seconds, LATE))
             seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
             try:
                 response = await copy.ask("get")

@@ -8,7 +8,6 @@ them keeps to the call's deadline and counts the attempts.
 from __future__ import annotations
 
 import random
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import APIError
@@ -82,7 +81,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         stop=lambda state: state.attempt_number >= most_attempts(call, _error_of(state)),
         wait=lambda state: seconds_to_wait(call, state),
         before_sleep=before_wait,
-        sleep=lambda seconds: wait(Future(), seconds),
+        sleep=lambda seconds: wait(None, seconds),
         reraise=True,
     ):
         number = attempted.retry_state.attempt_number

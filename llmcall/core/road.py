@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .seams import Response
 
 NOT_RECORDED = object()
-log = logger()
 
 
 def replay(call: Call) -> Any:
@@ -241,7 +240,7 @@ async def _ask(calls: Sequence[Call]) -> dict[str, Record]:
             if not models:
                 raise
             model = models.pop(0)
-            log.warning(
+            logger().warning(
                 "%s: the context is too long (%s); asking %s instead",
                 call.request.model,
                 error,

@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..apis.usage import TokenUsage
@@ -314,7 +313,7 @@ class Gate:
         """
         deadline = Deadline(waits().ends_at)
         late = f"the call's deadline passed while it waited at the gate {type(self).__name__}"
-        await wait(Future(), deadline.time_for(seconds, late))
+        await wait(None, deadline.time_for(seconds, late))
 
     def reckon(
         self,

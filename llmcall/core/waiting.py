@@ -18,8 +18,6 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from concurrent.futures import FIRST_COMPLETED, Future
-from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -31,6 +29,8 @@ from ..support.blocking import BlockingIterator
 from ..support.waits import check_stops, may_block, set_end, set_may_block, waits
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ..keys.request import Data
     from .seams import Store
 
@@ -105,16 +105,19 @@ def is_too_late() -> bool:
     return ends_at is not None and ends_at <= time.monotonic()
 
 
-async def wait(future: Future[T], seconds: float | None) -> None:
+async def wait(future: Future[T] | None, seconds: float | None) -> None:
     """Wait until a future is done, or some seconds have passed.
 
-    :param future: the future; a new one, to wait for the seconds alone.
+    :param future: ``None`` means to wait for the seconds alone.
     :param seconds: the longest wait; ``None`` means no limit.
     """
+    from concurrent import futures  # takes 5 ms, which a replay need not pay
+
+    future = future or futures.Future()
     stops = waits().stops
     if may_block():
-        futures: list[Future[Any]] = [future, *stops]
-        wait_for_futures(futures, seconds, FIRST_COMPLETED)
+        awaited: list[Future[Any]] = [future, *stops]
+        futures.wait(awaited, seconds, futures.FIRST_COMPLETED)
         if not future.done():
             check_stops(stops)
         return

@@ -27,8 +27,9 @@ from ..errors import LLMCallError
 from ..scopes import MapIsOverError, Numbers, RecordedAskers
 from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
+from ..support.stops import Stop
 from ..support.system import ProcessLock, after_fork_in_child, lock
-from ..support.waits import OpenCall, Stop, check_stops, set_stops
+from ..support.waits import OpenCall, check_stops, set_stops
 from ..traffic.gate import Turn, current_needs, new_slot
 from ..traffic.limits import Endpoints
 from ..traffic.queues import Demand

@@ -20,7 +20,8 @@ from ..errors import (
     ScopeError,
 )
 from ..support.notices import logger
-from ..support.waits import Stop, check_stops, set_stops, waits
+from ..support.stops import Stop
+from ..support.waits import check_stops, set_stops, waits
 from ..traffic import usage as metering
 from ..traffic.standard import report_refused
 from .bar import Bar

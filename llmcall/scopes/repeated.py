@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 MOST_REMEMBERED = 10_000  # answers, and draws: a mistake shows earlier
 
-# The answers that were given outside any scope, each by the path of its cassette or cache and its key;
-# None once the warning is out.
+# The answers that were given outside any scope, each by the path of its cassette, or the name of its
+# cache, and its key; None once the warning is out.
 _given: set[tuple[object, str]] | None = set()
 # The first draws in the cassette or cache that was used last: by path and key, the number of the
 # outermost scope and the notebook's cell; None once the warning is out.
@@ -49,7 +49,8 @@ def _warn_of_shared_answers(call: Call, record: Record) -> None:
     global _given
     if _given is None or call.request.asked.get("temperature") == 0:
         return
-    answer = (call.cassette or call.cache).path, call.request.cache_key
+    source = call.cache.storage.name if call.cassette is None else call.cassette.path
+    answer = source, call.request.cache_key
     with lock:
         if _given is None:
             return

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .system import after_fork_in_child, current_task
 
@@ -14,21 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextvars import Context
 
-
-class Stop(Future[None]):
-    """A future that is done once its ``map`` is interrupted: then no call begins, waits or is tried again.
-
-    A call that waits for its server goes on, and its answer is stored if it comes.
-
-    :ivar thread: the identifier of the thread that runs the map and gets its results.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.thread = get_ident()
+    from .stops import Stop
 
 
-Stops = tuple[Stop, ...]
+Stops: TypeAlias = "tuple[Stop, ...]"
 
 
 class Waits(NamedTuple):

@@ -75,11 +75,8 @@ def run(
             exit_stack.enter_context(seeded(options.seed))
         # Only now: a recorder knows the scope in which it was made.
         recorder = target.recorder(source, cassette)
-        # llmcall's own calls in a block are in no scope
-        if cassette is None:
-            exit_stack.enter_context(scopes.default_scope(scopes.new_program_scope()))
-        elif cassette.run is not None:
-            exit_stack.enter_context(scopes.default_scope(cassette.program_scope))
+        default = scopes.new_program_scope() if cassette is None else cassette.default_scope
+        exit_stack.enter_context(scopes.default_scope(default))
         open_contexts = exit_stack.pop_all()
     execution = Execution(recorder, cassette, open_contexts, options.scope, is_none=target.is_none)
     execution.run(script, arguments, module=module)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import scopes
 from ..answers.lettered_options import folded_text, letter_position, option_position
 from ..errors import TemplateError
+from ..stores.cassettes.current import current_cassette
 from ..support.display.formatting import shortened
 from ..support.notices import warn_once
 from ..typed.conversations import shortened_repr
@@ -165,6 +166,7 @@ class Respondent(NamedTuple):
 
         :raises ScopeError: in a thread or process without a scope while another has one open.
         """
+        current_cassette()  # first: one that the settings name may have a scope for this call
         active = scopes.scope_of_call()
         path, repeats = scopes.without_repeats(active.path)
         return cls(path or active.item.name, sum(repeats))

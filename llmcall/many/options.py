@@ -13,6 +13,7 @@ from ..config.settings import AUTO, MAX_AUTO_CALLS
 from ..config.values import nearest
 from ..core.calls import ON_ERROR
 from ..errors import ScopeError
+from ..stores.cassettes.current import current_cassette
 from .names import key_function
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class MapOptions:
 
         :raises ScopeError: if timing would decide the draws, or for ``key`` outside any scope.
         """
+        current_cassette()  # first: one that the settings name may have a scope for this map
         if self._scope is None:
             active = scopes.scope_of_call()
             if not active.path:

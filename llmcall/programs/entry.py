@@ -142,8 +142,9 @@ def cassette(
 
     It is a context manager and a decorator; ``.open()`` and ``.close()`` serve cells of a notebook.
     Outside any scope, equal requests of a program are draws of the scope ``run``, counted from 0 at
-    each opening; equal calls of llmcall's own share an answer. If calls were refused and the code in
-    the block went on, the first of these errors is raised at its end.
+    each opening; equal calls of llmcall's own share an answer, unless ``llmcall run`` recorded the file: they are
+    draws then, too. If calls were refused and the code in the block went on, the first of these errors is raised
+    at its end.
 
     :param path: the file, JSON Lines; ``~`` is the user's home.
     :param mode: ``none`` (or ``replay``) only reads. ``once`` records if there is no file or its recording is
@@ -191,8 +192,8 @@ def recording_programs(
     with (
         contextlib.nullcontext() if tape.may_record else placeholder_keys(),
         _recording(recorder),
-        # llmcall's own calls in here have no default scope, even under llmcall run.
-        scopes.default_scope(None),
+        scopes.default_scope(tape.default_scope),
+        contextlib.nullcontext() if tape.run is None else scopes.naming_own_calls(),
         scopes.numbered_anew(),
     ):
         yield

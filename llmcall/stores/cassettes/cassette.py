@@ -226,6 +226,13 @@ class Cassette(ContextDecorator):
         return self.file.records.header.run if self.file.goes_on else self.owner.run
 
     @property
+    def default_scope(self) -> ActiveScope | None:
+        """Return the scope of all calls outside any, llmcall's own and those of a ``map``, too, as in the run that
+        recorded it; ``None`` for a block's recording, in which only a program's calls have one.
+        """
+        return None if self.run is None else self.program_scope
+
+    @property
     def records(self) -> int:
         """Return the number of its records."""
         return len(self.tape)

@@ -1,0 +1,205 @@
+"""What one way to record a program recorded, every other one replays: the same answers to the same askers.
+
+The model numbers its answers as questions come in, and each question waits for a random time first. So a
+replay that mixed up two calls would give other numbers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import LONGEST, PRICED
+from files import written
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer
+
+import llmcall
+
+pytest.importorskip("pandas")
+
+TAPE = "a.jsonl"
+NOWHERE = "http://127.0.0.1:9/v1"
+Play = Callable[[], dict[str, Any]]
+
+# Ways to ask outside any scope, and one in scopes of the program's own. The items of a map run in threads.
+ASKING = """
+import functools, json, os, random, time
+from concurrent.futures import ThreadPoolExecutor
+import httpx
+import llmcall
+
+MODEL_AT = os.environ["MODEL_AT"]
+client = httpx.Client(base_url=MODEL_AT, timeout=60)
+own_client = llmcall.OpenAIClient(api_key="none", base_url=MODEL_AT, model="gpt-4o-mini", temperature=1)
+rate = llmcall.LLMCall(user="{{ question }} {{ age }}?", client=own_client)
+PEOPLE = [{"age": 30, "question": "Rent"}, {"age": 40, "question": "Rent"}, {"age": 30, "question": "Rent"}]
+
+def by_sdk(question):
+    time.sleep(random.random() / 50)
+    messages = [{"role": "user", "content": question}]
+    body = {"model": "gpt-4o-mini", "messages": messages, "temperature": 1}
+    response = client.post("/chat/completions", json=body).raise_for_status()
+    return response.json()["choices"][0]["message"]["content"]
+
+def by_llmcall(question):
+    time.sleep(random.random() / 50)
+    return own_client.send_message(question, on_error="raise").content
+
+def item(ask, question, number):
+    return ask(question)
+
+def asking(ask, question):
+    "Return a function of an item that asks the same about each."
+    return functools.partial(item, ask, question)
+
+def both(number):
+    return [by_llmcall("Tea?"), by_sdk("Tea?"), by_llmcall("Tea?")]
+
+def inner_map(number):
+    return llmcall.map(asking(by_sdk, "Salt?"), [1, 2])
+
+def in_scope(number):
+    with llmcall.scope(f"person {number}"):
+        return [by_llmcall("Fish?"), by_sdk("Fish?"), by_llmcall("Fish?")]
+
+@llmcall.recorded(name="market.price")
+def price(item):
+    return [by_llmcall("Price?"), by_sdk("Price?")]
+
+def varied():
+    table = rate.table(PEOPLE, vary={"temperature": [0.5, 1]}, repeats=2)
+    return table["value"].tolist()
+
+def in_pool():
+    with ThreadPoolExecutor(3) as pool:
+        return list(pool.map(asking(by_llmcall, "Milk?"), range(3)))
+
+WAYS = {
+    "loop": lambda: [by_llmcall("Bread?"), by_sdk("Bread?"), by_llmcall("Bread?"), by_sdk("Bread?")],
+    "map of an SDK": lambda: llmcall.map(asking(by_sdk, "Eggs?"), [1, 1, 2]),
+    "map of llmcall": lambda: llmcall.map(asking(by_llmcall, "Oil?"), [1, 1, 2]),
+    "map of questions": lambda: llmcall.map(by_llmcall, ["One?", "Two?", "Two?"]),
+    "map of both": lambda: llmcall.map(both, [1, 1, 2]),
+    "map in a map": lambda: llmcall.map(inner_map, [1, 1]),
+    "map of scopes": lambda: llmcall.map(in_scope, [1, 2]),
+    "repeats of an SDK": lambda: llmcall.map(asking(by_sdk, "Rice?"), [1, 1], repeats=2),
+    "repeats of llmcall": lambda: llmcall.map(asking(by_llmcall, "Figs?"), [1, 1], repeats=2),
+    "imap": lambda: sorted(llmcall.imap(asking(by_sdk, "Corn?"), [1, 1])),
+    "rows": lambda: rate.map(PEOPLE),
+    "varied rows": varied,
+    "recorded functions": lambda: llmcall.map(price, [1, 1, 2]),
+    "pool": in_pool,
+}
+
+def play():
+    return json.loads(json.dumps({name: way() for name, way in WAYS.items()}))
+
+if __name__ == "__main__":
+    print(json.dumps(play()))
+"""
+
+
+def in_a_block(play: Play, mode: str) -> dict[str, Any]:
+    """Play in a block."""
+    with llmcall.cassette(TAPE, mode=mode):
+        return play()
+
+
+def decorated(play: Play, mode: str) -> dict[str, Any]:
+    """Play as a decorated function."""
+    return llmcall.cassette(TAPE, mode=mode)(play)()
+
+
+def in_cells(play: Play, mode: str) -> dict[str, Any]:
+    """Play between two cells of a notebook."""
+    tape = llmcall.cassette(TAPE, mode=mode).open()
+    answers = play()
+    tape.close()
+    return answers
+
+
+def in_patched(play: Play, mode: str) -> dict[str, Any]:
+    """Play in a block inside that of ``patched``."""
+    with llmcall.patched(), llmcall.cassette(TAPE, mode=mode):
+        return play()
+
+
+def with_patched(play: Play, mode: str) -> dict[str, Any]:
+    """Play in a block around that of ``patched``."""
+    with llmcall.cassette(TAPE, mode=mode), llmcall.patched():
+        return play()
+
+
+def by_settings(play: Play, mode: str) -> dict[str, Any]:
+    """Play with the cassette that the settings name."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LLMCALL_CASSETTE_PATH", TAPE)
+        environment.setenv("LLMCALL_CASSETTE_MODE", mode)
+        llmcall.reset()
+        answers = play()
+    llmcall.reset()
+    return answers
+
+
+BLOCKS = [in_a_block, decorated, in_cells, in_patched, with_patched, by_settings]
+
+
+@pytest.fixture(autouse=True)
+def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
+    """A model's server, which the program finds."""
+    made = NumberedServer(httpserver)
+    monkeypatch.setenv("MODEL_AT", made.address)
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
+    return made
+
+
+@pytest.fixture
+def play(model: NumberedServer, monkeypatch: pytest.MonkeyPatch) -> Play:
+    """The program, in this process."""
+    monkeypatch.syspath_prepend(Path(written("asking.py", ASKING)).parent)
+    monkeypatch.delitem(sys.modules, "asking", raising=False)
+    played: Play = importlib.import_module("asking").play
+    return played
+
+
+def run(mode: str) -> dict[str, Any]:
+    """Play under ``llmcall run``; where it only replays, without a model."""
+    address = {"MODEL_AT": NOWHERE} if mode == "none" else {}
+    done = subprocess.run(
+        [sys.executable, "-m", "llmcall", "run", "--cassette", TAPE, "--mode", mode, "asking.py"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **address},
+        timeout=LONGEST,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers: dict[str, Any] = json.loads(done.stdout)
+    return answers
+
+
+def test_every_block_replays_what_run_recorded(play: Play, model: NumberedServer) -> None:
+    """Llmcall's own calls outside any scope, and those of a map's items, are in the scope of the run there, too."""
+    live, asked = run("once"), len(model.asked)
+    for block in BLOCKS:
+        assert block(play, "none") == live
+    assert len(model.asked) == asked
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_run_and_other_blocks_replay_what_a_block_recorded(
+    block: Callable[[Play, str], dict[str, Any]], play: Play, model: NumberedServer
+) -> None:
+    live, asked = block(play, "once"), len(model.asked)
+    assert run("none") == live
+    assert in_a_block(play, "none") == live
+    assert by_settings(play, "none") == live
+    assert len(model.asked) == asked

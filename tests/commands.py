@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from llmcall.cli.main import main
@@ -27,6 +28,17 @@ LONGEST = 300.0  # seconds: a program that takes longer hangs, also on a slow ma
 # Another Python with other versions of llmcall's dependencies; looked up before the first test takes
 # all of llmcall's variables out of the environment.
 OTHER_PYTHON = os.environ.get("LLMCALL_OTHER_PYTHON", "")
+NEEDS_OTHER_PYTHON = pytest.mark.skipif(
+    not OTHER_PYTHON,
+    reason="LLMCALL_OTHER_PYTHON is to name another Python with llmcall's dependencies, "
+    "such as .ci/run makes",
+)
+NEEDS_POSIX = pytest.mark.skipif(
+    os.name != "posix", reason="Windows has no fork and no signals: run it on Linux or macOS"
+)
+NEEDS_NOTES = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="exceptions have notes from Python 3.11 on"
+)
 PREAMBLE = """
 import os, sys, threading
 import llmcall

@@ -125,10 +125,13 @@ def mount(folder: Path, *arguments: str) -> None:
     """Mount something at a folder, or skip the test where that is not allowed."""
     command = shutil.which("mount")
     if command is None or os.getuid():
-        pytest.skip("only a superuser mounts")
+        pytest.skip("only root mounts: run the tests as root, on Linux")
     done = subprocess.run([command, *arguments, str(folder)], capture_output=True, check=False)
     if done.returncode:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.decode().strip()}")
+        pytest.skip(
+            "root mounts nothing here, as in most containers: run the tests outside, or with "
+            f"docker run --privileged ({done.stderr.decode().strip()})"
+        )
 
 
 @contextmanager

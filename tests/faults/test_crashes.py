@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import NEEDS_POSIX
 from files import DATABASE, in_database, read_records
 from workers import Nursery, Worker, digest, fill, is_answer_to, pause, seeded
 
 from llmcall import ResponseCache
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+pytestmark = NEEDS_POSIX
 
 RECORDS = 150
 DATABASE_FILES = {".gitignore", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}

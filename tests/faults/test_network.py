@@ -12,7 +12,6 @@ import os
 import random
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 import openai
 import pytest
 from clients import RETRY_AT_ONCE, WAYS, client_for
+from commands import NEEDS_NOTES, NEEDS_POSIX
 from pytest_httpserver import HTTPServer
 from servers import (
     HEAD,
@@ -676,7 +676,7 @@ def test_each_logged_failure_says_where_and_what_to_do(
         assert 'on_error="raise"' in failure
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+@NEEDS_NOTES
 def test_an_error_that_is_raised_has_a_note_that_says_what_to_do(nobody: str) -> None:
     """The note names the model and the address."""
     with pytest.raises(ServiceError) as caught:
@@ -775,7 +775,7 @@ def test_calls_at_once_have_a_connection_each_and_keep_it() -> None:
     assert len(connections) == 4
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@NEEDS_POSIX
 def test_a_forked_process_leaves_its_parent_s_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """It closes none of them: a lock that another thread held at the fork is never released in it."""
     closed: list[object] = []

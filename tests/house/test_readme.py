@@ -119,10 +119,10 @@ def test_the_examples_that_a_page_shows_run_as_it_says_without_extras(
 def test_code_on_pages_gives_the_output_that_they_show(page: Path) -> None:
     """Every block of a page runs, and every session and command gives the output beneath it."""
     if not all(map(find_spec, NEEDED.get(page.stem, ()))):
-        pytest.skip(f"needs {' and '.join(NEEDED[page.stem])}")
+        pytest.skip(f"pip install {' '.join(NEEDED[page.stem])}")
     assert not run_page(page).failed
     if missing(page):
-        pytest.skip(f"passed, but for the blocks that need {' and '.join(missing(page))}")
+        pytest.skip(f"passed but for some blocks: pip install {' '.join(missing(page))}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

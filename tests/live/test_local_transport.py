@@ -7,13 +7,13 @@ The transport is asked itself: no cache, and nothing that is tried again, stands
 from __future__ import annotations
 
 import concurrent.futures
-import os
 import subprocess
 import sys
 import time
 from typing import Any
 
 import pytest
+from commands import NEEDS_POSIX
 
 from llmcall.clients.local_model import LocalTransport, find_model
 from llmcall.errors import ConfigError, ContextLengthError, InvalidRequestError, RequestTimeoutError
@@ -212,7 +212,7 @@ def test_a_process_ends_with_its_status_whatever_is_under_way(program: str, stat
     assert "terminate" not in done.stderr
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@NEEDS_POSIX
 @pytest.mark.parametrize(
     "child", ["assert ask() == first; sys.exit(5)", "sys.exit(5)", "os._exit(5)"]
 )

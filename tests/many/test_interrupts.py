@@ -14,15 +14,20 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from commands import LONGEST, ctrl_c_interrupts, press_ctrl_c, start, wait_for_maps
+from commands import (
+    LONGEST,
+    NEEDS_POSIX,
+    ctrl_c_interrupts,
+    press_ctrl_c,
+    start,
+    wait_for_maps,
+)
 
 import llmcall
 from llmcall import imap, map, scope
 from llmcall.testing import ScriptedClient
 
-pytestmark = pytest.mark.skipif(
-    sys.platform == "win32", reason="there is no signal to send to oneself"
-)
+pytestmark = NEEDS_POSIX
 
 Step = Callable[[], Any]
 gone_on = threading.Event()  # once a test has left its map

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from clients import Responding
-from commands import LONGEST
+from commands import LONGEST, NEEDS_NOTES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from map_functions import CALL, CALLS, Dice, ask, calls, divide, greet, sample, samples
@@ -604,7 +604,7 @@ def test_a_map_that_failed_goes_on_in_a_kept_scope() -> None:
     assert calls() == 4
 
 
-@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
+@NEEDS_NOTES
 def test_a_note_says_which_item_failed_and_how_many_are_done() -> None:
     """It stands below the exception."""
     error: Any = fail_at_c(scope("trial"))
@@ -612,7 +612,7 @@ def test_a_note_says_which_item_failed_and_how_many_are_done() -> None:
     assert error.__notes__[0].startswith(f"item 3 of 4 (c): {len(done)} of 4 done")
 
 
-@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
+@NEEDS_NOTES
 def test_a_map_that_an_unreadable_answer_ended_names_on_error() -> None:
     """Running again would read the same recorded answer."""
     rate = LLMCall(

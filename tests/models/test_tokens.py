@@ -43,7 +43,7 @@ def nothing_loaded() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def bpe() -> None:
     """Skip the test if the extra ``offline`` is not installed."""
-    pytest.importorskip("bpe_openai", reason="needs the extra `offline`")
+    pytest.importorskip("bpe_openai", reason="pip install bpe-openai")
 
 
 @pytest.fixture

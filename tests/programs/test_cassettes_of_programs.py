@@ -22,7 +22,7 @@ from typing import Any
 import openai
 import pytest
 from clients import KEY, QUESTION, Server, ask, http, plain_program
-from commands import LONGEST, PRICED
+from commands import LONGEST, NEEDS_POSIX, PRICED
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 from werkzeug import Request, Response
@@ -95,7 +95,7 @@ def test_a_block_records_every_client(
     assert reply.content == live["choices"][0]["message"]["content"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@NEEDS_POSIX
 @pytest.mark.parametrize("mode", ["none", "once"])
 def test_a_forked_child_of_a_block_that_replays_sends_nothing(
     model: NumberedServer, mode: str

@@ -228,7 +228,8 @@ def decide(transport: Any, base_url: str, mode: str, **fields: Any) -> Any:
 
 
 needs_decisions = pytest.mark.skipif(
-    not hasattr(openai.OpenAI, "decisions"), reason="this version of openai has no decisions"
+    not hasattr(openai.OpenAI, "decisions"),
+    reason="this openai has no decisions: pip install -U openai",
 )
 
 

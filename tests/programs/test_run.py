@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ASK, LONGEST, PRICED, RunningProgram, done
+from commands import ASK, LONGEST, NEEDS_POSIX, PRICED, RunningProgram, done
 from files import written
 from pytest_httpserver import HTTPServer
 from servers import TWO_COINS, NumberedServer, Paused, RawServer, answers, refusing, streams
@@ -573,7 +572,7 @@ def test_counts_and_warnings_come_once_whatever_the_program_does_with_standard_e
     assert reported.count("POST localhost/v1/completions was sent and not recorded") == 1
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")
+@NEEDS_POSIX
 def test_a_program_whose_standard_output_is_closed_is_recorded(model: NumberedServer) -> None:
     """A shell's ``>&-`` leaves Python without one."""
     command = [sys.executable, "-m", "llmcall", "run", *A, program("ask('Bread?')")]
@@ -794,7 +793,7 @@ def test_no_child_process_of_a_replay_gets_a_key(
     assert replayed.count("a-real-key") == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@NEEDS_POSIX
 def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedServer) -> None:
     """The child sends nothing that is not recorded, and its miss is the run's."""
     asking = """
@@ -815,7 +814,7 @@ def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedSe
     assert len(model.asked) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@NEEDS_POSIX
 def test_a_miss_in_a_forked_child_of_a_block_names_no_mode(model: NumberedServer) -> None:
     """No mode would record its calls."""
     ran('print(ask("Bread?"))', *A)

@@ -326,10 +326,10 @@ def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A headless Chromium; without one the tests of this part are skipped."""
-    playwright = pytest.importorskip("playwright.sync_api")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     path = shutil.which("chromium")
     if path is None:
-        pytest.skip("there is no Chromium here")
+        pytest.skip("there is no chromium in PATH: apt install chromium")
     with (
         playwright.sync_playwright() as driver,
         driver.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser,

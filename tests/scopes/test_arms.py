@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from commands import LONGEST, ran, start
+from commands import LONGEST, NEEDS_POSIX, ran, start
 from map_functions import Dice, sample
 
 import llmcall
@@ -402,7 +402,7 @@ print(asked, list(runs.items()))
 
 
 @pytest.mark.newest_only
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@NEEDS_POSIX
 @pytest.mark.parametrize("mode", [pytest.param("cache", marks=pytest.mark.slow), "once"])
 def test_after_a_kill_the_pairs_are_the_same(mode: str) -> None:
     """A study whose process was killed goes on with what was answered, and its arms stay paired."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import LONGEST, PRICED
+from commands import LONGEST, NEEDS_POSIX, PRICED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_programs import (
@@ -312,7 +312,7 @@ def scoped(steps: Any) -> list[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@NEEDS_POSIX
 def test_a_program_with_workers_replays() -> None:
     """Items of its maps are worked on in other processes."""
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as workers:

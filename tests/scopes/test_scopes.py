@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import multiprocessing
-import os
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from commands import ran
+from commands import NEEDS_POSIX, ran
 
 import llmcall
 from llmcall import InvalidRequestError, ScopeError, bind, scope
@@ -737,7 +736,7 @@ for _ in range(2):
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@NEEDS_POSIX
 @pytest.mark.parametrize("way", ["kept", "bound"])
 def test_forked_processes_that_make_the_same_draw_are_warned_of(way: str) -> None:
     """Each counts for itself in a bound or kept scope, so the second gets the first one's answer: a

@@ -18,7 +18,7 @@ from typing import Any
 
 import diskcache
 import pytest
-from commands import ran
+from commands import NEEDS_POSIX, ran
 from files import in_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -443,7 +443,7 @@ def test_a_frame_has_the_levels_of_the_scopes() -> None:
 def damaged(request: pytest.FixtureRequest, cache_path: str, cache: ResponseCache) -> Any:
     """Store two answers, and damage the first; return its key."""
     if "://" in cache_path and not isinstance(request.param, bytes):
-        pytest.skip("only a directory can hold other types")
+        pytest.skip("Redis holds bytes only: it cannot be damaged like this")
     first, _ = filled(cache, 2)
     spoil(cache_path, first.cache_key, request.param)
     return first.cache_key
@@ -494,7 +494,7 @@ def test_a_record_under_a_wrong_key_is_damaged(tmp_path: Path) -> None:
 # Sharing
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@NEEDS_POSIX
 def test_a_process_forked_while_others_write_and_call_uses_the_cache(cache_path: str) -> None:
     """The child uses handles of its own, and asks for itself what a thread of the parent is asking."""
     program = """
@@ -528,7 +528,7 @@ def test_a_process_forked_while_others_write_and_call_uses_the_cache(cache_path:
     assert ran(program, cache_path) == "0 153 True True"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@NEEDS_POSIX
 def test_forked_processes_lose_nothing_where_other_threads_had_the_database_open(
     tmp_path: Path,
 ) -> None:
@@ -682,7 +682,7 @@ def test_an_event_loop_goes_on_while_another_writer_holds_the_database() -> None
     assert answer_to(client_at(mode="replay"), "second") == ("two", True)
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's list of open files")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc: run it on Linux")
 def test_a_closed_cache_has_no_file_open_that_a_maps_threads_looked_into(tmp_path: Path) -> None:
     """The threads may still run."""
     client = client_at(tmp_path, [str(number) for number in range(50)])

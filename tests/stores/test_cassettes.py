@@ -24,7 +24,7 @@ from typing import Any
 import commands
 import pytest
 from clients import client_for
-from commands import LONGEST, RunningProgram, ran, start
+from commands import LONGEST, NEEDS_POSIX, RunningProgram, ran, start
 from pytest_httpserver import HTTPServer
 from servers import OK, ScriptedServer, completion, embeddings, refusal
 
@@ -781,7 +781,7 @@ def test_identical_calls_at_once_get_what_is_recorded() -> None:
     assert answers == [recorded, recorded]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@NEEDS_POSIX
 @pytest.mark.parametrize(
     ("mode", "error"), [("once", "CacheError 0 tape.jsonl"), ("none", "CacheMissError 0 ")]
 )
@@ -1432,7 +1432,7 @@ WRITE_LATER = """sys.stdin.read()
 import time"""
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no such file system")
+@NEEDS_POSIX
 def test_a_cassette_is_written_on_a_file_system_without_locks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import re
 import threading
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from clients import Responding
-from commands import LONGEST, ran, start
+from commands import LONGEST, NEEDS_POSIX, ran, start
 from hypothesis import given
 from map_functions import ask, calls
 from servers import RedisProcess, completion
@@ -500,7 +499,7 @@ def test_a_killed_process_leaves_no_reservation_under_a_name(cache_path: str) ->
     assert budget.spent.calls == 3
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@NEEDS_POSIX
 def test_a_forked_process_has_reserved_nothing_under_a_name(cache_path: str) -> None:
     """Calls under way at the fork are the parent's, which settles them."""
     answered, released = threading.Event(), threading.Event()
@@ -520,7 +519,7 @@ def test_a_forked_process_has_reserved_nothing_under_a_name(cache_path: str) -> 
     assert (child.exitcode, budget.spent.calls) == (0, 2)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@NEEDS_POSIX
 def test_a_named_budget_holds_in_workers(cache_path: str) -> None:
     """The map's process counts for all; what they recorded costs nothing afterwards."""
     with (

@@ -119,6 +119,7 @@ class KeptInLoop(Kept):
 
 async def swallow(self: Gate, *error: Any) -> bool:
     """End the block without its error."""
+    await Gate.__aexit__(self, *error)
     return True
 
 

@@ -120,19 +120,15 @@ def cache(*arguments: Any, **options: Any) -> str:
 
 
 @contextmanager
-def ctrl_c_interrupts() -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt within, whoever started the tests.
-
-    The garbage collector rests meanwhile: Python loses a KeyboardInterrupt that is raised in what
+def no_ctrl_c_is_lost() -> Iterator[None]:
+    """Let the garbage collector rest within: Python loses a KeyboardInterrupt that is raised in what
     the collector calls, such as the end of an earlier test's cache.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        signal.signal(signal.SIGINT, before)
 
 
 def press_ctrl_c() -> None:

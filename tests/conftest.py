@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -52,8 +53,12 @@ if find_spec("hypothesis.internal.conjecture.providers"):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep standard error for the tracebacks of tests that hang."""
+    """Keep standard error for the tracebacks of tests that hang, and let Ctrl-C interrupt.
+
+    In a shell's background job it is ignored, and what the tests start would inherit that.
+    """
     config.stash[STDERR] = os.dup(2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def most_seconds(item: pytest.Item) -> float | None:

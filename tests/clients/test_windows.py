@@ -16,7 +16,7 @@ from typing import Any
 import commands
 import openai
 import pytest
-from commands import LONGEST, RunningProgram, ctrl_c_interrupts, start, wait_for_maps
+from commands import LONGEST, RunningProgram, no_ctrl_c_is_lost, start, wait_for_maps
 from files import in_database, small
 from pytest_httpserver import HTTPServer
 from servers import Answer, BackgroundServer, completion, refusal
@@ -770,7 +770,7 @@ def test_after_ctrl_c_in_a_map_the_same_responses_are_waited_for(server: Backgro
     server.before = before
     client = client_at(server)
     items = [f"item {number}" for number in range(34)]
-    with ctrl_c_interrupts(), pytest.raises(KeyboardInterrupt):
+    with no_ctrl_c_is_lost(), pytest.raises(KeyboardInterrupt):
         llmcall.map(client.send_message, items)
     wait_for_maps()
     server.looks = 0

@@ -171,7 +171,6 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Any) -> None:
 
 PROGRAM = """
 import os, signal, sys, threading, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 from llmcall.clients.local_model import LocalTransport, find_model
 from llmcall.types import Request
 model = LocalTransport(find_model())

@@ -17,7 +17,7 @@ import pytest
 from commands import (
     LONGEST,
     NEEDS_POSIX,
-    ctrl_c_interrupts,
+    no_ctrl_c_is_lost,
     press_ctrl_c,
     start,
     wait_for_maps,
@@ -80,13 +80,13 @@ def asking(client: ScriptedClient) -> Callable[[Any], Any]:
 
 @pytest.fixture(autouse=True)
 def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt, and wait only briefly for what may still end then.
+    """Lose no Ctrl-C, and wait only briefly for what may still end then.
 
     The threads that a test left behind end soon after it.
     """
     monkeypatch.setattr("llmcall.many.run.GRACE", 0.1)
     gone_on.clear()
-    with ctrl_c_interrupts():
+    with no_ctrl_c_is_lost():
         yield
     gone_on.set()
     wait_for_maps()

@@ -312,7 +312,6 @@ def test_mode_none_sends_nothing_after_the_script(model: NumberedServer) -> None
 def test_calls_of_threads_after_ctrl_c_are_recorded(model: NumberedServer) -> None:
     """After Ctrl-C the program's threads go on; the process ends by the signal and says so once."""
     program("""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it's ignored
     def slow():
         tell("first, slowly")
         tell("second")
@@ -403,7 +402,6 @@ PROGRAMS = {
     "code": "sys.exit(3)",
     "error": "def bake():\n    raise ValueError('no flour')\nbake()",
     "interrupt": """
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
     """,

@@ -11,7 +11,6 @@ import contextvars
 import functools
 import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -207,7 +206,6 @@ if sys.version_info >= (3, 11):
 def main(seed: str) -> None:
     """Play, and print the answers."""
     answers: Answers = {}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it's ignored
     for number in range(2):
         play(f"act {number}", random.Random(f"{seed} {number}"), answers)
         asyncio.run(

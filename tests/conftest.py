@@ -22,6 +22,7 @@ from servers import RedisProcess
 
 import llmcall
 from llmcall.support.plugins import PlugIns
+from llmcall.support.waits import open_calls
 
 SETTINGS = re.compile(
     r"(OPENAI|AZURE|XDG|LLMCALL)_|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$|(COLUMNS|LINES)$"
@@ -148,6 +149,7 @@ def empty_machine(
     # what is registered stays after a reset
     monkeypatch.setattr("llmcall.clients.registry._registered", PlugIns("llmcall.clients"))
     yield
+    assert not open_calls(), "a stream or gate of this test is still open for the next one"
     llmcall.reset()
 
 

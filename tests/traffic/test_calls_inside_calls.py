@@ -486,14 +486,11 @@ def test_a_call_after_a_stream_that_was_left_unread_follows_an_equal_stream(
             threading.Event().wait(0.2)
             return first + "".join(stream)
 
-    def leave_and_follow() -> None:
-        with pytest.warns(ResourceWarning, match="was left unread"):
-            next(asked.stream_message("left"))
-        with ThreadPoolExecutor(1) as threads:
-            streamed = threads.submit(read)
-            begun.wait(LONGEST)
-            assert asked.send_message("outer", deadline=LONGEST).content == streamed.result()  # type: ignore[union-attr]
-
-    contextvars.Context().run(leave_and_follow)  # inside no stream that another test holds
+    with pytest.warns(ResourceWarning, match="was left unread"):
+        next(asked.stream_message("left"))
+    with ThreadPoolExecutor(1) as threads:
+        streamed = threads.submit(read)
+        begun.wait(LONGEST)
+        assert asked.send_message("outer", deadline=LONGEST).content == streamed.result()  # type: ignore[union-attr]
     assert "asks for itself" not in caplog.text
     assert len(asked.requests) == 2

@@ -18,7 +18,7 @@ from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.display.formatting import counted
 from ..support.display.printable import visible, visible_json
-from .options import UserPath, conflict_option, json_option
+from .options import UserPath, conflict_option, json_option, to_option
 from .output import echo
 from .selection import full_key
 
@@ -36,14 +36,7 @@ def cassette() -> None:
 @cassette.command()
 @click.argument("one", type=existing_file)
 @click.argument("other", type=existing_file)
-@click.option(
-    "-o",
-    "--to",
-    required=True,
-    type=UserPath(dir_okay=False),
-    metavar="FILE",
-    help="The file to write.",
-)
+@to_option("The file to write.")
 @conflict_option("raise", "keep the first file's answer, replace it, or write nothing")
 def merge(one: str, other: str, to: str, on_conflict: str) -> None:
     """Write the records of two files to one, and list the conflicts.

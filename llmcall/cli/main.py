@@ -118,7 +118,7 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     TEXT is the question; "-" reads it from standard input. The answer is recorded, so asking the
     same question again costs nothing.
     """
-    question = _input_text() if text == "-" else text
+    question = _read_text(sys.stdin) if text == "-" else text
     if not question.strip():
         raise click.UsageError("the question is empty")
     if local and system is None:
@@ -144,17 +144,6 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     if stream.reply and not stream.reply.content:
         _echo_answer(stream.reply.refusal or "")
     echo()
-
-
-def _input_text() -> str:
-    """Return the text on standard input."""
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        encoding = error.encoding
-        raise click.UsageError(
-            f"standard input is not {encoding} text: byte {error.start} is wrong"
-        ) from error
 
 
 def _echo_answer(text: str) -> None:
@@ -190,7 +179,7 @@ def _read_text(file: IO[str]) -> str:
         return file.read()
     except UnicodeDecodeError as error:
         raise click.UsageError(
-            f"{file.name} is not UTF-8 text: byte {error.start} is wrong"
+            f"{file.name} is not {error.encoding} text: byte {error.start} is wrong"
         ) from error
 
 

@@ -33,6 +33,15 @@ def conflict_option(default: str, choices: str) -> Callable[[Decorated], Decorat
     )
 
 
+def to_option(written: str) -> Callable[[Decorated], Decorated]:
+    """Return the required option that names the file to write.
+
+    :param written: in words, the file.
+    """
+    file = UserPath(dir_okay=False)
+    return click.option("-o", "--to", required=True, type=file, metavar="FILE", help=written)
+
+
 def unicode_text(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse an argument that is not in the terminal's encoding."""
     if value is not None:

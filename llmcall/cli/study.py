@@ -18,7 +18,7 @@ from ..experiments.packing.verify import verify as verify_study
 from ..keys.parameters import checked_parameters
 from ..review.runs import load
 from ..support.display.printable import visible, visible_json
-from .options import Source, UserPath, import_function, json_option, unicode_text
+from .options import Source, UserPath, import_function, json_option, to_option, unicode_text
 from .output import echo
 
 
@@ -74,15 +74,6 @@ def drift(
     output shows how far it has shifted, with a 95 % interval. With --against, the answers of two
     recordings are compared.
     """
-    if options["against"] is not None:
-        if any(options[name] for name in ("to", "share", "calls", "dry_run")):
-            raise click.UsageError(
-                "--against compares two recordings and asks nothing: leave out --to, --share, --calls and --dry-run"
-            )
-    elif options["to"] is None and not options["dry_run"]:
-        raise click.UsageError(
-            "give a file for the new answers, --to FILE; or use --dry-run, or --against OTHER"
-        )
     if value is not None:
         options["value"] = import_function("--value", value)
     source = run if scope is None else (run, scope)
@@ -112,14 +103,7 @@ def _assignments(
 
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=UserPath(exists=True))
-@click.option(
-    "-o",
-    "--to",
-    required=True,
-    type=UserPath(dir_okay=False),
-    metavar="FILE.jsonl",
-    help="The cassette to write. An existing file is not replaced.",
-)
+@to_option("The cassette to write. An existing file is not replaced.")
 @click.option(
     "--layout",
     metavar="MODULE:FUNCTION",

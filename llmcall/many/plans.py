@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.tiers import tier_of
+from ..apis.usage import total_cost
 from ..core.reply import Reply
 from ..scopes import Draws
 from ..stores.cassettes.current import current_cassette
@@ -65,16 +66,13 @@ class Plan(NamedTuple):
         cost = None
         if self.cost is not None and other.cost is not None:
             cost = self.cost[0] + other.cost[0], self.cost[1] + other.cost[1]
-        expected = None
-        if self.expected_cost is not None and other.expected_cost is not None:
-            expected = self.expected_cost + other.expected_cost
         return Plan(
             self.hits + other.hits,
             self.misses + other.misses,
             self.input_tokens + other.input_tokens,
             cost,
             tuple(sorted({*self.priced_by, *other.priced_by})),
-            expected,
+            total_cost([self.expected_cost, other.expected_cost]),
             tuple(dict.fromkeys((*self.notes, *other.notes))),
         )
 
@@ -211,11 +209,10 @@ class Planner:
             return Plan(self._hits, len(misses), input_tokens, None, priced_by)
         low = sum((miss.lowest_cost() for miss in misses), 0.0)
         high = sum((miss.highest_cost() for miss in misses), 0.0)
-        expected_cost: float | None = 0.0
-        for call, misses_of_call in self._misses.items():
-            cost = self._costs[call].expected(misses_of_call)
-            expected_cost = None if cost is None or expected_cost is None else expected_cost + cost
-        return Plan(self._hits, len(misses), input_tokens, (low, high), priced_by, expected_cost)
+        expected = total_cost(
+            self._costs[call].expected(of_call) for call, of_call in self._misses.items()
+        )
+        return Plan(self._hits, len(misses), input_tokens, (low, high), priced_by, expected)
 
     def add(self, task: Task, draws: Draws) -> None:
         """Look up the requests of a task.

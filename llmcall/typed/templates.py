@@ -39,24 +39,6 @@ class History(NamedTuple):
     examples: tuple[Mapping[str, object], ...] = ()
     variable: str | None = None
 
-    @classmethod
-    def of(cls, history: Any) -> History:
-        """Return the history of a call.
-
-        :param history: a list of messages, the name of a variable, or ``None``.
-        :raises TypeError: if it is anything else.
-        """
-        if history is None:
-            return cls()
-        if isinstance(history, str):
-            return cls(variable=history)
-        return cls(examples=tuple(map(dict, _messages(history, "history"))))
-
-    @property
-    def is_given(self) -> bool:
-        """Return whether there may be messages."""
-        return self.variable is not None or bool(self.examples)
-
     def conversation(self, variables: Mapping[str, object]) -> list[dict[str, Data]]:
         """Return the conversation in the variable.
 
@@ -155,8 +137,14 @@ def checked_history(history: object, sources: Mapping[str, TemplateSource]) -> H
     :param sources: the templates' sources, by the role of their message.
     :raises TypeError: if it is anything else, or no question follows.
     """
-    checked = history if isinstance(history, History) else History.of(history)
-    if checked.is_given and "user" not in sources:
+    if isinstance(history, History):
+        checked = history
+    elif isinstance(history, str):
+        checked = History(variable=history)
+    else:
+        messages = () if history is None else _messages(history, "history")
+        checked = History(tuple(map(dict, messages)))
+    if checked != History() and "user" not in sources:
         raise TypeError(
             "history= holds the messages before a question: add the question as user= or user_template_name="
         )

@@ -80,6 +80,8 @@ class DriftPlan(NamedTuple):
 
 
 @overload
+def drift(run: object, *, dry_run: Literal[True], **options: object) -> DriftPlan: ...
+@overload
 def drift(
     run: object,
     *,
@@ -93,23 +95,9 @@ def drift(
     against: object = None,
     dry_run: Literal[False] = False,
 ) -> Drift: ...
-@overload
-def drift(
-    run: object,
-    *,
-    share: float | None = None,
-    calls: int | None = None,
-    seed: int = 0,
-    where: Callable[[Record], bool] | None = None,
-    value: Callable[[str], object] | None = None,
-    model: str | None = None,
-    to: str | os.PathLike[str] | None = None,
-    against: object = None,
-    dry_run: Literal[True],
-) -> DriftPlan: ...
 
 
-def drift(
+def drift(  # type: ignore[misc]  # options are those that it names
     run: object,
     *,
     share: float | None = None,

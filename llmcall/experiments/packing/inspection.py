@@ -44,10 +44,7 @@ def personal_lines(name: str, text: str) -> Iterator[str]:
     :param name: the text's name.
     """
     own_home = re.escape(os.path.expanduser("~"))
-    matches = {
-        match[0]: match.start() for match in re.finditer(rf"{own_home}\b|{HOME}|{MAIL}", text)
-    }
-    for words in matches:
+    for words in dict.fromkeys(re.findall(rf"{own_home}\b|{HOME}|{MAIL}", text)):
         yield f"look at {name}:{_line_number(text, text.index(words))}: {words}"
 
 

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ..config.resolve import Layers
-    from ..core.calls import Call
     from ..many.run import MapRun
     from ..many.tasks import Job, Task, TaskPosition, TaskResult
     from ..scopes import ActiveScope, Drawn, NewAskers, ScopedRecord
@@ -156,7 +155,7 @@ class TaskSender:
                     failures.add(scope, description, reason)
         if outcome.refused is not None:
             for listener in listeners:
-                listener.refused_in_worker(outcome.refused)
+                listener.refused(None, outcome.refused)
         if outcome.error is not None:
             outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")
         return outcome.value, outcome.error
@@ -224,7 +223,7 @@ class Report(NamedTuple):
     used_records: Sequence[ScopedRecord]
     usage: Sequence[UsageEntry]
     failures: Sequence[FailureEntry]
-    refused: BaseException | None
+    refused: Exception | None
 
 
 class RemoteTask(NamedTuple):
@@ -331,7 +330,7 @@ class _Session(CallListener):
         self._budgets: list[Budget] = []
         self.home: MapHome | None = None
         self._usage: deque[UsageEntry] = deque()
-        self._refused: BaseException | None = None
+        self._refused: Exception | None = None
         self._tasks = 0
         self._applied = ExitStack()
         try:
@@ -381,13 +380,13 @@ class _Session(CallListener):
         """Note an addition to the usage."""
         self._usage.append((model, scope, dict(amounts), arm))
 
-    def refused(self, call: Call, error: Exception) -> None:
+    def refused(self, call: object, error: Exception) -> None:
         """Note the first error of a call that was refused."""
         self._refused = self._refused or picklable(error)
 
     def take_noted(
         self,
-    ) -> tuple[list[UsageEntry], list[FailureEntry], BaseException | None]:
+    ) -> tuple[list[UsageEntry], list[FailureEntry], Exception | None]:
         """Return and forget what was noted: the usage, the failures and the first refusal."""
         failures = process_failures if self.cassette is None else self.cassette.failures
         with _changed:  # other threads may add more meanwhile

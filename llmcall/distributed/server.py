@@ -20,7 +20,7 @@ from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Client, Listener
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..core.share import LATE, Flight, flights
 from ..errors import LLMCallError
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ..traffic.limits import Limits, Slot
     from ..traffic.reservations import Needs
 
+E = TypeVar("E", bound=BaseException)
 TOKEN_BYTES = 16
 BACKLOG = 256  # workers' threads that connect at once
 TICK = 0.2  # seconds in which the threads notice that the server is closed
@@ -79,7 +80,7 @@ class AskersName(NamedTuple):
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
 
 
-def picklable(error: BaseException) -> BaseException:
+def picklable(error: E) -> E | LLMCallError:
     """Return an error; if it cannot be pickled and so would break a pool, return a similar one."""
     try:
         pickle.loads(pickle.dumps(error))

@@ -279,10 +279,5 @@ class ProgramCalls(CallListener):
         """Count the error."""
         note_refusal(error)
 
-    def refused_in_worker(self, error: BaseException) -> None:
-        """Count the error."""
-        if isinstance(error, Exception):
-            note_refusal(error)
-
 
 listeners.append(ProgramCalls())

@@ -123,12 +123,8 @@ class Replay(CallListener):
             "llmcall.testing.ScriptedClient"
         )
 
-    def refused(self, call: Call, error: Exception) -> None:
+    def refused(self, call: object, error: Exception) -> None:
         """Keep the current test's first miss for the summary."""
-        self.refused_in_worker(error)
-
-    def refused_in_worker(self, error: BaseException) -> None:
-        """Keep it, too."""
         if self._miss is None and isinstance(error, CacheMissError):
             self._miss = error
 

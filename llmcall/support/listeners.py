@@ -133,11 +133,10 @@ class CallListener:
     def failed(self, call: Call, error: BaseException) -> None:
         """A call ended without an answer: it failed, or its caller left."""
 
-    def refused(self, call: Call, error: Exception) -> None:
-        """A call may not ask, or not get what is recorded."""
-
-    def refused_in_worker(self, error: BaseException) -> None:
-        """A call of a map's worker process was refused."""
+    def refused(self, call: Call | None, error: Exception) -> None:
+        """A call may not ask, or not get what is recorded; ``None``: one of a map's worker process, where it
+        was reported.
+        """
 
     def under_way(self) -> list[UnderWay]:
         """A report is made: return an item for each endpoint of which it says how many calls run."""

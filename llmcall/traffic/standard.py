@@ -56,10 +56,11 @@ class FailureReport(CallListener):
         elif is_abandoned(error) and not call.is_streamed:
             call.failures.add(call.position.path, words, ABANDONED, asks_model=asks_model)
 
-    def refused(self, call: Call, error: Exception) -> None:
+    def refused(self, call: Call | None, error: Exception) -> None:
         """Add a call that was refused: the program may catch the error and go on without an answer."""
-        report_refused(call.position.path, call.label, error)
-        call.add_usage(errors=1)
+        if call is not None:
+            report_refused(call.position.path, call.label, error)
+            call.add_usage(errors=1)
 
 
 def report_refused(scope: str, label: str, error: Exception) -> None:

@@ -62,8 +62,9 @@ async def response_to(
     if llmcall_sends() and not recorder.sends_nothing:
         return None
     transport = None
-    address = connections.address_of(http.url)
-    is_models_host = is_of_model_sdk(http) or connections.is_models(
+    url = http.url
+    address = connections.address_of(url.scheme, url.host, url.port)
+    is_models_host = is_of_model_sdk(http.headers) or connections.is_models(
         address, recorder.known_models()
     )
     if is_models_host:
@@ -113,7 +114,7 @@ def _let_pass(
     """Let an unrecorded request pass: return ``None``, or an answer to telemetry where nothing is sent."""
     path = str(http.url.path)
     is_chat = http.method == "POST" and path.rstrip("/").endswith(CHATS)
-    if is_telemetry(http):
+    if is_telemetry(path):
         return library.Response(204) if is_models_host and recorder.sends_nothing else None
     if is_models_host or is_chat:
         recorder.note_unrecorded(_address(http))

@@ -14,7 +14,7 @@ import ipaddress
 import re
 import urllib.parse
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any
 
 from ..config import resolve as config
 
@@ -66,22 +66,6 @@ _hosts_by_address: dict[str, str] = {}
 SocketAddress = tuple[Any, ...]  # as the module socket has them
 
 
-class Url(Protocol):
-    """An address, as httpx has it."""
-
-    @property
-    def scheme(self) -> str: ...
-
-    @property
-    def host(self) -> str: ...
-
-    @property
-    def port(self) -> int | None: ...
-
-    @property
-    def path(self) -> str: ...
-
-
 def getaddrinfo(
     look_up: Callable[..., list[SocketAddress]],
     host: bytes | str | None,
@@ -112,9 +96,9 @@ def is_models(address: tuple[str, int], models: Addresses) -> bool:
     return MODEL_HOSTS.search(address[0]) is not None or address in models
 
 
-def address_of(url: Url) -> tuple[str, int]:
-    """Return the host and the port of an address of httpx or httpx2."""
-    return _normalized_host(url.host), _port(url.scheme, url.port)
+def address_of(scheme: str, host: str, port: int | None) -> tuple[str, int]:
+    """Return a host in one spelling, and its port, by the scheme if none is named."""
+    return _normalized_host(host), port or PORTS.get(scheme, 0)
 
 
 def configured_models() -> set[tuple[str, int]]:
@@ -125,13 +109,8 @@ def configured_models() -> set[tuple[str, int]]:
     for address in (settings.base_url, settings.azure_endpoint, *endpoints):
         url = urllib.parse.urlsplit(address or "")
         if url.hostname:
-            models.add((_normalized_host(url.hostname), _port(url.scheme, url.port)))
+            models.add(address_of(url.scheme, url.hostname, url.port))
     return models
-
-
-def _port(scheme: str, port: int | None) -> int:
-    """Return the port of an address, by its scheme if it names none."""
-    return port or PORTS.get(scheme, 0)
 
 
 @functools.lru_cache(1024)  # for each request

@@ -9,7 +9,7 @@ import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..core.waiting import adrive
@@ -207,25 +207,11 @@ def _front_of(method: str, url: str, headers: Mapping[str, str]) -> Front | None
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or parts.hostname is None:
         return None
-    address = _Address(parts.scheme, parts.hostname, parts.port, parts.path)
     names = {name.lower(): value for name, value in headers.items()}
-    host = connections.address_of(address)
-    is_models_host = connections.is_models(host, front.known_models())
-    head = _Head(method.upper(), address, names)
-    return front if may_ask_model(head, is_models_host=is_models_host) else None
-
-
-class _Address(NamedTuple):
-    scheme: str
-    host: str
-    port: int | None
-    path: str
-
-
-class _Head(NamedTuple):
-    method: str
-    url: _Address
-    headers: Mapping[str, str]
+    address = connections.address_of(parts.scheme, parts.hostname, parts.port)
+    is_models_host = connections.is_models(address, front.known_models())
+    may_ask = may_ask_model(method.upper(), parts.path, names, is_models_host=is_models_host)
+    return front if may_ask else None
 
 
 @contextlib.contextmanager

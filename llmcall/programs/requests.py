@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..keys.http_identity import ASKING, OBJECT, api_path
 from ..support.blocking import resolved
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import httpx
 
     from ..keys.request import Data
-    from . import connections
 
 
 CALL_PATH = re.compile(
@@ -138,37 +137,26 @@ class RequestToRecord(NamedTuple):
         return ProgramRequest(http.method, str(http.url), dict(http.headers.items()), self.body)
 
 
-class Head(Protocol):
-    """The head of a request, as httpx has it."""
-
-    @property
-    def method(self) -> str: ...
-
-    @property
-    def url(self) -> connections.Url: ...
-
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-
-
-def is_telemetry(http: Head) -> bool:
+def is_telemetry(path: str) -> bool:
     """Return whether a request only brings traces of a program, as openai-agents sends them."""
-    return str(http.url.path).rstrip("/").endswith(TRACES)
+    return path.rstrip("/").endswith(TRACES)
 
 
-def is_of_model_sdk(http: Head) -> bool:
+def is_of_model_sdk(headers: Mapping[str, str]) -> bool:
     """Return whether an SDK of models sends a request."""
-    return SDK_NAME.match(http.headers.get("user-agent", "")) is not None
+    return SDK_NAME.match(headers.get("user-agent", "")) is not None
 
 
-def may_ask_model(http: Head, *, is_models_host: bool) -> bool:
+def may_ask_model(
+    method: str, path: str, headers: Mapping[str, str], *, is_models_host: bool
+) -> bool:
     """Return whether a request may be one to a model, as far as its head says.
 
+    :param headers: names in lower case.
     :param is_models_host: whether the host is known to be a model's.
     """
-    path = str(http.url.path).rstrip("/")
-    is_of_sdk = is_of_model_sdk(http) or _has_sdk_header(http)
-    return is_models_host or is_of_sdk or (http.method == "POST" and _is_asking(path))
+    is_of_sdk = is_of_model_sdk(headers) or _has_sdk_header(headers)
+    return is_models_host or is_of_sdk or (method == "POST" and _is_asking(path.rstrip("/")))
 
 
 async def request_to_record(
@@ -182,12 +170,12 @@ async def request_to_record(
     :param hosts: hosts whose requests are recorded besides those to models.
     :param is_models_host: whether the host is known to be a model's.
     """
-    if is_telemetry(http):
-        return None
     path = str(http.url.path).rstrip("/")
+    if is_telemetry(path):
+        return None
     is_post, is_named = http.method == "POST", http.url.host in hosts
     has_asking_path = is_post and _is_asking(path)
-    is_of_sdk = _has_sdk_header(http)
+    is_of_sdk = _has_sdk_header(http.headers)
     is_of_object = OBJECT.search(path) is not None and is_of_sdk
     is_of_model = has_asking_path or is_of_object
     if not (is_of_model or is_named or is_models_host or (is_post and is_of_sdk)):
@@ -215,8 +203,8 @@ def _is_asking(path: str) -> bool:
     return path.endswith(CHATS) or ASKING.search(path) is not None
 
 
-def _has_sdk_header(http: Head) -> bool:
-    return any(name in http.headers for name in SDK_HEADERS)
+def _has_sdk_header(headers: Mapping[str, str]) -> bool:
+    return any(name in headers for name in SDK_HEADERS)
 
 
 def _names_model(body: Data) -> bool:

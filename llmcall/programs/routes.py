@@ -145,21 +145,23 @@ class Forwarder(Front):
 
         :param library: the request's module, ``httpx`` or ``httpx2``.
         """
-        address = connections.address_of(http.url)
-        if is_of_model_sdk(http):
+        asked, headers = http.url, http.headers
+        address = connections.address_of(asked.scheme, asked.host, asked.port)
+        if is_of_model_sdk(headers):
             self._models.add(address)
-        if not may_ask_model(http, is_models_host=connections.is_models(address, self._models)):
+        is_models_host = connections.is_models(address, self._models)
+        if not may_ask_model(http.method, asked.path, headers, is_models_host=is_models_host):
             return None
-        url = library.URL(self.route_here().to(str(http.url)))
-        others = [(name, value) for name, value in http.headers.raw if name.lower() != b"host"]
-        headers = [(b"host", url.netloc), *others]
+        url = library.URL(self.route_here().to(str(asked)))
+        others = [(name, value) for name, value in headers.raw if name.lower() != b"host"]
+        forwarded = [(b"host", url.netloc), *others]
         path = scopes.here().path
         if path:
-            headers.append((PATH_HEADER.encode(), urllib.parse.quote(path).encode()))
+            forwarded.append((PATH_HEADER.encode(), urllib.parse.quote(path).encode()))
         request = library.Request(
             http.method,
             url,
-            headers=headers,
+            headers=forwarded,
             stream=http.stream,
             extensions=http.extensions,
         )

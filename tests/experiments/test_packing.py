@@ -25,8 +25,7 @@ from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
 import llmcall
-from llmcall.experiments.packing.differences import differences
-from llmcall.experiments.packing.verify import DIFFERS, Verification
+from llmcall.experiments.packing.verify import DIFFERS, Verification, differences
 
 SCRIPT = "run räte.py"
 TAPE = "tapes/täglich 1.jsonl"

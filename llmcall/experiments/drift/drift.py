@@ -23,9 +23,8 @@ from ...stores.records.reader import read as read_records
 from ...support.display.formatting import counted, money, one_line
 from ...support.display.printable import printable
 from ..intervals import import_statistics
-from .against import compared_run
 from .result import Drift
-from .sample import DriftCheck, Requests
+from .sample import DriftCheck, Requests, compared_run
 from .values import answers_of, read_answer, user_reader
 from .width import USEFUL_DEVIATIONS, enough_calls, sizes, spreads_of
 

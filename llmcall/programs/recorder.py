@@ -14,6 +14,7 @@ from ..keys.normalizers import normalizer
 from ..support.listeners import CallListener, listeners
 from . import connections
 from .actors import Actor, Actors
+from .client import ProgramClient
 from .stack import Front, fronts, note_refusal
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ..core.calls import Call
     from ..scopes import ActiveScope
     from ..stores.record import Record
-    from .client import ProgramClient
     from .requests import RequestToRecord
     from .stack import Send
 
@@ -122,7 +122,10 @@ class Recorder(Front):
             for name, setting in checked.items()
             if isinstance(setting.value, str)
         }
-        client_at = functools.cache(functools.partial(_client_at, {**overrides, **paths}))
+        settings: dict[str, Any] = {**overrides, **paths}
+        client_at = functools.cache(
+            lambda address: ProgramClient(**{**settings, "base_url": address})
+        )
         names = (hosts,) if isinstance(hosts, str) else hosts
         self._recording = Recording(
             client_at,
@@ -257,12 +260,6 @@ def _checked_host(host: object) -> str:
     if not isinstance(host, str) or "/" in host or host.count(":") == 1:
         raise ValueError(f"hosts has {host!r}; name hosts alone, such as 'api.example.com'")
     return host.lower()
-
-
-def _client_at(settings: dict[str, Any], address: str) -> ProgramClient:
-    from .client import ProgramClient
-
-    return ProgramClient(**{**settings, "base_url": address})
 
 
 class ProgramCalls(CallListener):

@@ -21,6 +21,7 @@ from ..programs.connections import refused_connection
 from ..programs.entry import recording_programs
 from ..programs.front import in_front
 from ..programs.recorder import Recorder
+from ..review.text import record_name
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
 from ..stores.cassettes.current import only_open
 from ..stores.cassettes.owner import TestOwner, recording_command
@@ -236,8 +237,6 @@ class Replay(CallListener):
         self, cassette: Cassette, unused: list[Record], notices: Iterable[str], *, is_shared: bool
     ) -> None:
         """Add the use of a closed cassette."""
-        from ..review.text import record_name
-
         root = self.config.rootpath
         shown = (
             cassette.path.relative_to(root) if cassette.path.is_relative_to(root) else cassette.path

@@ -24,21 +24,11 @@ from .. import scopes
 from ..config import resolve as config
 from ..stores.cassettes.current import hide_all
 from ..support.system import after_fork_in_child, before_fork
+from .forwarding import Forwarder, Routes, forwarder, give_routes, gives_routes, new_route
 from .front import in_front
 from .pools import ReplacedMethod, pool_methods
 from .replacing import replace, when_imported
-from .routes import (
-    BASE_URLS,
-    LOOPBACK,
-    NO_PROXY,
-    Forwarder,
-    Route,
-    Routes,
-    forwarder,
-    give_routes,
-    gives_routes,
-    new_route,
-)
+from .routes import BASE_URLS, LOOPBACK, NO_PROXY, Route
 from .stack import fronts
 
 if TYPE_CHECKING:

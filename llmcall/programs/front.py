@@ -16,10 +16,11 @@ from ..core.waiting import adrive
 from ..support.blocking import run_blocking
 from ..support.sender import PROGRAM, llmcall_sends, sender
 from . import connections, makers
+from .forwarding import Forwarder
 from .recorder import Recorder
 from .replacing import replace, when_imported
 from .requests import may_ask_model
-from .routes import Forwarder, Route
+from .routes import Route
 from .stack import Front, active_front, fronts, innermost, passing
 
 if TYPE_CHECKING:

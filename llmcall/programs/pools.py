@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
-from .routes import Route, forwarder, gives_routes, new_route, release
+from .forwarding import forwarder, gives_routes, new_route, release
+from .routes import Route
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
     from multiprocessing.pool import Pool
+
 
 JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 Begin = Callable[[Route], None]  # records the process in which it is called

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..answers.instructions import correction
 from ..answers.json_texts import without_reasoning
-from ..answers.lettered_options import INSTRUCTION, listing
+from ..answers.lettered_options import INSTRUCTION, listing, option_position
 from ..errors import OutputError
 from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
@@ -127,9 +127,8 @@ class Choice(LLMCall):
         """Ask until an answer names an option, or no tries are left; failures are returned, not raised."""
         respondent = Respondent.current()
         options = self._rendered_options(variables)
-        moving = moving_order(
-            self.order, self._options.moving_texts, respondent, alternates=self._alternates
-        )
+        texts = self._options.texts_in(self._options.moving)
+        moving = moving_order(self.order, texts, respondent, alternates=self._alternates)
         order = self._full_order(moving)
         conversation = await converse(
             SendMessage(self.client, self.prompt(variables, order), self.model_params),
@@ -314,8 +313,7 @@ class Choice(LLMCall):
 
         :param order: the index of each option as it was given.
         """
-        texts = self._rendered_options(variables).texts
-        return [texts[index] for index in order]
+        return self._rendered_options(variables).texts_in(order)
 
     def _rendered_options(self, variables: dict[str, Any]) -> ChoiceOptions:
         """Return the options of a row, or raise a ``TemplateError`` if an answer could not tell them apart."""
@@ -329,7 +327,7 @@ def _read_position(reply: Reply, options: ChoiceOptions, order: tuple[int, ...])
     """Return the position, in the order that was read, of the option that an answer names."""
     if reply.refusal is not None:
         raise OutputError("the model refused to answer", text=reply.refusal, expected=INSTRUCTION)
-    position = options.read(without_reasoning(reply.content or ""), order)
+    position = option_position(without_reasoning(reply.content or ""), options.texts_in(order))
     if position is None:
         raise OutputError(
             "it names none of the options", text=reply.content or "", expected=INSTRUCTION

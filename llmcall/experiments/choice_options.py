@@ -14,7 +14,7 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
-from ..answers.lettered_options import folded_text, letter_position, option_position
+from ..answers.lettered_options import folded_text, letter_position
 from ..errors import TemplateError
 from ..stores.cassettes.current import current_cassette
 from ..support.display.formatting import shortened
@@ -44,10 +44,12 @@ class ChoiceOptions(NamedTuple):
     moving: tuple[int, ...]
     last: tuple[int, ...]
 
-    @property
-    def moving_texts(self) -> list[str]:
-        """Return the texts of the options that move, as they were given."""
-        return [self.texts[index] for index in self.moving]
+    def texts_in(self, order: Iterable[int]) -> list[str]:
+        """Return the texts of some options in an order.
+
+        :param order: the index of each option as it was given.
+        """
+        return [self.texts[index] for index in order]
 
     def rendered(
         self, texts: Sequence[str], order: str, variables: Mapping[str, object]
@@ -67,13 +69,6 @@ class ChoiceOptions(NamedTuple):
             raise TemplateError(f"{error} (rendered with {shortened_repr(variables)})") from None
         values = tuple(texts) if self.values == self.texts else self.values
         return self._replace(values=values, texts=tuple(texts))
-
-    def read(self, text: str, order: tuple[int, ...]) -> int | None:
-        """Return the position, from 0, of the option that an answer names, or ``None``.
-
-        :param order: the order in which the options were listed.
-        """
-        return option_position(text, [self.texts[index] for index in order])
 
 
 def checked_options(options: object, last: Any, order: object) -> ChoiceOptions:

@@ -11,8 +11,9 @@ from ..support.sender import LLMCALL, sent_by
 from .responses import error_body
 from .transport import MESSAGE_HEADERS
 
-KEPT_HEADERS = (b"content-type", b"content-encoding", b"content-length", b"x-should-retry")
-DROPPED_HEADERS = {name.encode() for name in MESSAGE_HEADERS}
+# The bytes of a body pass as they came, and the SDK is to know whether to retry.
+KEPT_HEADERS = {b"content-encoding", b"content-length", b"x-should-retry"}
+DROPPED_HEADERS = {name.encode() for name in MESSAGE_HEADERS} - KEPT_HEADERS
 
 Event = MutableMapping[str, Any]  # of ASGI: its values' types depend on its type
 Receive = Callable[[], Awaitable[Event]]
@@ -71,7 +72,7 @@ async def send_response(send: Send, receive: Receive, response: Any) -> None:
     headers = [
         (name.lower(), value)
         for name, value in response.headers.raw
-        if name.lower() in KEPT_HEADERS or name.lower() not in DROPPED_HEADERS
+        if name.lower() not in DROPPED_HEADERS
     ]
     start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
     if response.is_stream_consumed:  # what is recorded, and a failure, are there as a whole

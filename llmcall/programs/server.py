@@ -221,13 +221,12 @@ class Server:
                 await _send_connected(send, sender.recorder, parts)
                 return
             url = self._url(parts, scope["query_string"].decode("latin-1"))
-            headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
-            content = await read_content(receive, dict(headers))
+            names = dict(scope["headers"])
+            content = await read_content(receive, names)
         except BadRequest as error:
             await send_error(send, error.status, error)
             return
-        names = dict(headers)
-        headers = [(name, value) for name, value in headers if name not in SCOPE_HEADERS]
+        headers = [(name, value) for name, value in scope["headers"] if name not in SCOPE_HEADERS]
         timeout = self._library.Timeout(LONGEST_ANSWER, connect=LONGEST_CONNECT).as_dict()
         request = self._library.Request(
             scope["method"],

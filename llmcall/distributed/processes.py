@@ -32,19 +32,17 @@ from ..traffic import reservations
 from ..traffic import usage as metering
 from .home import HomeAskers, MapHome
 from .server import UNPICKLABLE, Address, MapServer, answering_workers, picklable
-from .tape import WorkerCassette
+from .tape import OpenCassette, WorkerCassette
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor, Future
-    from contextlib import AbstractContextManager
 
     from ..config.resolve import Layers
     from ..many.run import MapRun
     from ..many.tasks import Job, Task, TaskPosition, TaskResult
     from ..scopes import ActiveScope, Drawn, NewAskers, ScopedRecord
     from ..stores.cassettes.cassette import Cassette
-    from ..stores.cassettes.owner import Owner
     from ..support.waits import Stops
     from ..traffic.budgets import Budget
     from ..traffic.usage import UsageDelta
@@ -287,18 +285,6 @@ def _kept(token: str, job: Job) -> Job:
     return job
 
 
-class OpenCassette(NamedTuple):
-    """The open cassette of a map's process: its file, its mode, who opened it, what is open around it, and
-    whether it may record.
-    """
-
-    file: str
-    mode: str
-    owner: Owner
-    around: Callable[[Cassette], AbstractContextManager[object]]
-    may_record: bool
-
-
 class State(NamedTuple):
     """The state of a map's process.
 
@@ -347,7 +333,7 @@ class _Session(CallListener):
                 "record or replay. Run the map without a cassette, with [Cache] PATH on a Redis server, or on this "
                 "machine"
             )
-        self.cassette = WorkerCassette(*state.cassette, self.home)
+        self.cassette = WorkerCassette(state.cassette, self.home)
 
     def begin_task(self) -> None:
         """Apply the settings, budgets and cassette, if it is the first task."""

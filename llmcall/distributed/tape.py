@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.replay_log import ReplayLog
@@ -65,27 +65,29 @@ class WorkerTape(Tape):
         return self._home.ask(self._file, Cassette.recorded_askers, path, request_key)
 
 
-class WorkerCassette(Cassette):
-    """The open cassette of the map's process. It is never opened here, nor written.
+class OpenCassette(NamedTuple):
+    """The open cassette of a map's process, as its tasks take it along.
 
     :param file: its real path.
     :param owner: who opened it there.
     :param around: records the HTTP clients of the worker while a task runs.
     """
 
-    def __init__(
-        self,
-        file: str,
-        mode: str,
-        owner: Owner,
-        around: Callable[[Cassette], AbstractContextManager[object]],
-        may_record: bool,
-        home: MapHome,
-    ) -> None:
-        super().__init__(file, mode, owner=owner, around=around)
+    file: str
+    mode: str
+    owner: Owner
+    around: Callable[[Cassette], AbstractContextManager[object]]
+    may_record: bool
+
+
+class WorkerCassette(Cassette):
+    """The open cassette of the map's process. It is never opened here, nor written."""
+
+    def __init__(self, opened: OpenCassette, home: MapHome) -> None:
+        super().__init__(opened.file, opened.mode, owner=opened.owner, around=opened.around)
         self.owner.raises_refusals = False  # it is a copy; the one that opened the cassette does
-        self.file.real_path = file
-        self.tape = WorkerTape(file, may_record, home)
+        self.file.real_path = opened.file
+        self.tape = WorkerTape(opened.file, opened.may_record, home)
 
     def find(self, key: str, position: Position, question: Question | None = None) -> Record | None:
         return self.tape.find(key, position, question)  # whether it can gain, is looked at there

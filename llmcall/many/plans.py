@@ -219,57 +219,45 @@ class Planner:
 
         :param draws: counts the scope's draws.
         """
+        call = self._job.call_for(task.item)
         answers: list[tuple[Request, Record]] = []
-        request, mode = self._first_unrecorded(task, draws, answers)
-        is_kept = self._cassette is not None or mode != "off"
-        if request is None or (is_kept and request.cache_key in self._planned_keys):
-            self._hits += 1
-            if request is None and answers:
-                # The price is today's, also that of a window, which is no part of a recorded request.
-                price = self._price(answers[0][0].body)
-                records = [record for _, record in answers]
-                self._costs[self._job.call_for(task.item)].add(records, price)
-            return
-        self._planned_keys.add(request.cache_key)
-        capabilities = self._client.capabilities(request.model)
-        input_tokens, output_tokens = estimate("chat", request.body, capabilities)
-        miss = _Miss(request, input_tokens, output_tokens, self._price(request.body))
-        self._misses.setdefault(self._job.call_for(task.item), []).append(miss)
-
-    def _price(self, body: Mapping[str, Data]) -> Price | None:
-        if asks_for_tools_at_server(body):
-            return None
-        return self._client.price(body["model"], tier_of(body))
-
-    def _first_unrecorded(
-        self, task: Task, draws: Draws, answers: list[tuple[Request, Record]]
-    ) -> tuple[Request | None, str]:
-        """Return a task's first request that is not recorded, or ``None``, and the mode of the disk
-        cache for it.
-
-        :param answers: gets the requests before it, with their recorded answers.
-        """
 
         async def recorded_reply(question: Any) -> Reply:
             request = self._client.build_request(question.messages, **question.params)
-            mode = self._mode(question.params)
+            is_off = question.params.get("cache") is False
+            mode = "off" if is_off else self._client.settings.cache_mode
             record = self._find(request, mode)
             if record is None:
                 raise _UnrecordedError(request, mode)
             answers.append((request, record))
             return Reply.of(record)
 
-        with task.position.scope(draws):
-            try:
+        try:
+            with task.position.scope(draws):
                 run_blocking(self._job.conversation(task.item, recorded_reply))
-            except _UnrecordedError as error:
-                request, mode = error.args
-                return request, mode
-        return None, ""
+        except _UnrecordedError as error:
+            request, mode = error.args
+        else:
+            self._hits += 1
+            if answers:
+                # The price is today's, also that of a window, which is no part of a recorded request.
+                price = self._price(answers[0][0].body)
+                self._costs[call].add([record for _, record in answers], price)
+            return
+        is_kept = self._cassette is not None or mode != "off"
+        if is_kept and request.cache_key in self._planned_keys:
+            self._hits += 1
+            return
+        self._planned_keys.add(request.cache_key)
+        capabilities = self._client.capabilities(request.model)
+        input_tokens, output_tokens = estimate("chat", request.body, capabilities)
+        miss = _Miss(request, input_tokens, output_tokens, self._price(request.body))
+        self._misses.setdefault(call, []).append(miss)
 
-    def _mode(self, params: Mapping[str, Data]) -> str:
-        """Return the mode of the disk cache for a call with some parameters."""
-        return "off" if params.get("cache") is False else self._client.settings.cache_mode
+    def _price(self, body: Mapping[str, Data]) -> Price | None:
+        if asks_for_tools_at_server(body):
+            return None
+        return self._client.price(body["model"], tier_of(body))
 
     def _find(self, request: Request, mode: str) -> Record | None:
         cassette = self._cassette

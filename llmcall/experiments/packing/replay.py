@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...errors import CacheError
 from ...stores.records.reader import RecordFile, header_in
@@ -127,21 +128,20 @@ def run_program(
     return observation
 
 
-def run_cassettes(folder: Path, cassettes: Sequence[str]) -> list[str]:
-    """Return the readable recordings that ``llmcall run`` made."""
-    paths = []
+def run_cassettes(folder: Path, cassettes: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Return the options of ``llmcall run`` in the readable recordings that it made, by their paths."""
+    options = {}
     for path in cassettes:
         with suppress(CacheError):
             if (header := header_in(folder / path)) is not None and header.run is not None:
-                paths.append(path)
-    return paths
+                options[path] = header.run
+    return options
 
 
 def run_options(folder: Path, cassettes: Sequence[str]) -> list[str]:
     """Return the options with which ``llmcall run`` replays its recording; empty without one."""
-    for path in run_cassettes(folder, cassettes):
-        header = header_in(folder / path)
-        actor = header and header.run and header.run.get("actor")
+    for path, recorded in run_cassettes(folder, cassettes).items():
+        actor = recorded.get("actor")
         return ["--cassette", path, "--mode", "none", *(["--actor", actor] if actor else [])]
     return []
 

@@ -10,7 +10,15 @@ from multiprocessing.connection import Client
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..core.waiting import in_thread
-from ..scopes import Askers, MapIsOverError, RecordedAskers
+from ..scopes import (
+    Askers,
+    Draw,
+    Draws,
+    MapIsOverError,
+    Numbers,
+    RecordedAskers,
+    current_asker,
+)
 from ..stores.cache.cache import ResponseCache
 from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
     from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
     from ..core.waiting import Deadline
-    from ..scopes import Forks, Numbers, ScopedRequest
+    from ..scopes import Forks, ScopedRequest
     from ..traffic.limits import Endpoints
     from ..traffic.queues import Demand
     from ..traffic.reservations import Needs
@@ -229,6 +237,58 @@ class HomeAskers:
         return _AskersAtHome(
             self._home, AskersName(self.draws, request, _name_of(source)), recorded
         )
+
+
+class DrawsAtHome(Draws):
+    """The draws of a program's calls outside any scope, which the map's process counts for itself and all workers.
+
+    :param file: the real path of the open cassette's file.
+    """
+
+    def __init__(self, home: MapHome, file: str) -> None:
+        super().__init__()
+        self._home = home
+        self._file = file
+
+    def take(
+        self,
+        request: ScopedRequest,
+        forks: Forks,
+        source: object,
+        read_askers: Callable[[], RecordedAskers],
+    ) -> Draw:
+        asker = current_asker()
+        assert asker is not None  # what records the program names them
+        arguments = self._file, request, forks, asker.name, read_askers()
+        number = self._home.ask("connection", WorkerConnection.draw, *arguments)
+        return Draw(
+            self,
+            request,
+            forks,
+            number,
+            Numbers(),
+            asker,
+            _ReleasedAtHome(self._home, self._file, request),
+        )
+
+    def is_free(self, request: ScopedRequest, number: int) -> bool:
+        return False  # known there
+
+
+class _ReleasedAtHome(Askers):
+    """Releases the draws of a request in the map's process."""
+
+    def __init__(self, home: MapHome, file: str, request: ScopedRequest) -> None:
+        super().__init__(RecordedAskers())
+        self.turn = threading.Lock()  # not the lock of all scopes, since the answer takes its time
+        self._home = home
+        self._drawn = file, request
+
+    def release(self, asker: str, forks: Forks, number: int, *, is_free: bool) -> None:
+        with suppress(MapIsOverError):  # its draws were retracted there
+            self._home.ask(
+                "connection", WorkerConnection.undraw, *self._drawn, forks, asker, number
+            )
 
 
 class _SlotAtHome(Slot):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..config import resolve as config
 from ..core.home import homes
 from ..errors import CacheError
-from ..scopes import DrawList, Draws, MapIsOverError, own_askers
+from ..scopes import PROGRAM_SCOPE, DrawList, Draws, MapIsOverError, own_askers
 from ..stores.cassettes.current import current_cassette, only_open
 from ..support.failures import process_failures
 from ..support.listeners import CallListener, listeners
@@ -139,7 +139,7 @@ class TaskSender:
         active = self.run.active
         with suppress(MapIsOverError):  # the draws were retracted
             for drawn in outcome.drawn:
-                task.draw_list.add(active.draws.claim(*drawn))
+                task.draw_list.add(self._draws_of(drawn).claim(*drawn))
         if active.used_records is not None:
             active.used_records.extend(outcome.used_records)
         client = getattr(self.run.job, "client", None)  # a plain function may use any client
@@ -157,6 +157,14 @@ class TaskSender:
         if outcome.error is not None:
             outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")
         return outcome.value, outcome.error
+
+    def _draws_of(self, drawn: Drawn) -> Draws:
+        """Return what counts a draw: the map's draws, or, outside any scope, those of a program's calls."""
+        (path, _), *_ = drawn
+        is_outside = not self.run.active.path and path.partition("/")[0] == PROGRAM_SCOPE
+        if is_outside and self._cassette is not None:
+            return self._cassette.program_scope.draws
+        return self.run.active.draws
 
     def close(self) -> None:
         """Forget the map, and answer its workers no more."""

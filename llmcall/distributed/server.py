@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..core.share import LATE, Flight, flights
 from ..errors import LLMCallError
-from ..scopes import MapIsOverError, Numbers, RecordedAskers
+from ..scopes import (
+    MapIsOverError,
+    Numbers,
+    RecordedAskers,
+    counted_apart,
+    known_asker,
+    running_as,
+)
 from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
 from ..support.stops import Stop
@@ -235,6 +242,28 @@ class WorkerConnection:
         askers = self._askers(name)
         with lock:
             askers.release(asker, forks, number, is_free=False)
+
+    def draw(
+        self, file: str, request: ScopedRequest, forks: Forks, asker: str, recorded: RecordedAskers
+    ) -> int:
+        """Take the next draw of a program's call outside any scope, and return its number.
+
+        :param file: of the open cassette.
+        :param asker: the name of who asks in the worker.
+        :param recorded: what the cassette says about the request's askers.
+        """
+        cassette, named = self._server.cassettes[file], known_asker(asker)
+        assert named is not None  # what records the program names askers
+        with running_as(named), counted_apart():
+            draws = cassette.program_scope.draws
+            return draws.take(request, forks, cassette, lambda: recorded).number
+
+    def undraw(
+        self, file: str, request: ScopedRequest, forks: Forks, asker: str, number: int
+    ) -> None:
+        """Release a draw that an asker in a worker took."""
+        draws = self._server.cassettes[file].program_scope.draws
+        draws.claim(request, forks, number, asker).retract()
 
     def _askers(self, name: AskersName, recorded: RecordedAskers | None = None) -> Askers:
         draws, source = self._server.draws.get(name.draws), self._store(name.shared_by)

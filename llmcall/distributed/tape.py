@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..scopes import new_program_scope
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.replay_log import ReplayLog
 from ..stores.cassettes.tape import Tape
 from ..stores.record import FROM_FUNCTION
 from ..stores.records.reader import RecordFile
 from ..stores.records.writer import read_if_present
+from .home import DrawsAtHome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +90,7 @@ class WorkerCassette(Cassette):
         self.owner.raises_refusals = False  # it is a copy; the one that opened the cassette does
         self.file.real_path = opened.file
         self.tape = WorkerTape(opened.file, opened.may_record, home)
+        self.program_scope = new_program_scope(DrawsAtHome(home, opened.file))
 
     def find(self, key: str, position: Position, question: Question | None = None) -> Record | None:
         return self.tape.find(key, position, question)  # whether it can gain, is looked at there

@@ -90,7 +90,8 @@ class MapRun:
             metering.count(None, "llmcall.map", path, {"errors": 1})
             raise
         self.job = job
-        context.run(scopes.set_asker, scopes.current_asker())  # a pool's thread may know it better
+        maker = scopes.current_asker()
+        context.run(scopes.set_asker, maker)  # a pool's thread may know it better
         self.context = context
         self.begun: dict[int, list[Task]] = {}
         self._repeats = options.repeats
@@ -113,7 +114,7 @@ class MapRun:
         self._sender = None if executor is None else _sender(self, executor)
         self._names = ItemNames(options.item_key, job.identity)
         order = scopes.next_order()
-        self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order)
+        self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order, maker)
         self._item_count = len(items) if hasattr(items, "__len__") else None  # None: unknown
         self._yields = yields
         self._yielded: list[DrawList] = []

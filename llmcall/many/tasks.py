@@ -151,6 +151,7 @@ class TaskPosition(NamedTuple):
     :param repeat: the number of the draw, from 0; each draw after the first has its own scope.
     :param is_in_default: whether the map runs in the default scope.
     :param opened_by: who opened its scope: ``"map"`` if the map runs outside any of the program's.
+    :param maker: the name of who runs the map, or ``None`` if askers have no names.
     """
 
     position: scopes.Position
@@ -159,6 +160,7 @@ class TaskPosition(NamedTuple):
     repeat: int
     is_in_default: bool = False
     opened_by: scopes.OpenedBy = "program"
+    maker: str | None = None
 
     def scope(
         self,
@@ -224,11 +226,13 @@ def tasks_of(
     names: ItemNames,
     active: ActiveScope,
     order: scopes.CallOrder,
+    maker: scopes.Asker | None = None,
 ) -> Iterator[Task]:
     """Yield the tasks of a map, in order; items are taken one by one.
 
     :param active: the scope in which the map runs; its path is empty outside any.
     :param order: the order of the map among the calls.
+    :param maker: who runs the map, or ``None`` if askers have no names.
     """
     path = active.path
     is_in_default = active.without_default is not None
@@ -252,6 +256,7 @@ def tasks_of(
                 repeat=repeat,
                 is_in_default=is_in_default,
                 opened_by="map" if active.opened_by == "map" else "program",
+                maker=None if maker is None else maker.name,
             )
             yield Task(item, position, active.item.draws)
         del item  # items may be large: keep none while waiting
@@ -274,8 +279,8 @@ def run_job(
     """Run a job in the current context, unless an outer map was interrupted."""
     try:
         check_stops(outer_stops)
-        # An item's calls have the same asker in every thread.
-        scopes.enter_item(position.name or str(position.number), position.repeat)
+        # An item's calls have the same asker in every thread and process.
+        scopes.enter_item(position.name or str(position.number), position.repeat, position.maker)
         with scope:
             value = job.run(item)
             if isinstance(value, CoroutineType):

@@ -85,9 +85,9 @@ class Forwarder(Front):
         url = library.URL(self.route_here().to(str(asked)))
         others = [(name, value) for name, value in headers.raw if name.lower() != b"host"]
         forwarded = [(b"host", url.netloc), *others]
-        path = scopes.here().path
-        if path:
-            forwarded.append((PATH_HEADER.encode(), urllib.parse.quote(path).encode()))
+        active = scopes.here()
+        if active.path and active.opened_by == "program":
+            forwarded.append((PATH_HEADER.encode(), urllib.parse.quote(active.path).encode()))
         request = library.Request(
             http.method,
             url,

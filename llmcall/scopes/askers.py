@@ -190,15 +190,17 @@ def enter_arm() -> None:
         hold(asker=Asker(IN_ARM, main))
 
 
-def enter_item(name: str, repeat: int) -> None:
-    """Set the asker to an item of a ``map``, whichever thread runs it, for the rest of the context.
+def enter_item(name: str, repeat: int, maker: str | None) -> None:
+    """Set the asker to an item of a ``map``, whichever thread or process runs it, for the rest of the context.
 
     :param name: the name of the item's scope.
     :param repeat: the number of its repeat.
+    :param maker: the name of who runs the map, or ``None`` if askers had no names there.
     """
-    maker = current_asker()
-    if maker is not None:
-        hold(asker=maker.named(f"item {name} {repeat}"))
+    current = current_asker()
+    if current is not None:
+        asker = Asker(maker or current.name, current.main, current.origin)
+        hold(asker=asker.named(f"item {name} {repeat}"))
 
 
 def counted_apart() -> AbstractContextManager[None]:

@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,8 @@ Play = Callable[[], dict[str, Any]]
 
 # Ways to ask outside any scope, and one in scopes of the program's own. The items of a map run in threads.
 ASKING = """
-import functools, json, os, random, time
-from concurrent.futures import ThreadPoolExecutor
+import functools, json, multiprocessing, os, random, sys, time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import httpx
 import llmcall
 
@@ -102,8 +104,23 @@ WAYS = {
 def play():
     return json.loads(json.dumps({name: way() for name, way in WAYS.items()}))
 
+def ask_and_divide(number):
+    return [by_sdk("Jam?"), 1 / number][0]
+
+def play_in_processes():
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:
+        def in_workers(function, **options):
+            return llmcall.map(function, [1, 1, 2], executor=executor, **options)
+        return {
+            "an SDK": in_workers(asking(by_sdk, "Nuts?"), repeats=2),
+            "llmcall": in_workers(asking(by_llmcall, "Peas?"), repeats=2),
+            "a scope": in_workers(asking(by_sdk, "Kale?"), scope="survey"),
+            "maps": in_workers(inner_map),
+            "recorded functions": in_workers(price),
+        }
+
 if __name__ == "__main__":
-    print(json.dumps(play()))
+    print(json.dumps(globals()[sys.argv[1]]()))
 """
 
 
@@ -162,19 +179,26 @@ def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedSe
 
 
 @pytest.fixture
-def play(model: NumberedServer, monkeypatch: pytest.MonkeyPatch) -> Play:
+def program(model: NumberedServer, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The program, in this process."""
     monkeypatch.syspath_prepend(Path(written("asking.py", ASKING)).parent)
     monkeypatch.delitem(sys.modules, "asking", raising=False)
-    played: Play = importlib.import_module("asking").play
+    return importlib.import_module("asking")
+
+
+@pytest.fixture
+def play(program: Any) -> Play:
+    """All its ways to ask."""
+    played: Play = program.play
     return played
 
 
-def run(mode: str) -> dict[str, Any]:
+def run(mode: str, play: str = "play") -> dict[str, Any]:
     """Play under ``llmcall run``; where it only replays, without a model."""
     address = {"MODEL_AT": NOWHERE} if mode == "none" else {}
+    command = "llmcall", "run", "--cassette", TAPE, "--mode", mode, "asking.py", play
     done = subprocess.run(
-        [sys.executable, "-m", "llmcall", "run", "--cassette", TAPE, "--mode", mode, "asking.py"],
+        [sys.executable, "-m", *command],
         capture_output=True,
         text=True,
         env={**os.environ, **address},
@@ -203,3 +227,59 @@ def test_run_and_other_blocks_replay_what_a_block_recorded(
     assert in_a_block(play, "none") == live
     assert by_settings(play, "none") == live
     assert len(model.asked) == asked
+
+
+# Maps in processes
+
+
+def different(answers: Any) -> set[str]:
+    """Return the answers in lists of lists."""
+    if isinstance(answers, str):
+        return {answers}
+    return {text for answer in answers for text in different(answer)}
+
+
+def test_blocks_and_runs_replay_one_anothers_maps_in_processes(
+    program: Any, model: NumberedServer
+) -> None:
+    """In a block, equal calls of an SDK in workers are draws of the scope ``run``, as in threads."""
+    play = program.play_in_processes
+    live, asked = in_a_block(play, "once"), len(model.asked)
+    assert len(different(live["an SDK"])) == 6
+    assert len(different(live["maps"])) == 6
+    assert in_a_block(play, "none") == live
+    assert run("none", play.__name__) == live
+    Path(TAPE).unlink()
+    assert len(model.asked) == asked
+    live, asked = run("once", play.__name__), len(model.asked)
+    assert in_a_block(play, "none") == live
+    assert run("none", play.__name__) == live
+    assert len(model.asked) == asked
+
+
+def test_a_block_replays_a_map_in_processes_as_one_in_threads(
+    program: Any, model: NumberedServer
+) -> None:
+    """Who asks is the item, wherever it runs."""
+    question = program.asking(program.by_sdk, "Nuts?")
+    with llmcall.cassette(TAPE), ProcessPoolExecutor(2, get_context("spawn")) as executor:
+        live = llmcall.map(question, [1, 1, 2], executor=executor)
+    with llmcall.cassette(TAPE, mode="none"):
+        assert llmcall.map(question, [1, 1, 2]) == live
+    assert len(set(live)) == len(model.asked) == 3
+
+
+def test_a_map_in_processes_that_failed_gives_its_programs_draws_back(
+    program: Any, model: NumberedServer
+) -> None:
+    """Running it again goes on from there."""
+    with llmcall.cassette(TAPE), ProcessPoolExecutor(2, get_context("spawn")) as executor:
+        with pytest.raises(ZeroDivisionError):
+            llmcall.map(program.ask_and_divide, [1, 2, 0], executor=executor)
+        asked = len(model.asked)
+        answers = llmcall.map(program.ask_and_divide, [1, 2, 3], executor=executor)
+    assert len(set(answers)) == 3
+    assert len(model.asked) <= 3
+    assert asked <= 3
+    samples = {record.sample for record in llmcall.cassette(TAPE).all_records()}
+    assert samples == {"run#0", "run#1", "run#2"}

@@ -84,8 +84,8 @@ class Cassette(ContextDecorator):
         # A context that is open as long as the cassette; it records the process's HTTP clients.
         self.around = around
         self.failures = Failures()
-        # The scope of a program's calls outside any scope; a worker process of a map has none.
-        self.program_scope: ActiveScope | None = None
+        # Of a program's calls outside any scope; a new one each time it opens.
+        self.program_scope = new_program_scope()
         self.opening = Opening(self)
         self.file = CassetteFile(self.path, mode)
         self.tape = Tape(self.file.records, ReplayLog(self.file.records), may_record=False)

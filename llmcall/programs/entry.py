@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Collection, Iterator
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import scopes
 from ..stores.cassettes.cassette import Cassette
@@ -20,6 +20,8 @@ from .recorder import Recorder
 
 if TYPE_CHECKING:
     import openai
+
+Client = TypeVar("Client")
 
 RECORDED_LIBRARIES = (
     "llmcall records what httpx, httpx2, requests, aiohttp and urllib send to APIs like those of OpenAI, Anthropic "
@@ -58,10 +60,7 @@ def http_client(
     from ..support import libraries
 
     recorder = Recorder(actor, overrides, function="http_client()")
-    client: openai.DefaultHttpxClient = _recorded_client(
-        libraries.openai.DefaultHttpxClient, recorder, transport
-    )
-    return client
+    return _recorded_client(libraries.openai.DefaultHttpxClient, recorder, transport)
 
 
 def async_http_client(
@@ -76,19 +75,16 @@ def async_http_client(
     from ..support import libraries
 
     recorder = Recorder(actor, overrides, function="async_http_client()")
-    client: openai.DefaultAsyncHttpxClient = _recorded_client(
-        libraries.openai.DefaultAsyncHttpxClient, recorder, transport
-    )
-    return client
+    return _recorded_client(libraries.openai.DefaultAsyncHttpxClient, recorder, transport)
 
 
-def _recorded_client(client: Any, recorder: Recorder, transport: object) -> Any:
+def _recorded_client(client: type[Client], recorder: Recorder, transport: object) -> Client:
     """Return a client of the SDK with a recorder in front of its transports and proxies."""
     from ..clients.api_errors import http_library
 
     library = http_library()
 
-    class RecordedClient(client):  # type: ignore[misc]
+    class RecordedClient(client):  # type: ignore[misc, valid-type]
         """An HTTP client of the SDK whose calls are recorded and replayed."""
 
         # Private: front._choose_transport says why this method is replaced.

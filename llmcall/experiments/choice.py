@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..answers.instructions import correction
@@ -113,7 +114,7 @@ class Choice(LLMCall):
         """Return the job that asks about the rows of a ``map``. Outside any scope, the order depends on
         their names.
         """
-        return super().__map_job__()._replace(is_named=self.order != "given")
+        return replace(super().__map_job__(), is_named=self.order != "given")
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns that a table has beside the value: the position of the chosen option in the

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
@@ -19,18 +20,15 @@ from ..stores.cassettes.current import current_cassette
 from ..support.blocking import run_blocking
 from ..support.failures import process_failures
 from ..typed.conversations import SendMessage
+from ..typed.rows import RowJob
 from .choice_options import Respondent
 from .intervals import share_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..clients.base import LLMClient
-    from ..config.settings import Settings
     from ..core.reply import Reply
-    from ..keys.request import Data
     from ..typed.conversations import Ask
-    from ..typed.rows import RowJob
     from .choice import Choice
 
 TOP_LOGPROBS = 20  # the most tokens whose log probabilities the API gives
@@ -52,60 +50,30 @@ class NoSharesError(ConfigError):
     """The model does not give its shares by a method."""
 
 
-class SharesJob:
-    """Asks about each row once in each order of the options; a repeat of the ``map`` is an order.
+class _Proof:
+    """Whether the first answer of a job had shares, and if not, why."""
+
+    def __init__(self) -> None:
+        self.is_given = False
+        self.problem = ""
+        self.lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[_Proof], tuple[()]]:
+        return _Proof, ()  # another process asks for its own
+
+
+@dataclass(frozen=True, eq=False)
+class SharesJob(RowJob):
+    """Asks a closed question about each row once in each order of the options; a repeat of the ``map`` is an
+    order.
 
     The first call is made alone: if its answer has no shares, no second call is paid for.
 
-    :param row_job: asks a closed question, a :class:`llmcall.types.Choice`, about each row.
     :param orders: the orders of its options.
     """
 
-    is_named = False  # the repeat decides the order
-
-    def __init__(self, row_job: RowJob, orders: Sequence[tuple[int, ...]]) -> None:
-        self.axes = row_job.axes
-        self._row_job = row_job
-        self._orders = orders
-        self._is_proven = False
-        self._problem = ""
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
-
-    def __map_job__(self) -> SharesJob:
-        return self
-
-    @property
-    def client(self) -> LLMClient:
-        """Return the client that asks."""
-        return self._row_job.client
-
-    @property
-    def settings(self) -> Settings:
-        """Return the client's settings."""
-        return self._row_job.settings
-
-    @property
-    def window(self) -> str:
-        """Return the window in which its calls are answered."""
-        return self._row_job.window
-
-    def check(self, items: object) -> None:
-        """Refuse items that are not rows."""
-        self._row_job.check(items)
-
-    def identity(self, item: object) -> dict[str, Data]:
-        """Return the variables that the question uses; they identify a row."""
-        return self._row_job.identity(item)
-
-    def call_for(self, item: object) -> Choice:
-        """Return the question about a row, by which a plan finds recorded answers."""
-        return cast("Choice", self._row_job.call_for(item))
+    orders: Sequence[tuple[int, ...]] = ()
+    proof: _Proof = field(default_factory=_Proof)
 
     def run(self, item: Any) -> list[float] | None:
         """Ask about a row in one order; return the share of each option, and of all other answers.
@@ -113,28 +81,32 @@ class SharesJob:
         :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
         :raises APIError: if the call failed after all retries.
         """
-        if not self._is_proven:
-            with self._lock:
-                if self._problem:
-                    raise NoSharesError(self._problem)
-                if not self._is_proven:
+        proof = self.proof
+        if not proof.is_given:
+            with proof.lock:
+                if proof.problem:
+                    raise NoSharesError(proof.problem)
+                if not proof.is_given:
                     try:
                         shares = run_blocking(self.conversation(item))
                     except NoSharesError as error:
-                        self._problem = str(error)
+                        proof.problem = str(error)
                         raise
-                    self._is_proven = True
+                    proof.is_given = True
                     return shares
         return run_blocking(self.conversation(item))
 
-    async def conversation(self, item: object, ask: Ask = SendMessage.reply) -> list[float] | None:
+    async def conversation(  # type: ignore[override]
+        self, item: object, ask: Ask = SendMessage.reply
+    ) -> list[float] | None:
         """Ask about a row in one order."""
-        order = self._orders[Respondent.current().repeat % len(self._orders)]
-        request = self.request(self.call_for(item), self._row_job.variables(item), order)
+        order = self.orders[Respondent.current().repeat % len(self.orders)]
+        question = cast("Choice", self.call_for(item))
+        request = self.request(question, self.variables(item), order)
         try:
             reply = await ask(request)
         except (EmptyAnswerError, InvalidRequestError) as error:
-            if self._is_proven or not self.is_unavailable(error):
+            if self.proof.is_given or not self.is_unavailable(error):
                 raise
             # The request only asked what the server can do, and a replay does not send it.
             cassette = current_cassette()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ..many.map import map as run_map
@@ -96,12 +97,15 @@ def _ask_by(
     if method == DRAWS:
         row_job = _alternating(job)
         options, note = _in_all_orders(question, map_options)
-        answers = run_map(row_job if is_plan else TableJob(*row_job), rows, **options)
+        answers = run_map(row_job if is_plan else TableJob(**vars(row_job)), rows, **options)
         if is_plan:
             return answers._replace(notes=tuple(filter(None, (note,))))
         return _lists(answers, options["repeats"])
     orders = question.all_orders()
-    shares_job = (DecisionsJob if method == DECISIONS else LogprobsJob)(job, orders)
+    shares_job = (DecisionsJob if method == DECISIONS else LogprobsJob)(
+        **vars(replace(job, is_named=False)),  # the repeat decides the order
+        orders=orders,
+    )
     options = {name: map_options[name] for name in map_options if name != "repeats"}
     answers = run_map(shares_job, rows, **options, repeats=len(orders))
     return answers if is_plan else _lists(answers, len(orders))
@@ -125,7 +129,8 @@ def _in_all_orders(question: Choice, map_options: dict[str, Any]) -> tuple[dict[
 def _alternating(job: RowJob) -> RowJob:
     """Return the job whose questions change their direction with each repeat, where their order is "reverse"."""
     questions = cast("Mapping[tuple[object, ...], Choice]", job.calls)
-    return job._replace(
+    return replace(
+        job,
         call=cast("Choice", job.call).alternating(),
         calls={labels: question.alternating() for labels, question in questions.items()},
     )

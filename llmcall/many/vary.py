@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ def cross_rows(
         [name for name in axes if kinds[name] == kind] for kind in (PARAMETER, TEMPLATE)
     )
     levels = {name: axes[name] if kinds[name] == VARIABLE else None for name in axes}
-    varied = job._replace(
+    varied = replace(
+        job,
         variables=partial(_variables, job.variables, levels),
         axes=tuple(axes),
         calls={

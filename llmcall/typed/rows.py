@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import LLMCallError
 from ..many.rows import is_frame, rows_of
@@ -16,6 +17,8 @@ from .conversations import SendMessage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Self
+
     from ..clients.base import LLMClient
     from ..config.settings import Settings
     from ..keys.request import Data
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from .llm_call import LLMCall
 
 
-class RowJob(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class RowJob:
     """Asks about each row of a ``map``.
 
     :param variables: returns the templates' variables for a row.
@@ -35,12 +39,12 @@ class RowJob(NamedTuple):
 
     call: LLMCall
     variables: Callable[[Any], dict[str, Any]]
-    bound: Mapping[str, Data] = {}
+    bound: Mapping[str, Data] = field(default_factory=dict)
     is_named: bool = False
     axes: tuple[str, ...] = ()
-    calls: Mapping[tuple[Any, ...], LLMCall] = {}
+    calls: Mapping[tuple[Any, ...], LLMCall] = field(default_factory=dict)
 
-    def __map_job__(self) -> RowJob:
+    def __map_job__(self) -> Self:
         return self
 
     @property

@@ -133,7 +133,7 @@ def table(
     options = dict(map_options)
     if options.get("on_error") == "none":
         options["on_error"] = "return"  # fills the column ``error``
-    answers: Any = run_map(TableJob(*job), items, **options)
+    answers: Any = run_map(TableJob(**vars(job)), items, **options)
     repeats = options.get("repeats", 1)
     if repeats == 1:
         answers = [[answer] for answer in answers]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 from ..keys.signatures import Parameters
 from .llm_call import LLMCall
 from .rows import RowJob
+from .tables import AsksRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ Value = TypeVar("Value")
 SELF = re.compile(r"\{[{%][^}]*(?<![.\w])self\b")  # a tag with the variable ``self``
 
 
-class LLMFunction(Generic[Arguments, Value]):
+class LLMFunction(AsksRows, Generic[Arguments, Value]):
     """A function that a model answers; as a method, it binds its object.
 
     :ivar llm_call: the :class:`~llmcall.LLMCall` that answers; its templates take the arguments as
@@ -36,8 +37,6 @@ class LLMFunction(Generic[Arguments, Value]):
 
     __name__: str
     __qualname__: str
-    map = LLMCall.map
-    table = LLMCall.table
 
     def __init__(self, function: Callable[Arguments, Value], llm_call: LLMCall) -> None:
         functools.update_wrapper(self, function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from contextvars import ContextVar
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from ..answers.instructions import correction, describe
@@ -18,23 +18,18 @@ from ..errors import OutputError
 from ..keys.plain_data import plain
 from ..keys.request import UncheckedFormat
 from ..keys.schemas import response_format, unchecked_format
-from ..many.map import map as run_map
-from ..many.options import MapOptions
 from ..support.blocking import run_blocking
 from ..support.notices import logger
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
-from .rows import AsksRows, RowJob, row_variables
-from .tables import field_names, table
+from .rows import RowJob, row_variables
+from .tables import AsksRows, field_names
 from .templates import Templates, TemplateSource, checked_history, checked_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    import pandas
+    from collections.abc import Mapping, Sequence
 
     from ..core.reply import Reply
     from ..keys.request import Data
-    from ..many.plans import Plan
     from .conversations import Ask, Conversation
 
 
@@ -43,7 +38,7 @@ if TYPE_CHECKING:
 _last_answers: ContextVar[dict[ref[LLMCall], Answer]] = ContextVar("llmcall last answers")
 
 
-class LLMCall:
+class LLMCall(AsksRows):
     """Render templates, ask a model, and parse its answer into a type.
 
     :param system_template_name: a file under ``[Templates] PATH`` with the system message.
@@ -278,90 +273,6 @@ class LLMCall:
         return client.model_named(self.model_params.get("model"))
 
     # Rows
-
-    @overload
-    def map(
-        self: AsksRows, rows: Iterable[object], *, dry_run: Literal[True], **map_options: Any
-    ) -> Plan: ...
-    @overload
-    def map(
-        self: AsksRows,
-        rows: Iterable[object],
-        *,
-        dry_run: Literal[False] = False,
-        **map_options: Any,
-    ) -> list[Any]: ...
-    def map(self: AsksRows, rows: Iterable[object], **map_options: Any) -> Plan | list[Any]:
-        """Ask about each row, and return the values in the order of the rows.
-
-        :param rows: dicts of the templates' variables, or a pandas DataFrame; columns that the
-            templates do not use are ignored. A warning counts the empty cells of a frame that Jinja2
-            templates print, by column.
-        :param map_options: those of :func:`llmcall.map`.
-        :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
-        :raises TypeError: for rows that are a dict, a text, a set or a generator that is used up.
-        """
-        MapOptions.check_names(map_options, "map")
-        return run_map(self, rows, **map_options)  # type: ignore[no-any-return]
-
-    @overload
-    def table(
-        self: AsksRows,
-        rows: Iterable[object],
-        *,
-        dry_run: Literal[True],
-        vary: Mapping[str, object] | None = None,
-        **map_options: object,
-    ) -> Plan: ...
-    @overload
-    def table(
-        self: AsksRows,
-        rows: Iterable[object],
-        *,
-        dry_run: Literal[False] = False,
-        vary: Mapping[str, object] | None = None,
-        **map_options: object,
-    ) -> pandas.DataFrame: ...
-    def table(
-        self: AsksRows,
-        rows: Iterable[object],
-        *,
-        vary: Mapping[str, object] | None = None,
-        **map_options: object,
-    ) -> Plan | pandas.DataFrame:
-        """Ask about each row, and return a DataFrame with a row for each row and repeat.
-
-        Its columns are those of the rows, and then
-
-        - ``repeat``, counted from 0
-        - ``value``, and a column for each field of a pydantic model, a dataclass or a ``TypedDict``
-          (named ``value.NAME`` if the table has a column of the field's name)
-        - ``error``, the exception of a row that failed, unless it was raised
-        - ``tries``, how many answers were asked for
-        - ``unread``, the first answer, if it did not fit the output type
-        - ``refusal``, the text in which the model refused. A refusal is an answer: it is not asked
-          again and raises nothing, whatever ``on_error`` is, and its row has no value.
-        - ``served``, the model that answered, by the name that the server gave
-        - ``finish_reason``, such as ``"stop"`` or ``"length"``
-        - ``cost``, USD when the answers were made, corrections included; missing if unknown
-        - ``cache_key``, the last answer's: its first 12 digits, which ``llmcall cache show`` takes
-
-        A frame's index stays, repeated as its rows are; rows of a list are numbered from 0. A replay
-        gives the same table: a reply's ``cached``, the usage and the line at a run's end say which answers
-        were recorded.
-
-        :param rows: as for :meth:`map`; none of their columns may have one of those names.
-        :param vary: crosses the rows with levels of model parameters, of the texts ``system`` and
-            ``user``, of ``history``, or of the templates' variables: a list of values for each, or a
-            dict of values by label. The rows are repeated for each combination, with the labels in a column for
-            each axis. Each combination has the draws that it has in a table of its own.
-        :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers
-            in ``.results``.
-        :raises ConfigError: if pandas is not installed.
-        :raises ValueError: if a column has one of those names; for an axis that is unknown, has two
-            meanings or is a column of the rows.
-        """
-        return table(self.__map_job__(), rows, vary, map_options)
 
     def __map_job__(self) -> RowJob:
         """Return the job that asks about the rows of a ``map``."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..errors import LLMCallError
 from ..many.rows import is_frame, rows_of
@@ -95,13 +95,6 @@ class RowJob:
             for name, value in self.variables(item).items()
             if name in used_variables and name not in self.bound
         }
-
-
-class AsksRows(Protocol):
-    """An ``LLMCall`` or an ``@llm`` function."""
-
-    def __map_job__(self) -> RowJob:
-        """Return the job that asks about the rows of a ``map``."""
 
 
 class TableJob(RowJob):

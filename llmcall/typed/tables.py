@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from operator import attrgetter, methodcaller
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    get_args,
+    get_origin,
+    overload,
+)
 
 from ..apis.usage import total_cost
 from ..errors import LLMCallError
@@ -93,13 +102,101 @@ AFTER_FIELDS = (
 )
 
 
-def table(
+class AsksRows:
+    """Asks about rows, as an ``LLMCall`` and an ``@llm`` function do."""
+
+    def __map_job__(self) -> RowJob:
+        """Return the job that asks about the rows of a ``map``."""
+        raise NotImplementedError
+
+    @overload
+    def map(
+        self, rows: Iterable[object], *, dry_run: Literal[True], **map_options: Any
+    ) -> Plan: ...
+    @overload
+    def map(
+        self, rows: Iterable[object], *, dry_run: Literal[False] = False, **map_options: Any
+    ) -> list[Any]: ...
+    def map(self, rows: Iterable[object], **map_options: Any) -> Plan | list[Any]:
+        """Ask about each row, and return the values in the order of the rows.
+
+        :param rows: dicts of the templates' variables, or a pandas DataFrame; columns that the
+            templates do not use are ignored. A warning counts the empty cells of a frame that Jinja2
+            templates print, by column.
+        :param map_options: those of :func:`llmcall.map`.
+        :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
+        :raises TypeError: for rows that are a dict, a text, a set or a generator that is used up.
+        """
+        MapOptions.check_names(map_options, "map")
+        return run_map(self, rows, **map_options)  # type: ignore[no-any-return]
+
+    @overload
+    def table(
+        self,
+        rows: Iterable[object],
+        *,
+        dry_run: Literal[True],
+        vary: Mapping[str, object] | None = None,
+        **map_options: object,
+    ) -> Plan: ...
+    @overload
+    def table(
+        self,
+        rows: Iterable[object],
+        *,
+        dry_run: Literal[False] = False,
+        vary: Mapping[str, object] | None = None,
+        **map_options: object,
+    ) -> pandas.DataFrame: ...
+    def table(
+        self,
+        rows: Iterable[object],
+        *,
+        vary: Mapping[str, object] | None = None,
+        **map_options: object,
+    ) -> Plan | pandas.DataFrame:
+        """Ask about each row, and return a DataFrame with a row for each row and repeat.
+
+        Its columns are those of the rows, and then
+
+        - ``repeat``, counted from 0
+        - ``value``, and a column for each field of a pydantic model, a dataclass or a ``TypedDict``
+          (named ``value.NAME`` if the table has a column of the field's name)
+        - ``error``, the exception of a row that failed, unless it was raised
+        - ``tries``, how many answers were asked for
+        - ``unread``, the first answer, if it did not fit the output type
+        - ``refusal``, the text in which the model refused. A refusal is an answer: it is not asked
+          again and raises nothing, whatever ``on_error`` is, and its row has no value.
+        - ``served``, the model that answered, by the name that the server gave
+        - ``finish_reason``, such as ``"stop"`` or ``"length"``
+        - ``cost``, USD when the answers were made, corrections included; missing if unknown
+        - ``cache_key``, the last answer's: its first 12 digits, which ``llmcall cache show`` takes
+
+        A frame's index stays, repeated as its rows are; rows of a list are numbered from 0. A replay
+        gives the same table: a reply's ``cached``, the usage and the line at a run's end say which answers
+        were recorded.
+
+        :param rows: as for :meth:`map`; none of their columns may have one of those names.
+        :param vary: crosses the rows with levels of model parameters, of the texts ``system`` and
+            ``user``, of ``history``, or of the templates' variables: a list of values for each, or a
+            dict of values by label. The rows are repeated for each combination, with the labels in a column for
+            each axis. Each combination has the draws that it has in a table of its own.
+        :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers
+            in ``.results``.
+        :raises ConfigError: if pandas is not installed.
+        :raises ValueError: if a column has one of those names; for an axis that is unknown, has two
+            meanings or is a column of the rows.
+        """
+        return _table(self.__map_job__(), rows, vary, map_options)
+
+
+def _table(
     job: RowJob,
     rows: Iterable[object],
     vary: Mapping[str, object] | None,
     map_options: dict[str, Any],
 ) -> Plan | pandas.DataFrame:
-    """Return the table of rows, or its plan; see :meth:`llmcall.LLMCall.table`."""
+    """Return the table of rows, or its plan; see :meth:`AsksRows.table`."""
     MapOptions.check_names(map_options, "table", ["vary"])
     check_rows(rows)
     items: Any = rows if is_frame(rows) else list(rows_of(rows))

@@ -13,7 +13,7 @@ from .. import scopes
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.owner import SETTINGS
 from ..support.notices import notice
-from .actors import Actor, warn_of_swapped_answers
+from .actors import Actor, is_named_by_text, warn_of_swapped_answers
 from .front import FrontTransport, in_front
 from .placeholders import placeholder_keys
 from .recorder import Recorder
@@ -138,9 +138,9 @@ def cassette(
 
     It is a context manager and a decorator; ``.open()`` and ``.close()`` serve cells of a notebook.
     Outside any scope, equal requests of a program are draws of the scope ``run``, counted from 0 at
-    each opening; equal calls of llmcall's own share an answer, unless ``llmcall run`` recorded the file: they are
-    draws then, too. If calls were refused and the code in the block went on, the first of these errors is raised
-    at its end.
+    each opening; equal calls of llmcall's own share an answer, unless ``llmcall run`` recorded the
+    file: they are draws then, too, and its ``--scope`` and ``--actor`` hold. If calls were refused and
+    the code in the block went on, the first of these errors is raised at its end.
 
     :param path: the file, JSON Lines; ``~`` is the user's home.
     :param mode: ``none`` (or ``replay``) only reads. ``once`` records if there is no file or its recording is
@@ -172,26 +172,34 @@ def open_named_cassette(path: str, mode: str) -> None:
 def recording_programs(
     tape: Cassette, actor: Actor | None = None, hosts: Collection[str] = ()
 ) -> Iterator[None]:
-    """Record the requests of the process's HTTP clients while a cassette is open."""
-    # A cassette that the settings name is open for the process, not for the scope of its first call.
-    context = Context() if tape.owner is SETTINGS else copy_context()
-    recorder = context.run(
-        Recorder,
-        actor,
-        {},
-        hosts,
-        function="cassette()",
-        sends_nothing=not tape.may_record,
-        default=tape.program_scope,
-        is_of_cassette=True,
-    )
-    with (
-        contextlib.nullcontext() if tape.may_record else placeholder_keys(),
-        _recording(recorder),
-        scopes.default_scope(tape.default_scope),
-        contextlib.nullcontext() if tape.run is None else scopes.naming_own_calls(),
-        scopes.numbered_anew(),
-    ):
+    """Record the requests of the process's HTTP clients while a cassette is open. Where ``llmcall run`` recorded the
+    file, its scope and actor hold, unless others are given, as in its own replay.
+    """
+    with contextlib.ExitStack() as stack:
+        if tape.run is not None:
+            stack.enter_context(scopes.naming_own_calls())
+            scope, named_by = tape.run.get("scope"), str(tape.run.get("actor", ""))
+            if scope is not None and scopes.here().opened_by == "nobody":
+                stack.enter_context(scopes.scope(str(scope), process=True))
+            if actor is None and is_named_by_text(named_by):
+                actor = named_by
+        # A cassette that the settings name is open for the process, not for the scope of its first call.
+        context = Context() if tape.owner is SETTINGS else copy_context()
+        recorder = context.run(
+            Recorder,
+            actor,
+            {},
+            hosts,
+            function="cassette()",
+            sends_nothing=not tape.may_record,
+            default=tape.program_scope,
+            is_of_cassette=True,
+        )
+        if not tape.may_record:
+            stack.enter_context(placeholder_keys())
+        stack.enter_context(_recording(recorder))
+        stack.enter_context(scopes.default_scope(tape.default_scope))
+        stack.enter_context(scopes.numbered_anew())
         yield
     if tape.owner.raises_refusals:
         recorder.raise_first_error()

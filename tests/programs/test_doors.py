@@ -44,9 +44,9 @@ own_client = llmcall.OpenAIClient(api_key="none", base_url=MODEL_AT, model="gpt-
 rate = llmcall.LLMCall(user="{{ question }} {{ age }}?", client=own_client)
 PEOPLE = [{"age": 30, "question": "Rent"}, {"age": 40, "question": "Rent"}, {"age": 30, "question": "Rent"}]
 
-def by_sdk(question):
+def by_sdk(question, *system):
     time.sleep(random.random() / 50)
-    messages = [{"role": "user", "content": question}]
+    messages = [*system, {"role": "user", "content": question}]
     body = {"model": "gpt-4o-mini", "messages": messages, "temperature": 1}
     response = client.post("/chat/completions", json=body).raise_for_status()
     return response.json()["choices"][0]["message"]["content"]
@@ -103,6 +103,13 @@ WAYS = {
 
 def play():
     return json.loads(json.dumps({name: way() for name, way in WAYS.items()}))
+
+def play_as_actors():
+    def played(name):
+        with llmcall.scope("inn"):
+            system = {"role": "system", "content": name}
+            return [by_sdk("Beer?", system), by_sdk("Beer?", system), by_llmcall("Wine?")]
+    return [played("Ann"), played("Ben"), llmcall.map(by_llmcall, ["Ale?"] * 2), by_sdk("Ale?")]
 
 def ask_and_divide(number):
     return [by_sdk("Jam?"), 1 / number][0]
@@ -193,10 +200,10 @@ def play(program: Any) -> Play:
     return played
 
 
-def run(mode: str, play: str = "play") -> dict[str, Any]:
+def run(mode: str, play: str = "play", *options: str) -> Any:
     """Play under ``llmcall run``; where it only replays, without a model."""
     address = {"MODEL_AT": NOWHERE} if mode == "none" else {}
-    command = "llmcall", "run", "--cassette", TAPE, "--mode", mode, "asking.py", play
+    command = "llmcall", "run", "--cassette", TAPE, "--mode", mode, *options, "asking.py", play
     done = subprocess.run(
         [sys.executable, "-m", *command],
         capture_output=True,
@@ -206,8 +213,7 @@ def run(mode: str, play: str = "play") -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answers: dict[str, Any] = json.loads(done.stdout)
-    return answers
+    return json.loads(done.stdout)
 
 
 def test_every_block_replays_what_run_recorded(play: Play, model: NumberedServer) -> None:
@@ -227,6 +233,24 @@ def test_run_and_other_blocks_replay_what_a_block_recorded(
     assert in_a_block(play, "none") == live
     assert by_settings(play, "none") == live
     assert len(model.asked) == asked
+
+
+@pytest.mark.parametrize("options", [("--scope", "rep-1"), ("--actor", "system")])
+def test_a_block_takes_the_scope_and_the_actor_of_a_run_from_the_recording(
+    options: tuple[str, str], program: Any, model: NumberedServer
+) -> None:
+    """But for a cassette of the settings, which opens with llmcall's first call: other scopes are open then."""
+    live, asked = run("once", "play_as_actors", *options), len(model.asked)
+    for block in (in_a_block, decorated, in_cells):
+        assert block(program.play_as_actors, "none") == live
+    assert len(model.asked) == asked
+
+
+def test_a_block_in_a_scope_stays_there(program: Any) -> None:
+    """Who opened the scope of a run before needs no second one."""
+    live = run("once", "play_as_actors", "--scope", "rep-1")
+    with llmcall.scope("rep-1", process=True):
+        assert in_a_block(program.play_as_actors, "none") == live
 
 
 # Maps in processes

@@ -285,6 +285,22 @@ def fill_disk(disk: Path) -> None:
     os.close(handle)
 
 
+def test_a_cassette_on_a_full_disk_is_an_error_that_names_it(tmp_path: Path) -> None:
+    """It says what to do; the answers are in the disk cache. An export says it, too."""
+    message = r"tape\.jsonl was not written \(No space left on device\): make room"
+    client = client_to(tmp_path / "cache")
+    with small(tmp_path / "disk") as disk:
+        fill_disk(disk)
+        with pytest.raises(CacheError, match=message), llmcall.cassette(disk / "tape.jsonl"):
+            client.send_message("a")
+        with pytest.raises(CacheError, match=message):
+            client.cache.export(disk / "tape.jsonl")
+        assert os.listdir(disk) == ["filler"]
+    with llmcall.cassette(tmp_path / "tape.jsonl"):
+        assert client.send_message("a").content == "one"
+    assert len(client.requests) == 1
+
+
 def record_more(cache: ResponseCache, disk: Path) -> None:
     """Add an answer to the cassette."""
     with llmcall.cassette(disk / "tape.jsonl", mode="new"):

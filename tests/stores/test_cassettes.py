@@ -1460,7 +1460,7 @@ def test_a_folder_in_which_no_lock_can_be_made_is_an_error_at_once(
         return opens(path, *arguments, **named)
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(OSError, match="No space left"), cassette(PATH):
+    with pytest.raises(CacheError, match="No space left"), cassette(PATH):
         answer_to(counting(cache_mode="auto"))
     assert len(refused) == 1
     assert not any(Path().glob("*.jsonl"))

@@ -140,8 +140,8 @@ def write(
 
     :param replaces: the digest of the content that it may replace (:func:`content_digest`), or ``None`` for any
         cassette's.
-    :raises CacheError: if another process has written the file, the path is a folder's, or the folder is
-        not writable.
+    :raises CacheError: if another process has written the file, the path is a folder's, the folder is not
+        writable, or the disk is full.
     :raises CacheCorruptError: if there is a file that is no cassette.
     """
     target = os.path.realpath(os.path.expanduser(path))
@@ -165,6 +165,11 @@ def write(
                     "record again, one process at a time; answers in the disk cache are not asked again"
                 )
             os.replace(temporary, target)
+    except OSError as error:
+        raise CacheError(
+            f"{os.fspath(path)} was not written ({error.strerror or error}): make room if the disk is full, or name a "
+            "file on another disk, and run it again; answers in the disk cache are not asked again"
+        ) from error
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)

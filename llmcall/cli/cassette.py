@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from ..stores.cassettes.rekey import findings, rekeyed
 from ..stores.records.combining import combine
 from ..stores.records.reader import read
 from ..stores.records.writer import write
-from ..support.display.formatting import counted
+from ..support.display.formatting import as_json, counted
 from ..support.display.printable import visible, visible_json
 from .options import UserPath, conflict_option, json_option, to_option
 from .output import echo
@@ -146,5 +145,5 @@ def forget(file: str, key: tuple[str, ...]) -> None:
 
 def _print_conflicts(conflicts: Iterable[Conflict]) -> None:
     for conflict in conflicts:
-        answers = " | ".join(json.dumps(record.answer, ensure_ascii=False) for record in conflict)
+        answers = " | ".join(as_json(record.answer) for record in conflict)
         echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)

@@ -10,13 +10,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 from ..apis.http_requests import CONTENT_FIELDS
+from ..apis.message import as_text
 from ..keys.contents import strings_in
 from ..scopes import is_reserved_name, path_before_items, without_repeats
 from ..stores.differences.fields import Difference, differences
 from ..stores.differences.words import changed_lines, common_ends, pieces
 from ..stores.record import Record
 from ..stores.records.answers import answer_parts
-from ..support.display.formatting import as_json
 from .pairs import Pair
 
 PROMPT_FIELDS = ("messages", "input", "arguments", "body")
@@ -342,4 +342,4 @@ def field_text(value: object) -> str | None:
     content = value.get("content") if isinstance(value, dict) else None
     if isinstance(content, str) and content.strip():
         return content
-    return value if value is None or isinstance(value, str) else as_json(value)
+    return None if value is None else as_text(value)

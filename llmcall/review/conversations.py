@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.endings import is_ordinary
 from ..apis.http_requests import CONTENT_FIELDS, messages_asked
-from ..apis.message import transcript_of
+from ..apis.message import as_text, transcript_of
 from ..apis.shapes import choices_of
 from ..keys.call_ids import numbered_calls
 from ..keys.contents import title_of
@@ -175,7 +175,7 @@ def _utterance(message: Mapping[str, Data]) -> Utterance:
 def _part_text(part: object) -> str:
     if isinstance(part, dict) and part.get("type") in TEXT_TYPES and "text" in part:
         part = part["text"]
-    return part if isinstance(part, str) else as_json(part)
+    return as_text(part)
 
 
 def _tool_call(call: Mapping[str, Data]) -> str:

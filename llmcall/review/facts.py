@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING
 
 from ..apis.endings import is_ordinary
+from ..apis.message import as_text
 from ..scopes import without_repeats
 from ..stores.records.served import model_of
 from ..support.display.formatting import OF_NO_ACTOR, as_json, counted, money, one_line
@@ -34,7 +35,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
     kinds = Counter(record.kind for record in run.records)
     by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     settings = {
-        name: value if isinstance(value, str) else as_json(value)
+        name: as_text(value)
         for name, value in sorted(run.settings.items())
         if name not in ("model", "embedding_model")
     }

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers.lettered_options import named_option, without_options
+from ..apis.message import as_text
 from ..apis.shapes import choices_of
 from ..support.display.formatting import one_line
 from .marks import CUT, MARKS, REFUSED, marks_of
@@ -164,5 +165,4 @@ def _number(text: str) -> tuple[bool, float]:
 def _value_text(value: object) -> str:
     if isinstance(value, _Mark):
         return value
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return " ".join(text.split()) or "(empty)"
+    return " ".join(as_text(value).split()) or "(empty)"

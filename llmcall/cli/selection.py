@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import time
+from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -68,8 +69,6 @@ def _timestamp(text: str) -> float:
     age = re.fullmatch(r"(\d+)\s*([smhdw])", text)
     if age:
         return time.time() - int(age[1]) * SECONDS[age[2]]
-    from datetime import datetime
-
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:

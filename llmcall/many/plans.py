@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.tiers import tier_of
@@ -93,8 +94,6 @@ class Plan(NamedTuple):
         return "; ".join((f"{counts}, {cost}", *self.notes))
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         return f"<p>{escape(str(self))}</p>"
 
 

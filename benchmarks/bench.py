@@ -13,8 +13,6 @@ from .environments import EnvironmentMissingError, Environments
 from .figures import Figures, Group
 from .processes import ContestantFailedError, Process
 
-__all__ = ["Bench", "Contender", "Sizes"]
-
 
 class Sizes(NamedTuple):
     """The amount of measuring.

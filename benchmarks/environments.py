@@ -11,8 +11,6 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["MEGABYTES", "REQUIREMENTS", "EnvironmentMissingError", "Environments", "default_folder"]
-
 ROOT = Path(__file__).resolve().parents[1]
 LLMCALL = "llmcall"  # the environment that also holds this checkout
 OPENAI = "openai==3.51.0"

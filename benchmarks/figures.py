@@ -5,8 +5,6 @@ from __future__ import annotations
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 
-__all__ = ["Figures", "Group"]
-
 
 class Figures(NamedTuple):
     """The measurements of one contestant's rounds; rounds of the same number ran one after the

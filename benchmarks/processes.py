@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ContestantFailedError", "Process", "clean_environment"]
-
 WORKER = Path(__file__).with_name("worker.py")
 PRIVATE = (
     "OPENAI_",

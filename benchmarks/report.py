@@ -10,8 +10,6 @@ from itertools import groupby
 from .contestants import Entry
 from .environments import LLMCALL, EnvironmentMissingError, Environments
 
-__all__ = ["circumstances"]
-
 PACKAGES = (
     "llmcall-sim",
     "openai",

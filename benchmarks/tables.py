@@ -7,8 +7,6 @@ from typing import Any
 
 from .figures import Group
 
-__all__ = ["amount", "table"]
-
 HEADS = ("", "best", "median", "ratio", "middle half", "ratio of best")
 SCALES = {"s": (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)), "B": (("MB", 1e6),)}
 

@@ -11,8 +11,6 @@ from importlib import import_module
 from ..bench import Bench
 from ..figures import Group
 
-__all__ = ["CASES", "run"]
-
 CASES = {
     "hits": "hits: in the process that recorded, and in another one",
     "threads": "hits from 1, 2, 4 and 8 threads of a user's own, against one thread",

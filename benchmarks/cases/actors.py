@@ -16,8 +16,6 @@ from ..bench import Bench
 from ..figures import Group
 from ..stub import base_url
 
-__all__ = ["different_answers", "own_answers", "run"]
-
 ACTORS = 5
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from .. import stub, workload
 
-__all__ = ["WARM_UP", "Unasked", "check", "prepared", "seconds_each"]
-
 WARM_UP = 10_000_000  # a question that no round asks
 ROUND_SECONDS = 0.5  # a slow contestant asks less in a round
 SLICE_SECONDS = 0.002  # about; with at least and at most so many questions

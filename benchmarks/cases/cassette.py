@@ -13,8 +13,6 @@ from ..bench import Bench, Contender
 from ..contestants import LLMCALL
 from ..figures import Group
 
-__all__ = ["compare", "json_lines", "load", "record", "run"]
-
 JSON = "json.loads of every line"
 CALLS = 10  # of an actor
 KINDS = ("equal", "different everywhere")

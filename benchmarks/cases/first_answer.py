@@ -19,8 +19,6 @@ from ..figures import Figures, Group
 from ..processes import ContestantFailedError, clean_environment
 from ..stub import base_url, calls_received
 
-__all__ = ["run"]
-
 SCRIPTS = Path(__file__).resolve().parents[1] / "first_answers"
 PEAK_MEMORY = SCRIPTS.with_name("peak_memory.py")
 SCRIPT_SECONDS = 300.0

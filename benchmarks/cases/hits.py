@@ -12,8 +12,6 @@ from ..figures import Group
 from ..stub import base_url
 from .asking import WARM_UP, Unasked, check, prepared, seconds_each
 
-__all__ = ["other_process", "record", "run", "same_process"]
-
 
 def run(bench: Bench) -> list[Group]:
     """Measure both, against plain diskcache."""

@@ -13,8 +13,6 @@ from ..stub import base_url, calls_received
 from .asking import WARM_UP, check, prepared
 from .many_calls import MILLISECONDS
 
-__all__ = ["calls_sent", "run"]
-
 
 def run(bench: Bench) -> list[Group]:
     """Count the calls that reach the server."""

@@ -16,8 +16,6 @@ from ..contestants import LLMCALL
 from ..figures import Group
 from ..stores import STORES
 
-__all__ = ["explain", "fill", "operation", "run"]
-
 FEW = 1_000
 NEW = 1_000_000  # questions for each process from its number on: no filling recorded them
 BLOCKS = 5  # of a round: small, large, small, large, …; the median of each counts

@@ -15,8 +15,6 @@ from ..figures import Group
 from ..stub import base_url, calls_refused
 from .asking import WARM_UP, check, prepared
 
-__all__ = ["refused", "run", "speed"]
-
 TAKEN = 40  # the server refuses more calls at once
 MILLISECONDS = 200
 NUMBERS = (20, 30, TAKEN, 50)

@@ -17,8 +17,6 @@ from ..figures import Group
 from ..stub import base_url
 from .asking import WARM_UP, check, prepared
 
-__all__ = ["at_once", "by_workers", "run"]
-
 MILLISECONDS = 50
 LONG_MILLISECONDS = 1000
 WORKERS = 32

@@ -15,8 +15,6 @@ from ..figures import Group
 from ..stub import base_url, calls_received
 from .asking import WARM_UP, check, prepared, seconds_each
 
-__all__ = ["calls", "run"]
-
 
 def run(bench: Bench) -> list[Group]:
     """Measure it against the plain SDK, in twice as many rounds: two processes take part, and

@@ -22,19 +22,6 @@ from ..bench import Bench, Contender
 from ..contestants import LLMCALL
 from ..figures import Group
 
-__all__ = [
-    "bare",
-    "configure",
-    "map_memory",
-    "memory",
-    "opening_memory",
-    "record_cassette",
-    "record_map",
-    "replay",
-    "replay_by_peer",
-    "run",
-]
-
 BARE = "bare diskcache look-ups"
 API_TYPE = "benchmark"  # the client of this name answers in the process
 ACTORS = 100

@@ -21,8 +21,6 @@ from ..figures import Group
 from ..stub import base_url
 from .asking import Unasked, check, prepared
 
-__all__ = ["compute", "replay", "run"]
-
 THREADS = (1, 2, 4, 8, 32)
 ROUND_TRIPS = 8  # of each request through JSON and SHA-256; together they take as long as a hit
 

@@ -19,8 +19,6 @@ from ..figures import Group
 from ..stub import base_url
 from .asking import WARM_UP, check, prepared, seconds_each
 
-__all__ = ["recorded", "replayed", "run"]
-
 MOCK = "MockTransport"
 DELAY = 50  # milliseconds; few models answer as fast
 

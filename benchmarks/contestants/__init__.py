@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CONTESTANTS", "LLMCALL", "PLAIN_DISKCACHE", "PLAIN_OPENAI", "Entry"]
-
 
 class Entry(NamedTuple):
     """A contestant.

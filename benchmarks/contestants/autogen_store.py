@@ -13,8 +13,6 @@ from diskcache import Cache
 from ..workload import API_KEY, MODEL
 from .base import AsyncContestant
 
-__all__ = ["Contestant"]
-
 
 class Contestant(AsyncContestant):
     """Await ``create`` of the caching client."""

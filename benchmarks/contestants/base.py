@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["AsyncContestant", "SyncContestant"]
-
 
 class SyncContestant:
     """Ask a model by blocking calls.

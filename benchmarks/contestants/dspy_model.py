@@ -10,8 +10,6 @@ import dspy
 from ..workload import API_KEY, MODEL, SYSTEM
 from .base import SyncContestant
 
-__all__ = ["Contestant", "simulate", "typed_roads"]
-
 TYPED_ANSWER = "[[ ## buys ## ]]\nTrue\n\n[[ ## completed ## ]]"  # in the form that dspy asks for
 
 

@@ -22,8 +22,6 @@ from pydantic import BaseModel
 from ..workload import API_KEY, MODEL, SYSTEM
 from .base import AsyncContestant
 
-__all__ = ["Contestant", "simulate", "typed_roads"]
-
 
 class Buys(BaseModel):
     """The generation that is asked for."""

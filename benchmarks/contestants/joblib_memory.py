@@ -9,8 +9,6 @@ import joblib
 from ..workload import API_KEY, MODEL
 from .base import SyncContestant
 
-__all__ = ["Contestant"]
-
 _clients: dict[str, Any] = {}
 
 

@@ -12,8 +12,6 @@ from langchain_openai import ChatOpenAI
 from ..workload import API_KEY, MODEL
 from .base import SyncContestant
 
-__all__ = ["Contestant"]
-
 
 class Contestant(SyncContestant):
     """Invoke the chat model."""

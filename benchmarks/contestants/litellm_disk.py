@@ -10,8 +10,6 @@ from litellm.caching.caching import Cache
 from ..workload import API_KEY, MODEL
 from .base import SyncContestant
 
-__all__ = ["Contestant"]
-
 
 class Contestant(SyncContestant):
     """Call ``litellm.completion``."""

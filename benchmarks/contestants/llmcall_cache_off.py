@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from . import llmcall_client
 
-__all__ = ["Contestant"]
-
 
 class Contestant(llmcall_client.Contestant):
     """Call a client that records nothing."""

@@ -10,8 +10,6 @@ import llmcall
 from ..workload import API_KEY, MODEL
 from .base import SyncContestant
 
-__all__ = ["Contestant"]
-
 
 class Contestant(SyncContestant):
     """Call a client that records in the given folder; many calls go through ``llmcall.map``."""

@@ -13,8 +13,6 @@ import diskcache
 from ..workload import API_KEY, MODEL
 from .base import SyncContestant
 
-__all__ = ["Contestant"]
-
 
 class Contestant(SyncContestant):
     """Do what a user without a library would: look up, else call and store."""

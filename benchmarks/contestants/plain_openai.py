@@ -9,8 +9,6 @@ import openai
 from ..workload import API_KEY, MODEL
 from .base import SyncContestant
 
-__all__ = ["Contestant"]
-
 
 class Contestant(SyncContestant):
     """Call ``client.chat.completions.create``."""

@@ -14,8 +14,6 @@ from typing import Any
 from ..workload import API_KEY, MODEL
 from .base import SyncContestant
 
-__all__ = ["Contestant"]
-
 FILE = "answers.sqlite3"
 CREATE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, message TEXT NOT NULL)"
 SELECT = "SELECT message FROM answers WHERE key = ?"

@@ -10,8 +10,6 @@ import vcr
 from ..workload import API_KEY, MODEL
 from .base import SyncContestant
 
-__all__ = ["Contestant"]
-
 
 class Contestant(SyncContestant):
     """Call the SDK while a cassette is open."""

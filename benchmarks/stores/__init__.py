@@ -4,6 +4,4 @@ from __future__ import annotations
 
 from ..contestants import LLMCALL, PLAIN_DISKCACHE, Entry
 
-__all__ = ["STORES"]
-
 STORES: dict[Entry, str] = {PLAIN_DISKCACHE: "plain_diskcache", LLMCALL: "llmcall_cache"}

@@ -10,8 +10,6 @@ from llmcall.testing import ScriptedClient
 
 from .. import workload
 
-__all__ = ["Store"]
-
 
 class Store:
     """Records in a folder.

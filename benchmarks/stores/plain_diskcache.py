@@ -10,8 +10,6 @@ import diskcache
 
 from .. import workload
 
-__all__ = ["Store"]
-
 
 class Store:
     """Records in a folder.

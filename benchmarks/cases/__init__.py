@@ -13,11 +13,11 @@ from ..figures import Group
 
 CASES = {
     "hits": "hits: in the process that recorded, and in another one",
-    "threads": "hits from 1, 2, 4 and 8 threads of a user's own, against one thread",
+    "threads": "hits from 1, 2, 4, 8 and 32 threads of a user's own, against one thread",
     "first_answer": "from starting Python to the first replayed answer: time and peak memory",
     "recorded_call": "a call that is recorded, against the plain SDK's call",
     "unchanged_program": "a program on the OpenAI SDK: a replayed call and a recorded one, against the SDK alone",
-    "many_calls": "400 calls of 50 ms by 32 workers; 500 asynchronous ones at once",
+    "many_calls": "400 calls by 32 workers; 500 asynchronous ones at once",
     "limits": "2,000 calls to a server that takes 40 at once: the number found, against fixed numbers",
     "identical": "calls sent for 32 identical requests at once",
     "actors": "five actors who ask the same: their answers, and who gets which in another order",

@@ -269,7 +269,10 @@ def normalizers(value: object, location: str) -> tuple[str, ...]:
         if unknown:
             guess = nearest(unknown[0], NORMALIZERS, cutoff=0.7)
             if guess or len(unknown) < len(words):
-                warn_once(f"{location}: {line!r} is read as one regular expression{guess}")
+                warn_once(
+                    f"{location}: {line!r} is read as one regular expression{guess}",
+                    about=(normalizers, line),  # an option's value is read again as a setting
+                )
             words = [_pattern(line, location)]
         names_and_patterns += words
     return tuple(names_and_patterns)

@@ -485,6 +485,14 @@ def test_answers_from_the_cache_name_another_scope_if_one_is_named(model: Number
     )
 
 
+def test_a_misspelt_normalizer_is_one_warning(model: NumberedServer) -> None:
+    """It names the option, and the nearest name."""
+    _, reported = ran("ask('Bread?')", "--normalize", "tims")
+    warning = "--normalize: 'tims' is read as one regular expression; did you mean 'times'?"
+    assert reported.splitlines()[0] == warning
+    assert reported.count("tims") == 1
+
+
 def test_a_missing_cassette_names_the_mode_that_records_it(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

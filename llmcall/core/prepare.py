@@ -39,13 +39,15 @@ class Undrawn(NamedTuple):
 
     :param make: returns the call, made once, with what its scope decides: its sample, the key that follows from
         the sample, its position, and by name other fields of :class:`~llmcall.core.calls.Call`, such as the draw.
-    :param source: the cassette or cache that holds its records.
+    :param cassette: the open one, or ``None``.
+    :param cache: below the cassette.
     :param identity: of its request.
     :param named: the draw that its options name, or ``None``.
     """
 
     make: Callable[..., Call]
-    source: Cassette | ResponseCache
+    cassette: Cassette | None
+    cache: ResponseCache
     identity: Identity
     named: str | None = None
 
@@ -133,7 +135,7 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
             **fields,
         )
 
-    return Undrawn(make, cassette or cache, identity(kind, asked), options.sample)
+    return Undrawn(make, cassette, cache, identity(kind, asked), options.sample)
 
 
 def _prepared(client: Client, kind: str, arguments: Mapping[str, object]) -> PreparedArguments:
@@ -220,7 +222,7 @@ def with_draw(call: Undrawn) -> Call:
 
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    make, source, request_identity, named = call
+    make, cassette, cache, request_identity, named = call
     if llmcall_sends():
         return _without_draw(call)
     try:
@@ -241,7 +243,9 @@ def with_draw(call: Undrawn) -> Call:
             askers = undrawn.store.askers(path, request_identity, key)
             return askers._replace(may_ask=undrawn.may_ask)
 
-        draw = active.draw(key, source, recorded_askers)
+        # what patched or llmcall run recorded names the askers of llmcall's own calls, too
+        is_named = cassette is not None and bool(cassette.recorded_askers(path, key).askers)
+        draw = active.draw(key, cassette or cache, recorded_askers, is_named=is_named)
         sample, number = draw.sample, draw.number
         asker = None if draw.asker is None else draw.asker.name
     position = Position(path, order, forks, asker, number)

@@ -256,6 +256,8 @@ class DrawsAtHome(Draws):
         forks: Forks,
         source: object,
         read_askers: Callable[[], RecordedAskers],
+        *,
+        is_named: bool = False,
     ) -> Draw:
         asker = current_asker()
         assert asker is not None  # what records the program names them

@@ -137,15 +137,18 @@ class ActiveScope:
         request_key: str,
         source: object,
         read_askers: Callable[[], RecordedAskers],
+        *,
+        is_named: bool = False,
     ) -> Draw:
         """Take the next draw of a request.
 
         :param request_key: the key of the request outside any scope.
         :param source: the cassette or cache that holds records of the draws.
         :param read_askers: reads who asked when the draws were recorded, if askers have names.
+        :param is_named: whether the records name askers, so that those of llmcall's own calls count, too.
         """
         path, _, forks, _, _ = self.position
-        draw = self.draws.take((path, request_key), forks, source, read_askers)
+        draw = self.draws.take((path, request_key), forks, source, read_askers, is_named=is_named)
         if self.item.draws is not None:
             self.item.draws.add(draw)
         return draw

@@ -104,6 +104,10 @@ WAYS = {
 def play():
     return json.loads(json.dumps({name: way() for name, way in WAYS.items()}))
 
+def play_in_one_scope():
+    with llmcall.scope("inn"), ThreadPoolExecutor(6) as pool:
+        return list(pool.map(llmcall.bind(asking(by_llmcall, "Bed?")), range(6)))
+
 def play_as_actors():
     def played(name):
         with llmcall.scope("inn"):
@@ -233,6 +237,18 @@ def test_run_and_other_blocks_replay_what_a_block_recorded(
     assert in_a_block(play, "none") == live
     assert by_settings(play, "none") == live
     assert len(model.asked) == asked
+
+
+@pytest.mark.parametrize("recorded_by", [in_patched, with_patched])
+def test_every_block_gives_threads_in_one_scope_what_was_recorded_for_them(
+    recorded_by: Callable[[Play, str], Any], program: Any, model: NumberedServer
+) -> None:
+    """Equal calls of llmcall's own have askers under ``patched`` and ``llmcall run``."""
+    live = recorded_by(program.play_in_one_scope, "once")
+    assert len(set(live)) == len(model.asked) == 6
+    for _ in range(3):
+        assert in_a_block(program.play_in_one_scope, "none") == live
+    assert run("none", "play_in_one_scope") == live
 
 
 @pytest.mark.parametrize("options", [("--scope", "rep-1"), ("--actor", "system")])

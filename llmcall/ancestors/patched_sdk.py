@@ -30,12 +30,8 @@ def is_patched(names: tuple[str, ...]) -> bool:
     if _COMPLETIONS in sys.modules:
         completions = import_module(_COMPLETIONS)  # another thread may still import it
         objects += [completions.Completions.create, completions.AsyncCompletions.create]
-    return any(not _is_of_the_sdk(replaceable) for replaceable in objects)
-
-
-def _is_of_the_sdk(replaceable: object) -> bool:
-    module = str(getattr(replaceable, "__module__", ""))
-    return module.partition(".")[0] == "openai"
+    modules = [str(getattr(replaceable, "__module__", "")) for replaceable in objects]
+    return any(module.partition(".")[0] != "openai" for module in modules)
 
 
 def with_patched_sdk(client: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..config import values
 from ..config.sources import Spelling
 
@@ -26,9 +28,7 @@ def spelling(section: str, key: str) -> Spelling | None:
     """Return the meaning of a key of TinyTroupe's, or ``None`` if it has no such setting."""
     if section != "OpenAI" or key not in _NAMES:
         return None
-    return Spelling(
-        "TinyTroupe", _NAMES[key], lambda value, location: _translate(key, value, location)
-    )
+    return Spelling("TinyTroupe", _NAMES[key], partial(_translate, key))
 
 
 def _translate(key: str, value: str, location: str) -> str:

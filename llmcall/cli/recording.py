@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..programs.actors import Actor
-    from ..stores.records.header import Header
 
 
 class RunOptions(NamedTuple):
@@ -207,18 +206,13 @@ def find_target(
     options = RunOptions(scope, actor, normalizers, seed)
     header = None if path is None or mode == "rewrite" else header_in(path)
     if path is not None and header is not None:
-        options = _options_of_recording(options, header, path)
+        if header.run is not None:
+            options = options.replay_options(header.run, path)
+        else:  # recorded by a block in code
+            recorded = {"normalizers": tuple(header.settings.get("cache_normalize", ()))}
+            RunOptions(normalizers=normalizers).replay_options(recorded, path)
+            options = options._replace(normalizers=())
     return Target(command, path, mode, options)
-
-
-def _options_of_recording(requested: RunOptions, header: Header, path: str) -> RunOptions:
-    """Return the options of an existing cassette, if it has them; refuse one that contradicts them."""
-    if header.run is not None:
-        return requested.replay_options(header.run, path)
-    # Recorded by a block in code.
-    recorded = {"normalizers": tuple(header.settings.get("cache_normalize", ()))}
-    RunOptions(normalizers=requested.normalizers).replay_options(recorded, path)
-    return requested._replace(normalizers=())
 
 
 def actor_source(option: str, folder: str = "") -> Actor:

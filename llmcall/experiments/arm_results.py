@@ -77,11 +77,13 @@ class Arms(Mapping[tuple[str, int], Any]):
         self._failed = sorted(results.keys() - finished.keys())
         # In the cache's mode "refresh", each process asks anew, so a draw may have several answers.
         draws: dict[tuple[str, str], Record] = {}
-        # Actor by actor, as on a cassette, so that the order in which threads called does not matter.
+        # Actor by actor, first outside any scope, as on a cassette: in whatever order threads called.
         self._records = {
             run: [
                 draws.setdefault((record.cache_key, as_json(answer_parts(record))), record)
-                for _, record in sorted(records, key=_actor_sort_key)
+                for _, record in sorted(
+                    records, key=lambda used: (used.record.sample is not None, used.path.split("/"))
+                )
                 if record.kind != FUNCTION
             ]
             for run, records in used_records.items()
@@ -302,8 +304,3 @@ def _report_missing_intervals(effects: Mapping[str, Effect]) -> None:
         reasons.setdefault(reason, []).append(repr(column))
     for reason, columns in reasons.items():
         notice("no interval for the effect on %s (%s)", ", ".join(columns), reason)
-
-
-def _actor_sort_key(scoped_record: ScopedRecord) -> tuple[bool, list[str]]:
-    """Return the key that sorts records by actor; records outside scopes come first, as on a cassette."""
-    return scoped_record.record.sample is not None, scoped_record.path.split("/")

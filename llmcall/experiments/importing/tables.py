@@ -45,14 +45,6 @@ TYPES: dict[str, type] = {
 SWITCHES = {"true": True, "false": False}
 
 
-def parameter_names() -> frozenset[str]:
-    """Return the columns that are parameters: those that decide answers or prices. Each choice of a
-    response is a draw, so ``n`` is not one of them.
-    """
-    names = parameters_of("chat") | {"service_tier"}
-    return frozenset(names - NOT_IN_BODY - (UNKEYED_FIELDS - {"service_tier"}) - {"model", "n"})
-
-
 class Columns:
     """The meaning of the columns of some rows; it remembers the columns without one.
 
@@ -62,7 +54,9 @@ class Columns:
 
     def __init__(self, names: Mapping[str, str] | None = None) -> None:
         self._names = dict(names or {})
-        self._parameters = parameter_names()
+        # Those that decide answers or prices; not ``n``, since each choice of a response is a draw.
+        names_in_body = parameters_of("chat") - NOT_IN_BODY - UNKEYED_FIELDS - {"model", "n"}
+        self._parameters = names_in_body | {"service_tier"}
         self._seen: dict[str, None] = {}
         self._used: set[str] = set()
 

@@ -54,7 +54,7 @@ class TokenUsage(NamedTuple):
         if not isinstance(usage, dict):
             return cls()
         read_from_cache = _count(usage.get("cache_read_input_tokens"))
-        if usage.keys() & {"input_tokens", "output_tokens"} and "prompt_tokens" not in usage:
+        if "prompt_tokens" not in usage and usage.keys() & {"input_tokens", "output_tokens"}:
             prompt_field, completion_field = "input_tokens", "output_tokens"
             written_to_cache = _count(usage.get("cache_creation_input_tokens"))
             beside_input = (read_from_cache or 0) + (written_to_cache or 0)

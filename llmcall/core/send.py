@@ -168,15 +168,13 @@ class Exchange:
         call = self.call
         self.assembler = self.response = None
         self.held_back = []
-        transport = call.transport
-        body: Any = self.request.body
-        headers = self.request.headers
+        transport, request = call.transport, self.request
         if transport is None:
             transport = call.client.transport_for(call, self.endpoint)
             # A copy, since a user's transport may change its arguments.
-            body, headers = map_texts(body, str), dict(headers)
+            body, headers = map_texts(request.body, str), dict(request.headers)
+            request = request._replace(body=body, headers=headers)
         self.transport = transport
-        request = self.request._replace(body=body, headers=headers)
         timeout = call.deadline.time_for(call.options.timeout)
         chunks = open_stream(transport, request, timeout) if call.is_streamed else None
         if chunks is not None:
@@ -188,7 +186,8 @@ class Exchange:
                 raise
             return
         if call.is_streamed:  # the transport does not stream
-            body.pop("stream_options", None)
+            sent: Any = request.body
+            sent.pop("stream_options", None)
         self.response = await send(transport, request, timeout)
         try:
             self._check(self.response, sending_method(transport))

@@ -143,12 +143,12 @@ def _call(
     transport: ProgramTransport, client: ProgramClient
 ) -> tuple[Call, Coroutine[Any, Any, object]]:
     """Return the call that a request becomes, of embeddings the first one, and the flow to its answer."""
-    to_record = transport.to_record
-    arguments = _arguments(to_record)
+    to_record, kind = transport.to_record, transport.to_record.kind
+    arguments = _arguments(to_record, kind)
     if arguments is None:
         call = prepare_http(transport, client)
         return call, recorded_result(call)
-    if to_record.kind == "chat":
+    if kind == "chat":
         call = prepare_chat(client, to_record.body["messages"], arguments)
         call = client.as_asked(call, transport)
         return call, reply_to(call)
@@ -158,15 +158,15 @@ def _call(
     return calls[0], answer_calls(calls)
 
 
-def _arguments(to_record: RequestToRecord) -> dict[str, Data] | None:
+def _arguments(to_record: RequestToRecord, kind: str) -> dict[str, Data] | None:
     """Return the arguments of a chat or embeddings: the body's parameters, with the model that the address names.
     ``None`` if llmcall's own client cannot send the body: it is recorded as it is, since the server may accept it.
 
     This is decided before the call is prepared, so an error raised there is a fault of the call.
     """
-    kind, body = to_record.kind, to_record.body
     if kind == "http":
         return None
+    body = to_record.body
     parameters = parameters_in(body, kind)
     try:
         if kind == "chat":

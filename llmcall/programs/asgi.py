@@ -13,7 +13,7 @@ from .transport import MESSAGE_HEADERS
 
 # The bytes of a body pass as they came, and the SDK is to know whether to retry.
 KEPT_HEADERS = {b"content-encoding", b"content-length", b"x-should-retry"}
-DROPPED_HEADERS = {name.encode() for name in MESSAGE_HEADERS} - KEPT_HEADERS
+DROPPED_HEADERS = MESSAGE_HEADERS - KEPT_HEADERS
 
 Event = MutableMapping[str, Any]  # of ASGI: its values' types depend on its type
 Receive = Callable[[], Awaitable[Event]]

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 # tells the SDK whether to retry, which llmcall does.
 MESSAGE_HEADERS = frozenset(
     {
-        "content-length",
-        "content-encoding",
-        "transfer-encoding",
-        "connection",
-        "accept-encoding",
-        "host",
-        "x-should-retry",
+        b"content-length",
+        b"content-encoding",
+        b"transfer-encoding",
+        b"connection",
+        b"accept-encoding",
+        b"host",
+        b"x-should-retry",
     }
 )
 OK = 200
@@ -256,9 +256,7 @@ def response_error(response: httpx.Response) -> APIError:
 
 def headers_to_copy(headers: httpx.Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers that hold for another message with the same content."""
-    return [
-        (name, value) for name, value in headers.raw if name.decode().lower() not in MESSAGE_HEADERS
-    ]
+    return [(name, value) for name, value in headers.raw if name.lower() not in MESSAGE_HEADERS]
 
 
 async def _read_body(response: httpx.Response) -> bytes:

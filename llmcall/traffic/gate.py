@@ -142,10 +142,10 @@ class Turn(OpenCall, Gate):
     def release_memory(self) -> bool:
         """Release what is held in memory; return whether anything else is held. A second time changes nothing."""
         self.__exit__()
-        for held in self._held:
-            if held.is_in_memory:
-                held.close()
-        return not all(held.is_in_memory for held in self._held)
+        for held in [held for held in self._held if held.is_in_memory]:
+            held.close()
+            self._held.remove(held)
+        return bool(self._held)
 
     def release(self) -> None:
         """Release everything; this may wait for a file, a server or the map's process."""

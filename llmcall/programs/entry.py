@@ -139,8 +139,8 @@ def cassette(
     It is a context manager and a decorator; ``.open()`` and ``.close()`` serve cells of a notebook.
     Outside any scope, equal requests of a program are draws of the scope ``run``, counted from 0 at
     each opening; equal calls of llmcall's own share an answer, unless ``llmcall run`` recorded the
-    file: they are draws then, too, and its ``--scope`` and ``--actor`` hold. If calls were refused and
-    the code in the block went on, the first of these errors is raised at its end.
+    file: they are draws then, too, and its ``--scope``, ``--actor`` and ``--seed`` hold. If calls were
+    refused and the code in the block went on, the first of these errors is raised at its end.
 
     :param path: the file, JSON Lines; ``~`` is the user's home.
     :param mode: ``none`` (or ``replay``) only reads. ``once`` records if there is no file or its recording is
@@ -173,7 +173,7 @@ def recording_programs(
     tape: Cassette, actor: Actor | None = None, hosts: Collection[str] = ()
 ) -> Iterator[None]:
     """Record the requests of the process's HTTP clients while a cassette is open. Where ``llmcall run`` recorded the
-    file, its scope and actor hold, unless others are given, as in its own replay.
+    file, its scope, actor and seed hold, unless others are given, as in its own replay.
     """
     with contextlib.ExitStack() as stack:
         if tape.run is not None:
@@ -183,6 +183,10 @@ def recording_programs(
                 stack.enter_context(scopes.scope(str(scope), process=True))
             if actor is None and is_named_by_text(named_by):
                 actor = named_by
+            if (seed := tape.run.get("seed")) is not None:
+                from .seeds import seeded  # only then
+
+                stack.enter_context(seeded(int(str(seed))))
         # A cassette that the settings name is open for the process, not for the scope of its first call.
         context = Context() if tape.owner is SETTINGS else copy_context()
         recorder = context.run(

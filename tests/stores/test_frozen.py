@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -95,6 +97,18 @@ def test_a_frozen_recording_of_run_replays(tmp_path: Path) -> None:
         timeout=LONGEST,
     )
     assert run.stdout == (FROZEN / "run.txt").read_text(encoding="utf-8"), run.stderr
+
+
+def test_a_block_replays_a_frozen_recording_of_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its header brings them there, too."""
+    monkeypatch.setenv("MODEL_AT", "http://127.0.0.1:9/v1")
+    state = random.getstate()
+    with llmcall.cassette(FROZEN / "run.jsonl", mode="none"):
+        runpy.run_path(str(FROZEN / "script.py"))
+    assert capsys.readouterr().out == (FROZEN / "run.txt").read_text(encoding="utf-8")
+    assert random.getstate() == state
 
 
 def test_frozen_records_of_other_apis_replay_after_rekey(tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def send_message(
         ``top_p``, ``frequency_penalty``, ``presence_penalty``, ``stop``, ``seed``, ``n``,
         ``response_format`` (a pydantic class works too), ``tools`` (functions work too),
         ``tool_choice``, ``reasoning_effort`` and ``extra_body``; pass any other in ``params``.
-        ``None`` means the configured default; a parameter without a default is not sent.
+        ``None`` means the configured default; a parameter without a default is not sent. An answer
+        that does not fit its ``response_format`` (a class, a strict schema, or JSON mode) counts as
+        a failed attempt.
     :param timeout: seconds for one attempt.
     :param deadline: seconds for the whole call, with its retries, its waits and the time to
         read the answer.

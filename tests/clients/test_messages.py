@@ -28,7 +28,7 @@ def built(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> ll
 
 def sent(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> dict[str, Any]:
     """Send a request and return what was sent beside model and messages."""
-    client = ScriptedClient(["yes"], on_error="raise", **(settings or {}))
+    client = ScriptedClient(["{}"], on_error="raise", **(settings or {}))
     client.send_message(messages, **{"model": "gpt-4o", **arguments})
     return {
         name: value

@@ -660,9 +660,10 @@ def test_an_entry_of_each_version_answers_the_call_that_made_it(
 )
 def test_an_entry_answers_only_a_call_of_the_same_parameters(params: dict[str, Any]) -> None:
     """Each parameter of the entry counts."""
-    path = saved({key("gpt-4o", {**LATEST, "model": "gpt-4o", **params}): completion()})
+    entry = key("gpt-4o", {**LATEST, "model": "gpt-4o", **params})
+    path = saved({entry: completion('{"coins": 2}')})
     arguments: dict[str, Any] = {"model": "gpt-4o", "max_tokens": 128000, **params}
-    assert found_in(path, MESSAGES, **arguments) == "Two coins."
+    assert found_in(path, MESSAGES, **arguments) == '{"coins": 2}'
     with pytest.raises(CacheMissError):
         found_in(path, MESSAGES, **{**arguments, "max_tokens": 5})
 

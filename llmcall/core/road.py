@@ -256,8 +256,8 @@ async def _ask(calls: Sequence[Call]) -> dict[str, Record]:
 def _store(
     kind: Kind, calls: Sequence[Call], response: Response, received: Received
 ) -> list[Record]:
-    """Record an answer; return what was stored first, with the receipt of this call's own answer: another
-    process may have been quicker, whose answer then counts.
+    """Record an answer; return the records that count, with the receipt of this call's own answer: another
+    process may have been quicker, whose answer then counts, unless this one is a stream's.
     """
     records = []
     for call, record in zip(calls, kind.records(calls, response, received), strict=True):

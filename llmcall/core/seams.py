@@ -51,7 +51,7 @@ class Store(Protocol):
         ...
 
     def add(self, record: Record) -> Record:
-        """Add an answer; return the one that counts, which is the first one stored."""
+        """Add an answer; return the one that counts: a stream's own, which was read, or else the first one stored."""
         ...
 
     def askers(self, path: str, identity: Identity, key: str) -> RecordedAskers:

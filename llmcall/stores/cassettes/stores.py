@@ -149,7 +149,7 @@ class CassetteStore:
         return record
 
     def add(self, record: Record) -> Record:
-        """Add an answer; return the one that counts, which is the first one stored."""
+        """Add an answer; return the one that counts on the cassette."""
         source = FROM_FUNCTION if record.kind == "function" else FROM_SERVER
         try:
             first_record = self._cache.add(record)

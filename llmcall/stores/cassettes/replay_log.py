@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # (scope path, the request's key outside any scope) → number of the draw → name of the asker.
-Askers = dict[tuple[str, str], dict[int, str]]
+AskerNames = dict[tuple[str, str], dict[int, str]]
 # First by the levels of the call's scope path, then by the order of the calls.
 SortKey = tuple[list[str], CallOrder]
 AFTER_ALL: SortKey = (["\U0010ffff"], ())
@@ -60,7 +60,7 @@ class ReplayLog:
         self._stored = stored
         self._is_recording = is_recording
         self._earlier_calls = earlier_calls
-        self._recorded: Askers | None = None  # of the file, read at first use
+        self._recorded: AskerNames | None = None  # of the file, read at first use
         self._askers: dict[str, str] = {}  # key of a record → who got it first
         self._first_calls: dict[str, SortKey] = {}  # by the key of a record
         self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
@@ -213,7 +213,7 @@ class ReplayLog:
         :param request_key: the request's key outside any scope.
         """
         if self._recorded is None:  # if two threads read them, they read the same
-            recorded: Askers = {}
+            recorded: AskerNames = {}
             for record in self._stored.named():
                 scope, _, number = (record.sample or "").partition("#")
                 if record.asker is not None and number.isdecimal():

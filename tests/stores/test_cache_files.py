@@ -651,7 +651,7 @@ def test_an_entry_of_each_version_answers_the_call_that_made_it(
         {"stop": ["\n", "END"]},
         {"stop": "END"},
         {"n": 2},
-        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "text"}},
         {"temperature": 1e-07, "presence_penalty": -0.5},
         {"reasoning_effort": "low"},
         {"temperature": None},

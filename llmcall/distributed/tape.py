@@ -9,7 +9,7 @@ from ..scopes import new_program_scope
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.replay_log import ReplayLog
 from ..stores.cassettes.tape import Tape
-from ..stores.record import FROM_FUNCTION
+from ..stores.record import GotFrom
 from ..stores.records.reader import RecordFile
 from ..stores.records.writer import read_if_present
 from .home import DrawsAtHome
@@ -56,9 +56,7 @@ class WorkerTape(Tape):
             self.log.note(record, position, is_replayed=True)
         return record
 
-    def add(
-        self, record: Record, position: Position, source: str = FROM_FUNCTION, replace: bool = False
-    ) -> Record:
+    def add(self, record: Record, position: Position, source: GotFrom, replace: bool) -> Record:
         kept = self._home.ask(self._file, Cassette.add, record, position, source, replace)
         self.log.note(kept, position)
         return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,9 +43,16 @@ FIELDS = (
 )
 KEYED = ("kind", "sample", "request")  # the fields that make the key
 SLOT_OF = {"cache_key": "_cache_key", "request": "_request", "days": "noted_days"}
-# Where a cassette got a record: from a server, from the disk cache, from a recorded function, or from the disk
-# cache, though a server was asked too, because another run was quicker.
-FROM_SERVER, FROM_CACHE, FROM_FUNCTION, FROM_QUICKER_RUN = "server", "cache", "function", "quicker"
+
+
+class GotFrom(enum.Flag):
+    """The sources of a cassette's new record. The disk cache is one beside another where a server was asked, or
+    a function ran, but another run was quicker.
+    """
+
+    SERVER = enum.auto()
+    CACHE = enum.auto()
+    FUNCTION = enum.auto()
 
 
 class Received(NamedTuple):

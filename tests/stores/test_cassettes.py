@@ -628,6 +628,23 @@ def test_the_answer_of_a_run_at_the_same_time_is_reported_as_one_of_an_earlier_r
     assert "1 answer came from the disk cache, and so from an earlier run" in warning
 
 
+def test_a_result_that_another_run_stored_first_was_asked_of_no_server() -> None:
+    """The function ran, and its result is not the one that counts."""
+
+    @llmcall.recorded(name="price")
+    def price() -> str:
+        if Path("theirs.jsonl").exists():
+            llmcall.client().cache.load("theirs.jsonl")
+            return "ours"
+        return "theirs"
+
+    with llmcall.configured(cache_path="other"), cassette("theirs.jsonl"), scope("run"):
+        price()
+    with cassette(PATH) as tape, scope("run"):
+        assert price() == "theirs"
+    assert (tape.recorded, tape.asked, tape.supplied) == (1, 0, 1)
+
+
 def test_a_stream_beside_a_quicker_run_is_recorded_as_it_was_read() -> None:
     """Its pieces cannot be taken back."""
     client = beside_a_quicker_run()

@@ -13,7 +13,7 @@ from ...support.display.formatting import natural
 from ...support.failures import ABANDONED, Failures
 from ...support.notices import notice, warn_once
 from ..cache.cache import shared_cache
-from ..record import FROM_CACHE, FROM_FUNCTION, FROM_QUICKER_RUN, FROM_SERVER
+from ..record import GotFrom
 from ..records.frame import record_frame
 from ..records.reader import read
 from ..records.served import served_by
@@ -250,12 +250,12 @@ class Cassette(ContextDecorator):
     @property
     def asked(self) -> int:
         """Return the number of gained records that a server answered."""
-        return self.tape.count(FROM_SERVER, FROM_QUICKER_RUN)
+        return self.tape.count(GotFrom.SERVER)
 
     @property
     def supplied(self) -> int:
         """Return the number of gained records that came from the disk cache."""
-        return self.tape.count(FROM_CACHE, FROM_QUICKER_RUN)
+        return self.tape.count(GotFrom.CACHE)
 
     @property
     def served(self) -> dict[str, Days | None]:
@@ -285,9 +285,7 @@ class Cassette(ContextDecorator):
             self.file.check_can_gain()
         return record
 
-    def add(
-        self, record: Record, position: Position, source: str = FROM_FUNCTION, replace: bool = False
-    ) -> Record:
+    def add(self, record: Record, position: Position, source: GotFrom, replace: bool) -> Record:
         """Add an answer, unless one is recorded; return the recorded one. See :meth:`Tape.add`."""
         kept = self.tape.add(record, position, source, replace)
         if kept is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...config import resolve as config
 from ...support.display.formatting import counted
 from ...support.failures import Failures, process_failures
-from ..record import FROM_CACHE, FROM_QUICKER_RUN
+from ..record import GotFrom
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ class Reports:
         if unused:
             self.unused = self._unused_words(unused, mode)
             owner.report(path, self.unused)
-        supplied = tape.count(FROM_CACHE, FROM_QUICKER_RUN)
+        supplied = tape.count(GotFrom.CACHE)
         if supplied and owner.knows_use:
             source = "came from the disk cache, and so from an earlier run"
             owner.report(path, f"{counted(supplied, 'answer')} {source}; {OTHER_REPEAT}")

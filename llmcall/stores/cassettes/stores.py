@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...keys.keys import sampled_key
 from ...scopes import RecordedAskers
-from ..record import FROM_CACHE, FROM_FUNCTION, FROM_QUICKER_RUN, FROM_SERVER
+from ..record import GotFrom
 from ..records.answers import same_answer
 
 if TYPE_CHECKING:
@@ -145,19 +145,19 @@ class CassetteStore:
         if record is None and self._cassette.may_record:
             record = self._cache.get(request)
             # The asker of an earlier run does not count; in this run the first to get it does.
-            return record and self._put(record.replace(asker=None), FROM_CACHE)
+            return record and self._put(record.replace(asker=None), GotFrom.CACHE)
         return record
 
     def add(self, record: Record) -> Record:
         """Add an answer; return the one that counts on the cassette."""
-        source = FROM_FUNCTION if record.kind == "function" else FROM_SERVER
+        source = GotFrom.FUNCTION if record.kind == "function" else GotFrom.SERVER
         try:
             first_record = self._cache.add(record)
         except KeyboardInterrupt:  # the answer was paid for
             self._put(record, source)
             raise
         if not same_answer(first_record, record):
-            first_record, source = first_record.replace(asker=None), FROM_QUICKER_RUN
+            first_record, source = first_record.replace(asker=None), source | GotFrom.CACHE
         return self._put(first_record, source)
 
     def askers(self, path: str, identity: Identity, key: str) -> RecordedAskers:
@@ -185,7 +185,7 @@ class CassetteStore:
             self._cassette.tape.log.note_planned(key)
         return record
 
-    def _put(self, record: Record, source: str) -> Record:
+    def _put(self, record: Record, source: GotFrom) -> Record:
         """Put an answer on the cassette, and return the one that counts there."""
         if self._position is None:
             return record

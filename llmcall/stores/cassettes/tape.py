@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...support.system import ProcessLock
 from ..days import day_of
-from ..record import FROM_CACHE, FROM_FUNCTION, FROM_SERVER
+from ..record import GotFrom
 from ..records.header import joined_settings, keyed_settings
 from ..records.packed import kept
 
@@ -42,7 +42,7 @@ class Tape:
         self.settings: dict[str, Data] = {}
         self.is_over = False
         self.drops_unused = False
-        self._gained: dict[str, tuple[Record, str]] = {}  # by key, with the source
+        self._gained: dict[str, tuple[Record, GotFrom]] = {}  # by key, with the source
 
     def update_settings(self) -> None:
         """Take the current settings; a file's own only gain further models."""
@@ -67,11 +67,10 @@ class Tape:
         return record
 
     def add(
-        self, record: Record, position: Position, source: str = FROM_FUNCTION, replace: bool = False
+        self, record: Record, position: Position, source: GotFrom, replace: bool
     ) -> Record | None:
         """Add an answer, unless one is recorded; return the recorded one, or ``None`` if it is over.
 
-        :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_QUICKER_RUN`` or ``FROM_FUNCTION``.
         :param replace: whether to replace a recorded answer. An answer of the file is replaced only from
             the second call on, so that a program that asks once gets it.
         """
@@ -84,9 +83,9 @@ class Tape:
             if existing is not None:
                 self.log.note(existing, position, is_replayed=True)
                 is_same = existing.response == record.response
-                _, source_before = self._gained.get(record.cache_key, (None, ""))
+                _, source_before = self._gained.get(record.cache_key, (None, GotFrom(0)))
                 # another call found the answer in the disk cache before this one, which asked, came here
-                is_own = is_same and source == FROM_SERVER and source_before == FROM_CACHE
+                is_own = is_same and source == GotFrom.SERVER and source_before == GotFrom.CACHE
                 if not is_own and (is_same or not (replace and is_asked_again)):
                     return existing
             if not self._gained:  # the program may have changed its settings since the opening
@@ -103,10 +102,10 @@ class Tape:
     def __len__(self) -> int:
         return len(self.stored) + sum(key not in self.stored for key in list(self._gained))
 
-    def count(self, *sources: str) -> int:
-        """Return the number of gained records, or of those from some sources."""
+    def count(self, source: GotFrom | None = None) -> int:
+        """Return the number of gained records, or of those from a source."""
         gained = list(self._gained.values())
-        return sum(not sources or source in sources for _, source in gained)
+        return sum(source is None or source in sources for _, sources in gained)
 
     def in_order(self) -> list[Record]:
         """Return all records, as the run has them; where it only replays, as the file has them."""
@@ -162,11 +161,11 @@ class Tape:
         )
 
 
-def _days_of(record: Record, source: str) -> Days | None:
+def _days_of(record: Record, source: GotFrom) -> Days | None:
     """Return the days of an added answer, or ``None`` if unknown."""
-    if record.days is not None or source == FROM_FUNCTION:
+    if record.days is not None or GotFrom.FUNCTION in source:
         return record.days
     # An answer shared by an equal concurrent call also came from a server just now, and is in no cache
     # yet.
-    is_new = record.was_asked and (source == FROM_SERVER or record.stored_at is None)
+    is_new = record.was_asked and (source == GotFrom.SERVER or record.stored_at is None)
     return record.answered_on(day_of(time.time())) if is_new else None

@@ -205,14 +205,14 @@ def streamed_answer(content: bytes) -> Any:
     return http.Response(200, headers={"content-type": "text/event-stream"}, content=content)
 
 
-def program(server: Server, **overrides: Any) -> openai.OpenAI:
-    """Return the client of a program."""
+def program(server: Any, **overrides: Any) -> openai.OpenAI:
+    """Return the client of a program, which asks by the ``transport`` of a server."""
     return openai.OpenAI(
         api_key=KEY, http_client=llmcall.http_client(transport=server.transport, **overrides)
     )
 
 
-def plain_program(server: Server) -> openai.OpenAI:
+def plain_program(server: Any) -> openai.OpenAI:
     """Return the client of a program that knows nothing of llmcall."""
     return openai.OpenAI(api_key=KEY, http_client=http.Client(transport=server.transport))
 

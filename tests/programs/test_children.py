@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import LONGEST, PRICED, RunningProgram
+from commands import LONGEST, RunningProgram
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
@@ -36,15 +36,6 @@ def tell(question="Bread?"):
 CHILD = [sys.executable, "child.py"]
 A = "--cassette", "a.jsonl"
 NONE = *A, "--mode", "none"
-
-
-@pytest.fixture
-def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
-    """A model's server, which the programs of a test find."""
-    made = NumberedServer(httpserver, slow=SLOWLY)
-    monkeypatch.setenv("MODEL_AT", made.address)
-    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
-    return made
 
 
 def write(name: str, text: str) -> None:

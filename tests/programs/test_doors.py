@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import LONGEST, PRICED
+from commands import LONGEST
 from files import written
-from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
 import llmcall
 
 pytest.importorskip("pandas")
+pytestmark = pytest.mark.usefixtures("model")
 
 TAPE = "a.jsonl"
 NOWHERE = "http://127.0.0.1:9/v1"
@@ -178,15 +178,6 @@ def by_settings(play: Play, mode: str) -> dict[str, Any]:
 
 
 BLOCKS = [in_a_block, decorated, in_cells, in_patched, with_patched, by_settings]
-
-
-@pytest.fixture(autouse=True)
-def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
-    """A model's server, which the program finds."""
-    made = NumberedServer(httpserver)
-    monkeypatch.setenv("MODEL_AT", made.address)
-    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
-    return made
 
 
 @pytest.fixture

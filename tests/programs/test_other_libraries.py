@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import LONGEST, PRICED
+from commands import LONGEST
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer, chunk, event
 from werkzeug import Response
@@ -39,15 +39,6 @@ async def by_aiohttp(session, question="Bread?", address=ADDRESS):
 RUN = [sys.executable, "-m", "llmcall", "run"]
 A = "--cassette", "a.jsonl"
 NONE = *A, "--mode", "none"
-
-
-@pytest.fixture
-def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
-    """A model's server, which the programs of a test find."""
-    made = NumberedServer(httpserver)
-    monkeypatch.setenv("MODEL_AT", made.address)
-    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
-    return made
 
 
 def ran(program: str, *command: str, code: int = 0, **environment: str) -> tuple[str, str]:

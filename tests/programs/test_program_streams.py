@@ -14,7 +14,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from clients import KEY, QUESTION, http, streamed_answer
+from clients import KEY, QUESTION, http, plain_program, program, streamed_answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
@@ -118,17 +118,6 @@ class Answering:
         return streamed_answer(streamed(self.whole, self.size, wants_usage))
 
 
-def plain(server: Answering) -> openai.OpenAI:
-    """Return a client that knows nothing of llmcall."""
-    return openai.OpenAI(api_key=KEY, http_client=http.Client(transport=server.transport))
-
-
-def recorded(server: Answering, **overrides: Any) -> openai.OpenAI:
-    """Return a client whose calls are recorded."""
-    http_client = llmcall.http_client(transport=server.transport, **overrides)
-    return openai.OpenAI(api_key=KEY, http_client=http_client)
-
-
 def accumulated(client: openai.OpenAI, usage: bool = True) -> dict[str, Any]:
     """Return what the SDK puts together of a stream."""
     options: Any = {"include_usage": True} if usage else openai.NOT_GIVEN
@@ -192,32 +181,32 @@ def test_the_sdk_puts_the_same_answer_together(name: str) -> None:
     streamed, it is the unstreamed answer.
     """
     server = Answering(RESPONSES[name])
-    expected = accumulated(plain(server))
-    whole = plain(server).chat.completions.create(**ASKED).model_dump()
-    assert accumulated(recorded(server)) == expected
+    expected = accumulated(plain_program(server))
+    whole = plain_program(server).chat.completions.create(**ASKED).model_dump()
+    assert accumulated(program(server)) == expected
     server.is_gone = True
-    assert accumulated(recorded(server)) == expected
+    assert accumulated(program(server)) == expected
     assert asyncio.run(aaccumulated(server)) == expected
-    assert recorded(server).chat.completions.create(**ASKED).model_dump() == whole
+    assert program(server).chat.completions.create(**ASKED).model_dump() == whole
 
 
 @pytest.mark.parametrize("name", RESPONSES)
 def test_an_unstreamed_answer_is_replayed_as_a_stream(name: str) -> None:
     """An answer that was recorded whole streams as the server would have streamed it."""
     server = Answering(RESPONSES[name])
-    expected = accumulated(plain(server))
-    recorded(server).chat.completions.create(**ASKED)
+    expected = accumulated(plain_program(server))
+    program(server).chat.completions.create(**ASKED)
     server.is_gone = True
-    assert accumulated(recorded(server)) == expected
+    assert accumulated(program(server)) == expected
 
 
 def test_a_replayed_stream_reports_its_usage_in_a_chunk_of_its_own() -> None:
     """It comes last and has no choices, as programs that ask for it expect of the API."""
     asked: Any = {"model": "gpt-4o-mini", "messages": QUESTION}
     server = Answering(next(iter(RESPONSES.values())))
-    recorded(server).chat.completions.create(**asked)
+    program(server).chat.completions.create(**asked)
     server.is_gone = True
-    *chunks, last = recorded(server).chat.completions.create(
+    *chunks, last = program(server).chat.completions.create(
         **asked, stream=True, stream_options={"include_usage": True}
     )
     assert last.choices == []
@@ -231,11 +220,11 @@ def test_a_replayed_stream_gives_each_token_with_its_log_probability() -> None:
     logprobs = {"content": tokens, "refusal": None}
     server = Answering(response(choice({"content": "Two"}, logprobs=logprobs)))
     asked: Any = {"model": "gpt-4o-mini", "messages": QUESTION, "logprobs": True}
-    recorded(server).chat.completions.create(**asked)
+    program(server).chat.completions.create(**asked)
     server.is_gone = True
     pieces = [
         (choice.delta.content, [token.token for token in choice.logprobs.content])
-        for chunk in recorded(server).chat.completions.create(**asked, stream=True)
+        for chunk in program(server).chat.completions.create(**asked, stream=True)
         for choice in chunk.choices
         if choice.logprobs
     ]
@@ -248,11 +237,11 @@ def test_a_replayed_stream_gives_each_tool_call_in_chunks_of_its_own() -> None:
     """
     server = Answering(RESPONSES["tool calls"])
     asked: Any = {"model": "gpt-4o-mini", "messages": QUESTION}
-    recorded(server).chat.completions.create(**asked)
+    program(server).chat.completions.create(**asked)
     server.is_gone = True
     deltas = [
         [(call.index, call.function.name, call.function.arguments) for call in calls]
-        for chunk in recorded(server).chat.completions.create(**asked, stream=True)
+        for chunk in program(server).chat.completions.create(**asked, stream=True)
         for choice in chunk.choices
         if (calls := choice.delta.tool_calls)
     ]
@@ -272,7 +261,7 @@ def test_a_cassette_replays_what_the_program_got() -> None:
     server, found = Answering(RESPONSES["fields of the response"]), []
     for mode in ("once", "none"):
         with llmcall.cassette("run.jsonl", mode=mode):
-            client = recorded(server, cache_mode="off")
+            client = program(server, cache_mode="off")
             whole = client.chat.completions.create(**ASKED, seed=1).model_dump()
             found.append((accumulated(client, usage=True), accumulated(client, usage=False), whole))
         server.is_gone = True
@@ -408,10 +397,10 @@ def test_any_answer_is_the_same_live_and_replayed(
     """The SDK puts the plain stream's object together from any answer, however a server cuts it."""
     first, *others = [choice(copy.deepcopy(message)) for message in messages]
     server = Answering(response({**first, "logprobs": logprobs}, *others, **fields), size)
-    expected = accumulated(plain(server), usage)
+    expected = accumulated(plain_program(server), usage)
     with TemporaryDirectory() as folder:
         for mode in ("auto", "replay"):
-            client = recorded(server, cache_mode=mode, cache_path=str(Path(folder)))
+            client = program(server, cache_mode=mode, cache_path=str(Path(folder)))
             assert accumulated(client, usage) == expected
             server.is_gone = True
     llmcall.reset()
@@ -430,7 +419,7 @@ def test_the_sdks_own_streams_are_replayed() -> None:
     server = Answering(response(choice({"content": offer.model_dump_json()})), size=30)
     found = []
     for mode in ("auto", "replay"):
-        client = recorded(server, cache_mode=mode)
+        client = program(server, cache_mode=mode)
         with client.chat.completions.stream(
             model="gpt-4o-mini", messages=QUESTION, response_format=Offer
         ) as stream:
@@ -453,8 +442,8 @@ def test_a_stream_that_is_not_recorded_reaches_the_program_as_it_came(
 ) -> None:
     """A filtered or an empty answer reaches the program whole, as the plain SDK gives it."""
     server = Answering(response(choice(message, finish_reason=finish_reason)))
-    expected = accumulated(plain(server))
-    assert accumulated(recorded(server)) == expected
+    expected = accumulated(plain_program(server))
+    assert accumulated(program(server)) == expected
     assert llmcall.client("openai").cache.stats().records == 0
 
 
@@ -479,17 +468,17 @@ def streaming(*chunks: Any) -> Any:
 def test_a_stream_without_a_finish_reason_is_recorded_if_it_ends_with_done() -> None:
     """The program gets the same from the plain SDK, recorded, and from a replay."""
     server = streaming(*NO_REASONS, b"[DONE]")
-    expected = accumulated(plain(server))
+    expected = accumulated(plain_program(server))
     assert expected["choices"][0]["message"]["content"] == "Two coins."
-    assert accumulated(recorded(server)) == expected
-    assert accumulated(recorded(streaming(), cache_mode="replay")) == expected
+    assert accumulated(program(server)) == expected
+    assert accumulated(program(streaming(), cache_mode="replay")) == expected
     assert asyncio.run(aaccumulated(streaming(), cache_mode="replay")) == expected
 
 
 def test_a_stream_without_finish_reason_and_done_is_not_recorded() -> None:
     """The program gets an error that it broke off."""
     with pytest.raises(openai.APIError, match="broke off"):
-        accumulated(recorded(streaming(*NO_REASONS)))
+        accumulated(program(streaming(*NO_REASONS)))
     with pytest.raises(openai.APIError, match="broke off"):
         asyncio.run(aaccumulated(streaming(*NO_REASONS)))
     assert llmcall.client("openai").cache.stats().records == 0
@@ -502,10 +491,10 @@ def test_a_stream_whose_ending_is_no_answer_comes_as_it_was_and_is_not_recorded(
     """The program reads the ending, as with the plain SDK; the call counts as an error."""
     ending = {"index": 0, "delta": {}, "finish_reason": reason}
     server = streaming(*NO_REASONS, {**NO_REASONS[0], "choices": [ending]}, b"[DONE]")
-    expected = accumulated(plain(server))
+    expected = accumulated(plain_program(server))
     assert expected["choices"][0]["finish_reason"] == reason
     with llmcall.track() as usage:
-        assert accumulated(recorded(server)) == expected
+        assert accumulated(program(server)) == expected
     assert usage.errors == 1
     assert llmcall.client("openai").cache.stats().records == 0
 
@@ -533,7 +522,7 @@ async def aread(server: Answering) -> None:
 
 def read(server: Answering) -> None:
     """Read a stream."""
-    accumulated(recorded(server, retry_max_attempts=1))
+    accumulated(program(server, retry_max_attempts=1))
 
 
 @pytest.mark.parametrize("reading", [read, lambda server: asyncio.run(aread(server))])
@@ -545,7 +534,7 @@ def test_an_error_event_inside_a_stream_keeps_its_code_and_fields(
     """It reaches the program as from the plain SDK, whether text came before it or not."""
     server = streaming(*NO_REASONS[:begun], reported)
     with pytest.raises(openai.APIError) as expected:
-        accumulated(plain(server))
+        accumulated(plain_program(server))
     with pytest.raises(openai.APIError) as caught:
         reading(server)
     assert type(caught.value) is type(expected.value)

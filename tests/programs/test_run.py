@@ -30,15 +30,6 @@ def tell(text):
 SLOWLY = 0.4  # seconds that the model takes for a question that asks it to be slow
 
 
-@pytest.fixture
-def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
-    """A model's server, which the programs of a test find."""
-    made = NumberedServer(httpserver, slow=SLOWLY)
-    monkeypatch.setenv("MODEL_AT", made.address)
-    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
-    return made
-
-
 def program(text: str) -> str:
     """Write a program, and return its file's name."""
     Path("program.py").write_text(PREAMBLE + textwrap.dedent(text), encoding="utf-8")

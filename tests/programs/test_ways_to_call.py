@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from clients import KEY, QUESTION, Server, http
+from clients import KEY, QUESTION, Server, http, program
 
 import llmcall
 
@@ -103,12 +103,6 @@ class Headed(Server):
         return answer
 
 
-def client(server: Server, **overrides: Any) -> openai.OpenAI:
-    """Return a client whose calls are recorded."""
-    http_client = llmcall.http_client(transport=server.transport, **overrides)
-    return openai.OpenAI(api_key=KEY, http_client=http_client)
-
-
 def azure(server: Server, **overrides: Any) -> openai.OpenAI:
     """Return a client of Azure's addresses."""
     return openai.AzureOpenAI(
@@ -120,7 +114,8 @@ def azure(server: Server, **overrides: Any) -> openai.OpenAI:
 
 
 @pytest.mark.parametrize(
-    ("make", "name"), [*((client, name) for name in WAYS), (azure, "create"), (azure, "embeddings")]
+    ("make", "name"),
+    [*((program, name) for name in WAYS), (azure, "create"), (azure, "embeddings")],
 )
 def test_a_replay_gives_what_the_recording_gave(name: str, make: Any) -> None:
     """Status and body of every way to call are the same from a cassette, byte for byte."""
@@ -141,7 +136,7 @@ def test_an_embeddings_response_is_that_of_the_plain_sdk(texts: Any) -> None:
         model="e", input=texts
     )
     for mode in ("auto", "replay"):
-        made = client(server, cache_mode=mode).embeddings.create(model="e", input=texts)
+        made = program(server, cache_mode=mode).embeddings.create(model="e", input=texts)
         assert plain(made) == plain(expected)
 
 
@@ -175,7 +170,7 @@ def test_response_headers_pass_while_recording_and_a_replay_has_none(
             if is_async:
                 answer = asyncio.run(araw(server, RAW[name]))
             else:
-                answer = RAW[name](client(server, cache_mode="off"))
+                answer = RAW[name](program(server, cache_mode="off"))
                 answer.http_response.read()
             remaining = answer.headers.get("x-ratelimit-remaining-requests")
             found.append((answer.request_id, remaining))
@@ -186,6 +181,6 @@ def test_response_headers_pass_while_recording_and_a_replay_has_none(
 
 def test_an_answer_that_another_call_got_has_no_headers() -> None:
     """They belong to the call that was sent."""
-    sdk = client(Headed())
+    sdk = program(Headed())
     found = [sdk.chat.completions.create(**ASKED)._request_id for _ in range(2)]
     assert found == ["req-1", None]

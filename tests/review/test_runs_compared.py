@@ -342,14 +342,15 @@ def test_equal_requests_with_different_answers_part_by_a_draw() -> None:
 # Causes and consequences
 
 
+def loudly(name: str, number: int) -> str:
+    """Answer as always, but loudly, unless it is bart."""
+    return f"{agreed(name, number)}{', loudly' if name != 'bart' else ''}"
+
+
 def test_equal_changes_of_several_actors_are_one_line() -> None:
     """It names them; the calls that follow are counted in the last line."""
-
-    def say(name: str, number: int) -> str:
-        return f"{agreed(name, number)}{', loudly' if name != 'bart' else ''}"
-
     words = {"emma": "generous", "lisa": "generous"}
-    found = llmcall.compare(play("a.jsonl"), play("b.jsonl", say, words=words))
+    found = llmcall.compare(play("a.jsonl"), play("b.jsonl", loudly, words=words))
     assert counts(found) == (1, 8, 0, 0)
     assert causes(found) == [("emma", 0, "prompt"), ("lisa", 0, "prompt")]
     assert found.parted[1].before == "You are emma, a thrifty buyer."
@@ -1000,11 +1001,8 @@ def test_diff_compares_two_scopes(whole: list[str], one: str, other: str) -> Non
 def heard_by_bart() -> tuple[str, str]:
     """Two runs in which bart hears what another persona changed, below scopes that name the runs."""
 
-    def say(name: str, number: int) -> str:
-        return f"{agreed(name, number)}{', loudly' if name != 'bart' else ''}"
-
     words = {"emma": "generous", "lisa": "generous"}
-    return play("a.jsonl", scope="r1/"), play("b.jsonl", say, words=words, scope="r2/")
+    return play("a.jsonl", scope="r1/"), play("b.jsonl", loudly, words=words, scope="r2/")
 
 
 @pytest.mark.parametrize("scope", ["r1/bart", "*/bart"])

@@ -159,7 +159,9 @@ class TaskSender:
         return outcome.value, outcome.error
 
     def _draws_of(self, drawn: Drawn) -> Draws:
-        """Return what counts a draw: the map's draws, or, outside any scope, those of a program's calls."""
+        """Return what counts a draw: the map's draws, or, outside any scope, those of a program's calls; the repeats
+        of a map there have paths, too, and are the map's.
+        """
         (path, _), *_ = drawn
         is_outside = not self.run.active.path and path.partition("/")[0] == PROGRAM_SCOPE
         if is_outside and self._cassette is not None:

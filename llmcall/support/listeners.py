@@ -134,8 +134,9 @@ class CallListener:
         """A call ended without an answer: it failed, or its caller left."""
 
     def refused(self, call: Call | None, error: Exception) -> None:
-        """A call may not ask, or not get what is recorded; ``None``: one of a map's worker process, where it
-        was reported.
+        """A call may not ask, or not get what is recorded.
+
+        :param call: ``None`` for a call of a map's worker process, which has reported it there.
         """
 
     def under_way(self) -> list[UnderWay]:

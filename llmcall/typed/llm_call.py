@@ -245,7 +245,9 @@ class LLMCall(AsksRows):
         return read(reply.content or "", self.output_type)
 
     def _sent_params(self) -> dict[str, object]:
-        """Return the model parameters. Of a given ``response_format``, the call checks only texts."""
+        """Return the model parameters. Of an answer to a given ``response_format``, the output type decides whether
+        it fits, so that one that does not is recorded and asked again with a correction; a text has to fit the format.
+        """
         given = self.model_params.get("response_format")
         if self.output_type is str or not isinstance(given, dict):
             return self.model_params

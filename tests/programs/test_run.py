@@ -164,24 +164,6 @@ for _ in range(2):
     assert samples("a.jsonl") == [f"run#{number}" for number in range(4)]
 
 
-def test_run_replays_what_a_block_recorded_and_a_block_what_run_recorded(
-    model: NumberedServer,
-) -> None:
-    """Both put a program's calls into the scope ``run``."""
-    ask_twice = "print(ask('Bread?'), ask('Bread?'))"
-    in_a_block = f"""
-import llmcall
-with llmcall.cassette("a.jsonl", mode="none"):
-    {ask_twice}
-"""
-    live, _ = ran(ask_twice, *A)
-    assert ran(in_a_block)[0] == live
-    Path("a.jsonl").unlink()
-    live, _ = ran(WITH_A_BLOCK + "with llmcall.cassette('a.jsonl'): print(*round())")
-    assert "run" not in entries("a.jsonl")[0]
-    assert ran(WITH_A_BLOCK + "print(*round())", *NONE)[0] == live
-
-
 # What its options say, and its cassette to its replays
 
 NAMING = "def who(request): return request.body['messages'][-1]['content'].split()[0]\n"

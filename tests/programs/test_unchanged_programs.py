@@ -585,18 +585,3 @@ def test_a_miss_of_another_request_is_explained(reached: Server) -> None:
     says = r"http request to POST /responses (?s:.*) asked +user: Milk\?"
     with pytest.raises(openai.APIStatusError, match=says), llmcall.patched(cache_mode="replay"):
         respond_as("lisa", "Milk?")
-
-
-def test_telemetry_of_a_program_passes_while_recording_and_is_empty_in_a_replay(
-    reached: Server, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The traces that openai-agents sends are neither reported nor a failure."""
-    url = "https://api.openai.com/v1/traces/ingest"
-    statuses = []
-    for mode in ("once", "none"):
-        with llmcall.cassette("run.jsonl", mode=mode), http.Client() as client:
-            ask(openai.OpenAI(api_key=KEY))
-            statuses.append(client.post(url, json={"data": []}).status_code)
-    assert statuses == [200, 204]
-    assert len(reached.requests) == 2
-    assert not caplog.text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..apis.tiers import tier_of
 from ..apis.usage import total_cost
 from ..core.reply import Reply
-from ..scopes import Draws
+from ..scopes import Draws, current_asker
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.blocking import run_blocking
@@ -165,7 +165,7 @@ class _UnrecordedError(Exception):
 
 
 def plan_map(job: AskingJob | FunctionJob, items: object, options: MapOptions) -> Plan:
-    """Return the plan of a map, without asking.
+    """Return the plan of a map, without asking. Its items set the asker of the current context.
 
     :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
     """
@@ -176,7 +176,8 @@ def plan_map(job: AskingJob | FunctionJob, items: object, options: MapOptions) -
     active = options.active_scope()
     names = ItemNames(options.item_key, job.identity)
     planner = Planner(job)
-    for task in tasks_of(job, items, options.repeats, names, active, ()):
+    tasks = tasks_of(job, items, options.repeats, names, active, (), current_asker())
+    for task in tasks:
         planner.add(task, active.draws if active.path else Draws())
     names.warn()
     return planner.plan()
@@ -231,6 +232,7 @@ class Planner:
             answers.append((request, record))
             return Reply.of(record)
 
+        task.position.set_asker()  # a recording that broke off names who got each answer
         try:
             with task.position.scope(draws):
                 run_blocking(self._job.conversation(task.item, recorded_reply))

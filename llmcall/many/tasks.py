@@ -162,6 +162,10 @@ class TaskPosition(NamedTuple):
     opened_by: scopes.OpenedBy = "program"
     maker: str | None = None
 
+    def set_asker(self) -> None:
+        """Set the item's asker, the same in every thread and process, for the rest of the context."""
+        scopes.enter_item(self.name or str(self.number), self.repeat, self.maker)
+
     def scope(
         self,
         draws: Draws,
@@ -279,8 +283,7 @@ def run_job(
     """Run a job in the current context, unless an outer map was interrupted."""
     try:
         check_stops(outer_stops)
-        # An item's calls have the same asker in every thread and process.
-        scopes.enter_item(position.name or str(position.number), position.repeat, position.maker)
+        position.set_asker()
         with scope:
             value = job.run(item)
             if isinstance(value, CoroutineType):

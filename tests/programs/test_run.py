@@ -303,6 +303,26 @@ def test_calls_of_threads_after_ctrl_c_are_recorded(model: NumberedServer) -> No
     assert ran("tell('first, slowly')\ntell('second')", *NONE)[0] == live
 
 
+def test_a_plan_finds_the_answers_of_a_recording_that_broke_off(model: NumberedServer) -> None:
+    """The next run replays those, and asks for the others."""
+    text = """
+    import llmcall
+    from llmcall.testing import ScriptedClient
+    call = llmcall.LLMCall(user="{{ name }}?", client=ScriptedClient(lambda messages: "yes"))
+    rows = [{"name": name} for name in ("Ada", "Ben", "Cleo")]
+    with llmcall.scope("survey"):
+        print(*call.map(rows, key="name", dry_run=True)[:2])
+        if BREAKS_OFF:
+            call.map(rows[:2], key="name")
+            sys.exit(1)
+        call.map(rows, key="name")
+    """
+    assert ran(text.replace("BREAKS_OFF", "True"), *A, code=1)[0] == "0 3\n"
+    planned, reported = ran(text.replace("BREAKS_OFF", "False"), *A)
+    assert (planned, model.asked) == ("2 1\n", [])
+    assert "1 asked, 2 replayed" in reported
+
+
 @pytest.fixture
 def streaming(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
     """A model's server that streams, which the programs of a test find."""

@@ -43,7 +43,7 @@ def find_causes(
     if result.problem:
         return [result.problem]
     if result.nearest is None:
-        return [f"no {request.kind} request is recorded there at all"]
+        return [f"no {request.kind} request is recorded in what was searched"]
     if result.samples:
         return [_cause_of_sample(request.sample, result.samples)]
     causes = [_cause_of_order()] if result.reordered else []

@@ -16,7 +16,15 @@ from ..keys.parameters import (
     keyed_parameters,
 )
 from ..keys.request import Data, Request, UncheckedFormat
-from ..scopes import Position, RecordedAskers, here, next_order, scope_of_call
+from ..scopes import (
+    Position,
+    RecordedAskers,
+    current_asker,
+    current_for_draw,
+    here,
+    next_order,
+    scope_of_call,
+)
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
 from ..support.sender import llmcall_sends
@@ -243,9 +251,11 @@ def with_draw(call: Undrawn) -> Call:
             askers = undrawn.store.askers(path, request_identity, key)
             return askers._replace(may_ask=undrawn.may_ask)
 
-        # what patched or llmcall run recorded names the askers of llmcall's own calls, too
-        is_named = cassette is not None and bool(cassette.recorded_askers(path, key).askers)
-        draw = active.draw(key, cassette or cache, recorded_askers, is_named=is_named)
+        who = current_for_draw()
+        if who is None and cassette is not None and cassette.tape.names_askers:
+            # what patched or llmcall run recorded names the askers of llmcall's own calls, too
+            who = current_asker() if cassette.recorded_askers(path, key).askers else None
+        draw = active.draw(key, cassette or cache, who, recorded_askers)
         sample, number = draw.sample, draw.number
         asker = None if draw.asker is None else draw.asker.name
     position = Position(path, order, forks, asker, number)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..core.waiting import in_thread
 from ..scopes import (
+    Asker,
     Askers,
     Draw,
     Draws,
     MapIsOverError,
     Numbers,
     RecordedAskers,
-    current_asker,
 )
 from ..stores.cache.cache import ResponseCache
 from ..stores.cassettes.cassette import Cassette
@@ -255,11 +255,9 @@ class DrawsAtHome(Draws):
         request: ScopedRequest,
         forks: Forks,
         source: object,
+        asker: Asker | None,
         read_askers: Callable[[], RecordedAskers],
-        *,
-        is_named: bool = False,
     ) -> Draw:
-        asker = current_asker()
         assert asker is not None  # what records the program names them
         arguments = self._file, request, forks, asker.name, read_askers()
         number = self._home.ask("connection", WorkerConnection.draw, *arguments)

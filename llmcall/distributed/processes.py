@@ -120,7 +120,12 @@ class TaskSender:
             server.cassettes[self._cassette.file.real_path] = self._cassette
             opened = self._cassette
             cassette = OpenCassette(
-                opened.file.real_path, opened.mode, opened.owner, opened.around, opened.may_record
+                opened.file.real_path,
+                opened.mode,
+                opened.owner,
+                opened.around,
+                opened.may_record,
+                opened.tape.names_askers,
             )
         open_budgets: bytes | ValueError
         try:

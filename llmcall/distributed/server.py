@@ -25,12 +25,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ..core.share import LATE, Flight, flights
 from ..errors import LLMCallError
 from ..scopes import (
+    Asker,
     MapIsOverError,
     Numbers,
     RecordedAskers,
-    counted_apart,
-    known_asker,
-    running_as,
 )
 from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
@@ -252,11 +250,9 @@ class WorkerConnection:
         :param asker: the name of who asks in the worker.
         :param recorded: what the cassette says about the request's askers.
         """
-        cassette, named = self._server.cassettes[file], known_asker(asker)
-        assert named is not None  # what records the program names askers
-        with running_as(named), counted_apart():
-            draws = cassette.program_scope.draws
-            return draws.take(request, forks, cassette, lambda: recorded).number
+        cassette = self._server.cassettes[file]
+        draws = cassette.program_scope.draws
+        return draws.take(request, forks, cassette, Asker(asker), lambda: recorded).number
 
     def undraw(
         self, file: str, request: ScopedRequest, forks: Forks, asker: str, number: int

@@ -32,14 +32,15 @@ class WorkerTape(Tape):
     answer that came first. To answer from the file here, and to tell the process afterwards, was rejected: it
     saves a fraction of a millisecond for each call.
 
-    :param file: the real path of the cassette's file.
+    :param opened: the open cassette.
     :param home: the map's process.
     """
 
-    def __init__(self, file: str, may_record: bool, home: MapHome) -> None:
+    def __init__(self, opened: OpenCassette, home: MapHome) -> None:
         none = RecordFile(b"", "")
-        super().__init__(none, ReplayLog(none), may_record=may_record)
-        self._file = file
+        super().__init__(none, ReplayLog(none), may_record=opened.may_record)
+        self.names_askers = opened.names_askers
+        self._file = opened.file
         self._home = home
         del self.stored
 
@@ -71,6 +72,7 @@ class OpenCassette(NamedTuple):
     :param file: its real path.
     :param owner: who opened it there.
     :param around: records the HTTP clients of the worker while a task runs.
+    :param names_askers: whether its file does.
     """
 
     file: str
@@ -78,6 +80,7 @@ class OpenCassette(NamedTuple):
     owner: Owner
     around: Callable[[Cassette], AbstractContextManager[object]]
     may_record: bool
+    names_askers: bool
 
 
 class WorkerCassette(Cassette):
@@ -87,7 +90,7 @@ class WorkerCassette(Cassette):
         super().__init__(opened.file, opened.mode, owner=opened.owner, around=opened.around)
         self.owner.raises_refusals = False  # it is a copy; the one that opened the cassette does
         self.file.real_path = opened.file
-        self.tape = WorkerTape(opened.file, opened.may_record, home)
+        self.tape = WorkerTape(opened, home)
         self.program_scope = new_program_scope(DrawsAtHome(home, opened.file))
 
     def find(self, key: str, position: Position, question: Question | None = None) -> Record | None:

@@ -25,6 +25,7 @@ from .askers import Asker as Asker
 from .askers import begin_naming as begin_naming
 from .askers import counted_apart as counted_apart
 from .askers import current_asker as current_asker
+from .askers import current_for_draw as current_for_draw
 from .askers import end_naming as end_naming
 from .askers import enter_item as enter_item
 from .askers import in_program_call as in_program_call

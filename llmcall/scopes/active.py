@@ -33,6 +33,7 @@ from .rules import (
 
 if TYPE_CHECKING:
     from ..stores.record import Record
+    from .askers import Asker
     from .scope import Scope
 
 PROGRAM_SCOPE = "run"  # the default scope of a program's calls
@@ -136,19 +137,18 @@ class ActiveScope:
         self,
         request_key: str,
         source: object,
+        asker: Asker | None,
         read_askers: Callable[[], RecordedAskers],
-        *,
-        is_named: bool = False,
     ) -> Draw:
         """Take the next draw of a request.
 
         :param request_key: the key of the request outside any scope.
         :param source: the cassette or cache that holds records of the draws.
-        :param read_askers: reads who asked when the draws were recorded, if askers have names.
-        :param is_named: whether the records name askers, so that those of llmcall's own calls count, too.
+        :param asker: who asks, if that counts.
+        :param read_askers: reads who asked when the draws were recorded, if it counts.
         """
         path, _, forks, _, _ = self.position
-        draw = self.draws.take((path, request_key), forks, source, read_askers, is_named=is_named)
+        draw = self.draws.take((path, request_key), forks, source, asker, read_askers)
         if self.item.draws is not None:
             self.item.draws.add(draw)
         return draw

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..support.notices import warn_once
 from ..support.system import current_task, lock, this_process
-from .askers import Asker, current_asker, current_for_draw
+from .askers import Asker
 from .position import Forks
 
 if TYPE_CHECKING:
@@ -226,9 +226,8 @@ class Draws:
         request: ScopedRequest,
         forks: Forks,
         source: object,
+        asker: Asker | None,
         read_askers: Callable[[], RecordedAskers],
-        *,
-        is_named: bool = False,
     ) -> Draw:
         """Take the next number of a request.
 
@@ -237,10 +236,9 @@ class Draws:
 
         :param forks: those in which it is made.
         :param source: the cassette or cache that holds records of the request.
+        :param asker: who asks, if that counts.
         :param read_askers: reads who asked when the draws were recorded.
-        :param is_named: whether the records name askers, so that those of llmcall's own calls count, too.
         """
-        asker = current_asker() if is_named else current_for_draw()
         askers = None
         if asker is not None:
             by_source = self._askers.setdefault(request, {})

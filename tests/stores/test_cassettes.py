@@ -323,6 +323,18 @@ def test_a_recording_that_went_on_is_that_of_an_undisturbed_run() -> None:
     assert Path(PATH).read_bytes() == Path("undisturbed.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize("mode", ["once", "new", "update"])
+def test_a_plan_between_leaves_a_broken_recording_to_go_on(mode: str) -> None:
+    """A dry run comes to its end, but asks nothing."""
+    broken_off(until=2)
+    before = Path(PATH).read_bytes()
+    with cassette(PATH, mode):
+        llmcall.LLMCall(user="{{ word }}", client=echoing()).map([{"word": "a"}], dry_run=True)
+    assert Path(PATH).read_bytes() == before
+    with cassette(PATH):
+        assert len(played(echoing())) == 6
+
+
 def test_a_recording_that_came_to_its_end_asks_no_more() -> None:
     """It was broken off before."""
     broken_off(until=2)

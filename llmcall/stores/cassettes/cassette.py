@@ -129,7 +129,9 @@ class Cassette(ContextDecorator):
             self.failures.forget(ABANDONED)  # the user pressed Ctrl-C and knows
         ended_well, tape, owner = error is None, self.tape, self.owner
         has_failures = self.reports.has_failures()
-        tape.drops_unused = self.mode == "update" and ended_well and not has_failures
+        # A run that only plans does not end the recording that another one began.
+        is_complete = ended_well and (tape.has_calls or self.is_complete)
+        tape.drops_unused = self.mode == "update" and is_complete and not has_failures
         unused = tape.unused() if ended_well and owner.knows_use else []
         dropped = list(unused) if tape.drops_unused else []
         self.reports.end(self.path, self.mode, owner, tape, len(unused))
@@ -140,14 +142,14 @@ class Cassette(ContextDecorator):
             is_changed = ended_well and (self.recorded > 0 or self.path.exists())
         else:
             is_changed = tape.differs_from_file(
-                ended_well=ended_well, names_arms=self.mode == "update"
+                is_complete=is_complete, names_arms=self.mode == "update"
             )
         if owner.writes and (dropped or is_changed):
             keep_in_cache(dropped)
             records = tape.to_write(
-                {record.cache_key for record in dropped}, is_complete=ended_well
+                {record.cache_key for record in dropped}, is_complete=is_complete
             )
-            self.file.write(tape.settings, self.run, records, is_complete=ended_well)
+            self.file.write(tape.settings, self.run, records, is_complete=is_complete)
 
     def __enter__(self) -> Cassette:
         self.opening.enter()

@@ -141,18 +141,23 @@ class Tape:
         )
         return self.log.with_askers(records, self._gained, is_complete=is_complete)
 
-    def differs_from_file(self, *, ended_well: bool, names_arms: bool) -> bool:
+    @property
+    def has_calls(self) -> bool:
+        """Return whether a call got an answer, and not only a dry run looked for some."""
+        return self.replayed > 0 or bool(self._gained)
+
+    def differs_from_file(self, *, is_complete: bool, names_arms: bool) -> bool:
         """Return whether the file would be another one, even if no record is dropped.
 
-        :param ended_well: whether the run came to its end.
+        :param is_complete: whether the recording is, after a run that came to its end.
         :param names_arms: whether records that name no arm may be of a version that named none.
         """
         if self._gained or not self.may_record:
             return bool(self._gained)
-        becomes_complete = ended_well and not self.stored.header.is_complete
+        becomes_complete = is_complete and not self.stored.header.is_complete
         if becomes_complete or self.log.has_new_askers:
             return True
-        if ended_well and [record.cache_key for record in self.in_order()] != [
+        if is_complete and [record.cache_key for record in self.in_order()] != [
             record.cache_key for record in self.stored
         ]:
             return True  # the same calls in another order

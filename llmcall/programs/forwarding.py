@@ -87,7 +87,11 @@ class Forwarder(Front):
         forwarded = [(b"host", url.netloc), *others]
         active = scopes.here()
         if active.path and active.opened_by == "program":
-            forwarded.append((PATH_HEADER.encode(), urllib.parse.quote(active.path).encode()))
+            # A map's task and a bound function bring their scope along: its path is whole, and not below the
+            # scope in which this process was started.
+            is_whole = is_in_task() or active.draws.process is None
+            path = f"/{active.path}" if is_whole else active.path
+            forwarded.append((PATH_HEADER.encode(), urllib.parse.quote(path).encode()))
         request = library.Request(
             http.method,
             url,

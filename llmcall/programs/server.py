@@ -303,7 +303,13 @@ class Server:
         :raises ArgumentError: if a program's header names no scopes.
         """
         new = scopes.scope if header == SCOPE_HEADER.encode() else scopes.Scope
-        outermost, *names = urllib.parse.unquote(path.decode("latin-1")).split("/")
+        text = urllib.parse.unquote(path.decode("latin-1"))
+        if text.startswith("/") and new is scopes.Scope:
+            around = scopes.here().parent_of_new_scopes.path
+            text = f"{text}/".removeprefix(f"/{around}" if around else "").strip("/")
+            if not text:
+                return
+        outermost, *names = text.split("/")
         if outermost not in self._scopes:
             self._scopes[outermost] = new(outermost)
         for scope in (self._scopes[outermost], *map(new, names)):

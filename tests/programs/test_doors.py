@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,10 @@ def play_as_actors():
 def ask_and_divide(number):
     return [by_sdk("Jam?"), 1 / number][0]
 
+def in_scope_of_workers(in_workers):
+    with llmcall.scope("town"):
+        return in_workers(asking(by_sdk, "Leek?"))
+
 def play_in_processes():
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:
         def in_workers(function, **options):
@@ -127,6 +131,7 @@ def play_in_processes():
             "llmcall": in_workers(asking(by_llmcall, "Peas?"), repeats=2),
             "a scope": in_workers(asking(by_sdk, "Kale?"), scope="survey"),
             "maps": in_workers(inner_map),
+            "items below a scope": in_scope_of_workers(in_workers),
             "recorded functions": in_workers(price),
         }
 
@@ -298,6 +303,26 @@ def test_a_block_replays_a_map_in_processes_as_one_in_threads(
     with llmcall.cassette(TAPE, mode="none"):
         assert llmcall.map(question, [1, 1, 2]) == live
     assert len(set(live)) == len(model.asked) == 3
+
+
+def test_an_update_names_no_asker_whom_a_fresh_recording_leaves_out(program: Any) -> None:
+    """In an arm, llmcall's own call comes before equal ones of an SDK in threads, which have names."""
+
+    def recorded(mode: str, first: str) -> dict[str | None, str | None]:
+        def play() -> None:
+            program.by_llmcall(first)
+            program.by_llmcall("Tea?")
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(llmcall.bind(program.asking(program.by_sdk, "Tea?")), range(2)))
+
+        with llmcall.cassette(TAPE, mode=mode):
+            llmcall.arms(play, {"early": {}, "late": {}}, scope="inn", workers=1)
+        records = llmcall.cassette(TAPE).all_records()
+        return {record.sample: record.asker for record in records if record.prompt == "Tea?"}
+
+    fresh = recorded("rewrite", "Milk?")
+    assert [fresh["inn/0#0"], len(fresh)] == [None, 3]
+    assert recorded("update", "Sugar?") == fresh
 
 
 def test_a_map_in_processes_that_failed_gives_its_programs_draws_back(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..answers.expected import ANY_JSON
 from ..clients.openai import OpenAIClient
 from ..support.notices import warn_once
 
@@ -54,8 +55,13 @@ class ProgramClient(OpenAIClient):
                 is_limited = name == "max_tokens" and body.get(LIMIT) is not None
                 if body.get(name) is None and not is_limited:
                     sent[name] = default
+        expected = request.expected
+        if expected is not None and expected.form == ANY_JSON:
+            expected = (
+                None  # many servers ignore JSON mode, and the program reads the answer itself
+            )
         return call._replace(
             transport=transport,
-            request=request._replace(body=sent),
+            request=request._replace(body=sent, expected=expected),
             is_streamed=request.kind == "chat" and transport.to_record.asks_for_stream,
         )

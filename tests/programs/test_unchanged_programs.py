@@ -127,6 +127,16 @@ def test_a_program_replays_what_send_message_recorded(
     assert answer.choices[0].message.content == reply.content
 
 
+def test_a_program_reads_an_answer_in_json_mode_itself(server: Server) -> None:
+    """Also where its server ignores the mode."""
+    asked: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION}
+    for mode in ("auto", "replay"):
+        client = program(server, cache_mode=mode)
+        answer = client.chat.completions.create(**asked, response_format={"type": "json_object"})
+        assert answer.choices[0].message.content == "answer number 0"
+    assert len(server.requests) == 1
+
+
 def streamed(client: openai.OpenAI, **params: Any) -> tuple[str, Any, Any]:
     """Ask the question as a stream: its text, its finish reason and its usage."""
     text, reason, usage = "", None, None

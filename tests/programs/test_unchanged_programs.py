@@ -23,6 +23,7 @@ from clients import (
     program,
     streamed_answer,
 )
+from servers import completion
 
 import llmcall
 
@@ -129,11 +130,12 @@ def test_a_program_replays_what_send_message_recorded(
 
 def test_a_program_reads_an_answer_in_json_mode_itself(server: Server) -> None:
     """Also where its server ignores the mode."""
-    asked: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION}
+    server.failures = [(200, {}, completion("Two coins."))]
     for mode in ("auto", "replay"):
-        client = program(server, cache_mode=mode)
-        answer = client.chat.completions.create(**asked, response_format={"type": "json_object"})
-        assert answer.choices[0].message.content == "answer number 0"
+        answer = program(server, cache_mode=mode).chat.completions.create(
+            model="gpt-4o-mini", messages=QUESTION, response_format={"type": "json_object"}
+        )
+        assert answer.choices[0].message.content == "Two coins."
     assert len(server.requests) == 1
 
 

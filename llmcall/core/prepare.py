@@ -19,7 +19,6 @@ from ..keys.request import Data, Request, UncheckedFormat
 from ..scopes import (
     Position,
     RecordedAskers,
-    current_asker,
     current_for_draw,
     here,
     next_order,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from ..answers.expected import Expected
     from ..keys.keys import Identity
-    from ..scopes import ActiveScope, Asker
+    from ..scopes import ActiveScope
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from .calls import Options
@@ -251,26 +250,12 @@ def with_draw(call: Undrawn) -> Call:
             askers = undrawn.store.askers(path, request_identity, key)
             return askers._replace(may_ask=undrawn.may_ask)
 
-        counted = _counted_asker(cassette, path, key)
-        draw = active.draw(key, cassette or cache, counted, recorded_askers)
+        draw = active.draw(key, cassette or cache, current_for_draw(), recorded_askers)
         sample, number = draw.sample, draw.number
         asker = None if draw.asker is None else draw.asker.name
     position = Position(path, order, forks, asker, number)
     drawn = make(sample, sampled_key(request_identity, sample), position, draw=draw)
     return _in_arm(drawn, active) if forks else drawn
-
-
-def _counted_asker(cassette: Cassette | None, path: str, key: str) -> Asker | None:
-    """Return who asks for a draw, if that counts. Of llmcall's own calls it does where the file names who asks now:
-    what ``patched`` or ``llmcall run`` recorded does.
-    """
-    asker = current_for_draw()
-    if asker is None and cassette is not None and cassette.tape.names_askers:
-        asker = current_asker()
-        if asker is not None:
-            names = cassette.recorded_askers(path, key).askers.values()
-            return asker if asker.name in names else None
-    return asker
 
 
 def _without_draw(call: Undrawn) -> Call:

@@ -125,7 +125,6 @@ class TaskSender:
                 opened.owner,
                 opened.around,
                 opened.may_record,
-                opened.tape.names_askers,
             )
         open_budgets: bytes | ValueError
         try:

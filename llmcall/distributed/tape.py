@@ -39,7 +39,6 @@ class WorkerTape(Tape):
     def __init__(self, opened: OpenCassette, home: MapHome) -> None:
         none = RecordFile(b"", "")
         super().__init__(none, ReplayLog(none), may_record=opened.may_record)
-        self.names_askers = opened.names_askers
         self._file = opened.file
         self._home = home
         del self.stored
@@ -72,7 +71,6 @@ class OpenCassette(NamedTuple):
     :param file: its real path.
     :param owner: who opened it there.
     :param around: records the HTTP clients of the worker while a task runs.
-    :param names_askers: whether its file does.
     """
 
     file: str
@@ -80,7 +78,6 @@ class OpenCassette(NamedTuple):
     owner: Owner
     around: Callable[[Cassette], AbstractContextManager[object]]
     may_record: bool
-    names_askers: bool
 
 
 class WorkerCassette(Cassette):

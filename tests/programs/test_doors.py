@@ -236,14 +236,14 @@ def test_run_and_other_blocks_replay_what_a_block_recorded(
 
 
 @pytest.mark.parametrize("recorded_by", [in_patched, with_patched])
-def test_every_block_gives_threads_in_one_scope_what_was_recorded_for_them(
+def test_patched_and_run_give_threads_in_one_scope_what_patched_recorded_for_them(
     recorded_by: Callable[[Play, str], Any], program: Any, model: NumberedServer
 ) -> None:
     """Equal calls of llmcall's own have askers under ``patched`` and ``llmcall run``."""
     live = recorded_by(program.play_in_one_scope, "once")
     assert len(set(live)) == len(model.asked) == 6
     for _ in range(3):
-        assert in_a_block(program.play_in_one_scope, "none") == live
+        assert recorded_by(program.play_in_one_scope, "none") == live
     assert run("none", "play_in_one_scope") == live
 
 

@@ -28,7 +28,6 @@ class Tape:
     :param stored: the records of the file.
     :param log: logs which records answered calls.
     :param may_record: whether it may gain records.
-    :ivar names_askers: whether the file names who asked, for any record.
     :ivar replayed: the number of calls that it answered.
     :ivar settings: those that decided the keys, for the file's header.
     :ivar is_over: whether it was closed, so that it gains nothing more.
@@ -39,7 +38,6 @@ class Tape:
         self.stored = stored
         self.log = log
         self.may_record = may_record
-        self.names_askers = stored.names_askers
         self.replayed = 0
         self.settings: dict[str, Data] = {}
         self.is_over = False

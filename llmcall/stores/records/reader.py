@@ -261,11 +261,6 @@ class RecordFile:
             self._has_all_keys = True
         return self._places_by_key.get(key)
 
-    @property
-    def names_askers(self) -> bool:
-        """Return whether a record names its asker."""
-        return bool(self._named)
-
     def named(self) -> Iterator[Record]:
         """Yield the records that name their asker."""
         return map(self._record, self._named)

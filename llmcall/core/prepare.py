@@ -16,18 +16,11 @@ from ..keys.parameters import (
     keyed_parameters,
 )
 from ..keys.request import Data, Request, UncheckedFormat
-from ..scopes import (
-    Position,
-    RecordedAskers,
-    current_for_draw,
-    here,
-    next_order,
-    scope_of_call,
-)
+from ..scopes import Position, RecordedAskers, current_for_draw, here, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
 from ..support.sender import llmcall_sends
-from .calls import Call, split_options
+from .calls import Call, Options, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +30,6 @@ if TYPE_CHECKING:
     from ..scopes import ActiveScope
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
-    from .calls import Options
     from .client import Client
 
 
@@ -46,15 +38,13 @@ class Undrawn(NamedTuple):
 
     :param make: returns the call, made once, with what its scope decides: its sample, the key that follows from
         the sample, its position, and by name other fields of :class:`~llmcall.core.calls.Call`, such as the draw.
-    :param cassette: the open one, or ``None``.
-    :param cache: below the cassette.
+    :param source: the cassette or cache that holds its records.
     :param identity: of its request.
     :param named: the draw that its options name, or ``None``.
     """
 
     make: Callable[..., Call]
-    cassette: Cassette | None
-    cache: ResponseCache
+    source: Cassette | ResponseCache
     identity: Identity
     named: str | None = None
 
@@ -142,7 +132,7 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
             **fields,
         )
 
-    return Undrawn(make, cassette, cache, identity(kind, asked), options.sample)
+    return Undrawn(make, cassette or cache, identity(kind, asked), options.sample)
 
 
 def _prepared(client: Client, kind: str, arguments: Mapping[str, object]) -> PreparedArguments:
@@ -229,7 +219,7 @@ def with_draw(call: Undrawn) -> Call:
 
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    make, cassette, cache, request_identity, named = call
+    make, source, request_identity, named = call
     if llmcall_sends():
         return _without_draw(call)
     try:
@@ -250,7 +240,7 @@ def with_draw(call: Undrawn) -> Call:
             askers = undrawn.store.askers(path, request_identity, key)
             return askers._replace(may_ask=undrawn.may_ask)
 
-        draw = active.draw(key, cassette or cache, current_for_draw(), recorded_askers)
+        draw = active.draw(key, source, current_for_draw(), recorded_askers)
         sample, number = draw.sample, draw.number
         asker = None if draw.asker is None else draw.asker.name
     position = Position(path, order, forks, asker, number)

@@ -10,15 +10,7 @@ from multiprocessing.connection import Client
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..core.waiting import in_thread
-from ..scopes import (
-    Asker,
-    Askers,
-    Draw,
-    Draws,
-    MapIsOverError,
-    Numbers,
-    RecordedAskers,
-)
+from ..scopes import Asker, Askers, Draw, Draws, MapIsOverError, Numbers, RecordedAskers
 from ..stores.cache.cache import ResponseCache
 from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process

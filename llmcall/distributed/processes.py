@@ -120,11 +120,7 @@ class TaskSender:
             server.cassettes[self._cassette.file.real_path] = self._cassette
             opened = self._cassette
             cassette = OpenCassette(
-                opened.file.real_path,
-                opened.mode,
-                opened.owner,
-                opened.around,
-                opened.may_record,
+                opened.file.real_path, opened.mode, opened.owner, opened.around, opened.may_record
             )
         open_budgets: bytes | ValueError
         try:

@@ -24,12 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..core.share import LATE, Flight, flights
 from ..errors import LLMCallError
-from ..scopes import (
-    Asker,
-    MapIsOverError,
-    Numbers,
-    RecordedAskers,
-)
+from ..scopes import Asker, MapIsOverError, Numbers, RecordedAskers
 from ..stores.cache.cache import shared_cache
 from ..support.blocking import run_blocking
 from ..support.stops import Stop

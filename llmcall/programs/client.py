@@ -56,10 +56,9 @@ class ProgramClient(OpenAIClient):
                 if body.get(name) is None and not is_limited:
                     sent[name] = default
         expected = request.expected
+        # Many servers ignore JSON mode, and the program reads the answer itself.
         if expected is not None and expected.form == ANY_JSON:
-            expected = (
-                None  # many servers ignore JSON mode, and the program reads the answer itself
-            )
+            expected = None
         return call._replace(
             transport=transport,
             request=request._replace(body=sent, expected=expected),

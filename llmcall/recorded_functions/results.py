@@ -94,7 +94,7 @@ def prepare_recorded(
         )
         return call._replace(skips_recorded=True) if prefers_asking and call.may_ask else call
 
-    return with_draw(Undrawn(make, cassette, cache, identity(kind, identity_fields)))
+    return with_draw(Undrawn(make, cassette or cache, identity(kind, identity_fields)))
 
 
 def normalized(value: Any, settings: Settings) -> Any:

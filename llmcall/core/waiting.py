@@ -191,6 +191,16 @@ class _AbandonedError(BaseException):
     """
 
 
+class _Result(NamedTuple):
+    """A call's result, after its last piece.
+
+    A ``StopIteration`` in its place would hold the frames of the stream and of whoever reads it, in a
+    cycle that only the garbage collector ends, perhaps in another thread.
+    """
+
+    value: Any
+
+
 async def adrive(call: Flow[T]) -> T:
     """Run a call in the running event loop, and return its result."""
     set_may_block(False)  # the loop may itself run in a call that blocks its thread
@@ -219,7 +229,7 @@ async def _pieces(
         while True:
             set_may_block(blocks)
             piece = await _next_piece(partial(call.send, None), call)
-            if isinstance(piece, StopIteration):
+            if isinstance(piece, _Result):
                 finish(piece.value)
                 return
             try:
@@ -236,8 +246,8 @@ async def _pieces(
 @coroutine
 def _next_piece(
     step: Callable[[], object], call: Flow[T]
-) -> Generator[object, Any, Piece | StopIteration]:
-    """Advance a call to the next piece that it emits, or to its end.
+) -> Generator[object, Any, Piece | _Result]:
+    """Advance a call to the next piece that it emits, or to its result.
 
     :param step: the first step; what the call awaits goes to the event loop.
     """
@@ -245,7 +255,7 @@ def _next_piece(
         try:
             awaited = step()
         except StopIteration as stop:
-            return stop
+            return _Result(stop.value)
         if isinstance(awaited, Piece):
             return awaited
         try:

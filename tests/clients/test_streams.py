@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
@@ -426,6 +427,33 @@ def test_a_stream_that_was_read_to_its_end_gives_nothing_more() -> None:
         assert "".join(stream) == "one two three"
     assert list(stream) == []
     assert repr(stream) == "Stream(ended)"
+
+
+class Belonging:
+    """Something that a reader of a stream has."""
+
+
+@pytest.mark.parametrize("kind", ["stream", "asynchronous stream"])
+def test_a_stream_that_was_read_holds_nothing_of_its_reader(kind: str) -> None:
+    """What the reader has goes with the reader, without the garbage collector."""
+    client = ScriptedClient(lambda messages: "one two three", model="m", cache_mode="off")
+
+    def read() -> weakref.ref[Belonging]:
+        belonging = Belonging()
+        "".join(client.stream_message("Hello"))
+        return weakref.ref(belonging)
+
+    async def aread() -> weakref.ref[Belonging]:
+        belonging = Belonging()
+        async for _ in client.astream_message("Hello"):
+            pass
+        return weakref.ref(belonging)
+
+    gc.disable()
+    try:
+        assert (read() if kind == "stream" else asyncio.run(aread()))() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("kind", ["stream", "asynchronous stream"])

@@ -225,9 +225,10 @@ def export(response_cache: ResponseCache, file: str, where: Where | None) -> Non
 
     FILE has the format of a cassette (JSON Lines). If no record is selected, nothing is written.
     """
-    if not any(True for _ in response_cache.records(where=where)):
+    count = response_cache.export(file, where=where)
+    if not count:
         raise CacheError(f"{_nothing_selected(response_cache)}, so {file} was not written")
-    echo(f"{counted(response_cache.export(file, where=where), 'record')} written to {file}")
+    echo(f"{counted(count, 'record')} written to {file}")
 
 
 @cache.command()

@@ -117,12 +117,23 @@ def test_an_export_has_the_records_that_where_selects(
     assert json.loads(line)["kind"] == "embedding"
 
 
+def test_an_export_of_no_record_writes_nothing(source: ResponseCache, tmp_path: Path) -> None:
+    """An earlier recording stays."""
+    tape, new = tmp_path / "tape.jsonl", tmp_path / "new.jsonl"
+    source.export(tape)
+    recorded = tape.read_bytes()
+    for path in (tape, new):
+        assert source.export(path, where=lambda record: False) == 0
+    assert tape.read_bytes() == recorded
+    assert not new.exists()
+
+
 def test_an_export_replaces_an_earlier_export_and_no_other_file(
     source: ResponseCache, tmp_path: Path
 ) -> None:
     """So does ``cassette merge``."""
     export, notes = tmp_path / "export.jsonl", tmp_path / "notes.md"
-    assert source.export(export, where=lambda record: False) == 0
+    assert source.export(export, where=lambda record: record.kind == "embedding") == 1
     assert source.export(export) == 3
     notes.write_text("Dear diary,\n", encoding="utf-8")
     with pytest.raises(CacheCorruptError, match=r"notes\.md:1: this is not a cassette of llmcall"):

@@ -311,7 +311,8 @@ class ResponseCache:
 
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
         """Write the records as JSON Lines, the form of a cassette; return how many. The header holds the
-        current settings that the records' requests show. An earlier export or cassette is replaced, no other file.
+        current settings that the records' requests show. An earlier export or cassette is replaced, no other file;
+        if no record is selected, nothing is written.
 
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential; the message names the record and field.
@@ -324,7 +325,8 @@ class ResponseCache:
         with Spool() as spool:
             for record in self.records(where=where):
                 spool.add(record)
-            write(path, Header(with_used_settings(keyed_settings(), spool)), spool)
+            if len(spool):  # an empty file would replace a recording by nothing
+                write(path, Header(with_used_settings(keyed_settings(), spool)), spool)
             return len(spool)
 
     def load(

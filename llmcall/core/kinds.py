@@ -11,7 +11,6 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..answers.expected import ANY_JSON
 from ..apis.bodies import answer_in
 from ..apis.decisions import is_decision
 from ..apis.endings import ending_problem, is_cut
@@ -308,8 +307,8 @@ def _check_fits(request: Request, response: Mapping[str, Data]) -> None:
         return
     for choice in choices_of(response):
         message = choice["message"]
-        # JSON mode promises nothing about a cut answer, or about words beside a tool call
-        if request.expected.form == ANY_JSON and (
+        # The API promises nothing about a cut answer, or about words beside a tool call; a class has to read both.
+        if not request.expected.is_class and (
             is_cut(choice.get("finish_reason")) or message.get("tool_calls")
         ):
             continue

@@ -54,6 +54,11 @@ OVERFLOW = refusal(
 
 FALLBACK = {"gpt-4": ("gpt-4-32k",)}
 
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {"name": "price", "strict": True, "schema": {"type": "object"}},
+}
+
 
 def ask_async(**arguments: Any) -> dict[str, Any]:
     """Ask by the asynchronous twin."""
@@ -189,15 +194,16 @@ def test_a_recorded_answer_that_was_cut_means_that_the_context_is_too_long(
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("fields", [{}, {"response_format": SCHEMA}], ids=["text", "schema"])
 def test_an_answer_that_only_max_tokens_cut_is_returned_and_recorded(
-    ask: Ask, serve: Serve
+    ask: Ask, serve: Serve, fields: dict[str, Any]
 ) -> None:
     """No other model is asked."""
     server = serve(
         Answer(200, completion("Two", finish_reason="length")), model="gpt-4", fallbacks=FALLBACK
     )
     for _ in range(2):
-        response = ask(messages=QUESTION, max_tokens=3)
+        response = ask(messages=QUESTION, max_tokens=3, **fields)
         assert response["choices"][0]["finish_reason"] == "length"
         assert content(response) == "Two"
     assert len(server.requests) == 1

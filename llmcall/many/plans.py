@@ -32,8 +32,8 @@ class Plan(NamedTuple):
     """The plan of a map. You can add plans with ``+`` and ``sum``; an item in both counts twice.
 
     :param hits: the number of draws whose answers, corrections included, are recorded.
-    :param misses: the number of draws that would ask a model. Only the first call of a draw is
-        counted, and not its corrections.
+    :param misses: the number of draws that are not recorded; where calls are allowed, they ask a model. Only
+        the first call of a draw is counted, and not its corrections.
     :param input_tokens: the tokens in the prompts of the misses, as counted by llmcall.
     :param cost: the lowest and the highest cost of the misses in USD. The lowest is that of the
         prompts alone, as if the provider had cached them. The highest is what a budget reserves: with
@@ -88,9 +88,7 @@ class Plan(NamedTuple):
             if self.expected_cost is not None and self.misses:
                 cost += f", {money(self.expected_cost)} expected"
             cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
-        counts = (
-            f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens"
-        )
+        counts = f"{self.hits:,} recorded, {self.misses:,} not recorded, {self.input_tokens:,} input tokens"
         return "; ".join((f"{counts}, {cost}", *self.notes))
 
     def _repr_html_(self) -> str:

@@ -17,7 +17,7 @@ from ..support.notices import forget_notices, warn_once
 from ..support.system import ProcessLock
 from .endpoints import Endpoint
 from .references import KeyReference
-from .setting import Layer, Rank
+from .setting import Layer, Rank, SettingValue
 from .settings import SETTINGS, Settings, checked_layer
 from .sources import Sources, read_sources
 from .values import UNSET, cache_directory_name, host_of, is_loopback
@@ -111,6 +111,12 @@ def _open_block() -> Block | None:
     return None if block is None or block.layers is not layers else block
 
 
+def _configured() -> dict[str, SettingValue]:
+    """Return the values of :func:`configure` and of the open blocks of :func:`configured`."""
+    block = _open_block()
+    return {**layers.configured, **(block.layer if block else {})}
+
+
 def settings() -> Settings:
     """Return the current settings, as the same object until something changes.
 
@@ -155,7 +161,11 @@ def settings_for(base: Settings | None, arguments: Layer) -> Settings:
     :param arguments: the values of its arguments.
     """
     with _lock:
-        below = settings() if base is None else base.overlaid(*layers.pushed)
+        below = (
+            layers.without_code().overlaid(_configured())
+            if base is None
+            else base.overlaid(*layers.pushed)
+        )
         return layers.with_forced(below.overlaid(arguments))
 
 
@@ -302,11 +312,10 @@ def push_layer(layer: Layer) -> Callable[[], None]:
 
 def packed() -> Layers:
     """Return the layers of this process, including API keys, to be pickled for :func:`using`."""
-    block = _open_block()
     with _lock:
         other = Layers(layers.read(), float("inf"))
         other.pushed, other.forced = list(layers.pushed), layers.forced
-        other.configured = {**layers.configured, **(block.layer if block else {})}
+        other.configured = _configured()
     return other
 
 

@@ -86,9 +86,14 @@ class OpenAIClient(LLMClient):
         return [endpoint._replace(name=self.host(endpoint) or self.api_type)]
 
     def _configured_endpoints(self, model: str) -> list[Endpoint]:
-        if self._overrides.keys() & {"base_url", "azure_endpoint"}:
+        if self._has_own_address():
             return []
         return [endpoint for endpoint in self.settings.endpoints if model in endpoint.models]
+
+    def _has_own_address(self) -> bool:
+        """Return whether an argument names the address of this client alone."""
+        addresses = map(self.settings.setting_value, ("base_url", "azure_endpoint"))
+        return any(address.rank is Rank.ARGUMENT for address in addresses)
 
     def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
         """Return the API (wire) that a body goes to, as ``API`` says.
@@ -190,10 +195,9 @@ class OpenAIClient(LLMClient):
         recorded_namespaces = settings.setting_value("_namespaces").value
         if recorded_namespaces is None and not settings.endpoints:
             return of_cache
-        set_in_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
         if (
             recorded_namespaces is not None
-            and not set_in_code
+            and not self._has_own_address()
             and settings.setting_value("endpoints").rank < Rank.CONFIGURED
         ):
             return recorded_namespaces.get(model, "") or of_cache

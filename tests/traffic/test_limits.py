@@ -498,6 +498,26 @@ def test_the_endpoints_that_list_a_model_are_its_pool(
     assert {seen.headers.get("api-key") for seen in server.requests} == {"azure-secret", None}
 
 
+@pytest.mark.parametrize(
+    ("make", "address"),
+    [
+        (lambda: OpenAIClient(base_url=None), "http://pool/v1"),
+        (lambda: OpenAIClient(base_url="http://own/v1"), "http://own/v1"),
+        (
+            lambda: OpenAIClient(llmcall.settings().replace(base_url="http://own/v1")),
+            "http://own/v1",
+        ),
+    ],
+    ids=["no address", "an argument", "an argument of the settings"],
+)
+def test_a_client_with_an_address_of_its_own_passes_the_endpoints_by(
+    make: Callable[[], OpenAIClient], address: str
+) -> None:
+    """None is no address."""
+    llmcall.configure(endpoints=[Endpoint("east", (MODEL,), base_url="http://pool/v1")])
+    assert [endpoint.address for endpoint in make().endpoints(MODEL)] == [address]
+
+
 # Any order of events, by a clock that the test moves
 
 

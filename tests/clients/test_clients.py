@@ -470,6 +470,29 @@ def test_an_azure_client_without_endpoint_or_version_names_the_setting(
         AzureClient(api_key=SECRET, **settings).send_message("Hello")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "header"),
+    [
+        ({"azure_ad_token": "a.token"}, ("authorization", "Bearer a.token")),
+        ({"azure_ad_token_provider": lambda: "a.token"}, ("authorization", "Bearer a.token")),
+        ({"azure_ad_token": "a.token", "api_key": "own-key"}, ("api-key", "own-key")),
+        ({}, ("api-key", "key-of-the-environment")),
+    ],
+    ids=["token", "function", "key", "nothing"],
+)
+def test_what_an_azure_client_is_given_to_sign_in_goes_before_the_environments_key(
+    server: ScriptedServer,
+    arguments: dict[str, Any],
+    header: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a key and a token of one layer, the key counts."""
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "key-of-the-environment")
+    AzureClient(**azure_at(server), **arguments).send_message("Hello", on_error="raise")
+    headers = server.requests[0].headers.items()
+    assert [item for item in headers if item[0] in ("api-key", "authorization")] == [header]
+
+
 def test_an_azure_embedding_goes_to_its_own_deployment(httpserver: HTTPServer) -> None:
     """The deployment has the model's name."""
     server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))

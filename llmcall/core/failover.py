@@ -139,7 +139,10 @@ def _drop_unsupported(body: dict[str, Data], error: APIError) -> bool:
     if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
         body["max_completion_tokens"] = body.pop(name)
         return True
-    if body.pop(name, None) is None:
+    extra_body = body.get("extra_body") or {}
+    if name in extra_body:
+        body["extra_body"] = {key: value for key, value in extra_body.items() if key != name}
+    elif body.pop(name, None) is None:
         return False
     model = body.get("model")
     warn_once(

@@ -56,6 +56,16 @@ def test_an_unsupported_parameter_is_dropped(httpserver: HTTPServer) -> None:
     assert sent == {"model": "my-model", "messages": QUESTION, "max_completion_tokens": 50}
 
 
+def test_an_unsupported_parameter_of_an_extra_body_is_dropped(httpserver: HTTPServer) -> None:
+    """The rest of the extra body is sent."""
+    server = ScriptedServer(httpserver, unsupported("top_k"), OK)
+    extra_body = {"top_k": 40, "min_p": 0.1}
+    with client_for(server.base_url, model="m") as client:
+        client.send_message(QUESTION, extra_body=extra_body, on_error="raise")
+    assert server.requests[1].body == {"model": "m", "messages": QUESTION, "min_p": 0.1}
+    assert extra_body == {"top_k": 40, "min_p": 0.1}
+
+
 def test_an_unsupported_parameter_is_warned_of_once(
     httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,7 +19,7 @@ from ..programs.entry import unrecorded_lines
 from ..programs.front import in_front
 from ..programs.routes import Route, base_urls
 from ..programs.server import Server
-from ..programs.shared_server import sender_here
+from ..programs.shared_server import LONGEST_END, sender_here
 from ..programs.summary import summary_lines
 from ..support.failures import process_failures
 from .recording import actor_source, find_target, recording_options
@@ -27,7 +27,7 @@ from .recording import actor_source, find_target, recording_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..programs.server import Sender
+    from ..programs.shared_server import Sender
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OTHER_SCOPES = "a scope of another name in the header x-llmcall-scope"
@@ -93,7 +93,7 @@ def serve(
             raise click.ClickException(
                 f"port {port}: {error.strerror}. Name another --port"
             ) from error
-        stack.callback(server.close)
+        stack.callback(server.close, LONGEST_END)
         if command:
             code = _run_command(command, server, sender)
         else:

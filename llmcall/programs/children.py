@@ -29,6 +29,7 @@ from .front import in_front
 from .pools import ReplacedMethod, pool_methods
 from .replacing import replace, when_imported
 from .routes import BASE_URLS, LOOPBACK, NO_PROXY, Route
+from .shared_server import sender_here, shared_server
 from .stack import fronts
 
 if TYPE_CHECKING:
@@ -54,15 +55,11 @@ class RoutesOfRun(Routes):
         self.started: dict[str, None] = {}
 
     def new(self, asker: scopes.Asker) -> Route:
-        from .shared_server import sender_here, shared_server  # not for a run without children
-
         server = shared_server()
         self.started.setdefault(asker.name)
         return Route(server.address, server.admit(sender_here(self._recorder, asker)), asker.name)
 
     def release(self, route: Route) -> None:
-        from .shared_server import shared_server
-
         shared_server().dismiss(route.ticket)
 
 

@@ -28,6 +28,7 @@ from .children import RoutesOfRun, record_children
 from .entry import unrecorded_lines
 from .front import in_front
 from .recorder import Recorder
+from .shared_server import LONGEST_END, close_shared
 from .summary import summary_lines
 
 if TYPE_CHECKING:
@@ -173,12 +174,8 @@ class Execution(CallListener):
         # Python itself reports what it cannot flush; it has no output at all where that was closed before.
         with contextlib.suppress(AttributeError, OSError, ValueError):
             sys.stdout.flush()
-        if "llmcall.programs.shared_server" in sys.modules:
-            from .shared_server import close_shared
-
-            is_interrupt = isinstance(self._error, KeyboardInterrupt)
-            close_shared(*[SOON] if is_interrupt else [])
         error, recorder = self._error, self._recorder
+        close_shared(SOON if isinstance(error, KeyboardInterrupt) else LONGEST_END)
         has_failed = self._has_failed()
         unrecorded = list(unrecorded_lines(recorder))
         recorder.has_ended = True
@@ -198,7 +195,7 @@ class Execution(CallListener):
             recorder, self._cassette, self._file, another, self._explain_no_calls
         )
         self._print([*errors, *summary, *unrecorded, *self._notices])
-        if isinstance(self._error, KeyboardInterrupt) and os.name == "posix":
+        if isinstance(error, KeyboardInterrupt) and os.name == "posix":
             # As Python ends after Ctrl-C: the signal tells a shell to stop, too.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             _flush_output()

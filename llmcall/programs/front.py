@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from .recorder import Recorder
 from .replacing import replace, when_imported
 from .requests import may_ask_model
 from .routes import Route
+from .shared_server import close_shared, sender_here, shared_server
 from .stack import Front, active_front, fronts, innermost, passing
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ def in_front(front: Front) -> Iterator[None]:
     try:
         yield
     finally:
-        if fronts == [front] and "llmcall.programs.shared_server" in sys.modules:
-            from .shared_server import close_shared
-
+        if fronts == [front]:
             close_shared()  # without the lock, for which what is under way there may wait
         with _lock:
             if front in fronts:  # a forked process has none
@@ -222,8 +220,6 @@ def _routed(front: Front) -> Iterator[Route]:
         yield front.route_here()
     if not isinstance(front, Recorder):
         return
-    from .shared_server import sender_here, shared_server
-
     server, asker = shared_server(), scopes.current_asker()
     ticket = server.admit(sender_here(front))
     try:

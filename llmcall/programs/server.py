@@ -27,7 +27,7 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..clients.api_errors import http_library
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from .recorder import Recorder
+    from .shared_server import Sender
 
 TOKEN_BYTES = 16
 SCOPE_HEADERS = (PATH_HEADER.encode(), SCOPE_HEADER.encode())
@@ -73,20 +74,6 @@ LONGEST_ANSWER = 3600.0  # seconds
 LONGEST_CONNECT = 30.0  # seconds
 LONGEST_HOLD = 5.0  # seconds that a fork waits for what the server does at the moment
 KEEP_ALIVE = 60  # seconds that an idle connection stays open: longer than its clients keep it
-LONGEST_END = 30  # seconds in which the answers that are under way at the server's end may come
-
-
-class Sender(NamedTuple):
-    """A sender of requests: the code that started a process or that uses another library.
-
-    :param recorder: answers the requests.
-    :param context: the context of that code.
-    :param is_process: whether another process sends them, which is in no scope of its own.
-    """
-
-    recorder: Recorder
-    context: Context
-    is_process: bool
 
 
 class Server:
@@ -144,7 +131,7 @@ class Server:
         self.hold().set()  # it has imported all that it needs when it is held: a fork may follow
         _open_servers.append(self)
 
-    def close(self, seconds: int = LONGEST_END) -> None:
+    def close(self, seconds: int) -> None:
         """Wait for the answers that are under way, and stop.
 
         :param seconds: how long it waits at most.

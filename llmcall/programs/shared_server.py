@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
-from contextvars import copy_context
-from typing import TYPE_CHECKING
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import scopes
 from ..support.system import ProcessLock, after_fork_in_child
 from .routes import LOOPBACK, NO_PROXY
-from .server import LONGEST_END, Sender, Server
 
 if TYPE_CHECKING:
     from .recorder import Recorder
+    from .server import Server
+
+LONGEST_END = 30  # seconds in which the answers that are under way at the server's end may come
+
+
+class Sender(NamedTuple):
+    """A sender of requests: the code that started a process or that uses another library.
+
+    :param recorder: answers the requests.
+    :param context: the context of that code.
+    :param is_process: whether another process sends them, which is in no scope of its own.
+    """
+
+    recorder: Recorder
+    context: Context
+    is_process: bool
 
 
 def sender_here(recorder: Recorder, asker: scopes.Asker | None = None) -> Sender:
@@ -34,6 +49,8 @@ def shared_server() -> Server:
     global _shared
     with _lock:
         if _shared is None:
+            from .server import Server  # not for a program without children
+
             _shared = Server()
             for name in NO_PROXY:
                 others = [os.environ[name]] if os.environ.get(name) else []
@@ -42,7 +59,7 @@ def shared_server() -> Server:
 
 
 def close_shared(seconds: int = LONGEST_END) -> None:
-    """Close the server of this process, if it has one; it waits for answers as :meth:`Server.close` does."""
+    """Close the server of this process, if it has one; it waits so long for the answers that are under way."""
     global _shared
     with _lock:
         server, _shared = _shared, None

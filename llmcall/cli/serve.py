@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import scopes
-from ..programs.children import environment_of_child, program_name
+from ..programs.children import program_name
 from ..programs.entry import unrecorded_lines
 from ..programs.front import in_front
-from ..programs.routes import Route, base_urls
+from ..programs.routes import Route, base_urls, environment_of_child
 from ..programs.server import Server
 from ..programs.shared_server import LONGEST_END, sender_here
 from ..programs.summary import summary_lines

@@ -11,12 +11,11 @@ import contextlib
 import functools
 import inspect
 import itertools
-import json
 import os
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ from .forwarding import Forwarder, Routes, forwarder, give_routes, gives_routes,
 from .front import in_front
 from .pools import ReplacedMethod, pool_methods
 from .replacing import replace, when_imported
-from .routes import BASE_URLS, LOOPBACK, NO_PROXY, Route
+from .routes import Route, environment_of_child, route_in_environment
 from .shared_server import sender_here, shared_server
 from .stack import fronts
 
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 Command = str | bytes | os.PathLike[str]
-SITE = os.path.join(os.path.dirname(__file__), "site")
-PYTHONPATH = "PYTHONPATH"
-VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
 
 
 class RoutesOfRun(Routes):
@@ -152,42 +148,12 @@ def program_name(args: Command | Sequence[Command] | None) -> str:
     return next((name for name in arguments if not name.startswith("-")), "python")
 
 
-def environment_of_child(
-    environment: Mapping[str, str] | Mapping[bytes, bytes],
-    route: Route,
-    served: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Return the environment of a child process.
-
-    :param environment: as the program gives it.
-    :param served: base URLs of the server that the process itself is to see.
-    """
-    given = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
-    if VARIABLE in given:  # the program starts a process for another one
-        return given
-    changes = {
-        variable: route.to(given.get(variable) or default)
-        for variable, default in BASE_URLS.values()
-    }
-    changes[PYTHONPATH] = os.pathsep.join(filter(None, [SITE, given.get(PYTHONPATH)]))
-    before = {name: given.get(name) for name in changes} | dict(served or {})
-    for name in NO_PROXY:
-        changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
-    return {**given, **changes, **(served or {}), VARIABLE: json.dumps([route, before])}
-
-
 def begin_by_environment(value: str) -> None:
     """Begin a Python process that a recorded program started, with its environment as the program gave it.
 
     :param value: of the variable that the run set.
     """
-    route, before = json.loads(value)
-    del os.environ[VARIABLE]
-    for name, given in before.items():
-        os.environ.pop(name, None)
-        if given is not None:
-            os.environ[name] = given
-    begin(Route(*route))
+    begin(route_in_environment(value))
 
 
 # Processes of multiprocessing

@@ -5,7 +5,10 @@ where they are sent.
 from __future__ import annotations
 
 import base64
+import json
+import os
 import urllib.parse
+from collections.abc import Mapping
 from typing import NamedTuple
 
 LOOPBACK = "127.0.0.1"
@@ -20,6 +23,9 @@ SCOPE_HEADER = "x-llmcall-scope"  # who asks, as a program says
 PATH_HEADER = "x-llmcall-path"  # the scope that stands around a request in a child
 CONNECTED = "connected"  # in a path: a sender connects to a model by a library that is not recorded
 ASKER = "at-"  # begins the part of a path that says who sends
+SITE = os.path.join(os.path.dirname(__file__), "site")
+PYTHONPATH = "PYTHONPATH"
+VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
 
 
 class Route(NamedTuple):
@@ -59,6 +65,44 @@ def base_urls(address: str) -> dict[str, str]:
     return {
         variable: f"{address}/{paths.get(name, name)}" for name, (variable, _) in BASE_URLS.items()
     }
+
+
+def environment_of_child(
+    environment: Mapping[str, str] | Mapping[bytes, bytes],
+    route: Route,
+    served: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the environment of a child process.
+
+    :param environment: as the program gives it.
+    :param served: base URLs of the server that the process itself is to see.
+    """
+    given = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
+    if VARIABLE in given:  # the program starts a process for another one
+        return given
+    changes = {
+        variable: route.to(given.get(variable) or default)
+        for variable, default in BASE_URLS.values()
+    }
+    changes[PYTHONPATH] = os.pathsep.join(filter(None, [SITE, given.get(PYTHONPATH)]))
+    before = {name: given.get(name) for name in changes} | dict(served or {})
+    for name in NO_PROXY:
+        changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
+    return {**given, **changes, **(served or {}), VARIABLE: json.dumps([route, before])}
+
+
+def route_in_environment(value: str) -> Route:
+    """Return the route of this process, and put its environment back as the program gave it.
+
+    :param value: of the variable that :func:`environment_of_child` set.
+    """
+    route, before = json.loads(value)
+    del os.environ[VARIABLE]
+    for name, given in before.items():
+        os.environ.pop(name, None)
+        if given is not None:
+            os.environ[name] = given
+    return Route(*route)
 
 
 def encoded(name: str) -> str:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from contextvars import Context
 
-    from ..distributed.processes import Report, TaskSender
+    from ..distributed.processes import TaskSender
+    from ..distributed.worker import Report
     from ..scopes import DrawList
     from .options import MapOptions
     from .tasks import Job, Task

@@ -128,7 +128,7 @@ def processes() -> Iterator[Executor]:
 @pytest.fixture
 def processes_elsewhere(processes: Executor, monkeypatch: pytest.MonkeyPatch) -> Executor:
     """Give an executor whose processes cannot reach this one, as those of other machines."""
-    from llmcall.distributed import processes as machinery
+    from llmcall.distributed import worker as machinery
 
     def refuse(address: Any) -> None:
         raise ConnectionRefusedError

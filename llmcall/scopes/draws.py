@@ -70,17 +70,17 @@ class Numbers:
         self.lowest = min(self.lowest, number)
 
 
-def _is_free(number: int, counted: Iterable[Numbers]) -> bool:
+def is_free_in_all(number: int, counted: Iterable[Numbers]) -> bool:
     """Return whether a number is free in all forks that count."""
     return all(number not in numbers.taken for numbers in counted)
 
 
-def _lowest_free(counted: Sequence[Numbers], start: int = 0) -> int:
+def lowest_free(counted: Sequence[Numbers], start: int = 0) -> int:
     """Return the lowest number from one on that is free in all forks that count."""
     if start == 0 and len(counted) == 1:
         return counted[0].lowest
     number = max(start, *(numbers.lowest for numbers in counted))
-    while not _is_free(number, counted):
+    while not is_free_in_all(number, counted):
         number += 1
     return number
 
@@ -121,7 +121,7 @@ class Askers:
         # no slice: an asker may have 100,000
         for index in range(bisect_right(own, last), len(own)):
             number = own[index]
-            if _is_free(number, counted):
+            if is_free_in_all(number, counted):
                 break
         else:
             # A record that is missing among the others was deleted, perhaps this asker's.
@@ -131,9 +131,9 @@ class Askers:
                 or not recorded.askers
                 or (recorded.may_ask and (has_gap or asker in self._recorded_names))
             )
-            number = _lowest_free(counted, last + 1 if is_new else 0)
+            number = lowest_free(counted, last + 1 if is_new else 0)
             while is_new and number in self.owners:
-                number = _lowest_free(counted, number + 1)
+                number = lowest_free(counted, number + 1)
         self._note_owner(number, asker)
         taken.append(number)
         return number
@@ -251,7 +251,7 @@ class Draws:
             with lock:
                 numbers, counted = self._numbers_of(request, forks)
             if asker is None or askers is None:
-                number = numbers.lowest if len(counted) == 1 else _lowest_free(counted)
+                number = numbers.lowest if len(counted) == 1 else lowest_free(counted)
             else:
                 number = askers.number_for(asker.name, forks, counted)
             with lock:
@@ -307,7 +307,7 @@ class Draws:
 
     def is_free(self, request: ScopedRequest, number: int) -> bool:
         """Return whether no fork has a number."""
-        return _is_free(number, self._numbers[request].values())
+        return is_free_in_all(number, self._numbers[request].values())
 
     def drawn(self) -> list[Drawn]:
         """Return what was drawn, for another process to continue."""

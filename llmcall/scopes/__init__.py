@@ -1,10 +1,10 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays.
 
 Read ``position.py`` first, who asks, as plain data and as each thread and task holds it. ``active.py`` finds the scope
-in which code runs, and ``draws.py`` counts its draws; ``items.py`` takes those of a map's item back. ``scope.py``,
-``arms.py`` and ``bound.py`` enter scopes. ``rules.py`` refuses a call where timing would decide its draw;
-``workers.py`` knows which scopes other threads and processes have open. ``askers.py`` names tasks and threads,
-``names.py`` checks names, ``repeated.py`` warns.
+in which code runs, and ``draws.py`` counts its draws (``draw_numbers.py``: which number is whose); ``items.py`` takes
+those of a map's item back. ``scope.py``, ``arms.py`` and ``bound.py`` enter scopes. ``rules.py`` refuses a call where
+timing would decide its draw; ``workers.py`` knows which scopes other threads and processes have open. ``askers.py``
+names tasks and threads, ``names.py`` checks names, ``repeated.py`` warns.
 """
 
 from .active import PROGRAM_SCOPE as PROGRAM_SCOPE
@@ -37,15 +37,15 @@ from .askers import running_work as running_work
 from .askers import set_asker as set_asker
 from .bound import Bound as Bound
 from .bound import bind as bind
-from .draws import Askers as Askers
+from .draw_numbers import Askers as Askers
+from .draw_numbers import NewAskers as NewAskers
+from .draw_numbers import Numbers as Numbers
+from .draw_numbers import RecordedAskers as RecordedAskers
+from .draw_numbers import ScopedRequest as ScopedRequest
+from .draw_numbers import own_askers as own_askers
 from .draws import Draw as Draw
 from .draws import Drawn as Drawn
 from .draws import Draws as Draws
-from .draws import NewAskers as NewAskers
-from .draws import Numbers as Numbers
-from .draws import RecordedAskers as RecordedAskers
-from .draws import ScopedRequest as ScopedRequest
-from .draws import own_askers as own_askers
 from .draws import take_swapped as take_swapped
 from .items import DrawList as DrawList
 from .items import Item as Item

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from ..errors import ScopeError
 from ..support.system import after_fork_in_child, lock, this_process
 from . import workers
-from .draws import Draw, Draws, RecordedAskers
+from .draw_numbers import RecordedAskers
+from .draws import Draw, Draws
 from .items import NO_ITEM, Item
 from .names import checked_name
 from .position import NOTHING, CallOrder, Position, held, held_by_process, hold_scope

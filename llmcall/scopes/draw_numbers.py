@@ -1,0 +1,152 @@
+"""The numbers of equal requests in one scope: which are taken, and who took each."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+from ..support.system import lock
+from .position import Forks
+
+# The scope path and the key of a request outside any scope.
+ScopedRequest = tuple[str, str]
+
+
+class RecordedAskers(NamedTuple):
+    """The askers of equal requests in one scope, as a cassette or cache has them.
+
+    :param askers: the askers' names by draw number.
+    :param is_recording: whether it is still recording: then no asker gets another one's draw.
+    :param may_ask: whether a draw that is not recorded may be asked and recorded.
+    """
+
+    askers: Mapping[int, str] = {}
+    is_recording: bool = False
+    may_ask: bool = False
+
+
+class Numbers:
+    """The numbers of one request that one fork has taken.
+
+    :param taken: the numbers.
+    :ivar lowest: the lowest free number.
+    :ivar under_way: the thread and task that took the last one, until its call ends.
+    """
+
+    __slots__ = ("lowest", "taken", "under_way")
+
+    def __init__(self, taken: Iterable[int] = ()) -> None:
+        self.taken: set[int] = set()
+        self.lowest = 0
+        self.under_way: tuple[int, int] | None = None
+        for number in taken:
+            self.take(number)
+
+    def take(self, number: int) -> None:
+        """Take a number."""
+        self.taken.add(number)
+        while self.lowest in self.taken:
+            self.lowest += 1
+
+    def release(self, number: int) -> None:
+        """Free a number."""
+        self.taken.discard(number)
+        self.lowest = min(self.lowest, number)
+
+
+def is_free_in_all(number: int, counted: Iterable[Numbers]) -> bool:
+    """Return whether a number is free in all forks that count."""
+    return all(number not in numbers.taken for numbers in counted)
+
+
+def lowest_free(counted: Sequence[Numbers], start: int = 0) -> int:
+    """Return the lowest number from one on that is free in all forks that count."""
+    if start == 0 and len(counted) == 1:
+        return counted[0].lowest
+    number = max(start, *(numbers.lowest for numbers in counted))
+    while not is_free_in_all(number, counted):
+        number += 1
+    return number
+
+
+class Askers:
+    """The askers of the equal requests of one scope.
+
+    :param recorded: what the cassette or cache that holds their records says about them.
+    :ivar owners: by number: who took it when it was recorded or, first, in this run.
+    :ivar numbers: the same by asker, in order.
+    :ivar taken: the numbers that each asker has taken in a fork, the last one last.
+    :ivar turn: is held while an asker takes or releases a number.
+    """
+
+    turn: AbstractContextManager[object] = lock
+
+    def __init__(self, recorded: RecordedAskers) -> None:
+        self.recorded = recorded
+        self.owners: dict[int, str] = {}
+        self.numbers: dict[str, list[int]] = {}
+        self.taken: dict[tuple[Forks, str], list[int]] = {}
+        self._recorded_names = set(recorded.askers.values())
+        self._owned = Numbers()  # the same numbers
+        for number, asker in recorded.askers.items():
+            self._note_owner(number, asker)
+
+    def number_for(self, asker: str, forks: Forks, counted: Sequence[Numbers]) -> int:
+        """Return the next number of an asker, and note that it took it.
+
+        An asker gets the lowest free number that was recorded for it, or that it took in another arm.
+        Otherwise it gets the lowest new one, which is recorded; in a replay, or if the program changed
+        and no record has its name, the lowest that is left. Its numbers rise, as in a replay.
+        """
+        recorded = self.recorded
+        taken = self.taken.setdefault((forks, asker), [])
+        last = taken[-1] if taken else -1
+        own = self.numbers.get(asker, [])
+        # no slice: an asker may have 100,000
+        for index in range(bisect_right(own, last), len(own)):
+            number = own[index]
+            if is_free_in_all(number, counted):
+                break
+        else:
+            # A record that is missing among the others was deleted, perhaps this asker's.
+            has_gap = self._owned.lowest < len(self.owners)
+            is_new = (
+                recorded.is_recording
+                or not recorded.askers
+                or (recorded.may_ask and (has_gap or asker in self._recorded_names))
+            )
+            number = lowest_free(counted, last + 1 if is_new else 0)
+            while is_new and number in self.owners:
+                number = lowest_free(counted, number + 1)
+        self._note_owner(number, asker)
+        taken.append(number)
+        return number
+
+    def _note_owner(self, number: int, asker: str) -> None:
+        if number not in self.owners:
+            self.owners[number] = asker
+            self._owned.take(number)
+            insort(self.numbers.setdefault(asker, []), number)
+
+    def release(self, asker: str, forks: Forks, number: int, *, is_free: bool) -> None:
+        """Note that an asker released a number; a recorded number stays its owner's.
+
+        :param is_free: whether no fork has it.
+        """
+        taken = self.taken.get((forks, asker), [])
+        if number in taken:
+            taken.remove(number)
+        if is_free and number in self.owners and number not in self.recorded.askers:
+            self.numbers[self.owners.pop(number)].remove(number)
+            self._owned.release(number)
+
+
+def own_askers(request: ScopedRequest, source: object, recorded: RecordedAskers) -> Askers:
+    """Return the askers of a request, of which no other process has any."""
+    return Askers(recorded)
+
+
+# Makes the askers of a request, by the cassette or cache that holds its records, and what that says about them.
+NewAskers = Callable[[ScopedRequest, object, RecordedAskers], Askers]

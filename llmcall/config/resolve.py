@@ -336,13 +336,13 @@ def using(other: Layers) -> Iterator[None]:
 # Keys.
 
 
-def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[], object] | None:
+def key_for(settings: Settings, api_type: str) -> str | Callable[[], object] | None:
     """Return the key for a client, the function that returns it, or ``None``.
 
     A key from the settings (``api_key=``, ``LLMCALL_API_KEY``, ``API_KEY`` in config.ini) overrides the
     SDK's variable, unless its layer is lower.
 
-    :param api_type: the client's name; ``None`` for the configured one.
+    :param api_type: the client's name.
     :raises ConfigError: if config.ini refers to a variable that is not set.
     """
     key = settings.key_and_origin(api_type).value

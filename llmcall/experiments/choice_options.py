@@ -168,7 +168,7 @@ class Respondent(NamedTuple):
 
 
 def moving_order(
-    order: str, options: Sequence[str], respondent: Respondent, *, alternates: bool = False
+    order: str, options: Sequence[str], respondent: Respondent, *, alternates: bool
 ) -> tuple[int, ...]:
     """Return the order in which a respondent reads the options that move.
 

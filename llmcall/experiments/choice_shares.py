@@ -290,7 +290,7 @@ def counted_shares(draws: Sequence[Any], options: int) -> list[float] | Exceptio
 
 
 def share_columns(
-    options: Sequence[object], row_columns: Sequence[object], others: Sequence[str] = ()
+    options: Sequence[object], row_columns: Sequence[object], others: Sequence[str]
 ) -> list[str]:
     """Return the names of the columns of the shares: the shares, then the ends of each option's interval.
 

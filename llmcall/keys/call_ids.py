@@ -66,7 +66,7 @@ def _numbered_message(message: object, number: Number) -> object:
     return {**_numbered(message, number), **parts}
 
 
-def _numbered_part(part: object, number: Number, *, is_call: bool = False) -> object:
+def _numbered_part(part: object, number: Number, *, is_call: bool) -> object:
     """Return a part of a message with its ids numbered; a tool's arguments stay unchanged."""
     if not isinstance(part, dict):
         return part

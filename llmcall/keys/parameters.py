@@ -196,9 +196,7 @@ def without_unkeyed(body: Mapping[str, object]) -> dict[str, Data]:
     return keyed
 
 
-def keyed_parameters(
-    parameters: Mapping[str, object], allow: Sequence[str] = ()
-) -> dict[str, Data]:
+def keyed_parameters(parameters: Mapping[str, object], allow: Sequence[str]) -> dict[str, Data]:
     """Return the parameters that enter the key, in one form for equal parameters.
 
     :param allow: regular expressions; a value that one of them matches completely is not a credential.

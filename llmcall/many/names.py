@@ -54,9 +54,7 @@ class ItemNames:
         # In words, the first item that differs from it
         self._differing: dict[tuple[Any, str], str] = {}
 
-    def name(
-        self, item: object, index: int, cell: tuple[object, ...] = (), *, takes_all: bool = False
-    ) -> str:
+    def name(self, item: object, index: int, cell: tuple[object, ...], *, takes_all: bool) -> str:
         """Return the name of the next item's scope.
 
         :param index: the item's number, from 0.

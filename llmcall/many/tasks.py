@@ -230,7 +230,7 @@ def tasks_of(
     names: ItemNames,
     active: ActiveScope,
     order: scopes.CallOrder,
-    maker: scopes.Asker | None = None,
+    maker: scopes.Asker | None,
 ) -> Iterator[Task]:
     """Yield the tasks of a map, in order; items are taken one by one.
 

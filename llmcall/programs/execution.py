@@ -81,7 +81,7 @@ class Execution(CallListener):
         recorder: Recorder,
         cassette: Cassette | None,
         exit_stack: contextlib.ExitStack,
-        scope: str | None = None,
+        scope: str | None,
         *,
         is_none: bool,
     ) -> None:

@@ -312,9 +312,7 @@ def _response(
     return response
 
 
-def _headers(
-    media_type: str, further: Sequence[tuple[bytes, bytes]] = ()
-) -> list[tuple[bytes, bytes]]:
+def _headers(media_type: str, further: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response in UTF-8."""
     if media_type.startswith("text/"):  # without a charset, requests reads a text as Latin-1
         media_type = f"{media_type}; charset=utf-8"

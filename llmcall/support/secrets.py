@@ -189,7 +189,7 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     return None
 
 
-def find_setting(text: str, allow: Sequence[str] = ()) -> Match | None:
+def find_setting(text: str, allow: Sequence[str]) -> Match | None:
     """Return the first value in a configuration file that is a credential by its name, whatever it
     looks like, or ``None``. A reference such as ``${NAME}`` passes.
 

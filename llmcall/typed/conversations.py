@@ -97,7 +97,7 @@ async def converse(
     read: Callable[[Reply], object],
     correction: Callable[[], str],
     max_corrections: int,
-    ask: Ask = SendMessage.reply,
+    ask: Ask,
 ) -> Conversation:
     """Ask until an answer fits, the model refuses, or no corrections are left.
 

@@ -56,9 +56,7 @@ class Estimate(NamedTuple):
     reason: str
 
 
-def estimate_shift(
-    answers: pandas.DataFrame, value: str, asked_share: float = 1.0
-) -> Estimate | None:
+def estimate_shift(answers: pandas.DataFrame, value: str, asked_share: float) -> Estimate | None:
     """Estimate the shift of a value; ``None`` if no new answer can be compared.
 
     :param answers: a row for each answer, with the columns ``is_new``, ``actor``, ``request`` and

@@ -67,9 +67,9 @@ class Requests:
     def __init__(
         self,
         run: RecordedRun,
-        where: Callable[[Record], bool] | None = None,
+        where: Callable[[Record], bool] | None,
         *,
-        are_asked: bool = True,
+        are_asked: bool,
     ) -> None:
         self.name = printable(run.name)
         self.origin = printable(run.origin)

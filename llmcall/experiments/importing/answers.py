@@ -147,9 +147,9 @@ def import_answers(
 def import_located(
     conversations: Iterable[tuple[str, object]],
     to: str | os.PathLike[str],
-    model: str | None = None,
-    params: Mapping[str, object] | None = None,
-    source: str | Mapping[str, object] | None = None,
+    model: str | None,
+    params: Mapping[str, object] | None,
+    source: str | Mapping[str, object] | None,
     *,
     columns: Columns,
 ) -> Imported:

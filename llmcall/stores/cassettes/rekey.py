@@ -41,7 +41,7 @@ class Rekeyed(NamedTuple):
     joined: int
 
 
-def rekeyed(recording: RecordFile, on_conflict: str = "keep") -> Rekeyed:
+def rekeyed(recording: RecordFile, on_conflict: str) -> Rekeyed:
     """Return a recording under the current settings.
 
     Its own normalizers and aliases stay, because the texts and names that they replaced are gone.
@@ -62,7 +62,7 @@ def rekeyed(recording: RecordFile, on_conflict: str = "keep") -> Rekeyed:
         )
         for record, request, sample in zip(records, requests, samples, strict=True)
     ]
-    kept, conflicts = combine(renamed, on_conflict=on_conflict)
+    kept, conflicts = combine(renamed, (), on_conflict)
     return Rekeyed(
         header=header,
         records=kept,

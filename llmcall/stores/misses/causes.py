@@ -32,7 +32,7 @@ def find_causes(
     differences: Sequence[Difference],
     settings: Settings,
     *,
-    is_renamed: bool = False,
+    is_renamed: bool,
 ) -> list[str]:
     """Return the certain causes of a miss, one sentence each.
 

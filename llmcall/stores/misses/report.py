@@ -238,7 +238,7 @@ def miss_error(
     settings: Settings,
     cache: ResponseCache,
     cassette: Cassette | None,
-    bypasses_cache: bool = False,
+    bypasses_cache: bool,
 ) -> CacheMissError:
     """Return the error for a request that is not recorded and may not be asked. Its explanation is made
     at first read.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def combine(
-    first: Collection[Record], second: Collection[Record] = (), on_conflict: str = "keep"
+    first: Collection[Record], second: Collection[Record], on_conflict: str
 ) -> tuple[list[Record], list[Conflict]]:
     """Return the records of one or two recordings, each with the arms of all that are equal to it, and
     the conflicts: requests with different answers.

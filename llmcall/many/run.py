@@ -32,7 +32,6 @@ from .threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Executor
     from contextvars import Context
 
     from ..distributed.processes import TaskSender
@@ -60,12 +59,6 @@ CANCELLED = (
     "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
     "you shut the executor down"
 )
-
-
-def _sender(run: MapRun, executor: Executor) -> TaskSender:
-    from ..distributed.processes import TaskSender  # not for a map in threads
-
-    return TaskSender(run, executor)
 
 
 class MapRun:
@@ -111,8 +104,11 @@ class MapRun:
         # The next item may be long in coming, from a generator or while an iterator is not read.
         is_at_hand = not yields and (isinstance(items, list | tuple | range) or is_frame(items))
         self._threads = DaemonThreads(self._workers, with_one=is_at_hand)
-        executor = options.executor
-        self._sender = None if executor is None else _sender(self, executor)
+        self._sender: TaskSender | None = None
+        if options.executor is not None:
+            from ..distributed.processes import TaskSender  # not for a map in threads
+
+            self._sender = TaskSender(self, options.executor)
         self._names = ItemNames(options.item_key, job.identity)
         order = scopes.next_order()
         self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order, maker)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.tiers import tier_of
 from ..apis.usage import total_cost
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..keys.request import Data, Request
     from ..models.prices import Price
     from ..stores.record import Record
+    from ..typed.conversations import SendMessage
     from .options import MapOptions
     from .tasks import AskingJob, Task
 
@@ -193,8 +194,8 @@ class Planner:
         self._cassette = current_cassette()
         self._hits = 0
         # By LLMCall; with vary, each cell has its own.
-        self._misses: dict[Any, list[_Miss]] = {}
-        self._costs: dict[Any, _Costs] = defaultdict(_Costs)
+        self._misses: dict[object, list[_Miss]] = {}
+        self._costs: dict[object, _Costs] = defaultdict(_Costs)
         self._planned_keys: set[str] = set()  # of answers that an earlier task would record
 
     def plan(self) -> Plan:
@@ -220,7 +221,7 @@ class Planner:
         call = self._job.call_for(task.item)
         answers: list[tuple[Request, Record]] = []
 
-        async def recorded_reply(question: Any) -> Reply:
+        async def recorded_reply(question: SendMessage) -> Reply:
             request = self._client.build_request(question.messages, **question.params)
             is_off = question.params.get("cache") is False
             mode = "off" if is_off else self._client.settings.cache_mode

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..clients.base import LLMClient
     from ..scopes import ActiveScope, ScopedRecord
     from ..support.waits import Stops
+    from ..typed.conversations import SendMessage
     from .names import ItemNames
 
     Function: TypeAlias = Callable[[Any], Any] | "HasJob"  # what a map runs over its items
@@ -73,7 +74,7 @@ class AskingJob(Job, Protocol):
         """Return the call that asks about an item."""
 
     def conversation(
-        self, item: object, ask: Callable[[Any], Awaitable[object]]
+        self, item: object, ask: Callable[[SendMessage], Awaitable[object]]
     ) -> Coroutine[Any, Any, object]:
         """Ask about an item until an answer fits.
 

@@ -15,13 +15,15 @@ from ..models.catalog import parameters_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from ..typed.rows import RowJob
+
 TEMPLATES = ("system", "user", "history")
 PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 
 
 def cross_rows(
-    job: Any, rows: Sequence[Mapping[str, object]], vary: object
-) -> tuple[list[dict[str, Any]], Any, list[dict[str, Any]]]:
+    job: RowJob, rows: Sequence[Mapping[str, object]], vary: object
+) -> tuple[list[dict[str, Any]], RowJob, list[dict[str, Any]]]:
     """Return the cells, each as labels by axis; the job that asks about all cells; and the rows of one
     cell after the other, with the labels. The last axis changes first.
 

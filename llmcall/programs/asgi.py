@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..support.sender import LLMCALL, sent_by
 from .responses import error_body
 from .transport import MESSAGE_HEADERS
+
+if TYPE_CHECKING:
+    import httpx
 
 # The bytes of a body pass as they came, and the SDK is to know whether to retry.
 KEPT_HEADERS = {b"content-encoding", b"content-length", b"x-should-retry"}
@@ -67,7 +70,7 @@ async def send_error(send: Send, status: int, error: Exception) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-async def send_response(send: Send, receive: Receive, response: Any) -> None:
+async def send_response(send: Send, receive: Receive, response: httpx.Response) -> None:
     """Send a response piece by piece, and close it, also where the client leaves before its end."""
     headers = [
         (name.lower(), value)

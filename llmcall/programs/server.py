@@ -27,7 +27,7 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import scopes
 from ..clients.api_errors import http_library
@@ -61,6 +61,7 @@ from .routes import (
 from .transport import headers_to_copy
 
 if TYPE_CHECKING:
+    import httpx
     import uvicorn
 
     from .recorder import Recorder
@@ -119,7 +120,7 @@ class Server:
         self._tickets = itertools.count()
         self._scopes: dict[str, scopes.Scope] = {}  # the outermost ones that headers name
         self._library = http_library()
-        self._client: Any = None
+        self._client: httpx.AsyncClient
         self._server = self._new_server()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
@@ -247,7 +248,7 @@ class Server:
         else:
             await send_response(send, receive, response)
 
-    async def _send(self, request: object) -> Any:
+    async def _send(self, request: httpx.Request) -> httpx.Response:
         return await self._client.send(request, stream=True)
 
     def _find_sender(self, scope: Event) -> tuple[Sender, str, list[str]]:

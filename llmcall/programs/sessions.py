@@ -6,13 +6,16 @@ import functools
 import http.client
 from collections.abc import AsyncGenerator, Callable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..clients.api_errors import http_library
 from ..support.blocking import run_blocking
 from .responses import body_class
 from .stack import Front, passing
 from .transport import headers_to_copy
+
+if TYPE_CHECKING:
+    import httpx
 
 IN_PIECES = b"..."  # stands for a body that is read piece by piece, such as a file: it is no JSON
 PIECE = 1024  # bytes of a body that are read at once
@@ -47,7 +50,7 @@ def recorded_send(
         extensions={"timeout": _timeouts(options.get("timeout"))},
     )
 
-    def send_attempt(attempt: Any) -> Any:
+    def send_attempt(attempt: httpx.Request) -> httpx.Response:
         """Send an attempt, and return the response as the HTTP library's."""
         changed, attempt_options = prepared, {**options, "stream": True}
         if attempt is not request:
@@ -75,7 +78,10 @@ def recorded_send(
             response.close()
 
         body = body_class(library)(pieces(), close)
-        return library.Response(response.status_code, headers=headers, stream=body)
+        converted: httpx.Response = library.Response(
+            response.status_code, headers=headers, stream=body
+        )
+        return converted
 
     broken = None
     try:
@@ -91,7 +97,7 @@ def recorded_send(
     return adapter.build_response(prepared, _Raw(response, library.RequestError, own_error))
 
 
-def _requests_error(requests: ModuleType, library: Any, error: Exception) -> Any:
+def _requests_error(requests: ModuleType, library: ModuleType, error: Exception) -> Any:
     """Return the error of ``requests`` that the HTTP library's stands for."""
     if isinstance(error.__cause__, requests.RequestException):
         return error.__cause__
@@ -118,7 +124,10 @@ class _Raw:
     _original_response = None  # would hold cookies
 
     def __init__(
-        self, response: Any, error_class: type[Exception], own_error: Callable[[Exception], Any]
+        self,
+        response: httpx.Response,
+        error_class: type[Exception],
+        own_error: Callable[[Exception], Exception],
     ) -> None:
         self.status = response.status_code
         self.reason = http.client.responses.get(response.status_code)

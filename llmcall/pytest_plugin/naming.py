@@ -7,9 +7,12 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+
+if TYPE_CHECKING:
+    from ..programs.actors import Actor
 
 FOLDER = "cassettes"
 SUFFIX = ".jsonl"
@@ -64,7 +67,7 @@ class Mark(NamedTuple):
 
     name: str | None = None
     live: bool = False
-    actor: Any = None  # the argument of llmcall.cassette
+    actor: Actor | None = None
 
 
 def read_marker(node: pytest.Item | pytest.Collector) -> Mark:

@@ -19,7 +19,7 @@ from ..records.reader import read
 from ..records.served import served_by
 from .file import MODES, CassetteFile
 from .opening import Opening
-from .owner import BLOCK, Owner, SilentOwner
+from .owner import BLOCK, Owner
 from .replay_log import ReplayLog
 from .reports import Reports
 from .tape import Tape
@@ -94,7 +94,7 @@ class Cassette(ContextDecorator):
     def replay_only(self) -> None:
         """Switch to the mode ``none`` and to no reports, before the cassette reads its file."""
         self.mode = "none"
-        self.owner = SilentOwner(self.owner)
+        self.owner = self.owner.silent()
 
     def read_file(self) -> None:
         """Read the file, and begin a tape with its records."""

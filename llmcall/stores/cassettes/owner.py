@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,12 @@ class Owner:
     bypasses_cache = False
     run: Mapping[str, Data] | None = None
     earlier_calls: Mapping[str, SortKey] = NO_CALLS
+
+    def silent(self) -> Owner:
+        """Return the owner of a cassette that is only read, and whose use is reported elsewhere, as in a packing."""
+        silent = copy.copy(self)
+        silent.writes = silent.knows_use = False
+        return silent
 
     def place(self) -> str:
         """Return where it has the cassette open, and what to do instead of opening a second one."""
@@ -117,26 +124,6 @@ class TestOwner(Owner):
 
     def how_to_record(self, path: Path, mode: str) -> str:
         return recording_command(mode)
-
-
-class SilentOwner(Owner):
-    """Another owner, of a cassette that is only read and whose use is reported elsewhere, as in a packing."""
-
-    writes = False
-    knows_use = False
-
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
-        self.raises_refusals = owner.raises_refusals
-
-    def place(self) -> str:
-        return self._owner.place()
-
-    def mode_that_adds(self, path: Path) -> str:
-        return self._owner.mode_that_adds(path)
-
-    def how_to_record(self, path: Path, mode: str) -> str:
-        return self._owner.how_to_record(path, mode)
 
 
 BLOCK = Owner()

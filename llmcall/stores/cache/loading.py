@@ -15,6 +15,7 @@ from ..records.answers import same_answer
 from ..records.header import keyed_settings, settings_differences
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
+from ..records.reader import spooled
 from ..records.spool import Spool
 from .addresses import is_address, storage_at
 from .storages import Change
@@ -91,8 +92,6 @@ def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[],
             )
         name, rows = str(source.location), source.rows
         return name, lambda: (_readable(unpack(*row), name) for row in rows())
-    from ..records.reader import spooled
-
     for read_foreign in foreign_files if os.path.exists(source) else ():
         if (records := read_foreign(source)) is not None:
             return source, lambda: records

@@ -112,7 +112,7 @@ def _fits_schema(answer: str, schema: Mapping[str, Data]) -> bool:
 
 def _is_valid(value: object, schema: Mapping[str, object]) -> bool:
     """Return whether a value fits a schema. A schema that cannot be applied here takes anything."""
-    import referencing.exceptions
+    from ..support.libraries import referencing
 
     validator = _validator(json.dumps(schema))
     try:

@@ -17,10 +17,10 @@ import pytest
 from .. import scopes
 from ..errors import CacheError, CacheMissError, ConfigError, LLMCallError
 from ..keys.keys import short_key
-from ..programs.connections import refused_connection
+from ..programs.connections import configured_models, refused_connection
 from ..programs.entry import recording_programs
 from ..programs.front import in_front
-from ..programs.recorder import Recorder
+from ..programs.stack import Front
 from ..review.text import record_name
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
 from ..stores.cassettes.current import only_open
@@ -45,8 +45,8 @@ FIXTURE = "llm_cassette"
 OUTCOMES = pytest.StashKey[list[str]]()  # of a test's phases
 
 
-class _Connections(Recorder):
-    """A recorder that refuses connections to models in tests without a cassette.
+class _Connections(Front):
+    """Refuses connections to models in tests without a cassette, and lets all requests pass.
 
     :param are_allowed: returns whether the current test may connect.
     """
@@ -54,8 +54,12 @@ class _Connections(Recorder):
     passes_requests = True
 
     def __init__(self, are_allowed: Callable[[], bool]) -> None:
-        super().__init__(None, {}, function="the pytest plugin")
+        self._models = configured_models()
         self._are_allowed = are_allowed
+
+    def known_models(self) -> set[tuple[str, int]]:
+        """Return the addresses of the models that the settings name."""
+        return self._models
 
     def note_connection(self, host: str) -> None:
         """Refuse a connection to a model, unless the test may connect.

@@ -1715,6 +1715,7 @@ def test_a_folder_is_no_cassette(path: str, mode: str) -> None:
 def test_a_folder_is_no_file_to_read_or_write() -> None:
     """Nor is one for what reads and writes cassettes."""
     Path("folder").mkdir()
+    ScriptedClient(["Hello."], cache_mode="auto", cache_path="cache").send_message("Hello")
     cache = ResponseCache("cache")
     for use in (
         cassette("folder").all_records,

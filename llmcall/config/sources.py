@@ -179,7 +179,9 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
 
 
 def _read_text_dotenv(path: str) -> dict[str, str]:
-    """Return the variables with a value in a ``.env`` file, without changing the environment."""
+    """Return the variables with a value in a ``.env`` file, without those that the environment sets, if only
+    to empty text.
+    """
     import io
 
     from ..support.libraries import dotenv
@@ -191,7 +193,11 @@ def _read_text_dotenv(path: str) -> dict[str, str]:
         else:
             text += binding.original.string
     variables = dotenv.dotenv_values(stream=io.StringIO(text))
-    return {name: value.strip() for name, value in variables.items() if value and value.strip()}
+    return {
+        name: value.strip()
+        for name, value in variables.items()
+        if value and value.strip() and name not in os.environ
+    }
 
 
 def _read_text(path: str) -> str:

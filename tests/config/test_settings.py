@@ -256,6 +256,19 @@ def test_the_root_is_the_nearest_marked_folder(marker: str, nested: Callable[[st
     assert found.cache_path == str(root / ".llmcall/cache")
 
 
+@pytest.mark.parametrize(
+    ("value", "key"), [("of.the.environment", "of.the.environment"), ("", None)]
+)
+def test_dotenv_overrides_no_variable_that_is_set(
+    value: str, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one that is set to nothing, so that no key is found."""
+    written(".env", "OPENAI_API_KEY=of.dotenv\n")
+    assert llmcall.settings().api_key == "of.dotenv"
+    monkeypatch.setenv("OPENAI_API_KEY", value)
+    assert llmcall.settings().api_key == key
+
+
 def test_the_nearest_dotenv_counts_alone(nested: Callable[[str], Path]) -> None:
     """It is sought upward from the working directory; a folder of that name is no file."""
     nested("pyproject.toml")

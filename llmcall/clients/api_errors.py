@@ -45,8 +45,40 @@ QUOTA_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"}
 )
 FILTER_CODES = frozenset(
-    {"content_filter", "content_policy_violation", "responsibleaipolicyviolation"}
+    {
+        "content_filter",
+        "content_policy_violation",
+        "responsibleaipolicyviolation",
+        "bio_policy",
+        "image_content_policy_violation",
+        "misalignment_policy_violation",
+    }
 )
+# The statuses of failures that come with the status 200, by code (openai 3.57, ResponseError); any other
+# is a 500.
+REPORTED_STATUSES = {
+    **dict.fromkeys((*QUOTA_CODES, "rate_limit_exceeded"), 429),
+    **dict.fromkeys(
+        (
+            *FILTER_CODES,
+            "data_residency_mismatch",
+            "empty_image_file",
+            "image_file_not_found",
+            "image_file_too_large",
+            "image_parse_error",
+            "image_too_large",
+            "image_too_small",
+            "invalid_base64_image",
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_image_mode",
+            "invalid_image_url",
+            "invalid_prompt",
+            "unsupported_image_media_type",
+        ),
+        400,
+    ),
+}
 
 OWN_ERRORS = {
     error.__name__: error
@@ -126,13 +158,13 @@ def reports_error(body: Mapping[str, Data]) -> bool:
 def reported_failure(body: Mapping[str, Data]) -> APIError:
     """Return the error that a body with the status 200, or an event of a stream, reports.
 
-    Its status is the body's ``code`` or, in Groq's, ``status_code``.
+    Its status is the body's ``code`` or, in Groq's, ``status_code``, or follows from a code in words.
     """
     error = _error_object(body)
     for code in (error.get("code"), error.get("status_code")):
         if str(code).isdigit() and 400 <= int(str(code)) < 600:
             return failure(int(str(code)), body)
-    return failure(500, body)
+    return failure(REPORTED_STATUSES.get(str(error.get("code")).lower(), 500), body)
 
 
 def _error_object(body: object) -> dict[str, Data]:

@@ -8,7 +8,7 @@ from ..apis.chunks import chunks_of
 from ..core.kinds import check_chat
 from ..core.seams import Response
 from ..errors import ServiceError
-from .api_errors import failure, raise_reported
+from .api_errors import raise_reported, reported_failure
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -162,7 +162,7 @@ def chunks_of_event(event: dict[str, Data]) -> Iterator[dict[str, Data]]:
         raise_reported(event.get("response") or {})
         raise ServiceError("the response failed, and the server does not say why")
     elif kind == "error":
-        raise failure(500, event)
+        raise reported_failure(event)
     else:
         raise_reported(event)
 

@@ -9,7 +9,7 @@ from ..apis.endings import ending_problem
 from ..apis.interactions import ANSWERED
 from ..apis.objects import object_in, objects_in
 from ..apis.shapes import by_index
-from ..clients.api_errors import failure, raise_reported
+from ..clients.api_errors import raise_reported, reported_failure
 from ..errors import APIError, ContentFilterError, ServiceError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _check_success(answer: dict[str, Data]) -> None:
     status = answer.get("status")
     try:
         if "error" in (answer.get("type"), answer.get("event_type")):
-            raise failure(500, answer)
+            raise reported_failure(answer)
         raise_reported(answer)
         if isinstance(status, str) and status not in ANSWERED:
             raise ServiceError(f"the answer has the status {status!r}")

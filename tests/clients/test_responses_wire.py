@@ -419,6 +419,38 @@ def test_a_broken_stream_is_an_error_and_is_not_stored(httpserver: HTTPServer, b
     assert len(client.cache) == 0
 
 
+@pytest.mark.parametrize(
+    ("code", "error", "attempts"),
+    [
+        ("rate_limit_exceeded", llmcall.RateLimitError, 2),
+        ("insufficient_quota", llmcall.QuotaExceededError, 1),
+        ("invalid_image_url", llmcall.InvalidRequestError, 1),
+        ("image_content_policy_violation", llmcall.ContentFilterError, 1),
+        ("server_error", llmcall.ServiceError, 2),
+        ("of_tomorrow", llmcall.ServiceError, 2),
+    ],
+)
+@pytest.mark.parametrize("how", ["whole", "streamed", "error event"])
+def test_a_failure_with_the_status_200_is_the_one_that_its_code_names(
+    httpserver: HTTPServer, code: str, error: type[Exception], attempts: int, how: str
+) -> None:
+    """It is tried again only where another attempt may help."""
+    failed = response(status="failed", error={"code": code, "message": "no"})
+    answers = {
+        "whole": failed,
+        "streamed": events({"type": "response.failed", "response": failed}),
+        "error event": events({"type": "error", "code": code, "message": "no"}),
+    }
+    server = server_of(httpserver, answers[how])
+    client = client_at(server, retry_max_attempts=2, retry_waiting_time=0)
+    with pytest.raises(llmcall.APIError) as raised:
+        if how == "whole":
+            client.send_message("Price?", on_error="raise")
+        else:
+            list(client.stream_message("Price?", on_error="raise"))
+    assert (type(raised.value), len(server.requests)) == (error, attempts)
+
+
 GPT_6 = {"model": "gpt-6-sol", "tools": [TOOL]}
 
 

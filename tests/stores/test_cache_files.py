@@ -192,13 +192,14 @@ def test_an_export_has_only_settings_that_its_records_show(tmp_path: Path) -> No
     assert exported(tmp_path / "a.jsonl") == {"aliases": {"short": "m"}}
 
 
-def test_an_export_keeps_the_settings_that_decided_its_keys(tmp_path: Path) -> None:
-    """Under them its records are found."""
-    configure(CONFIGURED)
+@pytest.mark.parametrize("model", ["other", "long"])
+def test_an_export_keeps_the_settings_that_decided_its_keys(model: str, tmp_path: Path) -> None:
+    """Under them its records are found; the default model may be an alias."""
+    configure(CONFIGURED.replace("\nMODEL = other\n", f"\nMODEL = {model}\n"))
     asking: Any = ScriptedClient(["yes", [1.0]], **CACHED)
     asking.send_message("It is 10:15. Bread?")
     asking.get_embedding("Hi")
-    assert exported(tmp_path / "a.jsonl") == SHOWN
+    assert exported(tmp_path / "a.jsonl") == {**SHOWN, "model": model}
     configure("")
     with llmcall.cassette(tmp_path / "a.jsonl", mode="none"):
         replaying: Any = ScriptedClient([], cache_mode="off", on_error="raise")

@@ -183,7 +183,7 @@ def with_used_settings(header: Mapping[str, Data], records: Iterable[Record]) ->
     """Return the settings, and the entries of sections and lists, that some records' requests show. The
     ``[Model …]`` sections stay.
     """
-    normalizers = header.get("cache_normalize", ())
+    normalizers, aliases = header.get("cache_normalize", ()), header.get("aliases", {})
     shown: dict[str, list[Data]] = defaultdict(list)
     for record in records:
         text = as_json(record.request) if normalizers else ""
@@ -201,6 +201,8 @@ def with_used_settings(header: Mapping[str, Data], records: Iterable[Record]) ->
             entries = value
         elif name == "aliases":
             entries = {key: value[key] for key in value if resolve(key, value) in shown[name]}
+        elif name in MODELS:
+            entries = value if resolve(value, aliases) in shown[name] else None
         elif name == NAMESPACES:
             entries = {key: value[key] for key in value if (key, value[key]) in shown[name]}
         elif isinstance(value, list):

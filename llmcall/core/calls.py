@@ -91,12 +91,10 @@ def split_options(
     options: dict[str, Any] = {}
     others: dict[str, Data] = {}
     for name, value in arguments.items():
-        if value is None:
-            continue
-        if name in OPTIONS:
-            options[name] = _checked_option(name, value)
-        else:
+        if name not in OPTIONS:
             others[name] = value
+        elif value is not None:
+            options[name] = _checked_option(name, value)
     return defaults._replace(**options) if options else defaults, others
 
 

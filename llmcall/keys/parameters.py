@@ -128,7 +128,12 @@ def checked_parameters(params: Mapping[str, object], kind: str = "chat") -> dict
     """
     table = parameters_of(kind)
     if not params.keys() <= table:
-        _refuse_unknown(params.keys() - table, table)
+        known = {
+            *parameters_of("chat"),
+            *OTHER_FIELDS["chat"],
+        }  # None means not given, to each kind
+        given = {name for name in params if params[name] is not None or name not in known}
+        _refuse_unknown(given - table, table)
     parameters = {
         name: _parameter_value(name, value)
         for name, value in params.items()

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from clients import Responding
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -125,6 +126,17 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_one(name: str, hint: s
     with pytest.raises(TypeError, match=re.escape(hint)) as caught:
         built(**{"temperature": 1, name: 5})
     assert repr(name) in str(caught.value)
+
+
+def test_none_means_not_given_for_known_parameters_alone() -> None:
+    """An embedding takes those of a chat."""
+    assert built(seed=None, stream=None, echo=None).cache_key == built().cache_key
+    with pytest.raises(TypeError, match="did you mean 'temperature'"):
+        built(temprature=None)
+    client = Responding({"data": [{"embedding": [0.5]}]})
+    assert client.get_embedding("text", temperature=None, stop=None) == [0.5]
+    with pytest.raises(TypeError, match="unknown parameter 'dimension'"):
+        client.get_embedding("text", dimension=None)
 
 
 NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")

@@ -132,7 +132,7 @@ def _spelling_of_tinytroupe(section: str, key: str) -> Any:
 
 
 def _mustache_template(path: str, text: str, load: Any) -> Any:
-    from .ancestors.mustache import mustache_template
+    from .typed.mustache import mustache_template
 
     return mustache_template(path, text, load)
 

@@ -8,7 +8,7 @@ from ..config.values import without_password
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from .redis import RedisServer
+    from ..stores.cache.redis import RedisServer
 
 
 def storage_at_server(address: str) -> RedisServer:
@@ -17,7 +17,7 @@ def storage_at_server(address: str) -> RedisServer:
     :raises ConfigError: if the address is invalid, or redis-py is not installed.
     """
     try:
-        from .redis import RedisServer
+        from ..stores.cache.redis import RedisServer
     except ImportError as error:
         message = f"[Cache] PATH = {without_password(address)} needs the Python package redis (5.3.0 or later)"
         raise ConfigError(f"{message}: install the extra 'redis'") from error

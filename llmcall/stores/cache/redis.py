@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..config.values import MASK, without_password
-from ..errors import CacheError, ConfigError
-from ..stores.cache.storages import Storage
-from ..support.libraries import redis
+from ...config.values import MASK, without_password
+from ...errors import CacheError, ConfigError
+from ...support.libraries import redis
+from .storages import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ..stores.cache.storages import Change, Row, Stored
+    from .storages import Change, Row, Stored
 
 # The address may say otherwise, as in redis://host/0?socket_timeout=60. Each command under way has a
 # connection, and redis-py's own limit is 100. Times are in seconds.

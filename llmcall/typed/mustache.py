@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, TemplateError
-from ..typed.template import Template, missing_variable
+from .template import Template, missing_variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..typed.template import Load
+    from .template import Load
 
 # The path and text of the template and its partials, by the name in the tag
 Sources = dict[str, tuple[str, str]]

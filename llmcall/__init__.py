@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
 from .stores import foreign_files, openers, server_storages
-from .support import spellings, template_languages
+from .support import spellings
 from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
@@ -131,17 +131,10 @@ def _spelling_of_tinytroupe(section: str, key: str) -> Any:
     return spelling(section, key)
 
 
-def _mustache_template(path: str, text: str, load: Any) -> Any:
-    from .typed.mustache import mustache_template
-
-    return mustache_template(path, text, load)
-
-
 openers.append(_open_named_cassette)
 server_storages.append(_storage_at_server)
 foreign_files.append(_records_of_tinytroupe)
 spellings.append(_spelling_of_tinytroupe)
-template_languages[".mustache"] = _mustache_template
 
 
 def __getattr__(name: str) -> Any:

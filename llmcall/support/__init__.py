@@ -11,6 +11,3 @@ from typing import Any
 # Return the :class:`~llmcall.config.sources.Spelling` of a section and key of config.ini that
 # another program has, or ``None``.
 spellings: list[Callable[[str, str], Any]] = []
-# By the end of a file's name, compile a template, given its path, its text and a function that
-# returns the path and the text of a file that it includes.
-template_languages: dict[str, Callable[[str, str, Callable[[str], tuple[str, str]]], Any]] = {}

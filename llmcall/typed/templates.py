@@ -15,18 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..config.values import nearest
 from ..errors import TemplateError
-from ..support import template_languages
 from .jinja import jinja_template
+from .mustache import mustache_template
 from .template import Template, Variables, all_variables, missing_variable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-    from typing import TypeAlias
+    from collections.abc import Collection, Iterable, Sequence
 
     from ..keys.request import Data
-    from .template import Load
-
-    Compile: TypeAlias = Callable[[str, str, Load], Template]
 
 
 class History(NamedTuple):
@@ -68,7 +64,8 @@ def _messages(value: object, name: str) -> Any:
 
 T = TypeVar("T")
 
-_SUFFIXES = (".md", ".txt", ".j2", ".jinja", ".jinja2")  # tried in this order
+MUSTACHE = ".mustache"
+_SUFFIXES = ("", ".md", ".txt", ".j2", ".jinja", ".jinja2", MUSTACHE)  # tried in this order
 # Jinja2's tags, and a name in single braces, as in an f-string
 _BRACES = re.compile(
     r"\{\{.*?\}\} | \{%.*?%\} | \{\#.*?\#\} | \{\s*(?P<name>[^\W\d]\w*)\b[^{}\n]*\}",
@@ -101,16 +98,12 @@ class TemplateSource(NamedTuple):
         """
         if self.file_name is None:
             return jinja_template(f"<{role}>", _dedented(self.text or ""), _no_file)
-        suffixes = ("", *_SUFFIXES, *template_languages)
-        path, text = _find_template(self.file_name, folder, suffixes)
-        suffix = os.path.splitext(path)[1]
-        compile_template: Compile = template_languages.get(suffix, jinja_template)
-        if suffix in template_languages:
-            # First its own, for the files that it includes.
-            suffixes = tuple(dict.fromkeys(["", suffix, *suffixes]))
-        return compile_template(
-            path, text, partial(_find_template, folder=folder, suffixes=suffixes)
-        )
+        find = partial(_find_template, folder=folder, suffixes=_SUFFIXES)
+        path, text = find(self.file_name)
+        if not path.endswith(MUSTACHE):
+            return jinja_template(path, text, find)
+        # First its own suffix, for the files that it includes.
+        return mustache_template(path, text, partial(find, suffixes=("", MUSTACHE, *_SUFFIXES)))
 
 
 def checked_sources(sources: Mapping[str, TemplateSource]) -> dict[str, TemplateSource]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
-from .stores import foreign_files, openers, server_storages
+from .stores import foreign_files, openers
 from .support import spellings
 from .support.lazy_names import imported_by_name
 
@@ -68,7 +68,6 @@ if TYPE_CHECKING:
     from .scopes import scope as scope
     from .scopes import seed as seed
     from .stores.cache.cache import ResponseCache as ResponseCache
-    from .stores.cache.storages import Storage
     from .traffic.budgets import budget as budget
     from .traffic.usage import track as track
     from .typed.functions import llm as llm
@@ -113,12 +112,6 @@ def _open_named_cassette(path: str, mode: str) -> None:
     open_named_cassette(path, mode)
 
 
-def _storage_at_server(address: str) -> Storage:
-    from .distributed import storage_at_server
-
-    return storage_at_server(address)
-
-
 def _records_of_tinytroupe(path: str) -> Any:
     from .ancestors import tinytroupe
 
@@ -132,7 +125,6 @@ def _spelling_of_tinytroupe(section: str, key: str) -> Any:
 
 
 openers.append(_open_named_cassette)
-server_storages.append(_storage_at_server)
 foreign_files.append(_records_of_tinytroupe)
 spellings.append(_spelling_of_tinytroupe)
 

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .cache.storages import Storage
     from .record import Record
 
 # Functions of higher layers that the stores call. ``llmcall/__init__.py`` fills these lists; each function
 # imports what it needs when it is called.
 # Open the cassette that the settings name, by its path and mode; it records programs, too.
 openers: list[Callable[[str, str], object]] = []
-# Return the storage at a server's address.
-server_storages: list[Callable[[str], Storage]] = []
 # Return the records of another program's file, by its path; ``None`` for any other file.
 foreign_files: list[Callable[[str], Iterable[Record] | None]] = []

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 from ...config.values import without_password
 from ...errors import CacheError, ConfigError
 from ...support.sender import foreign_code
-from .. import server_storages
 from .directory import Directory
 from .storages import SERVERS, Change, Row, Storage, Stored, storages
 
@@ -32,10 +31,14 @@ def storage_at(path: str) -> Storage:
     if not is_address(path):
         return Directory(path)
     scheme, _, rest = path.partition("://")
-    if scheme in SERVERS:
-        (storage_at_server,) = server_storages
-        return storage_at_server(path)
     address = f"[Cache] PATH = {without_password(path)}"
+    if scheme in SERVERS:
+        try:
+            from .redis import RedisServer
+        except ImportError as error:
+            message = f"{address} needs the Python package redis (5.3.0 or later)"
+            raise ConfigError(f"{message}: install the extra 'redis'") from error
+        return RedisServer(path)
     make = storages.find(scheme, address)
     if make is None:
         raise ConfigError(

@@ -119,7 +119,7 @@ def _records_of_tinytroupe(path: str) -> Any:
 
 
 def _spelling_of_tinytroupe(section: str, key: str) -> Any:
-    from .ancestors.tinytroupe_settings import spelling
+    from .config.tinytroupe import spelling
 
     return spelling(section, key)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError
@@ -20,6 +20,7 @@ from .endpoints import ENDPOINT_KEYS
 from .references import KeyReference, expand
 from .setting import MODEL_KEYS, Layer, Rank, Setting, SettingValue
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
+from .tinytroupe import Spelling
 from .values import nearest
 
 if TYPE_CHECKING:
@@ -50,19 +51,6 @@ KEYS: dict[str, dict[str, Setting]] = {}  # by section and key; the key of a who
 for _row in [*SETTINGS.values(), *ENDPOINT_KEYS.values(), *MODEL_KEYS.values()]:
     KEYS.setdefault(_row.section, {})[_row.key] = _row
 OUR_SECTIONS = {section.casefold(): section for section in KEYS}
-
-
-class Spelling(NamedTuple):
-    """A setting of another program in a section of llmcall.
-
-    :param program: the program.
-    :param name: the equivalent setting of llmcall, such as ``"cache_mode"``, or empty.
-    :param translate: returns the value for llmcall's setting, from the value and its location.
-    """
-
-    program: str
-    name: str
-    translate: Callable[[str, str], str]
 
 
 Entry = tuple[Setting, Any, str]  # a setting, its value as written, and its location

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
-from ..config import values
-from ..config.sources import Spelling
+from . import values
+
+
+class Spelling(NamedTuple):
+    """A setting of another program in a section of llmcall.
+
+    :param program: the program.
+    :param name: the equivalent setting of llmcall, such as ``"cache_mode"``, or empty.
+    :param translate: returns the value for llmcall's setting, from the value and its location.
+    """
+
+    program: str
+    name: str
+    translate: Callable[[str, str], str]
+
 
 # llmcall's settings by TinyTroupe's; empty where llmcall has no such setting
 _NAMES = {

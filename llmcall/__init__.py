@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
 from .stores import foreign_files, openers
-from .support import spellings
 from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
@@ -118,15 +117,8 @@ def _records_of_tinytroupe(path: str) -> Any:
     return tinytroupe.read(path) if tinytroupe.recognized(path) else None
 
 
-def _spelling_of_tinytroupe(section: str, key: str) -> Any:
-    from .config.tinytroupe import spelling
-
-    return spelling(section, key)
-
-
 openers.append(_open_named_cassette)
 foreign_files.append(_records_of_tinytroupe)
-spellings.append(_spelling_of_tinytroupe)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
 """The settings from defaults, config.ini, ``.env`` and the environment.
 
 A line of config.ini is ``NAME = value``; `` #`` and `` ;`` begin a comment; an indented line continues
-the value above it. Sections of other programs are ignored. Other programs' settings in a section of
-llmcall are translated by :data:`llmcall.support.spellings`.
+the value above it. Sections of other programs are ignored. TinyTroupe's settings in a section of llmcall
+are translated.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError
-from ..support import spellings
 from ..support.notices import is_new, logger, warn_once
 from . import values
 from .endpoints import ENDPOINT_KEYS
 from .references import KeyReference, expand
 from .setting import MODEL_KEYS, Layer, Rank, Setting, SettingValue
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
-from .tinytroupe import Spelling
+from .tinytroupe import Spelling, spelling_of
 from .values import nearest
 
 if TYPE_CHECKING:
@@ -296,7 +295,7 @@ def _config_entries(
         for key, text in parser.items(header):
             key = key if section in TABLES else key.upper()
             location = f"{path}, [{f'{section} {name}'.rstrip()}] {key}"
-            spelling = None if section in TABLES else _spelling(section, key)
+            spelling = None if key in KEYS[section] else spelling_of(section, key)
             row = _find_setting(section, key, location, spelling)
             value = None if row is None else _expand_value(row, text, location, environment, dotenv)
             if row is None or not value:
@@ -323,13 +322,6 @@ def _warn_of_section(header: str, path: str) -> None:
     hint = nearest(header.strip().casefold(), sections, cutoff=0.8)
     if hint:
         warn_once(f"{path}, [{header}]: this section is ignored{hint}")
-
-
-def _spelling(section: str, key: str) -> Spelling | None:
-    """Return another program's setting with this key, or ``None``."""
-    if key in KEYS[section]:
-        return None
-    return next(filter(None, (find(section, key) for find in spellings)), None)
 
 
 def _find_setting(

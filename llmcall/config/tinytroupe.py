@@ -39,7 +39,7 @@ _NAMES = {
 }
 
 
-def spelling(section: str, key: str) -> Spelling | None:
+def spelling_of(section: str, key: str) -> Spelling | None:
     """Return the meaning of a key of TinyTroupe's, or ``None`` if it has no such setting."""
     if section != "OpenAI" or key not in _NAMES:
         return None

@@ -344,7 +344,7 @@ def _find_setting(
         if row
         else "ignored, because llmcall has no such setting"
     )
-    message = f"{location}: {spelling.program}'s setting, {meaning}"
+    message = f"{location}: TinyTroupe's setting, {meaning}"
     if is_new(message):
         logger().info("%s", message)
     return row

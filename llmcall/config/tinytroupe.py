@@ -10,14 +10,12 @@ from . import values
 
 
 class Spelling(NamedTuple):
-    """A setting of another program in a section of llmcall.
+    """A setting of TinyTroupe's in a section of llmcall.
 
-    :param program: the program.
     :param name: the equivalent setting of llmcall, such as ``"cache_mode"``, or empty.
     :param translate: returns the value for llmcall's setting, from the value and its location.
     """
 
-    program: str
     name: str
     translate: Callable[[str, str], str]
 
@@ -43,7 +41,7 @@ def spelling_of(section: str, key: str) -> Spelling | None:
     """Return the meaning of a key of TinyTroupe's, or ``None`` if it has no such setting."""
     if section != "OpenAI" or key not in _NAMES:
         return None
-    return Spelling("TinyTroupe", _NAMES[key], partial(_translate, key))
+    return Spelling(_NAMES[key], partial(_translate, key))
 
 
 def _translate(key: str, value: str, location: str) -> str:

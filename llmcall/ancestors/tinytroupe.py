@@ -18,7 +18,7 @@ from ..config.settings import Settings
 from ..core.kinds import check_chat
 from ..errors import APIError, CacheCorruptError
 from ..keys.keys import key_of
-from ..keys.messages import check_messages, keyed_messages
+from ..keys.messages import checked_messages
 from ..keys.normalizers import normalizer
 from ..keys.parameters import checked_parameters, keyed_parameters
 from ..keys.plain_data import recordable
@@ -161,10 +161,12 @@ def _request(model: str, params: dict[str, object], settings: Settings) -> dict[
         if name not in IGNORED_PARAMETERS and value not in (None, [])
     }
     parameters = checked_parameters(parameters)
-    messages = check_messages(params.get("messages"))
+    _, messages = checked_messages(
+        params.get("messages"), normalize=normalizer(settings.cache_normalize)
+    )
     request = {
         "model": model,
-        "messages": keyed_messages(messages, normalizer(settings.cache_normalize)),
+        "messages": messages,
         **keyed_parameters(parameters, settings.cassette_allow),
     }
     return under_settings(request, settings)

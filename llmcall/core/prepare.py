@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..answers.expected import expected_form
 from ..errors import ScopeError
 from ..keys.keys import identity, key_of, sampled_key
-from ..keys.messages import check_messages, keyed_messages
+from ..keys.messages import checked_messages
 from ..keys.normalizers import normalizer
 from ..keys.parameters import (
     CONFIGURED_UNKEYED,
@@ -109,9 +109,9 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
     options, model, asked, body, headers, expected, fallbacks = _prepared(client, kind, arguments)
     normalize = normalizer(resolved.settings.cache_normalize)
     if kind == "chat":
-        content = check_messages(content, dedent=options.dedent_messages)
-        asked = {**asked, "messages": keyed_messages(content, normalize)}
-        body = {**body, "messages": content}
+        sent, keyed = checked_messages(content, dedent=options.dedent_messages, normalize=normalize)
+        asked = {**asked, "messages": keyed}
+        body = {**body, "messages": sent}
     else:
         asked = {**asked, "input": content if normalize is None else normalize(content)}
         body = {**body, "input": content}

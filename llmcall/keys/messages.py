@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..apis.message import has_only_text, is_part
+from ..apis.message import is_part
 from .call_ids import numbered_calls
 from .plain_data import map_texts, plain, with_article
 
@@ -20,12 +20,16 @@ DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,", re.IGNORECASE)
 DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
 
 
-def check_messages(messages: object, *, dedent: bool = False) -> list[dict[str, object]]:
-    """Return a checked copy of a call's messages.
+def checked_messages(
+    messages: object, *, dedent: bool = False, normalize: Callable[[str], str] | None = None
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Return a checked copy of a call's messages, and the form of them that enters the key: without ``None``
+    fields, tool calls numbered, images and sounds as digests, texts normalized.
 
     :param messages: a list of ``{"role", "content"}`` dicts, or one string, which means one user
         message.
     :param dedent: whether to remove the common indentation of each text.
+    :param normalize: replaces the parts of a text that do not matter; ``None`` replaces nothing.
     :raises TypeError: if something has the wrong type; names the message and the field.
     :raises ValueError: if a role or a content is missing or unknown; names the message and the field.
     """
@@ -37,7 +41,7 @@ def check_messages(messages: object, *, dedent: bool = False) -> list[dict[str, 
         )
     if not messages:
         raise ValueError("messages is empty; at least one message is needed")
-    checked = []
+    checked, have_only_text = [], True
     for index, message in enumerate(messages):
         if type(message) is dict and len(message) == 2:
             role, content = message.get("role"), message.get("content")
@@ -45,13 +49,19 @@ def check_messages(messages: object, *, dedent: bool = False) -> list[dict[str, 
                 checked.append(message.copy())  # a role and a text, like most messages
                 continue
         checked.append(_checked_message(message, f"messages[{index}]"))
+        have_only_text = False
     if dedent:
         import textwrap
 
         for message in checked:
             if "content" in message:
                 message["content"] = map_texts(message["content"], textwrap.dedent)
-    return checked
+    keyed = checked
+    if not have_only_text:
+        keyed = numbered_calls([_keyed_message(message) for message in checked])
+    if normalize is not None:
+        keyed = [_normalized(message, normalize) for message in keyed]
+    return checked, keyed
 
 
 def _checked_message(message: object, location: str) -> dict[str, object]:
@@ -78,25 +88,12 @@ def _checked_message(message: object, location: str) -> dict[str, object]:
     return checked
 
 
-def keyed_messages(
-    messages: list[dict[str, object]], normalize: Callable[[str], str] | None
-) -> list[dict[str, object]]:
-    """Return messages in the form that enters the key: without ``None`` fields, tool calls numbered,
-    images and sounds as digests, texts normalized.
-
-    :param messages: the result of :func:`check_messages`; not changed.
-    :param normalize: replaces the parts of a text that do not matter; ``None`` replaces nothing.
-    """
-    keyed = messages
-    if not all(map(has_only_text, messages)):
-        keyed = numbered_calls([_keyed_message(message) for message in messages])
-    if normalize is None:
-        return keyed
-
+def _normalized(message: dict[str, object], normalize: Callable[[str], str]) -> dict[str, object]:
     def normalized(text: str) -> str:
         return text if DIGEST.match(text) else normalize(text)
 
-    return [map_texts(message, normalized, unchanged=("role", "type")) for message in keyed]
+    texts: dict[str, object] = map_texts(message, normalized, unchanged=("role", "type"))
+    return texts
 
 
 def _keyed_message(message: dict[str, object]) -> dict[str, Data]:

@@ -12,7 +12,7 @@ from ...apis.tiers import tier_of
 from ...config import resolve as config
 from ...errors import APIError, ArgumentError, CacheError
 from ...keys.keys import identity, sampled_key
-from ...keys.messages import check_messages, keyed_messages
+from ...keys.messages import checked_messages
 from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
 from ...keys.plain_data import recordable
 from ...models.prices import price_of
@@ -210,9 +210,7 @@ def _records(
         params = {**shared_params, **(conversation.get("params") or {})}
         asked = keyed_parameters(checked_parameters(params), config.settings().cassette_allow)
         asked.pop("n", None)  # each choice is a draw
-        messages = keyed_messages(
-            check_messages(_fill_placeholders(conversation["messages"], answers)), None
-        )
+        _, messages = checked_messages(_fill_placeholders(conversation["messages"], answers))
     except (TypeError, ValueError) as error:
         yield str(error)
         return

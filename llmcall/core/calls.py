@@ -128,17 +128,17 @@ class Call(NamedTuple):
     :param options: how it is made.
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
     :param position: its position in the program.
+    :param draw: its draw, or ``None``; released if the call fails.
+    :param fallbacks: the models that are asked, one after the other, if the context is too long.
     :param transport: runs the function, or sends a program's request; ``None``: the client has one for
         each endpoint.
     :param asks_model: whether a model answers it.
     :param skips_recorded: ask anew, though the disk cache has an answer; outside any scope, though a cassette
         has one.
-    :param fallbacks: the models that are asked, one after the other, if the context is too long.
     :param deadline: the end of all that is tried for it.
     :param is_streamed: whether its answer is emitted piece by piece, to the reader of a stream.
     :param is_inner: whether code that llmcall calls makes it, such as a transport: it is nobody's record, and
         only the limits and budgets know of it.
-    :param draw: its draw, or ``None``; released if the call fails.
     :param used_records: collects the records that its arm's calls get, or ``None``.
     """
 
@@ -150,14 +150,14 @@ class Call(NamedTuple):
     options: Options
     name: str
     position: Position
+    draw: Draw | None = None
+    fallbacks: tuple[str, ...] = ()
     transport: Transport | None = None
     asks_model: bool = True
     skips_recorded: bool = False
-    fallbacks: tuple[str, ...] = ()
     deadline: Deadline = Deadline(None)
     is_streamed: bool = False
     is_inner: bool = False
-    draw: Draw | None = None
     used_records: deque[ScopedRecord] | None = None
 
     def with_deadline(self) -> Call:

@@ -27,26 +27,12 @@ if TYPE_CHECKING:
 
     from ..answers.expected import Expected
     from ..keys.keys import Identity
-    from ..scopes import ActiveScope
+    from ..scopes import ActiveScope, Draw
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
-    from .client import Client
+    from .client import Client, ResolvedSettings
 
-
-class Undrawn(NamedTuple):
-    """A call that has neither its draw nor its position yet.
-
-    :param make: returns the call, made once, with what its scope decides: its sample, the key that follows from
-        the sample, its position, and by name other fields of :class:`~llmcall.core.calls.Call`, such as the draw.
-    :param source: the cassette or cache that holds its records.
-    :param identity: of its request.
-    :param named: the draw that its options name, or ``None``.
-    """
-
-    make: Callable[..., Call]
-    source: Cassette | ResponseCache
-    identity: Identity
-    named: str | None = None
+    MakeCall = Callable[..., Call]
 
 
 class PreparedArguments(NamedTuple):
@@ -80,7 +66,7 @@ def prepare_chat(client: Client, messages: object, arguments: Mapping[str, objec
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    return with_draw(_undrawn(client, "chat", messages, arguments))
+    return with_draw(*_undrawn(client, "chat", messages, arguments))
 
 
 def prepare_embeddings(
@@ -93,11 +79,13 @@ def prepare_embeddings(
     arguments = {**arguments, "model": model or client.default_embedding_model()}
     texts = checked_texts(text)
     undrawn = [_undrawn(client, "embedding", item, arguments) for item in texts]
-    return [_without_draw(call) for call in undrawn]
+    return [_without_draw(make, hashed) for make, _, hashed, _ in undrawn]
 
 
-def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, object]) -> Undrawn:
-    """Return a call as its arguments describe it, without a draw.
+def _undrawn(
+    client: Client, kind: str, content: Any, arguments: Mapping[str, object]
+) -> tuple[MakeCall, Cassette | ResponseCache, Identity, str | None]:
+    """Return a call as its arguments describe it, without a draw: what :func:`with_draw` takes.
 
     :param kind: ``"chat"`` or ``"embedding"``.
     :param content: the messages, or the text.
@@ -106,7 +94,9 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
     """
     cassette = current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
-    options, model, asked, body, headers, expected, fallbacks = _prepared(client, kind, arguments)
+    options, model, asked, body, headers, expected, fallbacks = _prepared(
+        client, resolved, kind, arguments
+    )
     normalize = normalizer(resolved.settings.cache_normalize)
     if kind == "chat":
         sent, keyed = checked_messages(content, dedent=options.dedent_messages, normalize=normalize)
@@ -117,7 +107,7 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
         body = {**body, "input": content}
     cache = resolved.cache
 
-    def make(sample: str | None, key: str, position: Position, **fields: Any) -> Call:
+    def make(sample: str | None, key: str, position: Position, draw: Draw | None = None) -> Call:
         request = Request(kind, model, asked, body, headers, sample, key, expected)
         return Call(
             client,
@@ -128,32 +118,35 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
             options,
             model,
             position,
-            fallbacks=fallbacks,
-            **fields,
+            draw,
+            fallbacks,
         )
 
-    return Undrawn(make, cassette or cache, identity(kind, asked), options.sample)
+    return make, cassette or cache, identity(kind, asked), options.sample
 
 
-def _prepared(client: Client, kind: str, arguments: Mapping[str, object]) -> PreparedArguments:
+def _prepared(
+    client: Client, resolved: ResolvedSettings, kind: str, arguments: Mapping[str, object]
+) -> PreparedArguments:
     """Return the arguments of a call, prepared once for all calls that have them: a simulation asks thousands of
     questions with the same.
     """
-    prepared = client.resolved.prepared
+    prepared = resolved.prepared
     types = (*map(type, arguments.values()),)
     if not SIMPLE.issuperset(types):
-        return _prepare(client, kind, arguments)
+        return _prepare(client, resolved, kind, arguments)
     key = kind, types, *arguments, *arguments.values()  # with types, since 1 == 1.0 == True
     found = prepared.get(key)
     if found is None:
         if len(prepared) >= MOST_PREPARED:
             prepared.clear()
-        found = prepared[key] = _prepare(client, kind, arguments)
+        found = prepared[key] = _prepare(client, resolved, kind, arguments)
     return found
 
 
-def _prepare(client: Client, kind: str, arguments: Mapping[str, object]) -> PreparedArguments:
-    resolved = client.resolved
+def _prepare(
+    client: Client, resolved: ResolvedSettings, kind: str, arguments: Mapping[str, object]
+) -> PreparedArguments:
     settings = resolved.settings
     options, params = split_options(arguments, resolved.options)
     model = client.model_named(params.pop("model", None))
@@ -213,19 +206,27 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
     )
 
 
-def with_draw(call: Undrawn) -> Call:
+def with_draw(
+    make: MakeCall,
+    source: Cassette | ResponseCache,
+    request_identity: Identity,
+    named: str | None = None,
+) -> Call:
     """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one.
 
+    :param make: returns the call, made once, with what its scope decides: its sample, the key that follows from
+        the sample, its position, and its draw.
+    :param source: the cassette or cache that holds its records.
+    :param named: the draw that its options name, or ``None``.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    make, source, request_identity, named = call
     if llmcall_sends():
-        return _without_draw(call)
+        return _without_draw(make, request_identity)
     try:
         active = scope_of_call()
     except ScopeError as error:
-        _without_draw(call).refuse(error)
+        _without_draw(make, request_identity).refuse(error)
     order, draw = next_order(active), None
     path, _, forks, asker, number = active.position
     if named is not None:
@@ -244,17 +245,17 @@ def with_draw(call: Undrawn) -> Call:
         sample, number = draw.sample, draw.number
         asker = None if draw.asker is None else draw.asker.name
     position = Position(path, order, forks, asker, number)
-    drawn = make(sample, sampled_key(request_identity, sample), position, draw=draw)
+    drawn = make(sample, sampled_key(request_identity, sample), position, draw)
     return _in_arm(drawn, active) if forks else drawn
 
 
-def _without_draw(call: Undrawn) -> Call:
+def _without_draw(make: MakeCall, request_identity: Identity) -> Call:
     """Return a call at its position, without a draw; code that llmcall calls has none."""
-    key, active = sampled_key(call.identity, None), here()
+    key, active = sampled_key(request_identity, None), here()
     order = next_order(active)
     if llmcall_sends():
-        return call.make(None, key, Position("", order), is_inner=True)
-    undrawn = call.make(None, key, active.position._replace(order=order))
+        return make(None, key, Position("", order))._replace(is_inner=True)
+    undrawn = make(None, key, active.position._replace(order=order))
     return _in_arm(undrawn, active)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Call, Options
-from ..core.prepare import Undrawn, with_draw
+from ..core.prepare import with_draw
 from ..core.road import answer_calls
 from ..core.seams import CoroutineTransport
 from ..keys.keys import identity
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..core.client import Client
     from ..core.seams import Transport
     from ..keys.request import Data
+    from ..scopes import Draw
 
 
 class FunctionTransport(CoroutineTransport):
@@ -77,7 +78,7 @@ def prepare_recorded(
         options = options._replace(deadline=None, max_attempts=1)
     cache = shared_cache(settings.cache_path)
 
-    def make(sample: str | None, key: str, position: Position, **fields: Any) -> Call:
+    def make(sample: str | None, key: str, position: Position, draw: Draw | None = None) -> Call:
         request = Request(kind, model, identity_fields, body or {}, {}, sample, key)
         call = Call(
             counted_by,
@@ -88,13 +89,13 @@ def prepare_recorded(
             options,
             name,
             position,
-            transport,
-            asks_model,
-            **fields,
+            draw,
+            transport=transport,
+            asks_model=asks_model,
         )
         return call._replace(skips_recorded=True) if prefers_asking and call.may_ask else call
 
-    return with_draw(Undrawn(make, cassette or cache, identity(kind, identity_fields)))
+    return with_draw(make, cassette or cache, identity(kind, identity_fields))
 
 
 def normalized(value: Any, settings: Settings) -> Any:

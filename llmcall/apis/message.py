@@ -36,8 +36,11 @@ def reasoning_in(choice: Mapping[str, Data]) -> dict[str, Data]:
     gave them; an empty text, too.
     """
     received = choice["message"]
-    fields = {name: received.get(name) for name in RETURNED_REASONING}
-    return {name: copy.deepcopy(value) for name, value in fields.items() if value is not None}
+    return {
+        name: copy.deepcopy(received[name])
+        for name in RETURNED_REASONING
+        if received.get(name) is not None
+    }
 
 
 def message_text(message: Mapping[str, Data]) -> str:

@@ -234,14 +234,14 @@ def with_draw(
     elif not path:
         return make(None, sampled_key(request_identity, None), Position("", order))
     else:
-        key = sampled_key(request_identity, None)
 
         def recorded_askers() -> RecordedAskers:
-            undrawn = make(None, key, Position("", order))
-            askers = undrawn.store.askers(path, request_identity, key)
+            undrawn = make(None, "", Position("", order))
+            askers = undrawn.store.askers(path, request_identity)
             return askers._replace(may_ask=undrawn.may_ask)
 
-        draw = active.draw(key, source, current_for_draw(), recorded_askers)
+        digest = request_identity.hexdigest()
+        draw = active.draw(digest, source, current_for_draw(), recorded_askers)
         sample, number = draw.sample, draw.number
         asker = None if draw.asker is None else draw.asker.name
     position = Position(path, order, forks, asker, number)

@@ -54,12 +54,11 @@ class Store(Protocol):
         """Add an answer; return the one that counts: a stream's own, which was read, or else the first one stored."""
         ...
 
-    def askers(self, path: str, identity: Identity, key: str) -> RecordedAskers:
+    def askers(self, path: str, identity: Identity) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded.
 
         :param path: the scope path.
         :param identity: of the request.
-        :param key: the request's key outside any scope.
         """
         ...
 

@@ -136,20 +136,20 @@ class ActiveScope:
 
     def draw(
         self,
-        request_key: str,
+        digest: str,
         source: object,
         asker: Asker | None,
         read_askers: Callable[[], RecordedAskers],
     ) -> Draw:
         """Take the next draw of a request.
 
-        :param request_key: the key of the request outside any scope.
+        :param digest: of the request, without a sample.
         :param source: the cassette or cache that holds records of the draws.
         :param asker: who asks, if that counts.
         :param read_askers: reads who asked when the draws were recorded, if it counts.
         """
         path, _, forks, _, _ = self.position
-        draw = self.draws.take((path, request_key), forks, source, asker, read_askers)
+        draw = self.draws.take((path, digest), forks, source, asker, read_askers)
         if self.item.draws is not None:
             self.item.draws.add(draw)
         return draw

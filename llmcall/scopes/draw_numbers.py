@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..support.system import lock
 from .position import Forks
 
-# The scope path and the key of a request outside any scope.
+# The scope path, and the digest of a request without a sample.
 ScopedRequest = tuple[str, str]
 
 

@@ -115,18 +115,22 @@ class Draws:
                 new = self.new_askers(request, source, read_askers())
                 askers = by_source.setdefault(source, new)
         runner = threading.get_ident(), id(current_task())
-        with lock if askers is None else askers.turn:
+        other = None
+        if asker is None or askers is None:
             with lock:
                 numbers, counted = self._numbers_of(request, forks)
-            if asker is None or askers is None:
-                number = numbers.lowest if len(counted) == 1 else lowest_free(counted)
-            else:
-                number = askers.number_for(asker.name, forks, counted)
-            with lock:
+                number, other = lowest_free(counted), numbers.under_way
                 numbers.take(number)
-                other = numbers.under_way
                 numbers.under_way = runner
-        if asker is None and other is not None and other != runner:
+        else:
+            with askers.turn:
+                with lock:
+                    numbers, counted = self._numbers_of(request, forks)
+                number = askers.number_for(asker.name, forks, counted)
+                with lock:
+                    numbers.take(number)
+                    numbers.under_way = runner
+        if other is not None and other != runner:
             kind = "thread" if other[0] != runner[0] else "task"
             warn_once(
                 f"give each {kind} its own scope: two {kind}s in the scope {request[0]!r} make the same "

@@ -90,12 +90,11 @@ class CacheStore:
         if (arm or asker) and self._mode != "replay":
             self._cache.note_use(record.cache_key, arm, asker)
 
-    def askers(self, path: str, identity: Identity, key: str) -> RecordedAskers:
+    def askers(self, path: str, identity: Identity) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded.
 
         :param path: the scope path.
         :param identity: of the request.
-        :param key: the request's key outside any scope.
         """
         askers: dict[int, str] = {}
         number = missing = 0
@@ -160,16 +159,16 @@ class CassetteStore:
             first_record, source = first_record.replace(asker=None), source | GotFrom.CACHE
         return self._put(first_record, source)
 
-    def askers(self, path: str, identity: Identity, key: str) -> RecordedAskers:
+    def askers(self, path: str, identity: Identity) -> RecordedAskers:
         """Return who took the draws of a request when they were recorded."""
-        recorded = self._cassette.recorded_askers(path, key)
+        recorded = self._cassette.recorded_askers(path, sampled_key(identity, None))
         if not self._cassette.may_record:
             return recorded
         # A record of the file that names nobody says that nobody else asked, whatever the cache says.
         log = self._cassette.tape.log
         below = {
             number: asker
-            for number, asker in self._cache.askers(path, identity, key).askers.items()
+            for number, asker in self._cache.askers(path, identity).askers.items()
             if not log.is_in_file(sampled_key(identity, f"{path}#{number}"))
         }
         return recorded._replace(askers={**below, **recorded.askers})

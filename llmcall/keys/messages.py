@@ -60,7 +60,7 @@ def checked_messages(
     if not have_only_text:
         keyed = numbered_calls([_keyed_message(message) for message in checked])
     if normalize is not None:
-        keyed = [_normalized(message, normalize) for message in keyed]
+        keyed = normalized_texts(keyed, normalize)
     return checked, keyed
 
 
@@ -88,12 +88,13 @@ def _checked_message(message: object, location: str) -> dict[str, object]:
     return checked
 
 
-def _normalized(message: dict[str, object], normalize: Callable[[str], str]) -> dict[str, object]:
+def normalized_texts(data: Data, normalize: Callable[[str], str]) -> Data:
+    """Return a copy of plain data with its texts normalized; digests, roles and types stay."""
+
     def normalized(text: str) -> str:
         return text if DIGEST.match(text) else normalize(text)
 
-    texts: dict[str, object] = map_texts(message, normalized, unchanged=("role", "type"))
-    return texts
+    return map_texts(data, normalized, unchanged=("role", "type"))
 
 
 def _keyed_message(message: dict[str, object]) -> dict[str, Data]:

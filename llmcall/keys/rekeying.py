@@ -9,10 +9,9 @@ from ..config.settings import Settings
 from ..models.catalog import resolve
 from .call_ids import numbered_body
 from .http_identity import http_identity
-from .messages import DIGEST
+from .messages import normalized_texts
 from .normalizers import normalizer
 from .parameters import without_unkeyed
-from .plain_data import map_texts
 
 if TYPE_CHECKING:
     from .request import Data
@@ -42,7 +41,10 @@ def under_settings(request: Mapping[str, Data], settings: Settings) -> dict[str,
             request.get("query", {}),
             request.get("body"),
         )
-    _normalize(new_request, settings)
+    normalize = normalizer(settings.cache_normalize)
+    if normalize is not None:
+        texts = {name: new_request[name] for name in NORMALIZED if name in new_request}
+        new_request |= normalized_texts(texts, normalize)
     if namespace:
         new_request["namespace"] = namespace
     return new_request
@@ -54,17 +56,3 @@ def _namespace_of(model: str, settings: Settings) -> str | None:
     if len(namespaces) == 1:
         return namespaces.pop() or settings.cache_namespace
     return settings.cache_namespace
-
-
-def _normalize(request: dict[str, object], settings: Settings) -> None:
-    """Normalize a request's texts in place."""
-    normalize = normalizer(settings.cache_normalize)
-    if normalize is None:
-        return
-
-    def normalized(text: str) -> str:
-        return text if DIGEST.match(text) else normalize(text)
-
-    for name in NORMALIZED:
-        if name in request:
-            request[name] = map_texts(request[name], normalized, unchanged=("role", "type"))

@@ -42,14 +42,6 @@ MOST_READ_TEXTS = 1000
 Question = tuple[str, "str | None", "Mapping[str, Data]"]
 
 
-def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a file that are not blank, with their numbers."""
-    for number, line in enumerate(file, 1):
-        text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
-        if text.strip():
-            yield number, text
-
-
 class RecordFile:
     """The records of a file by their keys: ``len()``, ``in``, and iteration in the order of the file.
 
@@ -322,9 +314,12 @@ def header_in(path: str | os.PathLike[str]) -> Header | None:
     :raises CacheError: if a newer version wrote the file.
     """
     with suppress(FileNotFoundError), open(path, "rb") as file:
-        for number, line in _numbered(file):
+        for number, line in enumerate(file, 1):
+            text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+            if not text.strip():
+                continue
             try:
-                return first_header(line)
+                return first_header(text)
             except CacheError as error:
                 raise type(error)(f"{os.fspath(path)}:{number}: {error}") from None
     return None

@@ -77,6 +77,7 @@ class SDKTransport(CoroutineTransport):
         http_client: object = None,
         deployment: str | None = None,
     ) -> None:
+        http_library()  # imports the SDK, which may take seconds, before an attempt's time runs
         self.url = url
         self.renewable = token is not None
         self.background = self

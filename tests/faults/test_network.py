@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import openai
 import pytest
 from clients import RETRY_AT_ONCE, WAYS, client_for
-from commands import NEEDS_NOTES, NEEDS_POSIX
+from commands import NEEDS_NOTES, NEEDS_POSIX, ran
 from pytest_httpserver import HTTPServer
 from servers import (
     HEAD,
@@ -465,6 +465,26 @@ def test_a_timeout_ends_each_attempt(name: str, way: str) -> None:
     assert "within the timeout" in str(error)
     assert (error.endpoint, error.attempts) == ("127.0.0.1", 2)
     assert len(server.requests) <= 2  # the time may be over before a request is sent
+
+
+SLOW_IMPORT = """
+import time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "openai":
+            now = time.monotonic
+            time.monotonic = lambda: now() + 1000
+
+sys.meta_path.insert(0, Slow())
+client = llmcall.OpenAIClient(base_url=sys.argv[1], model="gpt-4o-mini", retry_max_attempts=1)
+print(client.send_message("Hello", timeout=60, on_error="raise").content)
+"""
+
+
+def test_the_import_of_the_sdk_takes_nothing_from_the_timeout_of_an_attempt() -> None:
+    with RawServer(sends(http(json.dumps(completion("Hi")).encode()))) as server:
+        assert ran(SLOW_IMPORT, server.base_url) == "Hi"
 
 
 def plain(base_url: str, http_client: Any = None, **settings: Any) -> OpenAIClient:

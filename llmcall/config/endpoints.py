@@ -18,7 +18,8 @@ class Endpoint(NamedTuple):
 
     :param name: the name in ``[Endpoint NAME]``.
     :param models: the models that it serves.
-    :param api_type: its client; ``"azure"`` if it has an Azure endpoint or API version.
+    :param api_type: its client: ``"openai"``, ``"azure"`` or ``"ollama"``; ``"azure"`` if it has an Azure
+        endpoint or API version.
     :param api_key: the API key, a function that returns it, or a reference to a variable;
         ``key()`` returns it.
     :param base_url: the address of the API, e.g. ``https://host/v1``.
@@ -76,7 +77,7 @@ ENDPOINT_KEYS = settings_of(
     "Endpoint",
     {
         "models": values.names,
-        "api_type": values.text,
+        "api_type": values.one_of("openai", "azure", "ollama"),
         "api_key": values.credential,
         "base_url": values.check_address,
         "azure_endpoint": values.check_address,

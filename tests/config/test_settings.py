@@ -614,6 +614,10 @@ def test_a_probable_mistake_in_config_ini_is_one_warning(
             r"\[Prices\] a: '1, -2' is not two or three numbers of at least 0",
         ),
         (
+            "[Endpoint a]\nMODELS = m\nAPI_TYPE = azur\nAZURE_ENDPOINT = https://east/\n",
+            r"\[Endpoint a\] API_TYPE: 'azur' is not one of openai, azure, ollama",
+        ),
+        (
             "[Model a]\nCONTEXT_WINDOW = big\n",
             r"\[Model a\] CONTEXT_WINDOW: 'big' is not a whole number of at least 1",
         ),

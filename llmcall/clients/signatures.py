@@ -63,7 +63,7 @@ def send_message(
         ``tool_choice``, ``reasoning_effort`` and ``extra_body``; pass any other in ``params``.
         ``None`` means the configured default; a parameter without a default is not sent. An answer
         that does not fit its ``response_format`` (a class, a strict schema, or JSON mode) counts as
-        a failed attempt.
+        a failed attempt, unless the token limit cut it or it calls a tool.
     :param timeout: seconds for one attempt.
     :param deadline: seconds for the whole call, with its retries, its waits and the time to
         read the answer.

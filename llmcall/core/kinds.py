@@ -307,22 +307,15 @@ def _check_fits(request: Request, response: Mapping[str, Data]) -> None:
         return
     for choice in choices_of(response):
         message = choice["message"]
-        # The API promises nothing about a cut answer, or about words beside a tool call; a class has to read both.
-        if not request.expected.is_class and (
-            is_cut(choice.get("finish_reason")) or message.get("tool_calls")
-        ):
+        # No format holds for an answer that a limit cut, or for words beside a tool call.
+        if is_cut(choice.get("finish_reason")) or message.get("tool_calls"):
             continue
         text = None if message.get("refusal") else content_text(message.get("content"))
-        problem = request.expected.misfit(text) if text else None  # a refusal, or a tool call
+        problem = request.expected.misfit(text) if text else None  # a refusal
         if problem is not None:
-            remedy = (
-                "; it was cut at the token limit: raise max_tokens"
-                if is_cut(choice.get("finish_reason"))
-                else ""
-            )
             _reject(
                 ServiceError,
-                f"the answer does not fit its response_format: {problem}{remedy}",
+                f"the answer does not fit its response_format: {problem}",
                 response,
             )
 

@@ -377,7 +377,9 @@ def test_an_answer_that_fits_its_response_format_is_replayed(
     assert again.requests == []
 
 
-@pytest.mark.parametrize("response_format", [JSON_MODE, STRICT], ids=["JSON mode", "schema"])
+@pytest.mark.parametrize(
+    "response_format", [JSON_MODE, STRICT, Person], ids=["JSON mode", "schema", "class"]
+)
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
@@ -411,7 +413,7 @@ def test_an_answer_that_fits_its_response_format_is_replayed(
 def test_a_response_format_takes_what_max_tokens_cut_and_words_beside_a_tool_call(
     choice: dict[str, Any], words: str, response_format: Any, tmp_path: Path
 ) -> None:
-    """The API promises JSON for neither; ``finish_reason`` says so, in a replay, too."""
+    """No format holds for either; ``finish_reason`` says so, in a replay, too."""
     client = client_of(lambda _: {"choices": [{"index": 0, **choice}]}, tmp_path)
     for _ in range(2):
         reply = client.send_message("Who?", response_format=response_format, max_tokens=5)

@@ -1,4 +1,7 @@
-"""Templates in Jinja2, rendered in its sandbox."""
+"""Templates in Jinja2, rendered in its sandbox.
+
+Jinja2 takes 30 ms to import, so this module is imported with the first template that has a tag.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,11 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TemplateError
+from ..support.libraries import jinja2
 from .template import Template, all_variables, missing_variable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
-
-    import jinja2
 
     from .template import Load, Variables
 
@@ -39,11 +41,6 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
     :raises TemplateError: for a syntax error; ``render`` raises it for a missing variable and any
         other error.
     """
-    if not any(mark in text for mark in ("{{", "{%", "{#")):
-        # Jinja2 takes 30 ms to import, and a plain text does not need it.
-        return Template(name, text, {}, lambda variables: text)
-    from ..support.libraries import jinja2
-
     paths = [name]  # of the template and its includes, to find where an error occurred
     environment = _environment(load, paths)
     try:
@@ -82,7 +79,6 @@ def _environment(load: Load, paths: list[str], *, is_watching: bool = False) -> 
     :param paths: gets the path of each template that is loaded.
     :param is_watching: whether its templates note which variables they print.
     """
-    from ..support.libraries import jinja2
 
     def load_source(name: str) -> tuple[str, str, None]:
         """Return another template's source in Jinja2's form."""
@@ -94,8 +90,8 @@ def _environment(load: Load, paths: list[str], *, is_watching: bool = False) -> 
         return source, path, None
 
     # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
-    sandbox = jinja2.sandbox.ImmutableSandboxedEnvironment
-    environment = (_watching(sandbox) if is_watching else sandbox)(
+    sandbox = WatchingSandbox if is_watching else jinja2.sandbox.ImmutableSandboxedEnvironment
+    environment = sandbox(
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(load_source),
         finalize=_printable,
@@ -107,49 +103,43 @@ def _environment(load: Load, paths: list[str], *, is_watching: bool = False) -> 
     return environment
 
 
-def _watching(sandbox: type[jinja2.Environment]) -> type[jinja2.Environment]:
-    """Return a sandbox whose templates note which variables they print, each with the expression that
+class WatchingSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """The sandbox whose templates note which variables they print, each with the expression that
     prints it. Only a template that runs knows: it may test a variable, and not print it.
     """
-    from ..support.libraries import jinja2
 
-    @jinja2.pass_context
-    def watch(context: jinja2.runtime.Context, value: object, names: Collection[str]) -> object:
-        """Note a variable that holds nothing, if its text is in an expression's."""
-        empty, shown = context.get(WATCH, ({}, set()))
-        shown |= {name for name in names if name in empty and empty[name].search(str(value))}
-        return value
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.filters["watch"] = _watch
 
-    def watched(expression: jinja2.nodes.Expr) -> jinja2.nodes.Expr:
-        """Return an expression that is watched: of two, the one that is printed."""
-        if isinstance(expression, jinja2.nodes.TemplateData):
-            return expression
-        if isinstance(expression, jinja2.nodes.CondExpr):
-            expression.expr1 = watched(expression.expr1)
-            expression.expr2 = expression.expr2 and watched(expression.expr2)
-            return expression
-        names = {node.name for node in [expression] if isinstance(node, jinja2.nodes.Name)}
-        names |= {node.name for node in expression.find_all(jinja2.nodes.Name)}
-        arguments: list[jinja2.nodes.Expr] = [jinja2.nodes.Const(tuple(sorted(names)))]
-        return jinja2.nodes.Filter(expression, "watch", arguments, [], None, None)
+    def compile(self, source: Any, name: Any = None, *options: Any, **more: Any) -> Any:
+        """Compile a template whose printed expressions are watched."""
+        tree = self.parse(source, name)
+        for output in tree.find_all(jinja2.nodes.Output):
+            output.nodes = [_watched(node) for node in output.nodes]
+        return super().compile(tree, name, *options, **more)
 
-    class Watching(sandbox):  # type: ignore[misc, valid-type]
-        """The sandbox, with another compiler."""
 
-        def __init__(self, **options: object) -> None:
-            super().__init__(**options)
-            self.filters["watch"] = watch
+@jinja2.pass_context
+def _watch(context: jinja2.runtime.Context, value: object, names: Collection[str]) -> object:
+    """Note a variable that holds nothing, if its text is in an expression's."""
+    empty, shown = context.get(WATCH, ({}, set()))
+    shown |= {name for name in names if name in empty and empty[name].search(str(value))}
+    return value
 
-        def compile(
-            self, source: object, name: object = None, *options: object, **more: object
-        ) -> object:
-            """Compile a template whose printed expressions are watched."""
-            tree = self.parse(source, name)
-            for output in tree.find_all(jinja2.nodes.Output):
-                output.nodes = [watched(node) for node in output.nodes]
-            return super().compile(tree, name, *options, **more)
 
-    return Watching
+def _watched(expression: jinja2.nodes.Expr) -> jinja2.nodes.Expr:
+    """Return an expression that is watched: of two, the one that is printed."""
+    if isinstance(expression, jinja2.nodes.TemplateData):
+        return expression
+    if isinstance(expression, jinja2.nodes.CondExpr):
+        expression.expr1 = _watched(expression.expr1)
+        expression.expr2 = expression.expr2 and _watched(expression.expr2)
+        return expression
+    names = {node.name for node in [expression] if isinstance(node, jinja2.nodes.Name)}
+    names |= {node.name for node in expression.find_all(jinja2.nodes.Name)}
+    arguments: list[jinja2.nodes.Expr] = [jinja2.nodes.Const(tuple(sorted(names)))]
+    return jinja2.nodes.Filter(expression, "watch", arguments, [], None, None)
 
 
 class _UnprintableError(TypeError):
@@ -177,8 +167,6 @@ def _variables(
 
     :param visited_names: the templates that were searched; gets the names of the includes.
     """
-    from ..support.libraries import jinja2
-
     tree = environment.parse(source, name, name)
     # Jinja2 declares its own functions (range, dict, …), but a variable may have such a name, too.
     undeclared = jinja2.meta.find_undeclared_variables(tree) | environment.globals.keys()
@@ -204,8 +192,6 @@ def _template_error(
     error: Exception, paths: list[str], variable_names: Iterable[str]
 ) -> TemplateError:
     """Return an error that names the template or include, the line and the problem."""
-    from ..support.libraries import jinja2
-
     if isinstance(error, jinja2.TemplateSyntaxError):
         return TemplateError(f"{error.name or paths[0]}, line {error.lineno}: {error.message}")
     lines = [
@@ -219,8 +205,6 @@ def _template_error(
 
 def _problem(error: Exception, variable_names: Iterable[str]) -> str:
     """Return in words why a template could not be rendered."""
-    from ..support.libraries import jinja2
-
     if isinstance(error, jinja2.UndefinedError):
         missing = re.fullmatch(r"'(.*)' is undefined", str(error))
         return missing_variable(missing[1], variable_names) if missing else str(error)

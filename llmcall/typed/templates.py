@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..config.values import nearest
 from ..errors import TemplateError
-from .jinja import jinja_template
 from .mustache import mustache_template
 from .template import Template, Variables, all_variables, missing_variable
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from ..keys.request import Data
+    from .template import Load
 
 
 class History(NamedTuple):
@@ -97,11 +97,11 @@ class TemplateSource(NamedTuple):
             syntax error.
         """
         if self.file_name is None:
-            return jinja_template(f"<{role}>", _dedented(self.text or ""), _no_file)
+            return _jinja_template(f"<{role}>", _dedented(self.text or ""), _no_file)
         find = partial(_find_template, folder=folder, suffixes=_SUFFIXES)
         path, text = find(self.file_name)
         if not path.endswith(MUSTACHE):
-            return jinja_template(path, text, find)
+            return _jinja_template(path, text, find)
         # First its own suffix, for the files that it includes.
         return mustache_template(path, text, partial(find, suffixes=("", MUSTACHE, *_SUFFIXES)))
 
@@ -185,7 +185,7 @@ class Templates(NamedTuple):
             for number, message in enumerate(history.examples)
         ]
         messages = (*system, *examples, question)
-        further = tuple(jinja_template(f"<{name}>", texts[name], _no_file) for name in texts)
+        further = tuple(_jinja_template(f"<{name}>", texts[name], _no_file) for name in texts)
         templates = [*(template for _, template in messages if template is not None), *further]
         uses = [template.variables for template in templates]
         if history.variable is not None:
@@ -244,6 +244,15 @@ def _example(content: object, number: int) -> Template | None:
     if not isinstance(content, str):
         return None
     return TemplateSource(None, content).compile(f"history[{number}]", "")
+
+
+def _jinja_template(name: str, text: str, load: Load) -> Template:
+    """Compile a Jinja2 template, without Jinja2 if the text has none of its tags."""
+    if not any(mark in text for mark in ("{{", "{%", "{#")):
+        return Template(name, text, {}, lambda variables: text)
+    from .jinja import jinja_template
+
+    return jinja_template(name, text, load)
 
 
 def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[str, str]:

@@ -112,7 +112,7 @@ class LLMClient(ConfiguredClient):
     def stream_message(self, current_messages: Messages, **arguments: object) -> Stream:
         """Ask a model and yield its answer as it arrives.
 
-        :param arguments: the same as :meth:`send_message` takes.
+        :param arguments: the same as :meth:`send_message` takes; ``timeout`` bounds the wait for each piece.
         :returns: an iterator over pieces of the text, with the reply in ``.reply`` at the end. A
             recorded answer comes word by word. If the call fails and ``on_error`` is ``"none"``,
             the failure is logged, the stream ends, and ``.reply`` is ``None``.

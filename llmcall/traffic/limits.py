@@ -259,9 +259,26 @@ def known_states() -> list[EndpointState]:
     return list(_states.values())
 
 
+class Turns:
+    """The turns of endpoints that serve a model together; only the holder of the lock may use them.
+
+    :ivar next_index: of the usable endpoint that is asked next.
+    :ivar left_out_until: the monotonic times until which endpoints are not asked.
+    """
+
+    def __init__(self) -> None:
+        self.next_index = 0
+        self.left_out_until: dict[Endpoint, float] = {}
+
+
+# One for all pools of the same endpoints: each client, and each change of settings, makes pools anew.
+_turns: dict[tuple[Endpoint, ...], Turns] = {}
+
+
 def forget() -> None:
     """Forget what was asked of all endpoints: calls under way do not count in new clients' limits."""
     _states.clear()
+    _turns.clear()
 
 
 after_fork_in_child(forget)  # a forked process lacks the threads whose calls its parent counts
@@ -277,8 +294,7 @@ class Endpoints:
     def __init__(self, endpoints: Sequence[Endpoint], limits: Limits) -> None:
         self.endpoints = list(endpoints)
         self.limits = limits
-        self._next_index = 0
-        self._left_out_until: dict[Endpoint, float] = {}  # a monotonic time
+        self._turns = _turns.setdefault((*endpoints,), Turns())
         self.states = {endpoint: _shared_state(endpoint) for endpoint in self.endpoints}
 
     def usable(self, now: float) -> list[Endpoint]:
@@ -286,7 +302,7 @@ class Endpoints:
         return [
             endpoint
             for endpoint in self.endpoints
-            if self._left_out_until.get(endpoint, now) <= now
+            if self._turns.left_out_until.get(endpoint, now) <= now
         ]
 
     def admit(self, slot: Slot, tokens: int | None) -> Endpoint | Blocked:
@@ -303,7 +319,8 @@ class Endpoints:
                     self.states[endpoint].queue.leave(slot)
             wakeup: Future[None] = Future()
             next_look = shortest_wait = NEVER
-            for index in range(self._next_index, self._next_index + len(usable)):
+            first_index = self._turns.next_index
+            for index in range(first_index, first_index + len(usable)):
                 endpoint = usable[index % len(usable)]
                 state = self.states[endpoint]
                 is_first = state.queue.join(slot, wakeup)
@@ -315,7 +332,7 @@ class Endpoints:
                 if seconds > 0:
                     next_look = min(next_look, seconds)
                     continue
-                self._next_index = (index + 1) % len(usable)
+                self._turns.next_index = (index + 1) % len(usable)
                 slot.begin(state, tokens or 0)
                 return endpoint
             return Blocked(
@@ -347,7 +364,7 @@ class Endpoints:
             now = time.monotonic()
             others_remain = any(other is not endpoint for other in self.usable(now))
             if others_remain:
-                self._left_out_until[endpoint] = now + LEFT_OUT_SECONDS
+                self._turns.left_out_until[endpoint] = now + LEFT_OUT_SECONDS
         if others_remain:
             minutes = LEFT_OUT_SECONDS / 60
             words = "endpoint %s %s and is not used for %.0f minutes: %s"

@@ -358,6 +358,17 @@ def test_calls_go_to_one_endpoint_after_the_other(ask: Any, serve: Serve) -> Non
     assert endpoints_asked(ask, 6, client()) == [*NAMES, *NAMES]
 
 
+def test_turns_go_on_with_other_settings_and_in_other_clients(serve: Serve) -> None:
+    """So does the time for which an endpoint is left out."""
+    servers = serve(east=REFUSED, west=OK, north=OK)
+    caller = client()
+    for number in range(4):
+        with llmcall.configured(temperature=number):
+            caller.send_message(f"question {number}")
+            client().send_message(f"question {number} of another client")
+    assert asked(servers) == {"east": 1, "west": 4, "north": 4}
+
+
 @ASK
 def test_each_endpoint_gets_its_own_key(ask: Any, serve: Serve) -> None:
     """It gets no other's."""

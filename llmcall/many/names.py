@@ -70,7 +70,9 @@ class ItemNames:
             identity = self._identity(item)
             try:
                 item_digest = digest(identity, index)
-                content = item_digest if identity is item else None
+                # a dict may hold the whole item; other classes decide themselves what equals them
+                is_whole = identity is item or (type(item) is dict and identity == item)
+                content = item_digest if is_whole else None
             except (TypeError, ValueError):
                 if not takes_all:
                     raise

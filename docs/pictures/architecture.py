@@ -28,7 +28,7 @@ STATIONS = (
     "look_up",
     "answer_calls",
     "share",
-    "_ask",
+    "ask",
     "retry",
     "Exchange.attempt",
     "send",

@@ -1,4 +1,4 @@
-"""Attempts: how often and when a failed call is tried again.
+"""Attempts: which models are asked, and how often and when a failed call is tried again.
 
 Whether it may be is the error's ``retryable``, set where the error is made: for an API's errors in
 ``clients/api_errors.py``. The rule is two functions, ``most_attempts`` and ``seconds_to_wait``; the loop that uses
@@ -7,20 +7,27 @@ them keeps to the call's deadline and counts the attempts.
 
 from __future__ import annotations
 
+import functools
 import random
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import APIError
+from ..errors import APIError, ContextLengthError
 from ..support.notices import logger, warn_once
 from ..support.waits import check_stops, waits
-from .waiting import wait
+from .kinds import KINDS
+from .seams import AlreadyRecorded
+from .send import Exchange, release_held
+from .waiting import in_thread, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tenacity import RetryCallState
 
+    from ..stores.record import Received, Record
     from .calls import Call
+    from .kinds import Kind
+    from .seams import Response
 
 JITTER = 0.25  # the largest share of a wait that is added at random
 
@@ -28,6 +35,58 @@ T = TypeVar("T")
 log = logger()
 # The system's: our waits must change neither what a seed draws nor which generators a program makes.
 _random = random.SystemRandom()
+
+
+async def ask(calls: Sequence[Call]) -> dict[str, Record]:
+    """Ask for the answer to calls or, if the context is too long, ask the fallbacks; store it."""
+    kind = KINDS[calls[0].request.kind]
+    call = kind.joined(calls)
+    models = [call.client.model_named(model) for model in call.fallbacks]
+    while True:
+        exchange = Exchange(
+            call,
+            functools.partial(_store, kind, calls),
+            # The reader of a stream has read one model's text: no other can replace it.
+            must_fit_window=bool(models) and not call.is_streamed,
+        )
+        try:
+            records = await retry(call, exchange.attempt)
+            break
+        except AlreadyRecorded:
+            found = await in_thread(call.store.get, call.request)
+            return {} if found is None else {call.request.cache_key: found}
+        except ContextLengthError as error:
+            if not models:
+                raise
+            model = models.pop(0)
+            logger().warning(
+                "%s: the context is too long (%s); asking %s instead",
+                call.request.model,
+                error,
+                model,
+            )
+            call = call.to_model(model)
+            calls = [call]
+    await exchange.emit_held_back()
+    await release_held(exchange.response, is_stored=True)
+    return {record.cache_key: record for record in records}
+
+
+def _store(
+    kind: Kind, calls: Sequence[Call], response: Response, received: Received
+) -> list[Record]:
+    """Record an answer; return the records that count, with the receipt of this call's own answer: another
+    process may have been quicker, whose answer then counts, unless this one is a stream's.
+    """
+    records = []
+    for call, record in zip(calls, kind.records(calls, response, received), strict=True):
+        stored = call.store.add(record)  # nobody else has it yet
+        stored.received = received
+        records.append(stored)
+    for call, record in zip(calls, records, strict=True):
+        for listener in call.listeners:
+            listener.stored(call, record)
+    return records
 
 
 def most_attempts(call: Call, error: APIError) -> int:

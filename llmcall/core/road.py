@@ -11,28 +11,24 @@ sent (their transport), checked and recorded (``kinds.py``).
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 from ..apis.usage import total_cost
 from ..config.values import without_password
-from ..errors import APIError, CacheCorruptError, CacheMissError, ContextLengthError
+from ..errors import APIError, CacheCorruptError, CacheMissError
 from ..keys.keys import short_key
 from ..support.failures import is_abandoned
 from ..support.listeners import listeners
 from ..support.notices import first, logger
 from ..support.tracebacks import hide_own_frames
 from .reply import Reply
-from .seams import AlreadyRecorded
-from .waiting import Piece, emit, in_thread, with_store
+from .waiting import Piece, emit, with_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..stores.record import Received, Record
+    from ..stores.record import Record
     from .calls import Call
-    from .kinds import Kind
-    from .seams import Response
 
 NOT_RECORDED = object()
 
@@ -194,11 +190,12 @@ def _miss_error(call: Call) -> CacheMissError:
 async def _answers(calls: Sequence[Call]) -> dict[str, Record]:
     """Answer calls that are not recorded."""
     from .kinds import batches  # a recorded answer needs none of these
+    from .retry import ask
     from .share import share
 
     records: dict[str, Record] = {}
     for batch in batches(calls):
-        records |= await share(batch, _ask)
+        records |= await share(batch, ask)
     for call in calls:  # an equal call with another response_format may have got it
         if call.request.expected is not None:
             refuse_misfit(call, records[call.request.cache_key])
@@ -212,62 +209,6 @@ async def _emit_recorded(record: Record) -> None:
     if record.kind == "chat":
         for chunk in chunks_of(record.response):
             await emit(Piece(chunk_text(chunk), chunk))
-
-
-async def _ask(calls: Sequence[Call]) -> dict[str, Record]:
-    """Ask for the answer to calls or, if the context is too long, ask the fallbacks; store it."""
-    from .kinds import KINDS
-    from .retry import retry
-    from .send import Exchange, release_held
-
-    kind = KINDS[calls[0].request.kind]
-    call = kind.joined(calls)
-    models = [call.client.model_named(model) for model in call.fallbacks]
-    while True:
-        exchange = Exchange(
-            call,
-            functools.partial(_store, kind, calls),
-            # The reader of a stream has read one model's text: no other can replace it.
-            must_fit_window=bool(models) and not call.is_streamed,
-        )
-        try:
-            records = await retry(call, exchange.attempt)
-            break
-        except AlreadyRecorded:
-            found = await in_thread(call.store.get, call.request)
-            return {} if found is None else {call.request.cache_key: found}
-        except ContextLengthError as error:
-            if not models:
-                raise
-            model = models.pop(0)
-            logger().warning(
-                "%s: the context is too long (%s); asking %s instead",
-                call.request.model,
-                error,
-                model,
-            )
-            call = call.to_model(model)
-            calls = [call]
-    await exchange.emit_held_back()
-    await release_held(exchange.response, is_stored=True)
-    return {record.cache_key: record for record in records}
-
-
-def _store(
-    kind: Kind, calls: Sequence[Call], response: Response, received: Received
-) -> list[Record]:
-    """Record an answer; return the records that count, with the receipt of this call's own answer: another
-    process may have been quicker, whose answer then counts, unless this one is a stream's.
-    """
-    records = []
-    for call, record in zip(calls, kind.records(calls, response, received), strict=True):
-        stored = call.store.add(record)  # nobody else has it yet
-        stored.received = received
-        records.append(stored)
-    for call, record in zip(calls, records, strict=True):
-        for listener in call.listeners:
-            listener.stored(call, record)
-    return records
 
 
 # Finish

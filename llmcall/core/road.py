@@ -1,4 +1,4 @@
-"""The road of a call, from top to bottom: look up, share, retry, attempt, check, store, finish.
+"""The road of a call, from top to bottom: look up, share, ask, attempt, check, store, finish.
 
 Each step adds one thing to the one below it. A recorded answer takes the first and the last alone, so that
 it waits for nobody. Equal calls share before one of them retries: all its attempts are made for all. The answer
@@ -90,7 +90,12 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             failures = calls[0].failures
             token = failures.begin(calls[0].position.path, calls[0].label)
         if missing:
-            records |= await _answers([*missing.values()])
+            from .share import share  # a recorded answer needs none of it
+
+            records |= await share([*missing.values()])
+        for call in missing.values():  # an equal call with another response_format may have got it
+            if call.request.expected is not None:
+                refuse_misfit(call, records[call.request.cache_key])
         hits = [record for record in records.values() if record.is_hit]
         if hits and calls[0].is_streamed:
             await _emit_recorded(hits[0])
@@ -184,22 +189,7 @@ def _miss_error(call: Call) -> CacheMissError:
     return error
 
 
-# Share, retry, attempt, check and store
-
-
-async def _answers(calls: Sequence[Call]) -> dict[str, Record]:
-    """Answer calls that are not recorded."""
-    from .kinds import batches  # a recorded answer needs none of these
-    from .retry import ask
-    from .share import share
-
-    records: dict[str, Record] = {}
-    for batch in batches(calls):
-        records |= await share(batch, ask)
-    for call in calls:  # an equal call with another response_format may have got it
-        if call.request.expected is not None:
-            refuse_misfit(call, records[call.request.cache_key])
-    return records
+# Finish
 
 
 async def _emit_recorded(record: Record) -> None:
@@ -209,9 +199,6 @@ async def _emit_recorded(record: Record) -> None:
     if record.kind == "chat":
         for chunk in chunks_of(record.response):
             await emit(Piece(chunk_text(chunk), chunk))
-
-
-# Finish
 
 
 def reply_in(record: Record, call: Call) -> Any:

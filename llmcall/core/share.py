@@ -11,10 +11,12 @@ from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
 from .home import homes
+from .kinds import batches
+from .retry import ask
 from .waiting import in_thread, wait, with_store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
     from typing import TypeAlias
 
     from ..stores.cache.cache import ResponseCache
@@ -46,17 +48,21 @@ flights: dict[tuple[ResponseCache | Cassette, str], Flight] = {}
 after_fork_in_child(flights.clear)  # a forked process lacks the threads that make them
 
 
-async def share(
-    calls: Sequence[Call],
-    ask: Callable[[Sequence[Call]], Awaitable[Records]],
-) -> Records:
+async def share(calls: Sequence[Call]) -> Records:
+    """Answer calls that are not recorded, a batch at a time; equal ones under way share an answer."""
+    records: Records = {}
+    for batch in batches(calls):
+        records |= await _share_batch(batch)
+    return records
+
+
+async def _share_batch(calls: Sequence[Call]) -> Records:
     """Answer calls that are not recorded: lead the flight of each request, or follow another call's.
 
     A leader does not share an error of its own deadline, budget or cancellation, nor a stream's error:
     then a follower takes over.
 
     :param calls: all with the same options and store.
-    :param ask: answers the calls that lead a flight, and stores the answers.
     """
     # The order of these steps is a decision.
     #
@@ -83,9 +89,9 @@ async def share(
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         followed: Calls = []
-        records |= await _lead(missing, followed, shared_by, ask, leader)
+        records |= await _lead(missing, followed, shared_by, leader)
         for call, flight in followed:
-            records |= await _follow(call, flight, ask)
+            records |= await _follow(call, flight)
     return records
 
 
@@ -119,7 +125,6 @@ async def _lead(
     calls: Sequence[Call],
     followed: Calls,
     shared_by: ResponseCache | Cassette,
-    ask: Callable[[Sequence[Call]], Awaitable[Records]],
     leader: OpenCall,
 ) -> Records:
     """Ask for the calls that lead a flight, and end their flights.
@@ -141,11 +146,11 @@ async def _lead(
             try:
                 keys = [call.request.cache_key for call in leading]
                 await in_thread(lead.begin, keys, calls[0].deadline)
-                await _look_and_ask(leading, ask, leader, records, among_workers=True)
+                await _look_and_ask(leading, leader, records, among_workers=True)
             finally:
                 lead.end()
         else:
-            await _look_and_ask(leading, ask, leader, records, among_workers=False)
+            await _look_and_ask(leading, leader, records, among_workers=False)
         return records
     except APIError as own_error:
         error = None if leader.is_read else _shared_error(own_error, calls[0])
@@ -160,7 +165,6 @@ async def _lead(
 
 async def _look_and_ask(
     calls: Sequence[Call],
-    ask: Callable[[Sequence[Call]], Awaitable[Records]],
     leader: OpenCall,
     records: Records,
     *,
@@ -194,15 +198,13 @@ def _shared_error(own: APIError, call: Call) -> APIError | None:
     return error
 
 
-async def _follow(
-    call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Awaitable[Records]]
-) -> Records:
+async def _follow(call: Call, flight: Flight) -> Records:
     """Wait for a flight, and return the record that it left; nothing if the call has to lead the next.
 
     :raises APIError: the leader's, if it is shared.
     """
     if _may_wait_for_us(flight) and not flight.done():
-        return await _ask_beside(call, flight, ask)
+        return await _ask_beside(call, flight)
     while not flight.done():
         await wait(flight, call.deadline.time_for(None, LATE))
     shared_error = flight.exception()
@@ -227,9 +229,7 @@ def _may_wait_for_us(flight: Flight) -> bool:
     )
 
 
-async def _ask_beside(
-    call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Awaitable[Records]]
-) -> Records:
+async def _ask_beside(call: Call, flight: Flight) -> Records:
     """Ask for a call although an equal one is under way, which might wait for it.
 
     If that is a stream, its reader has the first half of the answer already: it is the recorded

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..apis.endings import is_cut
+from ..apis.message import content_text
+from ..apis.shapes import choices_of
 from ..errors import OutputError
 from ..keys.plain_data import plain
 from ..keys.request import UncheckedFormat
 from ..support.display.formatting import shortened
 from .json_texts import json_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..keys.request import Data
 
 LONGEST_QUOTE = 200  # characters of an answer in a message
 ANY_JSON = ""  # the form of JSON mode
@@ -39,9 +47,20 @@ class Expected(NamedTuple):
 
         return read(text, self.form)
 
-    def misfit(self, text: str) -> str | None:
-        """Return where a text departs from the form, or ``None`` if it fits."""
-        return _misfit(text, self)
+    def misfit_in(self, response: Mapping[str, Data]) -> str | None:
+        """Return where a chat's answer departs from the form, or ``None`` if it fits. Fallbacks decide about
+        answers that the context window cut.
+        """
+        for choice in choices_of(response):
+            message = choice["message"]
+            # No format holds for an answer that a limit cut, or for words beside a tool call.
+            if is_cut(choice.get("finish_reason")) or message.get("tool_calls"):
+                continue
+            text = None if message.get("refusal") else content_text(message.get("content"))
+            problem = _misfit(text, self) if text else None  # a refusal
+            if problem is not None:
+                return problem
+        return None
 
 
 def expected_form(response_format: object) -> Expected | None:

@@ -107,7 +107,11 @@ class Chat(Kind):
         check_chat(response)
         if must_fit_window and is_cut_by_context_window(response, request):
             raise ContextLengthError("the answer was cut where the context window ended")
-        _check_fits(request, response)
+        misfit = None if request.expected is None else request.expected.misfit_in(response)
+        if misfit is not None:  # another attempt may help
+            _reject(
+                ServiceError, f"the answer does not fit its response_format: {misfit}", response
+            )
 
     def records(
         self, calls: Sequence[Call], response: Response, received: Received
@@ -293,44 +297,6 @@ def _why_empty(choice: Mapping[str, Data], response: Mapping[str, Data]) -> str:
         note = f" ({reasoning_tokens} of them on reasoning)" if reasoning_tokens else ""
         return f"the answer is empty: the token limit was used up{note} before any text"
     return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
-
-
-def _check_fits(request: Request, response: Mapping[str, Data]) -> None:
-    """Refuse an answer that does not fit its ``response_format``, so that it is asked for again and
-    not stored.
-
-    :param response: a response that :func:`check_chat` accepted. Fallbacks decide about answers that
-        the context window cut.
-    :raises ServiceError: saying where it does not fit. Another attempt may help.
-    """
-    if request.expected is None:
-        return
-    for choice in choices_of(response):
-        message = choice["message"]
-        # No format holds for an answer that a limit cut, or for words beside a tool call.
-        if is_cut(choice.get("finish_reason")) or message.get("tool_calls"):
-            continue
-        text = None if message.get("refusal") else content_text(message.get("content"))
-        problem = request.expected.misfit(text) if text else None  # a refusal
-        if problem is not None:
-            _reject(
-                ServiceError,
-                f"the answer does not fit its response_format: {problem}",
-                response,
-            )
-
-
-def fits(request: Request, response: Mapping[str, Data]) -> bool:
-    """Return whether a recorded answer fits the request's ``response_format``; a record without an
-    answer does.
-    """
-    try:
-        _check_fits(request, response)
-    except ServiceError:
-        return False
-    except (LookupError, TypeError, AttributeError):
-        pass
-    return True
 
 
 def is_cut_by_context_window(response: Mapping[str, Data], request: Request) -> bool:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ...support.libraries import diskcache
+from ...support.system import this_process
 from ...support.waits import NotAtOnceError
 from .forks import using_database
 
@@ -30,7 +31,6 @@ SETTINGS = {
     "sqlite_mmap_size": 0,  # a mapped file that is cut short kills the process (SIGBUS)
     "sqlite_cache_size": -4000,  # KiB, for each thread
 }
-WRITE_ERRORS = (sqlite3.OperationalError, diskcache.Timeout)
 
 # Another program may have stored a text here, even one that cannot be decoded.
 ROW = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
@@ -78,6 +78,8 @@ class Database(diskcache.Cache):  # type: ignore[misc]
     look-ups, and each map starts new threads.
     """
 
+    write_errors = (sqlite3.OperationalError, diskcache.Timeout)
+
     def __init__(self, folder: str) -> None:
         self._closers: weakref.WeakSet[_Closer] = weakref.WeakSet()
         # Threads take turns to look up: sqlite3 gives up the interpreter's lock ten times for a look-up, and
@@ -94,9 +96,9 @@ class Database(diskcache.Cache):  # type: ignore[misc]
     @property
     def _con(self) -> sqlite3.Connection:
         local = self._local
-        if getattr(local, "con", None) is None or local.pid != os.getpid():
+        if getattr(local, "con", None) is None or local.pid != this_process():
             local.closer = self._connect()
-            local.con, local.pid = local.closer.connection, os.getpid()
+            local.con, local.pid = local.closer.connection, this_process()
             try:
                 for name, value in self._connection_settings(local.con):
                     self.reset(name, value, update=False)

@@ -204,8 +204,6 @@ class Directory(Storage):
 
     @contextmanager
     def _writing(self) -> Iterator[Database]:
-        from .database import WRITE_ERRORS
-
         if self._database is not None and not self.exists():
             self.close()  # the folder was deleted, as one does beside a notebook
         with using_database:
@@ -213,7 +211,7 @@ class Directory(Storage):
             assert database is not None
             try:
                 yield database
-            except WRITE_ERRORS as error:
+            except database.write_errors as error:
                 database.close()  # a transaction that failed to end is still open
                 # If SQLite ended the transaction itself, diskcache's own end fails, and the reason is the
                 # context. Any other context is an error that the program is handling.

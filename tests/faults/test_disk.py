@@ -254,6 +254,7 @@ def test_a_cassette_that_cannot_be_written_is_refused_when_it_opens(
     message = r"tape\.jsonl cannot be written: this user may make no file in .*cache\."
     with pytest.raises(CacheError, match=message), llmcall.cassette(locked / "tape.jsonl", mode):
         pass
+    fill(tmp_path / "other", 1)
     with pytest.raises(CacheError, match=message):
         ResponseCache(tmp_path / "other").export(locked / "a" / "tape.jsonl")
 

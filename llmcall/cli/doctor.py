@@ -15,7 +15,7 @@ from ..config.values import without_password
 from ..core.membrane import call_foreign, close
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError, RequestTimeoutError
 from ..models.catalog import shutdown_of
-from ..models.packaged_prices import MILLION
+from ..models.costs import MILLION
 from ..stores.cache.directory import DATABASE
 from ..stores.records.reader import header_in
 from ..support.display.formatting import counted, shortened

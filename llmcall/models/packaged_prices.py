@@ -10,18 +10,16 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from ..apis.billing import Bill
 from ..apis.usage import TokenUsage
 from ..support.notices import warn_once
+from .costs import MILLION, Cost, Parts
 
-MILLION = 1_000_000
 # The providers whose tiers SHARES describes, as genai-prices names them.
 PROVIDERS_WITH_SHARES = frozenset({"openai", "azure"})
 OPEN_WEIGHTS = "gpt-oss"  # OpenAI's models that others serve, too, at their own prices
-# Numbers of tokens by their names in genai-prices: input_tokens, of which cache_read_tokens, output_tokens …
-Parts: TypeAlias = Mapping[str, int]
 # The extractors of genai-prices for the usage that an API reports: first the provider's own by these names,
 # then the one of the API's maker.
 EXTRACTORS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
@@ -65,17 +63,6 @@ PLAIN = frozenset(
 )
 # Google's price list has one price for text, images, video and audio unless it names another.
 PROVIDER_OF_MEDIA_AT_ONE_PRICE = "google"
-
-
-class Cost(NamedTuple):
-    """The cost of a call, in USD.
-
-    :param prompt: the cost of the prompt's tokens.
-    :param total: the cost of all tokens, and of anything else that is billed, such as searches.
-    """
-
-    prompt: float
-    total: float
 
 
 class PackagedPrice(NamedTuple):

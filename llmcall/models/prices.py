@@ -9,14 +9,8 @@ from typing import NamedTuple, Protocol
 from ..apis.billing import Bill
 from ..apis.decisions import TIER as DECISIONS
 from ..apis.usage import TokenUsage
-from .packaged_prices import (
-    MILLION,
-    PROVIDERS_WITH_SHARES,
-    Cost,
-    PackagedPrice,
-    Parts,
-    provider_of,
-)
+from .costs import MILLION, Cost, Parts
+from .packaged_prices import PROVIDERS_WITH_SHARES, PackagedPrice, provider_of
 
 # The share of the standard price of tokens that is paid.
 # "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",

@@ -16,7 +16,8 @@ import pytest
 import llmcall
 from llmcall.models import catalog as models
 from llmcall.models.catalog import Capabilities, capabilities
-from llmcall.models.prices import MILLION, Price, price_of
+from llmcall.models.costs import MILLION
+from llmcall.models.prices import Price, price_of
 from llmcall.testing import ScriptedClient
 
 SAMPLING = {"temperature", "top_p", "logprobs", "top_logprobs"}

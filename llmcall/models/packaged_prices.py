@@ -1,7 +1,8 @@
 """Prices in the package ``genai-prices``, and what answers cost by them.
 
 The package's wheel, by the makers of pydantic, has the prices of hundreds of models, with dates. The
-network is not used.
+network is not used. The package takes long to import, so this module is imported with the first price
+that it is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..apis.billing import Bill
 from ..apis.usage import TokenUsage
+from ..support.libraries import genai_prices
 from ..support.notices import warn_once
 from .costs import MILLION, Cost, Parts
 
@@ -82,8 +84,6 @@ class PackagedPrice(NamedTuple):
     @property
     def source(self) -> str:
         """The package with its version and the date of the price."""
-        from ..support.libraries import genai_prices
-
         return f"genai-prices {genai_prices.__version__} for {self.time.date().isoformat()}"
 
     def cost_of_parts(self, parts: Parts) -> Cost:
@@ -121,8 +121,6 @@ class PackagedPrice(NamedTuple):
 
     def calculate(self, usage: object) -> Any:
         """Return the calculation of genai-prices for a usage."""
-        from ..support.libraries import genai_prices
-
         return genai_prices.calc_price(
             usage, self.model, provider_id=self.provider, genai_request_timestamp=self.time
         )
@@ -168,8 +166,6 @@ def _rates(price: PackagedPrice) -> Rates | None:
     """Return a model's prices of plain usage; ``None`` if genai-prices has to calculate them."""
     if price.provider not in PROVIDERS_WITH_SHARES:  # others count reasoning apart
         return None
-    from ..support.libraries import genai_prices
-
     prices = price.calculate(genai_prices.Usage()).model_price
     beside = prices.output_reasoning_mtok, prices.requests_kcount
     if None in (prices.input_mtok, prices.output_mtok) or beside != (None, None):
@@ -202,15 +198,11 @@ def _counts(usage: Mapping[str, object]) -> Iterator[tuple[str, Any]]:
 
 @lru_cache(maxsize=4096)
 def _calculated_cost(price: PackagedPrice, parts: tuple[tuple[str, int], ...]) -> Cost:
-    from ..support.libraries import genai_prices
-
     return price.shared(price.calculate(genai_prices.Usage(**dict(parts))))
 
 
 def _usage(bill: Bill, provider: str) -> Any:
     """Return the whole usage of an answer as an object of genai-prices."""
-    from ..support.libraries import genai_prices
-
     names, makers = EXTRACTORS[bill.api]
     for provider_id, flavor in [*((provider, name) for name in names), makers]:
         try:
@@ -228,11 +220,6 @@ def _usage(bill: Bill, provider: str) -> Any:
 @lru_cache(maxsize=4096)
 def provider_of(model: str, address: str | None) -> str | None:
     """Return the name in genai-prices of the provider whose price applies, or ``None``."""
-    try:
-        from ..support.libraries import genai_prices
-    except ImportError as error:
-        warn_once(f"costs are unknown: genai-prices cannot be imported ({error}); install it again")
-        return None
     # First the provider at the address, then OpenAI, unless the model is one that others serve, too.
     providers = [{"provider_api_url": address}] if address else []
     providers += [] if model.startswith(OPEN_WEIGHTS) else [{"provider_id": "openai"}]

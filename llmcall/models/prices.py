@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 from ..apis.billing import Bill
 from ..apis.decisions import TIER as DECISIONS
 from ..apis.usage import TokenUsage
+from ..support.notices import warn_once
 from .costs import MILLION, Cost, Parts
-from .packaged_prices import PROVIDERS_WITH_SHARES, PackagedPrice, provider_of
 
 # The share of the standard price of tokens that is paid.
 # "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",
@@ -141,6 +141,11 @@ def price_of(
     share = SHARES.get(service_tier or "", 1)
     if model in configured:
         return ConfiguredPrice.of(configured[model], share)
+    try:
+        from .packaged_prices import PROVIDERS_WITH_SHARES, PackagedPrice, provider_of
+    except ImportError as error:
+        warn_once(f"costs are unknown: genai-prices cannot be imported ({error}); install it again")
+        return None
     provider = provider_of(model, address)
     if provider is None:
         return None

@@ -335,6 +335,17 @@ def test_a_plan_between_leaves_a_broken_recording_to_go_on(mode: str) -> None:
         assert len(played(echoing())) == 6
 
 
+@pytest.mark.parametrize("mode", ["new", "update", "rewrite"])
+def test_a_plan_for_other_rows_leaves_a_finished_recording_as_it_is(mode: str) -> None:
+    """A dry run drops no recorded answer, though it looked for none of them."""
+    with cassette(PATH):
+        played(echoing())
+    before = Path(PATH).read_bytes()
+    with cassette(PATH, mode):
+        llmcall.LLMCall(user="{{ word }}", client=echoing()).map([{"word": "a"}], dry_run=True)
+    assert Path(PATH).read_bytes() == before
+
+
 def test_a_recording_that_came_to_its_end_asks_no_more() -> None:
     """It was broken off before."""
     broken_off(until=2)

@@ -129,17 +129,18 @@ class Cassette(ContextDecorator):
             self.failures.forget(ABANDONED)  # the user pressed Ctrl-C and knows
         ended_well, tape, owner = error is None, self.tape, self.owner
         has_failures = self.reports.has_failures()
-        # A run that only plans does not end the recording that another one began.
+        # A run that only plans neither ends the recording that another one began nor empties it.
         is_complete = ended_well and (tape.has_calls or self.is_complete)
-        tape.drops_unused = self.mode == "update" and is_complete and not has_failures
+        tape.drops_unused = (
+            self.mode == "update" and tape.has_calls and ended_well and not has_failures
+        )
         unused = tape.unused() if ended_well and owner.knows_use else []
         dropped = list(unused) if tape.drops_unused else []
         self.reports.end(self.path, self.mode, owner, tape, len(unused))
         if self.mode == "rewrite":
-            if self.path.exists() and has_failures and not self.recorded:
+            if self.path.exists() and not tape.has_calls:
                 notice("%s is left as it was: no call was answered", self.path)
-                return
-            is_changed = ended_well and (self.recorded > 0 or self.path.exists())
+            is_changed = ended_well and tape.has_calls
         else:
             is_changed = tape.differs_from_file(
                 is_complete=is_complete, names_arms=self.mode == "update"

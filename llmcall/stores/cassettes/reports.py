@@ -40,7 +40,7 @@ class Reports:
         :param unused: the number of unused records.
         """
         if unused:
-            self.unused = self._unused_words(unused, mode)
+            self.unused = self._unused_words(unused, mode, drops=tape.drops_unused)
             owner.report(path, self.unused)
         supplied = tape.count(GotFrom.CACHE)
         if supplied and owner.knows_use:
@@ -51,10 +51,15 @@ class Reports:
             "run it again" if mode in ("new", "update") else "record it again with the mode 'new'",
         )
 
-    def _unused_words(self, count: int, mode: str) -> str:
+    def _unused_words(self, count: int, mode: str, *, drops: bool) -> str:
         words = f"{counted(count, 'record')} {'was' if count == 1 else 'were'} not used; "
         if mode != "update":
             return f"{words}the mode 'update' moves such records to the disk cache"
-        if self.has_failures():
-            return f"{words}the file keeps such records, because a call failed, ended early or was refused"
-        return f"{words}moved to the disk cache {config.settings().cache_path}"
+        if drops:
+            return f"{words}moved to the disk cache {config.settings().cache_path}"
+        why = (
+            "a call failed, ended early or was refused"
+            if self.has_failures()
+            else "no call was made"
+        )
+        return f"{words}the file keeps such records, because {why}"

@@ -69,7 +69,7 @@ class APIError(LLMCallError):
     body: object = None  # the server's own error with all its fields, as parsed JSON
     is_late = False  # the call's own deadline allows no further wait or attempt
     is_retried_by_program = False  # a connection error reaches a program, whose SDK tries again
-    is_loopback_unreachable = False  # nothing listens at an address of this machine
+    is_unreachable = False  # no connection was made, so nothing was sent
     # Of a program's request: the HTTP response, and the event of a stream, that report the error. The program
     # gets them as they came.
     http_response: Any = None

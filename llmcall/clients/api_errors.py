@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..apis.masking import mask, secrets_of, without_secrets
-from ..config.values import is_loopback
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -282,8 +281,7 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
     service_error = ServiceError(
         f"the connection failed: {description.rstrip('.')}. Is the server at {url} running, and is that its address?"
     )
-    is_unreachable = type(error).__name__ == "ConnectError"  # of httpx, or of httpx2
-    service_error.is_loopback_unreachable = is_loopback(url) and is_unreachable
+    service_error.is_unreachable = type(error).__name__ == "ConnectError"  # of httpx, or of httpx2
     return service_error
 
 

@@ -1,8 +1,8 @@
 """Attempts: which models are asked, and how often and when a failed call is tried again.
 
 Whether it may be is the error's ``retryable``, set where the error is made: for an API's errors in
-``clients/api_errors.py``. The rule is two functions, ``most_attempts`` and ``seconds_to_wait``; the loop that uses
-them keeps to the call's deadline and counts the attempts.
+``clients/api_errors.py``. How long to wait is ``seconds_to_wait``; the loop that uses it keeps to the call's deadline
+and counts the attempts.
 """
 
 from __future__ import annotations
@@ -89,12 +89,6 @@ def _store(
     return records
 
 
-def most_attempts(call: Call, error: APIError) -> int:
-    """Return the most attempts of a call: two if nothing listens at an address of this machine."""
-    most = call.options.max_attempts
-    return min(most, 2) if error.is_loopback_unreachable else most
-
-
 def seconds_to_wait(call: Call, state: RetryCallState) -> float:
     """Return the seconds to wait after a failed attempt: exponentially more, or as the server asks.
 
@@ -120,7 +114,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     try:
         return await attempt()
     except APIError as error:
-        if not error.retryable or most_attempts(call, error) == 1:
+        if not error.retryable or call.options.max_attempts == 1:
             raise
         first_error = error
     from ..support.libraries import tenacity  # only a call that failed waits for the import
@@ -137,7 +131,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
 
     async for attempted in tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(lambda error: getattr(error, "retryable", False)),
-        stop=lambda state: state.attempt_number >= most_attempts(call, _error_of(state)),
+        stop=tenacity.stop_after_attempt(call.options.max_attempts),
         wait=lambda state: seconds_to_wait(call, state),
         before_sleep=before_wait,
         sleep=lambda seconds: wait(None, seconds),
@@ -169,7 +163,7 @@ def _announce(call: Call, error: APIError, seconds: float) -> None:
     error_name = type(error).__name__
     endpoint = error.endpoint or "the endpoint"
     line = (
-        f"trying again in {seconds:.2f} s: attempt {error.attempts} of {most_attempts(call, error)} of {call.label} "
+        f"trying again in {seconds:.2f} s: attempt {error.attempts} of {call.options.max_attempts} of {call.label} "
         f"failed at {endpoint} ({error_name}: {error})"
     )
     is_first = warn_once(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.usage import total_cost
 from ..config.values import without_password
-from ..errors import APIError, CacheCorruptError, CacheMissError
+from ..errors import APIError, CacheCorruptError, CacheMissError, OutputError, ServiceError
 from ..keys.keys import short_key
 from ..support.failures import is_abandoned
 from ..support.listeners import listeners
@@ -203,9 +203,11 @@ async def _emit_recorded(record: Record) -> None:
 
 
 def reply_in(record: Record, call: Call) -> Any:
-    """Return a chat's answer as its caller wants it: a reply, or what ``response_format`` parses.
+    """Return a chat's answer as its caller wants it: a reply, or what ``response_format`` parses. If that cannot
+    be parsed and the caller does not want the error raised: the error or ``None``, as ``on_error`` says.
 
     :raises CacheCorruptError: if the record does not contain a model's answer.
+    :raises ServiceError: if it cannot be parsed, and its caller wants the error raised.
     """
     try:
         reply = Reply.of(record, call.request.expected)
@@ -216,9 +218,14 @@ def reply_in(record: Record, call: Call) -> Any:
             f"the record {key}… does not contain a model's answer; after {remedy}"
         ) from error
     expected = call.request.expected
-    if call.options.enable_pydantic_model_return and expected is not None and expected.is_class:
+    if not call.options.enable_pydantic_model_return or expected is None or not expected.is_class:
+        return reply
+    try:
         return reply.parsed
-    return reply
+    except OutputError as error:  # it was cut, or stands beside a tool call
+        misfit = ServiceError(f"the answer does not fit its response_format: {error}")
+        misfit.remedy = "Raise max_tokens if it was cut"
+        return handle_failure(misfit, call)
 
 
 def handle_failure(error: APIError, call: Call) -> APIError | None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pydantic
 import pytest
-from clients import client_for
+from clients import Responding, client_for
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, Answer, ScriptedServer, refusal
+from servers import OK, QUESTION, Answer, ScriptedServer, completion, refusal
 
 import llmcall
 from llmcall import (
@@ -93,6 +93,24 @@ def test_enable_pydantic_model_return_gives_the_object() -> None:
     assert found == [Offer(price=3)] * 2
     assert asyncio.run(client.asend_message("How much?", **TINYTROUPE)) == Offer(price=3)
     assert len(client.requests) == 1
+
+
+def test_an_object_that_the_token_limit_cut_is_a_failure_as_on_error_says(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Live and from the cache, in an event loop too; what was paid for is not asked again."""
+    cut = {**completion('{"pri', finish_reason="length"), "model": "m"}
+    client = Responding(cut, model="m", cache_mode="auto")
+    for _ in range(2):
+        assert client.send_message("How much?", **TINYTROUPE) is None
+        assert "does not fit its response_format" in caplog.text
+        assert isinstance(
+            client.send_message("How much?", on_error="return", **TINYTROUPE), ServiceError
+        )
+        with pytest.raises(ServiceError, match="does not fit its response_format"):
+            client.send_message("How much?", on_error="raise", **TINYTROUPE)
+    assert asyncio.run(client.asend_message("How much?", **TINYTROUPE)) is None
+    assert client.usage.calls == 1
 
 
 def test_without_enable_pydantic_model_return_the_object_is_parsed() -> None:

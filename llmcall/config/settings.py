@@ -227,7 +227,7 @@ def checked_layer(
     rows = {**SETTINGS, **HIDDEN_SETTINGS} if rank is Rank.PUSHED else SETTINGS
     for name, value in overrides.items():
         if name not in rows:
-            raise TypeError(f"{function} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")
+            raise TypeError(f"{function} has no setting {name!r}{nearest(name, SETTINGS)}")
         checked = UNSET if value is None else rows[name].check(value, f"{function}, {name}")
         layer[name] = SettingValue(checked, rank, origin)
     return layer

@@ -318,8 +318,7 @@ def _warn_of_section(header: str, path: str) -> None:
     """Warn of a section that is probably one of llmcall's, misspelt. [Model] and [Models] may well be
     another program's.
     """
-    sections = [name for name, section in OUR_SECTIONS.items() if section not in NAMED_SECTIONS]
-    hint = nearest(header.strip().casefold(), sections, cutoff=0.8)
+    hint = nearest(header.strip(), KEYS.keys() - NAMED_SECTIONS, cutoff=0.8)
     if hint:
         warn_once(f"{path}, [{header}]: this section is ignored{hint}")
 

@@ -56,14 +56,15 @@ class FrozenDict(dict[str, Any]):
 
 
 def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return ``"; did you mean 'X'?"`` for the most similar candidate, or empty text.
+    """Return ``"; did you mean 'X'?"`` for the most similar candidate, in upper or lower case, or empty text.
 
     :param cutoff: the least similarity, 0 to 1, as for ``difflib.get_close_matches``.
     """
     from difflib import get_close_matches
 
-    matches = get_close_matches(word, list(candidates), 1, cutoff)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    spelled = {candidate.casefold(): candidate for candidate in candidates}
+    matches = get_close_matches(word.casefold(), spelled, 1, cutoff)
+    return f"; did you mean {spelled[matches[0]]!r}?" if matches else ""
 
 
 def refuse(location: str, value: object, expected: str) -> NoReturn:

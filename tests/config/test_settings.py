@@ -580,9 +580,9 @@ def test_the_syntax_of_config_ini_is_read_as_documented(
         ),
         (
             "[Limit]\nREQUESTS_PER_MINUTE = 1\n",
-            "[Limit]: this section is ignored; did you mean 'limits'?",
+            "[Limit]: this section is ignored; did you mean 'Limits'?",
         ),
-        ("[OpneAI]\nMODEL = a\n", "[OpneAI]: this section is ignored; did you mean 'openai'?"),
+        ("[OpneAI]\nMODEL = a\n", "[OpneAI]: this section is ignored; did you mean 'OpenAI'?"),
     ],
 )
 def test_a_probable_mistake_in_config_ini_is_one_warning(

@@ -143,7 +143,7 @@ class MapServer:
         key = tuple(endpoints), limits
         with lock:
             if key not in self._endpoints:
-                self._endpoints[key] = Endpoints(endpoints, limits)
+                self._endpoints[key] = Endpoints("", endpoints, limits)
             return self._endpoints[key]
 
     def _accept(self) -> None:

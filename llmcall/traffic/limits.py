@@ -271,8 +271,9 @@ class Turns:
         self.left_out_until: dict[Endpoint, float] = {}
 
 
-# One for all pools of the same endpoints: each client, and each change of settings, makes pools anew.
-_turns: dict[tuple[Endpoint, ...], Turns] = {}
+# One for all pools of a model at the same endpoints: each client, and each change of settings, makes pools anew. Not
+# one for all models: of two that are asked alternately, each would go to one endpoint alone.
+_turns: dict[tuple[str, tuple[Endpoint, ...]], Turns] = {}
 
 
 def forget() -> None:
@@ -287,14 +288,16 @@ after_fork_in_child(forget)  # a forked process lacks the threads whose calls it
 class Endpoints:
     """Endpoints that are asked in turn, from any number of threads.
 
+    :param model: the model that they serve; empty for several.
     :param endpoints: at least one.
     :param limits: the limits of each.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], limits: Limits) -> None:
+    def __init__(self, model: str, endpoints: Sequence[Endpoint], limits: Limits) -> None:
+        self.model = model
         self.endpoints = list(endpoints)
         self.limits = limits
-        self._turns = _turns.setdefault((*endpoints,), Turns())
+        self._turns = _turns.setdefault((model, (*endpoints,)), Turns())
         self.states = {endpoint: _shared_state(endpoint) for endpoint in self.endpoints}
 
     def usable(self, now: float) -> list[Endpoint]:
@@ -392,8 +395,7 @@ class Pool(Endpoints):
             settings.limits_requests_per_minute,
             settings.limits_tokens_per_minute,
         )
-        super().__init__(endpoints, limits)
-        self.model = model
+        super().__init__(model, endpoints, limits)
         self.capabilities = capabilities
         self.settings = settings
 

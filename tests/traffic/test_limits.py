@@ -327,7 +327,9 @@ def serve(http_servers: dict[str, HTTPServer]) -> Serve:
                 http_servers[name], *([script] if isinstance(script, Answer) else script)
             )
         endpoints = [
-            Endpoint(name, (MODEL,), api_key=f"secret-of-{name}", base_url=server.base_url)
+            Endpoint(
+                name, (MODEL, "another"), api_key=f"secret-of-{name}", base_url=server.base_url
+            )
             for name, server in servers.items()
         ]
         llmcall.configure(model=MODEL, endpoints=endpoints, on_error="raise")
@@ -367,6 +369,17 @@ def test_turns_go_on_with_other_settings_and_in_other_clients(serve: Serve) -> N
             caller.send_message(f"question {number}")
             client().send_message(f"question {number} of another client")
     assert asked(servers) == {"east": 1, "west": 4, "north": 4}
+
+
+def test_each_model_has_turns_of_its_own(serve: Serve) -> None:
+    """Of two models that are asked alternately, both go to each endpoint."""
+    servers = serve(east=OK, west=OK)
+    caller = client()
+    for number in range(4):
+        for model in (MODEL, "another"):
+            caller.send_message(f"question {number}", model=model)
+    for server in servers.values():
+        assert [seen.body["model"] for seen in server.requests] == [MODEL, "another"] * 2
 
 
 @ASK

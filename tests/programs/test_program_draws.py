@@ -481,6 +481,24 @@ def test_a_map_that_failed_gives_its_programs_draws_back(server: Server) -> None
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("mode", ["update", "new"])
+def test_a_program_that_asks_less_often_keeps_the_answers_of_its_file(
+    server: Server, mode: str
+) -> None:
+    """Whatever further draws the disk cache has: a replay has the file alone."""
+
+    def answers(times: int, mode: str) -> list[str]:
+        with llmcall.cassette(TAPE, mode=mode):
+            return [ask(plain_program(server)) for _ in range(times)]
+
+    first, second = answers(2, "once")
+    assert answers(1, "update") == [first]  # the second one moves to the disk cache
+    for again in (mode, mode, "none"):
+        assert answers(1, again) == [first]
+    assert answers(2, mode) == answers(2, "none") == [first, second]
+    assert len(server.requests) == 2
+
+
 # Recorded functions
 
 

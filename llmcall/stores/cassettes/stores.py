@@ -164,14 +164,14 @@ class CassetteStore:
         recorded = self._cassette.recorded_askers(path, sampled_key(identity, None))
         if not self._cassette.may_record:
             return recorded
-        # A record of the file that names nobody says that nobody else asked, whatever the cache says.
-        log = self._cassette.tape.log
-        below = {
-            number: asker
-            for number, asker in self._cache.askers(path, identity).askers.items()
-            if not log.is_in_file(sampled_key(identity, f"{path}#{number}"))
-        }
-        return recorded._replace(askers={**below, **recorded.askers})
+        below = self._cache.askers(path, identity).askers
+        # Draws of the file that name nobody come first, as in a replay, whoever took others that the cache has.
+        has_nameless = any(
+            number not in recorded.askers
+            and self._cassette.tape.log.is_in_file(sampled_key(identity, f"{path}#{number}"))
+            for number in (0, *below)
+        )
+        return recorded if has_nameless else recorded._replace(askers={**below, **recorded.askers})
 
     def _find(self, request: Request) -> Record | None:
         if self._replaces:

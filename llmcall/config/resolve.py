@@ -76,7 +76,7 @@ class Layers:
         forced = dict(self.forced)
         mode = forced.get("cache_mode")
         if mode is not None and mode.value == "auto" and below.cache_mode != "off":
-            forced["cache_mode"] = mode._replace(value=below.cache_mode)
+            del forced["cache_mode"]  # a Settings.replace() may still set it
         return below.overlaid(forced)
 
 

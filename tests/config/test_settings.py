@@ -159,11 +159,13 @@ def test_a_configured_block_holds_in_threads_of_map_and_not_in_plain_ones() -> N
 def test_force_api_cache_turns_the_cache_on_and_off(
     below: str, forced: bool | None, mode: str
 ) -> None:
-    """On turns ``off`` into ``auto``, and leaves ``replay`` as it is, also that of a client's argument;
-    None leaves the mode.
+    """On turns ``off`` into ``auto``, and leaves ``replay`` as it is, also that of a client's argument or
+    settings; None leaves the mode.
     """
     llmcall.force_api_cache(forced)
     assert ScriptedClient([], cache_mode=below).settings.cache_mode == mode
+    given = llmcall.settings().replace(cache_mode=below)
+    assert llmcall.OpenAIClient(given).settings.cache_mode == mode
     llmcall.configure(cache_mode=below)
     assert llmcall.settings().cache_mode == mode
 

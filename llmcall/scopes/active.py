@@ -7,7 +7,6 @@ would decide, or if a generator left the scope open.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 from collections import deque
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import ScopeError
-from ..support.system import after_fork_in_child, lock, this_process
+from ..support.system import after_fork_in_child, this_process
 from . import workers
 from .draw_numbers import RecordedAskers
 from .draws import Draw, Draws
@@ -230,26 +229,23 @@ def process_default() -> ActiveScope | None:
 
 def _root_scope() -> ActiveScope | None:
     """Return the scope that LLMCALL_SCOPE names, the same one for the whole process."""
-    with lock:  # several threads may come first at once
-        return _read_root_scope()
+    if not _roots:
+        name, root = os.environ.get(ENVIRONMENT_VARIABLE), None
+        if name and not workers.is_worker():
+            root = ActiveScope(Position(checked_name(name, ENVIRONMENT_VARIABLE)), Draws())
+        _roots.setdefault(ENVIRONMENT_VARIABLE, root)  # several threads may come first at once
+    return _roots.get(ENVIRONMENT_VARIABLE)
 
 
-@functools.cache
-def _read_root_scope() -> ActiveScope | None:
-    name = os.environ.get(ENVIRONMENT_VARIABLE)
-    if not name or workers.is_worker():
-        return None
-    return ActiveScope(Position(checked_name(name, ENVIRONMENT_VARIABLE)), Draws())
-
-
-after_fork_in_child(_read_root_scope.cache_clear)
+_roots: dict[str, ActiveScope | None] = {}
+after_fork_in_child(_roots.clear)
 
 
 def forget() -> None:
     """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget which answers were
     given outside any scope.
     """
-    _read_root_scope.cache_clear()
+    _roots.clear()
     forget_given_answers()
 
 

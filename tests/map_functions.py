@@ -63,6 +63,13 @@ def ask(item: Any) -> str:
     return Dice().send_message(f"item {item}", on_error="raise").content or ""
 
 
+def ask_two_models(item: Any) -> None:
+    """Ask two models, one after the other."""
+    client = llmcall.OpenAIClient()
+    for name in ("a", "b"):
+        client.send_message(f"question {item}", model=name)
+
+
 def ask_three_with_a_budget_of_two(item: Any) -> Exception | None:
     """Ask three questions about an item with a budget for two; return what refuses the third."""
     with llmcall.budget(calls=2):

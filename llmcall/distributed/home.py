@@ -302,6 +302,7 @@ class _SlotAtHome(Slot):
         index: int = await in_thread(
             self._hold.take,
             WorkerConnection.take,
+            self._pool.model,
             [endpoint._replace(api_key=None) for endpoint in usable],
             self._pool.limits,
             self._slot_type,

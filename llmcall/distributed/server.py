@@ -109,7 +109,7 @@ class MapServer:
         self.draws: dict[str, Draws] = {}
         self.stop = Stop()
         self._connections: set[Connection] = set()
-        self._endpoints: dict[tuple[tuple[Endpoint, ...], Limits], Endpoints] = {}
+        self._endpoints: dict[tuple[str, tuple[Endpoint, ...], Limits], Endpoints] = {}
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -138,12 +138,12 @@ class MapServer:
         for connection in self._connections:
             connection.close()
 
-    def endpoints(self, endpoints: Sequence[Endpoint], limits: Limits) -> Endpoints:
+    def endpoints(self, model: str, endpoints: Sequence[Endpoint], limits: Limits) -> Endpoints:
         """Return endpoints that workers ask in turn."""
-        key = tuple(endpoints), limits
+        key = model, tuple(endpoints), limits
         with lock:
             if key not in self._endpoints:
-                self._endpoints[key] = Endpoints("", endpoints, limits)
+                self._endpoints[key] = Endpoints(model, endpoints, limits)
             return self._endpoints[key]
 
     def _accept(self) -> None:
@@ -271,6 +271,7 @@ class WorkerConnection:
 
     def take(
         self,
+        model: str,
         endpoints: Sequence[Endpoint],
         limits: Limits,
         slot_type: type[Slot],
@@ -280,7 +281,7 @@ class WorkerConnection:
         is_inside: bool,
     ) -> int:
         """Wait for the turn of a send, and return the index of the endpoint to ask."""
-        pool = self._server.endpoints(endpoints, limits)
+        pool = self._server.endpoints(model, endpoints, limits)
         turn = self.held["turn"] = Turn(new_slot(pool, slot_type))
         try:
             demand = Demand(needed, tokens, deadline, lambda: is_inside)

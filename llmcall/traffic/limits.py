@@ -288,7 +288,7 @@ after_fork_in_child(forget)  # a forked process lacks the threads whose calls it
 class Endpoints:
     """Endpoints that are asked in turn, from any number of threads.
 
-    :param model: the model that they serve; empty for several.
+    :param model: the model that they serve.
     :param endpoints: at least one.
     :param limits: the limits of each.
     """

@@ -35,6 +35,7 @@ from map_functions import (
     ask_slowly,
     ask_then_be_killed,
     ask_three_with_a_budget_of_two,
+    ask_two_models,
     ask_words,
     calls,
     describe,
@@ -54,11 +55,12 @@ from map_functions import (
     wait_or_fail,
 )
 from pytest_httpserver import HTTPServer
-from servers import NumberedServer, RedisProcess
+from servers import OK, NumberedServer, RedisProcess, ScriptedServer
 
 import llmcall
 from llmcall import imap, map, scope
 from llmcall.errors import BudgetExceededError
+from llmcall.types import Endpoint
 
 pytestmark = NEEDS_POSIX
 ELSEWHERE = [
@@ -301,6 +303,17 @@ def test_limits_hold_for_all_workers_together(pool: Executor) -> None:
     """No more calls are under way at once than the endpoint allows."""
     llmcall.configure(limits_max_concurrent_calls=1)
     assert map(ask_alone, range(6), executor=pool) == [True] * 6
+
+
+def test_each_model_that_workers_ask_has_turns_of_its_own(processes: Executor) -> None:
+    """Of two that are asked alternately, both go to each endpoint, in whichever worker."""
+    with HTTPServer() as east, HTTPServer() as west:
+        servers = [ScriptedServer(server, OK) for server in (east, west)]
+        endpoints = [Endpoint(str(i), ("a", "b"), base_url=servers[i].base_url) for i in (0, 1)]
+        llmcall.configure(endpoints=endpoints, on_error="raise")
+        map(ask_two_models, range(4), executor=processes)
+    for server in servers:
+        assert sorted(seen.body["model"] for seen in server.requests) == ["a", "a", "b", "b"]
 
 
 def test_a_workers_call_inside_a_stream_gets_the_slot_of_the_stream(pool: Executor) -> None:

@@ -591,6 +591,8 @@ def test_drift_of_free_texts_needs_value(model: Model) -> None:
     record(model, 5, 2)
     with pytest.raises(ValueError, match=r"give value= \(--value\).*I'd say so"):
         llmcall.drift(STUDY, share=1, to=CHECK)
+    with pytest.raises(ValueError, match=r"give value= \(--value\)"):
+        llmcall.drift(STUDY, share=1, dry_run=True)
     drift = llmcall.drift(STUDY, share=1, value=len, to=CHECK)
     assert drift.shifts["answer"].now == 11
 

@@ -214,14 +214,14 @@ def drift(  # type: ignore[misc]  # options are those that it names
         asked_model,
         f"{counted(calls, 'call')}, sampled from {different} in {requests.name} (seed {seed})",
     )
+    if value is None:
+        _check_readable(check.recorded)
     if to is None or dry_run:
         cost = total_cost(
             _expected_cost(check.records[call.digest], client, check.model) for call in check.calls
         )
         width, sentences = _expected_widths(requests, check, spreads)
         return DriftPlan(len(check.calls), cost, width, (*check.notes(), *sentences))
-    if value is None:
-        _check_readable(check.recorded)
     _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
     return Drift(check, reader, [answered.get(check.key(call)) for call in check.calls])

@@ -176,7 +176,7 @@ class Comparison:
 
     def _change_lines(self) -> Iterator[str]:
         """Yield a line for each change that is not a consequence, for all scopes that have it: first
-        changes within calls, then whole calls.
+        changes within calls, then whole calls, and of these the earliest first.
         """
         groups: dict[tuple[bool, int, str, str, str], list[Parting]] = {}
         for parting in self.parted:
@@ -186,7 +186,8 @@ class Comparison:
                 groups.setdefault(
                     (is_call, parting.run, parting.why, words, parting.more), []
                 ).append(parting)
-        for key in sorted(groups, key=lambda key: key[0]):
+        firsts = {key: min(parting.place for parting in group) for key, group in groups.items()}
+        for key in sorted(groups, key=lambda key: (key[0], firsts[key])):
             (_, run, why, words, more), group = key, groups[key]
             in_run = f" of {self._names[run]}" if len(self._names) > 2 else ""
             if len(group) > 1:

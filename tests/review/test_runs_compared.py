@@ -361,6 +361,24 @@ def test_equal_changes_of_several_actors_are_one_line() -> None:
     ]
 
 
+def test_the_change_that_came_first_is_the_first_line() -> None:
+    """Emma's second prompt holds a count that the program made of what Lisa said at first."""
+
+    def asked(path: str, who: str, count: int) -> Path:
+        prompts = {
+            "emma#0": "Bread?",
+            "emma#1": f"{count} buy.",
+            "lisa#0": f"You are {who}. Bread?",
+        }
+        return write_cassette(path, [chat(text, "Yes.", at) for at, text in prompts.items()])
+
+    found = llmcall.compare(asked("a.jsonl", "thrifty", 3), asked("b.jsonl", "generous", 4))
+    assert str(found).splitlines()[1:] == [
+        "lisa, call 1: the prompt changed: [-thrifty-] {+generous+}",
+        "emma, call 2: the prompt changed: [-3-] {+4+}",
+    ]
+
+
 def test_a_prompt_follows_from_the_first_answer_that_holds_its_words() -> None:
     """Of all with a smaller place or the same one: the first by place, then in the file."""
 

@@ -410,6 +410,20 @@ def test_a_longer_run_is_replayed_as_it_was(first: Any, longer: Any, replay: Any
             assert rounds(client, *names, count=2) == answers
 
 
+def test_an_update_keeps_an_askers_answers_when_another_one_is_gone() -> None:
+    """That one had taken an earlier answer of the asker's, which lies in the disk cache now."""
+    client = plain_program(Server())
+    with run_of("a", "once", "auto"):
+        rounds(client, "ann", "cem", count=2)
+    with run_of("a", "update", "auto"):
+        rounds(client, "ben", "ann", "cem", count=2)  # a new asker takes what is left
+    answers = []
+    for mode in ("update", "update", "none"):
+        with run_of("a", mode, "auto"):
+            answers.append(rounds(client, "ann", "cem", count=2))
+    assert answers[0] == answers[1] == answers[2]
+
+
 @pytest.mark.parametrize("deleted", ["ann", "ben"])
 def test_askers_keep_their_answers_when_one_is_deleted_from_the_cache(deleted: str) -> None:
     """Only the asker whose answer it was is answered anew."""

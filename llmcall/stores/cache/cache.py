@@ -188,7 +188,7 @@ class ResponseCache:
         order of calls.
 
         :param arm: empty for no arm.
-        :param asker: for a record that names none; ``None`` for no asker.
+        :param asker: ``None`` leaves the one that the record names.
         """
 
         def changes() -> Iterator[Change]:
@@ -197,7 +197,7 @@ class ResponseCache:
             if row is not None:
                 record = unpack(key, *row)
                 used = record.replace(
-                    arms=tuple(sorted({*record.arms, arm} - {""})), asker=record.asker or asker
+                    arms=tuple(sorted({*record.arms, arm} - {""})), asker=asker or record.asker
                 )
                 yield Change(key, pack(used), True, record.stored_at)
 

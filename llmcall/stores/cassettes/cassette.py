@@ -339,7 +339,13 @@ class Cassette(ContextDecorator):
 
 
 def keep_in_cache(records: Iterable[Record]) -> None:
-    """Add records that are dropped from a cassette to the disk cache."""
+    """Add records that are dropped from a cassette to the disk cache, with the names of who got them last: another
+    asker may have got one before.
+    """
     records = list(records)
     if records:
-        shared_cache(config.settings().cache_path).add_all(records)
+        cache = shared_cache(config.settings().cache_path)
+        cache.add_all(records)
+        for record in records:
+            if record.asker is not None:
+                cache.note_use(record.cache_key, "", record.asker)

@@ -33,6 +33,22 @@ def checked_messages(
     :raises TypeError: if something has the wrong type; names the message and the field.
     :raises ValueError: if a role or a content is missing or unknown; names the message and the field.
     """
+    checked, have_only_text = messages_to_send(messages, dedent=dedent)
+    keyed = checked
+    if not have_only_text:
+        keyed = numbered_calls([_keyed_message(message) for message in checked])
+    if normalize is not None:
+        keyed = normalized_texts(keyed, normalize)
+    return checked, keyed
+
+
+def messages_to_send(
+    messages: object, *, dedent: bool = False
+) -> tuple[list[dict[str, object]], bool]:
+    """Return a checked copy of a call's messages, and whether each is a role and a text alone.
+
+    :raises TypeError, ValueError: as :func:`checked_messages`.
+    """
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     elif not isinstance(messages, (list, tuple)):
@@ -56,12 +72,7 @@ def checked_messages(
         for message in checked:
             if "content" in message:
                 message["content"] = map_texts(message["content"], textwrap.dedent)
-    keyed = checked
-    if not have_only_text:
-        keyed = numbered_calls([_keyed_message(message) for message in checked])
-    if normalize is not None:
-        keyed = normalized_texts(keyed, normalize)
-    return checked, keyed
+    return checked, have_only_text
 
 
 def _checked_message(message: object, location: str) -> dict[str, object]:

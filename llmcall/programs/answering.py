@@ -13,7 +13,7 @@ from ..core.prepare import prepare_chat, prepare_embeddings
 from ..core.road import answer_calls, reply_to
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity
-from ..keys.messages import checked_messages
+from ..keys.messages import messages_to_send
 from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
 from ..recorded_functions.results import normalized, prepare_recorded, recorded_result
@@ -170,7 +170,7 @@ def _arguments(to_record: RequestToRecord, kind: str) -> dict[str, Data] | None:
     parameters = parameters_in(body, kind)
     try:
         if kind == "chat":
-            checked_messages(body["messages"])
+            messages_to_send(body["messages"])
         checked_parameters(parameters, kind)
     except (TypeError, ValueError):
         return None

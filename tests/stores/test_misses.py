@@ -242,6 +242,18 @@ def test_a_miss_names_the_variable_that_set_replay_mode(monkeypatch: pytest.Monk
     assert f"LLMCALL_CACHE_MODE=auto; {REPLAY_MODE} environment variable LLMCALL_CACHE" in message
 
 
+@pytest.mark.parametrize(
+    ("mode", "says"), [("none", "no calls"), ("once", "no calls after the recording")]
+)
+def test_a_miss_says_why_the_mode_of_its_cassette_refuses_it(mode: str, says: str) -> None:
+    """The mode ``once`` made the recording, by calls."""
+    with llmcall.cassette("run.jsonl"):
+        ask("Another question?")(recorder())
+    with pytest.raises(llmcall.CacheMissError) as miss, llmcall.cassette("run.jsonl", mode=mode):
+        ask(QUESTION)(recorder())
+    assert f"(the mode '{mode}' allows {says})" in flat(miss.value)
+
+
 def test_a_miss_names_the_variable_that_set_a_cassettes_mode(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

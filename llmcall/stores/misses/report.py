@@ -284,7 +284,8 @@ def cassette_remedy(cassette: Cassette) -> str:
         return "make the call in the process that opened the cassette: a forked process is not recorded"
     mode = cassette.owner.mode_that_adds(cassette.path)
     moves = ", moves unused ones to the disk cache" if mode == "update" else ""
+    after = " after the recording" if cassette.mode == "once" else ""
     return (
         f"{cassette.owner.how_to_record(cassette.path, mode)}\nkeeps recorded answers{moves} and asks only for "
-        f"missing ones (the mode {cassette.mode!r} allows no calls)"
+        f"missing ones (the mode {cassette.mode!r} allows no calls{after})"
     )

@@ -410,6 +410,18 @@ def test_a_longer_run_is_replayed_as_it_was(first: Any, longer: Any, replay: Any
             assert rounds(client, *names, count=2) == answers
 
 
+@pytest.mark.parametrize("mode", ["update", "new"])
+def test_askers_that_share_the_answers_of_one_replay_as_they_got_them(mode: str) -> None:
+    """The file named nobody, since one alone had asked."""
+    client = plain_program(Server())
+    with run_of("a", "once", "off"):
+        rounds(client, "cem", count=2)
+    with run_of("a", mode, "off"):
+        answers = rounds(client, "ann", "cem", count=1)
+    with run_of("a", "none", "off"):
+        assert rounds(client, "cem", "ann", count=1) == answers
+
+
 def test_an_update_keeps_an_askers_answers_when_another_one_is_gone() -> None:
     """That one had taken an earlier answer of the asker's, which lies in the disk cache now."""
     client = plain_program(Server())

@@ -46,7 +46,6 @@ class ReplayLog:
     :param stored: the records of the file.
     :param is_recording: whether this run continues the file's recording.
     :param earlier_calls: the first calls of records that earlier openings of this run used.
-    :ivar has_new_askers: whether this run's askers have other names than the file's.
     """
 
     def __init__(
@@ -56,7 +55,6 @@ class ReplayLog:
         is_recording: bool = False,
         earlier_calls: Mapping[str, SortKey] = NO_CALLS,
     ) -> None:
-        self.has_new_askers = False
         self._stored = stored
         self._is_recording = is_recording
         self._earlier_calls = earlier_calls
@@ -92,9 +90,7 @@ class ReplayLog:
                 orders = self._arms.setdefault(key, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
             if asker is not None:
-                is_first = self._askers.setdefault(key, asker) == asker
-                if is_first and is_replayed and record.asker not in (None, asker):
-                    self.has_new_askers = True
+                self._askers.setdefault(key, asker)
 
     def note_planned(self, key: str) -> None:
         """Log a record that a dry run looked up; it counts as used."""
@@ -239,6 +235,15 @@ class ReplayLog:
             name = self._askers.get(record.cache_key, name)
             named.append(record if name == record.asker else record.replace(asker=name))
         return without_lone_askers(named) if is_complete else named
+
+    def has_new_askers(self) -> bool:
+        """Return whether the records of the file need other names than they have."""
+        is_lone = len({*self._askers.values()}) < 2
+        if is_lone and next(self._stored.named(), None) is None:
+            return False
+        records = list(self._stored)
+        named = self.with_askers(records, (), is_complete=True)
+        return any(new.asker != old.asker for new, old in zip(named, records, strict=True))
 
 
 def without_lone_askers(records: Iterable[Record]) -> list[Record]:

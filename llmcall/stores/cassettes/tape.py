@@ -153,7 +153,7 @@ class Tape:
         if self._gained or not self.may_record:
             return bool(self._gained)
         becomes_complete = is_complete and not self.stored.header.is_complete
-        if becomes_complete or self.log.has_new_askers:
+        if becomes_complete or self.log.has_new_askers():
             return True
         if is_complete and [record.cache_key for record in self.in_order()] != [
             record.cache_key for record in self.stored

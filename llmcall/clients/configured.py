@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..models import catalog
 from ..stores.cache.cache import shared_cache
+from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
 from ..traffic import standard as standard  # its listeners
 from ..traffic.usage import Meter
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..traffic.limits import Pool
     from ..traffic.usage import Usage
+
+
+# The values that the API takes for a parameter that is not sent.
+NEUTRAL = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
 
 
 class ConfiguredClient:
@@ -230,6 +235,7 @@ class ConfiguredClient:
             self.check_window(call)
         capabilities = self.pool(call.request.model).capabilities
         body = sent_body(call.request.body, capabilities)
+        _report_left_out(call.request.body, body)
         if call.is_streamed:
             body["stream_options"] = {"include_usage": True}
         return call.request._replace(body=body, wire=self.wire(body, capabilities))
@@ -318,3 +324,15 @@ def _leave_connections_of_parent() -> None:
 
 
 after_fork_in_child(_leave_connections_of_parent)
+
+
+def _report_left_out(asked: Mapping[str, Data], sent: Mapping[str, Data]) -> None:
+    """Report once the parameters that are not sent, unless the API takes their values without them."""
+    model = asked["model"]
+    for name in sorted(asked.keys() - sent.keys() - {"max_tokens"}):
+        if asked[name] != NEUTRAL.get(name, ...):
+            warn_once(
+                f"{model} does not support {name}, so llmcall leaves it out: another value of it is "
+                "another request, and makes no difference to the answers",
+                about=("unsupported", model, name),
+            )

@@ -297,6 +297,18 @@ def test_a_parameter_that_a_model_refuses_is_not_sent(
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "temperature", "said"), [("o3-mini", 0.5, 1), ("o3-mini", 1, 0), ("gpt-4o", 0.5, 0)]
+)
+def test_a_parameter_that_is_not_sent_is_said_once(
+    model: str, temperature: float, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two temperatures would be paid for as two requests, and be one; 1 is what the API takes anyway."""
+    for _ in range(2):
+        sent(model=model, temperature=temperature)
+    assert caplog.text.count(f"{model} does not support temperature") == said
+
+
 WRONG = pytest.mark.parametrize("name", ["temperature", "response_format"])
 
 

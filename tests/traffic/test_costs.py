@@ -579,7 +579,7 @@ def test_drift_plans_with_the_whole_usage() -> None:
     billed = BILLED["chat, cached and written"]
     with llmcall.cassette("tape.jsonl"), llmcall.scope("Ann"):
         Responding(billed.answer, model="gpt-6-luna").send_message(QUESTION)
-    plan = llmcall.drift("tape.jsonl", calls=2, dry_run=True)
+    plan = llmcall.drift("tape.jsonl", calls=2, dry_run=True, value=len)
     assert plan.cost == pytest.approx(2 * 240 / MILLION)
 
 

@@ -128,12 +128,10 @@ def checked_parameters(params: Mapping[str, object], kind: str = "chat") -> dict
     """
     table = parameters_of(kind)
     if not params.keys() <= table:
-        known = {
-            *parameters_of("chat"),
-            *OTHER_FIELDS["chat"],
-        }  # None means not given, to each kind
-        given = {name for name in params if params[name] is not None or name not in known}
-        _refuse_unknown(given - table, table)
+        # None means not given, also for a parameter that only chats have.
+        known = {*parameters_of("chat"), *OTHER_FIELDS["chat"]}
+        not_given = {name for name in known & params.keys() if params[name] is None}
+        _refuse_unknown(params.keys() - table - not_given, table)
     parameters = {
         name: _parameter_value(name, value)
         for name, value in params.items()

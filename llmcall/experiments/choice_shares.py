@@ -51,7 +51,7 @@ class NoSharesError(ConfigError):
 
 
 class _Proof:
-    """Whether the first answer of a job had shares, and if not, why."""
+    """Holds if the first answer of a job had shares, and why it had none."""
 
     def __init__(self) -> None:
         self.is_given = False

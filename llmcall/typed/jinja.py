@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # The variable by which a watching template gets what it watches; no template can name it
 WATCH = "llmcall watch"
+# What Jinja2's filters without an argument make of a value that is no number
+FROM_NOTHING = {"int": "0", "float": "0.0"}
 # What expressions in templates raise
 RUNTIME_ERRORS = (
     ArithmeticError,
@@ -60,9 +62,9 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
 
     watching = cache(lambda: _environment(load, paths, is_watching=True).from_string(text))
 
-    def printed(values: Mapping[str, object], names: Collection[str]) -> set[str]:
-        """Return the names of values that hold nothing and are shown."""
-        shown: set[str] = set()
+    def printed(values: Mapping[str, object], names: Collection[str]) -> dict[str, str]:
+        """Return the texts as which values that hold nothing are shown, by name."""
+        shown: dict[str, str] = {}
         empty = {
             name: re.compile(rf"(?<!\w){re.escape(str(values[name]))}(?!\w)") for name in names
         }
@@ -121,10 +123,17 @@ class WatchingSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
 
 @jinja2.pass_context
-def _watch(context: jinja2.runtime.Context, value: object, names: Collection[str]) -> object:
-    """Note a variable that holds nothing, if its text is in an expression's."""
-    empty, shown = context.get(WATCH, ({}, set()))
-    shown |= {name for name in names if name in empty and empty[name].search(str(value))}
+def _watch(
+    context: jinja2.runtime.Context, value: object, names: Collection[str], shown_as: str | None
+) -> object:
+    """Note a variable that holds nothing, if its text is in an expression's.
+
+    :param shown_as: the text that is printed in its place, if it is another one.
+    """
+    empty, shown = context.get(WATCH, ({}, {}))
+    for name in names:
+        if name in empty and (found := empty[name].search(str(value))):
+            shown[name] = found[0] if shown_as is None else shown_as
     return value
 
 
@@ -136,9 +145,20 @@ def _watched(expression: jinja2.nodes.Expr) -> jinja2.nodes.Expr:
         expression.expr1 = _watched(expression.expr1)
         expression.expr2 = expression.expr2 and _watched(expression.expr2)
         return expression
-    names = {node.name for node in [expression] if isinstance(node, jinja2.nodes.Name)}
-    names |= {node.name for node in expression.find_all(jinja2.nodes.Name)}
-    arguments: list[jinja2.nodes.Expr] = [jinja2.nodes.Const(tuple(sorted(names)))]
+    output = jinja2.nodes.Output([expression])
+    for node in output.find_all(jinja2.nodes.Filter):
+        if node.name in FROM_NOTHING and not node.args and not node.kwargs and node.node:
+            node.node = _watch_call(node.node, FROM_NOTHING[node.name])
+    return _watch_call(expression)
+
+
+def _watch_call(expression: jinja2.nodes.Expr, shown_as: str | None = None) -> jinja2.nodes.Filter:
+    output = jinja2.nodes.Output([expression])
+    names = sorted({node.name for node in output.find_all(jinja2.nodes.Name)})
+    arguments: list[jinja2.nodes.Expr] = [
+        jinja2.nodes.Const(tuple(names)),
+        jinja2.nodes.Const(shown_as),
+    ]
     return jinja2.nodes.Filter(expression, "watch", arguments, [], None, None)
 
 

@@ -135,14 +135,14 @@ def report_empty_cells(
     texts: dict[str, str] = {}
     for row, is_empty in zip(rows_of(frame[has_empty]), rows_of(empty[has_empty]), strict=True):
         names = {name for name in is_empty if is_empty[name]}
-        printed: set[str] = set()
+        printed: dict[str, str] = {}
         for labels in cells:
             # A row that cannot be rendered is an error of the map, by its on_error
             with suppress(LLMCallError, TypeError, ValueError):
                 item = {**row, **labels}
                 printed |= job.call_for(item).templates().printed(job.variables(item), names)
-        counts.update(printed)
-        texts |= {name: str(row[name]) for name in printed - texts.keys()}
+        counts.update(printed.keys())
+        texts = printed | texts
     if counts:
         columns = (
             f"{name!r} in {count:,} of {len(frame):,} rows (as {texts[name]})"

@@ -10,7 +10,7 @@ from ..support.display.formatting import shortened
 
 Render = Callable[[Mapping[str, Any]], str]
 # Takes the values of variables, and the names of those that hold nothing; see Template.printed
-Printed = Callable[[Mapping[str, Any], "Collection[str]"], "set[str]"]
+Printed = Callable[[Mapping[str, Any], "Collection[str]"], "Mapping[str, str]"]
 # By the name of a variable that a template uses, the fields used of it, or None for all of it
 Variables = Mapping[str, "frozenset[str] | None"]
 # Returns the path and text of an included template, by its name
@@ -29,14 +29,14 @@ class Template(NamedTuple):
         first that is not blank) for a missing variable and for any error in the template. The cause
         is the template engine's own error.
     :param printed: takes values, and the names of those that hold nothing (None, NaN), and returns the
-        names of those that the prompt shows as a text such as "nan". Only Jinja2 knows.
+        texts, such as "nan", as which the prompt shows some of them, by name. Only Jinja2 knows.
     """
 
     name: str
     text: str
     variables: Variables
     render: Render
-    printed: Printed = lambda values, names: set()
+    printed: Printed = lambda values, names: {}
 
 
 def all_variables(templates: Iterable[Variables]) -> Variables:

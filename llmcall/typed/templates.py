@@ -221,17 +221,17 @@ class Templates(NamedTuple):
             del conversation[0]  # the call has its own system message
         return [*others, *conversation, question]
 
-    def printed(self, variables: Mapping[str, object], names: Collection[str]) -> set[str]:
-        """Return the names of variables that hold nothing and that the messages show.
+    def printed(self, variables: Mapping[str, object], names: Collection[str]) -> dict[str, str]:
+        """Return the texts as which the messages show variables that hold nothing, by name.
 
         :param names: the variables that hold nothing.
         """
         messages = (template for _, template in self.messages if template is not None)
         templates = [*messages, *self.texts]
         return {
-            name
+            name: text
             for template in templates
-            for name in template.printed(variables, template.variables.keys() & names)
+            for name, text in template.printed(variables, template.variables.keys() & names).items()
         }
 
     def without_conversation(self, messages: Sequence[T]) -> Sequence[T]:

@@ -195,6 +195,25 @@ def test_empty_cells_that_are_printed_are_named_once_with_count_and_column(
     assert "unused" not in line
 
 
+@pytest.mark.parametrize("kind", ["NaN", "None", "NA"])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("{{ wage | int }} coins", "0"), ("{{ wage | float | round(1) }} coins", "0.0")],
+)
+def test_empty_cells_that_a_filter_makes_zero_are_named_with_it(
+    text: str, shown: str, kind: str, earners: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Jinja2's int and float give 0 for what is no number, but float for NaN, which is one."""
+    frame, client = earners(kind), Echo()
+    LLMCall(user=text, client=client).map(frame)
+    prompts = [request.messages[0]["content"] for request in client.requests]
+    if "float" in text and kind == "NaN":
+        shown = "nan"
+    assert prompts.count(f"{shown} coins") == 2
+    [line] = warned(caplog)
+    assert f"'wage' in 2 of 4 rows (as {shown});" in line
+
+
 @pytest.mark.parametrize("kind", WAGES)
 @pytest.mark.parametrize("text", TESTING)
 def test_empty_cells_that_are_only_tested_or_not_used_are_not_named(

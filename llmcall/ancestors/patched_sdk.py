@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from ..clients.api_errors import mapped_error
+from ..clients.api_errors import failure, http_library, mapped_error
 from ..clients.openai import NO_KEY
 from ..config.endpoints import Endpoint
 from ..core.seams import AsyncTransport
+from ..errors import APIError
 from ..keys.request import Request
 from ..support.blocking import resolved
 
@@ -76,7 +77,7 @@ class PatchedTransport(AsyncTransport):
             completion = sdk.chat.completions.create(**_create_arguments(request))
             return completion.model_dump()
         except openai.APIError as error:
-            raise mapped_error(error, self._endpoint) from error
+            raise _own_error(error, self._endpoint) from error
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
         """Return the response."""
@@ -87,10 +88,23 @@ class PatchedTransport(AsyncTransport):
             completion = await resolved(sdk.chat.completions.create(**_create_arguments(request)))
             return await resolved(completion.model_dump())
         except openai.APIError as error:
-            raise mapped_error(error, self._endpoint) from error
+            raise _own_error(error, self._endpoint) from error
 
 
 def _create_arguments(request: Request) -> Mapping[str, Any]:
     if not request.headers:
         return request.body
     return {**request.body, "extra_headers": dict(request.headers)}
+
+
+def _own_error(error: Any, url: str) -> APIError:
+    """Return llmcall's error for the SDK's, or for a test's: with a mock, or no words but its message."""
+    from ..support.libraries import openai
+
+    is_real = isinstance(error.request, http_library().Request) and error.body
+    if is_real or not isinstance(error, openai.APIStatusError):
+        return mapped_error(error, url)
+    status = error.status_code
+    if not isinstance(status, int):
+        status = getattr(type(error), "status_code", 500)
+    return failure(status, error.body or error.message)

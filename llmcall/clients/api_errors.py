@@ -261,7 +261,8 @@ def mapped_error(error: BaseException, url: str) -> APIError:
         return error
     secrets: list[str] = []
     if isinstance(error, openai.APIError):
-        secrets = secrets_of(error.request)
+        if isinstance(error.request, http_library().Request):  # a test's error may have a mock
+            secrets = secrets_of(error.request)
         mask(error, secrets)  # it is the cause of ours, and shown with it
     if isinstance(error, openai.APIStatusError):
         body = without_secrets(error.response.text, secrets) if error.body is None else error.body

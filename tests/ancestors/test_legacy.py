@@ -406,6 +406,29 @@ def test_what_a_patched_sdk_raises_is_raised() -> None:
     assert raised.value is error
 
 
+@pytest.mark.parametrize("double", [mock.Mock(), mock.Mock(status_code=400), mock.MagicMock()])
+def test_an_overflow_that_a_patched_sdk_raises_is_read_by_its_message(double: Any) -> None:
+    """It has no body, and its response may be a mock without a status."""
+    llmcall.configure(fallbacks={"small": ("large",)})
+    error = openai.BadRequestError("maximum context length exceeded", response=double, body=None)
+    with mock.patch("openai.OpenAI") as sdk:
+        create = scripted(sdk)
+        create.side_effect = [error, mock.DEFAULT]
+        response = llmcall.chatcompletion_request(model="small", prompt="Hello")
+    assert response["choices"] == HELLO["choices"]
+    assert [call.kwargs["model"] for call in create.call_args_list] == ["small", "large"]
+
+
+@pytest.mark.parametrize("request_", [None, mock.Mock()])
+def test_a_lost_connection_that_a_patched_sdk_raises_is_tried_again(request_: Any) -> None:
+    """Its request may be a mock."""
+    llmcall.configure(retry_waiting_time=0)
+    error = openai.APIConnectionError(request=request_)
+    with mock.patch("openai.OpenAI") as sdk:
+        scripted(sdk).side_effect = [error, mock.DEFAULT]
+        assert llmcall.chatcompletion_request(prompt="Hello") == HELLO
+
+
 # Streams of any address
 
 BODY = {"model": "m", "messages": QUESTION, "stream": True}

@@ -118,7 +118,7 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     TEXT is the question; "-" reads it from standard input. The answer is recorded, so asking the
     same question again costs nothing.
     """
-    question = _read_text(sys.stdin) if text == "-" else text
+    question = _read_text(click.open_file("-", encoding="utf-8")) if text == "-" else text
     if not question.strip():
         raise click.UsageError("the question is empty")
     if local and system is None:

@@ -219,6 +219,19 @@ def test_ask_reads_the_question_from_standard_input(local_model: LocalModel) -> 
     assert contents(client) == [["Wie geht’s?\n"]]
 
 
+def test_ask_refuses_bytes_that_are_no_text() -> None:
+    """In the locale C, Python reads them from standard input as surrogates."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "llmcall", "ask", "-"],
+        input=b"caf\xe9",
+        env={**os.environ, "LC_ALL": "C"},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert b"<stdin> is not utf-8 text" in ended.stderr
+
+
 def test_ask_escapes_what_a_terminal_obeys(local_model: LocalModel) -> None:
     """A file gets the answer as it is."""
     answer = "\x1b[31mred\x1b[0m\a\n"

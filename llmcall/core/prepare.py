@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers.expected import expected_form
 from ..errors import ScopeError
-from ..keys.keys import identity, key_of, sampled_key
+from ..keys.keys import (
+    canonical_json,
+    canonical_messages,
+    identity,
+    key_of,
+    open_identity,
+    sampled_key,
+)
 from ..keys.messages import checked_messages
 from ..keys.normalizers import normalizer
 from ..keys.parameters import (
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..answers.expected import Expected
-    from ..keys.keys import Identity
+    from ..keys.keys import Identity, OpenIdentity
     from ..scopes import ActiveScope, Draw
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
@@ -43,6 +50,8 @@ class PreparedArguments(NamedTuple):
     :param headers: extra HTTP headers.
     :param expected: the form that an answer must have, or ``None``.
     :param fallbacks: the models that are asked if the context is too long.
+    :param open_identity: the identity of a call, without its content; made when a second call has these
+        arguments.
     """
 
     options: Options
@@ -52,6 +61,7 @@ class PreparedArguments(NamedTuple):
     headers: dict[str, str]
     expected: Expected | None
     fallbacks: tuple[str, ...]
+    open_identity: OpenIdentity | None = None
 
 
 # The types of arguments that nothing changes, and that are equal only if they mean the same.
@@ -94,7 +104,7 @@ def _undrawn(
     """
     cassette = current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
-    options, model, asked, body, headers, expected, fallbacks = _prepared(
+    options, model, asked, body, headers, expected, fallbacks, opened = _prepared(
         client, resolved, kind, arguments
     )
     normalize = normalizer(resolved.settings.cache_normalize)
@@ -105,6 +115,12 @@ def _undrawn(
     else:
         asked = {**asked, "input": content if normalize is None else normalize(content)}
         body = {**body, "input": content}
+    if opened is None:
+        hashed = identity(kind, asked)
+    elif kind == "chat":
+        hashed = opened.with_value(canonical_messages(asked["messages"], "request.messages"))
+    else:
+        hashed = opened.with_value(canonical_json(asked["input"], "request.input"))
     cache = resolved.cache
 
     def make(sample: str | None, key: str, position: Position, draw: Draw | None = None) -> Call:
@@ -122,7 +138,7 @@ def _undrawn(
             fallbacks,
         )
 
-    return make, cassette or cache, identity(kind, asked), options.sample
+    return make, cassette or cache, hashed, options.sample
 
 
 def _prepared(
@@ -141,6 +157,10 @@ def _prepared(
         if len(prepared) >= MOST_PREPARED:
             prepared.clear()
         found = prepared[key] = _prepare(client, resolved, kind, arguments)
+    elif found.open_identity is None:
+        content = "messages" if kind == "chat" else "input"
+        opened = open_identity(kind, found.asked, content)
+        found = prepared[key] = found._replace(open_identity=opened)
     return found
 
 

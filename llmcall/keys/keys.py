@@ -8,9 +8,10 @@ namespace if there is one, with normalized texts.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .plain_data import recordable
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 KEY_VERSION = 1
+_BEGINNING = b'{"key":%d,"kind":"%s","request":%s'
+_VALUE = os.urandom(16).hex()  # the place of an open identity's value: no other text equals it
 _encode = json.JSONEncoder(
     sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
 ).encode
@@ -37,6 +40,25 @@ def canonical_json(value: object, location: str = "request") -> bytes:
         raise
 
 
+def canonical_messages(messages: Sequence[Mapping[str, object]], location: str) -> bytes:
+    """Return a chat's messages as :func:`canonical_json` does.
+
+    Most are a role and a text alone: to start json's encoder of dicts takes longer than all texts of a short chat.
+    """
+    for message in messages:
+        if len(message) != 2 or type(message.get("content")) is not str:
+            return canonical_json(messages, location)
+    texts = [
+        f'{{"content":{_encode(message["content"])},"role":"{message["role"]}"}}'
+        for message in messages
+    ]
+    try:
+        return f"[{','.join(texts)}]".encode()
+    except UnicodeEncodeError:
+        recordable(messages, location)  # raises an error with the location
+        raise
+
+
 class Identity(Protocol):
     """The identity of a request: an object of hashlib that has hashed all but the sample, which comes last."""
 
@@ -48,10 +70,34 @@ class Identity(Protocol):
 
 def identity(kind: str, request: Mapping[str, object]) -> Identity:
     """Return the SHA-256 of a request's canonical JSON, which lacks the sample yet."""
-    return sha256(
-        b'{"key":%d,"kind":"%s","request":%s'
-        % (KEY_VERSION, kind.encode(), canonical_json(request))
-    )
+    return sha256(_BEGINNING % (KEY_VERSION, kind.encode(), canonical_json(request)))
+
+
+class OpenIdentity(NamedTuple):
+    """The identity of requests that differ in one field alone.
+
+    :param begun: has hashed what comes before the field's value.
+    :param rest: what comes after it.
+    """
+
+    begun: Identity
+    rest: bytes
+
+    def with_value(self, value: bytes) -> Identity:
+        """Return the identity of the request whose field has this value, in canonical JSON."""
+        hashed = self.begun.copy()
+        hashed.update(value + self.rest)
+        return hashed
+
+
+def open_identity(kind: str, fields: Mapping[str, object], name: str) -> OpenIdentity:
+    """Return the identity of requests that have these fields, and one more.
+
+    :param name: the name of that field.
+    """
+    encoded = canonical_json({**fields, name: _VALUE})
+    begun, rest = encoded.split(b'"%s"' % _VALUE.encode())
+    return OpenIdentity(sha256(_BEGINNING % (KEY_VERSION, kind.encode(), begun)), rest)
 
 
 def sampled_key(identity: Identity, sample: str | None) -> str:

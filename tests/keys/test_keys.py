@@ -113,16 +113,19 @@ def price_of(item: str, count: int = 1) -> float:
 
 
 def asked(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> str:
-    """Return the key of a request to a named model."""
+    """Return the key of a request to a named model; that of its second call, which uses what the first prepared."""
     client = ScriptedClient(**(settings or {}))
-    return client.build_request(messages, **{"model": "gpt-4o-mini", **arguments}).cache_key
+    arguments = {"model": "gpt-4o-mini", **arguments}
+    client.build_request("another", **arguments)
+    return client.build_request(messages, **arguments).cache_key
 
 
 def embedded(text: str, **arguments: Any) -> str:
-    """Return the key of an embedding."""
-    client = ScriptedClient([[1.0]])
-    client.get_embedding(text, "text-embedding-3-small", **arguments)
-    return client.requests[0].cache_key
+    """Return the key of an embedding, likewise."""
+    client = ScriptedClient([[1.0]] * 2)
+    for asked_text in ("another", text):
+        client.get_embedding(asked_text, "text-embedding-3-small", **arguments)
+    return client.requests[1].cache_key
 
 
 def drawn() -> str:
@@ -254,6 +257,27 @@ def test_a_key_is_the_digest_of_a_text_that_anybody_can_write_down(
     with llmcall.scope(scope):
         key = asked("Hellö", model="m", temperature=1.0)
     assert key == hashlib.sha256(text.encode()).hexdigest()
+
+
+@given(
+    st.lists(st.text(), min_size=1),
+    st.dictionaries(st.sampled_from(["logprobs", "max_tokens", "seed"]), st.integers(1, 9)),
+)
+def test_a_client_makes_the_same_key_for_each_of_equal_requests(
+    texts: list[str], parameters: dict[str, int]
+) -> None:
+    """Its second call uses what the first prepared."""
+    messages = [{"role": "user", "content": text} for text in texts]
+    request = {"model": "m", "messages": messages, **parameters}
+    text = json.dumps(
+        {"key": 1, "kind": "chat", "request": request, "sample": None},
+        sort_keys=True,
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+    client = ScriptedClient()
+    keys = {client.build_request(messages, model="m", **parameters).cache_key for _ in range(3)}
+    assert keys == {hashlib.sha256(text.encode()).hexdigest()}
 
 
 def respelt(value: Any) -> Any:
@@ -537,6 +561,7 @@ def test_half_a_character_is_refused_before_anything_is_sent(
 ) -> None:
     """The error names its place."""
     client = ScriptedClient(["never"])
+    client.build_request("Hello")
     with pytest.raises(ValueError, match="lone surrogate") as caught:
         client.send_message(messages, **arguments)
     assert field in str(caught.value)

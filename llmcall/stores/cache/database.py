@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
@@ -82,9 +81,6 @@ class Database(diskcache.Cache):  # type: ignore[misc]
 
     def __init__(self, folder: str) -> None:
         self._closers: weakref.WeakSet[_Closer] = weakref.WeakSet()
-        # Threads take turns to look up: sqlite3 gives up the interpreter's lock ten times for a look-up, and
-        # threads on two cores would pass it to one another each time (a map's replay took a third longer).
-        self._turn = threading.RLock()
         self._idle: list[_Closer] = []  # for look-ups of threads without one, the last used last
         try:
             super().__init__(folder, disk=BytesDisk, **SETTINGS)
@@ -136,7 +132,6 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         for closer in list(self._closers):
             closer.connection.close()
         self._idle.clear()
-        self._turn = threading.RLock()
 
     def close(self) -> None:
         """Close this thread's connection, and those that no thread uses."""
@@ -148,10 +143,10 @@ class Database(diskcache.Cache):  # type: ignore[misc]
     def row(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and their time of storing, which diskcache's own methods omit."""
         row: tuple[bytes | None, float] | None
-        if hasattr(self._local, "con"):  # it may be in a transaction
-            row = self._con.execute(ROW, (key,)).fetchone()
-            return row
-        with self._turn:
+        with using_database.lock:
+            if hasattr(self._local, "con"):  # it may be in a transaction
+                row = self._con.execute(ROW, (key,)).fetchone()
+                return row
             try:
                 reader = self._idle.pop()
             except IndexError:

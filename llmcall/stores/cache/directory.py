@@ -74,11 +74,11 @@ class Directory(Storage):
         :raises CacheError: if it cannot be opened.
         """
         try:
-            with using_database:
-                database = self._database
-                if database is None:  # not "or": the truth value of a database is a query
+            database = self._database
+            if database is None:  # not "or": the truth value of a database is a query
+                with using_database:
                     database = self._ensure_open()
-                return None if database is None else database.row(key)
+            return None if database is None else database.row(key)
         except DAMAGE as error:
             raise self._damaged(error) from error
 

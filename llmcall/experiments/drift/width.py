@@ -112,7 +112,10 @@ def _spread(name: str, by_request: list[list[float]]) -> Spread:
 
 def _deviation(groups: list[list[float]]) -> float:
     """Return the standard deviation around each group's mean; 0 if no group has two numbers."""
-    squares = [(number - fmean(group)) ** 2 for group in groups for number in group]
+    means = map(fmean, groups)
+    squares = [
+        (number - mean) ** 2 for group, mean in zip(groups, means, strict=True) for number in group
+    ]
     return math.sqrt(math.fsum(squares) / max(len(squares) - len(groups), 1))
 
 

@@ -57,7 +57,7 @@ def run(
     """
     if not module and not Path(script).is_file():
         option = f"llmcall run has no option {script}, and " if script.startswith("-") else ""
-        raise click.UsageError(f"{option}{script} does not exist")
+        raise click.UsageError(f"{option}there is no file {script}")
     target = find_target(
         "llmcall run", path, mode, normalizers, scope=scope, actor=actor, seed=seed
     )

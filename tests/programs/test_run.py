@@ -211,6 +211,12 @@ def test_a_wrong_option_is_refused_before_the_program_starts(
     assert message in refused(*option)
 
 
+@pytest.mark.parametrize("script", [".", "nowhere.py"])
+def test_a_script_must_be_a_file(script: str) -> None:
+    """A folder is there, and is none."""
+    assert f"there is no file {script}" in done("run", script, code=2)
+
+
 def test_mode_none_needs_the_cassette_before_the_program_starts() -> None:
     """A missing file is an error that says what to do."""
     printed = done("run", *NONE, written("program.py", "print('it starts')"), code=1)

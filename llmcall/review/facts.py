@@ -124,7 +124,7 @@ def _failures(
     mark_counts: Counter[str] = Counter()
     for record in answers:
         mark_counts.update(marks.get(id(record), ()))
-        ends.update(ends_of(record))
+        ends.update(dict.fromkeys(ends_of(record), 1))  # an answer may have several choices
     yield from (
         f"{counted(count, 'answer')} ended by {end}"
         for end, count in ends.items()

@@ -309,6 +309,15 @@ def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
     }
 
 
+def test_an_answer_of_several_choices_that_were_cut_is_one_answer() -> None:
+    """The sum above is of answers, as those of refusals are."""
+    record = chat("Bread?", "Yes, and")
+    cut = {**record.response["choices"][0], "finish_reason": "length"}
+    record.response["choices"] = [cut, {**cut, "index": 1}]
+    facts = facts_of(report(str(write_cassette("a.jsonl", [record]))))
+    assert facts["failures"] == "1 answer ended by length"
+
+
 def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
     html = report(survey("a.jsonl"))
     assert "1 answer ended by length; 1 answer refused; 1 answer asked again" in html

@@ -163,14 +163,14 @@ def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
     values: dict[str, Counter[str]] = {}
     for call in calls:
         for name, value in call.parameters:
-            values.setdefault(name, Counter())[one_line(value, VALUE_CHARACTERS)] += 1
+            values.setdefault(name, Counter())[value] += 1
     for name, counts in sorted(values.items()):
         shown = [
-            f"{value} ({counted(count, 'call')})" for value, count in counts.most_common(MAX_VALUES)
+            f"{one_line(value, VALUE_CHARACTERS)} ({counted(count, 'call')})"
+            for value, count in counts.most_common(MAX_VALUES)
         ]
-        more = (
-            f", and {len(counts) - len(shown):,} other values" if len(counts) > len(shown) else ""
-        )
+        others = len(counts) - len(shown)
+        more = f", and {counted(others, 'other value')}" if others else ""
         yield f"{name}: {', '.join(shown)}{more}."
     yield "All other parameters: the defaults of the API, which it may have changed since."
 

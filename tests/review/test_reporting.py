@@ -35,6 +35,22 @@ def test_parameters_and_repetitions_are_those_of_the_requests() -> None:
     assert "6 answers to 2 different requests: 3 for each." in text
 
 
+def test_long_values_of_a_parameter_that_begin_alike_are_different_values() -> None:
+    """Each is shown by its beginning; of seven values, the last one is counted."""
+    formats = [
+        {"type": "json_schema", "json_schema": {"name": "a" * 90, "schema": {"title": str(number)}}}
+        for number in range(7)
+    ]
+    records = [
+        chat("Bread?", "Yes.", f"trial#{number}", response_format=form)
+        for number, form in enumerate(formats)
+    ]
+    text = items(str(write_cassette("a.jsonl", records)))["B.3"]
+    (shown,) = re.findall(r"response_format: (.*?)\.(?= )", text)
+    assert shown.count("(1 call)") == 6
+    assert shown.endswith("… (1 call), and 1 other value")
+
+
 def test_calls_that_send_earlier_answers_are_counted() -> None:
     """Two conversations of three calls each: four calls know an earlier answer."""
     turns = [("Bread?", "Yes."), ("And cheese?", "No."), ("Why?", "Dear.")]

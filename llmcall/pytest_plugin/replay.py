@@ -246,11 +246,11 @@ class Replay(CallListener):
             cassette.path.relative_to(root) if cassette.path.is_relative_to(root) else cassette.path
         )
         name = shown.as_posix()
-        asked, recorded, unwritten = cassette.asked, cassette.recorded, 0
+        gained, unwritten = (cassette.asked, cassette.supplied, cassette.recorded), 0
         if not cassette.file.is_written:
-            asked, recorded, unwritten = 0, 0, recorded
+            gained, unwritten = (0, 0, 0), cassette.recorded
         labels = {record.cache_key: record_name(record) for record in unused}
-        use = CassetteUse(name, is_shared, cassette.replayed, asked, recorded, unwritten, labels)
+        use = CassetteUse(name, is_shared, cassette.replayed, *gained, unwritten, labels)
         self.summary.uses.append(use)
         if cassette.owner.writes:  # a failed test's log is shown
             # The path is taken out of the message, so that equal messages of many cassettes share a line.
@@ -258,7 +258,7 @@ class Replay(CallListener):
             self.summary.notices += [
                 (re.sub(path, "the cassette", message), name) for message in notices
             ]
-        if recorded:
+        if any(gained):
             self._recorded_paths.add(cassette.path)
         if cassette.owner.writes:
             self._first_calls[cassette.path] = cassette.tape.log.first_calls()

@@ -15,6 +15,8 @@ class CassetteUse(NamedTuple):
     """The use of a cassette by a test.
 
     :ivar name: the file's name in the summary.
+    :ivar asked: the number of records that it gained from servers; of ``supplied``, from the disk cache.
+    :ivar recorded: the number of records that it gained, also from recorded functions.
     :ivar unwritten: the number of records that it gained and that are not in its file: the test failed.
     :ivar unused: the names of its unused records by key; empty if this run cannot know them.
     """
@@ -23,6 +25,7 @@ class CassetteUse(NamedTuple):
     is_shared: bool
     replayed: int
     asked: int
+    supplied: int
     recorded: int
     unwritten: int
     unused: dict[str, str]
@@ -71,12 +74,11 @@ class Summary:
         """Yield the lines of the summary."""
         replayed = sum(use.replayed for use in self.uses)
         asked = sum(use.asked for use in self.uses)
+        supplied = sum(use.supplied for use in self.uses)
         recorded = sum(use.recorded for use in self.uses)
         if replayed or recorded:
-            supplied = f" ({asked:,} asked, {recorded - asked:,} from the cache)"
-            yield f"{counted(replayed, 'call')} replayed, {recorded:,} recorded" + (
-                supplied if recorded > asked else ""
-            )
+            sources = f" ({asked:,} asked, {supplied:,} from the cache)" if supplied else ""
+            yield f"{counted(replayed, 'call')} replayed, {recorded:,} recorded{sources}"
         for use in self.uses:
             if use.unwritten:
                 yield (

@@ -650,6 +650,20 @@ def test_equal_warnings_of_many_cassettes_are_one_line(
     )
 
 
+def test_results_of_recorded_functions_are_no_answers_from_the_cache(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function ran, and the model was asked: only of another file's records the cache has one."""
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
+    body = "@pytest.mark.llm\ndef test_{}():\n    llmcall.recorded(lambda: 4, name='{}')()\n    ask('bread')\n"
+    project.write(body.format("one", "dice"))
+    first = summary(project.run("--llm-record=once", passed=1))
+    assert first[1:] == ["llmcall: 0 calls replayed, 2 recorded"]
+    project.write(body.format("two", "coin"))
+    second = summary(project.run("--llm-record=once", passed=1))
+    assert second[1] == "llmcall: 0 calls replayed, 2 recorded (0 asked, 1 from the cache)"
+
+
 def test_update_moves_records_that_no_test_used_to_the_cache(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..config import resolve as config
 from ..config.values import without_password
-from ..support.display.formatting import money
+from ..support.display.formatting import counted, money
 from ..support.failures import process_failures
 from ..traffic.usage import process_meter
 
@@ -48,9 +48,11 @@ def summary_lines(
         is_saved = cassette.file.is_written or not cassette.recorded
         is_file = is_saved and file is not None and file.exists()
         target = str(cassette.path) if is_file else f"{cassette.path} was not written"
-    tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+    # What a server did not report is left out, and never a part for the whole.
+    is_known = usage.input_tokens is not None and usage.output_tokens is not None
+    tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if is_known else 0
     cost = None if usage.cost is None else money(usage.cost)
-    spent = ", ".join(filter(None, [f"{tokens:,} tokens" if tokens else "", cost]))
+    spent = ", ".join(filter(None, [counted(tokens, "token") if tokens else "", cost]))
     parts = [
         (asked, f"asked ({spent})" if tokens else "asked"),
         (supplied, "from the cache"),
@@ -72,8 +74,10 @@ def summary_lines(
 
 def _how_to_repeat(cassette: Cassette | None, another: str) -> str:
     """Return how another run gets new answers instead of the cache's."""
-    own = "answers of its own" if cassette is None else "answers and a cassette of its own"
+    # Without a cassette, the cache also answers what the run asks again.
+    source, own = "an earlier run, or from an equal call of this one", "answers of its own"
+    if cassette is not None:
+        source, own = "an earlier run", "answers and a cassette of its own"
     return (
-        "the answers from the cache come from an earlier run; "
-        f"{another} makes another repeat, with {own}"
+        f"the answers from the cache come from {source}; {another} makes another repeat, with {own}"
     )

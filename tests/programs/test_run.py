@@ -17,7 +17,17 @@ import pytest
 from commands import ASK, LONGEST, NEEDS_POSIX, PRICED, RunningProgram, done
 from files import written
 from pytest_httpserver import HTTPServer
-from servers import TWO_COINS, NumberedServer, Paused, RawServer, answers, refusing, streams
+from servers import (
+    TWO_COINS,
+    NumberedServer,
+    Paused,
+    RawServer,
+    answers,
+    completion,
+    embeddings,
+    refusing,
+    streams,
+)
 
 PREAMBLE = f"""
 import atexit, signal, threading, time
@@ -473,14 +483,55 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
     )
 
 
+def test_a_sum_of_tokens_of_which_one_part_is_unknown_is_left_out(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server reports the tokens of a chat, and none of an embedding."""
+    monkeypatch.setenv("MODEL_AT", httpserver.url_for("/v1"))
+    unreported = {name: part for name, part in embeddings([0.5]).items() if name != "usage"}
+    httpserver.expect_request("/v1/embeddings").respond_with_json(unreported)
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(completion())
+    _, reported = ran(
+        """
+        import llmcall
+        llmcall.configure(base_url=os.environ["MODEL_AT"], api_key="k")
+        llmcall.client().get_embedding("Bread?")
+        llmcall.client().send_message("Bread?", model="gpt-4o-mini")
+        """,
+        *A,
+    )
+    assert reported.splitlines()[-1] == "2 asked: a.jsonl"
+
+
+def test_an_answer_that_a_run_asked_for_itself_is_not_one_of_an_earlier_run(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a cassette, a text whose embedding is asked for again is answered by the cache."""
+    monkeypatch.setenv("MODEL_AT", httpserver.url_for("/v1"))
+    httpserver.expect_request("/v1/embeddings").respond_with_json(embeddings([0.5]))
+    _, reported = ran(
+        """
+        import llmcall
+        llmcall.configure(base_url=os.environ["MODEL_AT"], api_key="k")
+        for _ in range(2):
+            llmcall.client().get_embedding("Bread?")
+        """
+    )
+    first, second = reported.splitlines()
+    assert first.startswith("1 asked (8 tokens, <$0.0001), 1 from the cache: ")
+    assert second.startswith(
+        "the answers from the cache come from an earlier run, or from an equal call of this one; "
+    )
+
+
 def test_answers_from_the_cache_name_another_scope_if_one_is_named(model: NumberedServer) -> None:
     """Without a cassette, the answers are all that another repeat has of its own."""
     for words in ["1 asked (15 tokens, <$0.0001)", "1 from the cache"]:
         _, reported = ran("ask('Bread?')", "--scope", "rep-1")
         assert words in reported
     assert reported.splitlines()[1] == (
-        "the answers from the cache come from an earlier run; another --scope makes another repeat, "
-        "with answers of its own"
+        "the answers from the cache come from an earlier run, or from an equal call of this one; another "
+        "--scope makes another repeat, with answers of its own"
     )
 
 

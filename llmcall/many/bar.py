@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
+from ..support.display.formatting import money
 from ..support.system import ipython_shell, without_warnings
 from ..traffic import usage as metering
 from ..traffic.limits import seconds_held_back
@@ -70,7 +71,7 @@ class Bar:
         tokens: Any = usage.input_tokens, usage.output_tokens
         figures.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
         if usage.calls or usage.cached_calls:
-            figures.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.4f}")
+            figures.append("cost=?" if usage.cost is None else f"cost={money(usage.cost)}")
         self._tqdm_bar.set_postfix_str(", ".join(figures))
 
     def write(self, line: str) -> None:

@@ -872,6 +872,14 @@ def test_the_bar_shows_progress_speed_hits_tokens_and_cost(
     assert re.fullmatch(shown, terminal.last())
 
 
+def test_the_bar_shows_a_cost_below_its_digits_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three answers of 12 tokens and 3 at a millionth of a USD in all cost something."""
+    terminal = on_terminal(monkeypatch)
+    with llmcall.configured(prices={"gpt-6-luna": (0.01, 0.1)}):
+        map(ask, "abc", workers=1)
+    assert "cost=<$0.0001" in terminal.last()
+
+
 def test_the_bar_shows_how_many_calls_run_where_endpoints_find_how_many_may(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -203,7 +203,7 @@ def _by_scope(counts: Mapping[str, int]) -> str:
     ]
     text = ", ".join(entries[:MOST_SCOPES])
     more = len(entries) - MOST_SCOPES
-    return f"{text} and {more} more scopes" if more > 0 else text
+    return f"{text} and {counted(more, 'more scope')}" if more > 0 else text
 
 
 # The calls that no cassette records, until the process ends; the page of limits has the bytes of each.

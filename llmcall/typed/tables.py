@@ -25,6 +25,7 @@ from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
 from ..many.vary import cross_rows
 from ..support.display.data_frames import data_frame, import_pandas
+from ..support.display.formatting import counted
 from ..support.notices import notice
 from .conversations import Conversation
 from .rows import TableJob, check_rows, report_empty_cells, row_variables
@@ -256,8 +257,11 @@ def _report_missing(draws: Sequence[RowDraw]) -> None:
     counts = {"refusal": refused, "unread": len(missing) - refused}
     if missing:
         columns = " and ".join(f"{name!r} ({counts[name]})" for name in counts if counts[name])
+        what, texts = "are missing values", "their texts"
+        if len(missing) == 1:
+            what, texts = "is a missing value", "its text"
         notice(
-            f"{len(missing)} of {len(draws)} answers are missing values; the table has their texts in {columns}. To "
+            f"{len(missing)} of {counted(len(draws), 'answer')} {what}; the table has {texts} in {columns}. To "
             "ask for one again, drop it by its cache_key: llmcall cassette forget FILE KEY, or llmcall cache delete KEY"
         )
 

@@ -387,6 +387,14 @@ def test_a_line_counts_the_missing_values_of_a_table(caplog: pytest.LogCaptureFi
     )
 
 
+def test_a_line_counts_one_missing_value_of_a_table(caplog: pytest.LogCaptureFixture) -> None:
+    question(client=["It depends.", "B", "A"]).table(TOWNS, workers=1)
+    [line] = caplog.messages
+    assert line.startswith(
+        "1 of 3 answers is a missing value; the table has its text in 'unread' (1). "
+    )
+
+
 def test_no_line_counts_a_table_without_missing_values(caplog: pytest.LogCaptureFixture) -> None:
     answers = ["It depends.", "B", "A", "A"]  # the first one is asked again
     question(client=answers, output_retries=1).table(TOWNS, workers=1)

@@ -573,6 +573,16 @@ def test_the_scopes_of_failures_are_sorted_by_their_numbers(
     assert "1 in scope 'rep-2', 1 in scope 'rep-10'" in warning
 
 
+def test_the_scopes_of_failures_beyond_five_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    client = ScriptedClient(lambda messages: llmcall.APIError("no"))
+    with cassette(PATH):
+        for number in range(6):
+            with scope(f"rep-{number}"):
+                client.send_message("a")
+    (warning,) = warnings(caplog)
+    assert "1 in scope 'rep-4' and 1 more scope)" in warning
+
+
 def test_failures_name_no_mode_that_is_given_already(caplog: pytest.LogCaptureFixture) -> None:
     """A cassette that adds what is missing needs no other one."""
     with cassette(PATH, mode="new"):

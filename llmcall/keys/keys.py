@@ -8,7 +8,6 @@ namespace if there is one, with normalized texts.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 KEY_VERSION = 1
 _BEGINNING = b'{"key":%d,"kind":"%s","request":%s'
-_VALUE = os.urandom(16).hex()  # the place of an open identity's value: no other text equals it
 _encode = json.JSONEncoder(
     sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
 ).encode
@@ -95,8 +93,10 @@ def open_identity(kind: str, fields: Mapping[str, object], name: str) -> OpenIde
 
     :param name: the name of that field.
     """
-    encoded = canonical_json({**fields, name: _VALUE})
-    begun, rest = encoded.split(b'"%s"' % _VALUE.encode())
+    before = {field: value for field, value in fields.items() if field < name}
+    after = {field: value for field, value in fields.items() if field > name}
+    begun = canonical_json(before)[:-1] + (b"," if before else b"") + b'"%s":' % name.encode()
+    rest = (b"," if after else b"") + canonical_json(after)[1:]
     return OpenIdentity(sha256(_BEGINNING % (KEY_VERSION, kind.encode(), begun)), rest)
 
 

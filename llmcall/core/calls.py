@@ -9,7 +9,7 @@ from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display.printable import printable
-from ..support.failures import Failures, process_failures
+from ..support.failures import Failures, Progress, process_failures
 from ..support.listeners import CallInfo, listeners
 from .waiting import Deadline
 
@@ -115,6 +115,9 @@ def _checked_option(name: str, value: Any) -> Any:
     return value
 
 
+NO_PROGRESS = Progress()  # of a call that was not begun
+
+
 class Call(NamedTuple):
     """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
     is.
@@ -140,6 +143,7 @@ class Call(NamedTuple):
     :param is_inner: whether code that llmcall calls makes it, such as a transport: it is nobody's record, and
         only the limits and budgets know of it.
     :param used_records: collects the records that its arm's calls get, or ``None``.
+    :param progress: how far it came.
     """
 
     counted_by: Client | None
@@ -159,15 +163,13 @@ class Call(NamedTuple):
     is_streamed: bool = False
     is_inner: bool = False
     used_records: deque[ScopedRecord] | None = None
+    progress: Progress = NO_PROGRESS
 
-    def with_deadline(self) -> Call:
-        """Return the call with its deadline, which starts to run now."""
+    def begun(self, progress: Progress) -> Call:
+        """Return the call with its deadline, which starts to run now, and its progress from now on."""
         seconds = self.options.deadline
-        return (
-            self
-            if seconds is None
-            else self._replace(deadline=Deadline(time.monotonic() + seconds))
-        )
+        deadline = Deadline(None if seconds is None else time.monotonic() + seconds)
+        return self._replace(deadline=deadline, progress=progress)
 
     @property
     def client(self) -> Client:

@@ -17,7 +17,7 @@ from ..apis.usage import total_cost
 from ..config.values import without_password
 from ..errors import APIError, CacheCorruptError, CacheMissError, OutputError, ServiceError
 from ..keys.keys import short_key
-from ..support.failures import is_abandoned
+from ..support.failures import Progress, is_abandoned
 from ..support.listeners import listeners
 from ..support.notices import first, logger
 from ..support.tracebacks import hide_own_frames
@@ -76,6 +76,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
     """
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
+    progress = Progress()
     token = None
     is_early = False
     try:
@@ -83,12 +84,12 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             record = await with_store(call.store, look_up, call) if looks_up else None
             if record is None:
                 # The first of equal calls gives the record its position on a cassette.
-                missing.setdefault(call.request.cache_key, call.with_deadline())
+                missing.setdefault(call.request.cache_key, call.begun(progress))
             else:
                 records[call.request.cache_key] = record
         if missing and calls[0].is_streamed:
             failures = calls[0].failures
-            token = failures.begin(calls[0].position.path, calls[0].label)
+            token = failures.begin(calls[0].position.path, calls[0].label, progress)
         if missing:
             from .share import share  # a recorded answer needs none of it
 
@@ -109,7 +110,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         return answers
     except BaseException as error:
         is_early = is_abandoned(error)
-        note_failure(error, calls[0])
+        note_failure(error, calls[0]._replace(progress=progress))
         raise
     finally:
         if token is not None:

@@ -176,6 +176,7 @@ class Exchange:
             request = request._replace(body=body, headers=headers)
         self.transport = transport
         timeout = call.deadline.time_for(call.options.timeout)
+        call.progress.was_sent = True
         chunks = open_stream(transport, request, timeout) if call.is_streamed else None
         if chunks is not None:
             self.response = await self._read_stream(chunks, transport)
@@ -226,6 +227,7 @@ class Exchange:
         """
         if not self.call.is_counted:
             return
+        self.call.progress.is_counted = bool(calls)
         if not self.call.asks_model:
             self.call.add_usage(calls=calls)
             return

@@ -123,10 +123,9 @@ class TaskSender:
         for usage in outcome.usage:
             metering.count(meter, *usage)
         failures = process_failures if self._cassette is None else self._cassette.failures
-        for reason, counts, description in outcome.failures:
-            for scope, count in counts.items():
-                for _ in range(count):
-                    failures.add(scope, description, reason)
+        for reason, calls in outcome.failures:
+            for call in calls:
+                failures.add(call.scope, call.description, reason, was_sent=call.was_sent)
         if outcome.refused is not None:
             for listener in listeners:
                 listener.refused(None, outcome.refused)

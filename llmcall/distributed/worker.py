@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..many.run import MapRun
     from ..many.tasks import Job, TaskPosition, TaskResult
     from ..scopes import ActiveScope, Drawn, NewAskers, ScopedRecord
+    from ..support.failures import UnrecordedCall
     from ..support.waits import Stops
     from ..traffic.budgets import Budget
     from ..traffic.usage import UsageDelta
@@ -44,8 +45,7 @@ if TYPE_CHECKING:
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
 
 UsageEntry = tuple[str, str, "UsageDelta", str]  # model, scope, amounts and arm
-# Why calls left no record, how many in each scope, and the first one in words.
-FailureEntry = tuple[str, dict[str, int], str]
+FailureEntry = tuple[str, list["UnrecordedCall"]]  # why calls left no record, and the calls
 
 maps_here: dict[str, MapRun] = {}  # the maps that run in this process, by token
 

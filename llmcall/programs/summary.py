@@ -35,14 +35,16 @@ def summary_lines(
     usage = process_meter.usage()
     refused = process_failures.refused + recorder.refused
     if cassette is None:
-        asked = usage.calls + usage.errors - process_failures.unsent
-        not_recorded, supplied, replayed = 0, usage.cached_calls, 0
+        asked = usage.calls + usage.errors - process_failures.unsent_errors + process_failures.left
+        failures, not_recorded = process_failures, 0
+        supplied, replayed = usage.cached_calls, 0
         settings = config.settings()
         target = str(without_password(settings.cache_path))
         if settings.cache_mode == "off":
             target = "nothing was recorded, because the cache's mode is off"
     else:
-        not_recorded = cassette.failures.unanswered
+        failures = cassette.failures
+        not_recorded = failures.unanswered
         asked = cassette.asked + not_recorded
         supplied, replayed = cassette.supplied, cassette.replayed
         is_saved = cassette.file.is_written or not cassette.recorded
@@ -58,6 +60,7 @@ def summary_lines(
         (supplied, "from the cache"),
         (replayed, "replayed"),
         (usage.retries, "retry" if usage.retries == 1 else "retries"),
+        (failures.unsent, "not sent"),
         (not_recorded, "not recorded"),
         (refused, "refused"),
     ]

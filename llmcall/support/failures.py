@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from .display.formatting import OUTSIDE_ANY_SCOPE, counted, natural
@@ -63,24 +64,53 @@ def is_failure(error: BaseException) -> bool:
     return isinstance(error, Exception) and not is_own
 
 
+class Progress:
+    """How far a call came.
+
+    :ivar was_sent: whether it was sent to a model.
+    :ivar is_counted: whether usage counts it as answered.
+    """
+
+    __slots__ = ("is_counted", "was_sent")
+
+    def __init__(self, *, was_sent: bool = False) -> None:
+        self.was_sent = was_sent
+        self.is_counted = False
+
+
+class UnrecordedCall(NamedTuple):
+    """A call that left no record.
+
+    :param scope: its scope path; empty outside any scope.
+    :param description: the call and its error, in words without secrets.
+    :param was_sent: whether a model was asked; ``None`` if none was to be.
+    """
+
+    scope: str
+    description: str
+    was_sent: bool | None
+
+
 class Failures:
     """The calls of one run that left no record, for a warning at its end.
 
     :ivar refused: how many calls were refused, including those that were reported before.
-    :ivar unsent: how many of these had no recorded answer or no clear scope; usage counts them as
-        errors.
-    :ivar unanswered: how many calls that a model was asked for failed or were left, likewise.
+    :ivar unanswered: how many calls were sent and left no record, likewise.
+    :ivar unsent: how many calls failed or were left before they were sent, likewise.
+    :ivar unsent_errors: how many calls usage counts as errors, though they were not sent.
+    :ivar left: how many calls were sent, though usage counts them nowhere: they were left before an answer.
     """
 
     def __init__(self) -> None:
         self.refused = 0
-        self.unsent = 0
         self.unanswered = 0
+        self.unsent = 0
+        self.unsent_errors = 0
+        self.left = 0
         self._lock = threading.RLock()
-        # By reason and key: the scope path, the call in words, and whether it is unanswered.
-        self._by_reason: dict[str, dict[object, tuple[str, str, bool]]] = {}
-        # Streams that have not ended: scope path and words.
-        self._under_way: dict[object, tuple[str, str]] = {}
+        self._by_reason: dict[str, dict[object, UnrecordedCall]] = {}  # by reason and key
+        # Streams that have not ended.
+        self._under_way: dict[object, tuple[str, str, Progress]] = {}
 
     def add(
         self,
@@ -88,7 +118,7 @@ class Failures:
         description: str,
         reason: str = FAILED,
         *,
-        asks_model: bool = True,
+        was_sent: bool | None = None,
         key: object = None,
     ) -> None:
         """Add a call that left no record.
@@ -97,7 +127,7 @@ class Failures:
         :param description: the call and its error, in words without secrets.
         :param reason: ``FAILED``, ``ABANDONED``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
-        :param asks_model: whether a model was asked for it.
+        :param was_sent: whether a model was asked; ``None`` if none was to be.
         :param key: the key of a call that may be made again, or a reference to its error: added twice, it
             counts once, and not at all after :meth:`recover`.
         """
@@ -105,39 +135,47 @@ class Failures:
             listener.unrecorded(scope, description, reason)
         if self is process_failures:
             _warn_at_exit()
-        is_unanswered = asks_model and reason not in REFUSED
         with self._lock:
             calls = self._by_reason.setdefault(reason, {})
             if key in calls:
                 return
-            calls[object() if key is None else key] = scope, description, is_unanswered
-            self.unanswered += is_unanswered
-            if reason in REFUSED:
-                self.refused += 1
-                self.unsent += 1
+            call = UnrecordedCall(scope, description, was_sent)
+            calls[object() if key is None else key] = call
+            is_unsent = was_sent is False
+            self.unanswered += was_sent is True
+            self.unsent += is_unsent
+            self.unsent_errors += reason in REFUSED or (is_unsent and reason == FAILED)
+            self.refused += reason in REFUSED
 
     def recover(self, key: object) -> None:
         """Forget a call that failed: it was made again and got its answer, or its failure was the answer."""
         with self._lock:
-            _, _, was_unanswered = self._by_reason.get(FAILED, {}).pop(key, ("", "", False))
-            self.unanswered -= was_unanswered
+            call = self._by_reason.get(FAILED, {}).pop(key, None)
+            if call is not None:
+                self.unanswered -= call.was_sent is True
 
     def count_refused(self) -> None:
         """Count a refused call that its caller knows about."""
         with self._lock:
             self.refused += 1
 
-    def begin(self, scope: str, description: str) -> object:
+    def count_left(self) -> None:
+        """Count a call that was sent and left before an answer."""
+        with self._lock:
+            self.left += 1
+
+    def begin(self, scope: str, description: str, progress: Progress) -> object:
         """Note that something is read piece by piece; it counts as ``ABANDONED`` unless :meth:`end`
         follows.
 
+        :param progress: how far it has come, now and later.
         :returns: the token for :meth:`end`.
         """
         if self is process_failures:
             _warn_at_exit()
         token = object()
         with self._lock:
-            self._under_way[token] = scope, description
+            self._under_way[token] = scope, description, progress
         return token
 
     def end(self, token: object, *, is_early: bool = False) -> None:
@@ -149,17 +187,16 @@ class Failures:
         with self._lock:
             call = self._under_way.pop(token, None)
             if is_early and call is not None:
-                self.add(*call, ABANDONED)
+                scope, description, progress = call
+                self.add(scope, description, ABANDONED, was_sent=progress.was_sent)
 
-    def take(self) -> list[tuple[str, dict[str, int], str]]:
-        """Return and forget what was added: for each reason, the number of calls by scope path, and
-        the first call in words.
-        """
+    def take(self) -> list[tuple[str, list[UnrecordedCall]]]:
+        """Return and forget what was added: for each reason, its calls."""
         with self._lock:
             by_reason = self._by_reason
             self._by_reason = {}
         return [
-            (reason, Counter(scope for scope, *_ in calls.values()), next(iter(calls.values()))[1])
+            (reason, [*calls.values()])
             for reason, calls in sorted(by_reason.items(), reverse=True)
             if calls
         ]
@@ -181,10 +218,12 @@ class Failures:
         :param again: how to record what is missing.
         """
         self._abandon_all()
-        for reason, counts, first in self.take():
-            calls = counted(sum(counts.values()), "call")
+        for reason, calls in self.take():
+            number = counted(len(calls), "call")
+            scopes = _by_scope(Counter(call.scope for call in calls))
             advice = ADVICE[reason].format(replay=replay, again=again)
-            notice("%s %s (%s). %s. The first: %s", calls, reason, _by_scope(counts), advice, first)
+            first = calls[0].description
+            notice("%s %s (%s). %s. The first: %s", number, reason, scopes, advice, first)
 
     def forget(self, *reasons: str) -> None:
         """Forget what was added for some reasons, or for all."""

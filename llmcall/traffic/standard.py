@@ -37,12 +37,13 @@ class FailureReport(CallListener):
         """Add a call that failed or was cancelled; a stream reports by itself that its
         reader left.
         """
+        progress, words = call.progress, call.label
         asks_model = call.request.kind != "function"
-        words = call.label
+        was_sent = progress.was_sent if asks_model else None
         if isinstance(error, BudgetExceededError):
             if asks_model:  # a function's own calls report it
                 process_failures.count_refused()
-                call.failures.add(call.position.path, words, OVER_BUDGET, asks_model=False)
+                call.failures.add(call.position.path, words, OVER_BUDGET)
         elif is_failure(error):
             words += f": {type(error).__name__}"
             if isinstance(error, APIError) and call.is_counted:
@@ -52,9 +53,12 @@ class FailureReport(CallListener):
             key: object = None if call.transport is None else call.request.cache_key
             if isinstance(error, APIError):
                 key = call.request.cache_key if error.is_retried_by_program else ref(error)
-            call.failures.add(call.position.path, words, FAILED, asks_model=asks_model, key=key)
-        elif is_abandoned(error) and not call.is_streamed:
-            call.failures.add(call.position.path, words, ABANDONED, asks_model=asks_model)
+            call.failures.add(call.position.path, words, FAILED, was_sent=was_sent, key=key)
+        elif is_abandoned(error):
+            if was_sent and not progress.is_counted:
+                process_failures.count_left()
+            if not call.is_streamed:
+                call.failures.add(call.position.path, words, ABANDONED, was_sent=was_sent)
 
     def refused(self, call: Call | None, error: Exception) -> None:
         """Add a call that was refused: the program may catch the error and go on without an answer."""

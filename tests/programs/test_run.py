@@ -584,6 +584,52 @@ def test_failures_and_refusals_are_counted(model: NumberedServer) -> None:
     assert reported.count("Error: this chat request to gpt-4o-mini is not recorded") == 1
 
 
+@pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
+def test_calls_that_were_cancelled_before_they_were_sent_are_not_asked(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """The server's own list is what was asked."""
+    monkeypatch.setenv("LLMCALL_LIMITS_REQUESTS_PER_MINUTE", "2")
+    cancelling = """
+    import asyncio
+    async def read(own, number):
+        messages = [{"role": "user", "content": f"Bread {number}?"}]
+        await own.post("chat/completions", json={"model": "gpt-4o-mini", "messages": messages})
+    async def main():
+        async with httpx.AsyncClient(base_url=client.base_url) as own:
+            tasks = [asyncio.create_task(read(own, number)) for number in range(9)]
+            while sum(task.done() for task in tasks) < 2:
+                await asyncio.sleep(0.01)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    asyncio.run(main())
+    """
+    _, reported = ran(cancelling, *options)
+    assert len(model.asked) == 2
+    assert reported.startswith("2 asked (30 tokens, <$0.0001), 7 not sent: "), reported
+
+
+@pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
+def test_calls_that_waited_for_an_equal_one_that_failed_are_not_asked(
+    model: NumberedServer, options: tuple[str, ...]
+) -> None:
+    """All get its error, and the last line counts it once."""
+    equal = """
+    import llmcall
+    own = llmcall.OpenAIClient(base_url=os.environ["MODEL_AT"], api_key="none")
+    def send():
+        own.send_message("slowly, wrongly", sample=1, model="gpt-4o-mini")
+    threads = [threading.Thread(target=send) for _ in range(3)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    """
+    _, reported = ran(equal, *options)
+    asked = len(model.asked)
+    rest = f", {3 - asked} not sent" if asked < 3 else ""
+    assert f"\n{asked} asked{rest}" in reported, reported
+
+
 def test_the_last_line_says_if_nothing_is_recorded(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -662,6 +662,14 @@ def test_columns_of_other_names_are_mapped() -> None:
     assert not os.path.exists("b")
 
 
+@pytest.mark.parametrize("field", ["prompt", "answer"])
+def test_a_mapped_column_that_a_file_lacks_is_named(field: str) -> None:
+    """A column that is called like the field is no way out."""
+    path = written("rows.csv", "prompt,answer\nHow much?,5\n")
+    printed = done("import", path, "--to", GAMES, "--column", f"{field}=Text", code=1)
+    assert "it has no column Text, but prompt, answer" in printed
+
+
 @pytest.mark.parametrize("text", ["temperature=hot", "temprature=1", "seed=0.5"])
 def test_a_parameter_for_all_that_is_wrong_is_wrong_usage(text: str) -> None:
     """It is named, and nothing is written."""

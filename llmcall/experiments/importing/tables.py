@@ -78,7 +78,10 @@ class Columns:
             return ""
         if PROMPT not in fields or not found:
             words = "neither messages nor prompt and answer"
-            if found:
+            absent = [column for column in self._names.values() if column not in columns]
+            if absent:
+                words = f"no column {' or '.join(absent)}"
+            elif found:
                 words = f"no column {PROMPT}"
             elif PROMPT in fields:
                 words = f"no column {', '.join(ANSWERS[:-1])} or {ANSWERS[-1]}"

@@ -50,6 +50,10 @@ def checks() -> Iterator[Check]:
     """Yield the checks of files, settings, keys, endpoints, models, cache, tokenizer and price."""
     try:
         yield Check("files", True, resolve.file_summary())
+    except ConfigError as error:
+        yield Check("settings", False, str(error), "correct it there")
+        return
+    try:
         client = registry.client()
         model = client.model_named(None)
         endpoints = client.endpoints(model)

@@ -817,6 +817,15 @@ def test_the_doctor_names_a_missing_key_and_the_ways_without_one() -> None:
     assert "LLMCALL_CACHE_MODE=replay" in key["remedy"]
 
 
+def test_the_doctor_sends_nobody_to_settings_that_cannot_be_shown() -> None:
+    """A wrong value stops ``llmcall config``, too."""
+    written("config.ini", "[OpenAI]\nTEMPERATURE = warm\n")
+    done("config", code=1)
+    printed = done("doctor", code=1)
+    assert "[OpenAI] TEMPERATURE: 'warm' is not a number" in printed
+    assert "llmcall config" not in printed
+
+
 def test_the_doctor_names_the_day_on_which_a_model_is_shut_down() -> None:
     """Of the configured model, of a fallback, and of one that answered in the configured cassette. The days
     are those of OpenAI's page of deprecations.

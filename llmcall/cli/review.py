@@ -14,7 +14,7 @@ from ..errors import CacheError
 from ..review.comparison import Comparison
 from ..review.conversations import read_by_actor, read_by_round
 from ..review.page import page
-from ..review.runs import RecordedRun, load
+from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
 from ..review.text import text_lines
 from ..stores.cache.cache import shared_cache
 from ..support import secrets
@@ -74,8 +74,9 @@ def _load_both(
     whole = [_load_run(run, None), _load_run(other, None)]
     comparison = Comparison(whole[0], whole[1:], scope=scope)
     if not comparison.pairs:
+        names = " or ".join(side.name for side in whole)
         raise CacheError(
-            f"nothing is recorded in the scope {scope!r} of {' or '.join(side.name for side in whole)}"
+            f"nothing is recorded in the scope {scope!r} of {names}; {SCOPES_SHOWN_BY}"
         )
     sides = zip(*((pair.one, pair.other) for pair in comparison.pairs), strict=True)
     shown = [

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from ..stores.record import Record
 
+SCOPES_SHOWN_BY = "'llmcall show' with the whole run shows the scopes"
+
 
 class RecordedRun(NamedTuple):
     """The records of one run.
@@ -87,7 +89,8 @@ def load(run: object, *, may_be_empty: bool = False) -> RecordedRun:
     else:
         loaded = _load_records(run, lambda record: True)
     if not loaded.records and not may_be_empty:
-        raise CacheError(f"nothing is recorded in {loaded.name}")
+        hint = f"; {SCOPES_SHOWN_BY}" if loaded.scope else ""
+        raise CacheError(f"nothing is recorded in {loaded.name}{hint}")
     return loaded
 
 

@@ -939,8 +939,9 @@ def test_an_open_cassette_is_a_run(replicates: ScriptedClient) -> None:
 
 
 def test_a_scope_in_which_nothing_is_recorded_is_an_error(replicates: ScriptedClient) -> None:
-    """The error names the scope."""
-    with pytest.raises(llmcall.CacheError, match="nothing is recorded in the scope 'rep-9' of"):
+    """The error names the scope, and the command that shows those that there are."""
+    words = "nothing is recorded in the scope 'rep-9' of .*; 'llmcall show' "
+    with pytest.raises(llmcall.CacheError, match=words):
         llmcall.compare(replicates.cache, (replicates.cache, "rep-9"))
 
 
@@ -1065,9 +1066,10 @@ def test_an_actor_that_one_run_lacks_is_no_sign_of_other_scopes() -> None:
 
 
 def test_a_scope_that_neither_run_has_is_an_error(heard_by_bart: tuple[str, str]) -> None:
-    """It names both."""
+    """It names both, and the command that shows the scopes: a comparison leaves out a common first level."""
     printed = done("diff", *heard_by_bart, "--scope", "marge", code=1)
     assert "nothing is recorded in the scope 'marge' of a.jsonl or b.jsonl" in printed
+    assert "'llmcall show' with the whole run shows the scopes" in printed
 
 
 def headings(*arguments: str) -> list[str]:

@@ -188,7 +188,7 @@ def recording_programs(
 
                 stack.enter_context(seeded(int(str(seed))))
         # A cassette that the settings name is open for the process, not for the scope of its first call.
-        context = Context() if tape.owner is SETTINGS else copy_context()
+        context = Context() if tape.owner.is_settings else copy_context()
         recorder = context.run(
             Recorder,
             actor,

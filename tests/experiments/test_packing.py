@@ -591,6 +591,15 @@ def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(projec
     assert (project / TAPE).read_bytes() == before
 
 
+def test_a_study_whose_cassette_the_settings_name_is_packed(project: Path, tmp_path: Path) -> None:
+    """Its code opens none."""
+    opened = 'with llmcall.cassette("tapes/täglich 1.jsonl"):\n    main()\n'
+    edited(project / SCRIPT, opened, "main()\n")
+    written(project, {"config.ini": f"[Cassette]\nPATH = {TAPE}\n"})
+    packing("--cassette", TAPE, code=0)
+    assert llmcall.verify(tmp_path / "made").ok
+
+
 def test_a_recording_is_packed_whole_as_evidence(project: Path) -> None:
     """As it is, byte for byte; README and verification count what the program does not use."""
     edited(project / "data/people of Köln.csv", "Çem,driver\n", "")

@@ -17,7 +17,6 @@ from ...support.system import (
     multiprocessing_config,
 )
 from .. import openers
-from .owner import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +34,10 @@ CONFIG_NAME = "llmcall cassette"  # in what multiprocessing passes to the proces
 _in_parent = ("", False)
 _hides_parent = False  # in a block of only_open, or in a process that its parent answers
 _blocks_of_tasks = 0  # of only_open, that are open
+_opened_as = (
+    "",
+    "",
+)  # the path and the mode by which the settings named the cassette that they have open
 
 
 class _OpenCassette:
@@ -127,8 +130,9 @@ def current_cassette() -> Cassette | None:
 
     :raises CacheError: in a process that was started, not forked, while its parent had a cassette open.
     """
+    global _opened_as
     innermost = open_cassettes[-1:]  # a copy, since other threads may close it
-    if innermost and innermost[0].owner is not SETTINGS:
+    if innermost and not innermost[0].owner.is_settings:
         return innermost[0]
     settings = config.settings()
     path, mode = settings.cassette_path, settings.cassette_mode
@@ -138,9 +142,10 @@ def current_cassette() -> Cassette | None:
         return None
     with _lock:
         named = _named()
-        if named is None or (str(named.path), named.mode) != (path, mode):
+        if named is None or _opened_as != (path, mode):
             close_named()  # what the settings named before
             if path is not None:
+                _opened_as = (path, mode)
                 for open_named in openers:
                     open_named(path, mode)
                 at_exit(lambda: close_named(getattr(sys, "last_value", None)))
@@ -149,7 +154,7 @@ def current_cassette() -> Cassette | None:
 
 def _named() -> Cassette | None:
     """Return the cassette that the settings name, if it is open."""
-    return next((opened for opened in tuple(open_cassettes) if opened.owner is SETTINGS), None)
+    return next((opened for opened in tuple(open_cassettes) if opened.owner.is_settings), None)
 
 
 def close_named(error: BaseException | None = None) -> None:

@@ -14,7 +14,6 @@ from ...support.notices import notice, warn_once
 from ...support.system import at_exit, current_task, ipython_shell
 from ..records.header import layer_from_header, overridden_settings
 from .current import open_cassettes, pop_cassette, push_cassette
-from .owner import SETTINGS
 from .tape import lock
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class Opening:
         for other in reversed(tuple(open_cassettes)):
             other_thread, other_task = other.opening._opener
             tasks_differ = None not in (task, other_task) and task is not other_task
-            is_own = other is cassette or other.owner is SETTINGS or not other.is_of_this_process()
+            is_own = other is cassette or other.owner.is_settings or not other.is_of_this_process()
             if not is_own and (thread != other_thread or tasks_differ):
                 caller = "thread" if thread != other_thread else "task"
                 warn_once(

@@ -26,6 +26,7 @@ class Owner:
     :ivar raises_refusals: whether the first refused call of a program is raised again then.
     :ivar knows_use: whether a record is unused if no call used it while the cassette was open.
     :ivar bypasses_cache: whether the disk cache supplies no answers, and new ones replace those in it.
+    :ivar is_settings: whether ``[Cassette] PATH`` opened it, for the whole process.
     :ivar run: the options of ``llmcall run`` for the file's header; ``None`` for a block.
     :ivar earlier_calls: the first calls of records that this process used before, which come first in the file.
     """
@@ -34,6 +35,7 @@ class Owner:
     raises_refusals = True
     knows_use = True
     bypasses_cache = False
+    is_settings = False
     run: Mapping[str, Data] | None = None
     earlier_calls: Mapping[str, SortKey] = NO_CALLS
 
@@ -66,6 +68,7 @@ class _SettingsOwner(Owner):
     """``[Cassette] PATH``, for the whole process."""
 
     raises_refusals = False
+    is_settings = True
 
     def place(self) -> str:
         return "as [Cassette] PATH, which records this block too; remove one of the two"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import LONGEST
+from commands import LONGEST, run
 from workers import client_at, fill, seeded
 
 import llmcall
@@ -217,6 +217,24 @@ def ask(folder: Path, answers: dict[str, str], questions: list[str], counts: Cou
         assert second.cached
         assert first.content == (answers[question] if first.cached else NEW)
         counts["right" if first.cached else "again"] += 1
+
+
+@pytest.mark.parametrize("command", [["show", "0"], ["delete", "0", "--yes"]])
+def test_a_command_that_seeks_a_key_ends_with_a_sentence_whichever_page_is_lost(
+    command: list[str], tmp_path: Path
+) -> None:
+    """A part of the keys may still be read."""
+    client = ScriptedClient(lambda messages: NEW, cache_mode="auto", cache_path=tmp_path / "cache")
+    for number in range(RECORDS):
+        client.send_message(f"question {number}")
+    llmcall.reset()
+    file = tmp_path / "cache" / "cache.db"
+    data = file.read_bytes()
+    for begin in range(PAGE, len(data), PAGE):
+        file.write_bytes(data[:begin] + bytes(PAGE) + data[begin + PAGE :])
+        ended = run("cache", "--path", file.parent, *command)
+        assert isinstance(ended.exception, (SystemExit, type(None))), begin
+        llmcall.reset()
 
 
 CUT_SHORT = """

@@ -107,7 +107,10 @@ class Directory(Storage):
         """Yield all keys."""
         with self._reading() as database:
             keys = iter(() if database is None else database)
-        yield from keys
+        try:
+            yield from keys
+        except DAMAGE as error:
+            raise self._damaged(error) from error
 
     def __len__(self) -> int:
         with self._reading() as database:

@@ -681,9 +681,11 @@ print(os.listdir(os.environ["HOME"]), os.environ["PYTHONHASHSEED"], "ada@example
 
 
 def test_an_incomplete_recording_stops_the_packing(project: Path) -> None:
-    """An exception ended it."""
+    """An exception ended it, or the program left it open."""
     edited(project / TAPE, '"llmcall":', '"complete":false,"llmcall":')
-    assert "is an incomplete recording" in packing()
+    printed = packing()
+    assert "is an incomplete recording" in printed
+    assert "after open(), call close()" in printed
 
 
 @pytest.mark.parametrize(

@@ -240,8 +240,8 @@ def _raise_problems(problems: Sequence[str]) -> None:
 def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> list[str]:
     """Return in words why some recordings cannot be packed."""
     problems = [
-        f"{path} is an incomplete recording: its run ended with an exception. Run the program again in the "
-        "mode 'once' to record the rest"
+        f"{path} is an incomplete recording: its run ended with an exception, or did not close it. Run "
+        "the program again in the mode 'once' to record the rest; after open(), call close()"
         for path, recording in recordings.items()
         if not recording.header.is_complete
     ]

@@ -799,6 +799,16 @@ def test_the_default_asks_for_a_useful_interval_at_a_tenth_of_the_cost(model: Mo
     assert f"answer: expect a 95 % interval about {plan.width:.2g} wide" in str(plan)
 
 
+def test_a_plan_expects_no_wider_interval_of_yes_and_no_than_there_can_be(model: Model) -> None:
+    """A share's shift lies between -1 and 1. Two calls say nearly nothing."""
+    model.answer = lambda messages, chance: chance.choice(["yes", "no"])
+    record(model, 5, 4)
+    plan = llmcall.drift(STUDY, calls=2, dry_run=True)
+    assert plan.width == 2
+    found = llmcall.drift(STUDY, calls=2, to=CHECK).shifts["answer"]
+    assert found.high - found.low <= plan.width
+
+
 def test_the_default_asks_no_more_than_a_useful_interval_needs(model: Model) -> None:
     """It is .2 recorded standard deviations wide. Here persons differ by 10 points, and answers to the
     same request by 1.2 ** .5: with 10 of them, Student's interval of 7 degrees of freedom is narrow

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 USEFUL_SHARE = 0.1  # the width of a useful interval: ten percentage points for yes and no,
 USEFUL_DEVIATIONS = 0.2  # and for numbers so many of the recorded standard deviations
 
+GREATEST_OF_SHARES = 2.0  # the width from a shift of -1 to one of 1
+
 
 class Spread(NamedTuple):
     """The spread of a value in a recording.
@@ -68,7 +70,10 @@ class Size(NamedTuple):
         if variances and spread.is_yes_or_no:
             variances = [*variances, pseudo_draws((0, 0), (self.calls, self.recorded))[1]]
         interval = interval_of_variances(0, variances)
-        return None if interval is None else interval.high - interval.low
+        if interval is None:
+            return None
+        width = interval.high - interval.low
+        return min(width, GREATEST_OF_SHARES) if spread.is_yes_or_no else width
 
 
 def sizes(requests: Requests, calls: Iterable[DriftCall]) -> Iterator[Size]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..support.failures import UnrecordedCall
     from ..support.waits import Stops
     from ..traffic.budgets import Budget
-    from ..traffic.usage import UsageDelta
+    from ..traffic.usage import Hits, UsageDelta
 
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
 
@@ -207,6 +207,11 @@ class _Session(CallListener):
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Note an addition to the usage."""
         self._usage.append((model, scope, dict(amounts), arm))
+
+    def add_hit(self, hits: Hits, saved: float | None) -> None:
+        """Note an addition to the usage."""
+        model, scope, arm, _, _ = hits
+        self.add(model, scope, metering.hit_amounts(hits, 1, saved), arm)
 
     def refused(self, call: object, error: Exception) -> None:
         """Note the first error of a call that was refused."""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 G = TypeVar("G", str, tuple[str, str])  # a group of usages
 # The amounts of one model, scope and arm by column, as they are added up.
 Row = dict[str, Any]
+# Answers that were not asked for now, for which one sum is kept: their model, scope and arm, the model that
+# answered, if that is known, and whether a cassette had them.
+Hits = tuple[str, str, str, "str | None", bool]
 
 
 class Adds(Protocol):
@@ -35,6 +38,13 @@ class Adds(Protocol):
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
+        ...
+
+    def add_hit(self, hits: Hits, saved: float | None) -> None:
+        """Add an answer that was not asked for now; the caller holds the lock.
+
+        :param saved: USD, or ``None`` if unknown.
+        """
         ...
 
 
@@ -127,6 +137,7 @@ TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
 MOST_ROWS = 100_000  # of a meter; further scopes count in their outermost scope's row
 MOST_OUTERMOST = 10_000  # further rows for these
 FURTHER_SCOPES = "(further scopes)"
+MOST_HITS = 1_000  # sums of hits of a meter, before they are added to its rows
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
@@ -192,6 +203,21 @@ class Meter:
     def __init__(self) -> None:
         # By model, scope and arm (empty outside any), and by column; one that is left out is 0 or empty.
         self.sums: dict[tuple[str, str, str], Row] = {}
+        self.hits: dict[Hits, tuple[int, float | None]] = {}  # their number and what they saved
+
+    def add_hit(self, hits: Hits, saved: float | None) -> None:
+        """Add an answer that was not asked for now; the caller holds the lock."""
+        number, sum_saved = self.hits.get(hits, (0, 0.0))
+        if not number and len(self.hits) >= MOST_HITS:
+            self._add_hits()
+        total = None if saved is None or sum_saved is None else sum_saved + saved
+        self.hits[hits] = number + 1, total
+
+    def _add_hits(self) -> None:
+        for hits, (number, saved) in self.hits.items():
+            model, scope, arm, _, _ = hits
+            self.add(model, scope, hit_amounts(hits, number, saved), arm)
+        self.hits.clear()
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
@@ -219,6 +245,7 @@ class Meter:
         """Return what was used so far."""
         usages: dict[tuple[str, str, str], Usage] = {}
         with lock:
+            self._add_hits()
             for key, sums in sorted(self.sums.items()):
                 columns = dict(sums)
                 for name in TEXT_COLUMNS:
@@ -271,18 +298,43 @@ def count(
         that are collected: a price source, or a model that answered.
     :param arm: the name of the arm that the scope stands in; empty outside any.
     """
-    # The items of a map have no row of their own: a million would be kept as long as the process.
-    if "~" in scope:
-        scope = path_before_items(scope)
+    scope = _counted_scope(scope)
     with lock:
         for meter in meters if caller_meter is None else (caller_meter, *meters):
             meter.add(model, scope, amounts, arm)
-    served = amounts.get("served")
-    served_before = first(("first served", model), served) if served else served
+    if served := amounts.get("served"):
+        _note_served(model, str(served))
+
+
+def hit_amounts(hits: Hits, number: int, saved: float | None) -> dict[str, float | str | None]:
+    """Return the amounts of answers that were not asked for now, as :func:`count` takes them.
+
+    :param number: how many there are.
+    :param saved: USD, or ``None`` if unknown.
+    """
+    _, _, _, served, is_from_cassette = hits
+    amounts: dict[str, float | str | None] = {"cached_calls": number, "saved": saved}
+    if is_from_cassette:
+        amounts["replayed_calls"] = number
+    if served is not None:
+        amounts["served"] = served
+    return amounts
+
+
+def _counted_scope(scope: str) -> str:
+    """Return the scope in which a call counts. The items of a map have no row of their own: a million would be kept
+    as long as the process.
+    """
+    return path_before_items(scope) if "~" in scope else scope
+
+
+def _note_served(model: str, served: str) -> None:
+    """Warn once if two models answer under one name."""
+    served_before = first(("first served", model), served)
     if served_before != served:
         warn_once(
-            f"two models answered requests to {printable(model)}: {printable(str(served_before))} and "
-            f"{printable(str(served))}. Keep their answers apart by reply.model, or the column served of a table",
+            f"two models answered requests to {printable(model)}: {printable(served_before)} and "
+            f"{printable(served)}. Keep their answers apart by reply.model, or the column served of a table",
             about=("served", model),
         )
 
@@ -298,14 +350,18 @@ class UsageCount(CallListener):
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
         """Count an answer that was not asked for now; functions' are not counted."""
-        if not call.is_counted:
+        client, position = call.counted_by, call.position
+        if client is None:
             return
-        amounts: dict[str, float | str | None] = {"cached_calls": 1, "saved": saved}
-        if call.cassette is not None and record.stored_at is None:
-            amounts["replayed_calls"] = 1
-        if call.asks_model and (served := record.served):
-            amounts["served"] = served
-        self.used(call, amounts)
+        model, scope = call.request.model or call.name, _counted_scope(position.path)
+        served = record.served if call.asks_model else None
+        is_from_cassette = call.cassette is not None and record.stored_at is None
+        hits = model, scope, position.arm, served, is_from_cassette
+        with lock:
+            for meter in (client.meter, *meters):
+                meter.add_hit(hits, saved)
+        if served is not None:
+            _note_served(model, served)
 
 
 class Tracked(Meter):
@@ -314,7 +370,7 @@ class Tracked(Meter):
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name == "sums":  # a copy under construction has none yet
+        if name in ("sums", "hits"):  # a copy under construction has none yet
             raise AttributeError(name)
         return getattr(self.usage(), name)
 

@@ -228,13 +228,13 @@ class Call(NamedTuple):
         overwrites = self.skips_recorded or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
         below = position._replace(forks=()) if position.forks and cassette is not None else position
-        cache = CacheStore(self.cache, mode, below, overwrites=overwrites, is_read=self.is_streamed)
+        cache = CacheStore(self.cache, mode, below, overwrites, self.is_streamed)
         if cassette is None:
             return cache
         # Outside any scope equal calls share a record, and a program that waits for an end needs the
         # last one, now and in a replay.
         replaces = self.skips_recorded and self.request.sample is None
-        return CassetteStore(cassette, cache, position, replaces=replaces)
+        return CassetteStore(cassette, cache, position, replaces)
 
     @property
     def shared_by(self) -> ResponseCache | Cassette | None:

@@ -37,7 +37,6 @@ class CacheStore:
         cache: ResponseCache,
         mode: str,
         position: Position | None,
-        *,
         overwrites: bool = False,
         is_read: bool = False,
     ) -> None:
@@ -121,7 +120,6 @@ class CassetteStore:
         cassette: Cassette,
         cache: CacheStore,
         position: Position | None,
-        *,
         replaces: bool = False,
     ) -> None:
         self._cassette = cassette

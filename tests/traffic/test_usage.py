@@ -238,6 +238,25 @@ def test_usage_has_rows_for_a_bounded_number_of_scopes(monkeypatch: pytest.Monke
     assert (usage.by_scope["b"].calls, usage.calls) == (3, 11)
 
 
+def test_each_hit_counts_in_its_scope_whatever_the_number_of_scopes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if somebody reads the usage meanwhile."""
+    monkeypatch.setattr("llmcall.traffic.usage.MOST_HITS", 3)
+    client = metered(100, 50)
+    with llmcall.track() as tracked:
+        for number in range(4):
+            for scope in "abcde":
+                with llmcall.scope(scope):
+                    client.send_message("Hello", sample=1)
+            assert client.usage.cached_calls == number * 5
+    for usage in (client.usage, tracked):
+        for part in usage.by_scope.values():
+            assert (part.calls, part.cached_calls) == (1, 3)
+            assert part.saved == pytest.approx(3 * (100 * 1 + 50 * 2) / 1e6)
+        assert (usage.calls, usage.cached_calls) == (5, 15)
+
+
 def test_usage_names_the_model_that_answered() -> None:
     """If a server gives another name than the one that was asked for, for recorded answers too."""
     client = Responding(completion(), model="gpt-4o-mini")

@@ -140,6 +140,17 @@ def test_parameters_and_models_are_those_that_were_asked_for() -> None:
     assert replayed("ben", model="gpt-3.5-turbo-0301", temperature=0, stop=["\n"]) == "2"
 
 
+def test_a_model_among_the_parameters_is_that_of_conversations_that_name_none() -> None:
+    own = game("Ann", "5", model="gpt-4-0613")
+    in_its_parameters = game("Cleo", "7", params={"model": "gpt-4-1106-preview"})
+    records = imported(own, game("Ben", "6"), in_its_parameters, params={"model": MODEL})
+    assert [record.request["model"] for record in records] == [
+        "gpt-4-0613",
+        MODEL,
+        "gpt-4-1106-preview",
+    ]
+
+
 def test_settings_of_the_reader_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The header names the model and the defaults that entered the keys."""
     monkeypatch.setenv("LLMCALL_CACHE_NAMESPACE", "mine")

@@ -160,7 +160,7 @@ def import_located(
     path = os.path.expanduser(os.fspath(to))
     if os.path.lexists(path):
         raise ArgumentError(f"{path} exists already; remove it, or choose another name")
-    shared_params = dict(params or {})
+    shared_params = {**(params or {}), **({} if model is None else {"model": model})}
     defaults = checked_parameters(shared_params)
     imported = recordable({} if source is None else source, "source")
     skipped = []
@@ -168,7 +168,7 @@ def import_located(
     first_model = None
     with Spool() as spool:
         for number, (location, conversation) in enumerate(conversations, 1):
-            for result in _records(conversation, model, shared_params, spool.counted_before):
+            for result in _records(conversation, shared_params, spool.counted_before):
                 if isinstance(result, str):
                     reason = one_line(result, MAX_REASON_CHARACTERS)
                     skipped.append((number, f"{location}: {reason}" if location else reason))
@@ -184,8 +184,8 @@ def import_located(
                 f"no answer in {count} can be imported, and nothing is written{reasons}"
             )
         settings = {name: defaults[name] for name in CONFIGURED if name in defaults}
-        if first_model or model:
-            settings["model"] = model or first_model
+        if first_model:
+            settings.setdefault("model", first_model)
         header = Header(settings, imported=imported)
         write(path, header, spool, replaces=b"")
         return Imported(path, len(spool), number, skipped, nameless, draws, columns.unused)
@@ -193,13 +193,12 @@ def import_located(
 
 def _records(
     conversation: Any,
-    model: str | None,
     shared_params: Mapping[str, object],
     counted_before: Callable[[bytes], int],
 ) -> Iterator[Record | str]:
     """Yield, for each turn of the assistant in a conversation, its record or the reason to skip it.
 
-    :param shared_params: the parameters of all conversations.
+    :param shared_params: the parameters of conversations that name none, the model among them.
     :param counted_before: counts a name, and returns how often it was counted before.
     """
     try:
@@ -208,8 +207,10 @@ def _records(
         path = _path(conversation)
         answers = list(_answers(conversation))
         params = {**shared_params, **(conversation.get("params") or {})}
+        params["model"] = conversation.get("model") or params.get("model")
         asked = keyed_parameters(checked_parameters(params), config.settings().cassette_allow)
         asked.pop("n", None)  # each choice is a draw
+        model = asked.pop("model", None)
         _, messages = checked_messages(_fill_placeholders(conversation["messages"], answers))
     except (TypeError, ValueError) as error:
         yield str(error)
@@ -223,7 +224,7 @@ def _records(
                 raise ValueError("nothing is asked before it")
             if position >= len(messages):
                 raise ValueError("a turn before it has no text")
-            name = conversation.get("model") or model or answer.get("model")
+            name = model or answer.get("model")
             request = {"model": name} if name else {}
             request = {**request, **asked, "messages": messages[:position]}
             hashed = identity("chat", request)

@@ -177,6 +177,10 @@ def _printable(value: object) -> object:
         )
     if isinstance(value, (BuiltinFunctionType, FunctionType, MethodType)):
         raise _UnprintableError("it prints a function; did you mean to call it?")
+    if isinstance(value, jinja2.runtime.TemplateReference):
+        raise _UnprintableError(
+            "it prints Jinja2's own self, not a variable of this name: give that another name"
+        )
     return value
 
 

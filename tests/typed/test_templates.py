@@ -105,6 +105,7 @@ def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
         ),
         ("{{ name.upper }}", "line 1: it prints a function; did you mean to call it?"),
         ("{{ it }}", "line 1: it prints a object, which has no text (no __str__)"),
+        ("{{ self }}", "line 1: it prints Jinja2's own self, not a variable"),
         ("{{ lipsum() }}", "line 1: the variable 'lipsum' is missing; given: age, name"),
         # no template reaches into Python or changes what it is given
         *(

@@ -264,11 +264,12 @@ def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[s
             if name is None or name in variables:
                 continue
             line = template.text.count("\n", 0, match.start()) + 1
+            is_mustache = template.name.endswith(MUSTACHE)  # which prints no texts
+            way = "rename the variable" if is_mustache else f'{{{{ "{{{name}}}" }}}}'
             errors.setdefault(
                 name,
                 f"{template.name}, line {line}: {match[0]} is not a template tag; "
-                f"write {{{{ {name} }}}} for the value, "
-                f'or {{{{ "{{{name}}}" }}}} to send the braces',
+                f"write {{{{ {name} }}}} for the value, or {way} to send the braces",
             )
     return errors
 

@@ -46,6 +46,7 @@ def folder(tmp_path: Path) -> Path:
         "end.mustache": "Yours, {{me.first}}",
         "end.md": "no Mustache",
         "open.mustache": "x\n{{#a}}\n",
+        "single.mustache": "Hi {name}",
         "private.mustache": "\n\nx {{a.__class__}}",
     }
     for name, text in files.items():
@@ -203,6 +204,12 @@ def test_a_column_that_only_an_included_template_uses_distinguishes_items(
             "end.mustache, line 1: the variable 'me.first' is missing; given: items, me",
         ),
         ("open", {}, "open.mustache, line 2: {{#a}} has no match"),
+        (
+            "single",
+            {"name": SECRET},
+            "single.mustache, line 1: {name} is not a template tag; write {{ name }} for the value, "
+            "or rename the variable to send the braces",
+        ),
         ("private", {"a": 1}, "private.mustache, line 1: 'a.__class__' is private"),
         (
             "market/spy",

@@ -83,7 +83,7 @@ def checked_options(options: object, last: Any, order: object) -> ChoiceOptions:
     """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; it must be one of {', '.join(ORDERS)}")
-    if isinstance(options, str) or not isinstance(options, Iterable):
+    if isinstance(options, (str, set, frozenset)) or not isinstance(options, Iterable):
         raise TypeError(
             f"options is {options!r}; it must be a list of texts, or a dict of codes and texts"
         )

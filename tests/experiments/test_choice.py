@@ -620,6 +620,12 @@ def test_wrong_options_are_refused_before_anything_is_asked(
         llmcall.choice("What?", options, **params)
 
 
+def test_a_set_of_options_is_refused() -> None:
+    """It has another order in each process."""
+    with pytest.raises(TypeError, match="it must be a list of texts, or a dict of codes and texts"):
+        llmcall.choice("Which?", {"tax", "ban"})
+
+
 def test_an_error_quotes_the_beginning_of_many_options() -> None:
     with pytest.raises(ValueError, match=r"2 to 26 options, not 300 \(o0, o1, ") as raised:
         question([f"o{number}" for number in range(300)])

@@ -63,12 +63,10 @@ def _read_answer(text: str, output_type: object) -> object:
     answer = without_reasoning(text).strip()
     if not answer and text:
         raise OutputError("the answer contains only reasoning")
-    plain_type = output_type
-    if get_origin(output_type) is Annotated:
-        plain_type = get_args(output_type)[0]
-    plain_type = schemas.optional_type(plain_type) or plain_type
-    if plain_type is str and get_origin(output_type) is not Annotated:
+    if schemas.optional_type(output_type) is str:
         return answer
+    plain_type = _unannotated(output_type)
+    plain_type = _unannotated(schemas.optional_type(plain_type) or plain_type)
     if plain_type in (bool, int, float) or schemas.is_choice(plain_type):
         value = _from_words(answer, plain_type)
         if value is None:
@@ -84,6 +82,10 @@ def _read_answer(text: str, output_type: object) -> object:
     raise (
         problems[0] if problems else OutputError("the answer is not in the form that was asked for")
     )
+
+
+def _unannotated(output_type: Any) -> object:
+    return get_args(output_type)[0] if get_origin(output_type) is Annotated else output_type
 
 
 def _plain_words(text: str) -> Iterator[str]:

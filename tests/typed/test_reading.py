@@ -285,6 +285,7 @@ def test_a_value_that_is_no_json_object_is_read_from_an_object_around_it(
         (Trade | None, "Buy.", "buy"),
         (str | None, "Paris", "Paris"),
         (Annotated[int, Field(ge=1, le=5)], "Answer: 4", 4),
+        (Annotated[int, Field(ge=1, le=5)] | None, "Answer: 4", 4),
         (datetime.date, '"2026-11-20"', datetime.date(2026, 11, 20)),
     ],
 )

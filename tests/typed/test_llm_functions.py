@@ -732,7 +732,7 @@ def test_a_refusal_has_its_row_whatever_on_error_says(
         assert table["unread"].isna().all()
         assert table["cache_key"].notna().all()
     lines = [line.partition(" missing")[0] for line in caplog.messages if "refusal" in line]
-    assert lines == ["1 of 2 answers are"] * 2
+    assert lines == ["1 of 2 answers is a"] * 2
 
 
 def test_a_table_has_the_tries_the_first_misfit_and_the_error_of_each_row() -> None:

@@ -116,7 +116,7 @@ def _warn_of_cut_answer(call: Call, response: Data) -> None:
     if any(is_cut(choice.get("finish_reason")) for choice in choices_of(response)):
         warn_once(
             f"{model}: an answer ended at its token limit (finish_reason 'length') and is "
-            "recorded as it is; if answers should be longer, set max_tokens higher",
+            "taken as it is; if answers should be longer, set max_tokens higher",
             about=("length", model),
         )
 

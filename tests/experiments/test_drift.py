@@ -157,6 +157,12 @@ def test_the_actors_are_asked_evenly(model: Model) -> None:
     assert Counter(drift.to_frame()["actor"]) == {"ann": 3, "ben": 3, "cleo": 3}
 
 
+def test_a_share_beside_a_number_of_calls_is_refused() -> None:
+    """One of them would be ignored in silence."""
+    with pytest.raises(ValueError, match="both say how many calls: give one"):
+        llmcall.drift("study.jsonl", share=0.5, calls=3, dry_run=True)
+
+
 def test_the_share_of_drift_counts_different_requests(model: Model) -> None:
     """Repeats of a request count once."""
     record(model, 20, 5)

@@ -166,6 +166,10 @@ def drift(  # type: ignore[misc]  # options are those that it names
         )
     if calls is not None:
         checked_count("calls", calls)
+    if not (share is None or calls is None):
+        raise ArgumentError(
+            "share= and calls= (--share, --calls) both say how many calls: give one"
+        )
     if value is not None and not callable(value):
         raise TypeError(f"value is {value!r}; it must be a function of an answer's text")
     if where is not None and not callable(where):

@@ -856,6 +856,26 @@ def test_the_default_costs_at_most_a_tenth_of_the_run(httpserver: HTTPServer) ->
     assert plan.calls >= 1 and (plan.cost <= cost / 10 or plan.calls == 1)
 
 
+def test_recorded_functions_change_nothing_in_the_default_of_calls(httpserver: HTTPServer) -> None:
+    """One answer costs ten times each of the others: a tenth of the cost pays for more of those."""
+    short, long = (Answer(200, completion(text)) for text in ("3", "4"))
+    long.body["usage"].update(prompt_tokens=147)
+    server = ScriptedServer(httpserver, *[short] * 30, *[long] * 5)
+    client = client_for(server.base_url, prices={"gpt-6-luna": (1.0, 1.0)})
+    llmcall.register_client("openai", client)
+    plans = []
+    for path in ("without.jsonl", "with.jsonl"):
+        with llmcall.cassette(path):
+            for actor in range(35):
+                with llmcall.scope(actor):
+                    client.send_message(f"You are {actor}.", temperature=1)
+            if path == "with.jsonl":
+                for side in range(100):
+                    llmcall.recorded(lambda side: side, name="dice")(side)
+        plans.append(llmcall.drift(path, dry_run=True))
+    assert (plans[0].calls, plans[0].cost) == (plans[1].calls, plans[1].cost)
+
+
 # Another recording
 
 

@@ -20,6 +20,7 @@ from ...many.options import checked_count
 from ...review.runs import load
 from ...stores.cassettes.cassette import Cassette
 from ...stores.records.reader import read as read_records
+from ...stores.records.served import model_of
 from ...support.display.formatting import counted, money, one_line
 from ...support.display.printable import printable
 from ..intervals import import_statistics
@@ -241,7 +242,8 @@ def _affordable(
     """Yield the calls that cost at most a tenth of the run, but at least the first one; if a cost
     is unknown or 0, a tenth as many calls.
     """
-    limit = total_cost(record.cost for record in run.records)
+    answers = list(filter(model_of, run.records))  # a recorded function costs nothing
+    limit = total_cost(answer.cost for answer in answers)
     by_digest: dict[str, float | None] = {}
     spent = 0.0
     for number, call in enumerate(calls, 1):
@@ -249,7 +251,7 @@ def _affordable(
             by_digest[call.digest] = _expected_cost(requests.records[call.digest], client, model)
         cost = by_digest[call.digest]
         if not limit or not cost:
-            is_affordable = number <= MOST_OF_THE_COST * len(run.records)
+            is_affordable = number <= MOST_OF_THE_COST * len(answers)
         else:
             spent += cost
             is_affordable = spent <= MOST_OF_THE_COST * limit

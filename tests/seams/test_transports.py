@@ -25,6 +25,7 @@ from llmcall.keys.request import Request
 from llmcall.programs.requests import request_to_record
 from llmcall.programs.transport import ProgramTransport
 from llmcall.recorded_functions.results import FunctionTransport
+from llmcall.support.failures import Progress
 from llmcall.support.waits import may_block
 from llmcall.testing import check_transport
 from llmcall.types import AsyncTransport, Endpoint, Transport
@@ -258,7 +259,7 @@ def test_a_windows_transport_keeps_the_contract(
     monkeypatch.setattr("llmcall.clients.windows.FIRST_WAIT", 0.001)
     server = BackgroundServer(httpserver)
     client = OpenAIClient(base_url=server.base_url, api_key="k", window="8h", model="gpt-6-luna")
-    call = prepare_chat(client, "Hello", {}).with_deadline()
+    call = prepare_chat(client, "Hello", {}).begun(Progress())
     [endpoint] = client.endpoints("gpt-6-luna")
     request = client.request_to_send(call)
     check_transport(lambda: WindowTransport(call, endpoint), request, at_once=False)

@@ -21,7 +21,7 @@ from ..errors import APIError, ContextLengthError, EmptyAnswerError, ServiceErro
 from ..keys.plain_data import recordable
 from ..models.tokens import shares
 from ..stores.record import make_record
-from ..support.display.formatting import shortened
+from ..support.display.formatting import counted, shortened
 from .seams import Response
 
 if TYPE_CHECKING:
@@ -197,7 +197,9 @@ def check_embeddings(response: Mapping[str, Data], count: int) -> None:
     data = _list_in(response, "data")
     if len(data) != count:
         _reject(
-            ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response
+            ServiceError,
+            f"a malformed answer: {len(data)} embeddings for {counted(count, 'text')}",
+            response,
         )
     for item in data:
         try:

@@ -47,7 +47,7 @@ class Arms(Mapping[tuple[str, int], Any]):
     :ivar repeats: the number of repeats.
     :ivar calls: the number of different draws that all arms used together, including embeddings and
         draws with ``sample=``.
-    :ivar shared: the number of calls that used a draw which another arm had made already.
+    :ivar shared: the number of calls that used one of these draws again, in another arm or the same.
     :ivar cost: USD that the draws cost when they were made, or ``None`` if it is unknown.
 
     >>> from llmcall.testing import ScriptedClient

@@ -13,7 +13,7 @@ from ..scopes import Draws, current_asker
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.blocking import run_blocking
-from ..support.display.formatting import money
+from ..support.display.formatting import counted, money
 from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
 from .names import ItemNames
 from .tasks import FunctionJob, tasks_of
@@ -89,7 +89,8 @@ class Plan(NamedTuple):
             if self.expected_cost is not None and self.misses:
                 cost += f", {money(self.expected_cost)} expected"
             cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
-        counts = f"{self.hits:,} recorded, {self.misses:,} not recorded, {self.input_tokens:,} input tokens"
+        tokens = counted(self.input_tokens, "input token")
+        counts = f"{self.hits:,} recorded, {self.misses:,} not recorded, {tokens}"
         return "; ".join((f"{counts}, {cost}", *self.notes))
 
     def _repr_html_(self) -> str:

@@ -182,8 +182,8 @@ def _fits_now(
     """Return whether a reservation fits now; raise if it never will."""
     if "usd" in limit and spent.unknown:
         raise BudgetExceededError(
-            f"{prefix}it limits usd, but {spent.unknown} calls that count in it have an unknown "
-            "price; set their models' prices in [Prices], and start again at 0 with "
+            f"{prefix}it limits usd, but the price of {counted(spent.unknown, 'call')} in it is "
+            "unknown; set their models' prices in [Prices], and start again at 0 with "
             "llmcall.budget(name=…).forget()"
         )
     fits = True

@@ -34,10 +34,8 @@ CONFIG_NAME = "llmcall cassette"  # in what multiprocessing passes to the proces
 _in_parent = ("", False)
 _hides_parent = False  # in a block of only_open, or in a process that its parent answers
 _blocks_of_tasks = 0  # of only_open, that are open
-_opened_as = (
-    "",
-    "",
-)  # the path and the mode by which the settings named the cassette that they have open
+# The path and the mode by which the settings named the cassette that they have open.
+_opened_as = ("", "")
 
 
 class _OpenCassette:

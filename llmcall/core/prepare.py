@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers.expected import expected_form
@@ -105,57 +104,41 @@ def _undrawn(
     """
     cassette = current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
-    prepared = _prepared(client, resolved, kind, arguments)
-    opened = prepared.open_identity
+    options, model, asked, body, headers, expected, fallbacks, opened = _prepared(
+        client, resolved, kind, arguments
+    )
     normalize = normalizer(resolved.settings.cache_normalize)
     if kind == "chat":
-        sent, keyed = checked_messages(
-            content, dedent=prepared.options.dedent_messages, normalize=normalize
-        )
-        asked = {**prepared.asked, "messages": keyed}
-        body = {**prepared.body, "messages": sent}
+        sent, keyed = checked_messages(content, dedent=options.dedent_messages, normalize=normalize)
+        asked = {**asked, "messages": keyed}
+        body = {**body, "messages": sent}
     else:
-        text = content if normalize is None else normalize(content)
-        asked = {**prepared.asked, "input": text}
-        body = {**prepared.body, "input": content}
+        asked = {**asked, "input": content if normalize is None else normalize(content)}
+        body = {**body, "input": content}
     if opened is None:
         hashed = identity(kind, asked)
     elif kind == "chat":
         hashed = opened.with_value(canonical_messages(asked["messages"], "request.messages"))
     else:
         hashed = opened.with_value(canonical_json(asked["input"], "request.input"))
-    # Not a function defined here: for that, Python would put each of these names into a cell, which takes longer.
-    make = partial(_call, client, resolved, cassette, kind, prepared, asked, body)
-    return make, cassette or resolved.cache, hashed, prepared.options.sample
+    cache = resolved.cache
 
+    def make(sample: str | None, key: str, position: Position, draw: Draw | None = None) -> Call:
+        request = Request(kind, model, asked, body, headers, sample, key, expected)
+        return Call(
+            client,
+            resolved.settings,
+            cache,
+            cassette,
+            request,
+            options,
+            model,
+            position,
+            draw,
+            fallbacks,
+        )
 
-def _call(
-    client: Client,
-    resolved: ResolvedSettings,
-    cassette: Cassette | None,
-    kind: str,
-    prepared: PreparedArguments,
-    asked: Mapping[str, Data],
-    body: Mapping[str, Data],
-    sample: str | None,
-    key: str,
-    position: Position,
-    draw: Draw | None = None,
-) -> Call:
-    options, model, _, _, headers, expected, fallbacks, _ = prepared
-    request = Request(kind, model, asked, body, headers, sample, key, expected)
-    return Call(
-        client,
-        resolved.settings,
-        resolved.cache,
-        cassette,
-        request,
-        options,
-        model,
-        position,
-        draw,
-        fallbacks,
-    )
+    return make, cassette or cache, hashed, options.sample
 
 
 def _prepared(
@@ -271,20 +254,19 @@ def with_draw(
     elif not path:
         return make(None, sampled_key(request_identity, None), Position("", order))
     else:
+
+        def recorded_askers() -> RecordedAskers:
+            undrawn = make(None, "", Position("", order))
+            askers = undrawn.store.askers(path, request_identity)
+            return askers._replace(may_ask=undrawn.may_ask)
+
         digest = request_identity.hexdigest()
-        read_askers = partial(_recorded_askers, make, path, request_identity)
-        draw = active.draw(digest, source, current_for_draw(), read_askers)
+        draw = active.draw(digest, source, current_for_draw(), recorded_askers)
         sample, number = draw.sample, draw.number
         asker = None if draw.asker is None else draw.asker.name
     position = Position(path, order, forks, asker, number)
     drawn = make(sample, sampled_key(request_identity, sample), position, draw)
     return _in_arm(drawn, active) if forks else drawn
-
-
-def _recorded_askers(make: MakeCall, path: str, request_identity: Identity) -> RecordedAskers:
-    undrawn = make(None, "", Position())
-    askers = undrawn.store.askers(path, request_identity)
-    return askers._replace(may_ask=undrawn.may_ask)
 
 
 def _without_draw(make: MakeCall, request_identity: Identity) -> Call:

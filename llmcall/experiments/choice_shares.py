@@ -51,7 +51,7 @@ class NoSharesError(ConfigError):
 
 
 class _Proof:
-    """Holds if the first answer of a job had shares, and why it had none."""
+    """The proof that a model gives shares: the first answer of a job, or why it had none."""
 
     def __init__(self) -> None:
         self.is_given = False

@@ -77,8 +77,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
     progress = Progress()
-    token = None
-    is_early = False
+    failures = calls[0].failures
     try:
         for call in calls:
             record = await with_store(call.store, look_up, call) if looks_up else None
@@ -87,9 +86,9 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
                 missing.setdefault(call.request.cache_key, call.begun(progress))
             else:
                 records[call.request.cache_key] = record
-        if missing and calls[0].is_streamed:
-            failures = calls[0].failures
-            token = failures.begin(calls[0].position.path, calls[0].label, progress)
+        if missing and calls[0].is_counted:
+            call = calls[0]
+            failures.begin(call.position.path, call.label, progress, is_read=call.is_streamed)
         if missing:
             from .share import share  # a recorded answer needs none of it
 
@@ -107,14 +106,13 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         answers = [records[call.request.cache_key] for call in calls]
         for call, record in zip(calls, answers, strict=True):
             call.note_answer(record)
+        failures.end(progress, is_early=False)
         return answers
     except BaseException as error:
-        is_early = is_abandoned(error)
         note_failure(error, calls[0]._replace(progress=progress))
+        if not isinstance(error, KeyboardInterrupt):
+            failures.end(progress, is_early=is_abandoned(error))
         raise
-    finally:
-        if token is not None:
-            failures.end(token, is_early=is_early)
 
 
 # Look up

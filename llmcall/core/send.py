@@ -176,7 +176,7 @@ class Exchange:
             request = request._replace(body=body, headers=headers)
         self.transport = transport
         timeout = call.deadline.time_for(call.options.timeout)
-        call.progress.was_sent = True
+        call.progress.was_sent, call.progress.is_counted = True, False
         chunks = open_stream(transport, request, timeout) if call.is_streamed else None
         if chunks is not None:
             self.response = await self._read_stream(chunks, transport)

@@ -133,6 +133,8 @@ class Execution(CallListener):
             self._error = error
             is_interrupt = isinstance(error, KeyboardInterrupt)
             self._code = KILLED_BY_INTERRUPT if is_interrupt else 1
+            # As Python does: a function that is called at exit can see what ended the program.
+            sys.last_value = error
             sys.excepthook(type(error), error, error.__traceback__)
         if self._has_failed():
             self._code = self._code or 1

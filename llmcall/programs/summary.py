@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..config import resolve as config
 from ..config.values import without_password
 from ..support.display.formatting import counted, money
-from ..support.failures import process_failures
+from ..support.failures import calls_under_way, count_waiting, process_failures
 from ..traffic.usage import process_meter
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def summary_lines(
     usage = process_meter.usage()
     refused = process_failures.refused + recorder.refused
     if cassette is None:
-        asked = usage.calls + usage.errors - process_failures.unsent_errors + process_failures.left
+        unanswered = process_failures.left + count_waiting(calls_under_way.copy())
+        asked = usage.calls + usage.errors - process_failures.unsent_errors + unanswered
         failures, not_recorded = process_failures, 0
         supplied, replayed = usage.cached_calls, 0
         settings = config.settings()

@@ -6,7 +6,7 @@ import functools
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
@@ -78,6 +78,11 @@ class Progress:
         self.is_counted = False
 
 
+def count_waiting(calls: Iterable[Progress]) -> int:
+    """Return how many calls were sent, and are not answered."""
+    return sum(progress.was_sent and not progress.is_counted for progress in calls)
+
+
 class UnrecordedCall(NamedTuple):
     """A call that left no record.
 
@@ -95,7 +100,6 @@ class Failures:
     """The calls of one run that left no record, for a warning at its end.
 
     :ivar refused: how many calls were refused, including those that were reported before.
-    :ivar unanswered: how many calls were sent and left no record, likewise.
     :ivar unsent: how many calls failed or were left before they were sent, likewise.
     :ivar unsent_errors: how many calls usage counts as errors, though they were not sent.
     :ivar left: how many calls were sent, though usage counts them nowhere: they were left before an answer.
@@ -103,14 +107,22 @@ class Failures:
 
     def __init__(self) -> None:
         self.refused = 0
-        self.unanswered = 0
         self.unsent = 0
         self.unsent_errors = 0
         self.left = 0
         self._lock = threading.RLock()
         self._by_reason: dict[str, dict[object, UnrecordedCall]] = {}  # by reason and key
-        # Streams that have not ended.
-        self._under_way: dict[object, tuple[str, str, Progress]] = {}
+        self._unanswered = 0
+        # Calls to models that have not ended, and those that Ctrl-C ended; of streams, with scope and description.
+        self._under_way: dict[Progress, tuple[str, str] | None] = {}
+
+    @property
+    def unanswered(self) -> int:
+        """Return how many calls were sent and left no record, including those that were reported before, or
+        that have no answer yet.
+        """
+        with self._lock:
+            return self._unanswered + count_waiting(self._under_way)
 
     def add(
         self,
@@ -142,7 +154,7 @@ class Failures:
             call = UnrecordedCall(scope, description, was_sent)
             calls[object() if key is None else key] = call
             is_unsent = was_sent is False
-            self.unanswered += was_sent is True
+            self._unanswered += was_sent is True
             self.unsent += is_unsent
             self.unsent_errors += reason in REFUSED or (is_unsent and reason == FAILED)
             self.refused += reason in REFUSED
@@ -152,7 +164,7 @@ class Failures:
         with self._lock:
             call = self._by_reason.get(FAILED, {}).pop(key, None)
             if call is not None:
-                self.unanswered -= call.was_sent is True
+                self._unanswered -= call.was_sent is True
 
     def count_refused(self) -> None:
         """Count a refused call that its caller knows about."""
@@ -164,31 +176,32 @@ class Failures:
         with self._lock:
             self.left += 1
 
-    def begin(self, scope: str, description: str, progress: Progress) -> object:
-        """Note that something is read piece by piece; it counts as ``ABANDONED`` unless :meth:`end`
-        follows.
+    def begin(self, scope: str, description: str, progress: Progress, *, is_read: bool) -> None:
+        """Note that a call to a model begins.
 
         :param progress: how far it has come, now and later.
-        :returns: the token for :meth:`end`.
+        :param is_read: whether it is read piece by piece; then it counts as ``ABANDONED`` unless :meth:`end` follows.
         """
-        if self is process_failures:
+        if is_read and self is process_failures:
             _warn_at_exit()
-        token = object()
+        calls_under_way.add(progress)
         with self._lock:
-            self._under_way[token] = scope, description, progress
-        return token
+            self._under_way[progress] = (scope, description) if is_read else None
 
-    def end(self, token: object, *, is_early: bool = False) -> None:
-        """Note that the reading ended; only the first call for a token counts.
+    def end(self, progress: Progress, *, is_early: bool) -> None:
+        """Note that a call to a model ended; only the first time counts.
 
-        :param token: of :meth:`begin`.
+        :param progress: of :meth:`begin`.
         :param is_early: whether it ended early.
         """
+        calls_under_way.discard(progress)
+        self._end(progress, is_early=is_early)
+
+    def _end(self, progress: Progress, *, is_early: bool) -> None:
         with self._lock:
-            call = self._under_way.pop(token, None)
-            if is_early and call is not None:
-                scope, description, progress = call
-                self.add(scope, description, ABANDONED, was_sent=progress.was_sent)
+            stream = self._under_way.pop(progress, None)
+            if is_early and stream is not None:
+                self.add(*stream, ABANDONED, was_sent=progress.was_sent)
 
     def take(self) -> list[tuple[str, list[UnrecordedCall]]]:
         """Return and forget what was added: for each reason, its calls."""
@@ -208,8 +221,10 @@ class Failures:
             return {reason: len(calls) for reason, calls in self._by_reason.items() if calls}
 
     def _abandon_all(self) -> None:
-        for token in list(self._under_way):
-            self.end(token, is_early=True)
+        with self._lock:
+            streams = [progress for progress, stream in self._under_way.items() if stream]
+            for progress in streams:
+                self._end(progress, is_early=True)
 
     def warn(self, replay: str, again: str = "run it again") -> None:
         """Log and forget what was added, a warning for each reason.
@@ -228,10 +243,10 @@ class Failures:
     def forget(self, *reasons: str) -> None:
         """Forget what was added for some reasons, or for all."""
         with self._lock:
+            if not reasons or ABANDONED in reasons:
+                self._abandon_all()
             for reason in reasons or tuple(ADVICE):
                 self._by_reason.pop(reason, None)
-            if not reasons or ABANDONED in reasons:
-                self._under_way.clear()
 
 
 def _by_scope(counts: Mapping[str, int]) -> str:
@@ -247,6 +262,8 @@ def _by_scope(counts: Mapping[str, int]) -> str:
 
 # The calls that no cassette records, until the process ends; the page of limits has the bytes of each.
 process_failures = Failures()
+# The calls of the process that usage counts, until they end; those that Ctrl-C ended stay.
+calls_under_way: set[Progress] = set()
 
 
 @functools.cache
@@ -255,8 +272,12 @@ def _warn_at_exit() -> None:
 
 
 def _warn() -> None:
-    """Warn at the end of the process, but not of a single call whose error has just ended it."""
+    """Warn at the end of the process, but not of what its user knows: of a single call whose error has just
+    ended it, or of calls that Ctrl-C ended.
+    """
     error = getattr(sys, "last_value", None)
+    if isinstance(error, KeyboardInterrupt):
+        process_failures.forget(ABANDONED)
     for kind, reason in REASONS.items():
         if isinstance(error, kind) and process_failures.counts().get(reason) == 1:
             process_failures.forget(reason)

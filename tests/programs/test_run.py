@@ -610,6 +610,46 @@ def test_calls_that_were_cancelled_before_they_were_sent_are_not_asked(
     assert reported.startswith("2 asked (30 tokens, <$0.0001), 7 not sent: "), reported
 
 
+UNDER_WAY = {
+    "a map": "llmcall.map(own, [f'Bread {item}, slowly?' for item in range(4)], workers=4)",
+    "a map of streams": "llmcall.map(stream, [f'Bread {item}, slowly?' for item in range(4)], workers=4)",
+    "a loop": "own('Bread, slowly?')",
+}
+
+
+@NEEDS_POSIX
+@pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
+@pytest.mark.parametrize("calls", UNDER_WAY)
+def test_calls_under_way_at_ctrl_c_are_asked(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], calls: str
+) -> None:
+    """The server's own list is what was asked; the line says how many of these answers are not on the cassette."""
+    program(f"""
+    import llmcall
+    def own(text):
+        return llmcall.client().send_message(text)
+    def stream(text):
+        return "".join(llmcall.client().stream_message(text))
+    llmcall.configure(base_url=os.environ["MODEL_AT"], api_key="k", model="gpt-4o-mini")
+    own("Milk?"); own("Salt?")
+    {UNDER_WAY[calls]}
+    """)
+    under_way = 1 if calls == "a loop" else 4
+    with HTTPServer(threaded=True) as server:
+        model = NumberedServer(server, slow=30)
+        monkeypatch.setenv("MODEL_AT", model.address)
+        monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
+        with started(*options) as process:
+            while len(model.asked) < 2 + under_way:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, reported = process.communicate(timeout=LONGEST)
+    rest = f", {under_way} not recorded: a.jsonl" if options else ": "
+    assert f"\n{2 + under_way} asked (30 tokens, <$0.0001){rest}" in reported, reported
+    assert "before the whole answer arrived" not in reported
+
+
 @pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
 def test_calls_that_waited_for_an_equal_one_that_failed_are_not_asked(
     model: NumberedServer, options: tuple[str, ...]

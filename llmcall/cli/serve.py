@@ -22,6 +22,7 @@ from ..programs.server import Server
 from ..programs.shared_server import LONGEST_END, sender_here
 from ..programs.summary import summary_lines
 from ..support.failures import process_failures
+from ..traffic.usage import RunUsage
 from .recording import actor_source, find_target, recording_options
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def serve(
     code = 0
     with contextlib.ExitStack() as stack:
         cassette = target.open(stack)
+        usage = RunUsage(cassette)
         recorder = target.recorder(source, cassette)
         stack.enter_context(in_front(recorder))
         sender = sender_here(recorder)._replace(is_process=True)
@@ -107,7 +109,7 @@ def serve(
         code = 1
         click.echo(f"Error: {recorder.first_error}", err=True)
     for line in (
-        *summary_lines(recorder, cassette, file, OTHER_SCOPES, lambda: "no request came"),
+        *summary_lines(recorder, cassette, usage, file, OTHER_SCOPES, lambda: "no request came"),
         *unrecorded_lines(recorder),
     ):
         click.echo(line, err=True)

@@ -121,7 +121,7 @@ class TaskSender:
         client = getattr(self.run.job, "client", None)  # a plain function may use any client
         meter = None if client is None else client.meter
         for usage in outcome.usage:
-            metering.count(meter, *usage)
+            metering.count(meter, *usage, cassette=self._cassette)
         failures = process_failures if self._cassette is None else self._cassette.failures
         for reason, calls in outcome.failures:
             for call in calls:

@@ -22,6 +22,7 @@ from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listeners
 from ..support.notices import hold_notices
 from ..testing import answers_in_process
+from ..traffic.usage import RunUsage, process_meter
 from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
 from .children import RoutesOfRun, record_children
@@ -89,6 +90,7 @@ class Execution(CallListener):
         self._scope = scope
         self._is_none = is_none
         self._cassette = cassette
+        self._usage = RunUsage(cassette)
         # The program may change the working directory, and close or redirect standard error.
         self._file = None if cassette is None else Path(cassette.path).absolute()
         self._stderr: int | None = None
@@ -194,7 +196,7 @@ class Execution(CallListener):
         errors = [f"Error: {problem}" for problem in problems if problem is not self._reported]
         another = "--scope NAME" if self._scope is None else "another --scope"
         summary = summary_lines(
-            recorder, self._cassette, self._file, another, self._explain_no_calls
+            recorder, self._cassette, self._usage, self._file, another, self._explain_no_calls
         )
         self._print([*errors, *summary, *unrecorded, *self._notices])
         if isinstance(error, KeyboardInterrupt) and os.name == "posix":
@@ -225,6 +227,9 @@ class Execution(CallListener):
         """Return the likely reasons why no call of the program was recorded; empty if it failed before."""
         if self._code:
             return ""
+        used = process_meter.usage()
+        if used.calls or used.cached_calls:
+            return "the program's calls stand on the cassettes that it opens itself"
         recorder, seen = self._recorder, []
         if self._routes.started:
             names = ", ".join(self._routes.started)

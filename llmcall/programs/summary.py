@@ -8,31 +8,32 @@ from ..config import resolve as config
 from ..config.values import without_password
 from ..support.display.formatting import counted, money
 from ..support.failures import calls_under_way, count_waiting, process_failures
-from ..traffic.usage import process_meter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ..stores.cassettes.cassette import Cassette
+    from ..traffic.usage import RunUsage
     from .recorder import Recorder
 
 
 def summary_lines(
     recorder: Recorder,
     cassette: Cassette | None,
+    usage: RunUsage,
     file: Path | None,
     another: str,
     explain: Callable[[], str],
 ) -> list[str]:
-    """Return a line that counts the calls of this process, and what the user must know of them.
+    """Return a line that counts the calls of a run, and what the user must know of them.
 
-    :param cassette: the closed cassette that recorded them, or ``None``.
+    :param cassette: the closed cassette that recorded them; ``None``: they are all calls of the process.
+    :param usage: what they used.
     :param file: its path, whatever the working directory is now.
     :param another: what makes another repeat.
     :param explain: returns why nothing was asked.
     """
-    usage = process_meter.usage()
     refused = process_failures.refused + recorder.refused
     if cassette is None:
         unanswered = process_failures.left + count_waiting(calls_under_way.copy())
@@ -51,13 +52,9 @@ def summary_lines(
         is_saved = cassette.file.is_written or not cassette.recorded
         is_file = is_saved and file is not None and file.exists()
         target = str(cassette.path) if is_file else f"{cassette.path} was not written"
-    # What a server did not report is left out, and never a part for the whole.
-    is_known = usage.input_tokens is not None and usage.output_tokens is not None
-    tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if is_known else 0
-    cost = None if usage.cost is None else money(usage.cost)
-    spent = ", ".join(filter(None, [counted(tokens, "token") if tokens else "", cost]))
+    spent = ", ".join(_spent(usage))
     parts = [
-        (asked, f"asked ({spent})" if tokens else "asked"),
+        (asked, f"asked ({spent})" if spent else "asked"),
         (supplied, "from the cache"),
         (replayed, "replayed"),
         (usage.retries, "retry" if usage.retries == 1 else "retries"),
@@ -74,6 +71,20 @@ def summary_lines(
     if cassette is not None and cassette.reports.unused:
         lines.append(cassette.reports.unused)
     return lines
+
+
+def _spent(usage: RunUsage) -> Iterator[str]:
+    """Yield what was spent, and of how many answers that is unknown: a part never stands for the whole."""
+    if usage.tokens:
+        yield counted(usage.tokens, "token")
+    if usage.tokens and usage.cost is not None:
+        yield money(usage.cost)
+    unknown = {"tokens": usage.unknown_tokens, "cost": usage.unknown_costs}
+    if usage.unknown_tokens == usage.unknown_costs:
+        unknown = {"tokens and cost": usage.unknown_costs}
+    for name, number in unknown.items():
+        if number:
+            yield f"{name} unknown for {counted(number, 'call')}"
 
 
 def _how_to_repeat(cassette: Cassette | None, another: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas
 
     from ..core.calls import Call
+    from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
 
     UsageDelta = Mapping[str, float | str | None]
@@ -286,21 +287,30 @@ process_meter = Meter()
 # And the meters of tracked blocks. In a worker, distributed/worker.py adds a session: its
 # ``add`` is called with what any call uses, in its thread, under the lock.
 meters: list[Adds] = [process_meter]
+# By cassette, of the calls that it answers or records.
+cassette_meters: dict[Cassette | None, list[Adds]] = {}
 
 
 def count(
-    caller_meter: Meter | None, model: str, scope: str, amounts: UsageDelta, arm: str = ""
+    caller_meter: Meter | None,
+    model: str,
+    scope: str,
+    amounts: UsageDelta,
+    arm: str = "",
+    cassette: Cassette | None = None,
 ) -> None:
-    """Add amounts to a client's meter, to the process's, and to the tracked blocks'.
+    """Add amounts to a client's meter, to the process's, and to those of the tracked blocks and of a cassette.
 
     :param caller_meter: the client's meter, or ``None`` without a client.
     :param amounts: by the name of their column; ``None`` is unknown, and a text is one of the names
         that are collected: a price source, or a model that answered.
     :param arm: the name of the arm that the scope stands in; empty outside any.
+    :param cassette: the cassette of the call, or ``None``.
     """
     scope = _counted_scope(scope)
     with lock:
-        for meter in meters if caller_meter is None else (caller_meter, *meters):
+        own = [] if caller_meter is None else [caller_meter]
+        for meter in (*own, *meters, *cassette_meters.get(cassette, ())):
             meter.add(model, scope, amounts, arm)
     if served := amounts.get("served"):
         _note_served(model, str(served))
@@ -343,10 +353,10 @@ class UsageCount(CallListener):
     """Counts what the calls of the process use."""
 
     def used(self, call: Call, amounts: UsageDelta) -> None:
-        """Add amounts to the client's meter, to the process's, and to the tracked blocks'."""
+        """Add amounts to the meters."""
         position, client = call.position, call.counted_by
-        meter = None if client is None else client.meter
-        count(meter, call.request.model or call.name, position.path, amounts, position.arm)
+        meter, model = None if client is None else client.meter, call.request.model or call.name
+        count(meter, model, position.path, amounts, position.arm, call.cassette)
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
         """Count an answer that was not asked for now; functions' are not counted."""
@@ -358,10 +368,52 @@ class UsageCount(CallListener):
         is_from_cassette = call.cassette is not None and record.stored_at is None
         hits = model, scope, position.arm, served, is_from_cassette
         with lock:
-            for meter in (client.meter, *meters):
+            for meter in (client.meter, *meters, *cassette_meters.get(call.cassette, ())):
                 meter.add_hit(hits, saved)
         if served is not None:
             _note_served(model, served)
+
+
+class RunUsage:
+    """What the calls of a run use, from now on: sums of what is known, and how often it is not.
+
+    :param cassette: the cassette of the run; ``None``: all calls of the process are the run's.
+    :ivar tokens: that servers reported.
+    :ivar cost: USD of the answers whose cost is known; ``None`` if that is none.
+    :ivar unknown_tokens: the number of answers without a report of tokens.
+    :ivar unknown_costs: the number of answers whose cost is unknown.
+    """
+
+    def __init__(self, cassette: Cassette | None) -> None:
+        self.calls = self.cached_calls = self.retries = self.errors = 0
+        self.tokens = self.unknown_tokens = self.unknown_costs = 0
+        self.cost: float | None = None
+        if cassette is None:
+            meters.append(self)
+        else:
+            cassette_meters[cassette] = [self]
+
+    def add(self, model: str, scope: str, amounts: Mapping[str, Any], arm: str) -> None:
+        """Add amounts, as of :func:`count`; the caller holds the lock."""
+        self.calls += amounts.get("calls", 0)
+        self.cached_calls += amounts.get("cached_calls", 0)
+        self.retries += amounts.get("retries", 0)
+        self.errors += amounts.get("errors", 0)
+        tokens = amounts.get("input_tokens", 0), amounts.get("output_tokens", 0)
+        if None in tokens:
+            self.unknown_tokens += 1
+        else:
+            self.tokens += sum(tokens)
+        if "cost" not in amounts:
+            return
+        if amounts["cost"] is None:
+            self.unknown_costs += 1
+        else:
+            self.cost = (self.cost or 0.0) + amounts["cost"]
+
+    def add_hit(self, hits: Hits, saved: float | None) -> None:
+        """Add an answer that was not asked for now; the caller holds the lock."""
+        self.cached_calls += 1
 
 
 class Tracked(Meter):

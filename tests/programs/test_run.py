@@ -336,7 +336,7 @@ def test_a_plan_finds_the_answers_of_a_recording_that_broke_off(model: NumberedS
     assert ran(text.replace("BREAKS_OFF", "True"), *A, code=1)[0] == "0 3\n"
     planned, reported = ran(text.replace("BREAKS_OFF", "False"), *A)
     assert (planned, model.asked) == ("2 1\n", [])
-    assert "1 asked, 2 replayed" in reported
+    assert "1 asked (tokens and cost unknown for 1 call), 2 replayed" in reported
 
 
 @pytest.fixture
@@ -483,24 +483,45 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
     )
 
 
-def test_a_sum_of_tokens_of_which_one_part_is_unknown_is_left_out(
+def test_the_last_line_counts_the_answers_whose_tokens_and_cost_are_unknown(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server reports the tokens of a chat, and none of an embedding."""
+    """A server reports the tokens of a chat, and none of an embedding; a model's price may be unknown."""
     monkeypatch.setenv("MODEL_AT", httpserver.url_for("/v1"))
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
     unreported = {name: part for name, part in embeddings([0.5]).items() if name != "usage"}
     httpserver.expect_request("/v1/embeddings").respond_with_json(unreported)
-    httpserver.expect_request("/v1/chat/completions").respond_with_json(completion())
-    _, reported = ran(
-        """
-        import llmcall
-        llmcall.configure(base_url=os.environ["MODEL_AT"], api_key="k")
-        llmcall.client().get_embedding("Bread?")
-        llmcall.client().send_message("Bread?", model="gpt-4o-mini")
-        """,
-        *A,
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(completion(model=None))
+    asking = """
+    import llmcall
+    llmcall.configure(base_url=os.environ["MODEL_AT"], api_key="k", embedding_model="own-embeddings")
+    llmcall.client().get_embedding("Bread?")
+    llmcall.client().send_message("Bread?", model="gpt-4o-mini")
+    """
+    unknown = "tokens and cost unknown for 1 call"
+    _, reported = ran(asking, *A)
+    assert reported.splitlines()[-1] == f"2 asked (15 tokens, <$0.0001, {unknown}): a.jsonl"
+    _, reported = ran(asking.replace("gpt-4o-mini", "own-chat"), "--cassette", "b.jsonl")
+    unknown = "tokens unknown for 1 call, cost unknown for 2 calls"
+    assert (
+        reported.splitlines()[-2]
+        == "1 asked (15 tokens, cost unknown for 1 call), 1 from the cache: b.jsonl"
     )
-    assert reported.splitlines()[-1] == "2 asked: a.jsonl"
+
+
+def test_the_last_line_of_a_run_counts_its_own_cassettes_calls(model: NumberedServer) -> None:
+    """Tokens, retries and calls alike; what the program's own cassette records is not on the run's."""
+    text = """
+    import llmcall
+    ask("Bread?")
+    with llmcall.cassette("block.jsonl"):
+        ask("Milk?"); ask("Salt?")
+    """
+    _, reported = ran(text.replace('ask("Bread?")', "pass"), "--cassette", "b.jsonl")
+    assert reported.splitlines() == [
+        "0 asked: b.jsonl was not written",
+        "the program's calls stand on the cassettes that it opens itself",
+    ]
 
 
 def test_an_answer_that_a_run_asked_for_itself_is_not_one_of_an_earlier_run(

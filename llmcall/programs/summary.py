@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..config import resolve as config
 from ..config.values import without_password
+from ..stores.cassettes.reports import FROM_CACHE
 from ..support.display.formatting import counted, money
 from ..support.failures import calls_under_way, count_waiting, process_failures
 
@@ -89,10 +90,7 @@ def _spent(usage: RunUsage) -> Iterator[str]:
 
 def _how_to_repeat(cassette: Cassette | None, another: str) -> str:
     """Return how another run gets new answers instead of the cache's."""
-    # Without a cassette, the cache also answers what the run asks again.
-    source, own = "an earlier run, or from an equal call of this one", "answers of its own"
-    if cassette is not None:
-        source, own = "an earlier run", "answers and a cassette of its own"
+    own = "answers of its own" if cassette is None else "answers and a cassette of its own"
     return (
-        f"the answers from the cache come from {source}; {another} makes another repeat, with {own}"
+        f"the answers from the cache come {FROM_CACHE}; {another} makes another repeat, with {own}"
     )

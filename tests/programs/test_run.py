@@ -478,8 +478,8 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
     first, second = reported.splitlines()
     assert first == "1 asked (15 tokens, <$0.0001), 2 from the cache: b.jsonl"
     assert second == (
-        "the answers from the cache come from an earlier run; --scope NAME makes another repeat, with "
-        "answers and a cassette of its own"
+        "the answers from the cache come from an earlier run, or from an equal call of this one; --scope NAME makes "
+        "another repeat, with answers and a cassette of its own"
     )
 
 

@@ -595,7 +595,9 @@ def test_failures_name_no_mode_that_is_given_already(caplog: pytest.LogCaptureFi
 def test_a_cassette_counts_the_answers_of_an_earlier_run(
     mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The disk cache had them; who wanted another repeat must know."""
+    """The disk cache had them, and does not know whether this process asked before; who wanted another repeat
+    must know.
+    """
     client = counting(cache_mode="auto")
     for text in "ab":
         answer_to(client, text)
@@ -603,8 +605,8 @@ def test_a_cassette_counts_the_answers_of_an_earlier_run(
         for text in "abc":
             answer_to(client, text)
     assert warnings(caplog) == [
-        f"{PATH}: 2 answers came from the disk cache, and so from an earlier run; for another repeat, use a "
-        "scope with another name and its own cassette"
+        f"{PATH}: 2 answers came from the disk cache: from an earlier run, or from an equal call of this one; for "
+        "another repeat, use a scope with another name and its own cassette"
     ]
 
 
@@ -658,7 +660,7 @@ def test_the_answer_of_a_run_at_the_same_time_is_reported_as_one_of_an_earlier_r
         assert answer_to(client) == "theirs"
     assert (tape.asked, tape.supplied) == (1, 1)
     [warning] = warnings(caplog)
-    assert "1 answer came from the disk cache, and so from an earlier run" in warning
+    assert "1 answer came from the disk cache: from an earlier run" in warning
 
 
 def test_a_result_that_another_run_stored_first_was_asked_of_no_server() -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .owner import Owner
     from .tape import Tape
 
+FROM_CACHE = (
+    "from an earlier run, or from an equal call of this one"  # the cache does not know which
+)
 OTHER_REPEAT = "for another repeat, use a scope with another name and its own cassette"
 
 
@@ -44,7 +47,7 @@ class Reports:
             owner.report(path, self.unused)
         supplied = tape.count(GotFrom.CACHE)
         if supplied and owner.knows_use:
-            source = "came from the disk cache, and so from an earlier run"
+            source = f"came from the disk cache: {FROM_CACHE}"
             owner.report(path, f"{counted(supplied, 'answer')} {source}; {OTHER_REPEAT}")
         self._failures.warn(
             f"replay of the cassette {path}",

@@ -66,8 +66,8 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
 def check(file: str, as_json: bool) -> None:
     """Check that a cassette's records fit together.
 
-    Lists unreadable records, requests that no call can make under the header's settings, and missing
-    draws. The exit code is 1 if there are any, or if the file cannot be read.
+    Lists unreadable records, requests that no call can make under the header's settings, missing draws,
+    and whether the recording broke off. The exit code is 1 if there are any, or if the file cannot be read.
     """
     recording = read(file)
     found = list(findings(recording))

@@ -551,6 +551,20 @@ def test_check_names_wrong_keys_and_missing_draws(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_check_names_a_recording_that_broke_off() -> None:
+    """It lacks what would have been asked later; a run in the mode ``once`` completes it."""
+    client = ScriptedClient(lambda messages: "Yes.")
+    with pytest.raises(ZeroDivisionError), llmcall.cassette(TAPE), llmcall.scope("s"):
+        client.send_message("Hello")
+        raise ZeroDivisionError
+    [finding] = json.loads(done("cassette", "check", TAPE, "--json", code=1))
+    assert (finding["about"], finding["record"]) == ("complete", 0)
+    assert done("cassette", "check", TAPE, code=1).startswith("the recording is incomplete: ")
+    with llmcall.cassette(TAPE), llmcall.scope("s"):
+        client.send_message("Hello")
+    assert json.loads(done("cassette", "check", TAPE, "--json")) == []
+
+
 def test_show_names_the_tools_and_the_asker_of_a_call() -> None:
     """In the line of the call; the descriptions of the tools are in ``--json``."""
     tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in "ab"]

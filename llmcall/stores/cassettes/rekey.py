@@ -113,11 +113,17 @@ def _renumbered_samples(
     return samples
 
 
-class Finding(NamedTuple):
-    """A problem of a record in a file.
+INCOMPLETE = (
+    "the recording is incomplete: its run broke off, or it was left open, so it lacks what would have been asked after "
+    "that. Run the program again with the mode 'once', which goes on"
+)
 
-    :param about: ``"key"`` or ``"draws"``.
-    :param record: the record's number in the file, from 1.
+
+class Finding(NamedTuple):
+    """A problem of a record in a file, or of the file.
+
+    :param about: ``"key"`` or ``"draws"``; ``"complete"`` of the file.
+    :param record: the record's number in the file, from 1; 0 for the file.
     :param sample: its scope path and draw; empty outside any scope.
     :param words: the problem.
     """
@@ -128,12 +134,18 @@ class Finding(NamedTuple):
     words: str
 
     def __str__(self) -> str:
+        if not self.record:
+            return self.words
         sample = f" ({printable(self.sample)})" if self.sample else ""
         return f"record {self.record}{sample}: {self.words}"
 
 
 def findings(file: RecordFile) -> Iterator[Finding]:
-    """Yield the records whose key does not match the header, then those that follow a missing draw."""
+    """Yield that a recording is incomplete, the records whose key does not match the header, then those that follow
+    a missing draw.
+    """
+    if not file.header.is_complete:
+        yield Finding("complete", 0, "", INCOMPLETE)
     settings = _settings_with(file.header.settings)
     later: list[tuple[int, str, NumberedDraw]] = []  # draws, each with the one before it
     for number, record in enumerate(file.each(), 1):

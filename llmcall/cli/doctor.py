@@ -211,11 +211,10 @@ def _cache_check(client: LLMClient) -> Check:
             f"no answer can be stored in {cache_path}: set another PATH below [Cache] in config.ini"
         )
         return Check("cache", False, str(error), remedy)
-    return Check(
-        "cache",
-        True,
-        f"{directory}: {count if directory.exists() else 'the first call creates it'}",
-    )
+    if not directory.exists():
+        return Check("cache", True, f"{directory}: the first call creates it")
+    remedy = "'llmcall cache verify' reads each record, and names the damaged ones; this check reads none"
+    return Check("cache", True, f"{directory}: {count}", remedy)
 
 
 def _try_to_write(directory: Path) -> None:

@@ -930,6 +930,15 @@ def test_the_doctor_names_a_cache_that_cannot_be_used(unusable: str) -> None:
     assert "set another PATH below [Cache]" in check["remedy"]
 
 
+def test_the_doctor_names_the_command_that_reads_the_records_of_a_cache() -> None:
+    """It counts them; a damaged one is none of its findings."""
+    ScriptedClient(lambda messages: "Yes.", cache_mode="auto", cache_path="cache").send_message("?")
+    llmcall.configure(cache_path="cache", cache_mode="replay")
+    check = checks()["cache"]
+    assert check["found"].endswith("cache: 1 record")
+    assert "'llmcall cache verify' reads each record" in check["remedy"]
+
+
 def test_the_doctor_says_that_tokens_are_estimated() -> None:
     """That is no fault, and nothing has to be done."""
     llmcall.configure(model="my-model", cache_mode="replay")

@@ -74,18 +74,22 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
     :param looks_up: whether to look for recorded answers first.
     :returns: their records, in order.
     """
+    if not calls:
+        return []  # the embeddings of no texts
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
     progress = Progress()
     failures = calls[0].failures
     try:
         for call in calls:
+            key = call.request.cache_key
+            if key in records or key in missing:
+                continue  # the first of equal texts is looked up, and gives the record its position on a cassette
             record = await with_store(call.store, look_up, call) if looks_up else None
             if record is None:
-                # The first of equal calls gives the record its position on a cassette.
-                missing.setdefault(call.request.cache_key, call.begun(progress))
+                missing[key] = call.begun(progress)
             else:
-                records[call.request.cache_key] = record
+                records[key] = record
         if missing and calls[0].is_counted:
             call = calls[0]
             failures.begin(call.position.path, call.label, progress, is_read=call.is_streamed)
@@ -99,8 +103,10 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         hits = [record for record in records.values() if record.is_hit]
         if hits and calls[0].is_streamed:
             await _emit_recorded(hits[0])
-        if hits:
-            saved = total_cost(record.cost for record in hits)
+        saved = total_cost(record.cost for record in hits)
+        if hits and len(hits) < len(records):  # the call counts as answered by a model
+            calls[0].add_usage(saved=saved)
+        elif hits:
             for listener in calls[0].listeners:
                 listener.replayed(calls[0], hits[0], saved)
         answers = [records[call.request.cache_key] for call in calls]

@@ -125,7 +125,8 @@ class TaskSender:
         failures = process_failures if self._cassette is None else self._cassette.failures
         for reason, calls in outcome.failures:
             for call in calls:
-                failures.add(call.scope, call.description, reason, was_sent=call.was_sent)
+                scope, words, was_sent, was_answered = call
+                failures.add(scope, words, reason, was_sent=was_sent, was_answered=was_answered)
         if outcome.refused is not None:
             for listener in listeners:
                 listener.refused(None, outcome.refused)

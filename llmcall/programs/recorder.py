@@ -263,14 +263,15 @@ def _checked_host(host: object) -> str:
 
 
 class ProgramCalls(CallListener):
-    """Counts the calls that were refused, for the recorders in front of the program, and forgets a failure
-    after which the program's SDK tried again.
+    """Counts the calls that were refused, for the recorders in front of the program. A failure after which the
+    program's SDK tried again is an attempt of the same call.
     """
 
     def answered(self, call: Call, record: Record) -> None:
-        """Forget an earlier attempt that failed."""
-        if call.transport is not None:
-            call.failures.recover(call.request.cache_key)
+        """Forget that an earlier attempt failed, and count this one as a retry."""
+        is_program = call.transport is not None
+        if is_program and call.failures.recover(call.request.cache_key) and call.is_counted:
+            call.add_usage(errors=-1, retries=1)
 
     def refused(self, call: object, error: Exception) -> None:
         """Count the error."""

@@ -36,6 +36,8 @@ def summary_lines(
     :param explain: returns why nothing was asked.
     """
     refused = process_failures.refused + recorder.refused
+    replayed = usage.replayed_calls
+    supplied = usage.cached_calls - replayed
     if cassette is None:
         unanswered = process_failures.left + count_waiting(calls_under_way.copy())
         asked = usage.calls + usage.errors - process_failures.unsent_errors + unanswered
@@ -48,8 +50,7 @@ def summary_lines(
     else:
         failures = cassette.failures
         not_recorded = failures.unanswered
-        asked = cassette.asked + not_recorded
-        supplied, replayed = cassette.supplied, cassette.replayed
+        asked = usage.calls + not_recorded - failures.answered
         is_saved = cassette.file.is_written or not cassette.recorded
         is_file = is_saved and file is not None and file.exists()
         target = str(cassette.path) if is_file else f"{cassette.path} was not written"

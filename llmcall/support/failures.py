@@ -89,11 +89,13 @@ class UnrecordedCall(NamedTuple):
     :param scope: its scope path; empty outside any scope.
     :param description: the call and its error, in words without secrets.
     :param was_sent: whether a model was asked; ``None`` if none was to be.
+    :param was_answered: whether usage counts it as answered: a stream that was left.
     """
 
     scope: str
     description: str
     was_sent: bool | None
+    was_answered: bool
 
 
 class Failures:
@@ -102,6 +104,7 @@ class Failures:
     :ivar refused: how many calls were refused, including those that were reported before.
     :ivar unsent: how many calls failed or were left before they were sent, likewise.
     :ivar unsent_errors: how many calls usage counts as errors, though they were not sent.
+    :ivar answered: how many of the unanswered calls usage counts as answered: streams that were left.
     :ivar left: how many calls were sent, though usage counts them nowhere: they were left before an answer.
     """
 
@@ -109,6 +112,7 @@ class Failures:
         self.refused = 0
         self.unsent = 0
         self.unsent_errors = 0
+        self.answered = 0
         self.left = 0
         self._lock = threading.RLock()
         self._by_reason: dict[str, dict[object, UnrecordedCall]] = {}  # by reason and key
@@ -131,15 +135,17 @@ class Failures:
         reason: str = FAILED,
         *,
         was_sent: bool | None = None,
+        was_answered: bool = False,
         key: object = None,
-    ) -> None:
-        """Add a call that left no record.
+    ) -> bool:
+        """Add a call that left no record; return whether it is there for the first time.
 
         :param scope: its scope path; empty outside any scope.
         :param description: the call and its error, in words without secrets.
         :param reason: ``FAILED``, ``ABANDONED``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
         :param was_sent: whether a model was asked; ``None`` if none was to be.
+        :param was_answered: whether usage counts it as answered.
         :param key: the key of a call that may be made again, or a reference to its error: added twice, it
             counts once, and not at all after :meth:`recover`.
         """
@@ -150,21 +156,27 @@ class Failures:
         with self._lock:
             calls = self._by_reason.setdefault(reason, {})
             if key in calls:
-                return
-            call = UnrecordedCall(scope, description, was_sent)
+                return False
+            call = UnrecordedCall(scope, description, was_sent, was_answered)
             calls[object() if key is None else key] = call
             is_unsent = was_sent is False
             self._unanswered += was_sent is True
+            self.answered += was_answered
             self.unsent += is_unsent
             self.unsent_errors += reason in REFUSED or (is_unsent and reason == FAILED)
             self.refused += reason in REFUSED
+            return True
 
-    def recover(self, key: object) -> None:
-        """Forget a call that failed: it was made again and got its answer, or its failure was the answer."""
+    def recover(self, key: object) -> bool:
+        """Forget a call that failed: it was made again and got its answer, or its failure was the answer; return
+        whether usage counts one as an error.
+        """
         with self._lock:
             call = self._by_reason.get(FAILED, {}).pop(key, None)
             if call is not None:
                 self._unanswered -= call.was_sent is True
+                self.answered -= call.was_answered
+            return call is not None and not call.was_answered
 
     def count_refused(self) -> None:
         """Count a refused call that its caller knows about."""
@@ -201,7 +213,8 @@ class Failures:
         with self._lock:
             stream = self._under_way.pop(progress, None)
             if is_early and stream is not None:
-                self.add(*stream, ABANDONED, was_sent=progress.was_sent)
+                was_sent, was_answered = progress.was_sent, progress.is_counted
+                self.add(*stream, ABANDONED, was_sent=was_sent, was_answered=was_answered)
 
     def take(self) -> list[tuple[str, list[UnrecordedCall]]]:
         """Return and forget what was added: for each reason, its calls."""

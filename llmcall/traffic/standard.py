@@ -47,18 +47,32 @@ class FailureReport(CallListener):
         elif is_failure(error):
             words += f": {type(error).__name__}"
             if isinstance(error, APIError) and call.is_counted:
-                call.add_usage(errors=1)
                 words += f". {error.remedy}"
             # What a program's own connection raised reaches the program, whose SDK may try again.
             key: object = None if call.transport is None else call.request.cache_key
             if isinstance(error, APIError):
                 key = call.request.cache_key if error.is_retried_by_program else ref(error)
-            call.failures.add(call.position.path, words, FAILED, was_sent=was_sent, key=key)
+            is_first = call.failures.add(
+                call.position.path,
+                words,
+                FAILED,
+                was_sent=was_sent,
+                was_answered=progress.is_counted,
+                key=key,
+            )
+            if call.is_counted and not progress.is_counted:
+                call.add_usage(**{"errors" if is_first else "retries": 1})
         elif is_abandoned(error):
             if was_sent and not progress.is_counted:
                 process_failures.count_left()
             if not call.is_streamed:
-                call.failures.add(call.position.path, words, ABANDONED, was_sent=was_sent)
+                call.failures.add(
+                    call.position.path,
+                    words,
+                    ABANDONED,
+                    was_sent=was_sent,
+                    was_answered=progress.is_counted,
+                )
 
     def refused(self, call: Call | None, error: Exception) -> None:
         """Add a call that was refused: the program may catch the error and go on without an answer."""

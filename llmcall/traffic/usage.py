@@ -62,7 +62,8 @@ class Usage(NamedTuple):
 
     :param calls: calls answered by a model, including streams that were not read to their end if their
         answers had begun.
-    :param cached_calls: calls answered by a record, or by an identical call in flight.
+    :param cached_calls: calls answered by a record, or by an identical call in flight; embeddings of several texts
+        count here only if none of them was asked for.
     :param replayed_calls: the cached calls that a cassette answered; the cache answered the others.
     :param retries: attempts after the first.
     :param errors: calls that failed.
@@ -378,6 +379,7 @@ class RunUsage:
     """What the calls of a run use, from now on: sums of what is known, and how often it is not.
 
     :param cassette: the cassette of the run; ``None``: all calls of the process are the run's.
+    :ivar replayed_calls: the cached calls that a cassette answered.
     :ivar tokens: that servers reported.
     :ivar cost: USD of the answers whose cost is known; ``None`` if that is none.
     :ivar unknown_tokens: the number of answers without a report of tokens.
@@ -385,7 +387,7 @@ class RunUsage:
     """
 
     def __init__(self, cassette: Cassette | None) -> None:
-        self.calls = self.cached_calls = self.retries = self.errors = 0
+        self.calls = self.cached_calls = self.replayed_calls = self.retries = self.errors = 0
         self.tokens = self.unknown_tokens = self.unknown_costs = 0
         self.cost: float | None = None
         if cassette is None:
@@ -397,6 +399,7 @@ class RunUsage:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
         self.calls += amounts.get("calls", 0)
         self.cached_calls += amounts.get("cached_calls", 0)
+        self.replayed_calls += amounts.get("replayed_calls", 0)
         self.retries += amounts.get("retries", 0)
         self.errors += amounts.get("errors", 0)
         tokens = amounts.get("input_tokens", 0), amounts.get("output_tokens", 0)
@@ -413,7 +416,7 @@ class RunUsage:
 
     def add_hit(self, hits: Hits, saved: float | None) -> None:
         """Add an answer that was not asked for now; the caller holds the lock."""
-        self.cached_calls += 1
+        self.add(*hits[:2], hit_amounts(hits, 1, saved), hits[2])
 
 
 class Tracked(Meter):

@@ -23,11 +23,13 @@ from servers import (
     Paused,
     RawServer,
     answers,
+    closes,
     completion,
     embeddings,
     refusing,
     streams,
 )
+from werkzeug import Request, Response
 
 PREAMBLE = f"""
 import atexit, signal, threading, time
@@ -524,6 +526,70 @@ def test_the_last_line_of_a_run_counts_its_own_cassettes_calls(model: NumberedSe
     ]
 
 
+@pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
+def test_embeddings_of_several_texts_are_one_call(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """Whether all, some or none of them are recorded, and whichever texts are equal: the run of one program counts
+    as many calls as its replay. The server's list is what was asked.
+    """
+    asked: list[list[str]] = []
+
+    def respond(request: Request) -> Response:
+        asked.append(request.get_json()["input"])
+        body = embeddings(*([0.5] for _ in asked[-1]))
+        return Response(json.dumps(body), content_type="application/json")
+
+    monkeypatch.setenv("MODEL_AT", httpserver.url_for("/v1"))
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
+    httpserver.expect_request("/v1/embeddings").respond_with_handler(respond)
+    text = """
+    import llmcall
+    llmcall.configure(base_url=os.environ["MODEL_AT"], api_key="k")
+    with llmcall.track() as usage:
+        llmcall.client().get_embedding(["Bread?", "Milk?", "Bread?"])
+        llmcall.client().get_embedding(["Milk?", "Salt?"])
+        llmcall.client().get_embedding(["Salt?", "Salt?"])
+    print(usage.calls, usage.cached_calls, usage.errors)
+    """
+    is_file = bool(options)
+    printed, reported = ran(text, *options)
+    assert asked == [["Bread?", "Milk?"], ["Salt?"]]
+    assert printed == "2 1 0\n"
+    spent = "16 tokens, <$0.0001"
+    assert f"2 asked ({spent}), 1 {'replayed' if is_file else 'from the cache'}: " in reported
+    printed, reported = ran(text, *options)
+    assert printed == "0 3 0\n"
+    assert reported.startswith(f"3 {'replayed' if is_file else 'from the cache'}: ")
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
+def test_attempts_that_a_programs_sdk_makes_again_are_retries(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """One call that failed twice, and one that failed once and was answered; with a cassette or without one."""
+    asking = """
+    import openai
+    asked = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Bread?"}]}
+    sdk = openai.OpenAI(api_key="none", base_url=os.environ["MODEL_AT"], max_retries=1)
+    with contextlib.suppress(openai.APIConnectionError):
+        sdk.chat.completions.create(**asked)
+    """
+    text = f"import contextlib, llmcall\n{textwrap.dedent(asking)}\nprint(llmcall.usage().errors)"
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
+    for behaviours, ending in {
+        (closes,): "1 asked, 1 retry, 1 not recorded: " if options else "1 asked, 1 retry: ",
+        (closes, answers()): "1 asked (15 tokens, <$0.0001), 1 retry: ",
+    }.items():
+        with RawServer(*behaviours) as server:
+            monkeypatch.setenv("MODEL_AT", server.base_url)
+            printed, reported = ran(text, *options)
+        assert len(server.requests) == 2
+        assert ending in reported
+        assert printed == f"{int(len(behaviours) == 1)}\n"
+
+
 def test_an_answer_that_a_run_asked_for_itself_is_not_one_of_an_earlier_run(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -592,7 +658,7 @@ def test_a_connection_that_fails_raises_the_librarys_own_exception(model: Number
     assert printed == "ConnectError\n"
     assert "httpx.ConnectError" in reported
     assert reported.count("2 calls failed") == 1
-    assert "2 asked, 2 not recorded: a.jsonl was not written" in reported.splitlines()
+    assert "2 asked, 1 retry, 2 not recorded: a.jsonl was not written" in reported.splitlines()
 
 
 def test_failures_and_refusals_are_counted(model: NumberedServer) -> None:

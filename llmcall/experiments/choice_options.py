@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from math import factorial
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .. import scopes
 from ..answers.lettered_options import folded_text, letter_position
@@ -20,10 +20,6 @@ from ..stores.cassettes.current import current_cassette
 from ..support.display.formatting import shortened
 from ..support.notices import warn_once
 from ..typed.conversations import shortened_repr
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 MIN_OPTIONS, MAX_OPTIONS = 2, len(ascii_uppercase)
 LONGEST_LIST = 200  # characters of the options, in an error

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..days import Days
     from ..record import Record
     from ..records.reader import Question, RecordFile, Selection
-    from .replay_log import ReplayLog, SortKey
+    from .replay_log import ReplayLog
 
 lock = ProcessLock()  # of all cassettes of the process, also while one opens or closes
 
@@ -111,15 +111,9 @@ class Tape:
         """Return all records, as the run has them; where it only replays, as the file has them."""
         if not self.may_record:
             return list(self.stored)
-        gained = [record for record, _ in self.gained()]
+        gained = [record for record, _ in list(self._gained.values())]
         others = (record for record in self.stored if record.cache_key not in self._gained)
         return self.log.in_order(others, gained)
-
-    def gained(self) -> list[tuple[Record, SortKey]]:
-        """Return the gained records, each with the sort key of its first call, in the order of the calls."""
-        with lock:
-            calls = sorted((self.log.first_call(key), key) for key in self._gained)
-            return [(self._gained[key][0], first_call) for first_call, key in calls]
 
     def unused(self) -> Selection | list[Record]:
         """Return the file's records that answered no call; see :meth:`Cassette.unused`."""

@@ -46,7 +46,7 @@ def check_address(_: click.Context, parameter: click.Parameter, value: str | Non
     return value
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+@click.command()
 @recording_options
 @click.option(
     "--port",

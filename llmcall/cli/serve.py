@@ -130,7 +130,7 @@ def _run_command(command: tuple[str, ...], server: Server, sender: Sender) -> in
     except OSError as error:
         click.echo(f"Error: {command[0]}: {error.strerror}", err=True)
         return NOT_FOUND
-    with _on_signals(lambda number: process.send_signal(number)):
+    with _on_signals(process.send_signal):
         code = process.wait()
     return KILLED - code if code < 0 else code
 

@@ -187,7 +187,7 @@ def _repetitions(answers: Sequence[Record]) -> Iterator[str]:
 def _fine_tuning(answers: Sequence[Record]) -> str:
     tuned = {answer.model for answer in answers if answer.model and answer.model.startswith("ft:")}
     if tuned:
-        return f"Fine-tuned: {', '.join(sorted(filter(None, tuned)))}."
+        return f"Fine-tuned: {', '.join(sorted(tuned))}."
     return "No model has the name of a fine-tuned one (`ft:`)."
 
 

@@ -88,6 +88,18 @@ def test_loading_a_second_time_adds_nothing(loaded: Any, tmp_path: Path) -> None
         assert len(target) == 3
 
 
+@pytest.mark.parametrize("way", ["path", "link", "object"])
+def test_a_cache_loaded_into_itself_by_another_handle_adds_nothing(
+    way: str, source: ResponseCache, tmp_path: Path
+) -> None:
+    """It waits for no lock of its own."""
+    folder, link = tmp_path / "source", tmp_path / "link"
+    link.symlink_to(folder)
+    other = {"path": folder, "link": link, "object": ResponseCache(folder)}[way]
+    assert source.load(other, on_conflict="replace") == 0
+    assert len(source) == 3
+
+
 def test_an_export_of_a_loaded_cache_has_the_same_bytes(loaded: Any, tmp_path: Path) -> None:
     """The order of loading does not matter."""
     with ResponseCache(tmp_path / "target") as target:

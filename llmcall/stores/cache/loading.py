@@ -48,6 +48,14 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
         raise ValueError(
             f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}"
         )
+    if isinstance(source, str) and (is_address(source) or os.path.isdir(source)):
+        source = storage_at(source)
+    if not isinstance(source, str) and (
+        os.path.realpath(source.location) == os.path.realpath(storage.location)
+    ):
+        source = (
+            storage  # to read by a second handle would wait for the end of what this one writes
+        )
     with Spool() as spool:
         name, records = _open_source(source, spool)
         count = 0  # the number of conflicts
@@ -83,8 +91,6 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
 
 def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iterable[Record]]]:
     """Return a source's name in messages, and a function that returns its records."""
-    if isinstance(source, str) and (is_address(source) or os.path.isdir(source)):
-        source = storage_at(source)
     if not isinstance(source, str):
         if not source.exists():
             raise CacheError(

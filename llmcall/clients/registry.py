@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..models.catalog import capabilities, resolve
 from ..stores.cache.cache import forget_shared
 from ..stores.cassettes.current import close_named
+from ..support.arguments import check_text
 from ..support.failures import process_failures
 from ..support.plugins import PlugIns
 from ..support.sender import foreign_code
@@ -72,6 +73,7 @@ def client(api_type: str | None = None) -> LLMClient:
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).content
     'Good morning!'
     """
+    check_text("api_type", api_type)
     config.refresh(config.INTERVAL)
     name = api_type or config.settings().api_type
     with _lock:
@@ -166,6 +168,7 @@ def count_tokens(messages_or_text: Messages, model: str | None = None) -> TokenC
     """
     from ..models.tokens import count_tokens as count
 
+    check_text("model", model)
     current = settings()
     name = resolve(model or current.model, current.aliases)
     return count(messages_or_text, name, encoding=capabilities(name, current.models).encoding)

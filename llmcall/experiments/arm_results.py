@@ -12,6 +12,7 @@ from ..apis.usage import total_cost
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
 from ..stores.records.answers import answer_parts
+from ..support.arguments import check_function
 from ..support.display.data_frames import import_pandas
 from ..support.display.formatting import as_json, counted, money, text_table
 from ..support.display.notebook import html_table
@@ -191,6 +192,7 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def _measured(self, run: ArmRun, measure: Callable[[Any], object]) -> Mapping[str, object]:
         """Return the values of a run by column; empty if it failed."""
+        check_function("measure", measure, "what a run returned")
         if run in self._failed:
             return {}
         value = measure(self._results[run])

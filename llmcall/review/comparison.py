@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..keys.contents import naming_system_text
 from ..stores.differences.words import word_changes
 from ..stores.record import Record
+from ..support.arguments import check_function
 from ..support.display.data_frames import data_frame
 from ..support.display.formatting import OF_NO_ACTOR, counted, natural
 from ..support.display.printable import printable
@@ -234,6 +235,8 @@ def compare(run: object, *others: object, align: Align | None = None) -> Compari
     """
     if not others:
         raise TypeError("compare() takes two runs or more; give the other run, too")
+    if not isinstance(align, Mapping):
+        check_function("align", align, "an actor's scope path, or a dict of such paths")
     first, *rest = [load(compared) for compared in (run, *others)]
     return Comparison(first, rest, align)
 

@@ -21,6 +21,7 @@ from ...review.runs import load
 from ...stores.cassettes.cassette import Cassette
 from ...stores.records.reader import read as read_records
 from ...stores.records.served import model_of
+from ...support.arguments import check_function
 from ...support.display.formatting import counted, money, one_line
 from ...support.display.printable import printable
 from ..intervals import import_statistics
@@ -171,10 +172,8 @@ def drift(  # type: ignore[misc]  # options are those that it names
         raise ArgumentError(
             "share= and calls= (--share, --calls) both say how many calls: give one"
         )
-    if value is not None and not callable(value):
-        raise TypeError(f"value is {value!r}; it must be a function of an answer's text")
-    if where is not None and not callable(where):
-        raise TypeError(f"where is {where!r}; it must be a function of a record")
+    check_function("value", value, "an answer's text")
+    check_function("where", where, "a record")
     if against is not None and (to is not None or dry_run or not share is calls is None):
         raise ArgumentError(
             "against= (--against) compares two recordings and asks nothing: leave out to=, share=, calls= and dry_run="

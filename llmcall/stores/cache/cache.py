@@ -5,12 +5,15 @@ processes.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
 from ...errors import CacheCorruptError, CacheError
+from ...keys.request import Request
+from ...support.arguments import check_function
 from ...support.notices import warn_once
 from ...support.system import ProcessLock
 from ..record import make_record
@@ -22,12 +25,12 @@ from .storages import Change
 from .unstored import UnstoredAnswers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import pandas
 
-    from ...keys.request import Data, Request
+    from ...keys.request import Data
     from ..misses.report import Miss
     from ..misses.search import Source
     from ..record import Record
@@ -35,6 +38,18 @@ if TYPE_CHECKING:
     from .storages import Storage, Sums
 
     Where = Callable[[Record], bool]
+
+
+def _check_request(request: object) -> None:
+    """Refuse what is no request.
+
+    :raises TypeError: naming the way to make one.
+    """
+    if not isinstance(request, Request):
+        raise TypeError(
+            f"request is {request!r}; it must be a request, as build_request() makes it"
+        )
+
 
 MODES = ("auto", "replay", "refresh", "off")
 
@@ -130,6 +145,9 @@ class ResponseCache:
         :raises ValueError: if no reader could read it: a chat's request has messages, and its response
             choices with messages, or the output of the Responses API.
         """
+        _check_request(request)
+        if not isinstance(response, Mapping):
+            raise TypeError(f"response is {response!r}; it must be the response as the API gave it")
         packed = pack(make_record(request, response, cost=cost))
         record = unpack(request.cache_key, packed)  # in its plain form
         if problem := unreadable(record):
@@ -228,6 +246,7 @@ class ResponseCache:
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheCorruptError: at a damaged one.
         """
+        check_function("where", where, "a record")
         for key, packed, stored_at in self.storage.rows():
             record = unpack(key, packed, stored_at)
             if where is None or where(record):
@@ -404,6 +423,7 @@ class ResponseCache:
         """Return the nearest record to a request and how it differs; ``str()`` gives a report."""
         from ..misses.report import cache_remedy, explain
 
+        _check_request(request)
         settings = config.settings()
         return explain(request, self.search_source(), settings, cache_remedy(settings))
 

@@ -10,7 +10,8 @@ from ..errors import CacheError
 from ..keys.parameters import CONFIGURED
 from ..stores.cache.cache import ResponseCache, shared_cache
 from ..stores.cassettes.cassette import Cassette
-from ..stores.records.header import MODELS, imported_from, origin_words
+from ..stores.records.header import imported_from, origin_words
+from ..stores.records.keyed_settings import MODELS
 from ..stores.records.reader import read as read_records
 from ..stores.records.served import served_by, served_words
 

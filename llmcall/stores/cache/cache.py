@@ -337,7 +337,8 @@ class ResponseCache:
         :raises CacheError: if a text looks like a credential; the message names the record and field.
         :raises CacheCorruptError: if there is a file that is no cassette.
         """
-        from ..records.header import Header, keyed_settings, with_used_settings
+        from ..records.header import Header
+        from ..records.keyed_settings import keyed_settings, with_used_settings
         from ..records.spool import Spool
         from ..records.writer import write
 

@@ -12,7 +12,7 @@ from ...support.display.formatting import as_json, counted
 from ...support.notices import notice
 from .. import foreign_files
 from ..records.answers import same_answer
-from ..records.header import keyed_settings, settings_differences
+from ..records.keyed_settings import keyed_settings, settings_differences
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
 from ..records.reader import spooled

@@ -12,7 +12,7 @@ from ...errors import CacheError, CacheMissError, ScopeError
 from ...support.listeners import CallListener, listeners
 from ...support.notices import notice, warn_once
 from ...support.system import at_exit, current_task, ipython_shell
-from ..records.header import layer_from_header, overridden_settings
+from ..records.keyed_settings import layer_from_header, overridden_settings
 from .current import open_cassettes, pop_cassette, push_cassette
 from .tape import lock
 

@@ -16,7 +16,8 @@ from ...keys.rekeying import under_settings
 from ...support.display.printable import printable
 from ..record import Record
 from ..records.combining import combine
-from ..records.header import NAMESPACES, Header, keyed_settings
+from ..records.header import Header
+from ..records.keyed_settings import NAMESPACES, keyed_settings
 from ..records.reader import RecordFile
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...support.system import ProcessLock
 from ..days import day_of
 from ..record import GotFrom
-from ..records.header import joined_settings, keyed_settings
+from ..records.keyed_settings import joined_settings, keyed_settings
 from ..records.packed import kept
 
 if TYPE_CHECKING:

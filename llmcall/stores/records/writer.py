@@ -18,7 +18,8 @@ from ...support.surrogates import check_unicode
 from ...support.system import file_lock
 from ..record import by_scope
 from .answers import stable_response
-from .header import imported_from, with_used_models
+from .header import imported_from
+from .keyed_settings import with_used_models
 from .line import (
     INLINE_CHARACTERS,
     RECORD,

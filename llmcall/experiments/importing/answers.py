@@ -24,8 +24,8 @@ from ...stores.records.spool import Spool
 from ...stores.records.writer import write
 from ...support.display.formatting import counted, one_line
 from ...support.display.printable import printable
+from .columns import Columns
 from .responses import ASSISTANT, BATCH, is_placeholder, message_in, split_choices, turn_response
-from .tables import Columns
 
 if TYPE_CHECKING:
     from ...keys.request import Data

@@ -16,8 +16,9 @@ from ...errors import CacheError, ConfigError, ServiceError
 from ...keys.parameters import parameters_in
 from ...stores.records.spool import Spool
 from ...support.display.formatting import counted
+from .columns import Columns, levels
 from .responses import ASSISTANT, BATCH
-from .tables import Columns, LocatedConversation, conversations, levels, objects, rows
+from .tables import LocatedConversation, conversations, objects, rows
 
 CHATS, COMPLETIONS = "/chat/completions", "/completions"  # the ends of the paths of calls
 PROGRAM_SCOPE = ("run",)  # in which a replay looks for a program's calls

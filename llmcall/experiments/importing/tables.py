@@ -1,196 +1,22 @@
-"""Rows and conversations as others publish them, in JSON and CSV: their files, and the meaning of their columns."""
+"""Files of published rows and conversations, in JSON and CSV."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ...apis.message import as_text
 from ...errors import CacheError
-from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE_NUMBER
-from ...models.catalog import parameters_of
 from ...support.display.formatting import counted
-from .responses import ASSISTANT
+from .columns import OWN_LAYOUT, Columns
 
 if TYPE_CHECKING:
     from ...keys.request import Data
 
 # A conversation's location, for messages, and the conversation
 LocatedConversation = tuple[str, Any]
-PROMPT, ANSWERS = "prompt", ("answer", "response", "completion")
-# The fields of a conversation, and those of a row besides its answer
-CONVERSATION = ("scope", "model", "params", "system", "messages", "responses")
-ROW = ("scope", "model", "params", "system", PROMPT)
-OWN_LAYOUT = "for any other layout, give your own reader: --layout MODULE:FUNCTION"
-OTHER_NAMES = f'if they have other names, give them: --column prompt="Question text"; {OWN_LAYOUT}'
-# The types, in the API, of parameters that are not checked when they are sent. A column with other values has only
-# the name in common: a study's own predictions, the log probabilities of its answers.
-TYPES: dict[str, type] = {
-    "audio": dict,
-    "functions": list,
-    "logit_bias": dict,
-    "logprobs": bool,
-    "modalities": list,
-    "moderation": dict,
-    "parallel_tool_calls": bool,
-    "prediction": dict,
-    "response_format": dict,
-    "top_logprobs": int,
-    "web_search_options": dict,
-}
-SWITCHES = {"true": True, "false": False}
-
-
-class Columns:
-    """The meaning of the columns of some rows; it remembers the columns without one.
-
-    :param names: by the name of a field, the name of its column.
-    :ivar unused: the columns without a meaning, in the order of their first rows.
-    """
-
-    def __init__(self, names: Mapping[str, str] | None = None) -> None:
-        self._names = dict(names or {})
-        # Those that decide answers or prices; not ``n``, since each choice of a response is a draw.
-        names_in_body = parameters_of("chat") - NOT_IN_BODY - UNKEYED_FIELDS - {"model", "n"}
-        self._parameters = names_in_body | {"service_tier"}
-        self._seen: dict[str, None] = {}
-        self._used: set[str] = set()
-
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """Return the columns that no row used."""
-        return tuple(name for name in self._seen if name not in self._used)
-
-    @property
-    def missing(self) -> list[str]:
-        """Return the columns that were named, and that no row has."""
-        return [column for column in self._names.values() if column not in self._seen]
-
-    def problem(self, columns: Collection[str]) -> str:
-        """Return why rows with these columns cannot be read; empty if they can."""
-        fields = self._fields(columns)
-        found = [name for name in ANSWERS if name in fields]
-        if "messages" in fields:
-            return ""
-        if PROMPT not in fields or not found:
-            words = "neither messages nor prompt and answer"
-            absent = [column for column in self._names.values() if column not in columns]
-            if absent:
-                words = f"no column {' or '.join(absent)}"
-            elif found:
-                words = f"no column {PROMPT}"
-            elif PROMPT in fields:
-                words = f"no column {', '.join(ANSWERS[:-1])} or {ANSWERS[-1]}"
-            return f"it has {words}, but {', '.join(map(str, columns)) or 'nothing'}; {OTHER_NAMES}"
-        if len(found) > 1:
-            return f"its columns {' and '.join(found)} may both be the answer; choose one: --column answer={found[0]}"
-        return ""
-
-    def conversation(self, entry: object, *, has_paths: bool) -> Any:
-        """Return an object with messages, or a row with a prompt and an answer, as a conversation; the
-        error if it cannot be one, and anything but a dict as it is.
-
-        :param has_paths: whether a conversation's scope is a path; a row's always is.
-        """
-        if not isinstance(entry, Mapping):
-            return entry
-        self._seen |= dict.fromkeys(map(str, entry))
-        try:
-            return self._conversation(entry, has_paths)
-        except (TypeError, ValueError) as error:
-            return error
-
-    def _fields(self, columns: Collection[str]) -> dict[str, str]:
-        """Return the columns by the names of their fields."""
-        named = {name: column for name, column in self._names.items() if column in columns}
-        taken = {*named.values(), *self._names}
-        if not taken.isdisjoint(ANSWERS):
-            taken.update(ANSWERS)
-        return {**{name: name for name in columns if name not in taken}, **named}
-
-    def _conversation(self, entry: Mapping[str, Data], has_paths: bool) -> dict[str, object]:
-        columns = self._fields(entry)
-        fields = {
-            name: entry[column] for name, column in columns.items() if not is_empty(entry[column])
-        }
-        is_row = "messages" not in columns
-        answers = [name for name in ANSWERS if name in columns] if is_row else []
-        names = (*ROW, *answers) if answers else CONVERSATION
-        typed = {name: _typed(name, fields[name]) for name in fields if name in self._parameters}
-        own = {
-            name: typed[name] for name in typed if isinstance(typed[name], TYPES.get(name, object))
-        }
-        meant = {*names, *own, *self._parameters.difference(fields)}  # an empty cell is a default
-        self._used.update(column for name, column in columns.items() if name in meant)
-        if is_row and answers:
-            if problem := self.problem(entry):
-                raise ValueError(problem)
-            if PROMPT not in fields:
-                raise ValueError("its prompt is empty")
-            answer = fields.get(answers[0])
-            prompt = fields[PROMPT]
-            messages = prompt if isinstance(prompt, list) else [_message("user", prompt)]
-            if isinstance(answer, dict) and ("choices" in answer or "output" in answer):
-                fields |= {"messages": [*messages, {"role": ASSISTANT}], "responses": [answer]}
-            else:
-                fields["messages"] = [*messages, _message(ASSISTANT, answer)]
-        scope = fields.get("scope")
-        if isinstance(scope, (str, int, float)) and (is_row or has_paths):
-            fields["scope"] = levels(scope)
-        if "system" in fields and isinstance(fields.get("messages"), list):
-            fields["messages"] = [_message("system", fields["system"]), *fields["messages"]]
-        if own:
-            fields["params"] = {**dict(fields.get("params") or {}), **own}
-        return {name: fields[name] for name in CONVERSATION if name in fields}
-
-
-def is_empty(value: object) -> bool:
-    """Return whether a cell has nothing: ``None``, an empty text, or a data frame's mark for that."""
-    if value is None or isinstance(value, str):
-        return not value
-    is_nan = isinstance(value, float) and value != value
-    return is_nan or type(value).__name__ in ("NAType", "NaTType")  # of pandas
-
-
-def _message(role: str, value: object) -> dict[str, object]:
-    return {"role": role, "content": "" if value is None else as_text(value)}
-
-
-def levels(path: object) -> tuple[str, ...]:
-    """Return the names in a scope path, without the number of a draw."""
-    return tuple(filter(None, str(path).partition("#")[0].split("/")))
-
-
-def _typed(name: str, value: Any) -> object:
-    """Return a parameter's value from a cell: a text is read as the parameter's type."""
-    kind = KINDS.get(name, ())
-    if isinstance(value, str) and str not in kind:
-        try:
-            value = SWITCHES[value.lower()] if value.lower() in SWITCHES else json.loads(value)
-        except ValueError:
-            if kind:
-                raise ValueError(f"{name} is {value!r}; it must be {kind[0]}") from None
-    elif isinstance(value, str) and value.startswith(("[", "{")):
-        with suppress(ValueError):
-            data = json.loads(value)
-            value = data if type(data) in kind else value
-    # A data frame's column of whole numbers with an empty cell holds 5.0.
-    is_number = kind in (NUMBER, WHOLE_NUMBER) and isinstance(value, float)
-    return int(value) if is_number and value.is_integer() else value
-
-
-def parameters(texts: Mapping[str, str]) -> dict[str, Data]:
-    """Return parameters from texts, each read as its type.
-
-    :raises ValueError: if one is not of its type.
-    """
-    return {name: _typed(name, text) for name, text in texts.items()}
-
-
 DELIMITERS = ",;\t"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the marks at the start of such a file
 

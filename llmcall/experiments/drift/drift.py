@@ -26,7 +26,8 @@ from ...support.display.formatting import counted, money, one_line
 from ...support.display.printable import printable
 from ..intervals import import_statistics
 from .result import Drift
-from .sample import DriftCheck, Requests, compared_run
+from .sample import DriftCheck, Requests
+from .two_runs import compared_run
 from .values import answers_of, read_answer, user_reader
 from .width import USEFUL_DEVIATIONS, enough_calls, sizes, spreads_of
 

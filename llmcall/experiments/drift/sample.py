@@ -1,6 +1,4 @@
-"""The calls of a check: recorded requests, drawn evenly over the actors by a seed, or those that another
-recording has, too.
-"""
+"""The calls of a check: recorded requests, drawn evenly over the actors by a seed."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from ...keys.keys import key_of
 from ...keys.messages import DIGEST
 from ...keys.normalizers import NORMALIZERS
 from ...scopes import without_repeats
-from ...stores.differences.fields import canonical_text, differences
+from ...stores.differences.fields import canonical_text
 from ...stores.records.served import model_of
 from ...support.display.formatting import counted
 from ...support.display.printable import printable
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from ...stores.record import Record
 
 SCOPE = "~drift"
-MAX_COMPARED = 200  # requests of the other recording, in search of the nearest one
 # Normalizers replace texts by these markers; a header names no normalizers that code has set.
 MARKER = re.compile("|".join(re.escape(f"<{name}>") for name in (*sorted(NORMALIZERS), "…")))
 
@@ -239,69 +236,3 @@ def _reason_to_leave_out(record: Record, *, are_asked: bool) -> str:
     if any(map(MARKER.search, texts)):
         return "with normalized text"
     return ""
-
-
-# Two recordings, compared as if the second had been asked to check the first
-
-
-def compared_run(
-    requests: Requests, other: RecordedRun, model: str | None
-) -> tuple[DriftCheck, list[Record]]:
-    """Return the check that another recording amounts to, and its answers.
-
-    :param requests: those of the first recording.
-    :param other: the other recording.
-    :param model: the other recording's model, instead of the first one's; or ``None``.
-    :raises CacheError: if no request is in both.
-    """
-    digests = {
-        _digest(_asked(records[0], model)): name for name, records in requests.records.items()
-    }
-    selected = {digest for asked in requests.by_actor.values() for digest in asked}
-    chats = [record for record in other.records if record.kind == "chat" and record.model]
-    calls = []
-    records = []
-    for record in chats:
-        digest = digests.get(_digest(record.request))
-        if digest in selected:
-            calls.append(DriftCall(actor_name(record), str(digest), record.sample or ""))
-            records.append(record)
-    if not calls:
-        raise CacheError(_nothing_in_common(requests, other, chats, model))
-    common = len({call.digest for call in calls})
-    origin = (
-        f"{counted(len(calls), 'answer')} in {printable(other.name)} to {common:,} of "
-        f"{counted(len(selected), 'different request')} in {requests.name}"
-    )
-    notes = [f"The answers now are {printable(other.origin)}."] if other.origin else []
-    if len(calls) < len(chats):
-        rest = counted(len(chats) - len(calls), "answer")
-        notes.append(f"Not compared: {rest} in {printable(other.name)} to other requests.")
-    return DriftCheck(requests, calls, model, origin, notes, is_sample=False), records
-
-
-def _digest(request: dict[str, object]) -> str:
-    return key_of("chat", request, None)
-
-
-def _asked(record: Record, model: str | None) -> dict[str, object]:
-    return record.request if model is None else {**record.request, "model": model}
-
-
-def _nothing_in_common(
-    requests: Requests, other: RecordedRun, chats: list[Record], model: str | None
-) -> str:
-    """Return an error's text, with how the nearest request differs."""
-    text = f"{requests.name} and {printable(other.name)} have no chat request in common"
-    if not chats:
-        return f"{text}: the second contains none"
-    first = next(iter(requests.by_actor.values()))
-    asked = _asked(requests.records[next(iter(first))][0], model)
-    found = min(
-        (differences(asked, record.request) for record in chats[:MAX_COMPARED]),
-        key=lambda fields: (len(fields), len(str(fields))),
-    )
-    text += ". The nearest request differs in " + "; ".join(map(str, found))
-    if model is None and any(difference.field == "model" for difference in found):
-        text += ". To compare two models, give model= (--model), the second one's"
-    return text

@@ -167,7 +167,7 @@ class Changes:
         """
         words, counts = stretch.words, []
         for side, text in enumerate(sides):
-            prompt = _padded(_WORD.findall(_unescaped(text)))
+            prompt = searchable(text)
             for index in self._answers_with(Stretch(side, words)):
                 for answer in self._changes[index].words[side].split("|"):
                     if words in answer and len(answer) > len(words):
@@ -320,10 +320,15 @@ def _padded(words: Iterable[str]) -> str:
     return f" {' '.join(words)} ".casefold()
 
 
+def searchable(text: str) -> str:
+    """Return the words of a text, without JSON's escapes, so that a search finds only whole words."""
+    return _padded(_WORD.findall(_unescaped(text)))
+
+
 def _answer_words(record: Record | None) -> str:
     """Return the words of an answer's text, and of all other texts in it."""
     texts = [] if record is None else [record.answer, *strings_in(answer_parts(record))]
-    return "|".join(_padded(_WORD.findall(_unescaped(text))) for text in texts)
+    return "|".join(map(searchable, texts))
 
 
 def is_in_prompt(difference: Difference) -> bool:

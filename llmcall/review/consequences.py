@@ -148,7 +148,7 @@ class Changes:
         :param index: the call that differs.
         """
         sides = [field_text(side) or "" for side in sides_of(difference)]
-        stretches = _stretches(*sides)
+        stretches = stretches_of(*sides)
         if stretches <= self._direct:
             return None
         found = {stretch: self._first_answer(stretch, index) for stretch in stretches}
@@ -244,7 +244,7 @@ def _changed_words(pair: Pair) -> frozenset[Stretch]:
     changed = differences(pair.one.request, pair.other.request)
     return frozenset().union(
         *(
-            _stretches(*(field_text(side) or "" for side in sides_of(field)))
+            stretches_of(*(field_text(side) or "" for side in sides_of(field)))
             for field in changed
             if is_in_prompt(field)
         )
@@ -283,7 +283,7 @@ def _is_repeat(scope: str, other: str) -> bool:
 
 
 @lru_cache(maxsize=4096)  # actors often hear the same
-def _stretches(before: str, after: str) -> frozenset[Stretch]:
+def stretches_of(before: str, after: str) -> frozenset[Stretch]:
     """Return the stretches of changed words, without punctuation, each with its side."""
     stretches = set()
     for lines in changed_lines(before, after):

@@ -211,7 +211,7 @@ def _streamed(
 
     headers = _headers(EVENTS if is_chat else transport.media_type, transport.headers)
     body = body_class(library)(pieces(), close)
-    response: httpx.Response = library.Response(200, headers=headers, stream=body)
+    response: httpx.Response = library.Response(OK, headers=headers, stream=body)
     return response
 
 

@@ -69,11 +69,10 @@ class ProgramTransport(CoroutineTransport):
 
     async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the API's response; for a request that is recorded as it is, only what is recorded of it."""
-        attempt = self._attempt(request, timeout)
+        received = await self._fetch(self._attempt(request, timeout))
         if request.kind == "http":
-            return self._recordable(await self._fetch(attempt))
-        received = await self._fetch(attempt)
-        if received.status_code != 200:
+            return self._recordable(received)
+        if received.status_code != OK:
             raise response_error(received)
         response = read_object(received.content, "answer", in_order)
         if request.kind != "embedding":
@@ -97,7 +96,7 @@ class ProgramTransport(CoroutineTransport):
                 yield piece
             return
         async with self._response(self._attempt(request, timeout)) as response:
-            if response.status_code != 200:
+            if response.status_code != OK:
                 await _read_body(response)
                 raise response_error(response)
             yield Response({}, status_code=OK)

@@ -52,8 +52,8 @@ KNOWN_HOSTS = (
 )
 AMAZON = r"bedrock-runtime\.[\w-]+\.amazonaws\.com"
 MODEL_HOSTS = re.compile(rf"(^|[.-])({'|'.join([*map(re.escape, KNOWN_HOSTS), AMAZON])})$")
-LOOPBACK = "localhost"
-OLLAMA = (LOOPBACK, 11434)
+LOCALHOST = "localhost"
+OLLAMA = (LOCALHOST, 11434)
 PORTS = {"http": 80, "https": 443}
 
 Addresses = Collection[tuple[str, int]]  # of models: hosts and ports
@@ -119,7 +119,7 @@ def _normalized_host(host: str) -> str:
     name = host.lower().strip("[]").rstrip(".")
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(name).is_loopback:
-            return LOOPBACK
+            return LOCALHOST
     return name
 
 

@@ -153,19 +153,18 @@ def import_answers(
     messages; or VCR's cassettes (extra 'yaml'). Columns that were not used are listed, and so are turns
     without a readable answer, which are skipped. No call is made.
     """
-    if layout is not None and columns:
-        raise click.UsageError("--column is for files that are read without --layout")
     meaning = Columns(columns)
-    folder = next(filter(os.path.isdir, files), None)
-    if layout is None and folder is not None:
-        raise click.UsageError(
-            f"{folder} is a folder; only a function of yours (--layout) reads one"
-        )
-    if layout is None:
-        conversations = conversations_in(files, meaning)
-    else:
+    if layout is not None:
+        if columns:
+            raise click.UsageError("--column is for files that are read without --layout")
         function = import_function("--layout", layout)
         conversations = by_layout(function, layout, files, meaning)
+    else:
+        if folder := next(filter(os.path.isdir, files), None):
+            raise click.UsageError(
+                f"{folder} is a folder; only a function of yours (--layout) reads one"
+            )
+        conversations = conversations_in(files, meaning)
     try:
         shared = checked_parameters(parameters(params))
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""One run of a map: it submits tasks as workers become free, collects their results, and ends."""
+"""The run of a map, from its first task to its results and its end."""
 
 from __future__ import annotations
 

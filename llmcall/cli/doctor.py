@@ -173,9 +173,7 @@ def _refused_check(name: str, error: APIError) -> Check:
 
 
 def _shutdown_checks(client: LLMClient, model: str) -> Iterator[Check]:
-    """Yield a check of each model of the settings, or of the cassette that they name, that OpenAI shuts
-    down.
-    """
+    """Yield a check of each model of the settings, or of their cassette, that OpenAI shuts down."""
     settings = client.settings
     found_in = dict.fromkeys(
         (model, settings.embedding_model, *sum(settings.fallbacks.values(), ())), "the settings"
@@ -218,9 +216,7 @@ def _cache_check(client: LLMClient) -> Check:
 
 
 def _try_to_write(directory: Path) -> None:
-    """Try to write to a directory, or to the nearest existing one above it, and to its database; leave
-    nothing behind.
-    """
+    """Try to write to a directory, or to the nearest one above it, and to its database; leave nothing behind."""
     tempfile.TemporaryFile(
         dir=next(folder for folder in (directory, *directory.parents) if folder.exists())
     ).close()

@@ -64,10 +64,7 @@ def _load_run(run: str | None, scope: str | None, *, may_be_empty: bool = False)
 def _load_both(
     run: str | None, scope: str | None, other: str | None, other_scope: str | None
 ) -> tuple[list[RecordedRun], Comparison]:
-    """Return the two runs that the arguments name, and their comparison.
-
-    Two scopes name the runs; one scope of two runs only selects what is shown.
-    """
+    """Return the runs to show, and their comparison; one scope of two runs only selects what is shown."""
     if run is None or scope is None or other is None or other_scope is not None:
         one, two = _load_run(run, scope), _load_run(other or run, other_scope)
         return [one, two], Comparison(one, [two])

@@ -112,9 +112,7 @@ def _ask_by(
 
 
 def _in_all_orders(question: Choice, map_options: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the options of a ``map`` that reads each order equally often, and a note where it has more
-    repeats than it was given.
-    """
+    """Return the options of a ``map`` that reads each order equally often, and a note on added repeats."""
     repeats = map_options.get("repeats")
     if type(repeats) is not int or question.order not in ("reverse", "rotate"):
         return map_options, ""

@@ -81,11 +81,7 @@ def _variables(
 
 
 def _kind(name: str, variables: Collection[str], columns: Collection[object]) -> str:
-    """Return the kind of an axis.
-
-    :param variables: the names of the templates' variables.
-    :param columns: the names of the rows' columns.
-    """
+    """Return the kind of an axis, which is neither a column nor, by its name, of two kinds."""
     parameters = parameters_of("chat") - set(TEMPLATES)
     names = {PARAMETER: parameters, TEMPLATE: TEMPLATES, VARIABLE: variables}
     kinds = [kind for kind, kind_names in names.items() if name in kind_names]
@@ -107,10 +103,7 @@ def _kind(name: str, variables: Collection[str], columns: Collection[object]) ->
 
 
 def _levels(name: object, axis: object) -> dict[Any, object]:
-    """Return the levels of an axis by label.
-
-    :param axis: a list of values, or a dict of values by label.
-    """
+    """Return the levels of an axis by label; values in a list are their own labels."""
     if not isinstance(axis, (Mapping, list, tuple)):
         raise TypeError(
             f"vary[{name!r}] is {type(axis).__name__}; it must be a list of values, or a dict of values by label"

@@ -286,10 +286,7 @@ class Server:
         return "/".join([base, *rest]) + query
 
     def _enter_scopes(self, stack: contextlib.ExitStack, header: bytes, path: bytes) -> None:
-        """Enter the scopes that a header names.
-
-        :raises ArgumentError: if a program's header names no scopes.
-        """
+        """Enter the scopes that a header names; an ``ArgumentError`` if a program's names none."""
         new = scopes.scope if header == SCOPE_HEADER.encode() else scopes.Scope
         text = urllib.parse.unquote(path.decode("latin-1"))
         if text.startswith("/") and new is scopes.Scope:

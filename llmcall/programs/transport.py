@@ -110,9 +110,7 @@ class ProgramTransport(CoroutineTransport):
     # What is sent
 
     def _attempt(self, request: Request, timeout: float | None) -> httpx.Request:
-        """Return the HTTP request of an attempt: the program's own unless the body has changed, or the
-        program's timeouts are longer than the time that is left.
-        """
+        """Return the HTTP request of an attempt: the program's own unless its body or timeouts have changed."""
         own = self.to_record.http
         content = own.content if request.kind == "http" else self._content(request)
         seconds = own.extensions.get("timeout") or {}

@@ -98,9 +98,7 @@ def _uses_plugin(node: pytest.Item | pytest.Collector) -> bool:
 
 
 def _has_cassettes(folder: Path) -> bool:
-    """Return whether test modules in a folder have cassettes, and so use the plugin, even if they are
-    not collected.
-    """
+    """Return whether a folder's test modules have cassettes, even if they are not collected."""
     cassettes = (folder / "cassettes").glob("*/*.jsonl")
     return any((folder / f"{cassette.parent.name}.py").is_file() for cassette in cassettes)
 

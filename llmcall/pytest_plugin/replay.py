@@ -268,10 +268,7 @@ class Replay(CallListener):
                     used[key] = list(dict.fromkeys([*used.get(key, ()), *arms]))
 
     def _collects_all_of(self, path: Path) -> bool:
-        """Return whether this run collects all tests in the folder of a cassette.
-
-        For a cassette in ``llm_cassette_dir``, it is the folder of its tests.
-        """
+        """Return whether this run collects all tests of a cassette's folder; ``llm_cassette_dir`` mirrors it."""
         root, start = self.config.rootpath, self.config.invocation_params.dir
         base_folder = root / str(self.config.getini("llm_cassette_dir"))
         if path.is_relative_to(base_folder):
@@ -314,10 +311,7 @@ class Replay(CallListener):
         write(path, file.header, without_lone_askers(kept) if file.header.is_complete else kept)
 
     def _name_arms(self, path: Path, arms: Mapping[str, list[str]]) -> None:
-        """Leave in a shared file the arms that this run's tests used, as in a fresh recording.
-
-        :param arms: by the key of a used record.
-        """
+        """Leave in a shared file the arms, by record, that this run's tests used, as in a fresh recording."""
         file = read(path)
         named = [
             record.replace(arms=tuple(arms.get(record.cache_key, record.arms))) for record in file

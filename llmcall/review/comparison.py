@@ -176,9 +176,7 @@ class Comparison:
             )
 
     def _change_lines(self) -> Iterator[str]:
-        """Yield a line for each change that is not a consequence, for all scopes that have it: first
-        changes within calls, then whole calls, and of these the earliest first.
-        """
+        """Yield a line for each change that is no consequence: those within calls, then whole calls, by place."""
         groups: dict[tuple[bool, int, str, str, str], list[Parting]] = {}
         for parting in self.parted:
             if not parting.follows:

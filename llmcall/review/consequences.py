@@ -145,9 +145,7 @@ class Changes:
         return first
 
     def _is_beside_answers(self, stretch: Stretch, sides: Sequence[str]) -> bool:
-        """Return whether a prompt contains changed words outside the answers that it quotes whole, more
-        often than the other run's prompt does.
-        """
+        """Return whether a prompt has changed words outside quoted answers more often than the other run's."""
         words, counts = stretch.words, []
         for side, text in enumerate(sides):
             prompt = searchable(text)
@@ -159,9 +157,7 @@ class Changes:
         return counts[stretch.side] > counts[1 - stretch.side]
 
     def _first_answer(self, stretch: Stretch, index: int) -> int | None:
-        """Return the first answer that has given words and that a call could have read, or
-        ``None``.
-        """
+        """Return the first answer with given words that a call could have read, or ``None``."""
         change = self._changes[index]
         for source in self._readable_answers(stretch, change):
             if source in self._settled or self._changes[source].place < change.place:

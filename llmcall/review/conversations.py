@@ -187,9 +187,7 @@ def _tool_call(call: Mapping[str, Data]) -> str:
 
 
 def _answer_messages(record: Record) -> list[Utterance]:
-    """Return the messages of an answer, with their tool calls numbered as in the next request; empty
-    unless it is a chat.
-    """
+    """Return an answer's messages, tool calls numbered as in the next request; empty unless it is a chat."""
     asked = record.request.get("messages", [])
     return [
         _utterance(numbered_calls([*asked, choice["message"]])[-1])

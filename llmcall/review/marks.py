@@ -55,9 +55,7 @@ def ends_of(record: Record) -> list[str]:
 
 
 def _is_unread(record: Record) -> bool:
-    """Return whether a chat's answer lacks the form that its request asks for. A tool call is not
-    yet an answer, and a decision always has its form.
-    """
+    """Return whether a chat's answer lacks the form asked for; a tool call or a decision never does."""
     if record.kind != "chat" or is_decision(record.response):
         return False
     messages = [choice["message"] for choice in record.choices]

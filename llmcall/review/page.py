@@ -101,9 +101,7 @@ def _json(data: dict[str, object]) -> str:
 
 
 def _csp_hash(text: str) -> str:
-    """Return the source that allows an inline style or script in a Content-Security-Policy (CSP Level
-    3, hash-source).
-    """
+    """Return the source that allows an inline style or script (Content-Security-Policy Level 3, hash-source)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

@@ -101,11 +101,7 @@ class _PlacedCall(NamedTuple):
 def _pair_calls(
     scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
 ) -> Iterator[Pair]:
-    """Yield the calls of one actor in pairs.
-
-    Calls are matched by the longest common sequence of equal requests, and between these by their
-    last messages.
-    """
+    """Yield the calls of one actor in pairs: by equal requests, and between these by their last messages."""
     calls, other_calls = (
         [
             _PlacedCall(place, record, key_of(record.kind, record.request, None))

@@ -55,9 +55,7 @@ def _unescaped(text: str) -> str:
 
 
 def _search_text(words: list[str]) -> str:
-    """Return the text by which a stretch of words is sought; a long quote may be cut within a word at
-    its ends.
-    """
+    """Return the text by which a stretch is sought; a long quote may be cut within a word at its ends."""
     return _padded(words) if len(words) < MIN_CUT_WORDS else _padded(words).strip()
 
 

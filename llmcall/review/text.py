@@ -73,10 +73,7 @@ def text_lines(
 
 
 def _call_lines(call: RecordedCall, shown_texts: set[str]) -> Iterator[str]:
-    """Yield the lines of one call.
-
-    :param shown_texts: the long texts shown so far; gets those of this call.
-    """
+    """Yield the lines of one call; long texts among ``shown_texts`` are abbreviated, and new ones added."""
     from ..support.libraries import click
 
     tools = _tool_names(call.record.request.get("tools"))

@@ -239,9 +239,7 @@ def _affordable(
     client: LLMClient,
     model: str | None,
 ) -> Iterator[DriftCall]:
-    """Yield the calls that cost at most a tenth of the run, but at least the first one; if a cost
-    is unknown or 0, a tenth as many calls.
-    """
+    """Yield the calls for a tenth of the run's cost, or a tenth as many if a cost is unknown or 0; one at least."""
     answers = list(filter(model_of, run.records))  # a recorded function costs nothing
     limit = total_cost(answer.cost for answer in answers)
     by_digest: dict[str, float | None] = {}
@@ -263,9 +261,7 @@ def _affordable(
 def _expected_widths(
     requests: Requests, check: DriftCheck, spreads: Iterable[Spread]
 ) -> tuple[float | None, list[str]]:
-    """Return the expected width of the interval that is widest beside its value's spread, and a sentence
-    on each.
-    """
+    """Return the expected width of the interval that is widest beside its value's spread; a sentence on each."""
     *_, size = sizes(requests, check.calls)
     widths = []
     sentences = []

@@ -206,9 +206,7 @@ def actor_name(record: Record) -> str:
 def _round_robin(
     by_actor: Mapping[str, Mapping[str, None]], seed: int
 ) -> Iterator[tuple[str, str]]:
-    """Yield requests with their actors, endlessly: one of each actor in turn, in an order that the
-    seed decides.
-    """
+    """Yield requests with their actors, endlessly: one of each actor in turn, in an order by the seed."""
 
     def rank(*names: str) -> bytes:
         return hashlib.sha256("\n".join(["drift", str(seed), *names]).encode()).digest()

@@ -81,9 +81,7 @@ def read_answer(record: Record, text: str) -> dict[str, float]:
 
 
 def _read_numbers(text: str) -> dict[str, float]:
-    """Return an answer's number, or the numbers in the fields of its JSON object; yes and no are 1
-    and 0.
-    """
+    """Return an answer's number, or those in the fields of its JSON object; yes and no are 1 and 0."""
     with suppress(OutputError):
         return {ANSWER: _number(text)}
     numbers = {}

@@ -257,9 +257,7 @@ def _path(conversation: object) -> str:
 
 
 def _answers(conversation: Mapping[str, Data]) -> Iterator[tuple[int, dict[str, Data] | Exception]]:
-    """Yield, for each turn of the assistant, its position among the messages, and its response or the
-    error that rules one out.
-    """
+    """Yield the position of each turn of the assistant, and its response or the error that rules one out."""
     messages = conversation.get("messages")
     if not isinstance(messages, (list, tuple)):
         raise TypeError("it has no list of messages")
@@ -285,9 +283,7 @@ def _answers(conversation: Mapping[str, Data]) -> Iterator[tuple[int, dict[str, 
 def _fill_placeholders(
     messages: list[Any], answers: list[tuple[int, dict[str, object] | Exception]]
 ) -> list[object]:
-    """Return messages with the empty turns of the assistant filled from their responses, up to the first
-    turn without a text.
-    """
+    """Return messages with the assistant's empty turns filled, up to the first turn without a text."""
     filled = list(messages)
     for position, answer in answers:
         if is_placeholder(filled[position]):

@@ -105,9 +105,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         return connection
 
     def _connect(self) -> _Closer:
-        """Connect as diskcache does, except that any thread may use or close the connection: a forked
-        process closes all.
-        """
+        """Connect as diskcache does, but any thread may use or close the connection: a forked process closes all."""
         closer = _Closer(
             sqlite3.connect(
                 os.path.join(self._directory, diskcache.core.DBNAME),

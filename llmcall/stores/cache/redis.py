@@ -82,11 +82,7 @@ class RedisServer(Storage):
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        """Yield the ``redis.Redis`` for a block; its answers are bytes.
-
-        :raises CacheError: if the server does not answer or refuses. The message names the server,
-            without the password, and the remedy.
-        """
+        """Yield the ``redis.Redis`` for a block, whose answers are bytes; its errors become a ``CacheError``."""
         try:
             yield self._redis
         # UnicodeError: no host can have such a name.

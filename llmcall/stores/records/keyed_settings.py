@@ -227,9 +227,7 @@ def _config_prefix(name: str) -> str:
 
 
 def _setting_text(value: object, other: Any) -> str:
-    """Return a setting's value as config.ini writes it; of a section, the entries that another value
-    lacks; empty without a value.
-    """
+    """Return a value as config.ini writes it, of a section the entries that another lacks; empty without one."""
     if isinstance(value, Mapping):
         entries = {name: entry for name, entry in value.items() if other.get(name) != entry}
         return ", ".join(f"{name} = {_setting_text(entry, {})}" for name, entry in entries.items())

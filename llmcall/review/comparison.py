@@ -115,9 +115,11 @@ class Comparison:
 
     def to_dict(self) -> dict[str, object]:
         """Return the comparison as plain data, for JSON."""
-        counts = {name: getattr(self, name) for name in ("same", "changed", "added", "missing")}
         return {
-            **counts,
+            "same": self.same,
+            "changed": self.changed,
+            "added": self.added,
+            "missing": self.missing,
             "parted": [parting._asdict() for parting in self.parted],
             "rows": [row._asdict() for row in self.rows],
         }

@@ -113,7 +113,8 @@ class Drift:
                 "now": served_words(self.served.now),
             },
             "shifts": {name: _as_json(shift) for name, shift in self.shifts.items()},
-            **{mark: _as_json(getattr(self, mark)) for mark in MARKS},
+            "unreadable": _as_json(self.unreadable),
+            "refused": _as_json(self.refused),
             "notes": [*self._check.notes(), *self._notes()],
         }
 

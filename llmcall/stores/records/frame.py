@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...scopes import without_repeats
 from ...support.display.data_frames import data_frame
 from ...support.display.printable import printable
 
 if TYPE_CHECKING:
+    import pandas
+
     from ...keys.request import Data
     from ..record import Record
 
@@ -20,7 +22,7 @@ def record_frame(
     records: Iterable[Record],
     is_used: Callable[[Record], bool],
     levels: Sequence[str] | None,
-) -> Any:
+) -> pandas.DataFrame:
     """Return a DataFrame with a row for each :class:`llmcall.types.Record`. It has a column of arms if any
     record has arms.
 

@@ -37,6 +37,8 @@ def as_chat(response: Mapping[str, object]) -> Mapping[str, Data]:
     """Return a response of the Responses or the Decisions API in the shape of chat completions, and any
     other unchanged.
     """
+    if "choices" in response:
+        return response
     if not isinstance(response.get("output"), list) and not is_decision(response):
         return response
     fields = {name: response[name] for name in SHARED_FIELDS if name in response}

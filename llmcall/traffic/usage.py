@@ -41,7 +41,7 @@ class Adds(Protocol):
         """Add amounts, as of :func:`count`; the caller holds the lock."""
         ...
 
-    def add_hit(self, hits: Hits, saved: float | None) -> None:
+    def add_hit(self, hits: Hits, saved: float | None) -> object:
         """Add an answer that was not asked for now; the caller holds the lock.
 
         :param saved: USD, or ``None`` if unknown.
@@ -207,13 +207,14 @@ class Meter:
         self.sums: dict[tuple[str, str, str], Row] = {}
         self.hits: dict[Hits, tuple[int, float | None]] = {}  # their number and what they saved
 
-    def add_hit(self, hits: Hits, saved: float | None) -> None:
-        """Add an answer that was not asked for now; the caller holds the lock."""
+    def add_hit(self, hits: Hits, saved: float | None) -> bool:
+        """Add an answer that was not asked for now; the caller holds the lock. Return whether its sum is a new one."""
         number, sum_saved = self.hits.get(hits, (0, 0.0))
         if not number and len(self.hits) >= MOST_HITS:
             self._add_hits()
         total = None if saved is None or sum_saved is None else sum_saved + saved
         self.hits[hits] = number + 1, total
+        return not number
 
     def _add_hits(self) -> None:
         for hits, (number, saved) in self.hits.items():
@@ -369,9 +370,10 @@ class UsageCount(CallListener):
         is_from_cassette = call.cassette is not None and record.stored_at is None
         hits = model, scope, position.arm, served, is_from_cassette
         with lock:
-            for meter in (client.meter, *meters, *cassette_meters.get(call.cassette, ())):
+            is_new = client.meter.add_hit(hits, saved)
+            for meter in (*meters, *cassette_meters.get(call.cassette, ())):
                 meter.add_hit(hits, saved)
-        if served is not None:
+        if is_new and served is not None:
             _note_served(model, served)
 
 

@@ -17,7 +17,7 @@ from ..apis.usage import total_cost
 from ..config.values import without_password
 from ..errors import APIError, CacheCorruptError, CacheMissError, OutputError, ServiceError
 from ..keys.keys import short_key
-from ..support.failures import Progress, is_abandoned
+from ..support.failures import Progress
 from ..support.listeners import listeners
 from ..support.notices import first, logger
 from ..support.tracebacks import hide_own_frames
@@ -74,12 +74,10 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
     :param looks_up: whether to look for recorded answers first.
     :returns: their records, in order.
     """
-    if not calls:
-        return []  # the embeddings of no texts
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
     progress = Progress()
-    failures = calls[0].failures
+    failures = None
     try:
         for call in calls:
             key = call.request.cache_key
@@ -90,12 +88,14 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
                 missing[key] = call.begun(progress)
             else:
                 records[key] = record
-        if missing and calls[0].is_counted:
-            call = calls[0]
-            failures.begin(call.position.path, call.label, progress, is_read=call.is_streamed)
         if missing:
             from .share import share  # a recorded answer needs none of it
 
+            first_call = calls[0]
+            if first_call.is_counted:
+                failures = first_call.failures
+                stream = (first_call.position.path, first_call.label)
+                failures.begin(progress, stream if first_call.is_streamed else None)
             records |= await share([*missing.values()])
         for call in missing.values():  # an equal call with another response_format may have got it
             if call.request.expected is not None:
@@ -112,12 +112,13 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         answers = [records[call.request.cache_key] for call in calls]
         for call, record in zip(calls, answers, strict=True):
             call.note_answer(record)
-        failures.end(progress, is_early=False)
+        if failures is not None:
+            failures.end(progress)
         return answers
     except BaseException as error:
         note_failure(error, calls[0]._replace(progress=progress))
-        if not isinstance(error, KeyboardInterrupt):
-            failures.end(progress, is_early=is_abandoned(error))
+        if failures is not None:
+            failures.end(progress, error)
         raise
 
 

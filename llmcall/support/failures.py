@@ -188,26 +188,31 @@ class Failures:
         with self._lock:
             self.left += 1
 
-    def begin(self, scope: str, description: str, progress: Progress, *, is_read: bool) -> None:
+    def begin(self, progress: Progress, stream: tuple[str, str] | None) -> None:
         """Note that a call to a model begins.
 
         :param progress: how far it has come, now and later.
-        :param is_read: whether it is read piece by piece; then it counts as ``ABANDONED`` unless :meth:`end` follows.
+        :param stream: the scope path and the description of one that is read piece by piece: it counts as
+            ``ABANDONED`` unless :meth:`end` follows.
         """
-        if is_read and self is process_failures:
+        if stream is not None and self is process_failures:
             _warn_at_exit()
         calls_under_way.add(progress)
         with self._lock:
-            self._under_way[progress] = (scope, description) if is_read else None
+            self._under_way[progress] = stream
 
-    def end(self, progress: Progress, *, is_early: bool) -> None:
+    def end(self, progress: Progress, error: BaseException | None = None) -> None:
         """Note that a call to a model ended; only the first time counts.
 
         :param progress: of :meth:`begin`.
-        :param is_early: whether it ended early.
+        :param error: with which it ended. A call that Ctrl-C ended still counts as sent.
         """
+        if isinstance(error, KeyboardInterrupt):
+            with self._lock:
+                self._under_way[progress] = None  # without a warning: the user did it
+            return
         calls_under_way.discard(progress)
-        self._end(progress, is_early=is_early)
+        self._end(progress, is_early=error is not None and is_abandoned(error))
 
     def _end(self, progress: Progress, *, is_early: bool) -> None:
         with self._lock:

@@ -701,6 +701,7 @@ UNDER_WAY = {
     "a map": "llmcall.map(own, [f'Bread {item}, slowly?' for item in range(4)], workers=4)",
     "a map of streams": "llmcall.map(stream, [f'Bread {item}, slowly?' for item in range(4)], workers=4)",
     "a loop": "own('Bread, slowly?')",
+    "a loop of streams": "stream('Bread, slowly?')",
 }
 
 
@@ -721,7 +722,7 @@ def test_calls_under_way_at_ctrl_c_are_asked(
     own("Milk?"); own("Salt?")
     {UNDER_WAY[calls]}
     """)
-    under_way = 1 if calls == "a loop" else 4
+    under_way = 4 if "map" in calls else 1
     with HTTPServer(threaded=True) as server:
         model = NumberedServer(server, slow=30)
         monkeypatch.setenv("MODEL_AT", model.address)

@@ -91,11 +91,11 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         if missing:
             from .share import share  # a recorded answer needs none of it
 
-            first_call = calls[0]
-            if first_call.is_counted:
-                failures = first_call.failures
-                stream = (first_call.position.path, first_call.label)
-                failures.begin(progress, stream if first_call.is_streamed else None)
+            call = calls[0]
+            if call.is_counted:
+                failures = call.failures
+                stream = (call.position.path, call.label) if call.is_streamed else None
+                failures.begin(progress, stream)
             records |= await share([*missing.values()])
         for call in missing.values():  # an equal call with another response_format may have got it
             if call.request.expected is not None:

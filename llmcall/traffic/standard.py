@@ -61,7 +61,8 @@ class FailureReport(CallListener):
                 key=key,
             )
             if call.is_counted and not progress.is_counted:
-                call.add_usage(**{"errors" if is_first else "retries": 1})
+                is_again = not is_first and key == call.request.cache_key
+                call.add_usage(**{"retries" if is_again else "errors": 1})
         elif is_abandoned(error):
             if was_sent and not progress.is_counted:
                 process_failures.count_left()

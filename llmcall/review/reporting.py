@@ -66,6 +66,9 @@ def checklist(
     calls = [call for actor_calls in calls_by_actor.values() for call in actor_calls]
     answer_ids = {*map(id, answers)}
     asked = [call for call in calls if id(call.record) in answer_ids]
+    # Each text of embeddings has a record of its own, however many were sent at once.
+    spoken = [answer for answer in answers if not _is_embedding(answer)]
+    conversed = [call for call in asked if not _is_embedding(call.record)]
     return [
         ChecklistItem("A.1 Purpose", blank="what the model was used for, and why a model"),
         ChecklistItem(
@@ -82,12 +85,12 @@ def checklist(
             blank="whether the provider keeps requests and answers (`store`), which a recording does not note",
         ),
         ChecklistItem(
-            "B.3 Parameters and number of runs", [*_parameters(asked), *_repetitions(answers)]
+            "B.3 Parameters and number of runs", [*_parameters(asked), *_repetitions(spoken)]
         ),
         ChecklistItem(
             "B.4 Fine-tuning", [_fine_tuning(answers)], blank="how a model was tuned, if one was"
         ),
-        ChecklistItem("B.5 State between calls", list(_state(asked))),
+        ChecklistItem("B.5 State between calls", list(_state(conversed))),
         ChecklistItem("C.1 Prompts", [GAPS], list(_prompts(asked))),
         ChecklistItem(
             "C.2 Instructions for the whole system",
@@ -102,7 +105,7 @@ def checklist(
         ),
         ChecklistItem(
             "E.2 Post-processing",
-            [_endings(answers, marks)],
+            [_endings(spoken, marks)],
             blank="how answers became data, and what became of those that were cut, refused or unread",
         ),
         ChecklistItem("F.1 Code", code, blank="" if code else "where the code is"),
@@ -143,16 +146,24 @@ def _models(run: RecordedRun, answers: Sequence[Record]) -> Iterator[str]:
 
 
 def _access(answers: Sequence[Record]) -> Iterator[str]:
-    interfaces = Counter(map(_interface, answers))
-    for name, count in interfaces.most_common():
-        yield f"{counted(count, 'call')} through the API: {name}."
+    interfaces = Counter((_interface(answer), _unit(answer)) for answer in answers)
+    for (name, unit), count in interfaces.most_common():
+        yield f"{counted(count, unit)} through the API: {name}."
     yield "All calls were made by a program, none in a chat window or on a web page."
+
+
+def _is_embedding(record: Record) -> bool:
+    return record.kind == "embedding"
+
+
+def _unit(record: Record) -> str:
+    return "text" if _is_embedding(record) else "call"
 
 
 def _interface(record: Record) -> str:
     if record.kind == "http":
         return str(record.request.get("path"))
-    if record.kind == "embedding":
+    if _is_embedding(record):
         return "embeddings"
     if is_decision(record.response):
         return "decisions"
@@ -160,13 +171,13 @@ def _interface(record: Record) -> str:
 
 
 def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
-    values: dict[str, Counter[str]] = {}
+    values: dict[tuple[str, str], Counter[str]] = {}
     for call in calls:
         for name, value in call.parameters:
-            values.setdefault(name, Counter())[value] += 1
-    for name, counts in sorted(values.items()):
+            values.setdefault((name, _unit(call.record)), Counter())[value] += 1
+    for (name, unit), counts in sorted(values.items()):
         shown = [
-            f"{one_line(value, VALUE_CHARACTERS)} ({counted(count, 'call')})"
+            f"{one_line(value, VALUE_CHARACTERS)} ({counted(count, unit)})"
             for value, count in counts.most_common(MAX_VALUES)
         ]
         others = len(counts) - len(shown)

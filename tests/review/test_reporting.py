@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 from commands import done
 from files import chat, conversation, write_cassette
+from pytest_httpserver import HTTPServer
+from servers import OK, Answer, ScriptedServer, embeddings
+
+import llmcall
 
 pytestmark = pytest.mark.newest_only
 
@@ -58,6 +62,25 @@ def test_calls_that_send_earlier_answers_are_counted() -> None:
     found = items(str(write_cassette("a.jsonl", records)))
     assert "2 calls asked without earlier answers; 4 sent a conversation's earlier" in found["B.5"]
     assert "under 2 names (scope), 3 under each" in found["C.2"]
+
+
+def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer) -> None:
+    """The server sees one request for embeddings of three texts, and one chat, which one can cut or repeat."""
+    server = ScriptedServer(httpserver, Answer(200, embeddings([1.0], [2.0], [3.0])), OK)
+    settings = {"base_url": server.base_url, "model": "m", "on_error": "raise"}
+    with llmcall.cassette("a.jsonl"), llmcall.OpenAIClient(**settings) as client:
+        client.get_embedding(["bread", "milk", "fish"], dimensions=1)
+        client.send_message("Bread?")
+    assert [request.path for request in server.requests] == [
+        "/v1/embeddings",
+        "/v1/chat/completions",
+    ]
+    found = items("a.jsonl")
+    assert "3 texts through the API: embeddings. 1 call through the API: chat" in found["B.2"]
+    assert "dimensions: 1 (3 texts)" in found["B.3"]
+    assert "1 answer to 1 different request: 1 for each." in found["B.3"]
+    assert "1 call asked without earlier answers; 0 sent" in found["B.5"]
+    assert "Of 1 answer, 0 were cut" in found["E.2"]
 
 
 def test_prompts_of_one_template_are_one_form_with_a_filled_example() -> None:

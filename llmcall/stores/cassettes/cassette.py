@@ -49,7 +49,7 @@ class Cassette(ContextDecorator):
 
     :ivar path: the file.
     :ivar records: the number of its records.
-    :ivar replayed: the number of calls that it answered.
+    :ivar replayed: the number of calls that it answered; of embeddings, each text counts, as it has a record.
     :ivar recorded: the number of records that it gained.
     :ivar asked: the number of gained records that a server answered.
     :ivar supplied: the number of gained records that came from the disk cache.
@@ -242,7 +242,7 @@ class Cassette(ContextDecorator):
 
     @property
     def replayed(self) -> int:
-        """Return the number of calls that it answered."""
+        """Return the number of calls that it answered; of embeddings, each text counts."""
         return self.tape.replayed
 
     @property

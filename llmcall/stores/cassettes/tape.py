@@ -28,7 +28,7 @@ class Tape:
     :param stored: the records of the file.
     :param log: logs which records answered calls.
     :param may_record: whether it may gain records.
-    :ivar replayed: the number of calls that it answered.
+    :ivar replayed: the number of calls that it answered; of embeddings, each text counts.
     :ivar settings: those that decided the keys, for the file's header.
     :ivar is_over: whether it was closed, so that it gains nothing more.
     :ivar drops_unused: whether the file loses what no call used; known at the end.

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from ..apis.tiers import window_of
+from ..config.values import host_of
 from ..core.membrane import fetch
 from ..core.seams import OK, AlreadyRecorded, CoroutineTransport, Response
 from ..core.waiting import wait
@@ -342,7 +343,11 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
     with_windows = [endpoint for endpoint in endpoints if endpoint.api_type in (None, "openai")]
     others: Counter[str] = Counter()
     for key, awaited in list(journal.items()):
-        found = _endpoint_among(with_windows, client, awaited)
+        # Only a server that is asked needs its key.
+        at_host = [
+            endpoint for endpoint in with_windows if client.host(endpoint) == host_of(awaited.url)
+        ]
+        found = _endpoint_among(at_host, client, awaited)
         if awaited.id is not None and found is None:
             others[awaited.url] += 1
         elif awaited.id is not None and found is not None:

@@ -906,6 +906,18 @@ def test_awaited_answers_at_another_address_are_forgotten_and_named(
     assert (dict(server.counts), awaited()) == (counts, 0)
 
 
+def test_awaited_answers_at_another_address_are_forgotten_without_a_key(
+    server: BackgroundServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings' own server, which needs one, is not asked."""
+    leave_waiting(server, client_at(server), "Hello")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with llmcall.configured(base_url="https://api.openai.com/v1"):
+        printed = commands.cache("clear", "--awaited", "--yes")
+    assert f"1 answer at {server.base_url}" in printed
+    assert awaited() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [({"n": 2}, ValueError), ({"extra_headers": {"X": "a\nb"}}, ConfigError)],

@@ -693,3 +693,10 @@ def test_a_closed_cache_has_no_file_open_that_a_maps_threads_looked_into(tmp_pat
     folder = str(client.cache.path)
     open_files = [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()]
     assert not [name for name in open_files if name.startswith(folder)]
+
+
+def test_a_look_up_by_something_that_is_no_request_names_the_way_to_make_one(tmp_path):
+    cache = llmcall.ResponseCache(tmp_path)
+
+    with pytest.raises(TypeError, match=r"request is 3; it must be a request.*build_request\(\)"):
+        cache.get(3)

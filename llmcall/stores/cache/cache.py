@@ -113,9 +113,14 @@ class ResponseCache:
         :param mode: instead of the cache's own.
         :raises CacheCorruptError: in the mode ``replay``, if the record or the database is
             damaged; the other modes ask again.
+        :raises TypeError: if it is neither.
         :raises ValueError: for an unknown mode.
         """
-        key = request if isinstance(request, str) else request.cache_key
+        if isinstance(request, str):
+            key = request
+        else:
+            _check_request(request)
+            key = request.cache_key
         mode = _checked_mode(mode or self.mode)
         if mode == "off" or (mode == "refresh" and key not in self._refreshed_keys):
             return None

@@ -257,7 +257,7 @@ def _innermost() -> Recorder | None:
 
 def _checked_host(host: object) -> str:
     """Return the name of a host that is to be recorded."""
-    if not isinstance(host, str) or "/" in host or host.count(":") == 1:
+    if not isinstance(host, str) or "/" in host or "*" in host or host.count(":") == 1:
         raise ValueError(f"hosts has {host!r}; name hosts alone, such as 'api.example.com'")
     return host.lower()
 

@@ -382,7 +382,13 @@ def test_a_rewrite_in_which_no_call_is_answered_leaves_the_old_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"actor": "sytem"}, {"hosts": "https://api.example.com"}, {"hosts": ["a:80"]}]
+    "arguments",
+    [
+        {"actor": "sytem"},
+        {"hosts": "https://api.example.com"},
+        {"hosts": ["a:80"]},
+        {"hosts": ["*"]},
+    ],
 )
 def test_a_cassette_that_a_wrong_argument_refuses_stays_closed(arguments: Any) -> None:
     """The next one records."""

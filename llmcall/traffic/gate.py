@@ -180,8 +180,8 @@ class ClientGate(Turn):
         """
         needs = await in_thread(current_needs) if homes else current_needs()
         limits_tokens = self._pool.limits.tokens_per_minute is not None
-        estimated = self._estimate_tokens(needs) if limits_tokens or needs.tokens else None
-        needed = self._needed(needs, *(estimated or (0, 0))) if needs.is_open else None
+        estimated = self._estimate_tokens(needs) if limits_tokens or needs.is_open else None
+        needed = self._needed(needs, estimated) if needs.is_open else None
         tokens = None if estimated is None else sum(estimated)
         return await self.take(Demand(needed, tokens, self._call.deadline, self.is_inside))
 
@@ -205,7 +205,7 @@ class ClientGate(Turn):
             )
         return estimated
 
-    def _needed(self, needs: Needs, input_tokens: int, output_tokens: int) -> Amounts:
+    def _needed(self, needs: Needs, estimated: tuple[int, int] | None) -> Amounts:
         """Return the most that the send may use of the open budgets."""
         if not self._call.asks_model:
             return Amounts(calls=1)
@@ -213,9 +213,10 @@ class ClientGate(Turn):
         price = self._pool.price(service_tier=tier)
         if price is None and needs.limits_usd:
             raise _unknown_price(self._pool.model, tier)
-        parts = costliest_parts(self._request.body, input_tokens, output_tokens)
-        cost = None if price is None else price.cost_of_parts(parts).total
-        return spending_of(input_tokens + output_tokens, cost)
+        if price is None or estimated is None:
+            return spending_of(sum(estimated or ()), None)
+        parts = costliest_parts(self._request.body, *estimated)
+        return spending_of(sum(estimated), price.cost_of_parts(parts).total)
 
     def reckon(
         self,

@@ -47,13 +47,11 @@ class Needs(NamedTuple):
     """The demands of the open budgets: which amounts of a send they have to know before it begins.
 
     :param is_open: whether any is open.
-    :param tokens: whether its tokens are counted.
     :param limits_tokens: whether one limits tokens, or what they cost.
     :param limits_usd: whether one limits USD.
     """
 
     is_open: bool = False
-    tokens: bool = False
     limits_tokens: bool = False
     limits_usd: bool = False
 
@@ -70,7 +68,6 @@ def needs() -> Needs:
     limits_tokens = any(budget.limit.keys() - {"calls"} for budget in budgets)
     return Needs(
         is_open=True,
-        tokens=limits_tokens or any(budget.name is not None for budget in budgets),
         limits_tokens=limits_tokens,
         limits_usd=any(budget.usd is not None for budget in budgets),
     )

@@ -208,6 +208,19 @@ def test_an_answer_without_usage_spends_what_was_reserved() -> None:
     assert budget.spent.tokens == reserved(asking, max_tokens=50)
 
 
+def test_an_answer_without_usage_spends_the_same_whatever_a_budget_limits() -> None:
+    """A budget of calls alone does not say that it was free."""
+    answer = completion("yes")
+    del answer["usage"]
+    asking = Responding(answer, model="m", prices=PRICE, on_error="raise", cache_mode="off")
+    with llmcall.budget(tokens=10_000) as limiting, llmcall.budget(calls=1) as counting:
+        asking.send_message("Hello", max_tokens=50)
+    with llmcall.budget(calls=1) as alone:
+        asking.send_message("Hello", max_tokens=50)
+    assert alone.spent.tokens == reserved(asking, max_tokens=50)
+    assert alone.spent == counting.spent == limiting.spent
+
+
 def test_a_limit_of_usd_is_exact() -> None:
     """Three calls of 0.1 USD fit in 0.3 USD, though the sum of the floats is more, and a fourth
     does not.

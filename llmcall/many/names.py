@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from ..config.values import nearest
 from ..keys.keys import canonical_json
@@ -173,13 +173,13 @@ def _key_text(key: object, index: int) -> str:
 
 
 def _plain_text(value: object, index: int) -> str:
-    if hasattr(value, "__index__") and not isinstance(value, bool):
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
         return str(value.__index__())  # also for NumPy's whole numbers
-    if not isinstance(value, str):
-        raise TypeError(
-            f"the key of {item_label(index)} is {value!r}; it must be a string or a whole number"
-        )
-    return str.__str__(value)
+    raise TypeError(
+        f"the key of {item_label(index)} is {value!r}; it must be a string or a whole number"
+    )
 
 
 # Digests

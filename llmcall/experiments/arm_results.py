@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat
 
 from ..apis.usage import total_cost
 from ..review.comparison import Comparison, compare
@@ -280,12 +280,12 @@ class Arms(Mapping[tuple[str, int], Any]):
 
 def _number(values: Mapping[str, object], column: str) -> float:
     """Return the number in a column, or NaN without one."""
-    value: Any = values.get(column)
+    value = values.get(column)
     if import_pandas().isna(value) is True:  # for a list, isna returns an array
         return math.nan
     if (
         isinstance(value, (str, bytes))
-        or not hasattr(value, "__float__")
+        or not isinstance(value, SupportsFloat)
         or math.isinf(number := float(value))
     ):
         raise TypeError(

@@ -36,8 +36,6 @@ def summary_lines(
     :param explain: returns why nothing was asked.
     """
     refused = process_failures.refused + recorder.refused
-    replayed = usage.replayed_calls
-    supplied = usage.cached_calls - replayed
     if cassette is None:
         unanswered = process_failures.left + count_waiting(calls_under_way.copy())
         asked = usage.calls + usage.errors - process_failures.unsent_errors + unanswered
@@ -48,6 +46,8 @@ def summary_lines(
         if settings.cache_mode == "off":
             target = "nothing was recorded, because the cache's mode is off"
     else:
+        replayed = usage.replayed_calls
+        supplied = usage.cached_calls - replayed
         failures = cassette.failures
         not_recorded = failures.unanswered
         asked = usage.calls + not_recorded - failures.answered

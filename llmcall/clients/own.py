@@ -21,7 +21,7 @@ OPTIONAL = ("asend", "stream", "astream", "close", "aclose")  # methods beside `
 
 
 def as_transport(own: ConfiguredClient | Sends, client: ConfiguredClient) -> Transport:
-    """Return what sends for a client as a transport.
+    """Return a transport that sends through an object, which may be one already.
 
     :param own: a transport, or an object with a method ``send``: the client itself, or what it was given.
     :raises ConfigError: if it has no ``send``; the message names its class.

@@ -83,7 +83,7 @@ class AskingJob(Job, Protocol):
 
 
 class HasJob(Protocol):
-    """An ``LLMCall`` or ``@llm`` function, or what else asks about items in a way of its own."""
+    """An ``LLMCall``, an ``@llm`` function, or another object that says how it asks about items."""
 
     def __map_job__(self) -> AskingJob:
         """Return the job of a map with it."""

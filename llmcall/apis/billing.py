@@ -85,8 +85,8 @@ def _searches_of_chat(response: Mapping[str, object]) -> dict[str, int]:
     annotations = [
         annotation for message in messages for annotation in objects_in(message.get("annotations"))
     ]
-    is_cited = any(annotation.get("type") == "url_citation" for annotation in annotations)
-    return {"web_searches": 1} if is_cited else {}
+    kinds = [annotation.get("type") for annotation in annotations]
+    return {"web_searches": 1} if "url_citation" in kinds else {}
 
 
 def _searches_of_gemini(response: Mapping[str, object]) -> Counter[str]:

@@ -101,14 +101,15 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             if call.request.expected is not None:
                 refuse_misfit(call, records[call.request.cache_key])
         hits = [record for record in records.values() if record.is_hit]
-        if hits and calls[0].is_streamed:
-            await _emit_recorded(hits[0])
-        saved = total_cost(record.cost for record in hits)
-        if hits and len(hits) < len(records):  # the call counts as answered by a model
-            calls[0].add_usage(saved=saved)
-        elif hits:
-            for listener in calls[0].listeners:
-                listener.replayed(calls[0], hits[0], saved)
+        if hits:
+            if calls[0].is_streamed:
+                await _emit_recorded(hits[0])
+            saved = total_cost(record.cost for record in hits)
+            if len(hits) < len(records):  # the call counts as answered by a model
+                calls[0].add_usage(saved=saved)
+            else:
+                for listener in calls[0].listeners:
+                    listener.replayed(calls[0], hits[0], saved)
         answers = [records[call.request.cache_key] for call in calls]
         for call, record in zip(calls, answers, strict=True):
             call.note_answer(record)

@@ -149,7 +149,7 @@ class Rates(NamedTuple):
         """Return the cost of tokens, to the last digit as genai-prices calculates it."""
         whole, cached = tokens.input_tokens or 0, tokens.cached_tokens or 0
         *prices, paid = self
-        input, cached_input, output = (_at_length(price, whole) for price in prices)
+        input, cached_input, output = [_at_length(price, whole) for price in prices]
         prompt = (input * (whole - cached) + cached_input * cached) * paid
         return Cost(float(prompt), float(prompt + output * (tokens.output_tokens or 0) * paid))
 

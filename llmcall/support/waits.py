@@ -55,7 +55,7 @@ def waits(context: Context | None = None) -> Waits:
 def open_calls() -> tuple[OpenCall, ...]:
     """Return the open calls inside which the code runs, the innermost last."""
     # A stream that nobody holds any more ends in a context of its own: others still have its calls.
-    return tuple(call for call in _waits.get().open_calls if not call.has_ended)
+    return tuple([call for call in _waits.get().open_calls if not call.has_ended])
 
 
 # A token would put an earlier value back as a whole. But only the step that begins a stream may block;
@@ -109,8 +109,9 @@ def check_stops(stops: Stops) -> None:
 
     :raises KeyboardInterrupt: so that no ``except Exception`` takes it for a failed call.
     """
-    if any(stop.done() for stop in stops):
-        raise KeyboardInterrupt("the map that this call belongs to was interrupted")
+    for stop in stops:
+        if stop.done():
+            raise KeyboardInterrupt("the map that this call belongs to was interrupted")
 
 
 class OpenCall:

@@ -269,8 +269,8 @@ def new_slot(pool: Endpoints, slot_type: type[Slot]) -> Slot:
 
 def innermost_turn() -> Turn | None:
     """Return the turn of the call that sends in the current context, or ``None``."""
-    turns = (call for call in reversed(open_calls()) if isinstance(call, Turn))
-    return next(turns, None)
+    turns = [call for call in open_calls() if isinstance(call, Turn)]
+    return turns[-1] if turns else None
 
 
 def current_needs() -> Needs:

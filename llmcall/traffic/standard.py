@@ -143,7 +143,7 @@ def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
     model = call.request.model
     messages = call.request.body["messages"]
     contents = [message.get("content") for message in messages]
-    text = "".join(content for content in contents if isinstance(content, str))
+    text = "".join([content for content in contents if isinstance(content, str)])
     # A token of English has about 4.5 bytes, one of other scripts 2 to 3. A shorter text cannot
     # have twice as many tokens, and need not be counted.
     bytes_per_token = 6 if text.isascii() else 3

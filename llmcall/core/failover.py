@@ -29,7 +29,7 @@ UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 
 
 class Failover:
-    """Finds another way to send a request after an endpoint failed.
+    """Finds another way to send a request after an endpoint failed, in one attempt.
 
     :param call: its call.
     :param body: the body that is sent; parameters that turn out to be unsupported are taken out of it.
@@ -38,13 +38,8 @@ class Failover:
     def __init__(self, call: Call, body: dict[str, Data]) -> None:
         self._call = call
         self._body = body
-        # Of the current attempt: the statuses with which endpoints failed. Each endpoint
-        # gets another chance once for each status.
+        # The statuses with which endpoints failed. Each endpoint gets another chance once for each status.
         self._statuses: set[tuple[str, int]] = set()
-
-    def begin_attempt(self) -> None:
-        """Give each endpoint its chances again."""
-        self._statuses.clear()
 
     def bound_wait(self, error: APIError, endpoint: Endpoint) -> None:
         """Bound the wait that a server asks for, which may be years, and say so."""

@@ -68,9 +68,8 @@ class Exchange:
         own = call.transport is not None
         request = call.request if own else call.client.request_to_send(call)
         # Parameters that turn out to be unsupported are taken out of this body.
-        body = dict(request.body)
-        self.request = request._replace(body=body)
-        self.failover = Failover(call, body)
+        self.body = dict(request.body)
+        self.request = request._replace(body=self.body)
         # Of the current send: its gate, its endpoint, what sends it there, the chunks of a streamed
         # answer so far, and the whole answer.
         self.gate: Gate
@@ -87,7 +86,7 @@ class Exchange:
         return what is stored of the answer.
         """
         call = self.call
-        self.failover.begin_attempt()
+        failover = Failover(call, self.body)
         while True:
             async with gate_for(call, self.request) as self.gate:
                 endpoint = self.endpoint = await self.gate.acquire()
@@ -100,13 +99,13 @@ class Exchange:
                     self._count_failure(error)
                     if not isinstance(error, APIError):
                         raise
-                    self.failover.bound_wait(error, endpoint)
+                    failover.bound_wait(error, endpoint)
                     if endpoint is NO_ENDPOINT:
                         raise
                     error.endpoint = endpoint.name
                     mask(error, [endpoint.key()])
                     has_text = self.reader_has_text
-                    if self.failover.prepare_another_send(
+                    if failover.prepare_another_send(
                         error, endpoint, self.gate, self.transport, reader_has_text=has_text
                     ):
                         continue

@@ -16,7 +16,7 @@ from ..support.notices import first, warn_once
 from ..support.system import lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pandas
 
@@ -289,8 +289,6 @@ process_meter = Meter()
 # And the meters of tracked blocks. In a worker, distributed/worker.py adds a session: its
 # ``add`` is called with what any call uses, in its thread, under the lock.
 meters: list[Adds] = [process_meter]
-# By cassette, of the calls that it answers or records.
-cassette_meters: dict[Cassette | None, list[Adds]] = {}
 
 
 def count(
@@ -312,10 +310,15 @@ def count(
     scope = _counted_scope(scope)
     with lock:
         own = [] if caller_meter is None else [caller_meter]
-        for meter in (*own, *meters, *cassette_meters.get(cassette, ())):
+        for meter in (*own, *_meters_beside(cassette)):
             meter.add(model, scope, amounts, arm)
     if served := amounts.get("served"):
         _note_served(model, str(served))
+
+
+def _meters_beside(cassette: Cassette | None) -> Sequence[Adds]:
+    """Return the meters of a call beside its client's."""
+    return meters if cassette is None else (*meters, *cassette.meters)
 
 
 def hit_amounts(hits: Hits, number: int, saved: float | None) -> dict[str, float | str | None]:
@@ -371,7 +374,7 @@ class UsageCount(CallListener):
         hits = model, scope, position.arm, served, is_from_cassette
         with lock:
             is_new = client.meter.add_hit(hits, saved)
-            for meter in (*meters, *cassette_meters.get(call.cassette, ())):
+            for meter in _meters_beside(call.cassette):
                 meter.add_hit(hits, saved)
         if is_new and served is not None:
             _note_served(model, served)
@@ -395,7 +398,7 @@ class RunUsage:
         if cassette is None:
             meters.append(self)
         else:
-            cassette_meters[cassette] = [self]
+            cassette.meters.append(self)
 
     def add(self, model: str, scope: str, amounts: Mapping[str, Any], arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""

@@ -39,18 +39,6 @@ if TYPE_CHECKING:
 
     Where = Callable[[Record], bool]
 
-
-def _check_request(request: object) -> None:
-    """Refuse what is no request.
-
-    :raises TypeError: naming the way to make one.
-    """
-    if not isinstance(request, Request):
-        raise TypeError(
-            f"request is {request!r}; it must be a request, as build_request() makes it"
-        )
-
-
 MODES = ("auto", "replay", "refresh", "off")
 
 _shared_caches: dict[str, ResponseCache] = {}  # by path
@@ -478,3 +466,14 @@ def forget_shared() -> None:
         _shared_caches.clear()
     for cache in caches:
         cache.close()
+
+
+def _check_request(request: object) -> None:
+    """Refuse what is no request.
+
+    :raises TypeError: naming the way to make one.
+    """
+    if not isinstance(request, Request):
+        raise TypeError(
+            f"request is {request!r}; it must be a request, as build_request() makes it"
+        )

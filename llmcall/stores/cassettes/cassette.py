@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ...keys.request import Data
     from ...scopes import ActiveScope, Position, RecordedAskers
+    from ...traffic.usage import Adds
     from ..days import Days
     from ..record import Record
     from ..records.reader import Question
@@ -84,6 +85,7 @@ class Cassette(ContextDecorator):
         # A context that is open as long as the cassette; it records the process's HTTP clients.
         self.around = around
         self.failures = Failures()
+        self.meters: list[Adds] = []  # add up what its calls use
         # Of a program's calls outside any scope; a new one each time it opens.
         self.program_scope = new_program_scope()
         self.opening = Opening(self)

@@ -360,7 +360,8 @@ class UsageCount(CallListener):
     def used(self, call: Call, amounts: UsageDelta) -> None:
         """Add amounts to the meters."""
         position, client = call.position, call.counted_by
-        meter, model = None if client is None else client.meter, call.request.model or call.name
+        meter = None if client is None else client.meter
+        model = call.request.model or call.name
         count(meter, model, position.path, amounts, position.arm, call.cassette)
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
@@ -381,7 +382,7 @@ class UsageCount(CallListener):
 
 
 class RunUsage:
-    """What the calls of a run use, from now on: sums of what is known, and how often it is not.
+    """The usage of a run's calls, from now on: sums of what is known, and how often it is not.
 
     :param cassette: the cassette of the run; ``None``: all calls of the process are the run's.
     :ivar replayed_calls: the cached calls that a cassette answered.

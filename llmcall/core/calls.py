@@ -9,7 +9,7 @@ from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display.printable import printable
-from ..support.failures import Failures, Progress, process_failures
+from ..support.failures import Failures, process_failures
 from ..support.listeners import CallInfo, listeners
 from .waiting import Deadline
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
+    from ..support.failures import Progress
     from ..support.listeners import CallListener
     from .client import Client
     from .seams import Store, Transport
@@ -115,9 +116,6 @@ def _checked_option(name: str, value: Any) -> Any:
     return value
 
 
-NO_PROGRESS = Progress()  # of a call that was not begun
-
-
 class Call(NamedTuple):
     """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
     is.
@@ -143,7 +141,7 @@ class Call(NamedTuple):
     :param is_inner: whether code that llmcall calls makes it, such as a transport: it is nobody's record, and
         only the limits and budgets know of it.
     :param used_records: collects the records that its arm's calls get, or ``None``.
-    :param progress: how far it came.
+    :param progress: how far it came; ``None`` if it was not begun.
     """
 
     counted_by: Client | None
@@ -163,7 +161,7 @@ class Call(NamedTuple):
     is_streamed: bool = False
     is_inner: bool = False
     used_records: deque[ScopedRecord] | None = None
-    progress: Progress = NO_PROGRESS
+    progress: Progress | None = None
 
     def begun(self, progress: Progress) -> Call:
         """Return the call with its deadline, which starts to run now, and its progress from now on."""

@@ -60,7 +60,9 @@ class Exchange:
         *,
         must_fit_window: bool = False,
     ) -> None:
+        assert call.progress is not None  # it was begun
         self.call = call
+        self._progress = call.progress
         self._store = store
         self.must_fit_window = must_fit_window
         self.kind = KINDS[call.request.kind]
@@ -175,7 +177,7 @@ class Exchange:
             request = request._replace(body=body, headers=headers)
         self.transport = transport
         timeout = call.deadline.time_for(call.options.timeout)
-        call.progress.was_sent, call.progress.is_counted = True, False
+        self._progress.was_sent, self._progress.is_counted = True, False
         chunks = open_stream(transport, request, timeout) if call.is_streamed else None
         if chunks is not None:
             self.response = await self._read_stream(chunks, transport)
@@ -226,7 +228,7 @@ class Exchange:
         """
         if not self.call.is_counted:
             return
-        self.call.progress.is_counted = bool(calls)
+        self._progress.is_counted = bool(calls)
         if not self.call.asks_model:
             self.call.add_usage(calls=calls)
             return

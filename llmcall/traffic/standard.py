@@ -16,6 +16,7 @@ from ..support.failures import (
     MISSED,
     OVER_BUDGET,
     UNSCOPED,
+    Progress,
     is_abandoned,
     is_failure,
     process_failures,
@@ -37,7 +38,7 @@ class FailureReport(CallListener):
         """Add a call that failed or was cancelled; a stream reports by itself that its
         reader left.
         """
-        progress, words = call.progress, call.label
+        progress, words = call.progress or Progress(), call.label
         asks_model = call.request.kind != "function"
         was_sent = progress.was_sent if asks_model else None
         if isinstance(error, BudgetExceededError):

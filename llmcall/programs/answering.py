@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .client import ProgramClient
     from .recorder import Recorder
     from .requests import RequestToRecord
-    from .stack import Send
+    from .stack import SendRequest
 
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 HAS_ENDED = (
@@ -49,7 +49,7 @@ DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 
 
 async def response_to(
-    recorder: Recorder, library: ModuleType, http: httpx.Request, send: Send
+    recorder: Recorder, library: ModuleType, http: httpx.Request, send: SendRequest
 ) -> httpx.Response | None:
     """Return the response to a request of a program, or ``None`` for a request that passes unrecorded.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from .stack import Send
+    from .stack import SendRequest
 
 
 class Forwarder(Front):
@@ -69,7 +69,7 @@ class Forwarder(Front):
         return Route(self.route.address, asker.origin or self.route.ticket, asker.name)
 
     async def response_to(
-        self, library: ModuleType, http: httpx.Request, send: Send
+        self, library: ModuleType, http: httpx.Request, send: SendRequest
     ) -> httpx.Response | None:
         """Return the server's response to a request, or ``None`` for one that asks no model.
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..scopes import ActiveScope
     from ..stores.record import Record
     from .requests import RequestToRecord
-    from .stack import Send
+    from .stack import SendRequest
 
 MOST_CONNECTIONS = 5  # that are kept
 # Refusals that are counted where they are raised, in calls by llmcall's own client too.
@@ -150,7 +150,7 @@ class Recorder(Front):
         self.made_in = scopes.here()
 
     async def response_to(
-        self, library: ModuleType, http: httpx.Request, send: Send
+        self, library: ModuleType, http: httpx.Request, send: SendRequest
     ) -> httpx.Response | None:
         """Return the response to a request of the program, or ``None`` for a request that passes."""
         from .answering import response_to  # not for a block in which only llmcall asks

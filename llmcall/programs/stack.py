@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
     # Sends a request by the program's own transport.
-    Send = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
+    SendRequest = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
 
 
 class Front:
@@ -47,7 +47,7 @@ class Front:
         return set()
 
     async def response_to(
-        self, library: ModuleType, http: httpx.Request, send: Send
+        self, library: ModuleType, http: httpx.Request, send: SendRequest
     ) -> httpx.Response | None:
         """Return the response to a request of the program, or ``None`` for one that passes.
 

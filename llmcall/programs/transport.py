@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..keys.request import Data, Request
     from .requests import RequestToRecord
-    from .stack import Send
+    from .stack import SendRequest
 
 # Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own. The last
 # tells the SDK whether to retry, which llmcall does.
@@ -58,7 +58,9 @@ class ProgramTransport(CoroutineTransport):
     :ivar media_type: of an answer that is passed on as it comes.
     """
 
-    def __init__(self, library: ModuleType, to_record: RequestToRecord, send_below: Send) -> None:
+    def __init__(
+        self, library: ModuleType, to_record: RequestToRecord, send_below: SendRequest
+    ) -> None:
         self.library = library
         self.to_record = to_record
         self.last_response: httpx.Response | None = None

@@ -35,25 +35,15 @@ def summary_lines(
     :param another: what makes another repeat.
     :param explain: returns why nothing was asked.
     """
-    refused = process_failures.refused + recorder.refused
+    failures = process_failures if cassette is None else cassette.failures
     if cassette is None:
-        unanswered = process_failures.left + count_waiting(calls_under_way.copy())
-        asked = usage.calls + usage.errors - process_failures.unsent_errors + unanswered
-        failures, not_recorded = process_failures, 0
-        supplied, replayed = usage.cached_calls, 0
-        settings = config.settings()
-        target = str(without_password(settings.cache_path))
-        if settings.cache_mode == "off":
-            target = "nothing was recorded, because the cache's mode is off"
+        unanswered = failures.left + count_waiting(calls_under_way.copy())
+        asked = usage.calls + usage.errors - failures.unsent_errors + unanswered
+        replayed = not_recorded = 0
     else:
-        replayed = usage.replayed_calls
-        supplied = usage.cached_calls - replayed
-        failures = cassette.failures
-        not_recorded = failures.unanswered
+        replayed, not_recorded = usage.replayed_calls, failures.unanswered
         asked = usage.calls + not_recorded - failures.answered
-        is_saved = cassette.file.is_written or not cassette.recorded
-        is_file = is_saved and file is not None and file.exists()
-        target = str(cassette.path) if is_file else f"{cassette.path} was not written"
+    supplied = usage.cached_calls - replayed
     spent = ", ".join(_spent(usage))
     parts = [
         (asked, f"asked ({spent})" if spent else "asked"),
@@ -62,10 +52,10 @@ def summary_lines(
         (usage.retries, "retry" if usage.retries == 1 else "retries"),
         (failures.unsent, "not sent"),
         (not_recorded, "not recorded"),
-        (refused, "refused"),
+        (process_failures.refused + recorder.refused, "refused"),
     ]
     counts = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
-    lines = [f"{', '.join(counts)}: {target}"]
+    lines = [f"{', '.join(counts)}: {_where_recorded(cassette, file)}"]
     if counts == ["0 asked"] and not (recorder.unrecorded or recorder.passed):
         lines += filter(None, [explain()])
     if supplied and not recorder.sends_nothing:
@@ -73,6 +63,18 @@ def summary_lines(
     if cassette is not None and cassette.reports.unused:
         lines.append(cassette.reports.unused)
     return lines
+
+
+def _where_recorded(cassette: Cassette | None, file: Path | None) -> str:
+    """Return where the answers are: the cassette, or without one the cache."""
+    if cassette is not None:
+        is_saved = cassette.file.is_written or not cassette.recorded
+        is_file = is_saved and file is not None and file.exists()
+        return str(cassette.path) if is_file else f"{cassette.path} was not written"
+    settings = config.settings()
+    if settings.cache_mode == "off":
+        return "nothing was recorded, because the cache's mode is off"
+    return str(without_password(settings.cache_path))
 
 
 def _spent(usage: RunUsage) -> Iterator[str]:

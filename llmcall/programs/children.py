@@ -51,7 +51,7 @@ JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 ReplacedMethod = tuple[str, str, Callable[..., object]]
 
 
-class RoutesOfRun(Routes):
+class RoutesOfRun:
     """Makes the routes of what the process of a run starts.
 
     :param recorder: the run's.
@@ -63,11 +63,13 @@ class RoutesOfRun(Routes):
         self.started: dict[str, None] = {}
 
     def new(self, asker: scopes.Asker) -> Route:
+        """Return the route of what the current context starts."""
         server = shared_server()
         self.started.setdefault(asker.name)
         return Route(server.address, server.admit(sender_here(self._recorder, asker)), asker.name)
 
     def release(self, route: Route) -> None:
+        """Forget the sender that has a route."""
         shared_server().dismiss(route.ticket)
 
 
@@ -331,12 +333,13 @@ def begin(route: Route) -> None:
         overrides = {"cache_mode": "off", "cassette_path": None}
         config.push_layer(config.layer_above_files(overrides, "llmcall run"))
         hide_all()
+        current = Forwarder(route)
         if not gives_routes():
-            _undo.enter_context(in_front(Forwarder(route)))
-            record_children(_undo, Routes())
+            _undo.enter_context(in_front(current))
+            record_children(_undo, current)
         else:  # a forked process has the replacements of its parent
-            fronts.append(Forwarder(route))
-            give_routes(Routes())
+            fronts.append(current)
+            give_routes(current)
     else:
         current.route = route
     scopes.begin_naming(route.asker, route.ticket)

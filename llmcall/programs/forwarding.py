@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import urllib.parse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .. import scopes
 from ..stores.cassettes.current import is_in_task
@@ -64,9 +64,14 @@ class Forwarder(Front):
     def route_here(self) -> Route:
         """Return the route of what the current context sends."""
         asker = scopes.current_asker()
-        if asker is None:
-            return self.route
+        return self.route if asker is None else self.new(asker)
+
+    def new(self, asker: scopes.Asker) -> Route:
+        """Return the route of an asker of this process, or of one that it starts."""
         return Route(self.route.address, asker.origin or self.route.ticket, asker.name)
+
+    def release(self, route: Route) -> None:
+        """Forget a route, of which this process keeps nothing."""
 
     async def response_to(
         self, library: ModuleType, http: httpx.Request, send: SendRequest
@@ -136,14 +141,11 @@ def forwarder() -> Forwarder | None:
 # The routes of what this process starts
 
 
-class Routes:
-    """Makes the routes of what a process starts, for a process that a run started itself."""
+class Routes(Protocol):
+    """Makes the routes of what this process starts: its run, or the way to the run that started it."""
 
     def new(self, asker: scopes.Asker) -> Route:
         """Return the route of a process, or of a pool's work, that the current context starts."""
-        current = forwarder()
-        assert current is not None  # it is there until the process ends
-        return Route(current.route.address, asker.origin or current.route.ticket, asker.name)
 
     def release(self, route: Route) -> None:
         """Forget a route that is not used any more."""

@@ -20,7 +20,7 @@ from .mustache import mustache_template
 from .template import Template, Variables, all_variables, missing_variable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from ..keys.request import Data
     from .template import Load
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class History(NamedTuple):
     """Worked examples, or a conversation so far.
 
-    :param examples: messages; a content that is a text is a template.
+    :param examples: messages; the texts of their contents are templates.
     :param variable: the name of the variable that holds a conversation, or ``None``.
     """
 
@@ -149,15 +149,14 @@ def checked_history(history: object, sources: Mapping[str, TemplateSource]) -> H
 class Templates(NamedTuple):
     """The compiled templates of a call.
 
-    :param messages: each message without its text, and the text's template, or ``None`` if the
-        message stays as it is. The last one is the question.
+    :param messages: the messages, with a template in place of each text. The last one is the question.
     :param history: names the variable with the conversation before the question, if there is one.
     :param variables: the names that the templates use.
     :param brace_errors: by each name in single braces that is not a variable, the error to raise.
     :param texts: the templates of further texts that the question gets: a choice's options.
     """
 
-    messages: tuple[tuple[Mapping[str, Data], Template | None], ...]
+    messages: tuple[Mapping[str, object], ...]
     history: History
     variables: Variables
     brace_errors: Mapping[str, str]
@@ -180,15 +179,13 @@ class Templates(NamedTuple):
         :raises TemplateError: for a missing file and for a syntax error.
         """
         *system, question = [
-            ({"role": role}, source.compile(role, folder)) for role, source in sources.items()
+            {"role": role, "content": source.compile(role, folder)}
+            for role, source in sources.items()
         ]
-        examples = [
-            (message, _example(message.get("content"), number))
-            for number, message in enumerate(history.examples)
-        ]
-        messages = (*system, *examples, question)
+        examples = [_example(message, number) for number, message in enumerate(history.examples)]
+        messages: tuple[Mapping[str, object], ...] = (*system, *examples, question)
         further = tuple(_jinja_template(f"<{name}>", texts[name], _no_file) for name in texts)
-        templates = [*(template for _, template in messages if template is not None), *further]
+        templates = [*_templates_in(messages), *further]
         uses = [template.variables for template in templates]
         if history.variable is not None:
             uses.append({history.variable: None})
@@ -213,10 +210,8 @@ class Templates(NamedTuple):
         """
         self.refuse_single_braces(variables)
         *others, question = [
-            dict(message)
-            if template is None
-            else {**message, "content": template.render(variables)}
-            for message, template in self.messages
+            _with_texts(message, lambda template: template.render(variables))
+            for message in self.messages
         ]
         conversation = self.history.conversation(variables)
         if others and conversation and conversation[0]["role"] == "system":
@@ -228,8 +223,7 @@ class Templates(NamedTuple):
 
         :param names: the variables that hold nothing.
         """
-        messages = (template for _, template in self.messages if template is not None)
-        templates = [*messages, *self.texts]
+        templates = [*_templates_in(self.messages), *self.texts]
         return {
             name: text
             for template in templates
@@ -241,11 +235,34 @@ class Templates(NamedTuple):
         return [*messages[: len(self.messages) - 1], messages[-1]]
 
 
-def _example(content: object, number: int) -> Template | None:
-    """Return the template of a worked example, if its content is a text."""
-    if not isinstance(content, str):
-        return None
-    return TemplateSource(None, content).compile(f"history[{number}]", "")
+def _example(message: Mapping[str, object], number: int) -> dict[str, object]:
+    """Return a worked example with a template in place of each text."""
+    name = f"history[{number}]"
+    return _with_texts(message, lambda text: TemplateSource(None, text).compile(name, ""))
+
+
+def _with_texts(message: Mapping[str, Any], change: Callable[[Any], object]) -> dict[str, object]:
+    """Return a message with its text, or the texts of its parts, changed; they are strings or templates."""
+    content = message.get("content")
+    if isinstance(content, (str, Template)):
+        return {**message, "content": change(content)}
+    if not isinstance(content, (list, tuple)):
+        return dict(message)
+    parts = [
+        {**part, "text": change(part["text"])}
+        if isinstance(part, Mapping) and isinstance(part.get("text"), (str, Template))
+        else part
+        for part in content
+    ]
+    return {**message, "content": parts}
+
+
+def _templates_in(messages: Iterable[Mapping[str, object]]) -> list[Template]:
+    """Return the templates in messages, in order."""
+    templates: list[Template] = []
+    for message in messages:
+        _with_texts(message, templates.append)
+    return templates
 
 
 def _jinja_template(name: str, text: str, load: Load) -> Template:

@@ -78,12 +78,12 @@ def test_examples_are_those_that_the_call_was_made_with() -> None:
     assert len(sent(client)) == 5
 
 
-def test_tool_calls_and_parts_of_an_example_are_sent_as_they_are() -> None:
-    """A tool call, a tool's result, a list of parts."""
+def test_tool_calls_of_an_example_are_sent_as_they_are() -> None:
+    """A tool call, and a tool's result, whose text is a template."""
     client = Echo()
     function = {"name": "price", "arguments": '{"item": "{{ item }}"}'}
     examples = [
-        {"role": "user", "content": [{"type": "text", "text": "{{ item }}"}], "name": "Ann"},
+        {"role": "user", "content": "Bread?", "name": "Ann"},
         {
             "role": "assistant",
             "content": None,
@@ -94,6 +94,21 @@ def test_tool_calls_and_parts_of_an_example_are_sent_as_they_are() -> None:
     LLMCall(user="Buy?", history=examples, client=client)(price=3)
     assert client.requests[0].messages[:2] == examples[:2]
     assert client.requests[0].messages[2] == {**examples[2], "content": "3"}
+
+
+def test_texts_in_the_parts_of_an_example_are_templates() -> None:
+    """Beside an image, which is sent as it is, such as a photo with a rating."""
+    client = Echo()
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/{{ item }}.png"}}
+    parts = [{"type": "text", "text": "Rate {{ item }}."}, image]
+    call = LLMCall(user="And salt?", history=[{"role": "user", "content": parts}], client=client)
+    call(item="gold")
+    assert client.requests[0].messages[0] == {
+        "role": "user",
+        "content": [{"type": "text", "text": "Rate gold."}, image],
+    }
+    with pytest.raises(TemplateError, match=r"history\[0\].*line 1.*'item' is missing"):
+        call()
 
 
 def test_options_that_the_examples_show_are_not_listed_again() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from ...config.settings import Settings
@@ -12,18 +11,17 @@ from ...keys.request import Request
 from ..differences.fields import Difference, shown_value
 from .search import SearchResult, split_sample
 
-HASH_SEED, RANDOM = "PYTHONHASHSEED", "random"
 MOST_NAMES = 4  # scopes or samples that are listed
 LONGEST_VALUE = 60  # characters
 
 OTHER_ORDER = (
     "the same parts are recorded in another order: unless you changed the order yourself, it depends on "
-    "which of them arrived first"
+    "which of them arrived first, or on a set, whose order 'llmcall run --seed N' (or PYTHONHASHSEED=N) fixes "
+    "in a new recording"
 )
 RENAMED = (
     "the system message names the actor, so a changed message makes a new actor, without records"
 )
-OF_SET = ", or on a set, whose order 'llmcall run --seed N' (or PYTHONHASHSEED=N) fixes in a new recording"
 
 
 def find_causes(
@@ -46,7 +44,7 @@ def find_causes(
         return [f"no {request.kind} request is recorded in what was searched"]
     if result.samples:
         return [_cause_of_sample(request.sample, result.samples)]
-    causes = [_cause_of_order()] if result.reordered else []
+    causes = [OTHER_ORDER] if result.reordered else []
     if is_renamed:
         return [*causes, RENAMED]
     path, _ = split_sample(request.sample)
@@ -66,11 +64,6 @@ def find_causes(
             cause = _cause_of_missing_setting(difference, settings)
         causes += [cause] if cause else []
     return list(dict.fromkeys(causes))
-
-
-def _cause_of_order() -> str:
-    is_hash_fixed = os.environ.get(HASH_SEED, RANDOM) != RANDOM
-    return OTHER_ORDER + ("" if is_hash_fixed else OF_SET)
 
 
 def _cause_of_sample(sample: str | None, samples: Sequence[str | None]) -> str:

@@ -239,7 +239,8 @@ class Arms(Mapping[tuple[str, int], Any]):
             if repeats:
                 notice(
                     "the arms %r and %r shared no answer in %s, so their difference includes chance. Check whether "
-                    "their prompts name the arm, or differ from the first call",
+                    "their prompts name the arm, or differ from the first call, and whether their calls have "
+                    "cache=False or cache_mode='off'",
                     first,
                     second,
                     counted(repeats, "repeat"),

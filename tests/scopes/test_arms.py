@@ -646,6 +646,18 @@ def test_a_call_of_an_arm_without_the_cache_is_warned_of(
     assert sum("has cache=False" in entry.getMessage() for entry in caplog.records) == 1
 
 
+def test_arms_whose_client_has_no_cache_are_told_that_it_shares_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In each study: that one call has none is said once in a process."""
+    client = numbered(cache_mode="off")
+    for study in ("first", "second"):
+        caplog.clear()
+        llmcall.arms(lambda: ask(client), {"a": {}, "b": {}}, scope=study)
+        assert "shared no answer in 1 repeat" in caplog.text
+        assert "whether their calls have cache=False or cache_mode='off'" in caplog.text
+
+
 # Known truth
 
 REPLICATIONS = 200

@@ -814,6 +814,17 @@ def test_a_shared_cassette_is_not_judged_if_tests_were_left_out(
     assert "not used" not in project.run("--llm-unused=fail", *arguments)
 
 
+def test_a_skipped_test_leaves_a_shared_cassette_unjudged_and_the_summary_says_so(
+    project: Project,
+) -> None:
+    """A test that is always skipped would else switch the check off unnoticed."""
+    project.record(SHARED, passed=3)
+    project.write(SHARED.replace("ask('c')", "pytest.skip()"))
+    result = project.result("--llm-unused=fail", passed=2, skipped=1)
+    assert result.ret == 0
+    assert "--llm-unused=fail looked at no cassette that tests share" in result.stdout.str()
+
+
 # Workers of pytest-xdist
 
 MANY = """

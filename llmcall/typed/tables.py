@@ -31,7 +31,7 @@ from .conversations import Conversation
 from .rows import TableJob, check_rows, report_empty_cells, row_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     import pandas
 
@@ -216,36 +216,40 @@ def _table(
         frame = pandas.DataFrame(frame)
     if vary is not None:
         frame = pandas.concat([frame.assign(**labels) for labels in cells])
-    taken = {*frame.columns, *(column.name for column in (*BEFORE_FIELDS, *AFTER_FIELDS))}
-    field_columns = [
-        Column(f"value.{field}" if field in taken else field, methodcaller("field", field))
-        for field in job.call.columns()
-    ]
-    columns = [*BEFORE_FIELDS, *field_columns, *AFTER_FIELDS]
-    names = [column.name for column in columns]
-    for name in names:
-        if name in frame.columns or names.count(name) > 1:
-            raise ValueError(
-                f"rename your column {name!r}: the table needs that name for the answers"
-            )
+    columns = _columns(job.call.columns(), frame.columns)
     options = dict(map_options)
     if options.get("on_error") == "none":
         options["on_error"] = "return"  # fills the column ``error``
-    answers: Any = run_map(TableJob(**vars(job)), items, **options)
+    answers = run_map(TableJob(**vars(job)), items, **options)
     repeats = options.get("repeats", 1)
     if repeats == 1:
         answers = [[answer] for answer in answers]
     draws = [RowDraw.of(*draw) for row_answers in answers for draw in enumerate(row_answers)]
     _report_missing(draws)
     rows_of_cells = ([column.cell(draw) for column in columns] for draw in draws)
-    values = data_frame(rows_of_cells, names, dtype=object)
+    values = data_frame(rows_of_cells, [column.name for column in columns], dtype=object)
+    values = values.astype({column.name: column.dtype for column in columns}).infer_objects()
     index = frame.index.repeat(repeats)
     frame = frame.reset_index(drop=True)
-    table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True)
-    table = table.join(
-        values.astype({column.name: column.dtype for column in columns}).infer_objects()
-    )
+    table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True).join(values)
     return table.set_axis(index) if keeps_index else table
+
+
+def _columns(fields: Iterable[str], row_columns: Collection[str]) -> list[Column]:
+    """Return the columns beside those of the rows, which must have other names."""
+    taken = {*row_columns, *(column.name for column in (*BEFORE_FIELDS, *AFTER_FIELDS))}
+    field_columns = [
+        Column(f"value.{field}" if field in taken else field, methodcaller("field", field))
+        for field in fields
+    ]
+    columns = [*BEFORE_FIELDS, *field_columns, *AFTER_FIELDS]
+    names = [column.name for column in columns]
+    for name in names:
+        if name in row_columns or names.count(name) > 1:
+            raise ValueError(
+                f"rename your column {name!r}: the table needs that name for the answers"
+            )
+    return columns
 
 
 def _report_missing(draws: Sequence[RowDraw]) -> None:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from itertools import islice
 from shutil import get_terminal_size
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -63,7 +63,8 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
     --since select records.
     """
     models: Counter[str] = Counter()
-    totals: dict[str, Any] = dict.fromkeys(TOTALS, 0)  # None if one record's amount is unknown
+    # None if one record's amount is unknown
+    totals: dict[str, float | None] = dict.fromkeys(TOTALS, 0)
     oldest: float | None = None
     for record in response_cache.records(where=where):
         models[record.model or record.kind] += 1

@@ -163,16 +163,7 @@ def drift(  # type: ignore[misc]  # options are those that it names
     >>> plan.calls
     3
     """
-    if share is not None and not 0 < share <= 1:
-        raise ArgumentError(
-            f"share is {share!r}; it must be more than 0 and at most 1. To ask for more, give calls= (--calls)"
-        )
-    if calls is not None:
-        checked_count("calls", calls)
-    if not (share is None or calls is None):
-        raise ArgumentError(
-            "share= and calls= (--share, --calls) both say how many calls: give one"
-        )
+    _check_size(share, calls)
     check_function("value", value, "an answer's text")
     check_function("where", where, "a record")
     if against is not None and (to is not None or dry_run or not share is calls is None):
@@ -184,16 +175,8 @@ def drift(  # type: ignore[misc]  # options are those that it names
             "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "
             "replayed; dry_run=True (--dry-run) makes no call, and against= (--against) compares another recording"
         )
-    source = run[0] if isinstance(run, tuple) else run
-    path = source.path if isinstance(source, Cassette) else source
-    if (
-        to
-        and isinstance(path, (str, os.PathLike))
-        and os.path.realpath(os.path.expanduser(to)) == os.path.realpath(os.path.expanduser(path))
-    ):
-        raise ArgumentError(
-            f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
-        )
+    if to:
+        _check_other_file(to, run)
     import_statistics("llmcall.drift computes intervals")
     client = registered_client()
     asked_model = None if model is None else client.model_named(model)
@@ -230,6 +213,33 @@ def drift(  # type: ignore[misc]  # options are those that it names
     _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
     return Drift(check, reader, [answered.get(check.key(call)) for call in check.calls])
+
+
+def _check_size(share: float | None, calls: int | None) -> None:
+    """Check the arguments that say how many calls to make."""
+    if share is not None and not 0 < share <= 1:
+        raise ArgumentError(
+            f"share is {share!r}; it must be more than 0 and at most 1. To ask for more, give calls= (--calls)"
+        )
+    if calls is not None:
+        checked_count("calls", calls)
+    if not (share is None or calls is None):
+        raise ArgumentError(
+            "share= and calls= (--share, --calls) both say how many calls: give one"
+        )
+
+
+def _check_other_file(to: str | os.PathLike[str], run: object) -> None:
+    """Check that the answers are not recorded in the recording itself."""
+    source = run[0] if isinstance(run, tuple) else run
+    path = source.path if isinstance(source, Cassette) else source
+    if not isinstance(path, (str, os.PathLike)):
+        return
+    one, other = (os.path.realpath(os.path.expanduser(file)) for file in (to, path))
+    if one == other:
+        raise ArgumentError(
+            f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
+        )
 
 
 def _affordable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -16,7 +17,7 @@ from ..stores.cassettes.cassette import Cassette
 from ..support.system import lock, this_process
 from ..traffic.gate import Turn
 from ..traffic.limits import Slot
-from .server import Address, AskersName, WorkerConnection
+from .server import Address, AskersName, EndpointsName, WorkerConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -299,17 +300,12 @@ class _SlotAtHome(Slot):
 
     async def take(self, demand: Demand) -> Endpoint:
         usable = self._pool.usable(time.monotonic())
+        keyless = tuple(endpoint._replace(api_key=None) for endpoint in usable)
+        name = EndpointsName(self._pool.model, keyless, self._pool.limits)
+        # The function is replaced by one that can be pickled.
+        demand = demand._replace(is_inside=functools.partial(bool, demand.is_inside()))
         index: int = await in_thread(
-            self._hold.take,
-            WorkerConnection.take,
-            self._pool.model,
-            [endpoint._replace(api_key=None) for endpoint in usable],
-            self._pool.limits,
-            self._slot_type,
-            demand.deadline,
-            demand.needed,
-            demand.tokens,
-            demand.is_inside(),
+            self._hold.take, WorkerConnection.take, name, self._slot_type, demand
         )
         return usable[index]
 

@@ -32,10 +32,9 @@ from ..support.system import ProcessLock, after_fork_in_child, lock
 from ..support.waits import OpenCall, check_stops, set_stops
 from ..traffic.gate import Turn, current_needs, new_slot
 from ..traffic.limits import Endpoints
-from ..traffic.queues import Demand
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
     from multiprocessing.connection import Connection
 
     from ..config.endpoints import Endpoint
@@ -43,8 +42,8 @@ if TYPE_CHECKING:
     from ..scopes import Askers, Draws, Forks, ScopedRequest
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
-    from ..traffic.ledgers import Amounts
     from ..traffic.limits import Limits, Slot
+    from ..traffic.queues import Demand
     from ..traffic.reservations import Needs
 
 E = TypeVar("E", bound=BaseException)
@@ -74,6 +73,14 @@ class AskersName(NamedTuple):
     draws: str
     request: ScopedRequest
     shared_by: str
+
+
+class EndpointsName(NamedTuple):
+    """The name of the endpoints of a model, without their keys, which workers ask in turn."""
+
+    model: str
+    endpoints: tuple[Endpoint, ...]
+    limits: Limits
 
 
 # The errors of pickle for an object that it cannot pickle.
@@ -109,7 +116,7 @@ class MapServer:
         self.draws: dict[str, Draws] = {}
         self.stop = Stop()
         self._connections: set[Connection] = set()
-        self._endpoints: dict[tuple[str, tuple[Endpoint, ...], Limits], Endpoints] = {}
+        self._endpoints: dict[EndpointsName, Endpoints] = {}
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -138,13 +145,12 @@ class MapServer:
         for connection in self._connections:
             connection.close()
 
-    def endpoints(self, model: str, endpoints: Sequence[Endpoint], limits: Limits) -> Endpoints:
+    def endpoints(self, name: EndpointsName) -> Endpoints:
         """Return endpoints that workers ask in turn."""
-        key = model, tuple(endpoints), limits
         with lock:
-            if key not in self._endpoints:
-                self._endpoints[key] = Endpoints(model, endpoints, limits)
-            return self._endpoints[key]
+            if name not in self._endpoints:
+                self._endpoints[name] = Endpoints(*name)
+            return self._endpoints[name]
 
     def _accept(self) -> None:
         while True:
@@ -269,22 +275,11 @@ class WorkerConnection:
         """Return what the open budgets have to know of a send."""
         return current_needs()
 
-    def take(
-        self,
-        model: str,
-        endpoints: Sequence[Endpoint],
-        limits: Limits,
-        slot_type: type[Slot],
-        deadline: Deadline,
-        needed: Amounts | None,
-        tokens: int | None,
-        is_inside: bool,
-    ) -> int:
+    def take(self, name: EndpointsName, slot_type: type[Slot], demand: Demand) -> int:
         """Wait for the turn of a send, and return the index of the endpoint to ask."""
-        pool = self._server.endpoints(model, endpoints, limits)
+        pool = self._server.endpoints(name)
         turn = self.held["turn"] = Turn(new_slot(pool, slot_type))
         try:
-            demand = Demand(needed, tokens, deadline, lambda: is_inside)
             endpoint = run_blocking(turn.take(demand))
         except BaseException:
             self.release()

@@ -118,7 +118,7 @@ class TaskSender:
                 task.draw_list.add(self._draws_of(drawn).claim(*drawn))
         if active.used_records is not None:
             active.used_records.extend(outcome.used_records)
-        client = getattr(self.run.job, "client", None)  # a plain function may use any client
+        client = self.run.job.client
         meter = None if client is None else client.meter
         for usage in outcome.usage:
             metering.count(meter, *usage, cassette=self._cassette)

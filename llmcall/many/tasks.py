@@ -8,8 +8,8 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
+from ..clients.base import LLMClient
 from ..config import resolve as config
-from ..config.settings import Settings
 from ..scopes import DrawList, Draws, is_reserved_name, reserved_name
 from ..support.display.formatting import one_line
 from ..support.display.printable import printable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import TypeAlias
 
-    from ..clients.base import LLMClient
+    from ..config.settings import Settings
     from ..scopes import ActiveScope, ScopedRecord
     from ..support.waits import Stops
     from ..typed.conversations import SendMessage
@@ -40,6 +40,10 @@ class Job(Protocol):
     @property
     def window(self) -> str:
         """The window in which its calls are answered, if it is known; ``"none"`` outside any."""
+
+    @property
+    def client(self) -> LLMClient | None:
+        """The client that its calls ask, if it is known."""
 
     @property
     def settings(self) -> Settings:
@@ -97,10 +101,15 @@ class FunctionJob(NamedTuple):
     axes: tuple[str, ...] = ()
 
     @property
+    def client(self) -> LLMClient | None:
+        """The client whose method it is."""
+        owner = getattr(self.function, "__self__", None)
+        return owner if isinstance(owner, LLMClient) else None
+
+    @property
     def settings(self) -> Settings:
         """The process's settings; for a client's method, the client's."""
-        settings = getattr(getattr(self.function, "__self__", None), "settings", None)
-        return settings if isinstance(settings, Settings) else config.settings()
+        return config.settings() if self.client is None else self.client.settings
 
     @property
     def window(self) -> str:

@@ -27,6 +27,7 @@ from commands import LONGEST, NEEDS_POSIX, ran
 from map_functions import (
     CALL,
     PORTRAIT,
+    Dice,
     ask,
     ask_alone,
     ask_and_be_killed,
@@ -277,6 +278,12 @@ def test_usage_in_workers_is_counted_in_the_parent_process(pool: Executor) -> No
         "survey/fail": 0,
     }
     assert llmcall.usage().calls == before.calls + 2
+
+
+def test_a_client_counts_what_workers_ask_by_its_method(processes: Executor) -> None:
+    client = Dice()
+    map(client.send_message, ["a", "b"], executor=processes)
+    assert client.usage.calls == 2
 
 
 def test_a_budget_without_a_name_counts_the_calls_of_all_workers(pool: Executor) -> None:

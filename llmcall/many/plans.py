@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -221,6 +222,7 @@ class Planner:
         """
         call = self._job.call_for(task.item)
         answers: list[tuple[Request, Record]] = []
+        unrecorded: list[tuple[Request, str]] = []  # what ends it, with the cache's mode
 
         async def recorded_reply(question: SendMessage) -> Reply:
             request = self._client.build_request(question.messages, **question.params)
@@ -228,23 +230,22 @@ class Planner:
             mode = "off" if is_off else self._client.settings.cache_mode
             record = self._find(request, mode)
             if record is None:
-                raise _UnrecordedError(request, mode)
+                unrecorded.append((request, mode))
+                raise _UnrecordedError
             answers.append((request, record))
             return Reply.of(record)
 
         task.position.set_asker()  # a recording that broke off names who got each answer
-        try:
-            with task.position.scope(draws):
-                run_blocking(self._job.conversation(task.item, recorded_reply))
-        except _UnrecordedError as error:
-            request, mode = error.args
-        else:
+        with suppress(_UnrecordedError), task.position.scope(draws):
+            run_blocking(self._job.conversation(task.item, recorded_reply))
+        if not unrecorded:
             self._hits += 1
             if answers:
                 # The price is today's, also that of a window, which is no part of a recorded request.
                 price = self._price(answers[0][0].body)
                 self._costs[call].add([record for _, record in answers], price)
             return
+        [(request, mode)] = unrecorded
         is_kept = self._cassette is not None or mode != "off"
         if is_kept and request.cache_key in self._planned_keys:
             self._hits += 1

@@ -401,6 +401,16 @@ def test_drift_never_says_that_nothing_changed(model: Model) -> None:
         assert forbidden not in words
 
 
+def test_an_end_that_rounds_to_zero_shows_on_which_side_it_is(model: Model) -> None:
+    """Student's interval of 0, 1, 1, 1 is .75 ± 3.182446 · .5 / √4: it contains 0."""
+    model.answer = lambda messages, chance: "3"
+    record(model, 4, 1)
+    model.answer = lambda messages, chance: "3" if "person 0" in str(messages) else "4"
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert drift.shifts["answer"].low == pytest.approx(-0.0456116, abs=1e-7)
+    assert "−0.0 to +1.5" in str(drift)
+
+
 def test_yes_and_no_always_have_an_interval_with_width(model: Model) -> None:
     """As if one more answer were yes and one no, now and then (Agresti and Caffo, 2000)."""
     model.answer = lambda messages, chance: "yes"

@@ -182,8 +182,8 @@ def _row(name: str, shift: Shift) -> list[str]:
     decimals = max(1 - math.floor(math.log10(width)), 0) if has_interval else 2
 
     def words(number: float, sign: str = "") -> str:
-        rounded = round(number, decimals) + 0.0  # not -0
-        return f"{rounded:{sign},.{decimals}f}".replace("-", "−")
+        # an end that rounds to 0 keeps its sign: −0.0 to +1.2 contains 0
+        return f"{number + 0.0:{sign},.{decimals}f}".replace("-", "−")
 
     return [
         printable(name),

@@ -22,7 +22,7 @@ from .estimates import (
     estimate_http,
     with_tokens_used,
 )
-from .ledgers import Amounts, spending_of
+from .ledgers import Amounts, spending_of, total
 from .limits import Endpoints, Pool, Slot
 from .queues import Demand
 from .reservations import Needs, Reservation, needs, open_budgets
@@ -171,6 +171,7 @@ class ClientGate(Turn):
         self._call = call
         self._pool = pool
         self._request = request
+        self._estimated: tuple[int, int] | None = None  # tokens of prompt and answer
 
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -180,10 +181,23 @@ class ClientGate(Turn):
         """
         needs = await in_thread(current_needs) if homes else current_needs()
         limits_tokens = self._pool.limits.tokens_per_minute is not None
-        estimated = self._estimate_tokens(needs) if limits_tokens or needs.is_open else None
-        needed = self._needed(needs, estimated) if needs.is_open else None
-        tokens = None if estimated is None else sum(estimated)
+        if limits_tokens or needs.limits_tokens:
+            self._estimated = self._estimate_tokens(needs)
+        needed = self._needed(needs) if needs.is_open else None
+        tokens = None if self._estimated is None else sum(self._estimated)
         return await self.take(Demand(needed, tokens, self._call.deadline, self.is_inside))
+
+    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
+        """Count what the send used; the most that it may have used, if the server reports no usage.
+
+        A budget that limits calls alone lets a send begin without that estimate: to count a prompt takes up to half
+        as long as the rest of a call.
+        """
+        if self.holds_budget and self._estimated is None and total(tokens) is None:
+            self._estimated = self._estimate_tokens(Needs())
+            if self._estimated is not None:
+                tokens, cost = TokenUsage(*self._estimated), self._highest_cost(self._estimated)
+        super().settle(tokens, cost, calls)
 
     def _estimate_tokens(self, needs: Needs) -> tuple[int, int] | None:
         """Return the most tokens of prompt and answer, or ``None`` if that cannot be known."""
@@ -205,18 +219,24 @@ class ClientGate(Turn):
             )
         return estimated
 
-    def _needed(self, needs: Needs, estimated: tuple[int, int] | None) -> Amounts:
-        """Return the most that the send may use of the open budgets."""
+    def _needed(self, needs: Needs) -> Amounts:
+        """Return the most that the send may use of the open budgets, as far as they limit it."""
         if not self._call.asks_model:
             return Amounts(calls=1)
         tier = tier_of(self._request.body)
-        price = self._pool.price(service_tier=tier)
-        if price is None and needs.limits_usd:
+        if needs.limits_usd and self._pool.price(service_tier=tier) is None:
             raise _unknown_price(self._pool.model, tier)
-        if price is None or estimated is None:
-            return spending_of(sum(estimated or ()), None)
-        parts = costliest_parts(self._request.body, *estimated)
-        return spending_of(sum(estimated), price.cost_of_parts(parts).total)
+        if self._estimated is None:
+            return spending_of(0, None)
+        return spending_of(sum(self._estimated), self._highest_cost(self._estimated))
+
+    def _highest_cost(self, estimated: tuple[int, int]) -> float | None:
+        """Return the most USD that so many tokens of prompt and answer cost, or ``None`` if it is unknown."""
+        body = self._request.body
+        price = self._pool.price(service_tier=tier_of(body))
+        if price is None:
+            return None
+        return price.cost_of_parts(costliest_parts(body, *estimated)).total
 
     def reckon(
         self,

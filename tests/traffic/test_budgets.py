@@ -221,6 +221,19 @@ def test_an_answer_without_usage_spends_the_same_whatever_a_budget_limits() -> N
     assert alone.spent == counting.spent == limiting.spent
 
 
+def test_a_budget_of_calls_alone_counts_no_tokens_of_an_answer_with_usage() -> None:
+    """It loads no tokenizer, which takes longer than hundreds of calls."""
+    program = """
+        answer = {"role": "assistant", "content": "yes"}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1}
+        response = {"choices": [{"message": answer, "finish_reason": "stop"}], "usage": usage}
+        with llmcall.budget(calls=1) as budget:
+            ScriptedClient([response], model="gpt-4o").send_message("Hello")
+        print(budget.spent.tokens, *{"bpe_openai", "tiktoken"} & sys.modules.keys())
+    """
+    assert ran(program) == "2"
+
+
 def test_a_limit_of_usd_is_exact() -> None:
     """Three calls of 0.1 USD fit in 0.3 USD, though the sum of the floats is more, and a fourth
     does not.

@@ -89,11 +89,36 @@ def is_part(part: object) -> bool:
     return isinstance(part.get(required_field), str)
 
 
-def is_content(content: object) -> bool:
+def unreadable_message(message: Data) -> str | None:
+    """Return why a message cannot be read, or ``None``."""
+    if not isinstance(message, dict):
+        return "is not an object"
+    content = message.get("content")
+    if type(content) is str and len(message) == 2:
+        return None  # a role and a text, like most messages
+    if not _is_content(content):
+        return "has a content that is neither text nor a list of parts"
+    if not isinstance(message.get("refusal") or "", str):
+        return "has a refusal that is not a text"
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        return "has tool_calls that are not a list"
+    if not all(map(_is_call, (*calls, {"function": message.get("function_call")}))):
+        return "has a tool call that is not an object"
+    return None
+
+
+def _is_content(content: object) -> bool:
     """Return whether data can be the content of a message: a text, a list of parts, or nothing."""
     if isinstance(content, list):
         return all(map(is_part, content))
     return content is None or isinstance(content, str)
+
+
+def _is_call(call: Data) -> bool:
+    return isinstance(call, dict) and all(
+        isinstance(call.get(name) or {}, dict) for name in ("function", "custom")
+    )
 
 
 def content_text(content: object) -> str | None:

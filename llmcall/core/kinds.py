@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..apis.bodies import answer_in
 from ..apis.decisions import is_decision
 from ..apis.endings import ending_problem, is_cut
-from ..apis.message import content_text, is_content
+from ..apis.message import content_text, unreadable_message
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage
 from ..errors import APIError, ContextLengthError, EmptyAnswerError, ServiceError
@@ -284,8 +284,8 @@ def _problem_of(choice: Any) -> str | None:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         return f"a malformed answer: a choice without a message ({_brief(choice)})"
-    if not is_content(message.get("content")):
-        return f"a malformed answer: its content is not text ({_brief(message)})"
+    if problem := unreadable_message(message):  # as the reader of a cassette says
+        return f"a malformed answer: its message {problem} ({_brief(message)})"
     # OpenRouter reports a provider that failed halfway like this, with the half that came.
     if choice.get("finish_reason") == "error" or choice.get("error"):
         return f"the answer broke off: {_brief(choice.get('error') or choice)}"

@@ -111,7 +111,10 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
     ({"choices": {"0": {}}}, ServiceError, "without choices"),
     ({"choices": [{"text": "an old completion"}]}, ServiceError, "choice without a message"),
     ({"choices": [{"message": None}]}, ServiceError, "choice without a message"),
-    ({"choices": [{"message": {"content": 5}}]}, ServiceError, "not text"),
+    ({"choices": [{"message": {"content": 5}}]}, ServiceError, "neither text nor a list"),
+    (message(tool_calls=[3]), ServiceError, "a tool call that is not an object"),
+    (message(tool_calls={"id": "c1"}), ServiceError, "tool_calls that are not a list"),
+    (message(refusal={"text": "No."}), ServiceError, "a refusal that is not a text"),
     (completion("Half an", finish_reason="error"), ServiceError, "broke off"),
     *(
         (
@@ -144,7 +147,7 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
         "filtered",
     ),
     *(
-        (completion([part]), ServiceError, "not text")
+        (completion([part]), ServiceError, "neither text nor a list")
         for part in (3, {"text": "yes"}, {"type": "text", "text": None})
     ),
     (

@@ -6,7 +6,7 @@ from types import NoneType
 from typing import TYPE_CHECKING
 
 from ...apis.decisions import is_decision
-from ...apis.message import is_content
+from ...apis.message import unreadable_message
 from ...support.display.formatting import as_json, shortened
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def unreadable(record: Record) -> str | None:
     if not isinstance(messages, list):
         return f"the request of this chat has no list of messages: {_quoted(request)}"
     for number, message in enumerate(messages):
-        if problem := _unreadable_message(message):
+        if problem := unreadable_message(message):
             return f"messages[{number}] of this chat {problem}: {_quoted(message)}"
     if isinstance(response.get("output"), list) or is_decision(response):
         return None
@@ -59,36 +59,11 @@ def unreadable(record: Record) -> str | None:
         return f"the response of this chat has no choices: {_quoted(response)}"
     for number, choice in enumerate(choices):
         fields = choice if isinstance(choice, dict) else {}
-        if problem := _unreadable_message(fields.get("message")):
+        if problem := unreadable_message(fields.get("message")):
             return f"the message of choices[{number}] of this chat {problem}: {_quoted(choice)}"
         if not isinstance(fields.get("finish_reason"), (str, NoneType)):
             return f"the finish_reason of choices[{number}] of this chat is not a text: {_quoted(choice)}"
     return None
-
-
-def _unreadable_message(message: Data) -> str | None:
-    """Return why a message cannot be read, or ``None``."""
-    if not isinstance(message, dict):
-        return "is not an object"
-    content = message.get("content")
-    if type(content) is str and len(message) == 2:
-        return None  # a role and a text, like most messages
-    if not is_content(content):
-        return "has a content that is neither text nor a list of parts"
-    if not isinstance(message.get("refusal"), (str, NoneType)):
-        return "has a refusal that is not a text"
-    calls = message.get("tool_calls") or []
-    if not isinstance(calls, list):
-        return "has tool_calls that are not a list"
-    if not all(map(_is_call, (*calls, {"function": message.get("function_call")}))):
-        return "has a tool call that is not an object"
-    return None
-
-
-def _is_call(call: Data) -> bool:
-    return isinstance(call, dict) and all(
-        isinstance(call.get(name) or {}, dict) for name in ("function", "custom")
-    )
 
 
 def _quoted(value: object) -> str:

@@ -315,10 +315,12 @@ def _config_entries(
 
 
 def _warn_of_section(header: str, path: str) -> None:
-    """Warn of a section that is probably one of llmcall's, misspelt. [Model] and [Models] may well be
-    another program's.
+    """Warn of a section that is probably one of llmcall's, misspelt or without its name. [Model] and [Models] may
+    well be another program's.
     """
     hint = nearest(header.strip(), KEYS.keys() - NAMED_SECTIONS, cutoff=0.8)
+    if header.strip().casefold() == "endpoint":
+        hint = "; give the endpoint a name: [Endpoint NAME]"
     if hint:
         warn_once(f"{path}, [{header}]: this section is ignored{hint}")
 

@@ -585,6 +585,10 @@ def test_the_syntax_of_config_ini_is_read_as_documented(
             "[Limit]: this section is ignored; did you mean 'Limits'?",
         ),
         ("[OpneAI]\nMODEL = a\n", "[OpneAI]: this section is ignored; did you mean 'OpenAI'?"),
+        (
+            "[Endpoint]\nMODELS = m\n",
+            "[Endpoint]: this section is ignored; give the endpoint a name: [Endpoint NAME]",
+        ),
     ],
 )
 def test_a_probable_mistake_in_config_ini_is_one_warning(

@@ -1619,6 +1619,14 @@ def test_a_table_has_the_levels_of_the_scopes() -> None:
     assert (row["scope"], row["rep"], row["agent"]) == ("rep-1/lisa", "rep-1", "lisa")
 
 
+def test_the_only_level_of_a_table_may_be_named_by_a_text() -> None:
+    """It is not taken apart into letters."""
+    pytest.importorskip("pandas")
+    with cassette(PATH) as tape, scope("lisa"):
+        answer_to(counting(), "Hi")
+    assert tape.to_frame(levels="agent")["agent"].tolist() == ["lisa"]
+
+
 SECRET = "sk-" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7"
 
 

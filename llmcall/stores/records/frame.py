@@ -27,12 +27,13 @@ def record_frame(
     record has arms.
 
     :param is_used: returns whether a call used a record.
-    :param levels: names for the levels of the scopes; each gets a column.
+    :param levels: names for the levels of the scopes, or the name of the only one; each gets a column.
     :raises ValueError: if their number is not the depth of the deepest scope, or one of them is a
         column's name.
     """
     records = list(records)
     columns = _columns(is_used)
+    levels = [levels] if isinstance(levels, str) else levels
     names = [] if levels is None else _checked_levels(list(levels), records, columns)
     if not any(record.arms for record in records):
         del columns["arms"]

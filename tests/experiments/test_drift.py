@@ -205,6 +205,12 @@ def test_the_recording_stays_as_it_is(model: Model) -> None:
             llmcall.drift(named, share=1, to=STUDY)
 
 
+@pytest.mark.parametrize("run", [(), (3, "survey"), 3])
+def test_drift_of_something_that_is_no_run_says_what_a_run_is(run: object) -> None:
+    with pytest.raises(TypeError, match="is not a run; give a path, a Cassette or a cache"):
+        llmcall.drift(run, share=1, to=CHECK)
+
+
 def test_drift_leaves_out_and_counts_requests_that_cannot_be_sent_as_recorded(model: Model) -> None:
     """Requests with normalized text, and those with an image that only its digest is known of."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}

@@ -231,7 +231,7 @@ def _check_size(share: float | None, calls: int | None) -> None:
 
 def _check_other_file(to: str | os.PathLike[str], run: object) -> None:
     """Check that the answers are not recorded in the recording itself."""
-    source = run[0] if isinstance(run, tuple) else run
+    source = run[0] if isinstance(run, tuple) and run else run
     path = source.path if isinstance(source, Cassette) else source
     if not isinstance(path, (str, os.PathLike)):
         return

@@ -199,7 +199,19 @@ def _generator() -> Any:
                 alternative.pop("pattern", None)  # written only by 2.12 and 2.13
             return json_schema
 
+        def encode_default(self, dft: Any) -> Any:
+            """Return a default as JSON, a set sorted, as new versions of pydantic do."""
+            return super().encode_default(_ordered(dft))
+
     return Generator
+
+
+def _ordered(default: object) -> object:
+    """Return a default, a set sorted: its own order is another one in each process."""
+    if isinstance(default, (set, frozenset)):
+        with suppress(TypeError):  # not comparable, as for pydantic
+            return sorted(default)
+    return default
 
 
 def _arguments_schema(function: Any) -> dict[str, Any]:
@@ -221,7 +233,7 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
             fields[name] = typing_extensions.NotRequired[fields[name]]
             # pydantic's own schemas leave out defaults that are not JSON, too.
             with suppress(pydantic_core.PydanticSerializationError):
-                defaults[name] = pydantic_core.to_jsonable_python(parameter.default)
+                defaults[name] = pydantic_core.to_jsonable_python(_ordered(parameter.default))
     schema = _pydantic_schema(typing_extensions.TypedDict("Arguments", fields))  # type: ignore[operator]
     for name, default in defaults.items():
         schema["properties"][name]["default"] = default

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..stores.records.combining import CONFLICTS
 from ..support.surrogates import check_unicode
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def conflict_option(default: str, choices: str) -> Callable[[Decorated], Decorat
     """
     return click.option(
         "--on-conflict",
-        type=click.Choice(["keep", "replace", "raise"]),
+        type=click.Choice(CONFLICTS),
         default=default,
         show_default=True,
         help=f"If two answers to a request differ: {choices}.",

@@ -9,6 +9,7 @@ import click
 
 from ..config import resolve as config
 from ..config import values
+from ..config.settings import CASSETTE_MODES
 from ..errors import CacheError, ConfigError
 from ..programs.actors import Actors, is_named_by_text
 from ..programs.placeholders import placeholder_keys
@@ -93,7 +94,7 @@ def recording_options(command: Callable[..., object]) -> Callable[..., object]:
         ),
         click.option(
             "--mode",
-            type=click.Choice(["none", "replay", "once", "new", "update", "rewrite"]),
+            type=click.Choice(["none", "replay", *CASSETTE_MODES[1:]]),
             help="Which calls may be made. none (or replay): only replay; once (the default): record if the file "
             "does not exist, otherwise replay; new: add missing answers; update: also move unused records to the "
             "cache; rewrite: record everything again. Without a cassette, none replays the cache.",

@@ -22,6 +22,9 @@ DEFAULT_MODEL = "gpt-6-luna"
 LOCAL_MODEL = "SmolLM2-135M-Instruct.Q4_1"
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 AZURE_TOKENS = ("azure_ad_token", "azure_ad_token_provider")
+ON_ERROR = ("raise", "none", "return")
+CACHE_MODES = ("auto", "replay", "refresh", "off")
+CASSETTE_MODES = ("none", "once", "new", "update", "rewrite")
 # The value of MAX_CONCURRENT_CALLS that lets each endpoint find its own number, and the largest such number.
 AUTO, MAX_AUTO_CALLS = "auto", 256
 # A setting whose name begins with one of these words belongs in that section; the others in [OpenAI].
@@ -70,19 +73,17 @@ class Settings:
     deadline: float | None = _setting(values.seconds)
     reasoning_effort: str | None = _setting(one_of(*EFFORTS))
     service_tier: str | None = _setting(values.text)
-    on_error: str = _setting(one_of("raise", "none", "return"), "none")
+    on_error: str = _setting(one_of(*ON_ERROR), "none")
     retry_max_attempts: int = _setting(integer(1), 5)
     retry_waiting_time: float = _setting(number(0), 1.0)
     retry_exponential_backoff_factor: float = _setting(number(0), 2.0)
     retry_max_waiting_time: float = _setting(number(0), 60.0)
-    cache_mode: str = _setting(one_of("auto", "replay", "refresh", "off"), "auto")
+    cache_mode: str = _setting(one_of(*CACHE_MODES), "auto")
     cache_path: str = _setting(values.path, ".llmcall/cache")
     cache_namespace: str = _setting(values.text, "")
     cache_normalize: tuple[str, ...] = _setting(values.normalizers, ())
     cassette_path: str | None = _setting(values.path)
-    cassette_mode: str = _setting(
-        one_of("none", "once", "new", "update", "rewrite", replay="none"), "once"
-    )
+    cassette_mode: str = _setting(one_of(*CASSETTE_MODES, replay="none"), "once")
     cassette_allow: tuple[str, ...] = _setting(values.patterns, ())
     limits_max_concurrent_calls: int | str | None = _setting(integer(1, AUTO))
     limits_requests_per_minute: int | None = _setting(integer(1))

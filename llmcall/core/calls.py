@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from ..config.settings import ON_ERROR
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument
 from ..stores.cassettes.stores import CacheStore, CassetteStore
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from .client import Client
     from .seams import Store, Transport
 
-ON_ERROR = ("raise", "none", "return")
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config import resolve as config
-from ..config.settings import AUTO, MAX_AUTO_CALLS
+from ..config.settings import AUTO, MAX_AUTO_CALLS, ON_ERROR
 from ..config.values import nearest
-from ..core.calls import ON_ERROR
 from ..errors import ScopeError
 from ..stores.cassettes.current import current_cassette
 from .names import key_function

@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
+from ...config.settings import CACHE_MODES
 from ...errors import CacheCorruptError, CacheError
 from ...keys.request import Request
 from ...support.arguments import check_function
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     Where = Callable[[Record], bool]
 
-MODES = ("auto", "replay", "refresh", "off")
 
 _shared_caches: dict[str, ResponseCache] = {}  # by path
 _shared_lock = ProcessLock()
@@ -444,8 +444,8 @@ class ResponseCache:
 
 
 def _checked_mode(mode: str) -> str:
-    if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+    if mode not in CACHE_MODES:
+        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(CACHE_MODES)}")
     return mode
 
 

@@ -12,6 +12,7 @@ from ...support.display.formatting import as_json, counted
 from ...support.notices import notice
 from .. import foreign_files
 from ..records.answers import same_answer
+from ..records.combining import CONFLICTS
 from ..records.keyed_settings import keyed_settings, settings_differences
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ..record import Record
     from .storages import Storage
 
-CONFLICTS = ("keep", "replace", "raise")
 # Settings that change the key of a request.
 NORMALIZE = "cache_normalize"
 KEY_SETTINGS = ("cache_namespace", NORMALIZE)

@@ -8,6 +8,7 @@ from contextlib import ContextDecorator, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...config import resolve as config
+from ...config.settings import CASSETTE_MODES
 from ...scopes import new_program_scope
 from ...support.display.formatting import natural
 from ...support.failures import ABANDONED, Failures
@@ -17,7 +18,7 @@ from ..record import GotFrom
 from ..records.frame import record_frame
 from ..records.reader import read
 from ..records.served import served_by
-from .file import MODES, CassetteFile
+from .file import CassetteFile
 from .opening import Opening
 from .owner import BLOCK, Owner
 from .replay_log import ReplayLog
@@ -73,8 +74,8 @@ class Cassette(ContextDecorator):
         around: Callable[[Cassette], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         mode = "none" if mode == "replay" else mode
-        if mode not in MODES:
-            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        if mode not in CASSETTE_MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(CASSETTE_MODES)}")
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
             raise TypeError(f"{path!r} is not the path of a cassette; give a file's: 'run.jsonl'")
         from pathlib import Path  # costs 4 ms, and a call without a cassette imports this module

@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from ...keys.request import Data
     from ..record import Record
 
-MODES = ("none", "once", "new", "update", "rewrite")
-
 
 class CassetteFile:
     """The file of a cassette for one time of being open.
 
-    :param mode: one of ``MODES``.
+    :param mode: one of ``CASSETTE_MODES``.
     :ivar real_path: its real path, once it was read; empty before.
     :ivar records: those that the mode reads.
     :ivar goes_on: whether the cassette goes on with what the file holds.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     Conflict = tuple[Record, Record]  # two answers to one request
 
+CONFLICTS = ("keep", "replace", "raise")  # what to do about it
+
 
 def combine(
     first: Collection[Record], second: Collection[Record], on_conflict: str

@@ -211,13 +211,10 @@ def pack(
 
 def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
     """Return the variables that make a program's environment the same everywhere."""
-    days = [day.last for recording in recordings.values() for day in recording.header.days.values()]
+    headers = [recording.header for recording in recordings.values()]
+    days = [day.last for header in headers for day in header.days.values()]
     last_day = date.fromisoformat(max(days, default=UNKNOWN_DAY))
-    seeds = [
-        run["seed"]
-        for recording in recordings.values()
-        if "seed" in (run := recording.header.run or {})
-    ]
+    seeds = [header.run["seed"] for header in headers if header.run and "seed" in header.run]
     return {
         "LC_ALL": "C.UTF-8",
         "PYTHONHASHSEED": str(seeds[0] if seeds else 0),

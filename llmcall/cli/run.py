@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
@@ -62,9 +61,8 @@ def run(
         "llmcall run", path, mode, normalizers, scope=scope, actor=actor, seed=seed
     )
     options = target.options
-    is_ignored = sys.flags.ignore_environment
-    if options.seed is not None and (os.environ.get(HASH_SEED) != str(options.seed) or is_ignored):
-        _restart_with_hash_seed(options.seed, is_own_process)
+    if options.seed is not None:
+        _set_hash_seed(options.seed, is_own_process)
     folder = "" if module else str(Path(script).resolve().parent)
     source = None if options.actor is None else actor_source(options.actor, folder)
     with contextlib.ExitStack() as exit_stack:
@@ -82,16 +80,18 @@ def run(
     execution.run(script, arguments, module=module)
 
 
-def _restart_with_hash_seed(seed: int, is_own_process: bool) -> NoReturn:
-    """Start Python again with a hash seed; it reads the seed only when it starts."""
+def _set_hash_seed(seed: int, is_own_process: bool) -> None:
+    """Start Python again with a hash seed, unless it has it already; it reads the seed only when it starts."""
+    if sys.flags.ignore_environment:
+        raise click.UsageError(
+            f"--seed {seed} cannot set the hash seed, because Python ignores {HASH_SEED} (-E or -I)"
+        )
+    if os.environ.get(HASH_SEED) == str(seed):
+        return
     if not is_own_process:
         raise click.UsageError(
             f"--seed {seed} needs its own process: run llmcall as a command, or set {HASH_SEED}={seed} "
             "first"
-        )
-    if sys.flags.ignore_environment:
-        raise click.UsageError(
-            f"--seed {seed} cannot set the hash seed, because Python ignores {HASH_SEED} (-E or -I)"
         )
     environment = {**os.environ, HASH_SEED: str(seed)}
     command = [sys.executable, *sys.orig_argv[1:]]

@@ -1,4 +1,4 @@
-"""The run of a map, from its first task to its results and its end."""
+"""The tasks of a map, from their submission to its results; it ends by an error, Ctrl-C or its reader, too."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextvars import Context
 
-    from ..distributed.processes import TaskSender
+    from ..distributed.sender import TaskSender
     from ..distributed.worker import Report
     from ..scopes import DrawList
     from .options import MapOptions
@@ -106,7 +106,7 @@ class MapRun:
         self._threads = DaemonThreads(self._workers, with_one=is_at_hand)
         self._sender: TaskSender | None = None
         if options.executor is not None:
-            from ..distributed.processes import TaskSender  # not for a map in threads
+            from ..distributed.sender import TaskSender  # not for a map in threads
 
             self._sender = TaskSender(self, options.executor)
         self._names = ItemNames(options.item_key, job.identity)

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..config.resolve import Layers
+    from ..many.jobs import Job
     from ..many.run import MapRun
-    from ..many.tasks import Job, TaskPosition, TaskResult
+    from ..many.tasks import TaskPosition, TaskResult
     from ..scopes import ActiveScope, Drawn, NewAskers, ScopedRecord
     from ..support.failures import UnrecordedCall
     from ..support.waits import Stops

@@ -16,8 +16,9 @@ from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.blocking import run_blocking
 from ..support.display.formatting import counted, money
 from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
+from .jobs import FunctionJob
 from .names import ItemNames
-from .tasks import FunctionJob, tasks_of
+from .tasks import tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from ..models.prices import Price
     from ..stores.record import Record
     from ..typed.conversations import SendMessage
+    from .jobs import AskingJob
     from .options import MapOptions
-    from .tasks import AskingJob, Task
+    from .tasks import Task
 
 
 class Plan(NamedTuple):

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from ..distributed.sender import TaskSender
     from ..distributed.worker import Report
     from ..scopes import DrawList
+    from .jobs import Job
     from .options import MapOptions
-    from .tasks import Job, Task
+    from .tasks import Task
 
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that no worker waits for its next task
 BATCH_SIZE = 64  # finished tasks to wait for, because each wakeup of the map slows the workers down

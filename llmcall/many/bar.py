@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
 from ..support.display.formatting import money
 from ..support.system import ipython_shell, without_warnings
 from ..traffic import usage as metering
 from ..traffic.limits import seconds_held_back
+
+if TYPE_CHECKING:
+    import tqdm
 
 SHOWN_SECONDS = 1.0  # of a wait; a shorter one has ended before it is read
 
@@ -27,7 +30,7 @@ class Bar:
             # a stream that only logs may have no other method than ``write``
             progress = hasattr(ipython_shell(), "kernel") or getattr(sys.stderr, "isatty", bool)()
         self._failed_count = 0
-        self._tqdm_bar: Any = None
+        self._tqdm_bar: tqdm.tqdm[NoReturn] | None = None
         self._shown = ExitStack()
         if progress and sys.stderr is not None:
             with without_warnings():  # of a notebook without ipywidgets, which gets a bar of text
@@ -68,8 +71,9 @@ class Bar:
             end = time.localtime(time.time() + seconds)
             figures.append(f"rate limit until {time.strftime('%H:%M:%S', end)}")
         figures.append(f"cached={usage.cached_calls:,}")
-        tokens: Any = usage.input_tokens, usage.output_tokens
-        figures.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
+        prompts, answers = usage.input_tokens, usage.output_tokens
+        tokens = "?" if prompts is None or answers is None else f"{prompts + answers:,}"
+        figures.append(f"tokens={tokens}")
         if usage.calls or usage.cached_calls:
             figures.append("cost=?" if usage.cost is None else f"cost={money(usage.cost)}")
         self._tqdm_bar.set_postfix_str(", ".join(figures))

@@ -43,10 +43,10 @@ class Job(Protocol):
     def check(self, items: object) -> None:
         """Refuse items with which it can do nothing, before anything runs."""
 
-    def run(self, item: Any) -> Any:
+    def run(self, item: object) -> object:
         """Return an item's result."""
 
-    def identity(self, item: object) -> Any:
+    def identity(self, item: object) -> object:
         """Return the data that identifies an item."""
 
 
@@ -102,11 +102,11 @@ class FunctionJob(NamedTuple):
     def check(self, items: object) -> None:
         """Take whatever Python iterates over."""
 
-    def run(self, item: Any) -> Any:
+    def run(self, item: object) -> object:
         """Call the function."""
         return self.function(item)
 
-    def identity(self, item: object) -> Any:
+    def identity(self, item: object) -> object:
         """Return the whole item, which identifies itself."""
         return item
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     # What names an item's scope: a function of the item, a column of its row, or several columns
     Key: TypeAlias = Callable[[Any], object] | str | Sequence[str]
+    CellName: TypeAlias = tuple[
+        tuple[object, ...], str
+    ]  # the labels of an item's cell, and its name
 
 DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 # Between a name and its number of earlier occurrences; doubled within the name itself.
@@ -45,12 +48,11 @@ class ItemNames:
     ) -> None:
         self._key = key
         self._identity = identity
-        # All three by cell and name
-        self._counts: Counter[tuple[Any, str]] = Counter()
+        self._counts: Counter[CellName] = Counter()
         # The digest of the whole first item, or None if it is not plain data
-        self._first_contents: dict[tuple[Any, str], bytes | None] = {}
+        self._first_contents: dict[CellName, bytes | None] = {}
         # In words, the first item that differs from it
-        self._differing: dict[tuple[Any, str], str] = {}
+        self._differing: dict[CellName, str] = {}
 
     def name(self, item: object, index: int, cell: tuple[object, ...], *, takes_all: bool) -> str:
         """Return the name of the next item's scope.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import CancelledError
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import scopes
 from ..scopes import DrawList, Draws, is_reserved_name, reserved_name
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
+    from ..distributed.worker import Report
     from ..scopes import ActiveScope, ScopedRecord
     from ..support.waits import Stops
     from .jobs import Job
@@ -95,8 +96,8 @@ class Task:
         self.item = item
         self.position = position
         self.draw_list = DrawList(parent)
-        self.future: Future[Any] | None = None
-        self.value: Any = MISSING
+        self.future: Future[TaskResult | Report] | None = None
+        self.value = MISSING
         self.error: BaseException | None = None
 
     def in_words(self, total: int | None) -> str:
@@ -157,7 +158,7 @@ def tasks_of(
 class TaskResult(NamedTuple):
     """A task's value, or the exception that it raised."""
 
-    value: Any = None
+    value: object = None
     error: BaseException | None = None
 
 

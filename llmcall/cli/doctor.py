@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import click
+
 from ..clients import registry
 from ..clients.api_errors import likely_address
 from ..clients.own import as_transport
@@ -18,7 +20,10 @@ from ..models.catalog import shutdown_of
 from ..models.costs import MILLION
 from ..stores.cache.directory import DATABASE
 from ..stores.records.reader import header_in
-from ..support.display.formatting import counted, shortened
+from ..support.display.formatting import counted, shortened, text_table
+from ..support.display.printable import visible, visible_json
+from .options import json_option
+from .output import echo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +49,28 @@ class Check(NamedTuple):
     ok: bool
     found: str
     remedy: str = ""
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check what a call needs, and suggest fixes.
+
+    Checks the API key, the endpoint, the model, the cache directory, the tokenizer and the price.
+    The exit code is 1 if something is wrong.
+    """
+    results = list(checks())
+    if as_json:
+        echo(visible_json([check._asdict() for check in results]))
+    else:
+        rows = []
+        for check in results:
+            rows.append(("ok" if check.ok else "FAIL", check.name, visible(check.found)))
+            if check.remedy:
+                rows.append(("", "", visible(f"→ {check.remedy}")))
+        echo(text_table(rows))
+    if not all(check.ok for check in results):
+        raise click.exceptions.Exit(1)
 
 
 def checks() -> Iterator[Check]:

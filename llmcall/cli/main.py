@@ -1,4 +1,4 @@
-"""The command line: its groups, and the commands for one call, tokens, settings and the demo."""
+"""The command line: the group of its commands, and those for one call, tokens and the demo."""
 
 from __future__ import annotations
 
@@ -8,39 +8,33 @@ import sysconfig
 from contextlib import nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 
 from .._version import __version__
 from ..clients import registry
-from ..config import resolve
-from ..config.endpoints import Endpoint
 from ..errors import APIError, ArgumentError, LLMCallError
 from ..models.tokens import TokenCount
 from ..support.display.formatting import text_table
 from ..support.display.printable import visible, visible_json
 from ..support.failures import process_failures
-from .doctor import checks
 from .options import json_option, unicode_text
 from .output import discard_unwritten, echo, escaping, is_terminal
-
-if TYPE_CHECKING:
-    from ..config.setting import Setting
 
 DEMO = "market_day.py"
 # A small model is best at temperature 0, and may never stop without a limit.
 LOCAL: dict[str, object] = {"temperature": 0, "max_tokens": 200}
 # Without a system message, the model drifts off the subject and the language.
 LOCAL_SYSTEM = "You are a helpful assistant."
-
-
 RUN = "run"
 # Commands in modules of their own, each imported only for its command.
 COMMANDS = {
     "cache": "cache:cache",
     "cassette": "cassette:cassette",
+    "config": "config:show_config",
     "diff": "review:diff",
+    "doctor": "doctor:doctor",
     "drift": "study:drift",
     "import": "study:import_answers",
     "pack": "study:pack",
@@ -181,94 +175,6 @@ def _read_text(file: IO[str]) -> str:
         raise click.UsageError(
             f"{file.name} is not {error.encoding} text: byte {error.start} is wrong"
         ) from error
-
-
-@main.command("config")
-@json_option
-def show_config(as_json: bool) -> None:
-    """Show every setting, its value, and where it comes from.
-
-    Settings that differ from their defaults come first. Secrets are masked.
-    """
-    items = registry.settings().items()
-    entries = [(row, _json_value(value), origin) for row, value, origin in items]
-    if as_json:
-        rows = [
-            {
-                "section": row.section,
-                "key": row.key,
-                "name": row.name,
-                "value": value,
-                "origin": origin,
-            }
-            for row, value, origin in entries
-        ]
-        echo(visible_json(rows))
-        return
-    lines = [
-        (key, _value_text(item), origin)
-        for row, value, origin in entries
-        for key, item in _config_lines(row, value)
-    ]
-    lines.sort(key=lambda line: line[2] == "default")
-    echo(text_table(lines))
-    echo(resolve.file_summary())
-
-
-def _json_value(value: object) -> object:
-    """Return a setting's value as JSON data; endpoints become dicts."""
-    if not isinstance(value, tuple):
-        return value
-    return [item._asdict() if isinstance(item, Endpoint) else item for item in value]
-
-
-def _config_lines(row: Setting, value: Any) -> list[tuple[str, object]]:
-    """Return the keys in config.ini for a setting, each with its value."""
-    if row.name == "endpoints":
-        value = {
-            fields["name"]: {key: field for key, field in fields.items() if key != "name"}
-            for fields in value
-        }
-    if not isinstance(value, dict) or not value:
-        return [(f"[{row.section}] {row.key or row.name}", value)]
-    if row.name not in ("endpoints", "models"):
-        return [(f"[{row.section}] {model}", item) for model, item in value.items()]
-    return [
-        (f"[{row.section} {name}] {field.upper()}", item)
-        for name, fields in value.items()
-        for field, item in fields.items()
-        if item is not None
-    ]
-
-
-def _value_text(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        value = ", ".join(map(str, value))
-    return "-" if value in (None, "", {}) else str(value)
-
-
-@main.command()
-@json_option
-def doctor(as_json: bool) -> None:
-    """Check what a call needs, and suggest fixes.
-
-    Checks the API key, the endpoint, the model, the cache directory, the tokenizer and the price.
-    The exit code is 1 if something is wrong.
-    """
-    results = list(checks())
-    if as_json:
-        echo(visible_json([check._asdict() for check in results]))
-    else:
-        rows = []
-        for check in results:
-            rows.append(("ok" if check.ok else "FAIL", check.name, visible(check.found)))
-            if check.remedy:
-                rows.append(("", "", visible(f"→ {check.remedy}")))
-        echo(text_table(rows))
-    if not all(check.ok for check in results):
-        raise click.exceptions.Exit(1)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

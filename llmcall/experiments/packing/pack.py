@@ -18,6 +18,7 @@ from ...errors import ArgumentError, LLMCallError
 from ...review.page import page
 from ...stores.records.reader import read
 from ...stores.records.writer import write
+from .archive import write_zip
 from .contents import (
     READER,
     README,
@@ -41,7 +42,6 @@ from .package import (
     Manifest,
     PackedFile,
     file_digest,
-    write_zip,
 )
 from .project import (
     checked_command,

@@ -18,6 +18,7 @@ from ...errors import ArgumentError, CacheError
 from ...stores.records.reader import read
 from ...support.display.formatting import counted
 from ...support.display.printable import visible
+from .archive import unpack_zip
 from .contents import PROOF
 from .package import (
     ABOUT,
@@ -28,7 +29,6 @@ from .package import (
     Manifest,
     file_digest,
     read_manifest,
-    unpack_zip,
 )
 from .project import copy_file, is_left_out
 from .replay import Observation, describe_unused, has_namespace, run_program, unused_records

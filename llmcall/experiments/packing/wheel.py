@@ -9,7 +9,7 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from ...errors import LLMCallError
-from .package import zip_entry
+from .archive import zip_entry
 from .replay import PACKAGE, files_below
 
 DISTRIBUTION = "llmcall-sim"

@@ -286,7 +286,7 @@ class Replay(CallListener):
         arguments = map(str, self.config.invocation_params.args)
         ignores = any(argument.startswith("--ignore") for argument in arguments)
         is_cut = session.shouldstop or session.shouldfail or not has_ended
-        if is_cut or ignores or getattr(self.config.option, "lf", False):
+        if is_cut or ignores or self.config.getoption("lf", False):
             self.summary.is_complete = False
         process_failures.forget(*REFUSED)  # failed tests report them
         if self._is_worker:

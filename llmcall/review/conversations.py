@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.endings import is_ordinary
 from ..apis.http_requests import CONTENT_FIELDS, messages_asked
@@ -92,10 +92,12 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
     """Yield the calls of an actor."""
     # Numbers of the histories so far, by the history before the last message, and that message.
     histories: dict[tuple[int, Utterance], int] = {}
-    shared: dict[Any, Any] = {}  # a history takes the memory of its new messages alone
+    # A history takes the memory of its new messages alone, and equal parameters that of one.
+    shared_messages: dict[Utterance, Utterance] = {}
+    shared_parameters: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
     for call_number, record in enumerate(records, 1):
         messages = tuple(
-            shared.setdefault(message, message)
+            shared_messages.setdefault(message, message)
             for message in map(_utterance, _request_messages(record))
         )
         parameters = tuple(
@@ -115,7 +117,7 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
             call_number,
             (record.sample or "").partition("#")[2],
             title_of(record.kind, record.request),
-            shared.setdefault(parameters, parameters),
+            shared_parameters.setdefault(parameters, parameters),
             messages,
             repeated,
             answers,

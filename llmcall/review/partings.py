@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..stores.differences.fields import Difference, differences
 from ..stores.differences.words import word_changes
@@ -113,8 +113,15 @@ def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
 def _parting(changes: Changes, index: int) -> Parting:
     pair = changes[index].pair
 
-    def parting(why: str, before: str | None, after: str | None, **more: Any) -> Parting:
-        return Parting(pair.scope, pair.place, why, before, after, run=pair.run, **more)
+    def parting(
+        why: str,
+        before: str | None,
+        after: str | None,
+        *,
+        follows: CallPosition | None = None,
+        served: tuple[str, ...] = (),
+    ) -> Parting:
+        return Parting(pair.scope, pair.place, why, before, after, follows, pair.run, served)
 
     one, other = pair.one, pair.other
     if one is None or other is None:

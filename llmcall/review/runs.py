@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CacheError
 from ..keys.parameters import CONFIGURED
@@ -35,7 +35,7 @@ class RecordedRun(NamedTuple):
 
     name: str
     records: list[Record]
-    settings: dict[str, Any]
+    settings: dict[str, object]
     is_complete: bool = True
     scope: str = ""
 

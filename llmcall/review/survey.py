@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..answers.lettered_options import named_option, without_options
 from ..apis.message import as_text
@@ -113,7 +113,7 @@ def _read_answer(record: Record) -> object:
     return _Mark(f"({mark})") if mark == CUT else text.strip()
 
 
-def _fields(answers: Sequence[Sequence[object]]) -> dict[str, list[list[Any]]]:
+def _fields(answers: Sequence[Sequence[object]]) -> dict[str, list[list[object]]]:
     """Return the values of each field of the answers, run by run."""
     objects = [value for run in answers for value in run if isinstance(value, dict)]
     names = Counter(name for value in objects for name in value)

@@ -233,7 +233,7 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
     echo(WARNING, err=as_json)
     verification = verify_study(package, tolerance=tolerance)
     if as_json:
-        data: dict[str, Any] = {
+        data = {
             "ok": verification.ok,
             "checks": [vars(check) for check in verification.checks],
             "conclusion": verification.conclusion(),

@@ -240,16 +240,16 @@ class Choice(LLMCall):
         job = self.__map_job__()
         job.check(rows)
         pandas = import_pandas()
-        rows, given = list(rows_of(rows)), rows
-        frame: Any = given if is_frame(given) else pandas.DataFrame(rows)
+        items = list(rows_of(rows))
+        frame = rows if is_frame(rows) else pandas.DataFrame(items)
         if vary is not None:
-            cells, job, rows = cross_rows(job, rows, vary)
+            cells, job, items = cross_rows(job, items, vary)
             frame = pandas.concat(
-                [frame.assign(**labels) for labels in cells], ignore_index=frame is not given
+                [frame.assign(**labels) for labels in cells], ignore_index=not is_frame(rows)
             )
         errors = ["error"] if map_options.get("on_error") == "return" else []
         columns = share_columns(self.options, list(frame.columns), errors)
-        method, answers = ask_for_shares(self, job, rows, method, map_options)
+        method, answers = ask_for_shares(self, job, items, method, map_options)
         if map_options.get("dry_run"):
             return answers
         shares_of = counted_shares if method == DRAWS else mean_shares

@@ -75,7 +75,7 @@ class SharesJob(RowJob):
     orders: Sequence[tuple[int, ...]] = ()
     proof: _Proof = field(default_factory=_Proof)
 
-    def run(self, item: Any) -> list[float] | None:
+    def run(self, item: object) -> list[float] | None:
         """Ask about a row in one order; return the share of each option, and of all other answers.
 
         :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.

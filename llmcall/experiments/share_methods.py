@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def ask_for_shares(
-    question: Choice, job: RowJob, rows: Any, method: str, map_options: dict[str, object]
+    question: Choice, job: RowJob, rows: list[object], method: str, map_options: dict[str, object]
 ) -> tuple[str, Any]:
     """Return the method, and the answers for each row; for a dry run, the plan.
 
@@ -80,7 +80,7 @@ def _methods(job: RowJob, method: str, *, has_repeats: bool) -> list[str]:
 
 
 def _is_recorded(
-    question: Choice, job: RowJob, method: str, rows: object, map_options: dict[str, Any]
+    question: Choice, job: RowJob, method: str, rows: list[object], map_options: dict[str, object]
 ) -> bool:
     """Return whether the answers about some rows by a method are recorded, and have shares."""
     with suppress(NoSharesError):
@@ -90,7 +90,7 @@ def _is_recorded(
 
 
 def _ask_by(
-    question: Choice, job: RowJob, method: str, rows: Any, map_options: dict[str, object]
+    question: Choice, job: RowJob, method: str, rows: list[object], map_options: dict[str, object]
 ) -> Any:
     """Return the answers for each row by one method; for a dry run, the plan."""
     is_plan = map_options.get("dry_run", False)

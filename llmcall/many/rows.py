@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas
 
-def is_frame(items: object) -> bool:
+
+def is_frame(items: object) -> TypeGuard[pandas.DataFrame]:
     """Return whether something is a pandas DataFrame, without importing pandas."""
     return any(
         base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...apis.usage import total_cost
 from ...stores.records.served import served_by, served_words
+from ...support.display.data_frames import import_pandas
 from ...support.display.formatting import counted, money, text_table
 from ...support.display.printable import printable
 from .estimate import Shift, estimate_shift
@@ -199,9 +200,7 @@ def _answers_frame(
     check: DriftCheck, reader: Reader, new_records: Iterable[Record | None]
 ) -> pandas.DataFrame:
     """Return a frame with a row for each answer to a check's requests, first the recorded ones."""
-    from ...support.libraries import pandas
-
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
 
     def add(record: Record, actor: str, digest: str, *, is_new: bool) -> None:
         for answer in answers_of(record):
@@ -229,7 +228,7 @@ def _answers_frame(
     for call, new_record in zip(check.calls, new_records, strict=True):
         if new_record is not None:
             add(new_record, call.actor, call.digest, is_new=True)
-    return pandas.DataFrame(rows)
+    return import_pandas().DataFrame(rows)
 
 
 def _as_json(shift: Shift) -> dict[str, object]:

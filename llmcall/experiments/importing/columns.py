@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...apis.message import as_text
 from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE_NUMBER
@@ -85,7 +85,7 @@ class Columns:
             return f"its columns {' and '.join(found)} may both be the answer; choose one: --column answer={found[0]}"
         return ""
 
-    def conversation(self, entry: object, *, has_paths: bool) -> Any:
+    def conversation(self, entry: object, *, has_paths: bool) -> object:
         """Return an object with messages, or a row with a prompt and an answer, as a conversation; the
         error if it cannot be one, and anything but a dict as it is.
 
@@ -160,7 +160,7 @@ def levels(path: object) -> tuple[str, ...]:
     return tuple(filter(None, str(path).partition("#")[0].split("/")))
 
 
-def _typed(name: str, value: Any) -> object:
+def _typed(name: str, value: object) -> object:
     """Return a parameter's value from a cell: a text is read as the parameter's type."""
     kind = KINDS.get(name, ())
     if isinstance(value, str) and str not in kind:
@@ -174,8 +174,8 @@ def _typed(name: str, value: Any) -> object:
             data = json.loads(value)
             value = data if type(data) in kind else value
     # A data frame's column of whole numbers with an empty cell holds 5.0.
-    is_number = kind in (NUMBER, WHOLE_NUMBER) and isinstance(value, float)
-    return int(value) if is_number and value.is_integer() else value
+    is_number = kind in (NUMBER, WHOLE_NUMBER)
+    return int(value) if is_number and isinstance(value, float) and value.is_integer() else value
 
 
 def parameters(texts: Mapping[str, str]) -> dict[str, Data]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
 from ...apis.bodies import parse_events, read_object
@@ -242,10 +241,12 @@ def _answer(response: dict[str, object], *, is_stream: bool) -> dict[str, object
     return assembler.response()
 
 
-def _bytes(body: Any) -> bytes:
+def _bytes(body: object) -> bytes:
     """Return a body as uncompressed bytes."""
     content = body.get("string") if isinstance(body, dict) else body
     if isinstance(content, (dict, list)):
         content = json.dumps(content)
-    data: bytes = content.encode() if isinstance(content, str) else content or b""
+    data = content.encode() if isinstance(content, str) else content
+    if not isinstance(data, bytes):  # there is none
+        return b""
     return zlib.decompress(data, wbits=31) if data.startswith(GZIP) else data

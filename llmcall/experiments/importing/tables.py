@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...keys.request import Data
 
 # A conversation's location, for messages, and the conversation
-LocatedConversation = tuple[str, Any]
+LocatedConversation = tuple[str, object]
 DELIMITERS = ",;\t"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the marks at the start of such a file
 

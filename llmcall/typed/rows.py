@@ -17,6 +17,7 @@ from .conversations import SendMessage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pandas
     from typing_extensions import Self
 
     from ..clients.base import LLMClient
@@ -117,7 +118,7 @@ class TableJob(RowJob):
 
 
 def report_empty_cells(
-    job: RowJob, frame: Any, cells: Iterable[Mapping[str, object]] = ({},)
+    job: RowJob, frame: pandas.DataFrame, cells: Iterable[Mapping[str, object]] = ({},)
 ) -> None:
     """Report the cells of a frame that hold nothing and are printed, by column.
 

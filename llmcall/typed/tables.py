@@ -200,8 +200,8 @@ def _table(
     """Return the table of rows, or its plan; see :meth:`AsksRows.table`."""
     MapOptions.check_names(map_options, "table", ["vary"])
     check_rows(rows)
-    items: Any = rows if is_frame(rows) else list(rows_of(rows))
-    frame = items
+    items: Iterable[object] = rows if is_frame(rows) else list(rows_of(rows))
+    given = items
     if vary is not None:
         cells, job, items = cross_rows(job, [row_variables(row) for row in rows_of(items)], vary)
         if is_frame(rows):
@@ -211,9 +211,7 @@ def _table(
     if map_options.get("dry_run"):
         return run_map(job, items, **map_options)
     pandas = import_pandas()
-    keeps_index = is_frame(frame)
-    if not keeps_index:
-        frame = pandas.DataFrame(frame)
+    frame = given if is_frame(given) else pandas.DataFrame(given)
     if vary is not None:
         frame = pandas.concat([frame.assign(**labels) for labels in cells])
     columns = _columns(job.call.columns(), frame.columns)
@@ -232,7 +230,7 @@ def _table(
     index = frame.index.repeat(repeats)
     frame = frame.reset_index(drop=True)
     table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True).join(values)
-    return table.set_axis(index) if keeps_index else table
+    return table.set_axis(index) if is_frame(given) else table
 
 
 def _columns(fields: Iterable[str], row_columns: Collection[str]) -> list[Column]:

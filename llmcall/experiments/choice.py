@@ -13,11 +13,11 @@ from ..answers.lettered_options import INSTRUCTION, listing, option_position
 from ..errors import OutputError
 from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
-from ..many.vary import cross_rows
 from ..support.display.data_frames import import_pandas
 from ..support.notices import warn_once
 from ..typed.conversations import SendMessage, converse
 from ..typed.llm_call import LLMCall
+from ..typed.vary import cross_rows
 from .choice_options import (
     ChoiceOptions,
     Respondent,

@@ -23,12 +23,12 @@ from ..keys.schemas import optional_type
 from ..many.map import map as run_map
 from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
-from ..many.vary import cross_rows
 from ..support.display.data_frames import data_frame, import_pandas
 from ..support.display.formatting import counted
 from ..support.notices import notice
 from .conversations import Conversation
 from .rows import TableJob, check_rows, report_empty_cells, row_variables
+from .vary import cross_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

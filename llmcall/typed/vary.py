@@ -15,7 +15,7 @@ from ..models.catalog import parameters_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from ..typed.rows import RowJob
+    from .rows import RowJob
 
 TEMPLATES = ("system", "user", "history")
 PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"

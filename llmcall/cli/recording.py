@@ -64,8 +64,7 @@ class RunOptions(NamedTuple):
             raise click.UsageError(
                 f"{path} was recorded with --actor {actor}. Give the option again: a cassette runs no code"
             )
-        for name in self._fields:
-            value, recorded_value = getattr(self, name), getattr(recorded_options, name)
+        for name, value, recorded_value in zip(self._fields, self, recorded_options, strict=True):
             if value not in (None, ()) and value != recorded_value:
                 raise click.UsageError(
                     f"{_as_option(name, value)} contradicts {path}, which was recorded with "

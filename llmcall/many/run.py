@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Sized
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING
@@ -113,7 +114,7 @@ class MapRun:
         self._names = ItemNames(options.item_key, job.identity)
         order = scopes.next_order()
         self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order, maker)
-        self._item_count = len(items) if hasattr(items, "__len__") else None  # None: unknown
+        self._item_count = len(items) if isinstance(items, Sized) else None  # None: unknown
         self._yields = yields
         self._yielded: list[DrawList] = []
         self._yielded_count = 0

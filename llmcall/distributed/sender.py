@@ -65,14 +65,16 @@ class TaskSender:
         """Send a task; :meth:`collect` takes the future's result."""
         return self._executor.submit(SentTask(self, task))
 
-    def fields(self, task: Task) -> tuple[object, ...]:
-        """Return the fields of a :class:`RemoteTask`."""
+    def remote(self, task: Task) -> RemoteTask:
+        """Return a task as another process gets it."""
         state, drawn_by_item = self._packed
         if self._server is not None:
             self._server.start()
         drawn = drawn_by_item.get(task.position.name, [])
         job, run_job = self.run.job, self.run.run_job
-        return self._token, state, job, run_job, task.item, task.position, drawn, self._draws
+        return RemoteTask(
+            self._token, state, job, run_job, task.item, task.position, drawn, self._draws
+        )
 
     @functools.cached_property
     def _packed(self) -> tuple[bytes, dict[str, list[Drawn]]]:
@@ -124,8 +126,7 @@ class TaskSender:
             metering.count(meter, *usage, cassette=self._cassette)
         failures = process_failures if self._cassette is None else self._cassette.failures
         for reason, calls in outcome.failures:
-            for call in calls:
-                scope, words, was_sent, was_answered = call
+            for scope, words, was_sent, was_answered in calls:
                 failures.add(scope, words, reason, was_sent=was_sent, was_answered=was_answered)
         if outcome.refused is not None:
             for listener in listeners:
@@ -173,7 +174,7 @@ class SentTask:
         return self._sender.run.run_task(self._task)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return RemoteTask, self._sender.fields(self._task)
+        return RemoteTask, tuple(self._sender.remote(self._task))
 
 
 def _by_item(active: ActiveScope) -> dict[str, list[Drawn]]:

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -139,17 +139,11 @@ def pack(
     >>> [file for file, role in package.files.items() if role != "about"]
     ['code/greet.py', 'recordings/greeting.jsonl']
     """
-    target = Path(os.path.abspath(os.path.expanduser(folder)))
-    archive = None if zip is None else Path(os.path.abspath(os.path.expanduser(zip)))
-    for made in filter(None, (target, archive)):
-        if os.path.lexists(made):
-            raise ArgumentError(f"{made} exists already; remove it, or choose another name")
+    target, archive = _targets(folder, zip)
     if prune and whole:
         raise ArgumentError(
             "prune leaves out the records that no call used, and whole packs them: choose one"
         )
-    if archive is not None and archive.is_relative_to(target):
-        raise ArgumentError(f"the ZIP file {archive} would be inside the package; put it elsewhere")
     project = Path.cwd().resolve()
     program = checked_command(project, command)
     recording_paths = project_paths(project, cassettes, "--cassette")
@@ -166,16 +160,12 @@ def pack(
         run = run_program(
             program, copied, cassettes=recording_paths, environment=environment, project=project
         )
-        _raise_problems(list(_run_problems(run, project)))
+        _raise_problems(_run_problems(run, project))
         unused = {path: unused_records(run, path, recordings[path]) for path in recording_paths}
         notes = [describe_unused(path, names) for path, names in unused.items() if names]
         if notes and not (prune or whole):
-            _raise_problems(
-                [
-                    *notes,
-                    "--prune leaves them out of the package (your file stays as it is); --whole packs them as evidence",
-                ]
-            )
+            hint = "--prune leaves them out of the package (your file stays as it is); --whole packs them as evidence"
+            _raise_problems([*notes, hint])
         fate = "packed as evidence" if whole else "left out of the package"
         notes = [f"{fate}: {note}" for note in notes]
         for path in {*run.files_read, *added, *program[:1]} - {*recording_paths}:
@@ -199,7 +189,7 @@ def pack(
         )
         manifest = _write_about_files(package, manifest, project)
         texts = [file for file in files_below(package) if not is_wheel(file)]
-        _raise_problems(list(credentials(package, texts, config.settings().cassette_allow)))
+        _raise_problems(credentials(package, texts, config.settings().cassette_allow))
         _raise_problems(_second_run_problems(verify(package)))
         notes += _notes(package, manifest, project)
         if archive is not None:
@@ -207,6 +197,20 @@ def pack(
         shutil.copytree(package, target)
     files = {file.file: file.role for file in manifest.files}
     return Package(target, archive, files, tuple(notes))
+
+
+def _targets(
+    folder: str | os.PathLike[str], zip: str | os.PathLike[str] | None
+) -> tuple[Path, Path | None]:
+    """Return the folder and the ZIP file to make; neither may exist."""
+    target = Path(os.path.abspath(os.path.expanduser(folder)))
+    archive = None if zip is None else Path(os.path.abspath(os.path.expanduser(zip)))
+    for made in filter(None, (target, archive)):
+        if os.path.lexists(made):
+            raise ArgumentError(f"{made} exists already; remove it, or choose another name")
+    if archive is not None and archive.is_relative_to(target):
+        raise ArgumentError(f"the ZIP file {archive} would be inside the package; put it elsewhere")
+    return target, archive
 
 
 def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
@@ -227,10 +231,9 @@ def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
 # Problems that stop the packing
 
 
-def _raise_problems(problems: Sequence[str]) -> None:
+def _raise_problems(problems: Iterable[str]) -> None:
     """Stop the packing if there are problems."""
-    if problems:
-        lines = "\n".join(f"- {problem}" for problem in problems)
+    if lines := "\n".join(f"- {problem}" for problem in problems):
         raise LLMCallError(f"the study is not packed:\n{lines}")
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..keys.keys import short_key
 from ..scopes import without_repeats
 from ..support.display.formatting import OF_NO_ACTOR, money, natural
 from ..support.display.printable import visible
+from .conversations import Utterance
 from .pairs import Pair
 from .partings import WHY
 from .text import describe_arms
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .conversations import RecordedCall
     from .runs import RecordedRun
 
+T = TypeVar("T")
 ROOT = -1  # the history without a message
 
 
@@ -70,7 +72,7 @@ def unpaired_calls(run: RecordedRun) -> list[Pair]:
     ]
 
 
-class Table(defaultdict[Any, int]):
+class Table(defaultdict[T, int]):
     """A table that gives each new entry the next number."""
 
     def __init__(self) -> None:
@@ -90,7 +92,8 @@ def page_data(
     :param marks: each record's marks, by its ``id``.
     :param comparison: the comparison of two runs, if there are two.
     """
-    texts, messages, nodes, scopes, rows = (Table() for _ in range(5))
+    texts, scopes, rows = (Table[str]() for _ in range(3))
+    messages, nodes = Table[Utterance](), Table[tuple[int, int]]()
     shown = {id(call) for cell in cells for call in (cell.pair.one, cell.pair.other) if call}
     all_calls = [
         call

@@ -25,7 +25,7 @@ from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
 import llmcall
-from llmcall.experiments.packing.verify import DIFFERS, Verification, differences
+from llmcall.experiments.packing.verify import DIFFERS, Verification, unified_diff
 
 SCRIPT = "run räte.py"
 TAPE = "tapes/täglich 1.jsonl"
@@ -465,7 +465,7 @@ def test_a_tolerance_is_relative_to_the_larger_number_and_at_least_to_1(
         "\n".join(f"x = {number!r}, 007" for number in values)
         for values in (numbers, [number + change for number in numbers])
     )
-    assert differences(text.encode(), other.encode(), 1.01e-7) == []
+    assert unified_diff(text.encode(), other.encode(), 1.01e-7) == []
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_a_tolerance_is_relative_to_the_larger_number_and_at_least_to_1(
 )
 def test_a_tolerance_lets_no_text_differ(old: str, new: str) -> None:
     """Codes and versions are text."""
-    assert differences(old.encode(), new.encode(), 0.5)
+    assert unified_diff(old.encode(), new.encode(), 0.5)
 
 
 # Packages that are damaged or unsafe

@@ -151,7 +151,7 @@ def _checks(
     def compare_bytes(name: str, expected: bytes, actual: bytes) -> Check:
         within = "" if expected == actual else f" within the tolerance of {tolerance:g}"
         return _make_check(
-            name, f"the same{within}", "differs", differences(expected, actual, tolerance)
+            name, f"the same{within}", "differs", unified_diff(expected, actual, tolerance)
         )
 
     count = counted(len(manifest.files), "file")
@@ -256,7 +256,7 @@ def _make_check(name: str, good: str, bad: str, details: Sequence[str]) -> Check
     return Check(name, DIFFERS, bad, tuple(details)) if details else Check(name, OK, good)
 
 
-def differences(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:
+def unified_diff(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:
     """Return a unified diff of two versions; empty if they are the same.
 
     :param old: the expected version.

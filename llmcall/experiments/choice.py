@@ -26,16 +26,9 @@ from .choice_options import (
     moving_order,
     warn_if_order_has_no_effect,
 )
-from .choice_shares import (
-    DRAWS,
-    METHODS,
-    NO_INTERVAL,
-    TOP_LOGPROBS,
-    counted_shares,
-    mean_shares,
-    share_columns,
-)
-from .share_methods import ask_for_shares
+from .choice_shares import NO_INTERVAL, counted_shares, mean_shares, share_columns
+from .share_jobs import TOP_LOGPROBS
+from .share_methods import DRAWS, METHODS, ask_for_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,21 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 from ..many.map import map as run_map
 from ..support.notices import warn_once
 from ..typed.rows import TableJob
-from .choice_shares import (
-    COUNT_DRAWS,
-    DECISIONS,
-    DRAWS,
-    LOGPROBS,
-    DecisionsJob,
-    LogprobsJob,
-    NoSharesError,
-)
+from .share_jobs import COUNT_DRAWS, DecisionsJob, LogprobsJob, NoSharesError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..typed.rows import RowJob
     from .choice import Choice
+
+DECISIONS, LOGPROBS, DRAWS = "decisions", "logprobs", "draws"
+METHODS = ("auto", DECISIONS, LOGPROBS, DRAWS)
 
 
 def ask_for_shares(

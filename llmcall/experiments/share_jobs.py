@@ -1,0 +1,250 @@
+"""The jobs that ask for the shares of a closed question's options: by decisions, or by the log probabilities of an
+answer's first token.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass, field
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, cast
+from weakref import ref
+
+from ..apis.decisions import REFUSAL, probabilities
+from ..apis.objects import objects_in
+from ..apis.shapes import choices_of
+from ..core.calls import OPTIONS
+from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
+from ..stores.cassettes.current import current_cassette
+from ..support.blocking import run_blocking
+from ..support.failures import process_failures
+from ..typed.conversations import SendMessage
+from ..typed.rows import RowJob
+from .choice_options import Respondent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..core.reply import Reply
+    from ..typed.conversations import Ask
+    from .choice import Choice
+
+TOP_LOGPROBS = 20  # the most tokens whose log probabilities the API gives
+DECISION_ARGUMENTS = OPTIONS | {"model", "extra_headers"}
+COUNT_DRAWS = "give repeats=, and method='draws', to count draws instead"
+THOUGHTS = "<think"
+# "▁" and "Ġ" are the blank of SentencePiece and of byte-level BPE.
+_BEFORE_WORDS = " \t\r\n\u2581\u0120"
+
+
+class NoSharesError(ConfigError):
+    """The model does not give its shares by a method."""
+
+
+class _Proof:
+    """The proof that a model gives shares: the first answer of a job, or why it had none."""
+
+    def __init__(self) -> None:
+        self.is_given = False
+        self.problem = ""
+        self.lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[_Proof], tuple[()]]:
+        return _Proof, ()  # another process asks for its own
+
+
+@dataclass(frozen=True, eq=False)
+class SharesJob(RowJob):
+    """Asks a closed question about each row once in each order of the options; a repeat of the ``map`` is an
+    order.
+
+    The first call is made alone: if its answer has no shares, no second call is paid for.
+
+    :param orders: the orders of its options.
+    """
+
+    orders: Sequence[tuple[int, ...]] = ()
+    proof: _Proof = field(default_factory=_Proof)
+
+    def run(self, item: object) -> list[float] | None:
+        """Ask about a row in one order; return the share of each option, and of all other answers.
+
+        :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
+        :raises APIError: if the call failed after all retries.
+        """
+        proof = self.proof
+        if not proof.is_given:
+            with proof.lock:
+                if proof.problem:
+                    raise NoSharesError(proof.problem)
+                if not proof.is_given:
+                    try:
+                        shares = run_blocking(self.conversation(item))
+                    except NoSharesError as error:
+                        proof.problem = str(error)
+                        raise
+                    proof.is_given = True
+                    return shares
+        return run_blocking(self.conversation(item))
+
+    async def conversation(  # type: ignore[override]
+        self, item: object, ask: Ask = SendMessage.reply
+    ) -> list[float] | None:
+        """Ask about a row in one order."""
+        order = self.orders[Respondent.current().repeat % len(self.orders)]
+        question = cast("Choice", self.call_for(item))
+        request = self.request(question, self.variables(item), order)
+        try:
+            reply = await ask(request)
+        except (EmptyAnswerError, InvalidRequestError) as error:
+            if self.proof.is_given or not self.is_unavailable(error):
+                raise
+            # The request only asked what the server can do, and a replay does not send it.
+            cassette = current_cassette()
+            failures = process_failures if cassette is None else cassette.failures
+            failures.recover(ref(error))
+            raise NoSharesError(
+                f"{self.what} are not available here ({error}): {COUNT_DRAWS}"
+            ) from error
+        if reply is None:
+            return None
+        shares = [0.0] * (len(order) + 1)
+        for position, share in enumerate(self.shares(reply, request, len(order))):
+            shares[order[position]] = share
+        shares[-1] = max(0.0, 1 - math.fsum(shares))
+        return shares
+
+    # Of each method
+
+    what = ""  # that the model gives, in words
+
+    def request(
+        self, question: Choice, variables: dict[str, object], order: tuple[int, ...]
+    ) -> SendMessage:
+        """Return the request for the shares of a row in an order of the options."""
+        raise NotImplementedError
+
+    def is_unavailable(self, error: Exception) -> bool:
+        """Return whether the first call's failure says that there are no shares by this method."""
+        raise NotImplementedError
+
+    def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
+        """Return the share of each option in the order that was read.
+
+        :raises NoSharesError: if the answer has none.
+        """
+        raise NotImplementedError
+
+
+class LogprobsJob(SharesJob):
+    """Reads the log probabilities of the answer's first token."""
+
+    what = "log probabilities"
+
+    def request(
+        self, question: Choice, variables: dict[str, object], order: tuple[int, ...]
+    ) -> SendMessage:
+        """Return the request for one token."""
+        params = question.model_params
+        limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
+        wanted = {**limit, **params, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        return SendMessage(self.client, question.prompt(variables, order), wanted)
+
+    def is_unavailable(self, error: Exception) -> bool:
+        """Return whether there are no log probabilities: the only token of a model that reasons first is
+        empty.
+        """
+        return isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
+
+    def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
+        """Return the shares of the letters."""
+        return letter_shares(reply, count)
+
+
+class DecisionsJob(SharesJob):
+    """Asks OpenAI's Decisions API, which answers with a probability for each option."""
+
+    what = "decisions"
+
+    def request(
+        self, question: Choice, variables: dict[str, object], order: tuple[int, ...]
+    ) -> SendMessage:
+        """Return the request for one decision: the question is asked about the conversation that ends with it.
+
+        Other parameters of a chat, such as a temperature, have no meaning there.
+        """
+        messages = question.render(**variables)
+        params = question.model_params
+        decision = {
+            "type": "choice",
+            "instructions": messages[-1]["content"],
+            "choices": [{"value": text} for text in question.option_texts(variables, order)],
+        }
+        wanted = {
+            **{name: params[name] for name in params if name in DECISION_ARGUMENTS},
+            "window": "none",
+            "extra_body": {"questions": [decision]},
+        }
+        return SendMessage(self.client, messages, wanted)
+
+    def is_unavailable(self, error: Exception) -> bool:
+        """Return whether the server refuses the request, as a server without this API does."""
+        return isinstance(error, InvalidRequestError)
+
+    def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
+        """Return the probabilities of the options; all 0 for a refusal."""
+        (decision,) = request.params["extra_body"]["questions"]
+        answers = objects_in(reply.raw.get("answers"))
+        if len(answers) != 1 or answers[0].get("type") not in ("choice", REFUSAL):
+            raise NoSharesError(
+                f"the answer of the model {reply.model!r} is no decision: {COUNT_DRAWS}"
+            )
+        shares = probabilities(answers[0])
+        return [shares.get(choice["value"], 0.0) for choice in decision["choices"]]
+
+
+def letter_shares(reply: Reply, count: int) -> list[float]:
+    """Return the probability of each letter from A on, with or without a space before it, in upper
+    or lower case.
+
+    :param count: the number of letters.
+    :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
+    """
+    shares = [0.0] * count
+    for token, logprob in _first_token_logprobs(reply):
+        letter = token.lstrip(_BEFORE_WORDS).upper()
+        position = ascii_uppercase.find(letter) if len(letter) == 1 else -1
+        if 0 <= position < count:
+            shares[position] += math.exp(logprob)
+    return shares
+
+
+def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
+    """Return the log probabilities of the first token: the likeliest tokens, and the sampled one.
+
+    Several tokens may have the same text: vLLM gives "A" for SentencePiece's "A" and "▁A".
+    """
+    model = reply.model
+    message = choices_of(reply.raw)[0]["message"]
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    content = (reply.logprobs or {}).get("content") or []
+    if not content or not content[0].get("top_logprobs"):
+        raise NoSharesError(
+            f"the server of the model {model!r} gives no log probabilities (logprobs=True, "
+            f"top_logprobs={TOP_LOGPROBS}): {COUNT_DRAWS}"
+        )
+    first = content[0]
+    if thoughts or reply.usage.reasoning_tokens or first["token"].lstrip().startswith(THOUGHTS):
+        raise NoSharesError(
+            f"the model {model!r} reasons before it answers, so its first token shows little about "
+            f"its answers: {COUNT_DRAWS}"
+        )
+    # Two equal entries are one token.
+    pairs = dict.fromkeys((entry["token"], entry["logprob"]) for entry in first["top_logprobs"])
+    logprobs = list(pairs)
+    sampled = first["token"], first["logprob"]
+    if sampled[0] not in dict(logprobs):
+        logprobs.append(sampled)
+    # Some servers give null for an impossible token: JSON has no minus infinity.
+    return [(token, logprob) for token, logprob in logprobs if logprob is not None]

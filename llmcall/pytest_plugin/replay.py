@@ -30,7 +30,7 @@ from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listeners
-from ..support.notices import forget_notices, keep_notices, stop_keeping_notices
+from ..support.notices import forget_notices, keep_notices, notice, stop_keeping_notices
 from ..support.tracebacks import hide_own_frames
 from ..testing import answers_in_process
 from .naming import item_name, item_path, read_marker
@@ -214,6 +214,10 @@ class Replay(CallListener):
         scopes.forget()
         forget_notices()
         notices = keep_notices()  # pytest shows the logs of failed tests only
+        if self.mode == "rewrite" and mode == "none":
+            notice(
+                "several tests may share it, so a worker of pytest-xdist replayed it; -n 0 records it anew"
+            )
         try:
             with cassette:
                 yield cassette

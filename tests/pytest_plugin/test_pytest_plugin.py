@@ -865,6 +865,15 @@ def test_workers_record_a_tests_own_cassette_and_replay_a_shared_one(workers: Pr
     assert sorted(workers.calls()) == list("012345")
 
 
+def test_a_rewrite_says_that_workers_replayed_a_shared_cassette(workers: Project) -> None:
+    printed = workers.run(*TWO_WORKERS, "--llm-record=rewrite", passed=12)
+    assert (
+        f"{SHARED_OF_MANY}: several tests may share it, so a worker of pytest-xdist replayed it"
+        in printed
+    )
+    assert "-n 0 records it anew" in printed
+
+
 PROGRAM = """
     import threading
     from clients import Server, ask as ask_model, plain_program

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +21,13 @@ from .stub import base_url, stub_server
 
 PACKAGE = str(Path(llmcall.__file__).parent)
 COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>")
+# By label: the name of the scope.
+ROADS = {
+    "a miss": None,
+    "a hit": None,
+    "a miss in a scope": "trial",
+    "a hit in a scope": "trial",
+}
 
 
 def passed(call: Callable[[], Any]) -> dict[tuple[str, str], None]:
@@ -41,6 +49,11 @@ def passed(call: Callable[[], Any]) -> dict[tuple[str, str], None]:
     return functions
 
 
+def around(name: str | None) -> AbstractContextManager[object]:
+    """Return a scope; without a name nothing, since ``scope(None)`` takes another road."""
+    return nullcontext() if name is None else llmcall.scope(name)
+
+
 def main() -> None:
     """Print how many functions in how many files a hit and a miss pass; with -v, which."""
     with tempfile.TemporaryDirectory() as folder, stub_server() as address:
@@ -49,17 +62,11 @@ def main() -> None:
         def ask(text: str) -> Any:
             return client.send_message(text, on_error="raise")
 
-        roads = [
-            ("a miss", None),
-            ("a hit", None),
-            ("a miss in a scope", "trial"),
-            ("a hit in a scope", "trial"),
-        ]
-        for scope in (None, "warm") * 2:  # imports, connections, and what is said once
-            with llmcall.scope(scope):
+        for name in (None, "warm") * 2:  # imports, connections, and what is said once
+            with around(name):
                 ask("warm")
-        for label, scope in roads:
-            with llmcall.scope(scope):
+        for label, name in ROADS.items():
+            with around(name):
                 functions = passed(lambda: ask("asked"))
             files = {file for file, _ in functions}
             print(f"{label}: {len(functions)} functions in {len(files)} files")

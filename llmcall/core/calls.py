@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from ..config.settings import ON_ERROR
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument
+from ..scopes import ScopedRecord
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display.printable import printable
 from ..support.failures import Failures, process_failures
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..errors import CacheMissError, ScopeError
     from ..keys.request import Data, Request
-    from ..scopes import Draw, Position, ScopedRecord
+    from ..scopes import Draw, Position
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
@@ -260,9 +261,11 @@ class Call(NamedTuple):
             self.draw.release()
 
     def note_answer(self, answer: Record) -> None:
-        """Keep the draw, and notify the listeners of the record that answers the call."""
+        """Keep the draw, and note the record that answers the call: for its arm, and for the listeners."""
         if self.draw is not None:
             self.draw.keep(answer)
+        if self.used_records is not None:
+            self.used_records.append(ScopedRecord(self.position.path, answer))
         for listener in self.listeners:
             listener.answered(self, answer)
 

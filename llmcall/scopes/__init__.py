@@ -18,7 +18,6 @@ from .active import new_program_scope as new_program_scope
 from .active import next_order as next_order
 from .active import scope_of_call as scope_of_call
 from .arms import Arm as Arm
-from .arms import ArmRecords as ArmRecords
 from .arms import arm as arm
 from .arms import seed as seed
 from .askers import Asker as Asker

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from typing import TYPE_CHECKING
 
 from ..errors import ScopeError
-from ..support.listeners import CallListener
 from .active import ActiveScope, ScopedRecord, here, next_order, scope_of_call
 from .names import checked_name
 from .position import ARM, Fork
 from .rules import OpeningGenerator, generators_with
 from .scope import Scope
-
-if TYPE_CHECKING:
-    from ..core.calls import Call
-    from ..stores.record import Record
 
 SEED_BYTES = 8
 
@@ -107,12 +101,3 @@ def _required_scope(label: str) -> ActiveScope:
     if not active.path:
         raise ScopeError(f"{label} needs a scope: open one around it, with llmcall.scope(name)")
     return active
-
-
-class ArmRecords(CallListener):
-    """Gathers the records that answer the calls of an arm."""
-
-    def answered(self, call: Call, record: Record) -> None:
-        """Add a record to the call's arm, if it is in one."""
-        if call.used_records is not None:
-            call.used_records.append(ScopedRecord(call.position.path, record))

@@ -1,7 +1,7 @@
 """Listeners: all that hears of the calls of a process, in one list.
 
-The road of a call names no feature: usage, the report of failures, warnings, an arm's records, a test's
-guard and a packing's log are listeners. An answer is stored before any of them hears of it.
+The road of a call names no feature: usage, the report of failures, warnings, a test's guard and a packing's
+log are listeners. An answer is stored before any of them hears of it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage
 from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
-from ..scopes import ArmRecords, RepeatedAnswers
+from ..scopes import RepeatedAnswers
 from ..support.failures import (
     ABANDONED,
     FAILED,
@@ -163,4 +163,4 @@ def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
 
 
 # In the order in which they hear of a call.
-listeners += [UsageCount(), FailureReport(), AnswerWarnings(), RepeatedAnswers(), ArmRecords()]
+listeners += [UsageCount(), FailureReport(), AnswerWarnings(), RepeatedAnswers()]

@@ -15,7 +15,7 @@ from commands import LONGEST
 import llmcall
 from llmcall import LLMCallError
 from llmcall.programs.recorder import ProgramCalls
-from llmcall.scopes import ArmRecords, RepeatedAnswers
+from llmcall.scopes import RepeatedAnswers
 from llmcall.stores.cassettes.opening import _AfterClose
 from llmcall.support.listeners import CallListener, listeners
 from llmcall.testing import ScriptedClient, check_listener
@@ -61,7 +61,6 @@ OURS = [
     FailureReport,
     AnswerWarnings,
     RepeatedAnswers,
-    ArmRecords,
     ProgramCalls,
     LimitReport,
     _AfterClose,

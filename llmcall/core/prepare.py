@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers.expected import expected_form
@@ -32,7 +33,6 @@ from .calls import Call, Options, split_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..answers.expected import Expected
     from ..keys.keys import Identity, OpenIdentity
     from ..scopes import ActiveScope, Draw
     from ..stores.cache.cache import ResponseCache
@@ -47,20 +47,17 @@ class PreparedArguments(NamedTuple):
 
     :param asked: what is hashed, without the content.
     :param body: what is sent, without the content.
-    :param headers: extra HTTP headers.
-    :param expected: the form that an answer must have, or ``None``.
-    :param fallbacks: the models that are asked if the context is too long.
+    :param normalize: replaces the parts of a text that do not matter, or ``None``.
+    :param make: makes a call of a client, with a cassette and a content, that has these arguments.
     :param open_identity: the identity of a call, without its content; made when a second call has these
         arguments.
     """
 
     options: Options
-    model: str
     asked: dict[str, Data]
     body: dict[str, Data]
-    headers: dict[str, str]
-    expected: Expected | None
-    fallbacks: tuple[str, ...]
+    normalize: Callable[[str], str] | None
+    make: MakeCall
     open_identity: OpenIdentity | None = None
 
 
@@ -95,19 +92,10 @@ def prepare_embeddings(
 def _undrawn(
     client: Client, kind: str, content: Any, arguments: Mapping[str, object]
 ) -> tuple[MakeCall, Cassette | ResponseCache, Identity, str | None]:
-    """Return a call as its arguments describe it, without a draw: what :func:`with_draw` takes.
-
-    :param kind: ``"chat"`` or ``"embedding"``.
-    :param content: the messages, or the text.
-    :raises TypeError, ValueError: for a wrong argument.
-    :raises CacheError: for a field that may hold a credential by its name.
-    """
+    """Return a call as its arguments describe it, without a draw: what :func:`with_draw` takes."""
     cassette = current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
-    options, model, asked, body, headers, expected, fallbacks, opened = _prepared(
-        client, resolved, kind, arguments
-    )
-    normalize = normalizer(resolved.settings.cache_normalize)
+    options, asked, body, normalize, make, opened = _prepared(client, resolved, kind, arguments)
     if kind == "chat":
         sent, keyed = checked_messages(content, dedent=options.dedent_messages, normalize=normalize)
         asked = {**asked, "messages": keyed}
@@ -121,32 +109,14 @@ def _undrawn(
         hashed = opened.with_value(canonical_messages(asked["messages"], "request.messages"))
     else:
         hashed = opened.with_value(canonical_json(asked["input"], "request.input"))
-    cache = resolved.cache
-
-    def make(sample: str | None, key: str, position: Position, draw: Draw | None = None) -> Call:
-        request = Request(kind, model, asked, body, headers, sample, key, expected)
-        return Call(
-            client,
-            resolved.settings,
-            cache,
-            cassette,
-            request,
-            options,
-            model,
-            position,
-            draw,
-            fallbacks,
-        )
-
-    return make, cassette or cache, hashed, options.sample
+    make = partial(make, client, cassette, asked, body)
+    return make, cassette or resolved.cache, hashed, options.sample
 
 
 def _prepared(
     client: Client, resolved: ResolvedSettings, kind: str, arguments: Mapping[str, object]
 ) -> PreparedArguments:
-    """Return the arguments of a call, prepared once for all calls that have them: a simulation asks thousands of
-    questions with the same.
-    """
+    """Return the arguments of a call, prepared once: a simulation asks thousands of questions with the same."""
     prepared = resolved.prepared
     types = (*map(type, arguments.values()),)
     if not SIMPLE.issuperset(types):
@@ -167,7 +137,7 @@ def _prepared(
 def _prepare(
     client: Client, resolved: ResolvedSettings, kind: str, arguments: Mapping[str, object]
 ) -> PreparedArguments:
-    settings = resolved.settings
+    settings, cache = resolved.settings, resolved.cache
     options, params = split_options(arguments, resolved.options)
     model = client.model_named(params.pop("model", None))
     sent = checked_parameters(params, kind)
@@ -188,7 +158,33 @@ def _prepare(
     body = {"model": model, **sent}
     response_format = params.get("response_format")
     expected = None if response_format is None else expected_form(response_format)
-    return PreparedArguments(options, model, asked, body, headers, expected, fallbacks)
+
+    def make(
+        client: Client,
+        cassette: Cassette | None,
+        asked: dict[str, Data],
+        body: dict[str, Data],
+        sample: str | None,
+        key: str,
+        position: Position,
+        draw: Draw | None = None,
+    ) -> Call:
+        request = Request(kind, model, asked, body, headers, sample, key, expected)
+        return Call(
+            client,
+            settings,
+            cache,
+            cassette,
+            request,
+            options,
+            model,
+            position,
+            draw,
+            fallbacks,
+        )
+
+    normalize = normalizer(settings.cache_normalize)
+    return PreparedArguments(options, asked, body, normalize, make)
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: str) -> Call:

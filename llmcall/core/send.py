@@ -116,12 +116,11 @@ class Exchange:
                 response = self.response
                 assert response is not None
                 if response.held is not None:
-                    endpoint = self.endpoint = response.held.endpoint
-                    host = call.client.host(endpoint)
-                received = Received(endpoint.name, host, seconds, response.request_id)
-                return await self._store_and_count(response, received)
+                    self.endpoint = response.held.endpoint
+                    host = call.client.host(self.endpoint)
+                return await self._store_and_count(response, host, seconds)
 
-    async def _store_and_count(self, response: Response, received: Received) -> list[Record]:
+    async def _store_and_count(self, response: Response, host: str, seconds: float) -> list[Record]:
         """Store the whole answer, then count it, and return what is stored.
 
         A record holds its cost, which is reckoned by another package from what a server says: it may fail in
@@ -140,12 +139,13 @@ class Exchange:
                 self.gate.settle(used.tokens, used.cost, calls=1)
         finally:
             try:
-                stored = await self._stored(response, received._replace(cost=used.cost))
+                name, request_id = self.endpoint.name, response.request_id
+                received = Received(name, host, seconds, request_id, used.cost)
+                stored = await self._stored(response, received)
             finally:
                 self._count(used, calls=1)
         if self.call.is_counted and log.isEnabledFor(logging.DEBUG):
-            seconds = received.latency
-            log.debug("%s: %s answered in %.2f s", self.call.label, received.endpoint, seconds)
+            log.debug("%s: %s answered in %.2f s", self.call.label, self.endpoint.name, seconds)
         return stored
 
     async def _stored(self, response: Response, received: Received) -> list[Record]:

@@ -67,7 +67,7 @@ class Received(NamedTuple):
     host: str
     latency: float
     request_id: str | None
-    cost: float | None = None
+    cost: float | None
 
 
 class Record:

@@ -19,7 +19,7 @@ from ..support.failures import process_failures
 from ..support.listeners import listeners
 from ..traffic import reservations
 from ..traffic import usage as metering
-from .home import HomeAskers
+from .draws import HomeAskers
 from .server import UNPICKLABLE, MapServer, answering_workers
 from .tape import OpenCassette
 from .worker import RemoteTask, Report, State, current_session, maps_here

@@ -12,7 +12,7 @@ from ..stores.cassettes.tape import Tape
 from ..stores.record import GotFrom
 from ..stores.records.reader import RecordFile
 from ..stores.records.writer import read_if_present
-from .home import DrawsAtHome
+from .draws import DrawsAtHome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

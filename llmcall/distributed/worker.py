@@ -26,7 +26,8 @@ from ..support.listeners import CallListener, listeners
 from ..support.system import after_fork_in_child
 from ..traffic import reservations
 from ..traffic import usage as metering
-from .home import HomeAskers, MapHome
+from .draws import HomeAskers
+from .home import MapHome
 from .server import Address, picklable
 from .tape import OpenCassette, WorkerCassette
 

@@ -79,7 +79,7 @@ class HasJob(Protocol):
 class FunctionJob(NamedTuple):
     """Calls a function with each item."""
 
-    function: Callable[[Any], Any]
+    function: Callable[[Any], object]
     is_named: bool = False
     axes: tuple[str, ...] = ()
 

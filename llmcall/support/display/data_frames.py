@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ..surrogates import without_surrogates
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def import_pandas() -> Any:
@@ -23,7 +26,9 @@ def import_pandas() -> Any:
     return pandas
 
 
-def data_frame(rows: Iterable[Sequence[Any]], names: Iterable[str], **options: Any) -> Any:
+def data_frame(
+    rows: Iterable[Sequence[object]], names: Iterable[str], **options: object
+) -> pandas.DataFrame:
     """Return rows as a DataFrame that pandas can write to any file.
 
     :param names: the columns' names.
@@ -33,6 +38,6 @@ def data_frame(rows: Iterable[Sequence[Any]], names: Iterable[str], **options: A
     return import_pandas().DataFrame(cells, columns=list(names), **options)
 
 
-def _writable(value: object) -> Any:
+def _writable(value: object) -> object:
     """Return a cell's value; a text without lone surrogates, which neither UTF-8 nor pyarrow takes."""
     return without_surrogates(value) if isinstance(value, str) else value

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..experiments.drift.drift import DriftPlan
 from ..experiments.drift.drift import drift as check_drift
 from ..experiments.drift.sample import last_calls
 from ..experiments.importing.answers import import_located
@@ -79,9 +80,9 @@ def drift(
     source = run if scope is None else (run, scope)
     if last:
         options["where"] = last_calls(load(source))
-    result: Any = check_drift(source, **options)
+    result = check_drift(source, **options)
     if as_json:
-        echo(visible_json(result._asdict() if options["dry_run"] else result.to_dict()))
+        echo(visible_json(result._asdict() if isinstance(result, DriftPlan) else result.to_dict()))
     else:
         echo(visible(str(result)))
 

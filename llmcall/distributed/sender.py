@@ -139,7 +139,7 @@ class TaskSender:
         """Return what counts a draw: the map's draws, or, outside any scope, those of a program's calls; the repeats
         of a map there have paths, too, and are the map's.
         """
-        (path, _), *_ = drawn
+        path, _ = drawn.request
         is_outside = not self.run.active.path and path.partition("/")[0] == PROGRAM_SCOPE
         if is_outside and self._cassette is not None:
             return self._cassette.program_scope.draws
@@ -182,7 +182,7 @@ def _by_item(active: ActiveScope) -> dict[str, list[Drawn]]:
     prefix = f"{active.path}/"
     by_name: dict[str, list[Drawn]] = {}
     for drawn in active.draws.drawn():
-        (path, _), *_ = drawn
+        path, _ = drawn.request
         if path.startswith(prefix):
             name = path[len(prefix) :].partition("/")[0]
             by_name.setdefault(name, []).append(drawn)

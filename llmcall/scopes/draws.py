@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..support.notices import warn_once
 from ..support.system import current_task, lock, this_process
@@ -30,8 +30,18 @@ from .position import Forks
 if TYPE_CHECKING:
     from ..stores.record import Record
 
-# A request, the forks in which it was drawn, the number that it got, and its asker's name: what other processes get.
-Drawn = tuple[ScopedRequest, Forks, int, "str | None"]
+
+class Drawn(NamedTuple):
+    """A draw, as other processes get it.
+
+    :param forks: in which the request was drawn.
+    :param asker: its asker's name, or ``None``.
+    """
+
+    request: ScopedRequest
+    forks: Forks
+    number: int
+    asker: str | None = None
 
 
 def _are_beside(one: Forks, other: Forks) -> bool:
@@ -185,7 +195,7 @@ class Draws:
         """Return what was drawn, for another process to continue."""
         with lock:
             return [
-                (request, forks, number, None)
+                Drawn(request, forks, number)
                 for request, by_forks in self._numbers.items()
                 for forks, numbers in by_forks.items()
                 for number in numbers.taken

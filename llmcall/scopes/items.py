@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from .draws import Drawn
+
 if TYPE_CHECKING:
-    from .draws import Draw, Drawn
+    from .draws import Draw
 
 
 class MapIsOverError(KeyboardInterrupt):
@@ -42,7 +44,7 @@ class DrawList:
     def drawn(self) -> list[Drawn]:
         """Return the draws whose numbers are still taken."""
         return [
-            (draw.request, draw.forks, draw.number, draw.asker.name if draw.asker else None)
+            Drawn(draw.request, draw.forks, draw.number, draw.asker.name if draw.asker else None)
             for draw in self.draws
             if draw.is_taken
         ]

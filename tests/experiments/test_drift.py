@@ -506,6 +506,7 @@ def test_fields_of_json_are_values(model: Model) -> None:
     [
         ("**Answer: 3**", {"answer": 3}),
         ('{"value": true}', {"answer": 1}),
+        ('{"value": "no"}', {"answer": 0}),  # of a Literal["yes", "no"], with structured output
         (
             '```json\n{"vote": "No.", "price": 1.234, "why": "I like 3."}\n```',
             {"vote": 0, "price": 1.234},

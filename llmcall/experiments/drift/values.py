@@ -86,10 +86,12 @@ def _read_numbers(text: str) -> dict[str, float]:
         return {ANSWER: _number(text)}
     numbers = {}
     with suppress(OutputError):
-        for name, value in read(text, dict).items():
+        fields = read(text, dict)
+        for name, value in fields.items():
             with suppress(OutputError):
                 in_json = json.dumps({"value": value})
-                numbers[name] = _number(value if isinstance(value, str) else in_json)
+                number = _number(value if isinstance(value, str) else in_json)
+                numbers[ANSWER if [*fields] == ["value"] else name] = number
     return numbers
 
 

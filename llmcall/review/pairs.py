@@ -82,7 +82,10 @@ def _by_name(
     has_others = any(record.kind != "embedding" for record in actors.get("", ()))
     for scope, records in actors.items():
         name = scope if has_others and scope == ancestor else relative_scope(scope, ancestor)
-        records_by_name.setdefault(name_of(name) or name, []).extend(records)
+        namesakes = records_by_name.setdefault(name_of(name) or name, [])
+        # A call's place is the one in its scope, whatever embeddings stand before it in the file.
+        end = 0 if scope == ancestor else len(namesakes)
+        namesakes[end:end] = records
     return records_by_name
 
 

@@ -112,6 +112,14 @@ def test_embeddings_are_in_no_scope() -> None:
     assert [(row.scope, row.status) for row in found.rows] == [("", "same"), ("lisa", "same")]
 
 
+def test_embeddings_move_no_call_of_the_level_that_is_left_out() -> None:
+    """Its first call is call 1, as ``llmcall show`` counts."""
+    for name in ("run", "rep-2"):
+        write_cassette(f"{name}.jsonl", [embedding("bread", [0.5]), chat("Hi", name, f"{name}#0")])
+    [parting] = llmcall.compare("run.jsonl", "rep-2.jsonl").parted
+    assert (parting.scope, parting.place) == ("", 0)
+
+
 def test_the_only_actor_keeps_its_name() -> None:
     """A first level that is all of every scope names an actor."""
     found = llmcall.compare(one_call("a.jsonl"), one_call("b.jsonl"))

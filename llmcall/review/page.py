@@ -15,10 +15,13 @@ from .facts import actor_costs, facts
 from .marks import ASKED_AGAIN, find_marks
 from .page_data import grid, page_data, sample_rows, unpaired_calls
 from .reporting import BLANK, TITLE, checklist
-from .survey import distributions, is_survey
+from .survey import AnsweredQuestion, distributions, is_survey
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
     from .comparison import Comparison
+    from .conversations import RecordedCall
     from .runs import RecordedRun
 
 
@@ -40,10 +43,7 @@ def page(
     all_cells = grid(comparison.pairs if comparison else unpaired_calls(runs[0]))
     cells = sample_rows(all_cells, sample)
     answered = [
-        {
-            actor: [call.record for call in calls if ASKED_AGAIN not in marks[id(call.record)]]
-            for actor, calls in calls_by_actor.items()
-        }
+        {actor: list(_answered(calls, marks)) for actor, calls in calls_by_actor.items()}
         for calls_by_actor in calls_by_run
     ]
     survey = distributions(answered) if all(map(is_survey, answered)) else []
@@ -79,6 +79,18 @@ def page(
             )
         ),
     )
+
+
+def _answered(
+    calls: Iterable[RecordedCall], marks: Mapping[int, Collection[str]]
+) -> Iterator[AnsweredQuestion]:
+    """Yield the questions of an actor, without answers that were asked again."""
+    question = None
+    for call in calls:
+        question = question or call.record
+        if ASKED_AGAIN not in marks[id(call.record)]:
+            yield AnsweredQuestion(question, call.record)
+            question = None
 
 
 def _file(name: str) -> str:

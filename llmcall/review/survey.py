@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..answers.lettered_options import named_option, without_options
 from ..apis.message import as_text
 from ..apis.shapes import choices_of
+from ..keys.keys import key_of
+from ..scopes import without_repeats
 from ..support.display.formatting import one_line
 from .marks import CUT, MARKS, REFUSED, marks_of
 from .prompt_forms import prompt_forms
@@ -29,6 +31,17 @@ TEXT_CHARACTERS, QUESTION_CHARACTERS = 60, 80  # of an answer, of a question
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
 
 
+class AnsweredQuestion(NamedTuple):
+    """A question of a survey.
+
+    :param asked: the record of its first answer, which may have been asked again.
+    :param answered: the record of its last one.
+    """
+
+    asked: Record
+    answered: Record
+
+
 class Distribution(NamedTuple):
     """The frequency of each value of a field.
 
@@ -43,37 +56,57 @@ class Distribution(NamedTuple):
     totals: list[int]
 
 
-def is_survey(actors: Mapping[str, Sequence[Record]]) -> bool:
+def is_survey(actors: Mapping[str, Sequence[AnsweredQuestion]]) -> bool:
     """Return whether a run is a survey.
 
-    :param actors: the records of each actor, without answers that were asked again.
+    :param actors: the questions of each actor.
     """
-    few = sum(1 <= len(records) <= MAX_CALLS for records in actors.values())
+    few = sum(1 <= len(questions) <= MAX_CALLS for questions in actors.values())
     return len(actors) >= MIN_ACTORS and few >= MIN_SHARE * len(actors)
 
 
-def distributions(runs: Sequence[Mapping[str, Sequence[Record]]]) -> list[Distribution]:
+def distributions(
+    runs: Sequence[Mapping[str, Sequence[AnsweredQuestion]]],
+) -> list[Distribution]:
     """Return the distributions of the answers of one or several runs, question by question.
 
     The n-th calls of all actors are one question, named by the words that they have in common. Its
     fields are the fields of the answers' JSON.
 
-    :param runs: the records of each run by actor, without answers that were asked again.
+    :param runs: the questions of each run by actor.
     """
     found = []
-    longest = max((len(records) for run in runs for records in run.values()), default=0)
-    for number in range(longest):
-        calls = [
-            [record for records in run.values() for record in records[number : number + 1]]
-            for run in runs
+    questions_by_run = [_by_number(run) for run in runs]
+    for number in sorted({number for questions in questions_by_run for number in questions}):
+        questions = [by_number.get(number, []) for by_number in questions_by_run]
+        answers = [
+            [_read_answer(choice) for _, answered in of_run for choice in _choices(answered)]
+            for of_run in questions
         ]
-        answers = [[_read_answer(choice) for choice in _choices(records)] for records in calls]
-        question = _question(record for records in calls for record in records)
+        question = _question(asked for of_run in questions for asked, _ in of_run)
         for name, values in _fields(answers).items():
             field = question if name == ANSWER else f"{question} {name}"
             distribution = _distribution(field, values)
             if distribution is not None:
                 found.append(distribution)
+    return found
+
+
+def _by_number(run: Mapping[str, Sequence[AnsweredQuestion]]) -> dict[int, list[AnsweredQuestion]]:
+    """Return the n-th questions of all actors, by n. A repeat's question has the number that it has in
+    the first repeat: a table with repeats may come after one without.
+    """
+    found: dict[int, list[AnsweredQuestion]] = {}
+    numbers: dict[tuple[str, str], int] = {}
+    for scope, questions in run.items():
+        actor, _ = without_repeats(scope)
+        for number, question in enumerate(questions):
+            asked, _ = question
+            draw = (asked.sample or "").partition("#")[2]
+            key = actor, key_of(asked.kind, asked.request, draw)
+            if scope == actor:
+                numbers[key] = number
+            found.setdefault(numbers.get(key, number), []).append(question)
     return found
 
 
@@ -83,14 +116,13 @@ def _question(records: Iterable[Record]) -> str:
     return one_line(form.text, QUESTION_CHARACTERS)
 
 
-def _choices(records: Iterable[Record]) -> Iterator[Record]:
+def _choices(record: Record) -> Iterator[Record]:
     """Yield a record for each answer; a call has several if ``n`` is above 1."""
-    for record in records:
-        choices = choices_of(record.response)
-        for choice in choices if len(choices) > 1 else ():
-            yield record.replace(response={**record.response, "choices": [choice]})
-        if len(choices) < 2:
-            yield record
+    choices = choices_of(record.response)
+    for choice in choices if len(choices) > 1 else ():
+        yield record.replace(response={**record.response, "choices": [choice]})
+    if len(choices) < 2:
+        yield record
 
 
 class _Mark(str):

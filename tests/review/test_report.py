@@ -296,6 +296,34 @@ def test_the_calls_of_each_person_are_questions() -> None:
     assert found == {"A?": [("x", "20")], "B?": [("y", "20")]}
 
 
+def test_the_repeats_of_a_second_question_are_answers_to_it() -> None:
+    """A repeat has only this one. Its name is what was asked first, not what it was asked again with."""
+    again = "I cannot use that answer: it is no number from 1 to 10."
+    asked = "Tea, from 1 to 10."
+    retried = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": "Two."},
+        {"role": "user", "content": again},
+    ]
+    records = []
+    for n in range(20):
+        records += [chat("A?", "x", f"p-{n}#0"), chat(asked, "1", f"p-{n}#0")]
+        records += [chat(asked, "Two.", f"p-{n}/~1#0"), chat(retried, "2", f"p-{n}/~1#0")]
+    found = distributions(report(str(write_cassette("a.jsonl", records))))
+    assert found == {"A?": [("x", "20")], asked: [("1", "20"), ("2", "20")]}
+
+
+def test_a_question_that_is_asked_twice_is_two_questions_in_each_repeat() -> None:
+    records = [
+        chat("A?", say, f"p-{n}{repeat}#{draw}")
+        for n in range(20)
+        for repeat in ("", "/~1")
+        for draw, say in enumerate("xy")
+    ]
+    _, *tables = re.split("<caption", report(str(write_cassette("a.jsonl", records))))
+    assert [re.findall(r'"number">(.*?)<', table) for table in tables] == [["40"], ["40"]]
+
+
 def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
     """In another order, the same letter is another option. An answer of one token is none that is cut."""
     records = []

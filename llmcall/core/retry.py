@@ -141,8 +141,6 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         with attempted:
             if number == 1:  # a trick: tenacity counts the attempt that was made before its import
                 raise first_error
-            if call.is_counted:
-                call.add_usage(retries=1)
             try:
                 return await attempt()
             except APIError as error:

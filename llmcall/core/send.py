@@ -177,6 +177,8 @@ class Exchange:
             request = request._replace(body=body, headers=headers)
         self.transport = transport
         timeout = call.deadline.time_for(call.options.timeout)
+        if call.is_counted and self._progress.is_waiting:
+            call.add_usage(retries=1)
         self._progress.was_sent, self._progress.is_counted = True, False
         chunks = open_stream(transport, request, timeout) if call.is_streamed else None
         if chunks is not None:

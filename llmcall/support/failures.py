@@ -77,10 +77,15 @@ class Progress:
         self.was_sent = was_sent
         self.is_counted = False
 
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether it was sent, and is not answered."""
+        return self.was_sent and not self.is_counted
+
 
 def count_waiting(calls: Iterable[Progress]) -> int:
     """Return how many calls were sent, and are not answered."""
-    return sum(progress.was_sent and not progress.is_counted for progress in calls)
+    return sum(progress.is_waiting for progress in calls)
 
 
 class UnrecordedCall(NamedTuple):

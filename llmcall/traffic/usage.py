@@ -65,7 +65,8 @@ class Usage(NamedTuple):
     :param cached_calls: calls answered by a record, or by an identical call in flight; embeddings of several texts
         count here only if none of them was asked for.
     :param replayed_calls: the cached calls that a cassette answered; the cache answered the others.
-    :param retries: attempts after the first.
+    :param retries: requests after a call's first, also to another endpoint or a fallback, with a fresh key or
+        without an unsupported parameter.
     :param errors: calls that failed.
     :param input_tokens: prompt tokens that were billed; ``None`` if a server did not report them.
         If a stream broke off or was not read to its end, llmcall counts them itself, because servers

@@ -56,6 +56,14 @@ def test_an_unsupported_parameter_is_dropped(httpserver: HTTPServer) -> None:
     assert sent == {"model": "my-model", "messages": QUESTION, "max_completion_tokens": 50}
 
 
+def test_a_request_without_an_unsupported_parameter_is_a_retry(httpserver: HTTPServer) -> None:
+    """With the retries, usage has all requests that arrive."""
+    server = ScriptedServer(httpserver, *REFUSING)
+    with client_for(server.base_url) as client:
+        client.send_message(QUESTION, **REFUSED)
+        assert client.usage.calls + client.usage.retries == len(server.requests) == 3
+
+
 def test_an_unsupported_parameter_of_an_extra_body_is_dropped(httpserver: HTTPServer) -> None:
     """The rest of the extra body is sent."""
     server = ScriptedServer(httpserver, unsupported("top_k"), OK)
@@ -313,6 +321,13 @@ def test_the_answer_of_a_longer_model_is_found_for_the_first(behaviour: str, way
         assert found.cached
         assert (found, found.cache_key) == (reply, reply.cache_key)
         assert servers.asked_models() == []
+
+
+def test_a_fallback_is_a_retry() -> None:
+    """Of the call that asked, in usage."""
+    client = Servers()
+    asked_of(client)
+    assert client.usage.calls + client.usage.retries == len(client.asked_models()) == 3
 
 
 def test_a_stream_that_is_cut_asks_no_other_model() -> None:

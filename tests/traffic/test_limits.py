@@ -411,6 +411,19 @@ def test_a_call_waits_for_the_first_of_endpoints_that_all_rest(ask: Any, serve: 
     assert asked(servers) == {"east": 2, "west": 1}
 
 
+@ASK
+@pytest.mark.parametrize("refusal_of_east", [BUSY, REFUSED])
+def test_a_request_to_another_endpoint_is_a_retry(
+    refusal_of_east: Answer, ask: Any, serve: Serve
+) -> None:
+    """With the retries, usage has all requests that arrive."""
+    servers = serve(east=refusal_of_east, west=(refusal(503, "busy"), OK))
+    with client(2) as caller:
+        ask(caller, "Hello")
+        assert (caller.usage.calls, caller.usage.retries) == (1, 2)
+    assert asked(servers) == {"east": 1, "west": 2}
+
+
 @pytest.fixture
 def staying_busy(serve: Serve) -> dict[str, ScriptedServer]:
     """Two endpoints that answer 429 again and again."""

@@ -79,8 +79,11 @@ class Summary:
         if replayed or recorded:
             sources = f" ({asked:,} asked, {supplied:,} from the cache)" if supplied else ""
             yield f"{counted(replayed, 'call')} replayed, {recorded:,} recorded{sources}"
+        last_uses = {
+            use.name: use for use in self.uses
+        }  # of a test that was run again, by its cassette
         for use in self.uses:
-            if use.unwritten:
+            if use.unwritten and (use.is_shared or use is last_uses[use.name]):
                 yield (
                     f"{counted(use.unwritten, 'new answer')} of {use.name} not written, since its test "
                     "did not pass: the disk cache keeps them, unless its mode is off"

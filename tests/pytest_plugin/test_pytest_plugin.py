@@ -299,6 +299,28 @@ def test_a_test_that_did_not_pass_says_that_its_new_answers_are_not_written(
     assert f"1 new answer of {ONE} not written, since its test did not pass" in output
 
 
+# As pytest-rerunfailures does.
+RUN_AGAIN = """
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    runtestprotocol(item, nextitem=nextitem, log=False)
+    item._initrequest()
+    runtestprotocol(item, nextitem=nextitem)
+    return True
+"""
+
+
+def test_a_test_that_passes_when_it_is_run_again_has_written_its_answers(project: Project) -> None:
+    """No line says that they are not written, since it did not pass at first."""
+    project.write(RUN_AGAIN, "conftest.py")
+    project.write(
+        "tries = []\n@pytest.mark.llm\ndef test_one():\n    ask('bread'); tries.append(1)\n    assert tries[1:]\n"
+    )
+    printed = project.run("--llm-record=once", passed=1)
+    assert (project.cassettes(), "not written" in printed) == ({ONE: ["bread"]}, False)
+
+
 def test_paid_answers_stay_in_the_cache(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed test's answers are not asked for again once the test is mended."""
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")

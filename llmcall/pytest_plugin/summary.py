@@ -79,9 +79,8 @@ class Summary:
         if replayed or recorded:
             sources = f" ({asked:,} asked, {supplied:,} from the cache)" if supplied else ""
             yield f"{counted(replayed, 'call')} replayed, {recorded:,} recorded{sources}"
-        last_uses = {
-            use.name: use for use in self.uses
-        }  # of a test that was run again, by its cassette
+        # By cassette: of a test that was run again, the last time counts.
+        last_uses = {use.name: use for use in self.uses}
         for use in self.uses:
             if use.unwritten and (use.is_shared or use is last_uses[use.name]):
                 yield (

@@ -201,7 +201,7 @@ def test_the_readme_says_what_a_reviewer_must_know(packed: Path) -> None:
         "llmcall verify .",
         "llmcall from the wheel in this folder",
         "Models asked for: gpt-6-luna",
-        "Answers: 3 (0 cut, 0 refused, 0 asked again by an\n  `LLMCall`, 0 others unread",
+        "Answers: 3 (0 cut, 0 refused, 0 asked again by an\n  `LLMCall`, 0 more unread",
         "Cost when they were made: ",
         f"python '{SCRIPT}' --n 3",
         "python read_cassette.py recordings/FILE",

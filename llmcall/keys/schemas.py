@@ -208,10 +208,12 @@ def _generator() -> Any:
 
 def _ordered(default: object) -> object:
     """Return a default, a set sorted: its own order is another one in each process."""
-    if isinstance(default, (set, frozenset)):
-        with suppress(TypeError):  # not comparable, as for pydantic
-            return sorted(default)
-    return default
+    if not isinstance(default, (set, frozenset)):
+        return default
+    try:
+        return sorted(default)
+    except TypeError:  # members of an Enum, or of several types
+        return sorted(default, key=repr)
 
 
 def _arguments_schema(function: Any) -> dict[str, Any]:

@@ -201,6 +201,25 @@ def test_a_set_as_default_is_sorted_in_a_schema(given: Any) -> None:
     assert default == ["apple", "date", "fig", "kiwi", "pear", "plum"]
 
 
+class Taste(enum.Enum):
+    SWEET, SOUR, BITTER, SALTY, SAVOURY = "sweet", "sour", "bitter", "salty", "savoury"
+
+
+class Dish(BaseModel):
+    tastes: set[Taste] = set(Taste)
+
+
+def cook(tastes: set[Taste] = set(Taste)) -> None:  # noqa: B006
+    """Cook a dish."""
+
+
+@pytest.mark.parametrize("given", [Dish, cook])
+def test_a_set_of_an_enum_as_default_is_sorted_in_a_schema(given: Any) -> None:
+    """Python cannot compare its members, so their names decide."""
+    default = tool(given)["parameters"]["properties"]["tastes"]["default"]
+    assert default == ["bitter", "salty", "savoury", "sour", "sweet"]
+
+
 PINNED = json.loads(
     (pathlib.Path(__file__).parent / "canonical_schemas.json").read_text(encoding="utf-8")
 )

@@ -811,6 +811,21 @@ def test_cassettes_of_vcr_are_imported() -> None:
         assert words in printed
 
 
+def test_a_body_of_vcr_that_is_a_number_holds_no_answer() -> None:
+    """YAML reads a text without quotes as one; the other interactions are imported."""
+    pytest.importorskip("yaml")
+    body = json.dumps({"model": MODEL, "messages": [user("How much?")]})
+    request = {"method": "POST", "uri": "https://api.openai.com/v1/chat/completions", "body": body}
+    ok = {"code": 200}
+    interactions = [
+        {"request": request, "response": {"status": ok, "body": {"string": content}}}
+        for content in (5, json.dumps(response("5")))
+    ]
+    path = written("run.yaml", json.dumps({"interactions": interactions}))  # which is YAML, too
+    assert "interaction 1: " in done("import", path, "--to", GAMES)
+    assert [record.answer for record in records()] == ["5"]
+
+
 def test_a_program_replays_a_cassette_of_vcr() -> None:
     """Its calls stand in the scope in which ``llmcall run`` puts them."""
     openai = pytest.importorskip("openai")

@@ -79,19 +79,23 @@ class Arms(Mapping[tuple[str, int], Any]):
         # In the cache's mode "refresh", each process asks anew, so a draw may have several answers.
         draws: dict[tuple[str, str], Record] = {}
         # Actor by actor, first outside any scope, as on a cassette: in whatever order threads called.
-        self._records = {
+        self._used = {
             run: [
                 draws.setdefault((record.cache_key, as_json(answer_parts(record))), record)
                 for _, record in sorted(
                     records, key=lambda used: (used.record.sample is not None, used.path.split("/"))
                 )
-                if record.kind != FUNCTION
             ]
             for run, records in used_records.items()
         }
-        self.calls = len(draws)
+        self._records = {
+            run: [record for record in records if record.kind != FUNCTION]
+            for run, records in self._used.items()
+        }
+        answers = [record for record in draws.values() if record.kind != FUNCTION]
+        self.calls = len(answers)
         self.shared = sum(map(len, self._records.values())) - self.calls
-        self.cost = total_cost(record.cost for record in draws.values())
+        self.cost = total_cost(record.cost for record in answers)
 
     def __getitem__(self, run: tuple[str, int]) -> Any:
         if isinstance(run, tuple) and len(run) == 2:
@@ -183,9 +187,11 @@ class Arms(Mapping[tuple[str, int], Any]):
         )
 
     def _have_equal_draws(self, one: str, other: str) -> bool:
-        """Return whether two arms used the same draws in each repeat; ``False`` without draws."""
+        """Return whether two arms used the same draws in each repeat, those of recorded functions
+        included; ``False`` without draws.
+        """
         draws = [
-            [[*map(id, self._records[ArmRun(name, repeat)])] for name in (one, other)]
+            [[*map(id, self._used[ArmRun(name, repeat)])] for name in (one, other)]
             for repeat in range(self.repeats)
         ]
         return all(first and first == second for first, second in draws)

@@ -116,6 +116,24 @@ def test_an_effect_on_what_cannot_vary_has_an_interval_without_width() -> None:
     assert list(runs.effect(float, "treated", "control").loc["measure"]) == [0, 0, 0, 2, 0]
 
 
+def test_an_effect_on_what_a_recorded_function_gives_can_vary() -> None:
+    """Each arm records its own result, so equal answers of the model do not fix the difference."""
+    client = ScriptedClient(lambda messages: "3", cache_mode="auto")
+
+    @llmcall.recorded
+    def harvest() -> int:
+        return 0
+
+    def play() -> int:
+        return int(client.send_message("Rate the bread.", temperature=1).content) + harvest()
+
+    with llmcall.configured(cache_mode="auto"):
+        runs = llmcall.arms(play, {"treated": {}, "control": {}}, scope="r", repeats=3)
+    found = runs.effect(float, "treated", "control").loc["measure"]
+    assert found["estimate"] == 0
+    assert found[["low", "high"]].isna().all()
+
+
 def test_an_effect_of_what_is_no_number_is_an_error() -> None:
     """It names the column and the value; an unknown arm lists the known ones."""
     runs = measured({"treated": [3], "control": [1]})

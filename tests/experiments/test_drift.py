@@ -759,6 +759,26 @@ def test_another_model_is_marked_in_every_output(model: Model) -> None:
     assert printed["another_model"] == "gpt-6.1-terra"
 
 
+def test_requests_that_differ_in_their_model_alone_are_one_to_another_model(model: Model) -> None:
+    """It is asked once, and its answer stands against those of all recorded models."""
+    model.answer = lambda messages, chance: "2" if len(model.client.requests) <= 5 else "4"
+    rate = llmcall.LLMCall(user="{{ name }}, rate the bread.", client=model.client)
+    with llmcall.cassette(STUDY):
+        rate.table(
+            [{"name": name} for name in "abcde"],
+            vary={"model": ["one", "two"]},
+            scope="survey",
+            workers=1,
+        )
+    drift = llmcall.drift(STUDY, share=1, model="three", to=CHECK)
+    assert (drift.calls, model.asked, len(samples())) == (5, 15, 5)
+    assert "ANOTHER MODEL: three is asked instead of one, two" in str(drift)
+    found = drift.shifts["answer"]
+    assert (found.before, found.now, found.answers) == (3, 4, 5)
+    compared = llmcall.drift(STUDY, model="three", against=CHECK)
+    assert (compared.calls, compared.shifts["answer"].before) == (5, 3)
+
+
 def test_served_models_and_days_then_and_now(model: Model) -> None:
     """Both are in the text, by the server's names."""
     snapshot = "gpt-6-luna-2026-05-01"

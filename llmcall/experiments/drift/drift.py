@@ -181,7 +181,7 @@ def drift(  # type: ignore[misc]  # options are those that it names
     client = registered_client()
     asked_model = None if model is None else client.model_named(model)
     recorded_run = load(run)
-    requests = Requests(recorded_run, where, are_asked=against is None)
+    requests = Requests(recorded_run, where, are_asked=against is None, model=asked_model)
     reader = read_answer if value is None else user_reader(value)
     if against is not None:
         check, records = compared_run(requests, load(against), asked_model)

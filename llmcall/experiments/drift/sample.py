@@ -54,6 +54,8 @@ class Requests:
     :param where: gets a record and returns whether its request may be compared; ``None`` means all.
     :param are_asked: whether they are asked again, so that those that cannot be sent as recorded are
         left out.
+    :param model: the model to ask instead of the recorded ones, or ``None``. Requests that differ in
+        their model alone are then one request, which has all their draws.
     :ivar records: by digest, the recorded draws of a request by all actors.
     :ivar by_actor: for each actor, the digests of its requests that may be compared.
     :ivar different: the number of these; one that several actors asked counts once for each.
@@ -67,16 +69,21 @@ class Requests:
         where: Callable[[Record], bool] | None,
         *,
         are_asked: bool,
+        model: str | None = None,
     ) -> None:
         self.name = printable(run.name)
         self.origin = printable(run.origin)
         self.records: dict[str, list[Record]] = {}
         self.by_actor: dict[str, dict[str, None]] = {}
         reasons: dict[str, str] = {}
+        recorded_digests: dict[str, str] = {}
         for record in run.records:
             if record.kind not in ("chat", "http") or not model_of(record):
                 continue
             digest, actor = key_of(record.kind, record.request, None), actor_name(record)
+            if model is not None:
+                asked = key_of(record.kind, with_model(record, model), None)
+                digest = recorded_digests.setdefault(asked, digest)
             is_selected = where is None or where(record)
             if reason := _reason_to_leave_out(record, are_asked=are_asked):
                 if is_selected:
@@ -143,9 +150,7 @@ class DriftCheck:
         }
         asked = {(call.actor, call.digest) for call in self.calls}
         self.asked_share = len(asked) / requests.different if is_sample else 1.0
-        self.recorded_models = sorted(
-            {str(draws[0].request["model"]) for draws in self.records.values()}
-        )
+        self.recorded_models = sorted({str(record.request["model"]) for record in self.recorded})
         self.model = None if self.recorded_models == [model] else model
 
     @property
@@ -155,8 +160,7 @@ class DriftCheck:
 
     def request(self, call: DriftCall) -> dict[str, Data]:
         """Return the request of a call: the recorded one, or the same with another model."""
-        request = self.records[call.digest][0].request
-        return request if self.model is None else {**request, "model": self.model}
+        return with_model(self.records[call.digest][0], self.model)
 
     def key(self, call: DriftCall) -> str:
         """Return the key of a call."""
@@ -177,6 +181,11 @@ class DriftCheck:
         if self._requests.left_out:
             notes.append(f"Left out: {self._requests.left_out}.")
         return [*notes, *self._notes]
+
+
+def with_model(record: Record, model: str | None) -> dict[str, Data]:
+    """Return a recorded request, to another model unless that is ``None``."""
+    return record.request if model is None else {**record.request, "model": model}
 
 
 def last_calls(run: RecordedRun) -> Callable[[Record], bool]:

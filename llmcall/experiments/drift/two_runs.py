@@ -9,7 +9,7 @@ from ...keys.keys import key_of
 from ...stores.differences.fields import differences
 from ...support.display.formatting import counted
 from ...support.display.printable import printable
-from .sample import DriftCall, DriftCheck, actor_name
+from .sample import DriftCall, DriftCheck, actor_name, with_model
 
 if TYPE_CHECKING:
     from ...review.runs import RecordedRun
@@ -31,7 +31,7 @@ def compared_run(
     :raises CacheError: if no request is in both.
     """
     digests = {
-        _digest(_asked(records[0], model)): name for name, records in requests.records.items()
+        _digest(with_model(records[0], model)): name for name, records in requests.records.items()
     }
     selected = {digest for asked in requests.by_actor.values() for digest in asked}
     chats = [record for record in other.records if record.kind == "chat" and record.model]
@@ -60,10 +60,6 @@ def _digest(request: dict[str, object]) -> str:
     return key_of("chat", request, None)
 
 
-def _asked(record: Record, model: str | None) -> dict[str, object]:
-    return record.request if model is None else {**record.request, "model": model}
-
-
 def _nothing_in_common(
     requests: Requests, other: RecordedRun, chats: list[Record], model: str | None
 ) -> str:
@@ -72,7 +68,7 @@ def _nothing_in_common(
     if not chats:
         return f"{text}: the second contains none"
     first = next(iter(requests.by_actor.values()))
-    asked = _asked(requests.records[next(iter(first))][0], model)
+    asked = with_model(requests.records[next(iter(first))][0], model)
     found = min(
         (differences(asked, record.request) for record in chats[:MAX_COMPARED]),
         key=lambda fields: (len(fields), len(str(fields))),

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     # What names an item's scope: a function of the item, a column of its row, or several columns
     Key: TypeAlias = Callable[[Any], object] | str | Sequence[str]
-    CellName: TypeAlias = tuple[
-        tuple[object, ...], str
-    ]  # the labels of an item's cell, and its name
+    # The labels of an item's cell, and its name
+    CellName: TypeAlias = tuple[tuple[object, ...], str]
 
 DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 # Between a name and its number of earlier occurrences; doubled within the name itself.

@@ -88,6 +88,13 @@ def read_by_round(run: RecordedRun) -> Iterator[tuple[str, Iterator[RecordedCall
         yield f"call {number}", filter(None, calls)
 
 
+def is_conversed(call: RecordedCall) -> bool:
+    """Return whether a model answered a call in words: no recorded function, and no embedding, whose
+    actor is unknown.
+    """
+    return call.record.kind != "embedding" and model_of(call.record) is not None
+
+
 def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
     """Yield the calls of an actor."""
     # Numbers of the histories so far, by the history before the last message, and that message.

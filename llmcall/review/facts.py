@@ -42,7 +42,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
     by_label = {
         "source": run.origin,
         "calls": f"{len(run.records):,}" + (f" ({by_kind})" if len(kinds) > 1 else ""),
-        "actors": _actors(run.by_actor()),
+        "actors": _actors({record.scope for record in run.records if record.kind != "embedding"}),
         "model": ", ".join(sorted({record.model for record in answers if record.model})),
         "answered by": ", ".join(run.served),
         "arms": _arms(run.records),
@@ -60,7 +60,7 @@ def _actors(scopes: Collection[str]) -> str:
     """Return in words how many actors there are; the repeats of a ``map`` are one actor."""
     count = len({without_repeats(scope)[0] for scope in scopes})
     repeats = f" ({len(scopes):,} with repeats)" if count < len(scopes) else ""
-    return f"{count:,}{repeats}"
+    return f"{count:,}{repeats}" if count else ""
 
 
 def _arms(records: Iterable[Record]) -> str:

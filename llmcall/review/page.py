@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ..support.display.printable import visible
-from .conversations import conversations
+from .conversations import conversations, is_conversed
 from .facts import actor_costs, facts
 from .marks import ASKED_AGAIN, find_marks
 from .page_data import grid, page_data, sample_rows, unpaired_calls
@@ -43,7 +43,11 @@ def page(
     all_cells = grid(comparison.pairs if comparison else unpaired_calls(runs[0]))
     cells = sample_rows(all_cells, sample)
     answered = [
-        {actor: list(_answered(calls, marks)) for actor, calls in calls_by_actor.items()}
+        {
+            actor: questions
+            for actor, calls in calls_by_actor.items()
+            if (questions := list(_answered(calls, marks)))
+        }
         for calls_by_actor in calls_by_run
     ]
     survey = distributions(answered) if all(map(is_survey, answered)) else []
@@ -84,9 +88,9 @@ def page(
 def _answered(
     calls: Iterable[RecordedCall], marks: Mapping[int, Collection[str]]
 ) -> Iterator[AnsweredQuestion]:
-    """Yield the questions of an actor, without answers that were asked again."""
+    """Yield the questions that a model answered an actor, without answers that were asked again."""
     question = None
-    for call in calls:
+    for call in filter(is_conversed, calls):
         question = question or call.record
         if ASKED_AGAIN not in marks[id(call.record)]:
             yield AnsweredQuestion(question, call.record)

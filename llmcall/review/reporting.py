@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.decisions import is_decision
 from ..stores.records.served import model_of, served_by
 from ..support.display.formatting import as_json, counted, one_line
 from ..support.display.printable import printable, visible
-from .conversations import ANSWERING_ROLE
+from .conversations import ANSWERING_ROLE, is_conversed
 from .marks import ASKED_AGAIN, CUT, REFUSED, UNREAD
 from .prompt_forms import GAP, prompt_forms
 
@@ -68,7 +68,7 @@ def checklist(
     asked = [call for call in calls if id(call.record) in answer_ids]
     # Each text of embeddings has a record of its own, however many were sent at once.
     spoken = [answer for answer in answers if not _is_embedding(answer)]
-    conversed = [call for call in asked if not _is_embedding(call.record)]
+    conversed = list(filter(is_conversed, calls))
     return [
         ChecklistItem("A.1 Purpose", blank="what the model was used for, and why a model"),
         ChecklistItem(
@@ -94,7 +94,7 @@ def checklist(
         ChecklistItem("C.1 Prompts", [GAPS], list(_prompts(asked))),
         ChecklistItem(
             "C.2 Instructions for the whole system",
-            [_actors(calls_by_actor)],
+            [_actors(conversed)],
             blank="who asks what when, and how answers enter later prompts, beyond what the code shows",
         ),
         ChecklistItem(
@@ -235,10 +235,10 @@ def _prompts(calls: Sequence[RecordedCall]) -> Iterator[tuple[str, str]]:
                 yield "The first of them, filled", form.example
 
 
-def _actors(calls_by_actor: Mapping[str, Sequence[RecordedCall]]) -> str:
-    lengths = [len(calls) for calls in calls_by_actor.values()]
+def _actors(calls: Iterable[RecordedCall]) -> str:
+    lengths = Counter(call.record.scope for call in calls)
     names = counted(len(lengths), "name")
-    return f"Calls were made under {names} (scope), {_range(lengths)} under each."
+    return f"Calls were made under {names} (scope), {_range(lengths.values())} under each."
 
 
 def _range(numbers: Collection[int]) -> str:

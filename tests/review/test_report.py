@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from files import HOSTILE, chat, conversation, write_cassette
+from files import HOSTILE, chat, conversation, embedding, function, write_cassette
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -322,6 +322,18 @@ def test_a_question_that_is_asked_twice_is_two_questions_in_each_repeat() -> Non
     ]
     _, *tables = re.split("<caption", report(str(write_cassette("a.jsonl", records))))
     assert [re.findall(r'"number">(.*?)<', table) for table in tables] == [["40"], ["40"]]
+
+
+def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:
+    """Embeddings have no scope, and so no actor; half of the persons look at the clock first."""
+    records = [embedding(f"Text {n}", [1.0]) for n in range(30)]
+    for n in range(20):
+        records += [function("clock", {"n": n}, "noon", f"p-{n}#0")] if n % 2 else []
+        records.append(chat("A?", "x", f"p-{n}#0"))
+    html = report(str(write_cassette("a.jsonl", records)))
+    assert distributions(html) == {"A?": [("x", "20")]}
+    assert facts_of(html)["actors"] == "20"
+    assert "Calls were made under 20 names (scope), 1 under each." in html
 
 
 def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..answers.lettered_options import named_option, without_options
 from ..apis.message import as_text
 from ..apis.shapes import choices_of
-from ..keys.keys import key_of
 from ..scopes import without_repeats
-from ..support.display.formatting import one_line
+from ..support.display.formatting import as_json, one_line
 from .marks import CUT, MARKS, REFUSED, marks_of
-from .prompt_forms import prompt_forms
+from .prompt_forms import MAX_FORMS, all_forms, form_of, prompt_forms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
 
     from ..stores.record import Record
 
@@ -42,6 +42,9 @@ class AnsweredQuestion(NamedTuple):
     answered: Record
 
 
+Run = Mapping[str, Sequence[AnsweredQuestion]]  # the questions of each actor
+
+
 class Distribution(NamedTuple):
     """The frequency of each value of a field.
 
@@ -56,7 +59,7 @@ class Distribution(NamedTuple):
     totals: list[int]
 
 
-def is_survey(actors: Mapping[str, Sequence[AnsweredQuestion]]) -> bool:
+def is_survey(actors: Run) -> bool:
     """Return whether a run is a survey.
 
     :param actors: the questions of each actor.
@@ -66,19 +69,18 @@ def is_survey(actors: Mapping[str, Sequence[AnsweredQuestion]]) -> bool:
 
 
 def distributions(
-    runs: Sequence[Mapping[str, Sequence[AnsweredQuestion]]],
+    runs: Sequence[Run],
 ) -> list[Distribution]:
     """Return the distributions of the answers of one or several runs, question by question.
 
-    The n-th calls of all actors are one question, named by the words that they have in common. Its
-    fields are the fields of the answers' JSON.
+    The n-th calls of all actors are one question, named by the words that they have in common; of
+    tables that asked different actors, the n-th calls of one form. Its fields are the fields of the
+    answers' JSON.
 
     :param runs: the questions of each run by actor.
     """
     found = []
-    questions_by_run = [_by_number(run) for run in runs]
-    for number in sorted({number for questions in questions_by_run for number in questions}):
-        questions = [by_number.get(number, []) for by_number in questions_by_run]
+    for questions in _questions(runs):
         answers = [
             [_read_answer(choice) for _, answered in of_run for choice in _choices(answered)]
             for of_run in questions
@@ -92,7 +94,43 @@ def distributions(
     return found
 
 
-def _by_number(run: Mapping[str, Sequence[AnsweredQuestion]]) -> dict[int, list[AnsweredQuestion]]:
+def _questions(runs: Sequence[Run]) -> Iterator[list[list[AnsweredQuestion]]]:
+    """Yield the answers to each question, run by run."""
+    for part in _parts(runs):
+        numbered = [_by_number(run) for run in part]
+        for number in sorted({number for by_number in numbered for number in by_number}):
+            yield [by_number.get(number, []) for by_number in numbered]
+
+
+def _parts(runs: Sequence[Run]) -> list[Sequence[Run]]:
+    """Return runs with the questions of one form after the other. If a run asked a form of few actors, or
+    of none, it may be another wording, or name the actor: then all questions are one part.
+    """
+    texts = {
+        id(question.asked): without_options(question.asked.prompt)
+        for run in runs
+        for questions in run.values()
+        for question in questions
+    }
+    forms = all_forms(texts.values())
+    if len(forms) > MAX_FORMS:
+        return [runs]
+    numbers = {text: form_of(text, forms) for text in {*texts.values()}}
+    parts: list[Sequence[Run]] = []
+    for number in dict.fromkeys(numbers[text] for text in texts.values()):
+        part = []
+        for run in runs:
+            kept = {
+                scope: [item for item in questions if numbers[texts[id(item.asked)]] == number]
+                for scope, questions in run.items()
+            }
+            part.append({scope: questions for scope, questions in kept.items() if questions})
+        parts.append(part)
+    are_asked_of_many = all(len(run) >= MIN_ACTORS for part in parts for run in part)
+    return parts if are_asked_of_many else [runs]
+
+
+def _by_number(run: Run) -> dict[int, list[AnsweredQuestion]]:
     """Return the n-th questions of all actors, by n. A repeat's question has the number that it has in
     the first repeat: a table with repeats may come after one without.
     """
@@ -101,13 +139,19 @@ def _by_number(run: Mapping[str, Sequence[AnsweredQuestion]]) -> dict[int, list[
     for scope, questions in run.items():
         actor, _ = without_repeats(scope)
         for number, question in enumerate(questions):
-            asked, _ = question
-            draw = (asked.sample or "").partition("#")[2]
-            key = actor, key_of(asked.kind, asked.request, draw)
+            key = actor, _request_key(question.asked)
             if scope == actor:
                 numbers[key] = number
             found.setdefault(numbers.get(key, number), []).append(question)
     return found
+
+
+def _request_key(record: Record) -> str:
+    """Return a text that a request shares with its repeats, which may list options in another order."""
+    request = dict(record.request)
+    if record.kind == "chat":
+        request["messages"] = [*request["messages"][:-1], without_options(record.prompt)]
+    return as_json([request, (record.sample or "").partition("#")[2]])
 
 
 def _question(records: Iterable[Record]) -> str:

@@ -324,6 +324,36 @@ def test_a_question_that_is_asked_twice_is_two_questions_in_each_repeat() -> Non
     assert [re.findall(r'"number">(.*?)<', table) for table in tables] == [["40"], ["40"]]
 
 
+def test_tables_of_different_questions_that_asked_different_actors_are_different_questions() -> (
+    None
+):
+    """A table's rows have other names if its template uses other columns."""
+    records = []
+    for n in range(14):
+        records.append(chat(f"Person {n}, do you buy the bread?", "yes", f"s/a-{n}#0"))
+        records.append(chat(f"How old is {n} of town {n % 3} in years?", "7", f"s/b-{n}#0"))
+    assert distributions(report(str(write_cassette("a.jsonl", records)))) == {
+        "Person […] do you buy the bread?": [("yes", "14")],
+        "How old is […] of town […] in years?": [("7", "14")],
+    }
+
+
+def test_the_repeats_of_a_closed_question_in_another_order_are_answers_to_it() -> None:
+    """The second question alone is repeated, with its options rotated."""
+    records = []
+    for n in range(14):
+        for text, draws in (("Is the bread good?", 1), ("Is the milk good?", 2)):
+            for draw in range(draws):
+                first, second = ("yes", "no") if draw else ("no", "yes")
+                asked = f"{text}\n\nA. {first}\nB. {second}\n\nAnswer with one letter only."
+                answer = "A" if (first == "yes") == (draws == 2) else "B"
+                records.append(chat(asked, answer, f"s/{n}{f'/~{draw}' if draw else ''}#0"))
+    assert distributions(report(str(write_cassette("a.jsonl", records)))) == {
+        "Is the bread good?": [("no", "14")],
+        "Is the milk good?": [("yes", "28")],
+    }
+
+
 def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:
     """Embeddings have no scope, and so no actor; half of the persons look at the clock first."""
     records = [embedding(f"Text {n}", [1.0]) for n in range(30)]

@@ -13,7 +13,7 @@ from ..apis.message import message_text
 
 if TYPE_CHECKING:
     from ..stores.record import Record
-    from .conversations import RecordedCall
+    from .conversations import RecordedCall, Utterance
 
 CUT, REFUSED, ASKED_AGAIN, UNREAD = "cut", "refused", "asked again", "unread"
 MARKS = (REFUSED, CUT, ASKED_AGAIN, UNREAD)
@@ -73,12 +73,17 @@ def asked_again(calls: Iterable[RecordedCall]) -> set[int]:
     :param calls: the calls of one actor.
     """
     ids: set[int] = set()
-    by_messages: dict[Sequence[object], RecordedCall] = {}
+    by_messages: dict[Sequence[Utterance], list[RecordedCall]] = {}
     for call in calls:
         last = call.messages[-1] if call.messages else None
         if last is not None and any(text.startswith(CORRECTION) for text in last.texts):
-            previous = by_messages.get(call.messages[:-2])
-            if previous is not None:
-                ids.add(id(previous.record))
-        by_messages[call.messages] = call
+            draws = by_messages.get(call.messages[:-2], [])
+            quoted = [
+                draw
+                for draw in draws
+                if id(draw.record) not in ids
+                and any(answer.texts == call.messages[-2].texts for answer in draw.answers)
+            ]
+            ids.update(id(draw.record) for draw in (quoted or draws)[-1:])
+        by_messages.setdefault(call.messages, []).append(call)
     return ids

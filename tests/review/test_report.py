@@ -399,6 +399,24 @@ def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
     ]
 
 
+def test_each_answer_that_was_asked_again_is_marked_whatever_was_asked_between() -> None:
+    """Draws of one question, all asked before the first one was asked again, as by tasks."""
+    again = "I cannot use that answer: it is no number from 1 to 10."
+    said = ["Two.", "Three.", "Two."]
+    retried = [
+        [
+            {"role": "user", "content": "Tea?"},
+            {"role": "assistant", "content": text},
+            {"role": "user", "content": again},
+        ]
+        for text in said
+    ]
+    records = [chat("Tea?", text, f"p#{draw}") for draw, text in enumerate(said)]
+    records += [chat(asked, "2", f"p#{draw}") for draw, asked in enumerate(retried)]
+    marks = data_of(report(str(write_cassette("a.jsonl", records))))["calls"]["marks"]
+    assert marks == [["asked again"]] * 3 + [[]] * 3
+
+
 # In a browser
 
 

@@ -234,11 +234,17 @@ class Arms(Mapping[tuple[str, int], Any]):
         ]
 
     def warn_if_nothing_shared(self) -> None:
-        """Warn if two arms of a repeat both made calls but shared no answer."""
+        """Warn if two arms of a repeat both asked a model but shared no answer. Embeddings are the same
+        for all, and show nothing.
+        """
+        answers = {
+            run: {id(record) for record in records if record.kind != "embedding"}
+            for run, records in self._records.items()
+        }
         unshared: Counter[tuple[str, str]] = Counter()
         for repeat in range(self.repeats):
             for pair in itertools.combinations(self.names, 2):
-                one, other = ({*map(id, self._records[ArmRun(name, repeat)])} for name in pair)
+                one, other = (answers[ArmRun(name, repeat)] for name in pair)
                 unshared[pair] += bool(one and other and one.isdisjoint(other))
         for (first, second), repeats in unshared.items():
             # Not once per process: another study may have arms with these names, or a corrected prompt.

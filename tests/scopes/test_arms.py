@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from commands import LONGEST, NEEDS_POSIX, ran, start
 from map_functions import Dice, sample
+from pytest_httpserver import HTTPServer
+from servers import OK, Answer, ScriptedServer, embeddings
 
 import llmcall
 from llmcall.errors import ScopeError
@@ -542,6 +544,24 @@ def test_arms_that_share_no_answer_are_warned_of(caplog: pytest.LogCaptureFixtur
         if "prompts name the arm" in entry.getMessage()
     ]
     assert "'control' and 'treated' shared no answer in 2 repeats" in warning
+
+
+def test_arms_that_share_embeddings_alone_are_warned_of(
+    httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An embedding is the same for all, so it shows nothing of the pairing."""
+    server = ScriptedServer(httpserver, Answer(200, embeddings([1.0])), OK)
+    settings = {"base_url": server.base_url, "cache_mode": "auto", "on_error": "raise"}
+
+    def play(name: str) -> None:
+        client.get_embedding("Bread", dimensions=1)
+        client.send_message(f"You are in {name}.", temperature=1)
+
+    with llmcall.OpenAIClient(**settings) as client:
+        arms = {name: {"name": name} for name in ("control", "treated")}
+        llmcall.arms(play, arms, scope="app", workers=1)
+    assert len(server.requests) == 3
+    assert "'control' and 'treated' shared no answer in 1 repeat" in caplog.text
 
 
 def test_a_recorded_function_is_no_call_of_a_study() -> None:

@@ -174,7 +174,9 @@ class _Mark(str):
 
 
 def _read_answer(record: Record) -> object:
-    """Return an answer's JSON object, its text, or the reason why it has no value."""
+    """Return an answer's JSON object, its text, or the reason why it has no value. The value in
+    ``{"value": …}``, which structured output wraps, is read as the same answer without it.
+    """
     marks = marks_of(record, is_asked_again=False)
     mark = next((candidate for candidate in MARKS if candidate in marks), None)
     if mark == REFUSED:
@@ -185,7 +187,8 @@ def _read_answer(record: Record) -> object:
         if option is not None:
             return option
     with suppress(ValueError):  # no JSON object, or a broken one
-        return json.loads(text[text.index("{") : text.rindex("}") + 1])
+        fields = json.loads(text[text.index("{") : text.rindex("}") + 1])
+        return fields["value"] if fields.keys() == {"value"} else fields
     return _Mark(f"({mark})") if mark == CUT else text.strip()
 
 

@@ -354,6 +354,15 @@ def test_the_repeats_of_a_closed_question_in_another_order_are_answers_to_it() -
     }
 
 
+def test_an_answer_in_structured_output_is_the_same_as_in_plain_words() -> None:
+    """Of two models, one wraps its answers: {"value": …}."""
+    says = ["yes", '{"value": "yes"}', "3", '{"value": 3}']
+    records = [chat("A?", says[n % 4], f"p-{n}#0") for n in range(20)]
+    assert distributions(report(str(write_cassette("a.jsonl", records)))) == {
+        "A?": [("3", "10"), ("yes", "10")]
+    }
+
+
 def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:
     """Embeddings have no scope, and so no actor; half of the persons look at the clock first."""
     records = [embedding(f"Text {n}", [1.0]) for n in range(30)]

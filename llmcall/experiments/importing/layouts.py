@@ -247,6 +247,6 @@ def _bytes(body: object) -> bytes:
     if isinstance(content, (dict, list)):
         content = json.dumps(content)
     data = content.encode() if isinstance(content, str) else content
-    if not isinstance(data, bytes):  # there is none
+    if not isinstance(data, bytes):  # None, or a number
         return b""
     return zlib.decompress(data, wbits=31) if data.startswith(GZIP) else data

@@ -251,8 +251,8 @@ class ResponseCache:
         """Return a pandas DataFrame with a row for each record.
 
         :param where: gets a record and returns whether to include it; ``None`` means all.
-        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``. Each level
-            gets a column; a scope with fewer levels fills the first ones.
+        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``, or the
+            name of the only one. Each level gets a column; a scope with fewer levels fills the first ones.
         :returns: columns scope, draw, arms (if any record has some), kind, model, served (the name
             that the server gave), prompt, answer, finish_reason, refusal, input_tokens,
             output_tokens, cost (USD), used (by a call of this process), cache_key.

@@ -322,8 +322,8 @@ class Cassette(ContextDecorator):
     def to_frame(self, levels: Sequence[str] | None = None) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each record, by scope. The cassette need not be open.
 
-        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``. Each level
-            gets a column; a scope with fewer levels fills the first ones.
+        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``, or the
+            name of the only one. Each level gets a column; a scope with fewer levels fills the first ones.
         :returns: columns scope, draw, arms (if any record has some), kind, model, served (the
             server's name for the model), prompt, answer, finish_reason, refusal, input_tokens,
             output_tokens, cost (USD), used (whether a call used it, or a dry run, since the cassette

@@ -22,7 +22,7 @@ from commands import done
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
-from servers import NumberedServer
+from servers import OK, Answer, NumberedServer, ScriptedServer, embeddings
 
 import llmcall
 from llmcall.experiments.packing.verify import DIFFERS, Verification, unified_diff
@@ -365,6 +365,31 @@ import openai
 for name in ("Ann", "Bo"):
     asked = [{"role": "user", "content": f"{name} says hello."}]
     print(openai.OpenAI().chat.completions.create(model="m", messages=asked).choices[0].message.content)
+"""
+
+
+def test_the_readme_counts_embedded_texts_beside_the_answers(
+    httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They can be neither cut nor refused."""
+    server = ScriptedServer(httpserver, Answer(200, embeddings([1.0], [2.0])), OK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    written(tmp_path, {"embed.py": EMBED})
+    runpy.run_path("embed.py")
+    llmcall.reset()
+    done("pack", "made", "--cassette", "e.jsonl", "--", "embed.py")
+    text = Path("made/README.md").read_text(encoding="utf-8")
+    assert "- Answers: 1 (0 cut" in text
+    assert "- Texts embedded: 2" in text
+
+
+EMBED = """
+import llmcall
+with llmcall.cassette("e.jsonl"):
+    print(llmcall.client().get_embedding(["bread", "milk"], dimensions=1))
+    print(llmcall.client().send_message("Bread?"))
 """
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...apis.usage import total_cost
-from ...review.conversations import conversations
+from ...review.conversations import conversations, is_conversed
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, UNREAD, find_marks
 from ...review.reporting import BLANK, TITLE, as_markdown, checklist
 from ...review.runs import RecordedRun
@@ -108,20 +108,26 @@ recorded answers and compares the results. It needs no key and no network.
 
 def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
     answers = list(filter(model_of, run.records))
-    marks = find_marks(conversations(run).values())
-    counts = Counter(mark for record in answers for mark in marks.get(id(record), ()))
+    calls_by_actor = conversations(run)
+    marks = find_marks(calls_by_actor.values())
+    spoken = [
+        call.record for calls in calls_by_actor.values() for call in filter(is_conversed, calls)
+    ]
+    counts = Counter(mark for record in spoken for mark in marks[id(record)])
+    texts = len(answers) - len(spoken)
     cost = total_cost(record.cost for record in answers)
     asked = sorted({record.model for record in answers if record.model is not None})
     unused = sum(manifest.unused.values())
     origin = f"\n- Source: {run.origin}" if run.origin else ""
+    embedded = f"\n- Texts embedded: {texts:,}"
     evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
     return f"""## The answers
 
 - Models asked for: {", ".join(asked) or "none"}
 - Answered by (first and last day, UTC): {", ".join(run.served) or "no model"}
-- Answers: {len(answers):,} ({counts[CUT]:,} cut, {counts[REFUSED]:,} refused, {counts[ASKED_AGAIN]:,} asked again by an
+- Answers: {len(spoken):,} ({counts[CUT]:,} cut, {counts[REFUSED]:,} refused, {counts[ASKED_AGAIN]:,} asked again by an
   `LLMCall`, {counts[UNREAD]:,} more unread: not in the form that the request asks for); llmcall can't
-  tell whether other code asks again, or reads an answer otherwise
+  tell whether other code asks again, or reads an answer otherwise{embedded if texts else ""}
 - Cost when they were made: {"unknown" if cost is None else money(cost)}{origin}{evidence if unused else ""}"""
 
 

@@ -42,7 +42,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
     by_label = {
         "source": run.origin,
         "calls": f"{len(run.records):,}" + (f" ({by_kind})" if len(kinds) > 1 else ""),
-        "actors": _actors({record.scope for record in run.records if record.kind != "embedding"}),
+        "actors": _actors({answer.scope for answer in answers if answer.kind != "embedding"}),
         "model": ", ".join(sorted({record.model for record in answers if record.model})),
         "answered by": ", ".join(run.served),
         "arms": _arms(run.records),

@@ -366,6 +366,7 @@ def test_an_answer_in_structured_output_is_the_same_as_in_plain_words() -> None:
 def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:
     """Embeddings have no scope, and so no actor; half of the persons look at the clock first."""
     records = [embedding(f"Text {n}", [1.0]) for n in range(30)]
+    records.append(function("begin", {}, "noon", None))
     for n in range(20):
         records += [function("clock", {"n": n}, "noon", f"p-{n}#0")] if n % 2 else []
         records.append(chat("A?", "x", f"p-{n}#0"))

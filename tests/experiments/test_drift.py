@@ -304,6 +304,22 @@ def test_last_asks_the_last_request_of_each_conversation(model: Model) -> None:
     assert "2 calls," in done("drift", "arms.jsonl", "--share", 1, "--last", "--dry-run")
 
 
+def test_last_asks_a_cell_that_was_not_asked_again(model: Model) -> None:
+    """Of a table's cells in one scope, the first is asked again; its question alone is not the last."""
+    said = iter(["Three.", "3", "4"])
+    model.answer = lambda messages, chance: next(said)
+    rate = llmcall.LLMCall(user="Rate.", output_type=int, client=model.client)
+    with llmcall.cassette(STUDY):
+        rate.table([{}], vary={"temperature": [0, 1]}, scope="survey", workers=1)
+    said = iter("34")
+    done("drift", STUDY, "--share", 1, "--last", "--to", CHECK)
+    asked = [body_of(request) for request in model.client.requests[3:]]
+    assert sorted((body["temperature"], len(body["messages"])) for body in asked) == [
+        (0, 3),
+        (1, 1),
+    ]
+
+
 def test_the_estimate_is_that_of_the_table(model: Model) -> None:
     """Each new answer less the mean of the recorded draws, averaged within actors, then over them."""
     with llmcall.cassette(STUDY):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...apis.message import message_text
 from ...errors import CacheError
 from ...keys.contents import strings_in
 from ...keys.keys import key_of
@@ -190,21 +191,30 @@ def with_model(record: Record, model: str | None) -> dict[str, Data]:
 
 def last_calls(run: RecordedRun) -> Callable[[Record], bool]:
     """Return a filter for the last call of each conversation: no other call in its scope continues
-    its messages.
+    its messages. Of draws of one request, those that are continued have the answers that the other calls
+    repeat; if one repeats none of them, all are continued.
     """
     histories: dict[tuple[str, int, str], int] = {}  # numbers, by scope, history and next message
     ends: dict[str, int] = {}  # by the key of a chat's record, the history that it asked
-    continued: set[int] = set()
+    answers: defaultdict[int, set[str]] = defaultdict(set)  # by history
+    continuations: defaultdict[int, set[str]] = defaultdict(set)  # the next messages, by history
     for record in run.records:
         if record.kind != "chat":
             continue
         history = 0
         for message in record.request["messages"]:
-            continued.add(history)
+            continuations[history].add(message_text(message))
             step = record.scope, history, canonical_text(message)
             history = histories.setdefault(step, len(histories) + 1)
         ends[record.cache_key] = history
-    return lambda record: ends.get(record.cache_key) not in continued
+        answers[history].add(record.answer)
+
+    def is_last(record: Record) -> bool:
+        history = ends.get(record.cache_key, -1)
+        repeated = continuations[history]
+        return not repeated or (repeated <= answers[history] and record.answer not in repeated)
+
+    return is_last
 
 
 def actor_name(record: Record) -> str:

@@ -174,6 +174,8 @@ def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
     values: dict[tuple[str, str], Counter[str]] = {}
     for call in calls:
         for name, value in call.parameters:
+            if name == "model":  # in the body of some APIs; B.1 names the models of all
+                continue
             values.setdefault((name, _unit(call.record)), Counter())[value] += 1
     for (name, unit), counts in sorted(values.items()):
         shown = [

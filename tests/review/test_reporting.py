@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from files import chat, conversation, write_cassette
+from files import chat, conversation, record_of, write_cassette
 from pytest_httpserver import HTTPServer
 from servers import OK, Answer, ScriptedServer, embeddings
 
@@ -62,6 +63,19 @@ def test_calls_that_send_earlier_answers_are_counted() -> None:
     found = items(str(write_cassette("a.jsonl", records)))
     assert "2 calls asked without earlier answers; 4 sent a conversation's earlier" in found["B.5"]
     assert "under 2 names (scope), 3 under each" in found["C.2"]
+
+
+def test_the_models_of_all_apis_are_named_once() -> None:
+    """A model in the body of a request to another API is no parameter: a chat's is none either."""
+    body = {"model": "c", "max_tokens": 9, "messages": [{"role": "user", "content": "Tea?"}]}
+    answer = {"type": "message", "role": "assistant", "model": "c-2026", "content": []}
+    answer |= {"stop_reason": "end_turn", "usage": {"input_tokens": 20, "output_tokens": 6}}
+    request = {"method": "POST", "path": "/messages", "body": body}
+    value = {"status": 200, "content_type": "application/json", "body": json.dumps(answer)}
+    records = [chat("Bread?", "Yes.", "a#0"), record_of("http", "b#0", request, {"value": value})]
+    found = items(str(write_cassette("a.jsonl", records)))
+    assert "Asked for: c, m." in found["B.1"]
+    assert found["B.3"].startswith("max_tokens: 9 (1 call). All other parameters")
 
 
 def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer) -> None:

@@ -858,6 +858,29 @@ def test_the_default_asks_for_a_useful_interval_at_a_tenth_of_the_cost(model: Mo
     assert f"answer: expect a 95 % interval about {plan.width:.2g} wide" in str(plan)
 
 
+def test_a_plan_counts_each_choice_of_a_call_as_an_answer(model: Model) -> None:
+    """Six choices are as good as six draws: the plan of each expects the same interval."""
+
+    def choices(messages: list[Any], chance: random.Random) -> dict[str, Any]:
+        said = [{"role": "assistant", "content": model.rating(messages, chance)} for _ in range(6)]
+        return {
+            "choices": [
+                {"index": index, "message": message, "finish_reason": "stop"}
+                for index, message in enumerate(said)
+            ]
+        }
+
+    record(model, 20, 6)
+    of_draws = llmcall.drift(STUDY, calls=120, dry_run=True)
+    model.answer = choices
+    record(model, 20, 1, path="choices.jsonl", n=6)
+    of_choices = llmcall.drift("choices.jsonl", calls=20, dry_run=True)
+    assert of_draws.width is not None
+    assert of_choices.width == pytest.approx(of_draws.width, rel=0.3)
+    found = llmcall.drift("choices.jsonl", calls=20, to=CHECK).shifts["answer"]
+    assert of_choices.width == pytest.approx(found.high - found.low, rel=0.3)
+
+
 def test_a_plan_expects_no_wider_interval_of_yes_and_no_than_there_can_be(model: Model) -> None:
     """A share's shift lies between -1 and 1. Two calls say nearly nothing."""
     model.answer = lambda messages, chance: chance.choice(["yes", "no"])

@@ -51,7 +51,7 @@ GONE = (
 class DriftPlan(NamedTuple):
     """The plan of a check for drift; see :func:`llmcall.drift`.
 
-    :param calls: the number of answers to compare.
+    :param calls: the number of calls, each with one answer or, if ``n`` is above 1, several.
     :param cost: USD, by the tokens of the recorded answers at the current price, or ``None`` if a
         price is unknown.
     :param width: the width to expect of the 95 % interval, if answers vary as the recorded ones do;

@@ -45,13 +45,15 @@ class Spread(NamedTuple):
 class Size(NamedTuple):
     """The size of a check.
 
-    :param calls: the number of new answers.
+    :param calls: the number of new calls.
+    :param answers: the number of new answers; a call has several if ``n`` is above 1.
     :param requests: the number of different requests that are asked.
     :param recorded: the number of recorded answers to these.
     :param asked_share: the share of the different requests that is asked.
     """
 
     calls: int
+    answers: int
     requests: int
     recorded: int
     asked_share: float
@@ -63,12 +65,12 @@ class Size(NamedTuple):
         freedom = self.requests - 1
         draws = [
             Variance(spread.draws_deviation**2 / count, count - self.requests)
-            for count in (self.calls, self.recorded)
+            for count in (self.answers, self.recorded)
         ]
         between = Variance(math.fsum(part.variance for part in draws), freedom)
         variances, _ = shift_variances(between, draws, self.asked_share)
         if variances and spread.is_yes_or_no:
-            variances = [*variances, pseudo_draws((0, 0), (self.calls, self.recorded))[1]]
+            variances = [*variances, pseudo_draws((0, 0), (self.answers, self.recorded))[1]]
         interval = interval_of_variances(0, variances)
         if interval is None:
             return None
@@ -79,14 +81,17 @@ class Size(NamedTuple):
 def sizes(requests: Requests, calls: Iterable[DriftCall]) -> Iterator[Size]:
     """Yield the size of a check after each of its calls."""
     asked: set[tuple[str, str]] = set()
-    digests: set[str] = set()
-    recorded = 0
+    answers_per_call: dict[str, int] = {}
+    answers = recorded = 0
     for count, call in enumerate(calls, 1):
         asked.add((call.actor, call.digest))
-        if call.digest not in digests:
-            digests.add(call.digest)
-            recorded += len(requests.records[call.digest])
-        yield Size(count, len(digests), recorded, len(asked) / requests.different)
+        if call.digest not in answers_per_call:
+            counts = [len(answers_of(record)) for record in requests.records[call.digest]]
+            answers_per_call[call.digest] = max(counts)
+            recorded += sum(counts)
+        answers += answers_per_call[call.digest]
+        share = len(asked) / requests.different
+        yield Size(count, answers, len(answers_per_call), recorded, share)
 
 
 def spreads_of(requests: Requests, reader: Reader) -> list[Spread]:

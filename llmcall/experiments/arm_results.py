@@ -188,13 +188,14 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def _have_equal_draws(self, one: str, other: str) -> bool:
         """Return whether two arms used the same draws in each repeat, those of recorded functions
-        included; ``False`` without draws.
+        included; ``False`` without a model's answer.
         """
-        draws = [
-            [[*map(id, self._used[ArmRun(name, repeat)])] for name in (one, other)]
+        return all(
+            self._records[ArmRun(one, repeat)]
+            and [*map(id, self._used[ArmRun(one, repeat)])]
+            == [*map(id, self._used[ArmRun(other, repeat)])]
             for repeat in range(self.repeats)
-        ]
-        return all(first and first == second for first, second in draws)
+        )
 
     def _measured(self, run: ArmRun, measure: Callable[[Any], object]) -> Mapping[str, object]:
         """Return the values of a run by column; empty if it failed."""

@@ -116,16 +116,21 @@ def test_an_effect_on_what_cannot_vary_has_an_interval_without_width() -> None:
     assert list(runs.effect(float, "treated", "control").loc["measure"]) == [0, 0, 0, 2, 0]
 
 
-def test_an_effect_on_what_a_recorded_function_gives_can_vary() -> None:
-    """Each arm records its own result, so equal answers of the model do not fix the difference."""
+@pytest.mark.parametrize("asks", [True, False])
+def test_an_effect_on_what_a_recorded_function_gives_can_vary(asks: bool) -> None:
+    """Each arm records its own result, so equal answers of the model do not fix the difference; nor
+    does a result that arms share, if no model answered.
+    """
     client = ScriptedClient(lambda messages: "3", cache_mode="auto")
 
-    @llmcall.recorded
+    @llmcall.recorded(shared=not asks)
     def harvest() -> int:
         return 0
 
     def play() -> int:
-        return int(client.send_message("Rate the bread.", temperature=1).content) + harvest()
+        if asks:
+            client.send_message("Rate the bread.", temperature=1)
+        return 3 + harvest()
 
     with llmcall.configured(cache_mode="auto"):
         runs = llmcall.arms(play, {"treated": {}, "control": {}}, scope="r", repeats=3)

@@ -108,7 +108,9 @@ def actor_costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
 
 
 def _sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) -> str:
-    """Return the sum of the known amounts, and the number of unknown ones."""
+    """Return the sum of the known amounts, and the number of unknown ones; empty without amounts."""
+    if not amounts:
+        return ""
     known_amounts = [amount for amount in amounts if amount is not None]
     if not known_amounts:
         return "unknown"

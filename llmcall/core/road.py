@@ -43,8 +43,8 @@ def replay(call: Call) -> Any:
         record = look_up(call)
         if record is None:
             return NOT_RECORDED
-        if not call.is_inner:
-            call.client.meter.count_replayed(call, record, record.cost)
+        for listener in call.listeners:
+            listener.replayed(call, record, record.cost)
         call.note_answer(record)
     except BaseException as error:
         note_failure(error, call)
@@ -107,8 +107,9 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             saved = total_cost(record.cost for record in hits)
             if len(hits) < len(records):  # the call counts as answered by a model
                 calls[0].add_usage(saved=saved)
-            elif calls[0].is_counted:
-                calls[0].client.meter.count_replayed(calls[0], hits[0], saved)
+            else:
+                for listener in calls[0].listeners:
+                    listener.replayed(calls[0], hits[0], saved)
         answers = [records[call.request.cache_key] for call in calls]
         for call, record in zip(calls, answers, strict=True):
             call.note_answer(record)

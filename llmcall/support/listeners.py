@@ -124,6 +124,9 @@ class CallListener:
     def used(self, call: Call, amounts: dict[str, Any]) -> None:
         """A call used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
 
+    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
+        """A call got a recorded answer, or several for the texts of embeddings; they cost ``saved`` USD."""
+
     def answered(self, call: Call, record: Record) -> None:
         """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
 

@@ -217,23 +217,6 @@ class Meter:
         self.hits[hits] = number + 1, total
         return not number
 
-    def count_replayed(self, call: Call, record: Record, saved: float | None) -> None:
-        """Count a recorded answer to a call of the client whose meter this is, here and in the meters beside it.
-
-        :param saved: USD that it cost, or all answers for the texts of embeddings; ``None`` if unknown.
-        """
-        position = call.position
-        model, scope = call.request.model or call.name, _counted_scope(position.path)
-        served = record.served if call.asks_model else None
-        is_from_cassette = call.cassette is not None and record.stored_at is None
-        hits = model, scope, position.arm, served, is_from_cassette
-        with lock:
-            is_new = self.add_hit(hits, saved)
-            for meter in _meters_beside(call.cassette):
-                meter.add_hit(hits, saved)
-        if is_new and served is not None:
-            _note_served(model, served)
-
     def _add_hits(self) -> None:
         for hits, (number, saved) in self.hits.items():
             model, scope, arm, _, _ = hits
@@ -381,6 +364,22 @@ class UsageCount(CallListener):
         meter = None if client is None else client.meter
         model = call.request.model or call.name
         count(meter, model, position.path, amounts, position.arm, call.cassette)
+
+    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
+        """Count an answer that was not asked for now; functions' are not counted."""
+        client, position = call.counted_by, call.position
+        if client is None:
+            return
+        model, scope = call.request.model or call.name, _counted_scope(position.path)
+        served = record.served if call.asks_model else None
+        is_from_cassette = call.cassette is not None and record.stored_at is None
+        hits = model, scope, position.arm, served, is_from_cassette
+        with lock:
+            is_new = client.meter.add_hit(hits, saved)
+            for meter in _meters_beside(call.cassette):
+                meter.add_hit(hits, saved)
+        if is_new and served is not None:
+            _note_served(model, served)
 
 
 class RunUsage:

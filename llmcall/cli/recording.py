@@ -93,7 +93,7 @@ def recording_options(command: Callable[..., object]) -> Callable[..., object]:
         ),
         click.option(
             "--mode",
-            type=click.Choice(["none", "replay", *CASSETTE_MODES[1:]]),
+            type=click.Choice([*CASSETTE_MODES, "replay"]),
             help="Which calls may be made. none (or replay): only replay; once (the default): record if the file "
             "does not exist, otherwise replay; new: add missing answers; update: also move unused records to the "
             "cache; rewrite: record everything again. Without a cassette, none replays the cache.",

@@ -68,14 +68,12 @@ def is_survey(actors: Run) -> bool:
     return len(actors) >= MIN_ACTORS and few >= MIN_SHARE * len(actors)
 
 
-def distributions(
-    runs: Sequence[Run],
-) -> list[Distribution]:
+def distributions(runs: Sequence[Run]) -> list[Distribution]:
     """Return the distributions of the answers of one or several runs, question by question.
 
-    The n-th calls of all actors are one question, named by the words that they have in common; of
-    tables that asked different actors, the n-th calls of one form. Its fields are the fields of the
-    answers' JSON.
+    The n-th calls of all actors whose prompts have one form are one question, named by the words
+    that they have in common; if a form has few actors, the n-th calls of all actors are. Its fields
+    are the fields of the answers' JSON.
 
     :param runs: the questions of each run by actor.
     """
@@ -103,8 +101,8 @@ def _questions(runs: Sequence[Run]) -> Iterator[list[list[AnsweredQuestion]]]:
 
 
 def _parts(runs: Sequence[Run]) -> list[Sequence[Run]]:
-    """Return runs with the questions of one form after the other. If a run asked a form of few actors, or
-    of none, it may be another wording, or name the actor: then all questions are one part.
+    """Return the runs once for each form of prompts, with its questions alone. If a run asked a form of few
+    actors, or of none, the form may be another wording, or name the actor: then the runs stay whole.
     """
     texts = {
         id(question.asked): without_options(question.asked.prompt)

@@ -1,5 +1,5 @@
 """For tests of code that calls models: a client whose answers the test scripts, and the contracts that one's
-own transports, storages, gates and listeners keep.
+own transports, storages and listeners keep.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from .support.lazy_names import imported_by_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .contracts.gates import check_gate as check_gate
     from .contracts.listeners import check_listener as check_listener
     from .contracts.storages import check_storage as check_storage
     from .contracts.transports import check_transport as check_transport
     from .keys.request import Request
 
 _CONTRACTS = {
-    "contracts.gates": "check_gate",
     "contracts.listeners": "check_listener",
     "contracts.storages": "check_storage",
     "contracts.transports": "check_transport",

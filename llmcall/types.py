@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .config.settings import Settings as Settings
     from .core.reply import Reply as Reply
     from .core.seams import AsyncTransport as AsyncTransport
-    from .core.seams import Gate as Gate
     from .core.seams import Transport as Transport
     from .experiments.arm_results import Arms as Arms
     from .experiments.choice import Choice as Choice
@@ -39,7 +38,7 @@ _MODULES = {
     "config.endpoints": "Endpoint",
     "config.settings": "Settings",
     "core.reply": "Reply",
-    "core.seams": "AsyncTransport Gate Transport",
+    "core.seams": "AsyncTransport Transport",
     "experiments.arm_results": "Arms",
     "experiments.choice": "Choice",
     "experiments.drift.drift": "DriftPlan",

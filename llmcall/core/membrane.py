@@ -24,25 +24,17 @@ from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ..apis.bodies import nan_as_none
-from ..config.endpoints import Endpoint
 from ..errors import ConfigError
 from ..keys.plain_data import recordable
 from ..support.blocking import as_generator
-from ..support.sender import LLMCALL, foreign_code, sent_by
-from ..support.waits import check_stops, may_block, set_end, waits
-from .seams import NO_ENDPOINT, AsyncTransport, CoroutineTransport, Gate, Response, Used
+from ..support.sender import LLMCALL, sent_by
+from ..support.waits import check_stops, may_block, waits
+from .seams import AsyncTransport, CoroutineTransport, Response
 from .waiting import END, End, in_time
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from typing_extensions import Self
-
-    from ..apis.usage import TokenUsage
     from ..keys.request import Data, Request
-    from .calls import Call
     from .seams import Background, Chunk, Transport
-    from .waiting import Deadline
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,98 +89,6 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
 
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(call_foreign, asyncio.run, awaited()).result()
-
-
-# Gates
-
-
-def gate_for(call: Call, request: Request) -> Gate:
-    """Return the gate that a call's client gives to a send; of a call without a client, an open one."""
-    client = call.counted_by
-    if client is None:
-        return Gate()
-    with membrane():
-        gate = client.gate(call, request)
-    _check_type(gate, Gate, f"{type(client).__name__}.gate returned", "a Gate")
-    return gate if gate.is_llmcalls else CheckedGate(gate, call.deadline)
-
-
-class CheckedGate(Gate):
-    """A gate of a user's. What it returns is checked, what it raises names its class and method, and it swallows no
-    error of the send.
-
-    :param deadline: its call's.
-    """
-
-    def __init__(self, gate: Gate, deadline: Deadline) -> None:
-        self._gate = gate
-        self._name = type(gate).__name__
-        self._deadline = deadline
-
-    def _code(self, method: str) -> AbstractContextManager[None]:
-        return foreign_code(f"the gate {self._name}.{method} raised")
-
-    async def acquire(self) -> Endpoint:
-        """Wait until the send may begin, and return the endpoint to ask."""
-        before = waits().ends_at
-        set_end(self._deadline.at)
-        try:
-            with self._code("acquire"):
-                endpoint = await self._gate.acquire()
-        finally:
-            set_end(before)
-        self._check(endpoint, Endpoint, "acquire", "an Endpoint")
-        if endpoint is NO_ENDPOINT:  # the SDK would send to its default address
-            raise ConfigError(
-                f"{self._name}.acquire returned no endpoint: make it with the client's own gate below it, as "
-                f"{self._name}(super().gate(call, request)), and return what that one's acquire does"
-            )
-        return endpoint
-
-    def reckon(
-        self,
-        answer: Mapping[str, Data],
-        endpoint: Endpoint,
-        *,
-        is_part: bool,
-        tier: str | None = None,
-    ) -> Used:
-        """Return what an answer used; a fault of a library of prices stays what it is."""
-        with membrane():
-            used = self._gate.reckon(answer, endpoint, is_part=is_part, tier=tier)
-        self._check(used, Used, "reckon", "Used")
-        return used
-
-    def answer_began(self) -> None:
-        """Release the endpoint."""
-        with self._code("answer_began"):
-            self._gate.answer_began()
-
-    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count what the send used."""
-        with self._code("settle"):
-            self._gate.settle(tokens, cost, calls)
-
-    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
-        """Let an endpoint rest after a 429."""
-        with self._code("rest"):
-            free_after = self._gate.rest(endpoint, seconds, is_asked=is_asked)
-        self._check(free_after, (int, float), "rest", "seconds")
-        return free_after
-
-    async def __aenter__(self) -> Self:
-        with self._code("__aenter__"):
-            await self._gate.__aenter__()
-        return self
-
-    async def __aexit__(self, error_type: type[BaseException] | None, *error: object) -> None:
-        with self._code("__aexit__"):
-            await self._gate.__aexit__(error_type, *error)
-
-    def _check(
-        self, value: object, types: type | tuple[type, ...], method: str, words: str
-    ) -> None:
-        _check_type(value, types, f"{self._name}.{method} returned", words)
 
 
 # Transports

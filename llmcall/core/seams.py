@@ -13,8 +13,7 @@ from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
 from ..keys.request import Data, Request
 from ..support.blocking import BlockingIterator, as_generator, run_blocking
-from ..support.waits import waits
-from .waiting import Deadline, in_time, wait
+from .waiting import in_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -268,33 +267,11 @@ NO_ENDPOINT = Endpoint(name="", models=())
 
 
 class Gate:
-    """An asynchronous context around one send: the limits and budgets of a client are one.
+    """An asynchronous context around one send: what it waits for, and what counts it. Leaving it releases what it
+    holds, whatever became of the send.
 
-    A gate of one's own stands before another, to which it passes all that it does not do itself;
-    ``LLMClient.gate`` makes one for each send. The road leaves what it entered, whatever becomes of the send. What
-    a gate raises reaches the caller as a :class:`llmcall.LLMCallError` that names its class and method; an answer
-    is stored all the same. :func:`llmcall.testing.check_gate` tests one.
-
-    :param below: the other gate; ``None``: there is none, and all may pass.
-
-    >>> class Slow(llmcall.types.Gate):
-    ...     async def acquire(self):
-    ...         await self.wait(0.01)
-    ...         return await super().acquire()
-    >>> class Parrot(llmcall.LLMClient):
-    ...     def gate(self, call, request):
-    ...         return Slow(super().gate(call, request))
-    ...     def send(self, request, timeout):
-    ...         return {"choices": [{"message": {"content": request.messages[-1]["content"]}, "finish_reason": "stop"}]}
-    >>> Parrot(model="parrot", cache_mode="off").send_message("Pieces of eight!").content
-    'Pieces of eight!'
+    This one lets all pass: a recorded function, and a program's request without a body.
     """
-
-    below: Gate | None = None
-    is_llmcalls = False  # True: llmcall's own, which nobody checks
-
-    def __init__(self, below: Gate | None = None) -> None:
-        self.below = below
 
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -302,17 +279,7 @@ class Gate:
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
-        return NO_ENDPOINT if self.below is None else await self.below.acquire()
-
-    async def wait(self, seconds: float) -> None:
-        """Wait, at most until the call's deadline: in a thread that blocks it, in an event loop the loop goes on.
-        Nothing else may be awaited in a thread.
-
-        :raises RequestTimeoutError: if the deadline has passed.
-        """
-        deadline = Deadline(waits().ends_at)
-        late = f"the call's deadline passed while it waited at the gate {type(self).__name__}"
-        await wait(None, deadline.time_for(seconds, late))
+        return NO_ENDPOINT
 
     def reckon(
         self,
@@ -329,14 +296,10 @@ class Gate:
         :param tier: the service tier or window in which it was made, if that is known apart from the answer.
         :param is_part: whether it is only the part of a stream that arrived.
         """
-        if self.below is None:
-            return Used()
-        return self.below.reckon(answer, endpoint, is_part=is_part, tier=tier)
+        return Used()
 
     def answer_began(self) -> None:
         """Release the endpoint: the first piece of its answer is there; a second time changes nothing."""
-        if self.below is not None:
-            self.below.answer_began()
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it, and release the endpoint and
@@ -345,8 +308,6 @@ class Gate:
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
         """
-        if self.below is not None:
-            self.below.settle(tokens, cost, calls)
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Let an endpoint rest after a 429, for all calls.
@@ -354,15 +315,10 @@ class Gate:
         :param is_asked: whether the server asked for so many seconds.
         :returns: the seconds until another endpoint has rested; infinite without another one.
         """
-        if self.below is None:
-            return math.inf
-        return self.below.rest(endpoint, seconds, is_asked=is_asked)
+        return math.inf
 
     async def __aenter__(self) -> Self:
-        if self.below is not None:
-            await self.below.__aenter__()
         return self
 
     async def __aexit__(self, error_type: type[BaseException] | None, *error: object) -> None:
-        if self.below is not None:
-            await self.below.__aexit__(error_type, *error)
+        pass

@@ -22,7 +22,6 @@ from .failover import Failover
 from .kinds import KINDS
 from .membrane import (
     Reading,
-    gate_for,
     next_chunk,
     open_stream,
     plain_answer,
@@ -90,10 +89,12 @@ class Exchange:
         call = self.call
         failover = Failover(call, self.body)
         while True:
-            async with gate_for(call, self.request) as self.gate:
+            client = call.counted_by
+            gate = Gate() if client is None else client.gate(call, self.request)
+            async with gate as self.gate:
                 endpoint = self.endpoint = await self.gate.acquire()
                 # Before anything is paid for: it is a user's method, which may raise.
-                host = "" if call.counted_by is None else call.client.host(endpoint)
+                host = "" if client is None else client.host(endpoint)
                 sent_at = time.monotonic()
                 try:
                     await self._send()

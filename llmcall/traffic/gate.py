@@ -51,8 +51,6 @@ class Turn(OpenCall, Gate):
     :param slot: its slot; in a worker of a map, one in the map's process.
     """
 
-    is_llmcalls = True
-
     def __init__(self, slot: Slot) -> None:
         super().__init__()
         self._slot = slot

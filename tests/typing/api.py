@@ -13,8 +13,6 @@ from llmcall.typed.functions import LLMFunction  # what @llm returns has no publ
 from llmcall.types import (
     Answer,
     CallInfo,
-    Endpoint,
-    Gate,
     Listener,
     Record,
     Reply,
@@ -67,15 +65,6 @@ class Own(Transport):
         return {}
 
 
-class Paced(Gate):
-    """A gate of one's own."""
-
-    async def acquire(self) -> Endpoint:
-        """Wait a second."""
-        await self.wait(1)
-        return await super().acquire()
-
-
 class Counter(Listener):
     """A listener of one's own."""
 
@@ -92,7 +81,6 @@ def plug_in() -> None:
     assert_type(LLMClient(transport=Own()), LLMClient)
     with Counter() as counter:
         assert_type(counter, Counter)
-    llmcall.testing.check_gate(Paced)
     llmcall.testing.check_listener(Counter)
     llmcall.testing.check_transport(Own)
 

@@ -1,5 +1,7 @@
 # make demo    play examples/market_day.py (its options in ARGS: make demo ARGS="--help")
-# make test    the tests that need no network, no model and little time
+# make test    each rule once: no network, no model, no more than two minutes
+# make ci      the tests that start many processes, simulate studies or repeat a property many times
+# make all     both
 # make slow    the tests that break things: killed processes, full disks, many workers
 # make live    the tests against a real, small model in this process (downloads 130 MB once)
 # make programs  other people's libraries, unchanged, recorded from that model and replayed (installs each of them once)
@@ -12,14 +14,14 @@
 # All happens in .venv, made with the first suitable Python; another one: make clean test PYTHON=python3.12
 .POSIX:
 .SUFFIXES:
-.PHONY: demo test slow live programs check docs pictures answers clean
+.PHONY: demo test ci all slow live programs check docs pictures answers clean
 
 PYTHON ?=
 VENV ?= .venv
 ARGS ?=
 OPTIONS ?=
 # The marked tests that "make test" leaves out, and what .ci/run installs besides.
-LEFT_OUT ?= slow
+LEFT_OUT ?= ci or slow
 ALSO ?=
 # What is installed: the checkout, or a wheel of it.
 PACKAGE ?= -e .
@@ -32,15 +34,22 @@ INSTALL = $(IN_VENV) pip install -qq --disable-pip-version-check
 # The script, not "python -m pytest", which would put the checkout before an installed wheel. It may write bytecode:
 # without it, each of the hundreds of processes that the tests start would compile llmcall again.
 PYTEST = PYTHONDONTWRITEBYTECODE= "$(VENV)/bin/pytest" $(OPTIONS)
+MANY = $(PYTEST) -q -n auto --dist worksteal --ignore=tests/live
 
 demo: $(VENV)/.demo
 	@"$(VENV)/bin/python" examples/market_day.py $(ARGS)
 
 test: $(VENV)/.test
-	$(PYTEST) -q -n auto --dist worksteal -m "not ($(LEFT_OUT))" --ignore=tests/live
+	$(MANY) -m "not ($(LEFT_OUT))"
+
+ci: $(VENV)/.test
+	$(MANY) -m "ci and not slow"
+
+all: $(VENV)/.test
+	$(MANY) -m "not slow"
 
 slow: $(VENV)/.test
-	$(PYTEST) -q -n auto --dist worksteal -m slow --ignore=tests/live
+	$(MANY) -m slow
 
 live: $(VENV)/.live
 	$(PYTEST) -q -m "not programs" tests/live

@@ -90,6 +90,7 @@ def serving(*options: str, code: int = 0) -> Iterator[Serving]:
     assert process.returncode == code, server.reported
 
 
+@pytest.mark.ci
 def test_what_it_records_it_replays_and_run_and_a_cassette_do_too(model: NumberedServer) -> None:
     """Equal requests are draws of the scope that the header names, or of the scope run."""
     ada = {"x-llmcall-scope": "trial-1/Ada"}
@@ -130,6 +131,7 @@ def test_a_miss_is_an_error_and_the_exit_code_is_1(model: NumberedServer) -> Non
     assert model.asked == ["Bread?"]
 
 
+@pytest.mark.ci
 def test_a_finished_recording_refuses_what_llmcall_does_not_record_and_says_so(
     model: NumberedServer,
 ) -> None:
@@ -191,6 +193,7 @@ def test_a_body_that_cannot_be_read_is_an_error_of_its_sender(
         assert server.ask() == (200, "answer 0")
 
 
+@pytest.mark.ci
 def test_a_body_of_several_megabytes_passes(model: NumberedServer) -> None:
     """In both directions of a replay, too."""
     question = "Bread?" * (SEVERAL_MEGABYTES // 6)
@@ -200,6 +203,7 @@ def test_a_body_of_several_megabytes_passes(model: NumberedServer) -> None:
         assert server.ask(question) == (200, "answer 0")
 
 
+@pytest.mark.ci
 def test_a_written_down_port_has_no_token(model: NumberedServer) -> None:
     """Then the address is the same each time."""
     with socket.socket() as unused:
@@ -214,6 +218,7 @@ def test_a_written_down_port_has_no_token(model: NumberedServer) -> None:
         server.ask()
 
 
+@pytest.mark.ci
 def test_without_a_target_the_names_are_where_the_environment_points(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,8 @@ ELSEWHERE = [
     pytest.param("spawn", marks=pytest.mark.slow),
     pytest.param("dask", marks=pytest.mark.slow),
 ]
+OTHER_METHODS = [pytest.param(name, marks=pytest.mark.ci) for name in ("spawn", "forkserver")]
+EACH_METHOD = pytest.mark.parametrize("method", ["fork", *OTHER_METHODS])
 
 
 @pytest.fixture(scope="module")
@@ -312,6 +314,7 @@ def test_limits_hold_for_all_workers_together(pool: Executor) -> None:
     assert map(ask_alone, range(6), executor=pool) == [True] * 6
 
 
+@pytest.mark.ci
 def test_each_model_that_workers_ask_has_turns_of_its_own(processes: Executor) -> None:
     """Of two that are asked alternately, both go to each endpoint, in whichever worker."""
     with HTTPServer() as east, HTTPServer() as west:
@@ -421,7 +424,7 @@ def test_a_cassette_records_every_client_of_its_maps_workers(
     assert len(model.asked) == 6
 
 
-@pytest.mark.parametrize("waits", [(0.5, 0.0), (0.0, 0.5)])
+@pytest.mark.parametrize("waits", [(0.0, 0.5), pytest.param((0.5, 0.0), marks=pytest.mark.ci)])
 def test_twins_in_an_item_of_a_maps_worker_replay_their_own_answers(
     waits: tuple[float, float], pool: Executor, model: NumberedServer
 ) -> None:
@@ -436,7 +439,7 @@ def test_twins_in_an_item_of_a_maps_worker_replay_their_own_answers(
         assert map(post_as_twins, [(model.address, waits)], **options) == recorded
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.ci)])
 def test_twins_in_the_arms_of_maps_workers_share_their_own_answers(
     workers: int, model: NumberedServer
 ) -> None:
@@ -488,6 +491,7 @@ def test_a_programs_calls_in_an_item_that_failed_are_not_paid_again(
     assert len(model.asked) == 4
 
 
+@pytest.mark.ci
 def test_twins_of_a_worker_that_is_forked_in_a_replay_get_their_own_answers(
     model: NumberedServer,
 ) -> None:
@@ -505,6 +509,7 @@ def test_twins_of_a_worker_that_is_forked_in_a_replay_get_their_own_answers(
     assert sorted(found[0]) == ["answer 0", "answer 1"]
 
 
+@pytest.mark.ci
 def test_a_forked_worker_imports_the_sdk_inside_its_programs_cassette(
     model: NumberedServer,
 ) -> None:
@@ -534,7 +539,7 @@ def answer_of_a_thread(item: str) -> list[str]:
     return answers
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@EACH_METHOD
 def test_threads_of_a_maps_worker_run_inside_a_cassette(method: str) -> None:
     """A forked worker has the replacements of its program already, and puts no others before them."""
     with (
@@ -556,7 +561,7 @@ def test_workers_that_ask_the_same_at_once_get_one_answer(pool: Executor) -> Non
         assert map(ask_slowly, items, executor=pool) == map(ask_slowly, items) == found
 
 
-@pytest.mark.parametrize("cache_mode", ["off", "auto"])
+@pytest.mark.parametrize("cache_mode", ["off", pytest.param("auto", marks=pytest.mark.ci)])
 def test_a_study_in_workers_is_recorded_as_in_threads(pool: Executor, cache_mode: str) -> None:
     """Arms, repeats, twins and a table ask, cost and record the same, whatever takes how long."""
     llmcall.configure(cache_mode=cache_mode)
@@ -667,6 +672,7 @@ def test_a_miss_in_a_worker_names_the_cassettes_own_remedy(processes: Executor) 
         map(ask, ["b"], executor=processes, scope="survey")
 
 
+@pytest.mark.ci
 def test_loky_sends_functions_that_python_itself_cannot() -> None:
     """Such as a lambda, and one of a script."""
     pytest.importorskip("joblib")
@@ -751,7 +757,7 @@ def test_dask_with_cache_and_budget_on_a_server(dask: Any) -> None:
         assert (calls(), budget.spent.calls, len(llmcall.client("openai").cache)) == (8, 8, 8)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@EACH_METHOD
 def test_a_pool_in_a_cassettes_block_is_refused_without_map(method: str) -> None:
     """Its processes do not see the cassette, so their calls would be asked, and lost to the file."""
     context = multiprocessing.get_context(method)
@@ -763,6 +769,7 @@ def test_a_pool_in_a_cassettes_block_is_refused_without_map(method: str) -> None
         assert map(ask, ["Bread?"], executor=pool) == map(ask, ["Bread?"])
 
 
+@pytest.mark.ci
 def test_a_process_of_a_process_beside_a_cassette_is_refused_too() -> None:
     """Even if the process between them has had a cassette of its own."""
     with (
@@ -773,7 +780,7 @@ def test_a_process_of_a_process_beside_a_cassette_is_refused_too() -> None:
         pool.submit(ask_in_a_grandchild, "Bread?").result()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.ci)])
 def test_a_pool_replays_a_cassette_that_the_settings_name(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:

@@ -63,6 +63,8 @@ sys.meta_path.insert(0, Extras())
 
 # The pages that are read with the oldest dependencies, too.
 WITH_THE_OLDEST = ("README", "tutorial")
+# The pages that start many processes or take many draws.
+LONG = ("conjoint", "drift", "next_model", "processes", "programs", "review", "survey")
 
 
 def name_of(page: Path) -> str:
@@ -90,7 +92,14 @@ def blocks_with_examples(page: Path) -> str:
     return "\n".join(block for block in found if "examples/" in block and "thesis" not in block)
 
 
-@pytest.mark.parametrize("page", [*filter(blocks_with_examples, PAGES)], ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if page.stem == "README" else pytest.mark.ci)
+        for page in filter(blocks_with_examples, PAGES)
+    ],
+    ids=name_of,
+)
 def test_the_examples_that_a_page_shows_run_as_it_says_without_extras(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +120,13 @@ def test_the_examples_that_a_page_shows_run_as_it_says_without_extras(
 @pytest.mark.parametrize(
     "page",
     [
-        page if page.stem in WITH_THE_OLDEST else pytest.param(page, marks=pytest.mark.newest_only)
+        pytest.param(
+            page,
+            marks=[
+                *([pytest.mark.newest_only] if page.stem not in WITH_THE_OLDEST else []),
+                *([pytest.mark.ci] if page.stem in LONG else []),
+            ],
+        )
         for page in PAGES
     ],
     ids=name_of,

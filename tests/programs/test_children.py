@@ -77,6 +77,7 @@ def check_replays(model: NumberedServer, calls: int) -> str:
 # Programs that are started
 
 
+@pytest.mark.ci
 def test_equal_children_that_run_at_once_replay_their_own_answers(model: NumberedServer) -> None:
     """Also those that get an environment of the program's own, and the child of a child."""
     write(
@@ -97,6 +98,7 @@ def test_equal_children_that_run_at_once_replay_their_own_answers(model: Numbere
     check_replays(model, 6)
 
 
+@pytest.mark.ci
 def test_children_of_os_system_and_of_asyncio_are_recorded(model: NumberedServer) -> None:
     """As those of subprocess are."""
     write("child.py", "tell()")
@@ -151,6 +153,7 @@ def test_a_python_child_has_the_environment_that_the_program_gave_it(model: Numb
     assert printed.replace("answer 0", "answer 1") == plain
 
 
+@pytest.mark.ci
 def test_a_python_that_ignores_its_path_asks_by_the_base_url(model: NumberedServer) -> None:
     """As one without llmcall does, such as that of another virtual environment."""
     write("child.py", "os.environ['MODEL_AT'] = os.environ['OPENAI_BASE_URL']\ntell()")
@@ -167,7 +170,10 @@ def test_a_python_that_ignores_its_path_asks_by_the_base_url(model: NumberedServ
 # Processes of multiprocessing, and pools
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method",
+    ["fork", *(pytest.param(name, marks=pytest.mark.ci) for name in ("spawn", "forkserver"))],
+)
 def test_processes_and_pools_of_each_start_method_replay(
     model: NumberedServer, method: str
 ) -> None:
@@ -211,6 +217,7 @@ def test_a_process_that_the_program_forks_itself_replays(
     check_replays(model, 3)
 
 
+@pytest.mark.ci
 def test_threads_that_fork_at_once_wait_for_none_and_replay(model: NumberedServer) -> None:
     """Each has its own pools; a fork waits for the run's server, and several do so at once."""
     write(
@@ -231,6 +238,7 @@ def test_threads_that_fork_at_once_wait_for_none_and_replay(model: NumberedServe
     check_replays(model, 12)
 
 
+@pytest.mark.ci
 def test_work_of_joblib_replays_whatever_its_batches(model: NumberedServer) -> None:
     """In processes of loky, which joblib starts."""
     pytest.importorskip("joblib")
@@ -244,6 +252,7 @@ def test_work_of_joblib_replays_whatever_its_batches(model: NumberedServer) -> N
     check_replays(model, 8)
 
 
+@pytest.mark.ci
 def test_a_cassette_in_mode_none_sends_nothing_from_a_maps_workers(model: NumberedServer) -> None:
     """Whatever cassette the program opens around the map; what its workers swallow is a miss of the run."""
     write(
@@ -273,6 +282,7 @@ def test_a_cassette_in_mode_none_sends_nothing_from_a_maps_workers(model: Number
     assert len(model.asked) == asked
 
 
+@pytest.mark.ci
 def test_llmcalls_own_calls_in_a_child_are_the_runs(model: NumberedServer) -> None:
     """With the scopes that the child opens."""
     write(
@@ -297,6 +307,7 @@ def test_llmcalls_own_calls_in_a_child_are_the_runs(model: NumberedServer) -> No
     assert "CacheMissError" in reported
 
 
+@pytest.mark.ci
 def test_each_call_of_a_pools_workers_is_recorded_once(model: NumberedServer) -> None:
     """Those of a map's items, llmcall's own, those by its HTTP client, and any other."""
     write(
@@ -326,6 +337,7 @@ def test_each_call_of_a_pools_workers_is_recorded_once(model: NumberedServer) ->
 # What may not be sent, and what is under way
 
 
+@pytest.mark.ci
 def test_a_childs_sdk_repeats_no_call_that_the_run_has_repeated(
     model: NumberedServer, httpserver: HTTPServer
 ) -> None:
@@ -349,7 +361,12 @@ def test_a_childs_sdk_repeats_no_call_that_the_run_has_repeated(
 
 @pytest.mark.parametrize(
     "child",
-    [f"subprocess.run({CHILD})", "multiprocessing.Process(target=tell, args=['Milk?']).start()"],
+    [
+        f"subprocess.run({CHILD})",
+        pytest.param(
+            "multiprocessing.Process(target=tell, args=['Milk?']).start()", marks=pytest.mark.ci
+        ),
+    ],
 )
 def test_a_new_question_of_a_child_is_a_miss_of_the_run(model: NumberedServer, child: str) -> None:
     """Told with what differs; the exit code is 1, and nothing is sent."""
@@ -382,6 +399,7 @@ def test_the_calls_of_children_count_in_the_programs_budget(model: NumberedServe
     assert printed.split("\n") == ["answer 0", "answer 1", "refused", "2", ""]
 
 
+@pytest.mark.ci
 def test_a_child_that_is_killed_loses_no_paid_answer(model: NumberedServer) -> None:
     """What it had asked is recorded when its answer comes."""
     write("child.py", "tell('slowly')")
@@ -403,6 +421,7 @@ def test_a_child_that_is_killed_loses_no_paid_answer(model: NumberedServer) -> N
     assert "answer 0" in Path("a.jsonl").read_text(encoding="utf-8")
 
 
+@pytest.mark.ci
 def test_a_child_that_outlives_the_run_gets_no_live_answer(model: NumberedServer) -> None:
     """Its connection is refused."""
     write(
@@ -436,6 +455,7 @@ def test_a_child_that_outlives_the_run_gets_no_live_answer(model: NumberedServer
     assert not model.asked
 
 
+@pytest.mark.ci
 def test_a_stopped_child_stops_no_other(model: NumberedServer) -> None:
     """Its place is its own."""
     write("child.py", "tell(sys.argv[1])")
@@ -456,6 +476,7 @@ def test_a_stopped_child_stops_no_other(model: NumberedServer) -> None:
     check_replays(model, 3)
 
 
+@pytest.mark.ci
 def test_a_child_that_opens_a_cassette_is_left_to_itself(model: NumberedServer) -> None:
     """It records there, and the run knows nothing of it."""
     write("child.py", "import llmcall\nwith llmcall.cassette('b.jsonl'): tell()")
@@ -467,6 +488,7 @@ def test_a_child_that_opens_a_cassette_is_left_to_itself(model: NumberedServer) 
     assert len(model.asked) == 1
 
 
+@pytest.mark.ci
 def test_a_process_that_such_a_child_starts_is_the_runs(model: NumberedServer) -> None:
     """A cassette's block records its own process, and the run records every other one."""
     write("grandchild.py", "tell('Salt?')")

@@ -224,7 +224,10 @@ def test_every_block_replays_what_run_recorded(play: Play, model: NumberedServer
     assert len(model.asked) == asked
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(block, marks=() if block is decorated else pytest.mark.ci) for block in BLOCKS],
+)
 def test_run_and_other_blocks_replay_what_a_block_recorded(
     block: Callable[[Play, str], dict[str, Any]], play: Play, model: NumberedServer
 ) -> None:
@@ -235,6 +238,7 @@ def test_run_and_other_blocks_replay_what_a_block_recorded(
     assert len(model.asked) == asked
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("recorded_by", [in_patched, with_patched])
 def test_patched_and_run_give_threads_in_one_scope_what_patched_recorded_for_them(
     recorded_by: Callable[[Play, str], Any], program: Any, model: NumberedServer
@@ -247,7 +251,10 @@ def test_patched_and_run_give_threads_in_one_scope_what_patched_recorded_for_the
     assert run("none", "play_in_one_scope") == live
 
 
-@pytest.mark.parametrize("options", [("--scope", "rep-1"), ("--actor", "system")])
+@pytest.mark.parametrize(
+    "options",
+    [("--scope", "rep-1"), pytest.param(("--actor", "system"), marks=pytest.mark.ci)],
+)
 def test_a_block_takes_the_scope_and_the_actor_of_a_run_from_the_recording(
     options: tuple[str, str], program: Any, model: NumberedServer
 ) -> None:
@@ -258,6 +265,7 @@ def test_a_block_takes_the_scope_and_the_actor_of_a_run_from_the_recording(
     assert len(model.asked) == asked
 
 
+@pytest.mark.ci
 def test_a_block_in_a_scope_stays_there(program: Any) -> None:
     """Who opened the scope of a run before needs no second one."""
     live = run("once", "play_as_actors", "--scope", "rep-1")
@@ -275,6 +283,7 @@ def different(answers: Any) -> set[str]:
     return {text for answer in answers for text in different(answer)}
 
 
+@pytest.mark.ci
 def test_blocks_and_runs_replay_one_anothers_maps_in_processes(
     program: Any, model: NumberedServer
 ) -> None:
@@ -325,6 +334,7 @@ def test_an_update_names_no_asker_whom_a_fresh_recording_leaves_out(program: Any
     assert recorded("update", "Sugar?") == fresh
 
 
+@pytest.mark.ci
 def test_a_map_in_processes_that_failed_gives_its_programs_draws_back(
     program: Any, model: NumberedServer
 ) -> None:

@@ -65,7 +65,10 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("program", ["print(text(json.load(by_urllib())))\n" * 3, GATHER])
+@pytest.mark.parametrize(
+    "program",
+    [pytest.param("print(text(json.load(by_urllib())))\n" * 3, marks=pytest.mark.ci), GATHER],
+)
 def test_equal_requests_replay_their_own_answers(model: NumberedServer, program: str) -> None:
     """Those of tasks, too, although each waits for a random time first."""
     if program is GATHER:
@@ -77,6 +80,7 @@ def test_equal_requests_replay_their_own_answers(model: NumberedServer, program:
     assert len(model.asked) == calls
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("block", ["llmcall.cassette('a.jsonl')", "llmcall.patched()"])
 def test_blocks_record_them_as_run_does(model: NumberedServer, block: str) -> None:
     """Draws of the scope run; the disk cache keeps what ``patched`` asks."""
@@ -112,6 +116,7 @@ def test_a_miss_is_an_http_error_with_the_report(model: NumberedServer) -> None:
     assert model.asked == ["Bread?"]
 
 
+@pytest.mark.ci
 def test_neither_a_proxy_nor_a_resolver_leads_past_it(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ for _ in range(2):
     assert Path("block.jsonl").read_bytes() == recorded
 
 
+@pytest.mark.ci
 def test_patched_in_a_run_leaves_the_scope_of_the_run(model: NumberedServer) -> None:
     """It has no file, so all calls are draws of the run."""
     patched = """
@@ -264,6 +265,7 @@ def test_a_seed_imports_no_numpy(model: NumberedServer) -> None:
     assert ran("print('numpy' in sys.modules)", "--seed", "7")[0] == "False\n"
 
 
+@pytest.mark.ci
 def test_a_seed_gives_the_same_numbers_wherever_numpy_is_imported(model: NumberedServer) -> None:
     """NumPy's import moves none."""
     pytest.importorskip("numpy")
@@ -300,6 +302,7 @@ def test_mode_none_sends_nothing_after_the_script(model: NumberedServer) -> None
     assert model.asked == ["Bread?"]
 
 
+@pytest.mark.ci
 def test_calls_of_threads_after_ctrl_c_are_recorded(model: NumberedServer) -> None:
     """After Ctrl-C the program's threads go on; the process ends by the signal and says so once."""
     program("""
@@ -321,6 +324,7 @@ def test_calls_of_threads_after_ctrl_c_are_recorded(model: NumberedServer) -> No
     assert ran("tell('first, slowly')\ntell('second')", *NONE)[0] == live
 
 
+@pytest.mark.ci
 def test_a_plan_finds_the_answers_of_a_recording_that_broke_off(model: NumberedServer) -> None:
     """The next run replays those, and asks for the others."""
     text = """
@@ -350,6 +354,7 @@ def streaming(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
         yield server
 
 
+@pytest.mark.ci
 def test_a_stream_that_is_read_at_exit_is_recorded(streaming: RawServer) -> None:
     """A function of ``atexit`` reads the whole answer, as in the plain interpreter."""
     reading = """
@@ -363,6 +368,7 @@ def test_a_stream_that_is_read_at_exit_is_recorded(streaming: RawServer) -> None
     assert len(streaming.requests) == 1
 
 
+@pytest.mark.ci
 def test_a_response_that_outlives_llmcall_ends_quietly(streaming: RawServer) -> None:
     """Python clears a module that holds it later than llmcall's."""
     held = """
@@ -379,6 +385,7 @@ def test_a_response_that_outlives_llmcall_ends_quietly(streaming: RawServer) -> 
     assert "ignored" not in reported
 
 
+@pytest.mark.ci
 def test_a_task_that_waits_for_a_stream_when_its_loop_stops_loses_no_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -441,6 +448,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_ends_as_python_ends_it(name: str) -> None:
     """Exit code, output, its order and tracebacks are those of the plain interpreter."""
@@ -485,6 +493,7 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
     )
 
 
+@pytest.mark.ci
 def test_the_last_line_counts_the_answers_whose_tokens_and_cost_are_unknown(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -526,6 +535,7 @@ def test_the_last_line_of_a_run_counts_its_own_cassettes_calls(model: NumberedSe
     ]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
 def test_embeddings_of_several_texts_are_one_call(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
@@ -564,6 +574,7 @@ def test_embeddings_of_several_texts_are_one_call(
     assert len(asked) == 2
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
 def test_attempts_that_a_programs_sdk_makes_again_are_retries(
     monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
@@ -590,6 +601,7 @@ def test_attempts_that_a_programs_sdk_makes_again_are_retries(
         assert printed == f"{int(len(behaviours) == 1)}\n"
 
 
+@pytest.mark.ci
 def test_an_answer_that_a_run_asked_for_itself_is_not_one_of_an_earlier_run(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -671,6 +683,7 @@ def test_failures_and_refusals_are_counted(model: NumberedServer) -> None:
     assert reported.count("Error: this chat request to gpt-4o-mini is not recorded") == 1
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
 def test_calls_that_were_cancelled_before_they_were_sent_are_not_asked(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
@@ -705,6 +718,7 @@ UNDER_WAY = {
 }
 
 
+@pytest.mark.ci
 @NEEDS_POSIX
 @pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
 @pytest.mark.parametrize("calls", UNDER_WAY)
@@ -738,6 +752,7 @@ def test_calls_under_way_at_ctrl_c_are_asked(
     assert "before the whole answer arrived" not in reported
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("options", [A, ()], ids=["a cassette", "the cache"])
 def test_calls_that_waited_for_an_equal_one_that_failed_are_not_asked(
     model: NumberedServer, options: tuple[str, ...]
@@ -790,6 +805,7 @@ TAKEN_OVER = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("how", TAKEN_OVER)
 def test_counts_and_warnings_come_once_whatever_the_program_does_with_standard_error(
     model: NumberedServer, how: str
@@ -802,6 +818,7 @@ def test_counts_and_warnings_come_once_whatever_the_program_does_with_standard_e
     assert reported.count("POST localhost/v1/completions was sent and not recorded") == 1
 
 
+@pytest.mark.ci
 @NEEDS_POSIX
 def test_a_program_whose_standard_output_is_closed_is_recorded(model: NumberedServer) -> None:
     """A shell's ``>&-`` leaves Python without one."""
@@ -944,6 +961,7 @@ def test_run_reports_child_processes_and_connections_if_nothing_was_recorded(
     assert ("no call of the program was seen" in reported) == (NO_CALLS[words] == "print('done')")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_run_reports_processes_of_multiprocessing(method: str, model: NumberedServer) -> None:
     """Python has no audit event of a spawned one."""
@@ -958,6 +976,7 @@ def test_run_reports_processes_of_multiprocessing(method: str, model: NumberedSe
     assert "the program started other processes (process print 0)" in reported
 
 
+@pytest.mark.ci
 def test_run_reports_processes_that_are_started_inside_a_cassette(
     model: NumberedServer,
 ) -> None:
@@ -970,6 +989,7 @@ def test_run_reports_processes_that_are_started_inside_a_cassette(
     assert "the program started other processes" in reported
 
 
+@pytest.mark.ci
 def test_a_child_process_is_named_without_its_command_line(model: NumberedServer) -> None:
     """It may hold a key."""
     script = """
@@ -983,6 +1003,7 @@ def test_a_child_process_is_named_without_its_command_line(model: NumberedServer
     assert "secret-word" not in reported
 
 
+@pytest.mark.ci
 def test_run_reports_child_processes_and_connections_together(
     model: NumberedServer,
 ) -> None:
@@ -994,6 +1015,7 @@ def test_run_reports_child_processes_and_connections_together(
     assert connections in reported
 
 
+@pytest.mark.ci
 def test_run_does_not_report_child_processes_of_a_program_that_was_recorded(
     model: NumberedServer,
 ) -> None:
@@ -1004,6 +1026,7 @@ def test_run_does_not_report_child_processes_of_a_program_that_was_recorded(
     assert "other processes" not in reported
 
 
+@pytest.mark.ci
 def test_no_child_process_of_a_replay_gets_a_key(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1044,6 +1067,7 @@ def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedSe
     assert len(model.asked) == 1
 
 
+@pytest.mark.ci
 @NEEDS_POSIX
 def test_a_miss_in_a_forked_child_of_a_block_names_no_mode(model: NumberedServer) -> None:
     """No mode would record its calls."""

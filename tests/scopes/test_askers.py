@@ -102,6 +102,7 @@ def ran(address: str, *arguments: object) -> Done:
     return done
 
 
+@pytest.mark.ci
 @pytest.mark.newest_only
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]

@@ -67,7 +67,10 @@ str(llmcall.compare(tape, tape))
 }
 
 
-@pytest.mark.parametrize("library", ROADS)
+@pytest.mark.parametrize(
+    "library",
+    [pytest.param(name, marks=() if name == "diskcache" else pytest.mark.ci) for name in ROADS],
+)
 def test_no_library_moves_the_programs_random_numbers(library: str, httpserver: HTTPServer) -> None:
     answers = [Answer(200, completion("3"))]
     if library == "tenacity":
@@ -91,6 +94,7 @@ def rich(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (tmp_path, ROOT))))
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("rich")
 def test_a_first_call_leaves_the_random_numbers_where_rich_is_installed(
     httpserver: HTTPServer,
@@ -110,6 +114,7 @@ def test_a_first_call_leaves_the_random_numbers_where_rich_is_installed(
     assert (live, replayed) == (f"True {number}", f"False {number}")
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("rich")
 def test_a_generator_that_a_library_makes_moves_no_seed_of_a_run(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch

@@ -57,7 +57,8 @@ def programs(*asks: str) -> Any:
 
 PROGRAMS = programs(*ASKS, *TROUBLES)
 EXAMPLES = pytest.mark.parametrize(
-    "examples", [20, pytest.param(200, marks=pytest.mark.slow)], ids=["few", "many"]
+    "examples",
+    [5, pytest.param(20, marks=pytest.mark.ci), pytest.param(200, marks=pytest.mark.slow)],
 )
 
 
@@ -329,6 +330,7 @@ def test_a_program_with_workers_replays() -> None:
         check()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
 )

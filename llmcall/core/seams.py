@@ -302,8 +302,8 @@ class Gate:
         """Release the endpoint: the first piece of its answer is there; a second time changes nothing."""
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count what the send used, in place of what was reserved for it, and release the endpoint and
-        what is held in memory: where a thread stores the answer, all threads may be waiting for these.
+        """Count what the send used, in place of what was reserved for it, and release all that it holds: where a
+        thread stores the answer, all threads may be waiting for this.
 
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.

@@ -196,8 +196,6 @@ class _SlotAtHome(Slot):
     :param slot_type: the class of the slot there.
     """
 
-    is_in_memory = False
-
     def __init__(self, home: MapHome, pool: Endpoints, slot_type: type[Slot]) -> None:
         super().__init__(pool)
         self._slot_type = slot_type

@@ -100,12 +100,8 @@ class TaskSender:
             cassette = OpenCassette(
                 opened.file.real_path, opened.mode, opened.owner, opened.around, opened.may_record
             )
-        open_budgets: bytes | ValueError
-        try:
-            open_budgets = pickle.dumps(list(reservations.open_budgets))
-        except ValueError as error:  # one has no name
-            open_budgets = error
-        state = State(config.packed(), server.address, open_budgets, cassette)
+        has_budget = bool(reservations.open_budgets)
+        state = State(config.packed(), server.address, has_budget, cassette)
         return _pickled(state, "the settings")
 
     def collect(

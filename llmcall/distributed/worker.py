@@ -2,7 +2,7 @@
 
 While a worker runs a task, the settings and keys of the map's process apply in it. The open cassette, the
 budgets and the limits are that process's own: a worker on its machine asks it (``home.py``). One on another
-machine opens the named budgets itself, has limits of its own, and no cassette.
+machine has limits of its own, and neither budget nor cassette.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ..scopes import ActiveScope, Drawn, NewAskers, ScopedRecord
     from ..support.failures import UnrecordedCall
     from ..support.waits import Stops
-    from ..traffic.budgets import Budget
     from ..traffic.usage import Hits, UsageDelta
 
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
@@ -132,12 +131,12 @@ def _kept(token: str, job: Job) -> Job:
 class State(NamedTuple):
     """The state of a map's process.
 
-    :param budgets: those that are open, pickled, or the error of one without a name.
+    :param has_budget: whether a budget is open.
     """
 
     layers: Layers
     address: Address
-    budgets: bytes | ValueError
+    has_budget: bool
     cassette: OpenCassette | None
 
 
@@ -147,8 +146,7 @@ class _Session(CallListener):
     It applies only while tasks run: the worker may also run functions that do not belong to the map.
 
     :param packed: the state, pickled.
-    :raises ValueError, CacheError: if a budget without a name, or a cassette, is open in a process that cannot
-        be asked from here.
+    :raises CacheError: if a budget or a cassette is open in a process that cannot be asked from here.
     """
 
     def __init__(self, packed: bytes) -> None:
@@ -157,7 +155,6 @@ class _Session(CallListener):
         self.settings = state.layers.settings()
         self.cassette: WorkerCassette | None = None
         self._layers = state.layers
-        self._budgets: list[Budget] = []
         self.home: MapHome | None = None
         self._usage: deque[UsageEntry] = deque()
         self._refused: Exception | None = None
@@ -166,9 +163,11 @@ class _Session(CallListener):
         try:
             self.home = MapHome(state.address)
         except OSError:  # it is on another machine
-            if isinstance(state.budgets, ValueError):
-                raise state.budgets from None
-            self._budgets = pickle.loads(state.budgets)
+            if state.has_budget:
+                raise CacheError(
+                    "a budget is open in the process of the map, and does not limit workers on other machines. Run "
+                    "the map without a budget, or on this machine"
+                ) from None
         if state.cassette is None:
             return
         if self.home is None:
@@ -189,7 +188,7 @@ class _Session(CallListener):
             stack.enter_context(only_open(self.cassette))
             if self.cassette is not None:
                 stack.enter_context(self.cassette.around(self.cassette))
-            stack.enter_context(reservations.only_open(self._budgets))
+            stack.enter_context(reservations.all_closed())
             if self.home is not None:
                 homes.append(self.home)
                 stack.callback(homes.remove, self.home)

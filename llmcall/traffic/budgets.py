@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from numbers import Integral, Real
 from typing import NamedTuple
 
-from ..config import resolve as config
 from ..support.display.formatting import money
-from .ledgers import NEVER, PICO, Ledger, ledger_named
+from .ledgers import NEVER, PICO, Ledger
 from .reservations import open_budgets, wake_waiting
 
 
@@ -30,14 +28,11 @@ class Budget:
     entered again.
 
     It applies to every thread and task of the process while it is open, and all open ones count.
-    With a name, what earlier runs and other processes spent under it counts as well.
 
     :param usd: US dollars.
     :param tokens: tokens of prompts and answers together.
     :param calls: calls answered by a model.
-    :param name: the name under which it is kept, in the cache's database.
-    :param location: another directory or database; ``None`` means ``[Cache] PATH``.
-    :raises ValueError: if a limit is negative or not a number, or the name is empty.
+    :raises ValueError: if a limit is negative or not a number.
     """
 
     def __init__(
@@ -45,8 +40,6 @@ class Budget:
         usd: float | None = None,
         tokens: int | None = None,
         calls: int | None = None,
-        name: str | None = None,
-        location: str | None = None,
     ) -> None:
         _check_limit("usd", usd, Real)
         _check_limit("tokens", tokens, Integral)
@@ -54,22 +47,14 @@ class Budget:
         self.usd = usd if usd is None or isinstance(usd, int) else float(usd)
         self.tokens = None if tokens is None else int(tokens)
         self.calls = None if calls is None else int(calls)
-        if name is not None and not (isinstance(name, str) and name.strip()):
-            raise ValueError(f"the budget's name is {name!r}; it must be a non-empty string")
-        self.name = name
-        self.location = ""
-        if name is not None:
-            self.location = location or os.fspath(config.settings().cache_path)
         usd = self.usd and round(self.usd * PICO)
         limits = {"usd": usd, "tokens": self.tokens, "calls": self.calls}
         self.limit = {name: int(most) for name, most in limits.items() if most is not None}
-        self.ledger = Ledger() if name is None else ledger_named(name, self.location)
+        self.ledger = Ledger()
 
     @property
     def spent(self) -> Spent:
-        """Return what is spent, without running calls; if the budget has a name, by earlier runs
-        and other processes too.
-        """
+        """Return what is spent, without running calls."""
         amounts = self.ledger.spent()
         usd = None if amounts.unknown else amounts.usd / PICO
         return Spent(usd, amounts.tokens, amounts.calls)
@@ -84,11 +69,6 @@ class Budget:
         usd = None if spent.unknown or "usd" not in remaining else remaining["usd"] / PICO
         return Spent(usd, remaining.get("tokens"), remaining.get("calls"))
 
-    def forget(self) -> None:
-        """Start counting from 0 again."""
-        self.ledger.forget()
-        wake_waiting()
-
     def __enter__(self) -> Budget:
         open_budgets.append(self)
         return self
@@ -98,15 +78,12 @@ class Budget:
         wake_waiting()
 
     def __reduce__(self) -> tuple[object, ...]:
-        # to be opened in a worker of another machine
-        if self.name is None:
-            raise ValueError(
-                f"{self!r} has no name, so other processes could not share it. Give it one: budget(…, name='survey')"
-            )
-        return Budget, (self.usd, self.tokens, self.calls, self.name, self.location)
+        raise TypeError(
+            f"{self!r} cannot be sent to other processes: open it around the map, whose workers it limits, too"
+        )
 
     def __repr__(self) -> str:
-        limits = (f"{name}={getattr(self, name)!r}" for name in ("usd", "tokens", "calls", "name"))
+        limits = (f"{name}={getattr(self, name)!r}" for name in ("usd", "tokens", "calls"))
         return f"budget({', '.join(limits)})"
 
     def __str__(self) -> str:
@@ -120,8 +97,7 @@ class Budget:
             parts.append(f"{spent.tokens:,} of {self.tokens:,} tokens")
         if self.calls is not None:
             parts.append(f"{spent.calls:,} of {self.calls:,} calls")
-        title = "budget" if self.name is None else f"budget {self.name!r}"
-        return f"{title}: {', '.join(parts) or usd} spent"
+        return f"budget: {', '.join(parts) or usd} spent"
 
 
 def _check_limit(name: str, value: object, kind: type) -> None:
@@ -135,7 +111,7 @@ def budget(
     usd: float | None = None,
     tokens: int | None = None,
     calls: int | None = None,
-    name: str | None = None,
+    name: None = None,
 ) -> Budget:
     """Limit what the calls of a block may spend: ``with llmcall.budget(usd=2) as budget: …``, then
     ``budget.spent``.
@@ -147,10 +123,9 @@ def budget(
     :param usd: US dollars; a model without a price is refused.
     :param tokens: tokens of prompts and answers together.
     :param calls: calls answered by a model.
-    :param name: counts what earlier runs spent under it; ``budget(name=…).spent`` shows that
-        without opening it, and ``budget(name=…).forget()`` sets it to 0.
+    :param name: is refused: no budget outlives its block.
     :returns: a context manager; a call that would exceed it raises ``BudgetExceededError``.
-    :raises ValueError: if a limit is negative or not a number, or the name is empty.
+    :raises ValueError: if a limit is negative or not a number.
 
     >>> with llmcall.budget(usd=2, calls=100) as budget:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
@@ -158,4 +133,9 @@ def budget(
     >>> budget.spent.calls <= 1
     True
     """
-    return Budget(usd, tokens, calls, name)
+    if name is not None:
+        raise TypeError(
+            f"budget(name={name!r}): a budget ends with its block. To limit several runs together, give each what "
+            "the earlier ones left: budget(usd=…)"
+        )
+    return Budget(usd, tokens, calls)

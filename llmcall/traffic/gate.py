@@ -66,12 +66,7 @@ class Turn(OpenCall, Gate):
         return self
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        if not self.release_memory():
-            return
-        if error_type is GeneratorExit:  # a call whose coroutine is closed can await nothing
-            self.release()
-        else:
-            await in_thread(self.release)
+        self.release()
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
@@ -94,13 +89,11 @@ class Turn(OpenCall, Gate):
         #
         # The alternative is the endpoint first. It was rejected: a send would hold a slot while it waits
         # for other calls to settle, and the endpoint would idle though calls with a reservation could be
-        # sent. Both at once, under one lock, was rejected as well: the sum of a named budget is read from
-        # a disk or a server, and nobody may hold the lock meanwhile. The price is small: what a send keeps
-        # from others while it waits for a slot is a reservation that it will need anyway.
+        # sent. The price is small: what a send keeps from others while it waits for a slot is a reservation
+        # that it will need anyway.
         #
-        # The slot is released as soon as the answer begins, and all that is held in memory once it is whole,
-        # before it is stored, so that the next send does not wait for the disk. The reservation of a named
-        # budget is settled at the end of the block.
+        # The slot is released as soon as the answer begins, and the reservation once it is whole, before it is
+        # stored, so that the next send does not wait for the disk.
         self.holds_budget = demand.needed is not None
         if demand.needed is not None and open_budgets:
             reservation = Reservation(demand.needed)
@@ -124,29 +117,21 @@ class Turn(OpenCall, Gate):
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count what the send used, in place of what was reserved for it; all of that, if the server
-        reports no usage. Release what is held in memory.
+        reports no usage. Release it.
 
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
         """
         for held in self._held:
             held.settle(tokens, cost, calls)
-        self.release_memory()
+        self.release()
 
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Let an endpoint rest after a 429: see :meth:`.limits.Slot.rest`."""
         return self._slot.rest(endpoint, seconds, is_asked=is_asked)
 
-    def release_memory(self) -> bool:
-        """Release what is held in memory; return whether anything else is held. A second time changes nothing."""
-        self.__exit__()
-        for held in [held for held in self._held if held.is_in_memory]:
-            held.close()
-            self._held.remove(held)
-        return bool(self._held)
-
     def release(self) -> None:
-        """Release everything; this may wait for a file, a server or the map's process."""
+        """Release everything; a second time changes nothing."""
         self.__exit__()
         for held in self._held:
             held.close()

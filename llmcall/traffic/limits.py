@@ -61,7 +61,6 @@ class Slot:
     """
 
     is_adaptive = False  # whether its endpoint's number of calls at a time is sought
-    is_in_memory = True  # whether close() waits for nothing
 
     def __init__(self, pool: Endpoints) -> None:
         self._pool = pool

@@ -8,15 +8,14 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..core.waiting import in_thread
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import waits
-from .ledgers import NOTHING, named_ledgers, spending_of, total
+from .ledgers import NOTHING, spending_of, total
 from .queues import Blocked, Queue, wait_until_free
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from ..apis.usage import TokenUsage
     from .budgets import Budget
@@ -28,19 +27,16 @@ _waiting = Queue()
 
 
 @contextmanager
-def only_open(opened: Collection[Budget]) -> Iterator[None]:
-    """Open budgets for a block, and close those that are open, such as a forked process has of its parent.
-    Budgets that the block opens and leaves open stay.
+def all_closed() -> Iterator[None]:
+    """Close the open budgets for a block, such as a forked process has of its parent. Budgets that the block opens
+    and leaves open stay.
     """
     before = open_budgets.copy()
-    open_budgets[:] = opened
+    open_budgets.clear()
     try:
         yield
     finally:
-        left_open = open_budgets[:]
-        for budget in opened:
-            left_open.remove(budget)
-        open_budgets[:] = [*before, *left_open]
+        open_budgets[:0] = before
 
 
 class Needs(NamedTuple):
@@ -93,12 +89,10 @@ class Reservation:
     :ivar answer_has_begun: whether the first piece of the answer is there, or a call inside was made.
     :ivar is_inside: whether an outer call ends only after this one; known once it has to wait. Then it jumps the
         queue, of which the first might wait for that outer call.
-    :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
     def __init__(self, needed: Amounts) -> None:
         self.needed = needed
-        self.is_in_memory = all(budget.ledger.is_in_memory for budget in tuple(open_budgets))
         self.used = NOTHING
         self.answer_has_begun = False
         self.is_inside = False
@@ -113,7 +107,7 @@ class Reservation:
         """
 
         async def look() -> Blocked | None:
-            return self.reserve() if self.is_in_memory else await in_thread(self.reserve)
+            return self.reserve()
 
         if await look() is not None:
             self.is_inside = demand.is_inside()
@@ -191,5 +185,5 @@ def wake_waiting() -> None:
 def _leave_to_parent() -> None:
     """Leave calls under way to the parent, in a forked process."""
     _waiting.clear()
-    for ledger in (*named_ledgers.values(), *(budget.ledger for budget in open_budgets)):
-        ledger.leave_to_parent()
+    for budget in open_budgets:
+        budget.ledger.leave_to_parent()

@@ -4,8 +4,10 @@ there counts here.
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
+import operator
 import os
 import pickle
 import tempfile
@@ -351,16 +353,23 @@ def test_a_worker_that_is_killed_keeps_nothing_of_a_budget_or_a_limit() -> None:
         assert budget.spent.calls == 1
 
 
-def test_a_budget_without_a_name_is_refused_on_other_machines(
-    processes_elsewhere: Executor,
-) -> None:
+def test_a_budget_is_refused_on_other_machines(processes_elsewhere: Executor) -> None:
     """A worker that cannot reach the map's process names the remedy, and asks nothing."""
-    with llmcall.budget(calls=3), pytest.raises(ValueError, match=r"has no name.*name='survey'"):
+    with (
+        llmcall.budget(calls=3),
+        pytest.raises(llmcall.CacheError, match="Run the map without a budget"),
+    ):
         map(ask, "a", executor=processes_elsewhere)
     assert calls() == 0
-    with llmcall.budget(calls=3, name="survey") as budget:
-        map(ask, "ab", executor=processes_elsewhere)
-    assert (calls(), budget.spent.calls) == (2, 2)
+
+
+def test_a_budget_itself_is_not_sent_to_workers(processes: Executor) -> None:
+    """A copy there would allow as much again."""
+    with (
+        llmcall.budget(calls=3) as budget,
+        pytest.raises(TypeError, match="open it around the map"),
+    ):
+        map(functools.partial(operator.is_, budget), "a", executor=processes)
 
 
 def test_llm_functions_are_pickled_for_workers(processes: Executor) -> None:
@@ -742,19 +751,16 @@ def test_a_killed_worker_ends_the_map_with_the_results_so_far() -> None:
 
 
 @pytest.mark.slow
-def test_dask_with_cache_and_budget_on_a_server(dask: Any) -> None:
-    """Workers need no common disk: with [Cache] PATH in Redis they share answers and named budgets."""
+def test_dask_with_a_cache_on_a_server(dask: Any) -> None:
+    """Workers need no common disk: with [Cache] PATH in Redis they share answers, and a budget is refused."""
     dask.run(begin_anew, os.getcwd())
     with pytest.raises(TypeError, match=r"pass client.get_executor\(\)"):
         map(divide, [1], executor=dask)
     with RedisProcess() as server:
         llmcall.configure(cache_path=server.url)
-        with llmcall.budget(calls=8, name="survey") as budget:
-            found = map(ask, "abcdefgh", executor=dask.get_executor())
-            assert map(ask, "abcdefgh") == found
-            with pytest.raises(BudgetExceededError):
-                map(ask, "i", executor=dask.get_executor())
-        assert (calls(), budget.spent.calls, len(llmcall.client("openai").cache)) == (8, 8, 8)
+        found = map(ask, "abcdefgh", executor=dask.get_executor())
+        assert map(ask, "abcdefgh") == found
+        assert (calls(), len(llmcall.client("openai").cache)) == (8, 8)
 
 
 @EACH_METHOD

@@ -576,21 +576,19 @@ def test_a_copy_of_a_cache_is_the_same_cache(copied: Any, cache_path: str) -> No
 # The directory
 
 
-@pytest.mark.parametrize("first", ["an answer", "a budget", "a note"])
+@pytest.mark.parametrize("first", ["an answer", "a note"])
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_caches_directory_is_private_and_out_of_git(
     exists: bool, first: str, tmp_path: Path
 ) -> None:
     """It has the mode 0700 and a .gitignore that covers all, whether it was made or was empty, and
-    whatever is stored first: an answer, what a budget spent, or the note of an awaited answer.
+    whatever is stored first: an answer, or the note of an awaited answer.
     """
     folder = tmp_path / "cache"
     if exists:
         folder.mkdir(mode=0o755)
     cache = ResponseCache(folder)
-    if first == "a budget":
-        cache.sums.spend("survey", {"calls": 1})
-    elif first == "a note":
+    if first == "a note":
         cache.awaited.note("key", Awaited("id", "url", "2h", 0.0, ""))
     filled(cache, 1)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -1,5 +1,4 @@
-"""Budgets: never passed, whoever calls, in whatever order; kept under a name from run to run, in a
-folder or in Redis.
+"""Budgets: never passed, whoever calls, in whatever order.
 
 ``Reservation`` is used directly where a rule holds for every order of events.
 """
@@ -12,17 +11,15 @@ import re
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from clients import Responding
-from commands import LONGEST, NEEDS_POSIX, ran, start
+from commands import LONGEST, NEEDS_POSIX, ran
 from hypothesis import given
-from map_functions import ask, calls
-from servers import RedisProcess, completion
+from servers import completion
 
 import llmcall
 from llmcall.errors import BudgetExceededError, ConfigError
@@ -342,14 +339,12 @@ WRONG = [
     {"usd": "5"},
     {"calls": 1.5},
     {"tokens": True},
-    {"name": " "},
-    {"name": 5},
 ]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_limit_or_name_is_refused_at_once(wrong: dict[str, Any]) -> None:
-    """A limit is a number of at least 0, and a name is not empty."""
+def test_a_wrong_limit_is_refused_at_once(wrong: dict[str, Any]) -> None:
+    """A limit is a number of at least 0."""
     with pytest.raises(ValueError, match=r"budget's"):
         llmcall.budget(**wrong)
 
@@ -403,131 +398,23 @@ def test_no_interleaving_passes_a_limit(
     assert budget.spent.tokens == used
 
 
-# Names, in a folder or in Redis: what earlier runs and other processes spent counts
-
-
-@pytest.fixture
-def cache_path(cache_path: str) -> str:
-    """A path at which budgets are kept, as answers are."""
-    llmcall.configure(cache_path=cache_path)
-    return cache_path
-
-
-def spent_by_the_survey() -> None:
-    """Make a call that counts under a name."""
-    with llmcall.budget(usd=1, calls=2, name="survey"):
-        metered(10, 5).send_message("Hello", max_tokens=5)
-
-
-def test_spending_under_a_name_counts_when_the_budget_is_opened_again(cache_path: str) -> None:
-    """The limits may be others; the error has the name."""
-    for spent in (0, 1):
-        assert llmcall.budget(name="survey").spent.calls == spent
-        spent_by_the_survey()
-    with llmcall.budget(calls=1, name="survey"):
-        message = "^the budget 'survey': the limit of 1 call is reached: raise the budget$"
-        refused(metered(10, 5), message)
-
-
-def test_spending_under_a_name_can_be_looked_at(cache_path: str) -> None:
-    """Without a limit nothing is left or reached."""
-    for _ in range(2):
-        spent_by_the_survey()
-    kept = llmcall.budget(name="survey")
-    assert kept.spent == (pytest.approx(40e-6), 30, 2)
-    assert kept.left == (None, None, None)
-
-
-def test_spending_under_a_name_can_be_forgotten(cache_path: str) -> None:
-    """It is then what another name's is, nothing."""
-    spent_by_the_survey()
-    kept = llmcall.budget(name="survey")
-    kept.forget()
-    assert kept.spent == llmcall.budget(name="another").spent == (0, 0, 0)
-
-
-@pytest.mark.parametrize("limits", [(5, 2), (2, 5), (None, 2), (2, None)])
-def test_one_name_opened_twice_counts_once(
-    limits: tuple[int | None, int | None], cache_path: str
-) -> None:
-    """Two budgets of one name are one account, with the tighter of both limits."""
-    with (
-        llmcall.budget(calls=limits[0], name="survey"),
-        llmcall.budget(calls=limits[1], name="survey") as budget,
+def test_a_budget_has_no_name() -> None:
+    """It ends with its block."""
+    with pytest.raises(
+        TypeError, match=r"budget\(name='survey'\): a budget ends with its block.*budget\(usd="
     ):
-        for _ in range(2):
-            client().send_message("Hello")
-        assert budget.spent.calls == 2
-        refused()
+        llmcall.budget(calls=5, name="survey")  # type: ignore[arg-type]
 
 
-SHARED = """
-llmcall.configure(cache_path=sys.argv[1], cache_mode="off")
-client = ScriptedClient(lambda messages: "yes")
-
-def work():
-    while True:
-        try:
-            client.send_message("Hello")
-        except llmcall.BudgetExceededError:
-            return
-
-with llmcall.budget(calls=60, name="survey"):
-    print("ready", flush=True)
-    sys.stdin.readline()
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-print(len(client.requests))
-"""
-
-
-@pytest.mark.slow
-def test_processes_pass_a_limit_at_most_by_what_they_have_under_way(cache_path: str) -> None:
-    """Each sees what the other has spent, not what it has reserved: three calls at a time."""
-    with start(SHARED, cache_path) as one, start(SHARED, cache_path) as other:
-        for process in (one, other):
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in (one, other):
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        results = [process.communicate(timeout=LONGEST) for process in (one, other)]
-    assert [complaints for _, complaints in results] == [""] * 2
-    made = sum(int(printed) for printed, _ in results)
-    assert made == llmcall.budget(name="survey").spent.calls
-    assert 60 <= made <= 63
-
-
-KILLED = """
-llmcall.configure(cache_path=sys.argv[1], cache_mode="off")
-def answer(messages):
-    if len(client.requests) == 3:
-        os._exit(0)
-    return "yes"
-client = ScriptedClient(answer)
-with llmcall.budget(calls=40, name="survey"):
-    while True:
-        client.send_message("Hello", deadline=60)
-"""
-
-
-def test_a_killed_process_leaves_no_reservation_under_a_name(cache_path: str) -> None:
-    """It is killed in its third call. The next process waits for nothing, and has what is left."""
-    ran(KILLED, cache_path)
-    with llmcall.budget(calls=3, name="survey") as budget:
-        assert budget.spent.calls == 2
-        client().send_message("Hello", deadline=60)
-        refused()
-    assert budget.spent.calls == 3
+def ask_once() -> None:
+    """Ask in a process of its own."""
+    client().send_message("Hello", deadline=LONGEST)
+    refused()
 
 
 @NEEDS_POSIX
-def test_a_forked_process_has_reserved_nothing_under_a_name(cache_path: str) -> None:
-    """Calls under way at the fork are the parent's, which settles them."""
+def test_a_forked_process_has_reserved_nothing() -> None:
+    """Calls under way at the fork are the parent's, which settles them; the copy counts its own."""
     answered, released = threading.Event(), threading.Event()
 
     def answer(messages: Any) -> str:
@@ -535,69 +422,11 @@ def test_a_forked_process_has_reserved_nothing_under_a_name(cache_path: str) -> 
         released.wait(LONGEST)
         return "yes"
 
-    with llmcall.budget(calls=2, name="survey") as budget, ThreadPoolExecutor(1) as threads:
+    with llmcall.budget(calls=1) as budget, ThreadPoolExecutor(1) as threads:
         threads.submit(ScriptedClient(answer).send_message, "Hello")
         answered.wait(LONGEST)
-        child = multiprocessing.get_context("fork").Process(target=spent_by_the_survey)
+        child = multiprocessing.get_context("fork").Process(target=ask_once)
         child.start()
         child.join(LONGEST)
         released.set()
-    assert (child.exitcode, budget.spent.calls) == (0, 2)
-
-
-@NEEDS_POSIX
-def test_a_named_budget_holds_in_workers(cache_path: str) -> None:
-    """The map's process counts for all; what they recorded costs nothing afterwards."""
-    with (
-        ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool,
-        llmcall.budget(calls=3, name="survey") as budget,
-    ):
-        found = llmcall.map(ask, "abc", executor=pool)
-        with pytest.raises(BudgetExceededError):
-            llmcall.map(ask, "abcde", executor=pool)
-        assert llmcall.map(ask, "abc") == found
-    assert (calls(), budget.spent.calls) == (3, 3)
-
-
-SPENT = """
-llmcall.configure(cache_path=sys.argv[1])
-print(llmcall.budget(name="survey").spent.calls)
-"""
-
-
-def test_a_paid_answer_is_not_lost_if_its_use_cannot_be_noted(
-    cache_path: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is returned all the same, with a warning, and added to the sum with the next one."""
-    with RedisProcess() as mortal:
-        if "://" in cache_path:
-            llmcall.configure(cache_path=f"unix://{mortal.socket}", cache_mode="off")
-
-        def answer(messages: Any) -> str:
-            if messages[0]["content"] == "Hello":
-                break_off()
-            return "yes"
-
-        def break_off() -> None:
-            if "://" in cache_path:
-                mortal.stop()
-            else:
-                in_the_way.parent.mkdir(exist_ok=True)
-                in_the_way.touch()
-
-        def mend() -> None:
-            if "://" in cache_path:
-                mortal.start()
-            else:
-                in_the_way.unlink()
-
-        in_the_way = Path(cache_path) / "budgets"
-        asking = ScriptedClient(answer, on_error="raise")
-        with llmcall.budget(calls=3, name="survey") as budget:
-            assert asking.send_message("Hello").content == "yes"
-            (warning,) = caplog.messages
-            assert "counts in this process alone" in warning
-            mend()
-            assert budget.spent.calls == 1
-            asking.send_message("Hi")
-        assert ran(SPENT, llmcall.settings().cache_path) == "2"
+    assert (child.exitcode, budget.spent.calls) == (0, 1)

@@ -182,17 +182,14 @@ def test_a_call_inside_a_transport_gets_the_slot_of_the_outer_call(way: Ask) -> 
     assert asked.send_message("outer", deadline=LONGEST).content == "one two three"
 
 
-@pytest.mark.parametrize("name", [None, "survey"])
-def test_a_budget_for_the_outer_call_alone_refuses_a_call_inside_a_transport(
-    name: str | None,
-) -> None:
+def test_a_budget_for_the_outer_call_alone_refuses_a_call_inside_a_transport() -> None:
     """Neither could settle before the other."""
 
     def ask_another(messages: Any) -> str:
         return str(ask(asked).content) if messages[-1]["content"] == "outer" else "yes"
 
     asked = ScriptedClient(ask_another, on_error="raise")
-    with llmcall.budget(calls=1, name=name), pytest.raises(BudgetExceededError, match="reserved"):
+    with llmcall.budget(calls=1), pytest.raises(BudgetExceededError, match="reserved"):
         asked.send_message("outer", deadline=LONGEST)
 
 
@@ -318,14 +315,13 @@ LIMITS: dict[str, dict[str, Any]] = {
 PRICED = {"prices": {"m": (1.0, 1.0)}, "model": "m"}
 
 
-@pytest.mark.parametrize("name", [None, "survey"])
 @pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)
 def test_a_budget_for_the_stream_alone_refuses_a_call_inside_it(
-    limit: dict[str, Any], name: str | None
+    limit: dict[str, Any],
 ) -> None:
     """It could not settle before, and the budget is never passed; the error says what to do."""
     asked = client(**PRICED)
-    with llmcall.budget(**limit, name=name), asked.stream_message("outer", max_tokens=50) as stream:
+    with llmcall.budget(**limit), asked.stream_message("outer", max_tokens=50) as stream:
         next(stream)
         with pytest.raises(BudgetExceededError, match="read a stream to its end, or close it"):
             ask(asked)

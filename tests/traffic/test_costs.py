@@ -725,9 +725,8 @@ def test_a_reader_that_leaves_an_answer_without_text_loses_nothing() -> None:
     assert len(reply.tool_calls or ()) == 1
 
 
-@pytest.mark.parametrize("name", [None, "study"], ids=["in memory", "named"])
 def test_a_task_that_is_cancelled_when_its_answer_came_loses_nothing(
-    name: str | None, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The answer is stored, counted, and paid for out of the budget."""
     calculate = genai_prices.calc_price
@@ -748,7 +747,7 @@ def test_a_task_that_is_cancelled_when_its_answer_came_loses_nothing(
     usage = chat_usage(1000, 100, cache_write_tokens=1000)
     client = Responding(completion("yes", usage=usage), **settings)
     client.price("gpt-6-luna")
-    with llmcall.budget(calls=1, name=name) as budget:
+    with llmcall.budget(calls=1) as budget:
         asyncio.run(ask())
     assert client.usage.cost == budget.spent.usd == pytest.approx(175 / MILLION)
     reply = Responding(None, **settings, cache_mode="replay").send_message(QUESTION)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..misses.search import Source
     from ..record import Record
     from .awaited import Journal
-    from .storages import Storage, Sums
+    from .storages import Storage
 
     Where = Callable[[Record], bool]
 
@@ -85,7 +85,6 @@ class ResponseCache:
         self.storage: Storage = storage_at(os.fspath(path))
         self._address = os.fspath(path) if is_address(os.fspath(path)) else self.storage.name
         self.used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
-        self._sums: Sums | None = None
         self._refreshed_keys: set[str] = set()
         self._unstored = UnstoredAnswers(self.storage, replaced_keys=self._refreshed_keys)
 
@@ -271,19 +270,6 @@ class ResponseCache:
 
         return Journal(self.storage.name)
 
-    @property
-    def sums(self) -> Sums:
-        """Return the store of the sums of named budgets.
-
-        :raises ConfigError: if the storage keeps none.
-        """
-        if self._sums is None:
-            from .sums import DirectorySums
-
-            folder = self.storage.folder
-            self._sums = self.storage.sums if folder is None else DirectorySums(folder)
-        return self._sums
-
     def is_on_disk(self, key: str) -> bool:
         """Return whether a key has a record in the storage, not only in memory."""
         return self._unstored.get(key) is None and self.storage.get(key) is not None
@@ -291,8 +277,6 @@ class ResponseCache:
     def disconnect(self) -> None:
         """Close this thread's connections until the next use, before a wait that may take hours."""
         self.awaited.disconnect()
-        if self._sums is not None:
-            self._sums.disconnect()
         self.storage.disconnect()
 
     def stats(self) -> CacheStats:
@@ -425,8 +409,6 @@ class ResponseCache:
         """Store the answers in memory, and close the handles; the next use opens them again."""
         self._unstored.retry("in memory only")
         self.awaited.close()
-        if self._sums is not None:
-            self._sums.close()
         self.storage.close()
 
     def __enter__(self) -> ResponseCache:

@@ -18,7 +18,7 @@ from ...support.libraries import redis
 from .storages import Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
 
     from .storages import Change, Row, Stored
 
@@ -32,7 +32,6 @@ ROWS = "llmcall:rows"
 ORDER = "llmcall:order"
 STORED = "llmcall:stored"
 KEYS = (ROWS, ORDER, STORED)
-BUDGET = "llmcall:budget:"  # and the name: a hash of what was spent under it
 TIME = struct.Struct("<d")  # seconds since the epoch
 # Arguments: a key, its row (empty to delete it), whether to replace an existing row.
 CHANGE = """
@@ -168,28 +167,6 @@ class RedisServer(Storage):
         with self._connection() as redis, redis.pipeline() as pipeline:
             pipeline.hlen(ROWS).unlink(ROWS, ORDER)
             return int(pipeline.execute()[0])
-
-    @property
-    def sums(self) -> RedisServer:
-        """Return the server itself, which keeps the sums of named budgets, too."""
-        return self
-
-    def spent(self, name: str, units: Sequence[str]) -> list[int]:
-        """Return what was spent under a name, as :meth:`~llmcall.stores.cache.sums.DirectorySums.spent`."""
-        with self._connection() as redis:
-            return [int(amount or 0) for amount in redis.hmget(BUDGET + name, units)]
-
-    def spend(self, name: str, amounts: Mapping[str, int]) -> None:
-        """Add amounts to what was spent under a name."""
-        with self._connection() as redis, redis.pipeline() as pipeline:
-            for unit, amount in amounts.items():
-                pipeline.hincrby(BUDGET + name, unit, amount)
-            pipeline.execute()
-
-    def forget_spent(self, name: str, units: Sequence[str]) -> None:
-        """Forget what was spent under a name."""
-        with self._connection() as redis:
-            redis.hdel(BUDGET + name, *units)
 
     def close(self) -> None:
         """Close the connections that nobody is using; the next command opens them again."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from ...errors import ConfigError
 from ...support.plugins import PlugIns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 # The bytes of a key (None if llmcall did not write them), and their time of storing: seconds since the epoch.
@@ -35,35 +34,6 @@ class Change(NamedTuple):
     value: bytes | None
     replaces: bool = False
     stored_at: float | None = None
-
-
-class Sums(Protocol):
-    """The sums spent under the names of budgets, which processes share.
-
-    :ivar name: the place; equal ones have the same sums.
-    """
-
-    name: str
-
-    def spent(self, name: str, units: Sequence[str]) -> list[int]:
-        """Return the sums spent under a name, one for each unit."""
-        ...
-
-    def spend(self, name: str, amounts: Mapping[str, int]) -> None:
-        """Add amounts, by unit, to the sums of a name."""
-        ...
-
-    def forget_spent(self, name: str, units: Sequence[str]) -> None:
-        """Delete the sums of a name."""
-        ...
-
-    def disconnect(self) -> None:
-        """Close this thread's connection until its next use."""
-        ...
-
-    def close(self) -> None:
-        """Close the connections; the next use opens them again."""
-        ...
 
 
 class Storage(ABC):
@@ -154,20 +124,8 @@ class Storage(ABC):
 
     @property
     def folder(self) -> str | None:
-        """Return the directory in which llmcall also notes the sums of budgets and the answers that it waits
-        for, or ``None``.
-        """
+        """Return the directory in which llmcall also notes the answers that it waits for, or ``None``."""
         return None
-
-    @property
-    def sums(self) -> Sums:
-        """Return the sums of named budgets.
-
-        :raises ConfigError: if it keeps none.
-        """
-        raise ConfigError(
-            f"[Cache] PATH = {self.location} keeps no sums of named budgets: a directory and a Redis server do"
-        )
 
     def exists(self) -> bool:
         """Return whether anything was stored."""

@@ -40,7 +40,7 @@ demo: $(VENV)/.demo
 	@"$(VENV)/bin/python" examples/market_day.py $(ARGS)
 
 test: $(VENV)/.test
-	$(MANY) -m "not ($(LEFT_OUT))"
+	$(MANY) -m "not ($(LEFT_OUT))" --hypothesis-profile=few
 
 ci: $(VENV)/.test
 	$(MANY) -m "ci and not slow"

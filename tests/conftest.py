@@ -36,16 +36,17 @@ IMPORTED_FROM = str(Path(llmcall.__file__).parents[1])
 sys.path.append(str(Path(__file__).parents[1]))
 # Standard error as it was before pytest captured it.
 STDERR = pytest.StashKey[int]()
-# The same examples on every machine, however slow it is.
+# The same examples on every machine, however slow it is; "make test" takes the first few of them.
 hypothesis.settings.register_profile(
-    "llmcall",
+    "all",
     max_examples=50,
     database=None,
     deadline=None,
     derandomize=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.load_profile("llmcall")
+hypothesis.settings.register_profile("few", hypothesis.settings.get_profile("all"), max_examples=10)
+hypothesis.settings.load_profile("all")
 # Newer ones also draw constants of the modules that are loaded: those depend on the tests that ran
 # before in a process.
 if find_spec("hypothesis.internal.conjecture.providers"):

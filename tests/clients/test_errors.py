@@ -16,7 +16,7 @@ import hypothesis.strategies as st
 import openai
 import pytest
 from clients import client_for
-from hypothesis import given, settings
+from hypothesis import given
 from pytest_httpserver import HTTPServer
 from servers import OK, QUESTION, Answer, ScriptedServer, refusal, refusing
 
@@ -291,7 +291,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=50)
 @given(status=st.integers(400, 599), body=JSON)
 def test_any_refusal_is_an_error_that_has_its_status(status: int, body: Any) -> None:
     """The body may be anything."""

@@ -286,7 +286,6 @@ def digest(item: Any) -> str:
 
 
 @pytest.mark.newest_only
-@settings(max_examples=50)
 @given(st.lists(PLAIN, max_size=5), st.integers())
 def test_an_item_keeps_its_name_in_any_order(items: list[Any], seed: int) -> None:
     """Sorted in any way, the same items have the same names."""
@@ -294,13 +293,11 @@ def test_an_item_keeps_its_name_in_any_order(items: list[Any], seed: int) -> Non
     assert Counter(names(items)) == Counter(names(shuffled))
 
 
-@settings(max_examples=50)
 @given(st.lists(PLAIN, max_size=5))
 def test_no_two_items_share_a_name(items: list[Any]) -> None:
     assert len(set(names(items))) == len(items)
 
 
-@settings(max_examples=50)
 @given(st.lists(st.text("ab~1", min_size=1, max_size=4), max_size=8))
 def test_no_two_keys_share_a_name(keys: list[str]) -> None:
     """A key that looks like another's second occurrence has a name of its own."""

@@ -15,7 +15,7 @@ import openai
 import pydantic
 import pytest
 from clients import KEY, QUESTION, http, plain_program, program, streamed_answer
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from pytest_httpserver import HTTPServer
@@ -377,7 +377,6 @@ MESSAGES = st.fixed_dictionaries(
 
 
 @pytest.mark.newest_only
-@settings(max_examples=40)
 @given(
     messages=st.lists(MESSAGES, min_size=1, max_size=3),
     logprobs=LOGPROBS,

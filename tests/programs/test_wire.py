@@ -17,7 +17,7 @@ import openai
 import pytest
 from clients import KEY, QUESTION, Server, http, program, streamed_answer
 from commands import LONGEST, PRICED
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from servers import chunks_of, completion, event
 from werkzeug import Request, Response
@@ -198,7 +198,6 @@ OWN_NAMES = [
 FIELDS = st.dictionaries(st.sampled_from([*OWN_NAMES, "top_k", "chat_template_kwargs", "é"]), JSON)
 
 
-@settings(max_examples=60)
 @given(fields=FIELDS)
 def test_unknown_fields_of_a_chat_are_sent_as_the_sdk_sends_them(fields: dict[str, Any]) -> None:
     """A field beyond the API stays at its place, whatever its name is and whatever it holds."""

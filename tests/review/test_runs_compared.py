@@ -206,7 +206,6 @@ def longest_common_run(one: Sequence[str], other: Sequence[str]) -> int:
     )
 
 
-@settings(max_examples=40)
 @given(st.lists(st.sampled_from("abcd"), max_size=8), st.lists(st.sampled_from("abcd"), max_size=8))
 def test_the_longest_common_run_of_equal_requests_is_the_same(one: str, other: str) -> None:
     """Each call has one row; what is the same is asked by both, in one order."""
@@ -242,7 +241,6 @@ calls = st.tuples(st.sampled_from("ab"), st.sampled_from("xyzw"))
 questions = st.dictionaries(calls, st.sampled_from("12"), min_size=1)
 
 
-@settings(max_examples=40)
 @given(questions, questions)
 def test_requests_or_answers_that_differ_are_never_the_same(
     one: dict[tuple[str, str], str], other: dict[tuple[str, str], str]
@@ -558,7 +556,6 @@ class Talk:
         return write_cassette(path, sorted(records, key=lambda record: record.scope)), quoted
 
 
-@settings(max_examples=60)
 @given(st.permutations(["ada", "ben", "cem", "dan"]), st.integers(1, 3), st.integers(0, 10**6))
 def test_compare_tells_the_cause_of_random_programs_and_what_follows(
     names: list[str], rounds: int, seed: int
@@ -886,7 +883,6 @@ def check_cause(world: World) -> None:
     assert all(re.search(r"\w", parting.in_words()) for parting in found.parted)
 
 
-@settings(max_examples=60)
 @given(worlds)
 def test_compare_names_the_cause_whatever_follows_from_it(world: World) -> None:
     """The actors may quote anything of each other."""

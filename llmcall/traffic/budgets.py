@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..support.display.formatting import money
-from .ledgers import NEVER, PICO, Ledger
+from ..errors import BudgetExceededError
+from ..support.display.formatting import counted, money
+from ..support.system import lock
+from .ledgers import NEVER, PICO, Amounts
 from .reservations import open_budgets, wake_waiting
+
+if TYPE_CHECKING:
+    from .reservations import Reservation
 
 
 class Spent(NamedTuple):
@@ -50,24 +55,56 @@ class Budget:
         usd = self.usd and round(self.usd * PICO)
         limits = {"usd": usd, "tokens": self.tokens, "calls": self.calls}
         self.limit = {name: int(most) for name, most in limits.items() if most is not None}
-        self.ledger = Ledger()
+        self.reserved: set[Reservation] = set()  # of calls under way
+        self._spent = dict.fromkeys(Amounts._fields, 0)
 
     @property
     def spent(self) -> Spent:
         """Return what is spent, without running calls."""
-        amounts = self.ledger.spent()
-        usd = None if amounts.unknown else amounts.usd / PICO
-        return Spent(usd, amounts.tokens, amounts.calls)
+        with lock:
+            spent = Amounts(**self._spent)
+        return Spent(None if spent.unknown else spent.usd / PICO, spent.tokens, spent.calls)
 
     @property
     def left(self) -> Spent:
         """Return what is left of each limit, at least 0; ``None`` without a limit, or if it
         cannot be known.
         """
-        spent = self.ledger.spent()
-        remaining = {name: max(0, most - getattr(spent, name)) for name, most in self.limit.items()}
-        usd = None if spent.unknown or "usd" not in remaining else remaining["usd"] / PICO
-        return Spent(usd, remaining.get("tokens"), remaining.get("calls"))
+        with lock:
+            left = {name: max(0, most - self._spent[name]) for name, most in self.limit.items()}
+            unknown = self._spent["unknown"]
+        usd = None if unknown or "usd" not in left else left["usd"] / PICO
+        return Spent(usd, left.get("tokens"), left.get("calls"))
+
+    def has_room(self, needed: Amounts) -> bool:
+        """Return whether a call may use so much beside what calls under way have reserved; the caller has the lock.
+
+        :raises BudgetExceededError: if it may not, even if these use nothing.
+        """
+        if unknown := "usd" in self.limit and self._spent["unknown"]:
+            raise BudgetExceededError(
+                f"the budget limits usd, but the price of {counted(unknown, 'call')} in it is unknown. Set their "
+                "models' prices in [Prices]"
+            )
+        has_room = True
+        for name, most in self.limit.items():
+            left, amount = most - self._spent[name], getattr(needed, name)
+            if amount > left:
+                raise BudgetExceededError(_exceeded_message(name, most, max(0, left), amount))
+            # A copy: the garbage collector may settle another call at any moment.
+            reserved = sum(getattr(other.needed, name) for other in tuple(self.reserved))
+            has_room = has_room and reserved + amount <= left
+        return has_room
+
+    def settle(self, reservation: Reservation) -> None:
+        """Count what a call used, in place of what it reserved; the caller has the lock. A second time changes
+        nothing.
+        """
+        if reservation in self.reserved:
+            self.reserved.remove(reservation)
+            # Number by number, since the garbage collector may settle another call while two Amounts are added.
+            for name, amount in reservation.used._asdict().items():
+                self._spent[name] += amount
 
     def __enter__(self) -> Budget:
         open_budgets.append(self)
@@ -105,6 +142,26 @@ def _check_limit(name: str, value: object, kind: type) -> None:
     if value is not None and not (is_number and 0 <= value < NEVER):  # type: ignore[operator]
         type_name = "number" if kind is Real else "whole number"
         raise ValueError(f"a budget's {name} is {value!r}; it must be a {type_name} of at least 0")
+
+
+def _exceeded_message(name: str, most: int, remaining: int, amount: int) -> str:
+    """Return what a :class:`BudgetExceededError` says."""
+    if name == "calls":
+        return f"the limit of {counted(most, 'call')} is reached: raise the budget"
+    if name == "tokens":
+        return (
+            f"{remaining:,} tokens left; the next call may use up to {amount:,}: "
+            "set or lower max_tokens (in the Responses API max_output_tokens), or raise the budget"
+        )
+    for digits in (4, 6, 9, 12):  # as few as show that the two amounts differ
+        dollars_left = f"${remaining / PICO:,.{digits}f}"
+        dollars_wanted = f"${amount / PICO:,.{digits}f}"
+        if dollars_left != dollars_wanted:
+            break
+    return (
+        f"{dollars_left} left; the next call may cost up to {dollars_wanted}: "
+        "set or lower max_tokens (in the Responses API max_output_tokens), or raise the budget"
+    )
 
 
 def budget(

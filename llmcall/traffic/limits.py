@@ -77,7 +77,7 @@ class Slot:
         """
         has_waited = False
 
-        async def look() -> Endpoint | Blocked:
+        def look() -> Endpoint | Blocked:
             nonlocal has_waited
             found = self._pool.admit(self, demand.tokens)
             if isinstance(found, Blocked):

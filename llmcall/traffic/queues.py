@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ..core.waiting import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from ..core.waiting import Deadline
     from .ledgers import Amounts
@@ -81,15 +81,13 @@ class Queue:
         self._wakeups.clear()
 
 
-async def wait_until_free(
-    look: Callable[[], Awaitable[T | Blocked]], deadline: Deadline, event: str
-) -> T:
+async def wait_until_free(look: Callable[[], T | Blocked], deadline: Deadline, event: str) -> T:
     """Look until anything but ``Blocked`` is found, again whenever there is reason to.
 
     :param event: the end of the wait, in words.
     :raises RequestTimeoutError: if the wait would pass the deadline.
     """
     if_late = f"the call's deadline passed before {event}"
-    while isinstance(found := await look(), Blocked):
+    while isinstance(found := look(), Blocked):
         await wait(found.wakeup, deadline.time_for(found.seconds, if_late))
     return found

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import BudgetExceededError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import waits
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..apis.usage import TokenUsage
     from .budgets import Budget
-    from .ledgers import Amounts, Ledger
+    from .ledgers import Amounts
     from .queues import Demand
 
 open_budgets: list[Budget] = []  # one that was entered twice is in it twice
@@ -96,8 +97,7 @@ class Reservation:
         self.used = NOTHING
         self.answer_has_begun = False
         self.is_inside = False
-        self._ledgers: list[Ledger] = []
-        self._is_closed = False
+        self._budgets: tuple[Budget, ...] = ()
 
     async def take(self, demand: Demand) -> None:
         """Wait until what is needed is reserved in all open budgets.
@@ -105,14 +105,10 @@ class Reservation:
         :raises BudgetExceededError: as :meth:`reserve`.
         :raises RequestTimeoutError: if the wait would pass the deadline.
         """
-
-        async def look() -> Blocked | None:
-            return self.reserve()
-
-        if await look() is not None:
+        if self.reserve() is not None:
             self.is_inside = demand.is_inside()
             event = "calls under way settled what they reserved of a budget"
-            await wait_until_free(look, demand.deadline, event)
+            await wait_until_free(self.reserve, demand.deadline, event)
 
     def reserve(self) -> Blocked | None:
         """Reserve what is needed from all open budgets at once, in the order of arrival.
@@ -123,30 +119,25 @@ class Reservation:
         """
         wakeup: Future[None] = Future()
         with lock:
-            if not self._is_closed and not _waiting.join(self, wakeup, in_front=self.is_inside):
+            if not _waiting.join(self, wakeup, in_front=self.is_inside):
                 return Blocked(wakeup)  # another has waited longer
-        # By ledger: the tightest limits of its budgets.
-        limits: dict[Ledger, dict[str, int]] = {}
-        for budget in tuple(open_budgets):
-            limit = limits.setdefault(budget.ledger, {})
-            for name, most in budget.limit.items():
-                limit[name] = min(most, limit.get(name, most))
-        reserved: list[Ledger] = []
-        try:
-            for ledger, limit in limits.items():
-                if not ledger.reserve(self, limit):
-                    if waits().stops and needs().limits_tokens:
-                        warn_once(NARROW)
-                    return Blocked(wakeup)
-                reserved.append(ledger)
-            with lock:
+            budgets = tuple(dict.fromkeys(open_budgets))
+            have_room = [budget.has_room(self.needed) for budget in budgets]  # each may refuse
+            if all(have_room):
+                self._budgets = budgets
+                for budget in budgets:
+                    budget.reserved.add(self)
                 _waiting.leave(self)
-                if not self._is_closed:  # else its task was cancelled meanwhile
-                    self._ledgers, reserved = reserved, []
-        finally:
-            for ledger in reserved:
-                ledger.settle(self, NOTHING)
-        return None
+                return None
+            others = {other for budget in budgets for other in tuple(budget.reserved)}
+        if self.is_inside and all(other.answer_has_begun for other in others):
+            raise BudgetExceededError(
+                "all that is left is reserved by streams, and this call is made inside one: "
+                "read a stream to its end, or close it, before the next call, or raise the budget"
+            )
+        if waits().stops and needs().limits_tokens:
+            warn_once(NARROW)
+        return Blocked(wakeup)
 
     def answer_began(self) -> None:
         """Note that the first piece of the answer is there, or that a call inside was made."""
@@ -165,14 +156,12 @@ class Reservation:
         self.used = spent._replace(calls=calls)
 
     def close(self) -> None:
-        """Settle what was used, give the rest back, and reserve nothing more; a second time changes nothing."""
+        """Settle what was used, and give the rest back; a second time changes nothing."""
         with lock:
-            self._is_closed = True
-            ledgers, self._ledgers = self._ledgers, []
+            for budget in self._budgets:
+                budget.settle(self)
             _waiting.leave(self)
-        for ledger in ledgers:
-            ledger.settle(self, self.used)
-        wake_waiting()
+            _waiting.wake_first()
 
 
 def wake_waiting() -> None:
@@ -186,4 +175,4 @@ def _leave_to_parent() -> None:
     """Leave calls under way to the parent, in a forked process."""
     _waiting.clear()
     for budget in open_budgets:
-        budget.ledger.leave_to_parent()
+        budget.reserved.clear()

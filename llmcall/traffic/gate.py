@@ -15,6 +15,7 @@ from ..errors import BudgetExceededError, ConfigError
 from ..models.prices import DEARER_TIERS
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
+from .amounts import Amounts, spending_of, total
 from .estimates import (
     asks_for_tools_at_server,
     costliest_parts,
@@ -22,7 +23,6 @@ from .estimates import (
     estimate_http,
     with_tokens_used,
 )
-from .ledgers import Amounts, spending_of, total
 from .limits import Endpoints, Pool, Slot
 from .queues import Demand
 from .reservations import Needs, Reservation, needs, open_budgets

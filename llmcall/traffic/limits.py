@@ -19,7 +19,7 @@ from ..errors import RateLimitError
 from ..models.prices import HighestPrice, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
-from .ledgers import NEVER, total
+from .amounts import NEVER, total
 from .queues import Blocked, Queue, wait_until_free
 
 if TYPE_CHECKING:

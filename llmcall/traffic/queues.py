@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..core.waiting import Deadline
-    from .ledgers import Amounts
+    from .amounts import Amounts
 
 T = TypeVar("T")
 

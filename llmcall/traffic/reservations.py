@@ -12,15 +12,15 @@ from ..errors import BudgetExceededError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import waits
-from .ledgers import NOTHING, spending_of, total
+from .amounts import NOTHING, spending_of, total
 from .queues import Blocked, Queue, wait_until_free
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..apis.usage import TokenUsage
+    from .amounts import Amounts
     from .budgets import Budget
-    from .ledgers import Amounts
     from .queues import Demand
 
 open_budgets: list[Budget] = []  # one that was entered twice is in it twice

@@ -276,7 +276,11 @@ IN_ASCII = {**C_LOCALE, "PYTHONIOENCODING": "ascii"}
     not __file__.isascii(),
     reason="the C locale reads only paths in ASCII: move the checkout to one",
 )
-@pytest.mark.parametrize("environment", [C_LOCALE, IN_ASCII], ids=["C locale", "ascii"])
+@pytest.mark.parametrize(
+    "environment",
+    [C_LOCALE, pytest.param(IN_ASCII, marks=pytest.mark.ci)],
+    ids=["C locale", "ascii"],
+)
 def test_ask_and_demo_print_to_a_pipe_that_lacks_their_characters(
     environment: dict[str, str], serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,7 +340,14 @@ def closed_output(command: list[str]) -> int:
     return subprocess.run(shell, check=False, timeout=LONGEST).returncode
 
 
-@pytest.mark.parametrize(("unread", "code"), [(reader_left, 1), (full_disk, 1), (closed_output, 0)])
+@pytest.mark.parametrize(
+    ("unread", "code"),
+    [
+        (reader_left, 1),
+        pytest.param(full_disk, 1, marks=pytest.mark.ci),
+        pytest.param(closed_output, 0, marks=pytest.mark.ci),
+    ],
+)
 def test_ask_records_an_answer_that_it_cannot_print(
     unread: Callable[[list[str]], int], code: int, serve: Serve
 ) -> None:

@@ -176,20 +176,22 @@ def test_web_pages_and_strangers_get_no_answer(model: NumberedServer) -> None:
         assert server.ask()[0] == 200
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b'{"model": ', b"\xff{}", b"[" * 100_000, '{"model": "é"}'.encode("utf-16")],
-    ids=["broken", "not UTF-8", "too deep", "UTF-16"],
-)
-def test_a_body_that_cannot_be_read_is_an_error_of_its_sender(
-    model: NumberedServer, content: bytes
-) -> None:
+UNREADABLE = {
+    "broken": b'{"model": ',
+    "not UTF-8": b"\xff{}",
+    "too deep": b"[" * 100_000,
+    "UTF-16": '{"model": "é"}'.encode("utf-16"),
+}
+
+
+def test_a_body_that_cannot_be_read_is_an_error_of_its_sender(model: NumberedServer) -> None:
     """Others are answered as before."""
     with serving(*A, "--to", model.address) as server:
-        status, body = server.post(content, **JSON)
-        assert (status, "JSON" in json.loads(body)["error"]["message"]) == (400, True)
-        status, body = server.post(content, **{**JSON, "content-encoding": "gzip"})
-        assert status == 415
+        for name, content in UNREADABLE.items():
+            status, body = server.post(content, **JSON)
+            assert (status, "JSON" in json.loads(body)["error"]["message"]) == (400, True), name
+            status, _ = server.post(content, **{**JSON, "content-encoding": "gzip"})
+            assert status == 415, name
         assert server.ask() == (200, "answer 0")
 
 
@@ -230,32 +232,44 @@ def test_without_a_target_the_names_are_where_the_environment_points(
         assert server.exports["GOOGLE_GEMINI_BASE_URL"].endswith("/gemini")
 
 
-def test_it_runs_a_command_and_ends_with_its_exit_code(
-    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or with 1 in place of 0 if a call was refused."""
-    monkeypatch.setenv("OPENAI_BASE_URL", model.address)
-    question = '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "$QUESTION"}]}'
+def served(*options: str, question: str, code: str) -> tuple[int, str]:
+    """Serve a command that asks a question; return the exit code, and what was printed."""
+    asked = '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "$QUESTION"}]}'
     Path("ask.sh").write_text(
         f"""curl -s $OPENAI_BASE_URL/chat/completions -H 'content-type: application/json' -d @- <<END
-{question}
+{asked}
 END
 exit $CODE
 """,
         encoding="utf-8",
     )
+    ended = subprocess.run(
+        [sys.executable, "-m", "llmcall", "serve", *options, "--", "sh", "ask.sh"],
+        env={**os.environ, "QUESTION": question, "CODE": code},
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+        check=False,
+    )
+    return ended.returncode, ended.stdout
 
-    def served(*options: str, question: str, code: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "llmcall", "serve", *options, "--", "sh", "ask.sh"]
-        environment = {**os.environ, "QUESTION": question, "CODE": code}
-        ended = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False
-        )
-        return ended.returncode, ended.stdout
 
+def test_it_runs_a_command_and_ends_with_its_exit_code(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", model.address)
     code, printed = served(*A, question="Bread?", code="3")
     assert (code, "answer 0" in printed) == (3, True)
-    assert served(*NONE, question="Bread?", code="0") == (0, printed)
+
+
+@pytest.mark.ci
+def test_a_command_of_which_a_call_was_refused_ends_with_1(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of 0."""
+    monkeypatch.setenv("OPENAI_BASE_URL", model.address)
+    recorded = served(*A, question="Bread?", code="0")
+    assert served(*NONE, question="Bread?", code="0") == recorded
     assert served(*NONE, question="Milk?", code="0")[0] == 1
     assert model.asked == ["Bread?"]
 
@@ -296,11 +310,4 @@ def test_streams_go_out_piece_by_piece(httpserver: HTTPServer) -> None:
 )
 def test_a_wrong_option_is_a_clear_error(options: list[str], code: int, words: str) -> None:
     """Before anything is served."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "llmcall", "serve", *options],
-        capture_output=True,
-        text=True,
-        timeout=LONGEST,
-        check=False,
-    )
-    assert (ended.returncode, words in ended.stderr) == (code, True), ended.stderr
+    assert words in done("serve", *options, code=code)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from itertools import islice
 from shutil import get_terminal_size
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
 from ..clients.openai import OpenAIClient
-from ..clients.registry import client, settings
+from ..clients.registry import settings
 from ..clients.windows import cancel_awaited
 from ..config.values import without_password
 from ..errors import CacheCorruptError, CacheError
@@ -20,8 +19,7 @@ from ..keys.keys import short_key
 from ..review.conversations import read_by_actor
 from ..review.runs import RecordedRun
 from ..review.text import text_lines
-from ..scopes import ActiveScope, Draws, Position
-from ..stores.cache.cache import ResponseCache
+from ..stores.cache.cache import INSTEAD, ResponseCache
 from ..stores.records.served import model_of
 from ..support.display.formatting import counted, one_line, quantity, text_table
 from ..support.display.printable import printable, visible_json
@@ -40,7 +38,17 @@ MAX_ROWS = 50  # of a table
 TOTALS = ("input_tokens", "output_tokens", "cost")
 
 
-@click.group()
+class Commands(click.Group):
+    """The group of the cache's commands. A deleted one names what replaces it."""
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return a command, or ``None`` if there is none of the name."""
+        if name in INSTEAD:
+            raise click.UsageError(INSTEAD[name], context)
+        return super().get_command(context, name)
+
+
+@click.group(cls=Commands)
 @click.option(
     "--path",
     type=UserPath(),
@@ -318,22 +326,6 @@ def _clear_awaited(response_cache: ResponseCache) -> None:
 
 
 @cache.command()
-@click.pass_obj
-def verify(response_cache: ResponseCache) -> None:
-    """Read every record and list the damaged ones."""
-    damaged_keys = response_cache.verify()
-    for key in damaged_keys:
-        echo(key)
-    total = counted(len(response_cache), "record")
-    if damaged_keys:
-        raise CacheError(
-            f"{len(damaged_keys)} of {total} damaged; 'llmcall cache salvage FOLDER' copies the others "
-            "to a new cache"
-        )
-    echo(f"{total}, none damaged")
-
-
-@cache.command()
 @click.argument("folder", type=UserPath(file_okay=False))
 @click.pass_obj
 def salvage(response_cache: ResponseCache, folder: str) -> None:
@@ -348,43 +340,3 @@ def salvage(response_cache: ResponseCache, folder: str) -> None:
         f"{counted(count, 'record')} copied from {response_cache.path} to {without_password(folder)}; to use the new "
         f"cache, set PATH = {without_password(folder)} below [Cache]"
     )
-
-
-@cache.command()
-@click.pass_obj
-def rekey(response_cache: ResponseCache) -> None:
-    """Update all keys to the current settings, at no cost.
-
-    Use it after you change aliases or the namespace, or if a new version of llmcall computes keys
-    differently.
-    """
-    echo(f"{response_cache.rekey():,} of {counted(len(response_cache), 'record')} changed")
-
-
-@cache.command()
-@click.argument("file", type=click.File(encoding="utf-8"))
-@click.option("--scope", metavar="PATH", help="Scope of the request, such as trial-3/lisa.")
-@click.pass_obj
-def explain(response_cache: ResponseCache, file: IO[str], scope: str | None) -> None:
-    """Explain why a request is not recorded.
-
-    FILE contains JSON: a list of messages, or the arguments of send_message by name, including
-    "messages". "-" reads standard input. The report shows the nearest record, what differs, and the
-    cause.
-    """
-    try:
-        data = json.load(file)
-    except ValueError as error:
-        raise click.UsageError(f"{file.name} is not JSON: {error}") from error
-    arguments = data if isinstance(data, dict) else {"messages": data}
-    if "messages" not in arguments:
-        raise click.UsageError(
-            f'{file.name} has no "messages", but the arguments of send_message must include them'
-        )
-    messages = arguments.pop("messages")
-    with ActiveScope(Position(scope or ""), Draws()):
-        try:
-            request = client().build_request(messages, **arguments)
-        except (TypeError, ValueError) as error:  # wrong arguments in the file
-            raise click.UsageError(str(error)) from error
-    echo(str(response_cache.explain(request)))

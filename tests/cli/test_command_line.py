@@ -31,7 +31,7 @@ SECRET = "sk-verysecret"
 TOOLS = [{"id": "call_1", "type": "function", "function": {"name": "sell", "arguments": "{}"}}]
 COMMANDS = {
     "": "ask cache cassette config demo diff doctor report run show tokens",
-    "cache": "clear delete explain export load ls rekey salvage show stats verify",
+    "cache": "clear delete export load ls salvage show stats",
     "cassette": "check forget merge rekey",
 }
 Serve = Callable[[Answer], ScriptedServer]
@@ -109,7 +109,6 @@ def test_every_command_has_a_help(group: str) -> None:
         "cassette merge a",
         "cache ls --since yesterday",
         "cache ls --limit -1",
-        "cache explain wrong.json",
         "ask caf\udce9",
         "run --scope a/b x.py",
         "run --actor user:[ x.py",
@@ -122,7 +121,6 @@ def test_wrong_usage_ends_with_2(arguments: str) -> None:
     """Exit code 2 is kept for a command line that cannot be understood."""
     written("x.py", "")
     written("x.jsonl", "")
-    written("wrong.json", '{"messages": "Hello", "temperatur": 1}')
     done(*arguments.split(), code=2)
 
 
@@ -756,24 +754,36 @@ def damage(key: str) -> None:
     in_database(".llmcall/cache", "UPDATE Cache SET value = X'00' || value WHERE key = ?", key)
 
 
-def test_verify_says_that_a_sound_cache_is_sound(keys: list[str]) -> None:
-    """It counts the records."""
-    assert cache("verify") == "4 records, none damaged\n"
+@pytest.mark.parametrize(
+    ("command", "replacement"),
+    [
+        (
+            "rekey",
+            "run 'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'",
+        ),
+        ("verify", "'llmcall cache salvage FOLDER' copies the readable records"),
+        ("explain x.json", "client.cache.explain(client.build_request(…))"),
+    ],
+)
+def test_a_deleted_command_of_the_cache_names_what_replaces_it(
+    command: str, replacement: str
+) -> None:
+    assert replacement in cache(*command.split(), code=2)
 
 
-def test_verify_names_a_damaged_record(keys: list[str]) -> None:
-    """It prints the key, counts, and ends with an error."""
-    damage(keys[1])
-    printed = cache("verify", code=1)
-    assert f"{keys[1]}\n" in printed
-    assert "1 of 4 records damaged" in printed
+@pytest.mark.parametrize(
+    ("method", "replacement"), [("rekey", "cassette rekey"), ("verify", "salvage")]
+)
+def test_a_deleted_method_of_a_cache_names_what_replaces_it(method: str, replacement: str) -> None:
+    with pytest.raises(AttributeError, match=replacement):
+        getattr(llmcall.ResponseCache("cache"), method)
 
 
 def test_salvage_saves_the_sound_records(keys: list[str]) -> None:
     """The new cache has all others, and no damage."""
     damage(keys[1])
     assert "3 records" in cache("salvage", "saved")
-    assert cache("--path", "saved", "verify") == "3 records, none damaged\n"
+    assert cache("--path", "saved", "export", "sound.jsonl") == "3 records written to sound.jsonl\n"
 
 
 @pytest.mark.parametrize("command", ["stats", "export x.jsonl"])
@@ -939,15 +949,6 @@ def test_the_doctor_names_a_cache_that_cannot_be_used(unusable: str) -> None:
     check = checks(code=1)["cache"]
     assert unusable in check["found"] + check["remedy"]
     assert "set another PATH below [Cache]" in check["remedy"]
-
-
-def test_the_doctor_names_the_command_that_reads_the_records_of_a_cache() -> None:
-    """It counts them; a damaged one is none of its findings."""
-    ScriptedClient(lambda messages: "Yes.", cache_mode="auto", cache_path="cache").send_message("?")
-    llmcall.configure(cache_path="cache", cache_mode="replay")
-    check = checks()["cache"]
-    assert check["found"].endswith("cache: 1 record")
-    assert "'llmcall cache verify' reads each record" in check["remedy"]
 
 
 def test_the_doctor_says_that_tokens_are_estimated() -> None:

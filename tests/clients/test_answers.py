@@ -259,7 +259,7 @@ def test_any_answer_is_a_reply_or_an_error(path: tuple[Any, ...], value: Any) ->
     again = client.send_message("Hello")
     assert again.cached
     assert repr(again) == repr(found)
-    assert client.cache.verify() == []
+    assert len(list(client.cache.records())) == 1
 
 
 class Person(BaseModel):

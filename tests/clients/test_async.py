@@ -146,7 +146,6 @@ def test_the_four_ways_to_ask_agree(name: str, on_error: str) -> None:
         client = ScriptedClient(script * 2, **settings)
         twice = [outcome(way, client, {**arguments, "on_error": on_error}) for _ in range(2)]
         found.append((twice, recorded(client), client.usage))
-        assert client.cache.verify() == []
     assert found == [found[0]] * 4
 
 

@@ -163,7 +163,6 @@ def test_a_transport_that_changes_a_request_changes_no_record() -> None:
     assert [asking.ask().cached, asking.ask().cached] == [False, True]
     (record,) = asking.client.cache.records()
     assert (record.request["messages"], record.request["tools"]) == (asking.messages, [asking.tool])
-    assert asking.client.cache.verify() == []
 
 
 class Shouting:

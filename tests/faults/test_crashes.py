@@ -40,7 +40,6 @@ def stored(folder: Path) -> dict[str, str]:
     assert {path.name for path in folder.iterdir()} <= DATABASE_FILES
     assert in_database(folder, "PRAGMA integrity_check") == [("ok",)]
     with ResponseCache(folder) as cache:
-        assert cache.verify() == []
         found = {}
         for record in cache.records():
             question = record.request["messages"][-1]["content"]
@@ -199,30 +198,28 @@ def test_an_export_that_was_killed_leaves_the_old_file_or_the_new_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["load", "rekey"])
-def test_a_load_or_rekey_that_was_killed_has_changed_all_records_or_none(
-    change: str, nursery: Nursery, tmp_path: Path
+def test_a_load_that_was_killed_has_changed_all_records_or_none(
+    nursery: Nursery, tmp_path: Path
 ) -> None:
-    """The next one finishes it. (40 kills)"""
+    """The next one finishes it. (20 kills)"""
     chance = seeded()
-    source, held = tmp_path / "exported.jsonl", RECORDS if change == "rekey" else 3
-    argument = "namespace" if change == "rekey" else source
+    source, held = tmp_path / "exported.jsonl", 3
     fill(tmp_path / "whole", RECORDS)
     with ResponseCache(tmp_path / "whole") as cache:
         cache.export(source)
     fill(tmp_path / "cache", held)
-    longest = time_of(nursery.start("change", tmp_path / "cache", change, argument))
+    longest = time_of(nursery.start("change", tmp_path / "cache", "load", source))
     for number in range(20):
         folder = tmp_path / f"cache {number}"
         fill(folder, held)
         before, answers = keys_of(folder), stored(folder)
-        worker = nursery.start("change", folder, change, argument)
+        worker = nursery.start("change", folder, "load", source)
         strike(worker, longest, chance)
         after, was_done = keys_of(folder), ["end", RECORDS] in worker.lines()
-        nursery.start("change", folder, change, argument).done()
+        nursery.start("change", folder, "load", source).done()
         changed = keys_of(folder)
         assert after == changed if was_done else after in (before, changed)
-        assert changed >= before if change == "load" else not changed & before
+        assert changed >= before
         assert stored(folder).items() >= answers.items()
         assert len(changed) == RECORDS
 

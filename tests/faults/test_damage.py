@@ -159,7 +159,6 @@ def salvage(
             counts["corrupt"] += 1
             assert not found
             return
-        assert saved.verify() == []
         assert answers_in(saved).items() <= answers.items()
         # the key of a row may be damaged, and not that of the index
         assert len(found - looked_up(saved, answers)) <= 1
@@ -199,7 +198,6 @@ def read_all(
     """Read a damaged cache: records are right, and the error says what to do about the rest."""
     with ResponseCache(folder) as cache:
         try:
-            cache.verify()
             assert answers_in(cache).items() <= answers.items()
         except CacheCorruptError as error:
             assert REMEDY in str(error), error

@@ -285,11 +285,10 @@ def map_all(journal: Journal, folder: str, count: int) -> None:
 
 
 def change(journal: Journal, folder: str, method: str, argument: str) -> None:
-    """Export a cache to a file, load one into it, or give all its records the keys of a namespace."""
-    namespace = argument if method == "rekey" else None
-    with llmcall.configured(cache_namespace=namespace), ResponseCache(folder) as cache:
+    """Export a cache to a file, or load one into it."""
+    with ResponseCache(folder) as cache:
         journal.write("begin", len(cache))
-        journal.write("end", cache.rekey() if namespace else getattr(cache, method)(argument))
+        journal.write("end", getattr(cache, method)(argument))
 
 
 def record(journal: Journal, folder: str, tape: str, begin: int, count: int) -> None:

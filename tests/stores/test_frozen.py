@@ -63,8 +63,6 @@ def test_a_frozen_cache_replays(tmp_path: Path) -> None:
     with llmcall.configured(cache_path=tmp_path / "cache", cache_mode="replay", **SETTINGS):
         assert replayed() == EXPECTED
         assert len(cache) == 55
-        assert cache.verify() == []
-        assert cache.rekey() == 0
 
 
 def test_a_frozen_export_fills_a_cache(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ never shows.
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import re
 import uuid
@@ -17,7 +16,7 @@ from typing import Any
 import openai
 import pytest
 from clients import Server, program
-from commands import LONGEST, cache, start
+from commands import LONGEST, start
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -26,6 +25,7 @@ from llmcall.types import Miss
 pytestmark = pytest.mark.newest_only
 
 QUESTION = "Would you buy a loaf of bread for 3 coins?"
+REKEY = "'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'"
 KEY = "sk-proj-abcdEFGH1234567890abcdEFGH1234567890"
 Run = Callable[[ScriptedClient], Any]
 
@@ -266,20 +266,21 @@ def test_a_miss_names_the_variable_that_set_a_cassettes_mode(
     assert "LLMCALL_CASSETTE_MODE=update\n" in str(missed(QUESTION))
 
 
-def test_a_miss_over_a_namespace_names_the_setting_and_rekey() -> None:
+def test_a_miss_over_a_namespace_names_the_setting_and_the_commands_that_rekey() -> None:
     """The same request is recorded under another namespace."""
     ask(temperature=0.5)(recorder())
     with llmcall.configured(cache_namespace="new"):
         message = flat(explained(temperature=0.5))
-    assert "NAMESPACE is different here (configured()): 'llmcall cache rekey'" in message
+    assert "NAMESPACE is different here (configured()): to move the records to it, run" in message
+    assert REKEY in message
 
 
-def test_a_miss_over_an_alias_names_the_alias_and_rekey() -> None:
+def test_a_miss_over_an_alias_names_the_alias_and_the_commands_that_rekey() -> None:
     """The same request is recorded under the name that is now an alias."""
     ask(temperature=0.5, model="gpt-4o")(recorder())
     with llmcall.configured(aliases={"gpt-4o": "gpt-6"}):
         message = flat(explained(temperature=0.5, model="gpt-4o").causes)
-    assert "gpt-4o is now an alias: 'llmcall cache rekey' updates" in message
+    assert f"gpt-4o is now an alias: to keep what was recorded before, run {REKEY}" in message
 
 
 def test_a_miss_over_a_setting_names_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -548,33 +549,6 @@ def test_a_miss_escapes_control_and_invisible_characters(
     assert "\u200b" not in message
     for escaped in ("\\x1b[32m", "\\u200b", "\\n", "m\\x1b[2Jodel", "s\\x1b[1m"):
         assert escaped in message
-
-
-MESSAGES = [{"role": "user", "content": QUESTION}]
-
-
-@pytest.fixture
-def question_in_a_scope() -> None:
-    """A recorded question, in a scope."""
-    ask(scope="trial/lisa")(recorder())
-
-
-@pytest.mark.usefixtures("question_in_a_scope")
-def test_the_command_explain_takes_all_arguments_of_a_call() -> None:
-    """A file may hold messages and parameters; what differs is shown."""
-    asked = json.dumps({"messages": MESSAGES, "temperature": 1})
-    Path("request.json").write_text(asked, encoding="utf-8")
-    shown = cache("explain", "request.json", "--scope", "trial/lisa")
-    assert "temperature: not recorded, asked 1" in shown
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["{", '{"model": "gpt-4o"}', '{"messages": [], "current_messages": []}', "[]", "3"],
-)
-def test_the_command_explain_refuses_what_is_no_request(text: str) -> None:
-    """It is wrong usage."""
-    assert "Error" in cache("explain", "-", code=2, text=text)
 
 
 @llmcall.recorded(name="market.price")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from ...config import resolve as config
 from ...config.settings import CACHE_MODES
@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     Where = Callable[[Record], bool]
 
 
+REKEY = "'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'"
+# What replaces a deleted method, and a deleted command of `llmcall cache`.
+INSTEAD = {
+    "explain": "in Python, client.cache.explain(client.build_request(…)) explains a miss",
+    "rekey": f"to rekey a cache, run {REKEY}",
+    "verify": "'llmcall cache salvage FOLDER' copies the readable records and counts the others",
+}
 _shared_caches: dict[str, ResponseCache] = {}  # by path
 _shared_lock = ProcessLock()
 # By cache: the keys of the records that calls of this process used. Nothing empties them, since a refresh
@@ -355,12 +362,6 @@ class ResponseCache:
 
         return self.storage.write(map(addition, records))
 
-    def verify(self) -> list[str]:
-        """Return the keys of the damaged records, which include those whose request does not match."""
-        from .repair import damaged_keys
-
-        return damaged_keys(self.storage)
-
     def salvage(self, to: str | os.PathLike[str]) -> int:
         """Write every record that can still be read to a cache in another directory; return how
         many there were.
@@ -374,18 +375,6 @@ class ResponseCache:
 
         return salvage(self.storage, storage_at(os.fspath(to)))
 
-    def rekey(self) -> int:
-        """Recompute every key after a change of aliases, namespace or key version; return how many
-        records changed.
-
-        The current aliases apply to the model, and the current namespace replaces the stored one. If
-        several records would get the same key, the first one gets it, and the others stay as they
-        are.
-        """
-        from .repair import rekey
-
-        return rekey(self.storage) if self.exists() else 0
-
     def search_source(self) -> Source:
         """Return the records as a source for the search of the nearest record."""
         from ..misses.search import Source
@@ -395,7 +384,7 @@ class ResponseCache:
                 with suppress(CacheCorruptError):
                     yield unpack(key, packed, stored_at)
 
-        return Source(f"the cache {self.path}", sound_records())
+        return Source(f"the cache {self.path}", sound_records(), REKEY)
 
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request and how it differs; ``str()`` gives a report."""
@@ -423,6 +412,12 @@ class ResponseCache:
 
     def __repr__(self) -> str:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
+
+    if not TYPE_CHECKING:  # for a type checker, every name would be an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            words = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(INSTEAD.get(name, words), name=name, obj=self)
 
 
 def _checked_mode(mode: str) -> str:

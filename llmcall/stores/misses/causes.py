@@ -30,12 +30,14 @@ def find_causes(
     differences: Sequence[Difference],
     settings: Settings,
     *,
+    rekey: str,
     is_renamed: bool,
 ) -> list[str]:
     """Return the certain causes of a miss, one sentence each.
 
     :param differences: the differences from the nearest record.
     :param settings: the settings of the request.
+    :param rekey: the commands that give the records new keys.
     :param is_renamed: whether the system message changed, and names the actor.
     """
     if result.problem:
@@ -43,7 +45,7 @@ def find_causes(
     if result.nearest is None:
         return [f"no {request.kind} request is recorded in what was searched"]
     if result.samples:
-        return [_cause_of_sample(request.sample, result.samples)]
+        return [_cause_of_sample(request.sample, result.samples, rekey)]
     causes = [OTHER_ORDER] if result.reordered else []
     if is_renamed:
         return [*causes, RENAMED]
@@ -59,20 +61,21 @@ def find_causes(
         causes.append(f"nothing is recorded in the scope {path!r}{listed}")
     are_settings = all(difference.place in CONFIGURED for difference in differences)
     for difference in differences:
-        cause = _cause_of_field(difference, settings)
+        cause = _cause_of_field(difference, settings, rekey)
         if not cause and are_settings:
             cause = _cause_of_missing_setting(difference, settings)
         causes += [cause] if cause else []
     return list(dict.fromkeys(causes))
 
 
-def _cause_of_sample(sample: str | None, samples: Sequence[str | None]) -> str:
+def _cause_of_sample(sample: str | None, recorded_samples: Sequence[str | None], rekey: str) -> str:
     """Return how a sample differs from the recorded samples of the same request."""
     path, draw = split_sample(sample)
     in_scope = f"in the scope {path!r}" if path else "outside any scope"
-    draws = [recorded for scope, recorded in map(split_sample, samples) if scope == path]
+    samples = [split_sample(recorded) for recorded in recorded_samples]
+    draws = [recorded for scope, recorded in samples if scope == path]
     if draw in draws:
-        return "the same request is recorded under an old key: 'llmcall cache rekey' updates it"
+        return f"the same request is recorded under an old key: run {rekey}"
     if draws and draw.isdecimal() and all(map(str.isdecimal, draws)):
         numbers = sorted(map(int, draws))
         recorded = f"only draw {numbers[0]} is recorded"
@@ -88,7 +91,7 @@ def _cause_of_sample(sample: str | None, samples: Sequence[str | None]) -> str:
         return f"this call is draw {draw} of the request {in_scope}, but {recorded}: {reason}"
     if draws:
         return f"the same request is recorded {in_scope} as another sample"
-    paths = sorted({scope for scope, _ in map(split_sample, samples) if scope})
+    paths = sorted({scope for scope, _ in samples if scope})
     where = f"in {_listed(paths)}" if paths else "outside any scope; each scope has its own draws"
     cause = f"this call is {in_scope}, but the same request is recorded {where}"
     if path:
@@ -102,19 +105,16 @@ def _listed(paths: Sequence[str]) -> str:
     return f"{text}, …" if len(paths) > MOST_NAMES else text
 
 
-def _cause_of_field(difference: Difference, settings: Settings) -> str:
+def _cause_of_field(difference: Difference, settings: Settings, rekey: str) -> str:
     """Return the known cause of a difference, or an empty text."""
     field, recorded, asked = difference.place, difference.recorded, difference.asked
     if names := _normalizers_for(difference, settings.cache_normalize):
         return f"only {' and '.join(names).replace('_', ' ')} differ in {field}"
     if field == "model" and recorded in settings.aliases:
-        return f"{recorded} is now an alias: 'llmcall cache rekey' updates what was recorded before"
+        return f"{recorded} is now an alias: to keep what was recorded before, run {rekey}"
     if field == "namespace":
         origin = settings.origin("cache_namespace")
-        return (
-            f"[Cache] NAMESPACE is different here ({origin}): 'llmcall cache rekey' moves a "
-            "cache's records to it"
-        )
+        return f"[Cache] NAMESPACE is different here ({origin}): to move the records to it, run {rekey}"
     if field == "response_format" and None in (recorded, asked):
         return (
             "STRUCTURED_OUTPUT below [Model …] decides whether the schema of an output type is sent"

@@ -176,7 +176,8 @@ def explain(
         )
         if nearest.sample != request.sample and not is_renamed:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
-    causes = find_causes(request, result, changes, settings, is_renamed=is_renamed)
+    rekey = "" if source is None else source.rekey
+    causes = find_causes(request, result, changes, settings, rekey=rekey, is_renamed=is_renamed)
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     if source is not None and not source.is_complete:
         causes.insert(
@@ -186,7 +187,7 @@ def explain(
         causes.insert(0, first_cause)
     names = needed_normalizers(changes, settings)
     if source is not None and names:
-        remedy = _normalizing_remedy(names, source.rekey)
+        remedy = _normalizing_remedy(names, rekey)
     elif result.reordered and (is_renamed or scope in result.reordered):
         remedy = FIXED_ORDER
     return Miss(
@@ -205,11 +206,11 @@ def explain(
 
 
 def _normalizing_remedy(names: Iterable[str], rekey: str) -> str:
-    """Return the line of config.ini that keeps texts out of keys, and the command to run after it."""
+    """Return the line of config.ini that keeps texts out of keys, and the commands to run after it."""
     return (
         f"NORMALIZE = {', '.join(names)}\n"
         "in the section [Cache] of config.ini leaves these out of the key. "
-        f"Then '{rekey}' updates the recorded keys at no cost; or record the run again"
+        f"Then run {rekey} to keep the answers; or record the run again"
     )
 
 
@@ -273,7 +274,7 @@ def _search_source(cassette: Cassette) -> Source:
     state = "" if cassette.is_complete else "whose recording is incomplete"
     if not stored:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
-    rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
+    rekey = f"'llmcall cassette rekey {shlex.quote(str(cassette.path))}'"
     name = f"the cassette {cassette.path}{state and f', {state}'}"
     return Source(name, stored, rekey, cassette.is_complete, cassette.tape.log.has_used)
 

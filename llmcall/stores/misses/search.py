@@ -23,14 +23,14 @@ class Source(NamedTuple):
 
     :param name: its name in messages.
     :param records: its readable records.
-    :param rekey: the command that gives its records new keys.
+    :param rekey: the commands that give its records new keys.
     :param is_complete: whether the recording is complete.
     :param is_used: whether this run has used the record of a key.
     """
 
     name: str
     records: Iterable[Record]
-    rekey: str = "llmcall cache rekey"
+    rekey: str
     is_complete: bool = True
     is_used: Callable[[str], bool] = lambda _: False
 

@@ -30,7 +30,7 @@ LAYOUT, LAYOUT_OF_ARMS, LAYOUT_OF_IMPORTED = 4, 5, 6
 FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker")
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
 CHECKSUM_BYTES = 4
-REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
+REMEDY = "'llmcall cache salvage NEW_FOLDER' saves the others"
 NO_RECORD = "it is not a record"
 # The errors that the unpickler raises for arbitrary bytes.
 UNREADABLE = (

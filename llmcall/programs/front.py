@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from ..support.sender import PROGRAM, llmcall_sends, sender
 from . import connections, makers
 from .forwarding import Forwarder
 from .recorder import Recorder
-from .replacing import replace, when_imported
+from .replacing import Installation, Replacement
 from .requests import may_ask_model
 from .routes import Route
 from .shared_server import close_shared, sender_here, shared_server
@@ -26,8 +27,6 @@ from .stack import Front, active_front, fronts, innermost, passing
 if TYPE_CHECKING:
     import httpx
 
-_undo = contextlib.ExitStack()
-_is_installed = False  # also in a process that was forked meanwhile, which has no front
 _lock = threading.RLock()
 
 
@@ -38,16 +37,12 @@ def in_front(front: Front) -> Iterator[None]:
     It gets the requests of the clients of httpx and httpx2 and of the sessions of requests, whether
     their library is imported before the block or in it.
     """
-    global _is_installed
     with _lock:
+        _installation.open()  # also in a forked process, which has no front and its parent's patches
         front.stand_in_front()
         fronts.append(front)
         if scopes.current_asker() is None:  # also in a forked process that keeps its parent's front
             scopes.begin_naming()
-        if not _is_installed:
-            _is_installed = True
-            _undo.callback(scopes.end_naming)
-            when_imported(_undo, dict.fromkeys(FRONTS, _put_in_front))
     try:
         yield
     finally:
@@ -57,21 +52,14 @@ def in_front(front: Front) -> Iterator[None]:
             if front in fronts:  # a forked process has none
                 fronts.remove(front)
             if not fronts:
-                _undo.close()
-                _is_installed = False
-
-
-def _put_in_front(module: ModuleType) -> None:
-    with _lock:
-        if fronts:  # the block may have ended while another thread imported the module
-            for owner, name, replacement in FRONTS[module.__name__](module):
-                replace(_undo, owner, name, replacement)
+                _installation.close()
+                scopes.end_naming()
 
 
 class FrontTransport:
     """Answers the requests that are recorded, and sends all others by the transport below.
 
-    :param library: ``httpx`` or ``httpx2``.
+    :param library: the module ``httpx`` or ``httpx2``.
     :param front: answers the requests.
     :param below: the program's own transport.
     """
@@ -101,7 +89,7 @@ class FrontTransport:
 
 
 def _choose_transport(
-    library: ModuleType, choose: Callable[..., Any], client: object, url: object
+    library: str, choose: Callable[..., Any], client: object, url: object
 ) -> object:
     """Return the transport that a client chooses for a request, with the front before it.
 
@@ -112,11 +100,10 @@ def _choose_transport(
     below, front = choose(client, url), active_front()
     if front is None or isinstance(below, FrontTransport):
         return below
-    return FrontTransport(library, front, below)
+    return FrontTransport(sys.modules[library], front, below)
 
 
 def _send_recorded(
-    requests: ModuleType,
     send: Callable[..., Any],
     adapter: object,
     request: object,
@@ -130,7 +117,7 @@ def _send_recorded(
     from .sessions import recorded_send
 
     below = functools.partial(send, adapter)
-    return recorded_send(requests, front, adapter, below, request, args, kwargs)
+    return recorded_send(sys.modules["requests"], front, adapter, below, request, args, kwargs)
 
 
 # urllib and aiohttp: the addresses of requests to models are rewritten to the run's server, which answers them.
@@ -244,34 +231,29 @@ def _connect_noted(connect: Callable[..., Any], socket: object, address: object)
     return connect(socket, address)
 
 
-def _httpx_replacements(http: ModuleType) -> list[Replacement]:
-    transport = functools.partial(_choose_transport, http)
-    return [(client, "_transport_for_url", transport) for client in (http.Client, http.AsyncClient)]
+def _of_httpx(library: str) -> list[Replacement]:
+    choose = functools.partial(_choose_transport, library)
+    return [(client, "_transport_for_url", choose) for client in ("Client", "AsyncClient")]
 
 
-Replacement = tuple[Any, str, Callable[..., Any]]  # what is replaced: its owner and its name
-
-# By the module that has them.
-FRONTS: dict[str, Callable[[ModuleType], list[Replacement]]] = {
-    "httpx": _httpx_replacements,
-    "httpx2": _httpx_replacements,
-    "requests": lambda requests: [
-        (requests.adapters.HTTPAdapter, "send", functools.partial(_send_recorded, requests))
-    ],
-    "aiohttp": lambda aiohttp: [(aiohttp.ClientSession, "_request", request_by_aiohttp)],
-    "urllib.request": lambda request: [(request.OpenerDirector, "open", open_by_urllib)],
-    "socket": lambda socket: [
-        (socket, "getaddrinfo", connections.getaddrinfo),
-        (socket.socket, "connect", _connect_noted),
-        (socket.socket, "connect_ex", _connect_noted),
-    ],
-    "threading": lambda threading: [(threading.Thread, "start", makers.start_thread)],
-    "concurrent.futures.thread": lambda thread: [
-        (thread.ThreadPoolExecutor, "submit", makers.submit_work)
-    ],
-    "asyncio": lambda asyncio: [
-        (asyncio.BaseEventLoop, "create_task", makers.create_task),
-        (asyncio, "as_completed", makers.as_completed),
-    ],
-    "uvloop": lambda uvloop: [(uvloop.Loop, "create_task", makers.create_task)],
-}
+_installation = Installation(
+    {
+        "httpx": _of_httpx("httpx"),
+        "httpx2": _of_httpx("httpx2"),
+        "requests": [("adapters.HTTPAdapter", "send", _send_recorded)],
+        "aiohttp": [("ClientSession", "_request", request_by_aiohttp)],
+        "urllib.request": [("OpenerDirector", "open", open_by_urllib)],
+        "socket": [
+            ("", "getaddrinfo", connections.getaddrinfo),
+            ("socket", "connect", _connect_noted),
+            ("socket", "connect_ex", _connect_noted),
+        ],
+        "threading": [("Thread", "start", makers.start_thread)],
+        "concurrent.futures.thread": [("ThreadPoolExecutor", "submit", makers.submit_work)],
+        "asyncio": [
+            ("BaseEventLoop", "create_task", makers.create_task),
+            ("", "as_completed", makers.as_completed),
+        ],
+        "uvloop": [("Loop", "create_task", makers.create_task)],
+    }
+)

@@ -6,9 +6,65 @@ import contextlib
 import functools
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+
+# Where in a module a method is ("" for the module itself), its name, and what takes its place
+Replacement = tuple[str, str, Callable[..., object]]
+
+
+class Installation:
+    """Replacements in other libraries, all of them or none.
+
+    A stand-in for a library, such as a mock, a module of the user's by its name or ``None`` in
+    ``sys.modules``, sends nothing and is left alone.
+
+    :param replacements: by the names of the modules.
+    """
+
+    def __init__(self, replacements: Mapping[str, Sequence[Replacement]]) -> None:
+        self._replacements = replacements
+        self._undo: contextlib.ExitStack | None = None  # while it is open
+        self._lock = threading.RLock()
+
+    def open(self) -> None:
+        """Put the replacements in, unless they are.
+
+        :raises AttributeError: if a library lacks one of the methods.
+        """
+        with self._lock:
+            if self._undo is not None:
+                return
+            self._undo = contextlib.ExitStack()
+            try:
+                put_in = {
+                    name: functools.partial(self._put_in, name) for name in self._replacements
+                }
+                when_imported(self._undo, put_in)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Take the replacements back, if they are in."""
+        with self._lock:
+            undo, self._undo = self._undo, None
+            if undo is not None:
+                undo.close()
+
+    def _put_in(self, name: str, module: ModuleType) -> None:
+        with self._lock:
+            if self._undo is None:  # closed while another thread imported the module
+                return
+            for path, method, replacement in self._replacements[name]:
+                owner: object = module
+                for part in filter(None, path.split(".")):
+                    owner = getattr(owner, part, None)
+                # by its type: a mock's __class__ may be that of what it stands for
+                if issubclass(type(owner), (type, ModuleType)):
+                    replace(self._undo, owner, method, replacement)
 
 
 def replace(
@@ -42,7 +98,7 @@ def when_imported(
     :param actions: the functions by the modules' names.
     """
     for name, action in actions.items():
-        if name in sys.modules:
+        if sys.modules.get(name) is not None:
             action(importlib.import_module(name))  # another thread may still import it
     finder = _Finder(undo, actions)
     sys.meta_path.insert(0, finder)

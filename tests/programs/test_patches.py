@@ -1,0 +1,63 @@
+"""The patches of other libraries: whole or not at all, whatever a process has in their place."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import pytest
+from clients import http
+from servers import completion
+
+import llmcall
+
+requests = pytest.importorskip("requests")
+
+BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Bread?"}]}
+ADDRESS = "https://api.openai.com/v1/chat/completions"
+
+
+def asked(mode: str) -> list[Any]:
+    """Ask in a cassette, and return the requests that were sent."""
+    sent: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        sent.append(request)
+        return http.Response(200, json=completion("Two."))
+
+    client = http.Client(transport=http.MockTransport(answer))
+    with client, llmcall.cassette("tape.jsonl", mode=mode):
+        client.post(ADDRESS, json=BODY).raise_for_status()
+    return sent
+
+
+def test_an_opening_that_fails_half_way_is_undone_and_the_next_one_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A library's new version may lack a method that is patched."""
+    original = vars(http.Client)["_transport_for_url"]
+    with monkeypatch.context() as changed:
+        changed.delattr(asyncio, "as_completed")
+        for _ in range(2):
+            with pytest.raises(AttributeError, match="as_completed"):
+                asked("new")
+            assert vars(http.Client)["_transport_for_url"] is original
+    assert len(asked("new")) == 1
+    assert not asked("none")
+
+
+@pytest.mark.parametrize(
+    "stand_in",
+    [None, mock.MagicMock(), mock.create_autospec(requests), ModuleType("requests")],
+    ids=["nothing", "a mock", "an autospec", "an empty module"],
+)
+def test_what_stands_in_for_a_library_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, stand_in: Any
+) -> None:
+    """All other libraries are recorded."""
+    monkeypatch.setitem(sys.modules, "requests", stand_in)
+    assert len(asked("new")) == 1
+    assert not asked("none")

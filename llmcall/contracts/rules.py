@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..support.waits import set_may_block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 T = TypeVar("T")
 THREADS = 4
-LONGEST = 20.0  # seconds that anything may take
+LONGEST = 20.0  # seconds that a method may take
+TICK = 0.1  # seconds after which a check looks whether one takes longer
 
 
 def holds(subject: object, is_so: bool, rule: str) -> None:
@@ -22,6 +28,62 @@ def holds(subject: object, is_so: bool, rule: str) -> None:
     """
     if not is_so:
         raise AssertionError(f"{type(subject).__name__}: {rule}")
+
+
+@contextmanager
+def keeping(rule: str) -> Iterator[None]:
+    """Check that a block keeps a rule: it raises nothing.
+
+    :param rule: with the class that has to keep it.
+    :raises AssertionError: with the rule and the error.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{rule} ({type(error).__name__}: {error})") from error
+
+
+class Watch:
+    """The methods that a check has called and that have not returned."""
+
+    def __init__(self) -> None:
+        self._called: dict[object, tuple[str, float]] = {}  # with the monotonic time to return
+
+    @contextmanager
+    def over(self, method: str) -> Iterator[None]:
+        """Watch over a block that calls a method, named with its class."""
+        key = object()
+        self._called[key] = method, time.monotonic() + LONGEST
+        try:
+            yield
+        finally:
+            del self._called[key]
+
+    def run(self, check: Callable[[], None]) -> None:
+        """Run a check.
+
+        :raises AssertionError: also for a method that does not return in time.
+        """
+        ended = in_thread(check)
+        while not wait([ended], TICK).done:
+            for method, ends_at in tuple(self._called.values()):
+                if time.monotonic() > ends_at:
+                    raise AssertionError(f"{method} did not return within {LONGEST:g} s")
+        ended.result()
+
+
+def in_thread(function: Callable[[], T]) -> Future[T]:
+    """Run a function in a thread that Python's end does not wait for; return its result to come."""
+    returned: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            returned.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised by result()
+            returned.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
+    return returned
 
 
 def made(make: Callable[[], T]) -> T:
@@ -37,10 +99,10 @@ def made(make: Callable[[], T]) -> T:
 
 
 def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in an event loop, for some time at most."""
+    """Run a coroutine in an event loop."""
 
-    async def bounded() -> T:
+    async def in_loop() -> T:
         set_may_block(False)
-        return await asyncio.wait_for(coroutine, LONGEST)
+        return await coroutine
 
-    return asyncio.run(bounded())
+    return asyncio.run(in_loop())

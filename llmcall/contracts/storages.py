@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..stores.cache.storages import Change
-from .rules import LONGEST, THREADS, holds, made
+from .rules import LONGEST, THREADS, Watch, holds, in_thread, keeping, made
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
-    from ..stores.cache.storages import Storage
-
+    from ..stores.cache.storages import Row, Storage, Stored
 
 ROWS = 10  # that each thread writes
 
@@ -23,81 +23,128 @@ def check_storage(make: Callable[[], Storage]) -> None:
     """Check that a storage keeps the contract of :class:`llmcall.types.Storage`.
 
     :param make: returns a new object for one place, which is empty at first.
-    :raises AssertionError, LLMCallError: if it breaks a rule; the message names the class.
+    :raises AssertionError, LLMCallError: if it breaks a rule, or a method takes longer than 20 s; the message names
+        the class.
 
     >>> llmcall.testing.check_storage(lambda: llmcall.ResponseCache("checked").storage)
     """
-    storage = made(make)
+    watch = Watch()
+    storage = _Watched(made(make), watch)
+    watch.run(lambda: _check_all(storage, lambda: _Watched(make(), watch)))
+
+
+class _Watched:
+    """A storage each of whose methods is watched."""
+
+    def __init__(self, own: Storage, watch: Watch) -> None:
+        self._own = own
+        self.name = type(own).__name__
+        self._watch = watch
+
+    def holds(self, is_so: bool, rule: str) -> None:
+        """Check a rule of the contract."""
+        holds(self._own, is_so, rule)
+
+    def _over(self, method: str) -> AbstractContextManager[None]:
+        return self._watch.over(f"{self.name}.{method}")
+
+    def get(self, key: str) -> Stored | None:
+        with self._over("get"):
+            return self._own.get(key)
+
+    def rows(self) -> list[Row]:
+        with self._over("rows"):
+            return list(self._own.rows())
+
+    def write(self, changes: Iterable[Change]) -> int:
+        with self._over("write"):
+            return self._own.write(changes)
+
+    def clear(self) -> int:
+        with self._over("clear"):
+            return self._own.clear()
+
+    def close(self) -> None:
+        with self._over("close"):
+            self._own.close()
+
+    def __len__(self) -> int:
+        with self._over("__len__"):
+            return len(self._own)
+
+
+def _check_all(storage: _Watched, another: Callable[[], _Watched]) -> None:
     _check_empty(storage)
     _check_first_counts(storage)
     _check_order(storage)
     _check_reading_while_writing(storage)
-    _check_shared(storage, make())
-    _check_threads(storage, make())
+    _check_shared(storage, another())
+    _check_threads(storage, another())
     before = len(storage)
-    holds(storage, storage.clear() == before, "clear returns how many rows there were")
+    storage.holds(storage.clear() == before, "clear returns how many rows there were")
     _check_empty(storage)
     storage.close()
 
 
-def _check_empty(storage: Storage) -> None:
-    holds(storage, len(storage) == 0, "without rows its length is 0")
-    holds(storage, list(storage.rows()) == [], "without rows, rows yields none")
-    holds(storage, storage.get("a") is None, "get returns None for a key that it does not have")
-    holds(storage, storage.write([Change("a", None)]) == 0, "deleting no row changes none")
+def _check_empty(storage: _Watched) -> None:
+    storage.holds(storage.rows() == [], "without rows, rows yields none")
+    storage.holds(len(storage) == 0, "without rows its length is 0")
+    storage.holds(storage.get("a") is None, "get returns None for a key that it does not have")
+    storage.holds(storage.write([Change("a", None)]) == 0, "deleting no row changes none")
 
 
-def _check_first_counts(storage: Storage) -> None:
+def _check_first_counts(storage: _Watched) -> None:
     now, every_byte = time.time(), bytes(range(256))
-    holds(storage, storage.write([Change("a", every_byte)]) == 1, "write returns how many changed")
+    storage.holds(storage.write([Change("a", every_byte)]) == 1, "write returns how many changed")
     row = storage.get("a")
-    holds(
-        storage, row is not None and row[0] == every_byte, "get returns the bytes that were stored"
+    storage.holds(
+        row is not None and row[0] == every_byte, "get returns the bytes that were stored"
     )
     assert row is not None
-    holds(storage, abs(row[1] - now) < 60, "a row has the time of its storing, in seconds")
+    storage.holds(abs(row[1] - now) < 60, "a row has the time of its storing, in seconds")
     count = storage.write([Change("a", b"second")])
-    holds(storage, count == 0, "a key that has bytes is not changed without replaces")
-    holds(storage, storage.get("a") == row, "the bytes that were stored first stay")
+    storage.holds(count == 0, "a key that has bytes is not changed without replaces")
+    storage.holds(storage.get("a") == row, "the bytes that were stored first stay")
     count = storage.write([Change("a", b"third", True, 5.0)])
-    holds(storage, count == 1, "replaces changes a key that has bytes")
-    holds(storage, storage.get("a") == (b"third", 5.0), "replaces stores bytes and time")
+    storage.holds(count == 1, "replaces changes a key that has bytes")
+    storage.holds(storage.get("a") == (b"third", 5.0), "replaces stores bytes and time")
 
 
-def _check_order(storage: Storage) -> None:
+def _check_order(storage: _Watched) -> None:
     storage.write([Change("c", b"", stored_at=3.0), Change("b", b"B" * 2**20, stored_at=1.0)])
     storage.write([Change("a", b"A", True, 5.0)])
     rows = [("a", b"A", 5.0), ("c", b"", 3.0), ("b", b"B" * 2**20, 1.0)]
-    holds(storage, list(storage.rows()) == rows, "rows yields all in the order of storing")
-    holds(storage, len(storage) == 3, "its length is the number of rows")
+    storage.holds(storage.rows() == rows, "rows yields all in the order of storing")
+    storage.holds(len(storage) == 3, "its length is the number of rows")
     count = storage.write([Change("c", None), Change("none", None), Change("d", b"D")])
-    holds(storage, count == 2, "write counts what changed: what was stored, and what was deleted")
+    storage.holds(count == 2, "write counts what changed: what was stored, and what was deleted")
     keys = [key for key, *_ in storage.rows()]
-    holds(storage, keys == ["a", "b", "d"], "a deleted key is gone")
+    storage.holds(keys == ["a", "b", "d"], "a deleted key is gone")
 
 
-def _check_reading_while_writing(storage: Storage) -> None:
+def _check_reading_while_writing(storage: _Watched) -> None:
     storage.write(
         Change(key, (row[0] or b"") + b"!", True, row[1])
         for key in ("a", "d", "none")
         if (row := storage.get(key)) is not None
     )
     values = [(storage.get(key) or (None,))[0] for key in ("a", "d")]
-    holds(storage, values == [b"A!", b"D!"], "changes may read a row while they are written")
+    storage.holds(values == [b"A!", b"D!"], "changes may read a row while they are written")
 
 
-def _check_shared(storage: Storage, other: Storage) -> None:
-    holds(storage, list(other.rows()) == list(storage.rows()), "another object reads the same rows")
+def _check_shared(storage: _Watched, other: _Watched) -> None:
+    storage.holds(other.rows() == storage.rows(), "another object reads the same rows")
     other.write([Change("e", b"E")])
-    holds(storage, storage.get("e") is not None, "what another object stored is there at once")
+    storage.holds(storage.get("e") is not None, "what another object stored is there at once")
     other.close()
     storage.close()
-    holds(
-        storage, other.get("e") is not None, "a storage that was closed is opened by its next use"
-    )
+    rule = "a storage that was closed is opened by its next use"
+    with keeping(f"{other.name}: {rule}"):
+        row = other.get("e")
+    storage.holds(row is not None, rule)
 
 
-def _check_threads(storage: Storage, other: Storage) -> None:
+def _check_threads(storage: _Watched, other: _Watched) -> None:
     barrier = threading.Barrier(THREADS, timeout=LONGEST)
 
     def store(number: int) -> tuple[int, bytes | None]:
@@ -108,11 +155,11 @@ def _check_threads(storage: Storage, other: Storage) -> None:
             own.write([Change(f"{number}-{place}", b"")])
         return count, (own.get("raced") or (None,))[0]
 
-    with ThreadPoolExecutor(THREADS) as executor:
-        counts, values = zip(*executor.map(store, range(THREADS)), strict=True)
-    holds(storage, sum(counts) == 1, "of threads that store one key at the same time, one does")
-    holds(storage, len(set(values)) == 1, "all threads read what was stored first")
+    stored = [in_thread(partial(store, number)) for number in range(THREADS)]
+    counts, values = zip(*(outcome.result() for outcome in stored), strict=True)
+    storage.holds(sum(counts) == 1, "of threads that store one key at the same time, one does")
+    storage.holds(len(set(values)) == 1, "all threads read what was stored first")
     kept = sum(key.partition("-")[1] == "-" for key, *_ in storage.rows())
     rule = "what threads and objects write at the same time is all kept"
-    holds(storage, kept == THREADS * ROWS, rule)
+    storage.holds(kept == THREADS * ROWS, rule)
     other.close()

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ..apis.chunks import DONE, Assembler
 from ..clients.base import LLMClient
 from ..clients.own import as_transport
 from ..core.kinds import KINDS
-from ..core.membrane import Reading, aclose, close, next_chunk, open_stream, send
+from ..core.membrane import (
+    Reading,
+    aclose,
+    close,
+    next_chunk,
+    open_stream,
+    send,
+    sending_method,
+    stream_name,
+)
 from ..core.seams import Response
 from ..core.send import release_held
 from ..keys.request import Request
 from ..support.blocking import run_blocking
-from .rules import LONGEST, THREADS, made, run_in_loop
+from .rules import LONGEST, THREADS, Watch, in_thread, keeping, made, run_in_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from ..core.seams import Sends
 
+    Run = Callable[[Coroutine[Any, Any, Response | None]], Any]
+
+TIMEOUT = 2 * LONGEST  # of an attempt: the watch is earlier, and names the method
 QUESTION: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -35,42 +45,46 @@ def check_transport(
     :param make: returns a new one, connected to something that answers.
     :param request: what it is asked; by default a chat.
     :param at_once: whether it serves several calls at the same time; llmcall's own for one call do not.
-    :raises AssertionError, LLMCallError: if it breaks a rule.
+    :raises AssertionError, LLMCallError: if it breaks a rule, or takes longer than 20 s for one.
 
     >>> llmcall.testing.check_transport(lambda: llmcall.testing.ScriptedClient(lambda messages: "Yes."))
     """
     asked = request or Request("chat", "m", QUESTION, QUESTION, {}, None, "0" * 64)
-    check = _TransportCheck(make, asked)
-    check.whole()
-    check.streamed()
-    check.left()
-    if at_once:
-        check.at_once()
-    check.closed()
+    watch = Watch()
+    check = _TransportCheck(make, asked, watch)
+    watch.run(lambda: check.all(at_once=at_once))
 
 
 class _TransportCheck:
-    def __init__(self, make: Callable[[], Sends], request: Request) -> None:
+    def __init__(self, make: Callable[[], Sends], request: Request, watch: Watch) -> None:
         self._request = request
+        self._watch = watch
         self._own = made(make)
         self._transport = as_transport(self._own, LLMClient())
 
-    def whole(self) -> None:
-        """An answer is whole, in a thread and in an event loop."""
+    def all(self, *, at_once: bool) -> None:
+        """Everything, first in threads: Python's end waits for those of an event loop."""
         for run in (run_blocking, run_in_loop):
-            self._accept(run(self._send()))
+            self.whole(run)
+            self.streamed(run)
+            self.left(run)
+        if at_once:
+            self.at_once()
+        self.closed()
 
-    def streamed(self) -> None:
+    def whole(self, run: Run) -> None:
+        """An answer is whole."""
+        self._accept(run(self._send()))
+
+    def streamed(self, run: Run) -> None:
         """The chunks of a stream are a whole answer, too."""
-        for run in (run_blocking, run_in_loop):
-            if (response := run(self._read())) is not None:
-                self._accept(response)
+        if (response := run(self._read())) is not None:
+            self._accept(response)
 
-    def left(self) -> None:
+    def left(self, run: Run) -> None:
         """A stream that is left half-way is closed, and the next request is answered."""
-        for run in (run_blocking, run_in_loop):
-            run(self._read(most=1))
-            self._accept(run(self._send()))
+        run(self._read(most=1))
+        self._accept(run(self._send()))
 
     def at_once(self) -> None:
         """Several threads, and several tasks, ask it at the same time."""
@@ -78,41 +92,47 @@ class _TransportCheck:
         async def together() -> list[Response]:
             return await asyncio.gather(*(self._send() for _ in range(THREADS)))
 
-        with ThreadPoolExecutor(THREADS) as executor:
-            asked = [
-                executor.submit(copy_context().run, run_blocking, self._send())
-                for _ in range(THREADS)
-            ]
-            for answer in asked:
-                self._accept(answer.result())
-        for response in run_in_loop(together()):
+        asked = [in_thread(lambda: run_blocking(self._send())) for _ in range(THREADS)]
+        for response in [*(answer.result() for answer in asked), *run_in_loop(together())]:
             self._accept(response)
 
     def closed(self) -> None:
-        """It is closed as often as anybody likes, and the next request opens it again."""
+        """It is closed as often as anybody likes, and the next request opens connections again."""
 
         async def closed_in_loop() -> None:
             await self._send()
-            await aclose(self._transport)
+            with self._watch.over(f"{name}.aclose"):
+                await aclose(self._transport)
 
-        close(self._transport)
-        self._accept(run_blocking(self._send()))
+        name = self._transport.class_name
+        self._close()
+        with keeping(f"{name}: a send after close opens connections again"):
+            self._accept(run_blocking(self._send()))
         run_in_loop(closed_in_loop())
-        close(self._transport)
-        close(self._transport)
+        self._close()
+        self._close()
+
+    def _close(self) -> None:
+        with self._watch.over(f"{self._transport.class_name}.close"):
+            close(self._transport)
 
     async def _send(self) -> Response:
-        response = await send(self._transport, self._sent(), LONGEST)
+        with self._watch.over(sending_method(self._transport)):
+            response = await send(self._transport, self._sent(), TIMEOUT)
         await release_held(response, is_stored=False)
         return response
 
     async def _read(self, most: int | None = None) -> Response | None:
-        chunks = open_stream(self._transport, self._sent(), LONGEST)
+        with self._watch.over(stream_name(self._transport)):
+            return await self._read_chunks(most)
+
+    async def _read_chunks(self, most: int | None) -> Response | None:
+        chunks = open_stream(self._transport, self._sent(), TIMEOUT)
         if chunks is None:
             return None
         assembler, whole, count = Assembler(), None, 0
         async with Reading(chunks):
-            while (chunk := await next_chunk(chunks, self._transport, LONGEST)) is not None:
+            while (chunk := await next_chunk(chunks, self._transport, TIMEOUT)) is not None:
                 if isinstance(chunk, Response):
                     whole = chunk or whole
                 elif chunk is not DONE and not isinstance(chunk, bytes):

@@ -197,7 +197,7 @@ class Transport(ABC):
         return None
 
     def close(self) -> None:
-        """Close the connections that no call uses."""
+        """Close the connections that no call uses. A later send opens connections again."""
         return
 
     async def aclose(self) -> None:

@@ -19,6 +19,7 @@ from servers import RedisProcess
 
 import llmcall
 from llmcall import CacheError, ConfigError, ResponseCache
+from llmcall.contracts import rules
 from llmcall.stores.cache.addresses import storage_at
 from llmcall.testing import ScriptedClient, check_storage
 from llmcall.types import Storage
@@ -106,7 +107,10 @@ BREACHES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "one does|kept|Broken",
     ),
-    "no second store": ({"close": lambda self: setattr(self, "file", None)}, "exists"),
+    "no second store": (
+        {"close": lambda self: setattr(self, "file", None)},
+        r"^Broken: a storage that was closed is opened by its next use \(AttributeError: .*exists",
+    ),
 }
 
 
@@ -116,6 +120,62 @@ def test_a_storage_that_breaks_the_contract_is_found(name: str, tmp_path: Path) 
     broken = type("Broken", (JsonFile,), methods)
     with pytest.raises((AssertionError, CacheError, AttributeError, TypeError), match=words):
         check_storage(lambda: broken(str(tmp_path / "place")))
+
+
+class Memory(Storage):
+    """Rows in a dictionary, which is quick."""
+
+    def __init__(self, stored: dict[str, tuple[bytes, float]]) -> None:
+        self.stored = stored
+
+    def get(self, key: str) -> tuple[bytes, float] | None:
+        """Return a row."""
+        return self.stored.get(key)
+
+    def rows(self) -> list[tuple[str, bytes, float]]:
+        """Return all rows."""
+        return [(key, *row) for key, row in self.stored.items()]
+
+    def write(self, changes: Iterable[Any]) -> int:
+        """Change rows."""
+        count = 0
+        with lock:
+            for key, value, replaces, stored_at in changes:
+                if value is None:
+                    count += self.stored.pop(key, None) is not None
+                elif replaces or key not in self.stored:
+                    self.stored[key] = value, stored_at or time.time()
+                    count += 1
+        return count
+
+
+def wait_for_ever(*_: object) -> None:
+    """Never return."""
+    threading.Event().wait()
+
+
+@pytest.mark.parametrize("method", ["get", "rows", "write", "clear", "close", "__len__"])
+def test_a_storage_that_never_returns_is_named_with_the_method(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "LONGEST", 0.5)
+    hanging, stored = type("Hanging", (Memory,), {method: wait_for_ever}), dict[str, Any]()
+    with pytest.raises(AssertionError, match=rf"^Hanging\.{method} did not return within 0\.5 s$"):
+        check_storage(lambda: hanging(stored))
+
+
+def test_a_storage_whose_threads_wait_for_each_other_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Kept(Memory):
+        def write(self, changes: Iterable[Any]) -> int:
+            kept.acquire()
+            return super().write(changes)
+
+    kept, stored = threading.RLock(), dict[str, Any]()  # never released: the next thread waits
+    monkeypatch.setattr(rules, "LONGEST", 0.5)
+    with pytest.raises(AssertionError, match=r"^Kept\.write did not return"):
+        check_storage(lambda: Kept(stored))
 
 
 def client_at(path: object, **settings: Any) -> ScriptedClient:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ from llmcall import ConfigError, LLMClient, OpenAIClient, ServiceError
 from llmcall.ancestors.patched_sdk import PatchedTransport
 from llmcall.clients.local_model import LocalTransport, find_model
 from llmcall.clients.windows import WindowTransport
+from llmcall.contracts import rules
 from llmcall.core.prepare import prepare_chat
 from llmcall.keys.request import Request
 from llmcall.programs.requests import request_to_record
@@ -355,6 +357,11 @@ class Once(Plain):
         return completion()
 
 
+def wait_for_ever(*_: object) -> None:
+    """Never return."""
+    threading.Event().wait()
+
+
 def no_end(self: Any, request: Any, timeout: float | None) -> Iterator[Any]:
     """Break off."""
     yield from chunks_of("Two ", "coins.")[:2]
@@ -376,7 +383,10 @@ BREACHES: dict[str, tuple[type[Plain], str]] = {
         "broke off|ended|finish",
     ),
     "a stream of text": (type("Texts", (Plain,), {"stream": texts}), "the stream of Texts yielded"),
-    "closed for good": (Once, "Once is closed"),
+    "closed for good": (
+        Once,
+        r"^Once: a send after close opens connections again \(ServiceError: Once is closed\)$",
+    ),
 }
 
 
@@ -385,3 +395,39 @@ def test_a_transport_that_breaks_the_contract_is_found(name: str) -> None:
     make, words = BREACHES[name]
     with pytest.raises((AssertionError, llmcall.LLMCallError), match=words):
         check_transport(make)
+
+
+HANGING = {
+    "send": "send",
+    "stream": "the stream of",
+    "asend": "asend",
+    "astream": "the stream of",
+    "close": "close",
+}
+
+
+@pytest.mark.parametrize("method", HANGING)
+def test_a_transport_that_never_returns_is_named_with_the_method(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "LONGEST", 0.5)
+    hanging = type("Hanging", (Plain,), {method: wait_for_ever})
+    words = HANGING[method]
+    name = f"{words} Hanging" if " " in words else f"Hanging.{words}"
+    with pytest.raises(AssertionError, match=rf"^{name} did not return within 0\.5 s$"):
+        check_transport(hanging)
+
+
+def test_a_transport_that_answers_one_call_at_a_time_and_never_the_next_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full(Plain):
+        free = threading.Semaphore(3)
+
+        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+            self.free.acquire()
+            return completion()
+
+    monkeypatch.setattr(rules, "LONGEST", 0.5)
+    with pytest.raises(AssertionError, match=r"^Full\.send did not return"):
+        check_transport(Full)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .experiments.choice import Choice as Choice
     from .experiments.drift.drift import DriftPlan as DriftPlan
     from .experiments.drift.result import Drift as Drift
+    from .experiments.importing.answers import Imported as Imported
     from .keys.request import Request as Request
     from .many.plans import Plan as Plan
     from .programs.requests import ProgramRequest as ProgramRequest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .stores.cache.storages import Storage as Storage
     from .stores.cassettes.cassette import Cassette as Cassette
     from .stores.misses.report import Miss as Miss
+    from .stores.record import Received as Received
     from .stores.record import Record as Record
     from .support.listeners import CallInfo as CallInfo
     from .support.listeners import Listener as Listener
@@ -43,6 +45,7 @@ _MODULES = {
     "experiments.choice": "Choice",
     "experiments.drift.drift": "DriftPlan",
     "experiments.drift.result": "Drift",
+    "experiments.importing.answers": "Imported",
     "keys.request": "Request",
     "many.plans": "Plan",
     "programs.requests": "ProgramRequest",
@@ -50,7 +53,7 @@ _MODULES = {
     "stores.cassettes.cassette": "Cassette",
     "stores.cache.storages": "Storage",
     "stores.misses.report": "Miss",
-    "stores.record": "Record",
+    "stores.record": "Received Record",
     "traffic.usage": "Usage",
     "support.listeners": "CallInfo Listener",
     "typed.conversations": "Answer",

@@ -67,7 +67,9 @@ class Listener:
         """
 
     def answered(self, call: CallInfo, record: Record) -> None:
-        """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
+        """A record answers a call: a new one, or one that was recorded (``record.is_hit``). Of a new one,
+        ``record.received`` is a :class:`~llmcall.types.Received`, with latency, endpoint and cost.
+        """
 
     def used(self, call: CallInfo, amounts: Mapping[str, object]) -> None:
         """A call that asks used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""

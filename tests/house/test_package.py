@@ -30,7 +30,7 @@ EXPORTED = """
 TYPES = """
     Reply Record Request Usage TokenUsage Stream AsyncStream Settings Endpoint Transport AsyncTransport Plan Miss Answer
     Arms Choice Comparison Drift DriftPlan ProgramRequest Cassette Storage
-    CallInfo Listener
+    CallInfo Received Imported Listener
 """
 HEAVY = {
     "openai",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import Responding
 from commands import LONGEST
+from servers import completion
 
 import llmcall
 from llmcall import LLMCallError
@@ -22,7 +25,7 @@ from llmcall.testing import ScriptedClient, check_listener
 from llmcall.traffic.adaptive import LimitReport
 from llmcall.traffic.standard import AnswerWarnings, FailureReport
 from llmcall.traffic.usage import UsageCount
-from llmcall.types import CallInfo, Listener
+from llmcall.types import CallInfo, Listener, Received
 
 
 class Notes(Listener):
@@ -197,6 +200,28 @@ def test_what_a_listener_hears_of_a_call_holds_no_client_cassette_or_transport(
     )
     with pytest.raises(AttributeError):
         call.name = "other"  # type: ignore[misc]
+
+
+def test_a_listener_hears_how_an_answer_was_received_and_of_a_recorded_one_nothing() -> None:
+    class Looking(Listener):
+        def answered(self, call: CallInfo, record: Any) -> None:
+            seen.append(record.received)
+
+    class Slow(Responding):
+        def send(self, request: Any, timeout: float | None) -> Any:
+            time.sleep(0.1)
+            return super().send(request, timeout)
+
+    seen: list[Any] = []
+    answer = completion("Yes.", usage={"prompt_tokens": 10, "completion_tokens": 1})
+    client = Slow(answer, cache_mode="auto", model="m", prices={"m": (1e6, 0)})  # a dollar a token
+    with Looking():
+        client.send_message("Hello")
+        client.send_message("Hello")
+    received, recorded = seen
+    assert isinstance(received, Received) and recorded is None
+    assert 0.1 <= received.latency < 30
+    assert (received.endpoint, received.cost) == ("responding", 10.0)
 
 
 def test_an_answer_is_kept_though_a_listener_raises() -> None:

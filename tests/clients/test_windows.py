@@ -735,7 +735,9 @@ def test_a_budget_reserves_at_the_price_of_the_window(server: BackgroundServer) 
 # Maps
 
 
-@pytest.mark.parametrize("way", ["setting", "client", "call"])
+@pytest.mark.parametrize(
+    "way", ["setting", *(pytest.param(way, marks=pytest.mark.ci) for way in ("client", "call"))]
+)
 def test_a_map_in_a_window_has_as_many_workers_as_items(server: BackgroundServer, way: str) -> None:
     """Up to a thousand, where the setting, the client or the call names a window."""
     server.looks = sys.maxsize

@@ -354,6 +354,7 @@ def test_counted_shares_have_intervals() -> None:
     assert share(found, "low_ban") == pytest.approx(1 - 0.1963, abs=6e-5)
 
 
+@pytest.mark.ci
 def test_intervals_of_counted_shares_hold_the_truth() -> None:
     """In at least 92 % of 300 rows, each with 20 answers of known probabilities."""
     chance = random.Random(5)

@@ -406,7 +406,7 @@ def test_keys_name_the_scopes_of_items(key: Any) -> None:
     assert names(rows, key) == ["lisa", "7", "lisa~1", "lisa~2", "a~~1"]
 
 
-@settings(max_examples=100)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(
     st.lists(st.tuples(st.text("a,%/#~2", max_size=3), st.text("a,%/#~2", max_size=3)), unique=True)
 )

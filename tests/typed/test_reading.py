@@ -359,7 +359,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 @given(st.lists(FIELDS, min_size=1, max_size=3))
-@settings(max_examples=200)
+@settings(max_examples=4 * settings.default.max_examples)
 def test_a_model_reads_what_pydantic_takes_strictly_without_unknown_keys(
     chain: list[dict[str, Any]],
 ) -> None:

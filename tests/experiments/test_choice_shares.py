@@ -398,7 +398,7 @@ class FramedModel(BiasedModel):
         return super().response(messages)
 
 
-@pytest.mark.parametrize("method", ["logprobs", "draws"])
+@pytest.mark.parametrize("method", ["logprobs", pytest.param("draws", marks=pytest.mark.ci)])
 def test_shares_vary_over_wordings(method: str) -> None:
     """A row for each wording and row, with the share of that wording; an interval where draws are
     counted. A new wording asks only for itself.

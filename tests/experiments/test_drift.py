@@ -10,7 +10,7 @@ import statistics
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -462,15 +462,10 @@ def test_one_call_has_no_interval_and_says_how_many_have(model: Model) -> None:
 SIMULATION = import_module("benchmarks.coverage")
 
 
-def first_alone(studies: Iterable[Any]) -> list[Any]:
-    """Return parameters of which only the first is simulated by ``make test``."""
-    first, *others = studies
-    return [first, *(pytest.param(study, marks=pytest.mark.ci) for study in others)]
-
-
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "study",
-    first_alone(SIMULATION.DRIFTS[number] for number in (3, 0, 5, 7, 8, 13)),
+    [SIMULATION.DRIFTS[number] for number in (0, 3, 5, 7, 8, 13)],
     ids=lambda study: study.name,
 )
 def test_the_shift_of_numbers_is_held_in_93_to_97_percent_of_studies(study: Any) -> None:
@@ -481,10 +476,9 @@ def test_the_shift_of_numbers_is_held_in_93_to_97_percent_of_studies(study: Any)
     llmcall.reset()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
-    "study",
-    first_alone(SIMULATION.DRIFTS[number] for number in (9, 10, 11)),
-    ids=lambda study: study.name,
+    "study", [SIMULATION.DRIFTS[number] for number in (9, 10, 11)], ids=lambda study: study.name
 )
 def test_the_shift_of_ratings_is_held_even_if_a_request_has_two_draws(study: Any) -> None:
     """Two ratings of a request are often equal. Of 400 studies, as above; too coarse for an upper bound."""
@@ -494,9 +488,10 @@ def test_the_shift_of_ratings_is_held_even_if_a_request_has_two_draws(study: Any
     llmcall.reset()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "study",
-    first_alone(SIMULATION.YES_DRIFTS[number] for number in (0, 1, 4, 8)),
+    [SIMULATION.YES_DRIFTS[number] for number in (0, 1, 4, 8)],
     ids=lambda study: study.name,
 )
 def test_the_shift_of_yes_and_no_is_held_in_92_percent_of_studies(study: Any) -> None:

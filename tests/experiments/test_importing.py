@@ -404,6 +404,7 @@ def test_an_import_of_texts_compares_with_one_of_whole_responses() -> None:
     assert (comparison.same, comparison.changed) == (2, 0)
 
 
+@pytest.mark.ci
 def test_a_package_names_the_source_of_its_answers() -> None:
     """Its README says that llmcall did not record them."""
     imported(game("ann", "5"), source=SOURCE)

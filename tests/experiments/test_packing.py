@@ -230,6 +230,7 @@ def test_a_package_has_the_reporting_checklist_of_its_recordings(packed: Path) -
     assert {"A.1", "D.1", "E.1", "G.1"} <= set(blanks)
 
 
+@pytest.mark.ci
 def test_a_package_installs_the_llmcall_that_packed_it(package: Path, tmp_path: Path) -> None:
     """The wheel that requirements.txt names first is installed without an index, and verifies."""
     wheel, *others = (package / "requirements.txt").read_text(encoding="utf-8").splitlines()
@@ -250,6 +251,7 @@ def test_a_package_installs_the_llmcall_that_packed_it(package: Path, tmp_path: 
         assert not [name for name in archive.namelist() if "direct_url" in name or ".pyc" in name]
 
 
+@pytest.mark.ci
 def test_requirements_leave_out_what_the_environment_imports_by_itself(
     project: Path, tmp_path: Path
 ) -> None:
@@ -270,6 +272,7 @@ def test_requirements_leave_out_what_the_environment_imports_by_itself(
     assert "starter==1.0" not in requirements
 
 
+@pytest.mark.ci
 def test_metadata_of_the_projects_own_distribution_is_not_packed(project: Path) -> None:
     """The program did not read it: its version is looked up when the program has ended."""
     written(
@@ -616,6 +619,7 @@ def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(projec
     assert (project / TAPE).read_bytes() == before
 
 
+@pytest.mark.ci
 def test_a_study_whose_cassette_the_settings_name_is_packed(project: Path, tmp_path: Path) -> None:
     """Its code opens none."""
     opened = 'with llmcall.cassette("tapes/täglich 1.jsonl"):\n    main()\n'
@@ -638,6 +642,7 @@ def test_a_recording_is_packed_whole_as_evidence(project: Path) -> None:
     assert "replay: 2 records used, 1 more packed as evidence, no call unanswered" in printed
 
 
+@pytest.mark.ci
 def test_a_program_that_uses_less_of_a_whole_recording_is_not_verified(project: Path) -> None:
     """The package says how many records are there as evidence alone."""
     edited(project / "data/people of Köln.csv", "Çem,driver\n", "")

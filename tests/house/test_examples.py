@@ -66,7 +66,14 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(scope="module", params=COMMANDS, ids=["script", "llmcall demo"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "python market_day.py",
+        pytest.param("python -m llmcall demo", marks=pytest.mark.ci),
+    ],
+    ids=["script", "llmcall demo"],
+)
 def market_command(request: pytest.FixtureRequest) -> str:
     """The command by which the market is asked for."""
     return str(request.param)

@@ -54,10 +54,16 @@ def module_name(path: Path) -> str:
 PATHS = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """Return the tree of a module."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
 def imported_names(path: Path) -> Iterator[str]:
     """Yield the full names that a file imports anywhere, but for type checkers."""
     package = ".".join(["llmcall", *path.relative_to(PACKAGE).parts[:-1]])
-    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"), str(path))]
+    nodes: list[ast.AST] = [parsed(path)]
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -159,7 +165,7 @@ KEY_FUNCTIONS = {"provider", "self._token", "self.azure_ad_token_provider"}
 
 def calls_of_transports(module: str) -> Iterator[str]:
     """Yield what a module uses of a transport to send, and where it calls a function that gives a key."""
-    tree = ast.parse(PATHS[module].read_text(encoding="utf-8"))
+    tree = parsed(PATHS[module])
     passed_on = {
         argument
         for node in ast.walk(tree)

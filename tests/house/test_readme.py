@@ -64,7 +64,10 @@ sys.meta_path.insert(0, Extras())
 # The pages that are read with the oldest dependencies, too.
 WITH_THE_OLDEST = ("README", "tutorial")
 # The pages that start many processes or take many draws.
-LONG = ("conjoint", "drift", "next_model", "processes", "programs", "review", "survey")
+LONG = (
+    *("conjoint", "drift", "gallery", "next_model", "processes", "programs", "review"),
+    *("seams", "survey", "tests", "wording"),
+)
 
 
 def name_of(page: Path) -> str:

@@ -278,6 +278,7 @@ def test_draws():
 """
 
 
+@pytest.mark.ci
 def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
     httpserver: HTTPServer,
 ) -> None:

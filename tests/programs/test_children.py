@@ -198,6 +198,7 @@ def test_processes_and_pools_of_each_start_method_replay(
     check_replays(model, 15)
 
 
+@pytest.mark.ci
 def test_a_process_that_the_program_forks_itself_replays(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,6 +383,7 @@ def test_a_new_question_of_a_child_is_a_miss_of_the_run(model: NumberedServer, c
     assert len(model.asked) == 1
 
 
+@pytest.mark.ci
 def test_the_calls_of_children_count_in_the_programs_budget(model: NumberedServer) -> None:
     """As if they were made in its process."""
     write("child.py", "try: tell()\nexcept httpx.HTTPStatusError: print('refused')")
@@ -518,6 +520,7 @@ def test_no_child_and_no_request_in_a_replay_has_a_key_that_pays(model: Numbered
     assert all(f"{key}=" in printed for key in keys)
 
 
+@pytest.mark.ci
 def test_ctrl_c_ends_a_run_whose_child_waits(model: NumberedServer) -> None:
     """The file is written."""
     write("child.py", "tell('Bread?'); tell('slowly')")

@@ -541,6 +541,7 @@ SENDS = """
 """
 
 
+@pytest.mark.ci
 def test_what_a_transport_sends_under_llmcall_run_is_recorded_nowhere(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ asyncio.run(main())
     assert len(model.asked) == 2
 
 
+@pytest.mark.ci
 def test_a_stream_comes_line_by_line_and_replays(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_stream_comes_line_by_line_and_replays(
     assert ran(program, *RUN, *NONE)[0] == live
 
 
+@pytest.mark.ci
 def test_a_failure_of_the_model_is_the_librarys_own(model: NumberedServer) -> None:
     """With the status and the body that the model sent."""
     program = """
@@ -172,6 +174,7 @@ def test_a_failure_of_the_model_is_the_librarys_own(model: NumberedServer) -> No
     assert ran(program, *RUN, *A)[0] == "400 True\n"
 
 
+@pytest.mark.ci
 def test_other_requests_are_left_alone(model: NumberedServer, httpserver: HTTPServer) -> None:
     """They go where they went, with their own addresses."""
     httpserver.expect_request("/data").respond_with_data("data")

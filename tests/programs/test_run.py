@@ -134,6 +134,7 @@ def round():
 """
 
 
+@pytest.mark.ci
 def test_a_block_of_the_program_is_the_same_under_run(model: NumberedServer) -> None:
     """Its file is, too: the program's calls are draws, from 0 at each opening, and llmcall's own are
     answered by a cache.
@@ -259,6 +260,7 @@ def test_the_option_seed_fixes_random_numpy_and_the_order_of_sets(model: Numbere
     assert len(set(drawn)) == 3
 
 
+@pytest.mark.ci
 def test_a_seed_imports_no_numpy(model: NumberedServer) -> None:
     """A program that never imports it does not wait for it."""
     pytest.importorskip("numpy")
@@ -517,6 +519,7 @@ def test_the_last_line_counts_the_answers_whose_tokens_and_cost_are_unknown(
     assert reported.splitlines()[-2] == line
 
 
+@pytest.mark.ci
 def test_the_last_line_of_a_run_counts_its_own_cassettes_calls(model: NumberedServer) -> None:
     """Tokens, retries and calls alike; what the program's own cassette records is not on the run's."""
     text = """
@@ -623,6 +626,7 @@ def test_an_answer_that_a_run_asked_for_itself_is_not_one_of_an_earlier_run(
     )
 
 
+@pytest.mark.ci
 def test_answers_from_the_cache_name_another_scope_if_one_is_named(model: NumberedServer) -> None:
     """Without a cassette, the answers are all that another repeat has of its own."""
     for words in ["1 asked (15 tokens, <$0.0001)", "1 from the cache"]:
@@ -655,6 +659,7 @@ def test_a_missing_cassette_names_the_mode_that_records_it(
     )
 
 
+@pytest.mark.ci
 def test_a_connection_that_fails_raises_the_librarys_own_exception(model: NumberedServer) -> None:
     """The SDK tries again, and llmcall reports each call once."""
     with refusing() as url:
@@ -829,6 +834,7 @@ def test_a_program_whose_standard_output_is_closed_is_recorded(model: NumberedSe
     assert samples("a.jsonl") == ["run#0"]
 
 
+@pytest.mark.ci
 def test_a_cassette_that_cannot_be_written_ends_run_with_exit_code_1(model: NumberedServer) -> None:
     """The error at the end of the process is printed."""
     _, reported = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)
@@ -860,6 +866,7 @@ def test_what_other_clients_send_to_a_model_is_warned_of(model: NumberedServer) 
     assert len(model.asked) == 1
 
 
+@pytest.mark.ci
 def test_mode_none_leaves_other_hosts_alone(model: NumberedServer) -> None:
     """A program's own server is no model."""
     serving = """
@@ -889,6 +896,7 @@ def test_mode_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServe
     assert not model.asked
 
 
+@pytest.mark.ci
 def test_a_cassette_that_a_replayed_program_opens_may_record(model: NumberedServer) -> None:
     """Only the mode none forbids that, not a file that is whole."""
     script = """
@@ -903,6 +911,7 @@ def test_a_cassette_that_a_replayed_program_opens_may_record(model: NumberedServ
     assert Path("own.jsonl").exists()
 
 
+@pytest.mark.ci
 def test_the_sdks_need_no_key_in_mode_none(model: NumberedServer) -> None:
     """The variables that are unset hold a placeholder."""
     asking = """
@@ -915,6 +924,7 @@ def test_the_sdks_need_no_key_in_mode_none(model: NumberedServer) -> None:
     assert ran(asking, *NONE)[0] == live == "answer 0\n"
 
 
+@pytest.mark.ci
 def test_the_cassette_that_the_settings_name_is_the_runs(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -949,7 +959,13 @@ NO_CALLS = {
 }
 
 
-@pytest.mark.parametrize("words", NO_CALLS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, marks=pytest.mark.ci if "connection" in program else ())
+        for words, program in NO_CALLS.items()
+    ],
+)
 def test_run_reports_child_processes_and_connections_if_nothing_was_recorded(
     words: str, model: NumberedServer
 ) -> None:
@@ -1107,6 +1123,7 @@ def test_the_first_miss_of_a_program_is_printed_at_once(model: NumberedServer) -
     assert reported.count("is not recorded (key") == 1
 
 
+@pytest.mark.ci
 def test_json_that_is_posted_to_a_models_host_is_recorded_whatever_it_asks(
     model: NumberedServer, httpserver: HTTPServer
 ) -> None:

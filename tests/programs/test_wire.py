@@ -301,6 +301,7 @@ client.chat.completions.create(
 """
 
 
+@pytest.mark.ci
 def test_llmcall_run_sends_what_the_program_sends(
     httpserver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -878,6 +878,7 @@ def workers(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
+@pytest.mark.ci
 def test_workers_record_a_tests_own_cassette_and_replay_a_shared_one(workers: Project) -> None:
     """The message names one process."""
     workers.write(MANY.replace("    ask(name)", "    ask(name.replace('f', 'g'))"))
@@ -887,6 +888,7 @@ def test_workers_record_a_tests_own_cassette_and_replay_a_shared_one(workers: Pr
     assert sorted(workers.calls()) == list("012345")
 
 
+@pytest.mark.ci
 def test_a_rewrite_says_that_workers_replayed_a_shared_cassette(workers: Project) -> None:
     printed = workers.run(*TWO_WORKERS, "--llm-record=rewrite", passed=12)
     assert (

@@ -69,7 +69,7 @@ str(llmcall.compare(tape, tape))
 
 @pytest.mark.parametrize(
     "library",
-    [pytest.param(name, marks=() if name == "diskcache" else pytest.mark.ci) for name in ROADS],
+    [pytest.param(name, marks=() if name == "openai" else pytest.mark.ci) for name in ROADS],
 )
 def test_no_library_moves_the_programs_random_numbers(library: str, httpserver: HTTPServer) -> None:
     answers = [Answer(200, completion("3"))]
@@ -140,6 +140,7 @@ print("rich" in sys.modules, random.Random().random())
     assert live[5:] == replayed[6:]
 
 
+@pytest.mark.ci
 def test_a_generator_that_a_transport_makes_moves_no_seed_of_a_run(httpserver: HTTPServer) -> None:
     """It is made where a request is sent first, which a replay does not do."""
     server = ScriptedServer(httpserver, OK)

@@ -210,7 +210,7 @@ def edited(steps: Any, order: random.Random) -> list[Any]:
 
 
 @EXAMPLES
-@pytest.mark.parametrize("mode", ["new", "update"])
+@pytest.mark.parametrize("mode", ["update", pytest.param("new", marks=pytest.mark.ci)])
 def test_the_file_of_a_changed_program_has_the_order_of_a_fresh_recording(
     mode: str, examples: int
 ) -> None:
@@ -265,7 +265,7 @@ def edited_crowd(members: Any, order: random.Random) -> list[Any]:
 
 
 @EXAMPLES
-@pytest.mark.parametrize("mode", ["new", "update"])
+@pytest.mark.parametrize("mode", ["update", pytest.param("new", marks=pytest.mark.ci)])
 def test_the_updated_file_of_a_changed_crowd_replays(mode: str, examples: int) -> None:
     """Its tasks and threads ask the same in one scope. Where it has the draws of a fresh recording, it
     has its records, byte for byte. They stand in the order in which the tasks and threads came.

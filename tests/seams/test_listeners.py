@@ -106,6 +106,7 @@ ENVIRONMENTS = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_a_listener_of_a_run_a_test_or_a_worker_keeps_the_contract_there(name: str) -> None:
     command, lines = ENVIRONMENTS[name]

@@ -291,6 +291,7 @@ def test_a_functions_transport_keeps_the_contract() -> None:
     check_transport(lambda: FunctionTransport(lambda: 3 if may_block() else late()), asked)
 
 
+@pytest.mark.ci
 def test_a_local_models_transport_keeps_the_contract() -> None:
     pytest.importorskip("xllamacpp")
     body: Any = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "seed": 1}

@@ -62,6 +62,7 @@ def test_show_as_json_has_whole_records(market: Path) -> None:
     assert [len(record["request"]["messages"]) for record in records] == [1, 2, 4, 6]
 
 
+@pytest.mark.ci
 def test_show_writes_utf_8_to_a_pipe_whatever_the_terminals_coding(market: Path) -> None:
     """The output has plain line ends and no colours."""
     command = [sys.executable, "-m", "llmcall", "show", str(market)]
@@ -234,7 +235,14 @@ with llmcall.scope("s"):
 """
 
 
-@pytest.mark.parametrize(("draw", "expected"), [(0, "XBC"), (1, "AXC"), (2, "ABX")])
+@pytest.mark.parametrize(
+    ("draw", "expected"),
+    [
+        (1, "AXC"),
+        pytest.param(0, "XBC", marks=pytest.mark.ci),
+        pytest.param(2, "ABX", marks=pytest.mark.ci),
+    ],
+)
 def test_a_forgotten_draw_moves_no_other_under_run(draw: int, expected: str) -> None:
     """Nobody else asked the same, so the gap is the asker's own."""
     Path("three.py").write_text(THREE_EQUAL_CALLS, encoding="utf-8")

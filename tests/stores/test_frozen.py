@@ -82,6 +82,7 @@ def test_a_frozen_export_fills_a_cache(tmp_path: Path) -> None:
     assert sorted(lines_of(tmp_path / "export.jsonl")) == sorted(recorded)
 
 
+@pytest.mark.ci
 def test_a_frozen_recording_of_run_replays(tmp_path: Path) -> None:
     """The header brings actor, normalizers and seed."""
     environment = {**os.environ, "MODEL_AT": "http://127.0.0.1:9/v1"}

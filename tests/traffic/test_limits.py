@@ -232,6 +232,7 @@ def test_a_stream_holds_its_slot_until_its_first_piece() -> None:
         assert client.send_message("Hello", deadline=30).content  # type: ignore[union-attr]
 
 
+@pytest.mark.ci
 def test_asyncio_prints_nothing_of_a_task_that_is_cancelled_while_a_budget_refuses_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -640,5 +640,6 @@ print(llmcall.map(ask, [0, 1], workers=2))
 """
 
 
+@pytest.mark.ci
 def test_threads_read_their_first_answers_at_the_same_time() -> None:
     assert ran(FIRST_ANSWERS) == "[3, 3]"

@@ -244,7 +244,11 @@ class Call(NamedTuple):
             or (self.skips_recorded and self.request.sample is None)
         ):
             return None
-        return self.cassette if self.settings.cache_mode == "off" else self.cache
+        if self.settings.cache_mode != "off":
+            return self.cache
+        return (
+            self.cassette if self.position.arm else None
+        )  # arms share their draws without a cache, too
 
     @property
     def listeners(self) -> Sequence[CallListener]:

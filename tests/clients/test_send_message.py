@@ -5,6 +5,7 @@ calls at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -518,16 +519,23 @@ def test_callers_that_share_an_answer_have_copies_of_it(number: int) -> None:
     assert asyncio.run(main()) == [("the answer", False)] + [("the answer", True)] * 3
 
 
+@pytest.mark.parametrize("tape", [None, "tape.jsonl"], ids=["", "under a cassette"])
 @pytest.mark.parametrize("arguments", [{"cache": False}, {}])
-def test_equal_calls_without_the_cache_share_no_answer(arguments: dict[str, Any]) -> None:
+def test_equal_calls_without_the_cache_share_no_answer(
+    arguments: dict[str, Any], tape: str | None
+) -> None:
     """Neither with ``cache=False`` nor in the mode ``off`` does a call wait for another."""
     barrier = threading.Barrier(3, timeout=30)
     client = ScriptedClient(
         lambda messages: str(barrier.wait() >= 0), cache_mode="auto" if arguments else "off"
     )
-    with ThreadPoolExecutor(3) as executor:
+    with (
+        llmcall.cassette(tape) if tape else contextlib.nullcontext(),
+        ThreadPoolExecutor(3) as executor,
+    ):
         replies = list(executor.map(lambda _: client.send_message("Hello", **arguments), range(3)))
     assert [reply.cached for reply in replies] == [False] * 3  # type: ignore[union-attr]
+    assert len(client.requests) == 3
 
 
 def test_an_equal_call_inside_a_call_sends_its_own_request() -> None:

@@ -8,6 +8,7 @@ import random
 import signal
 import statistics
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
@@ -664,6 +665,24 @@ def test_a_call_of_an_arm_without_the_cache_is_warned_of(
         for _ in range(2):
             client.send_message(ASKED, temperature=1, **of_call)
     assert sum("has cache=False" in entry.getMessage() for entry in caplog.records) == 1
+
+
+def test_arms_at_once_share_a_call_in_a_cassette_without_a_cache() -> None:
+    """The mode off, in which other equal calls share none."""
+    both = threading.Barrier(2, timeout=60)
+
+    def answer(messages: Any) -> str:
+        time.sleep(0.3)
+        return "yes"
+
+    def play() -> str:
+        both.wait()
+        return ask(client)
+
+    client = ScriptedClient(answer, cache_mode="off", on_error="raise")
+    with llmcall.cassette("tape.jsonl"):
+        runs = llmcall.arms(play, {"a": {}, "b": {}}, scope="study", workers=2)
+    assert (len(client.requests), runs.calls, runs.shared) == (1, 1, 1)
 
 
 def test_arms_whose_client_has_no_cache_are_told_that_it_shares_nothing(

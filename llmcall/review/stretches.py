@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
-from ..stores.differences.words import changed_lines, common_ends, pieces
+from ..stores.differences.words import changed_lines, differing, pieces
 
 MIN_CUT_WORDS = 3  # in a quote whose first and last word may be cut
 MAX_WORD_PAIRS = 4_000_000  # to compare; all words of a larger passage count as changed
@@ -33,15 +32,9 @@ def stretches_of(before: str, after: str) -> frozenset[Stretch]:
     """Return the stretches of changed words, without punctuation, each with its side."""
     stretches = set()
     for lines in changed_lines(before, after):
-        sides = [_TOKEN.findall(_unescaped(piece)) for piece in pieces(lines, before, after)]
-        begin, end = common_ends(*sides)
-        one, other = (side[begin : len(side) - end] for side in sides)
-        matcher = SequenceMatcher(None, one, other, autojunk=False)
-        changed = [("replace", 0, len(one), 0, len(other))]
-        if len(one) * len(other) <= MAX_WORD_PAIRS:
-            changed = [code for code in matcher.get_opcodes() if code[0] != "equal"]
-        for _, one_begin, one_end, other_begin, other_end in changed:
-            for side, tokens in enumerate((one[one_begin:one_end], other[other_begin:other_end])):
+        one, other = (_TOKEN.findall(_unescaped(text)) for text in pieces(lines, before, after))
+        for passage in differing(one, other, most_pairs=MAX_WORD_PAIRS):
+            for side, tokens in enumerate(pieces(passage, one, other)):
                 runs = groupby(tokens, key=lambda token: bool(_WORD.match(token)))
                 stretches |= {
                     Stretch(side, _search_text(list(run))) for is_word, run in runs if is_word

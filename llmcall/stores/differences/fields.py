@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from ...keys.contents import text_with_placeholders
@@ -14,7 +13,7 @@ from ...keys.request import Data
 from ...support.display.formatting import as_json, shortened
 from ...support.display.printable import printable
 from ...support.secrets import masked
-from .words import first_changes, word_changes
+from .words import differing, first_changes, word_changes
 
 CONTENTS = ("messages", "input", "arguments")  # the other fields are parameters
 CONTEXT = 30  # characters around a change
@@ -125,10 +124,8 @@ def _aligned(recorded: Sequence[Data], asked: Sequence[Data]) -> Iterator[tuple[
 
     The index is the request's, or the record's if only the record has the item.
     """
-    matcher = SequenceMatcher(None, _texts(recorded), _texts(asked), autojunk=False)
-    for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():
-        if kind == "equal":
-            continue
+    texts, asked_texts = (list(map(canonical_text, side)) for side in (recorded, asked))
+    for begin, end, asked_begin, asked_end in differing(texts, asked_texts):
         removed, added = end - begin, asked_end - asked_begin
         # Items are paired from the end: a conversation grows before its last message.
         for back in range(max(removed, added), 0, -1):
@@ -137,11 +134,6 @@ def _aligned(recorded: Sequence[Data], asked: Sequence[Data]) -> Iterator[tuple[
                 yield asked_end - back, recorded_item, asked[asked_end - back]
             else:
                 yield end - back, recorded_item, None
-
-
-def _texts(items: Sequence[Data]) -> list[str]:
-    """Return each item as a text, the same for equal items."""
-    return [canonical_text(item) for item in items]
 
 
 def canonical_text(data: Data) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ...support.display.formatting import shortened
 from ...support.display.printable import printable
@@ -27,6 +27,9 @@ LARGEST_GAP = 3  # characters between two changes that count as one
 CHANGES_SHOWN = 3
 CHARACTERS = 60  # of a changed piece that is shown
 LEAST_CONTEXT = 12  # characters around a change of blanks or marks alone
+
+
+Pieces = TypeVar("Pieces", str, list[str])
 
 
 class WordChange(NamedTuple):
@@ -82,7 +85,7 @@ def first_changes(before: str, after: str, context: int = 0) -> tuple[tuple[Word
 
 
 class Passage(NamedTuple):
-    """A place where two texts differ: ``recorded[begin:end]`` became ``asked[asked_begin:asked_end]``.
+    """A place where two texts or lists differ: ``recorded[begin:end]`` became ``asked[asked_begin:asked_end]``.
 
     Either piece may be empty.
     """
@@ -117,31 +120,52 @@ def changed_lines(recorded: str, asked: str) -> Iterator[Passage]:
     return _changes(recorded.splitlines(keepends=True), asked.splitlines(keepends=True))
 
 
-def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:
-    """Return the piece of each text that a passage covers."""
+def pieces(passage: Passage, recorded: Pieces, asked: Pieces) -> tuple[Pieces, Pieces]:
+    """Return the piece of each text or list that a passage covers."""
     return recorded[passage.begin : passage.end], asked[passage.asked_begin : passage.asked_end]
 
 
 def _changes(recorded: Sequence[str], asked: Sequence[str]) -> Iterator[Passage]:
-    """Yield the passages in which two texts differ."""
+    """Yield the passages in which two texts differ, from their pieces."""
+    positions = list(accumulate(map(len, recorded), initial=0))
+    asked_positions = list(accumulate(map(len, asked), initial=0))
+    for begin, end, asked_begin, asked_end in differing(recorded, asked, str.isspace):
+        yield Passage(
+            positions[begin],
+            positions[end],
+            asked_positions[asked_begin],
+            asked_positions[asked_end],
+        )
+
+
+def differing(
+    recorded: Sequence[str],
+    asked: Sequence[str],
+    is_junk: Callable[[str], bool] | None = None,
+    most_pairs: int = MOST_PAIRS,
+) -> Iterator[Passage]:
+    """Yield where two lists of texts differ, as slices of both.
+
+    :param is_junk: tells items that match nothing by themselves, such as blanks.
+    :param most_pairs: of items; a larger passage is one difference.
+    """
     before, after = common_ends(recorded, asked)
-    offset = sum(map(len, recorded[:before]))
     recorded = recorded[before : len(recorded) - after]
     asked = asked[before : len(asked) - after]
-    positions = list(accumulate(map(len, recorded), initial=offset))
-    asked_positions = list(accumulate(map(len, asked), initial=offset))
-    if len(recorded) * len(asked) > MOST_PAIRS:
-        yield Passage(positions[0], positions[-1], asked_positions[0], asked_positions[-1])
+    if len(recorded) * len(asked) > most_pairs:
+        yield Passage(before, before + len(recorded), before, before + len(asked))
         return
-    matcher = SequenceMatcher(str.isspace, recorded, asked, autojunk=False)
-    for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():
+    matcher = SequenceMatcher(is_junk, recorded, asked, autojunk=False)
+    for kind, *slices in matcher.get_opcodes():
         if kind != "equal":
-            yield Passage(
-                positions[begin],
-                positions[end],
-                asked_positions[asked_begin],
-                asked_positions[asked_end],
-            )
+            yield Passage(*(before + index for index in slices))
+
+
+def likeness(words: Set[str], other_words: Set[str]) -> float:
+    """Return the share of words that two texts have in common: 0, up to almost 1, since the same words may
+    stand in another order.
+    """
+    return 2 * len(words & other_words) / (len(words) + len(other_words) + 1)
 
 
 def common_ends(items: Sequence[object], other_items: Sequence[object]) -> tuple[int, int]:

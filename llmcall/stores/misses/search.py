@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from ...keys.contents import messages_of, strings_in, text_with_placeholders
 from ...keys.request import Data, Request
 from ...support.display.formatting import counted
 from ..differences.fields import CONTENTS, canonical_text, differences
-from ..differences.words import common_ends, have_same_parts, sorted_parts
+from ..differences.words import common_ends, have_same_parts, likeness, sorted_parts
 from ..record import Record
 
 BEGINNING = 40  # characters
@@ -176,8 +175,7 @@ def _unlikeness(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> floa
         return 0.0
     common, _ = common_ends(messages, others)
     words, other_words = (
-        Counter(word for text in strings_in(side[common:]) for word in text.split())
+        {word for text in strings_in(side[common:]) for word in text.split()}
         for side in (messages, others)
     )
-    total = words.total() + other_words.total()
-    return 1 - 2 * (words & other_words).total() / (total + 1)
+    return 1 - likeness(words, other_words)

@@ -38,16 +38,21 @@ def text_with_placeholders(message: Data) -> str:
     return " ".join(str(part.get("text", f"[{part.get('type')}]")) for part in parts)
 
 
+def system_text(request: Mapping[str, Data]) -> str:
+    """Return a request's first system message as a text; empty without one."""
+    systems = (
+        text_with_placeholders(message)
+        for message in messages_of(request)
+        if isinstance(message, dict) and message.get("role") in ("system", "developer")
+    )
+    return next(filter(None, systems), "")
+
+
 def naming_system_text(scope: str, request: Mapping[str, Data]) -> str:
     """Return the system message that names an actor's scope, as with ``actor="system"``, or an empty
     text.
     """
-    systems = [
-        text_with_placeholders(message)
-        for message in messages_of(request)
-        if isinstance(message, dict) and message.get("role") in ("system", "developer")
-    ]
-    text = next(filter(None, systems), "")
+    text = system_text(request)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return text if text and scope.endswith(f"-{digest[:8]}") else ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .answers import same_answer
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ..record import Record
 
     Conflict = tuple[Record, Record]  # two answers to one request
+
+Name = TypeVar("Name", str, tuple[int, int])
 
 CONFLICTS = ("keep", "replace", "raise")  # what to do about it
 
@@ -44,7 +46,7 @@ def combine(
     return [records[key] for key in merged_order(keys, other_keys)], conflicts
 
 
-def merged_order(names: Iterable[str], other_names: Iterable[str]) -> list[str]:
+def merged_order(names: Iterable[Name], other_names: Iterable[Name]) -> list[Name]:
     """Return names in the order of the first ones. A name that only the others have follows the shared
     one that precedes it there.
     """

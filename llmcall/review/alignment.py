@@ -1,0 +1,269 @@
+"""The alignment of an actor's calls in two runs: identical requests in whatever order, then the others."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
+from functools import cached_property
+from operator import itemgetter
+
+from ..keys.contents import messages_of, system_text
+from ..keys.keys import key_of
+from ..stores.differences.fields import canonical_text
+from ..stores.differences.words import likeness
+from ..stores.record import Record
+
+MAX_COMPARED = 20_000  # pairs of calls whose words are compared; with more, the order alone decides
+ALIKE = 0.5  # the likeness from which two calls, or two system messages, are versions of one
+LEAST = 1e-3  # what a pair of calls that are not alike is worth beside one that is
+CLEARLY = (
+    0.1  # the gain in likeness, for each pair that changes, for which words overrule the order
+)
+
+Words = Set[str]
+Places = dict[int, int]  # of the same calls: the place in the first run → the place in the other
+NOWHERE: Mapping[int, int] = {}
+
+
+class PlacedCall:
+    """One call of an actor, and what it may have in common with the same call of another run.
+
+    :param place: its place among the actor's calls, from 0.
+    """
+
+    def __init__(self, place: int, record: Record) -> None:
+        self.place = place
+        self.record = record
+        self.draw = (record.sample or "").partition("#")[2]
+        self.request = key_of(record.kind, record.request, None)  # the same for all draws
+        self.kind = record.kind, record.request.get("function"), record.request.get("path")
+
+    @cached_property
+    def content(self) -> tuple[object, ...]:
+        """Return what is asked, without parameters."""
+        return *self.kind, canonical_text(messages_of(self.record.request))
+
+    @cached_property
+    def system(self) -> str:
+        return system_text(self.record.request)
+
+    @cached_property
+    def words(self) -> Words:
+        """Return the words of its last message."""
+        return words_of(self.record.prompt)
+
+
+def words_of(text: str) -> Words:
+    """Return the words of a text, each once."""
+    return {*text.split()}
+
+
+Calls = Sequence[PlacedCall]
+Feature = Callable[[PlacedCall], Hashable]
+# What the same call has in common in both runs, from the surest. Its order does not count.
+IDENTITIES: tuple[Feature, ...] = (
+    lambda call: (call.request, call.draw),
+    lambda call: (call.request, call.record.asker),
+    lambda call: call.request,
+    lambda call: (call.content, call.draw),
+    lambda call: call.content,
+)
+# What calls have in common that follow one another.
+SPEAKERS: tuple[Feature, ...] = (
+    lambda call: (call.kind, call.system, call.record.asker),
+    lambda call: (call.kind, call.system),
+)
+
+
+def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> Places:
+    """Return the places of the same calls of an actor in two runs.
+
+    The same calls have identical requests, of the same draw or else of the same caller, or requests in
+    which only parameters differ. Other calls of one caller, or with one system message, are the same if
+    they stand between the same calls, in order; where one run has more of them, by their words. The rest
+    are calls whose system message changed. Their order decides, unless their words clearly say
+    otherwise: threads make calls in any order.
+    """
+    calls, others = (
+        [PlacedCall(place, record) for place, record in enumerate(side)]
+        for side in (records, other_records)
+    )
+    same: Places = {}
+    for identity in IDENTITIES:
+        for some, their_others in _groups(*_rest(calls, others, same), identity):
+            same |= {
+                call.place: other.place for call, other in zip(some, their_others, strict=False)
+            }
+    for speaker in SPEAKERS:
+        for some, their_others in _groups(calls, others, speaker):
+            same |= _in_order(some, their_others, same)
+    systems, other_systems = ({call.system for call in side} for side in (calls, others))
+    rest, other_rest = _rest(calls, others, same)
+    for some, their_others in _groups(
+        [call for call in rest if call.system not in other_systems],
+        [call for call in other_rest if call.system not in systems],
+        lambda call: call.kind,
+    ):
+        same |= _changed_systems(some, their_others)
+    return same
+
+
+def _rest(calls: Calls, others: Calls, same: Mapping[int, int]) -> tuple[Calls, Calls]:
+    """Return the calls that are not known to be the same."""
+    taken = {*same.values()}
+    return (
+        [call for call in calls if call.place not in same],
+        [call for call in others if call.place not in taken],
+    )
+
+
+def _groups(calls: Calls, others: Calls, feature: Feature) -> Iterator[tuple[Calls, Calls]]:
+    """Yield the calls of both runs that have a feature in common."""
+    groups: dict[Hashable, tuple[list[PlacedCall], list[PlacedCall]]] = {}
+    for side, some in enumerate((calls, others)):
+        for call in some:
+            groups.setdefault(feature(call), ([], []))[side].append(call)
+    yield from (group for group in groups.values() if all(group))
+
+
+def _in_order(calls: Calls, others: Calls, same: Mapping[int, int] = NOWHERE) -> Places:
+    """Return the places of calls that stand between the same calls in both runs.
+
+    :param same: the calls that are known to be the same; those in another order are passed over.
+    """
+    other_places = {other.place for other in others}
+    known = [
+        (call.place, same[call.place]) for call in calls if same.get(call.place) in other_places
+    ]
+    run = longest_rising_run(known)
+    gaps: dict[int, tuple[list[PlacedCall], list[PlacedCall]]] = {}
+    for side, some in enumerate(_rest(calls, others, same)):
+        bounds = [pair[side] for pair in run]
+        for call in some:
+            gaps.setdefault(bisect(bounds, call.place), ([], []))[side].append(call)
+    return {
+        some[index].place: their_others[other].place
+        for some, their_others in gaps.values()
+        for index, other in best_in_order(
+            *([call.words for call in side] for side in (some, their_others))
+        )
+    }
+
+
+def _changed_systems(calls: Calls, others: Calls) -> Places:
+    """Return the places of the same calls among those of one kind whose system messages changed.
+
+    They are in order, one and all, as of an actor whose system message says what it remembers; or system
+    message by system message, as of several actors in threads.
+    """
+    systems, other_systems = (
+        list(dict.fromkeys(call.system for call in side)) for side in (calls, others)
+    )
+    words, other_words = (list(map(words_of, side)) for side in (systems, other_systems))
+    by_words: Places = {}
+    for index, other in most_alike(words, other_words):
+        by_words |= _in_order(
+            [call for call in calls if call.system == systems[index]],
+            [call for call in others if call.system == other_systems[other]],
+        )
+    in_order = _in_order(calls, others)
+    alike = _table(words, other_words)
+    rows, columns = (
+        {call.place: names.index(call.system) for call in side}
+        for side, names in ((calls, systems), (others, other_systems))
+    )
+
+    def total(places: Iterable[tuple[int, int]]) -> float:
+        return sum(alike[rows[place]][columns[other]] for place, other in places)
+
+    moved = by_words.items() - in_order.items()
+    gain = total(moved) - total(in_order.items() - by_words.items())
+    return by_words if gain > CLEARLY * len(moved) else in_order
+
+
+def longest_rising_run(pairs: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return most pairs whose second numbers rise, too.
+
+    :param pairs: numbers, of which the first ones rise.
+    """
+    ends: list[
+        tuple[int, int]
+    ] = []  # by length: the pair at which the best run of that length ends
+    before: dict[tuple[int, int], tuple[int, int] | None] = {}
+    for pair in pairs:
+        length = bisect(ends, pair[1], key=itemgetter(1))
+        before[pair] = ends[length - 1] if length else None
+        ends[length : length + 1] = [pair]
+    run = []
+    last = ends[-1] if ends else None
+    while last is not None:
+        run.append(last)
+        last = before[last]
+    return run[::-1]
+
+
+def best_in_order(texts: Sequence[Words], others: Sequence[Words]) -> list[tuple[int, int]]:
+    """Return pairs of indexes, both rising: as many as there can be, and of these the most alike."""
+    if len(texts) * len(others) > MAX_COMPARED:
+        return list(zip(range(len(texts)), range(len(others)), strict=False))
+    gains = [
+        [max(alike - ALIKE, 0) + LEAST * (1 + alike) for alike in row]
+        for row in _table(texts, others)
+    ]
+    best = [[0.0] * (len(others) + 1) for _ in range(len(texts) + 1)]  # of the texts from there on
+    for one in reversed(range(len(texts))):
+        for other in reversed(range(len(others))):
+            best[one][other] = max(
+                gains[one][other] + best[one + 1][other + 1],
+                best[one + 1][other],
+                best[one][other + 1],
+            )
+    pairs, one, other = [], 0, 0
+    while one < len(texts) and other < len(others):
+        if best[one][other] == gains[one][other] + best[one + 1][other + 1]:
+            pairs.append((one, other))
+            one, other = one + 1, other + 1
+        elif best[one][other] == best[one + 1][other]:
+            one += 1
+        else:
+            other += 1
+    return pairs
+
+
+def _table(texts: Sequence[Words], others: Sequence[Words]) -> list[list[float]]:
+    """Return how alike each text is to each other one, by the words that not all of them have."""
+    shared = frozenset().union(*texts, *others).intersection(*texts, *others)
+    return [[likeness(one - shared, other - shared) for other in others] for one in texts]
+
+
+def most_alike(
+    texts: Sequence[Words], others: Sequence[Words], least: float = 0.0
+) -> list[tuple[int, int]]:
+    """Return pairs of indexes, in any order: the most alike first, of several the nearest.
+
+    :param least: how alike they must be.
+    """
+    if not texts or len(texts) * len(others) > MAX_COMPARED:
+        return []
+    ranked = sorted(
+        (-alike, abs(index - number), index, number)
+        for index, row in enumerate(_table(texts, others))
+        for number, alike in enumerate(row)
+        if likeness(texts[index], others[number]) >= least
+    )
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for _, _, index, number in ranked:
+        if index not in pairs and number not in taken:
+            pairs[index] = number
+            taken.add(number)
+    return sorted(pairs.items())

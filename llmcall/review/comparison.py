@@ -8,16 +8,14 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..keys.contents import naming_system_text
-from ..stores.differences.words import word_changes
 from ..stores.record import Record
 from ..support.arguments import check_function
 from ..support.display.data_frames import data_frame
 from ..support.display.formatting import OF_NO_ACTOR, counted, natural
 from ..support.display.printable import printable
 from .pairs import Align, Pair, paired_runs
-from .partings import WHY, Parting, partings
-from .runs import RecordedRun, is_in_scope, load
+from .partings import Parting, partings
+from .runs import RecordedRun, is_in_scope, load, short_names
 
 if TYPE_CHECKING:
     import pandas
@@ -58,6 +56,7 @@ class Comparison:
     :ivar missing: the number of calls that only the first run has.
     :ivar parted: a :class:`.Parting` for each actor whose runs differ: the first call that differs.
     :ivar pairs: the records of each row.
+    :ivar names: the names of the runs, the first run's first.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
     >>> comparison
@@ -75,18 +74,17 @@ class Comparison:
     ) -> None:
         # A scope hides rows, not reasons: consequences are sought in the whole runs.
         self.pairs: list[Pair] = []
-        self._have_common_actors = False
+        self._have_common_calls = False
         self.parted: list[Parting] = []
-        self._names = [compared.name for compared in (run, *others)]
+        self.names = short_names((run, *others))
+        self._same_runs = [n for n, other in enumerate(others, 1) if other.place == run.place]
         self._served = [", ".join(compared.served) for compared in (run, *others)]
         for number, other in enumerate(others, 1):
             actors = list(paired_runs(run, other, number, align))
             shown = {pairs[0].scope for pairs in actors if not scope or _is_shown(pairs, scope)}
             self.pairs += [pair for pairs in actors for pair in pairs if pair.scope in shown]
             self.parted += [parting for parting in partings(actors) if parting.scope in shown]
-            self._have_common_actors |= any(
-                pair.one and pair.other for pairs in actors for pair in pairs
-            )
+            self._have_common_calls |= any(pair.is_alike for pairs in actors for pair in pairs)
         # Consequences are found in the order of the file; the report is sorted by the actors' names.
         self.pairs.sort(key=_shown_order)
         self.parted.sort(key=_shown_order)
@@ -120,7 +118,8 @@ class Comparison:
             "changed": self.changed,
             "added": self.added,
             "missing": self.missing,
-            "parted": [parting._asdict() for parting in self.parted],
+            "runs": self.names,
+            "parted": [parting.to_dict() for parting in self.parted],
             "rows": [row._asdict() for row in self.rows],
         }
 
@@ -143,11 +142,11 @@ class Comparison:
             f"{counted(len(self.pairs), 'call')}: {self.same:,} the same, {self.changed:,} changed, "
             f"{self.added:,} added, {self.missing:,} missing"
         )
-        yield from self._renamed_lines()
-        if not self._have_common_actors:
-            yield "The runs have no actor in common: their scopes differ."
-            return
-        if not self.parted:
+        for number in self._same_runs:
+            yield f"Both runs are {printable(self.names[number])}; compare it with another recording."
+        if not self._have_common_calls:
+            yield f"{self._all_names} have no call in common: their scopes, or their programs, differ."
+        if not self.parted and not self._same_runs:
             yield "The runs do not diverge."
         yield from self._change_lines()
         followers = [parting for parting in self.parted if parting.follows]
@@ -159,50 +158,34 @@ class Comparison:
             )
         yield from self._model_lines()
 
-    def _renamed_lines(self) -> Iterator[str]:
-        """Yield the change in the system messages that name their actors, if all have the same."""
-        texts: dict[str, list[str]] = {"missing": [], "added": []}
-        for pair in self.pairs:
-            record = pair.one or pair.other
-            if record is None or pair.place or pair.status not in texts:
-                continue
-            if text := naming_system_text(record.scope, record.request):
-                texts[pair.status].append(text)
-        changes = {
-            word_changes(*sides) for sides in zip(texts["missing"], texts["added"], strict=False)
-        }
-        if len(texts["missing"]) == len(texts["added"]) and len(changes) == 1:
-            yield (
-                f"the system message of {counted(len(texts['added']), 'actor')} changed, and with it the "
-                f"actor's name: {changes.pop()}"
-            )
+    @property
+    def _all_names(self) -> str:
+        return " and ".join(map(printable, self.names))
 
     def _change_lines(self) -> Iterator[str]:
         """Yield a line for each change that is no consequence: those within calls, then whole calls, by place."""
-        groups: dict[tuple[bool, int, str, str, str], list[Parting]] = {}
+        groups: dict[tuple[bool, int, str], list[Parting]] = {}
         for parting in self.parted:
             if not parting.follows:
                 is_call = parting.why in ("missing", "added")
-                words = "" if is_call else parting.in_words()
-                groups.setdefault(
-                    (is_call, parting.run, parting.why, words, parting.more), []
-                ).append(parting)
+                words = parting.in_words(self.names[parting.run], is_one_of_many=True)
+                groups.setdefault((is_call, parting.run, words), []).append(parting)
         firsts = {key: min(parting.place for parting in group) for key, group in groups.items()}
         for key in sorted(groups, key=lambda key: (key[0], firsts[key])):
-            (_, run, why, words, more), group = key, groups[key]
-            in_run = f" of {self._names[run]}" if len(self._names) > 2 else ""
+            (_, run, words), group = key, groups[key]
+            in_run = f" of {printable(self.names[run])}" if len(self.names) > 2 else ""
             if len(group) > 1:
                 scopes = _list_scopes(parting.scope for parting in group)
-                where = f"the same change in {len(group):,} scopes{in_run} ({scopes})"
+                yield f"the same change in {len(group):,} scopes{in_run} ({scopes}): {words}"
             else:
-                where = f"{_scope_name(group[0].scope)}, call {group[0].place + 1}{in_run}"
-                words = group[0].in_words()
-            yield f"{where}: {WHY[why]}{words and f': {words}'}{more}"
+                [parting] = group
+                where = f"{_scope_name(parting.scope)}, call {parting.place + 1}{in_run}"
+                yield f"{where}: {parting.in_words(self.names[run])}"
 
     def _model_lines(self) -> Iterator[str]:
         """Yield the models that answered and their days, a line for each run, if they differ."""
         if len(set(self._served)) > 1:
-            for name, served in zip(self._names, self._served, strict=True):
+            for name, served in zip(self.names, self._served, strict=True):
                 yield f"{printable(name)}: answered by {served or 'no model'}"
 
 
@@ -214,8 +197,10 @@ def compare(run: object, *others: object, align: Align | None = None) -> Compari
     """Compare a run with others of the same program.
 
     Actors are matched by their scope paths, without a first level that names the whole run; if a
-    scope is given with each run, by their paths below it. An actor's calls are matched by the longest
-    common sequence of equal requests; between these, by equal last messages, then in order.
+    scope is given with each run, by their paths below it. Actors whose changed system messages name them
+    (``actor="system"``) are matched by the words of these. An actor's calls are matched by identical
+    requests and draws, in whatever order; then by requests that differ in parameters alone; the others,
+    of one caller or system message, in order between these.
 
     :param run: a cassette (its path or a :class:`~llmcall.types.Cassette`), an exported file, a cache or
         its directory; or a tuple of one of them and a scope: ``(cache, "rep-1")``.
@@ -231,7 +216,7 @@ def compare(run: object, *others: object, align: Align | None = None) -> Compari
     >>> print(comparison)  # doctest: +ELLIPSIS
     480 calls: 0 the same, 96 changed, 0 added, 384 missing
     the same change in 96 scopes (~072c86d9f30d3d75, ...): the prompt changed: [-do you want-] {+does it need+}
-    the same change in 384 scopes (~04ad2bfcc8483d89, ...): the other run ends, or does not make this call
+    the same change in 384 scopes (~04ad2bfcc8483d89, ...): survey_need.jsonl ends, or does not make this call
     """
     if not others:
         raise TypeError("compare() takes two runs or more; give the other run, too")

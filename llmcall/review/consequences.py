@@ -96,13 +96,6 @@ class Changes:
         An answer whose own question has all of these words does not count: it may only repeat them.
         """
         change = self._changes[index]
-        one, other = change.pair.one, change.pair.other
-        if (
-            not one
-            or not other
-            or not all(map(is_in_prompt, differences(one.request, other.request)))
-        ):
-            return []
         stretches, needs = self._words_changed_in(index), []
         for stretch in stretches:
             # The answers of smaller places come first; most of the same place only repeat their questions.

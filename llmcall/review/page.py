@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from .facts import actor_costs, facts
 from .marks import ASKED_AGAIN, find_marks
 from .page_data import grid, page_data, sample_rows, unpaired_calls
 from .reporting import BLANK, TITLE, checklist
+from .runs import short_names
 from .survey import AnsweredQuestion, distributions, is_survey
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def page(
     )
     environment.filters["visible"] = visible
     return environment.from_string(_file("report.html")).render(
-        names=[_short_name(run) for run in runs],
+        names=short_names(runs),
         labels=list(dict.fromkeys(label for by_label in run_facts for label in by_label)),
         facts=run_facts,
         lines=[] if comparison is None else str(comparison).split("\n"),
@@ -71,7 +71,7 @@ def page(
         blank=BLANK,
         checklist=[] if runs[1:] else checklist(runs[0], calls_by_run[0], marks),
         costs=[] if survey else actor_costs(all_cells),
-        data=_json(page_data(calls_by_run, cells, marks, comparison)),
+        data=_json(page_data(short_names(runs), calls_by_run, cells, marks, comparison)),
         style=style,
         script=script,
         policy="; ".join(
@@ -109,9 +109,3 @@ def _json(data: dict[str, object]) -> str:
 def _csp_hash(text: str) -> str:
     """Return the source that allows an inline style or script (Content-Security-Policy Level 3, hash-source)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _short_name(run: RecordedRun) -> str:
-    """Return a run's name without its file's folders."""
-    prefix, separator, path = run.name.rpartition(" of ")
-    return f"{prefix}{separator}{os.path.basename(path.rstrip('/'))}"

@@ -17,7 +17,6 @@ from ..support.display.formatting import OF_NO_ACTOR, money, natural
 from ..support.display.printable import visible
 from .conversations import Utterance
 from .pairs import Pair
-from .partings import WHY
 from .text import describe_arms
 
 if TYPE_CHECKING:
@@ -80,6 +79,7 @@ class Table(defaultdict[T, int]):
 
 
 def page_data(
+    names: Sequence[str],
     calls_by_run: Sequence[Mapping[str, Sequence[RecordedCall]]],
     cells: Sequence[Cell],
     marks: Mapping[int, Sequence[str]],
@@ -87,6 +87,7 @@ def page_data(
 ) -> dict[str, object]:
     """Return the data in a page.
 
+    :param names: the names of the runs.
     :param calls_by_run: the calls of each run by actor.
     :param cells: the calls to show.
     :param marks: each record's marks, by its ``id``.
@@ -128,14 +129,12 @@ def page_data(
         "marks": [list(marks.get(id(call.record), ())) for call in all_calls],
     }
     reasons = {
-        (parting.scope, parting.place, parting.status): [
-            WHY[parting.why],
-            visible(f"{parting.in_words()}{parting.more}"),
-        ]
+        (parting.scope, parting.place, parting.status): visible(parting.in_words(names[-1]))
         for parting in (comparison.parted if comparison else ())
     }
     pairs = [cell.pair for cell in cells]
     return {
+        "runs": list(map(visible, names)),
         "calls": calls,
         "cells": {
             "scope": [scopes[visible(pair.scope) or OF_NO_ACTOR] for pair in pairs],

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product, zip_longest
+from itertools import product
 from typing import NamedTuple
 
-from ..keys.keys import key_of
+from ..keys.contents import naming_system_text
+from ..stores.differences.words import likeness
 from ..stores.record import Record
 from ..stores.records.answers import shared_answer_parts
 from ..stores.records.combining import merged_order
+from .alignment import ALIKE, align_calls, most_alike, words_of
 from .runs import RecordedRun, first_level, relative_scope
 
 Align = Callable[[str], str] | Mapping[str, str]
@@ -31,6 +31,14 @@ class Pair(NamedTuple):
     other: Record | None = None
     status: str = ""
     run: int = 1
+
+    @property
+    def is_alike(self) -> bool:
+        """Return whether both runs make the call, in words that are alike."""
+        if self.one is None or self.other is None:
+            return False
+        words, other_words = words_of(self.one.prompt), words_of(self.other.prompt)
+        return words == other_words or likeness(words, other_words) >= ALIKE
 
 
 def paired_runs(
@@ -66,7 +74,25 @@ def _named_actors(
         (_by_name(actors, one_level), _by_name(other_actors, other_level, name_of))
         for one_level, other_level in choices
     ]
-    return max(namings, key=lambda naming: len(naming[0].keys() & naming[1].keys()))
+    named, other_named = max(namings, key=lambda both: len(both[0].keys() & both[1].keys()))
+    return named, _with_earlier_names(named, other_named)
+
+
+def _with_earlier_names(actors: Actors, other_actors: Actors) -> Actors:
+    """Return the actors of the other run; those whose changed system message names them have the names of
+    their earlier selves, judged by the words of the messages.
+    """
+    lone, other_lone = (
+        {
+            name: words_of(text)
+            for name, (record, *_) in side.items()
+            if name not in shared and (text := naming_system_text(record.scope, record.request))
+        }
+        for side, shared in ((actors, other_actors), (other_actors, actors))
+    )
+    pairs = most_alike(list(lone.values()), list(other_lone.values()), ALIKE)
+    earlier = {list(other_lone)[other]: list(lone)[one] for one, other in pairs}
+    return {earlier.get(name, name): records for name, records in other_actors.items()}
 
 
 def _by_name(
@@ -89,74 +115,24 @@ def _by_name(
     return records_by_name
 
 
-class _PlacedCall(NamedTuple):
-    """A call of an actor.
-
-    :param place: its place among the actor's calls, from 0.
-    :param request: a key that equal requests share, whatever their draws.
-    """
-
-    place: int
-    record: Record
-    request: str
-
-
 def _pair_calls(
     scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
 ) -> Iterator[Pair]:
-    """Yield the calls of one actor in pairs: by equal requests, and between these by their last messages."""
-    calls, other_calls = (
-        [
-            _PlacedCall(place, record, key_of(record.kind, record.request, None))
-            for place, record in enumerate(side)
-        ]
-        for side in (records, other_records)
+    """Yield the calls of one actor in pairs, in the order of the first run."""
+    same = align_calls(records, other_records)
+    places = {other: place for place, other in same.items()}
+    # A call that only the other run has follows the one that precedes it there.
+    rows = merged_order(
+        [(0, place) for place in range(len(records))],
+        [(0, places[n]) if n in places else (1, n) for n in range(len(other_records))],
     )
-    for one, other in _match(calls, other_calls):
-        if one and other and _are_alike(one.record, other.record):
-            answer, other_answer = shared_answer_parts(one.record, other.record)
+    for side, place in rows:
+        if side:
+            yield Pair(scope, place, None, other_records[place], "added", run_number)
+        elif place not in same:
+            yield Pair(scope, place, records[place], None, "missing", run_number)
+        else:
+            one, other = records[place], other_records[same[place]]
+            answer, other_answer = shared_answer_parts(one, other)
             is_same = one.request == other.request and answer == other_answer
-            status = "same" if is_same else "changed"
-            yield Pair(scope, one.place, one.record, other.record, status, run_number)
-            continue
-        if one:
-            yield Pair(scope, one.place, one.record, None, "missing", run_number)
-        if other:
-            yield Pair(scope, other.place, None, other.record, "added", run_number)
-
-
-def _match(
-    calls: Sequence[_PlacedCall], other_calls: Sequence[_PlacedCall]
-) -> Iterator[tuple[_PlacedCall | None, _PlacedCall | None]]:
-    """Yield calls in pairs, matched by request."""
-    requests, other_requests = ([call.request for call in side] for side in (calls, other_calls))
-    matcher = difflib.SequenceMatcher(None, requests, other_requests, autojunk=False)
-    for kind, begin, end, other_begin, other_end in matcher.get_opcodes():
-        match = zip_longest if kind == "equal" else _match_changed
-        yield from match(calls[begin:end], other_calls[other_begin:other_end])
-
-
-def _match_changed(
-    calls: Sequence[_PlacedCall], other_calls: Sequence[_PlacedCall]
-) -> Iterator[tuple[_PlacedCall | None, _PlacedCall | None]]:
-    """Yield calls with different requests in pairs: in order, unless a common sequence of their last
-    messages pairs more equal ones.
-
-    An actor who is told "Go on." in each round has many equal last messages. If one of them changes,
-    their longest common sequence would pair all rounds with the rounds before.
-    """
-    prompts, other_prompts = (
-        [call.record.prompt for call in side] for side in (calls, other_calls)
-    )
-    matcher = difflib.SequenceMatcher(None, prompts, other_prompts, autojunk=False)
-    matched = sum(block.size for block in matcher.get_matching_blocks())
-    if sum(map(operator.eq, prompts, other_prompts)) >= matched:
-        yield from zip_longest(calls, other_calls)
-        return
-    for _, begin, end, other_begin, other_end in matcher.get_opcodes():
-        yield from zip_longest(calls[begin:end], other_calls[other_begin:other_end])
-
-
-def _are_alike(record: Record, other: Record) -> bool:
-    is_same_kind = record.kind == other.kind
-    return is_same_kind and record.request.get("function") == other.request.get("function")
+            yield Pair(scope, place, one, other, "same" if is_same else "changed", run_number)

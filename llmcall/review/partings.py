@@ -12,17 +12,17 @@ from ..stores.record import Record
 from ..stores.records.answers import shared_answer_parts
 from ..support.display.formatting import as_json, one_line
 from ..support.display.printable import printable
-from .consequences import Changes, field_text, is_in_prompt, sides_of
+from .consequences import Changes, field_text, is_in_prompt
 from .pairs import Pair
 
-# The words of a report for each reason of a parting
+# The words for each reason
 WHY = {
     "prompt": "the prompt changed",
     "parameters": "the parameters changed",
     "model": "the model changed",
     "draw": "the same request has different answers",
-    "missing": "the other run ends, or does not make this call",
-    "added": "the other run has an additional call",
+    "missing": "{other} ends, or does not make this call",
+    "added": "{other} has an additional call",
 }
 TEXT_CHARACTERS = 60  # of a text in a line
 
@@ -34,51 +34,47 @@ class CallPosition(NamedTuple):
     place: int
 
 
-class Parting(NamedTuple):
-    """The first call at which an actor's runs part.
+class Change(NamedTuple):
+    """One reason why a call differs between two runs.
 
-    :param scope: the actor's scope path, without the level that names the whole run.
-    :param place: the call's place in the actor's run, from 0.
-    :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or
-        ``"added"``.
-    :param before: the difference in the first run: the message, the parameters, the model, the
-        answer, or the prompt of the call, or ``None`` if it has no such call.
-    :param after: the difference in the other run.
+    :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or ``"added"``.
+    :param before: what differs in the first run: the message, the parameters, the model, the answer, or
+        the prompt of the call, or ``None`` if it has no such call.
+    :param after: what differs in the other run.
     :param follows: the call with the first changed answer that this prompt repeats, if all changed
         words of the prompt are in changed answers that the actor could have read; else ``None``.
         The prompt may be only a consequence of it.
-    :param run: the number of the other run, from 1.
-    :param served: the models that gave different answers to the same request, by the server's names,
-        if they differ; else empty.
     """
 
-    scope: str
-    place: int
     why: str
     before: str | None
     after: str | None
     follows: CallPosition | None = None
-    run: int = 1
-    served: tuple[str, ...] = ()
 
-    @property
-    def status(self) -> str:
-        """Return the status of the call, as in its :class:`.Row`."""
-        return self.why if self.why in ("missing", "added") else "changed"
+    def in_words(self, other: str, *, is_one_of_many: bool = False) -> str:
+        """Return the reason and the difference in one line.
 
-    @property
-    def more(self) -> str:
-        """Return the end of a report's line: the call that it may follow from, or the models."""
+        :param other: the name of the other run.
+        :param is_one_of_many: leaves out the words that differ from call to call: those of a call that
+            one run lacks, and those that repeat answers.
+        """
+        words = WHY[self.why].format(other=printable(other))
+        if is_one_of_many and self.why in ("missing", "added"):
+            return words
+        if not is_one_of_many or not self.follows:
+            words = f"{words}: {self.changed_words}"
         if self.follows:
             scope, place = self.follows
-            return f" (perhaps a consequence of {printable(scope)}, call {place + 1})"
-        if self.served:
-            return f" (answered by {' and '.join(map(printable, self.served))})"
-        return ""
+            source = (
+                "earlier answers" if is_one_of_many else f"{printable(scope)}, call {place + 1}"
+            )
+            words += f" (perhaps a consequence of {source})"
+        return words
 
-    def in_words(self) -> str:
-        """Return the difference in one line; for prompts, and for answers that begin alike, the words
-        as in ``git diff --word-diff``.
+    @property
+    def changed_words(self) -> str:
+        """Return the difference; for prompts, and for answers that begin alike, the words as in ``git
+        diff --word-diff``.
         """
         quoted = [
             f'"{printable(one_line(text, TEXT_CHARACTERS))}"'
@@ -89,6 +85,79 @@ class Parting(NamedTuple):
         if self.why == "prompt" or looks_the_same:
             return word_changes(self.before or "", self.after or "")
         return " → ".join(quoted)
+
+
+class Parting(NamedTuple):
+    """The first call at which an actor's runs part.
+
+    :param scope: the actor's scope path, without the level that names the whole run.
+    :param place: the call's place in the actor's run, from 0.
+    :param changes: all that differs; what follows from an earlier answer comes last.
+    :param run: the number of the other run, from 1.
+    :param served: the models that gave different answers to the same request, by the server's names,
+        if they differ; else empty.
+    """
+
+    scope: str
+    place: int
+    changes: tuple[Change, ...]
+    run: int = 1
+    served: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return all reasons why the call differs: some of ``"model"``, ``"prompt"`` and
+        ``"parameters"``, or one of ``"draw"``, ``"missing"`` and ``"added"``.
+        """
+        return tuple(change.why for change in self.changes)
+
+    @property
+    def why(self) -> str:
+        """Return the first reason."""
+        return self.changes[0].why
+
+    @property
+    def before(self) -> str | None:
+        """Return what differs by the first reason, in the first run; see :class:`Change`."""
+        return self.changes[0].before
+
+    @property
+    def after(self) -> str | None:
+        """Return what differs by the first reason, in the other run."""
+        return self.changes[0].after
+
+    @property
+    def follows(self) -> CallPosition | None:
+        """Return the call of which this one may be only a consequence, or ``None`` if it has a reason of
+        its own.
+        """
+        return self.changes[0].follows
+
+    @property
+    def status(self) -> str:
+        """Return the status of the call, as in its :class:`.Row`."""
+        return self.why if self.why in ("missing", "added") else "changed"
+
+    def in_words(self, other: str, *, is_one_of_many: bool = False) -> str:
+        """Return all reasons in one line; see :meth:`Change.in_words`."""
+        words = "; ".join(
+            change.in_words(other, is_one_of_many=is_one_of_many) for change in self.changes
+        )
+        models = " and ".join(map(printable, self.served))
+        return f"{words} (answered by {models})" if models else words
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as plain data, for JSON."""
+        return {
+            "scope": self.scope,
+            "place": self.place,
+            "why": self.why,
+            "reasons": self.reasons,
+            "changes": [change._asdict() for change in self.changes],
+            "follows": self.follows,
+            "run": self.run,
+            "served": self.served,
+        }
 
 
 def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
@@ -112,39 +181,49 @@ def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
 
 def _parting(changes: Changes, index: int) -> Parting:
     pair = changes[index].pair
-
-    def parting(
-        why: str,
-        before: str | None,
-        after: str | None,
-        *,
-        follows: CallPosition | None = None,
-        served: tuple[str, ...] = (),
-    ) -> Parting:
-        return Parting(pair.scope, pair.place, why, before, after, follows, pair.run, served)
-
     one, other = pair.one, pair.other
+    served: tuple[str, ...] = ()
     if one is None or other is None:
-        return parting(pair.status, *(call.prompt if call else None for call in (one, other)))
-    changed = differences(one.request, other.request)
-    if not changed:
+        before, after = (None if call is None else call.prompt for call in (one, other))
+        found = [Change(pair.status, before, after)]
+    elif differing := differences(one.request, other.request):
+        found = sorted(_changes(changes, index, differing), key=lambda change: bool(change.follows))
+    else:
         models = [record.served for record in (one, other) if record.served]
         served = tuple(models) if len(set(models)) > 1 else ()
-        return parting("draw", *_differing_answers(one, other), served=served)
-    model = next((field for field in changed if field.place in ("model", "body.model")), None)
-    if model is not None:
-        return parting("model", *map(field_text, sides_of(model)))
-    prompts = [field for field in changed if is_in_prompt(field)]
-    if not prompts:
-        return parting("parameters", *_field_values(changed))
-    earlier = [changes.first_source(prompt, index) for prompt in prompts]
-    sources = [source for source in earlier if source is not None]
-    if len(sources) == len(changed):  # a changed parameter is not a consequence of an answer
-        source_pair = changes[min(sources)].pair
-        follows = CallPosition(source_pair.scope, source_pair.place)
-        return parting("prompt", *map(field_text, sides_of(prompts[0])), follows=follows)
-    unexplained = prompts[earlier.index(None)] if None in earlier else prompts[0]
-    return parting("prompt", *map(field_text, sides_of(unexplained)))
+        found = [Change("draw", *_differing_answers(one, other))]
+    return Parting(pair.scope, pair.place, tuple(found), pair.run, served)
+
+
+def _changes(changes: Changes, index: int, differing: Sequence[Difference]) -> Iterator[Change]:
+    """Yield the reasons why a request differs."""
+    models = [field for field in differing if field.place in ("model", "body.model")]
+    for model in models:
+        yield Change("model", field_text(model.recorded), field_text(model.asked))
+    prompts = [field for field in differing if is_in_prompt(field)]
+    if prompts:
+        sources = [changes.first_source(prompt, index) for prompt in prompts]
+        known = [source for source in sources if source is not None]
+        follows = None
+        if len(known) == len(sources):
+            source_pair = changes[min(known)].pair
+            follows = CallPosition(source_pair.scope, source_pair.place)
+        shown = [
+            prompt
+            for prompt, source in zip(prompts, sources, strict=True)
+            if source is None or follows
+        ]
+        before = _joined(prompt.recorded for prompt in shown)
+        yield Change("prompt", before, _joined(prompt.asked for prompt in shown), follows)
+    parameters = [field for field in differing if field not in models and field not in prompts]
+    if parameters:
+        yield Change("parameters", *_field_values(parameters))
+
+
+def _joined(values: Iterable[object]) -> str | None:
+    """Return the values of some fields as one text, or ``None`` if there are none."""
+    texts = [text for text in map(field_text, values) if text is not None]
+    return "\n\n".join(texts) if texts else None
 
 
 def _differing_answers(record: Record, other: Record) -> tuple[str | None, str | None]:

@@ -16,7 +16,7 @@ from ..stores.records.reader import read as read_records
 from ..stores.records.served import served_by, served_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from ..stores.record import Record
 
@@ -51,6 +51,11 @@ class RecordedRun(NamedTuple):
         return {name: value for name, value in self.settings.items() if name not in unused}
 
     @property
+    def place(self) -> str:
+        """Return its name, which holds its path, in the same form for the same run."""
+        return os.path.realpath(self.name)
+
+    @property
     def origin(self) -> str:
         """Return the source of imported answers in words; empty if llmcall recorded all."""
         return origin_words(imported_from(self.records))
@@ -68,6 +73,16 @@ class RecordedRun(NamedTuple):
         for record in self.records:
             records_by_actor.setdefault(record.scope, []).append(record)
         return records_by_actor
+
+
+def short_names(runs: Sequence[RecordedRun]) -> list[str]:
+    """Return the names of runs in messages: without their files' folders, unless two would be the same."""
+    names = []
+    for run in runs:
+        prefix, separator, path = run.name.rpartition(" of ")
+        names.append(f"{prefix}{separator}{os.path.basename(path.rstrip('/'))}")
+    places = {run.place for run in runs}
+    return names if len({*names}) == len(places) else [run.name for run in runs]
 
 
 def load(run: object, *, may_be_empty: bool = False) -> RecordedRun:

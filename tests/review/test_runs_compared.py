@@ -83,16 +83,25 @@ def causes(found: llmcall.types.Comparison) -> list[tuple[str, int, str]]:
 # Actors and calls in pairs
 
 
-def test_a_run_compared_with_itself_does_not_diverge() -> None:
+def test_a_run_compared_with_its_copy_does_not_diverge() -> None:
     """The text says so, and how many calls there are."""
-    one = play("a.jsonl", scope="rep-1/")
-    found = llmcall.compare(one, one)
+    found = llmcall.compare(play("a.jsonl", scope="rep-1/"), play("b.jsonl", scope="rep-1/"))
     assert counts(found) == (9, 0, 0, 0)
     assert not found.parted
     assert str(found).splitlines() == [
         "9 calls: 9 the same, 0 changed, 0 added, 0 missing",
         "The runs do not diverge.",
     ]
+
+
+def test_a_run_compared_with_itself_is_told() -> None:
+    """Whatever its path is called."""
+    one = play("a.jsonl")
+    for same in (one, Path(one).absolute()):
+        assert str(llmcall.compare(one, same)).splitlines() == [
+            "9 calls: 9 the same, 0 changed, 0 added, 0 missing",
+            "Both runs are a.jsonl; compare it with another recording.",
+        ]
 
 
 @pytest.mark.parametrize(("scope", "other"), [("rep-1/", "rep-2/"), ("", "rep-2/"), ("r/", "r/")])
@@ -141,7 +150,7 @@ def test_a_call_outside_any_scope_is_not_the_only_actors() -> None:
     }
 
 
-def test_a_changed_system_message_that_names_the_actor_is_named_first() -> None:
+def test_actors_whose_changed_system_messages_name_them_are_paired() -> None:
     """With ``actor="system"``, the actor of a changed message has another name."""
     runs = []
     for number, trait in enumerate(("", "really ")):
@@ -151,9 +160,11 @@ def test_a_changed_system_message_that_names_the_actor_is_named_first() -> None:
             digest = hashlib.sha256(system.encode()).hexdigest()
             records += conversation(f"{system[:20]}-{digest[:8]}#0", [("Bread?", "Yes.")], system)
         runs.append(write_cassette(f"{number}.jsonl", records))
-    lines = str(llmcall.compare(*runs)).splitlines()
-    assert lines[1] == (
-        "the system message of 2 actors changed, and with it the actor's name: {+really+}"
+    found = llmcall.compare(*runs)
+    assert counts(found) == (0, 2, 0, 0)
+    assert str(found).splitlines()[1] == (
+        "the same change in 2 scopes (You are Ada. Ada lov-6d074202, You are Bea. Bea lov-10b495f8): the prompt "
+        "changed: {+really+}"
     )
 
 
@@ -168,12 +179,15 @@ def test_one_changed_prompt_among_equal_ones_is_paired_with_its_own_round() -> N
     assert causes(found) == [("lisa", 1, "prompt")]
 
 
-def test_comparing_runs_without_an_actor_in_common_warns() -> None:
-    """Their scopes differ."""
+def test_runs_without_a_call_in_common_are_told() -> None:
+    """Their scopes differ, or what they ask does: they may be runs of different programs."""
     one, other = play("a.jsonl", actors=("lisa", "bart")), play("b.jsonl", actors=("emma", "cem"))
     found = llmcall.compare(one, other)
     assert counts(found) == (0, 0, 6, 6)
-    assert "no actor in common" in str(found)
+    says = "a.jsonl and b.jsonl have no call in common: their scopes, or their programs, differ."
+    assert str(found).splitlines()[1] == says
+    other = write_cassette("b.jsonl", [chat("Translate 'Brot'.", "Bread.", "lisa#0")])
+    assert says in str(llmcall.compare(one_call("a.jsonl"), other))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +206,7 @@ def test_a_round_more_and_an_actor_less_are_added_and_missing_calls() -> None:
     other = play("b.jsonl", rounds=3, actors=("emma", "lisa"))
     found = llmcall.compare(one, other)
     assert (found.added, found.missing) == (2, 2)
-    assert "bart, call 1: the other run ends, or does not make this call" in str(found)
+    assert "bart, call 1: b.jsonl ends, or does not make this call" in str(found)
 
 
 def longest_common_run(one: Sequence[str], other: Sequence[str]) -> int:
@@ -338,7 +352,8 @@ def test_equal_requests_with_different_answers_part_by_a_draw() -> None:
         record.response["model"] = served
         write_cassette(path, [record])
     found = llmcall.compare("a.jsonl", "b.jsonl")
-    assert found.parted[0][:5] == ("lisa", 0, "draw", "Yes.", "No.")
+    [parting] = found.parted
+    assert (parting.why, parting.before, parting.after) == ("draw", "Yes.", "No.")
     assert str(found).splitlines()[1] == (
         'lisa, call 1: the same request has different answers: "Yes." → "No." '
         "(answered by m-01 and m-05)"
@@ -880,7 +895,8 @@ def check_cause(world: World) -> None:
             (world.edit[1], [row.other_answer for row in earlier]),
         ):
             assert not word or any(word in re.findall(r"\w+", answer or "") for answer in answers)
-    assert all(re.search(r"\w", parting.in_words()) for parting in found.parted)
+    changes = [change for parting in found.parted for change in parting.changes]
+    assert all(re.search(r"\w", change.changed_words) for change in changes)
 
 
 @given(worlds)
@@ -1064,8 +1080,7 @@ def test_an_actor_that_one_run_lacks_is_no_sign_of_other_scopes() -> None:
     one, other = play("a.jsonl"), play("b.jsonl", actors=ACTORS[:2])
     assert done("diff", one, other, "--scope", "lisa").splitlines() == [
         "3 calls: 0 the same, 0 changed, 0 added, 3 missing",
-        "lisa, call 1: the other run ends, or does not make this call: "
-        '"Round 0. You heard: nothing."',
+        'lisa, call 1: b.jsonl ends, or does not make this call: "Round 0. You heard: nothing."',
     ]
 
 

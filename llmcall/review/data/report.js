@@ -1,8 +1,8 @@
 // Shows the calls of a page, which are in it as JSON. Texts only become text nodes, so no text is run.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const { texts, messages, nodes, calls, cells, parted, scopes, rows: rowNames } = data;
-const STATUS = { changed: "≠ changed", added: "+ only in the other run", missing: "− only in this run", same: "" };
+const { runs, texts, messages, nodes, calls, cells, parted, scopes, rows: rowNames } = data;
+const STATUS = { changed: "≠ changed", added: `+ only in ${runs[1]}`, missing: `− only in ${runs[0]}`, same: "" };
 const MARKS = { refused: "⊘ refused", cut: "✂ cut: ended by length", "asked again": "↻ not usable, asked again", unread: "∅ not in the form that was asked for" };
 const isCompared = cells.status.some(Boolean);
 const cellCount = cells.row.length;
@@ -53,7 +53,7 @@ const cellOfLink = new Map(cells.row.map((_, cell) => [linkOf(cell), cell]));
 
 /** Return the words for a cell: that the runs diverge there, its status, how its answers ended. */
 function labelsOf(cell) {
-  const status = cell in parted ? `◆ the runs diverge here: ${parted[cell][0]}` : STATUS[cells.status[cell]];
+  const status = cell in parted ? `◆ the runs diverge here: ${parted[cell]}` : STATUS[cells.status[cell]];
   return [status, ...marksOf(cell).map((mark) => MARKS[mark])].filter(Boolean);
 }
 
@@ -169,7 +169,7 @@ function matcherOf({ isScope, text }) {
     for (let left = calls.new[call]; left > 0 && node >= 0; left--, node = nodes[node][0]) if (inMessage[nodes[node][1]]) return true;
     return text.length > 3 && (inText[calls.served[call]] || `key ${calls.key[call]}`.includes(text)); // a digit is in every key
   });
-  return (cell) => callsOf(cell).some((call) => inCall[call]) || [...labelsOf(cell), ...(parted[cell] ?? [])].join("\n").toLowerCase().includes(text);
+  return (cell) => callsOf(cell).some((call) => inCall[call]) || labelsOf(cell).join("\n").toLowerCase().includes(text);
 }
 
 function search() {
@@ -210,13 +210,13 @@ function show(cell) {
 }
 
 function showConversation() {
-  const row = cells.row[openedCell], why = parted[openedCell];
+  const row = cells.row[openedCell];
   find("title").textContent = nameOf(openedCell);
   find("previous").disabled = openedCell === starts[row];
   find("next").disabled = openedCell + 1 >= starts[row + 1];
-  find("status").replaceChildren(...(why ? [`◆ The runs diverge here: ${why[0]}: `, ...changes(why[1])] : [STATUS[cells.status[openedCell]] ?? ""]));
+  find("status").replaceChildren(...changes(labelsOf(openedCell)[0] ?? ""));
   find("status").hidden = !find("status").textContent;
-  const sides = [[cells.one[openedCell], "this run", "del"], [cells.other[openedCell], "the other run", "ins"]].filter(([call]) => call >= 0);
+  const sides = [[cells.one[openedCell], runs[0], "del"], [cells.other[openedCell], runs[1], "ins"]].filter(([call]) => call >= 0);
   find("sides").className = sides.length > 1 ? "two" : "";
   find("sides").replaceChildren(...sides.map(([call, name, tag], number) => side(call, name, tag, sides[1 - number]?.[0])));
 }

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
@@ -209,32 +210,125 @@ def test_a_round_more_and_an_actor_less_are_added_and_missing_calls() -> None:
     assert "bart, call 1: b.jsonl ends, or does not make this call" in str(found)
 
 
-def longest_common_run(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return the length of the longest run of questions that stands in both lists."""
-    return max(
-        length
-        for length in range(len(one) + 1)
-        for start in range(len(one) - length + 1)
-        for second in range(len(other) - length + 1)
-        if one[start : start + length] == other[second : second + length]
-    )
+def asked_in_turn(path: str, questions: Sequence[str]) -> Path:
+    """Write down what x asks, each repeated question as its next draw; and one call of y."""
+    draws = [questions[:number].count(asked) for number, asked in enumerate(questions)]
+    records = [
+        chat(asked, f"{asked}{draw}", f"x#{draw}")
+        for asked, draw in zip(questions, draws, strict=True)
+    ]
+    return write_cassette(path, [*records, chat("end", "end", "y#0")])
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from("abcd"), max_size=8), st.lists(st.sampled_from("abcd"), max_size=8))
-def test_the_longest_common_run_of_equal_requests_is_the_same(one: str, other: str) -> None:
-    """Each call has one row; what is the same is asked by both, in one order."""
-    for path, questions in (("a.jsonl", one), ("b.jsonl", other)):
-        records = [
-            chat(question, question, f"x#{number}") for number, question in enumerate(questions)
-        ]
-        write_cassette(path, [*records, chat("end", "end", "y#0")])
-    found = llmcall.compare("a.jsonl", "b.jsonl")
+def test_identical_requests_are_the_same_in_whatever_order(
+    one: list[str], other: list[str]
+) -> None:
+    """Each call has one row, and each draw that both runs have is the same."""
+    found = llmcall.compare(asked_in_turn("a.jsonl", one), asked_in_turn("b.jsonl", other))
+    assert found.same == (Counter(one) & Counter(other)).total() + 1
     assert found.same + found.changed + found.missing == len(one) + 1
     assert found.same + found.changed + found.added == len(other) + 1
-    assert bool(found.parted) == (one != other)
-    assert found.same >= longest_common_run(one, other) + 1
-    if sorted(one) == sorted(set(one)) and one == other[: len(one)]:
-        assert counts(found) == (len(one) + 1, 0, len(other) - len(one), 0)
+    assert bool(found.parted) == (sorted(one) != sorted(other))
+
+
+def test_calls_that_only_one_run_makes_stand_between_the_same_calls() -> None:
+    """They are not the same one: what the runs have in common separates them."""
+    found = llmcall.compare(asked_in_turn("a.jsonl", "acb"), asked_in_turn("b.jsonl", "abd"))
+    assert [(row.status, row.answer, row.other_answer) for row in found.rows] == [
+        ("same", "a0", "a0"),
+        ("missing", "c0", None),
+        ("same", "b0", "b0"),
+        ("added", None, "d0"),
+        ("same", "end", "end"),
+    ]
+
+
+def test_the_calls_of_callers_are_the_same_by_their_callers() -> None:
+    """Two tasks ask the same in one scope, and then what they were answered."""
+
+    def run(path: str, word: str, order: Sequence[str]) -> Path:
+        records = []
+        for number, caller in enumerate(order):
+            first = chat("Go.", f"{caller} goes", f"run#{number}").replace(asker=caller)
+            more = chat(f"{word} on: 1, 2, 3.", f"{caller} {word}", f"run#{number}")
+            records += [first, more.replace(asker=caller)]
+        return write_cassette(path, records)
+
+    found = llmcall.compare(
+        run("a.jsonl", "Go", ("task 0", "task 1")), run("b.jsonl", "Run", ("task 1", "task 0"))
+    )
+    pairs = [(row.answer, row.other_answer) for row in found.rows if "on" in (row.prompt or "")]
+    assert pairs == [("task 0 Go", "task 0 Run"), ("task 1 Go", "task 1 Run")]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 3, 1)])
+def test_people_in_threads_of_one_scope_are_paired_by_their_system_messages(
+    order: tuple[int, ...],
+) -> None:
+    """Whichever thread was first, and whatever changed in all of these messages."""
+
+    def run(path: str, word: str, order: Sequence[int]) -> Path:
+        names = ("Ann", "Ben", "Cem", "Dan")
+        records = []
+        for number in order:
+            system = {"role": "system", "content": f"You are {names[number]}, a {word} baker."}
+            records.append(chat([system, ASKED], f"{names[number]} {word}", "run#0"))
+        return write_cassette(path, records)
+
+    found = llmcall.compare(run("a.jsonl", "good", range(4)), run("b.jsonl", "very good", order))
+    assert [row.other_answer for row in found.rows] == [
+        f"{(row.answer or '').split()[0]} very good" for row in found.rows
+    ]
+
+
+def test_a_difference_lists_all_its_reasons() -> None:
+    """The model, the prompt and the parameters; each is the same change only with the same ones."""
+    runs = []
+    for path, model, word, top_p in (("a.jsonl", "m", "thrifty", 0.1), ("b.jsonl", "n", "rich", 1)):
+        records = []
+        for name in ("ada", "ben", "cleo"):
+            system = {
+                "role": "system",
+                "content": f"You are {word if name == 'ben' else 'thrifty'}.",
+            }
+            params = {"top_p": top_p} if name != "cleo" else {}
+            records.append(chat([system, ASKED], "Yes.", f"{name}#0", **params, model=model))
+        runs.append(write_cassette(path, records))
+    found = llmcall.compare(*runs)
+    assert {parting.scope: parting.reasons for parting in found.parted} == {
+        "ada": ("model", "parameters"),
+        "ben": ("model", "prompt", "parameters"),
+        "cleo": ("model",),
+    }
+    assert [(parting.why, parting.before) for parting in found.parted] == [("model", "m")] * 3
+    assert str(found).splitlines()[1:] == [
+        'ada, call 1: the model changed: "m" → "n"; the parameters changed: "top_p=0.1" → "top_p=1"',
+        'ben, call 1: the model changed: "m" → "n"; the prompt changed: [-thrifty-] {+rich+}; '
+        'the parameters changed: "top_p=0.1" → "top_p=1"',
+        'cleo, call 1: the model changed: "m" → "n"',
+    ]
+
+
+def test_words_that_follow_are_marked_beside_a_reason_of_the_call() -> None:
+    """A new model changes all calls; what Ben heard from Ada changed with it."""
+
+    def run(path: str, model: str, word: str) -> Path:
+        calls = [("Say.", f"{word}!", "ada#0"), (f"She said {word}.", "Hm.", "ben#0")]
+        return write_cassette(
+            path, [chat(asked, said, at, model=model) for asked, said, at in calls]
+        )
+
+    found = llmcall.compare(run("a.jsonl", "m", "yes"), run("b.jsonl", "n", "no"))
+    assert [(parting.reasons, parting.follows) for parting in found.parted] == [
+        (("model",), None),
+        (("model", "prompt"), None),
+    ]
+    assert str(found).splitlines()[2] == (
+        'ben, call 1: the model changed: "m" → "n"; the prompt changed: [-yes-] {+no+} (perhaps a consequence '
+        "of ada, call 1)"
+    )
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])

@@ -253,7 +253,8 @@ class Call(NamedTuple):
     @property
     def listeners(self) -> Sequence[CallListener]:
         """Return the listeners that hear of it."""
-        return () if self.is_inner else listeners
+        # A copy: another thread may stop one meanwhile, which would keep the next one from hearing.
+        return () if self.is_inner else tuple(listeners)
 
     def unrecorded(self) -> Call:
         """Return the call as one whose answer is neither looked up nor stored."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .sender import foreign_code
+from .system import lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,23 +86,24 @@ class Listener:
 
     def start(self) -> None:
         """Hear of the calls from now on."""
-        self.stop()
-        listeners.append(_OwnListener(self))
+        _hearing(self).is_started = True
 
     def stop(self) -> None:
-        """Hear of no further calls."""
-        listeners[:] = [
-            listener
-            for listener in listeners
-            if not (isinstance(listener, _OwnListener) and listener.own is self)
-        ]
+        """Hear of no further calls, also in blocks that are open."""
+        with lock:
+            listeners.remove(_hearing(self))
 
     def __enter__(self) -> Self:
-        self.start()
+        with lock:
+            _hearing(self).blocks += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        with lock:
+            hearing = _hearing(self)
+            hearing.blocks -= 1
+            if hearing.blocks <= 0 and not hearing.is_started:
+                listeners.remove(hearing)
 
 
 class CallListener:
@@ -150,10 +152,16 @@ class CallListener:
 
 
 class _OwnListener(CallListener):
-    """A user's listener, which hears of :class:`CallInfo` only."""
+    """A user's listener, which hears of :class:`CallInfo` only.
+
+    :ivar blocks: how many of its blocks are open.
+    :ivar is_started: whether it hears until it is stopped.
+    """
 
     def __init__(self, own: Listener) -> None:
         self.own = own
+        self.blocks = 0
+        self.is_started = False
 
     def opens(self, cassette: Cassette) -> None:
         """Pass on the cassette's path."""
@@ -186,3 +194,14 @@ class _OwnListener(CallListener):
 
 
 listeners: list[CallListener] = []
+
+
+def _hearing(own: Listener) -> _OwnListener:
+    """Return what hears for a user's listener, once in the list however many blocks are open."""
+    with lock:
+        for listener in listeners:
+            if isinstance(listener, _OwnListener) and listener.own is own:
+                return listener
+        hearing = _OwnListener(own)
+        listeners.append(hearing)
+        return hearing

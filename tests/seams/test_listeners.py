@@ -176,7 +176,38 @@ def test_a_listener_hears_of_calls_and_cassettes_in_its_block_alone(notes: Notes
 
 def test_a_listener_hears_once_though_it_was_started_twice(notes: Notes) -> None:
     notes.start()
+    notes.start()
     ScriptedClient(["Yes."]).send_message("Hello")
+    notes.stop()
+    assert [event for event, *_ in notes.heard] == ["asks", "used", "answered"]
+
+
+def test_a_listener_that_is_open_in_two_blocks_hears_both_once() -> None:
+    client, notes = ScriptedClient(lambda messages: "Yes."), Notes()
+
+    def heard() -> list[str]:
+        notes.heard.clear()
+        client.send_message("Hello")
+        return [event for event, *_ in notes.heard]
+
+    once = ["asks", "used", "answered"]
+    with notes:
+        with notes:
+            assert heard() == once
+        assert heard() == once
+    assert heard() == []
+
+
+def test_a_listener_that_was_started_hears_after_its_block_until_it_is_stopped() -> None:
+    client, notes = ScriptedClient(lambda messages: "Yes."), Notes()
+    notes.start()
+    with notes:
+        pass
+    client.send_message("Hello")
+    with notes:
+        notes.stop()
+        client.send_message("Hello")
+    client.send_message("Hello")
     assert [event for event, *_ in notes.heard] == ["asks", "used", "answered"]
 
 

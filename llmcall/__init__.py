@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from .experiments.arms import arms as arms
     from .experiments.choice import choice as choice
     from .experiments.drift.drift import drift as drift
+    from .experiments.effects import effect as effect
+    from .experiments.effects import units_needed as units_needed
     from .experiments.importing.answers import import_answers as import_answers
     from .experiments.packing.pack import pack as pack
     from .experiments.packing.verify import verify as verify
@@ -87,6 +89,7 @@ _MODULES = {
     "experiments.arms": "arms",
     "experiments.choice": "choice",
     "experiments.drift.drift": "drift",
+    "experiments.effects": "effect units_needed",
     "experiments.importing.answers": "import_answers",
     "experiments.packing.pack": "pack",
     "experiments.packing.verify": "verify",

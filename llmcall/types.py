@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .experiments.choice import Choice as Choice
     from .experiments.drift.drift import DriftPlan as DriftPlan
     from .experiments.drift.result import Drift as Drift
+    from .experiments.effects import UnitsNeeded as UnitsNeeded
     from .experiments.importing.answers import Imported as Imported
     from .keys.request import Request as Request
     from .many.plans import Plan as Plan
@@ -45,6 +46,7 @@ _MODULES = {
     "experiments.choice": "Choice",
     "experiments.drift.drift": "DriftPlan",
     "experiments.drift.result": "Drift",
+    "experiments.effects": "UnitsNeeded",
     "experiments.importing.answers": "Imported",
     "keys.request": "Request",
     "many.plans": "Plan",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.usage import total_cost
 from ..review.comparison import Comparison, compare
@@ -17,7 +16,8 @@ from ..support.display.data_frames import import_pandas
 from ..support.display.formatting import as_json, counted, money, text_table
 from ..support.display.notebook import html_table
 from ..support.notices import notice
-from .intervals import Effect, effect, import_statistics
+from .effects import effect
+from .intervals import LEVEL
 
 if TYPE_CHECKING:
     import pandas
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..scopes import ScopedRecord
     from ..stores.record import Record
 
-MIN_REPEATS = 2  # that give an interval
+EFFECT = ("estimate", "low", "high", "level", "n", "missing")  # the columns of an effect
 MAX_NAMED_RUNS = 5  # that failed, and are named
 FUNCTION = "function"  # the kind of recorded functions' records, which no model answered
 
@@ -79,23 +79,19 @@ class Arms(Mapping[tuple[str, int], Any]):
         # In the cache's mode "refresh", each process asks anew, so a draw may have several answers.
         draws: dict[tuple[str, str], Record] = {}
         # Actor by actor, first outside any scope, as on a cassette: in whatever order threads called.
-        self._used = {
+        self._records = {
             run: [
                 draws.setdefault((record.cache_key, as_json(answer_parts(record))), record)
                 for _, record in sorted(
                     records, key=lambda used: (used.record.sample is not None, used.path.split("/"))
                 )
+                if record.kind != FUNCTION
             ]
             for run, records in used_records.items()
         }
-        self._records = {
-            run: [record for record in records if record.kind != FUNCTION]
-            for run, records in self._used.items()
-        }
-        answers = [record for record in draws.values() if record.kind != FUNCTION]
-        self.calls = len(answers)
+        self.calls = len(draws)
         self.shared = sum(map(len, self._records.values())) - self.calls
-        self.cost = total_cost(record.cost for record in answers)
+        self.cost = total_cost(record.cost for record in draws.values())
 
     def __getitem__(self, run: tuple[str, int]) -> Any:
         if isinstance(run, tuple) and len(run) == 2:
@@ -116,45 +112,55 @@ class Arms(Mapping[tuple[str, int], Any]):
     def table(self, measure: Callable[[Any], object]) -> pandas.DataFrame:
         """Return a DataFrame with a row for each arm and repeat.
 
-        :param measure: takes a result and returns its value, or a dict of values by column.
+        :param measure: takes a result and returns its value; or a dict of values by column; or a list
+            of such dicts or a DataFrame, whose rows are several of the table, such as one a person.
         :returns: the columns ``repeat``, ``arm``, and ``measure`` or the dicts' names. An arm that
             failed has no values.
         :raises ConfigError: if pandas is not installed.
         :raises ValueError: if a dict has a column ``repeat`` or ``arm``.
         """
+        check_function("measure", measure, "what a run returned")
+        frame_type = import_pandas().DataFrame
         rows = []
-        for run in self._results:
+        for run, result in self._results.items():
             row = {"repeat": run.repeat, "arm": run.arm}
-            columns = self._measured(run, measure)
-            if clashes := [name for name in row if name in columns]:
-                raise ValueError(
-                    f"measure returned a dict with the name {clashes[0]!r}, which the table needs for a "
-                    "column of its own: rename it"
-                )
-            rows.append({**row, **columns})
-        return import_pandas().DataFrame(rows)
+            value = {} if run in self._failed else measure(result)
+            values = value.to_dict("records") if isinstance(value, frame_type) else value
+            if not isinstance(values, list) or not all(isinstance(one, Mapping) for one in values):
+                values = [values if isinstance(values, Mapping) else {"measure": values}]
+            for columns in values:
+                if clashes := [name for name in row if name in columns]:
+                    raise ValueError(
+                        f"measure returned the column {clashes[0]!r}, which the table needs for itself: "
+                        "rename it"
+                    )
+                rows.append({**row, **columns})
+        return frame_type(rows)
 
     def effect(
-        self, measure: Callable[[Any], object], treated: str, control: str
+        self,
+        measure: Callable[[Any], object],
+        treated: str,
+        control: str,
+        *,
+        unit: str = "repeat",
+        level: float = LEVEL,
     ) -> pandas.DataFrame:
-        """Return the effect of a treatment: the mean difference between two arms of the same repeat,
-        with an interval.
+        """Estimate the effect of a treatment: the mean difference between two arms within each unit.
 
-        :param measure: takes a result and returns a number, or a dict of numbers by name; ``None``
-            and NaN are missing values.
+        :param measure: see :meth:`table`; its values are numbers or ``bool``.
         :param treated: an arm's name.
         :param control: the name of the arm that is subtracted.
-        :returns: a row for each name (``measure`` if ``measure`` returns numbers), with the columns
-            ``estimate``; ``low`` and ``high``, the ends of its 95 % interval; ``n``, the number of
-            repeats with both values; and ``missing``, the number of repeats without, because an arm
-            failed or a value is missing. Numbers get Student's interval; yes and no (all values are
-            true, false, 1 or 0) get it with the two pairs that Bonett and Price (2012) add.
-            Differences that show no spread, a single one or equal numbers, have no interval:
-            ``low`` and ``high`` are NaN, and a warning says why. An interval has no width only if
-            the arms got the same answers to the same calls.
+        :param unit: the column of the table over whose means the interval is taken: the repeat, or one
+            that ``measure`` gives, such as a person.
+        :param level: the share of studies whose interval contains the truth.
+        :returns: a row for each column of the measure, with ``estimate``; ``low`` and ``high``, the ends of
+            the interval; ``level``; ``n``, the units with a value in both arms; and ``missing``, the
+            units without, because an arm failed or a value is missing or not a number. See
+            :func:`llmcall.effect`.
         :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
         :raises KeyError: for a name that no arm has; the message lists the known ones.
-        :raises TypeError: if a value is not a finite number.
+        :raises ValueError: if the table has no column ``unit``, or ``level`` is not between 0 and 1.
 
         >>> prices = iter([3, 5, 4, 4, 2, 5])
         >>> with llmcall.configured(cache_mode="auto"):
@@ -162,48 +168,17 @@ class Arms(Mapping[tuple[str, int], Any]):
         ...     runs = llmcall.arms(
         ...         lambda tax: next(prices) + tax, arms, scope="app", repeats=3, workers=1
         ...     )
-        >>> runs.effect(lambda price: {"price": price}, "taxed", "free").round(1)
-               estimate  low  high  n  missing
-        price       2.7 -1.1   6.5  3        0
+        >>> runs.effect(lambda price: {"price": price}, "taxed", "free").round(2)
+               estimate   low  high  level  n  missing
+        price      2.67 -1.13  6.46   0.95  3        0
         """
-        import_statistics("Arms.effect computes intervals")
         names = [self._known_name(str(name)) for name in (treated, control)]
-        pairs = [
-            [self._measured(ArmRun(name, repeat), measure) for name in names]
-            for repeat in range(self.repeats)
-        ]
-        columns = dict.fromkeys(column for pair in pairs for values in pair for column in values)
-        may_vary = not self._have_equal_draws(*names)
-        effects = {
-            column: effect(
-                [(_number(one, column), _number(other, column)) for one, other in pairs],
-                may_vary=may_vary,
-            )
-            for column in columns
-        }
-        _report_missing_intervals(effects)
-        return import_pandas().DataFrame(
-            effects.values(), index=list(columns), columns=Effect._fields
+        frame = self.table(measure)
+        columns = [name for name in frame if name not in ("repeat", "arm", unit)]
+        found = effect(
+            frame, columns, by="arm", treated=names[0], control=names[1], unit=unit, level=level
         )
-
-    def _have_equal_draws(self, one: str, other: str) -> bool:
-        """Return whether two arms used the same draws in each repeat, those of recorded functions
-        included; ``False`` without a model's answer.
-        """
-        return all(
-            self._records[ArmRun(one, repeat)]
-            and [*map(id, self._used[ArmRun(one, repeat)])]
-            == [*map(id, self._used[ArmRun(other, repeat)])]
-            for repeat in range(self.repeats)
-        )
-
-    def _measured(self, run: ArmRun, measure: Callable[[Any], object]) -> Mapping[str, object]:
-        """Return the values of a run by column; empty if it failed."""
-        check_function("measure", measure, "what a run returned")
-        if run in self._failed:
-            return {}
-        value = measure(self._results[run])
-        return value if isinstance(value, Mapping) else {"measure": value}
+        return found.rename(columns={"n_treated": "n"})[list(EFFECT)]
 
     def compare(self, one: str, other: str) -> Comparison:
         """Compare two arms over all repeats, by the records that each used.
@@ -290,33 +265,3 @@ class Arms(Mapping[tuple[str, int], Any]):
             own = sum(arm_counts[number] == 1 for number in {*map(id, used)})
             rows.append([name, f"{len(used):,}", f"{own:,}"])
         return rows
-
-
-def _number(values: Mapping[str, object], column: str) -> float:
-    """Return the number in a column, or NaN without one."""
-    value = values.get(column)
-    if import_pandas().isna(value) is True:  # for a list, isna returns an array
-        return math.nan
-    if (
-        isinstance(value, (str, bytes))
-        or not isinstance(value, SupportsFloat)
-        or math.isinf(number := float(value))
-    ):
-        raise TypeError(
-            f"measure returned {value!r} for {column!r}; it must be a finite number, a bool or None"
-        )
-    return number
-
-
-def _report_missing_intervals(effects: Mapping[str, Effect]) -> None:
-    """Report why effects have no interval."""
-    reasons: dict[str, list[str]] = {}
-    for column, found in effects.items():
-        if not math.isnan(found.low):
-            continue
-        reason = f"all {found.n:,} differences are equal, so they show no spread; more repeats may give one"
-        if found.n < MIN_REPEATS:
-            reason = f"{counted(found.n, 'repeat')} with both values: {MIN_REPEATS} give one, 5 a useful one"
-        reasons.setdefault(reason, []).append(repr(column))
-    for reason, columns in reasons.items():
-        notice("no interval for the effect on %s (%s)", ", ".join(columns), reason)

@@ -1,28 +1,31 @@
-"""Intervals that hold the true value in about 95 of 100 studies.
+"""Intervals of shares, means and differences, by scipy.
 
-``python -m benchmarks.coverage`` shows by simulation how often they do. No interval has a width of
-0: data without a spread get none.
+``python -m benchmarks.coverage`` shows by simulation how often they contain the truth. No interval
+has a width of 0: numbers without a spread have none.
 """
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist, fmean, stdev
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 
 LEVEL = 0.95
-NORMAL_QUANTILE = NormalDist().inv_cdf((1 + LEVEL) / 2)
+YES_AND_NO = (1.0, 0.0)
 DIGITS = 12  # that a difference of numbers keeps, counted from the first one of the larger number
+DUST = 1e-12  # of the largest number: smaller differences come from floating point
 
 
 class Interval(NamedTuple):
-    """The ends of a 95 % interval."""
+    """The ends of an interval."""
 
     low: float
     high: float
@@ -38,24 +41,9 @@ class Variance(NamedTuple):
     freedom: float
 
 
-class Effect(NamedTuple):
-    """The mean of paired differences, and its interval.
-
-    :param low: NaN if there is no interval.
-    :param n: the number of pairs with both values.
-    :param missing: the number of pairs that lack one.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    n: int
-    missing: int
-
-
 def share_interval(count: int, total: int) -> Interval:
-    """Return the interval of a share: Wilson's, with a correction for continuity (Newcombe, "Two-sided
-    confidence intervals for the single proportion", 1998, method 4; R's ``prop.test``).
+    """Return the 95 % interval of a share: Wilson's, with a correction for continuity (Newcombe,
+    "Two-sided confidence intervals for the single proportion", 1998, method 4).
 
     For draws in several orders of a question's options, equally many in each, it is on the safe side:
     their mean varies less than draws from one share.
@@ -63,30 +51,68 @@ def share_interval(count: int, total: int) -> Interval:
     :param count: the number of draws that have the value.
     :param total: the number of draws, 1 or more.
     """
+    from ..support.libraries import scipy
 
-    def low(count: int) -> float:
-        if not count:
-            return 0.0
-        share, square = count / total, NORMAL_QUANTILE**2
-        spread = square - 2 - 1 / total + 4 * share * (total * (1 - share) + 1)
-        end = 2 * count + square - 1 - NORMAL_QUANTILE * math.sqrt(spread)
-        return end / (2 * (total + square))
-
-    return Interval(low(count), 1 - low(total - count))
+    found = scipy.stats.binomtest(count, total).proportion_ci(LEVEL, "wilsoncc")
+    return Interval(float(found.low), float(found.high))
 
 
-def mean_interval(numbers: Sequence[float]) -> Interval | None:
-    """Return Student's interval of a mean (1908), or ``None`` if the numbers show no spread: one, or all
-    equal.
+def paired_interval(differences: Sequence[float], level: float, *, is_share: bool) -> Interval:
+    """Return Student's interval of a mean difference within units.
+
+    For shares, as if one more unit had said yes only when treated, and one only as a control: the units
+    that Bonett and Price add ("Adjusted Wald confidence interval for a difference of binomial
+    proportions based on paired data", 2012). Rejected: their normal quantile, which holds the truth
+    in 87.5 % of studies with seven units that differ half of the time in either direction.
+
+    :param differences: of two or more units; not all equal, unless they are of shares.
     """
-    return None if len({*numbers}) < 2 else _students(numbers)
+    from ..support.libraries import scipy
+
+    numbers = [*differences, 1.0, -1.0] if is_share else differences
+    with _of_equal_numbers():
+        found = scipy.stats.ttest_1samp(numbers, 0).confidence_interval(level)
+    return _within_shares(found, is_share=is_share)
 
 
-def _students(numbers: Sequence[float]) -> Interval:
-    mean, error = fmean(numbers), stdev(numbers) / math.sqrt(len(numbers))
-    half = student_quantile(len(numbers) - 1) * error
-    decimals = decimals_of(numbers)
-    return Interval(round(mean - half, decimals), round(mean + half, decimals))
+def unpaired_interval(
+    treated: Sequence[float], control: Sequence[float], level: float, *, is_share: bool
+) -> Interval:
+    """Return Welch's interval of the difference between two means of different units.
+
+    For shares, as if each arm had one more yes and one more no (Agresti and Caffo, "Simple and
+    effective confidence intervals for proportions", 2000).
+
+    :param treated: two or more numbers; not all equal to each other, unless they are of shares.
+    """
+    from ..support.libraries import scipy
+
+    added = YES_AND_NO if is_share else ()
+    with _of_equal_numbers():
+        test = scipy.stats.ttest_ind([*treated, *added], [*control, *added], equal_var=False)
+        found = test.confidence_interval(level)
+    return _within_shares(found, is_share=is_share)
+
+
+@contextmanager
+def _of_equal_numbers() -> Iterator[None]:
+    """Silence scipy's warning about nearly equal numbers: it concerns p-values, which are not used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+def _within_shares(found: Interval, *, is_share: bool) -> Interval:
+    low, high = float(found.low), float(found.high)
+    return Interval(max(low, -1.0), min(high, 1.0)) if is_share else Interval(low, high)
+
+
+def have_spread(numbers: Sequence[float], largest: float) -> bool:
+    """Return whether numbers differ by more than floating point does.
+
+    :param largest: the largest absolute value of those of which they are differences.
+    """
+    return max(numbers) - min(numbers) > DUST * largest
 
 
 def student_quantile(freedom: float) -> float:
@@ -96,7 +122,7 @@ def student_quantile(freedom: float) -> float:
     """
     from ..support.libraries import scipy
 
-    return float(scipy.special.stdtrit(freedom, (1 + LEVEL) / 2))
+    return float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def decimals_of(numbers: Iterable[float]) -> int:
@@ -105,20 +131,6 @@ def decimals_of(numbers: Iterable[float]) -> int:
     """
     largest = max(map(abs, numbers))
     return DIGITS - (math.floor(math.log10(largest)) if largest else 0)
-
-
-def paired_shares_interval(differences: Sequence[float]) -> Interval:
-    """Return the interval of the difference between two shares of the same units: Student's, as if one more
-    unit had said yes only first, and one only second (the units that Bonett and Price add, "Adjusted
-    Wald confidence interval for a difference of binomial proportions based on paired data", 2012).
-
-    Rejected: their normal quantile. By the exact distribution it holds the truth in 87.5 % of studies
-    with seven units that differ half of the time in either direction.
-
-    :param differences: for each of two or more units 1 (yes only first), -1 (only second) or 0.
-    """
-    low, high = _students([*differences, 1, -1])
-    return Interval(max(low, -1.0), min(high, 1.0))
 
 
 def interval_of_variances(estimate: float, variances: Sequence[Variance]) -> Interval | None:
@@ -150,32 +162,6 @@ def pseudo_draws(shares: tuple[float, float], draws: Sequence[float]) -> tuple[f
     )
     added = math.fsum(1 / (count + 2) ** 2 for count in draws)
     return first - second, Variance(added, math.inf)
-
-
-def effect(pairs: Sequence[tuple[float, float]], *, may_vary: bool = True) -> Effect:
-    """Return the mean of first minus second, over the pairs that have both values: by
-    :func:`paired_shares_interval` if all are 0 or 1, else by :func:`mean_interval`.
-
-    :param pairs: finite numbers; NaN is a missing value.
-    :param may_vary: whether the differences could change in other repeats. If not, equal
-        differences have an interval without width.
-    """
-    whole = [pair for pair in pairs if not any(map(math.isnan, pair))]
-    missing = len(pairs) - len(whole)
-    if not whole:
-        return Effect(math.nan, math.nan, math.nan, 0, missing)
-    values = [number for pair in whole for number in pair]
-    decimals = decimals_of(values)
-    differences = [round(one - other, decimals) for one, other in whole]
-    estimate = round(fmean(differences), decimals) + 0.0  # not -0
-    if not may_vary and len({*differences}) == 1:
-        interval: Interval | None = Interval(estimate, estimate)
-    elif {*values} <= {0, 1} and len(whole) > 1:
-        interval = paired_shares_interval(differences)
-    else:
-        interval = mean_interval(differences)
-    low, high = interval or (math.nan, math.nan)
-    return Effect(estimate, low, high, len(whole), missing)
 
 
 def import_statistics(purpose: str) -> None:

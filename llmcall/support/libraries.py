@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import redis.exceptions
     import redis.retry
     import referencing.exceptions
-    import scipy.special
+    import scipy.stats
     import tabulate
     import tenacity
     import tiktoken
@@ -91,7 +91,7 @@ _MODULES = {
     "pystache": "pystache.context pystache.parser",
     "redis": "redis.backoff redis.exceptions redis.retry",
     "referencing": "referencing.exceptions",
-    "scipy": "scipy.special",
+    "scipy": "scipy.stats",
     "tqdm": "tqdm.auto",
 }
 _lock = ProcessLock()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmcall.experiments.intervals import mean_interval, paired_shares_interval, share_interval
+from llmcall.experiments.intervals import paired_interval, share_interval
 
 pytestmark = pytest.mark.newest_only
 
@@ -50,7 +50,9 @@ def test_the_interval_of_paired_shares_holds_the_truth_in_92_percent_of_studies(
     """
     outcomes = [(one, two) for one in range(total + 1) for two in range(total + 1 - one)]
     intervals = {
-        (one, two): paired_shares_interval([1] * one + [-1] * two + [0] * (total - one - two))
+        (one, two): paired_interval(
+            [1] * one + [-1] * two + [0] * (total - one - two), 0.95, is_share=True
+        )
         for one, two in outcomes
     }
     steps = range(1, 11)
@@ -68,20 +70,6 @@ def test_the_interval_of_paired_shares_holds_the_truth_in_92_percent_of_studies(
                 if low - 1e-9 <= first - second <= high + 1e-9
             )
             assert holds >= 0.92
-
-
-def test_the_interval_of_a_mean_is_students() -> None:
-    """His own example of 1908: the hours of sleep that one drug gave more than another; the interval is
-    the one that R's ``t.test`` prints.
-    """
-    hours = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
-    assert mean_interval(hours) == pytest.approx((0.7001142, 2.4598858), abs=1e-7)
-
-
-def test_numbers_without_spread_have_no_interval() -> None:
-    """One number, or equal ones, show nothing of how others would differ."""
-    assert mean_interval([3.0]) is None
-    assert mean_interval([3.0, 3.0, 3.0]) is None
 
 
 SIMULATION = import_module("benchmarks.coverage")

@@ -1,0 +1,306 @@
+"""Effects of a treatment on a table of results, and the number of units that an interval needs."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import ArgumentError
+from ..support.display.data_frames import import_pandas
+from ..support.display.formatting import counted, money, one_line
+from ..support.notices import notice
+from .intervals import (
+    DUST,
+    LEVEL,
+    Interval,
+    have_spread,
+    import_statistics,
+    paired_interval,
+    unpaired_interval,
+)
+
+if TYPE_CHECKING:
+    import pandas
+
+COST = "cost"  # the column of a table that says what its answers cost
+MOST_UNITS = 10**9
+QUOTED_CHARACTERS = 40  # of a value that is not a number
+COLUMNS = ("estimate", "low", "high", "level", "n_treated", "n_control", "paired", "missing")
+
+
+class UnitsNeeded(NamedTuple):
+    """The units that an interval of a given width needs, by the spread of a pilot.
+
+    :param units: their number; of an unpaired comparison, in both arms together, half in each.
+    :param cost: USD, by the pilot's column ``cost``, or ``None`` if it has none or a cost is unknown.
+    """
+
+    units: int
+    cost: float | None
+
+    def __str__(self) -> str:
+        cost = "cost unknown" if self.cost is None else f"about {money(self.cost)}"
+        return f"{counted(self.units, 'unit')}, {cost}"
+
+
+class _Means(NamedTuple):
+    """The mean of each unit in each arm, of one column.
+
+    :param pairs: by unit, its means when treated and as a control; NaN where it has none.
+    :param is_paired: whether units are in both arms.
+    :param is_share: whether the values are yes and no.
+    :param missing: the number of units that are left out, or of whose values one is.
+    :param reasons: in words, why.
+    """
+
+    pairs: pandas.DataFrame
+    is_paired: bool
+    is_share: bool
+    missing: int
+    reasons: list[str]
+
+    def samples(self) -> list[list[float]]:
+        """Return the numbers whose spread is read: the differences, or those of each arm."""
+        if self.is_paired:
+            return [(self.pairs["treated"] - self.pairs["control"]).dropna().tolist()]
+        return [self.pairs[arm].dropna().tolist() for arm in ("treated", "control")]
+
+    def interval(self, level: float) -> Interval | str:
+        """Return the interval of the effect, or in words why there is none."""
+        samples = self.samples()
+        what = "pair" if self.is_paired else "unit"
+        for sample in samples:
+            if len(sample) < 2:
+                where = "" if self.is_paired else " in an arm"
+                return f"{counted(len(sample), what)}{where}: 2 give one, 5 a useful one"
+        largest = self.pairs.abs().max(axis=None)
+        if not self.is_share and not any(have_spread(sample, largest) for sample in samples):
+            whose = "differences" if self.is_paired else "units of each arm"
+            return f"all {whose} are equal, so they show no spread; more units may show one"
+        if self.is_paired:
+            return paired_interval(samples[0], level, is_share=self.is_share)
+        return unpaired_interval(samples[0], samples[1], level, is_share=self.is_share)
+
+
+def effect(
+    frame: pandas.DataFrame,
+    value: str | Sequence[str],
+    *,
+    by: str,
+    treated: object,
+    control: object,
+    unit: str,
+    level: float = LEVEL,
+) -> pandas.DataFrame:
+    """Estimate the effect of a treatment from a table: the mean difference between two arms.
+
+    The values of a unit in an arm count by their mean. If units are in both arms, the effect is the
+    mean difference within units, with Student's interval; a unit in one arm alone is missing.
+    Otherwise it is the difference between the arms' means over units, with Welch's interval. Yes
+    and no (``bool``) get the additions of Bonett and Price (2012) or of Agresti and Caffo (2000).
+
+    :param frame: a row for each answer or result, such as that of ``.table``.
+    :param value: a column of numbers or of ``bool``, or a list of columns.
+    :param by: the column that names the arm.
+    :param treated: the arm whose effect is estimated. Rows of further arms are not used.
+    :param control: the arm that is subtracted.
+    :param unit: the column that names what was treated: a person, a town, a repeat.
+    :param level: the share of studies whose interval contains the truth.
+    :returns: a row for each column, with ``estimate``; ``low`` and ``high``, the ends of the interval,
+        NaN if there is none; ``level``; ``n_treated`` and ``n_control``, the units that count;
+        ``paired``; and ``missing``, the units that lack an arm or a value. Values that are not finite numbers
+        are missing. A warning says why an interval or a unit is missing.
+    :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
+    :raises TypeError, ValueError: if there is no such column or arm, or ``level`` is not between 0 and 1.
+
+    >>> import pandas
+    >>> frame = pandas.DataFrame(
+    ...     {
+    ...         "person": ["Ann", "Ben", "Cleo"] * 2,
+    ...         "arm": ["tax"] * 3 + ["none"] * 3,
+    ...         "kilometres": [3, 5, 4, 6, 9, 5],
+    ...     }
+    ... )
+    >>> llmcall.effect(
+    ...     frame, "kilometres", by="arm", treated="tax", control="none", unit="person"
+    ... ).round(2)
+                estimate   low  high  level  n_treated  n_control  paired  missing
+    kilometres     -2.67 -6.46  1.13   0.95          3          3    True        0
+    """
+    import_statistics("llmcall.effect computes intervals")
+    columns = [value] if isinstance(value, str) else list(value)
+    _check(frame, columns, by, treated, control, unit, level)
+    rows = []
+    without: dict[str, list[str]] = {}
+    for column in columns:
+        means = _means(frame, column, by, treated, control, unit)
+        if means.reasons:
+            notice("the effect on %r leaves out: %s", column, "; ".join(means.reasons))
+        arms = means.pairs.dropna() if means.is_paired else means.pairs
+        interval = means.interval(level)
+        if isinstance(interval, str):
+            without.setdefault(interval, []).append(repr(column))
+            interval = Interval(math.nan, math.nan)
+        difference = float(arms["treated"].mean() - arms["control"].mean())
+        estimate = 0.0 if abs(difference) <= DUST * arms.abs().max(axis=None) else difference
+        counts = [int(arms[arm].count()) for arm in ("treated", "control")]
+        rows.append((estimate, *interval, level, *counts, means.is_paired, means.missing))
+    for reason, names in without.items():
+        notice("no interval for the effect on %s (%s)", ", ".join(names), reason)
+    return import_pandas().DataFrame(rows, index=columns, columns=COLUMNS)
+
+
+def units_needed(
+    pilot: pandas.DataFrame,
+    value: str | Sequence[str],
+    *,
+    by: str,
+    treated: object,
+    control: object,
+    unit: str,
+    width: float,
+    level: float = LEVEL,
+) -> UnitsNeeded:
+    """Return how many units give an interval of a width, if they vary as those of a pilot do.
+
+    :param pilot: a table with results of a few units; see :func:`llmcall.effect` for it and for the other
+        arguments.
+    :param value: of a list of columns, the one that needs the most units counts.
+    :param width: of the interval that :func:`llmcall.effect` is to give, in the value's unit.
+    :returns: the units, and what they would cost.
+    :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
+    :raises TypeError, ValueError: as of :func:`llmcall.effect`; if the pilot shows no spread.
+
+    >>> import pandas
+    >>> pilot = pandas.DataFrame(
+    ...     {
+    ...         "person": ["Ann", "Ben", "Cleo"] * 2,
+    ...         "arm": ["tax"] * 3 + ["none"] * 3,
+    ...         "kilometres": [3, 5, 4, 6, 9, 5],
+    ...         "cost": [0.01] * 6,
+    ...     }
+    ... )
+    >>> needed = llmcall.units_needed(
+    ...     pilot, "kilometres", by="arm", treated="tax", control="none", unit="person", width=1
+    ... )
+    >>> print(needed)
+    39 units, about $0.78
+    """
+    import_statistics("llmcall.units_needed computes intervals")
+    columns = [value] if isinstance(value, str) else list(value)
+    _check(pilot, columns, by, treated, control, unit, level)
+    if not width > 0:
+        raise ArgumentError(f"width is {width!r}; it must be more than 0")
+    needed = 0
+    for column in columns:
+        means = _means(pilot, column, by, treated, control, unit)
+        needed = max(needed, _units(means, column, width, level))
+    used = pilot[pilot[by].isin([treated, control])]
+    cost = None
+    if COST in used and used[COST].notna().all():
+        cost = float(used[COST].sum()) / used[unit].nunique() * needed
+    return UnitsNeeded(needed, cost)
+
+
+def _units(means: _Means, column: str, width: float, level: float) -> int:
+    """Return how many units give an interval of a width."""
+    from ..support.libraries import scipy
+
+    added = [1.0, -1.0] if means.is_paired else [1.0, 0.0]
+    samples = [[*sample, *(added if means.is_share else ())] for sample in means.samples()]
+    variance = sum(scipy.stats.tvar(sample) for sample in samples if len(sample) > 1)
+    if not math.sqrt(variance) > DUST * means.pairs.abs().max(axis=None):
+        raise ArgumentError(
+            f"the pilot shows no spread of {column!r} within its arms: give one with more units"
+        )
+    arms = len(samples)
+    extra = len(added) if means.is_share else 0
+
+    def is_narrow(units: int) -> bool:
+        total = units + extra
+        quantile = scipy.stats.t.ppf((1 + level) / 2, arms * (total - 1))
+        return bool(2 * quantile * math.sqrt(variance / total) <= width)
+
+    units = range(2, MOST_UNITS)  # of each arm
+    return arms * units[bisect_left(units, True, key=is_narrow)]
+
+
+def _check(
+    frame: pandas.DataFrame,
+    columns: list[str],
+    by: str,
+    treated: object,
+    control: object,
+    unit: str,
+    level: float,
+) -> None:
+    """Check what a table is asked for."""
+    if not isinstance(frame, import_pandas().DataFrame):
+        raise TypeError(f"frame is {one_line(repr(frame), QUOTED_CHARACTERS)}; give a DataFrame")
+    for column in [*columns, by, unit]:
+        if column not in frame:
+            raise ArgumentError(
+                f"there is no column {column!r}; the columns are {', '.join(map(repr, frame))}"
+            )
+    arms = frame[by].dropna().unique().tolist()
+    for arm in (treated, control):
+        if arm not in arms:
+            raise ArgumentError(
+                f"no row has {arm!r} in the column {by!r}; it has {', '.join(map(repr, arms))}"
+            )
+    if treated == control:
+        raise ArgumentError(f"treated and control are both {treated!r}; give two arms")
+    if not 0 < level < 1:
+        raise ArgumentError(f"level is {level!r}; it must be between 0 and 1, such as 0.95")
+
+
+def _means(
+    frame: pandas.DataFrame, column: str, by: str, treated: object, control: object, unit: str
+) -> _Means:
+    """Return the means of a column's values, by unit and arm."""
+    pandas = import_pandas()
+    rows = frame[frame[by].isin([treated, control])]
+    values = rows[column].map(_number)
+    is_text = values.isna() & rows[column].notna()
+    arm = rows[by].eq(treated).map({True: "treated", False: "control"})
+    keys = [rows[unit], arm]
+    sizes = rows.groupby(keys, sort=False).size().unstack().reindex(columns=["treated", "control"])
+    pairs = values.groupby(keys, sort=False).mean().unstack().reindex_like(sizes)
+    is_paired = bool(sizes.notna().all(axis=1).any())
+    lacks_value = values.isna().groupby(rows[unit], sort=False).any()
+    lacks_arm = sizes.isna().any(axis=1) & is_paired
+    without_unit = int(rows[unit].isna().sum())
+    reasons = [
+        f"{counted(number, what)} {why}"
+        for number, what, why in (
+            (int(lacks_arm.sum()), "unit", "in one arm only"),
+            (int((values.isna() & ~is_text).sum()), "missing value", ""),
+            (
+                int(is_text.sum()),
+                "value",
+                f"not a finite number, such as {_first(rows[column], is_text)}",
+            ),
+            (without_unit, "row", f"without a {unit!r}"),
+        )
+        if number
+    ]
+    present = rows[column].dropna()
+    is_share = bool(len(present)) and all(map(pandas.api.types.is_bool, present))
+    missing = int((lacks_arm | lacks_value).sum()) + without_unit
+    return _Means(pairs, is_paired, is_share, missing, [reason.strip() for reason in reasons])
+
+
+def _number(value: object) -> float:
+    """Return a value as a finite number, or NaN."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        return math.nan
+    if import_pandas().isna(value) is True:
+        return math.nan
+    number = float(value)
+    return number if math.isfinite(number) else math.nan
+
+
+def _first(values: pandas.Series, is_chosen: pandas.Series) -> str:
+    return one_line(repr(values[is_chosen].iloc[0]), QUOTED_CHARACTERS) if is_chosen.any() else ""

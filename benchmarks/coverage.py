@@ -130,6 +130,26 @@ def effect_coverage(outcome: Outcome, repeats: int, studies: int, seed: int = 1)
     return coverage(f"{outcome.name}, {repeats} repeats", pairs, outcome.effect)
 
 
+def table_coverage(
+    outcome: Outcome, sizes: tuple[int, int], studies: int, seed: int = 1
+) -> Coverage:
+    """Return how often ``llmcall.effect`` holds the true effect on units that are in one arm each.
+
+    :param sizes: the number of treated and of other units.
+    """
+    import pandas
+
+    treated, control = outcome.draw(numpy.random.default_rng(seed), (max(sizes), studies))
+    values = pandas.DataFrame([*treated[: sizes[0]].tolist(), *control[: sizes[1]].tolist()])
+    arms = ["treated"] * sizes[0] + ["control"] * sizes[1]
+    frame = values.assign(arm=arms, unit=range(sum(sizes)))
+    found = llmcall.effect(
+        frame, [*values], by="arm", treated="treated", control="control", unit="unit"
+    )
+    pairs = zip(found["low"], found["high"], strict=True)
+    return coverage(f"{outcome.name}, {sizes[0]} and {sizes[1]} units", pairs, outcome.effect)
+
+
 def coverage(case: str, intervals: Iterable[tuple[float, float]], truth: Any) -> Coverage:
     """Count how many intervals hold the truth.
 
@@ -165,6 +185,8 @@ class Study(NamedTuple):
     :param step: numbers are rounded to its multiples; by 1, as ratings are, two are equal in 28 of 100 pairs.
     :param has_scopes: whether each person has a scope, as imported answers may not.
     :param is_compared: whether the answers now are another recording of the same calls.
+    :param noises: the standard deviation of each person's answers in turn, instead of 1.
+    :param draws_in_turn: the recorded answers of each person in turn, instead of ``draws``.
     """
 
     name: str
@@ -179,6 +201,8 @@ class Study(NamedTuple):
     step: float = 0.0001
     has_scopes: bool = True
     is_compared: bool = False
+    noises: tuple[float, ...] = (1,)
+    draws_in_turn: tuple[int, ...] = ()
 
 
 def yes(name: str, persons: int, draws: int, mean: float, shift: float, **options: Any) -> Study:
@@ -203,7 +227,16 @@ DRIFTS = (
     Study("one request, 100 draws, default", 1, 100, has_scopes=False),
     Study("30 persons, 4 draws, against another", 30, 4, shift_spread=1, is_compared=True),
     Study("60 persons, 1 draw, against another", 60, 1, is_compared=True),
+    Study("a loud one of 51, 4 draws, 102 calls", 51, 4, 102, noises=(2, *[0.3] * 50)),
+    Study("2 persons, .3 and 2, 10 draws, 20 calls", 2, 10, 20, noises=(0.3, 2)),
+    Study("a moderator and 5 actors, 5 draws, 18 calls", 6, 5, 18, noises=(2, *[0.3] * 5)),
+    Study(
+        "3 persons, 2, 3 and 20 draws, against", 3, 0, is_compared=True, draws_in_turn=(2, 3, 20)
+    ),
+    Study("20 persons, constant ratings, 40 calls", 20, 5, 40, noises=(0.35,), step=1, spread=0.3),
 )
+# Two draws say too little of a spread for any number of the other side's; the page of limits says so.
+TWO_DRAWS = Study("one request, 50 draws, 2 calls", 1, 50, 2)
 YES_DRIFTS = (
     yes("yes .3, 40 persons, 5 draws, default", 40, 5, 0.3, 0.15),
     yes("yes .05, 40 persons, 5 draws, default", 40, 5, 0.05, 0),
@@ -248,7 +281,8 @@ class Respondents:
             drawn = (self.chance.random(means.shape) < means).astype(int)
         else:
             step = self.study.step
-            drawn = numpy.round(numpy.round(self.chance.normal(means, 1) / step) * step, 4)
+            noise = self.study.noises[person % len(self.study.noises)]
+            drawn = numpy.round(numpy.round(self.chance.normal(means, noise) / step) * step, 4)
         return json.dumps(dict(enumerate(drawn.tolist())))
 
 
@@ -261,7 +295,8 @@ def drift_coverage(study: Study, studies: int, seed: int = 1) -> Coverage:
         with llmcall.cassette(path):
             for person in range(study.persons):
                 with llmcall.scope(person if study.has_scopes else "survey"):
-                    for _ in range(study.draws):
+                    draws = study.draws_in_turn[person] if study.draws_in_turn else study.draws
+                    for _ in range(draws):
                         client.send_message(f"Person {person} of {study.persons}?", temperature=1)
 
     llmcall.register_client("coverage", client)
@@ -269,7 +304,8 @@ def drift_coverage(study: Study, studies: int, seed: int = 1) -> Coverage:
         record(f"{folder}/then.jsonl")
         model.has_shifted = True
         if study.is_compared:
-            record(f"{folder}/now.jsonl")
+            with llmcall.scope("now"):
+                record(f"{folder}/now.jsonl")
             drift = llmcall.drift(f"{folder}/then.jsonl", against=f"{folder}/now.jsonl")
         else:
             # A study has no values but its own to decide how many calls there are.
@@ -311,8 +347,12 @@ def main(studies: int) -> None:
     for outcome in YES_AND_NO:
         for repeats in (5, 10, 20):
             click.echo(line(effect_coverage(outcome, repeats, studies)))
+    click.echo("\neffect, units in one arm each")
+    for outcome in (*NUMBERS, *YES_AND_NO):
+        for sizes in ((5, 5), (5, 15), (30, 10)):
+            click.echo(line(table_coverage(outcome, sizes, studies)))
     click.echo("\ndrift, numbers")
-    for study in DRIFTS:
+    for study in (*DRIFTS, TWO_DRAWS):
         click.echo(line(drift_coverage(study, studies)))
     click.echo("\ndrift, yes and no")
     for study in YES_DRIFTS:

@@ -6,9 +6,8 @@ has a width of 0: numbers without a spread have none.
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 YES_AND_NO = (1.0, 0.0)
-DIGITS = 12  # that a difference of numbers keeps, counted from the first one of the larger number
 DUST = 1e-12  # of the largest number: smaller differences come from floating point
 
 
@@ -29,16 +27,6 @@ class Interval(NamedTuple):
 
     low: float
     high: float
-
-
-class Variance(NamedTuple):
-    """A part of an estimate's variance.
-
-    :param freedom: the degrees of freedom from which it is estimated; infinite if it is known.
-    """
-
-    variance: float
-    freedom: float
 
 
 def share_interval(count: int, total: int) -> Interval:
@@ -113,55 +101,6 @@ def have_spread(numbers: Sequence[float], largest: float) -> bool:
     :param largest: the largest absolute value of those of which they are differences.
     """
     return max(numbers) - min(numbers) > DUST * largest
-
-
-def student_quantile(freedom: float) -> float:
-    """Return how many standard errors an interval by Student's distribution reaches to each side.
-
-    :param freedom: the degrees of freedom; infinite for the normal distribution.
-    """
-    from ..support.libraries import scipy
-
-    return float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom))
-
-
-def decimals_of(numbers: Iterable[float]) -> int:
-    """Return the number of decimals to which differences of numbers are exact: further digits come
-    from floating point.
-    """
-    largest = max(map(abs, numbers))
-    return DIGITS - (math.floor(math.log10(largest)) if largest else 0)
-
-
-def interval_of_variances(estimate: float, variances: Sequence[Variance]) -> Interval | None:
-    """Return the interval of an estimate whose variance has several parts; ``None`` if there is no spread.
-
-    Student's quantile is the mean of the parts' quantiles, weighted by the parts (Cochran and Cox,
-    "Experimental Designs", 1957, section 4.14). Rejected: the degrees of freedom of Satterthwaite
-    (1946). If one part comes from two draws and another from many, the interval then holds the
-    truth in only 88 % of studies.
-    """
-    total = math.fsum(part.variance for part in variances)
-    if not total:
-        return None
-    quantiles = (part.variance * student_quantile(part.freedom) for part in variances)
-    half = math.fsum(quantiles) / math.sqrt(total)
-    return Interval(estimate - half, estimate + half)
-
-
-def pseudo_draws(shares: tuple[float, float], draws: Sequence[float]) -> tuple[float, Variance]:
-    """Return the difference of two shares as if each had one more yes and one more no, and the variance
-    that these add (Agresti and Caffo, "Simple and effective confidence intervals for proportions",
-    2000). So the variance is not 0 even if all answers are the same.
-
-    :param shares: the share that is compared, and the one that is subtracted.
-    :param draws: the number of independent draws of each.
-    """
-    first, second = (
-        (share * count + 1) / (count + 2) for share, count in zip(shares, draws, strict=True)
-    )
-    added = math.fsum(1 / (count + 2) ** 2 for count in draws)
-    return first - second, Variance(added, math.inf)
 
 
 def import_statistics(purpose: str) -> None:

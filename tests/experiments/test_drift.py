@@ -19,6 +19,7 @@ import pytest
 from clients import client_for
 from commands import done, run
 from pytest_httpserver import HTTPServer
+from scipy import stats
 from servers import Answer, ScriptedServer, completion, refusal, refusing
 
 import llmcall
@@ -79,7 +80,14 @@ def model() -> Iterator[Model]:
 
 
 def record(
-    model: Model, /, actors: int = 10, draws: int = 10, *, path: str = STUDY, **params: Any
+    model: Model,
+    /,
+    actors: int = 10,
+    draws: int = 10,
+    *,
+    path: str = STUDY,
+    scope: str = "survey",
+    **params: Any,
 ) -> str:
     """Record a survey: each actor is asked one question several times."""
 
@@ -88,7 +96,7 @@ def record(
         return model.client.send_message(asked, **{"temperature": 1, **params})
 
     with llmcall.cassette(path):
-        llmcall.map(ask, range(actors), key=str, scope="survey", repeats=draws, workers=1)
+        llmcall.map(ask, range(actors), key=str, scope=scope, repeats=draws, workers=1)
     return path
 
 
@@ -321,7 +329,7 @@ def test_last_asks_a_cell_that_was_not_asked_again(model: Model) -> None:
 
 
 def test_the_estimate_is_that_of_the_table(model: Model) -> None:
-    """Each new answer less the mean of the recorded draws, averaged within actors, then over them."""
+    """Each new answer less the mean of the recorded draws, averaged within requests, then over them."""
     with llmcall.cassette(STUDY):
         for agent in range(5):
             messages = [{"role": "system", "content": f"You are agent {agent}."}]
@@ -333,7 +341,7 @@ def test_the_estimate_is_that_of_the_table(model: Model) -> None:
     drift = llmcall.drift(STUDY, calls=11, to=CHECK)
     frame = drift.to_frame()
     difference = frame["value"] - frame["recorded"].map(statistics.mean)
-    expected = difference.groupby(frame["actor"]).mean().mean()
+    expected = difference.groupby(frame["request"]).mean().mean()
     assert drift.shifts["answer"].estimate == pytest.approx(expected)
     assert drift.shifts["answer"].now - drift.shifts["answer"].before == pytest.approx(expected)
 
@@ -353,10 +361,8 @@ def test_all_recorded_draws_of_a_request_count(model: Model) -> None:
     assert list(drift.to_frame()["recorded"]) == [[1, 2, 3], [1, 2, 3]]
 
 
-def test_many_draws_of_each_request_are_read_as_draws(model: Model) -> None:
-    """Half of the actors have risen by two and half have fallen: this recording has not shifted, and ten
-    answers of each say so more narrowly than the spread of the actors would.
-    """
+def test_the_larger_of_the_spreads_within_and_between_requests_counts(model: Model) -> None:
+    """Half of the actors have risen by two and half have fallen, which no spread of their answers shows."""
     record(model, 20, 10)
 
     def moved(messages: list[Any], chance: random.Random) -> str:
@@ -365,11 +371,33 @@ def test_many_draws_of_each_request_are_read_as_draws(model: Model) -> None:
 
     model.answer = moved
     drift = llmcall.drift(STUDY, calls=200, to=CHECK)
+    frame = drift.to_frame()
+    difference = frame["value"] - frame["recorded"].map(statistics.mean)
+    shifts = difference.groupby(frame["request"]).mean()
     found = drift.shifts["answer"]
-    half = 1.97 * math.sqrt(1.2) * math.sqrt(2 / 200)  # an answer's variance is 1.2: NOISE
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
-    assert found.low < 0 < found.high
-    assert "they show how much answers to the same request differ, of 20 requests." in str(drift)
+    half = 1.97 * statistics.stdev(shifts) / math.sqrt(20)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.01)
+
+
+def test_each_request_has_its_own_spread(model: Model) -> None:
+    """By Satterthwaite's formula, over the recorded and the new answers of two requests; both are asked
+    again, so the spread between them counts only if it is larger, and here it is not.
+    """
+    answers = {"quiet": [3.0, 3.2, 3.1, 2.9, 3.0, 3.2], "loud": [1.0, 9.0, 4.0, 8.0, 2.0, 5.0]}
+    said = {name: iter(numbers) for name, numbers in answers.items()}
+    model.answer = lambda messages, chance: str(next(said[messages[0]["content"]]))
+    with llmcall.cassette(STUDY):
+        for name in answers:
+            with llmcall.scope(name):
+                for _ in range(3):
+                    model.client.send_message(name, temperature=1)
+    drift = llmcall.drift(STUDY, calls=6, to=CHECK)
+    sides = [numbers[part] for numbers in answers.values() for part in (slice(3), slice(3, 6))]
+    parts = [statistics.variance(side) / 3 / 4 for side in sides]
+    freedom = sum(parts) ** 2 / sum(part**2 / 2 for part in parts)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    found = drift.shifts["answer"]
+    assert (found.high - found.low) / 2 == pytest.approx(half)
 
 
 def test_single_draws_are_read_between_requests(model: Model) -> None:
@@ -382,7 +410,6 @@ def test_single_draws_are_read_between_requests(model: Model) -> None:
     found = drift.shifts["answer"]
     assert found.low == pytest.approx(statistics.mean(differences) - half)
     assert found.high == pytest.approx(statistics.mean(differences) + half)
-    assert "they show how much the shifts of 20 requests differ." in str(drift)
 
 
 def test_a_shift_that_all_answers_make_is_found(model: Model) -> None:
@@ -439,8 +466,8 @@ def test_yes_and_no_always_have_an_interval_with_width(model: Model) -> None:
     record(model, 20, 10)
     found = llmcall.drift(STUDY, calls=100, to=CHECK).shifts["answer"]
     center = 101 / 102 - 201 / 202
-    half = 1.959964 * math.sqrt(1 / 102**2 + 1 / 202**2)
-    assert (found.low, found.high) == pytest.approx((center - half, center + half), rel=1e-5)
+    half = 1.968 * math.sqrt(1 / 102**2 + 1 / 202**2)  # Student's, of 260 degrees of freedom
+    assert (found.low, found.high) == pytest.approx((center - half, center + half), rel=1e-3)
 
 
 def test_one_call_has_no_interval_and_says_how_many_have(model: Model) -> None:
@@ -557,11 +584,12 @@ def record_choices(path: str, chosen: Callable[[int], str], repeats: int = 1) ->
     :param chosen: returns what a person takes.
     """
 
-    def answer(messages: list[Any]) -> str:
+    def answer(messages: list[Any]) -> dict[str, Any]:
         person, _, *listed = messages[-1]["content"].splitlines()[:5]
         text = chosen(int(person.split()[1]))
         [letter] = [line[0] for line in listed if line.endswith(text)]
-        return str(letter)
+        day = 86400 * (20_000 if path == STUDY else 20_100)  # so no answer can be in both files
+        return {**completion(letter), "created": day}
 
     travel = llmcall.choice(
         "Person {{ number }} travels. How?",
@@ -594,7 +622,7 @@ def test_the_shift_of_an_options_share_is_that_of_its_probability() -> None:
     shifts = llmcall.drift(STUDY, against="later.jsonl").shifts
     for name, truth in {"car": -0.4, "bus": -0.2, "on foot": 0.6}.items():
         assert shifts[name].low < truth < shifts[name].high
-        assert shifts[name].high - shifts[name].low < 0.16
+        assert shifts[name].high - shifts[name].low < 0.18
 
 
 def test_a_letter_that_no_option_has_is_unreadable() -> None:
@@ -620,7 +648,7 @@ def test_speeches_beside_votes_are_counted_as_unreadable(model: Model) -> None:
                     with llmcall.scope(asked.split()[0]):
                         model.client.send_message(f"{person}: {asked}", temperature=1)
     drift = llmcall.drift(STUDY, share=1, to=CHECK)
-    assert drift.unreadable.now == drift.unreadable.before == 0.5
+    assert drift.unreadable.now == drift.unreadable.before == 8 / 12
     assert drift.shifts["answer"].answers == 4
     done("drift", STUDY, "--scope", "*/vote", "--share", 1, "--to", "votes.jsonl")
     votes = llmcall.drift((STUDY, "*/vote"), share=1, to="votes.jsonl")
@@ -675,7 +703,6 @@ def test_answers_without_a_value_are_shares_of_their_own(model: Model, kind: str
     found = getattr(drift, kind)
     assert found.before == pytest.approx(0.1, abs=0.06)
     assert found.now == pytest.approx(0.6, abs=0.2)
-    assert found.low > 0
     (other,) = {"unreadable", "refused"} - {kind}
     assert getattr(drift, other).now == 0
     assert drift.shifts["answer"].answers == pytest.approx(40, abs=15)
@@ -915,7 +942,7 @@ def test_the_default_asks_no_more_than_a_useful_interval_needs(model: Model) -> 
     assert widths[12] < useful < widths[8]
     assert 8 < plan.calls <= 12
     assert plan.width == pytest.approx(useful, rel=0.1)
-    assert llmcall.drift(STUDY, to=CHECK).calls == plan.calls
+    assert llmcall.drift(STUDY).calls == plan.calls
 
 
 def test_the_default_costs_at_most_a_tenth_of_the_run(httpserver: HTTPServer) -> None:
@@ -959,12 +986,12 @@ def test_recorded_functions_change_nothing_in_the_default_of_calls(httpserver: H
 
 
 def test_two_recordings_are_compared_without_a_call(model: Model) -> None:
-    """Each answer of the other run stands for a new one; the estimate and the interval are those of a
-    check with the same answers.
+    """Each answer of the other run stands for a new one; the estimate is that of a check with the same
+    answers.
     """
     record(model, 12, 6)
     model.shift = 1
-    record(model, 12, 6, path="later.jsonl")
+    record(model, 12, 6, path="later.jsonl", scope="later")
     asked = model.asked
     drift = llmcall.drift(STUDY, against="later.jsonl")
     assert (model.asked, drift.calls) == (asked, 72)
@@ -979,10 +1006,42 @@ def test_two_recordings_are_compared_without_a_call(model: Model) -> None:
     assert done("drift", STUDY, "--against", "later.jsonl").strip() == str(drift)
 
 
+def test_answers_that_both_recordings_share_are_left_out_and_said_first(model: Model) -> None:
+    """The second one took the first one's from the cache, and asked three actors more."""
+    model = Model(cache_mode="auto", cache_path="cache")
+    record(model, 4, 3)
+    record(model, 7, 3, path="later.jsonl")
+    assert model.asked == 21
+    with llmcall.cassette("later.jsonl", mode="new"), llmcall.scope("again"):
+        for _ in range(5):
+            model.client.send_message("You are person 0 How good is bread?", temperature=1)
+    drift = llmcall.drift(STUDY, against="later.jsonl")
+    assert drift.calls == 5
+    assert str(drift).startswith("LEFT OUT: 12 answers that both runs share (key, sample, answer;")
+    with pytest.raises(
+        llmcall.CacheError, match=r"all 12 answers of .* so none is new\. Record the"
+    ):
+        llmcall.drift("later.jsonl", against=STUDY)
+
+
+def test_equal_answers_of_other_days_are_not_shared() -> None:
+    """Half of the persons answer as before, half a year later: they count."""
+    record_choices(STUDY, lambda number: "car")
+    record_choices("later.jsonl", lambda number: "car" if number % 2 else "bus")
+    drift = llmcall.drift(STUDY, against="later.jsonl")
+    assert (drift.calls, drift.shifts["car"].estimate) == (30, -0.5)
+
+
+def test_a_recording_is_not_compared_with_itself(model: Model) -> None:
+    record(model, 3, 1)
+    with pytest.raises(ValueError, match=r"against is 'study.jsonl', the recording itself"):
+        llmcall.drift(STUDY, against=STUDY)
+
+
 def test_only_equal_requests_of_two_recordings_are_compared(model: Model) -> None:
     """The others are counted."""
     record(model, 6, 3)
-    record(model, 9, 3, path="later.jsonl")
+    record(model, 9, 3, path="later.jsonl", scope="later")
     drift = llmcall.drift(STUDY, against="later.jsonl")
     assert drift.calls == 18
     assert "Not compared: 9 answers in later.jsonl to other requests." in str(drift)
@@ -1010,12 +1069,13 @@ def test_a_comparison_of_recordings_takes_nothing_that_asks(
     model: Model, options: dict[str, Any]
 ) -> None:
     record(model, 3, 1)
+    record(model, 3, 1, path="later.jsonl", scope="later")
     with pytest.raises(ValueError, match=r"against= .*asks nothing"):
-        llmcall.drift(STUDY, against=STUDY, **options)
+        llmcall.drift(STUDY, against="later.jsonl", **options)
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     if "dry_run" in options:
         arguments = ["--dry-run"]
-    assert "asks nothing" in run("drift", STUDY, "--against", STUDY, *arguments).output
+    assert "asks nothing" in run("drift", STUDY, "--against", "later.jsonl", *arguments).output
 
 
 # Tables
@@ -1036,7 +1096,6 @@ def test_the_table_has_a_row_for_each_new_answer(model: Model) -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "words"),
     [
-        ({}, ValueError, "to= "),
         ({"to": CHECK, "share": 0}, ValueError, "share is 0"),
         ({"to": CHECK, "share": 2}, ValueError, "calls="),
         ({"to": CHECK, "calls": 0}, ValueError, "calls is 0"),
@@ -1055,7 +1114,7 @@ def test_a_wrong_argument_of_drift_is_refused_before_any_call(
     assert model.asked == 3
 
 
-@pytest.mark.parametrize("missing", ["pandas", "scipy.special"])
+@pytest.mark.parametrize("missing", ["pandas", "scipy.stats"])
 def test_without_the_extra_it_says_so_before_any_call(
     model: Model, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
@@ -1079,13 +1138,27 @@ def test_the_command_prints_the_shifts_and_replays(model: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[STUDY], [STUDY, "--to", CHECK, "--share", 3], ["no.jsonl", "--to", CHECK]]
+    "arguments", [[STUDY, "--to", CHECK, "--share", 3], ["no.jsonl", "--to", CHECK]]
 )
 def test_the_command_exits_with_2_for_wrong_usage(model: Model, arguments: list[Any]) -> None:
-    """Without ``--to``, with a wrong share, without the file."""
+    """With a wrong share, without the file."""
     record(model, 3, 1)
     done("drift", *arguments, code=2)
     assert model.asked == 3
+
+
+def test_the_new_answers_are_recorded_beside_the_recording(model: Model) -> None:
+    """Unless ``--to`` names another file; a cache needs one."""
+    record(model, 3, 1)
+    done("drift", STUDY, "--calls", 3)
+    assert len(samples("study.drift.jsonl")) == 3
+    asked = model.asked
+    assert llmcall.drift(STUDY, calls=3).calls == 3
+    assert model.asked == asked
+    cache = llmcall.ResponseCache("cache")
+    cache.load(STUDY)
+    with pytest.raises(ValueError, match=r"to= \(--to\) is missing"):
+        llmcall.drift(cache, calls=3)
 
 
 def test_the_command_reads_by_a_function(model: Model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from statistics import fmean
@@ -25,18 +26,19 @@ from ...support.arguments import check_function
 from ...support.display.formatting import counted, money, one_line
 from ...support.display.printable import printable
 from ..intervals import import_statistics
+from .estimate import USEFUL_DEVIATIONS, spread_of
 from .result import Drift
 from .sample import DriftCheck, Requests
 from .two_runs import compared_run
-from .values import answers_of, read_answer, user_reader
-from .width import USEFUL_DEVIATIONS, enough_calls, sizes, spreads_of
+from .values import VALUE, answers_frame, answers_of, read_answer, user_reader, value_columns
 
 if TYPE_CHECKING:
     from ...clients.base import LLMClient
     from ...review.runs import RecordedRun
     from ...stores.record import Record
+    from .estimate import Spread
     from .sample import DriftCall
-    from .width import Spread
+    from .values import Reader
 
 QUOTED_CHARACTERS = 60  # of an answer, in an error
 MOST_OF_THE_COST = 0.1  # of the recording, that a check costs unless told otherwise
@@ -119,8 +121,7 @@ def drift(  # type: ignore[misc]  # options are those that it names
     new answer is compared with all recorded answers to the same request.
 
     The intervals are about this recording: what varies are the draws of its requests, and the
-    choice of the requests that were asked again. So many draws of a few requests say much. With one
-    draw each of many requests, the spread between requests is read.
+    choice of the requests that were asked again. The larger of these two spreads counts.
 
     :param run: the recording: a cassette (a path or a ``Cassette``), an export, a cache, or one of
         these and a scope in a tuple. It stays as it is.
@@ -138,9 +139,11 @@ def drift(  # type: ignore[misc]  # options are those that it names
         as the share of each option.
     :param model: another model to ask in place of the recorded one; the result is marked.
     :param to: the cassette that records the new answers as they come. If it contains them already, they
-        are replayed. Required except for a dry run and with ``against``.
+        are replayed. By default ``run`` with ``.drift`` before its suffix.
     :param against: another recording, whose answers stand for the new ones where its requests are
-        equal; nothing is asked. With ``model``, its requests to that model are compared.
+        identical; nothing is asked. Answers that both runs share (key, sample and answer) are not new, unless
+        they were made on other days: they are counted and left out. With ``model``, its requests to that
+        model are compared.
     :param dry_run: whether to make no call and return a plan.
     :returns: a :class:`llmcall.types.Drift`, or a :class:`llmcall.types.DriftPlan` for a dry run.
     :raises TypeError, ValueError: if an argument is wrong, or if the answers are of a kind that needs
@@ -170,13 +173,19 @@ def drift(  # type: ignore[misc]  # options are those that it names
         raise ArgumentError(
             "against= (--against) compares two recordings and asks nothing: leave out to=, share=, calls= and dry_run="
         )
-    if against is None and to is None and not dry_run:
+    source = run[0] if isinstance(run, tuple) and run else run
+    path = source.path if isinstance(source, Cassette) else source
+    if against is None and to is None and isinstance(path, (str, os.PathLike)):
+        root, ending = os.path.splitext(os.fspath(path))
+        to = f"{root}.drift{ending}"
+    if to is not None:
+        _check_other_file("to", to, path, "give the check a file of its own")
+    elif against is None and not dry_run:
         raise ArgumentError(
-            "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "
-            "replayed; dry_run=True (--dry-run) makes no call, and against= (--against) compares another recording"
+            "to= (--to) is missing: it names the cassette that records the new answers of a cache"
         )
-    if to:
-        _check_other_file(to, run)
+    else:
+        _check_other_file("against", against, path, "give another recording")
     import_statistics("llmcall.drift computes intervals")
     client = registered_client()
     asked_model = None if model is None else client.model_named(model)
@@ -188,28 +197,27 @@ def drift(  # type: ignore[misc]  # options are those that it names
         if value is None:
             _check_readable(check.recorded)
         return Drift(check, reader, records)
-    spreads = spreads_of(requests, reader)
-    in_turn = requests.calls(seed)
+    spreads = _spreads(requests, reader)
     if calls is None and share is not None:
         calls = max(1, round(share * requests.different))
     elif calls is None:
-        affordable = _affordable(requests.calls(seed), recorded_run, requests, client, asked_model)
-        calls = enough_calls(requests, affordable, spreads)
+        calls = _useful_calls(requests, spreads, recorded_run, client, seed, asked_model)
     different = counted(requests.different, "different recorded request")
     check = DriftCheck(
         requests,
-        itertools.islice(in_turn, calls),
+        itertools.islice(requests.calls(seed), calls),
         asked_model,
         f"{counted(calls, 'call')}, sampled from {different} in {requests.name} (seed {seed})",
     )
     if value is None:
         _check_readable(check.recorded)
-    if to is None or dry_run:
+    if dry_run:
         cost = total_cost(
             _expected_cost(check.records[call.digest], client, check.model) for call in check.calls
         )
-        width, sentences = _expected_widths(requests, check, spreads)
+        width, sentences = _expected_widths(check, spreads)
         return DriftPlan(len(check.calls), cost, width, (*check.notes(), *sentences))
+    assert to is not None
     _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
     return Drift(check, reader, [answered.get(check.key(call)) for call in check.calls])
@@ -229,17 +237,18 @@ def _check_size(share: float | None, calls: int | None) -> None:
         )
 
 
-def _check_other_file(to: str | os.PathLike[str], run: object) -> None:
-    """Check that the answers are not recorded in the recording itself."""
-    source = run[0] if isinstance(run, tuple) and run else run
-    path = source.path if isinstance(source, Cassette) else source
-    if not isinstance(path, (str, os.PathLike)):
+def _check_other_file(name: str, other: object, path: object, remedy: str) -> None:
+    """Check that a file is not the recording itself.
+
+    :param name: of the argument that gives the other file.
+    :param path: of the recording, if it is a file.
+    """
+    file = other.path if isinstance(other, Cassette) else other
+    if not isinstance(file, (str, os.PathLike)) or not isinstance(path, (str, os.PathLike)):
         return
-    one, other = (os.path.realpath(os.path.expanduser(file)) for file in (to, path))
-    if one == other:
-        raise ArgumentError(
-            f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
-        )
+    one, two = (os.path.realpath(os.path.expanduser(given)) for given in (file, path))
+    if one == two:
+        raise ArgumentError(f"{name} is {os.fspath(file)!r}, the recording itself; {remedy}")
 
 
 def _affordable(
@@ -268,16 +277,53 @@ def _affordable(
         yield call
 
 
+def _spreads(requests: Requests, reader: Reader) -> list[Spread]:
+    """Return the spread of each value in the recorded answers to all requests."""
+    answers = answers_frame(requests.records, reader)
+    return [spread_of(answers, column) for column in value_columns(answers)]
+
+
+def _useful_calls(
+    requests: Requests,
+    spreads: Sequence[Spread],
+    run: RecordedRun,
+    client: LLMClient,
+    seed: int,
+    model: str | None,
+) -> int:
+    """Return how many calls give a useful interval of each value, as far as a tenth of the cost pays."""
+    draws = [*itertools.chain.from_iterable(requests.records.values())]
+    answers = sum(len(answers_of(draw)) for draw in draws)  # a call with n has n answers
+    affordable = len([*_affordable(requests.calls(seed), run, requests, client, model)])
+
+    def is_enough(calls: int) -> bool:
+        asked = min(calls, requests.different, len(requests.records))
+        new, recorded = calls * answers // len(draws), asked * answers // len(requests.records)
+        is_sample = calls < requests.different
+        widths = [spread.width(asked, new, recorded, is_sample=is_sample) for spread in spreads]
+        return bool(widths) and all(
+            width is not None and width <= spread.useful_width
+            for spread, width in zip(spreads, widths, strict=True)
+        )
+
+    return 1 + bisect_left(range(1, affordable), True, key=is_enough)
+
+
 def _expected_widths(
-    requests: Requests, check: DriftCheck, spreads: Iterable[Spread]
+    check: DriftCheck, spreads: Iterable[Spread]
 ) -> tuple[float | None, list[str]]:
     """Return the expected width of the interval that is widest beside its value's spread; a sentence on each."""
-    *_, size = sizes(requests, check.calls)
+    per_call = {
+        digest: max(len(answers_of(draw)) for draw in draws)
+        for digest, draws in check.records.items()
+    }
+    new = sum(per_call[call.digest] for call in check.calls)
+    recorded = sum(len(answers_of(draw)) for draw in check.recorded)
     widths = []
     sentences = []
     for spread in spreads:
-        width = size.width(spread)
-        name = printable(spread.name)
+        width = spread.width(len(check.records), new, recorded, is_sample=check.is_sample)
+        name = printable(spread.name.removeprefix(VALUE))
         if width is None:
             sentences.append(
                 f"{name}: no 95 % interval is to be expected; more calls may give one."
@@ -285,7 +331,7 @@ def _expected_widths(
             continue
         beside = width / spread.useful_width
         deviations = (
-            "" if spread.is_yes_or_no else f", {beside * USEFUL_DEVIATIONS:.2g} standard deviations"
+            "" if spread.is_share else f", {beside * USEFUL_DEVIATIONS:.2g} standard deviations"
         )
         widths.append((beside, width))
         sentences.append(f"{name}: expect a 95 % interval about {width:.2g} wide{deviations}.")

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...apis.usage import total_cost
 from ...stores.records.served import served_by, served_words
-from ...support.display.data_frames import import_pandas
 from ...support.display.formatting import counted, money, text_table
 from ...support.display.printable import printable
-from .estimate import Shift, estimate_shift
-from .sample import actor_name
-from .values import answers_of
+from .estimate import estimate_shift
+from .values import MARKS, VALUE, answers_frame, value_columns
 
 if TYPE_CHECKING:
     import pandas
 
     from ...stores.record import Record
     from ...stores.records.served import Served
+    from .estimate import Shift
     from .sample import DriftCheck
     from .values import Reader
 
-MARKS = ("unreadable", "refused")  # whose shares are compared, too
-VALUE = "value."  # begins the names of columns with values
+
+class Shares(NamedTuple):
+    """The share of the answers that have a mark, among the recorded and among the new ones."""
+
+    before: float
+    now: float
 
 
 class ServedModels(NamedTuple):
@@ -46,8 +49,8 @@ class Drift:
     :ivar cost: USD that the new answers cost when they were made, or ``None`` if that is unknown.
     :ivar served: the models that answered, then and now, with their days.
     :ivar shifts: by the value's name, its :class:`~llmcall.experiments.drift.estimate.Shift`.
-    :ivar unreadable: the share of answers without a readable value, also as a shift.
-    :ivar refused: the share of answers in which the model refused.
+    :ivar unreadable: the :class:`Shares` of answers without a readable value, before and now.
+    :ivar refused: those in which the model refused.
     :ivar model: the model that was asked instead of the recorded ones, or ``None``.
 
     >>> from llmcall.testing import ScriptedClient
@@ -71,17 +74,25 @@ class Drift:
         self.model = check.model
         self.served = ServedModels(served_by(check.recorded), served_by(new_records))
         self._check = check
-        self._answers = _answers_frame(check, reader, records)
-        self._values = [name for name in self._answers if name.startswith(VALUE)]
+        answered = zip(check.calls, records, strict=True)
+        self._answers = answers_frame(
+            check.records,
+            reader,
+            [(call, record) for call, record in answered if record is not None],
+        )
+        self._values = value_columns(self._answers)
         self._new = self._answers[self._answers["is_new"]]
-        estimates = {
-            column: estimate
-            for column in (*self._values, *MARKS)
-            if (estimate := estimate_shift(self._answers, column, check.asked_share)) is not None
+        recorded = self._answers[~self._answers["is_new"]]
+        self.unreadable, self.refused = (
+            Shares(float(recorded[mark].mean()), float(self._new[mark].mean())) for mark in MARKS
+        )
+        found = {
+            column.removeprefix(VALUE): estimate
+            for column in self._values
+            if (estimate := estimate_shift(self._answers, column, is_sample=check.is_sample))
         }
-        self.unreadable, self.refused = (estimates.pop(mark).shift for mark in MARKS)
-        self._estimates = {name.removeprefix(VALUE): found for name, found in estimates.items()}
-        self.shifts = {name: found.shift for name, found in self._estimates.items()}
+        self.shifts = {name: shift for name, (shift, _) in found.items()}
+        self._reasons = {name: reason for name, (_, reason) in found.items() if reason}
 
     def to_frame(self) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each new answer.
@@ -114,8 +125,8 @@ class Drift:
                 "now": served_words(self.served.now),
             },
             "shifts": {name: _as_json(shift) for name, shift in self.shifts.items()},
-            "unreadable": _as_json(self.unreadable),
-            "refused": _as_json(self.refused),
+            "unreadable": self.unreadable._asdict(),
+            "refused": self.refused._asdict(),
             "notes": [*self._check.notes(), *self._notes()],
         }
 
@@ -141,26 +152,10 @@ class Drift:
     def _notes(self) -> list[str]:
         """Return sentences on the origin of the intervals and on answers without a value."""
         notes = [
-            f"No interval of {printable(name)}: {estimate.reason}."
-            for name, estimate in self._estimates.items()
-            if estimate.reason
+            f"No interval of {printable(name)}: {reason}." for name, reason in self._reasons.items()
         ]
-        requests = counted(self._new["request"].nunique(), "request")
-        bases = {
-            "draws": f"how much answers to the same request differ, of {requests}",
-            "requests": f"how much the shifts of {requests} differ",
-        }
-        used = [
-            words
-            for basis, words in bases.items()
-            if any(estimate.basis == basis for estimate in self._estimates.values())
-        ]
-        if used:
-            notes.append(
-                f"The intervals are about this recording; they show {', and '.join(used)}."
-            )
         notes.append(
-            f"{_percent(self.unreadable.before)} of the answers were unreadable then and "
+            f"{_percent(self.unreadable.before)} of all answers were unreadable then and "
             f"{_percent(self.unreadable.now)} now, {_percent(self.refused.before)} were refusals then and "
             f"{_percent(self.refused.now)} now."
         )
@@ -194,41 +189,6 @@ def _row(name: str, shift: Shift) -> list[str]:
         f"{words(shift.low, '+')} to {words(shift.high, '+')}" if has_interval else "none",
         words(width) if has_interval else "",
     ]
-
-
-def _answers_frame(
-    check: DriftCheck, reader: Reader, new_records: Iterable[Record | None]
-) -> pandas.DataFrame:
-    """Return a frame with a row for each answer to a check's requests, first the recorded ones."""
-    rows: list[dict[str, object]] = []
-
-    def add(record: Record, actor: str, digest: str, *, is_new: bool) -> None:
-        for answer in answers_of(record):
-            values = {} if answer.is_refused else reader(record, answer.text)
-            marks = (not values and not answer.is_refused, answer.is_refused)
-            rows.append(
-                {
-                    "is_new": is_new,
-                    "actor": actor,
-                    "sample": record.sample,
-                    "request": digest,
-                    "asked": record.request["model"],
-                    "served": record.served,
-                    "prompt": record.prompt,
-                    "text": answer.text,
-                    **dict(zip(MARKS, marks, strict=True)),
-                    "cost": record.cost,
-                    **{VALUE + name: value for name, value in sorted(values.items())},
-                }
-            )
-
-    for digest, draws in check.records.items():
-        for record in draws:
-            add(record, actor_name(record), digest, is_new=False)
-    for call, new_record in zip(check.calls, new_records, strict=True):
-        if new_record is not None:
-            add(new_record, call.actor, call.digest, is_new=True)
-    return import_pandas().DataFrame(rows)
 
 
 def _as_json(shift: Shift) -> dict[str, object]:

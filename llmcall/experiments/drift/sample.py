@@ -126,9 +126,9 @@ class DriftCheck:
     :param model: the model to ask instead of the recorded ones, or ``None``.
     :param origin: in words, where the calls come from.
     :param notes: further sentences about the answers.
-    :param is_sample: whether other requests of the recording could have been asked.
+    :param is_sample: whether they are drawn from the recording's requests.
     :ivar records: for each request asked, by digest, its recorded draws by all actors.
-    :ivar asked_share: the share of the different requests that is asked.
+    :ivar is_sample: whether further requests could be asked.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class DriftCheck:
             for digest in sorted({call.digest for call in self.calls})
         }
         asked = {(call.actor, call.digest) for call in self.calls}
-        self.asked_share = len(asked) / requests.different if is_sample else 1.0
+        self.is_sample = is_sample and len(asked) < requests.different
         self.recorded_models = sorted({str(record.request["model"]) for record in self.recorded})
         self.model = None if self.recorded_models == [model] else model
 
@@ -181,7 +181,7 @@ class DriftCheck:
             notes.append("The sample is drawn from the requests that where= (--last) selects.")
         if self._requests.left_out:
             notes.append(f"Left out: {self._requests.left_out}.")
-        return [*notes, *self._notes]
+        return [*self._notes, *notes]
 
 
 def with_model(record: Record, model: str | None) -> dict[str, Data]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,15 +15,22 @@ from ...apis.decisions import is_decision, probabilities
 from ...apis.message import message_text
 from ...apis.shapes import choices_of
 from ...errors import OutputError
+from ...support.display.data_frames import import_pandas
+from .sample import actor_name
 
 if TYPE_CHECKING:
+    import pandas
+
     from ...stores.record import Record
+    from .sample import DriftCall
 
 ANSWER = "answer"  # the name of an only value
+MARKS = ("unreadable", "refused")  # of answers without a value
+VALUE = "value."  # begins the names of columns with values
 
-# Takes a record and the text of one of its answers; returns the answer's numbers by name, none if it is
-# unreadable
-Reader = Callable[["Record", str], dict[str, float]]
+# Takes a record and the text of one of its answers; returns the answer's numbers, or yes and no, by name;
+# none if it is unreadable
+Reader = Callable[["Record", str], dict[str, float | bool]]
 
 
 class AnswerText(NamedTuple):
@@ -48,25 +55,27 @@ def answers_of(record: Record) -> list[AnswerText]:
 def user_reader(value: Callable[[str], Any]) -> Reader:
     """Return a reader that calls a user's function."""
 
-    def read_text(_: Record, text: str) -> dict[str, float]:
+    def read_text(_: Record, text: str) -> dict[str, float | bool]:
         try:
             result = value(text)
         except (ValueError, OutputError):  # raised by float(text), and by llmcall's own readers
             return {}
         numbers = result if isinstance(result, Mapping) else {ANSWER: result}
-        floats = {
-            str(name): float(number) for name, number in numbers.items() if number is not None
+        is_bool = import_pandas().api.types.is_bool
+        return {
+            str(name): bool(number) if is_bool(number) else float(number)
+            for name, number in numbers.items()
+            if number is not None and math.isfinite(float(number))
         }
-        return {name: number for name, number in floats.items() if math.isfinite(number)}
 
     return read_text
 
 
-def read_answer(record: Record, text: str) -> dict[str, float]:
+def read_answer(record: Record, text: str) -> dict[str, float | bool]:
     """Return the numbers in an answer.
 
-    For a closed question of :func:`llmcall.choice`: for each option that it lists, 1 for the one that the
-    answer names, and 0 for the others. A decision gives the probabilities.
+    For a closed question of :func:`llmcall.choice`: for each option that it lists, whether the answer
+    names it. A decision gives the probabilities.
     """
     if is_decision(record.response):
         chances = (probabilities(answer) for answer in record.response["answers"])
@@ -77,14 +86,14 @@ def read_answer(record: Record, text: str) -> dict[str, float]:
     position = option_position(without_reasoning(text), options)
     if position is None:
         return {}
-    return {option: float(index == position) for index, option in enumerate(options)}
+    return {option: index == position for index, option in enumerate(options)}
 
 
-def _read_numbers(text: str) -> dict[str, float]:
-    """Return an answer's number, or those in the fields of its JSON object; yes and no are 1 and 0."""
+def _read_numbers(text: str) -> dict[str, float | bool]:
+    """Return an answer's number, yes or no, or those in the fields of its JSON object."""
     with suppress(OutputError):
         return {ANSWER: _number(text)}
-    numbers = {}
+    numbers: dict[str, float | bool] = {}
     with suppress(OutputError):
         fields = read(text, dict)
         for name, value in fields.items():
@@ -95,9 +104,54 @@ def _read_numbers(text: str) -> dict[str, float]:
     return numbers
 
 
-def _number(text: str) -> float:
-    """Return a text as a number; yes and no are 1 and 0."""
+def _number(text: str) -> float | bool:
+    """Return a text as a number, or as yes or no."""
     try:
         return float(read(text, float))
     except OutputError:
-        return float(read(text, bool))
+        return bool(read(text, bool))
+
+
+def answers_frame(
+    recorded: Mapping[str, Iterable[Record]],
+    reader: Reader,
+    new: Iterable[tuple[DriftCall, Record]] = (),
+) -> pandas.DataFrame:
+    """Return a frame with a row for each answer to a check's requests, first the recorded ones.
+
+    :param recorded: the recorded draws of each request, by its digest.
+    :param new: calls, each with the record of its answer.
+    """
+    rows: list[dict[str, object]] = []
+
+    def add(record: Record, actor: str, digest: str, *, is_new: bool) -> None:
+        for answer in answers_of(record):
+            values = {} if answer.is_refused else reader(record, answer.text)
+            marks = (not values and not answer.is_refused, answer.is_refused)
+            rows.append(
+                {
+                    "is_new": is_new,
+                    "actor": actor,
+                    "sample": record.sample,
+                    "request": digest,
+                    "asked": record.request["model"],
+                    "served": record.served,
+                    "prompt": record.prompt,
+                    "text": answer.text,
+                    **dict(zip(MARKS, marks, strict=True)),
+                    "cost": record.cost,
+                    **{VALUE + name: value for name, value in sorted(values.items())},
+                }
+            )
+
+    for digest, draws in recorded.items():
+        for record in draws:
+            add(record, actor_name(record), digest, is_new=False)
+    for call, record in new:
+        add(record, call.actor, call.digest, is_new=True)
+    return import_pandas().DataFrame(rows)
+
+
+def value_columns(answers: pandas.DataFrame) -> list[str]:
+    """Return the columns of values in a frame of answers."""
+    return [name for name in answers if name.startswith(VALUE)]

@@ -186,7 +186,7 @@ def units_needed(
     ...     pilot, "kilometres", by="arm", treated="tax", control="none", unit="person", width=1
     ... )
     >>> print(needed)
-    39 units, about $0.78
+    39 units, about $0.7800
     """
     import_statistics("llmcall.units_needed computes intervals")
     columns = [value] if isinstance(value, str) else list(value)

@@ -278,7 +278,7 @@ class Respondents:
         person = int(str(messages[-1]["content"]).split()[1])
         means = (self._now if self.has_shifted else self._then)[person]
         if self.study.is_yes_or_no:
-            drawn = (self.chance.random(means.shape) < means).astype(int)
+            drawn = self.chance.random(means.shape) < means
         else:
             step = self.study.step
             noise = self.study.noises[person % len(self.study.noises)]

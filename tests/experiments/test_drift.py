@@ -492,13 +492,16 @@ SIMULATION = import_module("benchmarks.coverage")
 @pytest.mark.ci
 @pytest.mark.parametrize(
     "study",
-    [SIMULATION.DRIFTS[number] for number in (0, 3, 5, 7, 8, 13)],
+    [SIMULATION.DRIFTS[number] for number in (0, 3, 5, 7, 8, 13, 15, 16, 17, 18, 19)],
     ids=lambda study: study.name,
 )
 def test_the_shift_of_numbers_is_held_in_93_to_97_percent_of_studies(study: Any) -> None:
-    """Of 400 studies: the bounds are those, with two standard errors of the simulation."""
+    """Of 400 studies, with two standard errors of the simulation; in more, where requests shift
+    differently: the larger of two spreads counts.
+    """
     found = SIMULATION.drift_coverage(study, 400)
-    assert 0.93 - 0.025 <= found.holds <= 0.97 + 0.02
+    most = 1 if study.shift_spread or len(study.noises) > 1 else 0.97 + 0.02
+    assert 0.93 - 0.025 <= found.holds <= most
     assert (found.missing, found.narrowest > 0) == (0, True)
     llmcall.reset()
 

@@ -133,8 +133,8 @@ def drift(  # type: ignore[misc]  # options are those that it names
         ones.
     :param where: gets a record and returns whether its request may be asked; ``None`` means all. The new
         answers are compared with all recorded answers to the same request.
-    :param value: reads an answer's text as a number; ``None`` or a ``ValueError`` means that it
-        cannot be read. It may return a dict of numbers by name. Without it, numbers, yes and no,
+    :param value: reads an answer's text as a number or a ``bool``; ``None`` or a ``ValueError`` means
+        that it cannot be read. It may return a dict of these by name. Without it, numbers, yes and no,
         and the fields of a JSON object that hold these are read, and answers of :func:`llmcall.choice`
         as the share of each option.
     :param model: another model to ask in place of the recorded one; the result is marked.

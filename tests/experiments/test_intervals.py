@@ -75,6 +75,7 @@ def test_the_interval_of_paired_shares_holds_the_truth_in_92_percent_of_studies(
 SIMULATION = import_module("benchmarks.coverage")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("repeats", [3, 5])
 @pytest.mark.parametrize("outcome", SIMULATION.NUMBERS, ids=lambda outcome: outcome.name)
 def test_effects_on_numbers_hold_the_truth_in_93_to_97_percent_of_studies(
@@ -86,6 +87,7 @@ def test_effects_on_numbers_hold_the_truth_in_93_to_97_percent_of_studies(
     assert found.narrowest > 0
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("repeats", [5, 12])
 @pytest.mark.parametrize("outcome", SIMULATION.YES_AND_NO, ids=lambda outcome: outcome.name)
 def test_effects_on_yes_and_no_hold_the_truth_in_92_percent_of_studies(

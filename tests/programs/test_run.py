@@ -834,7 +834,6 @@ def test_a_program_whose_standard_output_is_closed_is_recorded(model: NumberedSe
     assert samples("a.jsonl") == ["run#0"]
 
 
-@pytest.mark.ci
 def test_a_cassette_that_cannot_be_written_ends_run_with_exit_code_1(model: NumberedServer) -> None:
     """The error at the end of the process is printed."""
     _, reported = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)
@@ -1005,7 +1004,6 @@ def test_run_reports_processes_that_are_started_inside_a_cassette(
     assert "the program started other processes" in reported
 
 
-@pytest.mark.ci
 def test_a_child_process_is_named_without_its_command_line(model: NumberedServer) -> None:
     """It may hold a key."""
     script = """

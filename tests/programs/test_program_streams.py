@@ -475,9 +475,12 @@ def test_a_stream_without_a_finish_reason_is_recorded_if_it_ends_with_done() -> 
 
 
 def test_a_stream_without_finish_reason_and_done_is_not_recorded() -> None:
-    """The program gets an error that it broke off."""
+    """The program gets its words, and an error that it broke off."""
+    words = []
     with pytest.raises(openai.APIError, match="broke off"):
-        accumulated(program(streaming(*NO_REASONS)))
+        for chunk in program(streaming(*NO_REASONS)).chat.completions.create(**ASKED, stream=True):
+            words.append(chunk.choices[0].delta.content)
+    assert words == ["Two", " coins."]
     with pytest.raises(openai.APIError, match="broke off"):
         asyncio.run(aaccumulated(streaming(*NO_REASONS)))
     assert llmcall.client("openai").cache.stats().records == 0
@@ -524,8 +527,9 @@ def read(server: Answering) -> None:
     accumulated(program(server, retry_max_attempts=1))
 
 
-@pytest.mark.parametrize("reading", [read, lambda server: asyncio.run(aread(server))])
-@pytest.mark.parametrize("begun", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("reading", "begun"), [(read, 0), (lambda server: asyncio.run(aread(server)), 2)]
+)
 @pytest.mark.parametrize("reported", [TOOL_USE_FAILED, OPENROUTER], ids=["Groq", "OpenRouter"])
 def test_an_error_event_inside_a_stream_keeps_its_code_and_fields(
     reported: dict[str, Any], begun: int, reading: Any

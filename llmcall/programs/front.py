@@ -6,8 +6,7 @@ import contextlib
 import functools
 import sys
 import threading
-import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,8 @@ from ..core.waiting import adrive
 from ..support.blocking import run_blocking
 from ..support.sender import PROGRAM, llmcall_sends, sender
 from . import connections, makers
-from .forwarding import Forwarder
-from .recorder import Recorder
 from .replacing import Installation, Replacement
-from .requests import may_ask_model
-from .routes import Route
-from .shared_server import close_shared, sender_here, shared_server
+from .shared_server import close_shared
 from .stack import Front, active_front, fronts, innermost, passing
 
 if TYPE_CHECKING:
@@ -34,8 +29,8 @@ _lock = threading.RLock()
 def in_front(front: Front) -> Iterator[None]:
     """Put a front before every HTTP client of the process, for a block.
 
-    It gets the requests of the clients of httpx and httpx2 and of the sessions of requests, whether
-    their library is imported before the block or in it.
+    It gets the requests of httpx, httpx2, requests, aiohttp and urllib, whether their library is imported
+    before the block or in it.
     """
     with _lock:
         _installation.open()  # also in a forked process, which has no front and its parent's patches
@@ -120,99 +115,32 @@ def _send_recorded(
     return recorded_send(sys.modules["requests"], front, adapter, below, request, args, kwargs)
 
 
-# urllib and aiohttp: the addresses of requests to models are rewritten to the run's server, which answers them.
-# This happens before a name is looked up or a proxy is chosen.
-
-
-def open_by_urllib(
-    open_url: Callable[..., Any],
-    opener: object,
-    fullurl: Any,
-    data: Any = None,
-    *args: Any,
-    **kwargs: Any,
+def _open_recorded(
+    open_below: Callable[..., Any], opener: object, request: Any, data: object = None
 ) -> object:
-    """Replace ``OpenerDirector.open``, through which every request of urllib goes."""
-    import urllib.request
-    from urllib.error import HTTPError
+    """Replace ``OpenerDirector._open``, between the opener's processors of requests and of responses.
 
-    request = urllib.request.Request(fullurl) if isinstance(fullurl, str) else fullurl
-    data = request.data if data is None else data
-    method = getattr(request, "method", None) or ("GET" if data is None else "POST")
-    url, headers = request.full_url, {**request.headers, **request.unredirected_hdrs}
-    front = _front_of(method, url, headers)
-    if front is None:
-        return open_url(opener, fullurl, data, *args, **kwargs)
-    with _routed(front) as route, passing():
-        changed = urllib.request.Request(
-            route.to(url),
-            data,
-            request.headers,
-            request.origin_req_host,
-            request.unverifiable,
-            method,
-        )
-        for name, value in request.unredirected_hdrs.items():
-            changed.add_unredirected_header(name, value)
-        try:
-            response = open_url(opener, changed, None, *args, **kwargs)
-        except HTTPError as error:
-            error.filename = error.url = url
-            raise
-    response.url = url
-    return response
-
-
-async def request_by_aiohttp(
-    request: Callable[..., Any], session: Any, method: str, str_or_url: object, **kwargs: Any
-) -> object:
-    """Replace ``ClientSession._request``, through which every request of aiohttp goes.
-
-    This is a trick: the method is private, but older than any other way, and what vcrpy replaces, too;
-    the middlewares of a session are public, and only since 3.12.
+    This is a trick: the method is private, but older than any other way, and the one place that every request
+    passes as it is sent: redirects, answers to a 401 and those of handlers of a program's own, too.
     """
-    url = str(session._build_url(str_or_url))
-    front = _front_of(method, url, {**session.headers, **(kwargs.get("headers") or {})})
-    if front is None:
-        return await request(session, method, str_or_url, **kwargs)
-    import yarl
-
-    with _routed(front) as route, passing():
-        address = yarl.URL(route.to(url), encoded=True)
-        params = kwargs.pop("params", None)
-        if params:
-            address = address.extend_query(params)
-        return await request(session, method, address, **{**kwargs, "proxy": None})
-
-
-def _front_of(method: str, url: str, headers: Mapping[str, str]) -> Front | None:
-    """Return what answers a request that may be one to a model, or ``None``."""
     front = active_front()
-    if front is None:
-        return None
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or parts.hostname is None:
-        return None
-    names = {name.lower(): value for name, value in headers.items()}
-    address = connections.address_of(parts.scheme, parts.hostname, parts.port)
-    is_models_host = connections.is_models(address, front.known_models())
-    may_ask = may_ask_model(method.upper(), parts.path, names, is_models_host=is_models_host)
-    return front if may_ask else None
+    if front is None or request.type not in ("http", "https"):
+        return open_below(opener, request, data)
+    from .openers import recorded_open
+
+    return recorded_open(front, open_below, opener, request)
 
 
-@contextlib.contextmanager
-def _routed(front: Front) -> Iterator[Route]:
-    """Give the current context a route for a request that a block sends."""
-    if isinstance(front, Forwarder):
-        yield front.route_here()
-    if not isinstance(front, Recorder):
-        return
-    server, asker = shared_server(), scopes.current_asker()
-    ticket = server.admit(sender_here(front))
-    try:
-        yield Route(server.address, ticket, "" if asker is None else asker.name)
-    finally:
-        server.dismiss(ticket)
+async def _connect_recorded(
+    connect: Callable[..., Any], connector: Any, req: Any, traces: object, timeout: Any
+) -> object:
+    """Replace ``BaseConnector.connect``, by which a session of aiohttp gets the connection of each request."""
+    front = active_front()
+    if front is None or "Upgrade" in req.headers:  # a WebSocket
+        return await connect(connector, req, traces, timeout)
+    from .connectors import recorded_connect
+
+    return await recorded_connect(front, connect, connector, req, traces, timeout)
 
 
 def _connect_noted(connect: Callable[..., Any], socket: object, address: object) -> object:
@@ -241,8 +169,8 @@ _installation = Installation(
         "httpx": _of_httpx("httpx"),
         "httpx2": _of_httpx("httpx2"),
         "requests": [("adapters.HTTPAdapter", "send", _send_recorded)],
-        "aiohttp": [("ClientSession", "_request", request_by_aiohttp)],
-        "urllib.request": [("OpenerDirector", "open", open_by_urllib)],
+        "aiohttp": [("BaseConnector", "connect", _connect_recorded)],
+        "urllib.request": [("OpenerDirector", "_open", _open_recorded)],
         "socket": [
             ("", "getaddrinfo", connections.getaddrinfo),
             ("socket", "connect", _connect_noted),

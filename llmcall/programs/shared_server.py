@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import scopes
 from ..support.system import ProcessLock, after_fork_in_child
-from .routes import LOOPBACK, NO_PROXY
 
 if TYPE_CHECKING:
     from .recorder import Recorder
@@ -52,9 +50,6 @@ def shared_server() -> Server:
             from .server import Server  # not for a program without children
 
             _shared = Server()
-            for name in NO_PROXY:
-                others = [os.environ[name]] if os.environ.get(name) else []
-                os.environ[name] = ",".join([*others, LOOPBACK])
         return _shared
 
 

@@ -1,4 +1,4 @@
-"""Requests by aiohttp and urllib, which the server of the recording process answers."""
+"""Requests by aiohttp and urllib, recorded and replayed."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_miss_is_an_http_error_with_the_report(model: NumberedServer) -> None:
 def test_neither_a_proxy_nor_a_resolver_leads_past_it(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The address is rewritten before either is asked."""
+    """In a replay, which asks neither."""
     pytest.importorskip("aiohttp")
     program = f"""
 {AIOHTTP}

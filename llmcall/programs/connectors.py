@@ -1,0 +1,282 @@
+"""Record the requests that sessions of aiohttp send: their own connectors send them, and a recorded answer comes on a
+connection in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+from ..core.waiting import adrive
+from .conversion import httpx_request, httpx_response, is_whole, response_head, whole_response
+from .stack import Front, passing
+
+if TYPE_CHECKING:
+    import httpx
+    from aiohttp.client_reqrep import ClientRequest
+    from aiohttp.connector import Connection
+
+    Connect = Callable[..., Awaitable[Connection]]
+
+ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+LENGTH = "Content-Length"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+FIRST_FINAL = 200  # status of an answer; those below announce one
+
+
+async def recorded_connect(
+    front: Front,
+    connect: Connect,
+    connector: aiohttp.BaseConnector,
+    request: ClientRequest,
+    traces: Any,
+    timeout: aiohttp.ClientTimeout,
+) -> Connection:
+    """Return the connection on which a session sends a request and reads its answer.
+
+    :param connect: the method of the session's connector.
+    :param request: the program's; with the rest, the arguments of ``connect``.
+    """
+    from ..support.libraries import httpx
+
+    asked = httpx_request(
+        request.method,
+        str(request.url),
+        request.headers.items(),
+        _read_body(request) if request.body else b"",
+        (timeout.sock_connect, timeout.sock_read),
+    )
+
+    async def send_attempt(attempt: httpx.Request) -> httpx.Response:
+        """Send an attempt, and return the response as httpx's."""
+        sent, limits = copy.copy(request), timeout
+        sent.headers = request.headers.copy()
+        if attempt is not asked:
+            before_connected, before_read = attempt.extensions["timeout"].values()
+            limits = aiohttp.ClientTimeout(
+                timeout.total,
+                timeout.connect,
+                before_read,
+                before_connected,
+                timeout.ceil_threshold,
+            )
+            if attempt.content != asked.content:
+                await _set_body(sent, [attempt.content])
+                if LENGTH in sent.headers:
+                    sent.headers[LENGTH] = str(len(attempt.content))
+        try:
+            connection = await connect(connector, sent, traces, limits)
+        except ERRORS as error:
+            is_timeout = isinstance(error, asyncio.TimeoutError)
+            error_class = httpx.ConnectTimeout if is_timeout else httpx.ConnectError
+            raise error_class(str(error)) from error
+        response = None
+        try:
+            protocol: Any = connection.protocol
+            protocol.set_response_params(
+                skip_payload=sent.method == "HEAD",
+                read_until_eof=True,
+                read_timeout=limits.sock_read,
+            )
+            response = await sent.send(connection)
+            await response.start(connection)
+        except BaseException as error:
+            (response or connection).close()
+            if isinstance(error, ERRORS):
+                raise _read_error(error) from error
+            raise
+        return _as_httpx(response)
+
+    broken = None
+    try:
+        answer = await adrive(front.response_to(httpx, asked, send_attempt))
+    except httpx.RequestError as error:
+        broken = error
+    if isinstance(broken, (httpx.ConnectError, httpx.ConnectTimeout)):
+        raise _own_error(broken)
+    came = broken or answer
+    if came is None:
+        with passing():
+            return await connect(connector, request, traces, timeout)
+    handler = _Recorded(asyncio.get_running_loop(), came)
+    return await connect(_InMemory(handler), request, [], timeout)  # not the replaced one
+
+
+# What is sent
+
+
+class _Pieces(aiohttp.BytesPayload):
+    """A body that can be sent several times, in the pieces in which the program gives it."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        super().__init__(b"")
+        self._pieces = pieces
+
+    async def write(self, writer: Any) -> None:
+        """Write the pieces."""
+        for piece in self._pieces:
+            await writer.write(piece)
+
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        """Write the pieces, as aiohttp asks for them from 3.12 on."""
+        await self.write(writer)
+
+
+class _Written:
+    """Collects what a payload writes.
+
+    :ivar pieces: that.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    async def write(self, piece: bytes) -> None:
+        """Note a piece."""
+        self.pieces.append(bytes(piece))
+
+
+async def _read_body(request: ClientRequest) -> AsyncIterator[bytes]:
+    """Yield the body of a request, and leave it one that can be sent several times."""
+    body: Any = request.body
+    written = _Written()
+    if isinstance(body, aiohttp.Payload):
+        await body.write(written)  # type: ignore[arg-type]  # a payload only writes
+    else:
+        written.pieces.append(bytes(body))
+    if not isinstance(body, aiohttp.BytesPayload):
+        await _set_body(request, written.pieces)
+    yield b"".join(written.pieces)
+
+
+async def _set_body(request: ClientRequest, pieces: Sequence[bytes]) -> None:
+    """Give a request another body, under the headers that it has."""
+    headers, chunked = request.headers.copy(), request.chunked
+    if hasattr(request, "update_body"):  # from 3.12 on
+        await request.update_body(_Pieces(pieces))
+    else:
+        request.body = _Pieces(pieces)
+    request.headers, request.chunked = headers, chunked
+
+
+# What comes back
+
+
+def _as_httpx(response: aiohttp.ClientResponse) -> httpx.Response:
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        try:
+            async for piece in response.content.iter_any():
+                yield piece
+        except ERRORS as error:
+            raise _read_error(error) from error
+
+    async def close() -> None:
+        response.close()
+
+    return httpx_response(response.status, response.raw_headers, pieces(), close)
+
+
+def _read_error(error: BaseException) -> httpx.RequestError:
+    from ..support.libraries import httpx
+
+    is_timeout = isinstance(error, asyncio.TimeoutError)
+    return (httpx.ReadTimeout if is_timeout else httpx.ReadError)(str(error))
+
+
+def _own_error(error: httpx.RequestError) -> BaseException:
+    """Return the error of aiohttp that httpx's stands for."""
+    from ..support.libraries import httpx
+
+    if isinstance(error.__cause__, ERRORS):
+        return error.__cause__
+    # an equal call that failed was another library's
+    is_timeout = isinstance(error, httpx.TimeoutException)
+    own_class = aiohttp.ServerTimeoutError if is_timeout else aiohttp.ClientConnectionError
+    return own_class(str(error))
+
+
+class _InMemory(aiohttp.BaseConnector):
+    """Makes the connection on which a recorded answer comes."""
+
+    def __init__(self, handler: _Recorded) -> None:
+        super().__init__()
+        self._handler = handler
+
+    async def _create_connection(self, *_: object) -> ResponseHandler:
+        return self._handler
+
+
+class _Nowhere(asyncio.Transport):
+    """Drops what is written to it: the request has been answered already."""
+
+    def write(self, data: object) -> None:
+        """Drop it."""
+
+    def is_closing(self) -> bool:
+        """Return that it is open: aiohttp writes no request to another."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing, as the three below."""
+
+    abort = pause_reading = resume_reading = close
+
+
+class _Recorded(ResponseHandler):
+    """Reads a recorded answer as one that a server sends.
+
+    :param answer: the answer, or the error that comes in its place.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, answer: httpx.Response | httpx.RequestError
+    ) -> None:
+        super().__init__(loop)
+        self._answer: Any = answer
+        self._error = _own_error(answer) if isinstance(answer, Exception) else None
+        self._feeding: asyncio.Task[None] | None = None
+        self.connection_made(_Nowhere())
+        self.force_close()  # no later request is to use the connection
+        if isinstance(answer, Exception):  # comes as it is read
+            return
+        self.data_received(CONTINUE)
+        if is_whole(answer):
+            self.data_received(whole_response(answer))
+        else:
+            self.data_received(response_head(answer, (b"transfer-encoding", b"chunked")))
+
+    async def read(self) -> Any:
+        """Return the head of the answer, and the stream of its body."""
+        if self._error is not None:
+            raise self._error
+        await asyncio.sleep(0)  # the request is written first: aiohttp 3.10 cancels what writes it
+        message, stream = await super().read()
+        if message.code >= FIRST_FINAL and not is_whole(self._answer):
+            # not by the loop, where it would become a caller of its own
+            self._feeding = asyncio.Task(self._feed(stream))
+        return message, stream
+
+    async def _feed(self, stream: aiohttp.StreamReader) -> None:
+        """Feed the pieces of the body as they come."""
+        from ..support.libraries import httpx
+
+        try:
+            async for piece in self._answer.aiter_bytes():
+                if piece:
+                    self.data_received(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self.data_received(b"0\r\n\r\n")
+        except httpx.RequestError as error:
+            stream.set_exception(_own_error(error))
+        finally:
+            await self._answer.aclose()
+
+    def close(self) -> None:
+        """End the reading."""
+        super().close()
+        if self._feeding is not None:
+            self._feeding.cancel()

@@ -1,0 +1,179 @@
+"""Record the requests that openers of urllib send: their own handlers send them, and recorded answers are read as a
+server's are.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import itertools
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from ..support.blocking import run_blocking
+from .conversion import httpx_request, httpx_response, is_whole, response_head, whole_response
+from .stack import Front, passing
+
+if TYPE_CHECKING:
+    import httpx
+
+PIECE = 1024  # bytes of an answer that are read at once
+BLOCK = 8192  # bytes of a file that http.client sends at once
+LENGTH = "Content-length"  # as urllib writes it
+ERRORS = (OSError, http.client.HTTPException)
+
+
+def recorded_open(
+    front: Front, open_below: Callable[..., Any], opener: object, request: urllib.request.Request
+) -> Any:
+    """Return the response to what an opener sends.
+
+    :param open_below: its own method, for which its handlers answer.
+    :param request: the program's, as the opener's processors of requests have left it.
+    """
+    from ..support.libraries import httpx
+
+    timeout: Any = request.timeout
+    if not isinstance(timeout, (int, float)):  # urllib's sign for the default
+        timeout = socket.getdefaulttimeout()
+    headers = {**request.headers, **request.unredirected_hdrs}
+    asked = httpx_request(
+        request.get_method(), request.full_url, headers.items(), _body(request), (timeout, timeout)
+    )
+    before: dict[str, Any] = {}
+
+    def send_attempt(attempt: httpx.Request) -> httpx.Response:
+        """Send an attempt, and return the response as httpx's."""
+        before.update({} if before else vars(request))
+        for name in ("headers", "unredirected_hdrs"):  # a handler adds to them, and sets a proxy
+            vars(request).update(before, **{name: dict(before[name])})
+        if attempt is not asked:
+            request.timeout = attempt.extensions["timeout"]["read"]
+            if attempt.content != asked.content:
+                _set_body(request, attempt.content, str(len(attempt.content)))
+        try:
+            response = open_below(opener, request)
+        except urllib.error.HTTPError as error:  # of a handler of the program's
+            response = error
+        except ERRORS as error:
+            is_timeout = isinstance(getattr(error, "reason", error), TimeoutError)
+            raise (httpx.ReadTimeout if is_timeout else httpx.ConnectError)(str(error)) from error
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            read = getattr(response, "read1", response.read)
+            try:
+                while piece := read(PIECE):
+                    yield piece
+                if missing := getattr(response, "length", None):
+                    raise http.client.IncompleteRead(b"", missing)
+            except ERRORS as error:
+                is_timeout = isinstance(error, TimeoutError)
+                raise (httpx.ReadTimeout if is_timeout else httpx.ReadError)(str(error)) from error
+
+        async def close() -> None:
+            response.close()
+
+        return httpx_response(response.code, response.info().items(), pieces(), close)
+
+    broken = None
+    try:
+        response = run_blocking(front.response_to(httpx, asked, send_attempt))
+    except httpx.RequestError as error:
+        broken = error
+    if broken is not None:
+        raise _own_error(broken)
+    if response is None:
+        with passing():
+            return open_below(opener, request)
+    source: Any = _Source(response)
+    answer: Any = http.client.HTTPResponse(source, method=request.get_method())
+    answer.begin()
+    answer.url, answer.msg = request.full_url, answer.reason  # as a handler of urllib sets them
+    return answer
+
+
+def _body(request: urllib.request.Request) -> bytes | Iterator[bytes]:
+    data: Any = request.data
+    if data is None or isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data or b"")
+    return _read_body(request)
+
+
+def _read_body(request: urllib.request.Request) -> Iterator[bytes]:
+    """Yield a body that comes in pieces, and leave the request one that can be sent several times."""
+    data: Any = request.data
+    read = getattr(data, "read", None)
+    blocks = data if read is None else iter(lambda: read(BLOCK) or None, None)
+    pieces = [block.encode("latin-1") if isinstance(block, str) else block for block in blocks]
+    _set_body(request, pieces)
+    yield b"".join(pieces)
+
+
+def _set_body(request: urllib.request.Request, body: Any, length: str | None = None) -> None:
+    """Give a request another body; that drops the header with its length.
+
+    :param length: the new one, if it has such a header; by default as it was.
+    """
+    given = dict(request.headers), dict(request.unredirected_hdrs)
+    request.data = body
+    request.headers, request.unredirected_hdrs = given
+    for headers in given:
+        if LENGTH in headers and length is not None:
+            headers[LENGTH] = length
+
+
+def _own_error(error: httpx.RequestError) -> Exception:
+    """Return the error of urllib that httpx's stands for."""
+    from ..support.libraries import httpx
+
+    if isinstance(error.__cause__, ERRORS):
+        return error.__cause__
+    # an equal call that failed was another library's
+    is_timeout = isinstance(error, httpx.TimeoutException)
+    return urllib.error.URLError((TimeoutError if is_timeout else ConnectionError)(str(error)))
+
+
+class _Source(io.RawIOBase):
+    """The bytes of a response, which come as they are read, in place of a socket."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        if is_whole(response):
+            self._pieces = iter([whole_response(response)])
+        else:
+            self._pieces = itertools.chain([response_head(response)], response.iter_bytes())
+        self._rest = b""
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Return the file that is read."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        """Return whether it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with what has come."""
+        from ..support.libraries import httpx
+
+        broken = None
+        try:
+            while not self._rest and (piece := next(self._pieces, None)) is not None:
+                self._rest = piece
+        except httpx.RequestError as error:
+            broken = error
+        if broken is not None:
+            raise _own_error(broken)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        """End the reading, in a context of its own: the garbage collector may do it."""
+        if not self.closed:
+            super().close()
+            copy_context().run(self._response.close)

@@ -27,6 +27,7 @@ from .choice_options import (
     warn_if_order_has_no_effect,
 )
 from .choice_shares import NO_INTERVAL, counted_shares, mean_shares, share_columns
+from .intervals import import_statistics
 from .share_jobs import TOP_LOGPROBS
 from .share_methods import DRAWS, METHODS, ask_for_shares
 
@@ -197,8 +198,8 @@ class Choice(LLMCall):
             ``high_<option>``, the ends of its 95 % interval (Wilson's, with a correction for continuity),
             which only counted draws have. Its ``attrs["method"]`` is the method. With ``dry_run=True`` a
             :class:`.Plan`.
-        :raises ConfigError: if pandas is not installed, and, before a second call, if the model gives
-            no shares by the method, and ``repeats`` is not given.
+        :raises ConfigError: if pandas is not installed, or scipy with ``repeats``; and, before a
+            second call, if the model gives no shares by the method, and ``repeats`` is not given.
         :raises ValueError: for an unknown method, for more than 20 options, if ``repeats`` is missing
             with ``"draws"`` or given with another method, and if two columns would have the same name.
 
@@ -232,6 +233,8 @@ class Choice(LLMCall):
         MapOptions.check_names(map_options, "shares", ["method", "vary"])
         job = self.__map_job__()
         job.check(rows)
+        if "repeats" in map_options:
+            import_statistics("choice.shares computes intervals of counted draws")
         pandas = import_pandas()
         items = list(rows_of(rows))
         frame = rows if is_frame(rows) else pandas.DataFrame(items)

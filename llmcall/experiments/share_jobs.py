@@ -158,8 +158,9 @@ class LogprobsJob(SharesJob):
         return isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
 
     def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
-        """Return the shares of the letters."""
-        return letter_shares(reply, count)
+        """Return the shares of the letters, at the temperature of the request."""
+        params = {**self.client.resolved.defaults, **request.params}
+        return letter_shares(reply, count, params.get("temperature"))
 
 
 class DecisionsJob(SharesJob):
@@ -204,19 +205,37 @@ class DecisionsJob(SharesJob):
         return [shares.get(choice["value"], 0.0) for choice in decision["choices"]]
 
 
-def letter_shares(reply: Reply, count: int) -> list[float]:
+def letter_shares(reply: Reply, count: int, temperature: float | None = None) -> list[float]:
     """Return the probability of each letter from A on, with or without a space before it, in upper
     or lower case.
 
+    Servers give the probabilities at the temperature 1. At another one, each is raised to the power
+    ``1 / temperature``; tokens below those listed count as if each were as likely as the last one.
+
     :param count: the number of letters.
+    :param temperature: at which answers are drawn; ``None`` is the API's default, 1.
     :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
     """
+    chances = [(token, math.exp(logprob)) for token, logprob in _first_token_logprobs(reply)]
+    chances = [
+        (token, chance) for token, chance in chances if chance
+    ]  # some servers list impossible ones
+    unlisted = max(0.0, 1 - math.fsum(chance for _, chance in chances))
+    if temperature == 0:
+        highest = max((chance for _, chance in chances), default=1.0)
+        weights = [(token, float(chance == highest)) for token, chance in chances]
+        unlisted = 0.0
+    else:
+        power = 1 / (1 if temperature is None else temperature)
+        weights = [(token, chance**power) for token, chance in chances]
+        unlisted *= min((chance for _, chance in chances), default=1.0) ** (power - 1)
+    total = math.fsum([unlisted, *(weight for _, weight in weights)])
     shares = [0.0] * count
-    for token, logprob in _first_token_logprobs(reply):
+    for token, weight in weights:
         letter = token.lstrip(_BEFORE_WORDS).upper()
         position = ascii_uppercase.find(letter) if len(letter) == 1 else -1
         if 0 <= position < count:
-            shares[position] += math.exp(logprob)
+            shares[position] += weight / total
     return shares
 
 

@@ -176,9 +176,10 @@ def test_a_refused_decision_falls_on_no_option() -> None:
 def test_a_refused_decision_counts_as_a_refusal() -> None:
     """In a check for drift and in the reporting checklist."""
     api = Api(lambda body: (200, decided(None if "Rye" in json.dumps(body) else biased(body))))
-    with llmcall.cassette(TAPE), llmcall.scope("survey"):
-        policy(api.client()).shares(TOWNS)
-    check = llmcall.drift(TAPE, against=TAPE)
+    for path in (TAPE, "later.jsonl"):
+        with llmcall.cassette(path), llmcall.scope(path):
+            policy(api.client()).shares(TOWNS)
+    check = llmcall.drift(TAPE, against="later.jsonl")
     assert (check.refused.before, check.unreadable.before) == (0.5, 0)
     report = Path("report.html")
     done("report", TAPE, "-o", str(report))

@@ -122,6 +122,28 @@ def test_shares_are_averaged_over_all_rotations() -> None:
     assert len(client.requests) == 6
 
 
+@pytest.mark.parametrize(
+    ("temperature", "expected"),
+    [
+        (1, (0.6, 0.3, 0.1)),
+        (0.5, (36 / 46, 9 / 46, 1 / 46)),
+        (0, (1, 0, 0)),
+        (None, (0.6, 0.3, 0.1)),
+    ],
+)
+def test_shares_by_logprobs_are_those_at_the_questions_temperature(
+    temperature: float | None, expected: tuple[float, ...]
+) -> None:
+    """Servers give the probabilities at 1; a sampler at T raises each to 1 / T (Ackley, Hinton and
+    Sejnowski 1985).
+    """
+    answer = response({"role": "assistant", "content": "A"}, {"A": 0.6, "B": 0.3, "I": 0.1})
+    client = ScriptedClient(lambda messages: answer)
+    found = policy(client, OPTIONS[:2], temperature=temperature).shares(TOWNS[:1])
+    shares = [share(found, f"p_{option}") for option in (*OPTIONS[:2], "other")]
+    assert shares == pytest.approx(expected)
+
+
 def test_shares_of_reverse_are_averaged_over_both_directions() -> None:
     """A scale is read in each."""
     client = BiasedModel()

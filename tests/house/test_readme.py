@@ -34,8 +34,8 @@ import llmcall.testing
 REFERENCE = ROOT / "docs" / "reference"
 NEEDED = {
     "survey": ("matplotlib", "pandas"),
-    "closed_questions": ("pandas",),
     "notebooks": ("pandas",),
+    "closed_questions": ("scipy",),
     "conjoint": ("scipy",),
     "next_model": ("scipy",),
     "wording": ("scipy",),

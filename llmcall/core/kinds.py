@@ -17,7 +17,13 @@ from ..apis.endings import ending_problem, is_cut
 from ..apis.message import content_text, unreadable_message
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage
-from ..errors import APIError, ContextLengthError, EmptyAnswerError, ServiceError
+from ..errors import (
+    APIError,
+    ContextLengthError,
+    EmptyAnswerError,
+    InvalidRequestError,
+    ServiceError,
+)
 from ..keys.plain_data import recordable
 from ..models.tokens import shares
 from ..stores.record import make_record
@@ -135,8 +141,16 @@ class Embeddings(Kind):
         return calls[0]._replace(request=request._replace(body=body))
 
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
-        """Refuse an answer without a vector for each text."""
+        """Refuse an answer without a vector for each text, or with others than were asked for."""
         check_embeddings(response, len(request.body["input"]))
+        dimensions = request.body.get("dimensions")
+        length = len(_packed_vector(response["data"][0]["embedding"])) // 4
+        if dimensions not in (None, length):  # some servers ignore it
+            _reject(
+                InvalidRequestError,
+                f"dimensions={dimensions}, but the embeddings have {length}; leave it out",
+                response,
+            )
 
     def records(
         self, calls: Sequence[Call], response: Response, received: Received

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall import ServiceError
+from llmcall import InvalidRequestError, ServiceError
 from llmcall.testing import ScriptedClient
 
 
@@ -156,6 +156,15 @@ def test_malformed_embeddings_are_a_service_error(response: Any) -> None:
     error = client.get_embedding(["a", "b"], on_error="return")
     assert type(error) is ServiceError
     assert "malformed" in str(error)
+    assert len(client.cache) == 0
+
+
+def test_embeddings_that_are_not_as_long_as_was_asked_are_refused() -> None:
+    """A server that ignores ``dimensions`` would be recorded as having kept it."""
+    client = Responding(data([1.0, 2.0]))
+    error = client.get_embedding("a", dimensions=1, on_error="return")
+    assert type(error) is InvalidRequestError
+    assert "dimensions=1, but the embeddings have 2" in str(error)
     assert len(client.cache) == 0
 
 

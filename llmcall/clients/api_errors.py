@@ -83,6 +83,7 @@ OWN_ERRORS = {
     error.__name__: error
     for error in (BudgetExceededError, CacheError, CacheMissError, ConfigError, ScopeError)
 }
+UNSUPPORTED = "input is not supported"  # llama.cpp's 500 for an image or a sound
 RETRYABLE_STATUSES = (408, 409, 425)  # Request Timeout, Conflict, Too Early: worth another attempt
 LONGEST_MESSAGE = 1000  # characters
 # A request that is larger than the limit of a whole minute, in OpenAI's words and Groq's.
@@ -198,7 +199,7 @@ def _classified(
         return AuthenticationError, {}
     if status == 429:
         return RateLimitError, {}
-    if 400 <= status < 500 and status not in RETRYABLE_STATUSES:
+    if (400 <= status < 500 and status not in RETRYABLE_STATUSES) or UNSUPPORTED in message:
         return InvalidRequestError, {}
     return ServiceError, {}
 

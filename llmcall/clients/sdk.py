@@ -6,7 +6,7 @@ import re
 import threading
 import weakref
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
@@ -66,6 +66,7 @@ class SDKTransport(CoroutineTransport):
     """
 
     answer_in = staticmethod(responses.answer_in)
+    trusts_environment: ClassVar[bool] = True  # its proxies are used
 
     def __init__(
         self,
@@ -327,11 +328,14 @@ class SDKTransport(CoroutineTransport):
                 "request": [note_sent_async],
                 "response": [note_room_async],
             }
-            http_client = openai.DefaultAsyncHttpxClient(event_hooks=hooks)
+            http_client = openai.DefaultAsyncHttpxClient(
+                event_hooks=hooks, trust_env=self.trusts_environment
+            )
         elif http_client is None:
             self._ssl_context = self._ssl_context or library.create_ssl_context()  # takes 25 ms
             http_client = openai.DefaultHttpxClient(
                 verify=self._ssl_context,
+                trust_env=self.trusts_environment,
                 event_hooks={"request": [note_sent], "response": [note_room]},
             )
         sdk_class = getattr(openai, f"Async{self._class}" if is_async else self._class)

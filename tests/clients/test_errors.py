@@ -58,6 +58,7 @@ STATUSES: list[tuple[int, dict[str, Any], type[APIError], int]] = [
     (429, {"message": "on tokens per min. Limit: 9, Requested: 10."}, RateLimitError, 1),
     (429, {"message": "on tokens per min. Limit: 9, Requested: 8."}, RateLimitError, 3),
     (500, {}, ServiceError, 3),
+    (500, {"message": "image input is not supported"}, InvalidRequestError, 1),  # llama.cpp's
     (503, {}, ServiceError, 3),
     (529, {}, ServiceError, 3),
     (503, {"code": "insufficient_quota"}, ServiceError, 3),

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 import llmcall
 from llmcall import ConfigError, LLMCall, LLMClient, LocalClient
@@ -43,9 +44,13 @@ def packaged(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 class Runtime:
-    """A stand-in for xllamacpp that keeps the arguments of its servers."""
+    """A stand-in for xllamacpp that keeps the arguments of its servers.
 
-    def __init__(self) -> None:
+    :param address: the server's.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.made: list[tuple[pathlib.Path, int]] = []
         self.llama_pooling_type = SimpleNamespace(LLAMA_POOLING_TYPE_MEAN=1)
 
@@ -58,17 +63,18 @@ class Runtime:
     def Server(self, parameters: Any) -> Any:
         """Return a server."""
         self.made.append((pathlib.Path(parameters.model.path), parameters.n_ctx))
-        answer = {
-            "data": [{"index": 0, "embedding": [1.0]}],
-            "usage": {"prompt_tokens": 1, "total_tokens": 1},
-        }
-        return SimpleNamespace(handle_embeddings=lambda body: answer)
+        return SimpleNamespace(listening_address=self.address)
 
 
 @pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
-    """The runtime that clients import."""
-    made = Runtime()
+def runtime(monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer) -> Runtime:
+    """The runtime that clients import, and a server that answers."""
+    answer = {
+        "data": [{"index": 0, "embedding": [1.0]}],
+        "usage": {"prompt_tokens": 1, "total_tokens": 1},
+    }
+    httpserver.expect_request("/v1/embeddings", "POST").respond_with_json(answer)
+    made = Runtime(httpserver.url_for("").rstrip("/"))
     monkeypatch.setitem(sys.modules, "xllamacpp", made)
     return made
 

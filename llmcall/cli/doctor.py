@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from ..clients import registry
-from ..clients.api_errors import likely_address
-from ..clients.own import as_transport
 from ..config import resolve
 from ..config.values import without_password
 from ..core.membrane import call_foreign, close
-from ..errors import APIError, AuthenticationError, CacheError, ConfigError, RequestTimeoutError
+from ..errors import APIError, CacheError, ConfigError
 from ..models.catalog import shutdown_of
 from ..models.costs import MILLION
 from ..stores.cache.directory import DATABASE
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 SECONDS = 10.0  # timeout of the one request to each endpoint
 MAX_NAMES = 8  # of models in a remedy
 MAX_ERROR_CHARACTERS = 200
+WITHOUT_LIST = (404, 405, 501)  # some servers only answer chats
 
 
 class Check(NamedTuple):
@@ -124,7 +123,13 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     try:
         models = call_foreign(transport.list_models, SECONDS)
     except APIError as error:
-        yield _moved_check(client, endpoint, error) or _refused_check(name, error)
+        # A proxy may have sent an HTML page.
+        came = str(error).partition("<")[0].partition("\n")[0].strip()
+        found = f"{getattr(transport, 'url', name)}/models: {shortened(came, MAX_ERROR_CHARACTERS)}"
+        remedy = "'llmcall config' shows where address and key come from"
+        if is_without_list := error.status_code in WITHOUT_LIST:
+            remedy = "the first call shows whether it answers chats; most addresses end in /v1"
+        yield Check("endpoint", is_without_list, found, remedy)
     else:
         if models is not None:
             key = " and accepts the API key" if endpoint.api_key else ""
@@ -149,54 +154,6 @@ def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check
     one_of = "one of " if len(nearest) > 1 else ""
     remedy = f"set [OpenAI] MODEL to {one_of}{', '.join(nearest)}"
     return Check("model", False, f"{name} does not list {model}", remedy)
-
-
-def _moved_check(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
-    """Return a check with the address at which the API does answer, or ``None``."""
-    if error.status_code != 404 or endpoint.api_type == "azure" or not endpoint.base_url:
-        return None
-    corrected_url = likely_address(endpoint.base_url)
-    if corrected_url is None:
-        return None
-    own = call_foreign(client.make_transport, endpoint._replace(base_url=corrected_url))
-    transport = as_transport(own, client)
-    try:
-        call_foreign(transport.list_models, SECONDS)
-    except APIError:
-        return None
-    finally:
-        close(transport)
-    problem = (
-        f"{endpoint.name} does not answer at {without_password(endpoint.base_url)}, "
-        f"but it does at {without_password(corrected_url)}"
-    )
-    return Check("endpoint", False, problem, f"set BASE_URL to {without_password(corrected_url)}")
-
-
-def _refused_check(name: str, error: APIError) -> Check:
-    """Return the check of an endpoint without a list of models; some servers only answer chats."""
-    status = error.status_code
-    if status is None or isinstance(error, RequestTimeoutError):
-        remedy = "'llmcall config' shows where the address comes from"
-        # A proxy may have sent an HTML page.
-        first_line = str(error).partition("<")[0].partition("\n")[0].strip()
-        return Check(
-            "endpoint", False, f"{name}: {shortened(first_line, MAX_ERROR_CHARACTERS)}", remedy
-        )
-    if isinstance(error, AuthenticationError):
-        remedy = "the API key is refused; 'llmcall config' shows where it comes from"
-    elif status == 429 or (status >= 500 and status != 501):  # 501: the server has no such list
-        remedy = "the server fails; its log or the provider's status page may say why"
-    else:
-        answer_text = "/models is something else" if status < 400 else f"HTTP {status}"
-        remedy = (
-            "the first call shows whether it answers chats; if it does not, check BASE_URL: most "
-            "addresses end in /v1"
-        )
-        return Check(
-            "endpoint", True, f"{name} answers, but has no list of models ({answer_text})", remedy
-        )
-    return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
 
 
 def _shutdown_checks(client: LLMClient, model: str) -> Iterator[Check]:

@@ -20,6 +20,7 @@ from ..stores.cache.directory import DATABASE
 from ..stores.records.reader import header_in
 from ..support.display.formatting import counted, shortened, text_table
 from ..support.display.printable import visible, visible_json
+from ..support.notices import keep_notices, stop_keeping_notices
 from .options import json_option
 from .output import echo
 
@@ -74,11 +75,15 @@ def doctor(as_json: bool) -> None:
 
 def checks() -> Iterator[Check]:
     """Yield the checks of files, settings, keys, endpoints, models, cache, tokenizer and price."""
+    wrong = keep_notices()  # such as a setting that does not exist
     try:
-        yield Check("files", True, resolve.file_summary())
+        files = resolve.file_summary()
     except ConfigError as error:
         yield Check("settings", False, str(error), "correct it there")
         return
+    finally:
+        stop_keeping_notices(wrong)
+    yield Check("files", True, files)
     try:
         client = registry.client()
         model = client.model_named(None)
@@ -91,7 +96,9 @@ def checks() -> Iterator[Check]:
     origin = (
         client.settings.origin("MODEL") if model == client.settings.model else "the client's own"
     )
-    yield Check("settings", True, f"{client.api_type}, model {model} ({origin})")
+    used = f"{client.api_type}, model {model} ({origin})"
+    remedy = "correct it there" if wrong else ""
+    yield Check("settings", not wrong, "; ".join([used, *wrong]), remedy)
     if client.settings.cache_mode == "replay":
         yield Check("key", True, "not needed: [Cache] MODE is replay, which calls no model")
     else:

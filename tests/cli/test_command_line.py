@@ -847,6 +847,14 @@ def test_the_doctor_sends_nobody_to_settings_that_cannot_be_shown() -> None:
     assert "llmcall config" not in printed
 
 
+def test_the_doctor_fails_for_a_setting_that_does_not_exist() -> None:
+    """It has no effect, whatever its writer thinks."""
+    written("config.ini", "[OpenAI]\nTEMPERATUR = 1\n[Cache]\nMODE = replay\n")
+    check = checks(code=1)["settings"]
+    assert not check["ok"] and check["remedy"] == "correct it there"
+    assert "TEMPERATUR: there is no such setting; did you mean 'TEMPERATURE'?" in check["found"]
+
+
 def test_the_doctor_names_the_day_on_which_a_model_is_shut_down() -> None:
     """Of the configured model, of a fallback, and of one that answered in the configured cassette. The days
     are those of OpenAI's page of deprecations.

@@ -11,6 +11,7 @@ import click
 
 from ..clients.registry import settings
 from ..errors import CacheError
+from ..review import markdown
 from ..review.comparison import Comparison
 from ..review.conversations import read_by_actor, read_by_round
 from ..review.page import page
@@ -137,6 +138,9 @@ def _print_lines(lines: Iterable[str]) -> None:
 @other_scope_option
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the runs differ.")
 @json_option
+@click.option(
+    "--markdown", "as_markdown", is_flag=True, help="Print Markdown for a pull request's comment."
+)
 def diff(
     run: str | None,
     other: str | None,
@@ -144,6 +148,7 @@ def diff(
     other_scope: str | None,
     exit_code: bool,
     as_json: bool,
+    as_markdown: bool,
 ) -> None:
     """Show for each actor where two runs diverge, and why.
 
@@ -153,9 +158,13 @@ def diff(
     """
     if other is None and other_scope is None:
         raise click.UsageError("give two runs: RUN OTHER, or --scope NAME --with NAME")
+    if as_json and as_markdown:
+        raise click.UsageError("give --json or --markdown, not both")
     _, comparison = _load_both(run, scope, other, other_scope)
     if as_json:
         echo(visible_json(comparison.to_dict()))
+    elif as_markdown:
+        echo(markdown.as_markdown(comparison), nl=False)
     else:
         echo(str(comparison))
     if exit_code and comparison.same != len(comparison.rows):

@@ -114,11 +114,11 @@ class Comparison:
     def to_dict(self) -> dict[str, object]:
         """Return the comparison as plain data, for JSON."""
         return {
+            "runs": self.names,
             "same": self.same,
             "changed": self.changed,
             "added": self.added,
             "missing": self.missing,
-            "runs": self.names,
             "parted": [parting.to_dict() for parting in self.parted],
             "rows": [row._asdict() for row in self.rows],
         }

@@ -153,6 +153,8 @@ class Parting(NamedTuple):
             "place": self.place,
             "why": self.why,
             "reasons": self.reasons,
+            "before": self.before,
+            "after": self.after,
             "changes": [change._asdict() for change in self.changes],
             "follows": self.follows,
             "run": self.run,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import done
+from commands import ROOT, done
 from files import chat, conversation, embedding, record_of, write_cassette
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -1111,6 +1111,51 @@ def test_diff_prints_the_comparison(two_runs: tuple[str, str]) -> None:
     assert json.loads(done("diff", *two_runs, "--json"))["parted"][0]["why"] == "prompt"
     done("diff", *two_runs, "--exit-code", code=1)
     done("diff", two_runs[0], two_runs[0], "--exit-code", code=0)
+
+
+def test_diff_prints_a_comment_for_a_pull_request(two_runs: tuple[str, str]) -> None:
+    """Its head, the changes, and a folded table of the calls that differ."""
+    lines = done("diff", *two_runs, "--markdown").splitlines()
+    assert lines[0] == (
+        "**`a.jsonl` → `b.jsonl`**: 9 calls: 6 the same, 3 changed, 0 added, 0 missing"
+    )
+    assert lines[2] == "- `lisa, call 1: the prompt changed: [-thrifty-] {+generous+}`"
+    assert lines[4] == "<details><summary>3 calls that differ</summary>"
+    assert lines[6:9] == [
+        "| actor | call | | `a.jsonl` | `b.jsonl` |",
+        "|---|---|---|---|---|",
+        "| `lisa` | 1 | changed | `lisa says 0` | `lisa says 0` |",
+    ]
+    assert lines[-1] == "</details>"
+    done("diff", *two_runs, "--markdown", "--json", code=2)
+
+
+def test_a_comment_for_a_pull_request_runs_nothing_of_an_answer() -> None:
+    """Texts stand in code spans: no markup, no link, no cell, and nobody is called."""
+    text = "</details> @ann `x` ``y`` | #1 [a](b)\n<script>"
+    printed = done(
+        "diff", str(one_call("a.jsonl")), str(one_call("b.jsonl", answer=text)), "--markdown"
+    )
+    row = printed.splitlines()[-3]
+    assert row.endswith("| ``` </details> @ann `x` ``y`` \\| #1 [a](b) <script> ``` |")
+
+
+def test_the_fields_of_diffs_json_are_in_the_reference(two_runs: tuple[str, str]) -> None:
+    """Each of them, and no other."""
+    found = json.loads(done("diff", *two_runs, "--json"))
+    fields = {*found}
+    for name in ("parted", "rows"):
+        fields |= {f"{name}.{field}" for field in found[name][0]}
+    page = (ROOT / "docs" / "reference" / "commands.rst").read_text(encoding="utf-8")
+    documented = set()
+    for cell in re.findall(r"\* - (``.*``)", page):
+        head = ""
+        for name in re.findall(r"``(.*?)``", cell):
+            head = name.partition("[].")[0] + "." if "[]." in name else head
+            documented.add(
+                name.replace("[].", ".") if "[]." in name else f"{head}{name.lstrip('.')}"
+            )
+    assert documented == fields
 
 
 @pytest.mark.parametrize("other", [[], ["none.jsonl"]])

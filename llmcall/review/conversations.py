@@ -14,6 +14,7 @@ from ..keys.contents import title_of
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display.formatting import as_json, natural
+from .marks import with_marks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,6 +58,7 @@ class RecordedCall(NamedTuple):
     :param messages: the request's messages.
     :param repeated: the number of first messages that an earlier call of the actor contained.
     :param answers: the answers; several if ``n`` is above 1.
+    :param marks: how its answer ended, of :data:`.MARKS`; empty unless :func:`conversations` read it.
     """
 
     record: Record
@@ -67,11 +69,14 @@ class RecordedCall(NamedTuple):
     messages: tuple[Utterance, ...]
     repeated: int
     answers: tuple[Utterance, ...]
+    marks: tuple[str, ...] = ()
 
 
 def conversations(run: RecordedRun) -> dict[str, list[RecordedCall]]:
-    """Return the calls of a run by actor (empty outside any scope), sorted by the actors' names."""
-    return {actor: list(calls) for actor, calls in read_by_actor(run)}
+    """Return the calls of a run by actor (empty outside any scope), sorted by the actors' names, with the
+    marks of their answers.
+    """
+    return {actor: with_marks(list(calls)) for actor, calls in read_by_actor(run)}
 
 
 def read_by_actor(run: RecordedRun) -> Iterator[tuple[str, Iterator[RecordedCall]]]:

@@ -16,6 +16,7 @@ from .marks import ASKED_AGAIN, REFUSED, UNREAD, ends_of
 
 if TYPE_CHECKING:
     from ..stores.record import Record
+    from .conversations import RecordedCall
     from .page_data import Cell
     from .runs import RecordedRun
 
@@ -24,10 +25,10 @@ MAX_LEVELS = 12  # values of a parameter; one with more, such as a seed, was not
 LEVEL_CHARACTERS = 30  # of a level
 
 
-def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str]:
+def facts(run: RecordedRun, calls_by_actor: Mapping[str, Sequence[RecordedCall]]) -> dict[str, str]:
     """Return the facts about a run by label.
 
-    :param marks: each record's marks, by its ``id``.
+    :param calls_by_actor: the run's conversations.
     """
     answers = list(filter(model_of, run.records))
     usages = [(answer.kind, answer.usage) for answer in answers]
@@ -50,7 +51,7 @@ def facts(run: RecordedRun, marks: Mapping[int, Sequence[str]]) -> dict[str, str
         "tokens in": _sum([usage.input_tokens for _, usage in usages], "{:,}".format),
         "tokens out": _sum([usage.output_tokens for usage in spoken], "{:,}".format),
         "cost": _sum([answer.cost for answer in answers], money),
-        "failures": "; ".join(_failures(run, answers, marks)),
+        "failures": "; ".join(_failures(run, answers, calls_by_actor)),
         **settings,
     }
     return {label: value for label, value in by_label.items() if value}
@@ -119,13 +120,15 @@ def _sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) ->
 
 
 def _failures(
-    run: RecordedRun, answers: Iterable[Record], marks: Mapping[int, Sequence[str]]
+    run: RecordedRun,
+    answers: Iterable[Record],
+    calls_by_actor: Mapping[str, Sequence[RecordedCall]],
 ) -> Iterator[str]:
     """Yield failures that records show; a call that failed after all retries leaves no record."""
     ends: Counter[str] = Counter()
-    mark_counts: Counter[str] = Counter()
+    calls = (call for actor_calls in calls_by_actor.values() for call in actor_calls)
+    mark_counts = Counter(mark for call in calls if model_of(call.record) for mark in call.marks)
     for record in answers:
-        mark_counts.update(marks.get(id(record), ()))
         ends.update(dict.fromkeys(ends_of(record), 1))  # an answer may have several choices
     yield from (
         f"{counted(count, 'answer')} ended by {end}"

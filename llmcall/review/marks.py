@@ -19,21 +19,16 @@ CUT, REFUSED, ASKED_AGAIN, UNREAD = "cut", "refused", "asked again", "unread"
 MARKS = (REFUSED, CUT, ASKED_AGAIN, UNREAD)
 
 
-def find_marks(calls: Iterable[Sequence[RecordedCall]]) -> dict[int, list[str]]:
-    """Return the marks of each record, by its ``id``.
-
-    :param calls: the calls of each actor.
-    """
-    marks_by_record = {}
-    for actor_calls in calls:
-        asked_again_ids = asked_again(actor_calls)
-        for call in actor_calls:
-            key = id(call.record)
-            marks_by_record[key] = marks_of(call.record, is_asked_again=key in asked_again_ids)
-    return marks_by_record
+def with_marks(calls: Sequence[RecordedCall]) -> list[RecordedCall]:
+    """Return the calls of one actor with the marks of their answers."""
+    asked_again = _asked_again(calls)
+    return [
+        call._replace(marks=marks_of(call.record, is_asked_again=call.number in asked_again))
+        for call in calls
+    ]
 
 
-def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
+def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:
     """Return the marks of an answer. An answer that was refused or asked again is not also marked
     as unread.
     """
@@ -45,7 +40,7 @@ def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
         ASKED_AGAIN: is_asked_again,
         UNREAD: not is_refusal and not is_asked_again and _is_unread(record),
     }
-    return [mark for mark, is_marked in has_mark.items() if is_marked]
+    return tuple(mark for mark, is_marked in has_mark.items() if is_marked)
 
 
 def ends_of(record: Record) -> list[str]:
@@ -66,13 +61,12 @@ def _is_unread(record: Record) -> bool:
     )
 
 
-def asked_again(calls: Iterable[RecordedCall]) -> set[int]:
-    """Return the records of the answers that an ``LLMCall`` could not use and asked for again, by
-    their ``id``.
+def _asked_again(calls: Iterable[RecordedCall]) -> set[int]:
+    """Return the numbers of the calls whose answers an ``LLMCall`` could not use and asked for again.
 
     :param calls: the calls of one actor.
     """
-    ids: set[int] = set()
+    numbers: set[int] = set()
     by_messages: dict[Sequence[Utterance], list[RecordedCall]] = {}
     for call in calls:
         last = call.messages[-1] if call.messages else None
@@ -81,9 +75,9 @@ def asked_again(calls: Iterable[RecordedCall]) -> set[int]:
             quoted = [
                 draw
                 for draw in draws
-                if id(draw.record) not in ids
+                if draw.number not in numbers
                 and any(answer.texts == call.messages[-2].texts for answer in draw.answers)
             ]
-            ids.update(id(draw.record) for draw in (quoted or draws)[-1:])
+            numbers.update(draw.number for draw in (quoted or draws)[-1:])
         by_messages.setdefault(call.messages, []).append(call)
-    return ids
+    return numbers

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from ..support.display.printable import visible
 from .conversations import conversations, is_conversed
 from .facts import actor_costs, facts
-from .marks import ASKED_AGAIN, find_marks
+from .marks import ASKED_AGAIN
 from .page_data import grid, page_data, sample_rows, unpaired_calls
 from .reporting import BLANK, TITLE, checklist
 from .runs import short_names
 from .survey import AnsweredQuestion, distributions, is_survey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from .comparison import Comparison
     from .conversations import RecordedCall
@@ -37,21 +37,18 @@ def page(
     from ..support.libraries import jinja2
 
     calls_by_run = [conversations(run) for run in runs]
-    marks = find_marks(
-        calls for calls_by_actor in calls_by_run for calls in calls_by_actor.values()
-    )
     all_cells = grid(comparison.pairs if comparison else unpaired_calls(runs[0]))
     cells = sample_rows(all_cells, sample)
     answered = [
         {
             actor: questions
             for actor, calls in calls_by_actor.items()
-            if (questions := list(_answered(calls, marks)))
+            if (questions := list(_answered(calls)))
         }
         for calls_by_actor in calls_by_run
     ]
     survey = distributions(answered) if all(map(is_survey, answered)) else []
-    run_facts = [facts(run, marks) for run in runs]
+    run_facts = list(map(facts, runs, calls_by_run))
     style, script = _file("report.css"), f'"use strict";\n{{\n{_file("report.js")}}}\n'
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -69,9 +66,9 @@ def page(
         survey=survey,
         checklist_title=TITLE,
         blank=BLANK,
-        checklist=[] if runs[1:] else checklist(runs[0], calls_by_run[0], marks),
+        checklist=[] if runs[1:] else checklist(runs[0], calls_by_run[0]),
         costs=[] if survey else actor_costs(all_cells),
-        data=_json(page_data(short_names(runs), calls_by_run, cells, marks, comparison)),
+        data=_json(page_data(short_names(runs), calls_by_run, cells, comparison)),
         style=style,
         script=script,
         policy="; ".join(
@@ -85,14 +82,12 @@ def page(
     )
 
 
-def _answered(
-    calls: Iterable[RecordedCall], marks: Mapping[int, Collection[str]]
-) -> Iterator[AnsweredQuestion]:
+def _answered(calls: Iterable[RecordedCall]) -> Iterator[AnsweredQuestion]:
     """Yield the questions that a model answered an actor, without answers that were asked again."""
     question = None
     for call in filter(is_conversed, calls):
         question = question or call.record
-        if ASKED_AGAIN not in marks[id(call.record)]:
+        if ASKED_AGAIN not in call.marks:
             yield AnsweredQuestion(question, call.record)
             question = None
 

@@ -82,7 +82,6 @@ def page_data(
     names: Sequence[str],
     calls_by_run: Sequence[Mapping[str, Sequence[RecordedCall]]],
     cells: Sequence[Cell],
-    marks: Mapping[int, Sequence[str]],
     comparison: Comparison | None,
 ) -> dict[str, object]:
     """Return the data in a page.
@@ -90,7 +89,6 @@ def page_data(
     :param names: the names of the runs.
     :param calls_by_run: the calls of each run by actor.
     :param cells: the calls to show.
-    :param marks: each record's marks, by its ``id``.
     :param comparison: the comparison of two runs, if there are two.
     """
     texts, scopes, rows = (Table[str]() for _ in range(3))
@@ -126,7 +124,7 @@ def page_data(
         "new": [len(call.messages) - call.repeated for call in all_calls],
         "answers": [[messages[answer] for answer in call.answers] for call in all_calls],
         "key": [short_key(call.record.cache_key) for call in all_calls],
-        "marks": [list(marks.get(id(call.record), ())) for call in all_calls],
+        "marks": [call.marks for call in all_calls],
     }
     reasons = {
         (parting.scope, parting.place, parting.status): visible(parting.in_words(names[-1]))

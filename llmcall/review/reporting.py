@@ -53,13 +53,11 @@ class ChecklistItem(NamedTuple):
 def checklist(
     run: RecordedRun,
     calls_by_actor: Mapping[str, Sequence[RecordedCall]],
-    marks: Mapping[int, Sequence[str]],
     code: Sequence[str] = (),
 ) -> list[ChecklistItem]:
     """Return the items.
 
     :param calls_by_actor: the run's conversations.
-    :param marks: each record's marks, by its ``id``.
     :param code: what is known about the code, a sentence each.
     """
     answers = list(filter(model_of, run.records))
@@ -105,7 +103,7 @@ def checklist(
         ),
         ChecklistItem(
             "E.2 Post-processing",
-            [_endings(spoken, marks)],
+            [_endings([call for call in asked if not _is_embedding(call.record)])],
             blank="how answers became data, and what became of those that were cut, refused or unread",
         ),
         ChecklistItem("F.1 Code", code, blank="" if code else "where the code is"),
@@ -248,8 +246,8 @@ def _range(numbers: Collection[int]) -> str:
     return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
-def _endings(answers: Sequence[Record], marks: Mapping[int, Sequence[str]]) -> str:
-    counts = Counter(mark for answer in answers for mark in marks.get(id(answer), ()))
+def _endings(answers: Sequence[RecordedCall]) -> str:
+    counts = Counter(mark for answer in answers for mark in answer.marks)
     return (
         f"Of {counted(len(answers), 'answer')}, {counts[CUT]:,} were cut, {counts[REFUSED]:,} refused, "
         f"{counts[ASKED_AGAIN]:,} asked again by llmcall since they could not be read, and {counts[UNREAD]:,} others "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...apis.usage import total_cost
 from ...review.conversations import conversations, is_conversed
-from ...review.marks import ASKED_AGAIN, CUT, REFUSED, UNREAD, find_marks
+from ...review.marks import ASKED_AGAIN, CUT, REFUSED, UNREAD
 from ...review.reporting import BLANK, TITLE, as_markdown, checklist
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
@@ -87,7 +87,7 @@ def reporting(manifest: Manifest, run: RecordedRun) -> str:
         "`llmcall verify` runs it again (README.md).",
         f"It ran on Python {manifest.python}, with {packages or 'no other packages'}.",
     ]
-    items = checklist(run, calls, find_marks(calls.values()), code)
+    items = checklist(run, calls, code)
     return f"# {TITLE}\n\n{REPORTING_HEAD}\n\n{as_markdown(items)}"
 
 
@@ -109,11 +109,8 @@ recorded answers and compares the results. It needs no key and no network.
 def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
     answers = list(filter(model_of, run.records))
     calls_by_actor = conversations(run)
-    marks = find_marks(calls_by_actor.values())
-    spoken = [
-        call.record for calls in calls_by_actor.values() for call in filter(is_conversed, calls)
-    ]
-    counts = Counter(mark for record in spoken for mark in marks[id(record)])
+    spoken = [call for calls in calls_by_actor.values() for call in filter(is_conversed, calls)]
+    counts = Counter(mark for call in spoken for mark in call.marks)
     texts = len(answers) - len(spoken)
     cost = total_cost(record.cost for record in answers)
     asked = sorted({record.model for record in answers if record.model is not None})

@@ -1855,3 +1855,17 @@ def test_an_updated_file_names_no_askers_that_no_longer_ask() -> None:
     openings = [("tape.jsonl", "once", [1, 1]), ("tape.jsonl", "update", [1])]
     ran(TWO_TASKS, json.dumps([*openings, ("fresh.jsonl", "once", [1])]))
     assert Path(PATH).read_bytes() == Path("fresh.jsonl").read_bytes()
+
+
+def test_a_cassette_shows_its_path_its_mode_and_its_counts() -> None:
+    """In a notebook, too; what is in a file that was not read is not counted."""
+    tape = llmcall.cassette("<b>.jsonl")
+    assert repr(tape) == "cassette('<b>.jsonl', mode='once')"
+    with tape:
+        ScriptedClient(["Yes."]).send_message("Bread?", on_error="raise")
+    assert repr(tape) == (
+        "cassette('<b>.jsonl', mode='once', records=1, replayed=0, recorded=1, asked=1)"
+    )
+    shown = tape._repr_html_()
+    assert "&lt;b&gt;.jsonl" in shown
+    assert "<td>once</td><td>1</td><td>0</td><td>1</td><td>1</td>" in shown

@@ -338,7 +338,24 @@ class Cassette(ContextDecorator):
         return record_frame(records, lambda record: record.cache_key not in unused_keys, levels)
 
     def __repr__(self) -> str:
-        return f"cassette({str(self.path)!r}, mode={self.mode!r})"
+        counts = ", ".join(f"{name}={count:,}" for name, count in self._counts().items())
+        return f"cassette({str(self.path)!r}, mode={self.mode!r}{counts and f', {counts}'})"
+
+    def _repr_html_(self) -> str:
+        from ...support.display.notebook import html_table
+
+        counts = self._counts()
+        return html_table(
+            [
+                ["cassette", "mode", *counts],
+                [str(self.path), self.mode, *(f"{count:,}" for count in counts.values())],
+            ]
+        )
+
+    def _counts(self) -> dict[str, int]:
+        """Return the counts of its calls; none before the first opening, which reads the file."""
+        names = ("records", "replayed", "recorded", "asked") if self.file.real_path else ()
+        return {name: getattr(self, name) for name in names}
 
 
 def keep_in_cache(records: Iterable[Record]) -> None:

@@ -637,3 +637,17 @@ def test_a_miss_over_another_order_of_what_names_the_actor_says_both() -> None:
     assert "the same parts are recorded in another order" in found
     assert "the system message names the actor" in found
     assert "add them to the prompt in a fixed order" in found
+
+
+def test_a_miss_asks_first_whether_the_cassette_is_another_programs() -> None:
+    """If it answered none of the run's requests; one that it did answer shows whose it is."""
+    with llmcall.cassette("a.jsonl"):
+        ask("Milk?")(recorder())
+    report = str(missed("What do pears cost?", tape="a.jsonl").miss)
+    assert 0 < report.index("no request of this run is recorded there") < report.index("to record")
+
+    def asks(client: ScriptedClient) -> None:
+        ask("Milk?")(client)
+        ask("What do pears cost?")(client)
+
+    assert "no request of this run" not in str(missed(asks, tape="a.jsonl").miss)

@@ -39,6 +39,12 @@ FIXED_ORDER = (
 )
 
 
+OTHER_PROGRAM = (
+    "no request of this run is recorded there so far: is it another program's cassette? Then give this program "
+    "a file of its own"
+)
+
+
 class Miss(NamedTuple):
     """The reason why a request is not recorded; ``str()`` is a report.
 
@@ -183,6 +189,9 @@ def explain(
         causes.insert(
             0, "the recording is incomplete: it lacks everything that was asked after it broke off"
         )
+    is_known = is_renamed or result.samples or result.reordered
+    if source is not None and source.is_strange and source.is_complete and not is_known:
+        causes.insert(0, OTHER_PROGRAM)
     if first_cause:
         causes.insert(0, first_cause)
     names = needed_normalizers(changes, settings)
@@ -276,7 +285,8 @@ def _search_source(cassette: Cassette) -> Source:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     rekey = f"'llmcall cassette rekey {shlex.quote(str(cassette.path))}'"
     name = f"the cassette {cassette.path}{state and f', {state}'}"
-    return Source(name, stored, rekey, cassette.is_complete, cassette.tape.log.has_used)
+    is_strange = bool(stored) and not cassette.replayed
+    return Source(name, stored, rekey, cassette.is_complete, cassette.tape.log.has_used, is_strange)
 
 
 def cassette_remedy(cassette: Cassette) -> str:

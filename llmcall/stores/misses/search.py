@@ -25,6 +25,7 @@ class Source(NamedTuple):
     :param rekey: the commands that give its records new keys.
     :param is_complete: whether the recording is complete.
     :param is_used: whether this run has used the record of a key.
+    :param is_strange: whether none of this run's requests so far is recorded in it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Source(NamedTuple):
     rekey: str
     is_complete: bool = True
     is_used: Callable[[str], bool] = lambda _: False
+    is_strange: bool = False
 
 
 class SearchResult(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OTHER_SCOPES = "a scope of another name in the header x-llmcall-scope"
+TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
 NOT_FOUND, KILLED = 127, 128  # exit codes of a shell
 
 
@@ -46,13 +48,33 @@ def check_address(_: click.Context, parameter: click.Parameter, value: str | Non
     return value
 
 
+def read_token(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the token that an option names, or the one in the file that it names."""
+    if value is not None and value.startswith("@"):
+        try:
+            value = Path(value[1:]).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(f"{value}: {error}", param=parameter) from error
+    if value is not None and not TOKEN.fullmatch(value):
+        raise click.BadParameter(
+            "give at least 16 letters, digits, - or _, for the address holds it", param=parameter
+        )
+    return value
+
+
 @click.command()
 @recording_options
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
-    help="The port, of an address that is to be written down; it has no secret in it. By default any that is free, "
-    "with a secret.",
+    help="The port; by default any that is free.",
+)
+@click.option(
+    "--token",
+    metavar="TEXT",
+    callback=read_token,
+    help="The secret in the addresses, for ones that stay the same: at least 16 letters, digits, - or _, or @FILE, "
+    "which keeps it off lists of processes. By default random.",
 )
 @click.option(
     "--to",
@@ -68,6 +90,7 @@ def serve(
     actor: str | None,
     normalizers: tuple[str, ...],
     port: int | None,
+    token: str | None,
     to: str | None,
     command: tuple[str, ...],
 ) -> None:
@@ -90,7 +113,7 @@ def serve(
         stack.enter_context(in_front(recorder))
         sender = sender_here(recorder)._replace(is_process=True)
         try:
-            server = Server(sender, port=port or 0, has_token=port is None, to=to)
+            server = Server(sender, port=port or 0, token=token, to=to)
         except OSError as error:
             raise click.ClickException(
                 f"port {port}: {error.strerror}. Name another --port"

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
 # The bytes of a body pass as they came, and the SDK is to know whether to retry.
 KEPT_HEADERS = {b"content-encoding", b"content-length", b"x-should-retry"}
-DROPPED_HEADERS = MESSAGE_HEADERS - KEPT_HEADERS
+# A browser neither shows an answer in a page, nor gives it to one, nor takes it for a script.
+GUARDS = {
+    b"content-security-policy": b"sandbox; default-src 'none'; frame-ancestors 'none'",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+}
+DROPPED_HEADERS = MESSAGE_HEADERS - KEPT_HEADERS | GUARDS.keys()
+SHARING = b"access-control-"  # begins the headers by which a server opens its answers to pages
 
 Event = MutableMapping[str, Any]  # of ASGI: its values' types depend on its type
 Receive = Callable[[], Awaitable[Event]]
@@ -63,6 +71,7 @@ async def send_error(send: Send, status: int, error: Exception) -> None:
     """Send an error as JSON."""
     content = json.dumps(error_body(error)).encode()
     headers = [
+        *GUARDS.items(),
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(content)),
     ]
@@ -75,8 +84,9 @@ async def send_response(send: Send, receive: Receive, response: httpx.Response) 
     headers = [
         (name.lower(), value)
         for name, value in response.headers.raw
-        if name.lower() not in DROPPED_HEADERS
+        if name.lower() not in DROPPED_HEADERS and not name.lower().startswith(SHARING)
     ]
+    headers.extend(GUARDS.items())
     start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
     if response.is_stream_consumed:  # what is recorded, and a failure, are there as a whole
         await send(start)

@@ -24,7 +24,7 @@ import secrets
 import socket
 import threading
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ from ..support.system import (
     after_fork_in_parent,
     before_fork,
 )
+from . import connections
 from .answering import response_to
 from .asgi import (
     BadRequest,
@@ -82,7 +83,7 @@ class Server:
 
     :param sender: who sends a request whose address does not name its sender, or ``None`` for nobody.
     :param port: the port; 0 for any that is free.
-    :param has_token: whether its addresses begin with a secret.
+    :param token: the secret with which its addresses begin; a random one by default.
     :param to: the base URL of the one model that ``openai``, ``anthropic`` and ``gemini`` mean; ``None``
         for those of the environment.
     :raises OSError: if the port is taken.
@@ -94,7 +95,7 @@ class Server:
         sender: Sender | None = None,
         *,
         port: int = 0,
-        has_token: bool = True,
+        token: str | None = None,
         to: str | None = None,
     ) -> None:
         # asyncio sends what is small at once (TCP_NODELAY) only where a socket names its protocol.
@@ -108,13 +109,17 @@ class Server:
             self._socket.close()
             raise
         port = self._socket.getsockname()[1]
-        self._token = secrets.token_urlsafe(TOKEN_BYTES) if has_token else ""
-        self._hosts = {f"{name}:{port}" for name in (LOOPBACK, "localhost")}
-        self.address = f"http://{LOOPBACK}:{port}" + (f"/{self._token}" if has_token else "")
+        self._token = token or secrets.token_urlsafe(TOKEN_BYTES)
+        self.address = f"http://{LOOPBACK}:{port}/{self._token}"
         self._base_urls = {
             name: to or os.environ.get(variable) or address
             for name, (variable, address) in BASE_URLS.items()
         }
+        bases = map(urllib.parse.urlsplit, self._base_urls.values())
+        self._models = {
+            connections.address_of(base.scheme, base.hostname or "", base.port) for base in bases
+        }
+        self._reading: set[asyncio.Task[object]] = set()  # those whose requests are not whole yet
         self._senders: dict[str, Sender] = {}
         self._sender = sender
         self._tickets = itertools.count()
@@ -141,7 +146,12 @@ class Server:
             _open_servers.remove(self)
             self._server.config.timeout_graceful_shutdown = seconds
             self._server.should_exit = True
+            self._loop.call_soon_threadsafe(self._leave_half_sent)
             self._thread.join()
+
+    def _leave_half_sent(self) -> None:
+        for task in self._reading:
+            task.cancel()
 
     def admit(self, sender: Sender) -> str:
         """Return a ticket, by which an address names a sender."""
@@ -209,8 +219,10 @@ class Server:
                 await _send_connected(send, sender.recorder, parts)
                 return
             url = self._url(parts, scope["query_string"].decode("latin-1"))
+            if sender is self._sender:
+                self._check_is_models(url, sender.recorder)
             names = dict(scope["headers"])
-            content = await read_content(receive, names)
+            content = await self._read(receive, names)
         except BadRequest as error:
             await send_error(send, error.status, error)
             return
@@ -251,14 +263,32 @@ class Server:
     async def _send(self, request: httpx.Request) -> httpx.Response:
         return await self._client.send(request, stream=True)
 
+    async def _read(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
+        """Return the body of a request; one that is not whole when the server closes is left."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._reading.add(task)
+        try:
+            return await read_content(receive, headers)
+        except asyncio.CancelledError:
+            raise BadRequest(503, "the run ended before the request was whole") from None
+        finally:
+            self._reading.discard(task)
+
+    def _check_is_models(self, url: str, recorder: Recorder) -> None:
+        """Refuse an address that is no model's: the server is no proxy to anything else."""
+        parts = urllib.parse.urlsplit(url)
+        address = connections.address_of(parts.scheme, parts.hostname or "", parts.port)
+        if not connections.is_models(address, self._models | recorder.known_models()):
+            raise BadRequest(
+                403, f"{parts.hostname} is no known model's host. Name it as the base URL in --to"
+            )
+
     def _find_sender(self, scope: Event) -> tuple[Sender, str, list[str]]:
         """Return who sends a request, the sender's name if the address gives one, and the rest of its path."""
-        headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
-        if headers.get("host", b"").decode("latin-1") not in self._hosts or "origin" in headers:
-            raise BadRequest(403, "llmcall answers programs of this machine, and no web page")
         target = scope["raw_path"].decode("latin-1")
         parts = target.lstrip("/").split("/")
-        if self._token and not hmac.compare_digest(parts.pop(0), self._token):
+        if not hmac.compare_digest(parts.pop(0).encode(), self._token.encode()):
             raise BadRequest(404, "the address lacks the token of the run that it belongs to")
         sender, asker = self._sender, ""
         if parts and parts[0].startswith(ASKER):

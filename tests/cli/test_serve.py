@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -26,6 +27,7 @@ from werkzeug import Response
 A = "--cassette", "a.jsonl"
 NONE = *A, "--mode", "none"
 JSON = {"content-type": "application/json"}
+SOON = 15  # seconds; the answers under way have 30
 SEVERAL_MEGABYTES = 10_000_000
 
 
@@ -163,17 +165,49 @@ def test_the_scope_of_a_header_is_not_sent_on(httpserver: HTTPServer) -> None:
     ).read_text(encoding="utf-8")
 
 
-def test_web_pages_and_strangers_get_no_answer(model: NumberedServer) -> None:
-    """A wrong token, a host of another name, and a page's origin."""
+def test_strangers_get_no_answer_and_web_pages_cannot_read_one(model: NumberedServer) -> None:
+    """A program's own host and origin are no reason to refuse behind the token."""
     with serving(*A, "--to", model.address) as server:
-        token = urllib.parse.urlsplit(server.address).path.split("/")[1]
+        url = urllib.parse.urlsplit(server.address)
+        token = url.path.split("/")[1]
         assert len(token) >= 22  # 16 bytes
-        wrong = server.address.replace(token, "x" * len(token)) + "/chat/completions"
-        assert server.post(b"{}", wrong, **JSON)[0] == 404
-        assert server.post(b"{}", Host="evil.example:80", **JSON)[0] == 403
-        assert server.post(b"{}", Origin="https://evil.example", **JSON)[0] == 403
+        for wrong in ("x" * len(token), "", "%C3%A9"):
+            address = server.address.replace(token, wrong) + "/chat/completions"
+            assert server.post(b"{}", address, **JSON)[0] == 404
         assert not model.asked
-        assert server.ask()[0] == 200
+        own = {"Host": "api.example.com", "Origin": "https://page.example"}
+        assert server.ask(**own) == (200, "answer 0")
+        with closing(http.client.HTTPConnection(url.netloc, timeout=LONGEST)) as connection:
+            connection.request("GET", "/", headers=own)
+            headers = connection.getresponse().headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "sandbox" in headers["Content-Security-Policy"]
+    assert headers["Access-Control-Allow-Origin"] is None
+
+
+def test_it_forwards_to_models_alone(model: NumberedServer, httpserver: HTTPServer) -> None:
+    """With the token, too."""
+    with serving(*A, "--to", "http://models.example/v1") as server:
+        base = server.address.removesuffix("/openai/v1")
+        other = urllib.parse.urlsplit(model.address).netloc
+        status, body = server.post(b"{}", f"{base}/to/http/{other}/v1/chat/completions", **JSON)
+    assert (status, "--to" in json.loads(body)["error"]["message"]) == (403, True)
+    assert not httpserver.log
+
+
+def test_a_request_that_is_never_whole_does_not_hold_the_end(model: NumberedServer) -> None:
+    """Its client hangs."""
+    with serving(*A, "--to", model.address) as server:
+        url = urllib.parse.urlsplit(f"{server.address}/chat/completions")
+        hanging = socket.create_connection((url.hostname, url.port))
+        hanging.sendall(
+            f"POST {url.path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{{".encode()
+        )
+        assert server.ask() == (200, "answer 0")  # by then, the other request is being read
+        began = time.monotonic()
+    assert time.monotonic() - began < SOON
+    hanging.close()
 
 
 UNREADABLE = {
@@ -206,13 +240,18 @@ def test_a_body_of_several_megabytes_passes(model: NumberedServer) -> None:
 
 
 @pytest.mark.ci
-def test_a_written_down_port_has_no_token(model: NumberedServer) -> None:
-    """Then the address is the same each time."""
+def test_a_port_and_a_token_that_are_written_down_make_an_address_that_stays(
+    model: NumberedServer,
+) -> None:
+    """The token comes from a file: all users of the machine can list command lines."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    with serving(*A, "--to", model.address, "--port", str(port)) as server:
-        assert server.address == f"http://127.0.0.1:{port}/openai/v1"
+    token = "a-token-of-the-user_1"
+    Path("token.txt").write_text(f"{token}\n", encoding="utf-8")
+    fixed = ("--port", str(port), "--token", "@token.txt")
+    with serving(*A, "--to", model.address, *fixed) as server:
+        assert server.address == f"http://127.0.0.1:{port}/{token}/openai/v1"
         assert server.ask() == (200, "answer 0")
         taken = done("serve", *A, "--port", str(port), code=1)
     assert f"port {port}" in taken
@@ -306,6 +345,8 @@ def test_streams_go_out_piece_by_piece(httpserver: HTTPServer) -> None:
         (["--mode", "none", "--cassette", "missing.jsonl"], 1, "does not exist"),
         (["--cassette", "a.jsonl", "--", "no-such-command"], 127, "no-such-command"),
         (["--port", "0"], 2, "--port"),
+        (["--token", "short"], 2, "at least 16"),
+        (["--token", "@missing"], 2, "missing"),
     ],
 )
 def test_a_wrong_option_is_a_clear_error(options: list[str], code: int, words: str) -> None:

@@ -189,9 +189,10 @@ def explain(
         causes.insert(
             0, "the recording is incomplete: it lacks everything that was asked after it broke off"
         )
-    is_known = is_renamed or result.samples or result.reordered
-    if source is not None and source.is_strange and source.is_complete and not is_known:
-        causes.insert(0, OTHER_PROGRAM)
+    if source is not None and source.is_strange and source.is_complete:
+        messages = [] if nearest is None else messages_of(nearest.request)
+        if not any(message in messages for message in messages_of(request.asked)):
+            causes.insert(0, OTHER_PROGRAM)
     if first_cause:
         causes.insert(0, first_cause)
     names = needed_normalizers(changes, settings)

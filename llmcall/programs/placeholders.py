@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from ..support import secrets
+
 # SDKs cannot be made without these, even in a replay, which sends nothing.
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
 # Further variables from which SDKs and frameworks take a model provider's key.
@@ -30,7 +32,7 @@ def placeholder_keys(*, replace: bool = False) -> Iterator[None]:
 
     :param replace: whether keys that are set get one, too, so that no child process can pay.
     """
-    before = {name: os.environ.get(name) for name in (*KEYS, *OTHER_KEYS)}
+    before = {name: os.environ.get(name) for name in (*KEYS, *os.environ)}
     set_placeholder_keys(replace=replace)
     try:
         yield
@@ -45,9 +47,11 @@ def placeholder_keys(*, replace: bool = False) -> Iterator[None]:
 def set_placeholder_keys(*, replace: bool = False) -> None:
     """Give a placeholder to the keys that SDKs need and that are unset.
 
-    :param replace: whether keys that are set get one, too, whatever the provider.
+    :param replace: whether keys that are set get one, too, whatever the provider, and whatever the variable if
+        the value has the mark of a provider's key.
     """
     names = {name for name in KEYS if replace or not os.environ.get(name)}
     if replace:
         names.update(name for name in OTHER_KEYS if os.environ.get(name))
+        names.update(name for name, value in os.environ.items() if secrets.is_models_key(value))
     os.environ.update(dict.fromkeys(names, PLACEHOLDER))

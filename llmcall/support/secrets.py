@@ -171,6 +171,26 @@ _MARKS = frozenset(mark for form in _FORMS for mark in form.marks.split("|"))
 _NAME_MARKS = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", "api key")
 
 
+# The kinds of the keys of providers of models.
+_MODELS_KEYS = frozenset(
+    {
+        "an Anthropic API key",
+        "an OpenAI API key",
+        "an API key",
+        "a Google API key",
+        "a Hugging Face token",
+        "a Groq API key",
+        "an xAI API key",
+    }
+)
+
+
+def is_models_key(text: str) -> bool:
+    """Return whether a text as a whole has the mark of the key of a provider of models."""
+    match = find(text)
+    return match is not None and match.kind in _MODELS_KEYS and len(text) == match.end - match.start
+
+
 def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     """Return the first match in a text that looks like a credential, or ``None``.
 

@@ -32,6 +32,7 @@ def check_together(workers: list[Worker], folder: Path) -> int:
     return calls
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("processes", "threads", "seconds"), [(3, 4, 0.4), pytest.param(8, 16, 15.0, marks=SLOW)]
 )

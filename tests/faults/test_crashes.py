@@ -103,6 +103,7 @@ def kill_one_of_four(
     return answers
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("rounds", [1, pytest.param(22, marks=pytest.mark.slow)])
 def test_what_any_of_four_writers_had_received_is_there_after_a_kill(
     rounds: int, nursery: Nursery, tmp_path: Path
@@ -134,6 +135,7 @@ def test_a_process_killed_while_it_makes_a_cache_hinders_no_other(
         assert (folder / ".gitignore").read_text() == "*\n"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_map_that_was_killed_asks_for_nothing_that_it_had_received(
     rounds: int, nursery: Nursery, tmp_path: Path
@@ -230,6 +232,7 @@ def keys_of(folder: Path) -> set[str]:
         return {record.cache_key for record in cache.records()}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_recording_that_was_killed_leaves_the_old_file_or_the_new_one(
     rounds: int, nursery: Nursery, tmp_path: Path

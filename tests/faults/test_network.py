@@ -482,6 +482,7 @@ print(client.send_message("Hello", timeout=60, on_error="raise").content)
 """
 
 
+@pytest.mark.ci
 def test_the_import_of_the_sdk_takes_nothing_from_the_timeout_of_an_attempt() -> None:
     with RawServer(sends(http(json.dumps(completion("Hi")).encode()))) as server:
         assert ran(SLOW_IMPORT, server.base_url) == "Hi"

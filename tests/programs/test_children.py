@@ -123,6 +123,7 @@ CURL = (
 )
 
 
+@pytest.mark.ci
 def test_a_child_in_another_language_asks_by_the_base_url_of_its_environment(
     model: NumberedServer,
 ) -> None:

@@ -224,10 +224,8 @@ def test_every_block_replays_what_run_recorded(play: Play, model: NumberedServer
     assert len(model.asked) == asked
 
 
-@pytest.mark.parametrize(
-    "block",
-    [pytest.param(block, marks=() if block is decorated else pytest.mark.ci) for block in BLOCKS],
-)
+@pytest.mark.ci
+@pytest.mark.parametrize("block", BLOCKS)
 def test_run_and_other_blocks_replay_what_a_block_recorded(
     block: Callable[[Play, str], dict[str, Any]], play: Play, model: NumberedServer
 ) -> None:
@@ -251,10 +249,8 @@ def test_patched_and_run_give_threads_in_one_scope_what_patched_recorded_for_the
     assert run("none", "play_in_one_scope") == live
 
 
-@pytest.mark.parametrize(
-    "options",
-    [("--scope", "rep-1"), pytest.param(("--actor", "system"), marks=pytest.mark.ci)],
-)
+@pytest.mark.ci
+@pytest.mark.parametrize("options", [("--scope", "rep-1"), ("--actor", "system")])
 def test_a_block_takes_the_scope_and_the_actor_of_a_run_from_the_recording(
     options: tuple[str, str], program: Any, model: NumberedServer
 ) -> None:

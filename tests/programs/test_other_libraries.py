@@ -101,6 +101,7 @@ with {block}:
     assert len(model.asked) == 3
 
 
+@pytest.mark.ci
 def test_a_miss_is_an_http_error_with_the_report(model: NumberedServer) -> None:
     """The library's own, and nothing is sent."""
     ran("by_urllib()", *RUN, *A)

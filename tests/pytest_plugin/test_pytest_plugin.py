@@ -928,6 +928,7 @@ def test_the_askers_of_a_test_do_not_depend_on_the_tests_before(project: Project
         assert sorted(askers) == ["thread ask 0", "thread ask 1"]
 
 
+@pytest.mark.ci
 def test_workers_judge_a_shared_cassette_together(workers: Project) -> None:
     """A record that no test of any worker used lets the run fail."""
     workers.record(passed=12)

@@ -146,6 +146,7 @@ def test_auto_never_halves_below_one() -> None:
     assert client.send_message("Hello").content == "yes"  # type: ignore[union-attr]
 
 
+@pytest.mark.ci
 def test_auto_never_grows_above_256(held: HeldCalls, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many good answers come."""
     monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 255)
@@ -159,6 +160,7 @@ def test_auto_never_grows_above_256(held: HeldCalls, monkeypatch: pytest.MonkeyP
     assert found() == [256]
 
 
+@pytest.mark.ci
 def test_auto_retries_a_number_of_calls_that_was_refused_late(
     held: HeldCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:

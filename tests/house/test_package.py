@@ -22,15 +22,15 @@ EXPORTED = """
     __version__ LLMClient OpenAIClient AzureClient LocalClient ResponseCache client register_client force_api_type
     force_api_cache reset settings configure configured scope bind arm arms seed cassette recorded compare usage track
     count_tokens budget map imap LLMCall llm choice http_client async_http_client patched chatcompletion_request drift
-    import_answers pack verify aio testing types LLMCallError ConfigError APIError InvalidRequestError
-    ContextLengthError AuthenticationError RateLimitError QuotaExceededError ServiceError RequestTimeoutError
-    ContentFilterError EmptyAnswerError CacheError CacheMissError CacheCorruptError ScopeError BudgetExceededError
-    TemplateError OutputError
+    effect units_needed import_answers pack verify aio testing types LLMCallError ConfigError APIError
+    InvalidRequestError ContextLengthError AuthenticationError RateLimitError QuotaExceededError
+    ServiceError RequestTimeoutError ContentFilterError EmptyAnswerError CacheError CacheMissError CacheCorruptError
+    ScopeError BudgetExceededError TemplateError OutputError
 """
 TYPES = """
     Reply Record Request Usage TokenUsage Stream AsyncStream Settings Endpoint Transport AsyncTransport Plan Miss Answer
     Arms Choice Comparison Drift DriftPlan ProgramRequest Cassette Storage
-    CallInfo Received Imported Listener
+    CallInfo Received Imported Listener UnitsNeeded
 """
 HEAVY = {
     "openai",

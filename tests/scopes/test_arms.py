@@ -449,7 +449,7 @@ def test_a_table_of_arms_has_a_row_for_each_run() -> None:
         (repeat, name) for repeat in range(2) for name in ARMS
     ]
     assert set(runs.table(lambda world: 1).columns) == {"repeat", "arm", "measure"}
-    with pytest.raises(ValueError, match="name 'arm', which the table needs"):
+    with pytest.raises(ValueError, match="the column 'arm', which the table needs"):
         runs.table(lambda world: {"arm": 1})
 
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from .. import scopes
 from ..config import resolve as config
-from ..config.values import nearest
 from ..errors import ConfigError
 from ..models.catalog import capabilities, resolve
 from ..stores.cache.cache import forget_shared
 from ..stores.cassettes.current import close_named
-from ..support.arguments import check_text
+from ..support.arguments import checked, nearest
 from ..support.failures import process_failures
 from ..support.plugins import PlugIns
 from ..support.sender import foreign_code
@@ -64,6 +63,7 @@ def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMC
         _shared.pop(api_type, None)
 
 
+@checked
 def client(api_type: str | None = None) -> LLMClient:
     """Return the shared client for an api_type.
 
@@ -73,7 +73,6 @@ def client(api_type: str | None = None) -> LLMClient:
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).content
     'Good morning!'
     """
-    check_text("api_type", api_type)
     config.refresh(config.INTERVAL)
     name = api_type or config.settings().api_type
     with _lock:
@@ -156,6 +155,7 @@ def usage() -> Usage:
     return process_meter.usage()._replace(under_way=under_way())
 
 
+@checked
 def count_tokens(messages_or_text: Messages, model: str | None = None) -> TokenCount:
     """Return the number of tokens in a text, or in messages with their framing.
 
@@ -168,7 +168,6 @@ def count_tokens(messages_or_text: Messages, model: str | None = None) -> TokenC
     """
     from ..models.tokens import count_tokens as count
 
-    check_text("model", model)
     current = settings()
     name = resolve(model or current.model, current.aliases)
     return count(messages_or_text, name, encoding=capabilities(name, current.models).encoding)

@@ -7,8 +7,9 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from ..support.arguments import nearest
 from . import values
-from .values import UNSET, FrozenDict, Parser, nearest, refuse
+from .values import UNSET, FrozenDict, Parser, refuse
 
 Rank = IntEnum(
     "Rank", "DEFAULT NAMED_FILE FOUND_FILE DOTENV ENVIRONMENT PUSHED CONFIGURED ARGUMENT FORCED"

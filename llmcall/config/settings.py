@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ..support.arguments import nearest
 from . import setting, values
 from .endpoints import Endpoint, parse_endpoints
 from .setting import Layer, Rank, Setting, SettingValue
-from .values import MASK, UNSET, FrozenDict, integer, nearest, number, one_of, without_password
+from .values import MASK, UNSET, FrozenDict, integer, number, one_of, without_password
 
 # This is a trick: an attribute of Settings has the type of its value, and is its row of the table until
 # __init__ sets it.

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError
+from ..support.arguments import nearest
 from ..support.notices import is_new, logger, warn_once
 from . import values
 from .endpoints import ENDPOINT_KEYS
@@ -20,7 +21,6 @@ from .references import KeyReference, expand
 from .setting import MODEL_KEYS, Layer, Rank, Setting, SettingValue
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
 from .tinytroupe import Spelling, spelling_of
-from .values import nearest
 
 if TYPE_CHECKING:
     import configparser

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar, overload
 
 from ..errors import ConfigError
+from ..support.arguments import nearest
 from ..support.notices import warn_once
 from ..support.secrets import names_credential
 
@@ -53,18 +54,6 @@ class FrozenDict(dict[str, Any]):
 
     def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, Any]]]:
         return FrozenDict, (dict(self),)
-
-
-def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return ``"; did you mean 'X'?"`` for the most similar candidate, in upper or lower case, or empty text.
-
-    :param cutoff: the least similarity, 0 to 1, as for ``difflib.get_close_matches``.
-    """
-    from difflib import get_close_matches
-
-    spelled = {candidate.casefold(): candidate for candidate in candidates}
-    matches = get_close_matches(word.casefold(), spelled, 1, cutoff)
-    return f"; did you mean {spelled[matches[0]]!r}?" if matches else ""
 
 
 def refuse(location: str, value: object, expected: str) -> NoReturn:

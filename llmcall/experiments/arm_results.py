@@ -11,7 +11,7 @@ from ..apis.usage import total_cost
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
 from ..stores.records.answers import answer_parts
-from ..support.arguments import check_function
+from ..support.arguments import checked
 from ..support.display.data_frames import import_pandas
 from ..support.display.formatting import as_json, counted, money, text_table
 from ..support.display.notebook import html_table
@@ -109,6 +109,7 @@ class Arms(Mapping[tuple[str, int], Any]):
     def __len__(self) -> int:
         return len(self._results)
 
+    @checked
     def table(self, measure: Callable[[Any], object]) -> pandas.DataFrame:
         """Return a DataFrame with a row for each arm and repeat.
 
@@ -119,7 +120,6 @@ class Arms(Mapping[tuple[str, int], Any]):
         :raises ConfigError: if pandas is not installed.
         :raises ValueError: if a dict has a column ``repeat`` or ``arm``.
         """
-        check_function("measure", measure, "what a run returned")
         frame_type = import_pandas().DataFrame
         rows = []
         for run, result in self._results.items():
@@ -137,6 +137,7 @@ class Arms(Mapping[tuple[str, int], Any]):
                 rows.append({**row, **columns})
         return frame_type(rows)
 
+    @checked
     def effect(
         self,
         measure: Callable[[Any], object],

@@ -14,12 +14,14 @@ from ..many.jobs import job_of
 from ..many.map import map as run_map
 from ..many.options import checked_count
 from ..stores.cassettes.current import current_cassette
+from ..support.arguments import checked
 from .arm_results import ArmRun, Arms
 
 if TYPE_CHECKING:
     from ..scopes import ScopedRecord
 
 
+@checked
 def arms(
     fn: Callable[..., object],
     arms: Mapping[str, Mapping[str, object]],
@@ -64,15 +66,9 @@ def arms(
     """
     job_of(fn)
     checked_count("repeats", repeats)
-    if not isinstance(arms, Mapping):
-        raise TypeError(
-            f"arms is {arms!r}; it must be a dict with the keyword arguments of each arm, by its name"
-        )
     arguments = {scopes.arm(name).name: kwargs for name, kwargs in arms.items()}
     if not len(arguments) == len(arms) > 0:
         raise ValueError(f"arms is {arms!r}; give at least one arm, and each its own name")
-    if scope is None:
-        raise TypeError("scope is None; give a name for the scope around all arms")
     if config.settings().cache_mode == "off" and current_cassette() is None:
         raise ConfigError(
             "the cache's mode is off and no cassette is open, so the arms cannot share answers: set MODE = auto in "

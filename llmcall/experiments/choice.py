@@ -13,6 +13,7 @@ from ..answers.lettered_options import INSTRUCTION, listing, option_position
 from ..errors import OutputError
 from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
+from ..support.arguments import checked
 from ..support.display.data_frames import import_pandas
 from ..support.notices import warn_once
 from ..typed.conversations import SendMessage, converse
@@ -73,6 +74,7 @@ class Choice(LLMCall):
     Answer with one letter only.
     """
 
+    @checked
     def __init__(
         self,
         question: str,
@@ -83,10 +85,6 @@ class Choice(LLMCall):
         output_retries: int = 0,
         **arguments: Any,
     ) -> None:
-        if not isinstance(question, str):
-            raise TypeError(
-                f"question is {question!r}; it must be a string, the template of a message"
-            )
         for name, reason in _SETTLED.items():
             if name in arguments:
                 raise TypeError(f"a choice takes no {name}: {reason}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ArgumentError
+from ..support.arguments import checked
 from ..support.display.data_frames import import_pandas
 from ..support.display.formatting import counted, money, one_line
 from ..support.notices import notice
@@ -84,6 +85,7 @@ class _Means(NamedTuple):
         return unpaired_interval(samples[0], samples[1], level, is_share=self.is_share)
 
 
+@checked
 def effect(
     frame: pandas.DataFrame,
     value: str | Sequence[str],
@@ -152,6 +154,7 @@ def effect(
     return import_pandas().DataFrame(rows, index=columns, columns=COLUMNS)
 
 
+@checked
 def units_needed(
     pilot: pandas.DataFrame,
     value: str | Sequence[str],

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..config.settings import Settings
-from ..config.values import nearest
 from ..models.catalog import Capabilities, parameters_of
+from ..support.arguments import nearest
 from ..support.secrets import (
     refuse_named_credentials,
     without_credentials,

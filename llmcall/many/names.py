@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from ..config.values import nearest
 from ..scopes import reserved_name
+from ..support.arguments import nearest
 from ..support.display.formatting import one_line, shortened
 from ..support.display.printable import printable
 from ..support.notices import warn_once

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config import resolve as config
 from ..config.settings import AUTO, MAX_AUTO_CALLS, ON_ERROR
-from ..config.values import nearest
 from ..errors import ScopeError
 from ..stores.cassettes.current import current_cassette
+from ..support.arguments import check_arguments, nearest
 from .names import key_function
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ class MapOptions:
     item_key: Callable[[Any], object] | None = field(init=False)
 
     def __post_init__(self) -> None:
+        check_arguments(MapOptions, vars(self))
         self.item_key = key_function(self.key)
         checked_count("repeats", self.repeats)
         if self.workers is not None:
@@ -53,10 +53,6 @@ class MapOptions:
         if self.on_error not in ON_ERROR:
             raise ValueError(
                 f"on_error is {self.on_error!r}; it must be one of {', '.join(ON_ERROR)}"
-            )
-        if self.progress is not None and not isinstance(self.progress, bool):
-            raise TypeError(
-                f"progress is {self.progress!r}; it must be True, False or None (on a terminal or in a notebook)"
             )
         if self.executor is not None and not isinstance(self.executor, Executor):
             hint = ": pass client.get_executor()" if hasattr(self.executor, "get_executor") else ""
@@ -124,14 +120,12 @@ class MapOptions:
         return min(workers, allowed * max(1, len(settings.endpoints)))
 
 
-def checked_count(name: str, value: object) -> int:
+def checked_count(name: str, value: int) -> int:
     """Return a whole number of at least 1.
 
     :param name: the argument's name, for the message.
-    :raises TypeError, ValueError: if it is something else.
+    :raises ValueError: if it is less.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} is {value!r}; it must be a whole number")
     if value < 1:
         raise ValueError(f"{name} is {value}; it must be at least 1")
     return int(value)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..stores.record import Record
-from ..support.arguments import check_function
+from ..support.arguments import checked
 from ..support.display.data_frames import data_frame
 from ..support.display.formatting import OF_NO_ACTOR, counted, natural
 from ..support.display.printable import printable
@@ -18,6 +18,8 @@ from .partings import Parting, partings
 from .runs import RecordedRun, is_in_scope, load, short_names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import pandas
 
 SCOPES_SHOWN = 4
@@ -193,7 +195,10 @@ def _shown_order(row: Pair | Parting) -> tuple[object, ...]:
     return row.run, natural(row.scope)
 
 
-def compare(run: object, *others: object, align: Align | None = None) -> Comparison:
+@checked
+def compare(
+    run: object, *others: object, align: Callable[[str], str] | Mapping[str, str] | None = None
+) -> Comparison:
     """Compare a run with others of the same program.
 
     Actors are matched by their scope paths, without a first level that names the whole run; if a
@@ -220,8 +225,6 @@ def compare(run: object, *others: object, align: Align | None = None) -> Compari
     """
     if not others:
         raise TypeError("compare() takes two runs or more; give the other run, too")
-    if not isinstance(align, Mapping):
-        check_function("align", align, "an actor's scope path, or a dict of such paths")
     first, *rest = [load(compared) for compared in (run, *others)]
     return Comparison(first, rest, align)
 

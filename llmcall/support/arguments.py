@@ -1,24 +1,133 @@
-"""Checks of arguments: an error says which one is wrong, and what it must be."""
+"""One check of a call's arguments: by the annotations of the function that is called."""
 
 from __future__ import annotations
 
+import functools
+import os
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-def check_function(name: str, value: object, words: str) -> None:
-    """Refuse what is neither a function nor ``None``.
+if TYPE_CHECKING:
+    import inspect
 
-    :param name: the argument's name.
-    :param words: what it is a function of.
-    :raises TypeError: naming the argument.
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+MISSING = object()
+QUOTED_CHARACTERS = 60  # of a wrong value
+
+# By the beginning of an annotation: the types that it stands for, and their name in messages. A parameter
+# with any other annotation is left to the function.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "Callable": ((Callable,), "a function"),  # type: ignore[dict-item]
+    "Mapping": ((Mapping,), "a dict"),
+    "None": ((NoneType,), "None"),
+    "bool": ((bool,), "True or False"),
+    "float": ((Real,), "a number"),
+    "int": ((Integral,), "a whole number"),
+    "os.PathLike": ((os.PathLike,), "a path"),
+    "str": ((str,), "a string"),
+}
+
+
+class _Expected(NamedTuple):
+    """What an annotation asks for.
+
+    :param kinds: the types.
+    :param words: the types in words.
     """
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} is {value!r}; it must be a function of {words}")
+
+    kinds: tuple[type, ...]
+    words: str
+
+    def accepts(self, value: object) -> bool:
+        # True is an int for Python, and a mistake for a number of repeats
+        is_taken_for_number = isinstance(value, bool) and bool not in self.kinds
+        return isinstance(value, self.kinds) and not is_taken_for_number
 
 
-def check_text(name: str, value: object) -> None:
-    """Refuse what is neither a text nor ``None``.
+def checked(function: Function) -> Function:
+    """Return a function that checks how it is called, before it does anything.
 
-    :param name: the argument's name.
-    :raises TypeError: naming the argument.
+    :raises TypeError: for an argument of another type than its annotation says, and for an unknown name, with
+        the nearest one.
     """
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{name} is {value!r}; it must be a text")
+    name = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def call(*args: object, **kwargs: object) -> object:
+        signature, _ = _signature(function)
+        try:
+            arguments = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            unknown = next((word for word in kwargs if word not in signature.parameters), None)
+            if unknown is None:
+                raise TypeError(f"{name}(): {error}") from None
+            raise TypeError(
+                f"{name}() has no argument {unknown!r}{nearest(unknown, signature.parameters)}"
+            ) from None
+        check_arguments(function, arguments)
+        return function(*args, **kwargs)
+
+    return cast("Function", call)
+
+
+def check_arguments(function: Callable[..., Any], arguments: Mapping[str, object]) -> None:
+    """Check arguments by the annotations of a function.
+
+    :param arguments: by name; those that were not given may be left out.
+    :raises TypeError: see :func:`checked`.
+    """
+    for name, expected in _signature(function)[1].items():
+        value = arguments.get(name, MISSING)
+        if value is not MISSING and not expected.accepts(value):
+            raise TypeError(
+                f"{name} is {value!r:.{QUOTED_CHARACTERS}}; it must be {expected.words}"
+            )
+
+
+@functools.cache
+def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, _Expected]]:
+    """Return a function's signature, and what is checked of its parameters."""
+    import inspect  # costs milliseconds, and every process imports this module
+
+    signature = inspect.signature(function)
+    expected = {
+        name: found
+        for name, parameter in signature.parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and (found := _expected(str(parameter.annotation))) is not None
+    }
+    return signature, expected
+
+
+def _expected(annotation: str) -> _Expected | None:
+    """Return what an annotation asks for, or ``None`` if it is not understood whole."""
+    depth, parts = 0, [""]
+    for character in annotation:
+        depth += (character == "[") - (character == "]")
+        if character == "|" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    kinds = [_KINDS.get(part.partition("[")[0].strip()) for part in parts]
+    if None in kinds:
+        return None
+    found = cast("list[tuple[tuple[type, ...], str]]", kinds)
+    return _Expected(
+        tuple(kind for types, _ in found for kind in types),
+        " or ".join(words for _, words in found),
+    )
+
+
+def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return ``"; did you mean 'X'?"`` for the most similar candidate, in upper or lower case, or empty text.
+
+    :param cutoff: the least similarity, 0 to 1, as for ``difflib.get_close_matches``.
+    """
+    from difflib import get_close_matches
+
+    spelled = {candidate.casefold(): candidate for candidate in candidates}
+    matches = get_close_matches(word.casefold(), spelled, 1, cutoff)
+    return f"; did you mean {spelled[matches[0]]!r}?" if matches else ""

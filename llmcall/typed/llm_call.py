@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from contextvars import ContextVar
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -18,6 +17,7 @@ from ..errors import OutputError
 from ..keys.plain_data import plain
 from ..keys.request import UncheckedFormat
 from ..keys.schemas import response_format, unchecked_format
+from ..support.arguments import checked
 from ..support.blocking import run_blocking
 from ..support.notices import logger
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
@@ -70,6 +70,7 @@ class LLMCall(AsksRows):
     'bad'
     """
 
+    @checked
     def __init__(
         self,
         system_template_name: str | None = None,
@@ -91,8 +92,7 @@ class LLMCall(AsksRows):
             }
         )
         self._history = checked_history(history, self._sources)
-        is_whole = isinstance(output_retries, Integral) and not isinstance(output_retries, bool)
-        if not is_whole or output_retries < 0:
+        if output_retries < 0:
             raise ValueError(
                 f"output_retries is {output_retries!r}; it must be a whole number of at least 0"
             )

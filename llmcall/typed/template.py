@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ..config.values import nearest
+from ..support.arguments import nearest
 from ..support.display.formatting import shortened
 
 Render = Callable[[Mapping[str, Any]], str]

@@ -13,9 +13,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..config.values import nearest
 from ..errors import TemplateError
-from ..support.arguments import check_text
+from ..support.arguments import nearest
 from .mustache import mustache_template
 from .template import Template, Variables, all_variables, missing_variable
 
@@ -98,7 +97,6 @@ class TemplateSource(NamedTuple):
             syntax error.
         """
         if self.file_name is None:
-            check_text(role, self.text)
             return _jinja_template(f"<{role}>", _dedented(self.text or ""), _no_file)
         find = partial(_find_template, folder=folder, suffixes=_SUFFIXES)
         path, text = find(self.file_name)

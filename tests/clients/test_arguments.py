@@ -12,7 +12,7 @@ import llmcall
 from llmcall.testing import ScriptedClient
 
 RUN = "run.jsonl"
-A_RECORD = "must be a function of a record"
+A_FUNCTION = "must be a function"
 
 
 def recorded_cache() -> llmcall.ResponseCache:
@@ -37,22 +37,22 @@ WRONG: dict[str, tuple[Callable[[llmcall.ResponseCache], object], str, str]] = {
     "compare align": (
         lambda cache: llmcall.compare(RUN, RUN, align=3),  # type: ignore[arg-type]
         "align is 3",
-        "must be a function of an actor's scope path, or a dict",
+        "must be a function or a dict or None",
     ),
     "records where": (
         lambda cache: list(cache.records(where="Ann")),  # type: ignore[arg-type]
         "where is 'Ann'",
-        A_RECORD,
+        A_FUNCTION,
     ),
     "export where": (
         lambda cache: cache.export("e.jsonl", where="Ann"),  # type: ignore[arg-type]
         "where is 'Ann'",
-        A_RECORD,
+        A_FUNCTION,
     ),
     "delete where": (
         lambda cache: cache.delete(where="Ann"),  # type: ignore[arg-type]
         "where is 'Ann'",
-        A_RECORD,
+        A_FUNCTION,
     ),
     "put request": (
         lambda cache: cache.put("Hello", {}),  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ WRONG: dict[str, tuple[Callable[[llmcall.ResponseCache], object], str, str]] = {
     "put response": (
         lambda cache: cache.put(ScriptedClient(["Yes."]).build_request("Hi"), "Yes."),  # type: ignore[arg-type]
         "response is 'Yes.'",
-        "as the API gave it",
+        "must be a dict",
     ),
     "explain request": (
         lambda cache: cache.explain("Hello"),  # type: ignore[arg-type]
@@ -72,32 +72,49 @@ WRONG: dict[str, tuple[Callable[[llmcall.ResponseCache], object], str, str]] = {
     "table measure": (
         lambda cache: two_arms().table("adoption"),
         "measure is 'adoption'",
-        "must be a function of what a run returned",
+        A_FUNCTION,
     ),
     "effect measure": (
         lambda cache: two_arms().effect("adoption", "low", "high"),
         "measure is 'adoption'",
-        "must be a function of what a run returned",
+        A_FUNCTION,
     ),
     "client api_type": (
         lambda cache: llmcall.client(["openai"]),  # type: ignore[arg-type]
         "api_type is ['openai']",
-        "must be a text",
+        "must be a string or None",
     ),
     "count_tokens model": (
         lambda cache: llmcall.count_tokens("Hello", 3),  # type: ignore[arg-type]
         "model is 3",
-        "must be a text",
+        "must be a string or None",
     ),
     "LLMCall user": (
         lambda cache: llmcall.LLMCall(user=3).call(),  # type: ignore[arg-type]
         "user is 3",
-        "must be a text",
+        "must be a string or None",
+    ),
+    "drift share": (
+        lambda cache: llmcall.drift(RUN, share="half"),  # type: ignore[call-overload]
+        "share is 'half'",
+        "must be a number or None",
+    ),
+    "map repeats": (
+        lambda cache: llmcall.map(str, [1], repeats=True),
+        "repeats is True",
+        "must be a whole number",
+    ),
+    "effect level": (
+        lambda cache: llmcall.effect(  # type: ignore[call-arg]
+            None, "x", by="a", treated=1, control=2, unit="u", levle=0.9
+        ),
+        "effect() has no argument 'levle'",
+        "did you mean 'level'?",
     ),
     "choice system": (
         lambda cache: llmcall.choice("Which?", ["a", "b"], system=3).call(),  # type: ignore[arg-type]
         "system is 3",
-        "must be a text",
+        "must be a string or None",
     ),
 }
 
@@ -106,5 +123,5 @@ WRONG: dict[str, tuple[Callable[[llmcall.ResponseCache], object], str, str]] = {
 def test_a_wrong_argument_is_named_with_what_it_must_be(name: str) -> None:
     """The error comes from llmcall, not from what was called with the argument."""
     call, thing, remedy = WRONG[name]
-    with pytest.raises(TypeError, match=f"^{re.escape(thing)}; it .*{re.escape(remedy)}"):
+    with pytest.raises(TypeError, match=f"^{re.escape(thing)}; .*{re.escape(remedy)}"):
         call(recorded_cache())

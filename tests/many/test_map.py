@@ -526,7 +526,7 @@ async def coroutine(item: int) -> int:
             (ask, [1]),
             {"progress": "yes"},
             TypeError,
-            "progress is 'yes'; it must be True, False or None",
+            "progress is 'yes'; it must be True or False or None",
         ),
         (
             (ask, [1]),

@@ -22,7 +22,7 @@ from ...review.runs import load
 from ...stores.cassettes.cassette import Cassette
 from ...stores.records.reader import read as read_records
 from ...stores.records.served import model_of
-from ...support.arguments import check_function
+from ...support.arguments import checked
 from ...support.display.formatting import counted, money, one_line
 from ...support.display.printable import printable
 from ..intervals import import_statistics
@@ -101,7 +101,8 @@ def drift(
 ) -> Drift: ...
 
 
-def drift(  # type: ignore[misc]  # options are those that it names
+@checked  # type: ignore[misc]  # options are those that it names
+def drift(
     run: object,
     *,
     share: float | None = None,
@@ -167,8 +168,6 @@ def drift(  # type: ignore[misc]  # options are those that it names
     3
     """
     _check_size(share, calls)
-    check_function("value", value, "an answer's text")
-    check_function("where", where, "a record")
     if against is not None and (to is not None or dry_run or not share is calls is None):
         raise ArgumentError(
             "against= (--against) compares two recordings and asks nothing: leave out to=, share=, calls= and dry_run="

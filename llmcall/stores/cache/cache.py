@@ -14,7 +14,7 @@ from ...config import resolve as config
 from ...config.settings import CACHE_MODES
 from ...errors import CacheCorruptError, CacheError
 from ...keys.request import Request
-from ...support.arguments import check_function
+from ...support.arguments import checked
 from ...support.notices import warn_once
 from ...support.system import ProcessLock
 from ..record import make_record
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from ..record import Record
     from .awaited import Journal
     from .storages import Storage
-
-    Where = Callable[[Record], bool]
 
 
 REKEY = "'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'"
@@ -134,6 +132,7 @@ class ResponseCache:
             )
             return None
 
+    @checked
     def put(
         self, request: Request, response: Mapping[str, Data], *, cost: float | None = None
     ) -> Record:
@@ -145,8 +144,6 @@ class ResponseCache:
             choices with messages, or the output of the Responses API.
         """
         _check_request(request)
-        if not isinstance(response, Mapping):
-            raise TypeError(f"response is {response!r}; it must be the response as the API gave it")
         packed = pack(make_record(request, response, cost=cost))
         record = unpack(request.cache_key, packed)  # in its plain form
         if problem := unreadable(record):
@@ -239,20 +236,20 @@ class ResponseCache:
         """Return whether anything was ever stored in the directory."""
         return self.storage.exists()
 
-    def records(self, *, where: Where | None = None) -> Iterator[Record]:
+    @checked
+    def records(self, *, where: Callable[[Record], bool] | None = None) -> Iterator[Record]:
         """Yield the records in the order in which they were stored, read a page at a time.
 
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheCorruptError: at a damaged one.
         """
-        check_function("where", where, "a record")
         for key, packed, stored_at in self.storage.rows():
             record = unpack(key, packed, stored_at)
             if where is None or where(record):
                 yield record
 
     def to_frame(
-        self, where: Where | None = None, *, levels: Sequence[str] | None = None
+        self, where: Callable[[Record], bool] | None = None, *, levels: Sequence[str] | None = None
     ) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each record.
 
@@ -292,7 +289,10 @@ class ResponseCache:
         """
         return CacheStats(str(self.path), len(self), self.storage.size())
 
-    def delete(self, *, where: Where | None = None, keys: Iterable[str] | None = None) -> int:
+    @checked
+    def delete(
+        self, *, where: Callable[[Record], bool] | None = None, keys: Iterable[str] | None = None
+    ) -> int:
         """Delete the records for which ``where`` is true, or those with some keys; return how many.
 
         :param where: gets a record and returns whether to delete it; this reads every record.
@@ -312,7 +312,10 @@ class ResponseCache:
         """Delete all records; return how many."""
         return self.storage.clear()
 
-    def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
+    @checked
+    def export(
+        self, path: str | os.PathLike[str], *, where: Callable[[Record], bool] | None = None
+    ) -> int:
         """Write the records as JSON Lines, the form of a cassette; return how many. The header holds the
         current settings that the records' requests show. An earlier export or cassette is replaced, no other file;
         if no record is selected, nothing is written.

@@ -27,16 +27,19 @@ def mask(error: BaseException, secrets: Sequence[object]) -> None:
 
 
 def secrets_of(request: Any) -> list[str]:
-    """Return an HTTP request's credentials, with and without their scheme ("Bearer …"), longest first."""
+    """Return an HTTP request's credentials, longest first: with and without their scheme ("Bearer …") or their
+    name ("session=…"), and those of the address as it is written there, too.
+    """
     fields: Iterable[tuple[str, str]] = [
         *request.headers.multi_items(),
         *request.url.params.multi_items(),
+        *(part.partition("=")[::2] for part in request.url.query.decode("ascii").split("&")),
     ]
     values = [value for name, value in fields if SECRET_NAMES.search(name)]
     values += [request.url.password or "", *map(_password, values)]
-    values += [
-        word for value in values for word in value.split() if word not in ("Bearer", "Basic")
-    ]
+    words = [word.strip(",;") for value in values for word in value.split()]
+    values += [word for word in words if word not in ("Bearer", "Basic")]
+    values += [word.partition("=")[2] for word in words]
     return sorted(filter(None, set(values)), key=len, reverse=True)
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import read_object
+from ..apis.masking import mask, secrets_of
 from ..clients.api_errors import connection_error, failure
 from ..clients.chat import chunks_of_event, streamed_chunks
 from ..core.kinds import check_embeddings, ordered_embeddings
@@ -75,7 +76,7 @@ class ProgramTransport(CoroutineTransport):
         if request.kind == "http":
             return self._recordable(received)
         if received.status_code != OK:
-            raise response_error(received)
+            raise response_error(received, self.to_record.http)
         response = read_object(received.content, "answer", in_order)
         if request.kind != "embedding":
             return Response(response)
@@ -100,12 +101,13 @@ class ProgramTransport(CoroutineTransport):
         async with self._response(self._attempt(request, timeout)) as response:
             if response.status_code != OK:
                 await _read_body(response)
-                raise response_error(response)
+                raise response_error(response, self.to_record.http)
             yield Response({}, status_code=OK)
             try:
                 async for chunk in streamed_chunks(self._note_data(response), _chunks_of_event):
                     yield chunk
             except APIError as error:
+                mask(error, secrets_of(self.to_record.http))
                 error.http_response = self._as_it_came(response)
                 raise
 
@@ -219,7 +221,7 @@ class ProgramTransport(CoroutineTransport):
         media_type, status = _media_type(response), response.status_code
         is_readable = _is_recordable(response)
         if not is_readable and (not response.is_success or checked_api(self.to_record)):
-            raise response_error(response)
+            raise response_error(response, self.to_record.http)
         try:
             if response.content and not is_readable:
                 raise UnrecordedAnswer(media_type or "no content type", status_code=status)
@@ -240,13 +242,17 @@ def _chunks_of_event(event: dict[str, Data]) -> Iterator[dict[str, Data]]:
         raise
 
 
-def response_error(response: httpx.Response) -> APIError:
-    """Return the error for a response that is not an answer; the error keeps the response."""
+def response_error(response: httpx.Response, request: httpx.Request) -> APIError:
+    """Return the error for a response that is not an answer; the error keeps the response.
+
+    :param request: the one that was sent: its credentials, which a server may repeat, are masked.
+    """
     try:
         body = response.json()
     except ValueError:
         body = response.text
     error = failure(response.status_code, body, headers=dict(response.headers.items()))
+    mask(error, secrets_of(request))
     # the program's client follows a redirect
     error.retryable = error.retryable and response.status_code >= 400
     error.http_response = response

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import openai
 import pytest
@@ -342,6 +343,41 @@ def test_a_rate_limit_is_tried_again_by_llmcall(
     assert len(server.requests) == 3
     server.failures = [limit]
     assert asking(client).endswith("4")
+
+
+SECRETS = {
+    "bearer": {"Authorization": "Bearer plain-words-of-lisa"},
+    "any scheme": {"Authorization": "Token plain-words-of-lisa"},
+    "no scheme": {"Authorization": "plain-words-of-lisa"},
+    "Azure": {"api-key": "plain-words-of-lisa"},
+    "Google": {"x-goog-api-key": "plain-words-of-lisa"},
+    "cookie": {"Cookie": "theme=dark; session=plain-words-of-lisa"},
+    "key": {"?key": "plain-words-of-lisa"},
+    "signature": {"?sig": "plain/words/of/lisa"},
+}
+
+
+@pytest.mark.parametrize("asking", [ask, respond])
+@pytest.mark.parametrize("sent", SECRETS.values(), ids=SECRETS)
+def test_the_line_of_a_retry_has_no_credential_that_the_server_repeats(
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
+    sent: dict[str, str],
+    asking: Callable[[openai.OpenAI], str],
+) -> None:
+    """They are masked by their value, as it was sent and without its name; the program gets what came."""
+    headers = {name: text for name, text in sent.items() if name[0] != "?"}
+    query = {name[1:]: text for name, text in sent.items() if name[0] == "?"}
+    secret = next(iter(sent.values())).split()[-1].removeprefix("session=")
+    echo = f"cannot serve {sent}: {secret} or {quote(secret, safe='')}"
+    server.failures = [(500, {}, {"error": {"message": echo}})] * 2
+    client = program(server, retry_max_attempts=2, retry_waiting_time=0).with_options(
+        default_headers=headers, default_query=query, max_retries=0
+    )
+    with pytest.raises(openai.InternalServerError, match="lisa"):
+        asking(client)
+    assert "trying again" in caplog.text
+    assert "lisa" not in caplog.text
 
 
 def limits_of(server: Server, timeout: Any, stream: bool, **settings: Any) -> Any:

@@ -126,8 +126,12 @@ class ContextLengthError(InvalidRequestError):
 
 
 class AuthenticationError(APIError):
-    """Raised when a key is refused or a resource forbidden (401, 403)."""
+    """Raised when a key is refused or a resource forbidden (401, 403).
 
+    :ivar refuses_key: whether it is about the key, not about a country or a network.
+    """
+
+    refuses_key = True
     remedy = "Check the API key; 'llmcall doctor' shows where it comes from"
 
 

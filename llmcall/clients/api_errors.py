@@ -51,8 +51,23 @@ FILTER_CODES = frozenset(
         "bio_policy",
         "image_content_policy_violation",
         "misalignment_policy_violation",
+        "invalid_prompt",  # OpenAI, for models that reason
+        "data_inspection_failed",  # DashScope
+        "datainspectionfailed",
     }
 )
+# What Anthropic, DeepSeek, xAI and OpenRouter write, without a code of its own.
+FILTERED = re.compile(
+    r"content filtering policy|content exists risk|content violates usage guidelines|input was flagged",
+    re.IGNORECASE,
+)
+# A refusal that is about where the request comes from, not about the key.
+PLACE = re.compile(
+    r"\b(?:country|countries|region|territory|location|network|firewall|vpn|ip address)\b"
+    r"|unsupported_country|ip_not_authorized",
+    re.IGNORECASE,
+)
+PLACE_REMEDY = "Ask from a country and a network that the server allows; the key was not refused"
 # The statuses of failures that come with the status 200, by code (openai 3.57, ResponseError); any other
 # is a 500.
 REPORTED_STATUSES = {
@@ -72,7 +87,6 @@ REPORTED_STATUSES = {
             "invalid_image_format",
             "invalid_image_mode",
             "invalid_image_url",
-            "invalid_prompt",
             "unsupported_image_media_type",
         ),
         400,
@@ -125,6 +139,8 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) 
     api_error.body = error or None
     if error_class is RateLimitError and _can_never_pass(message):
         api_error.retryable, api_error.remedy = False, TOO_LARGE_REMEDY
+    if isinstance(api_error, AuthenticationError) and PLACE.search(f"{api_error.code} {message}"):
+        api_error.refuses_key, api_error.remedy = False, PLACE_REMEDY
     return api_error
 
 
@@ -191,7 +207,7 @@ def _classified(
     may_be_too_long = status not in (401, 403, 429) and (status < 500 or status in (500, 503))
     if names & CONTEXT_CODES or (may_be_too_long and says_too_long(message)):
         return ContextLengthError, lengths_in(error, message)
-    if status < 500 and names & FILTER_CODES:
+    if names & FILTER_CODES or FILTERED.search(message):
         return ContentFilterError, {}
     if (names & QUOTA_CODES and status < 500) or status == 402:
         return QuotaExceededError, {}

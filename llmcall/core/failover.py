@@ -84,7 +84,7 @@ class Failover:
             is_renewable = transport is not None and transport.renewable
             if is_renewable and error.status_code == 401 and self._is_first_status(endpoint, 401):
                 return True
-            return self._leave_out(endpoint, "refused its API key", error)
+            return error.refuses_key and self._leave_out(endpoint, "refused its API key", error)
         return isinstance(error, InvalidRequestError) and _drop_unsupported(self._body, error)
 
     def _let_rest(self, error: APIError, endpoint: Endpoint, gate: Gate) -> bool:

@@ -219,6 +219,106 @@ def test_a_prompt_that_azure_refuses_is_filtered() -> None:
     assert (type(error), error.request_id) == (ContentFilterError, "req-azure")
 
 
+# As the providers write them: a status, and a body.
+FILTERS: dict[str, tuple[int, Any]] = {
+    "OpenAI": (
+        400,
+        {
+            "error": {
+                "message": "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
+                "type": "invalid_request_error",
+                "param": None,
+                "code": "invalid_prompt",
+            }
+        },
+    ),
+    "Anthropic": (
+        400,
+        {
+            "type": "error",
+            "error": {
+                "type": "invalid_request_error",
+                "message": "Output blocked by content filtering policy",
+            },
+        },
+    ),
+    "Anthropic, in a stream": (
+        500,
+        {
+            "type": "error",
+            "error": {"type": "api_error", "message": "Output blocked by content filtering policy"},
+        },
+    ),
+    "DeepSeek": (
+        400,
+        {"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}},
+    ),
+    "DashScope": (
+        400,
+        {
+            "error": {
+                "code": "data_inspection_failed",
+                "message": "Input data may contain inappropriate content.",
+                "type": "data_inspection_failed",
+            }
+        },
+    ),
+    "xAI": (
+        403,
+        {
+            "code": "The caller does not have permission to execute the specified operation",
+            "error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO",
+        },
+    ),
+    "OpenRouter": (
+        403,
+        {
+            "error": {
+                "code": 403,
+                "message": "Your input was flagged",
+                "metadata": {"reasons": ["violence"], "flagged_input": "a knife"},
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("status", "body"), FILTERS.values(), ids=FILTERS)
+def test_a_filtered_prompt_is_known_by_each_providers_words(
+    httpserver: HTTPServer, status: int, body: Any
+) -> None:
+    """It is asked once, and neither the model's name nor the key is in doubt."""
+    error, server, _ = asked(httpserver, Answer(status, body, {}))
+    assert (type(error), error.status_code) == (ContentFilterError, status)
+    assert len(server.requests) == 1
+    assert "Change the prompt" in error.remedy
+
+
+# Refusals of a place: OpenAI's, and Azure's rule for a network.
+PLACES = {
+    "country": {
+        "code": "unsupported_country_region_territory",
+        "message": "Country, region, or territory not supported",
+    },
+    "network": {
+        "code": "403",
+        "message": "Access denied due to Virtual Network/Firewall rules.",
+    },
+}
+
+
+@pytest.mark.parametrize("fields", PLACES.values(), ids=PLACES)
+def test_a_refused_place_is_told_in_the_servers_words(
+    httpserver: HTTPServer, fields: dict[str, str]
+) -> None:
+    """The key is not to blame."""
+    error, _, _ = asked(httpserver, refusal(403, **fields))
+    assert type(error) is AuthenticationError
+    assert fields["message"] in str(error)
+    assert "Check the API key" not in error.remedy
+    assert "network" in error.remedy
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

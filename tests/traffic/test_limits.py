@@ -463,6 +463,20 @@ def test_an_endpoint_that_refuses_its_key_leaves_the_pool(
 
 
 @ASK
+@pytest.mark.parametrize("words", ["Your input was flagged", "Country not supported"])
+def test_a_403_that_is_not_about_the_key_leaves_its_endpoint_in_the_pool(
+    ask: Any, words: str, serve: Serve
+) -> None:
+    """The next question goes there again."""
+    servers = serve(east=(refusal(403, words), OK))
+    caller = client()
+    with pytest.raises(llmcall.APIError, match=words):
+        ask(caller, "Hello")
+    assert endpoints_asked(ask, 1, caller) == ["east"]
+    assert asked(servers) == {"east": 2}
+
+
+@ASK
 def test_an_endpoint_that_refuses_its_key_is_named_in_one_warning(
     ask: Any, refusing_keys: dict[str, ScriptedServer], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from ..apis.masking import mask, secrets_of, without_secrets
@@ -27,6 +26,7 @@ from ..errors import (
 )
 from ..support.display.formatting import shortened
 from .context_lengths import lengths_in, says_too_long
+from .named_waits import wait_asked_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +131,7 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) 
         f"{status_code}: {shortened(message, LONGEST_MESSAGE) or 'no message'}",
         status_code=status_code,
         request_id=request_id(headers),
-        retry_after=wait_asked_for(headers),
+        retry_after=wait_asked_for(headers, error, is_limit=status_code == 429),
         **extras,
     )
     api_error.code = error.get("code")
@@ -218,40 +218,6 @@ def _classified(
     if (400 <= status < 500 and status not in RETRYABLE_STATUSES) or UNSUPPORTED in message:
         return InvalidRequestError, {}
     return ServiceError, {}
-
-
-def wait_asked_for(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``Retry-After`` in
-    seconds or as a date.
-
-    Source: RFC 9110, section 10.2.3; ``retry-after-ms`` is OpenAI's and Azure's own. A date comes
-    from the server's clock, which may differ from this machine's, so the response's own ``Date``
-    (section 6.6.1) is subtracted from it.
-    """
-    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
-        try:
-            seconds = float(headers.get(name, "")) / unit
-        except ValueError:
-            continue
-        if 0 <= seconds < float("inf"):
-            return seconds
-    until = _date(headers.get("retry-after"))
-    if until is None:
-        return None
-    sent_at = _date(headers.get("date"))
-    return max(0.0, until - (time.time() if sent_at is None else sent_at))
-
-
-def _date(text: str | None) -> float | None:
-    """Return an HTTP date in seconds since 1970, or ``None`` if it is not a possible date."""
-    from datetime import timezone
-    from email.utils import parsedate_to_datetime
-
-    try:
-        date = parsedate_to_datetime(text or "")
-        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 @functools.cache

@@ -34,7 +34,8 @@ from llmcall import (
 )
 
 # any body, any header: a grammar for a property test
-from llmcall.clients.api_errors import failure, wait_asked_for
+from llmcall.clients.api_errors import failure
+from llmcall.clients.named_waits import wait_asked_for
 
 TOO_LARGE = (
     "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 36278. The "
@@ -319,6 +320,65 @@ def test_a_refused_place_is_told_in_the_servers_words(
     assert "network" in error.remedy
 
 
+SENT = 1_780_000_000  # seconds since 1970
+DATE = {"date": formatdate(SENT, usegmt=True)}
+RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "31s"}
+# What names a wait after a 429: headers, fields of the error, seconds.
+NAMED: dict[str, tuple[dict[str, str], dict[str, Any], float | None]] = {
+    "minutes": ({"x-ratelimit-reset-requests": "6m0s"}, {}, 360.0),
+    "seconds": ({"x-ratelimit-reset-tokens": "1.2s"}, {}, 1.2),
+    "milliseconds": ({"x-ratelimit-reset-tokens": "250ms"}, {}, 0.25),
+    "a number": ({"x-ratelimit-reset-tokens": "10"}, {}, 10.0),
+    "the longer of two": (
+        {"x-ratelimit-reset-requests": "2m59.5s", "x-ratelimit-reset-tokens": "7s"},
+        {},
+        179.5,
+    ),
+    "tokens, while requests are left": (
+        {
+            "x-ratelimit-reset-requests": "2m59.5s",
+            "x-ratelimit-remaining-requests": "14370",
+            "x-ratelimit-reset-tokens": "7s",
+        },
+        {},
+        7.0,
+    ),
+    "milliseconds since 1970": ({**DATE, "x-ratelimit-reset": f"{SENT + 42}000"}, {}, 42.0),
+    "seconds since 1970": ({**DATE, "x-ratelimit-reset": f"{SENT + 42}"}, {}, 42.0),
+    "a time that is over": ({**DATE, "x-ratelimit-reset": f"{SENT - 42}000"}, {}, 0.0),
+    "OpenRouter's body": (
+        DATE,
+        {"metadata": {"headers": {"X-RateLimit-Reset": f"{SENT + 42}000"}}},
+        42.0,
+    ),
+    "Google's body": ({}, {"details": [{"@type": "other"}, RETRY_INFO]}, 31.0),
+    "Retry-After first": ({"retry-after": "3", "x-ratelimit-reset-requests": "6m0s"}, {}, 3.0),
+    "no duration": ({"x-ratelimit-reset-requests": "soon"}, {"details": "none"}, None),
+}
+
+
+@pytest.mark.parametrize(("headers", "fields", "seconds"), NAMED.values(), ids=NAMED)
+def test_a_429_names_the_wait_in_many_ways(
+    headers: dict[str, str], fields: dict[str, Any], seconds: float | None
+) -> None:
+    """The error has it in seconds, reckoned from the server's own date."""
+    error = failure(429, {"error": fields}, headers=headers)
+    assert error.retry_after == (None if seconds is None else pytest.approx(seconds, abs=1e-6))
+
+
+def test_a_wait_that_googles_body_names_is_kept_by_the_deadline(httpserver: HTTPServer) -> None:
+    """It would end later, so the call fails at once; Gemini wraps its error in a list."""
+    body = [{"error": {"code": 429, "message": "slow down", "details": [RETRY_INFO]}}]
+    error, server, _ = asked(httpserver, Answer(429, body, {}), deadline=20)
+    assert (type(error), len(server.requests)) == (RateLimitError, 1)
+    assert error.retry_after == 31.0
+
+
+def test_another_failure_than_a_429_ignores_when_limits_are_reset() -> None:
+    """OpenAI sends these headers with every response."""
+    assert failure(500, {}, headers={"x-ratelimit-reset-requests": "6m0s"}).retry_after is None
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -406,8 +466,8 @@ def test_any_refusal_is_an_error_that_has_its_status(status: int, body: Any) -> 
 )
 def test_any_retry_after_is_a_number_of_seconds_or_ignored(text: str) -> None:
     """A server may write anything into Retry-After."""
-    for name in ("retry-after", "retry-after-ms"):
-        waited = wait_asked_for({name: text})
+    for name in ("retry-after", "retry-after-ms", "x-ratelimit-reset", "x-ratelimit-reset-tokens"):
+        waited = wait_asked_for({name: text}, {"details": [{**RETRY_INFO, "retryDelay": text}]})
         assert waited is None or 0 <= waited < float("inf")
 
 

@@ -314,8 +314,7 @@ class Choice(LLMCall):
         """Return the options of a row, or raise a ``TemplateError`` if an answer could not tell them apart."""
         templates = self.templates()
         texts = [template.render(variables) for template in templates.texts]
-        used = {name: value for name, value in variables.items() if name in templates.variables}
-        return self._options.rendered(texts, self.order, used)
+        return self._options.rendered(texts, self.order, templates.used(variables))
 
 
 def _read_position(reply: Reply, options: ChoiceOptions, order: tuple[int, ...]) -> int:

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import pandas
+
+
+class IncompleteRow(dict[Any, Any]):
+    """A frame's row in which cells hold nothing (NaN, NaT, NA, None).
+
+    :ivar label: its label in the frame's index.
+    :ivar missing: the columns of these cells.
+    """
+
+    def __init__(self, cells: Mapping[Any, Any], label: object, missing: tuple[Any, ...]) -> None:
+        super().__init__(cells)
+        self.label = label
+        self.missing = missing
+
+    def with_columns(self, columns: Mapping[Any, Any]) -> IncompleteRow:
+        """Return the row with further columns, which stand first."""
+        return IncompleteRow({**columns, **self}, self.label, self.missing)
 
 
 def is_frame(items: object) -> TypeGuard[pandas.DataFrame]:
@@ -19,7 +37,8 @@ def is_frame(items: object) -> TypeGuard[pandas.DataFrame]:
 
 
 def rows_of(items: Any) -> Iterator[Any]:
-    """Return an iterator over items; for a DataFrame, over its rows as dicts.
+    """Return an iterator over items; for a DataFrame, over its rows as dicts,
+    and as ``IncompleteRow`` where cells hold nothing.
 
     :raises TypeError: if they are not iterable.
     :raises ValueError: if a DataFrame has two columns of the same name.
@@ -31,11 +50,19 @@ def rows_of(items: Any) -> Iterator[Any]:
             raise ValueError(
                 f"the rows have two columns {duplicates[0]!r}: rename or drop one of them"
             )
-        items = (
-            dict(zip(names, values, strict=True))
-            for values in items.itertuples(index=False, name=None)
-        )
+        return _rows_of_frame(items, names)
     return iter(items)
+
+
+def _rows_of_frame(frame: pandas.DataFrame, names: list[Any]) -> Iterator[dict[Any, Any]]:
+    is_missing = frame.isna().to_numpy()
+    is_incomplete = is_missing.any(axis=1).tolist()
+    for number, values in enumerate(frame.itertuples(index=False, name=None)):
+        row = dict(zip(names, values, strict=True))
+        if is_incomplete[number]:
+            missing = tuple(itertools.compress(names, is_missing[number]))
+            row = IncompleteRow(row, frame.index[number], missing)
+        yield row
 
 
 def item_label(index: int) -> str:

@@ -6,25 +6,19 @@ Jinja2 takes 30 ms to import, so this module is imported with the first template
 from __future__ import annotations
 
 import re
-from contextlib import suppress
-from functools import cache
 from traceback import walk_tb
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TemplateError
 from ..support.libraries import jinja2
-from .template import Template, all_variables, missing_variable
+from .template import MissingCell, Template, all_variables, missing_variable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Mapping
 
     from .template import Load, Variables
 
-# The variable by which a watching template gets what it watches; no template can name it
-WATCH = "llmcall watch"
-# What Jinja2's filters without an argument make of a value that is no number
-FROM_NOTHING = {"int": "0", "float": "0.0"}
 # What expressions in templates raise
 RUNTIME_ERRORS = (
     ArithmeticError,
@@ -49,7 +43,7 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
         code = environment.compile(text, name, name)
         variables = _variables(environment, name, text, {name})
     except (jinja2.TemplateError, *RUNTIME_ERRORS) as error:
-        raise _template_error(error, paths, ()) from error
+        raise _template_error(error, paths, {}) from error
     # One dict of all globals: Jinja2 copies it for each rendering.
     compiled = environment.template_class.from_code(environment, code, dict(environment.globals))
 
@@ -57,29 +51,16 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
         """Return the prompt."""
         try:
             return compiled.render(values)
-        except (jinja2.TemplateError, *RUNTIME_ERRORS) as error:
+        except (TemplateError, jinja2.TemplateError, *RUNTIME_ERRORS) as error:
             raise _template_error(error, paths, values) from error
 
-    watching = cache(lambda: _environment(load, paths, is_watching=True).from_string(text))
-
-    def printed(values: Mapping[str, object], names: Collection[str]) -> dict[str, str]:
-        """Return the texts as which values that hold nothing are shown, by name."""
-        shown: dict[str, str] = {}
-        empty = {
-            name: re.compile(rf"(?<!\w){re.escape(str(values[name]))}(?!\w)") for name in names
-        }
-        with suppress(jinja2.TemplateError, *RUNTIME_ERRORS):  # ``render`` raises it
-            watching().render({**values, WATCH: (empty, shown)})
-        return shown
-
-    return Template(name, text, variables, render, printed)
+    return Template(name, text, variables, render)
 
 
-def _environment(load: Load, paths: list[str], *, is_watching: bool = False) -> jinja2.Environment:
+def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
     """Return the sandbox.
 
     :param paths: gets the path of each template that is loaded.
-    :param is_watching: whether its templates note which variables they print.
     """
 
     def load_source(name: str) -> tuple[str, str, None]:
@@ -92,8 +73,7 @@ def _environment(load: Load, paths: list[str], *, is_watching: bool = False) -> 
         return source, path, None
 
     # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
-    sandbox = WatchingSandbox if is_watching else jinja2.sandbox.ImmutableSandboxedEnvironment
-    environment = sandbox(
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(load_source),
         finalize=_printable,
@@ -105,61 +85,28 @@ def _environment(load: Load, paths: list[str], *, is_watching: bool = False) -> 
     return environment
 
 
-class WatchingSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """The sandbox whose templates note which variables they print, each with the expression that
-    prints it. Only a template that runs knows: it may test a variable, and not print it.
+class UndefinedCell(MissingCell, jinja2.StrictUndefined):
+    """An undefined variable that is also refused within a list, which prints its ``repr``."""
+
+    __slots__ = ("problem",)
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, exc=TemplateError)  # type: ignore[arg-type]  # it is only raised
+        self.problem = problem
+
+    __repr__ = jinja2.StrictUndefined.__str__
+
+
+def undefined_cell(column: str, value: object, label: object) -> UndefinedCell:
+    """Return the undefined variable for a frame's cell that holds nothing.
+
+    :param value: what stands there, such as NaN.
+    :param label: the row's label in the index.
     """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.filters["watch"] = _watch
-
-    def compile(self, source: Any, name: Any = None, *options: Any, **more: Any) -> Any:
-        """Compile a template whose printed expressions are watched."""
-        tree = self.parse(source, name)
-        for output in tree.find_all(jinja2.nodes.Output):
-            output.nodes = [_watched(node) for node in output.nodes]
-        return super().compile(tree, name, *options, **more)
-
-
-@jinja2.pass_context
-def _watch(
-    context: jinja2.runtime.Context, value: object, names: Collection[str], shown_as: str | None
-) -> object:
-    """Note a variable that holds nothing, if its text is in an expression's.
-
-    :param shown_as: the text that is printed in its place, if it is another one.
-    """
-    empty, shown = context.get(WATCH, ({}, {}))
-    for name in names:
-        if name in empty and (found := empty[name].search(str(value))):
-            shown[name] = found[0] if shown_as is None else shown_as
-    return value
-
-
-def _watched(expression: jinja2.nodes.Expr) -> jinja2.nodes.Expr:
-    """Return an expression that is watched: of two, the one that is printed."""
-    if isinstance(expression, jinja2.nodes.TemplateData):
-        return expression
-    if isinstance(expression, jinja2.nodes.CondExpr):
-        expression.expr1 = _watched(expression.expr1)
-        expression.expr2 = expression.expr2 and _watched(expression.expr2)
-        return expression
-    output = jinja2.nodes.Output([expression])
-    for node in output.find_all(jinja2.nodes.Filter):
-        if node.name in FROM_NOTHING and not node.args and not node.kwargs and node.node:
-            node.node = _watch_call(node.node, FROM_NOTHING[node.name])
-    return _watch_call(expression)
-
-
-def _watch_call(expression: jinja2.nodes.Expr, shown_as: str | None = None) -> jinja2.nodes.Filter:
-    output = jinja2.nodes.Output([expression])
-    names = sorted({node.name for node in output.find_all(jinja2.nodes.Name)})
-    arguments: list[jinja2.nodes.Expr] = [
-        jinja2.nodes.Const(tuple(names)),
-        jinja2.nodes.Const(shown_as),
-    ]
-    return jinja2.nodes.Filter(expression, "watch", arguments, [], None, None)
+    return UndefinedCell(
+        f"the column {column!r} of the frame holds nothing in row {label!r} ({value!r}): fill it, drop the row, "
+        f"or, in Jinja2, write {{% if {column} is defined %}} or {{{{ {column} | default('…') }}}}"
+    )
 
 
 class _UnprintableError(TypeError):
@@ -213,7 +160,7 @@ def _variables(
 
 
 def _template_error(
-    error: Exception, paths: list[str], variable_names: Iterable[str]
+    error: Exception, paths: list[str], variables: Mapping[str, object]
 ) -> TemplateError:
     """Return an error that names the template or include, the line and the problem."""
     if isinstance(error, jinja2.TemplateSyntaxError):
@@ -224,15 +171,15 @@ def _template_error(
         if frame.f_code.co_filename in paths
     ]
     innermost = lines[-1] if lines else paths[0]
-    return TemplateError(f"{innermost}: {_problem(error, variable_names)}")
+    return TemplateError(f"{innermost}: {_problem(error, variables)}")
 
 
-def _problem(error: Exception, variable_names: Iterable[str]) -> str:
+def _problem(error: Exception, variables: Mapping[str, object]) -> str:
     """Return in words why a template could not be rendered."""
     if isinstance(error, jinja2.UndefinedError):
         missing = re.fullmatch(r"'(.*)' is undefined", str(error))
-        return missing_variable(missing[1], variable_names) if missing else str(error)
-    if isinstance(error, (jinja2.TemplateNotFound, _UnprintableError)):
+        return missing_variable(missing[1], variables) if missing else str(error)
+    if isinstance(error, (TemplateError, jinja2.TemplateNotFound, _UnprintableError)):
         return str(error)
     if not isinstance(error, jinja2.TemplateError):
         return f"an expression raises {type(error).__name__}"

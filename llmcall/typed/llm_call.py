@@ -221,7 +221,6 @@ class LLMCall(AsksRows):
         """
         if not isinstance(conversation.failure, OutputError):
             return conversation
-        used_variables = self.templates().variables
         is_refused = conversation.refusal is not None
         model = None
         if unstructured is not None and not is_refused:
@@ -229,7 +228,7 @@ class LLMCall(AsksRows):
         failure = final_error(
             conversation.failure,
             conversation.replies,
-            {name: value for name, value in variables.items() if name in used_variables},
+            self.templates().used(variables),
             unstructured_model=model,
         )
         return conversation._replace(failure=failure, is_missing=is_refused)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, TemplateError
-from .template import Template, missing_variable
+from .template import MissingCell, Template, missing_variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,9 +38,12 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
         """Return the prompt."""
         from ..support.libraries import pystache
 
+        defined = {
+            name: values[name] for name in values if not isinstance(values[name], MissingCell)
+        }
         renderer = pystache.Renderer(escape=str, missing_tags="strict", partials=partials)
         try:
-            return str(renderer.render(tree, dict(values)))
+            return str(renderer.render(tree, defined))
         except pystache.context.KeyNotFoundError as error:
             raise TemplateError(
                 f"{_first_location(sources, error.key)}: {missing_variable(error.key, values)}"

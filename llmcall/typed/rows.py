@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LLMCallError
-from ..many.rows import is_frame, rows_of
+from ..many.rows import IncompleteRow
 from ..support.blocking import run_blocking
-from ..support.notices import notice
 from .conversations import SendMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pandas
     from typing_extensions import Self
 
     from ..clients.base import LLMClient
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
 class RowJob:
     """Asks about each row of a ``map``.
 
-    :param variables: returns the templates' variables for a row.
+    :param row_variables: returns the templates' variables for a row.
     :param bound: the variables that are the same for all rows.
     :param is_named: whether rows need names even without a scope.
     :param axes: with ``vary``, the columns that hold the labels of a row's cell.
@@ -39,7 +35,7 @@ class RowJob:
     """
 
     call: LLMCall
-    variables: Callable[[Any], dict[str, Any]]
+    row_variables: Callable[[Any], dict[str, Any]]
     bound: Mapping[str, Data] = field(default_factory=dict)
     is_named: bool = False
     axes: tuple[str, ...] = ()
@@ -68,16 +64,23 @@ class RowJob:
         return self.calls[tuple(item[axis] for axis in self.axes)] if self.axes else self.call
 
     def check(self, items: object) -> None:
-        """Refuse items that are no rows, and report the empty cells of a frame that are printed.
+        """Refuse items that are no rows.
 
         :raises TypeError: with what to write instead.
         """
         check_rows(items)
-        if is_frame(items):
-            report_empty_cells(self, items)
-        elif isinstance(items, (list, tuple)):
+        if isinstance(items, (list, tuple)):
             for item in items:
-                self.variables(item)
+                self.row_variables(item)
+
+    def variables(self, item: Any) -> dict[str, Any]:
+        """Return the templates' variables for a row. A frame's cells that hold nothing are undefined."""
+        if isinstance(item, IncompleteRow):
+            from .jinja import undefined_cell
+
+            cells = {name: undefined_cell(name, item[name], item.label) for name in item.missing}
+            item = {**item, **cells}
+        return self.row_variables(item)
 
     def run(self, item: Any) -> Any:
         """Ask about a row, and return the value."""
@@ -93,7 +96,7 @@ class RowJob:
         used_variables = self.call_for(item).templates().variables
         return {
             name: _used_fields(value, used_variables[name])
-            for name, value in self.variables(item).items()
+            for name, value in self.row_variables(item).items()
             if name in used_variables and name not in self.bound
         }
 
@@ -115,45 +118,6 @@ class TableJob(RowJob):
         if isinstance(failure, LLMCallError):
             failure.conversation = conversation._replace(failure=None)
         raise failure
-
-
-def report_empty_cells(
-    job: RowJob, frame: pandas.DataFrame, cells: Iterable[Mapping[str, object]] = ({},)
-) -> None:
-    """Report the cells of a frame that hold nothing and are printed, by column.
-
-    Only rows with such cells are rendered for it.
-
-    :param job: the job that asks about the rows.
-    :param cells: with ``vary``, the labels of each cell, by axis.
-    """
-    used: set[str] = set()
-    with suppress(LLMCallError):  # a template that cannot be read is an error of the map, too
-        used.update(*(call.templates().variables for call in job.calls.values() or [job.call]))
-    empty = frame[[column for column in frame.columns if column in used]].isna()
-    has_empty = empty.any(axis=1).to_numpy()
-    counts: Counter[str] = Counter()
-    texts: dict[str, str] = {}
-    for row, is_empty in zip(rows_of(frame[has_empty]), rows_of(empty[has_empty]), strict=True):
-        names = {name for name in is_empty if is_empty[name]}
-        printed: dict[str, str] = {}
-        for labels in cells:
-            # A row that cannot be rendered is an error of the map, by its on_error
-            with suppress(LLMCallError, TypeError, ValueError):
-                item = {**row, **labels}
-                printed |= job.call_for(item).templates().printed(job.variables(item), names)
-        counts.update(printed.keys())
-        texts = printed | texts
-    if counts:
-        columns = (
-            f"{name!r} in {count:,} of {len(frame):,} rows (as {texts[name]})"
-            for name, count in counts.items()
-        )
-        notice(
-            "empty cells are printed in prompts: %s; fill them, drop these rows, or test the variable in the "
-            "template",
-            ", ".join(columns),
-        )
 
 
 def check_rows(rows: object) -> None:

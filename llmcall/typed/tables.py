@@ -27,7 +27,7 @@ from ..support.display.data_frames import data_frame, import_pandas
 from ..support.display.formatting import counted
 from ..support.notices import notice
 from .conversations import Conversation
-from .rows import TableJob, check_rows, report_empty_cells, row_variables
+from .rows import TableJob, check_rows, row_variables
 from .vary import cross_rows
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ class AsksRows:
         """Ask about each row, and return the values in the order of the rows.
 
         :param rows: dicts of the templates' variables, or a pandas DataFrame; columns that the
-            templates do not use are ignored. A warning counts the empty cells of a frame that Jinja2
-            templates print, by column.
+            templates do not use are ignored. A frame's cell that holds nothing (NaN, NaT, NA, None) is an
+            undefined variable; the values of dicts are taken as they are.
         :param map_options: those of :func:`llmcall.map`.
         :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
         :raises TypeError: for rows that are a dict, a text, a set or a generator that is used up.
@@ -203,9 +203,10 @@ def _table(
     items: Iterable[object] = rows if is_frame(rows) else list(rows_of(rows))
     given = items
     if vary is not None:
-        cells, job, items = cross_rows(job, [row_variables(row) for row in rows_of(items)], vary)
-        if is_frame(rows):
-            report_empty_cells(job, rows, cells)
+        listed: list[Any] = list(rows_of(items))
+        for row in listed:
+            row_variables(row)
+        cells, job, items = cross_rows(job, listed, vary)
     elif not is_frame(rows):
         job.check(items)
     if map_options.get("dry_run"):

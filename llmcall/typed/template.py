@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..support.arguments import nearest
 from ..support.display.formatting import shortened
 
 Render = Callable[[Mapping[str, Any]], str]
-# Takes the values of variables, and the names of those that hold nothing; see Template.printed
-Printed = Callable[[Mapping[str, Any], "Collection[str]"], "Mapping[str, str]"]
 # By the name of a variable that a template uses, the fields used of it, or None for all of it
 Variables = Mapping[str, "frozenset[str] | None"]
 # Returns the path and text of an included template, by its name
 Load = Callable[[str], tuple[str, str]]
+
+
+class MissingCell:
+    """The value of a variable whose cell in a frame holds nothing; templates see an undefined one.
+
+    :ivar problem: the column and the row, in words.
+    """
+
+    __slots__ = ()
+    problem: str
 
 
 class Template(NamedTuple):
@@ -28,15 +36,12 @@ class Template(NamedTuple):
         template uses. It raises a ``TemplateError`` with the template and the line (counted from the
         first that is not blank) for a missing variable and for any error in the template. The cause
         is the template engine's own error.
-    :param printed: takes values, and the names of those that hold nothing (None, NaN), and returns the
-        texts, such as "nan", as which the prompt shows some of them, by name. Only Jinja2 knows.
     """
 
     name: str
     text: str
     variables: Variables
     render: Render
-    printed: Printed = lambda values, names: {}
 
 
 def all_variables(templates: Iterable[Variables]) -> Variables:
@@ -52,9 +57,13 @@ def all_variables(templates: Iterable[Variables]) -> Variables:
     return union
 
 
-def missing_variable(name: str, names: Iterable[str]) -> str:
-    """Return a message about a missing variable, with the names of the others and the nearest one."""
-    sorted_names = sorted(names)
+def missing_variable(name: str, variables: Mapping[str, object]) -> str:
+    """Return a message about a missing variable: the cell that it is, or the names of the others and the
+    nearest one.
+    """
+    if isinstance(cell := variables.get(name), MissingCell):
+        return cell.problem
+    sorted_names = sorted(variables)
     # a table may have hundreds of columns
     name_list = shortened(", ".join(sorted_names) or "none", 300)
     return f"the variable {name!r} is missing; given: {name_list}{nearest(name, sorted_names)}"

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..errors import TemplateError
 from ..support.arguments import nearest
 from .mustache import mustache_template
-from .template import Template, Variables, all_variables, missing_variable
+from .template import MissingCell, Template, Variables, all_variables, missing_variable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..keys.request import Data
     from .template import Load
@@ -43,7 +43,7 @@ class History(NamedTuple):
         """
         if self.variable is None:
             return []
-        if self.variable not in variables:
+        if isinstance(variables.get(self.variable, MissingCell()), MissingCell):
             raise TemplateError(f"history: {missing_variable(self.variable, variables)}")
         return list(_messages(variables[self.variable], f"the variable {self.variable!r}"))
 
@@ -216,16 +216,12 @@ class Templates(NamedTuple):
             del conversation[0]  # the call has its own system message
         return [*others, *conversation, question]
 
-    def printed(self, variables: Mapping[str, object], names: Collection[str]) -> dict[str, str]:
-        """Return the texts as which the messages show variables that hold nothing, by name.
-
-        :param names: the variables that hold nothing.
-        """
-        templates = [*_templates_in(self.messages), *self.texts]
+    def used(self, variables: Mapping[str, object]) -> dict[str, object]:
+        """Return the variables that the templates use and that hold something."""
         return {
-            name: text
-            for template in templates
-            for name, text in template.printed(variables, template.variables.keys() & names).items()
+            name: value
+            for name, value in variables.items()
+            if name in self.variables and not isinstance(value, MissingCell)
         }
 
     def without_conversation(self, messages: Sequence[T]) -> Sequence[T]:

@@ -10,6 +10,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from ..keys.plain_data import is_numpy_bool
+from ..many.rows import IncompleteRow
 from ..models.catalog import parameters_of
 
 if TYPE_CHECKING:
@@ -55,14 +56,18 @@ def cross_rows(
     levels = {name: axes[name] if kinds[name] == VARIABLE else None for name in axes}
     varied = replace(
         job,
-        variables=partial(_variables, job.variables, levels),
+        row_variables=partial(_variables, job.row_variables, levels),
         axes=tuple(axes),
         calls={
             tuple(cell.values()): job.call.varied(values(cell, texts), values(cell, parameters))
             for cell in cells
         },
     )
-    return cells, varied, [{**cell, **row} for cell in cells for row in rows]
+    return cells, varied, [_labelled(row, cell) for cell in cells for row in rows]
+
+
+def _labelled(row: Mapping[str, object], cell: dict[str, Any]) -> dict[str, Any]:
+    return row.with_columns(cell) if isinstance(row, IncompleteRow) else {**cell, **row}
 
 
 def _variables(

@@ -189,13 +189,6 @@ def test_single_braces_in_an_option_are_refused() -> None:
         question(["{left}", "none"]).map([{"left": "tax", "town": "Rye"}])
 
 
-def test_empty_cells_that_only_an_option_prints_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"left": ["tax", float("nan")]})
-    question(["{{ left }}", "none"], text="Which?").table(frame)
-    assert "'left' in 1 of 2 rows (as nan)" in caplog.text
-
-
 # What is read
 
 

@@ -149,26 +149,23 @@ WAGES = {
     "NA": pandas.array([100, None, 300, None], dtype="Int64"),
     "NaT": pandas.to_datetime(["2026-01-01", None, "2026-01-03", None]),
 }
-PRINTING = [
+USING = [
     "You earn {{ wage }}.",
-    "You earn {{ wage if wage is defined else 'no wage' }}.",
-    "{% set pay = wage|string %}{{ name }} earns {{ 'about ' ~ wage }}.",
+    "{% set pay = wage|string %}{{ name }} earns {{ 'about ' ~ pay }}.",
     "{% for word in ['a'] %}{{ [word, wage]|join(' ') }}{% endfor %}",
     "{% macro told(sum) %}{{ sum }}{% endmacro %}{{ told(wage) }}",
+    "{{ [wage] }}",
+    "{{ wage | int }} coins",
+    "{{ wage | float | round(1) }} coins",
+    "{% if wage %}You are paid.{% endif %}",
 ]
-TESTING = [
-    "{% if paid %}You earn {{ wage }}.{% else %}Hello.{% endif %}",
-    "{{ wage if paid else name }}",
-    "Hi{% if not paid or wage is undefined %}, {{ name }}{% endif %}.",
-    "{{ name }}",
-    "{{ wage is undefined }}, {{ name }}",
-]
-
-
-def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what was said of empty cells."""
-    said = [record.getMessage() for record in caplog.records]
-    return [line for line in said if "empty cells" in line]
+TESTING = {
+    "{% if paid %}You earn {{ wage }}.{% else %}Hello.{% endif %}": "Hello.",
+    "You earn {{ wage | default('nothing') }}.": "You earn nothing.",
+    "{{ wage if wage is defined else 'no wage' }}": "no wage",
+    "{{ name }}": "Ben",
+    "{{ wage is undefined }}, {{ name }}": "True, Ben",
+}
 
 
 @pytest.fixture
@@ -176,103 +173,89 @@ def earners() -> Callable[[str], Any]:
     """Four people, two of whom have no wage, of some kind of emptiness."""
     return lambda kind: pandas.DataFrame(
         {"name": NAMES, "wage": WAGES[kind], "unused": [None] * 4, "paid": [True, False] * 2}
-    )
+    ).set_axis(["a", "b", "c", "d"])
 
 
 @pytest.mark.parametrize("kind", WAGES)
-@pytest.mark.parametrize("text", PRINTING)
-def test_empty_cells_that_are_printed_are_named_once_with_count_and_column(
-    text: str, kind: str, earners: Any, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("text", USING)
+def test_a_cell_that_holds_nothing_is_an_undefined_variable(
+    text: str, kind: str, earners: Any
 ) -> None:
-    """However the template prints them; the prompts show them."""
-    frame, client = earners(kind), Echo()
-    LLMCall(user=text, client=client).map(frame)
-    shown = {"NaN": "nan", "None": "None", "NA": "<NA>", "NaT": "NaT"}[kind]
-    prompts = [request.messages[0]["content"] for request in client.requests]
-    assert sum(shown in prompt for prompt in prompts) == 2
-    [line] = warned(caplog)
-    assert f"'wage' in 2 of 4 rows (as {shown});" in line
-    assert "unused" not in line
-
-
-@pytest.mark.parametrize("kind", ["NaN", "None", "NA"])
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [("{{ wage | int }} coins", "0"), ("{{ wage | float | round(1) }} coins", "0.0")],
-)
-def test_empty_cells_that_a_filter_makes_zero_are_named_with_it(
-    text: str, shown: str, kind: str, earners: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Jinja2's int and float give 0 for what is no number, but float for NaN, which is one."""
-    frame, client = earners(kind), Echo()
-    LLMCall(user=text, client=client).map(frame)
-    prompts = [request.messages[0]["content"] for request in client.requests]
-    if "float" in text and kind == "NaN":
-        shown = "nan"
-    assert prompts.count(f"{shown} coins") == 2
-    [line] = warned(caplog)
-    assert f"'wage' in 2 of 4 rows (as {shown});" in line
+    """However the template uses it; the error names the column and the row. The others are asked about."""
+    found = LLMCall(user=text, client=Echo()).map(earners(kind), on_error="return")
+    assert [type(answer) for answer in found[::2]] == [str, str]
+    for error, row in zip(found[1::2], "bd", strict=True):
+        assert isinstance(error, llmcall.TemplateError)
+        assert f"the column 'wage' of the frame holds nothing in row '{row}'" in str(error)
 
 
 @pytest.mark.parametrize("kind", WAGES)
 @pytest.mark.parametrize("text", TESTING)
-def test_empty_cells_that_are_only_tested_or_not_used_are_not_named(
-    text: str, kind: str, earners: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Nobody is asked about them."""
-    LLMCall(user=text, client=Echo()).map(earners(kind))
-    assert not warned(caplog)
+def test_a_template_may_test_a_cell_or_give_a_default(text: str, kind: str, earners: Any) -> None:
+    """And a cell that it does not use, or not reach, does not matter."""
+    answers = LLMCall(user=text, client=Echo()).map(earners(kind))
+    assert answers[1] == TESTING[text]
 
 
-def test_each_way_to_ask_about_a_frame_names_its_empty_cells_once(
-    earners: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_each_way_to_ask_about_a_frame_refuses_its_missing_cells(earners: Any) -> None:
     """A plan, too: before anything is paid."""
     frame = earners("NaN")
     call = LLMCall(user="{{ wage }}", client=Echo())
     varied = {"user": {"plain": "{{ name }}", "wage": "{{ wage }}"}, "temperature": [0, 1]}
     question = llmcall.choice("{{ wage }}?", ["tea", "milk"], client=ScriptedClient(first))
+    options = llmcall.choice("What?", ["tea", "{{ wage }}"], client=ScriptedClient(first))
+    history = [{"role": "user", "content": "I earn {{ wage }}."}]
     for ask in (
         lambda: call.map(frame, dry_run=True),
         lambda: list(llmcall.imap(call, frame)),
         lambda: call.table(frame, repeats=2),
         lambda: call.table(frame, vary=varied),
+        lambda: LLMCall(user="{{ name }}", history=history, client=Echo()).map(frame),
         lambda: question.shares(frame, method="draws", repeats=2),
+        lambda: options.table(frame),
     ):
-        caplog.clear()
-        ask()
-        [line] = warned(caplog)
-        assert "'wage' in 2 of 4 rows" in line
+        with pytest.raises(llmcall.TemplateError, match=r"'wage' .* holds nothing in row 'b'"):
+            ask()
 
 
-def test_several_columns_with_empty_cells_are_named_in_one_line(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    frame = pandas.DataFrame({"a": [None, 1.0], "b": pandas.Series(["x", None], dtype=object)})
-    LLMCall(system="{{ b }}", user="{{ a }}", client=Echo()).map(frame)
-    [line] = warned(caplog)
-    assert "'b' in 1 of 2 rows (as None)" in line
-    assert "'a' in 1 of 2 rows (as nan)" in line
+def test_a_function_gets_undefined_cells_of_a_frame(earners: Any) -> None:
+    """Those of ``@llm`` that its template tests."""
+
+    @llmcall.llm(client=Echo())
+    def told(name: str, wage: float) -> str:
+        """{{ name }}{% if wage is defined %} earns {{ wage }}{% endif %}"""
+        raise NotImplementedError
+
+    assert told.map(earners("NaN"))[:2] == ["Ann earns 100.0", "Ben"]
 
 
-def test_an_empty_cell_in_an_included_template_is_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_cell_in_an_included_template_is_named(tmp_path: Path) -> None:
     (tmp_path / "asked.md").write_text("Hi. {% include 'pay' %}")
     (tmp_path / "pay.md").write_text("You earn {{ wage }}.")
     frame = pandas.DataFrame({"wage": [None, 2.0]})
-    LLMCall(None, "asked", template_path=tmp_path, client=Echo()).map(frame)
-    assert "'wage' in 1 of 2 rows" in warned(caplog)[0]
+    call = LLMCall(None, "asked", template_path=tmp_path, client=Echo())
+    with pytest.raises(llmcall.TemplateError, match=r"pay\.md.*'wage' .* holds nothing in row 0"):
+        call.map(frame)
 
 
-def test_a_row_with_an_empty_cell_that_cannot_be_rendered_fails_as_on_error_says() -> None:
-    frame = pandas.DataFrame({"wage": [None, 2.0]})
-    call = LLMCall(user="{{ wage }} {{ other }}", client=Echo())
-    errors = call.map(frame, on_error="return")
-    assert [type(error) for error in errors] == [llmcall.TemplateError] * 2
+def test_a_missing_cell_is_refused_by_a_mustache_template(tmp_path: Path) -> None:
+    (tmp_path / "pay.mustache").write_text("{{wage}}")
+    frame = pandas.DataFrame({"name": ["Ann", "Ben"], "wage": [2.0, None]})
+    with pytest.raises(llmcall.TemplateError, match=r"'wage' .* holds nothing in row 1"):
+        LLMCall(None, "pay", template_path=tmp_path, client=Echo()).map(frame)
 
 
-def test_rows_that_are_dicts_are_taken_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_that_are_dicts_are_taken_as_they_are() -> None:
     """Somebody wrote None."""
-    LLMCall(user="{{ wage }}", client=Echo()).map([{"wage": None}])
-    assert not warned(caplog)
+    assert LLMCall(user="{{ wage }}", client=Echo()).map([{"wage": None}]) == ["None"]
+
+
+def test_a_missing_cell_that_a_template_tests_names_its_row_as_before(earners: Any) -> None:
+    """The scopes of a table with a template that says nothing of the wage are those of the names alone."""
+    frame, paths = earners("NaN"), []
+    for rows in (frame, frame[["name"]]):
+        client = Echo()
+        with llmcall.cassette("run.jsonl", mode="rewrite") as tape:
+            LLMCall(user="{{ name }}", client=client).map(rows, scope="survey")
+        paths.append([record.sample for record in tape.all_records()])
+    assert paths[0] == paths[1]

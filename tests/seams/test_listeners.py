@@ -19,7 +19,6 @@ import llmcall
 from llmcall import LLMCallError
 from llmcall.programs.recorder import ProgramCalls
 from llmcall.scopes import RepeatedAnswers
-from llmcall.stores.cassettes.opening import _AfterClose
 from llmcall.support.listeners import CallListener, listeners
 from llmcall.testing import ScriptedClient, check_listener
 from llmcall.traffic.adaptive import LimitReport
@@ -66,7 +65,6 @@ OURS = [
     RepeatedAnswers,
     ProgramCalls,
     LimitReport,
-    _AfterClose,
 ]
 
 

@@ -12,13 +12,11 @@ import json
 import logging
 import os
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import commands
@@ -490,25 +488,6 @@ def notebook(request: pytest.FixtureRequest) -> Iterator[Notebook]:
     made.run(FIRST_CELL, SECOND_CELL, FIRST_CELL, SECOND_CELL)
     yield made
     made.run(FIRST_CELL, LAST_CELL)
-
-
-def test_the_next_question_after_a_cassette_was_closed_in_a_notebook_is_said_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is asked, and recorded nowhere but in the cache. A cassette that opens again records."""
-    shell = SimpleNamespace(execution_count=1)
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    client, path = ScriptedClient(lambda messages: "Yes."), "tape.jsonl"
-    tape = llmcall.cassette(path).open()
-    client.send_message("Bread?")
-    tape.close()
-    for question in ("Cake?", "Tea?"):
-        client.send_message(question)
-    said = f"{tape.path} is closed, so this answer is not recorded in it; open it again"
-    assert caplog.messages == [said]
-    with llmcall.cassette(path, mode="new") as again:
-        client.send_message("Cake?")
-    assert again.records == 2
 
 
 def test_all_cells_a_second_time_ask_nothing(notebook: Notebook) -> None:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from ...config import resolve as config
 from ...errors import CacheError, CacheMissError, ScopeError
-from ...support.listeners import CallListener, listeners
+from ...support.listeners import listeners
 from ...support.notices import notice, warn_once
-from ...support.system import at_exit, current_task, ipython_shell
+from ...support.system import at_exit
 from ..records.keyed_settings import layer_from_header, overridden_settings
 from .current import open_cassettes, pop_cassette, push_cassette
 from .tape import lock
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ...core.calls import Call
     from .cassette import Cassette
 
 
@@ -35,7 +31,6 @@ class Opening:
         self._depth = 0
         self._error: BaseException | None = None  # what ended a block
         self._settings = ExitStack()  # those of the file, while they apply
-        self._opener: tuple[int, object] = (0, None)  # the thread and the task that opened it last
         self._is_in_cells = False
 
     def enter(self) -> None:
@@ -47,7 +42,6 @@ class Opening:
                 self._start()
             self._depth += 1
             block.push(lambda _, error, __: self._stop(error))
-            self._warn_of_other_opener()
             push_cassette(cassette)
             block.callback(pop_cassette, cassette)
             if not self._blocks:  # the first block is popped last, whichever thread leaves first
@@ -72,7 +66,6 @@ class Opening:
         """Close what :meth:`open_cells` opened."""
         if self._depth:
             self.leave(None, None, None)
-            _report_what_is_asked_after(self._cassette.path)
 
     def _close_all(self, error: BaseException | None) -> None:
         while self._depth:
@@ -112,7 +105,6 @@ class Opening:
                 return
             cassette.tape.is_over = True
             self._settings.close()
-            self._opener = 0, None  # keeps no task alive
             try:
                 for listener in listeners:
                     listener.closed(cassette)
@@ -129,24 +121,6 @@ class Opening:
             if os.path.realpath(other.path) == file and other.is_of_this_process()
         ]
 
-    def _warn_of_other_opener(self) -> None:
-        """Warn if another thread, or another task, has another cassette open."""
-        cassette = self._cassette
-        thread, task = self._opener = threading.get_ident(), current_task()
-        for other in reversed(tuple(open_cassettes)):
-            other_thread, other_task = other.opening._opener
-            tasks_differ = None not in (task, other_task) and task is not other_task
-            is_own = other is cassette or other.owner.is_settings or not other.is_of_this_process()
-            if not is_own and (thread != other_thread or tasks_differ):
-                caller = "thread" if thread != other_thread else "task"
-                warn_once(
-                    f"{cassette.path} is opened while another {caller} has {other.path} open: a process has one "
-                    f"cassette at a time, so the calls of both {caller}s go to {cassette.path} now. Open one cassette "
-                    f"around all {caller}s, or give each its own process",
-                    about=Opening,
-                )
-                return
-
 
 def _close_cells() -> None:
     """Close the cassettes that cells of a notebook left open, at the end of the process."""
@@ -160,37 +134,3 @@ def _close_cells() -> None:
             cassette.opening._close_all(
                 InterruptedError("the process ended") if cassette.may_record else None
             )
-
-
-# Calls of a notebook that come after its cassette was closed: they are reported, once
-
-
-class _AfterClose(CallListener):
-    """Reports which file lacks the answer of the first call after the close.
-
-    :ivar path: the cassette that was closed last; ``None`` once another one opens, or after the report.
-    """
-
-    path: Path | None = None
-
-    def opens(self, cassette: Cassette) -> None:
-        """Forget the one that was closed."""
-        self.path = None
-
-    def asks(self, call: Call) -> None:
-        """Report that the answer is not recorded in it."""
-        path, self.path = self.path, None
-        if path is not None and call.cassette is None:
-            notice("%s is closed, so this answer is not recorded in it; open it again", path)
-
-
-_after_close = _AfterClose()
-
-
-def _report_what_is_asked_after(path: Path) -> None:
-    """Report in a notebook that the next call is not recorded in the file that was closed."""
-    if ipython_shell() is None:
-        return
-    _after_close.path = path
-    if _after_close not in listeners:
-        listeners.append(_after_close)

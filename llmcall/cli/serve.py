@@ -127,7 +127,7 @@ def serve(
                 for variable, address in base_urls(server.address).items():
                     click.echo(f"export {variable}={address}")
                 has_ended.wait()
-    process_failures.warn("replay")
+    process_failures.warn()
     if recorder.first_error is not None and code == 0:
         code = 1
         click.echo(f"Error: {recorder.first_error}", err=True)

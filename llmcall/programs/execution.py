@@ -190,7 +190,7 @@ class Execution(CallListener):
         except (LLMCallError, OSError) as problem:
             problems.append(problem)
         warn_of_swapped_answers(have_names=recorder.recording.actors is not None)
-        process_failures.warn("replay")
+        process_failures.warn()
         if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):
             problems.append(recorder.first_error)
         errors = [f"Error: {problem}" for problem in problems if problem is not self._reported]

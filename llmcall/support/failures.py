@@ -29,18 +29,9 @@ REASONS: dict[type[LLMCallError], str] = {
     BudgetExceededError: OVER_BUDGET,
 }
 
-ADVICE = {
-    FAILED: "Fix the cause and {again}, which asks only for what is missing. Until then, a {replay} differs from "
-    "this run",
-    ABANDONED: "Read each answer to its end, cancel no call, and {again}: a {replay} that asks for one raises "
-    "CacheMissError, or gets the answer of an equal call",
-    MISSED: "To record what is missing, run it again with the cassette in the mode 'update' (without a "
-    "cassette: with MODE = auto below [Cache]). If your code caught the error, this run is incomplete",
-    UNSCOPED: "In your own threads and processes, run the function with llmcall.map or pass llmcall.bind(function). "
-    "If your code caught the error, this run is incomplete",
-    OVER_BUDGET: "Raise the budget and {again}, which asks only for what is missing: a {replay} raises CacheMissError "
-    "there",
-}
+FIX = "Fix the cause and run it again"
+NOTHING_WRITTEN = f"Nothing was written. {FIX}"
+RUN_AGAIN = "Run it again{how}: only missing answers are requested"
 MOST_SCOPES = 5  # that a warning lists
 
 
@@ -249,26 +240,30 @@ class Failures:
             for progress in streams:
                 self._end(progress, is_early=True)
 
-    def warn(self, replay: str, again: str = "run it again") -> None:
+    def warn(self, advice: str = RUN_AGAIN.format(how=""), *, place: str = "") -> None:
         """Log and forget what was added, a warning for each reason.
 
-        :param replay: what will differ from this run, to follow "a".
-        :param again: how to record what is missing.
+        :param advice: how to record what is missing; a refused call needs another cause fixed.
+        :param place: the file that lacks the answers, and a colon; empty for the cache.
         """
         self._abandon_all()
         for reason, calls in self.take():
             number = counted(len(calls), "call")
             scopes = _by_scope(Counter(call.scope for call in calls))
-            advice = ADVICE[reason].format(replay=replay, again=again)
+            outcome = (
+                f". {FIX}"
+                if reason in REFUSED
+                else f", so the run will not replay as it was. {advice}"
+            )
             first = calls[0].description
-            notice("%s %s (%s). %s. The first: %s", number, reason, scopes, advice, first)
+            notice("%s%s %s (%s)%s. The first: %s", place, number, reason, scopes, outcome, first)
 
     def forget(self, *reasons: str) -> None:
         """Forget what was added for some reasons, or for all."""
         with self._lock:
             if not reasons or ABANDONED in reasons:
                 self._abandon_all()
-            for reason in reasons or tuple(ADVICE):
+            for reason in reasons or tuple(self._by_reason):
                 self._by_reason.pop(reason, None)
 
 
@@ -304,7 +299,7 @@ def _warn() -> None:
     for kind, reason in REASONS.items():
         if isinstance(error, kind) and process_failures.counts().get(reason) == 1:
             process_failures.forget(reason)
-    process_failures.warn("replay")
+    process_failures.warn()
 
 
 def _forget_failures() -> None:

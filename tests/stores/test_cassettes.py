@@ -542,7 +542,6 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
     assert "2 calls" in warning
     assert "1 outside any scope, 1 in scope 'lisa'" in warning
     assert "ContentFilterError. Change" in warning
-    assert "the mode 'new'" in warning
 
 
 def test_the_scopes_of_failures_are_sorted_by_their_numbers(
@@ -568,12 +567,62 @@ def test_the_scopes_of_failures_beyond_five_are_counted(caplog: pytest.LogCaptur
     assert "1 in scope 'rep-4' and 1 more scope)" in warning
 
 
-def test_failures_name_no_mode_that_is_given_already(caplog: pytest.LogCaptureFixture) -> None:
-    """A cassette that adds what is missing needs no other one."""
-    with cassette(PATH, mode="new"):
-        ScriptedClient([llmcall.APIError("no")]).send_message("a")
-    (warning,) = warnings(caplog)
-    assert "Fix the cause and run it again, which asks only for what is missing" in warning
+NOTHING = "Nothing was written. Fix the cause and run it again. The first"
+AGAIN = "Run it again: only missing answers are requested. The first"
+AGAIN_NEW = "Run it again with the mode 'new': only missing answers are requested. The first"
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_caught", "questions", "advice", "next_mode", "asked"),
+    [
+        ("once", False, "b", NOTHING, "once", "b"),
+        ("once", True, "b", NOTHING, "once", "b"),
+        ("once", False, "ab", AGAIN, "once", "b"),
+        ("once", True, "ab", AGAIN_NEW, "new", "b"),
+        ("new", True, "b", NOTHING, "new", "b"),
+        ("new", True, "ab", AGAIN, "new", "b"),
+        ("update", False, "ab", AGAIN, "update", "b"),
+        ("update", True, "ab", AGAIN, "update", "b"),
+        ("rewrite", False, "ab", NOTHING, "rewrite", "ab"),
+        ("rewrite", True, "ab", AGAIN_NEW, "new", "b"),
+    ],
+)
+def test_the_advice_after_a_failed_call_is_true(
+    mode: str,
+    is_caught: bool,
+    questions: str,
+    advice: str,
+    next_mode: str,
+    asked: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing was written if it says so, and who follows it asks only what is missing."""
+    if mode == "rewrite":
+        with cassette(PATH):
+            answer_to(ScriptedClient(["old"]), "a")
+    before = Path(PATH).read_bytes() if Path(PATH).exists() else None
+
+    def answer(messages: Any) -> Any:
+        return "yes" if messages[-1]["content"] == "a" else llmcall.APIError("no")
+
+    end = nullcontext() if is_caught else pytest.raises(llmcall.APIError)
+    with end, cassette(PATH, mode=mode):
+        client = ScriptedClient(answer, on_error="none" if is_caught else "raise")
+        for question in questions:
+            client.send_message(question)
+    after = Path(PATH).read_bytes() if Path(PATH).exists() else None
+    assert (after == before) is (advice == NOTHING)
+    warning = warnings(caplog)[-1]
+    assert warning.startswith(
+        f"{PATH}: 1 call failed (1 outside any scope), so the run will not replay as it was"
+    )
+    assert advice in warning
+
+    again = counting()
+    with cassette(PATH, mode=next_mode):
+        for question in questions:
+            answer_to(again, question)
+    assert "".join(request.body["messages"][-1]["content"] for request in again.requests) == asked
 
 
 @pytest.mark.parametrize("mode", ["once", "new", "update"])
@@ -691,7 +740,7 @@ def test_no_cassette_counts_answers_that_it_recorded_or_replayed(
 def test_a_run_that_a_budget_ended_says_that_no_replay_is_as_it_was(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The warning counts the calls that were refused, and names the remedy."""
+    """The warning counts the calls that were refused."""
     client = ScriptedClient(["yes"])
     with cassette(PATH), llmcall.budget(calls=1), scope("lisa"):
         answer_to(client, "a")
@@ -700,8 +749,7 @@ def test_a_run_that_a_budget_ended_says_that_no_replay_is_as_it_was(
                 answer_to(client, "b")
     (warning,) = warnings(caplog)
     assert "2 calls had no budget left and raised BudgetExceededError (2 in scope 'lisa'" in warning
-    assert "Raise the budget and record it again" in warning
-    assert "Raise the budget" in warning
+    assert f"so the run will not replay as it was. {AGAIN_NEW}" in warning
 
 
 # Blocks, decorators, threads and tasks

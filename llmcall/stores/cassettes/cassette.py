@@ -11,7 +11,7 @@ from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
 from ...scopes import new_program_scope
 from ...support.display.formatting import natural
-from ...support.failures import ABANDONED, Failures
+from ...support.failures import ABANDONED, NOTHING_WRITTEN, RUN_AGAIN, Failures
 from ...support.notices import notice, warn_once
 from ..cache.cache import shared_cache
 from ..record import GotFrom
@@ -139,16 +139,22 @@ class Cassette(ContextDecorator):
         )
         unused = tape.unused() if ended_well and owner.knows_use else []
         dropped = list(unused) if tape.drops_unused else []
-        self.reports.end(self.path, self.mode, owner, tape, len(unused))
         if self.mode == "rewrite":
-            if self.path.exists() and not tape.has_calls:
-                notice("%s is left as it was: no call was answered", self.path)
             is_changed = ended_well and tape.has_calls
         else:
             is_changed = tape.differs_from_file(
                 is_complete=is_complete, names_arms=self.mode == "update"
             )
-        if owner.writes and (dropped or is_changed):
+        writes = owner.writes and (bool(dropped) or is_changed)
+        # A complete recording only replays in the mode that made it.
+        adds = self.mode in ("new", "update") or not is_complete
+        again = RUN_AGAIN.format(how="" if adds else " with the mode 'new'")
+        advice = again if writes else NOTHING_WRITTEN
+        self.reports.end(self.path, self.mode, owner, tape, len(unused), advice=advice)
+        is_left = self.mode == "rewrite" and self.path.exists() and not tape.has_calls
+        if is_left and not has_failures:
+            notice("%s is left as it was: no call was answered", self.path)
+        if writes:
             keep_in_cache(dropped)
             records = tape.to_write(
                 {record.cache_key for record in dropped}, is_complete=is_complete

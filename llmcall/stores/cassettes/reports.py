@@ -37,10 +37,13 @@ class Reports:
         """Return whether a call failed, ended early or was refused."""
         return process_failures.refused > self._refused_before or bool(self._failures.counts())
 
-    def end(self, path: Path, mode: str, owner: Owner, tape: Tape, unused: int) -> None:
+    def end(
+        self, path: Path, mode: str, owner: Owner, tape: Tape, unused: int, *, advice: str
+    ) -> None:
         """Report unused records, answers of an earlier run, and failed calls.
 
         :param unused: the number of unused records.
+        :param advice: how to record what failed calls left missing.
         """
         if unused:
             self.unused = self._unused_words(unused, mode, drops=tape.drops_unused)
@@ -49,10 +52,7 @@ class Reports:
         if supplied and owner.knows_use:
             source = f"came from the disk cache: {FROM_CACHE}"
             owner.report(path, f"{counted(supplied, 'answer')} {source}; {OTHER_REPEAT}")
-        self._failures.warn(
-            f"replay of the cassette {path}",
-            "run it again" if mode in ("new", "update") else "record it again with the mode 'new'",
-        )
+        self._failures.warn(advice, place=f"{path}: ")
 
     def _unused_words(self, count: int, mode: str, *, drops: bool) -> str:
         words = f"{counted(count, 'record')} {'was' if count == 1 else 'were'} not used; "

@@ -258,10 +258,12 @@ class Replay(CallListener):
         self.summary.uses.append(use)
         if cassette.owner.writes:  # a failed test's log is shown
             # The path is taken out of the message, so that equal messages of many cassettes share a line.
-            path = f"(the cassette )?{re.escape(str(cassette.path))}"
-            self.summary.notices += [
-                (re.sub(path, "the cassette", message), name) for message in notices
-            ]
+            path = re.escape(str(cassette.path))
+            for message in notices:
+                text = re.sub(
+                    f"(the cassette )?{path}", "the cassette", re.sub(f"^{path}: ", "", message)
+                )
+                self.summary.notices.append((text, name))
         if any(gained):
             self._recorded_paths.add(cassette.path)
         if cassette.owner.writes:

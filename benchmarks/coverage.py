@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 import click
@@ -262,27 +264,31 @@ class Respondents:
 
     def __init__(self, study: Study, studies: int, seed: int) -> None:
         self.study = study
-        self.chance = numpy.random.default_rng(seed)
         self.has_shifted = False
+        self._seed = seed
+        self._draws: defaultdict[tuple[int, bool], Iterator[int]] = defaultdict(count)
+        chance = numpy.random.default_rng(seed)
         shape = study.persons, studies
-        spread = study.spread * self.chance.uniform(-(3**0.5), 3**0.5, shape)
+        spread = study.spread * chance.uniform(-(3**0.5), 3**0.5, shape)
         self._then = study.mean + spread
         self._now = self._then + study.shift
-        self._now += study.shift_spread * self.chance.normal(size=shape)
+        self._now += study.shift_spread * chance.normal(size=shape)
         if study.is_yes_or_no:
             self._then, self._now = self._then.clip(0, 1), self._now.clip(0, 1)
         self.truth = (self._now - self._then).mean(axis=0)
 
     def answer(self, messages: list[dict[str, Any]]) -> str:
-        """Answer all studies at once."""
+        """Answer all studies at once, whichever thread asks first."""
         person = int(str(messages[-1]["content"]).split()[1])
+        draw = next(self._draws[person, self.has_shifted])
+        chance = numpy.random.default_rng([self._seed, person, self.has_shifted, draw])
         means = (self._now if self.has_shifted else self._then)[person]
         if self.study.is_yes_or_no:
-            drawn = self.chance.random(means.shape) < means
+            drawn = chance.random(means.shape) < means
         else:
             step = self.study.step
             noise = self.study.noises[person % len(self.study.noises)]
-            drawn = numpy.round(numpy.round(self.chance.normal(means, noise) / step) * step, 4)
+            drawn = numpy.round(numpy.round(chance.normal(means, noise) / step) * step, 4)
         return json.dumps(dict(enumerate(drawn.tolist())))
 
 

@@ -123,7 +123,8 @@ def forget(file: str, key: tuple[str, ...]) -> None:
     """Drop answers, so that they are asked again.
 
     KEY is a record's key or the beginning of one, as tables and "llmcall show --json" have it. The
-    answer leaves FILE and the configured disk cache; the mode "update" then asks for it alone.
+    answer leaves FILE and the configured disk cache; the mode "update" then asks for it alone. FILE's
+    header counts it, as do reports and packed studies.
     """
     recording = read(file)
     records = list(recording)
@@ -133,7 +134,8 @@ def forget(file: str, key: tuple[str, ...]) -> None:
         full_key((record.cache_key for record in records), prefix, place, shown_by=shown_by)
         for prefix in key
     }
-    write(file, recording.header, [record for record in records if record.cache_key not in keys])
+    header = recording.header._replace(forgotten=recording.header.forgotten | keys)
+    write(file, header, [record for record in records if record.cache_key not in keys])
     cache = shared_cache(settings().cache_path)
     cached = cache.delete(keys=keys)
     echo(

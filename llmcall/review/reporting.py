@@ -103,7 +103,10 @@ def checklist(
         ),
         ChecklistItem(
             "E.2 Post-processing",
-            [_endings([call for call in asked if not _is_embedding(call.record)])],
+            [
+                _endings([call for call in asked if not _is_embedding(call.record)]),
+                *([f"{run.dropped}."] if run.dropped else []),
+            ],
             blank="how answers became data, and what became of those that were cut, refused or unread",
         ),
         ChecklistItem("F.1 Code", code, blank="" if code else "where the code is"),

@@ -14,11 +14,13 @@ from ..stores.records.header import imported_from, origin_words
 from ..stores.records.keyed_settings import MODELS
 from ..stores.records.reader import read as read_records
 from ..stores.records.served import served_by, served_words
+from ..support.display.formatting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from ..stores.record import Record
+    from ..stores.records.header import Header
 
 SCOPES_SHOWN_BY = "'llmcall show' with the whole run shows the scopes"
 
@@ -31,6 +33,7 @@ class RecordedRun(NamedTuple):
     :param settings: the settings in the file's header.
     :param is_complete: whether the recording is complete, if a file says so.
     :param scope: the scope to which it was narrowed; empty for a whole run or a pattern of scopes.
+    :param headers: those of its files.
     """
 
     name: str
@@ -38,6 +41,7 @@ class RecordedRun(NamedTuple):
     settings: dict[str, object]
     is_complete: bool = True
     scope: str = ""
+    headers: tuple[Header, ...] = ()
 
     @property
     def used_settings(self) -> dict[str, object]:
@@ -64,6 +68,14 @@ class RecordedRun(NamedTuple):
     def served(self) -> list[str]:
         """Return in words which models answered, and on which days."""
         return served_words(served_by(self.records))
+
+    @property
+    def dropped(self) -> str:
+        """Return in words how many answers were forgotten and asked again; empty if none."""
+        redrawn = sum(header.redrawn for header in self.headers)
+        dropped = redrawn + sum(len(header.forgotten) for header in self.headers)
+        words = f"{counted(dropped, 'answer')} dropped (llmcall cassette forget), {redrawn:,} asked again"
+        return words if dropped else ""
 
     def by_actor(self) -> dict[str, list[Record]]:
         """Return the records by scope path, in the order of the file; outside any scope, the path is
@@ -114,7 +126,7 @@ def _load_records(run: object, where: Callable[[Record], bool]) -> RecordedRun:
     if isinstance(run, Cassette):
         header = run.tape.stored.header
         records = list(filter(where, run.all_records()))
-        return RecordedRun(str(run.path), records, dict(header.settings))
+        return RecordedRun(str(run.path), records, dict(header.settings), headers=(header,))
     if not isinstance(run, (str, os.PathLike, ResponseCache)):
         raise TypeError(
             f"{run!r} is not a run; give a path, a Cassette or a cache, or a tuple of one of them and a scope"
@@ -129,6 +141,7 @@ def _load_records(run: object, where: Callable[[Record], bool]) -> RecordedRun:
         list(filter(where, file)),
         dict(file.header.settings),
         file.header.is_complete,
+        headers=(file.header,),
     )
 
 

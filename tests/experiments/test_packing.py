@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from commands import done
+from files import read_records
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
@@ -168,7 +169,7 @@ def test_a_package_verifies(packed: Path) -> None:
     checks = [line.split(":")[0] for line in printed.splitlines() if line.startswith("ok ")]
     names = [check.removeprefix("ok").strip() for check in checks]
     assert names == [
-        *("files", "recordings", "replay", "printed text"),
+        *("files", "recordings", "replay", "llmcall", "pages", "printed text"),
         *("result out/all.json", "result out/table.csv"),
         *("files read", "network", "versions"),
     ]
@@ -551,7 +552,7 @@ def test_a_damaged_zip_file_is_reported_in_a_sentence(
     assert "is not a readable ZIP file" in printed and "Traceback" not in printed
 
 
-@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"llmcall_package": 2, "files": [{}]}'])
+@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"llmcall_package": 3, "files": [{}]}'])
 def test_a_damaged_manifest_is_reported_in_a_sentence(tmp_path: Path, text: str) -> None:
     """It names the file."""
     (tmp_path / "manifest.json").write_text(text)
@@ -617,6 +618,27 @@ def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(projec
     assert "left out of the package" in packing("--prune", code=0)
     assert "Çem" not in Path(f"../made/recordings/{TAPE}").read_text(encoding="utf-8")
     assert (project / TAPE).read_bytes() == before
+    left_out = "1 of 3 recorded answers were left out (--prune), whose cost was "
+    for page in ("README.md", "REPORTING.md"):
+        assert left_out in Path("../made", page).read_text(encoding="utf-8")
+    assert left_out in done("verify", "../made")
+
+
+@pytest.mark.ci
+def test_answers_that_were_drawn_again_are_counted(
+    project: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In README, checklist, report and verification."""
+    monkeypatch.setenv("OPENAI_BASE_URL", NumberedServer(httpserver).address)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    done("cassette", "forget", TAPE, read_records(TAPE)[0].cache_key)
+    with llmcall.cassette(TAPE, mode="new"), llmcall.scope("Ada"):
+        llmcall.client().send_message("You are Ada, a nurse. What do you pay?", on_error="raise")
+    packing(code=0)
+    said = "1 answer dropped (llmcall cassette forget), 1 asked again"
+    for page in ("README.md", "REPORTING.md", "report.html"):
+        assert said in Path("../made", page).read_text(encoding="utf-8")
+    assert said in done("verify", "../made")
 
 
 @pytest.mark.ci

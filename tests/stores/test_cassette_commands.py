@@ -221,7 +221,11 @@ def test_a_forgotten_answer_is_asked_again_alone() -> None:
     said = forget(key)
     assert said.startswith("1 record dropped from tape.jsonl, 1 from the cache ")
     assert len(read_records(TAPE)) == len(list(client.cache.records())) == 2
+    header = json.loads(Path(TAPE).read_text(encoding="utf-8").partition("\n")[0])
+    assert [whole.startswith(key) for whole in header["forgotten"]] == [True]
     assert list(ask()["value"]) == ["no", "yes", "no"]
+    header = json.loads(Path(TAPE).read_text(encoding="utf-8").partition("\n")[0])
+    assert (header.get("forgotten"), header["redrawn"]) == (None, 1)
     assert forget("zzz").startswith("Error: no key begins with 'zzz' among 3 records of tape.jsonl")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...apis.usage import total_cost
 from ...review.conversations import conversations, is_conversed
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, UNREAD
+from ...review.page import page
 from ...review.reporting import BLANK, TITLE, as_markdown, checklist
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
@@ -17,10 +18,11 @@ from ...stores.records.served import model_of
 from ...support.display.formatting import money
 from .package import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
 from .replay import run_options
-from .wheel import DISTRIBUTION
+from .wheel import DISTRIBUTION, is_wheel
 
 README, REPORT, REQUIREMENTS = "README.md", "report.html", "requirements.txt"
 REPORTING = "REPORTING.md"
+MADE = (REQUIREMENTS, REPORT, REPORTING, README)
 READER = Path(__file__).with_name("data") / "read_cassette.py"
 TITLES = {
     CODE: "Code",
@@ -49,7 +51,8 @@ def merged_run(folder: Path, paths: Sequence[str]) -> RecordedRun:
         for path, file in files.items()
         for record in file
     ]
-    return RecordedRun("the packed recordings", records, {})
+    headers = tuple(file.header for file in files.values())
+    return RecordedRun("the packed recordings", records, {}, headers=headers)
 
 
 def requirements(manifest: Manifest, wheel: str) -> str:
@@ -59,6 +62,18 @@ def requirements(manifest: Manifest, wheel: str) -> str:
     """
     others = {name: version for name, version in manifest.packages.items() if name != DISTRIBUTION}
     return "".join([f"./{wheel}\n", *(f"{name}=={version}\n" for name, version in others.items())])
+
+
+def made_texts(package: Path, manifest: Manifest) -> dict[str, str]:
+    """Return the texts of the files that follow from the recordings and the manifest, by name."""
+    wheel = next(file.path for file in manifest.files if is_wheel(file.file))
+    recorded = merged_run(package / FOLDERS[RECORDING], manifest.recordings)
+    return {
+        REQUIREMENTS: requirements(manifest, wheel),
+        REPORT: page(recorded),
+        REPORTING: reporting(manifest, recorded),
+        README: readme(package, manifest, recorded),
+    }
 
 
 def readme(package: Path, manifest: Manifest, run: RecordedRun) -> str:
@@ -87,7 +102,12 @@ def reporting(manifest: Manifest, run: RecordedRun) -> str:
         "`llmcall verify` runs it again (README.md).",
         f"It ran on Python {manifest.python}, with {packages or 'no other packages'}.",
     ]
-    items = checklist(run, calls, code)
+    items = [
+        item._replace(found=[*item.found, *(f"{words}." for words in manifest.pruned_words)])
+        if item.title.startswith("E.2")
+        else item
+        for item in checklist(run, calls, code)
+    ]
     return f"# {TITLE}\n\n{REPORTING_HEAD}\n\n{as_markdown(items)}"
 
 
@@ -118,6 +138,9 @@ def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
     origin = f"\n- Source: {run.origin}" if run.origin else ""
     embedded = f"\n- Texts embedded: {texts:,}"
     evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
+    left_out = (evidence if unused else "") + "".join(
+        f"\n- {words}" for words in (*manifest.pruned_words, run.dropped) if words
+    )
     return f"""## The answers
 
 - Models asked for: {", ".join(asked) or "none"}
@@ -125,7 +148,7 @@ def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
 - Answers: {len(spoken):,} ({counts[CUT]:,} cut, {counts[REFUSED]:,} refused, {counts[ASKED_AGAIN]:,} asked again by an
   `LLMCall`, {counts[UNREAD]:,} more unread: not in the form that the request asks for); llmcall can't
   tell whether other code asks again, or reads an answer otherwise{embedded if texts else ""}
-- Cost when they were made: {"unknown" if cost is None else money(cost)}{origin}{evidence if unused else ""}"""
+- Cost when they were made: {"unknown" if cost is None else money(cost)}{origin}{left_out}"""
 
 
 def _run_section(package: Path, manifest: Manifest) -> str:

@@ -13,23 +13,14 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...apis.usage import total_cost
 from ...config import resolve as config
 from ...errors import ArgumentError, LLMCallError
-from ...review.page import page
 from ...stores.records.reader import read
+from ...stores.records.served import model_of
 from ...stores.records.writer import write
 from .archive import write_zip
-from .contents import (
-    READER,
-    README,
-    REPORT,
-    REPORTING,
-    REQUIREMENTS,
-    merged_run,
-    readme,
-    reporting,
-    requirements,
-)
+from .contents import MADE, READER, REPORT, made_texts
 from .inspection import credentials, personal_lines, read_text
 from .package import (
     ABOUT,
@@ -41,6 +32,7 @@ from .package import (
     RESULT,
     Manifest,
     PackedFile,
+    Pruned,
     file_digest,
 )
 from .project import (
@@ -186,6 +178,11 @@ def pack(
             python=platform.python_version(),
             packages=run.packages,
             unused={path: len(names) for path, names in unused.items() if whole and names},
+            pruned={
+                path: _pruned(recordings[path], names)
+                for path, names in unused.items()
+                if names and not whole
+            },
         )
         manifest = _write_about_files(package, manifest, project)
         texts = [file for file in files_below(package) if not is_wheel(file)]
@@ -303,19 +300,23 @@ def _copy_recording(
     write(target, recording.header, records)
 
 
+def _pruned(recording: RecordFile, keys: Collection[str]) -> Pruned:
+    costs = [record.cost for record in recording if record.cache_key in keys and model_of(record)]
+    return Pruned(len(keys), len(recording), total_cost(costs))
+
+
 def _write_about_files(package: Path, manifest: Manifest, project: Path) -> Manifest:
     """Write the files about a package, and return its manifest with all files."""
     for pattern in TAKEN_ALONG:
         for path in filter(Path.is_file, project.glob(pattern)):
             copy_file(path, package / path.name)
     copy_file(READER, package / READER.name)
-    _write(package / REQUIREMENTS, requirements(manifest, write_wheel(package)))
+    write_wheel(package)
+    for name in MADE:  # the README lists the others
+        (package / name).touch()
     manifest = replace(manifest, files=_packed_files(package))
-    recorded = merged_run(package / FOLDERS[RECORDING], manifest.recordings)
-    _write(package / REPORT, page(recorded))
-    _write(package / REPORTING, reporting(manifest, recorded))
-    manifest = replace(manifest, files=_packed_files(package))  # which the README lists
-    _write(package / README, readme(package, manifest, recorded))
+    for name, text in made_texts(package, manifest).items():
+        _write(package / name, text)
     manifest = replace(manifest, files=_packed_files(package))
     _write(package / NAME, manifest.text())
     return manifest

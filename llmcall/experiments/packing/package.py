@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import LLMCallError
+from ...support.display.formatting import counted, money
 
 if TYPE_CHECKING:
     from ...keys.request import Data
 
 NAME = "manifest.json"
-VERSION = 2  # of the manifest's format
+VERSION = 3  # of the manifest's format
 CODE, DATA, RECORDING, RESULT, ABOUT = "code", "data", "recording", "result", "about"
 FOLDERS = {CODE: "code", DATA: "data", RECORDING: "recordings", RESULT: "results", ABOUT: ""}
 # A path outside the package, or to compiled code that Python would run instead of the visible source
@@ -44,6 +45,19 @@ class PackedFile(NamedTuple):
         return f"{FOLDERS[self.role]}/{self.path}".lstrip("/")
 
 
+class Pruned(NamedTuple):
+    """The records of a recording that no call of the program used, and that were left out.
+
+    :param records: their number.
+    :param of: the number of the recording's records.
+    :param cost: their cost in US dollars; ``None`` if it is unknown.
+    """
+
+    records: int
+    of: int
+    cost: float | None
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The manifest of a package: its files, and its program's run when it was packed.
@@ -55,6 +69,7 @@ class Manifest:
     :ivar python: Python's version.
     :ivar packages: the versions of the distributions that the program imported.
     :ivar unused: for each recording that is packed whole, the number of unused records.
+    :ivar pruned: for each recording of which records were left out, how many.
     :ivar files: all files but the manifest.
     """
 
@@ -65,17 +80,28 @@ class Manifest:
     python: str
     packages: dict[str, str]
     unused: dict[str, int]
+    pruned: dict[str, Pruned]
     files: list[PackedFile] = field(default_factory=list)
 
     def text(self) -> str:
         """Return it as JSON."""
         files = [{**file._asdict(), "file": file.file} for file in self.files]
-        data = {"llmcall_package": VERSION, **vars(self), "files": files}
+        pruned = {path: numbers._asdict() for path, numbers in self.pruned.items()}
+        data = {"llmcall_package": VERSION, **vars(self), "pruned": pruned, "files": files}
         return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
 
     def files_with_role(self, *roles: str) -> list[PackedFile]:
         """Return the files of some roles."""
         return [file for file in self.files if file.role in roles]
+
+    @property
+    def pruned_words(self) -> list[str]:
+        """Return in words how many records of each recording were left out."""
+        return [
+            f"{path}: {pruned.records:,} of {counted(pruned.of, 'recorded answer')} were left out (--prune), whose "
+            f"cost was {'unknown' if pruned.cost is None else money(pruned.cost)}"
+            for path, pruned in self.pruned.items()
+        ]
 
     @property
     def recordings(self) -> list[str]:
@@ -100,7 +126,8 @@ def read_manifest(folder: Path) -> Manifest:
         files = [_packed_file(entry) for entry in data.pop("files")]
         _check_paths([file.path for file in files if file.role not in (ABOUT, RESULT)])
         _check_paths(data["folders"])
-        manifest = Manifest(files=files, **data)
+        pruned = {path: Pruned(**numbers) for path, numbers in data.pop("pruned").items()}
+        manifest = Manifest(files=files, pruned=pruned, **data)
         texts = [*manifest.command, manifest.printed, *manifest.packages.values()]
         if not manifest.command or not all(isinstance(text, str) for text in texts):
             raise ValueError("the command, the printed text or a version is not a text")

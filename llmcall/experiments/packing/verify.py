@@ -19,7 +19,7 @@ from ...stores.records.reader import read
 from ...support.display.formatting import counted
 from ...support.display.printable import visible
 from .archive import unpack_zip
-from .contents import PROOF
+from .contents import PROOF, made_texts, merged_run
 from .package import (
     ABOUT,
     FOLDERS,
@@ -32,6 +32,7 @@ from .package import (
 )
 from .project import copy_file, is_left_out
 from .replay import Observation, describe_unused, has_namespace, run_program, unused_records
+from .wheel import DISTRIBUTION, has_own_code, is_wheel
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 # Digits with leading zeros are a code, such as a postcode.
@@ -158,6 +159,7 @@ def _checks(
     changes = list(_changed_files(package, manifest))
     yield _make_check("files", f"{count} as in the manifest", "changed after packing", changes)
     yield from _replay_checks(package, manifest, observation)
+    yield from _about_checks(package, manifest)
     yield compare_bytes("printed text", manifest.printed.encode(), observation.printed.encode())
     packed_results = {file.path: file.file for file in manifest.files_with_role(RESULT)}
     for path, file in packed_results.items():  # the manifest's digests are checked above
@@ -226,6 +228,37 @@ def _replay_checks(package: Path, manifest: Manifest, observation: Observation) 
     evidence = f", {count - used:,} more packed as evidence" if count > used else ""
     good = f"{counted(used, 'record')} used{evidence}, no call unanswered"
     yield _make_check("replay", good, "not as it was packed", details)
+
+
+def _about_checks(package: Path, manifest: Manifest) -> Iterator[Check]:
+    """Yield the checks of the packed llmcall, and of the files that this one makes again."""
+    wheels = [package / file.file for file in manifest.files if is_wheel(file.file)]
+    is_own = len(wheels) == 1 and has_own_code(wheels[0])
+    name = ", ".join(wheel.name for wheel in wheels) or "no wheel"
+    is_other_version = manifest.packages.get(DISTRIBUTION) != _installed_version(DISTRIBUTION)
+    status = NOTE if is_other_version else DIFFERS
+    if is_own:
+        yield Check("llmcall", OK, f"{name} holds the code of the llmcall that verifies")
+    else:
+        yield Check("llmcall", status, f"{name} holds other code than the llmcall that verifies")
+    try:
+        texts = made_texts(package, manifest)
+    except (CacheError, OSError):
+        return  # a recording is damaged, as said above
+    changed = [
+        line
+        for file, text in texts.items()
+        if (package / file).is_file()
+        for line in unified_diff((package / file).read_bytes(), text.encode())
+    ]
+    found = "follow from the recordings and the manifest"
+    if changed:
+        yield Check("pages", status, f"not all of {', '.join(texts)} {found}", tuple(changed))
+    else:
+        yield Check("pages", OK, f"{', '.join(texts)} {found}")
+    dropped = merged_run(package / FOLDERS[RECORDING], manifest.recordings).dropped
+    if left_out := [*manifest.pruned_words, *filter(None, [dropped])]:
+        yield Check("left out", NOTE, "; ".join(left_out))
 
 
 def _version_check(manifest: Manifest, observation: Observation) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zipfile
+import zlib
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -30,6 +31,26 @@ def write_wheel(folder: Path) -> str:
         for path, data in files.items():
             archive.writestr(zip_entry(path), data)
     return name
+
+
+def has_own_code(wheel: Path) -> bool:
+    """Return whether a wheel holds the code of this llmcall, and nothing else."""
+    _, own = _contents(_distribution())
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            entries = {entry.filename: entry.file_size for entry in archive.infolist()}
+            entries = {name: size for name, size in entries.items() if not _is_about(name)}
+            own = {name: data for name, data in own.items() if not _is_about(name)}
+            sizes = {name: len(data) for name, data in own.items()}
+            return entries == sizes and all(archive.read(name) == own[name] for name in own)
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        return False
+
+
+def _is_about(name: str) -> bool:
+    """Return whether a file of a wheel is about an installation, which differs between two of the same code."""
+    folder, _, file = name.rpartition("/")
+    return folder.endswith(".dist-info") and file != "entry_points.txt"
 
 
 def is_wheel(file: str) -> bool:

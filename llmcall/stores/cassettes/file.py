@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import CacheError
-from ..records.header import Header
 from ..records.reader import RecordFile, header_in
 from ..records.writer import check_writable, content_digest, read_if_present, write
 
@@ -92,7 +91,7 @@ class CassetteFile:
         :param settings: with ``run``, of its header.
         :raises CacheError: if another process wrote it, or a text looks like a credential.
         """
-        imported = self.records.header.imported
-        header = Header(settings, run, is_complete, imported=imported)
+        header = self.records.header._replace(settings=settings, run=run, is_complete=is_complete)
+        header = header.with_answers(record.cache_key for record in records)
         write(self.real_path, header, records, replaces=self._digest)
         self.is_written = True

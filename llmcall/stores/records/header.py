@@ -31,6 +31,8 @@ class Header(NamedTuple):
     :param days: by model, the days on which it answered. Writing takes the records' days instead.
     :param imported: the source of published answers, in words or by name; empty if unknown, ``None`` if
         llmcall recorded them. Without it, writing takes the records' sources.
+    :param forgotten: the keys of dropped answers that were not asked again.
+    :param redrawn: the number of answers that were dropped and asked again.
     """
 
     settings: Mapping[str, Data]
@@ -38,6 +40,8 @@ class Header(NamedTuple):
     is_complete: bool = True
     days: Mapping[str, Days] = MappingProxyType({})
     imported: Mapping[str, Any] | str | None = None
+    forgotten: frozenset[str] = frozenset()
+    redrawn: int = 0
 
     @classmethod
     def of(cls, line: Mapping[str, Data]) -> Header:
@@ -47,7 +51,8 @@ class Header(NamedTuple):
         """
         days = parse_served(line.get("served", {}))
         complete, imported = line.get("complete", True), line.get("imported")
-        return cls(line["settings"], line.get("run"), complete, days, imported)
+        forgotten, redrawn = frozenset(line.get("forgotten", ())), line.get("redrawn", 0)
+        return cls(line["settings"], line.get("run"), complete, days, imported, forgotten, redrawn)
 
     def differences(self, other: Header) -> str:
         """Return the differences that keep two headers apart, in words; empty if they can be joined."""
@@ -64,6 +69,15 @@ class Header(NamedTuple):
             self.is_complete and other.is_complete,
             joined_served(self.days, other.days),
             other.imported if self.imported is None else self.imported,
+            self.forgotten | other.forgotten,
+            max(self.redrawn, other.redrawn),  # two branches of a file count the same ones
+        )
+
+    def with_answers(self, keys: Iterable[str]) -> Header:
+        """Return the header of a file with these records: dropped answers among them were asked again."""
+        redrawn = self.forgotten.intersection(keys)
+        return self._replace(
+            forgotten=self.forgotten - redrawn, redrawn=self.redrawn + len(redrawn)
         )
 
     def _run_with(self, other: Header) -> Mapping[str, Data] | None:

@@ -9,7 +9,9 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  ``llmcall run``, if it recorded the file; with
                                                  "served": {…}, the models that answered, as far as
                                                  their days are known; with "imported", the source of
-                                                 answers that llmcall did not record
+                                                 answers that llmcall did not record; with
+                                                 "forgotten", the keys of dropped answers, and "redrawn",
+                                                 how many of them were asked again
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "asker": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
                                                  a record; sample, asker, arms and cost if there are
@@ -46,17 +48,26 @@ TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "sample", "asker", "text"), (str,)),
     **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
     "cost": (int, float),
-    **dict.fromkeys(("arms", "lines"), (list,)),
+    **dict.fromkeys(("arms", "forgotten", "lines"), (list,)),
     "imported": (str, dict),
-    "llmcall": (int,),
+    **dict.fromkeys(("llmcall", "redrawn"), (int,)),
     "complete": (bool,),
 }
 FIELDS = {
     "kind": RECORD,
     "text": ("text", "lines"),
-    "llmcall": ("llmcall", "complete", "imported", "run", "settings", "served"),
+    "llmcall": (
+        "llmcall",
+        "complete",
+        "forgotten",
+        "imported",
+        "redrawn",
+        "run",
+        "settings",
+        "served",
+    ),
 }
-OPTIONAL = {"sample", "asker", "arms", "cost", "complete", "imported", "run", "served"}
+OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {"kind", "request", "response", "llmcall", "settings"}
 INLINE_CHARACTERS = 500  # the longest text that is written in the record itself
 RESTORE = "take the line from version control, or remove it and record again"
 
@@ -130,7 +141,7 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
         raise _damaged(f"the line has no {min(missing)!r}")
     if entry.get("kind", KINDS[0]) not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
-    for name in ("arms", "lines"):
+    for name in ("arms", "forgotten", "lines"):
         if not all(isinstance(item, str) for item in entry.get(name, ())):
             raise _damaged(f"the line's {name!r} must be strings")
     if "kind" in entry and "arms" not in entry:

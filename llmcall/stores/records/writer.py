@@ -62,6 +62,10 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     served = served_by(records).items()
     if days := {model: days_entry(days) for model, days in served if days is not None}:
         entry["served"] = days
+    if header.forgotten:
+        entry["forgotten"] = sorted(header.forgotten)
+    if header.redrawn:
+        entry["redrawn"] = header.redrawn
     secrets.refuse_credentials(entry, allow, "the header")
     incomplete = {} if header.is_complete else {"complete": False}
     line = encode_line({"llmcall": VERSION, **incomplete, **entry})

@@ -5,20 +5,24 @@ GUIDE-LLM (Nature Human Behaviour, 2026) asks 14 things of a study with language
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..answers.lettered_options import listed_options, listing
 from ..apis.decisions import is_decision
+from ..apis.usage import total_cost
 from ..stores.records.served import model_of, served_by
-from ..support.display.formatting import as_json, counted, one_line
+from ..support.display.formatting import as_json, counted, money, one_line
 from ..support.display.printable import printable, visible
 from .conversations import ANSWERING_ROLE, is_conversed
 from .marks import ASKED_AGAIN, CUT, REFUSED, UNREAD
 from .prompt_forms import GAP, prompt_forms
 
 if TYPE_CHECKING:
+    from ..keys.request import Data
     from ..stores.record import Record
     from .conversations import RecordedCall
     from .runs import RecordedRun
@@ -32,6 +36,8 @@ GAPS = (
 MAX_VALUES = 6  # of a parameter, each shown with its calls
 VALUE_CHARACTERS = 80
 STATE_FIELDS = ("previous_response_id", "conversation", "previous_interaction_id")
+TOOL_FIELDS = ("tools", "functions", "web_search_options", "search_parameters", "mcp_servers")
+LOCAL = "local"  # what records of the small model hold instead of a host
 SYSTEM_ROLES = ("system", "developer")
 
 
@@ -83,16 +89,21 @@ def checklist(
             blank="whether the provider keeps requests and answers (`store`), which a recording does not note",
         ),
         ChecklistItem(
-            "B.3 Parameters and number of runs", [*_parameters(asked), *_repetitions(spoken)]
+            "B.3 Parameters and number of runs",
+            [*_parameters(asked), *_repetitions(spoken), *_compute(answers)],
+            blank="parameters that requests do not hold: the API's defaults on these days",
         ),
         ChecklistItem(
-            "B.4 Fine-tuning", [_fine_tuning(answers)], blank="how a model was tuned, if one was"
+            "B.4 Fine-tuning, tools and search",
+            [_fine_tuning(answers), _tools(asked)],
+            blank="how a model was tuned, if one was",
         ),
         ChecklistItem("B.5 State between calls", list(_state(conversed))),
-        ChecklistItem("C.1 Prompts", [GAPS], list(_prompts(asked))),
+        ChecklistItem("C.1 Prompts", [GAPS], list(_prompts(asked, "user"))),
         ChecklistItem(
             "C.2 Instructions for the whole system",
-            [_actors(conversed)],
+            [_instructed(conversed)],
+            list(_prompts(asked, "system")),
             blank="who asks what when, and how answers enter later prompts, beyond what the code shows",
         ),
         ChecklistItem(
@@ -147,10 +158,16 @@ def _models(run: RecordedRun, answers: Sequence[Record]) -> Iterator[str]:
 
 
 def _access(answers: Sequence[Record]) -> Iterator[str]:
-    interfaces = Counter((_interface(answer), _unit(answer)) for answer in answers)
-    for (name, unit), count in interfaces.most_common():
-        yield f"{counted(count, unit)} through the API: {name}."
-    yield "All calls were made by a program, none in a chat window or on a web page."
+    ways = Counter((_interface(answer), _unit(answer), _way(answer)) for answer in answers)
+    for (name, unit, way), count in ways.most_common():
+        yield f"{counted(count, unit)} {way}: {name}."
+
+
+def _way(answer: Record) -> str:
+    if answer.imported is not None:
+        return "imported"
+    is_local = answer.days is not None and answer.days.hosts == (LOCAL,)
+    return "to a local model" if is_local else "through the API"
 
 
 def _is_embedding(record: Record) -> bool:
@@ -186,16 +203,50 @@ def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
         others = len(counts) - len(shown)
         more = f", and {counted(others, 'other value')}" if others else ""
         yield f"{name}: {', '.join(shown)}{more}."
-    yield "All other parameters: the defaults of the API, which it may have changed since."
 
 
 def _repetitions(answers: Sequence[Record]) -> Iterator[str]:
-    counts = Counter((answer.kind, as_json(answer.request)) for answer in answers)
+    counts = Counter((answer.kind, as_json(_question(answer.request))) for answer in answers)
     if counts:
         yield (
-            f"{counted(len(answers), 'answer')} to {counted(len(counts), 'different request')}: "
-            f"{_range(counts.values())} for each."
+            f"{counted(len(answers), 'answer')} to {counted(len(counts), 'different request')}, whatever the order "
+            f"of their options: {_range(counts.values())} for each."
         )
+
+
+def _question(request: Mapping[str, Data]) -> Mapping[str, object]:
+    """Return a request with the options that its question lists in the order of the alphabet."""
+    options = listed_options(request.get("messages") or [])
+    if not options:
+        return request
+    listed = listing(options)
+    messages = as_json(request["messages"]).replace(as_json(listed)[1:-1], listing(sorted(options)))
+    return {**request, "messages": messages}
+
+
+def _compute(answers: Sequence[Record]) -> Iterator[str]:
+    by_scope: dict[str, list[Record]] = {}
+    for answer in answers:
+        by_scope.setdefault(answer.scope, []).append(answer)
+    amounts = [
+        [len(group) for group in by_scope.values()],
+        *(
+            [
+                sum(getattr(answer.usage, name) or 0 for answer in group)
+                for group in by_scope.values()
+            ]
+            for name in ("input_tokens", "output_tokens")
+        ),
+    ]
+    labels = ("recorded answers", "tokens in", "tokens out")
+    cost = total_cost(answer.cost for answer in answers)
+    totals = [f"{sum(numbers):,} {label}" for numbers, label in zip(amounts, labels, strict=True)]
+    each = [f"{_range(numbers)} {label}" for numbers, label in zip(amounts, labels, strict=True)]
+    unknown = sum(answer.usage.input_tokens is None for answer in answers)
+    without = f" ({unknown:,} of the answers without a count)" if unknown else ""
+    yield f"{', '.join(totals)}{without}; cost {'unknown' if cost is None else money(cost)}."
+    if len(by_scope) > 1:
+        yield f"Under each of {counted(len(by_scope), 'name')} (scope): {', '.join(each)}."
 
 
 def _fine_tuning(answers: Sequence[Record]) -> str:
@@ -203,6 +254,26 @@ def _fine_tuning(answers: Sequence[Record]) -> str:
     if tuned:
         return f"Fine-tuned: {', '.join(sorted(tuned))}."
     return "No model has the name of a fine-tuned one (`ft:`)."
+
+
+def _tools(calls: Sequence[RecordedCall]) -> str:
+    counts = Counter(
+        name
+        for call in calls
+        for field, value in call.parameters
+        if field in TOOL_FIELDS
+        for name in dict.fromkeys(_tool_names(field, json.loads(value)))
+    )
+    held = ", ".join(f"{name} ({counted(count, 'call')})" for name, count in counts.items())
+    return f"Requests hold tools: {held}." if held else "No request holds tools or a search."
+
+
+def _tool_names(field: str, tools: object) -> Iterator[str]:
+    for tool in tools if isinstance(tools, list) else ():
+        function = tool.get("function") or tool
+        yield str(function.get("name") or tool.get("type") or next(iter(tool), field))
+    if not isinstance(tools, list):
+        yield field
 
 
 def _state(calls: Sequence[RecordedCall]) -> Iterator[str]:
@@ -215,14 +286,10 @@ def _state(calls: Sequence[RecordedCall]) -> Iterator[str]:
         "conversation's earlier answers along."
     )
     kept = sum(any(name in STATE_FIELDS for name, _ in call.parameters) for call in calls)
-    yield (
-        f"{counted(kept, 'call')} went on from what the server kept."
-        if kept
-        else "No call went on from a state that the server kept: each sent all that the model saw."
-    )
+    yield f"{counted(kept, 'call')} went on from what the server kept."
 
 
-def _prompts(calls: Sequence[RecordedCall]) -> Iterator[tuple[str, str]]:
+def _prompts(calls: Sequence[RecordedCall], role_shown: str) -> Iterator[tuple[str, str]]:
     by_role: dict[str, list[str]] = {"system": [], "user": []}
     for call in calls:
         for number, message in enumerate(call.messages):
@@ -231,17 +298,18 @@ def _prompts(calls: Sequence[RecordedCall]) -> Iterator[tuple[str, str]]:
             is_new = number >= call.repeated  # a history's questions were counted with their calls
             if role == "system" or (role == "user" and is_new):
                 by_role[role].append("\n".join(message.texts))
-    for role, prompts in by_role.items():
-        for form in prompt_forms(prompts):
-            yield f"A {role} prompt, sent {counted(form.times, 'time')}", form.text
-            if form.text != form.example:
-                yield "The first of them, filled", form.example
+    for form in prompt_forms(by_role[role_shown]):
+        yield f"A {role_shown} prompt, sent {counted(form.times, 'time')}", form.text
+        if form.text != form.example:
+            yield "The first of them, filled", form.example
 
 
-def _actors(calls: Iterable[RecordedCall]) -> str:
-    lengths = Counter(call.record.scope for call in calls)
-    names = counted(len(lengths), "name")
-    return f"Calls were made under {names} (scope), {_range(lengths.values())} under each."
+def _instructed(calls: Sequence[RecordedCall]) -> str:
+    count = sum(
+        any(message.role.split(" ")[0] in SYSTEM_ROLES for message in call.messages)
+        for call in calls
+    )
+    return f"{count:,} of {counted(len(calls), 'call')} hold system messages."
 
 
 def _range(numbers: Collection[int]) -> str:

@@ -37,7 +37,10 @@ def test_parameters_and_repetitions_are_those_of_the_requests() -> None:
     text = items(str(write_cassette("a.jsonl", records)))["B.3"]
     assert "temperature: 0 (3 calls), 1 (3 calls)." in text
     assert "seed: 7 (6 calls)." in text
-    assert "6 answers to 2 different requests: 3 for each." in text
+    assert (
+        "6 answers to 2 different requests, whatever the order of their options: 3 for each."
+        in text
+    )
 
 
 def test_long_values_of_a_parameter_that_begin_alike_are_different_values() -> None:
@@ -62,7 +65,9 @@ def test_calls_that_send_earlier_answers_are_counted() -> None:
     records = [*conversation("lisa#0", turns), *conversation("ben#0", turns, "You are Ben.")]
     found = items(str(write_cassette("a.jsonl", records)))
     assert "2 calls asked without earlier answers; 4 sent a conversation's earlier" in found["B.5"]
-    assert "under 2 names (scope), 3 under each" in found["C.2"]
+    assert "Under each of 2 names (scope): 3 recorded answers" in found["B.3"]
+    assert "6 of 6 calls hold system messages" in found["C.2"]
+    assert "You are Ben." in found["C.2"] and "You are Ben." not in found["C.1"]
 
 
 def test_the_models_of_all_apis_are_named_once() -> None:
@@ -75,7 +80,7 @@ def test_the_models_of_all_apis_are_named_once() -> None:
     records = [chat("Bread?", "Yes.", "a#0"), record_of("http", "b#0", request, {"value": value})]
     found = items(str(write_cassette("a.jsonl", records)))
     assert "Asked for: c, m." in found["B.1"]
-    assert found["B.3"].startswith("max_tokens: 9 (1 call). All other parameters")
+    assert found["B.3"].startswith("max_tokens: 9 (1 call). 2 answers")
 
 
 def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer) -> None:
@@ -92,7 +97,7 @@ def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer)
     found = items("a.jsonl")
     assert "3 texts through the API: embeddings. 1 call through the API: chat" in found["B.2"]
     assert "dimensions: 1 (3 texts)" in found["B.3"]
-    assert "1 answer to 1 different request: 1 for each." in found["B.3"]
+    assert "1 answer to 1 different request" in found["B.3"]
     assert "1 call asked without earlier answers; 0 sent" in found["B.5"]
     assert "Of 1 answer, 0 were cut" in found["E.2"]
 
@@ -117,6 +122,21 @@ def test_prompts_of_one_template_are_one_form_with_a_filled_example() -> None:
 def test_a_fine_tuned_model_is_named() -> None:
     record: Any = chat("Hi", "Ho", model="ft:gpt-6-luna:lab::1")
     assert "ft:gpt-6-luna:lab::1" in items(str(write_cassette("a.jsonl", [record])))["B.4"]
+
+
+def test_tools_and_searches_that_requests_hold_are_named() -> None:
+    tools = [{"type": "function", "function": {"name": "price"}}, {"type": "web_search"}]
+    records = [chat("Hi", "Ho", tools=tools), chat("Search", "Ho", web_search_options={})]
+    found = items(str(write_cassette("a.jsonl", records)))["B.4"]
+    assert "price (1 call), web_search (1 call), web_search_options (1 call)." in found
+
+
+def test_trials_of_a_question_count_whatever_the_order_of_its_options() -> None:
+    """A question in two orders, each asked once, had two trials."""
+    orders = ("A. yes\nB. no", "A. no\nB. yes")
+    records = [chat(f"Bread?\n\n{order}\n\nAnswer with one letter only.", "A") for order in orders]
+    found = items(str(write_cassette("a.jsonl", records)))["B.3"]
+    assert "2 answers to 1 different request, whatever the order of their options: 2" in found
 
 
 def test_a_page_of_two_runs_has_no_checklist() -> None:

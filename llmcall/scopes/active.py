@@ -68,6 +68,7 @@ class ActiveScope:
     :param opened_by: ``"nobody"`` for that of code for which no scope was opened; it is never entered itself.
         ``"map"`` for an item of a ``map`` outside any scope of the program's. In both, a program's call takes the
         default scope, if there is one.
+    :ivar opened_in: the name of the thread or task that opened the user's scope, if it has one.
     :ivar forked: the scope that it forks, if it is an arm.
     :ivar entered_in: the number of the process.
     :ivar previous: what the context held before it was entered.
@@ -93,6 +94,7 @@ class ActiveScope:
         self.item = item
         self.used_records = used_records
         self.opened_by = opened_by
+        self.opened_in: str | None = None
         self.forked: ActiveScope | None = None
         self.previous = NOTHING
         self.entered_in = this_process()
@@ -147,8 +149,12 @@ class ActiveScope:
         :param asker: who asks, if that counts.
         :param read_askers: reads who asked when the draws were recorded, if it counts.
         """
-        path, _, forks, _, _ = self.position
+        path, _, forks, *_ = self.position
         draw = self.draws.take((path, digest), forks, source, asker, read_askers)
+        # A thread or process in which the scope was opened, as by an actor's name, may be any that happened to
+        # run the actor. Then only identical requests in flight at the same time are told apart by who asks.
+        if asker is not None and not (asker.is_thread and asker.name == self.opened_in):
+            draw.is_in_order = False
         if self.item.draws is not None:
             self.item.draws.add(draw)
         return draw

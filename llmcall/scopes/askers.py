@@ -75,6 +75,11 @@ class Asker:
         prefixes = self.name + SEPARATOR, self._shortened + SEPARATOR
         return self.name == MAIN or other.name.startswith(prefixes)
 
+    @property
+    def is_thread(self) -> bool:
+        """Return whether it is a thread or a process, the main program, too, and no task and no pool's work."""
+        return self.name.rpartition(SEPARATOR)[2].startswith((MAIN, "thread ", "process "))
+
     def __repr__(self) -> str:
         return f"Asker({self.name!r})"
 

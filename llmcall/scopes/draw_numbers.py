@@ -33,14 +33,16 @@ class Numbers:
     :param taken: the numbers.
     :ivar lowest: the lowest free number.
     :ivar under_way: the thread and task that took the last one, until its call ends.
+    :ivar in_flight: those whose calls have not ended.
     """
 
-    __slots__ = ("lowest", "taken", "under_way")
+    __slots__ = ("in_flight", "lowest", "taken", "under_way")
 
     def __init__(self, taken: Iterable[int] = ()) -> None:
         self.taken: set[int] = set()
         self.lowest = 0
         self.under_way: tuple[int, int] | None = None
+        self.in_flight: set[int] = set()
         for number in taken:
             self.take(number)
 

@@ -125,7 +125,7 @@ class Draws:
                 new = self.new_askers(request, source, read_askers())
                 askers = by_source.setdefault(source, new)
         runner = threading.get_ident(), id(current_task())
-        other = None
+        other, is_in_order = None, False
         if asker is None or askers is None:
             with lock:
                 numbers, counted = self._numbers_of(request, forks)
@@ -138,7 +138,9 @@ class Draws:
                     numbers, counted = self._numbers_of(request, forks)
                 number = askers.number_for(asker.name, forks, counted)
                 with lock:
+                    is_in_order = not (askers.recorded.askers or numbers.in_flight)
                     numbers.take(number)
+                    numbers.in_flight.add(number)
                     numbers.under_way = runner
         if other is not None and other != runner:
             kind = "thread" if other[0] != runner[0] else "task"
@@ -146,7 +148,9 @@ class Draws:
                 f"give each {kind} its own scope: two {kind}s in the scope {request[0]!r} make the same "
                 "request at the same time, so a replay may swap their answers"
             )
-        return Draw(self, request, forks, number, numbers, asker, askers)
+        draw = Draw(self, request, forks, number, numbers, asker, askers)
+        draw.is_in_order = is_in_order
+        return draw
 
     def _numbers_of(
         self, request: ScopedRequest, forks: Forks
@@ -215,6 +219,8 @@ class Draw:
     :param askers: who asks the same.
     :ivar sample: the scope path and the number, ``"trial/lisa#0"``.
     :ivar is_taken: whether its number is still taken.
+    :ivar is_in_order: whether the order of the calls tells it from identical ones, and not who asks: no recorded
+        draw names who asked, and no identical call of its scope was in flight.
     """
 
     __slots__ = (
@@ -224,6 +230,7 @@ class Draw:
         "asker",
         "draws",
         "forks",
+        "is_in_order",
         "is_taken",
         "number",
         "request",
@@ -247,6 +254,7 @@ class Draw:
         self.sample = f"{request[0]}#{number}"
         self.asker = asker
         self.is_taken = True
+        self.is_in_order = False
         self._numbers = numbers
         self._askers = askers
         self._has_answer = False
@@ -261,6 +269,7 @@ class Draw:
         """
         self._has_answer = True
         self._numbers.under_way = None
+        self._numbers.in_flight.discard(self.number)
         if self.asker is not None and answer.asker not in (None, self.asker.name):
             _swapped.add(self)
         if (
@@ -288,6 +297,7 @@ class Draw:
                     return
                 self.is_taken = False
                 self._numbers.under_way = None
+                self._numbers.in_flight.discard(self.number)
                 self._numbers.release(self.number)
                 is_free = self.draws.is_free(self.request, self.number)
             if askers is not None and self.asker is not None:

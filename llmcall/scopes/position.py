@@ -47,6 +47,7 @@ class Position(NamedTuple):
     :param forks: the arm, or the cell of a table that varies, in which it is made.
     :param asker: the name of who asks, if that counts in its draw.
     :param draw: the number of its draw, or ``None``.
+    :param is_in_order: whether the order of the calls tells its draw from identical ones, and not who asks.
     """
 
     path: str = ""
@@ -54,6 +55,7 @@ class Position(NamedTuple):
     forks: Forks = ()
     asker: str | None = None
     draw: int | None = None
+    is_in_order: bool = False
 
     @property
     def arm(self) -> str:

@@ -20,7 +20,7 @@ from .active import (
     process_default,
     scope_of_call,
 )
-from .askers import enter_arm
+from .askers import current_asker, enter_arm
 from .draws import Draws
 from .items import Item
 from .names import checked_name
@@ -58,6 +58,8 @@ class Scope:
 
     def __enter__(self) -> Scope:
         active = self.active(generator_above(sys._getframe(1)))
+        opener = current_asker()
+        active.opened_in = None if opener is None else opener.name
         self._set_process_scope(active)
         self._entries.append(active)
         active.__enter__()
@@ -81,7 +83,7 @@ class Scope:
                 self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
             return ActiveScope(Position(self.name, order), self._draws, self, generators)
-        path, _, forks, asker, draw = parent.position
+        path, _, forks, asker, draw, _ = parent.position
         position = Position(f"{path}/{self.name}", order, forks, asker, draw)
         generators = generators_with(parent.generators, generator)
         return parent.copy(

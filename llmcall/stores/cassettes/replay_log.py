@@ -60,6 +60,9 @@ class ReplayLog:
         self._earlier_calls = earlier_calls
         self._recorded: AskerNames | None = None  # of the file, read at first use
         self._askers: dict[str, str] = {}  # key of a record → who got it first
+        self._told_apart: set[str] = (
+            set()
+        )  # keys of the records that who asks told from identical ones
         self._first_calls: dict[str, SortKey] = {}  # by the key of a record
         self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
         # key of a record → arm → the arm's first call that it answered
@@ -91,6 +94,8 @@ class ReplayLog:
                 orders[arm] = min(position.order, orders.get(arm, position.order))
             if asker is not None:
                 self._askers.setdefault(key, asker)
+                if not position.is_in_order:
+                    self._told_apart.add(key)
 
     def note_planned(self, key: str) -> None:
         """Log a record that a dry run looked up; it counts as used."""
@@ -234,7 +239,8 @@ class ReplayLog:
             name = None if record.cache_key in gained_keys else record.asker
             name = self._askers.get(record.cache_key, name)
             named.append(record if name == record.asker else record.replace(asker=name))
-        return without_lone_askers(named) if is_complete else named
+        told_apart = self._told_apart | {record.cache_key for record in self._stored.named()}
+        return without_lone_askers(named, told_apart, is_complete=is_complete)
 
     def has_new_askers(self) -> bool:
         """Return whether the records of the file need other names than they have."""
@@ -246,11 +252,19 @@ class ReplayLog:
         return any(new.asker != old.asker for new, old in zip(named, records, strict=True))
 
 
-def without_lone_askers(records: Iterable[Record]) -> list[Record]:
+def without_lone_askers(
+    records: Iterable[Record],
+    told_apart: Collection[str] | None = None,
+    *,
+    is_complete: bool = True,
+) -> list[Record]:
     """Return records without the askers' names that tell nobody apart: where one asker has all draws of
-    a request in a scope, and they count from 0.
+    a request in a scope, and they count from 0; and where these followed one another.
 
     The name stays where an earlier draw is missing, since without it the asker would draw that one.
+
+    :param told_apart: the keys of the records that who asked tells from identical ones; ``None`` for all.
+    :param is_complete: whether no further draw may come before these.
     """
     records = list(records)
     named_scopes = {record.scope for record in records if record.asker is not None}
@@ -263,7 +277,11 @@ def without_lone_askers(records: Iterable[Record]) -> list[Record]:
     for drawn in requests.values():
         numbers = {(record.sample or "").partition("#")[2] for record in drawn}
         has_gap = numbers != {str(number) for number in range(len(drawn))}
-        if not has_gap and len({record.asker for record in drawn} - {None}) == 1:
+        is_lone = not has_gap and len({record.asker for record in drawn} - {None}) == 1
+        is_in_order = told_apart is not None and not any(
+            record.cache_key in told_apart for record in drawn
+        )
+        if is_in_order or (is_complete and is_lone):
             lone.update(record.cache_key for record in drawn)
     return [
         record.replace(asker=None) if record.asker and record.cache_key in lone else record

@@ -68,7 +68,7 @@ class CacheStore:
     def add(self, record: Record) -> Record:
         """Add an answer; return the one that counts: the one that was read, or else the first one stored."""
         if self._position is not None:
-            if self._position.asker is not None:
+            if self._position.asker is not None and not self._position.is_in_order:
                 record = record.replace(asker=self._position.asker)
             if arm := self._position.arm:
                 record = record.with_arms((arm,))
@@ -85,7 +85,7 @@ class CacheStore:
         names of later draws it would be nobody's.
         """
         arm = position.arm if position.arm not in record.arms else ""
-        asker = position.asker if record.asker is None else None
+        asker = position.asker if record.asker is None and not position.is_in_order else None
         if (arm or asker) and self._mode != "replay":
             self._cache.note_use(record.cache_key, arm, asker)
 

@@ -1,0 +1,73 @@
+"""Identical requests of one named actor, one after the other, replay in their order, whichever thread makes them."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from clients import Server, ask, plain_program
+from commands import LONGEST
+
+import llmcall
+
+
+def play(client: Any, workers: list[int]) -> list[Any]:
+    """Let threads that live as long as the run ask one after the other."""
+    turns = [threading.Semaphore(0) for _ in range(2)]
+    done, answers = threading.Semaphore(0), list[Any]()
+    is_over = False
+
+    def work(number: int) -> None:
+        while turns[number].acquire(timeout=LONGEST) and not is_over:
+            answers.append(ask(client, seed=1))
+            done.release()
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in workers:
+        turns[number].release()
+        assert done.acquire(timeout=LONGEST)
+    is_over = True
+    for number, thread in enumerate(threads):
+        turns[number].release()
+        thread.join()
+    return answers
+
+
+@pytest.mark.parametrize("replayed_by", [[1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
+def test_requests_that_followed_one_another_replay_in_their_order(replayed_by: list[int]) -> None:
+    """The thread that happens to run the actor decides nothing."""
+    client = plain_program(Server())
+    with llmcall.cassette("run.jsonl", actor=lambda _: "ann"):
+        recorded = play(client, [0, 1, 0, 1])
+    assert len({*recorded}) == 4
+    with llmcall.cassette("run.jsonl", mode="none", actor=lambda _: "ann"):
+        assert play(client, replayed_by) == recorded
+
+
+def test_pool_jobs_that_followed_one_another_are_callers() -> None:
+    """Work is named where it is submitted, so another order changes no answer."""
+    client = plain_program(Server())
+
+    def submit(order: list[int]) -> dict[int, Any]:
+        starts = [threading.Event() for _ in order]
+
+        def job(number: int) -> Any:
+            assert starts[number].wait(LONGEST)
+            return ask(client, seed=1)
+
+        with ThreadPoolExecutor(2) as pool:
+            jobs = [pool.submit(job, number) for number in range(2)]
+            answers = {}
+            for number in order:
+                starts[number].set()
+                answers[number] = jobs[number].result()
+        return answers
+
+    with llmcall.cassette("run.jsonl", actor=lambda _: "ann"):
+        recorded = submit([0, 1])
+    with llmcall.cassette("run.jsonl", mode="none", actor=lambda _: "ann"):
+        assert submit([1, 0]) == recorded

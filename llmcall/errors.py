@@ -162,6 +162,8 @@ class ServiceError(APIError):
 class RequestTimeoutError(ServiceError):
     """Raised when an attempt's timeout or the call's deadline passes."""
 
+    remedy = "Raise timeout= (or TIMEOUT below [OpenAI]), and deadline= if there is one"
+
 
 class ContentFilterError(APIError):
     """Raised when the provider filters the prompt or the answer."""

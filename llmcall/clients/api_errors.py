@@ -253,7 +253,9 @@ def mapped_error(error: BaseException, url: str) -> APIError:
     cause = error.__cause__ or error
     description = without_secrets(f"{type(cause).__name__}: {cause}".removesuffix(": "), secrets)
     if isinstance(error, (openai.APITimeoutError, http_library().TimeoutException)):
-        return RequestTimeoutError(f"no answer from {url} within the timeout ({description})")
+        late = RequestTimeoutError(f"no answer from {url} within the timeout ({description})")
+        late.is_unreachable = type(cause).__name__ in ("ConnectTimeout", "PoolTimeout")
+        return late
     return connection_error(cause, url, description)
 
 

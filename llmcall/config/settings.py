@@ -70,7 +70,7 @@ class Settings:
     top_p: float | None = _setting(number(0, 1))
     frequency_penalty: float | None = _setting(number(-2, 2))
     presence_penalty: float | None = _setting(number(-2, 2))
-    timeout: float = _setting(values.seconds, 60.0)
+    timeout: float = _setting(values.seconds, 600.0)
     deadline: float | None = _setting(values.seconds)
     reasoning_effort: str | None = _setting(one_of(*EFFORTS))
     service_tier: str | None = _setting(values.text)

@@ -12,7 +12,7 @@ from ..apis.chunks import DONE, Assembler, chunk_text, says_something
 from ..apis.masking import mask
 from ..apis.message import content_text
 from ..apis.shapes import choices_of
-from ..errors import APIError, ServiceError
+from ..errors import APIError, RequestTimeoutError, ServiceError
 from ..keys.plain_data import map_texts
 from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
@@ -79,6 +79,7 @@ class Exchange:
         self.assembler: Assembler | None = None
         self.response: Response | None = None
         self.reader_has_text = False
+        self.was_unanswered = False  # whether an attempt was sent and not answered in time
         # The last pieces of a stream, which its reader gets when the answer is stored.
         self.held_back: list[Piece] = []
 
@@ -103,6 +104,8 @@ class Exchange:
                     if not isinstance(error, APIError):
                         raise
                     failover.bound_wait(error, endpoint)
+                    if isinstance(error, RequestTimeoutError):
+                        self._bound_timeouts(error, time.monotonic() - sent_at)
                     if endpoint is NO_ENDPOINT:
                         raise
                     error.endpoint = endpoint.name
@@ -223,6 +226,21 @@ class Exchange:
         """Emit the last pieces of a streamed answer."""
         while self.held_back:
             await emit(self.held_back.pop(0))
+
+    def _bound_timeouts(self, error: RequestTimeoutError, seconds: float) -> None:
+        """Let a request that was not answered in time be sent once more, as each may be billed; state the limit.
+
+        :param seconds: how long was waited.
+        """
+        if error.is_late or error.is_unreachable:  # nothing was sent
+            return
+        limit = self.call.options.timeout
+        if limit is not None:
+            error.args = (
+                f"{error}; waited {seconds:.3g} s of timeout={limit:g} (TIMEOUT below [OpenAI])",
+            )
+        error.retryable = error.retryable and not self.was_unanswered
+        self.was_unanswered = True
 
     def _count(self, used: Used, calls: int) -> None:
         """Count in usage what was used.

@@ -170,6 +170,15 @@ def test_waits_grow_up_to_a_limit(slept: list[float], busy: tuple[ScriptedClient
         assert base <= seconds <= base * 1.25
 
 
+def test_waits_after_a_limit_that_names_none_outlast_its_minute(slept: list[float]) -> None:
+    """5, 10, 20 and 40 s, each with at most a quarter more."""
+    settings = {"retry_waiting_time": 1, "retry_max_attempts": 5}
+    client = ScriptedClient([RateLimitError("slow", status_code=429)] * 5, **settings)
+    client.send_message("Hello", on_error="return")
+    for base, seconds in zip((5, 10, 20, 40), slept, strict=True):
+        assert base <= seconds <= base * 1.25
+
+
 @pytest.mark.usefixtures("slept")
 def test_an_error_says_after_how_many_attempts_it_came(busy: tuple[ScriptedClient, Any]) -> None:
     """And from which endpoint; usage counts the retries."""

@@ -83,14 +83,14 @@ def now() -> tuple[str, float, float | None]:
     return found.model, found.timeout, found.temperature
 
 
-DEFAULTS = ("gpt-6-luna", 60, None)
+DEFAULTS = ("gpt-6-luna", 600, None)
 
 
 def test_configuring_none_withdraws_a_setting() -> None:
     """Inside a block for the block, else for good."""
     llmcall.configure(model="a", timeout=5)
     with llmcall.configured(timeout=None):
-        assert now() == ("a", 60, None)
+        assert now() == ("a", 600, None)
     llmcall.configure(model=None)
     assert now() == ("gpt-6-luna", 5, None)
 

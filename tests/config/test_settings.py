@@ -108,9 +108,9 @@ def test_an_exception_ends_a_configured_block() -> None:
     """Settings configured inside it hold for the process, below the block."""
     with pytest.raises(KeyError), llmcall.configured(model="c"):
         llmcall.configure(model="d", temperature=1)
-        assert now() == ("c", 60, 1)
+        assert now() == ("c", 600, 1)
         raise KeyError
-    assert now() == ("d", 60, 1)
+    assert now() == ("d", 600, 1)
 
 
 def test_configured_blocks_of_several_threads_do_not_meet() -> None:
@@ -254,7 +254,7 @@ def test_the_root_is_the_nearest_marked_folder(marker: str, nested: Callable[[st
     """The cache stands in the root, and a config.ini above the root does not count."""
     root = nested(marker)
     found = llmcall.settings()
-    assert found.timeout == 60
+    assert found.timeout == 600
     assert found.cache_path == str(root / ".llmcall/cache")
 
 

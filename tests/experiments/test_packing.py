@@ -452,6 +452,35 @@ open("out/new.txt", "w").close()
     assert str(found).endswith("not verified: 5 checks failed")
 
 
+# What a hostile author changes: the file, a text in it, the new text, and the check that fails
+CHANGES = {
+    "an answer": (f"recordings/{TAPE}", "answer 2", "answer 3", "result out/table.csv"),
+    "a prompt": (f"recordings/{TAPE}", "a nurse", "a doctor", "replay"),
+    "the code": (f"code/{SCRIPT}", "* rate()", "* 2", "result out/table.csv"),
+    "a number of a result": ("results/out/all.json", "8.8", "9.9", "result out/all.json"),
+    "a printed number": ("manifest.json", "3 answers", "9 answers", "printed text"),
+    "the README": ("README.md", "0 refused", "7 refused", "pages"),
+    "the checklist": ("REPORTING.md", "gpt-6-luna", "gpt-7", "pages"),
+    "the page": ("report.html", "answer 0", "answer 9", "pages"),
+    "the wheel": (WHEEL, "verifies", "verified", "llmcall"),
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        name if name == "the README" else pytest.param(name, marks=pytest.mark.ci)
+        for name in CHANGES
+    ],
+)
+def test_what_a_hostile_author_changes_is_noticed(package: Path, change: str) -> None:
+    """Although all sums are mended."""
+    file, old, new, check = CHANGES[change]
+    edited(package / file, old, new)
+    mend(package)
+    assert check in failed(llmcall.verify(package))
+
+
 def test_a_missing_record_and_a_damaged_recording_are_found(package: Path) -> None:
     """A call without an answer ends the program, and the records that it left unused are named."""
     tape = package / "recordings" / TAPE

@@ -206,11 +206,17 @@ def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
 
 
 def _repetitions(answers: Sequence[Record]) -> Iterator[str]:
-    counts = Counter((answer.kind, as_json(_question(answer.request))) for answer in answers)
-    if counts:
+    orders: dict[tuple[str, str], Counter[str]] = {}
+    for answer in answers:
+        order = orders.setdefault((answer.kind, as_json(_question(answer.request))), Counter())
+        order[as_json(answer.request)] += 1
+    if orders:
+        words = (
+            ", whatever the order of their options" if max(map(len, orders.values())) > 1 else ""
+        )
         yield (
-            f"{counted(len(answers), 'answer')} to {counted(len(counts), 'different request')}, whatever the order "
-            f"of their options: {_range(counts.values())} for each."
+            f"{counted(len(answers), 'answer')} to {counted(len(orders), 'different request')}{words}: "
+            f"{_range([order.total() for order in orders.values()])} for each."
         )
 
 
@@ -227,26 +233,24 @@ def _question(request: Mapping[str, Data]) -> Mapping[str, object]:
 def _compute(answers: Sequence[Record]) -> Iterator[str]:
     by_scope: dict[str, list[Record]] = {}
     for answer in answers:
-        by_scope.setdefault(answer.scope, []).append(answer)
-    amounts = [
-        [len(group) for group in by_scope.values()],
-        *(
-            [
-                sum(getattr(answer.usage, name) or 0 for answer in group)
-                for group in by_scope.values()
-            ]
-            for name in ("input_tokens", "output_tokens")
-        ),
-    ]
-    labels = ("recorded answers", "tokens in", "tokens out")
+        if answer.scope:
+            by_scope.setdefault(answer.scope, []).append(answer)
     cost = total_cost(answer.cost for answer in answers)
-    totals = [f"{sum(numbers):,} {label}" for numbers, label in zip(amounts, labels, strict=True)]
-    each = [f"{_range(numbers)} {label}" for numbers, label in zip(amounts, labels, strict=True)]
     unknown = sum(answer.usage.input_tokens is None for answer in answers)
     without = f" ({unknown:,} of the answers without a count)" if unknown else ""
-    yield f"{', '.join(totals)}{without}; cost {'unknown' if cost is None else money(cost)}."
+    totals = ", ".join(f"{name} {sum(n):,}" for name, n in _amounts([answers]))
+    yield f"Recorded: {totals}{without}; cost {'unknown' if cost is None else money(cost)}."
     if len(by_scope) > 1:
-        yield f"Under each of {counted(len(by_scope), 'name')} (scope): {', '.join(each)}."
+        each = ", ".join(f"{name} {_range(n)}" for name, n in _amounts(by_scope.values()))
+        yield f"Under each of {counted(len(by_scope), 'name')} (scope): {each}."
+
+
+def _amounts(groups: Collection[Sequence[Record]]) -> Iterator[tuple[str, list[int]]]:
+    """Return what each group has, by what it is."""
+    yield "answers", list(map(len, groups))
+    for field in ("input_tokens", "output_tokens"):
+        amounts = [sum(getattr(answer.usage, field) or 0 for answer in group) for group in groups]
+        yield f"tokens {field.split('put')[0]}", amounts
 
 
 def _fine_tuning(answers: Sequence[Record]) -> str:

@@ -386,7 +386,8 @@ def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:
     html = report(str(write_cassette("a.jsonl", records)))
     assert distributions(html) == {"A?": [("x", "20")]}
     assert facts_of(html)["actors"] == "20"
-    assert "Calls were made under 20 names (scope), 1 under each." in html
+    assert "Recorded: answers 50, tokens in 400, tokens out 100" in html
+    assert "Under each of 20 names (scope): answers 1, tokens in 20, tokens out 5." in html
 
 
 def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:

@@ -492,6 +492,18 @@ def test_the_cells_of_a_notebook_are_one_asker(file: str) -> None:
     assert askers()["None"] == [None, None]
 
 
+class AtOnce(Server):
+    """Answers requests as soon as so many are in flight at once."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._all_here = threading.Barrier(count, timeout=LONGEST)
+
+    def answer(self, request: Any) -> Any:
+        self._all_here.wait()
+        return super().answer(request)
+
+
 @pytest.mark.parametrize(
     ("actor", "remedy"),
     [
@@ -503,7 +515,7 @@ def test_a_replay_by_other_threads_than_recorded_warns_at_its_end(
     actor: str | None, remedy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It says for how many calls, and what to do beyond what is done already."""
-    client = plain_program(Server())
+    client = plain_program(AtOnce(3))
     with recorded(actor=actor):
         in_threads(lambda: ask(client), 3)
     assert not caplog.text

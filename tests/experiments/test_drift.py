@@ -492,29 +492,29 @@ SIMULATION = import_module("benchmarks.coverage")
 @pytest.mark.ci
 @pytest.mark.parametrize(
     "study",
-    [SIMULATION.DRIFTS[number] for number in (0, 3, 5, 7, 8, 13, 15, 16, 17, 18, 19)],
+    [SIMULATION.DRIFTS[number] for number in (0, 5, 13, 15, 17, 19)],
     ids=lambda study: study.name,
 )
 def test_the_shift_of_numbers_is_held_in_93_to_97_percent_of_studies(study: Any) -> None:
-    """Of 400 studies, with two standard errors of the simulation; in more, where requests shift
+    """Of 200 studies, with two standard errors of the simulation; in more, where requests shift
     differently or have two draws: the larger of two spreads counts, and few degrees of freedom.
     """
-    found = SIMULATION.drift_coverage(study, 400)
+    found = SIMULATION.drift_coverage(study, 200)
     is_wider = study.shift_spread or len(study.noises) > 1 or study.draws_in_turn
-    most = 1 if is_wider else 0.97 + 0.02
-    assert 0.93 - 0.025 <= found.holds <= most
+    most = 1 if is_wider else 0.97 + 0.024
+    assert 0.93 - 0.036 <= found.holds <= most
     assert (found.missing, found.narrowest > 0) == (0, True)
     llmcall.reset()
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    "study", [SIMULATION.DRIFTS[number] for number in (9, 10, 11)], ids=lambda study: study.name
+    "study", [SIMULATION.DRIFTS[number] for number in (10, 11)], ids=lambda study: study.name
 )
 def test_the_shift_of_ratings_is_held_even_if_a_request_has_two_draws(study: Any) -> None:
-    """Two ratings of a request are often equal. Of 400 studies, as above; too coarse for an upper bound."""
-    found = SIMULATION.drift_coverage(study, 400)
-    assert found.holds >= 0.93 - 0.025
+    """Two ratings of a request are often equal. Of 200 studies, as above; too coarse for an upper bound."""
+    found = SIMULATION.drift_coverage(study, 200)
+    assert found.holds >= 0.93 - 0.036
     assert (found.missing, found.narrowest > 0) == (0, True)
     llmcall.reset()
 
@@ -522,12 +522,12 @@ def test_the_shift_of_ratings_is_held_even_if_a_request_has_two_draws(study: Any
 @pytest.mark.ci
 @pytest.mark.parametrize(
     "study",
-    [SIMULATION.YES_DRIFTS[number] for number in (0, 1, 4, 8)],
+    [SIMULATION.YES_DRIFTS[number] for number in (1, 8)],
     ids=lambda study: study.name,
 )
 def test_the_shift_of_yes_and_no_is_held_in_92_percent_of_studies(study: Any) -> None:
-    found = SIMULATION.drift_coverage(study, 300)
-    assert found.holds >= 0.92
+    found = SIMULATION.drift_coverage(study, 200)
+    assert found.holds >= 0.92 - 0.038
     assert (found.missing, found.narrowest > 0) == (0, True)
     llmcall.reset()
 

@@ -182,6 +182,7 @@ def test_ask_answers_a_repeated_question_from_the_record(serve: Serve) -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.ci
 def test_ask_reports_once_what_a_refusing_server_answers(serve: Serve) -> None:
     """The error has the server's words, what to do about it, and no key."""
     serve(refusal(401, f"Incorrect API key provided: {SECRET}"))
@@ -269,6 +270,7 @@ C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 IN_ASCII = {**C_LOCALE, "PYTHONIOENCODING": "ascii"}
 
 
+@pytest.mark.ci
 @NEEDS_POSIX
 @pytest.mark.skipif(
     not __file__.isascii(),

@@ -342,6 +342,7 @@ def test_a_program_that_is_killed_while_it_waits_gets_the_same_response(
     assert (server.counts["create"], server.responses, awaited()) == (1, {}, 0)
 
 
+@pytest.mark.ci
 def test_a_request_being_sent_at_a_kill_is_sent_again_with_a_warning(
     server: BackgroundServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -621,6 +622,7 @@ def test_a_strangers_note_reaches_no_other_path(
 # Several calls for one answer
 
 
+@pytest.mark.ci
 def test_of_two_processes_the_second_deletes_its_own_response() -> None:
     """Both get the answer of the first."""
     both = threading.Barrier(2)
@@ -735,6 +737,7 @@ def test_a_budget_reserves_at_the_price_of_the_window(server: BackgroundServer) 
 # Maps
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "way", ["setting", *(pytest.param(way, marks=pytest.mark.ci) for way in ("client", "call"))]
 )
@@ -760,6 +763,7 @@ def test_a_map_in_a_window_has_as_many_workers_as_items(server: BackgroundServer
     assert len(answers) == 70
 
 
+@pytest.mark.ci
 def test_after_ctrl_c_in_a_map_the_same_responses_are_waited_for(server: BackgroundServer) -> None:
     """Nothing is asked again."""
     server.looks = sys.maxsize

@@ -316,6 +316,7 @@ def in_environment(*command: str | Path, folder: Path, path: str = "") -> str:
     return completed.stdout.strip()
 
 
+@pytest.mark.ci
 def test_the_same_study_gives_the_same_bytes(packed: Path, project: Path) -> None:
     """Packing again, elsewhere, gives the same ZIP file."""
     options = ("--cassette", TAPE, "--zip", "../q.zip")
@@ -639,6 +640,7 @@ with contextlib.suppress(llmcall.CacheError):
     assert not Path("../made").exists()
 
 
+@pytest.mark.ci
 def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(project: Path) -> None:
     """The project's own recording keeps it."""
     edited(project / "data/people of Köln.csv", "Çem,driver\n", "")

@@ -798,6 +798,7 @@ def test_calls_at_once_have_a_connection_each_and_keep_it() -> None:
     assert len(connections) == 4
 
 
+@pytest.mark.ci
 @NEEDS_POSIX
 def test_a_forked_process_leaves_its_parent_s_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """It closes none of them: a lock that another thread held at the fork is never released in it."""

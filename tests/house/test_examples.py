@@ -90,6 +90,7 @@ def market(
     return Market(COMMANDS[market_command], folder)
 
 
+@pytest.mark.ci
 def test_the_markets_help_has_the_command_that_was_asked(
     market: Market, market_command: str
 ) -> None:

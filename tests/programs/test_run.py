@@ -183,6 +183,7 @@ for _ in range(2):
 NAMING = "def who(request): return request.body['messages'][-1]['content'].split()[0]\n"
 
 
+@pytest.mark.ci
 def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> None:
     """Scope, normalizers and seed stand in the header; a function must be named again, since a
     cassette runs no code.
@@ -252,6 +253,7 @@ except ModuleNotFoundError:
 """
 
 
+@pytest.mark.ci
 def test_the_option_seed_fixes_random_numpy_and_the_order_of_sets(model: NumberedServer) -> None:
     """Two fresh processes draw the same: generators without a seed, NumPy's, the order of sets."""
     live, _ = ran(CHANCE, *A, "--seed", "7")
@@ -778,6 +780,7 @@ def test_calls_that_waited_for_an_equal_one_that_failed_are_not_asked(
     assert f"\n{asked} asked{rest}" in reported, reported
 
 
+@pytest.mark.ci
 def test_the_last_line_says_if_nothing_is_recorded(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1004,6 +1007,7 @@ def test_run_reports_processes_that_are_started_inside_a_cassette(
     assert "the program started other processes" in reported
 
 
+@pytest.mark.ci
 def test_a_child_process_is_named_without_its_command_line(model: NumberedServer) -> None:
     """It may hold a key."""
     script = """
@@ -1069,6 +1073,7 @@ def test_no_child_process_of_a_replay_gets_a_key(
     assert database in replayed
 
 
+@pytest.mark.ci
 @NEEDS_POSIX
 def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedServer) -> None:
     """The child sends nothing that is not recorded, and its miss is the run's."""

@@ -404,6 +404,7 @@ print(asked, list(runs.items()))
 """
 
 
+@pytest.mark.ci
 @pytest.mark.newest_only
 @NEEDS_POSIX
 @pytest.mark.parametrize("mode", [pytest.param("cache", marks=pytest.mark.slow), "once"])

@@ -20,11 +20,10 @@ import llmcall
 from llmcall.experiments.packing.verify import OK
 
 EXAMPLES = ROOT / "examples"
-# What is no study: what makes the examples' files, tests with the module that they call, and a program whose
-# child processes ask, since a packed program has no network, not even the loopback.
+# What is no study: what makes the examples' files, tests with the module that they call, and a child process.
 MAKERS = {"record.py", "published/make.py"}
 TESTS = {"replay_in_tests/cinema.py", "replay_in_tests/test_cinema.py", "solar/test_solar.py"}
-OTHERS = {*MAKERS, *TESTS, "three_processes/council.py", "three_processes/citizen.py"}
+OTHERS = {*MAKERS, *TESTS, "three_processes/citizen.py"}
 STUDIES = sorted(
     path
     for path in (script.relative_to(EXAMPLES).as_posix() for script in EXAMPLES.glob("**/*.py"))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import done
+from commands import ROOT, done
 from files import read_records
 from hypothesis import given
 from hypothesis import strategies as st
@@ -606,21 +606,38 @@ def test_verifying_what_is_no_package_is_wrong_usage(tmp_path: Path) -> None:
         llmcall.verify(tmp_path, tolerance=math.nan)
 
 
+@pytest.mark.ci
+def test_a_study_whose_program_starts_processes_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what they read and import: a child in Python asks, and a shell script does, by curl."""
+    shutil.copytree(ROOT / "examples/three_processes", tmp_path / "council")
+    monkeypatch.chdir(tmp_path / "council")
+    printed = done("pack", "../made", "--cassette", "council.jsonl", "--", "council.py")
+    for line in ("code       code/citizen.py", "data       data/citizen.sh"):
+        assert line in printed
+    assert "openai==" in Path("../made/requirements.txt").read_text(encoding="utf-8")
+
+
 # What pack refuses
 
 
 def test_a_program_that_needs_more_than_the_project_stops_the_packing(
     project: Path, tmp_path: Path
 ) -> None:
-    """All reasons at once: a swallowed miss and connection, files elsewhere, an unnamed cassette."""
+    """All reasons at once: a swallowed miss and connection, here and in a child process, files elsewhere, an
+    unnamed cassette.
+    """
     (tmp_path / "elsewhere.txt").write_text("1.1")
     (project / "linked.txt").symlink_to(tmp_path / "elsewhere.txt")
     reading = f"""
-import contextlib, urllib.request
+import contextlib, subprocess, urllib.request
 open("linked.txt").read()
 open({str(project / "notes.txt")!r}).read()
 with contextlib.suppress(OSError):
     urllib.request.urlopen("http://prices.example/today")
+tries = "import urllib.request; urllib.request.urlopen('http://rates.example')"
+subprocess.run([sys.executable, "-c", tries], stderr=subprocess.DEVNULL)
 with contextlib.suppress(llmcall.CacheError):
     with llmcall.scope("Ada"):
         llmcall.client().send_message("What else?")
@@ -633,6 +650,7 @@ with contextlib.suppress(llmcall.CacheError):
         "a call in scope 'Ada' had no recorded answer",
         "opens the cassette other.jsonl, which is not packed",
         "tried to connect to prices.example",
+        "tried to connect to rates.example",
         f"opens {project / 'notes.txt'} by an absolute path into the project",
         f"opens {tmp_path / 'elsewhere.txt'}, which is outside the project",
     ):
@@ -716,7 +734,7 @@ def test_runs_that_differ_stop_the_packing(project: Path) -> None:
     """Each result is named, with what differs."""
     added = """
 import subprocess, time
-print(subprocess.run(["cat", "notes.txt"], capture_output=True, text=True).stdout)
+print(subprocess.run("cat <notes.txt", shell=True, capture_output=True, text=True).stdout)
 with open("out/log.txt", "w") as file:
     file.write(f"{time.time_ns()}")
 """

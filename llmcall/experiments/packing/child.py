@@ -17,13 +17,15 @@ import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmcall.core.calls import Call
     from llmcall.stores.cassettes.cassette import Cassette
 
 PACKAGE = Path(__file__).resolve().parents[2]
+SITE = Path(__file__).resolve().parent / "site"
+VARIABLE = "_LLMCALL_TRACE"  # read by site/sitecustomize.py
 ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
@@ -31,12 +33,14 @@ AT_START = frozenset(sys.modules)  # includes what .pth files import, such as se
 
 
 class Trace:
-    """Logs the files that Python opens, and refuses the connections that it makes.
+    """Logs the files that Python opens, and refuses the connections that it makes; a process that a
+    recorded program started reaches the program alone.
 
     :param log: the file that gets a line for each event.
     """
 
     def __init__(self, log: str) -> None:
+        self._log = log
         self._file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._files: set[tuple[str, str]] = set()
         self._has_ended = False
@@ -47,9 +51,13 @@ class Trace:
         os.write(self._file, json.dumps([kind, *values]).encode() + b"\n")
 
     def end(self, folder: str) -> None:
-        """Log the versions of what the program imported; files read for this are not logged."""
+        """Log the versions of what the program and its processes imported; files read for this are not
+        logged.
+        """
         self._has_ended = True
-        self.add("end", _imported_versions(folder))
+        events = map(json.loads, Path(self._log).read_text(encoding="utf-8").splitlines())
+        children = (names for kind, *values in events if kind == "imported" for names in values)
+        self.add("end", _versions(_imported(folder).union(*children)))
 
     def on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Log or refuse the operation that Python is about to do."""
@@ -64,6 +72,10 @@ class Trace:
             self._add_file("read", arguments[0])
         elif event == "os.rename":
             self._add_file("write", arguments[1])
+        elif event == "subprocess.Popen":
+            self._add_command(arguments[1], arguments[2])
+        elif event == "os.system":
+            self._add_command(arguments[0], None)
         elif event in CONNECTS and isinstance(arguments[1], tuple):  # no Unix socket
             self._refuse(f"{_text(arguments[1][0])}:{arguments[1][1]}")
         elif event in LOOKUPS and not self._is_own(_text(arguments[0] or "")):
@@ -81,13 +93,27 @@ class Trace:
             self._files.add((kind, file))
             self.add(kind, file)
 
+    def _add_command(self, command: Any, folder: object) -> None:
+        """Log the program of a command, and its script: of further words, some name what it is to write."""
+        if isinstance(command, (str, bytes, os.PathLike)):
+            words = os.fsdecode(command).split()
+        else:
+            words = [*map(_text, command)]
+        files = [os.path.join(_text(folder or ""), word) for word in words]
+        for file in files[:1] + [*filter(os.path.isfile, files[1:])][:1]:
+            self._add_file("read", file)
+
     def _is_own(self, host: str) -> bool:
         try:
             return host in self._own_names or bool(ipaddress.ip_address(host))
         except ValueError:
             return False
 
-    def _refuse(self, destination: str) -> NoReturn:
+    def _refuse(self, destination: str) -> None:
+        forwarding = sys.modules.get("llmcall.programs.forwarding")
+        forwarder = forwarding.forwarder() if forwarding else None
+        if forwarder is not None and f"//{destination}/" in forwarder.route.address:
+            return  # the server of the program that started this process
         self.add("connect", destination)
         raise ConnectionRefusedError(
             errno.ECONNREFUSED, f"a packed program has no network: {destination} is refused"
@@ -98,21 +124,23 @@ def _text(value: object) -> str:
     return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else str(value)
 
 
-def _imported_versions(folder: str) -> dict[str, str]:
-    """Return the version of each distribution that the program imported a module from.
-
-    Modules of the project are left out, because they are packed: the installed project may be a
-    distribution with the same modules.
+def _imported(folder: str) -> set[str]:
+    """Return the modules that this process imported, without those of packages and of the project: these are
+    packed, and the installed project may be a distribution with the same modules.
     """
-    from importlib.metadata import distributions
-
-    imported = {
+    return {
         name.partition(".")[0]
         for name, module in list(sys.modules.items())
         if module
         and name not in AT_START
         and not str(getattr(module, "__file__", "")).startswith(folder + os.sep)
     }
+
+
+def _versions(imported: set[str]) -> dict[str, str]:
+    """Return the version of each distribution that has one of some modules."""
+    from importlib.metadata import distributions
+
     found: dict[str, str] = {}
     for distribution in distributions():  # packages_distributions() takes longer than most programs
         names = (distribution.read_text("top_level.txt") or "").split()
@@ -156,6 +184,14 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
     listeners.append(ReadOnly())
 
 
+def trace_started_process() -> None:
+    """Trace this process, which a packed program started."""
+    log, folder = json.loads(os.environ[VARIABLE])
+    trace = Trace(log)
+    atexit.register(lambda: trace.add("imported", sorted(_imported(folder))))
+    sys.addaudithook(trace.on_audit_event)
+
+
 def main(plan_file: str) -> None:
     """Run the program of a plan as ``__main__``."""
     plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
@@ -167,6 +203,9 @@ def main(plan_file: str) -> None:
     atexit.register(trace.end, plan["folder"])
     _replay_only(trace, plan["folder"], plan["cassettes"])
     sys.addaudithook(trace.on_audit_event)
+    os.environ[VARIABLE] = json.dumps([plan["log"], plan["folder"]])
+    paths = (str(SITE), os.environ.get("PYTHONPATH"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     script, *arguments = plan["program"]
     if not plan["run_options"]:
         from llmcall.programs.execution import execute

@@ -103,8 +103,8 @@ def pack(
     :param folder: the package; it must not exist.
     :param command: a script and its arguments, or ``-m``, a module and its arguments.
     :param cassettes: all recordings that answer the program.
-    :param add: files and folders whose use llmcall cannot see, such as those that a child process
-        reads.
+    :param add: files and folders whose use llmcall cannot see, such as those that C code or a child
+        process in another language reads.
     :param env: environment variables that the program gets: ``NAME``, with its current value, or
         ``NAME=VALUE``. A variable whose name says that it holds a credential, such as
         ``LAB_TOKEN`` or ``PGPASSWORD``, gets the value ``none``.
@@ -280,8 +280,8 @@ def _second_run_problems(verification: Verification) -> list[str]:
     ]
     hint = (
         "with only the packed files, the program does not do the same. Seed its own random numbers, print times to "
-        "standard error, and write logs to a temporary folder. Name files that only a child process or C code reads "
-        "with --add"
+        "standard error, and write logs to a temporary folder. Name files that only C code or a child in another "
+        "language reads with --add"
     )
     return [hint, *problems] if problems else []
 

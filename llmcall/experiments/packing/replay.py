@@ -26,7 +26,10 @@ SYSTEM_FOLDERS = (
     *("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/nix", "/proc", "/run", "/sbin"),
     *("/sys", "/usr", "/var/lib", "/Library", "/System", "/private/etc", "/private/var/db"),
 )
-NAMESPACE = ("unshare", "--user", "--map-current-user", "--net")
+NAMESPACE = (
+    *("unshare", "--user", "--map-current-user", "--keep-caps", "--net"),
+    *(sys.executable, "-I", "-S", str(CHILD.with_name("loopback.py")), sys.executable),
+)
 MAX_NAMED_RECORDS = 10  # in a message
 ERROR_LINES = 15  # of standard error, shown for a failure
 
@@ -64,7 +67,8 @@ def has_namespace() -> bool:
     """Return whether programs can run in an empty network namespace."""
     if not sys.platform.startswith("linux") or shutil.which(NAMESPACE[0]) is None:
         return False
-    return subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+    command = [*NAMESPACE, "-I", "-S", "-c", ""]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def run_program(
@@ -99,9 +103,9 @@ def run_program(
     }
     (scratch / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     before = _file_states(folder)
-    python = [sys.executable, "-B", str(CHILD), str(scratch / "plan.json")]
+    python = NAMESPACE if has_namespace() else (sys.executable,)
     completed = subprocess.run(
-        [*(NAMESPACE if has_namespace() else ()), *python],
+        [*python, "-B", str(CHILD), str(scratch / "plan.json")],
         cwd=folder,
         env={
             "PATH": os.environ.get("PATH", os.defpath),

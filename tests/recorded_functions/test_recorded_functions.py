@@ -157,30 +157,6 @@ class Market:
         CALLS.append(item)
         return f"{self.name} {len(CALLS)}"
 
-    @classmethod
-    @recorded
-    def kinds(cls) -> str:
-        """Return the class's name."""
-        return cls.__name__
-
-    @staticmethod
-    @recorded
-    def tax(rate: float) -> float:
-        """Return twice the rate."""
-        return rate * 2
-
-    @recorded
-    @classmethod
-    def sorts(cls) -> str:
-        """Return the class's name."""
-        return cls.__name__
-
-    @recorded(version=2)
-    @staticmethod
-    async def fee(rate: float) -> float:
-        """Return twice the rate."""
-        return rate * 2
-
 
 def test_objects_that_are_not_plain_data_share_an_answer() -> None:
     """``self`` is no argument of the record, however the method is called."""
@@ -189,19 +165,50 @@ def test_objects_that_are_not_plain_data_share_an_answer() -> None:
     assert records()[0].request["arguments"] == {"item": "salt"}
 
 
-def test_class_methods_and_static_methods_are_recorded() -> None:
-    """Called by the class, and by an object."""
-    assert (Market.kinds(), Market.tax(2), Market("one").tax(2)) == ("Market", 4, 4)
+DECORATORS: dict[str, Any] = {
+    "recorded": recorded,
+    "llm": lambda function: llmcall.llm(
+        client=ScriptedClient(lambda messages: messages[-1]["content"])
+    )(function),
+    "cassette": lambda function: cassette("a.jsonl")(function),
+}
 
 
-def test_recorded_stands_above_or_below_classmethod_and_staticmethod() -> None:
-    """It means the same."""
-    assert (Market.sorts(), Market("one").sorts()) == ("Market", "Market")
-    assert (asyncio.run(Market.fee(2)), asyncio.run(Market("one").fee(2))) == (4, 4)
-    assert [record.request["function"].partition("Market.")[2] for record in records()] == [
-        "sorts",
-        "fee",
-    ]
+@pytest.mark.parametrize("name", DECORATORS)
+def test_a_decorator_stands_above_or_below_staticmethod_and_classmethod(name: str) -> None:
+    """It means the same, called by the class or by an object."""
+    decorate = DECORATORS[name]
+
+    class Shop:
+        word = "Shop"
+
+        @decorate
+        @staticmethod
+        def above(item: str) -> str:
+            """{{ item }}"""
+            return item
+
+        @staticmethod
+        @decorate
+        def below(item: str) -> str:
+            """{{ item }}"""
+            return item
+
+        @decorate
+        @classmethod
+        def named(cls) -> str:
+            """{{ cls.word }}"""
+            return cls.word
+
+        @classmethod
+        @decorate
+        def named_below(cls) -> str:
+            """{{ cls.word }}"""
+            return cls.word
+
+    for shop in (Shop, Shop()):
+        assert (shop.above("salt"), shop.below("oil")) == ("salt", "oil")
+        assert (shop.named(), shop.named_below()) == ("Shop", "Shop")
 
 
 @pytest.fixture

@@ -405,24 +405,6 @@ class Person:
         raise NotImplementedError
 
 
-class Shop(Person):
-    """A shop, about which one asks."""
-
-    word = "Shop"
-
-    @llm(temperature=0)
-    @staticmethod
-    def sells(item: str) -> bool:
-        """Does it sell {{ item }}?"""
-        raise NotImplementedError
-
-    @llm
-    @classmethod
-    def opens(cls, month: str) -> bool:
-        """Does {{ cls.word }} open in {{ month }}?"""
-        raise NotImplementedError
-
-
 @llm
 def greeting(name: str) -> str:
     """Greet {{ name }}."""
@@ -514,20 +496,6 @@ def test_a_method_asks_for_its_object(scripted: ScriptedClient) -> None:
     assert Person("Lisa").would_buy("bread") is True
     assert Person.would_buy(Person("Tom"), "salt", price=1) is True
     assert [text[:18] for text in prompts(scripted)] == ["You are Lisa. Woul", "You are Tom. Would"]
-
-
-def test_llm_stands_above_or_below_staticmethod_and_classmethod(scripted: ScriptedClient) -> None:
-    """It means the same."""
-    Shop("one").sells("salt")
-    Shop.sells("oil")
-    Shop.sells.map(["tea"], workers=1)
-    Shop("two").opens("May")
-    Shop.opens("June")
-    pickle.loads(pickle.dumps(Shop.sells))("rice")
-    sold = [f"Does it sell {item}?" for item in ("salt", "oil", "tea", "rice")]
-    opened = [f"Does Shop open in {month}?" for month in ("May", "June")]
-    asked = [text.partition("\n")[0] for text in prompts(scripted)]
-    assert asked == [*sold[:3], *opened, sold[3]]
 
 
 @pytest.mark.parametrize(

@@ -104,32 +104,22 @@ AT_PROVIDERS = {
 }
 
 
-@pytest.mark.parametrize("program", AT_PROVIDERS)
+@pytest.mark.parametrize("program", [*AT_PROVIDERS, *PROGRAMS])
 def test_a_program_at_the_providers_own_addresses_replays(program: str, tmp_path: Path) -> None:
     """Libraries send more there than to another server: keys of a prompt cache, counts of tokens."""
-    python = python_with(*AT_PROVIDERS[program])
+    is_market = program in PROGRAMS
+    python = python_with(*(PROGRAMS if is_market else AT_PROVIDERS)[program])
     command = [python, "-m", "llmcall", "run", "--cassette", "run.jsonl"]
+    command += ["--actor", "system"] if is_market else []
+    script: list[object] = (
+        [FOLDER / "market.py", program] if is_market else [FOLDER / f"{program}.py"]
+    )
     with Providers(tmp_path) as providers:
-        script = FOLDER / f"{program}.py"
-        recorded = ran(tmp_path, *command, script, **providers.variables)
-        asked = [*providers.asked]
-        shutil.rmtree(tmp_path / ".llmcall")
-        assert ran(tmp_path, *command, "--mode", "none", script, **providers.variables) == recorded
-        assert recorded and providers.asked == asked
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_market_at_openais_own_address_replays(program: str, tmp_path: Path) -> None:
-    """The programs that a real model answers above, with what their libraries send there alone."""
-    command = [python_with(*PROGRAMS[program]), "-m", "llmcall", "run", "--cassette", "run.jsonl"]
-    command += ["--actor", "system"]
-    with Providers(tmp_path) as providers:
-        script = FOLDER / "market.py", program
-        recorded = ran(tmp_path, *command, *script, 0, **providers.variables)
+        recorded = ran(tmp_path, *command, *script, *[0] * is_market, **providers.variables)
         asked = [*providers.asked]
         shutil.rmtree(tmp_path / ".llmcall")
         command += ["--mode", "none"]
-        assert ran(tmp_path, *command, *script, 1, **providers.variables) == recorded
+        assert ran(tmp_path, *command, *script, *[1] * is_market, **providers.variables) == recorded
         assert recorded and providers.asked == asked
 
 

@@ -186,23 +186,7 @@ BROKEN: dict[str, tuple[Any, str, list[str]]] = {
         "finish_reason abort",
         ["Two"],
     ),
-    "a choice without an end": (
-        streams(TWO_COINS[1], {**NAMES, "choices": [{"index": 1, "finish_reason": "stop"}]}),
-        "broke off",
-        ["Two"],
-    ),
-    "cut in a line": (
-        sends(HEAD + event(TWO_COINS[1]) + event(TWO_COINS[2])[:-30]),
-        "malformed chunk",
-        ["Two"],
-    ),
-    "broken JSON": (
-        sends(HEAD + event(TWO_COINS[1]) + b'data: {"choices": [}\n\n'),
-        "malformed chunk",
-        ["Two"],
-    ),
     "HTML": (sends(HEAD + b"<html>Sign in</html>"), "malformed answer, not JSON: b'<html>", []),
-    "nothing": (sends(HEAD), "broke off", []),
     "vLLM's error": (
         streams(TWO_COINS[1], {"object": "error", "message": "busy", "code": 500}),
         "500: busy",

@@ -216,13 +216,6 @@ def test_a_subclass_that_overrides_an_asynchronous_method_alone_sends_nothing(
     assert server.requests == []
 
 
-def test_a_client_without_a_transport_says_what_is_missing() -> None:
-    """The error comes at its first call."""
-    client = llmcall.LLMClient()
-    with pytest.raises(ConfigError, match=r"define send\(request, timeout\), or pass transport="):
-        client.send_message("hello")
-
-
 def test_a_closed_client_closes_its_transport_once() -> None:
     """It served all calls."""
     transport = EchoTransport()
@@ -260,25 +253,6 @@ def test_a_registered_function_is_called_once_with_the_settings() -> None:
     assert len(set(found)) == 1
     assert [settings.model for settings in received] == ["configured"]
     assert text(llmcall.client("made")) == "HELLO"
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [lambda: llmcall.client("opnai"), lambda: (llmcall.force_api_type("opnai"), llmcall.client())],
-)
-def test_an_unknown_api_type_is_refused_with_the_nearest_and_all_known_ones(ask: Any) -> None:
-    """Registered ones are known, too."""
-    llmcall.register_client("mine", EchoClient())
-    with pytest.raises(
-        ConfigError, match=r"'opnai'; did you mean 'openai'\? Known: azure, local, mine, ollama"
-    ):
-        ask()
-
-
-def test_a_client_of_a_model_takes_its_name_by_keyword() -> None:
-    """The error of a name alone says so."""
-    with pytest.raises(TypeError, match=r"'gpt-6-luna'.*EchoClient\(model=…\)"):
-        EchoClient("gpt-6-luna")  # type: ignore[arg-type]
 
 
 def test_a_reset_forgets_the_shared_client() -> None:
@@ -365,20 +339,6 @@ def test_the_client_of_an_installed_package_that_cannot_be_loaded_is_named(
         assert words in line
 
 
-@pytest.mark.parametrize("wrong", [None, 3, {"model": "m"}])
-def test_what_is_no_client_and_makes_none_is_refused_when_it_is_registered(wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"the client for the api_type 'mine' is .* an LLMClient"):
-        llmcall.register_client("mine", wrong)
-
-
-def test_a_registered_function_that_raises_is_named_by_its_api_type() -> None:
-    llmcall.register_client("mine", lambda settings: {}["key"])
-    with pytest.raises(
-        ConfigError, match="registered for the api_type 'mine' raised KeyError: 'key'"
-    ):
-        llmcall.client("mine")
-
-
 SECRET = "sk-proj-a-very-secret-key-0123456789"
 
 
@@ -451,22 +411,6 @@ def azure_at(server: ScriptedServer) -> dict[str, Any]:
         "azure_endpoint": server.base_url.removesuffix("/v1"),
         "azure_api_version": "2024-10-21",
     }
-
-
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [
-        ("azure_endpoint", "no Azure endpoint: set AZURE_OPENAI_ENDPOINT"),
-        ("azure_api_version", "no API version for .*: set OPENAI_API_VERSION"),
-    ],
-)
-def test_an_azure_client_without_endpoint_or_version_names_the_setting(
-    server: ScriptedServer, missing: str, message: str
-) -> None:
-    """Nothing is sent."""
-    settings = {name: value for name, value in azure_at(server).items() if name != missing}
-    with pytest.raises(ConfigError, match=message):
-        AzureClient(api_key=SECRET, **settings).send_message("Hello")
 
 
 @pytest.mark.parametrize(

@@ -524,12 +524,6 @@ async def coroutine(item: int) -> int:
         ((ask, [1]), {"repeats": 0}, ValueError, "repeats is 0; it must be at least 1"),
         (
             (ask, [1]),
-            {"progress": "yes"},
-            TypeError,
-            "progress is 'yes'; it must be True or False or None",
-        ),
-        (
-            (ask, [1]),
             {"executor": 3},
             TypeError,
             "executor is int; it must be a concurrent.futures.Executor",

@@ -608,8 +608,6 @@ def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
-        ({"repeats": 0}, "repeats is 0; it must be at least 1"),
-        ({"repeats": "3"}, "repeats is '3'; it must be a whole number"),
         ({"scope": None}, "scope is None"),
         ({"arms": {1: {}, "1": {}}}, "each its own name"),
         ({"arms": {}}, "at least one arm"),
@@ -619,10 +617,6 @@ def test_wrong_arguments_of_a_study_are_named(wrong: dict[str, Any], error: str)
     arguments: dict[str, Any] = {"arms": {"a": {}}, "scope": "app", **wrong}
     with pytest.raises((TypeError, ValueError), match=error):
         llmcall.arms(lambda: None, **arguments)
-
-
-async def asynchronous() -> None:
-    """Return nothing, asynchronously."""
 
 
 def test_arms_without_a_record_are_refused() -> None:
@@ -755,10 +749,3 @@ def test_paired_arms_are_unbiased_and_vary_less(
     error = statistics.stdev(paired) / REPLICATIONS**0.5
     assert abs(statistics.mean(paired) - EFFECT) < 4 * error
     assert statistics.variance(paired) < statistics.variance(shuffled) / 1.5
-
-
-@pytest.mark.parametrize("arms", [None, "control", 5, ["control"], {"control"}])
-def test_what_is_no_dict_of_arms_is_refused_by_its_value(arms: Any) -> None:
-    """Nothing runs."""
-    with pytest.raises(TypeError, match=r"arms is .*; it must be a dict"):
-        llmcall.arms(pytest.fail, arms, scope="app")

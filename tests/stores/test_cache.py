@@ -356,12 +356,6 @@ def test_clear_deletes_damaged_records_too(cache: ResponseCache, cache_path: str
     assert list(cache.records()) == []
 
 
-def test_get_refuses_an_unknown_mode(cache: ResponseCache) -> None:
-    """As the cache itself does."""
-    with pytest.raises(ValueError, match="mode is 'replays'; it must be one of auto, replay, "):
-        cache.get("0" * 64, mode="replays")
-
-
 def test_looking_at_a_cache_makes_none(cache: ResponseCache) -> None:
     """The folder is made when the first answer is stored."""
     cache.stats()
@@ -692,10 +686,3 @@ def test_a_closed_cache_has_no_file_open_that_a_maps_threads_looked_into(tmp_pat
     folder = str(client.cache.path)
     open_files = [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()]
     assert not [name for name in open_files if name.startswith(folder)]
-
-
-def test_a_look_up_by_something_that_is_no_request_names_the_way_to_make_one(tmp_path):
-    cache = llmcall.ResponseCache(tmp_path)
-
-    with pytest.raises(TypeError, match=r"request is 3; it must be a request.*build_request\(\)"):
-        cache.get(3)

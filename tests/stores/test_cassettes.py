@@ -202,14 +202,6 @@ def test_mode_once_is_the_default() -> None:
     assert cassette(PATH).mode == "once"
 
 
-def test_an_unknown_mode_is_refused() -> None:
-    """The error lists the modes."""
-    with pytest.raises(
-        ValueError, match="mode is 'all'; it must be one of none, once, new, update, rewrite"
-    ):
-        cassette(PATH, mode="all")
-
-
 def test_mode_new_adds_what_is_missing() -> None:
     """It replays what is there, asks the rest and adds it."""
     taped("a", "b")
@@ -753,24 +745,6 @@ def test_a_run_that_a_budget_ended_says_that_no_replay_is_as_it_was(
 
 
 # Blocks, decorators, threads and tasks
-
-
-def test_a_cassette_stands_above_or_below_staticmethod_and_classmethod() -> None:
-    """It means the same."""
-
-    class Shop:
-        @llmcall.cassette("a.jsonl")
-        @staticmethod
-        def price(item: str) -> str:
-            return item
-
-        @llmcall.cassette("a.jsonl")
-        @classmethod
-        async def name(cls) -> str:
-            return cls.__name__
-
-    assert Shop.price("salt") == Shop().price("salt") == "salt"
-    assert asyncio.run(Shop.name()) == asyncio.run(Shop().name()) == "Shop"
 
 
 def test_a_decorated_function_has_a_cassette_for_each_call() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -34,7 +35,7 @@ def main() -> None:
             llmcall.reset()
             if answers.exists():
                 llmcall.client().cache.load(answers)
-            (Path(folder) / "examples").symlink_to(FOLDER)
+            shutil.copytree(FOLDER, Path(folder) / "examples")  # pages write into it
             with llmcall.track() as usage:
                 if answers == ANSWERS:
                     for script in SCRIPTS:

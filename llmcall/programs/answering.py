@@ -28,7 +28,7 @@ from .responses import connection_failure, refusal_response, respond
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
     from types import ModuleType
 
     import httpx
@@ -95,8 +95,8 @@ async def response_to(
             recording.scope_of(to_record, client.settings),
             scopes.counted_apart(),
         ):
-            call, flow = _call(transport, client)
-            return await respond(transport, call, flow)
+            calls = calls_of(transport, client)
+            return await respond(transport, calls[0], _answering(calls))
     except CALL_ERRORS as error:
         failed = error
     # Outside the block above: the exception keeps the causes that the program's client gave it.
@@ -139,23 +139,26 @@ def _address(http: httpx.Request) -> str:
     return secrets.masked(f"{http.method} {http.url.host}{http.url.path}")
 
 
-def _call(
-    transport: ProgramTransport, client: ProgramClient
-) -> tuple[Call, Coroutine[Any, Any, object]]:
-    """Return the call that a request becomes, of embeddings the first one, and the flow to its answer."""
+def calls_of(transport: ProgramTransport, client: ProgramClient) -> list[Call]:
+    """Return the calls that a request becomes: one for each text of embeddings, else one."""
     to_record, kind = transport.to_record, transport.to_record.kind
     arguments = _arguments(to_record, kind)
     if arguments is None:
-        call = prepare_http(transport, client)
-        return call, recorded_result(call)
+        return [prepare_http(transport, client)]
     if kind == "chat":
-        call = prepare_chat(client, to_record.body["messages"], arguments)
-        call = client.as_asked(call, transport)
-        return call, reply_to(call)
-    model = arguments.pop("model")
-    calls = prepare_embeddings(client, to_record.body["input"], model, arguments)
-    calls = [client.as_asked(call, transport) for call in calls]
-    return calls[0], answer_calls(calls)
+        calls = [prepare_chat(client, to_record.body["messages"], arguments)]
+    else:
+        model = arguments.pop("model")
+        calls = prepare_embeddings(client, to_record.body["input"], model, arguments)
+    return [client.as_asked(call, transport) for call in calls]
+
+
+def _answering(calls: Sequence[Call]) -> Coroutine[Any, Any, object]:
+    """Return the flow to the answer of a request's calls."""
+    kind = calls[0].request.kind
+    if kind == "http":
+        return recorded_result(calls[0])
+    return reply_to(calls[0]) if kind == "chat" else answer_calls(calls)
 
 
 def _arguments(to_record: RequestToRecord, kind: str) -> dict[str, Data] | None:

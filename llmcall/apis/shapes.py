@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from .decisions import REFUSAL, answer_text, is_decision, is_refusal
@@ -26,10 +27,11 @@ TOOL_CALLS = (
     "server_tool_use",
     "mcp_tool_use",
 )
-# For calls of the program's own tools: the kind, and the name of the field with the arguments.
+# For calls of the program's own tools: the kind, and the names of the field with the arguments, here and in chats.
 PROGRAMS_CALLS = {
-    "function_call": ("function", "arguments"),
-    "custom_tool_call": ("custom", "input"),
+    "function_call": ("function", "arguments", "arguments"),
+    "custom_tool_call": ("custom", "input", "input"),
+    "tool_use": ("function", "input", "arguments"),
 }
 
 
@@ -41,6 +43,11 @@ def as_chat(response: Mapping[str, object]) -> Mapping[str, Data]:
         return response
     if not isinstance(response.get("output"), list) and not is_decision(response):
         return response
+    return chat_of(response)
+
+
+def chat_of(response: Mapping[str, object]) -> dict[str, Data]:
+    """Return an answer of any API that :func:`read_choices` reads in the shape of chat completions."""
     fields = {name: response[name] for name in SHARED_FIELDS if name in response}
     if isinstance(created := response.get("created_at"), (int, float)):
         fields["created"] = int(created)
@@ -59,7 +66,7 @@ def choices_of(response: Mapping[str, object]) -> list[dict[str, Data]]:
 
 
 def read_choices(response: Mapping[str, Data]) -> Iterator[dict[str, Data]]:
-    """Yield the choices of an answer of the Responses, Messages, Gemini, Interactions, Decisions or older
+    """Yield the choices of an answer of the Responses, Messages, Gemini, Interactions, Decisions, Ollama's or older
     completions API in the shape of chat completions. Tool calls and finish reasons keep their API's words.
 
     :param response: the unstreamed response, except that a choice may come in pieces of one index.
@@ -78,6 +85,12 @@ def read_choices(response: Mapping[str, Data]) -> Iterator[dict[str, Data]]:
         answers = response["answers"]
         kind = REFUSAL if all(map(is_refusal, answers)) else "text"
         yield _choice([{"type": kind, kind: "\n".join(map(answer_text, answers))}], [])
+    elif "done" in response:  # Ollama's own
+        message = object_in(response.get("message"))
+        text = message.get("content") or response.get("response")
+        called = [object_in(call.get("function")) for call in objects_in(message.get("tool_calls"))]
+        parts = [{"type": "text", "text": text}, *map(_tool_use, called)]
+        yield _choice(parts, [response.get("done_reason")])
     for index, pieces in by_index(response.get("candidates")).items():
         contents = [object_in(piece.get("content")) for piece in pieces]
         parts = [
@@ -128,14 +141,21 @@ def _choice(
 def _with_type(part: Mapping[str, object]) -> dict[str, object]:
     """Return a part of a Gemini answer with a type, which Gemini leaves out."""
     if isinstance(call := part.get("functionCall"), dict):
-        return {"type": "tool_use", "name": call.get("name"), "input": call.get("args")}
+        return _tool_use(call)
     return {"type": "thought" if part.get("thought") else "text", "text": part.get("text")}
 
 
+def _tool_use(call: Mapping[str, object]) -> dict[str, object]:
+    """Return a tool call of Gemini's or Ollama's as the Messages API has it."""
+    return {
+        "type": "tool_use",
+        "name": call.get("name"),
+        "input": call.get("args") or call.get("arguments"),
+    }
+
+
 def _as_chat_choice(choice: Mapping[str, Data]) -> dict[str, Data]:
-    """Return a choice of the Responses API in the words of chat completions, with only the program's own
-    tool calls.
-    """
+    """Return a choice of another API in the words of chat completions, with only the program's own tool calls."""
     message, end = dict(choice["message"]), choice["finish_reason"]
     calls = [
         _tool_call(call) for call in message.pop("tool_calls", ()) if call["type"] in PROGRAMS_CALLS
@@ -150,9 +170,11 @@ def _as_chat_choice(choice: Mapping[str, Data]) -> dict[str, Data]:
 
 
 def _tool_call(item: Mapping[str, Data]) -> dict[str, Data]:
-    kind, argument = PROGRAMS_CALLS[item["type"]]
-    called = {"name": item.get("name"), argument: item.get(argument) or ""}
-    return {"id": item.get("call_id"), "type": kind, kind: called}
+    kind, field, argument = PROGRAMS_CALLS[item["type"]]
+    value = item.get(field) or ""
+    text = value if isinstance(value, str) else json.dumps(value)
+    called = {"name": item.get("name"), argument: text}
+    return {"id": item.get("call_id") or item.get("id"), "type": kind, kind: called}
 
 
 def _usage(usage: TokenUsage) -> dict[str, Data]:

@@ -50,6 +50,8 @@ class TokenUsage(NamedTuple):
             )
             cached = _count(metadata.get("cachedContentTokenCount"))
             return cls(prompt + tools, answer + thoughts, cached, thoughts)
+        if "eval_count" in response:  # Ollama's own API
+            return cls(_count(response.get("prompt_eval_count")), _count(response["eval_count"]))
         usage = response.get("usage")
         if not isinstance(usage, dict):
             return cls()

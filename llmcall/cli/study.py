@@ -12,7 +12,7 @@ from ..experiments.drift.drift import drift as check_drift
 from ..experiments.drift.sample import last_calls
 from ..experiments.importing.answers import import_located
 from ..experiments.importing.columns import Columns, parameters
-from ..experiments.importing.layouts import by_layout, conversations_in
+from ..experiments.importing.layouts import by_layout, entries_in
 from ..experiments.packing.pack import pack as pack_study
 from ..experiments.packing.verify import WARNING
 from ..experiments.packing.verify import verify as verify_study
@@ -108,7 +108,7 @@ def _assignments(
 @click.option(
     "--layout",
     metavar="MODULE:FUNCTION",
-    help="A function that gets the path of a file or a folder, and yields its conversations.",
+    help="A function that gets the path of a file or a folder, and yields its conversations or exchanges.",
 )
 @click.option(
     "--source",
@@ -149,10 +149,10 @@ def import_answers(
 ) -> None:
     """Write a cassette of answers that others published.
 
-    FILES are the input and output of an OpenAI batch; JSON Lines or CSV with prompt, answer (or response
-    or completion) and optionally model, scope, system and parameters by their names; objects with
-    messages; or VCR's cassettes (extra 'yaml'). Columns that were not used are listed, and so are turns
-    without a readable answer, which are skipped. No call is made.
+    FILES are cassettes of VCR's (extra 'yaml'); the input and output of a batch; JSON Lines or CSV with
+    prompt, answer (or response or completion) and optionally model, scope, system and parameters by their
+    names; or objects with messages. Columns that were not used are listed, and so are turns without a
+    readable answer, which are skipped. No call is made.
     """
     meaning = Columns(columns)
     if layout is not None:
@@ -165,7 +165,7 @@ def import_answers(
             raise click.UsageError(
                 f"{folder} is a folder; only a function of yours (--layout) reads one"
             )
-        conversations = conversations_in(files, meaning)
+        conversations = entries_in(files, meaning, model)
     try:
         shared = checked_parameters(parameters(params))
     except (TypeError, ValueError) as error:

@@ -465,12 +465,16 @@ def test_a_batch_is_imported_at_half_the_price() -> None:
     assert cost is not None and math.isclose(cost, 0.018)
 
 
-def test_a_batch_of_legacy_completions_is_converted() -> None:
-    """Its prompt is a user's message."""
+def test_a_batch_of_legacy_completions_is_what_the_sdk_asks() -> None:
+    """At OpenAI's address; the id is the scope."""
+    openai = pytest.importorskip("openai")
     sent = batch_input(ann={"prompt": "How much?", "best_of": 2})
     done("import", sent, batch_output(ann=legacy("5")), "--to", GAMES)
-    [record] = records()
-    assert record.is_converted and record.prompt == "How much?"
+    with llmcall.cassette(GAMES, mode="none"), llmcall.scope("ann"):
+        answer = openai.OpenAI(api_key="none").completions.create(
+            model=MODEL, prompt="How much?", best_of=2
+        )
+    assert answer.choices[0].text == "5"
 
 
 def test_a_request_of_a_batch_without_an_answer_is_skipped() -> None:
@@ -480,9 +484,9 @@ def test_a_request_of_a_batch_without_an_answer_is_skipped() -> None:
     got = batch_output(ann=response("5"), ben={"error": {"message": "too long"}}, dan=response("1"))
     printed = done("import", sent, got, "--to", GAMES)
     assert "1 record of 4 conversations" in printed
-    assert f"2: {sent}:2: no answer: too long" in printed
-    assert f"3: {sent}:3: no answer: the output has no such" in printed
-    assert f"4: {got}:3: no answer: no input file has" in printed
+    assert f"2: {sent}:2: 400: too long" in printed
+    assert f"3: {sent}:3: the output has no such id" in printed
+    assert f"4: {got}:3: no input file has" in printed
 
 
 @pytest.mark.parametrize("half", ["input", "output"])
@@ -761,6 +765,106 @@ def test_a_row_with_a_cell_that_cannot_be_read_is_skipped_with_its_line(
     assert len(records()) == 2
 
 
+def test_a_row_with_examples_in_its_prompt_is_one_record() -> None:
+    """The turns of the assistant in it were given, not asked for; in CSV the prompt is JSON."""
+    shot = [user("1 + 1?"), assistant("2"), user("How much?")]
+    for write, prompt in ((json_lines, shot), (csv_by_csv, json.dumps(shot))):
+        to = f"{write.__name__}.jsonl"
+        path = write([{"prompt": prompt, "response": "5"}])
+        assert "1 record of 1 conversation" in done("import", path, "--to", to, "-m", MODEL)
+        assert replayed(ask=shot, path=to) == "5"
+
+
+RAW = {
+    "openai": response("5"),
+    "responses": {
+        "object": "response",
+        "status": "completed",
+        "output": [{"type": "message", "content": [{"type": "output_text", "text": "5"}]}],
+    },
+    "claude": {
+        "type": "message",
+        "content": [{"type": "text", "text": "5"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 1000, "output_tokens": 100},
+    },
+    "gemini": {
+        "candidates": [{"content": {"parts": [{"text": "5"}]}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 1000, "candidatesTokenCount": 100},
+    },
+    "ollama": {
+        "message": {"role": "assistant", "content": "5"},
+        "done": True,
+        "done_reason": "stop",
+        "prompt_eval_count": 1000,
+        "eval_count": 100,
+    },
+    "message": assistant("5"),
+}
+
+
+@pytest.mark.parametrize("write", [json_lines, csv_by_csv])
+@pytest.mark.parametrize("api", RAW)
+def test_a_raw_answer_in_a_row_is_read_by_the_reader_of_its_api(api: str, write: Any) -> None:
+    """In CSV it is JSON text."""
+    raw = RAW[api] if write is json_lines else json.dumps(RAW[api])
+    done("import", write([{"prompt": "How much?", "response": raw}]), "--to", GAMES, "-m", MODEL)
+    [record] = records()
+    assert replayed() == record.answer == "5"
+    tokens = {"responses": (None, None), "message": (None, None)}.get(api, (1000, 100))
+    assert record.usage[:2] == tokens
+
+
+def test_a_tool_call_of_claude_is_a_tool_call() -> None:
+    use = {"type": "tool_use", "id": "toolu_1", "name": "buy", "input": {"what": "bread"}}
+    raw = {"type": "message", "content": [use], "stop_reason": "tool_use"}
+    [record] = imported({"prompt": "Buy bread.", "response": raw})
+    [call] = record.choices[0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "buy", "arguments": '{"what": "bread"}'}
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"error": {"message": "Rate limit reached", "code": 429}}, "429: Rate limit reached"),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, "busy"),
+        ({"error": "model 'x' not found"}, "model 'x' not found"),
+        ({"promptFeedback": {"blockReason": "SAFETY"}, "modelVersion": "g"}, "blockReason SAFETY"),
+        (
+            {"candidates": [{"finishReason": "SAFETY"}], "modelVersion": "g"},
+            "the provider filtered the answer",
+        ),
+    ],
+)
+def test_an_error_of_an_api_in_a_row_is_skipped_with_its_reason(raw: Any, words: str) -> None:
+    rows = [{"prompt": "How much?", "answer": text} for text in ("5", json.dumps(raw))]
+    path = csv_by_csv(rows)
+    assert f"2: {path}:3: " in (printed := done("import", path, "--to", GAMES, "-m", MODEL))
+    assert words in printed
+    assert [record.answer for record in records()] == ["5"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"choices": ["bread", "boats"]}',
+        '{"error": "none", "value": 5}',
+        '{"message": "Hello"}',
+        "[1]",
+    ],
+)
+def test_what_a_model_wrote_in_json_is_a_text(answer: str) -> None:
+    """Even if it has a field that an API's answers have."""
+    [record] = imported({"prompt": "How much?", "answer": answer})
+    assert record.answer == answer
+
+
+def test_a_number_as_a_spreadsheet_writes_it_is_read() -> None:
+    path = written("rows.csv", "prompt,answer,temperature\nHow much?,5,.7\n")
+    done("import", path, "--to", GAMES, "-m", MODEL)
+    assert replayed(temperature=0.7) == "5"
+
+
 def test_records_without_a_model_are_named() -> None:
     """No call finds them, and the output says what to do."""
     path = written("rows.csv", "prompt,answer\nHow much?,5\n")
@@ -770,7 +874,7 @@ def test_records_without_a_model_are_named() -> None:
 
 
 def test_cassettes_of_vcr_are_imported() -> None:
-    """A program on the SDK replays from them; what is no chat is skipped."""
+    """A program on the SDK replays from them; what failed is skipped."""
     yaml = pytest.importorskip("yaml")
     chunks = [
         {"id": "x", "created": MAY, "model": MODEL, "choices": [{"index": 0, "delta": delta}]}
@@ -805,9 +909,9 @@ def test_cassettes_of_vcr_are_imported() -> None:
         ("run#1", "5 coins"),
     ]
     for words in (
-        "interaction 3: no answer: the server answered 429",
-        "/v1/embeddings",
-        "not JSON",
+        "interaction 3: 429: slow down",
+        "interaction 4: a malformed answer without data",
+        "interaction 5: a malformed answer, not JSON",
     ):
         assert words in printed
 
@@ -882,6 +986,15 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.jsonl", '{"prompt": "Café"}\n'.encode("latin-1"), "a.jsonl:1: the text is not UTF-8"),
         ("a.jsonl", b'{"question": "?"}\n', "neither messages nor prompt and answer, but question"),
         ("a.jsonl", b"[1]", "entry 1: it is not a JSON object"),
+        ("a.jsonl", b'{\n  "prompt": "?",\n  "answer": "5"\n}\n{\n}\n', "jq -c . FILE > FILE.jsonl"),
+        ("a.json", b'{\n  "rows": []\n}\n', "a.json: it has neither messages nor prompt and answer, but rows"),
+        ("a.ipynb", b'{\n "cells": [],\n "nbformat": 4\n}\n', "a.ipynb is a Jupyter notebook; let it save its answers"),
+        ("a.csv", b"PK\x03\x04\x14\x00", "a.csv is a ZIP file, as those of Excel (.xlsx) are, not text; save"),
+        ("a.jsonl", b"PAR1\x15\x04", "a.jsonl is a Parquet file, not text"),
+        ("a.jsonl", b"\x80\x04\x95\x00", "a.jsonl is a binary file, not text; save its rows as CSV"),
+        ("a.jsonl", gzip.compress(b'{"prompt": "?"}' * 9)[:-9], "a.jsonl: its compressed data is damaged"),
+        ("a.json", b"[" * 9_000, "a.json: it is not JSON"),
+        ("a.yaml", b"[" * 9_000, "a.yaml: it is not YAML"),
         ("a.yaml", b"a: [", "a.yaml: it is not YAML"),
         ("a.yaml", b"a: 1", "it has no list of interactions"),
     ],

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...apis.tiers import tier_of
 from ...config import resolve as config
-from ...errors import APIError, ArgumentError, CacheError
+from ...errors import APIError, ArgumentError, CacheError, LLMCallError
 from ...keys.keys import identity, sampled_key
 from ...keys.messages import checked_messages
 from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
@@ -24,14 +24,29 @@ from ...stores.records.spool import Spool
 from ...stores.records.writer import write
 from ...support.display.formatting import counted, one_line
 from ...support.display.printable import printable
-from .columns import Columns
+from .columns import IS_ROW, Columns
+from .exchanges import Exchanges, is_exchange
 from .responses import ASSISTANT, BATCH, is_placeholder, message_in, split_choices, turn_response
 
 if TYPE_CHECKING:
     from ...keys.request import Data
 
+PROGRAM_SCOPE = ("run",)  # in which a replay looks for a program's calls
 MAX_REASONS = 20  # in the text of a result
 MAX_REASON_CHARACTERS = 300
+
+
+class Answer(NamedTuple):
+    """The answer to a turn of the assistant.
+
+    :param position: the turn's place among the messages.
+    :param response: what is recorded, or the error that rules it out.
+    :param raw: the answer as its API gave it.
+    """
+
+    position: int
+    response: dict[str, Data] | Exception
+    raw: Mapping[str, Data]
 
 
 @dataclass(frozen=True)
@@ -103,15 +118,16 @@ def import_answers(
         * ``messages``: all messages, the assistant's turns included. A turn ``{"role": "assistant"}`` without
           a content gets its response's.
         * ``responses``: the API's whole answers as dicts, one for each turn of the assistant: chat
-          completions, answers of the Responses API, or legacy completions, which are converted and marked.
-          Without them, the turn itself is the answer.
+          completions, answers of the Responses or Messages API, of Gemini or Ollama, or legacy completions,
+          which are marked. Without them, the turn itself is the answer.
         * ``model``, ``params``: as the arguments, for this conversation.
         * ``system``: the text of a system message before the others.
         * parameters by their names, such as ``temperature``; a text is read as the parameter's type.
 
         Instead of ``messages``, a row may have ``prompt`` (a text, or a list of messages) and ``answer``,
-        ``response`` or ``completion`` (a text, or the API's whole answer), and a path as its ``scope``.
-        Empty fields count as missing.
+        ``response`` or ``completion`` (a text, a message, or the API's whole answer), and a path as its
+        ``scope``: one record. Empty fields count as missing. Or it is an exchange, a dict with ``request``
+        and ``response`` in the form of VCR's cassettes, which becomes the record that a program looks for.
     :param to: the file to write; it must not exist.
     :param model: the model that was asked, for conversations that name none. Without it, the model in the
         response counts.
@@ -165,16 +181,16 @@ def import_located(
     imported = recordable({} if source is None else source, "source")
     skipped = []
     number = nameless = draws = 0
-    first_model = None
+    first_model, exchanges = None, Exchanges()
     with Spool() as spool:
         for number, (location, conversation) in enumerate(conversations, 1):
-            for result in _records(conversation, shared_params, spool.counted_before):
+            for result in _records(conversation, shared_params, exchanges, spool.counted_before):
                 if isinstance(result, str):
                     reason = one_line(result, MAX_REASON_CHARACTERS)
                     skipped.append((number, f"{location}: {reason}" if location else reason))
                     continue
                 spool.add(result)
-                nameless += result.model is None
+                nameless += result.kind == "chat" and result.model is None
                 draws += (result.sample or "").startswith("#")
                 first_model = first_model or result.model
         if not len(spool):
@@ -192,31 +208,68 @@ def import_located(
 
 
 def _records(
-    conversation: Any,
+    entry: Any,
     shared_params: Mapping[str, object],
+    exchanges: Exchanges,
     counted_before: Callable[[bytes], int],
 ) -> Iterator[Record | str]:
-    """Yield, for each turn of the assistant in a conversation, its record or the reason to skip it.
+    """Yield the records of an exchange or a conversation, and the reasons to leave out turns.
 
     :param shared_params: the parameters of conversations that name none, the model among them.
     :param counted_before: counts a name, and returns how often it was counted before.
     """
     try:
-        if isinstance(conversation, Exception):
-            raise conversation
-        path = _path(conversation)
-        answers = list(_answers(conversation))
-        params = {**shared_params, **(conversation.get("params") or {})}
-        params["model"] = conversation.get("model") or params.get("model")
-        asked = keyed_parameters(checked_parameters(params), config.settings().cassette_allow)
-        asked.pop("n", None)  # each choice is a draw
-        model = asked.pop("model", None)
-        _, messages = checked_messages(_fill_placeholders(conversation["messages"], answers))
-    except (TypeError, ValueError) as error:
+        if isinstance(entry, Exception):
+            raise entry
+        path = _path(entry)
+        found = (
+            _of_exchange(entry, exchanges)
+            if is_exchange(entry)
+            else _of_turns(entry, shared_params)
+        )
+        for record in found:
+            if isinstance(record, str):
+                yield record
+                continue
+            hashed = identity(record.kind, record.request)
+            draw = counted_before(hashed.digest() + path.encode())
+            if record.kind == "embedding" and draw:
+                continue  # a text has one
+            has_sample = record.kind != "embedding" and (path or draw)
+            sample = f"{path}#{draw}" if has_sample else None
+            yield record.replace(cache_key=sampled_key(hashed, sample), sample=sample)
+    except (LLMCallError, TypeError, ValueError) as error:
         yield str(error)
-        return
+
+
+def _of_exchange(exchange: Mapping[str, Any], exchanges: Exchanges) -> Iterator[Record]:
+    """Yield the records of an exchange; of a batch, one for each choice of a chat."""
+    is_batch = exchange.get("service_tier") == BATCH
+    for record in exchanges.records_of(exchange):
+        answer = record.model_answer
+        cost = _cost(answer, record.model, exchange)
+        draws = [(record.response, cost)]
+        request = record.request
+        if is_batch and record.kind == "chat":
+            draws = split_choices(record.response, cost)
+            request = {name: value for name, value in request.items() if name != "n"}
+        for response, share in draws:
+            yield record.replace(request=request, response=response, cost=share)
+
+
+def _of_turns(
+    conversation: Mapping[str, Any], shared_params: Mapping[str, object]
+) -> Iterator[Record | str]:
+    """Yield, for each turn of the assistant in a conversation, its record or the reason to skip it."""
+    answers = list(_answers(conversation))
+    params = {**shared_params, **(conversation.get("params") or {})}
+    params["model"] = conversation.get("model") or params.get("model")
+    asked = keyed_parameters(checked_parameters(params), config.settings().cassette_allow)
+    asked.pop("n", None)  # each choice is a draw
+    model = asked.pop("model", None)
+    _, messages = checked_messages(_fill_placeholders(conversation["messages"], answers))
     several = len(answers) > 1
-    for turn, (position, answer) in enumerate(answers, 1):
+    for turn, (position, answer, raw) in enumerate(answers, 1):
         try:
             if isinstance(answer, Exception):
                 raise answer
@@ -227,12 +280,9 @@ def _records(
             name = model or answer.get("model")
             request = {"model": name} if name else {}
             request = {**request, **asked, "messages": messages[:position]}
-            hashed = identity("chat", request)
-            cost = _cost(answer, name, params)
+            cost = _cost(raw, name, params)
             for response, share in split_choices(answer, cost):
-                draw = counted_before(hashed.digest() + path.encode())
-                sample = f"{path}#{draw}" if path or draw else None
-                yield Record(sampled_key(hashed, sample), "chat", sample, request, response, share)
+                yield Record(None, "chat", None, request, response, share)
         except (APIError, TypeError, ValueError) as error:
             yield f"turn {turn}: {error}" if several else str(error)
 
@@ -241,7 +291,7 @@ def _path(conversation: object) -> str:
     """Return the path of a conversation's scope; empty outside any."""
     if not isinstance(conversation, Mapping):
         raise TypeError(f"it is {type(conversation).__name__}; a conversation must be a dict")
-    names = conversation.get("scope") or ()
+    names = conversation.get("scope", PROGRAM_SCOPE if is_exchange(conversation) else ()) or ()
     if not isinstance(names, (list, tuple)):
         raise TypeError(f"its scope is {names!r}; it must be a tuple of names, one for each level")
     texts = [
@@ -256,8 +306,8 @@ def _path(conversation: object) -> str:
     return "/".join(texts)
 
 
-def _answers(conversation: Mapping[str, Data]) -> Iterator[tuple[int, dict[str, Data] | Exception]]:
-    """Yield the position of each turn of the assistant, and its response or the error that rules one out."""
+def _answers(conversation: Mapping[str, Data]) -> Iterator[Answer]:
+    """Yield the answer to each turn of the assistant, or the error that rules one out; of a row, of the last turn."""
     messages = conversation.get("messages")
     if not isinstance(messages, (list, tuple)):
         raise TypeError("it has no list of messages")
@@ -266,6 +316,8 @@ def _answers(conversation: Mapping[str, Data]) -> Iterator[tuple[int, dict[str, 
         for position, message in enumerate(messages)
         if isinstance(message, Mapping) and message.get("role") == ASSISTANT
     ]
+    if conversation.get(IS_ROW):
+        turns = turns[-1:]
     if not turns:
         raise ValueError("it has no turn of the assistant")
     responses = conversation.get("responses")
@@ -275,17 +327,16 @@ def _answers(conversation: Mapping[str, Data]) -> Iterator[tuple[int, dict[str, 
         )
     for (position, turn), response in zip(turns, responses or [None] * len(turns), strict=True):
         try:
-            yield position, turn_response(turn, response, has_responses=responses is not None)
+            answer, raw = turn_response(turn, response, has_responses=responses is not None)
+            yield Answer(position, answer, raw)
         except (APIError, TypeError, ValueError) as error:
-            yield position, error
+            yield Answer(position, error, {})
 
 
-def _fill_placeholders(
-    messages: list[Any], answers: list[tuple[int, dict[str, object] | Exception]]
-) -> list[object]:
+def _fill_placeholders(messages: list[Any], answers: list[Answer]) -> list[object]:
     """Return messages with the assistant's empty turns filled, up to the first turn without a text."""
     filled = list(messages)
-    for position, answer in answers:
+    for position, answer, _ in answers:
         if is_placeholder(filled[position]):
             if isinstance(answer, Exception):
                 return filled[:position] or filled[:1]

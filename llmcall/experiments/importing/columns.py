@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...apis.message import as_text
 from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE_NUMBER
 from ...models.catalog import parameters_of
-from .responses import ASSISTANT
+from .exchanges import is_exchange
+from .responses import ASSISTANT, is_chat, is_message, is_raw_answer
 
 if TYPE_CHECKING:
     from ...keys.request import Data
 
 
 PROMPT, ANSWERS = "prompt", ("answer", "response", "completion")
+IS_ROW = "is_row"  # marks a conversation of which only the last turn is an answer
 # The fields of a conversation, and those of a row besides its answer
 CONVERSATION = ("scope", "model", "params", "system", "messages", "responses")
 ROW = ("scope", "model", "params", "system", PROMPT)
@@ -37,6 +40,7 @@ TYPES: dict[str, type] = {
     "top_logprobs": int,
     "web_search_options": dict,
 }
+BARE_POINT = re.compile(r"^\s*(-?)\.(?=\d)")  # as spreadsheets write 0.7: .7
 SWITCHES = {"true": True, "false": False}
 
 
@@ -87,11 +91,11 @@ class Columns:
 
     def conversation(self, entry: object, *, has_paths: bool) -> object:
         """Return an object with messages, or a row with a prompt and an answer, as a conversation; the
-        error if it cannot be one, and anything but a dict as it is.
+        error if it cannot be one, and an exchange and anything but a dict as it is.
 
         :param has_paths: whether a conversation's scope is a path; a row's always is.
         """
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, Mapping) or is_exchange(entry):
             return entry
         self._seen |= dict.fromkeys(map(str, entry))
         try:
@@ -126,13 +130,18 @@ class Columns:
                 raise ValueError(problem)
             if PROMPT not in fields:
                 raise ValueError("its prompt is empty")
-            answer = fields.get(answers[0])
-            prompt = fields[PROMPT]
-            messages = prompt if isinstance(prompt, list) else [_message("user", prompt)]
-            if isinstance(answer, dict) and ("choices" in answer or "output" in answer):
-                fields |= {"messages": [*messages, {"role": ASSISTANT}], "responses": [answer]}
+            prompt, answer = fields[PROMPT], fields.get(answers[0])
+            turn: dict[str, object]
+            asked, answered = _data(prompt), _data(answer)
+            is_list = isinstance(prompt, list) or is_chat(asked)
+            messages = asked if is_list else [_message("user", prompt)]
+            if is_raw_answer(answered):
+                turn, fields["responses"] = {"role": ASSISTANT}, [answered]
+            elif is_message(answered):
+                turn = answered
             else:
-                fields["messages"] = [*messages, _message(ASSISTANT, answer)]
+                turn = _message(ASSISTANT, answer)
+            fields["messages"] = [*messages, turn]
         scope = fields.get("scope")
         if isinstance(scope, (str, int, float)) and (is_row or has_paths):
             fields["scope"] = levels(scope)
@@ -140,7 +149,8 @@ class Columns:
             fields["messages"] = [_message("system", fields["system"]), *fields["messages"]]
         if own:
             fields["params"] = {**dict(fields.get("params") or {}), **own}
-        return {name: fields[name] for name in CONVERSATION if name in fields}
+        conversation = {name: fields[name] for name in CONVERSATION if name in fields}
+        return {**conversation, IS_ROW: True} if answers else conversation
 
 
 def is_empty(value: object) -> bool:
@@ -149,6 +159,14 @@ def is_empty(value: object) -> bool:
         return not value
     is_nan = isinstance(value, float) and value != value
     return is_nan or type(value).__name__ in ("NAType", "NaTType")  # of pandas
+
+
+def _data(cell: Any) -> Any:
+    """Return the data in a cell, which may be JSON text, or another cell as it is."""
+    if isinstance(cell, str) and cell.lstrip().startswith(("[", "{")):
+        with suppress(ValueError, RecursionError):
+            return json.loads(cell)
+    return cell
 
 
 def _message(role: str, value: object) -> dict[str, object]:
@@ -165,7 +183,8 @@ def _typed(name: str, value: object) -> object:
     kind = KINDS.get(name, ())
     if isinstance(value, str) and str not in kind:
         try:
-            value = SWITCHES[value.lower()] if value.lower() in SWITCHES else json.loads(value)
+            number = BARE_POINT.sub(r"\1 0.", value)
+            value = SWITCHES[value.lower()] if value.lower() in SWITCHES else json.loads(number)
         except ValueError:
             if kind:
                 raise ValueError(f"{name} is {value!r}; it must be {kind[0]}") from None

@@ -1,52 +1,58 @@
-"""Readers of the layouts in which answers are published: OpenAI's batches, VCR's cassettes, and rows."""
+"""Readers of the layouts in which answers are published: cassettes of VCR's, batches, rows and conversations."""
 
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urljoin
 
-from ...apis.bodies import parse_events, read_object
-from ...apis.chunks import Assembler
 from ...apis.objects import object_in, objects_in
+from ...apis.shapes import served_model
 from ...core.membrane import each_foreign
 from ...errors import CacheError, ConfigError, ServiceError
-from ...keys.parameters import parameters_in
 from ...stores.records.spool import Spool
 from ...support.display.formatting import counted
 from .columns import Columns, levels
-from .responses import ASSISTANT, BATCH
-from .tables import LocatedConversation, conversations, objects, rows
+from .responses import BATCH
+from .tables import LocatedEntry, conversations, objects, opened, rows
 
-CHATS, COMPLETIONS = "/chat/completions", "/completions"  # the ends of the paths of calls
-PROGRAM_SCOPE = ("run",)  # in which a replay looks for a program's calls
-GZIP = b"\x1f\x8b"  # begins compressed data
-OK_STATUSES = range(200, 300)
-# The endings of files' names; all others contain JSON.
+# The endings of files' names, but for .gz; all others contain JSON.
 CSV, YAML = (".csv", ".tsv"), (".yaml", ".yml")
+IDS = ("custom_id", "key")  # of a batch's lines; the latter is Gemini's
+ASKED = (
+    "body",
+    "params",
+    "request",
+)  # the fields with a request, of OpenAI's form, Anthropic's and Gemini's
+ANSWERED = ("response", "result", "error")
+OPENAI, ANTHROPIC = "https://api.openai.com", "https://api.anthropic.com/v1/messages"
+GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/{}:generateContent"
+# The paths that the fields of a body imply, for batches that name none.
+PATHS = {
+    "messages": "/v1/chat/completions",
+    "prompt": "/v1/completions",
+    "input": "/v1/embeddings",
+}
 
 
-def conversations_in(paths: Sequence[str], columns: Columns) -> Iterator[LocatedConversation]:
-    """Yield the conversations in files of the known layouts.
+def entries_in(paths: Sequence[str], columns: Columns, model: str | None) -> Iterator[LocatedEntry]:
+    """Yield the conversations and exchanges in files of the known layouts.
 
     :param columns: the meaning of the columns of rows.
+    :param model: the model of a batch that names none.
     :raises CacheError: if a file cannot be read, with the location.
     """
-    lower_names = {path: path.lower() for path in paths}
-    batches = Batches(path for path in paths if not lower_names[path].endswith((*CSV, *YAML)))
+    layouts = {path: _layout(path) for path in paths}
+    batch = Batch([path for path in paths if layouts[path] is None], model)
     with Spool() as answers:
-        batches.read_answers(answers)
+        batch.read_answers(answers)
         for path in paths:
-            if lower_names[path].endswith(CSV):
-                yield from rows(path, columns)
-            elif lower_names[path].endswith(YAML):
-                yield from calls_in(path)
-            elif path in batches.inputs:
-                yield from batches.calls(path, answers)
-            elif path not in batches.outputs:
-                yield from conversations(path, columns)
-        yield from batches.answers_without_question(answers)
+            if (read := layouts[path]) is not None:
+                yield from read(path, columns)
+            elif path in batch.inputs:
+                yield from batch.calls(path, answers)
+        yield from batch.answers_without_question(answers)
     if columns.missing:
         listed = ", ".join(map(repr, columns.missing))
         raise CacheError(
@@ -54,10 +60,26 @@ def conversations_in(paths: Sequence[str], columns: Columns) -> Iterator[Located
         )
 
 
+def _layout(path: str) -> Callable[[str, Columns], Iterator[LocatedEntry]] | None:
+    """Return the reader of a file, or ``None`` for a part of a batch."""
+    name = path.lower().removesuffix(".gz")
+    if name.endswith(CSV):
+        return rows
+    if name.endswith(YAML):
+        return exchanges_in_yaml
+    _, first = next(objects(path), ("", {}))
+    if "interactions" in first:
+        return exchanges_in_json
+    is_batch = any(name in first for name in IDS) and any(
+        name in first for name in (*ASKED, *ANSWERED)
+    )
+    return None if is_batch else conversations
+
+
 def by_layout(
     layout: Callable[[str], Iterable[object]], name: str, paths: Sequence[str], columns: Columns
-) -> Iterator[LocatedConversation]:
-    """Yield the conversations that a user's function reads from files.
+) -> Iterator[LocatedEntry]:
+    """Yield the conversations and exchanges that a user's function reads from files.
 
     :param name: the function's name, for messages.
     :raises CacheError: if it raises anything.
@@ -75,140 +97,121 @@ def by_layout(
             ) from error
 
 
-def call_conversation(
-    path: str, body: object, response: object, scope: Sequence[str], tier: str | None = None
-) -> dict[str, object]:
-    """Return a call of the API as a conversation.
+class Batch:
+    """The input and output files of batches, as exchanges of the API that each of them asked.
 
-    :param path: the path of its address.
-    :param body: the request's body.
-    :param response: the answer, or an object with an ``error``.
-    :param tier: the service tier, if the answer does not name it.
-    """
-    fields = object_in(body)
-    prompt = fields.get("prompt")
-    if path.endswith(CHATS):
-        messages = fields.get("messages")
-    elif path.endswith(COMPLETIONS) and isinstance(prompt, str):
-        messages = [{"role": "user", "content": prompt}]
-    else:
-        messages = None
-    if not isinstance(messages, list):
-        return unanswered(
-            f"POST {path} with such a body is neither a chat nor a completion of one text"
-        )
-    params = parameters_in(
-        {name: value for name, value in fields.items() if name not in ("model", "prompt")}
-    )
-    return {
-        "scope": scope,
-        "messages": [*messages, {"role": ASSISTANT}],
-        "responses": [response],
-        "model": fields.get("model"),
-        "params": params if tier is None else {**params, "service_tier": tier},
-    }
-
-
-def unanswered(reason: str) -> dict[str, object]:
-    """Return a conversation that will be skipped, with the reason."""
-    return {"messages": [{"role": ASSISTANT}], "responses": [{"error": reason}]}
-
-
-class Batches:
-    """The input and output files of an OpenAI batch among some files.
-
-    :param paths: files of JSON.
+    :param paths: the files.
+    :param model: the model of requests that name none, or ``None``.
     :ivar inputs: the files with the requests.
     :ivar outputs: the files with the answers and errors.
     :raises CacheError: if there are only inputs, or only outputs.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], model: str | None) -> None:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
+        self._model = model
         for path in paths:
-            _, first = next(objects(path), ("", {}))
-            if "custom_id" in first:
-                (self.inputs if "body" in first else self.outputs).append(path)
-        if self.outputs and not self.inputs:
-            raise CacheError(
-                f"{self.outputs[0]} is the output of a batch, which does not contain the requests: name its input "
-                "file, too"
-            )
-        if self.inputs and not self.outputs:
-            raise CacheError(
-                f"{self.inputs[0]} is the input of a batch, which does not contain the answers: name its output file, "
-                "too"
-            )
+            _, first = next(objects(path))
+            (self.inputs if any(name in first for name in ASKED) else self.outputs).append(path)
+        for found, missing, part, lack in (
+            (self.outputs, self.inputs, "output", "requests: name its input"),
+            (self.inputs, self.outputs, "input", "answers: name its output"),
+        ):
+            if found and not missing:
+                raise CacheError(
+                    f"{found[0]} is the {part} of a batch, which does not contain the {lack} file, too"
+                )
 
     def read_answers(self, answers: Spool) -> None:
-        """Put the answers into a spool, by their ``custom_id``."""
-        for location, name, entry in self._lines(self.outputs):
-            if not answers.is_first_use(name):
-                raise CacheError(
-                    f"{location}: the custom_id {name!r} is in the output twice; import each batch by itself"
-                )
-            response = object_in(entry.get("response"))
-            body = response.get("body")
-            error = entry.get("error") or (None if body else f"an empty response, {response}")
-            answers.add_text(name, json.dumps({"error": error} if error else body))
+        """Put the lines of the output into a spool, by their ids.
 
-    def calls(self, path: str, answers: Spool) -> Iterator[LocatedConversation]:
-        """Yield the calls in an input file, with their answers."""
+        :raises CacheError: if an id stands in the input or in the output twice.
+        """
+        for part, paths in (("input", self.inputs), ("output", self.outputs)):
+            for location, name, entry in self._lines(paths):
+                if not answers.is_first_use(f"{part} {name}"):
+                    raise CacheError(
+                        f"{location}: the id {name!r} is in the {part} twice; import each batch by itself"
+                    )
+                if part == "output":
+                    answers.add_text(name, json.dumps(entry))
+
+    def calls(self, path: str, answers: Spool) -> Iterator[LocatedEntry]:
+        """Yield the exchanges of an input file, or why there is none."""
         for location, name, entry in self._lines([path]):
             answers.counted_before(name.encode())
-            answer = answers.text(name)
-            response = (
-                {"error": "the output has no such custom_id"}
-                if answer is None
-                else json.loads(answer)
-            )
-            address = str(entry.get("url")).partition("?")[0]
-            yield (
-                location,
-                call_conversation(address, entry.get("body"), response, levels(name), BATCH),
-            )
+            try:
+                answer = answers.text(name)
+                if answer is None:
+                    raise ServiceError("the output has no such id")
+                response = _batch_response(json.loads(answer))
+                request = self._request(entry, object_in(response["body"]))
+                yield (
+                    location,
+                    {
+                        "scope": levels(name),
+                        "request": request,
+                        "response": response,
+                        "service_tier": BATCH,
+                    },
+                )
+            except ServiceError as error:
+                yield location, error
 
-    def answers_without_question(self, answers: Spool) -> Iterator[LocatedConversation]:
-        """Yield the answers whose request is in no input file, to be skipped."""
+    def answers_without_question(self, answers: Spool) -> Iterator[LocatedEntry]:
+        """Yield why the answers are skipped whose request is in no input file."""
         for location, name, _ in self._lines(self.outputs):
             if not answers.counted_before(name.encode()):
-                yield location, unanswered(f"no input file has the custom_id {name!r}")
+                yield location, ServiceError(f"no input file has the id {name!r}")
 
-    def _lines(self, paths: Iterable[str]) -> Iterator[tuple[str, str, dict[str, object]]]:
+    def _lines(self, paths: Iterable[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Yield the lines of some files with their locations and ids."""
         for path in paths:
             for location, entry in objects(path):
-                if not isinstance(name := entry.get("custom_id"), str):
+                name = next((entry[name] for name in IDS if name in entry), None)
+                if not isinstance(name, str):
                     raise CacheError(
                         f"{location}: the line has no custom_id, as a batch's lines have"
                     )
                 yield location, name, entry
 
+    def _request(self, entry: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, object]:
+        """Return the request of an input's line.
 
-def calls_in(path: str) -> Iterator[LocatedConversation]:
-    """Yield the calls in a cassette of VCR's, in order.
+        :param answer: names the model that answered.
+        """
+        model = self._model or served_model(answer)
+        if "request" in entry:
+            return {"uri": GEMINI.format(model), "body": entry["request"]}
+        body = object_in(entry.get("params") or entry.get("body"))
+        if model is not None:
+            body = {"model": model, **body}
+        path = entry.get("url") or next((PATHS[name] for name in PATHS if name in body), "")
+        return {"uri": ANTHROPIC if "params" in entry else urljoin(OPENAI, str(path)), "body": body}
+
+
+def _batch_response(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the response in an output's line.
+
+    :raises ServiceError: if it holds an error.
+    """
+    response, result = object_in(entry.get("response")), object_in(entry.get("result"))
+    body = response.get("body") if {"body", "status_code"} & response.keys() else response
+    body = body or result.get("message")
+    error = entry.get("error") or result.get("error")
+    if error or not body:
+        reported = object_in(object_in(error).get("error") or error).get("message")
+        raise ServiceError(str(reported or error or result.get("type") or "an empty response"))
+    return {"status_code": response.get("status_code"), "body": body}
+
+
+def exchanges_in_yaml(path: str, _: Columns) -> Iterator[LocatedEntry]:
+    """Yield the exchanges in a cassette of VCR's, in order.
 
     :raises CacheError: if it is not such a cassette.
     :raises ConfigError: if PyYAML is not installed (the extra ``yaml``).
     """
-    for number, interaction in enumerate(_interactions(path), 1):
-        yield f"{path}, interaction {number}", _conversation(interaction)
-
-
-def _conversation(interaction: dict[str, object]) -> dict[str, object]:
-    """Return a call as a conversation."""
-    request, response = (object_in(interaction.get(name)) for name in ("request", "response"))
-    address = urlsplit(str(request.get("uri"))).path
-    try:
-        body = read_object(_bytes(request.get("body")) or b"{}", "request")
-        answer = _answer(response, is_stream=bool(body.get("stream")))
-    except (ServiceError, zlib.error) as error:
-        return unanswered(f"{request.get('method')} {address}: {error}")
-    return call_conversation(address, body, answer, PROGRAM_SCOPE)
-
-
-def _interactions(path: str) -> list[dict[str, object]]:
     try:
         from ...support.libraries import yaml
     except ImportError as error:
@@ -216,37 +219,23 @@ def _interactions(path: str) -> list[dict[str, object]]:
             "VCR's cassettes are YAML; to read them, install PyYAML, or llmcall with the extra 'yaml'"
         ) from error
     loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-    with open(path, "rb") as file:
+    with opened(path) as file:
         try:
             cassette = yaml.load(file, loader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise CacheError(f"{path}: it is not YAML: {error}") from error
+    return _exchanges(path, cassette)
+
+
+def exchanges_in_json(path: str, _: Columns) -> Iterator[LocatedEntry]:
+    """Yield the exchanges in a cassette of VCR's with its serializer of JSON, in order."""
+    for _location, cassette in objects(path):
+        yield from _exchanges(path, cassette)
+
+
+def _exchanges(path: str, cassette: object) -> Iterator[LocatedEntry]:
     interactions = object_in(cassette).get("interactions")
     if not isinstance(interactions, list):
         raise CacheError(f"{path}: it is not a cassette of VCR's: it has no list of interactions")
-    return objects_in(interactions)
-
-
-def _answer(response: dict[str, object], *, is_stream: bool) -> dict[str, object]:
-    """Return the response of a call; a stream's chunks are assembled."""
-    content = _bytes(response.get("body"))
-    code = object_in(response.get("status")).get("code") or response.get("status_code")
-    if code is not None and code not in OK_STATUSES:
-        return {"error": f"the server answered {code}: {content[:200].decode(errors='replace')}"}
-    if not (is_stream and content.lstrip().startswith((b"data:", b":", b"event:"))):
-        return read_object(content, "answer")
-    assembler = Assembler()
-    for event in parse_events(content):
-        assembler.add(event)
-    return assembler.response()
-
-
-def _bytes(body: object) -> bytes:
-    """Return a body as uncompressed bytes."""
-    content = body.get("string") if isinstance(body, dict) else body
-    if isinstance(content, (dict, list)):
-        content = json.dumps(content)
-    data = content.encode() if isinstance(content, str) else content
-    if not isinstance(data, bytes):  # None, or a number
-        return b""
-    return zlib.decompress(data, wbits=31) if data.startswith(GZIP) else data
+    for number, interaction in enumerate(objects_in(interactions), 1):
+        yield f"{path}, interaction {number}", interaction

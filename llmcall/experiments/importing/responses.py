@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ...apis.decisions import is_decision
 from ...apis.message import message_of, message_text
 from ...apis.objects import object_in, objects_in
-from ...apis.shapes import choices_of
+from ...apis.shapes import chat_of, choices_of, read_choices, served_model
+from ...clients.api_errors import raise_reported
 from ...core.kinds import check_chat
-from ...errors import ServiceError
+from ...errors import ContentFilterError
 from ...keys.plain_data import recordable
+from ...stores.days import creation_time
 from ...stores.record import Record
 from ...stores.records.readable import unreadable
 from ...support.display.formatting import as_json, shortened
@@ -26,6 +29,20 @@ MAX_QUOTE_CHARACTERS = 100  # of a text in a message
 CONTENTS = ("content", "tool_calls", "function_call", "refusal", "audio")
 
 
+GEMINIS = frozenset({"usageMetadata", "modelVersion", "responseId"})
+# By the field that holds the answer of an API, the fields of which that API's answer has one, too: the first alone may
+# stand in JSON that a model wrote.
+ANSWERS = {
+    "choices": frozenset({"object", "usage", "model", "created"}),
+    "output": frozenset({"object", "status"}),
+    "content": frozenset({"stop_reason"}),
+    "candidates": GEMINIS,
+    "promptFeedback": GEMINIS,
+    "message": frozenset({"done"}),
+    "response": frozenset({"done"}),
+}
+
+
 def is_placeholder(turn: Mapping[str, object]) -> bool:
     """Return whether a turn of the assistant is empty, so that its response fills it."""
     return not any(turn.get(name) for name in CONTENTS)
@@ -33,12 +50,12 @@ def is_placeholder(turn: Mapping[str, object]) -> bool:
 
 def turn_response(
     turn: Mapping[str, object], response: object, *, has_responses: bool
-) -> dict[str, object]:
-    """Return the response to record for a turn of the assistant.
+) -> tuple[dict[str, Data], Mapping[str, Data]]:
+    """Return the response to record for a turn of the assistant, and the answer as its API gave it.
 
-    :param response: the API's whole answer, or ``None``.
+    :param response: the whole answer, of any API, or ``None``.
     :param has_responses: whether the conversation has the API's answers; if not, the turn is the answer.
-    :raises APIError: if the answer is empty, filtered or broken off.
+    :raises APIError: if the answer is an error, empty, filtered or broken off.
     :raises TypeError, ValueError: if it cannot be read, or does not match the turn.
     """
     if not has_responses:
@@ -47,20 +64,54 @@ def turn_response(
         response = {"object": CHAT, "choices": [choice]}
     if response is None:
         raise ValueError("it has no response")
-    recorded: object = recordable(response, "its response", surrogates=True)
-    if not isinstance(recorded, dict):
+    raw: object = recordable(response, "its response", surrogates=True)
+    if not isinstance(raw, dict):
         raise TypeError(f"its response is {type(response).__name__}; it must be a dict")
-    if error := recorded.get("error"):
-        details = object_in(error).get("message") or error
-        raise ServiceError(f"no answer: {details}")
-    if any("message" not in choice for choice in objects_in(recorded.get("choices"))):
-        recorded = converted(recorded)
+    raise_reported(raw)
+    if reason := object_in(raw.get("promptFeedback")).get("blockReason"):
+        raise ContentFilterError(f"the provider blocked the prompt (blockReason {reason})")
+    recorded = _as_recorded(raw)
     check_chat(recorded)
     if problem := unreadable(Record(None, "chat", None, {"messages": []}, recorded)):
         raise ValueError(problem)
     if has_responses and not is_placeholder(turn):
         _check_match(turn, recorded)
-    return dict(recorded)
+    return recorded, raw
+
+
+def _as_recorded(raw: dict[str, Data]) -> dict[str, Data]:
+    """Return an answer as a chat records it: those of the Messages API, Gemini and Ollama become chat completions."""
+    if any("message" not in choice for choice in objects_in(raw.get("choices"))):
+        return converted(raw)
+    is_recorded = "choices" in raw or isinstance(raw.get("output"), list) or is_decision(raw)
+    if is_recorded or not any(read_choices(raw)):
+        return raw
+    created = creation_time(raw)
+    fields = {"model": served_model(raw), "created": created and int(created)}
+    return {**{name: fields[name] for name in fields if fields[name]}, **chat_of(raw)}
+
+
+def is_chat(data: object) -> bool:
+    """Return whether data is a list of messages."""
+    return isinstance(data, list) and len(data) == sum("role" in item for item in objects_in(data))
+
+
+def is_message(data: object) -> bool:
+    """Return whether data is a message of the assistant."""
+    return object_in(data).get("role") == ASSISTANT and not is_raw_answer(data)
+
+
+def is_raw_answer(value: object) -> bool:
+    """Return whether data is the whole answer, or an error, of a known API, and not a model's answer in JSON."""
+    data = object_in(value)
+    error = data.get("error")
+    choices = objects_in(data.get("choices"))
+    return (
+        any(name in data and not others.isdisjoint(data) for name, others in ANSWERS.items())
+        or any("message" in choice for choice in choices)
+        or "message" in object_in(error)
+        or (isinstance(error, str) and len(data) == 1)
+    )
 
 
 def split_choices(

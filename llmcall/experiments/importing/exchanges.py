@@ -14,6 +14,7 @@ from ...apis.objects import object_in
 from ...clients.api_errors import http_library
 from ...config.settings import DEFAULT_MODEL
 from ...core.kinds import KINDS
+from ...core.membrane import open_stream, send
 from ...core.seams import Response
 from ...programs import connections
 from ...programs.answering import calls_of
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import httpx
 
     from ...core.calls import Call
-    from ...keys.request import Data
     from ...stores.record import Record
 
 GZIP = b"\x1f\x8b"  # begins compressed data
@@ -94,7 +94,7 @@ class Exchanges:
         different = [*calls.values()]  # equal texts have one record
         kind = KINDS[different[0].request.kind]
         call = kind.joined(different)
-        answer = Response(await _answer(transport, call))
+        answer = await _answer(transport, call)
         kind.check(call.request, answer, must_fit_window=False)
         return kind.records(different, answer, Received("", "", 0.0, None, None))
 
@@ -122,17 +122,19 @@ class Exchanges:
         return response
 
 
-async def _answer(transport: ProgramTransport, call: Call) -> Mapping[str, Data]:
+async def _answer(transport: ProgramTransport, call: Call) -> Response:
     """Return the whole answer to a call; the stream of a chat is assembled."""
-    if call.request.kind == "http" or not call.is_streamed:
-        return await transport.asend(call.request, None)
+    is_stream = call.request.kind == "chat" and call.is_streamed
+    chunks = open_stream(transport, call.request, None) if is_stream else None
+    if chunks is None:
+        return await send(transport, call.request, None)
     assembler = Assembler()
-    async for chunk in transport.astream(call.request, None):
+    async for chunk in chunks:
         if chunk is DONE:
             assembler.is_done = True
-        elif not isinstance(chunk, Response):
+        elif not isinstance(chunk, (Response, bytes)):
             assembler.add(chunk)
-    return assembler.response()
+    return Response(assembler.response())
 
 
 def _message(message: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:

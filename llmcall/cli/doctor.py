@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from ..clients import registry
+from ..clients.api_errors import proxy_in_front
 from ..config import resolve
 from ..config.values import without_password
 from ..core.membrane import call_foreign, close
@@ -131,9 +132,11 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
         models = call_foreign(transport.list_models, SECONDS)
     except APIError as error:
         # A proxy may have sent an HTML page.
-        came = str(error).partition("<")[0].partition("\n")[0].strip()
-        found = f"{getattr(transport, 'url', name)}/models: {shortened(came, MAX_ERROR_CHARACTERS)}"
-        remedy = "'llmcall config' shows where address and key come from"
+        url = getattr(transport, "url", name)
+        proxy = proxy_in_front(url)
+        came = str(error).removesuffix(proxy).partition("<")[0].partition("\n")[0].strip()
+        found = f"{url}/models: {shortened(came, MAX_ERROR_CHARACTERS)}"
+        remedy = proxy.strip() or "'llmcall config' shows where address and key come from"
         if is_without_list := error.status_code in WITHOUT_LIST:
             remedy = "the first call shows whether it answers chats; most addresses end in /v1"
         yield Check("endpoint", is_without_list, found, remedy)

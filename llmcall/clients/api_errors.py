@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..apis.masking import mask, secrets_of, without_secrets
+from ..config.values import host_of, is_loopback, without_password
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -269,6 +270,27 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
     )
     service_error.is_unreachable = type(error).__name__ == "ConnectError"  # of httpx, or of httpx2
     return service_error
+
+
+def proxy_in_front(url: str) -> str:
+    """Return a sentence about the proxy that the environment puts before an address, empty if there is none."""
+    import urllib.request  # takes 60 ms
+
+    scheme, host = url.partition("://")[0], host_of(url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(host):
+        return ""
+    return (
+        f" The environment puts the proxy {without_password(proxy)} before {host}: "
+        f"set NO_PROXY={host} to go past it."
+    )
+
+
+def add_proxy(error: APIError, url: str) -> None:
+    """Name the proxy before an address that was not reached; any error for this machine may be the proxy's."""
+    if error.status_code is None or is_loopback(url):
+        error.args = (f"{error}{proxy_in_front(url)}",)
 
 
 def likely_address(url: str) -> str | None:

@@ -25,6 +25,7 @@ from . import chat, decisions, responses
 from .api_errors import (
     add_likely_address,
     add_other_wire,
+    add_proxy,
     http_library,
     mapped_error,
     raise_reported,
@@ -237,6 +238,8 @@ class SDKTransport(CoroutineTransport):
             add_other_wire(api_error)
         if self._class == "OpenAI":  # the only class that BASE_URL is for
             add_likely_address(api_error, self.url)
+        if self.trusts_environment:
+            add_proxy(api_error, self.url)
         if api_error is not error:
             raise api_error from error
 

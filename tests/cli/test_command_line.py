@@ -928,6 +928,15 @@ def test_the_doctor_reports_what_the_endpoint_answers(
     assert SECRET not in str(check) and "<html>" not in check["found"]
 
 
+def test_the_doctor_names_the_proxy_before_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its page is no word of the endpoint."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
+    with refusing() as nobody:
+        monkeypatch.setenv("HTTP_PROXY", nobody.removesuffix("/v1"))
+        remedy = checks(code=1)["endpoint"]["remedy"]
+    assert "set NO_PROXY=localhost " in remedy
+
+
 def test_the_doctor_says_how_to_switch_structured_output_on() -> None:
     """A model that llmcall does not know gets none until its section says so."""
     llmcall.configure(model="my-model", cache_mode="replay")

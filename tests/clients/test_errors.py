@@ -145,6 +145,29 @@ def test_a_refused_connection_is_tried_as_often_as_any_failure(
     assert "attempt 1 of 5 of chat" in caplog.text
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["a proxy that answers", "no proxy there"])
+def test_the_environment_s_proxy_before_a_server_is_named(
+    answers: bool, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a server of this machine, by whatever the proxy answers; without its password."""
+    server = ScriptedServer(httpserver, *[Answer(503, "<html>no such host</html>")] * 9)
+    with refusing() as nobody, client_for("http://localhost:1/v1") as client:
+        proxy = (server.base_url if answers else nobody).removesuffix("/v1")
+        monkeypatch.setenv("HTTP_PROXY", proxy.replace("//", "//me:secret@"))
+        failure = str(client.send_message(QUESTION, on_error="return"))
+    assert proxy.replace("//", "//***@") in failure and "set NO_PROXY=localhost " in failure
+
+
+def test_a_proxy_that_the_environment_goes_past_is_not_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server was asked itself."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with refusing() as nobody, client_for(nobody) as client:
+        assert "proxy.example" not in str(client.send_message(QUESTION, on_error="return"))
+
+
 def overflow(form: str, server_error: Any) -> Answer:
     """Return the refusal of a prompt that is too long: in OpenAI's form, vLLM's flat one, or as it
     came.

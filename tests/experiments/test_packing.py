@@ -463,6 +463,7 @@ CHANGES = {
     "the README": ("README.md", "0 refused", "7 refused", "pages"),
     "the checklist": ("REPORTING.md", "gpt-6-luna", "gpt-7", "pages"),
     "the page": ("report.html", "answer 0", "answer 9", "pages"),
+    "the reader": ("read_cassette.py", "import json", "import json, sys", "pages"),
     "the wheel": (WHEEL, "verifies", "verified", "llmcall"),
 }
 

@@ -22,8 +22,8 @@ from .wheel import DISTRIBUTION, is_wheel
 
 README, REPORT, REQUIREMENTS = "README.md", "report.html", "requirements.txt"
 REPORTING = "REPORTING.md"
-MADE = (REQUIREMENTS, REPORT, REPORTING, README)
 READER = Path(__file__).with_name("data") / "read_cassette.py"
+MADE = (READER.name, REQUIREMENTS, REPORT, REPORTING, README)
 TITLES = {
     CODE: "Code",
     DATA: "Data that the program reads",
@@ -65,10 +65,11 @@ def requirements(manifest: Manifest, wheel: str) -> str:
 
 
 def made_texts(package: Path, manifest: Manifest) -> dict[str, str]:
-    """Return the texts of the files that follow from the recordings and the manifest, by name."""
+    """Return the texts of the files that follow from the recordings, the manifest and llmcall, by name."""
     wheel = next(file.path for file in manifest.files if is_wheel(file.file))
     recorded = merged_run(package / FOLDERS[RECORDING], manifest.recordings)
     return {
+        READER.name: READER.read_text(encoding="utf-8"),
         REQUIREMENTS: requirements(manifest, wheel),
         REPORT: page(recorded),
         REPORTING: reporting(manifest, recorded),

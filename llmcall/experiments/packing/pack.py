@@ -20,7 +20,7 @@ from ...stores.records.reader import read
 from ...stores.records.served import model_of
 from ...stores.records.writer import write
 from .archive import write_zip
-from .contents import MADE, READER, REPORT, made_texts
+from .contents import MADE, REPORT, made_texts
 from .inspection import credentials, personal_lines, read_text
 from .package import (
     ABOUT,
@@ -310,7 +310,6 @@ def _write_about_files(package: Path, manifest: Manifest, project: Path) -> Mani
     for pattern in TAKEN_ALONG:
         for path in filter(Path.is_file, project.glob(pattern)):
             copy_file(path, package / path.name)
-    copy_file(READER, package / READER.name)
     write_wheel(package)
     for name in MADE:  # the README lists the others
         (package / name).touch()

@@ -39,16 +39,18 @@ def summary_lines(
     if cassette is None:
         unanswered = failures.left + count_waiting(calls_under_way.copy())
         asked = usage.calls + usage.errors - failures.unsent_errors + unanswered
-        replayed = not_recorded = 0
+        replayed = not_recorded = in_turns = 0
     else:
         replayed, not_recorded = usage.replayed_calls, failures.unanswered
         asked = usage.calls + not_recorded - failures.answered
+        in_turns = cassette.tape.log.replayed_in_turns()
     supplied = usage.cached_calls - replayed
     spent = ", ".join(_spent(usage))
     parts = [
         (asked, f"asked ({spent})" if spent else "asked"),
         (supplied, "from the cache"),
         (replayed, "replayed"),
+        (in_turns, "of these by callers that may share a queue"),
         (usage.retries, "retry" if usage.retries == 1 else "retries"),
         (failures.unsent, "not sent"),
         (not_recorded, "not recorded"),

@@ -497,6 +497,31 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
     )
 
 
+WORKERS = """
+turns = [threading.Semaphore(1), threading.Semaphore(0)]
+def work(number):
+    for _ in range(2):
+        turns[number].acquire()
+        ask("Bread?")
+        turns[1 - number].release()
+threads = [threading.Thread(target=work, args=[number]) for number in range(2)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+ask("Milk?")
+"""
+
+
+@pytest.mark.ci
+def test_the_last_line_of_a_replay_counts_calls_of_callers_that_may_share_a_queue(
+    model: NumberedServer,
+) -> None:
+    """They asked the same in turns; the recording warned of them."""
+    _, reported = ran(WORKERS, *A)
+    assert reported.count("identical requests came from 2 threads in scope 'run'") == 1
+    _, reported = ran(WORKERS, *NONE)
+    assert reported == "5 replayed, 4 of these by callers that may share a queue: a.jsonl\n"
+
+
 @pytest.mark.ci
 def test_the_last_line_counts_the_answers_whose_tokens_and_cost_are_unknown(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch

@@ -71,3 +71,24 @@ def test_pool_jobs_that_followed_one_another_are_callers() -> None:
         recorded = submit([0, 1])
     with llmcall.cassette("run.jsonl", mode="none", actor=lambda _: "ann"):
         assert submit([1, 0]) == recorded
+
+
+QUEUE = (
+    "identical requests came from 2 threads in scope 'run'; if they take work from a queue, a replay may swap their "
+    "answers: name the actors (--actor)"
+)
+
+
+@pytest.mark.parametrize(
+    ("turns", "actor", "warnings"),
+    [([0, 1, 0, 1], None, 1), ([0, 0, 1, 1], None, 0), ([0, 1, 0, 1], "system", 0)],
+)
+def test_a_recording_warns_once_of_callers_that_ask_in_turns(
+    turns: list[int], actor: Any, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Workers that take from a queue do so; callers that ask one after the other, and named actors, do not."""
+    client = plain_program(Server())
+    for path in ("run.jsonl", "other.jsonl"):
+        with llmcall.cassette(path, actor=actor and (lambda _: "ann")):
+            play(client, turns)
+    assert caplog.text.count(QUEUE) == warnings

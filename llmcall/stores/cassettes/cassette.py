@@ -22,7 +22,7 @@ from .file import CassetteFile
 from .opening import Opening
 from .owner import BLOCK, Owner
 from .replay_log import ReplayLog
-from .reports import Reports
+from .reports import Reports, warn_of_turns
 from .tape import Tape
 
 if TYPE_CHECKING:
@@ -150,15 +150,15 @@ class Cassette(ContextDecorator):
         adds = self.mode in ("new", "update") or not is_complete
         again = RUN_AGAIN.format(how="" if adds else " with the mode 'new'")
         advice = again if writes else NOTHING_WRITTEN
+        dropped_keys = {record.cache_key for record in dropped}
+        records = tape.to_write(dropped_keys, is_complete=is_complete) if writes else []
         self.reports.end(self.path, self.mode, owner, tape, len(unused), advice=advice)
+        warn_of_turns(records, tape)
         is_left = self.mode == "rewrite" and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:
             notice("%s is left as it was: no call was answered", self.path)
         if writes:
             keep_in_cache(dropped)
-            records = tape.to_write(
-                {record.cache_key for record in dropped}, is_complete=is_complete
-            )
             self.file.write(tape.settings, self.run, records, is_complete=is_complete)
 
     def __enter__(self) -> Cassette:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.values import FrozenDict
 from ...keys.keys import key_of
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
     from ..records.reader import RecordFile, Selection
 
 
-# (scope path, the request's key outside any scope) → number of the draw → name of the asker.
-AskerNames = dict[tuple[str, str], dict[int, str]]
+class NamedDraw(NamedTuple):
+    """A recorded draw that names who asked for it."""
+
+    asker: str
+    cache_key: str
+
+
+# (scope path, the request's key outside any scope) → number of the draw → the draw.
+NamedDraws = dict[tuple[str, str], dict[int, NamedDraw]]
 # First by the levels of the call's scope path, then by the order of the calls.
 SortKey = tuple[list[str], CallOrder]
 AFTER_ALL: SortKey = (["\U0010ffff"], ())
@@ -58,7 +66,7 @@ class ReplayLog:
         self._stored = stored
         self._is_recording = is_recording
         self._earlier_calls = earlier_calls
-        self._recorded: AskerNames | None = None  # of the file, read at first use
+        self._recorded: NamedDraws | None = None  # of the file, read at first use
         self._askers: dict[str, str] = {}  # key of a record → who got it first
         self._told_apart: set[str] = (
             set()
@@ -214,14 +222,18 @@ class ReplayLog:
         :param request_key: the request's key outside any scope.
         """
         if self._recorded is None:  # if two threads read them, they read the same
-            recorded: AskerNames = {}
-            for record in self._stored.named():
-                scope, _, number = (record.sample or "").partition("#")
-                if record.asker is not None and number.isdecimal():
-                    request = scope, key_of(record.kind, record.request, None)
-                    recorded.setdefault(request, {})[int(number)] = record.asker
-            self._recorded = recorded
-        return RecordedAskers(self._recorded.get((path, request_key), {}), self._is_recording)
+            self._recorded = named_draws(self._stored.named())
+        draws = self._recorded.get((path, request_key), {})
+        askers = {number: draw.asker for number, draw in draws.items()}
+        return RecordedAskers(askers, self._is_recording)
+
+    def replayed_in_turns(self) -> int:
+        """Return how many calls got recorded draws for which callers asked in turns: see :func:`is_in_turns`."""
+        recorded = (self._recorded or {}).values()
+        keys = {
+            draw.cache_key for draws in recorded if is_in_turns(draws) for draw in draws.values()
+        }
+        return sum(map(self.has_used, keys))
 
     def with_askers(
         self, records: Iterable[Record], gained_keys: Collection[str], *, is_complete: bool
@@ -250,6 +262,24 @@ class ReplayLog:
         records = list(self._stored)
         named = self.with_askers(records, (), is_complete=True)
         return any(new.asker != old.asker for new, old in zip(named, records, strict=True))
+
+
+def named_draws(records: Iterable[Record]) -> NamedDraws:
+    """Return the draws of records that name who asked for them."""
+    named: NamedDraws = {}
+    for record in records:
+        scope, _, number = (record.sample or "").partition("#")
+        if record.asker is not None and number.isdecimal():
+            request = scope, key_of(record.kind, record.request, None)
+            named.setdefault(request, {})[int(number)] = NamedDraw(record.asker, record.cache_key)
+    return named
+
+
+def is_in_turns(draws: Mapping[int, NamedDraw]) -> bool:
+    """Return whether a caller asked again after another one did, as workers do that take from a queue."""
+    askers = [draws[number].asker for number in sorted(draws)]
+    turns = [asker for asker, _ in itertools.groupby(askers)]
+    return len(turns) > len({*turns})
 
 
 def without_lone_askers(

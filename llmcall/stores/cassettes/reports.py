@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 from ...config import resolve as config
 from ...support.display.formatting import counted
 from ...support.failures import Failures, process_failures
+from ...support.notices import warn_once
 from ..record import GotFrom
+from .replay_log import is_in_turns, named_draws
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from ..record import Record
     from .owner import Owner
     from .tape import Tape
 
@@ -66,3 +70,27 @@ class Reports:
             else "no call was made"
         )
         return f"{words}the file keeps such records, because {why}"
+
+
+def warn_of_turns(records: Iterable[Record], tape: Tape) -> None:
+    """Warn once of identical requests for which callers asked in turns, if this run recorded one of them.
+
+    :param records: those that the file will have.
+    """
+    scopes: dict[str, set[str]] = {}  # scope path → callers
+    for (scope, _), draws in named_draws(records).items():
+        if is_in_turns(draws) and any(tape.has_gained(draw.cache_key) for draw in draws.values()):
+            scopes.setdefault(scope, set()).update(draw.asker for draw in draws.values())
+    for scope, callers in scopes.items():
+        warn_once(
+            f"identical requests came from {len(callers)} {_kind_of(callers)} in scope {scope!r}; if they take work "
+            "from a queue, a replay may swap their answers: name the actors (--actor)",
+            about="requests in turns",
+        )
+
+
+def _kind_of(callers: Iterable[str]) -> str:
+    """Return what callers are, by the last segments of their names."""
+    kinds = {caller.rpartition("/")[2].partition(" ")[0] for caller in callers}
+    words = {"thread": "threads", "task": "tasks", "process": "processes", "work": "pool jobs"}
+    return words.get(kinds.pop(), "callers") if len(kinds) == 1 else "callers"

@@ -99,6 +99,10 @@ class Tape:
         """Return who asked for a request's draws; see :meth:`ReplayLog.recorded_askers`."""
         return self.log.recorded_askers(path, request_key)
 
+    def has_gained(self, key: str) -> bool:
+        """Return whether the run recorded the record of a key."""
+        return key in self._gained
+
     def __len__(self) -> int:
         return len(self.stored) + sum(key not in self.stored for key in list(self._gained))
 

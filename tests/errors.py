@@ -1,4 +1,4 @@
-"""Errors by their words, each on the line that Python shows last in a traceback."""
+"""Errors by their words, each on a line as Python shows it last in a traceback."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import Any
 
 import pytest
 
-Row = tuple[str, Callable[[], object]]
 
-
-def error_table(*rows: Row) -> Any:
+def error_table(*rows: tuple[str, Callable[[], object]]) -> Any:
     """Parametrize a test by ``line`` and ``call``, for :func:`check_error`."""
     named = [pytest.param(line, call, id=line[:70]) for line, call in rows]
     return pytest.mark.parametrize(("line", "call"), named)
 
 
-def check_error(line: str, call: Callable[[], object]) -> None:
-    """Check the type and the beginning of the words of the error that a call raises.
+def check_error(line: str, call: Callable[[], object]) -> Any:
+    """Check the error that a call raises, and return it.
 
-    :param line: ``TypeError: the words``; three dots stand for any words.
+    :param line: its type, or a base of that, and how its words begin: ``TypeError: the words``. Three
+        dots stand for any words.
     """
+    kind, _, words = line.partition(": ")
     with pytest.raises(Exception) as caught:
         call()
-    said = f"{type(caught.value).__name__}: {caught.value}"
-    assert re.match(".*".join(map(re.escape, line.split("..."))), said, re.DOTALL), said
+    assert kind in [base.__name__ for base in type(caught.value).__mro__], caught.value
+    pattern = ".*".join(map(re.escape, words.split("...")))
+    assert re.match(pattern, str(caught.value), re.DOTALL), caught.value
+    return caught.value

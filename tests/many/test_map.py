@@ -346,12 +346,6 @@ def test_scope_names_of_items_and_repeats_are_pinned() -> None:
     ]
 
 
-def test_a_digest_is_no_name_of_a_scope() -> None:
-    """It is reserved for items, so no scope of the program's can share one."""
-    with pytest.raises(ValueError, match=r"is reserved for the items and repeats of llmcall.map"):
-        scope("~010de3fa8c734349")
-
-
 def test_different_items_that_look_alike_have_different_digests() -> None:
     """Types count, and so do the types inside."""
     day = datetime.datetime(2020, 1, 1)

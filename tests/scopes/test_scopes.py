@@ -167,13 +167,6 @@ def test_the_draw_0_and_the_sample_0_are_one_request() -> None:
     assert (second.cache_key, second.content, second.cached) == (first.cache_key, "one", True)
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a#1"])
-def test_a_name_that_is_empty_or_has_a_divider_is_refused(name: str) -> None:
-    """A path could not be read if a name held a divider."""
-    with pytest.raises(ValueError, match="must not be empty or contain"):
-        scope(name)
-
-
 def test_blanks_scripts_enumerations_and_numbers_are_names() -> None:
     """Any text without a divider is a name, and so is a number."""
 
@@ -197,12 +190,6 @@ def test_an_embedding_needs_no_scope() -> None:
     client = ScriptedClient([[2.0]])
     with scope("a"):
         assert in_a_thread(client.get_embedding, "text") == [2.0]
-
-
-def test_an_embedding_takes_no_sample() -> None:
-    """``sample=`` is refused, since there is no draw to number."""
-    with pytest.raises(TypeError, match="sample"):
-        ScriptedClient([[1.0]]).get_embedding("text", sample=1)
 
 
 def test_inside_scope_none_there_is_no_draw() -> None:
@@ -388,19 +375,6 @@ def test_a_later_cell_of_a_notebook_may_start_a_scope_again(
 # Threads, tasks and bind
 
 
-def test_a_call_of_a_thread_without_a_scope_names_its_remedies() -> None:
-    """While a scope is open elsewhere, the call is an error that says what can be done."""
-    with scope("a"), pytest.raises(ScopeError) as caught:
-        in_a_thread(sample)
-    for remedy in (
-        "llmcall.bind(function)",
-        "llmcall.scope(name)",
-        "process=True",
-        "llmcall.scope(None)",
-    ):
-        assert remedy in str(caught.value)
-
-
 def test_on_error_hides_no_scope_error() -> None:
     """It is the program's mistake, so it is raised whatever ``on_error`` says."""
     with scope("a"), pytest.raises(ScopeError):
@@ -526,15 +500,6 @@ def test_a_threads_own_scope_stands_inside_the_process_scope() -> None:
 def test_scope_none_leaves_the_process_scope() -> None:
     """Inside ``scope(None)`` a thread has no scope, although the process has one."""
     assert in_a_thread(sample_in, None) is None
-
-
-@pytest.mark.usefixtures("process_scope")
-def test_a_process_has_one_scope_at_a_time() -> None:
-    """A second one is refused with the name of the first and the remedies, and the first goes on."""
-    remedies = r"'run'.*Leave it first.*without process=True.*llmcall\.bind"
-    with pytest.raises(ScopeError, match=remedies), scope("second", process=True):
-        raise AssertionError("never reached")
-    assert in_a_thread(sample) == "run#0"
 
 
 def test_the_process_scope_ends_with_its_block() -> None:
@@ -799,17 +764,3 @@ def test_a_map_stands_in_the_default_scope() -> None:
     with default_scope(new_program_scope()):
         found = llmcall.map(samples_in_an_item, ["a", "b"], key=str)
     assert found == [["run/a#0", "a#0"], ["run/b#0", "b#0"]]
-
-
-class Agent:
-    """No plain data."""
-
-    def ask(self) -> str | None:
-        """Ask."""
-        return sample()
-
-
-def test_a_scope_refuses_items_that_are_not_plain_data() -> None:
-    """Their draws would have no names that a replay finds."""
-    with scope("s"), pytest.raises(TypeError, match="not plain data"):
-        llmcall.map(Agent.ask, [Agent()])

@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import pickle
 import re
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -74,37 +73,6 @@ def test_a_template_is_a_file_or_a_text(
     client = ScriptedClient(["Nobody."])
     assert LLMCall(*names, **texts, client=client).call(name="Lisa") == "Nobody."
     assert asked(client) == expected
-
-
-@pytest.mark.parametrize(
-    ("names", "options", "error", "words"),
-    [
-        ((), {}, TypeError, "needs a template"),
-        (("system.md",), {"system": "You are."}, TypeError, "given twice"),
-        ((), {"user": "Hi.", "client": "openai"}, TypeError, r"llmcall\.client\('openai'\)"),
-        ((), {"user": "Hello", "output_retries": -1}, ValueError, "output_retries"),
-    ],
-)
-def test_a_call_that_could_never_work_is_refused_when_it_is_made(
-    names: Any, options: Any, error: type[Exception], words: str
-) -> None:
-    """The error names what is missing or wrong."""
-    with pytest.raises(error, match=words):
-        LLMCall(*names, **options)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [({"temprature": 1}, "did you mean 'temperature'"), ({"model": 5}, "model")],
-)
-@pytest.mark.parametrize("on_error", ["raise", "none"])
-def test_wrong_model_parameters_raise_whatever_on_error_says(
-    wrong: dict[str, Any], words: str, on_error: str
-) -> None:
-    """They are mistakes in the program, not failures of a call."""
-    client = ScriptedClient(["Hi."])
-    with pytest.raises(TypeError, match=words):
-        LLMCall(user="Hello", client=client, on_error=on_error, **wrong).call()
 
 
 class Deal(pydantic.BaseModel):
@@ -256,14 +224,6 @@ def test_options_that_the_prompt_lacks_are_listed(user: str) -> None:
     LLMCall(user=user, output_type=MOODS, client=client)()
     text = client.requests[0].messages[-1]["content"]
     assert text == f"{user}\n\nAnswer with exactly one of: good, bad, very good."
-
-
-def test_an_answer_that_was_cut_names_max_tokens() -> None:
-    """The token limit is the cause."""
-    client = Responding(completion('{"name": "Li', finish_reason="length"), cache_mode="off")
-    call = LLMCall(user="Who?", output_type=Deal, output_retries=0, client=client, max_tokens=5)
-    with pytest.raises(OutputError, match="raise max_tokens"):
-        call()
 
 
 # Refusals
@@ -523,39 +483,6 @@ def test_a_decorated_function_is_pickled_by_its_name() -> None:
     assert method.llm_call is Person.would_buy.llm_call
 
 
-def no_docstring() -> str:
-    raise NotImplementedError
-
-
-async def asynchronous() -> str:
-    """Hello?"""
-    raise NotImplementedError
-
-
-def takes_self(self: Any) -> str:
-    """You are {{ self.name }}."""
-    raise NotImplementedError
-
-
-@pytest.mark.parametrize(
-    ("function", "words"),
-    [
-        (no_docstring, "no docstring"),
-        (asynchronous, "acall"),
-        (takes_self, "Jinja2 reserves the name self"),
-        ("Would you buy?", "@llm takes a function, not 'Would you buy"),
-        (property(no_docstring), "@llm takes a function, not <property"),
-        (len, "@llm takes a function, not <built-in"),
-    ],
-)
-def test_a_function_that_could_never_work_is_refused_where_it_is_decorated(
-    function: Any, words: str
-) -> None:
-    """The error says what is wrong with it."""
-    with pytest.raises(TypeError, match=words):
-        llm(function)
-
-
 def test_a_return_type_that_is_no_name_of_the_module_is_refused() -> None:
     """A local type under ``from __future__ import annotations``; the error says what to do."""
 
@@ -784,20 +711,6 @@ def corrected_table(repeats: int = 1) -> Any:
     client = Responding(*answers, prices={"gpt-4o-mini": (1e6, 1e6)}, model="gpt-4o-mini")
     call = LLMCall(user="How many?", output_type=int, client=client)
     return [call.table([{}]) for _ in range(repeats)][-1]
-
-
-@pytest.fixture
-def without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no pandas installed."""
-    monkeypatch.setitem(sys.modules, "pandas", None)
-
-
-def test_a_table_without_pandas_is_refused_before_any_call(without_pandas: None) -> None:
-    """The error names the remedy."""
-    client = ScriptedClient(lambda _: "yes")
-    with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
-        LLMCall(user="{{ name }}", client=client).table(PEOPLE)
-    assert client.requests == []
 
 
 def test_the_key_in_a_table_is_the_short_one_that_commands_take() -> None:

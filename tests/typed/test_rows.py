@@ -116,18 +116,3 @@ def test_a_function_over_a_text_or_a_dict_iterates_as_python_does() -> None:
     assert llmcall.map(str.upper, "ann") == ["A", "N", "N"]
     assert llmcall.map(str.upper, {"ann": 1}) == ["ANN"]
     assert dict(llmcall.imap(str.upper, "a")) == {0: "A"}
-
-
-@pytest.mark.parametrize(
-    ("method", "name", "nearest"),
-    [("map", "keys", "key"), ("table", "keys", "key"), ("table", "varies", "vary")],
-)
-def test_an_unknown_argument_suggests_the_methods_own(
-    method: str, name: str, nearest: str, call: Any, client: ScriptedClient
-) -> None:
-    """And no parameter of the API."""
-    with pytest.raises(
-        TypeError, match=rf"{method}\(\) has no argument '{name}'; did you mean '{nearest}'\?"
-    ):
-        getattr(call, method)([{"name": "Ann"}], **{name: "name"})
-    assert not client.requests

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,22 +226,6 @@ def test_a_function_gets_undefined_cells_of_a_frame(earners: Any) -> None:
         raise NotImplementedError
 
     assert told.map(earners("NaN"))[:2] == ["Ann earns 100.0", "Ben"]
-
-
-def test_a_missing_cell_in_an_included_template_is_named(tmp_path: Path) -> None:
-    (tmp_path / "asked.md").write_text("Hi. {% include 'pay' %}")
-    (tmp_path / "pay.md").write_text("You earn {{ wage }}.")
-    frame = pandas.DataFrame({"wage": [None, 2.0]})
-    call = LLMCall(None, "asked", template_path=tmp_path, client=Echo())
-    with pytest.raises(llmcall.TemplateError, match=r"pay\.md.*'wage' .* holds nothing in row 0"):
-        call.map(frame)
-
-
-def test_a_missing_cell_is_refused_by_a_mustache_template(tmp_path: Path) -> None:
-    (tmp_path / "pay.mustache").write_text("{{wage}}")
-    frame = pandas.DataFrame({"name": ["Ann", "Ben"], "wage": [2.0, None]})
-    with pytest.raises(llmcall.TemplateError, match=r"'wage' .* holds nothing in row 1"):
-        LLMCall(None, "pay", template_path=tmp_path, client=Echo()).map(frame)
 
 
 def test_rows_that_are_dicts_are_taken_as_they_are() -> None:

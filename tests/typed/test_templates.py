@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import llmcall
-from llmcall import ConfigError, LLMCall, TemplateError
+from llmcall import LLMCall, TemplateError
 from llmcall.testing import ScriptedClient
 
 SECRET = "hunter2-hunter2"
@@ -237,25 +236,6 @@ def test_an_error_in_a_file_names_the_file_and_no_value(
         rendered(None, variables, name, folder)
     assert str(caught.value).startswith(message.replace("{}", str(folder)))
     assert SECRET not in str(caught.value)
-
-
-def test_a_missing_folder_is_an_error_that_says_what_names_it(folder: Path) -> None:
-    with pytest.raises(
-        TemplateError,
-        match=r"is not a folder \(set template_path= or \[Templates\] PATH\)",
-    ):
-        rendered(None, {}, "buyer", folder / "missing")
-
-
-def test_mustache_without_its_library_names_the_extra(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error names the library and the extra."""
-    monkeypatch.setitem(sys.modules, "pystache.parser", None)
-    with pytest.raises(
-        ConfigError, match=r"letter\.mustache .* needs the library pystache .*'mustache'"
-    ):
-        rendered(None, {}, "letter", folder)
 
 
 @pytest.mark.parametrize("way", ["called", "mapped"])

@@ -129,11 +129,6 @@ def test_rows_of_a_cell_that_fails_have_the_error(failing_cell: llmcall.LLMCall)
     assert table["error"].notna().tolist() == [False, False, True, True]
 
 
-def test_a_cell_that_fails_ends_the_table(failing_cell: llmcall.LLMCall) -> None:
-    with pytest.raises(RuntimeError):
-        failing_cell.table(ROWS, vary=TWO_CELLS, scope="s")
-
-
 def test_a_key_function_gets_plain_rows_with_their_labels() -> None:
     """Every cell's, one after the other."""
     rows: list[Any] = []
@@ -145,31 +140,6 @@ def test_a_key_function_gets_plain_rows_with_their_labels() -> None:
     call_of(numbered()).table(ROWS[:1], vary={"tone": VARY["tone"]}, scope="s", key=key)
     assert rows == [{"name": "Ann", "tone": "kind"}, {"name": "Ann", "tone": "curt"}]
     assert {type(row) for row in rows} == {dict}
-
-
-@pytest.mark.parametrize(
-    ("vary", "error"),
-    [
-        (
-            {"tempreature": [1]},
-            r"unknown axis 'tempreature'.*temperature.*system, user.*name, tone",
-        ),
-        ({"name": ["Cleo"]}, "'name' of vary is also a column"),
-        ({"tone": []}, "must have levels"),
-        ({"tone": ["a", "a"]}, "each with its own label"),
-        ({"stop": [["a"]]}, "a dict with a label"),
-        ({"tone": "kind"}, "must be a list of values"),
-        ({}, "vary is {}"),
-        ({"user": ["{{ repeat }}"], "repeat": [1]}, "rename your column 'repeat'"),
-        ({"user": ["{{ model }}"], "model": ["x"]}, "both a parameter and a variable"),
-    ],
-)
-def test_a_wrong_axis_is_an_error_before_anything_is_asked(vary: Any, error: str) -> None:
-    """The error names the axis."""
-    client = numbered()
-    with pytest.raises((TypeError, ValueError), match=error):
-        call_of(client).table(ROWS, vary=vary)
-    assert client.usage.calls == 0
 
 
 def buys_function() -> Any:

@@ -1,0 +1,194 @@
+"""Errors of typed calls, templates and tables, by their words."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from clients import Responding
+from errors import check_error, error_table
+from files import written
+from servers import completion
+
+import llmcall
+from llmcall.testing import ScriptedClient
+
+PLAIN = "{{ name }}, {{ tone }}: bread?"
+ROWS = [{"name": "Ann"}, {"name": "Ben"}]
+EXAMPLES = [
+    {"role": "user", "content": "Rate {{ first }}."},
+    {"role": "assistant", "content": "good"},
+]
+
+
+def unasked() -> ScriptedClient:
+    """Return a client that fails the test if it is asked."""
+    return ScriptedClient(lambda messages: pytest.fail("a model was asked"))
+
+
+def call(*names: Any, **options: Any) -> Any:
+    """Make a call; no model is asked before the error."""
+    return llmcall.LLMCall(*names, **{"client": unasked(), **options})
+
+
+def asked(history: Any, **variables: Any) -> object:
+    """Ask after a history."""
+    return call(user="?", history=history)(**variables)
+
+
+def varied(vary: Any, **options: Any) -> object:
+    """Make a table that varies."""
+    pytest.importorskip("pandas")
+    return call(**{"user": PLAIN, **options}).table(ROWS, vary=vary)
+
+
+def table(**options: Any) -> object:
+    """Make a table with an option that there is not."""
+    return call(user="{{ name }}?").table(ROWS[:1], **options)
+
+
+def paid(template: str, **templates: str) -> object:
+    """Ask by files about the wages of two people, one of whom has none."""
+    pandas = pytest.importorskip("pandas")
+    for name, text in {"asked.md": template, **templates}.items():
+        written(name.replace("_", "."), text)
+    name = "pay" if "pay_mustache" in templates else "asked"
+    return call(None, name, template_path=".").map(pandas.DataFrame({"wage": [None, 2.0]}))
+
+
+def cut() -> object:
+    """Ask for a number, and get the beginning of an answer."""
+    answer = completion('{"name": "Li', finish_reason="length")
+    client = Responding(answer, cache_mode="off")
+    return call(user="?", output_type=int, output_retries=0, client=client, max_tokens=5)()
+
+
+def without(module: str, ask: Callable[[], object]) -> object:
+    """Ask where a library is missing."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setitem(sys.modules, module, None)
+        return ask()
+
+
+def no_docstring() -> str:
+    raise NotImplementedError
+
+
+async def asynchronous() -> str:
+    """Hello?"""
+    raise NotImplementedError
+
+
+def takes_self(self: Any) -> str:
+    """You are {{ self.name }}."""
+    raise NotImplementedError
+
+
+LLM: Any = llmcall.llm
+
+
+@error_table(
+    # calls that could never work
+    ("TypeError: ...needs a template", call),
+    ("TypeError: ...given twice", lambda: call("system.md", system="You are.")),
+    ("TypeError: ...llmcall.client('openai')", lambda: call(user="Hi.", client="openai")),
+    ("ValueError: output_retries", lambda: call(user="Hello", output_retries=-1)),
+    ("OutputError: ...raise max_tokens", cut),
+    # functions that could never work
+    ("TypeError: ...no docstring", lambda: LLM(no_docstring)),
+    ("TypeError: ...acall", lambda: LLM(asynchronous)),
+    ("TypeError: ...Jinja2 reserves the name self", lambda: LLM(takes_self)),
+    ("TypeError: @llm takes a function, not 'Would you buy", lambda: LLM("Would you buy?")),
+    ("TypeError: @llm takes a function, not <property", lambda: LLM(property(no_docstring))),
+    ("TypeError: @llm takes a function, not <built-in", lambda: LLM(len)),
+    # histories
+    ("TypeError: ...before a question", lambda: call(history=EXAMPLES, system="You rate.")),
+    (
+        "TypeError: history is dict; it must be a list of",
+        lambda: call(history={"role": "user"}, user="?"),
+    ),
+    (
+        "TypeError: history[0] is 'Rate mud.'; it must be a",
+        lambda: call(history=["Rate mud."], user="?"),
+    ),
+    (
+        "TypeError: history[0] is ...with a role",
+        lambda: call(history=[{"content": "?"}], user="?"),
+    ),
+    (
+        "TemplateError: history: the variable 'talk' is missing; given: tlak",
+        lambda: asked("talk", tlak=[]),
+    ),
+    (
+        "TemplateError: <history[0]>, line 1: the variable 'first' is missing",
+        lambda: asked([EXAMPLES[0]]),
+    ),
+    (
+        "TemplateError: <history[0]>, ... tag",
+        lambda: asked([{"role": "user", "content": "{first}"}], first=1),
+    ),
+    (
+        "TypeError: the variable 'talk' is str; it must be a list of messages",
+        lambda: asked("talk", talk="Hello."),
+    ),
+    (
+        "TypeError: ...before a question",
+        lambda: varied({"user": {"a": "?", "none": None}}, system="Rate.", history=EXAMPLES),
+    ),
+    # axes
+    (
+        "ValueError: vary has the unknown axis 'tempreature'...temperature...system, user...name, tone",
+        lambda: varied({"tempreature": [1]}),
+    ),
+    ("ValueError: the axis 'name' of vary is also a column", lambda: varied({"name": ["Cleo"]})),
+    ("ValueError: ...must have levels", lambda: varied({"tone": []})),
+    ("ValueError: ...each with its own label", lambda: varied({"tone": ["a", "a"]})),
+    ("ValueError: ...a dict with a label", lambda: varied({"stop": [["a"]]})),
+    ("TypeError: ...must be a list of values", lambda: varied({"tone": "kind"})),
+    ("TypeError: vary is {}", lambda: varied({})),
+    (
+        "ValueError: ...rename your column 'repeat'",
+        lambda: varied({"user": ["{{ repeat }}"], "repeat": [1]}),
+    ),
+    (
+        "ValueError: ...both a parameter and a variable",
+        lambda: varied({"user": ["{{ model }}"], "model": ["x"]}),
+    ),
+    # tables and files
+    (
+        "TypeError: ...map() has no argument 'keys'; did you mean 'key'?",
+        lambda: call(user="?").map(ROWS, keys="name"),
+    ),
+    (
+        "TypeError: ...table() has no argument 'keys'; did you mean 'key'?",
+        lambda: table(keys="name"),
+    ),
+    (
+        "TypeError: ...table() has no argument 'varies'; did you mean 'vary'?",
+        lambda: table(varies={}),
+    ),
+    (
+        "TemplateError: pay.md...'wage' ... holds nothing in row 0",
+        lambda: paid("Hi. {% include 'pay' %}", pay_md="You earn {{ wage }}."),
+    ),
+    (
+        "TemplateError: ...'wage' ... holds nothing in row 0",
+        lambda: paid("", pay_mustache="{{wage}}"),
+    ),
+    (
+        "TemplateError: ... is not a folder (set template_path= or [Templates] PATH)",
+        lambda: call("buyer", template_path="missing")(),
+    ),
+    (
+        "ConfigError: ...pay.mustache ... needs the library pystache ...'mustache'",
+        lambda: without("pystache.parser", lambda: paid("", pay_mustache="{{wage}}")),
+    ),
+    ("ConfigError: ...pip install pandas", lambda: without("pandas", table)),
+)
+def test_an_error_names_what_is_wrong_and_no_model_is_asked(
+    line: str, call: Callable[[], object]
+) -> None:
+    """It says what to write."""
+    check_error(line, call)

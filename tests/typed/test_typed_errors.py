@@ -50,12 +50,12 @@ def table(**options: Any) -> object:
 
 
 def paid(template: str, **templates: str) -> object:
-    """Ask by files about the wages of two people, one of whom has none."""
+    """Ask by files about the wage of somebody who has none."""
     pandas = pytest.importorskip("pandas")
     for name, text in {"asked.md": template, **templates}.items():
         written(name.replace("_", "."), text)
     name = "pay" if "pay_mustache" in templates else "asked"
-    return call(None, name, template_path=".").map(pandas.DataFrame({"wage": [None, 2.0]}))
+    return call(None, name, template_path=".").map(pandas.DataFrame({"wage": [None]}))
 
 
 def cut() -> object:

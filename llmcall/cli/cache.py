@@ -56,7 +56,7 @@ class Commands(click.Group):
 )
 @click.pass_context
 def cache(context: click.Context, path: str | None) -> None:
-    """Look at, move and delete recorded answers."""
+    """Inspect, move and delete recorded answers."""
     context.obj = context.with_resource(ResponseCache(path or settings().cache_path))
 
 

@@ -29,7 +29,7 @@ existing_file = UserPath(exists=True, dir_okay=False)
 
 @click.group()
 def cassette() -> None:
-    """Merge cassettes, check them, update their keys, or drop answers."""
+    """Merge, check and rekey cassettes, or remove answers."""
 
 
 @cassette.command()

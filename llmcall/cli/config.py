@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command("config")
 @json_option
 def show_config(as_json: bool) -> None:
-    """Show every setting, its value, and where it comes from.
+    """Show every setting, its value and its origin.
 
     Settings that differ from their defaults come first. Secrets are masked.
     """

@@ -55,7 +55,7 @@ class Check(NamedTuple):
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check what a call needs, and suggest fixes.
+    """Check key, endpoint and setup, and suggest fixes.
 
     Checks the API key, the endpoint, the model, the cache directory, the tokenizer and the price.
     The exit code is 1 if something is wrong.

@@ -181,7 +181,7 @@ def _read_text(file: IO[str]) -> str:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def demo(context: click.Context, arguments: tuple[str, ...]) -> None:
-    """Play a market day from recorded answers, without an API key.
+    """Replay a recorded market day without an API key.
 
     The day is played twice. The second time, one person is changed.
     """

@@ -150,7 +150,7 @@ def diff(
     as_json: bool,
     as_markdown: bool,
 ) -> None:
-    """Show for each actor where two runs diverge, and why.
+    """Show where and why two runs diverge, by actor.
 
     RUN and OTHER are cassettes, exported files or cache directories. With two files, --scope alone
     only hides calls: the whole runs are compared. The exit code is 0 even if the runs differ, unless
@@ -195,7 +195,7 @@ def report(
     sample: int | None,
     output: str | None,
 ) -> None:
-    """Write one run, or two side by side, as an HTML page.
+    """Render a run, or two side by side, as HTML.
 
     RUN is a cassette, an exported file or a cache directory. The page needs no other file and no
     network. Without -o, "market.jsonl" becomes "market.html" in the current directory.

@@ -46,7 +46,7 @@ def run(
     script: str,
     arguments: tuple[str, ...],
 ) -> None:
-    """Run an unchanged program, and record or replay its calls.
+    """Run a program unchanged; record or replay its calls.
 
     SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client. Its own arguments follow it.
     llmcall records until the process ends, so it also records threads that outlive the script. The

@@ -94,7 +94,7 @@ def serve(
     to: str | None,
     command: tuple[str, ...],
 ) -> None:
-    """Record or replay what programs in any language ask.
+    """Record or replay programs in any language.
 
     Prints addresses of this machine as lines to export, and answers until Ctrl-C or SIGTERM, which
     write the file. The header x-llmcall-scope says who asks (trial-1/Ada); it is not sent on. A

@@ -69,7 +69,7 @@ from .output import echo
 def drift(
     run: str, scope: str | None, last: bool, value: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Ask some recorded requests again and compare the answers.
+    """Resend some recorded requests and compare the answers.
 
     RUN is a cassette, an exported file or a cache directory. It is not changed. For each value, the
     output shows how far it has shifted, with a 95 % interval. With --against, the answers of two
@@ -147,7 +147,7 @@ def import_answers(
     columns: dict[str, str],
     params: dict[str, str],
 ) -> None:
-    """Write a cassette of answers that others published.
+    """Convert published answers to a cassette.
 
     FILES are cassettes of VCR's (extra 'yaml'); the input and output of a batch; JSON Lines or CSV with
     prompt, answer (or response or completion) and optionally model, scope, system and parameters by their
@@ -206,7 +206,7 @@ def import_answers(
 )
 @click.option("--zip", type=UserPath(dir_okay=False), help="Also write a ZIP file.")
 def pack(**arguments: Any) -> None:
-    """Pack a study so that others can run it again.
+    """Package a study for others to rerun.
 
     FOLDER is the package to make. COMMAND is the program, after "--": SCRIPT [ARG...] or
     -m MODULE [ARG...]. The working directory is the project. The program runs in a copy of it,
@@ -226,7 +226,7 @@ def pack(**arguments: Any) -> None:
 )
 @json_option
 def verify(package: str, tolerance: float, as_json: bool) -> None:
-    """Run a packed study again and compare its results.
+    """Rerun a packaged study and compare its results.
 
     PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network
     access, and replays its recordings. The exit code is 1 if anything differs.

@@ -104,7 +104,7 @@ def import_answers(
     params: Mapping[str, object] | None = None,
     source: str | Mapping[str, object] | None = None,
 ) -> Imported:
-    """Write a cassette of answers that others published. It works like one that llmcall recorded: replay it,
+    """Convert published answers to a cassette. It works like one that llmcall recorded: replay it,
     compare it, check it for drift, pack it.
 
     Each turn of the assistant becomes a record whose request is the messages before it. Equal requests in

@@ -56,6 +56,8 @@ OTHER_FIELDS = {
     "chat": ("messages", "stream", "stream_options"),
     "embedding": ("input", "encoding_format"),
 }
+# Lists that mean nothing when they are empty; several servers refuse them then.
+EMPTY_UNSENT = ("stop", "tools", "functions")
 # Accepted from TinyTroupe's scripts, and not sent.
 ACCEPTED_UNSENT = frozenset({"echo", "enable_pydantic_model_return"})
 
@@ -142,8 +144,9 @@ def checked_parameters(params: Mapping[str, object], kind: str = "chat") -> dict
         raise ValueError(
             "max_tokens and max_completion_tokens are the same parameter; give only one of them"
         )
-    if parameters.get("stop") == []:
-        del parameters["stop"]
+    for name in EMPTY_UNSENT:
+        if parameters.get(name) == []:
+            del parameters[name]
     return parameters
 
 
@@ -158,6 +161,8 @@ def _parameter_value(name: str, value: object) -> object:
         from . import schemas
 
         value = [tool if isinstance(tool, dict) else schemas.function_tool(tool) for tool in value]
+    if name == "logit_bias" and isinstance(value, Mapping):  # tokens are numbers, and names in JSON
+        value = {str(token) if type(token) is int else token: bias for token, bias in value.items()}
     return checked_argument(name, value)
 
 

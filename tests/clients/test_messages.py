@@ -132,7 +132,7 @@ DEFAULTS = {"temperature": 0.5, "max_tokens": 100, "top_p": 1.0}
     "arguments",
     [
         {},
-        {"stop": [], "temperature": None},
+        {"stop": [], "tools": [], "functions": (), "temperature": None},
         {"echo": True, "enable_pydantic_model_return": False},
     ],
     ids=str,

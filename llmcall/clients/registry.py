@@ -91,7 +91,8 @@ def _new_client(name: str) -> LLMClient:
         api_types = sorted({*BUILT_IN, *_registered.names()})
         hint = nearest(name, api_types) or "."
         raise ConfigError(
-            f"unknown api_type {name!r}{hint} Known: {', '.join(api_types)} (register_client adds one)"
+            f"unknown api_type {name!r}{hint} Known: {', '.join(api_types)} (register_client adds one). A model "
+            "is named by MODEL below [OpenAI], or by model= of a call"
         )
     new_client, is_function = registered, False
     if callable(registered) and not isinstance(registered, LLMClient):

@@ -29,6 +29,10 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "os.PathLike": ((os.PathLike,), "a path"),
     "str": ((str,), "a string"),
 }
+# By the function that is called: where its unknown arguments go.
+_ELSEWHERE = {
+    "client": ". Settings go to OpenAIClient(model=…), the model also to send_message(…, model=…)"
+}
 
 
 class _Expected(NamedTuple):
@@ -66,6 +70,7 @@ def checked(function: Function) -> Function:
                 raise TypeError(f"{name}(): {error}") from None
             raise TypeError(
                 f"{name}() has no argument {unknown!r}{nearest(unknown, signature.parameters)}"
+                f"{_ELSEWHERE.get(name, '')}"
             ) from None
         check_arguments(function, arguments)
         return function(*args, **kwargs)

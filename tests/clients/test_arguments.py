@@ -199,6 +199,11 @@ ERRORS = error_table(
     ("TypeError: ...tools", lambda: embedded(tools=[])),
     # clients
     (LOST, lambda: unknown(lambda: API.client("opnai"))),
+    (
+        "ConfigError: ...A model is named by MODEL below [OpenAI], or by model= of a call",
+        lambda: unknown(lambda: API.client("gpt-6-luna")),
+    ),
+    ("TypeError: client() ...OpenAIClient(model=…)", lambda: API.client(model="gpt-6-luna")),
     (LOST, lambda: unknown(lambda: (API.force_api_type("opnai"), API.client()))),
     (NO_CLIENT, lambda: registered(None)),
     (NO_CLIENT, lambda: registered(3)),

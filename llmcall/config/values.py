@@ -95,7 +95,7 @@ def text(value: object, location: str) -> str:
 
 def credential(value: object, location: str) -> str | Callable[[], object]:
     """Return a key, or the function that returns it."""
-    return value if callable(value) else check_credential(value, location)
+    return function(value, location) if callable(value) else check_credential(value, location)
 
 
 def check_credential(
@@ -149,7 +149,20 @@ def one_of(*words: str, **other_words: str) -> Parser:
 
 
 WORDS: set[Parser] = {credential}
-function = parser(lambda value: value if callable(value) else None, "a function")
+
+
+def _hashable(function: object) -> Callable[..., object] | None:
+    """Return a function that can stand in keys: the method of an object without a hash, such as a dataclass."""
+    if not callable(function):
+        return None
+    try:
+        hash(function)
+    except TypeError:
+        return function.__call__
+    return function
+
+
+function = parser(_hashable, "a function")
 
 
 def path(value: object, location: str) -> str:

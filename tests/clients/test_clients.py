@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import threading
 import time
@@ -581,6 +582,24 @@ def test_a_key_that_no_header_can_carry_is_refused_before_any_call(
             ask(client)
         assert "sec" not in str(raised.value)
     assert not server.requests
+
+
+@dataclasses.dataclass
+class Vault:
+    """Gives keys, and has no hash, as every dataclass that is not frozen."""
+
+    key: str
+
+    def __call__(self) -> str:
+        """Return the key."""
+        return self.key
+
+
+def test_an_object_without_a_hash_gives_keys(httpserver: HTTPServer) -> None:
+    """It is called before each attempt."""
+    server = ScriptedServer(httpserver, OK)
+    ASKS["sync"](OpenAIClient(base_url=server.base_url, api_key=Vault("the-key")))
+    assert server.requests[0].headers["authorization"] == "Bearer the-key"
 
 
 def test_what_a_key_function_raises_is_raised_whatever_on_error_says(

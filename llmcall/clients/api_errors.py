@@ -69,6 +69,12 @@ PLACE = re.compile(
     re.IGNORECASE,
 )
 PLACE_REMEDY = "Ask from a country and a network that the server allows; the key was not refused"
+# A conversation that the server kept, and keeps no longer: its beginning was replayed.
+FORGOTTEN = re.compile(r"previous[_ ](?:response|interaction)", re.IGNORECASE)
+FORGOTTEN_REMEDY = (
+    "The server has forgotten the recorded beginning of this conversation: record all of it again "
+    "with the mode 'rewrite'"
+)
 # The statuses of failures that come with the status 200, by code (openai 3.57, ResponseError); any other
 # is a 500.
 REPORTED_STATUSES = {
@@ -142,6 +148,10 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) 
         api_error.retryable, api_error.remedy = False, TOO_LARGE_REMEDY
     if isinstance(api_error, AuthenticationError) and PLACE.search(f"{api_error.code} {message}"):
         api_error.refuses_key, api_error.remedy = False, PLACE_REMEDY
+    if isinstance(api_error, InvalidRequestError) and FORGOTTEN.search(
+        f"{api_error.code} {api_error.param} {message}"
+    ):
+        api_error.remedy = FORGOTTEN_REMEDY
     return api_error
 
 

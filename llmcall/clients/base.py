@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
+from ..config import resolve as config
+from ..config.settings import checked_layer
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..core.road import NOT_RECORDED, answer_calls, handle_failure, replay, reply_to
 from ..core.waiting import adrive, adrive_stream, drive_stream
@@ -13,6 +15,7 @@ from . import signatures
 from .configured import ConfiguredClient
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
     from typing import Literal
 
@@ -185,6 +188,34 @@ class LLMClient(ConfiguredClient):
             return handle_failure(error, calls[0])
         vectors = [unpacked_vector(record) for record in records]
         return vectors[0] if is_one else vectors
+
+    def set_api_cache(
+        self, cache_api_calls: bool | None, cache_file_name: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Turn this client's cache on or off, as :func:`force_api_cache` does for all; TinyTroupe's registry
+        calls it.
+        """
+        settings = config.api_cache("set_api_cache()", cache_api_calls, cache_file_name)
+        if settings["cache_mode"] == "auto" and self.settings.cache_mode != "off":
+            del settings["cache_mode"]  # it is on, as the mode "replay" says
+        self._overrides = {**self._overrides, **checked_layer(settings, "set_api_cache()")}
+        self._resolved = None
+
+    def get_cost_stats(self) -> dict[str, int]:
+        """Return the counts of :attr:`usage` by TinyTroupe's names."""
+        usage = self.usage
+        tokens = usage.input_tokens or 0, usage.output_tokens or 0
+        return {
+            "input_tokens": tokens[0],
+            "output_tokens": tokens[1],
+            "total_tokens": sum(tokens),
+            "model_calls": usage.calls,
+            "cached_calls": usage.cached_calls,
+        }
+
+    def pretty_print_cost_stats(self) -> None:
+        """Print :attr:`usage`; TinyTroupe's name for it."""
+        print(self.usage)
 
     def count_tokens(self, messages_or_text: Messages, model: str | None = None) -> TokenCount:
         """Return the number of tokens in a text, or in messages with their framing.

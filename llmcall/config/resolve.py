@@ -242,15 +242,25 @@ def force_api_cache(
     'off'
     >>> llmcall.force_api_cache(None)
     """
+    _force("force_api_cache()", api_cache("force_api_cache()", cache_api_calls, cache_file_name))
+
+
+def api_cache(
+    function: str, cache_api_calls: object, cache_file_name: str | os.PathLike[str] | None
+) -> dict[str, str | None]:
+    """Return the settings that TinyTroupe's arguments about its cache mean.
+
+    :param function: the function that took them, for the message.
+    """
     if cache_api_calls is not None and not isinstance(cache_api_calls, bool):
         raise TypeError(
-            f"force_api_cache() takes True, False or None, not a {type(cache_api_calls).__name__}"
+            f"{function} takes True, False or None, not a {type(cache_api_calls).__name__}"
         )
     mode = None
     if cache_api_calls is not None:
         mode = "auto" if cache_api_calls else "off"
     path = None if cache_file_name is None else cache_directory_name(os.fspath(cache_file_name))
-    _force("force_api_cache()", {"cache_mode": mode, "cache_path": path})
+    return {"cache_mode": mode, "cache_path": path}
 
 
 def _force(function: str, overrides: Mapping[str, object]) -> None:

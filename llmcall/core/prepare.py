@@ -244,7 +244,7 @@ def with_draw(
     except ScopeError as error:
         _without_draw(make, request_identity).refuse(error)
     order, draw = next_order(active), None
-    path, _, forks, asker, number, _ = active.position
+    path, _, forks, asker, number, *_ = active.position
     if named is not None:
         sample = f"{path}#{named}"
     elif not path:
@@ -260,7 +260,9 @@ def with_draw(
         draw = active.draw(digest, source, current_for_draw(), recorded_askers)
         sample, number = draw.sample, draw.number
         asker = None if draw.asker is None else draw.asker.name
-    position = Position(path, order, forks, asker, number, draw is not None and draw.is_in_order)
+    position = Position(path, order, forks, asker, number)
+    if draw is not None:
+        position = position._replace(is_in_order=draw.is_in_order, request=draw.request)
     drawn = make(sample, sampled_key(request_identity, sample), position, draw)
     return _in_arm(drawn, active) if forks else drawn
 

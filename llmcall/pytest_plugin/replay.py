@@ -227,6 +227,8 @@ class Replay(CallListener):
                 is_known = not is_shared or self._collects_all_of(path)
                 if is_known and test.writes and not cassette.failures.counts():
                     unused = cassette.unused()
+                    if self.mode == "update":  # which keeps further draws of what the test asked
+                        unused = [r for r in unused if not cassette.tape.log.is_of_run(r)]
         finally:
             stop_keeping_notices(notices)
             self._add_use(cassette, unused, notices, is_shared=is_shared)

@@ -41,6 +41,7 @@ from .draw_numbers import NewAskers as NewAskers
 from .draw_numbers import Numbers as Numbers
 from .draw_numbers import RecordedAskers as RecordedAskers
 from .draw_numbers import ScopedRequest as ScopedRequest
+from .draw_numbers import are_in_turns as are_in_turns
 from .draw_numbers import own_askers as own_askers
 from .draws import Draw as Draw
 from .draws import Drawn as Drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -25,6 +26,15 @@ class RecordedAskers(NamedTuple):
     askers: Mapping[int, str] = {}
     is_recording: bool = False
     may_ask: bool = False
+
+
+def are_in_turns(askers: Iterable[str]) -> bool:
+    """Return whether an asker asked again after another one did, as workers do that take from a queue.
+
+    :param askers: the askers' names in the order of their draws.
+    """
+    turns = [asker for asker, _ in itertools.groupby(askers)]
+    return len(turns) > len({*turns})
 
 
 class Numbers:
@@ -91,6 +101,7 @@ class Askers:
         self.numbers: dict[str, list[int]] = {}
         self.taken: dict[tuple[Forks, str], list[int]] = {}
         self._recorded_names = set(recorded.askers.values())
+        self._in_turns = are_in_turns(asker for _, asker in sorted(recorded.askers.items()))
         self._owned = Numbers()  # the same numbers
         for number, asker in recorded.askers.items():
             self._note_owner(number, asker)
@@ -99,8 +110,9 @@ class Askers:
         """Return the next number of an asker, and note that it took it.
 
         An asker gets the lowest free number that was recorded for it, or that it took in another arm.
-        Otherwise it gets the lowest new one, which is recorded; in a replay, or if the program changed
-        and no record has its name, the lowest that is left. Its numbers rise, as in a replay.
+        Otherwise it gets the lowest new one, which is recorded; in a replay, if the program changed
+        and no record has its name, or if they asked in turns and may share a queue, the lowest that is left. Its
+        numbers rise, as in a replay.
         """
         recorded = self.recorded
         taken = self.taken.setdefault((forks, asker), [])
@@ -114,11 +126,8 @@ class Askers:
         else:
             # A record that is missing among the others was deleted, perhaps this asker's.
             has_gap = self._owned.lowest < len(self.owners)
-            is_new = (
-                recorded.is_recording
-                or not recorded.askers
-                or (recorded.may_ask and (has_gap or asker in self._recorded_names))
-            )
+            is_named = has_gap or (asker in self._recorded_names and not self._in_turns)
+            is_new = recorded.is_recording or not recorded.askers or (recorded.may_ask and is_named)
             number = lowest_free(counted, last + 1 if is_new else 0)
             while is_new and number in self.owners:
                 number = lowest_free(counted, number + 1)

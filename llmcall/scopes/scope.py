@@ -83,7 +83,7 @@ class Scope:
                 self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
             generators = generators_with((), generator)
             return ActiveScope(Position(self.name, order), self._draws, self, generators)
-        path, _, forks, asker, draw, _ = parent.position
+        path, _, forks, asker, draw, *_ = parent.position
         position = Position(f"{path}/{self.name}", order, forks, asker, draw)
         generators = generators_with(parent.generators, generator)
         return parent.copy(

@@ -444,7 +444,7 @@ def test_a_program_that_asks_less_often_keeps_the_answers_of_its_file(
             return [ask(plain_program(server)) for _ in range(times)]
 
     first, second = answers(2, "once")
-    assert answers(1, "update") == [first]  # the second one moves to the disk cache
+    assert answers(1, "update") == [first]
     for again in (mode, mode, "none"):
         assert answers(1, again) == [first]
     assert answers(2, mode) == answers(2, "none") == [first, second]

@@ -92,3 +92,31 @@ def test_a_recording_warns_once_of_callers_that_ask_in_turns(
         with llmcall.cassette(path, actor=actor and (lambda _: "ann")):
             play(client, turns)
     assert caplog.text.count(QUEUE) == warnings
+
+
+@pytest.mark.parametrize("turns", [[0, 0, 0, 1], [1, 1], [0, 1, 0, 1]])
+def test_an_update_asks_for_nothing_that_is_recorded_and_drops_no_draw_of_what_it_asks(
+    turns: list[int],
+) -> None:
+    """Workers of a queue may take other items than in the recording, or fewer."""
+    server = Server()
+    client = plain_program(server)
+    with llmcall.cassette("run.jsonl"):
+        recorded = play(client, [0, 1, 0, 1])
+    with llmcall.cassette("run.jsonl", mode="update"):
+        assert {*play(client, turns)} <= {*recorded}
+    with llmcall.cassette("run.jsonl", mode="none") as tape:
+        play(client, [0, 1, 0, 1])
+    assert {record.sample for record in tape.all_records()} == {f"run#{n}" for n in range(4)}
+    assert len(server.requests) == 4
+
+
+def test_a_replay_says_that_further_draws_stay(caplog: pytest.LogCaptureFixture) -> None:
+    """The mode 'update' moves them nowhere."""
+    client = plain_program(Server())
+    with llmcall.cassette("run.jsonl"):
+        play(client, [0, 1])
+    with llmcall.cassette("run.jsonl", mode="none"):
+        play(client, [0])
+    words = "1 record was not used; the mode 'update' keeps such records, further draws of requests that the run made"
+    assert words in caplog.text

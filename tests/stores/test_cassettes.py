@@ -1831,33 +1831,6 @@ def test_mode_new_leaves_the_file_of_a_run_of_a_part(part: tuple[str, ...]) -> N
     assert Path(PATH).read_bytes() == before
 
 
-TWO_TASKS = """
-import asyncio, importlib, json
-import httpx
-async def main(days):
-    async def ask(name, count):
-        async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
-            for _ in range(count):
-                body = {"model": "m", "messages": [{"role": "user", "content": "Hello?"}]}
-                await client.post("http://model.test/v1/chat/completions", json=body)
-    await asyncio.gather(*(ask(number, count) for number, count in enumerate(days)))
-async def respond(request):
-    message = {"role": "assistant", "content": "Hi."}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return httpx.Response(200, json={"model": "m", "choices": [choice]})
-for path, mode, days in json.loads(sys.argv[1]):
-    with llmcall.cassette(path, mode=mode):
-        asyncio.run(main(days))
-"""
-
-
-def test_an_updated_file_names_no_askers_that_no_longer_ask() -> None:
-    """Of two tasks that asked the same, one is left, as in a fresh recording."""
-    openings = [("tape.jsonl", "once", [1, 1]), ("tape.jsonl", "update", [1])]
-    ran(TWO_TASKS, json.dumps([*openings, ("fresh.jsonl", "once", [1])]))
-    assert Path(PATH).read_bytes() == Path("fresh.jsonl").read_bytes()
-
-
 def test_a_cassette_shows_its_path_its_mode_and_its_counts() -> None:
     """In a notebook, too; what is in a file that was not read is not counted."""
     tape = llmcall.cassette("<b>.jsonl")

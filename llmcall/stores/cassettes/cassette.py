@@ -138,7 +138,7 @@ class Cassette(ContextDecorator):
             self.mode == "update" and tape.has_calls and ended_well and not has_failures
         )
         unused = tape.unused() if ended_well and owner.knows_use else []
-        dropped = list(unused) if tape.drops_unused else []
+        dropped = [record for record in unused if tape.drops(record)]
         if self.mode == "rewrite":
             is_changed = ended_well and tape.has_calls
         else:
@@ -152,7 +152,7 @@ class Cassette(ContextDecorator):
         advice = again if writes else NOTHING_WRITTEN
         dropped_keys = {record.cache_key for record in dropped}
         records = tape.to_write(dropped_keys, is_complete=is_complete) if writes else []
-        self.reports.end(self.path, self.mode, owner, tape, len(unused), advice=advice)
+        self.reports.end(self.path, self.mode, owner, tape, unused, len(dropped), advice=advice)
         warn_of_turns(records, tape)
         is_left = self.mode == "rewrite" and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:

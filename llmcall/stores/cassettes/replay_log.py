@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.values import FrozenDict
-from ...keys.keys import key_of
-from ...scopes import PROGRAM_SCOPE, CallOrder, Position, RecordedAskers
+from ...keys.keys import identity, key_of
+from ...scopes import (
+    PROGRAM_SCOPE,
+    CallOrder,
+    Position,
+    RecordedAskers,
+    ScopedRequest,
+    are_in_turns,
+)
 from ...support.system import lock
 from ..record import by_scope, scope_of
 
@@ -75,6 +81,7 @@ class ReplayLog:
         self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
         # key of a record → arm → the arm's first call that it answered
         self._arms: dict[str, dict[str, CallOrder]] = {}
+        self._requests: set[ScopedRequest] = set()  # those that were drawn
         # The scopes of recorded functions that were replayed, and so did not run.
         self._skipped_scopes: set[str] = set()
 
@@ -97,6 +104,8 @@ class ReplayLog:
         with lock:
             self._skipped_scopes |= skipped
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
+            if position.request is not None:
+                self._requests.add(position.request)
             if arm := position.arm:
                 orders = self._arms.setdefault(key, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
@@ -188,6 +197,12 @@ class ReplayLog:
                 and not (is_any_outside and _outermost_scope(record) not in entered)
             ]
 
+    def is_of_run(self, record: Record) -> bool:
+        """Return whether a record is a draw of a request that this run made."""
+        scope, _, number = (record.sample or "").partition("#")
+        request = scope, identity(record.kind, record.request).hexdigest()
+        return number.isdecimal() and request in self._requests
+
     def arms(self) -> dict[str, list[str]]:
         """Return the arms that used each used record, by its key, in the order of their first calls."""
         with lock:
@@ -276,10 +291,8 @@ def named_draws(records: Iterable[Record]) -> NamedDraws:
 
 
 def is_in_turns(draws: Mapping[int, NamedDraw]) -> bool:
-    """Return whether a caller asked again after another one did, as workers do that take from a queue."""
-    askers = [draws[number].asker for number in sorted(draws)]
-    turns = [asker for asker, _ in itertools.groupby(askers)]
-    return len(turns) > len({*turns})
+    """Return whether those who asked for draws of a request did so in turns."""
+    return are_in_turns(draws[number].asker for number in sorted(draws))
 
 
 def without_lone_askers(

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..record import Record
+    from ..records.reader import Selection
     from .owner import Owner
     from .tape import Tape
 
 FROM_CACHE = (
     "from an earlier run, or from an equal call of this one"  # the cache does not know which
 )
+FURTHER_DRAWS = "further draws of requests that the run made"
 OTHER_REPEAT = "for another repeat, use a scope with another name and its own cassette"
 
 
@@ -42,15 +44,24 @@ class Reports:
         return process_failures.refused > self._refused_before or bool(self._failures.counts())
 
     def end(
-        self, path: Path, mode: str, owner: Owner, tape: Tape, unused: int, *, advice: str
+        self,
+        path: Path,
+        mode: str,
+        owner: Owner,
+        tape: Tape,
+        unused: Selection | list[Record],
+        dropped: int,
+        *,
+        advice: str,
     ) -> None:
         """Report unused records, answers of an earlier run, and failed calls.
 
-        :param unused: the number of unused records.
+        :param unused: the unused records.
+        :param dropped: how many of them the file loses.
         :param advice: how to record what failed calls left missing.
         """
         if unused:
-            self.unused = self._unused_words(unused, mode, drops=tape.drops_unused)
+            self.unused = self._unused_words(unused, mode, tape, dropped)
             owner.report(path, self.unused)
         supplied = tape.count(GotFrom.CACHE)
         if supplied and owner.knows_use:
@@ -58,12 +69,24 @@ class Reports:
             owner.report(path, f"{counted(supplied, 'answer')} {source}; {OTHER_REPEAT}")
         self._failures.warn(advice, place=f"{path}: ")
 
-    def _unused_words(self, count: int, mode: str, *, drops: bool) -> str:
-        words = f"{counted(count, 'record')} {'was' if count == 1 else 'were'} not used; "
+    def _unused_words(
+        self, unused: Selection | list[Record], mode: str, tape: Tape, dropped: int
+    ) -> str:
+        words = (
+            f"{counted(len(unused), 'record')} {'was' if len(unused) == 1 else 'were'} not used; "
+        )
+        if tape.drops_unused:
+            moved = dropped, f"moved to the disk cache {config.settings().cache_path}"
+            kept = len(unused) - dropped, f"kept, {FURTHER_DRAWS}"
+            return words + ", ".join(
+                outcome if number == len(unused) else f"{number:,} {outcome}"
+                for number, outcome in (moved, kept)
+                if number
+            )
+        if all(map(tape.log.is_of_run, unused)):
+            return f"{words}the mode 'update' keeps such records, {FURTHER_DRAWS}"
         if mode != "update":
             return f"{words}the mode 'update' moves such records to the disk cache"
-        if drops:
-            return f"{words}moved to the disk cache {config.settings().cache_path}"
         why = (
             "a call failed, ended early or was refused"
             if self.has_failures()

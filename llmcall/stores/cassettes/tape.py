@@ -123,6 +123,12 @@ class Tape:
         """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
         return self.log.unused(self.stored, self.stored.others(self.log.has_used))
 
+    def drops(self, record: Record) -> bool:
+        """Return whether the file loses an unused record; further draws of what the run asked stay, so there is no
+        gap among them.
+        """
+        return self.drops_unused and not self.log.is_of_run(record)
+
     def with_arms(self, record: Record) -> Record:
         """Return a record with the arms that used it; only with this run's if what it did not use is dropped."""
         is_gained = record.cache_key in self._gained

@@ -599,6 +599,17 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(package: Path, path: s
     assert "points outside the package" in done("verify", package, code=1)
 
 
+@pytest.mark.parametrize(
+    "variables", [{"A=B": "1"}, {"": "1"}, {"A\0": "1"}, {"A": "\ud800"}, {"A": 1}]
+)
+def test_a_manifest_with_an_environment_that_no_program_can_have_is_damaged(
+    package: Path, variables: dict[str, object]
+) -> None:
+    """Nothing is run."""
+    with_manifest(package, lambda manifest: manifest["environment"].update(variables))
+    assert "manifest.json is damaged: " in done("verify", package, code=1)
+
+
 def test_verifying_what_is_no_package_is_wrong_usage(tmp_path: Path) -> None:
     """A folder without a manifest, no folder, and a tolerance that would let everything differ."""
     assert "not a packed study" in done("verify", tmp_path, code=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -131,6 +132,9 @@ def read_manifest(folder: Path) -> Manifest:
         texts = [*manifest.command, manifest.printed, *manifest.packages.values()]
         if not manifest.command or not all(isinstance(text, str) for text in texts):
             raise ValueError("the command, the printed text or a version is not a text")
+        for name, value in manifest.environment.items():
+            if not name or "=" in name or b"\0" in os.fsencode(name + value):
+                raise ValueError(f"there is no environment variable {name!r} with such a value")
         if not isinstance(manifest.unused, dict):
             raise ValueError("the numbers of unused records are not a dict by recording")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -76,14 +76,13 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise  # the reader closed the pipe; click ends without a message
         except APIError as error:
-            raise click.ClickException(
-                "\n".join([str(error), *getattr(error, "__notes__", [error.remedy])])
-            ) from error
+            text = "\n".join([str(error), *getattr(error, "__notes__", [error.remedy])])
+            raise click.ClickException(visible(text)) from error
         except (LLMCallError, OSError) as error:
             discard_unwritten()
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(visible(str(error))) from error
         except ArgumentError as error:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(visible(str(error))) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

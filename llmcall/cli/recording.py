@@ -18,6 +18,7 @@ from ..scopes import new_program_scope
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.owner import CommandOwner
 from ..stores.records.reader import header_in
+from ..support.display.printable import printable
 from .options import UserPath, import_function
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class RunOptions(NamedTuple):
         actor = recorded_options.actor
         if actor is not None and self.actor is None and not is_named_by_text(actor):
             raise click.UsageError(
-                f"{path} was recorded with --actor {actor}. Give the option again: a cassette runs no code"
+                f"{path} was recorded with --actor {printable(actor)}. Give the option again: a cassette runs no code"
             )
         for name, value, recorded_value in zip(self._fields, self, recorded_options, strict=True):
             if value not in (None, ()) and value != recorded_value:
@@ -79,7 +80,8 @@ def _as_option(name: str, value: object) -> str:
     option = "--normalize" if name == "normalizers" else f"--{name}"
     if value in (None, ()):
         return f"no {option}"
-    return f"{option} {', '.join(value) if isinstance(value, tuple) else value}"
+    text = ", ".join(value) if isinstance(value, tuple) else str(value)
+    return f"{option} {printable(text)}"
 
 
 def recording_options(command: Callable[..., object]) -> Callable[..., object]:

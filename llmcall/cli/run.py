@@ -13,10 +13,10 @@ import click
 from .. import scopes
 from ..programs.execution import Execution
 from ..programs.seeds import seeded
+from ..stores.records.header import MAX_SEED
 from .recording import actor_source, find_target, recording_options
 
 HASH_SEED = "PYTHONHASHSEED"
-MAX_SEED = 2**32 - 1  # for Python's hashes and NumPy
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

@@ -186,7 +186,7 @@ def recording_programs(
             if (seed := tape.run.get("seed")) is not None:
                 from .seeds import seeded  # only then
 
-                stack.enter_context(seeded(int(str(seed))))
+                stack.enter_context(seeded(seed))
         # A cassette that the settings name is open for the process, not for the scope of its first call.
         context = Context() if tape.owner.is_settings else copy_context()
         recorder = context.run(

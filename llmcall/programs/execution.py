@@ -18,6 +18,7 @@ from .. import scopes
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..errors import CacheMissError, LLMCallError
 from ..stores.cassettes.cassette import Cassette
+from ..support.display.printable import visible
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listeners
 from ..support.notices import hold_notices
@@ -218,7 +219,7 @@ class Execution(CallListener):
         """Print lines on the standard error that the process began with."""
         if self._stderr is None:
             return
-        text = "".join(f"{line}\n" for line in lines)
+        text = "".join(f"{visible(line)}\n" for line in lines)
         encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
         with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
             file.write(text.encode(encoding, "backslashreplace"))

@@ -56,6 +56,15 @@ def test_show_prints_nothing_that_a_terminal_would_obey(market: Path) -> None:
     assert "\x1b" not in done("show", market)
 
 
+def test_what_a_header_says_of_its_run_is_printed_without_what_a_terminal_obeys() -> None:
+    """In the error about another scope, too."""
+    header = {"llmcall": 1, "run": {"scope": "\x1b[2Jann", "actor": "system"}, "settings": {}}
+    Path("run.jsonl").write_text(json.dumps(header), encoding="utf-8")
+    Path("program.py").write_text("", encoding="utf-8")
+    printed = done("run", "--cassette", "run.jsonl", "--scope", "ben", "program.py", code=2)
+    assert "was recorded with --scope \\x1b[2Jann" in printed
+
+
 def test_show_as_json_has_whole_records(market: Path) -> None:
     """Their histories are in full."""
     records = json.loads(done("show", market, "--json"))

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...errors import CacheCorruptError
 from ...support.display.formatting import as_json
 from .keyed_settings import joined_settings, settings_differences
+from .line import RESTORE
 from .served import joined_served, parse_served
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     Origin = Mapping[str, Data] | str | None
 
 IN_PART = "in part"
+# The options of ``llmcall run``, by their types.
+RUN_OPTIONS = {"scope": str, "actor": str, "normalizers": list, "seed": int}
+MAX_SEED = 2**32 - 1  # for Python's hashes and NumPy
 
 
 class Header(NamedTuple):
@@ -47,12 +52,24 @@ class Header(NamedTuple):
     def of(cls, line: Mapping[str, Data]) -> Header:
         """Return the header that a line holds.
 
-        :raises CacheCorruptError: if its entry of served models is damaged.
+        :raises CacheCorruptError: if its options of a run, a setting's name or its entry of served models
+            is damaged.
         """
+        run, settings = line.get("run"), line["settings"]
+        for name, value in (run or {}).items():
+            is_known = type(value) is RUN_OPTIONS.get(name)
+            texts = value if isinstance(value, list) else ()
+            is_seed = name != "seed" or (is_known and 0 <= value <= MAX_SEED)
+            if not (is_known and is_seed and all(isinstance(text, str) for text in texts)):
+                raise CacheCorruptError(
+                    f"the header's run has {as_json({name: value}):.80}, which 'llmcall run' does not write; {RESTORE}"
+                )
+        if not all(map(str.isidentifier, settings)):
+            raise CacheCorruptError(f"the header has settings that llmcall lacks; {RESTORE}")
         days = parse_served(line.get("served", {}))
         complete, imported = line.get("complete", True), line.get("imported")
         forgotten, redrawn = frozenset(line.get("forgotten", ())), line.get("redrawn", 0)
-        return cls(line["settings"], line.get("run"), complete, days, imported, forgotten, redrawn)
+        return cls(settings, run, complete, days, imported, forgotten, redrawn)
 
     def differences(self, other: Header) -> str:
         """Return the differences that keep two headers apart, in words; empty if they can be joined."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
 FIRST_FIELDS = ("role", "content")  # the fields of a message that come first in a file
+# Of objects and lists in each other. Reading a level takes two of Python's frames, of which there are 1,000.
+MOST_LEVELS = 200
 LARGEST = 2**14_000 - 1  # 4,214 digits: Python refuses decimal numbers of more than 4,300
 
 
@@ -131,6 +133,23 @@ def in_order(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object in the order of a cassette."""
     data = dict(fields)
     return {name: data[name] for name in ordered_names(data)}
+
+
+def is_too_deep(data: object, text: str | bytes) -> bool:
+    """Return whether plain data has more levels than can be read and written.
+
+    :param text: its JSON, which seldom has so many brackets.
+    """
+    brackets: tuple[Any, Any] = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    if sum(map(text.count, brackets)) <= MOST_LEVELS:
+        return False
+    level, depth = [data], 0
+    while level := [item for item in level if isinstance(item, (dict, list))]:
+        depth += 1
+        level = [
+            item for part in level for item in (part.values() if isinstance(part, dict) else part)
+        ]
+    return depth > MOST_LEVELS
 
 
 def is_same(value: Any, other: Any) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..keys.http_identity import ASKING, OBJECT, api_path
+from ..keys.plain_data import is_too_deep
 from ..support.blocking import resolved
 from ..support.waits import may_block
 
@@ -164,7 +165,8 @@ async def request_to_record(
 ) -> RequestToRecord | None:
     """Return a program's request if it is to be recorded, else ``None``.
 
-    Recorded to a model's host is JSON, whatever it asks for, and any request without a body.
+    Recorded to a model's host is JSON, whatever it asks for, and any request without a body; not JSON that is nested
+    too deeply for a file.
 
     :param http: a request of httpx or httpx2.
     :param hosts: hosts whose requests are recorded besides those to models.
@@ -188,9 +190,9 @@ async def request_to_record(
     content = await resolved(http.read() if may_block() else http.aread())
     body: Data = None
     if is_post and media_type:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             body = json.loads(content)
-    if body is None and (content or has_asking_path):
+    if (body is None and (content or has_asking_path)) or is_too_deep(body, content):
         return None
     # a door of an SDK that is not known yet
     is_models_host = is_models_host or (is_of_sdk and _names_model(body))

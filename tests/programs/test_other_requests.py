@@ -1023,3 +1023,24 @@ def test_a_conversation_that_the_api_keeps_replays(server: Server) -> None:
     with llmcall.cassette("run.jsonl", mode="none"):
         assert converse() == live
     assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("levels", [300, 450, 990])
+def test_a_body_nested_too_deeply_for_a_file_passes_as_the_program_sent_it(levels: int) -> None:
+    """Nothing is recorded of it."""
+    body = b'{"model": "m", "messages": [], "x": %s}' % (b"[" * levels + b"]" * levels)
+    sent = []
+
+    def answer(request: Any) -> Any:
+        sent.append(request.content)
+        return http.Response(200, text="passed")
+
+    def post() -> Any:
+        with http.Client(transport=http.MockTransport(answer)) as client:
+            headers = {"content-type": "application/json"}
+            url = "https://api.openai.com/v1/chat/completions"
+            return client.post(url, content=body, headers=headers)
+
+    with llmcall.cassette("run.jsonl") as tape:
+        assert post().text == "passed"
+    assert (sent, tape.recorded) == ([body], 0)

@@ -188,6 +188,7 @@ def test_two_answers_to_one_key_are_refused(respelt: bool) -> None:
         decoded(f"{HEADER}{one}\n{other}")
 
 
+RUN = '{"llmcall": 1, "run": %s, "settings": {}}'
 DAMAGE = {
     "blank": ("\n", "no header"),
     "no header": (GOOD, "no header"),
@@ -197,6 +198,28 @@ DAMAGE = {
     "broken": (HEADER + GOOD[:-9] + "\n" + GOOD, "not JSON"),
     "ours": (HEADER + "<<<<<<< HEAD\n", "unresolved merge"),
     "deep": (HEADER + '{"a":' + "[" * 100_000, "nested too deeply"),
+    **{
+        f"{levels} levels": (
+            HEADER + GOOD.replace("{}", '{"a": %s}' % ("[" * levels + "]" * levels)),
+            "nested too deeply",
+        )
+        for levels in (201, 450, 990)
+    },
+    "a cost beyond floats": (
+        HEADER + GOOD[:-1] + f', "cost": {10**400}}}',
+        "the record's cost is not",
+    ),
+    "a seed in words": (RUN % '{"seed": "x"}', 'run has {"seed": "x"}'),
+    "a seed beyond a hash seed's": (
+        RUN % '{"seed": 4294967296}',
+        "which 'llmcall run' does not write",
+    ),
+    "a scope that is a number": (RUN % '{"scope": 5}', 'run has {"scope": 5}'),
+    "an option of no run": (RUN % '{"\\u001b[2J": 5}', 'run has {"\\u001b[2J": 5}'),
+    "a setting's name that a terminal obeys": (
+        '{"llmcall": 1, "settings": {"\\u001b[2J": 1}}',
+        "the header has settings that llmcall lacks",
+    ),
     "NaN": (HEADER + GOOD.replace("{}", '{"a": NaN}'), "NaN is not JSON"),
     "surrogate": (HEADER + GOOD.replace("{}", '{"a": "\\ud83d"}'), "lone surrogate"),
     "unknown kind": (HEADER + GOOD.replace("function", "chit"), "kind"),

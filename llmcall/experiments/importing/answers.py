@@ -240,6 +240,8 @@ def _records(
             yield record.replace(cache_key=sampled_key(hashed, sample), sample=sample)
     except (LLMCallError, TypeError, ValueError) as error:
         yield str(error)
+    except RecursionError:
+        yield "it is nested too deeply"
 
 
 def _of_exchange(exchange: Mapping[str, Any], exchanges: Exchanges) -> Iterator[Record]:

@@ -87,7 +87,8 @@ class Exchanges:
         )
         if to_record is None:
             raise ValueError(
-                f"{http.method} {url.host}{url.path} is nothing that a recording has: no JSON posted to a model"
+                f"{http.method} {url.host}{url.path} is nothing that a recording has: no JSON posted to a model, or "
+                "JSON nested too deeply"
             )
         transport = ProgramTransport(self._library, to_record, lambda _: response)
         calls = {call.request.cache_key: call for call in calls_of(transport, self._client)}

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from ...errors import CacheError
+from ...keys.plain_data import is_too_deep
 from ...support.display.formatting import counted
 from .columns import OWN_LAYOUT, Columns
 
@@ -103,7 +104,10 @@ def _object(entry: object, location: str) -> tuple[str, dict[str, Data]]:
 
 def _parsed(data: bytes, location: str, remedy: str = OWN_LAYOUT) -> Any:
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        value = json.loads(data.decode("utf-8-sig"))
+        if is_too_deep(value, data):
+            raise RecursionError("nested too deeply")
+        return value
     except UnicodeDecodeError as error:
         raise _encoding_error(location, error) from error
     except (ValueError, RecursionError) as error:

@@ -33,6 +33,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import CacheCorruptError, CacheError
+from ...keys.plain_data import is_too_deep
 from ...support.surrogates import joined_surrogates
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ FIELDS = {
     ),
 }
 OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {"kind", "request", "response", "llmcall", "settings"}
+MOST_COST = 10**9  # USD
 INLINE_CHARACTERS = 500  # the longest text that is written in the record itself
 RESTORE = "take the line from version control, or remove it and record again"
 
@@ -127,6 +129,9 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
             f"the file is written in version {version} of the format, and this llmcall reads up to version "
             f"{VERSION}; upgrade llmcall, or record again with this one"
         )
+    cost = entry.get("cost")
+    if isinstance(cost, (int, float)) and not 0 <= cost <= MOST_COST:
+        raise _damaged(f"the record's cost is not from 0 to {MOST_COST:,} USD")
     form = tuple(entry), tuple(map(type, entry.values()))
     if form in _right_forms and entry["kind"] in KINDS:
         return
@@ -158,6 +163,8 @@ def _parse_json(line: bytes) -> Data:
         entry, end = _decoder.raw_decode(text)
         if end != len(text):
             raise json.JSONDecodeError("Extra data", text, end)
+        if is_too_deep(entry, line):
+            raise RecursionError
         return entry
     except RecursionError:
         raise _damaged("the line is nested too deeply") from None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ...apis.bodies import nan_as_none
 from ...config import resolve as config
 from ...errors import CacheError
-from ...keys.plain_data import ordered_names, recordable
+from ...keys.plain_data import is_too_deep, ordered_names, recordable
 from ...support import secrets
 from ...support.surrogates import check_unicode
 from ...support.system import file_lock
@@ -82,6 +82,9 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
             secrets.refuse_credentials(entry, allow, location, checked_texts)
             for name in ("request", "response"):
                 entry[name] = _encoded(entry[name], texts)
+            line = encode_line(entry)
+            if is_too_deep(entry, line):
+                raise RecursionError
         except (TypeError, ValueError) as error:
             raise type(error)(f"{location}: {error}") from None
         except RecursionError:
@@ -91,7 +94,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
         for digest, text in texts.items():
             if is_first_use(digest):
                 yield encode_line({"text": digest, "lines": text.split("\n")})
-        yield encode_line(entry)
+        yield line
 
 
 def _entry(record: Record) -> dict[str, Data]:

@@ -443,14 +443,12 @@ def damaged(request: pytest.FixtureRequest, cache_path: str, cache: ResponseCach
     return first.cache_key
 
 
-def test_a_damaged_record_is_an_error_in_replay(damaged: str, cache_path: str) -> None:
+def test_a_damaged_record_is_an_error_in_replay_and_in_a_list(
+    damaged: str, cache_path: str, cache: ResponseCache
+) -> None:
     """The error has the record's key."""
     with pytest.raises(CacheCorruptError, match=damaged[:12]):
         answer_to(client_at(cache_path, (), "replay"), "question 0")
-
-
-def test_a_damaged_record_is_not_listed(damaged: str, cache: ResponseCache) -> None:
-    """Reading all records fails, and the error has its key."""
     with pytest.raises(CacheCorruptError, match=damaged[:12]):
         list(cache.records())
 

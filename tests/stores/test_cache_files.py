@@ -4,7 +4,6 @@ cache.
 
 from __future__ import annotations
 
-import datetime
 import enum
 import json
 import pickle
@@ -311,29 +310,6 @@ def test_a_file_with_a_broken_line_is_not_loaded(source: ResponseCache, tmp_path
         assert len(target) == 0
 
 
-@pytest.mark.parametrize(
-    ("what", "error", "words"),
-    [
-        (lambda: "missing.jsonl", FileNotFoundError, "missing"),
-        (lambda: "folder", CacheError, "contains no cache"),
-        (lambda: ResponseCache("nowhere"), CacheError, "nowhere contains no cache"),
-        (lambda: 5, TypeError, "not int"),
-    ],
-    ids=["no file", "a folder", "a cache that is not there", "a number"],
-)
-def test_loading_what_is_no_cache_is_an_error(
-    what: Callable[[], Any], error: type[Exception], words: str
-) -> None:
-    """Looking for one makes none."""
-    Path("folder").mkdir()
-    with ResponseCache("target") as target:
-        with pytest.raises(error, match=words):
-            target.load(what())
-        assert len(target) == 0
-    assert not Path("folder", DATABASE).exists()
-    assert not Path("nowhere").exists()
-
-
 # The bytes of a record
 
 
@@ -356,15 +332,6 @@ def test_strings_mappings_and_tuples_are_stored_in_their_plain_form(tmp_path: Pa
         found = cache.get(asked("a")).response  # type: ignore[union-attr]
     assert type(found["model"]) is str
     assert found == answered(model="gpt-4o-mini", more={"a": [1, 2]})
-
-
-def test_a_value_without_a_plain_form_is_refused_before_it_is_stored(tmp_path: Path) -> None:
-    """The error names its place."""
-    response = {"choices": [{"at": datetime.datetime(2026, 1, 1)}]}
-    with ResponseCache(tmp_path / "cache") as cache:
-        with pytest.raises(TypeError, match=r"response\.choices\[0\]\.at is a datetime"):
-            cache.put(asked("b"), response)
-        assert len(cache) == 0
 
 
 class Planted:
@@ -722,16 +689,6 @@ def test_an_entry_whose_response_format_is_a_class_is_warned_of(
     """The file has the class's name alone."""
     assert ResponseCache("cache").load(of_a_class()) == 0
     assert "it may name a class as response_format" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "data", [b"\x80\x04]", b"\x80\x04K\x01.", b"\x80\x04\x8c\x01a.", b"no pickle"]
-)
-def test_a_file_that_is_no_tinytroupe_cache_is_named(data: bytes) -> None:
-    """It may be another pickle, or none."""
-    Path("some.pickle").write_bytes(data)
-    with pytest.raises(CacheCorruptError, match=r"some\.pickle"):
-        ResponseCache("cache").load("some.pickle")
 
 
 def tinytroupe_config(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> ScriptedServer:

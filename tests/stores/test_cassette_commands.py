@@ -482,22 +482,13 @@ def under_new_normalizers() -> None:
     llmcall.reset()
 
 
-def test_rekey_says_how_many_keys_are_new(under_new_normalizers: None) -> None:
-    assert "new keys for 2 of 2 records" in done("cassette", "rekey", "tape.jsonl")
-
-
 def test_a_rekeyed_recording_replays_under_new_normalizers(under_new_normalizers: None) -> None:
-    """It finds what it asks at another time; the draws stand in their order."""
-    done("cassette", "rekey", "tape.jsonl")
-    assert asked_by_the_clock("none") == ["Answer 0.", "Answer 1."]
-
-
-def test_a_second_rekey_changes_nothing(under_new_normalizers: None) -> None:
-    """The file keeps its bytes."""
-    done("cassette", "rekey", "tape.jsonl")
+    """It finds what it asks at another time, in the order of its draws. A second time changes nothing."""
+    assert "new keys for 2 of 2 records" in done("cassette", "rekey", "tape.jsonl")
     content = Path("tape.jsonl").read_bytes()
     assert "new keys for 0 of 2 records" in done("cassette", "rekey", "tape.jsonl")
     assert Path("tape.jsonl").read_bytes() == content
+    assert asked_by_the_clock("none") == ["Answer 0.", "Answer 1."]
 
 
 @pytest.fixture
@@ -526,31 +517,19 @@ def test_rekey_writes_the_answer_that_on_conflict_names(
     assert [record.answer for record in read_records(outside_scopes)] == [answer]
 
 
-@pytest.fixture
-def moved() -> Path:
-    """A cassette that was rekeyed to an alias and a namespace."""
-    tape = write_cassette(
-        "tape.jsonl", [chat("Bread?", "Yes.", "lisa#0")], {"model": "m", "top_p": 0.5}
-    )
+def test_rekey_moves_records_to_an_alias_and_a_namespace() -> None:
+    """Requests have the model after aliases; the rest of the header stays."""
+    settings = {"model": "m", "top_p": 0.5}
+    tape = write_cassette("tape.jsonl", [chat("Bread?", "Yes.", "lisa#0")], settings)
     Path("config.ini").write_text(
         "[Cache]\nNAMESPACE = village\n[Aliases]\nm = m-2026\n", encoding="utf-8"
     )
     done("cassette", "rekey", tape)
-    return tape
-
-
-def test_rekey_moves_records_to_an_alias_and_a_namespace(moved: Path) -> None:
-    """Requests have the model after aliases."""
-    [record] = read_records(moved)
+    [record] = read_records(tape)
     assert (record.request["model"], record.request["namespace"]) == ("m-2026", "village")
-
-
-def test_rekey_puts_aliases_and_namespace_into_the_header(moved: Path) -> None:
-    """The rest of it stays."""
-    header = json.loads(moved.read_text(encoding="utf-8").splitlines()[0])["settings"]
-    assert header["cache_namespace"] == "village"
-    assert header["aliases"] == {"m": "m-2026"}
-    assert (header["model"], header["top_p"]) == ("m", 0.5)
+    header = json.loads(tape.read_text(encoding="utf-8").splitlines()[0])["settings"]
+    moved = {"cache_namespace": "village", "aliases": {"m": "m-2026"}}
+    assert header == {**settings, **moved}
 
 
 def test_check_names_wrong_keys_and_missing_draws(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ NEEDED = {
     "conjoint": ("scipy",),
     "next_model": ("scipy",),
     "wording": ("scipy",),
+    "claims": ("scipy",),
     "counterfactuals": ("scipy",),
     "drift": ("scipy",),
     "machines": ("distributed",),

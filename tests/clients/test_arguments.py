@@ -218,6 +218,12 @@ ERRORS = error_table(
         lambda: llmcall.LLMClient().send_message("hello"),
     ),
     (
+        "ConfigError: ...: a → b → a.",
+        lambda: ScriptedClient(aliases={"x": "a", "a": "b", "b": "a"}).build_request(
+            "?", model="x"
+        ),
+    ),
+    (
         "ConfigError: no Azure endpoint: set AZURE_OPENAI_ENDPOINT",
         lambda: API.AzureClient(azure_api_version="2024-10-21", api_key="k").send_message("Hello"),
     ),

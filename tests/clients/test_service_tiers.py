@@ -13,7 +13,6 @@ from servers import OK, QUESTION, TWO_COINS, Answer, ScriptedServer, completion
 
 import llmcall
 from llmcall import OpenAIClient
-from llmcall.errors import ConfigError
 
 PRICES = {"m": (1.0, 2.0)}
 FULL = (12 * 1.0 + 3 * 2.0) / 1_000_000  # USD of an answer's 12 and 3 tokens at PRICES
@@ -123,14 +122,6 @@ def test_the_price_of_priority_is_not_guessed(asking: Any) -> None:
     """It costs more by a factor that depends on the model: unknown until ``[Prices]`` says it."""
     client, _ = asking(served("priority"))
     assert client.send_message(QUESTION, service_tier="priority").cost is None
-
-
-def test_a_budget_names_the_price_that_a_tier_lacks(asking: Any) -> None:
-    """A budget in USD refuses a tier without a price before the call, and says what to write."""
-    client, server = asking(served("priority"))
-    with llmcall.budget(usd=1), pytest.raises(ConfigError, match="m priority = "):
-        client.send_message(QUESTION, service_tier="priority")
-    assert not server.requests
 
 
 def test_a_plan_counts_at_the_tier_that_is_asked_for(asking: Any) -> None:

@@ -19,6 +19,7 @@ import time
 import traceback
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import wait as wait_for_futures
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 import pytest
 from clients import Responding
 from commands import LONGEST, NEEDS_NOTES
+from errors import check_error, error_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from map_functions import CALL, CALLS, Dice, ask, calls, divide, greet, sample, samples
@@ -505,65 +507,63 @@ async def coroutine(item: int) -> int:
     return item
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "error", "words"),
-    [
-        ((3, [1]), {}, TypeError, "fn is 3; it must be a function, an LLMCall or an @llm function"),
+MAP: Any = map  # called here as no type checker allows
+
+
+@error_table(
+    (
+        "TypeError: fn is 3; it must be a function, an LLMCall or an @llm function",
+        lambda: MAP(3, [1]),
+    ),
+    (
+        "TypeError: the function of a map returned a coroutine",
+        lambda: map(lambda item: coroutine(item), [1]),
+    ),
+    ("ValueError: repeats is 0; it must be at least 1", lambda: map(ask, [1], repeats=0)),
+    (
+        "TypeError: executor is int; it must be a concurrent.futures.Executor",
+        lambda: MAP(ask, [1], executor=3),
+    ),
+    (
+        "TypeError: key is 3; it must be a function of the item, the name of a column, or a list of "
+        "such names",
+        lambda: MAP(str, [{}], key=3),
+    ),
+    (
+        "ValueError: key='id' names a column that a row lacks; it has name",
+        lambda: map(str, [{"name": 1}], key="id"),
+    ),
+    ("TypeError: ...or a list of such names", lambda: MAP(str, [{}], key=["id", 3])),
+    (
+        "TypeError: key='nam' names a column, but an item is Citizen without it, not a row (a dict)",
+        lambda: map(str, [Citizen("Lisa", 30)], key="nam"),
+    ),
+    (
+        "TypeError: the key of item 1 is 7.0; it must be a string or a whole number",
+        lambda: MAP(str, [7], key=float),
+    ),
+    (
+        "ValueError: the key of item 1 is 'a/b'; it names a scope",
+        lambda: map(str, ["a/b"], key=str),
+    ),
+    (
+        "TypeError: a row is str; it must be a dict of the templates' variables",
+        lambda: MAP(CALL, ["Lisa"]),
+    ),
+    *(
         (
-            (lambda item: coroutine(item), [1]),
-            {},
-            TypeError,
-            "the function of a map returned a coroutine",
-        ),
-        ((ask, [1]), {"repeats": 0}, ValueError, "repeats is 0; it must be at least 1"),
-        (
-            (ask, [1]),
-            {"executor": 3},
-            TypeError,
-            "executor is int; it must be a concurrent.futures.Executor",
-        ),
-        (
-            (str, [{}]),
-            {"key": 3},
-            TypeError,
-            "key is 3; it must be a function of the item, the name of a column, or a list of such names",
-        ),
-        (
-            (str, [{"name": 1}]),
-            {"key": "id"},
-            ValueError,
-            "key='id' names a column that a row lacks; it has name",
-        ),
-        ((str, [{}]), {"key": ["id", 3]}, TypeError, "or a list of such names"),
-        (
-            (str, [Citizen("Lisa", 30)]),
-            {"key": "nam"},
-            TypeError,
-            "key='nam' names a column, but an item is Citizen without it, not a row (a dict)",
-        ),
-        (
-            (str, [7]),
-            {"key": float},
-            TypeError,
-            "the key of item 1 is 7.0; it must be a string or a whole number",
-        ),
-        ((str, ["a/b"]), {"key": str}, ValueError, "the key of item 1 is 'a/b'; it names a scope"),
-        (
-            (CALL, ["Lisa"]),
-            {},
-            TypeError,
-            "a row is str; it must be a dict of the templates' variables",
-        ),
-    ],
+            "TypeError: ...dry_run needs an LLMCall or an @llm function",
+            lambda function=function: map(function, [1], dry_run=True),
+        )
+        for function in (ask, len, lambda item: item, CALL.run)
+    ),
 )
-def test_a_wrong_argument_is_refused_before_any_call(
-    arguments: Any, options: Any, error: type[Exception], words: str
-) -> None:
+def test_a_wrong_argument_is_refused_before_any_call(line: str, call: Callable[[], object]) -> None:
     """In words that name it and what it may be."""
-    with scope("s"), pytest.raises(error) as caught:
-        map(*arguments, **options)
-    assert words in str(caught.value)
+    with scope("s"):
+        check_error(line, call)
     assert calls() == 0
+    assert not CALLS.exists()
 
 
 def fail_at_c(trial: Any) -> ValueError:

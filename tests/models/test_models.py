@@ -13,7 +13,6 @@ import typing
 import genai_prices
 import pytest
 
-import llmcall
 from llmcall.models import catalog as models
 from llmcall.models.catalog import Capabilities, capabilities
 from llmcall.models.costs import MILLION
@@ -148,13 +147,6 @@ def test_a_request_names_the_model_at_the_aliases_end() -> None:
     aliases = {"best": "gpt-4-turbo", "gpt-4-turbo": "gpt-4-1106-preview"}
     request = ScriptedClient(aliases=aliases).build_request("Hello", model="best")
     assert request.model == "gpt-4-1106-preview"
-
-
-def test_a_circle_of_aliases_is_shown() -> None:
-    """It is an error."""
-    client = ScriptedClient(aliases={"x": "a", "a": "b", "b": "a"})
-    with pytest.raises(llmcall.ConfigError, match=r": a → b → a\."):
-        client.build_request("Hello", model="x")
 
 
 # The tables, against those of others

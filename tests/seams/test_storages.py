@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from errors import check_error, error_table
 from servers import RedisProcess
 
 import llmcall
@@ -309,43 +310,6 @@ def test_an_answer_is_kept_though_ctrl_c_ends_the_write_of_its_storage(
     assert len(ResponseCache(f"jsonfile://{tmp_path / 'a.json'}")) == 1
 
 
-def test_a_storage_without_a_method_cannot_be_made() -> None:
-    class Unfinished(Storage, scheme="unfinished"):
-        """Without a method."""
-
-        def __init__(self, rest: str) -> None:
-            """Take what the address says."""
-
-    with pytest.raises(
-        ConfigError, match=r"PATH = unfinished://x: Unfinished raised TypeError: .*get"
-    ):
-        ResponseCache("unfinished://x")
-
-
-def test_windows_need_another_place(tmp_path: Path) -> None:
-    path = f"jsonfile://{tmp_path / 'a.json'}"
-    openai = llmcall.OpenAIClient(cache_path=path, api_key="k", base_url="http://127.0.0.1:1/v1")
-    with pytest.raises(ConfigError, match="no directory has no journal"):
-        openai.send_message("Hello", window="2h")
-
-
-def test_a_storage_that_cannot_be_opened_is_named_with_its_address() -> None:
-    class Locked(JsonFile, scheme="locked"):
-        def __init__(self, rest: str) -> None:
-            raise PermissionError(f"{rest} is locked")
-
-    with pytest.raises(
-        ConfigError, match=r"locked://\*{3}@x: Locked raised PermissionError: .* is locked"
-    ):
-        ResponseCache("locked://me:sesame@x")
-
-
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
-def test_a_storage_for_the_addresses_of_redis_is_refused_when_it_is_defined(scheme: str) -> None:
-    with pytest.raises(ValueError, match=f"Mine: the scheme '{scheme}' is llmcall's own"):
-        type("Mine", (JsonFile,), {}, scheme=scheme)
-
-
 def test_the_storage_that_was_defined_last_serves_a_scheme(tmp_path: Path) -> None:
     for number in range(2):
         type(f"Json{number}", (JsonFile,), {}, scheme="twice")
@@ -353,9 +317,48 @@ def test_the_storage_that_was_defined_last_serves_a_scheme(tmp_path: Path) -> No
     assert type(cache.storage._own).__name__ == "Json1"  # type: ignore[attr-defined]
 
 
-def test_an_unknown_scheme_names_the_known_ones_and_how_to_add_one() -> None:
-    with pytest.raises(
-        ConfigError,
-        match=r"'unknown'\. Known: redis, rediss, unix, .*jsonfile.*llmcall\.types\.Storage .*scheme='unknown'",
-    ):
-        ResponseCache("unknown://x")
+def opened(path: str, methods: dict[str, Any], base: type[Storage] = JsonFile) -> object:
+    """Open a cache in a storage that is defined for it."""
+    type("Mine", (base,), methods, scheme=path.partition(":")[0])
+    return ResponseCache(path)
+
+
+def locked(self: Any, rest: str) -> None:
+    """Fail."""
+    raise PermissionError(f"{rest} is locked")
+
+
+def in_a_window() -> object:
+    """Wait for an answer, without a place for its note."""
+    client = llmcall.OpenAIClient(
+        cache_path="jsonfile://a.json", api_key="k", base_url="http://127.0.0.1:1/v1"
+    )
+    return client.send_message("Hello", window="2h")
+
+
+@error_table(
+    (
+        "ConfigError: ...PATH = unfinished://x: Mine raised TypeError: ...get",
+        lambda: opened("unfinished://x", {"__init__": lambda self, rest: None}, Storage),
+    ),
+    (
+        "ConfigError: ...locked://***@x: Mine raised PermissionError: ... is locked",
+        lambda: opened("locked://me:sesame@x", {"__init__": locked}),
+    ),
+    *(
+        (
+            f"ValueError: Mine: the scheme '{scheme}' is llmcall's own",
+            lambda scheme=scheme: opened(f"{scheme}://x", {}),
+        )
+        for scheme in ("redis", "rediss", "unix")
+    ),
+    (
+        "ConfigError: ...'unknown'. Known: redis, rediss, unix, ...jsonfile...llmcall.types.Storage "
+        "...scheme='unknown'",
+        lambda: ResponseCache("unknown://x"),
+    ),
+    ("ConfigError: ...no directory has no journal", in_a_window),
+)
+def test_an_error_names_the_address_and_the_storage(line: str, call: Callable[[], object]) -> None:
+    """And what to do."""
+    check_error(line, call)

@@ -22,7 +22,7 @@ from servers import OK, Answer, BackgroundServer, ScriptedServer, completion, re
 
 import llmcall
 from llmcall import OpenAIClient
-from llmcall.errors import ConfigError, RateLimitError, RequestTimeoutError, ServiceError
+from llmcall.errors import RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.testing import ScriptedClient
 from llmcall.types import Endpoint
 
@@ -256,27 +256,6 @@ def test_a_429_with_a_retry_after_makes_the_endpoint_rest(httpserver: HTTPServer
 # What counts
 
 
-def test_a_stream_counts_until_its_first_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until then, the call of another thread waits until its deadline."""
-    monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 1)
-    begun, going = threading.Event(), threading.Event()
-
-    def answer(messages: Any) -> str:
-        begun.set()
-        assert going.wait(30)
-        return "one two"
-
-    client = ScriptedClient(answer, **AUTO)
-    with client.stream_message("Hello") as stream, ThreadPoolExecutor(1) as threads:
-        first_piece = threads.submit(next, iter(stream))
-        assert begun.wait(30)
-        late = client.send_message("Late", deadline=0.1)
-        assert isinstance(late, RequestTimeoutError)
-        going.set()
-        first_piece.result()
-        assert client.send_message("Now", deadline=30).content == "one two"  # type: ignore[union-attr]
-
-
 def test_auto_releases_the_slot_of_a_cancelled_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one begins; it is no good answer."""
     monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 1)
@@ -353,14 +332,6 @@ def test_a_map_has_workers_for_what_its_client_finds(
 
 
 # Who hears of it
-
-
-def test_a_wrong_word_for_the_number_of_calls_names_auto(tmp_path: Path) -> None:
-    """The error says where it stands."""
-    with pytest.raises(
-        ConfigError, match=r"'automatic' is not a whole number of at least 1 or auto"
-    ):
-        llmcall.configure(limits_max_concurrent_calls="automatic")
 
 
 @pytest.mark.parametrize("spelled", ["auto", "AUTO"])

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,11 +19,12 @@ import hypothesis.strategies as st
 import pytest
 from clients import Responding
 from commands import LONGEST, NEEDS_POSIX, ran
+from errors import check_error, error_table
 from hypothesis import given
 from servers import completion
 
 import llmcall
-from llmcall.errors import BudgetExceededError, ConfigError
+from llmcall.errors import BudgetExceededError
 from llmcall.testing import ScriptedClient
 from llmcall.traffic import reservations
 from llmcall.traffic.amounts import Amounts
@@ -59,27 +61,29 @@ def reserved(asking: Any, message: Any = "Hello", **arguments: Any) -> int:
     return int(found[1].replace(",", ""))
 
 
-def test_threads_make_exactly_as_many_calls_as_are_allowed() -> None:
-    """Of 150 calls from 32 threads under calls=100, 50 are refused."""
-    asking = client()
-    with llmcall.budget(calls=100) as budget, ThreadPoolExecutor(32) as executor:
+def in_threads(asking: ScriptedClient) -> list[Any]:
+    """Make 150 calls from 32 threads; return what came of each."""
+    with ThreadPoolExecutor(32) as executor:
         futures = [executor.submit(asking.send_message, f"Hello {n}") for n in range(150)]
-        found = Counter(type(future.exception() or future.result()).__name__ for future in futures)
-    assert found == {"Reply": 100, "BudgetExceededError": 50}
-    assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (100, 100, 0)
+        return [future.exception() or future.result() for future in futures]
 
 
-def test_tasks_make_exactly_as_many_calls_as_are_allowed() -> None:
-    """Of 150 tasks under calls=100, 50 are refused."""
-    asking = client()
+def in_tasks(asking: ScriptedClient) -> list[Any]:
+    """Make 150 calls in tasks; return what came of each."""
 
     async def main() -> list[Any]:
-        return await asyncio.gather(
-            *(asking.asend_message(f"Hello {n}") for n in range(150)), return_exceptions=True
-        )
+        calls = (asking.asend_message(f"Hello {n}") for n in range(150))
+        return await asyncio.gather(*calls, return_exceptions=True)
 
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("asked", [in_threads, in_tasks])
+def test_exactly_as_many_calls_are_made_as_are_allowed(asked: Any) -> None:
+    """Of 150 calls under calls=100, 50 are refused."""
+    asking = client()
     with llmcall.budget(calls=100) as budget:
-        found = Counter(type(outcome).__name__ for outcome in asyncio.run(main()))
+        found = Counter(type(outcome).__name__ for outcome in asked(asking))
     assert found == {"Reply": 100, "BudgetExceededError": 50}
     assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (100, 100, 0)
 
@@ -244,14 +248,6 @@ def test_a_limit_of_usd_is_exact() -> None:
     assert (budget.spent.usd, budget.left.usd) == (0.3, 0.0)
 
 
-def test_a_limit_of_usd_refuses_a_model_without_a_price() -> None:
-    """The error comes before any call, and names the model and the setting that gives a price."""
-    asking = ScriptedClient(["yes"], model="unheard-of", on_error="none")
-    with llmcall.budget(usd=5), pytest.raises(ConfigError, match=r"unheard-of.*\[Prices\]"):
-        asking.send_message("Hello")
-    assert asking.requests == []
-
-
 def test_the_usd_of_a_model_without_a_price_are_unknown() -> None:
     """A limit of calls can be kept nevertheless."""
     with llmcall.budget(calls=1) as budget:
@@ -333,20 +329,42 @@ def test_identical_calls_share_the_one_that_is_allowed() -> None:
         assert sorted(reply.cached for reply in gathered(asking)) == [False, True, True]
 
 
-WRONG = [
-    {"usd": -1},
-    {"usd": float("nan")},
-    {"usd": "5"},
-    {"calls": 1.5},
-    {"tokens": True},
-]
+API: Any = llmcall  # called here as no type checker allows
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_limit_is_refused_at_once(wrong: dict[str, Any]) -> None:
-    """A limit is a number of at least 0."""
-    with pytest.raises(ValueError, match=r"budget's"):
-        llmcall.budget(**wrong)
+def unpriced(**options: Any) -> None:
+    """Ask within a limit of USD, without a price; nothing is asked."""
+    asking = ScriptedClient(["yes"], on_error="none", **{"model": "unheard-of", **options})
+    try:
+        with llmcall.budget(usd=5):
+            asking.send_message("Hello")
+    finally:
+        assert asking.requests == []
+
+
+@error_table(
+    ("ValueError: ...budget's", lambda: API.budget(usd=-1)),
+    ("ValueError: ...budget's", lambda: API.budget(usd=float("nan"))),
+    ("ValueError: ...budget's", lambda: API.budget(usd="5")),
+    ("ValueError: ...budget's", lambda: API.budget(calls=1.5)),
+    ("ValueError: ...budget's", lambda: API.budget(tokens=True)),
+    (
+        "TypeError: budget(name='survey'): a budget ends with its block...budget(usd=",
+        lambda: API.budget(calls=5, name="survey"),
+    ),
+    ("ConfigError: ...unheard-of...[Prices]", unpriced),
+    (
+        "ConfigError: ...m priority = ",
+        lambda: unpriced(model="m", prices=PRICE, service_tier="priority"),
+    ),
+    (
+        "ConfigError: ...'automatic' is not a whole number of at least 1 or auto",
+        lambda: llmcall.configure(limits_max_concurrent_calls="automatic"),
+    ),
+)
+def test_a_limit_that_cannot_be_kept_is_refused(line: str, call: Callable[[], object]) -> None:
+    """Before any call; the error names the setting that helps."""
+    check_error(line, call)
 
 
 # the most that a call may use, what share of it it uses, whether it fails
@@ -396,14 +414,6 @@ def test_no_interleaving_passes_a_limit(
                     waiting[key] = reservation, delay
             assert used + sum(callers[caller][0] for caller in running) <= limit
     assert budget.spent.tokens == used
-
-
-def test_a_budget_has_no_name() -> None:
-    """It ends with its block."""
-    with pytest.raises(
-        TypeError, match=r"budget\(name='survey'\): a budget ends with its block.*budget\(usd="
-    ):
-        llmcall.budget(calls=5, name="survey")  # type: ignore[arg-type]
 
 
 def ask_once() -> None:

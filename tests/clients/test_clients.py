@@ -92,14 +92,6 @@ def test_a_client_of_ones_own_has_a_cache(own: Any) -> None:
     assert (record.api_type, record.host) == (own.api_type, own.api_type)
 
 
-def test_a_client_of_ones_own_counts_its_usage(own: Any) -> None:
-    """It counts calls and hits."""
-    with llmcall.track() as usage:
-        text(own)
-        text(own)
-    assert (usage.calls, usage.cached_calls) == (1, 1)
-
-
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_a_transport_without_stream_gives_its_whole_answer_in_one_piece(way: str) -> None:
     """It is asked for as a whole."""

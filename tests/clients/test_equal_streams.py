@@ -256,23 +256,6 @@ def test_a_follower_asks_itself_if_the_leading_stream_breaks_off() -> None:
         assert [future.result(TIMEOUT) for future in others] == ["answer 1"] * 2
 
 
-def beside_a_stream(client: Slow, way: Callable[[llmcall.LLMClient], Any]) -> tuple[str, str]:
-    """Ask while a stream of the same request is being read; return both texts."""
-    client.go_on.set()
-    first = client.stream_message(QUESTION)
-    begun = next(first)
-    beside = way(client)
-    return beside, begun + "".join(first)
-
-
-@pytest.mark.parametrize("way", [stream, whole])
-def test_a_thread_does_not_wait_for_its_own_stream(
-    way: Callable[[llmcall.LLMClient], Any],
-) -> None:
-    """It asks for itself."""
-    assert beside_a_stream(Slow(), way) == ("answer 1", "answer 0")
-
-
 @pytest.mark.parametrize("way", [astream, awhole])
 def test_a_task_does_not_wait_for_its_own_stream(
     way: Callable[[llmcall.LLMClient], Any], caplog: pytest.LogCaptureFixture

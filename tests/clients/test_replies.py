@@ -222,16 +222,6 @@ class Decision(pydantic.BaseModel):
     buys: bool
 
 
-def test_a_reply_survives_pickling_with_its_response() -> None:
-    """A pickled reply comes back with its message and everything else about the answer."""
-    client = server({"content": "a"})
-    for reply in (client.send_message("Hello"), client.send_message("Hello")):
-        again = pickle.loads(pickle.dumps(reply))
-        assert again == reply
-        assert (again.raw, again.cached) == (reply.raw, reply.cached)
-        assert (again.usage, again.cache_key) == (reply.usage, reply.cache_key)
-
-
 def test_a_changed_reply_leaves_its_response() -> None:
     """The message is the caller's, its tool calls too; recorded or not, the response stays as the
     API gave it.

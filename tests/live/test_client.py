@@ -55,15 +55,6 @@ def test_a_streamed_answer_comes_in_pieces(client: llmcall.OpenAIClient) -> None
     assert reply.usage.output_tokens
 
 
-def test_a_call_replays_a_streamed_answer(client: llmcall.OpenAIClient) -> None:
-    """Their keys are the same."""
-    with client.stream_message(QUESTION, **ASKED) as stream:
-        list(stream)
-    replayed = client.send_message(QUESTION, on_error="raise", **ASKED)
-    assert replayed.cached
-    assert replayed == stream.reply
-
-
 class Person(BaseModel):
     """Somebody."""
 

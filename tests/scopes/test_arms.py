@@ -114,15 +114,6 @@ def test_another_scope_has_arms_of_its_own() -> None:
                 assert ask(client) == f"trial/{scope}#0"
 
 
-def test_a_failed_call_of_an_arm_gives_its_draw_back() -> None:
-    """The next one of the arm takes its number."""
-    failing = ScriptedClient([RuntimeError("no"), "yes"], cache_mode="auto", on_error="raise")
-    with llmcall.scope("r"), llmcall.arm("a"):
-        with pytest.raises(RuntimeError):
-            ask(failing)
-        assert ask(failing) == "r#0"
-
-
 # Where an arm may stand
 
 

@@ -1587,15 +1587,6 @@ def test_a_table_of_a_file_that_is_not_open_has_no_used_records() -> None:
     assert not cassette(PATH).to_frame()["used"].any()
 
 
-def test_a_table_has_the_levels_of_the_scopes() -> None:
-    """Each level that is named has a column."""
-    pytest.importorskip("pandas")
-    with cassette(PATH) as tape, scope("rep-1"), scope("lisa"):
-        answer_to(counting(), "Hi")
-    row = tape.to_frame(levels=["rep", "agent"]).iloc[0]
-    assert (row["scope"], row["rep"], row["agent"]) == ("rep-1/lisa", "rep-1", "lisa")
-
-
 def test_the_only_level_of_a_table_may_be_named_by_a_text() -> None:
     """It is not taken apart into letters."""
     pytest.importorskip("pandas")

@@ -9,18 +9,18 @@ import signal
 import subprocess
 import threading
 import urllib.parse
+from contextvars import Context, copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from .. import scopes
-from ..programs.children import program_name
+from ..programs.children import LONGEST_END, RoutesOfRecording, program_name
 from ..programs.entry import unrecorded_lines
 from ..programs.front import in_front
-from ..programs.routes import Route, base_urls, environment_of_child
+from ..programs.routes import base_urls, environment_of_child
 from ..programs.server import Server
-from ..programs.shared_server import LONGEST_END, sender_here
 from ..programs.summary import summary_lines
 from ..support.failures import process_failures
 from ..traffic.usage import RunUsage
@@ -29,7 +29,6 @@ from .recording import actor_source, find_target, recording_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..programs.shared_server import Sender
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OTHER_SCOPES = "a scope of another name in the header x-llmcall-scope"
@@ -111,17 +110,20 @@ def serve(
         usage = RunUsage(cassette)
         recorder = target.recorder(source, cassette)
         stack.enter_context(in_front(recorder))
-        sender = sender_here(recorder)._replace(is_process=True)
+        routes = RoutesOfRecording(recorder, has_server=True, outlives=False)
         try:
-            server = Server(sender, port=port or 0, token=token, to=to)
+            server = routes.server = Server(
+                recorder, routes.context_of, _context_here(), port=port or 0, token=token, to=to
+            )
         except OSError as error:
             raise click.ClickException(
                 f"port {port}: {error.strerror}. Name another --port"
             ) from error
-        stack.callback(server.close, LONGEST_END)
+        stack.callback(routes.end, LONGEST_END)
         if command:
-            code = _run_command(command, server, sender)
+            code = _run_command(command, server, routes)
         else:
+            server.start()
             has_ended = threading.Event()
             with _on_signals(lambda _: has_ended.set()):  # whoever has an address may end it
                 for variable, address in base_urls(server.address).items():
@@ -139,13 +141,19 @@ def serve(
     raise SystemExit(code)
 
 
-def _run_command(command: tuple[str, ...], server: Server, sender: Sender) -> int:
+def _context_here() -> Context:
+    """Return the current context, with the name of who asks by it."""
+    context = copy_context()
+    context.run(scopes.set_asker, scopes.current_asker())
+    return context
+
+
+def _run_command(command: tuple[str, ...], server: Server, routes: RoutesOfRecording) -> int:
     """Run a command with the addresses of the server in its environment, and return its exit code."""
     main = scopes.current_asker()
     assert main is not None  # the recorder in front names them
     asker = main.child("process", program_name(command))
-    sender.context.run(scopes.set_asker, asker)
-    route = Route(server.address, server.admit(sender), asker.name)
+    route = routes.new(asker)
     served = base_urls(f"{server.address}/{route.asker_part}")
     environment = environment_of_child(os.environ, route, served)
     try:
@@ -153,6 +161,7 @@ def _run_command(command: tuple[str, ...], server: Server, sender: Sender) -> in
     except OSError as error:
         click.echo(f"Error: {command[0]}: {error.strerror}", err=True)
         return NOT_FOUND
+    routes.started()
     with _on_signals(process.send_signal):
         code = process.wait()
     return KILLED - code if code < 0 else code

@@ -52,6 +52,7 @@ class ConfiguredClient:
     """
 
     api_type: ClassVar[str] = "custom"
+    sends_nothing = False  # whether it answers in this process
     transport: Sends | None = None
 
     def __init__(

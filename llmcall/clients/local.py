@@ -39,6 +39,7 @@ class LocalClient(OpenAIClient):
     """
 
     api_type: ClassVar[str] = "local"
+    sends_nothing = True
 
     def __init__(self, *args: Any, **overrides: Any) -> None:
         self._files: dict[str, str] = {}

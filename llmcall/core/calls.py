@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..support.failures import Progress
     from ..support.listeners import CallListener
     from .client import Client
+    from .parents import Way
     from .seams import Store, Transport
 
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
@@ -143,6 +144,7 @@ class Call(NamedTuple):
         only the limits and budgets know of it.
     :param used_records: collects the records that its arm's calls get, or ``None``.
     :param progress: how far it came; ``None`` if it was not begun.
+    :param way: leads to the process that answers it; ``None``: this one does.
     """
 
     counted_by: Client | None
@@ -163,6 +165,7 @@ class Call(NamedTuple):
     is_inner: bool = False
     used_records: deque[ScopedRecord] | None = None
     progress: Progress | None = None
+    way: Way | None = None
 
     def begun(self, progress: Progress) -> Call:
         """Return the call with its deadline, which starts to run now, and its progress from now on."""
@@ -218,6 +221,11 @@ class Call(NamedTuple):
         if self.settings.cache_mode == "off" or self.is_inner:
             return Failures()  # nothing is recorded, and nothing reported
         return process_failures
+
+    @property
+    def is_taped(self) -> bool:
+        """Return whether a cassette has the answer, here or in the process that answers; known once that began."""
+        return self.cassette is not None or (self.way is not None and self.way.is_taped)
 
     @property
     def store(self) -> Store:

@@ -29,12 +29,13 @@ from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
 from ..support.sender import llmcall_sends
 from .calls import Call, Options, split_options
+from .parents import parents, way_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..keys.keys import Identity, OpenIdentity
-    from ..scopes import ActiveScope, Draw
+    from ..scopes import ActiveScope, CallOrder, Draw
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from .client import Client, ResolvedSettings
@@ -85,8 +86,8 @@ def prepare_embeddings(
     """
     arguments = {**arguments, "model": model or client.default_embedding_model()}
     texts = checked_texts(text)
-    undrawn = [_undrawn(client, "embedding", item, arguments) for item in texts]
-    return [_without_draw(make, hashed) for make, _, hashed, _ in undrawn]
+    prepared = [_undrawn(client, "embedding", item, arguments) for item in texts]
+    return [undrawn(make, hashed) for make, _, hashed, _ in prepared]
 
 
 def _undrawn(
@@ -200,6 +201,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
     defaults = resolved.defaults
     unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
     body_fields = {name: value for name, value in recorded_request.items() if name != "namespace"}
+    order = next_order()
     request = Request(
         kind="chat",
         model=body_fields["model"],
@@ -217,8 +219,9 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
         request=request,
         options=resolved.options._replace(cache=False, on_error="raise", window="none"),
         name=request.model,
-        position=Position(sample.partition("#")[0], next_order()),
+        position=Position(sample.partition("#")[0], order),
         is_inner=llmcall_sends(),
+        way=None if cassette is not None else way_from(here(), order),
     )
 
 
@@ -229,7 +232,7 @@ def with_draw(
     named: str | None = None,
 ) -> Call:
     """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
-    the next draw unless its options name one.
+    the next draw unless its options name one. One that another process answers takes its draw there.
 
     :param make: returns the call, made once, with what its scope decides: its sample, the key that follows from
         the sample, its position, and its draw.
@@ -238,12 +241,33 @@ def with_draw(
     :raises ScopeError: if timing would decide which draw it takes.
     """
     if llmcall_sends():
-        return _without_draw(make, request_identity)
+        return undrawn(make, request_identity)
     try:
         active = scope_of_call()
     except ScopeError as error:
-        _without_draw(make, request_identity).refuse(error)
-    order, draw = next_order(active), None
+        undrawn(make, request_identity).refuse(error)
+    order = next_order(active)
+    if parents:
+        call = undrawn(make, request_identity, active, order)
+        if call.way is not None:
+            return call
+    return drawn(make, source, request_identity, named, active, order)
+
+
+def drawn(
+    make: MakeCall,
+    source: Cassette | ResponseCache,
+    request_identity: Identity,
+    named: str | None,
+    active: ActiveScope,
+    order: CallOrder,
+) -> Call:
+    """Return a call in a scope, with its draw, as :func:`with_draw` does.
+
+    :param active: the scope.
+    :param order: of the call.
+    """
+    draw = None
     path, _, forks, asker, number, *_ = active.position
     if named is not None:
         sample = f"{path}#{named}"
@@ -252,9 +276,9 @@ def with_draw(
     else:
 
         def recorded_askers() -> RecordedAskers:
-            undrawn = make(None, "", Position("", order))
-            askers = undrawn.store.askers(path, request_identity)
-            return askers._replace(may_ask=undrawn.may_ask)
+            call = make(None, "", Position("", order))
+            askers = call.store.askers(path, request_identity)
+            return askers._replace(may_ask=call.may_ask)
 
         digest = request_identity.hexdigest()
         draw = active.draw(digest, source, current_for_draw(), recorded_askers)
@@ -263,18 +287,28 @@ def with_draw(
     position = Position(path, order, forks, asker, number)
     if draw is not None:
         position = position._replace(is_in_order=draw.is_in_order, request=draw.request)
-    drawn = make(sample, sampled_key(request_identity, sample), position, draw)
-    return _in_arm(drawn, active) if forks else drawn
+    call = make(sample, sampled_key(request_identity, sample), position, draw)
+    return _in_arm(call, active) if forks else call
 
 
-def _without_draw(make: MakeCall, request_identity: Identity) -> Call:
-    """Return a call at its position, without a draw; code that llmcall calls has none."""
-    key, active = sampled_key(request_identity, None), here()
-    order = next_order(active)
+def undrawn(
+    make: MakeCall,
+    request_identity: Identity,
+    active: ActiveScope | None = None,
+    order: CallOrder | None = None,
+) -> Call:
+    """Return a call at its position, without a draw; code that llmcall calls has none.
+
+    :param active: the scope; by default the one in which the code runs.
+    :param order: of the call; by default the next one.
+    """
+    key, active = sampled_key(request_identity, None), active or here()
+    order = order or next_order(active)
     if llmcall_sends():
-        return make(None, key, Position("", order))._replace(is_inner=True)
-    undrawn = make(None, key, active.position._replace(order=order))
-    return _in_arm(undrawn, active)
+        call = make(None, key, Position("", order))._replace(is_inner=True)
+    else:
+        call = _in_arm(make(None, key, active.position._replace(order=order)), active)
+    return call if call.cassette is not None else call._replace(way=way_from(active, order))
 
 
 def _in_arm(call: Call, active: ActiveScope) -> Call:

@@ -39,6 +39,8 @@ def replay(call: Call) -> Any:
     :returns: what its caller gets, as :func:`reply_to` returns it; ``NOT_RECORDED`` if it has to be
         asked.
     """
+    if call.way is not None:
+        return NOT_RECORDED
     try:
         record = look_up(call)
         if record is None:
@@ -74,6 +76,9 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
     :param looks_up: whether to look for recorded answers first.
     :returns: their records, in order.
     """
+    for call in calls[:1]:
+        if call.way is not None:
+            return await call.way.answer(calls)
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
     progress = Progress()

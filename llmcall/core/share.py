@@ -10,10 +10,9 @@ from ..errors import APIError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
-from .home import homes
 from .kinds import batches
 from .retry import ask
-from .waiting import in_thread, wait, with_store
+from .waiting import wait, with_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +68,7 @@ async def _share_batch(calls: Sequence[Call]) -> Records:
     # A call looks its record up before it comes here, so between that look and its flight another leader
     # may have stored the answer and ended. To look under the lock would close this gap. It was rejected:
     # a look may wait for a disk or a server, and nobody may hold the lock meanwhile. Instead the leader
-    # looks again: if the process has used its key, and among the workers of a map in any case.
+    # looks again, if the process has used its key.
     #
     # A batch asks for what it leads before it follows other flights. Following first was rejected: its
     # own request, and all who follow that one, would wait for another request's server for nothing.
@@ -137,20 +136,7 @@ async def _lead(
     try:
         _begin_flights(calls, led, followed, shared_by, leader)
         leading = [call for call, _ in led]
-        if (
-            leading
-            and homes
-            and not any(call.is_read or call.holds_budget for call in open_calls())
-        ):
-            lead = homes[-1].lead(shared_by)
-            try:
-                keys = [call.request.cache_key for call in leading]
-                await in_thread(lead.begin, keys, calls[0].deadline)
-                await _look_and_ask(leading, leader, records, among_workers=True)
-            finally:
-                lead.end()
-        else:
-            await _look_and_ask(leading, leader, records, among_workers=False)
+        await _look_and_ask(leading, leader, records)
         return records
     except APIError as own_error:
         error = None if leader.is_read else _shared_error(own_error, calls[0])
@@ -163,22 +149,14 @@ async def _lead(
             flight.set_exception(None if call.request.cache_key in records else error)
 
 
-async def _look_and_ask(
-    calls: Sequence[Call],
-    leader: OpenCall,
-    records: Records,
-    *,
-    among_workers: bool,
-) -> None:
+async def _look_and_ask(calls: Sequence[Call], leader: OpenCall, records: Records) -> None:
     """Look whether another leader has stored an answer since the first look, and ask for the others.
 
     :param records: gets the records, even if asking fails for some.
-    :param among_workers: whether the other leader may be another worker of a map: else, one of this process has
-        noted the key.
     """
     for call in calls:
         key, store = call.request.cache_key, call.store
-        if among_workers or store.has_used(key):
+        if store.has_used(key):
             record = await with_store(store, store.get, call.request)
             if record is not None:
                 records[key] = record

@@ -1,8 +1,4 @@
-"""The tasks of a ``map``, as its process sends them to worker processes.
-
-Each task takes the state of the map's process along, and brings back what it drew and used there, with its
-result: nobody else draws in the scope of its item. ``worker.py`` runs it.
-"""
+"""The tasks of a ``map``, as its process sends them to worker processes; ``worker.py`` runs them."""
 
 from __future__ import annotations
 
@@ -12,25 +8,27 @@ import pickle
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from .. import scopes
 from ..config import resolve as config
-from ..scopes import PROGRAM_SCOPE, Draws, MapIsOverError
+from ..link import programs
+from ..link.server import leave_link, use_link
+from ..scopes import Draws, MapIsOverError
 from ..stores.cassettes.current import current_cassette
 from ..support.failures import process_failures
 from ..support.listeners import listeners
 from ..traffic import reservations
 from ..traffic import usage as metering
-from .draws import HomeAskers
-from .server import UNPICKLABLE, MapServer, answering_workers
-from .tape import OpenCassette
-from .worker import RemoteTask, Report, State, current_session, maps_here
+from .worker import UNPICKLABLE, RemoteTask, Report, State, maps_here
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
+    from ..link.server import Link
     from ..many.run import MapRun
     from ..many.tasks import Task, TaskResult
     from ..scopes import ActiveScope, Drawn
     from ..stores.cassettes.cassette import Cassette
+    from .worker import Noted
 
 
 class WorkerError(Exception):
@@ -38,7 +36,7 @@ class WorkerError(Exception):
 
 
 class TaskSender:
-    """Sends the tasks of a map to an executor, and counts here what they did in other processes.
+    """Sends the tasks of a map to an executor.
 
     :param executor: its worker processes must be able to get what the tasks need.
     :raises TypeError: if the function or a setting cannot be pickled for them.
@@ -48,10 +46,10 @@ class TaskSender:
         self.run = run
         self._executor = executor
         self._token = os.urandom(8).hex()  # identifies the map in all processes
-        self._draws: str | None = None  # the name of its draws in the process that the workers ask
         self._cassette: Cassette | None = run.context.run(current_cassette)
         self._until_closed = ExitStack()
-        self._server: MapServer | None = None  # that the workers ask
+        self._link: Link  # that the workers ask
+        self._tickets: dict[Task, str] = {}
         # Both raise an error that names the remedy, which the executor's would not. Loky and Dask pickle more
         # functions than Python does.
         kinds = {kind.__name__: kind.__module__ for kind in type(executor).__mro__}
@@ -68,12 +66,26 @@ class TaskSender:
     def remote(self, task: Task) -> RemoteTask:
         """Return a task as another process gets it."""
         state, drawn_by_item = self._packed
-        if self._server is not None:
-            self._server.start()
+        self._link.start()
+        run, client = self.run, self.run.job.client
+        active, order = run.active, task.position.position.order
+        draws = active.draws if active.path else Draws()
+        scope = task.position.scope(draws, task.draw_list, active.used_records)
+        context = run.context.copy()
+        context.run(task.position.set_asker)
+        context.run(scopes.hold_scope, scope)
+        base = self._link.admit(context, order, None if client is None else client.meter)
+        self._tickets[task] = base.ticket
         drawn = drawn_by_item.get(task.position.name, [])
-        job, run_job = self.run.job, self.run.run_job
         return RemoteTask(
-            self._token, state, job, run_job, task.item, task.position, drawn, self._draws
+            self._token,
+            state,
+            run.job,
+            run.run_job,
+            task.item,
+            task.position,
+            base.ticket,
+            drawn,
         )
 
     @functools.cached_property
@@ -83,67 +95,64 @@ class TaskSender:
         return state, _by_item(self.run.active)
 
     def _packed_state(self) -> bytes:
-        outer = current_session()
-        if outer and outer.cassette is self._cassette and outer.settings is config.settings():
-            # A map in a worker passes on the very same state: its tasks need not wait for the end of the outer one's.
-            new_askers = self.run.active.draws.new_askers
-            self._draws = new_askers.draws if isinstance(new_askers, HomeAskers) else None
-            return outer.packed
-        server = self._server = self._until_closed.enter_context(answering_workers())
-        self._draws = self._token
-        server.draws[self._token] = self.run.active.draws
-        self._until_closed.callback(server.draws.pop, self._token)
-        cassette = None
-        if self._cassette is not None:
-            server.cassettes[self._cassette.file.real_path] = self._cassette
-            opened = self._cassette
-            cassette = OpenCassette(
-                opened.file.real_path, opened.mode, opened.owner, opened.around, opened.may_record
-            )
-        has_budget = bool(reservations.open_budgets)
-        state = State(config.packed(), server.address, has_budget, cassette)
+        self._link = use_link()
+        self._until_closed.callback(leave_link)
+        ticket = self._link.admit().ticket
+        self._until_closed.callback(self._link.dismiss, ticket)
+        recording, recordings = programs.innermost(), []
+        if recording is not None:
+            options = recording.options()
+            recordings = [
+                functools.partial(record, options) for record in programs.linked_recordings
+            ]
+        state = State(
+            config.packed(),
+            self._link.address,
+            ticket,
+            bool(reservations.open_budgets),
+            None if self._cassette is None else self._cassette.file.real_path,
+            recordings,
+        )
         return _pickled(state, "the settings")
 
     def collect(
         self, outcome: TaskResult | Report, task: Task
     ) -> tuple[object, BaseException | None]:
-        """Return a task's value and error, and count here what the task did in another process."""
+        """Return a task's value and error, and count here what the task did on another machine."""
+        if (ticket := self._tickets.pop(task, None)) is not None:
+            self._link.dismiss(ticket)
         if not isinstance(outcome, Report):
             return outcome
-        active = self.run.active
-        with suppress(MapIsOverError):  # the draws were retracted
-            for drawn in outcome.drawn:
-                task.draw_list.add(self._draws_of(drawn).claim(*drawn))
-        if active.used_records is not None:
-            active.used_records.extend(outcome.used_records)
-        client = self.run.job.client
-        meter = None if client is None else client.meter
-        for usage in outcome.usage:
-            metering.count(meter, *usage, cassette=self._cassette)
-        failures = process_failures if self._cassette is None else self._cassette.failures
-        for reason, calls in outcome.failures:
-            for scope, words, was_sent, was_answered in calls:
-                failures.add(scope, words, reason, was_sent=was_sent, was_answered=was_answered)
-        if outcome.refused is not None:
-            for listener in listeners:
-                listener.refused(None, outcome.refused)
+        if outcome.noted is not None:
+            self._count(outcome.noted, task)
         if outcome.error is not None:
             outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")
         return outcome.value, outcome.error
 
-    def _draws_of(self, drawn: Drawn) -> Draws:
-        """Return what counts a draw: the map's draws, or, outside any scope, those of a program's calls; the repeats
-        of a map there have paths, too, and are the map's.
-        """
-        path, _ = drawn.request
-        is_outside = not self.run.active.path and path.partition("/")[0] == PROGRAM_SCOPE
-        if is_outside and self._cassette is not None:
-            return self._cassette.program_scope.draws
-        return self.run.active.draws
+    def _count(self, noted: Noted, task: Task) -> None:
+        active, client = self.run.active, self.run.job.client
+        with suppress(MapIsOverError):  # the draws were retracted
+            for drawn in noted.drawn:
+                task.draw_list.add(active.draws.claim(*drawn))
+        if active.used_records is not None:
+            active.used_records.extend(noted.used_records)
+        meter = None if client is None else client.meter
+        for usage in noted.usage:
+            metering.count(meter, *usage)
+        for reason, calls in noted.failures:
+            for scope, words, was_sent, was_answered in calls:
+                process_failures.add(
+                    scope, words, reason, was_sent=was_sent, was_answered=was_answered
+                )
+        if noted.refused is not None:
+            for listener in listeners:
+                listener.refused(None, noted.refused)
 
     def close(self) -> None:
         """Forget the map, and answer its workers no more."""
         maps_here.pop(self._token, None)
+        for ticket in self._tickets.values():
+            self._link.dismiss(ticket)
         self._until_closed.close()
 
 

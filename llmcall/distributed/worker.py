@@ -1,8 +1,8 @@
 """The tasks of a ``map`` in a worker process.
 
-While a worker runs a task, the settings and keys of the map's process apply in it. The open cassette, the
-budgets and the limits are that process's own: a worker on its machine asks it (``home.py``). One on another
-machine has limits of its own, and neither budget nor cassette.
+While a worker runs a task, the settings and keys of the map's process apply in it. That process records the calls of a
+worker on its machine, which asks it over the link. One on another machine answers its calls itself, from a cache that
+the machines share: it has limits of its own, and neither budget nor cassette.
 """
 
 from __future__ import annotations
@@ -14,57 +14,79 @@ from collections import deque
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from traceback import format_exception
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..config import resolve as config
-from ..core.home import homes
-from ..errors import CacheError
-from ..scopes import DrawList, Draws, own_askers
+from ..core.parents import linked
+from ..errors import CacheError, LLMCallError
+from ..link.child import Parent
+from ..scopes import DrawList, Draws, DrawsElsewhere, MapIsOverError, hold_ticket
 from ..stores.cassettes.current import only_open
 from ..support.failures import process_failures
 from ..support.listeners import CallListener, listeners
 from ..support.system import after_fork_in_child
 from ..traffic import reservations
 from ..traffic import usage as metering
-from .draws import HomeAskers
-from .home import MapHome
-from .server import Address, picklable
-from .tape import OpenCassette, WorkerCassette
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from ..config.resolve import Layers
+    from ..link.wire import Address
     from ..many.jobs import Job
     from ..many.run import MapRun
     from ..many.tasks import TaskPosition, TaskResult
-    from ..scopes import ActiveScope, Drawn, NewAskers, ScopedRecord
+    from ..scopes import ActiveScope, Drawn, ScopedRecord
     from ..support.failures import UnrecordedCall
     from ..support.waits import Stops
     from ..traffic.usage import Hits, UsageDelta
 
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
+# The errors of pickle for an object that it cannot pickle.
+UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
 
+E = TypeVar("E", bound=BaseException)
 UsageEntry = tuple[str, str, "UsageDelta", str]  # model, scope, amounts and arm
 FailureEntry = tuple[str, list["UnrecordedCall"]]  # why calls left no record, and the calls
 
 maps_here: dict[str, MapRun] = {}  # the maps that run in this process, by token
 
 
-class Report(NamedTuple):
-    """The result of a task of another process, and what the task drew and used there.
+def picklable(error: E) -> E | LLMCallError:
+    """Return an error; if it cannot be pickled and so would break a pool, return a similar one."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (*UNPICKLABLE, pickle.PickleError, ValueError, KeyError, ImportError) as reason:
+        return LLMCallError(
+            f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})"
+        )
+    return error
+
+
+class Noted(NamedTuple):
+    """What a task did in a worker on another machine, for the map's process to count.
 
     :param refused: the first error of a call that was refused, which the task may have caught.
     """
 
-    value: object
-    error: BaseException | None
-    traceback: str
     drawn: Sequence[Drawn]
     used_records: Sequence[ScopedRecord]
     usage: Sequence[UsageEntry]
     failures: Sequence[FailureEntry]
     refused: Exception | None
+
+
+class Report(NamedTuple):
+    """The result of a task of another process.
+
+    :param noted: what the map's process does not know of it.
+    """
+
+    value: object
+    error: BaseException | None
+    traceback: str
+    noted: Noted | None
 
 
 class RemoteTask(NamedTuple):
@@ -73,8 +95,8 @@ class RemoteTask(NamedTuple):
     :param token: identifies its map.
     :param state: the state of the map's process, pickled.
     :param run_job: runs a job in the current context.
+    :param ticket: by which the worker asks the map's process for this task.
     :param drawn: what was drawn in the item's scopes before the map began.
-    :param draws: the name of the map's draws in the process that this one asks, or ``None``.
     """
 
     token: str
@@ -83,35 +105,37 @@ class RemoteTask(NamedTuple):
     run_job: Callable[[Job, object, TaskPosition, ActiveScope, Stops], TaskResult]
     item: object
     position: TaskPosition
+    ticket: str
     drawn: list[Drawn]
-    draws: str | None
 
     def __call__(self) -> TaskResult | Report:
-        """Run the task here, with the settings, cassette and budgets of the map's process."""
+        """Run the task here, with the settings of the map's process."""
         if (map_here := maps_here.get(self.token)) is not None:
             # This is that process: the executor pickled the task for threads of its own.
             return map_here.run_task(map_here.begun[self.position.number][self.position.repeat])
         with _running(self.state) as session:
-            used_records: deque[ScopedRecord] = deque()
-            draw_list = DrawList()
-            new_askers: NewAskers = own_askers
-            # Forks share what their askers draw; outside any, nobody else draws in the item's scope.
-            if self.position.position.forks and self.draws and session.home is not None:
-                new_askers = HomeAskers(session.home, self.draws)
-            draws = Draws(self.drawn, new_askers=new_askers)
-            scope = self.position.scope(draws, draw_list, used_records)
-            run = copy_context().run
-            value, error = run(
-                self.run_job, _kept(self.token, self.job), self.item, self.position, scope, ()
-            )
+            if session.parent is None:
+                used_records: deque[ScopedRecord] = deque()
+                draw_list = DrawList()
+                scope = self.position.scope(Draws(self.drawn), draw_list, used_records)
+                value, error = copy_context().run(self._run, scope)
+                noted = Noted(draw_list.drawn(), list(used_records), *session.take_noted())
+            else:
+                position, noted = self.position.position._replace(order=()), None
+                draws = DrawsElsewhere(position.path, position.forks)
+                scope = self.position._replace(position=position).scope(draws)
+                value, error = copy_context().run(self._run, scope)
             return Report(
                 value,
                 None if error is None else picklable(error),
                 "" if error is None else "".join(format_exception(error)),
-                draw_list.drawn(),
-                list(used_records),
-                *session.take_noted(),
+                noted,
             )
+
+    def _run(self, scope: ActiveScope) -> TaskResult:
+        hold_ticket(self.ticket)
+        job = _kept(self.token, self.job)
+        return self.run_job(job, self.item, self.position, scope, ())
 
     def __repr__(self) -> str:  # without the state, which has keys: Dask logs it
         return f"RemoteTask({self.position})"
@@ -131,13 +155,19 @@ def _kept(token: str, job: Job) -> Job:
 class State(NamedTuple):
     """The state of a map's process.
 
+    :param address: of its link.
+    :param ticket: for what a worker does outside the context of a task, such as in a thread.
     :param has_budget: whether a budget is open.
+    :param cassette: the file of the open cassette, or ``None``.
+    :param recordings: record the worker's own clients for a block.
     """
 
     layers: Layers
     address: Address
+    ticket: str
     has_budget: bool
-    cassette: OpenCassette | None
+    cassette: str | None
+    recordings: Sequence[Callable[[], AbstractContextManager[object]]]
 
 
 class _Session(CallListener):
@@ -151,51 +181,47 @@ class _Session(CallListener):
 
     def __init__(self, packed: bytes) -> None:
         state: State = pickle.loads(packed)
-        self.packed = packed
-        self.settings = state.layers.settings()
-        self.cassette: WorkerCassette | None = None
-        self._layers = state.layers
-        self.home: MapHome | None = None
+        self._state = state
+        self.parent: Parent | None = None
         self._usage: deque[UsageEntry] = deque()
         self._refused: Exception | None = None
         self._tasks = 0
         self._applied = ExitStack()
-        try:
-            self.home = MapHome(state.address)
-        except OSError:  # it is on another machine
+        parent = Parent(state.address, state.ticket, MapIsOverError)
+        if parent.is_alive():
+            self.parent = parent
+        else:  # it is on another machine
             if state.has_budget:
                 raise CacheError(
                     "a budget is open in the process of the map, and does not limit workers on other machines. Run "
                     "the map without a budget, or on this machine"
-                ) from None
-        if state.cassette is None:
-            return
-        if self.home is None:
-            raise CacheError(
-                f"{state.cassette.file} is open in the process of the map, where workers on other machines cannot "
-                "record or replay. Run the map without a cassette, with [Cache] PATH on a Redis server, or on this "
-                "machine"
-            )
-        self.cassette = WorkerCassette(state.cassette, self.home)
+                )
+            if state.cassette is not None:
+                raise CacheError(
+                    f"{state.cassette} is open in the process of the map, where workers on other machines cannot "
+                    "record or replay. Run the map without a cassette, with [Cache] PATH on a Redis server, or on this "
+                    "machine"
+                )
 
     def begin_task(self) -> None:
-        """Apply the settings, budgets and cassette, if it is the first task."""
+        """Apply the state, if it is the first task."""
         self._tasks += 1
         if self._tasks > 1:
             return
         with ExitStack() as stack:
-            stack.enter_context(config.using(self._layers))
-            stack.enter_context(only_open(self.cassette))
-            if self.cassette is not None:
-                stack.enter_context(self.cassette.around(self.cassette))
+            stack.enter_context(config.using(self._state.layers))
+            stack.enter_context(only_open(None))
             stack.enter_context(reservations.all_closed())
-            if self.home is not None:
-                homes.append(self.home)
-                stack.callback(homes.remove, self.home)
-            metering.meters.append(self)
-            stack.callback(metering.meters.remove, self)
-            listeners.append(self)
-            stack.callback(listeners.remove, self)
+            if self.parent is None:
+                metering.meters.append(self)
+                stack.callback(metering.meters.remove, self)
+                listeners.append(self)
+                stack.callback(listeners.remove, self)
+            else:
+                stack.callback(self.parent.close)
+                stack.enter_context(linked(self.parent))
+                for record in self._state.recordings:
+                    stack.enter_context(record())
             self._applied = stack.pop_all()
 
     def end_task(self) -> bool:
@@ -222,21 +248,15 @@ class _Session(CallListener):
         self,
     ) -> tuple[list[UsageEntry], list[FailureEntry], Exception | None]:
         """Return and forget what was noted: the usage, the failures and the first refusal."""
-        failures = process_failures if self.cassette is None else self.cassette.failures
         with _changed:  # other threads may add more meanwhile
             usage = [self._usage.popleft() for _ in range(len(self._usage))]
             refused, self._refused = self._refused, None
-            return usage, failures.take(), refused
+            return usage, process_failures.take(), refused
 
 
 _session = functools.lru_cache(KEPT)(_Session)
 _current: _Session | None = None  # the one that applies
 _changed = threading.Condition()
-
-
-def current_session() -> _Session | None:
-    """Return the state of another map's process that applies here, or ``None``."""
-    return _current
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import pickle
 import re
 import urllib.parse
 from collections.abc import Callable
@@ -41,12 +42,16 @@ class Actors:
     """Names the actor who makes each request, and gives the actor's scope.
 
     :param actor: names who is asking; see :func:`llmcall.http_client`.
+    :param is_linked: whether another process records this one, and counts the draws of its actors.
     :raises ValueError: if it has none of these forms, or its regular expression is invalid or has no
         group.
+    :ivar given: what names who is asking.
     """
 
-    def __init__(self, actor: Actor) -> None:
+    def __init__(self, actor: Actor, *, is_linked: bool = False) -> None:
+        self.given = actor
         self._actor: Any = actor
+        self._is_linked = is_linked
         self._scopes: dict[str, scopes.Scope] = {}
         if not callable(actor) and not (isinstance(actor, str) and is_named_by_text(actor)):
             raise ArgumentError(
@@ -76,7 +81,23 @@ class Actors:
                     about="no actor",
                 )
             return contextlib.nullcontext()
-        return self._scopes.setdefault(name, scopes.scope(name))
+        return self.scope_named(name)
+
+    def for_children(self) -> Actor:
+        """Return what names who is asking in other processes: a function that cannot go there names nobody."""
+        try:
+            pickle.dumps(self.given)
+        except (pickle.PicklingError, TypeError, AttributeError):
+            return _stays_here
+        return self.given
+
+    def scope_named(self, name: str) -> scopes.Scope:
+        """Return the scope of an actor."""
+        if name not in self._scopes:
+            new = scopes.scope(name)
+            new.is_shared = self._is_linked
+            self._scopes.setdefault(name, new)
+        return self._scopes[name]
 
     def _name(self, request: ProgramRequest, normalize: Normalize, label: str) -> str | None:
         actor = self._actor
@@ -97,6 +118,14 @@ class Actors:
             raise ArgumentError(
                 f"actor function {name} failed for {label}: {type(error).__name__}: {error}"
             ) from error
+
+
+def _stays_here(request: ProgramRequest) -> str | None:
+    """Stand for a function of actors that cannot be sent to another process."""
+    raise TypeError(
+        "it cannot be sent to this process: actor= must be a function that can be imported, not a lambda or one "
+        "that is defined in another one"
+    )
 
 
 def _check_header(actor: str) -> None:

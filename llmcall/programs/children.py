@@ -7,70 +7,184 @@ children have the base URLs in their environment.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
-import inspect
 import itertools
 import os
 import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
 from ..config import resolve as config
-from ..stores.cassettes.current import hide_all
-from ..support.system import after_fork_in_child, before_fork
-from .forwarding import (
-    Forwarder,
-    Routes,
-    forwarder,
-    give_routes,
-    gives_routes,
-    new_route,
-    release,
+from ..core.parents import linked, parents
+from ..link import programs
+from ..link.child import Parent, standing_at
+from ..link.wire import Address
+from ..stores.cassettes.current import all_hidden
+from ..support.sender import llmcall_sends
+from ..support.system import (
+    ProcessLock,
+    after_fork_in_child,
+    after_fork_in_parent,
+    before_fork,
+    is_started_by_multiprocessing,
 )
-from .front import in_front
-from .replacing import replace, when_imported
+from .linked import ended_options, recording_linked
+from .replacing import Installation
 from .routes import Route, environment_of_child, route_in_environment
-from .shared_server import sender_here, shared_server
 from .stack import fronts
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
+    from contextvars import Context
     from multiprocessing.pool import Pool
     from multiprocessing.process import BaseProcess
 
+    from ..link.server import Link
     from .recorder import Recorder
+    from .server import Server
+
+_lock = ProcessLock()
+LONGEST_END = 30  # seconds in which the answers that are under way at the end may come
 
 Command = str | bytes | os.PathLike[str]
 JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
-# The class and the name of a method, and what takes its place
-ReplacedMethod = tuple[str, str, Callable[..., object]]
 
 
-class RoutesOfRun:
-    """Makes the routes of what the process of a run starts.
+class Routes(Protocol):
+    """Makes the routes of what this process starts."""
 
-    :param recorder: the run's.
-    :ivar started: the names of what it started.
+    def new(self, asker: scopes.Asker) -> Route:
+        """Return the route of a process, or of a pool's work, that the current context starts."""
+
+    def started(self) -> None:
+        """Answer what was started, from now on at the latest."""
+
+    def release(self, route: Route) -> None:
+        """Forget a route that is not used any more."""
+
+
+class RoutesOfRecording:
+    """Makes the routes of what a recording process starts.
+
+    :param recorder: the recording's.
+    :param has_server: whether processes that are no Python are recorded, too.
+    :param outlives: as of a :class:`.Route`.
+    :ivar server: answers those, or ``None``.
+    :ivar names: of what it started.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, *, has_server: bool, outlives: bool) -> None:
         self._recorder = recorder
-        self.started: dict[str, None] = {}
+        self._has_server = has_server
+        self._outlives = outlives
+        self._context = copy_context()
+        self._link: Link | None = None
+        self.server: Server | None = None
+        self.names: dict[str, None] = {}
 
     def new(self, asker: scopes.Asker) -> Route:
         """Return the route of what the current context starts."""
-        server = shared_server()
-        self.started.setdefault(asker.name)
-        return Route(server.address, server.admit(sender_here(self._recorder, asker)), asker.name)
+        self.names.setdefault(asker.name)
+        link = self._new_link()
+        context = copy_context()
+        context.run(scopes.set_asker, asker)
+        ticket = link.admit(context).ticket
+        with _lock:
+            if self._has_server and self.server is None:
+                from .server import Server
+
+                self.server = Server(self._recorder, self.context_of)
+        address = "" if self.server is None else self.server.address
+        innermost = programs.innermost()
+        sends_nothing = innermost is not None and innermost.sends_nothing
+        place, token = link.address
+        return Route(address, ticket, asker.name, (place, token), sends_nothing, self._outlives)
+
+    def _new_link(self) -> Link:
+        from ..link.server import Link  # not for a program without children
+
+        with _lock:
+            if self._link is None:
+                self._link = Link()
+                self._link.other = self._link.ticket(self._link.admit(self._context).ticket)
+            return self._link
+
+    def context_of(self, name: str) -> Context | None:
+        """Return the context of what a ticket was made for, or ``None``."""
+        ticket = None if self._link is None else self._link.ticket(name)
+        return None if ticket is None else ticket.context
+
+    def started(self) -> None:
+        """Answer what was started."""
+        if self._link is not None:
+            self._link.start()
+        if self.server is not None:
+            self.server.start()
 
     def release(self, route: Route) -> None:
-        """Forget the sender that has a route."""
-        shared_server().dismiss(route.ticket)
+        """Forget what was started."""
+        if self._link is not None:
+            self._link.dismiss(route.ticket)
+
+    def end(self, seconds: int) -> None:
+        """Answer nothing more.
+
+        :param seconds: how long to wait for calls that are under way.
+        """
+        if self.server is not None:
+            self.server.close(seconds)
+        if self._link is not None:
+            self._link.close(seconds)
+
+
+class RoutesOfChild:
+    """Makes the routes of what a recorded process starts: they lead to the one that records it."""
+
+    def __init__(self, parent: Parent, route: Route) -> None:
+        self._parent = parent
+        self.route = route
+
+    def new(self, asker: scopes.Asker) -> Route:
+        """Return the route of what the current context starts."""
+        return self.route._replace(ticket=self._parent.admit(asker.name), asker=asker.name)
+
+    def started(self) -> None:
+        """Leave it to the recording process, which answers."""
+
+    def release(self, route: Route) -> None:
+        """Let the recording process forget a ticket."""
+        self._parent.note("dismiss", route.ticket)
+
+
+_routes: list[Routes] = []  # while the calls of this process are recorded; the innermost last
+
+
+def new_route(kind: str, label: str) -> Route | None:
+    """Return a route for a process or work that the current context starts, or ``None`` if its calls are
+    not recorded.
+    """
+    maker = scopes.current_asker()
+    if not _routes or maker is None or llmcall_sends():
+        return None
+    return _routes[-1].new(maker.child(kind, label))
+
+
+def _started() -> None:
+    """Answer what this process started."""
+    for routes in _routes[-1:]:
+        routes.started()
+
+
+def release(route: Route) -> None:
+    """Forget a route that is not used any more."""
+    for routes in _routes[-1:]:
+        routes.release(route)
 
 
 class _Starting(threading.local):
@@ -87,20 +201,32 @@ class _Starting(threading.local):
 _starting = _Starting()
 
 
-def record_children(undo: contextlib.ExitStack, routes: Routes) -> None:
-    """Record the calls of the processes that this one starts, and of theirs.
+@contextlib.contextmanager
+def recording_children(routes: Routes) -> Iterator[None]:
+    """Record the calls of the processes that this one starts, and of theirs, for a block."""
+    _patches.open()
+    _routes.append(routes)
+    try:
+        yield
+    finally:
+        if routes in _routes:  # a forked process has others
+            _routes.remove(routes)
+        if not _routes:
+            _patches.close()
 
-    :param undo: gets the callbacks that end it.
-    """
-    give_routes(routes)
-    undo.callback(give_routes, None)
-    replace(undo, os, "system", _system)
-    when_imported(undo, {name: functools.partial(_put_in, undo) for name in REPLACEMENTS})
 
-
-def _put_in(undo: contextlib.ExitStack, module: ModuleType) -> None:
-    for class_name, name, replacement in REPLACEMENTS[module.__name__]:
-        replace(undo, getattr(module, class_name), name, replacement)
+@contextlib.contextmanager
+def recorded_children(recorder: Recorder) -> Iterator[None]:
+    """Record the Python processes that a block starts, and theirs, unless something around it does."""
+    if _routes:
+        yield
+        return
+    routes = RoutesOfRecording(recorder, has_server=False, outlives=True)
+    try:
+        with recording_children(routes):
+            yield
+    finally:
+        routes.end(0)
 
 
 @contextlib.contextmanager
@@ -112,6 +238,7 @@ def _starts(route: Route | None) -> Iterator[None]:
         yield
     finally:
         _starting.route = before
+        _started()
 
 
 # Programs
@@ -120,6 +247,8 @@ def _starts(route: Route | None) -> Iterator[None]:
 def _open_process(
     init: Callable[..., None], process: object, *args: object, **kwargs: object
 ) -> None:
+    import inspect  # takes long
+
     given = inspect.signature(init).bind(process, *args, **kwargs)
     route = new_route("process", program_name(given.arguments.get("args")))
     if route is not None:
@@ -142,6 +271,7 @@ def _system(system: Callable[[Command], int], command: Command) -> int:
         else:
             sets = [f"export {name}={shlex.quote(value)}\n" for name, value in changes.items()]
         command = "".join(sets) + os.fsdecode(command)
+    _started()  # it returns when the command has ended
     return system(command)
 
 
@@ -203,8 +333,13 @@ def _name_forked() -> None:
     _starting.forked = _starting.route or new_route("process", "fork")
 
 
+after_fork_in_parent(_started)
+
+
 @after_fork_in_child
 def _begin_forked() -> None:
+    _routes.clear()
+    parents.clear()
     if _starting.forked is not None:
         fronts.clear()
         begin(_starting.forked)
@@ -248,9 +383,8 @@ class ItemWork(NamedTuple):
 @contextlib.contextmanager
 def _working(route: Route) -> Iterator[None]:
     """Ask in the name of a pool's work for a block."""
-    if not gives_routes():  # the pool is older than the recording
-        begin(route)
-    asker = scopes.known_asker(route.asker, route.ticket if forwarder() else "")
+    begin(route)  # the pool may be older than the recording
+    asker = scopes.known_asker(route.asker, route.ticket)
     with contextlib.nullcontext() if asker is None else scopes.running_work(asker):
         yield
 
@@ -273,6 +407,7 @@ def _submit(
     if route is None:
         return submit(executor, function, *args, **kwargs)
     future = submit(executor, Work(route, function), *args, **kwargs)
+    _started()  # its processes may be older than the recording
     future.add_done_callback(lambda _: release(route))
     return future
 
@@ -285,6 +420,7 @@ def _apply_async(
     **kwargs: object,
 ) -> object:
     route = new_route("work", _name(func))
+    _started()
     return apply(pool, func if route is None else Work(route, func), *args, **kwargs)
 
 
@@ -300,6 +436,7 @@ def _map(
     route = new_route("work", _name(func))
     if route is None:
         return map_items(pool, func, iterable, *args, **kwargs)
+    _started()
     has_length = hasattr(iterable, "__len__")  # it decides how many items are sent at once
     items: Iterable[object] = enumerate(iterable)
     work = ItemWork(route, func, is_star)
@@ -314,6 +451,7 @@ def _run_in_parallel(
     route = new_route("work", "joblib")
     if route is None:
         return run(parallel, iterable)
+    _started()
     named = (
         (Work(route._replace(asker=f"{route.asker}/item {number}"), function), args, kwargs)
         for number, (function, args, kwargs) in enumerate(iterable)
@@ -323,42 +461,62 @@ def _run_in_parallel(
 
 # A process's own beginning
 
-_undo = contextlib.ExitStack()
+_recorded = contextlib.ExitStack()  # what holds while this process is recorded
+_begun: tuple[int, tuple[str, str]] | None = (
+    None  # the process that began, and the link of who records it
+)
 
 
 def begin(route: Route) -> None:
-    """Send the requests of this process to the run that started it, and record its children's."""
-    current = forwarder()
-    if current is None:
-        overrides = {"cache_mode": "off", "cassette_path": None}
-        config.push_layer(config.layer_above_files(overrides, "llmcall run"))
-        hide_all()
-        current = Forwarder(route)
-        if not gives_routes():
-            _undo.enter_context(in_front(current))
-            record_children(_undo, current)
-        else:  # a forked process has the replacements of its parent
-            fronts.append(current)
-            give_routes(current)
-    else:
-        current.route = route
-    scopes.begin_naming(route.asker, route.ticket)
+    """Have the process that started this one record its calls, and those of what it starts."""
+    global _begun, _recorded
+    if _begun == (os.getpid(), route.link):
+        return
+    if _begun is not None and _begun[0] == os.getpid():
+        _recorded.close()  # an earlier recording's
+    if _begun is None:
+        atexit.register(lambda: _recorded.close())
+    _begun, _recorded = (os.getpid(), route.link), contextlib.ExitStack()
+    parent = Parent(Address(*route.link), route.ticket, outlives=route.outlives)
+    told = parent.hello()
+    with contextlib.ExitStack() as stack:
+        # Its own cassette of the settings would not see what the recording process answers.
+        layer = config.layer_above_files({"cassette_path": None}, "the recording process")
+        stack.callback(config.push_layer(layer))
+        for pushed in told.layers:
+            stack.callback(config.push_layer(pushed))
+        stack.enter_context(all_hidden())
+        stack.callback(parent.close)
+        stack.enter_context(linked(parent))
+        options = told.options or ended_options(sends_nothing=route.sends_nothing)
+        stack.enter_context(recording_linked(options, parent))
+        stack.enter_context(recording_children(RoutesOfChild(parent, route)))
+        scopes.begin_naming(route.asker, route.ticket)
+        if told.base is not None and not is_started_by_multiprocessing():
+            scopes.hold_in_process(active=standing_at(told.base))
+        _recorded = stack.pop_all()
 
 
-_SUBMIT: ReplacedMethod = ("ProcessPoolExecutor", "submit", _submit)
-REPLACEMENTS: dict[str, list[ReplacedMethod]] = {
-    "subprocess": [("Popen", "__init__", _open_process)],
-    "multiprocessing.process": [("BaseProcess", "start", _start)],
-    "multiprocessing.pool": [
-        ("Pool", "apply_async", _apply_async),
-        *(
-            ("Pool", name, functools.partial(_map, False))
-            for name in ("map", "map_async", "imap", "imap_unordered")
-        ),
-        *(("Pool", name, functools.partial(_map, True)) for name in ("starmap", "starmap_async")),
-    ],
-    "concurrent.futures.process": [_SUBMIT],
-    "loky.process_executor": [_SUBMIT],
-    "joblib.externals.loky.process_executor": [_SUBMIT],
-    "joblib.parallel": [("Parallel", "__call__", _run_in_parallel)],
-}
+_SUBMIT = [("ProcessPoolExecutor", "submit", _submit)]
+_patches = Installation(
+    {
+        "os": [("", "system", _system)],
+        "subprocess": [("Popen", "__init__", _open_process)],
+        "multiprocessing.process": [("BaseProcess", "start", _start)],
+        "multiprocessing.pool": [
+            ("Pool", "apply_async", _apply_async),
+            *(
+                ("Pool", name, functools.partial(_map, False))
+                for name in ("map", "map_async", "imap", "imap_unordered")
+            ),
+            *(
+                ("Pool", name, functools.partial(_map, True))
+                for name in ("starmap", "starmap_async")
+            ),
+        ],
+        "concurrent.futures.process": _SUBMIT,
+        "loky.process_executor": _SUBMIT,
+        "joblib.externals.loky.process_executor": _SUBMIT,
+        "joblib.parallel": [("Parallel", "__call__", _run_in_parallel)],
+    }
+)

@@ -14,6 +14,7 @@ from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.owner import SETTINGS
 from ..support.notices import notice
 from .actors import Actor, is_named_by_text, warn_of_swapped_answers
+from .children import recorded_children
 from .front import FrontTransport, in_front
 from .placeholders import placeholder_keys
 from .recorder import Recorder
@@ -90,9 +91,8 @@ def _recorded_client(client: type[Client], recorder: Recorder, transport: object
         # Private: front._choose_transport says why this method is replaced.
         def _transport_for_url(self, url: object) -> Any:
             below = super()._transport_for_url(url)
-            # If a block is open, its recorder is in front already; a call passes one recorder only. A
-            # child's way to its run stays: that is where the call is sent.
-            if isinstance(below, FrontTransport) and not below.front.takes_own_requests:
+            # If a block is open, its recorder is in front already; a call passes one recorder only.
+            if isinstance(below, FrontTransport):
                 below = below.below
             return FrontTransport(library, recorder, below)
 
@@ -212,7 +212,7 @@ def recording_programs(
 @contextlib.contextmanager
 def _recording(recorder: Recorder) -> Iterator[None]:
     """Put a recorder in front of the process's clients for a block."""
-    with in_front(recorder):
+    with in_front(recorder), recorded_children(recorder):
         try:
             yield
         finally:

@@ -26,11 +26,10 @@ from ..testing import answers_in_process
 from ..traffic.usage import RunUsage, process_meter
 from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
-from .children import RoutesOfRun, record_children
+from .children import LONGEST_END, RoutesOfRecording, recording_children
 from .entry import unrecorded_lines
 from .front import in_front
 from .recorder import Recorder
-from .shared_server import LONGEST_END, close_shared
 from .summary import summary_lines
 
 if TYPE_CHECKING:
@@ -106,8 +105,8 @@ class Execution(CallListener):
         front = contextlib.ExitStack()
         front.enter_context(in_front(recorder))
         front.enter_context(scopes.naming_own_calls())
-        self._routes = RoutesOfRun(recorder)
-        record_children(front, self._routes)
+        self._routes = RoutesOfRecording(recorder, has_server=True, outlives=False)
+        front.enter_context(recording_children(self._routes))
         atexit.register(front.close)  # after all else
         listeners.append(self)
         recorder.report_first = self._report_first
@@ -180,7 +179,7 @@ class Execution(CallListener):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             sys.stdout.flush()
         error, recorder = self._error, self._recorder
-        close_shared(SOON if isinstance(error, KeyboardInterrupt) else LONGEST_END)
+        self._routes.end(SOON if isinstance(error, KeyboardInterrupt) else LONGEST_END)
         has_failed = self._has_failed()
         unrecorded = list(unrecorded_lines(recorder))
         recorder.has_ended = True
@@ -232,8 +231,8 @@ class Execution(CallListener):
         if used.calls or used.cached_calls:
             return "the program's calls stand on the cassettes that it opens itself"
         recorder, seen = self._recorder, []
-        if self._routes.started:
-            names = ", ".join(self._routes.started)
+        if self._routes.names:
+            names = ", ".join(self._routes.names)
             seen.append(
                 f"the program started other processes ({names}), which asked nothing at the addresses that llmcall "
                 "gives them: OPENAI_BASE_URL, ANTHROPIC_BASE_URL and GOOGLE_GEMINI_BASE_URL"

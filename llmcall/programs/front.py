@@ -16,7 +16,6 @@ from ..support.blocking import run_blocking
 from ..support.sender import PROGRAM, llmcall_sends, sender
 from . import connections, makers
 from .replacing import Installation, Replacement
-from .shared_server import close_shared
 from .stack import Front, active_front, fronts, innermost, passing
 
 if TYPE_CHECKING:
@@ -41,11 +40,10 @@ def in_front(front: Front) -> Iterator[None]:
     try:
         yield
     finally:
-        if fronts == [front]:
-            close_shared()  # without the lock, for which what is under way there may wait
         with _lock:
             if front in fronts:  # a forked process has none
                 fronts.remove(front)
+            front.leave_front()
             if not fronts:
                 _installation.close()
                 scopes.end_naming()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +12,8 @@ from .. import scopes
 from ..config.settings import checked_layer
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from ..keys.normalizers import normalizer
+from ..link.messages import error_in
+from ..link.programs import recordings
 from ..support.listeners import CallListener, listeners
 from . import connections
 from .actors import Actor, Actors
@@ -41,14 +44,14 @@ class Recording(NamedTuple):
     :param actors: name who is asking, or ``None``.
     :param hosts: further hosts whose JSON requests are recorded as kind "http".
     :param client_at: returns the client that makes the calls to an address.
-    :param has_overrides: whether settings were given for these clients.
+    :param overrides: the settings that were given for these clients.
     :param default: the scope of calls outside any scope, or ``None``.
     :param is_of_cassette: whether ``default`` is a cassette's, and so that of blocks inside, too.
     :param sends_nothing: whether it only replays; ``None`` if that was not said.
     """
 
     client_at: Callable[[str], ProgramClient]
-    has_overrides: bool = False
+    overrides: Mapping[str, object] = {}
     actors: Actors | None = None
     hosts: frozenset[str] = frozenset()
     default: ActiveScope | None = None
@@ -57,12 +60,12 @@ class Recording(NamedTuple):
 
     def over(self, outer: Recording) -> Recording:
         """Return it with what it does not name as the one around it has it."""
-        takes_clients = outer.has_overrides and not self.has_overrides
+        takes_clients = outer.overrides and not self.overrides
         has_default = self.is_of_cassette or (self.default and not outer.is_of_cassette)
         says_sending = self.sends_nothing is not None
         return Recording(
             client_at=outer.client_at if takes_clients else self.client_at,
-            has_overrides=outer.has_overrides or self.has_overrides,
+            overrides=self.overrides or outer.overrides,
             actors=self.actors or outer.actors,
             hosts=self.hosts or outer.hosts,
             default=self.default if has_default else outer.default,
@@ -82,6 +85,19 @@ class Recording(NamedTuple):
         return self.actors.scope_of(to_record.for_actor(), normalizer(settings.cache_normalize))
 
 
+class Options(NamedTuple):
+    """The options of a recording, as another process gets them: see :class:`Recording`.
+
+    :param models: the addresses of models that are known.
+    """
+
+    actor: Actor | None
+    overrides: Mapping[str, object]
+    hosts: frozenset[str]
+    sends_nothing: bool
+    models: frozenset[tuple[str, int]]
+
+
 class Recorder(Front):
     """One recording of a program, and what was seen of it: of an ``http_client``, ``patched``, a cassette or a
     run. ``answering.response_to`` answers the requests themselves.
@@ -90,6 +106,7 @@ class Recorder(Front):
     :param overrides: settings by name.
     :param hosts: with those below, the options that :class:`Recording` has.
     :param function: the public function that took these arguments, for messages.
+    :param is_linked: whether another process records this one.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
     :ivar refused: how many of the program's calls were refused for another reason than a miss, a
@@ -114,6 +131,7 @@ class Recorder(Front):
         sends_nothing: bool | None = None,
         default: ActiveScope | None = None,
         is_of_cassette: bool = False,
+        is_linked: bool = False,
     ) -> None:
         # a wrong setting fails here, not in the program's first request
         checked = checked_layer(overrides, function)
@@ -129,8 +147,8 @@ class Recorder(Front):
         names = (hosts,) if isinstance(hosts, str) else hosts
         self._recording = Recording(
             client_at,
-            bool(overrides),
-            None if actor is None else Actors(actor),
+            settings,
+            None if actor is None else Actors(actor, is_linked=is_linked),
             frozenset(map(_checked_host, names)),
             default,
             is_of_cassette,
@@ -163,6 +181,12 @@ class Recorder(Front):
         self._has_stood_in_front = True
         if innermost is not None:
             self._recording = self._recording.over(innermost._recording)
+        recordings.append(self)
+
+    def leave_front(self) -> None:
+        """Record the processes that this one starts no more."""
+        if self in recordings:  # a forked process has none
+            recordings.remove(self)
 
     @property
     def recording(self) -> Recording:
@@ -243,6 +267,35 @@ class Recorder(Front):
                 f"{address} is not recorded, so a replay does not send it: llmcall records JSON that is posted "
                 "to a model and answered in JSON"
             )
+
+    # For the processes that are recorded, too
+
+    def default_scope(self) -> ActiveScope | None:
+        """Return the scope of a program's calls outside any, or ``None``."""
+        return self.recording.default
+
+    def actor_scope(self, name: str) -> scopes.Scope | None:
+        """Return the scope of an actor, which all processes share; ``None`` if no actors are named."""
+        actors = self.recording.actors
+        return None if actors is None else actors.scope_named(name)
+
+    def options(self) -> Options:
+        """Return the options of the recording, for a recorder of another process; they can be pickled."""
+        recording = self.recording
+        actor = None if recording.actors is None else recording.actors.for_children()
+        models = frozenset(self.known_models())
+        return Options(actor, recording.overrides, recording.hosts, self.sends_nothing, models)
+
+    def note(self, what: str, *details: Any) -> None:
+        """Note what another process saw of its program."""
+        # That process refuses it there.
+        with contextlib.suppress(ConnectionRefusedError, LLMCallError):
+            if what == "refusal":
+                error = error_in(details[0], is_foreign=False)
+                if isinstance(error, Exception):
+                    note_refusal(error)
+            else:
+                getattr(self, f"note_{what}")(*details)
 
 
 def _in_front() -> list[Recorder]:

@@ -56,8 +56,6 @@ async def respond(
         recorded of a response.
     """
     library, to_record, kind = transport.library, transport.to_record, call.request.kind
-    # The program does not get what a cassette leaves out while recording either: a replay gives it the same.
-    left_out = () if call.cassette is None else tuple(VOLATILE)
     if not to_record.asks_for_stream:
         answer = await flow
     else:
@@ -66,6 +64,7 @@ async def respond(
         stream: Stream | AsyncStream = reader(call, flow, drive)
         pieces = as_async(stream.chunks())
         first = await anext(pieces, None)
+        left_out = _left_out(call)
         if kind == "chat" or first is not None:
             return _streamed(transport, stream, first, pieces, left_out)
         answer = stream.reply  # what is recorded has come as a whole
@@ -75,9 +74,14 @@ async def respond(
     if kind == "embedding":
         data = _embeddings(to_record.body, answer)
     else:
-        whole = _with_identifier(as_chat(answer.raw), answer.cache_key, left_out)
+        whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _left_out(call))
         data = {"object": "chat.completion", **whole}
     return _response(library, OK, data, headers=transport.headers)
+
+
+def _left_out(call: Call) -> tuple[str, ...]:
+    """Return the fields that a program does not get, while recording either: a replay gives it the same."""
+    return tuple(VOLATILE) if call.is_taped else ()
 
 
 def connection_failure(library: ModuleType, error: Exception) -> Exception | None:

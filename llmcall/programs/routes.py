@@ -20,8 +20,6 @@ BASE_URLS = {
     "gemini": ("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"),
 }
 SCOPE_HEADER = "x-llmcall-scope"  # who asks, as a program says
-PATH_HEADER = "x-llmcall-path"  # the scope that stands around a request in a child
-CONNECTED = "connected"  # in a path: a sender connects to a model by a library that is not recorded
 ASKER = "at-"  # begins the part of a path that says who sends
 SITE = os.path.join(os.path.dirname(__file__), "site")
 PYTHONPATH = "PYTHONPATH"
@@ -29,16 +27,22 @@ VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
 
 
 class Route(NamedTuple):
-    """The way to the server of a run. It can be pickled.
+    """The way of a process to the one that records it. It can be pickled.
 
-    :param address: the server's, with its token.
-    :param ticket: by which the server knows in which context the sender was started.
-    :param asker: the sender's name.
+    :param address: of that one's server, with its token, for what is no Python; empty if it has none.
+    :param ticket: by which that one knows in which context the process was started.
+    :param asker: the process's name.
+    :param link: the address of that one's link, for Python.
+    :param sends_nothing: whether the process may send nothing, also if that one has ended.
+    :param outlives: whether the process may go on, unrecorded, when the recording has ended.
     """
 
     address: str
     ticket: str
     asker: str
+    link: tuple[str, str] = ("", "")
+    sends_nothing: bool = False
+    outlives: bool = False
 
     @property
     def asker_part(self) -> str:
@@ -80,13 +84,15 @@ def environment_of_child(
     given = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
     if VARIABLE in given:  # the program starts a process for another one
         return given
-    changes = {
-        variable: route.to(given.get(variable) or default)
-        for variable, default in BASE_URLS.values()
-    }
+    changes = {}
+    if route.address:
+        changes = {
+            variable: route.to(given.get(variable) or default)
+            for variable, default in BASE_URLS.values()
+        }
     changes[PYTHONPATH] = os.pathsep.join(filter(None, [SITE, given.get(PYTHONPATH)]))
     before = {name: given.get(name) for name in changes} | dict(served or {})
-    for name in NO_PROXY:
+    for name in NO_PROXY if route.address else ():
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
     return {**given, **changes, **(served or {}), VARIABLE: json.dumps([route, before])}
 
@@ -96,13 +102,13 @@ def route_in_environment(value: str) -> Route:
 
     :param value: of the variable that :func:`environment_of_child` set.
     """
-    route, before = json.loads(value)
+    (address, ticket, asker, link, sends_nothing, outlives), before = json.loads(value)
     del os.environ[VARIABLE]
     for name, given in before.items():
         os.environ.pop(name, None)
         if given is not None:
             os.environ[name] = given
-    return Route(*route)
+    return Route(address, ticket, asker, tuple(link), sends_nothing, outlives)
 
 
 def encoded(name: str) -> str:

@@ -30,17 +30,15 @@ class Front:
     stays_in_forks = False
 
     @property
-    def takes_own_requests(self) -> bool:
-        """Return whether it answers requests of llmcall's own, too."""
-        return False
-
-    @property
     def sends_nothing(self) -> bool:
         """Return whether a request that is not recorded is refused."""
         return False
 
     def stand_in_front(self) -> None:
         """Begin to stand before the clients of the process, inside those that do already."""
+
+    def leave_front(self) -> None:
+        """End to stand there."""
 
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that it knows."""
@@ -85,7 +83,7 @@ def active_front() -> Front | None:
     front = innermost()
     if front is None or front.passes_requests:
         return None
-    if llmcall_sends() and not (front.takes_own_requests or front.sends_nothing):
+    if llmcall_sends() and not front.sends_nothing:
         return None
     return front
 

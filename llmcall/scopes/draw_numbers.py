@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..support.system import lock
 from .position import Forks
 
 # The scope path, and the digest of a request without a sample.
@@ -90,10 +88,7 @@ class Askers:
     :ivar owners: by number: who took it when it was recorded or, first, in this run.
     :ivar numbers: the same by asker, in order.
     :ivar taken: the numbers that each asker has taken in a fork, the last one last.
-    :ivar turn: is held while an asker takes or releases a number.
     """
-
-    turn: AbstractContextManager[object] = lock
 
     def __init__(self, recorded: RecordedAskers) -> None:
         self.recorded = recorded
@@ -152,12 +147,3 @@ class Askers:
         if is_free and number in self.owners and number not in self.recorded.askers:
             self.numbers[self.owners.pop(number)].remove(number)
             self._owned.release(number)
-
-
-def own_askers(request: ScopedRequest, source: object, recorded: RecordedAskers) -> Askers:
-    """Return the askers of a request, of which no other process has any."""
-    return Askers(recorded)
-
-
-# Makes the askers of a request, by the cassette or cache that holds its records, and what that says about them.
-NewAskers = Callable[[ScopedRequest, object, RecordedAskers], Askers]

@@ -7,6 +7,7 @@ was drawn before them, and not from what is drawn beside them.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,13 +18,11 @@ from ..support.system import current_task, lock, this_process
 from .askers import Asker
 from .draw_numbers import (
     Askers,
-    NewAskers,
     Numbers,
     RecordedAskers,
     ScopedRequest,
     is_free_in_all,
     lowest_free,
-    own_askers,
 )
 from .position import Forks
 
@@ -31,17 +30,18 @@ if TYPE_CHECKING:
     from ..stores.record import Record
 
 
+ACTOR = "actor"  # the identity of the draws of an actor's scope, which processes share
+
+
 class Drawn(NamedTuple):
-    """A draw, as other processes get it.
+    """A draw, as other machines get it.
 
     :param forks: in which the request was drawn.
-    :param asker: its asker's name, or ``None``.
     """
 
     request: ScopedRequest
     forks: Forks
     number: int
-    asker: str | None = None
 
 
 def _are_beside(one: Forks, other: Forks) -> bool:
@@ -79,7 +79,7 @@ class Draws:
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
         counted from 0 again here. ``None`` if this process opens it now.
     :param outermost_scope: the number of the outermost scope, or ``None`` for other draws.
-    :param new_askers: makes the askers of a request.
+    :param is_shared: whether all processes that are recorded together count them.
     """
 
     def __init__(
@@ -87,17 +87,23 @@ class Draws:
         drawn: Iterable[Drawn] = (),
         since: float | None = None,
         outermost_scope: int | None = None,
-        new_askers: NewAskers = own_askers,
+        is_shared: bool = False,
     ) -> None:
         self.outermost_scope = outermost_scope
+        self._identity = ACTOR if is_shared else ""
         self.since = time.time() if since is None else since
         self.process = this_process() if since is None else None  # that opened the scope
         self._numbers: dict[ScopedRequest, dict[Forks, Numbers]] = {}
-        self.new_askers = new_askers
         # by request, and by the cassette or cache that holds its records
         self._askers: dict[ScopedRequest, dict[object, Askers]] = {}
         for draw in drawn:
             self.claim(*draw)
+
+    @property
+    def identity(self) -> str:
+        """Return what tells it from others, in other processes, too."""
+        self._identity = self._identity or os.urandom(8).hex()
+        return self._identity
 
     def take(
         self,
@@ -122,8 +128,7 @@ class Draws:
             by_source = self._askers.setdefault(request, {})
             askers = by_source.get(source)
             if askers is None:  # reads records, so without the lock
-                new = self.new_askers(request, source, read_askers())
-                askers = by_source.setdefault(source, new)
+                askers = by_source.setdefault(source, Askers(read_askers()))
         runner = threading.get_ident(), id(current_task())
         other, is_in_order = None, False
         if asker is None or askers is None:
@@ -133,15 +138,13 @@ class Draws:
                 numbers.take(number)
                 numbers.under_way = runner
         else:
-            with askers.turn:
-                with lock:
-                    numbers, counted = self._numbers_of(request, forks)
+            with lock:
+                numbers, counted = self._numbers_of(request, forks)
                 number = askers.number_for(asker.name, forks, counted)
-                with lock:
-                    is_in_order = not (askers.recorded.askers or numbers.in_flight)
-                    numbers.take(number)
-                    numbers.in_flight.add(number)
-                    numbers.under_way = runner
+                is_in_order = not (askers.recorded.askers or numbers.in_flight)
+                numbers.take(number)
+                numbers.in_flight.add(number)
+                numbers.under_way = runner
         if other is not None and other != runner:
             kind = "thread" if other[0] != runner[0] else "task"
             warn_once(
@@ -166,33 +169,15 @@ class Draws:
             return numbers, (numbers,)
         return numbers, [by_forks[other] for other in by_forks if not _are_beside(other, forks)]
 
-    def claim(
-        self, request: ScopedRequest, forks: Forks, number: int, asker: str | None = None
-    ) -> Draw:
-        """Take a certain number, which was taken in another process.
-
-        :param asker: the name of the asker that took it there, or ``None``.
-        """
+    def claim(self, request: ScopedRequest, forks: Forks, number: int) -> Draw:
+        """Take a certain number, which was taken on another machine."""
         with lock:
             numbers, _ = self._numbers_of(request, forks)
             numbers.take(number)
-            for askers in self._askers.get(request, {}).values():
-                if asker is not None and number in askers.taken.get((forks, asker), ()):
-                    return Draw(self, request, forks, number, numbers, Asker(asker), askers)
         return Draw(self, request, forks, number, numbers)
 
-    def askers_in_workers(
-        self, request: ScopedRequest, source: object, recorded: RecordedAskers
-    ) -> Askers:
-        """Return the askers of a request for worker processes, which count its draws in their own forks."""
-        with lock:
-            by_source = self._askers.setdefault(request, {})
-            if source not in by_source:
-                by_source[source] = Askers(recorded)
-            return by_source[source]
-
     def is_free(self, request: ScopedRequest, number: int) -> bool:
-        """Return whether no fork has a number."""
+        """Return whether no fork has a number; the caller has the lock."""
         return is_free_in_all(number, self._numbers[request].values())
 
     def drawn(self) -> list[Drawn]:
@@ -204,6 +189,19 @@ class Draws:
                 for forks, numbers in by_forks.items()
                 for number in numbers.taken
             ]
+
+
+class DrawsElsewhere(Draws):
+    """Draws that the process that records this one counts: this one was started in their scope, or works in it.
+
+    :param path: of that scope.
+    :param forks: in which that is.
+    """
+
+    def __init__(self, path: str, forks: Forks) -> None:
+        super().__init__()
+        self.names = tuple(filter(None, path.split("/")))
+        self.forks = forks
 
 
 _swapped: set[Draw] = set()  # draws that replayed another asker's record
@@ -290,18 +288,16 @@ class Draw:
 
     def retract(self) -> None:
         """Free its number, even if its call has an answer: the same call will be made again."""
-        askers = self._askers
-        with lock if askers is None else askers.turn:
-            with lock:
-                if not self.is_taken:
-                    return
-                self.is_taken = False
-                self._numbers.under_way = None
-                self._numbers.in_flight.discard(self.number)
-                self._numbers.release(self.number)
+        with lock:
+            if not self.is_taken:
+                return
+            self.is_taken = False
+            self._numbers.under_way = None
+            self._numbers.in_flight.discard(self.number)
+            self._numbers.release(self.number)
+            if self._askers is not None and self.asker is not None:
                 is_free = self.draws.is_free(self.request, self.number)
-            if askers is not None and self.asker is not None:
-                askers.release(self.asker.name, self.forks, self.number, is_free=is_free)
+                self._askers.release(self.asker.name, self.forks, self.number, is_free=is_free)
 
 
 def take_swapped() -> int:

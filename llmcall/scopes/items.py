@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
-from .draws import Drawn
+from .draws import Draw, Drawn
 
-if TYPE_CHECKING:
-    from .draws import Draw
+
+class Retracts(Protocol):
+    """A draw, here or in the process that records this one."""
+
+    def retract(self) -> None:
+        """Free its number, even if its call has an answer: the same call will be made again."""
+        ...
 
 
 class MapIsOverError(KeyboardInterrupt):
@@ -25,11 +30,11 @@ class DrawList:
     __slots__ = ("_is_over", "_parent", "draws")
 
     def __init__(self, parent: DrawList | None = None) -> None:
-        self.draws: list[Draw] = []
+        self.draws: list[Retracts] = []
         self._parent = parent
         self._is_over = False
 
-    def add(self, draw: Draw) -> None:
+    def add(self, draw: Retracts) -> None:
         """Add a draw.
 
         :raises MapIsOverError: if the draws were retracted.
@@ -44,9 +49,9 @@ class DrawList:
     def drawn(self) -> list[Drawn]:
         """Return the draws whose numbers are still taken."""
         return [
-            Drawn(draw.request, draw.forks, draw.number, draw.asker.name if draw.asker else None)
+            Drawn(draw.request, draw.forks, draw.number)
             for draw in self.draws
-            if draw.is_taken
+            if isinstance(draw, Draw) and draw.is_taken
         ]
 
     def retract(self) -> None:

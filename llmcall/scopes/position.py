@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..support.system import lock
@@ -74,12 +74,15 @@ class Held(NamedTuple):
     :param asker: who asks, or ``None`` if that has no name.
     :param levels: of the recorded functions that run here: below a default scope, their calls have these levels.
     :param is_programs: whether a program's call is answered here.
+    :param ticket: by which the process that records this one knows what the code runs for; empty: for what the whole
+        process does.
     """
 
     active: ActiveScope | None = None
     asker: Asker | None = None
     levels: str = ""
     is_programs: bool = False
+    ticket: str = ""
 
 
 NOTHING = Held()
@@ -115,8 +118,29 @@ def hold(**changes: Any) -> None:
 
 def hold_scope(active: ActiveScope | None) -> None:
     """Change the scope that the current context holds; each step of an actor does, and ``_replace`` is slow."""
-    _, asker, levels, is_programs = held()
-    _here.set(Held(active, asker, levels, is_programs))
+    _, asker, levels, is_programs, ticket = held()
+    _here.set(Held(active, asker, levels, is_programs, ticket))
+
+
+def take_place(context: Context) -> None:
+    """Hold what another context holds."""
+    _here.set(context.get(_here, NOTHING))
+
+
+def current_ticket() -> str:
+    """Return by which ticket the code here asks the process that records this one; empty: by that of its process."""
+    return held().ticket
+
+
+def hold_ticket(ticket: str) -> None:
+    """Change by which ticket the code here asks."""
+    if held().ticket != ticket:
+        hold(ticket=ticket)
+
+
+def hold_program_call() -> None:
+    """Answer a program's call, for the rest of the current context."""
+    hold(is_programs=True)
 
 
 @contextmanager

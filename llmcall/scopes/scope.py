@@ -48,11 +48,13 @@ class Scope:
 
     :ivar name: its level of the path; ``None`` for no scope.
     :ivar process: whether every thread without a scope of its own is in it.
+    :ivar is_shared: whether all processes that are recorded together count in it, as those of an actor.
     """
 
     def __init__(self, name: str | None, *, process: bool = False) -> None:
         self.name = name
         self.process = process
+        self.is_shared = False
         self._draws: Draws | None = None  # made if it is the outermost one
         self._entries: list[ActiveScope] = []
 
@@ -80,7 +82,9 @@ class Scope:
         parent = active.parent_of_new_scopes
         if not parent.path:
             with lock:  # several threads may enter it at once
-                self._draws = self._draws or Draws(outermost_scope=next(_scope_numbers))
+                self._draws = self._draws or Draws(
+                    outermost_scope=next(_scope_numbers), is_shared=self.is_shared
+                )
             generators = generators_with((), generator)
             return ActiveScope(Position(self.name, order), self._draws, self, generators)
         path, _, forks, asker, draw, *_ = parent.position
@@ -152,12 +156,20 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[object]:
     :param default: of :func:`new_program_scope`; ``None`` for no default scope. The process's
         default scope takes precedence.
     """
+    if here().opened_by == "nobody" and why_refused():
+        return nullcontext()
+    return default_here(default) or nullcontext()
+
+
+def default_here(default: ActiveScope | None) -> ActiveScope | None:
+    """Return the default scope as the current context would enter it; ``None`` if this has a scope.
+
+    :param default: as of :func:`in_default`.
+    """
     active = here()
     default = process_default() or if_of_this_process(default)
     if default is None or active.opened_by == "program":
-        return nullcontext()
-    if active.opened_by == "nobody" and why_refused():
-        return nullcontext()
+        return None
     position = Position(default.path + held().levels, active.position.order)
     return default.copy(position=position, item=Item(draws=active.item.draws))
 

@@ -8,9 +8,7 @@ from ..apis.shapes import served_model
 from ..apis.tiers import tier_of, window_of
 from ..apis.usage import TokenUsage
 from ..config.settings import AUTO
-from ..core.home import homes
 from ..core.seams import Gate, Used
-from ..core.waiting import in_thread
 from ..errors import BudgetExceededError, ConfigError
 from ..models.prices import DEARER_TIERS
 from ..support.system import after_fork_in_child, lock
@@ -23,7 +21,7 @@ from .estimates import (
     estimate_http,
     with_tokens_used,
 )
-from .limits import Endpoints, Pool, Slot
+from .limits import Pool, Slot
 from .queues import Demand
 from .reservations import Needs, Reservation, needs, open_budgets
 
@@ -48,7 +46,7 @@ class Turn(OpenCall, Gate):
     its first piece, and a transport's own call releases that of the call that the transport sends. Of
     budgets, see :class:`.reservations.Reservation`.
 
-    :param slot: its slot; in a worker of a map, one in the map's process.
+    :param slot: its slot.
     """
 
     def __init__(self, slot: Slot) -> None:
@@ -147,10 +145,11 @@ class ClientGate(Turn):
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
     :param request: the request, with the body that is sent.
+    :param slot: of the send; by default one at these endpoints.
     """
 
-    def __init__(self, call: Call, pool: Pool, request: Request) -> None:
-        super().__init__(new_slot(pool, _slot_type(pool, request)))
+    def __init__(self, call: Call, pool: Pool, request: Request, slot: Slot | None = None) -> None:
+        super().__init__(slot or _slot_type(pool, request)(pool))
         self._call = call
         self._pool = pool
         self._request = request
@@ -162,11 +161,11 @@ class ClientGate(Turn):
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
-        needs = await in_thread(current_needs) if homes else current_needs()
+        of_budgets = needs()
         limits_tokens = self._pool.limits.tokens_per_minute is not None
-        if limits_tokens or needs.limits_tokens:
-            self._estimated = self._estimate_tokens(needs)
-        needed = self._needed(needs) if needs.is_open else None
+        if limits_tokens or of_budgets.limits_tokens:
+            self._estimated = self._estimate_tokens(of_budgets)
+        needed = self._needed(of_budgets) if of_budgets.is_open else None
         tokens = None if self._estimated is None else sum(self._estimated)
         return await self.take(Demand(needed, tokens, self._call.deadline, self.is_inside))
 
@@ -265,20 +264,10 @@ def _slot_type(pool: Pool, request: Request) -> type[Slot]:
     return AdaptiveSlot
 
 
-def new_slot(pool: Endpoints, slot_type: type[Slot]) -> Slot:
-    """Return the slot of a send: of a worker's, one in the map's process."""
-    return homes[-1].slot(pool, slot_type) if homes else slot_type(pool)
-
-
 def innermost_turn() -> Turn | None:
     """Return the turn of the call that sends in the current context, or ``None``."""
     turns = [call for call in open_calls() if isinstance(call, Turn)]
     return turns[-1] if turns else None
-
-
-def current_needs() -> Needs:
-    """Return what the budgets that are open here and in the map's process have to know of a send."""
-    return needs().joined(homes[-1].needs()) if homes else needs()
 
 
 # What an HTTP client says of a send

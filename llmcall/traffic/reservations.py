@@ -52,10 +52,6 @@ class Needs(NamedTuple):
     limits_tokens: bool = False
     limits_usd: bool = False
 
-    def joined(self, other: Needs) -> Needs:
-        """Return what budgets of either kind have to know."""
-        return Needs(*(one or another for one, another in zip(self, other, strict=True)))
-
 
 def needs() -> Needs:
     """Return what the open budgets have to know of a send."""

@@ -30,6 +30,7 @@ LAYERS = [
     "traffic",
     "clients testing contracts",
     "recorded_functions",
+    "link",
     "distributed",
     "many",
     "typed",

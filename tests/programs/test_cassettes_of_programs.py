@@ -102,7 +102,7 @@ def test_a_forked_child_of_a_block_that_replays_sends_nothing(
 ) -> None:
     with llmcall.cassette(TAPE):
         http.post(f"{model.address}/chat/completions", json=BODY)
-    with llmcall.cassette(TAPE, mode=mode):
+    with pytest.raises(llmcall.CacheMissError), llmcall.cassette(TAPE, mode=mode):
         child = os.fork()
         if not child:
             try:

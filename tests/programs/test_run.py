@@ -1122,29 +1122,6 @@ def test_a_forked_child_of_a_replay_refuses_as_its_parent_does(model: NumberedSe
 
 @pytest.mark.ci
 @NEEDS_POSIX
-def test_a_miss_in_a_forked_child_of_a_block_names_no_mode(model: NumberedServer) -> None:
-    """No mode would record its calls."""
-    ran('print(ask("Bread?"))', *A)
-    program("""
-        import llmcall
-        with llmcall.cassette("a.jsonl", mode="none"):
-            ask("Bread?")
-            child = os.fork()
-            if not child:
-                try:
-                    ask("Salt?")
-                except Exception as error:
-                    print(error.response.json()["error"]["message"], flush=True)
-                finally:
-                    os._exit(0)
-            os.waitpid(child, 0)
-        """)
-    command = [sys.executable, "program.py"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "to record  make the call in the process that opened the cassette" in printed
-    assert "--mode" not in printed
-
-
 def test_the_first_miss_of_a_program_is_printed_at_once(model: NumberedServer) -> None:
     """A program that catches it may try again for minutes; it is printed once."""
     ran("print(ask('Bread?'))", *A)

@@ -98,7 +98,10 @@ ENVIRONMENTS = {
     ),
     "_Session": (
         "program.py",
-        "import llmcall\nif __name__ == '__main__':\n    with ProcessPoolExecutor(1) as pool:\n"
+        # as on another machine, where the map's process cannot be asked
+        "import llmcall\nfrom llmcall.link import child\n"
+        "def refuse(*_): raise ConnectionRefusedError\nchild.Connection = refuse\n"
+        "if __name__ == '__main__':\n    with ProcessPoolExecutor(1) as pool:\n"
         "        llmcall.map(check, ['_Session'], executor=pool)",
     ),
 }

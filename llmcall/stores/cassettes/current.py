@@ -33,7 +33,6 @@ CONFIG_NAME = "llmcall cassette"  # in what multiprocessing passes to the proces
 # its parent at that moment, or "", and whether that cassette may record.
 _in_parent = ("", False)
 _hides_parent = False  # in a block of only_open, or in a process that its parent answers
-_blocks_of_tasks = 0  # of only_open, that are open
 # The path and the mode by which the settings named the cassette that they have open.
 _opened_as = ("", "")
 
@@ -93,12 +92,11 @@ def only_open(cassette: Cassette | None) -> Iterator[None]:
 
     :param cassette: the one that stays, or ``None``.
     """
-    global _hides_parent, _blocks_of_tasks
+    global _hides_parent
     with lock:
         before, hid_parent = open_cassettes.copy(), _hides_parent
         open_cassettes[:] = [] if cassette is None else [cassette]
         _hides_parent = True
-        _blocks_of_tasks += 1
     try:
         yield
     finally:
@@ -106,20 +104,19 @@ def only_open(cassette: Cassette | None) -> Iterator[None]:
             opened = [other for other in open_cassettes if other is not cassette]
             open_cassettes[:] = [*before, *opened]
             _hides_parent = hid_parent
-            _blocks_of_tasks -= 1
 
 
-def is_in_task() -> bool:
-    """Return whether a task of another process's map runs here, which brings its calls back itself."""
-    return _blocks_of_tasks > 0
-
-
-def hide_all() -> None:
-    """Forget the cassettes of the process that started this one, which answers its requests."""
+@contextmanager
+def all_hidden() -> Iterator[None]:
+    """Forget the cassettes of the process that started this one, which answers its calls, for a block."""
     global _hides_parent
     with lock:
         open_cassettes.clear()
-        _hides_parent = True
+        hid_parent, _hides_parent = _hides_parent, True
+    try:
+        yield
+    finally:
+        _hides_parent = hid_parent
 
 
 def current_cassette() -> Cassette | None:

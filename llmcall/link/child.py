@@ -1,0 +1,556 @@
+"""The end of the link in a process that is recorded: it asks the recording process, and sends what that tells it to."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import scopes
+from ..apis.chunks import Assembler
+from ..clients.configured import ConfiguredClient
+from ..core.kinds import KINDS, check_chat
+from ..core.membrane import Reading, next_chunk, open_stream, send
+from ..core.road import refuse_misfit
+from ..core.seams import Response
+from ..core.waiting import Piece, emit
+from ..errors import APIError, LLMCallError
+from ..keys.plain_data import map_texts, recordable
+from ..support.blocking import run_blocking
+from ..support.sender import llmcall_sends
+from ..support.system import this_process
+from ..support.tracebacks import hide_own_frames
+from ..support.waits import may_block
+from ..traffic import usage as metering
+from .facts import facts_of, layer_in
+from .messages import Asked, Where, chunk_data, error_data, error_in, record_in
+from .own_budgets import OwnBudgets, own_budgets
+from .wire import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Sequence
+
+    from ..config.setting import Layer
+    from ..core.calls import Call
+    from ..core.seams import Chunk, Transport
+    from ..keys.request import Data, Request
+    from ..scopes import ActiveScope
+    from ..stores.record import Record
+    from .wire import Address, Message
+
+
+class Told(NamedTuple):
+    """What the recording process tells one that says hello.
+
+    :param options: of the recording of its program, or ``None``.
+    :param layers: settings of open cassettes.
+    :param base: the scope in which the process was started, or ``None``.
+    """
+
+    options: Any = None
+    layers: Sequence[Layer] = ()
+    base: tuple[Any, ...] | None = None
+
+
+class Parent:
+    """The process that records this one, as this one asks it.
+
+    :param address: its link's.
+    :param ticket: of what this process was started for.
+    :param over: the error of a call that it cannot answer any more.
+    :param outlives: whether this process goes on alone then.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        ticket: str,
+        over: type[BaseException] = LLMCallError,
+        *,
+        outlives: bool = False,
+    ) -> None:
+        self.address = address
+        self.ticket = ticket
+        self.outlives = outlives
+        self._over = over
+        self._process = this_process()
+        self._idle: list[Connection] = []
+        self._watched: Connection | None = None
+        with contextlib.suppress(OSError):
+            self._watched = Connection(address)
+
+    def is_alive(self) -> bool:
+        """Return whether the recording process can be asked."""
+        return self._watched is not None and self._watched.is_open()
+
+    def hello(self) -> Told:
+        """Tell the recording process that this one has begun; return what that tells of the recording."""
+        try:
+            _, options, layers, base = self._ask_at_once("hello", self.ticket)
+        except OSError:  # it has ended
+            return Told()
+        own = None if options is None else pickle.loads(options)
+        return Told(own, [layer_in(layer) for layer in layers], base)
+
+    def admit(self, asker: str) -> str:
+        """Return a ticket for what the code here starts.
+
+        :param asker: the name of that.
+        """
+        active = scopes.here()
+        where = _where(active, scopes.next_order(active))._replace(asker=asker)
+        try:
+            _, name = self._ask_at_once("admit", self._ticket_here(), tuple(where))
+        except OSError:
+            return self.ticket  # nobody answers by it
+        return str(name)
+
+    def _ask_at_once(self, *message: Any) -> Message:
+        """Return the answer to a message, in this thread, where an event loop may wait: it comes at once."""
+
+        async def ask() -> Message:
+            connection = self.connect()
+            await connection.send(message)
+            answer = await connection.receive()
+            self.give_back(connection)
+            return answer
+
+        return run_blocking(ask())
+
+    def _ticket_here(self) -> str:
+        asker = scopes.current_asker()
+        origin = "" if asker is None else asker.origin
+        return scopes.current_ticket() or origin or self.ticket
+
+    def way(self, active: ActiveScope, order: scopes.CallOrder) -> Way | None:
+        """Return the way of a call that is made here; ``None`` if this process goes on alone.
+
+        :param active: its scope.
+        """
+        if self.outlives and not self.is_alive():
+            return None
+        return Way(self, self._ticket_here(), _where(active, order), active.item.draws)
+
+    def connect(self) -> Connection:
+        """Return a connection that nobody else uses."""
+        if self._process != this_process():  # a forked process cannot share its parent's
+            self._process, self._idle = this_process(), []
+        if may_block():
+            with contextlib.suppress(IndexError):
+                return self._idle.pop()
+        return Connection(self.address)
+
+    def give_back(self, connection: Connection) -> None:
+        """Take back a connection on which nothing is under way."""
+        if may_block():
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def note(self, what: str, *details: Any) -> None:
+        """Tell the recording process something that needs no answer; it may have ended."""
+
+        async def tell() -> None:
+            connection = self.connect()
+            await connection.send(("note", what, *details))
+            self.give_back(connection)
+
+        with contextlib.suppress(OSError):
+            run_blocking(tell())
+
+    def over(self) -> BaseException:
+        """Return the error of a call that the recording process cannot answer any more."""
+        return self._over("the process that records this one has ended, so this call was not made")
+
+    def close(self) -> None:
+        """Ask nothing more."""
+        watched, self._watched = self._watched, None
+        if watched is not None:
+            watched.close()
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _where(active: ActiveScope, order: scopes.CallOrder) -> Where:
+    """Return the position of a call, seen from where this process was started."""
+    asker, position = scopes.current_asker(), active.position
+    draws, names = active.draws, tuple(filter(None, position.path.split("/")))
+    outermost, is_apart, forks = "", False, position.forks
+    if isinstance(draws, scopes.DrawsElsewhere):
+        names = names[len(draws.names) :]
+        forks = forks[len(draws.forks) :]
+    elif names:
+        outermost = draws.identity
+    else:
+        is_apart = active.opened_by == "program"
+    return Where(
+        names,
+        outermost,
+        is_apart,
+        tuple(tuple(fork) for fork in forks),  # type: ignore[misc]
+        order,
+        None if asker is None else asker.name,
+        scopes.in_program_call(),
+        active.item.draws is not None,
+        active.opened_in,
+    )
+
+
+class Way:
+    """The way of a call to the recording process.
+
+    :param ticket: of the code that makes the call.
+    :param where: the call's position.
+    :param draws: gets the call's draw, or ``None``.
+    """
+
+    def __init__(
+        self, parent: Parent, ticket: str, where: Where, draws: scopes.DrawList | None
+    ) -> None:
+        self._parent = parent
+        self._ticket = ticket
+        self._where = where
+        self._draws = draws
+        self.is_taped = False
+
+    async def answer(self, calls: Sequence[Call]) -> list[Record]:
+        """Return the records that answer calls.
+
+        :raises BaseException: what the recording process raises, or this one while it sends.
+        """
+        try:
+            connection = self._parent.connect()
+        except OSError as error:
+            raise self._parent.over() from error
+        try:
+            exchange = _Exchange(connection, self, calls)
+            message = ("calls", self._ticket, tuple(self._where), tuple(_asked(calls)))
+            answer = await exchange.run(message)
+        except OSError as error:
+            connection.close()
+            raise self._parent.over() from error
+        except BaseException:  # interrupted, cancelled, or a fault: the other end cancels the call
+            connection.close()
+            raise
+        self._parent.give_back(connection)
+        return self._records(calls, answer, exchange.errors)
+
+    def _records(
+        self, calls: Sequence[Call], answer: Message, errors: Sequence[BaseException]
+    ) -> list[Record]:
+        if answer[0] == "over":
+            raise self._parent.over()
+        verb, *details, noted, draw = answer
+        _count(calls[0], noted)
+        if verb == "failed":
+            data, number = details
+            error = error_in(data, is_foreign=False)
+            if number is not None:  # this process raised it, with its cause and its traceback
+                own = errors[number]
+                if isinstance(own, APIError):
+                    vars(own).update(vars(error))
+                error = own
+            hide_own_frames(error)
+            raise error
+        found, paths, self.is_taped = details
+        records = []
+        for call, data, path in zip(calls, found, paths, strict=True):
+            record = record_in(data, call.request.asked)
+            if call.request.expected is not None and record.is_hit:
+                refuse_misfit(call, record)
+            if call.used_records is not None:
+                call.used_records.append(scopes.ScopedRecord(path, record))
+            records.append(record)
+        if draw is not None and self._draws is not None:
+            self._draws.add(_Retractable(self._parent, self._ticket, draw))
+        return records
+
+
+class _Retractable:
+    """A draw in the recording process that a map in this one retracts if it ends early."""
+
+    def __init__(self, parent: Parent, ticket: str, number: int) -> None:
+        self._parent = parent
+        self._ticket = ticket
+        self._number = number
+
+    def retract(self) -> None:
+        """Free its number, even though its call has an answer: the same call will be made again."""
+        self._parent.note("retract", self._ticket, [self._number])
+
+
+def _count(call: Call, noted: Sequence[tuple[Any, ...]]) -> None:
+    """Count here what a call used, as the recording process counted it."""
+    client = call.counted_by
+    meter = None if client is None else client.meter
+    for entry in noted:
+        if len(entry) == 2:
+            hits, saved = entry
+            model, scope, arm, *_ = hits
+            metering.count(meter, model, scope, metering.hit_amounts(hits, 1, saved), arm)
+        else:
+            model, scope, amounts, arm = entry
+            metering.count(meter, model, scope, amounts, arm)
+
+
+def _asked(calls: Sequence[Call]) -> Asked:
+    call = calls[0]
+    request = call.request
+    return Asked(
+        request.kind,
+        request.model,
+        [(call.request.asked, call.request.body) for call in calls],
+        request.sample,
+        tuple(call.options),
+        call.name,
+        call.fallbacks,
+        facts_of(call),
+        request.expected is not None,
+        call.transport is None,
+        call.asks_model,
+        call.skips_recorded,
+        call.is_streamed,
+        llmcall_sends(),
+    )
+
+
+class _Exchange:
+    """A call on its connection: this process does what the recording one tells it, until that has the answer.
+
+    :ivar errors: what this process raised, in order.
+    """
+
+    def __init__(self, connection: Connection, way: Way, calls: Sequence[Call]) -> None:
+        self._connection = connection
+        self._way = way
+        self._call = calls[0]
+        self.errors: list[BaseException] = []
+        self._transport: Transport | None = None
+        self._held: Any = None  # of the last response, if its server keeps it
+        self._reading: contextlib.AsyncExitStack | None = None
+        self._chunks: AsyncGenerator[Chunk, None] | None = None
+        self._assembler: Assembler | None = None
+        self._budgets: OwnBudgets
+
+    async def run(self, message: Message) -> Message:
+        """Ask, and return the answer."""
+        before = scopes.current_ticket()
+        try:
+            while True:
+                await self._connection.send(message)
+                told = await self._connection.receive()
+                verb, *details = told
+                if verb in ("answered", "failed", "left", "over"):
+                    return told
+                if verb == "piece":
+                    text, chunk, self._way.is_taped = details
+                    message = await self._emit(Piece(text, chunk))
+                    continue
+                try:
+                    message = await getattr(self, f"_{verb}")(*details)
+                except Exception as error:  # noqa: BLE001 - the recording process decides what becomes of it
+                    message = self._failure(error)
+        finally:
+            scopes.hold_ticket(before)
+            await self._leave()
+
+    async def _emit(self, piece: Piece) -> Message:
+        try:
+            await emit(piece)
+        except BaseException as error:
+            # The reader has left: the recording process ends the stream, and so the transport's here. A coroutine
+            # that is closed cannot wait for that.
+            if may_block() or not isinstance(error, GeneratorExit):
+                await self._end_stream()
+            raise
+        return ("next",)
+
+    async def _end_stream(self) -> None:
+        message: Message = ("left",)
+        while True:
+            await self._connection.send(message)
+            verb, *details = await self._connection.receive()
+            if verb in ("answered", "failed", "left"):
+                *_, noted, _ = (verb, *details)
+                _count(self._call, noted)
+                return
+            message = await getattr(self, f"_{verb}")(*details)
+
+    def _failure(self, error: Exception) -> Message:
+        self.errors.append(error)
+        transport = self._transport
+        return (
+            "failed",
+            error_data(error),
+            len(self.errors) - 1,
+            transport is not None and transport.renewable,
+            type(self).__name__ if transport is None else transport.class_name,
+        )
+
+    # What the recording process tells
+
+    async def _send(self, inside: tuple[Any, ...], *what: Any) -> Message:
+        """Send the request, and return the response."""
+        call, request, transport, timeout = self._to_send(*what)
+        self._transport = transport
+        with _standing(inside):
+            if request.kind == "function":
+                function: Any = transport
+                value = function.run() if may_block() else await function.run()
+                recordable(value, f"{call.name}: the result")
+                return ("answered", {"value": value}, None, None, None, None, "")
+            response = await self._send_within_budgets(call, request, transport, timeout)
+        return self._response(call, response, transport)
+
+    async def _send_within_budgets(
+        self, call: Call, request: Request, transport: Transport, timeout: float | None
+    ) -> Response:
+        async with own_budgets(call, request) as budgets:
+            response = await send(transport, request, timeout)
+            budgets.settle(KINDS[request.kind].usage_in(response))
+        return response
+
+    def _response(self, call: Call, response: Response, transport: Transport) -> Message:
+        held, data = None, dict(response)
+        if response.held is not None:
+            self._held = response.held
+            endpoints = call.client.pool(call.request.model).endpoints
+            held = endpoints.index(response.held.endpoint), response.held.tier
+        if call.request.kind == "embedding":
+            data["data"] = [_plain_vector(item) for item in data.get("data") or ()]
+        misfit = self._misfit(response)
+        name = transport.class_name
+        return ("answered", data, response.request_id, response.status_code, held, misfit, name)
+
+    def _misfit(self, response: Response) -> str | None:
+        """Return where a chat's whole answer departs from the form that it must have, or ``None``."""
+        expected = self._call.request.expected
+        if expected is None:
+            return None
+        try:
+            check_chat(response)
+        except APIError:  # the recording process finds it, too
+            return None
+        misfit: str | None = expected.misfit_in(response)
+        return misfit
+
+    def _to_send(
+        self,
+        model: str,
+        sample: str | None,
+        key: str,
+        endpoint: int,
+        changes: dict[str, Data],
+        left_out: Sequence[str],
+        timeout: float | None,
+    ) -> tuple[Call, Request, Transport, float | None]:
+        """Return the call and the request as they are sent now, and what sends them."""
+        call = self._call
+        body = {name: value for name, value in call.request.body.items() if name not in left_out}
+        body |= changes
+        request = call.request._replace(model=model, sample=sample, cache_key=key, body=body)
+        if call.transport is not None:
+            return call, request, call.transport, timeout
+        client = call.counted_by
+        assert isinstance(client, ConfiguredClient)
+        call = call._replace(request=request._replace(body=call.request.body))
+        if call.options.window != "none" and request.kind == "chat":
+            client.check_window(call)
+        wire = client.wire(body, client.capabilities(model))
+        # A copy, since a user's transport may change its arguments.
+        sent = map_texts(body, str)
+        request = request._replace(body=sent, headers=dict(request.headers), wire=wire)
+        transport = client.transport_for(call, client.pool(model).endpoints[endpoint])
+        return call, request, transport, timeout
+
+    async def _open(self, inside: tuple[Any, ...], *what: Any) -> Message:
+        """Begin to send the request, whose answer is read piece by piece."""
+        call, request, transport, timeout = self._to_send(*what)
+        self._transport = transport
+        with _standing(inside):
+            chunks = open_stream(transport, request, timeout)
+        if chunks is None:
+            if call.transport is None:
+                request.body.pop("stream_options", None)  # type: ignore[attr-defined]
+            with _standing(inside):
+                response = await self._send_within_budgets(call, request, transport, timeout)
+            return self._response(call, response, transport)
+        scopes.hold_ticket(inside[0])  # the code in the loop over the stream runs inside the call
+        async with contextlib.AsyncExitStack() as stack:
+            self._budgets = await stack.enter_async_context(own_budgets(call, request))
+            await stack.enter_async_context(Reading(chunks))
+            self._reading = stack.pop_all()
+        self._chunks = chunks
+        if call.request.expected is not None or self._budgets.are_open:
+            self._assembler = Assembler()
+        return "opened", transport.class_name
+
+    async def _read(self, seconds: float | None) -> Message:
+        """Return the next chunk."""
+        assert self._chunks is not None
+        assert self._transport is not None
+        chunk = await next_chunk(self._chunks, self._transport, seconds)
+        if chunk is None:
+            misfit = None
+            if self._assembler is not None:
+                with contextlib.suppress(APIError):  # the recording process finds it, too
+                    response = Response(self._assembler.response())
+                    misfit = self._misfit(response)
+                    self._budgets.settle(response)
+            await self._leave()
+            return "ended", misfit
+        if self._assembler is not None and not isinstance(chunk, (bytes, Response)):
+            if chunk:
+                self._assembler.add(chunk)
+            else:
+                self._assembler.is_done = True
+        return chunk_data(chunk)
+
+    async def _leave(self) -> Message:
+        """Close the transport's stream."""
+        reading, self._reading = self._reading, None
+        if reading is not None and (
+            may_block() or not isinstance(sys.exc_info()[1], GeneratorExit)
+        ):
+            await reading.aclose()
+        return ("left",)
+
+    async def _release(self, is_stored: bool) -> Message:
+        """Let the server delete its copy of the response."""
+        await self._held.release(is_stored=is_stored)
+        return ("released",)
+
+
+def _plain_vector(item: Data) -> Data:
+    """Return an embedding whose vector is plain data, and not an array."""
+    vector: Any = item.get("embedding") if isinstance(item, dict) else None
+    return {**item, "embedding": vector.tolist()} if hasattr(vector, "tolist") else item
+
+
+@contextlib.contextmanager
+def _standing(inside: tuple[Any, ...]) -> Iterator[None]:
+    """Stand inside a call for a block: what is made there is asked by a ticket of its own."""
+    name, *_, opened_by = inside
+    before = scopes.current_ticket()
+    scopes.hold_ticket(name)
+    try:
+        if opened_by == "nobody":
+            yield
+        else:
+            with standing_at(inside):
+                yield
+    finally:
+        scopes.hold_ticket(before)
+
+
+def standing_at(base: tuple[Any, ...]) -> ActiveScope:
+    """Return the scope in which a part of this process was started, to be entered; its draws are counted by the
+    recording process.
+
+    :param base: plain data: see :class:`.tickets.Base`.
+    """
+    _, path, forks, opened_by = base
+    forks = tuple(scopes.Fork(*fork) for fork in forks)
+    draws = scopes.DrawsElsewhere(path, forks)
+    return scopes.ActiveScope(scopes.Position(path, (), forks), draws, opened_by=opened_by)

@@ -1,0 +1,207 @@
+"""The facts of a client in another process: its settings without keys and functions, its endpoints and models.
+
+The recording process makes a client of them, which stands in for that one in the road of its calls: limits, prices
+and reports need nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from ..clients.configured import ConfiguredClient
+from ..config.endpoints import Endpoint
+from ..config.setting import Rank, SettingValue
+from ..config.settings import Settings
+from ..config.values import without_password
+from ..core.seams import Transport
+from ..keys.parameters import EFFORT
+from ..models.catalog import Capabilities
+from ..testing import answers_in_process
+from .wire import packed, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..config.setting import Layer
+    from ..core.calls import Call
+    from ..keys.request import Data
+    from ..traffic.usage import Meter
+    from .remote import RemoteTransport
+
+KEYS = ("api_key", "azure_ad_token", "azure_ad_token_provider", "_openai_key", "_azure_key")
+FACTS_KEPT = 1_000
+
+
+class ModelFacts(NamedTuple):
+    """The facts of a model as a client knows it.
+
+    :param endpoints: as tuples without keys.
+    :param hosts: the host of each.
+    :param capabilities: as a tuple.
+    :param effort: the parameters that a call gets that names no effort.
+    """
+
+    endpoints: list[tuple[Any, ...]]
+    hosts: list[str]
+    capabilities: tuple[Any, ...]
+    effort: dict[str, Data]
+
+
+# By client: its resolved settings, and by model the facts, pickled.
+_known: weakref.WeakKeyDictionary[Any, tuple[object, dict[object, bytes]]] = (
+    weakref.WeakKeyDictionary()
+)
+_settings_known: weakref.WeakKeyDictionary[Settings, bytes] = weakref.WeakKeyDictionary()
+
+
+def facts_of(call: Call) -> bytes:
+    """Return the facts of a call's client, pickled; of a call without a client, those of its settings."""
+    client = call.counted_by
+    if client is None:
+        data = _settings_known.get(call.settings)
+        if data is None:
+            data = _settings_known[call.settings] = packed((layer_data(call.settings.layer), None))
+        return data
+    assert isinstance(client, ConfiguredClient)
+    resolved, by_models = _known.get(client, (None, {}))
+    if resolved is not call.client.resolved:
+        resolved, by_models = _known[client] = call.client.resolved, {}
+    models = (call.request.model, *call.fallbacks, *map(client.model_named, call.fallbacks))
+    data = by_models.get(models)
+    if data is None:
+        by_models[models] = data = packed(
+            (layer_data(call.settings.layer), _client(client, models))
+        )
+    return data
+
+
+def _client(client: ConfiguredClient, models: tuple[str, ...]) -> Data:
+    facts = {}
+    for model in dict.fromkeys(models):
+        endpoints = [_keyless(endpoint) for endpoint in client.endpoints(model)]
+        hosts = [client.host(endpoint) for endpoint in client.endpoints(model)]
+        capabilities = tuple(client.capabilities(model))
+        facts[model] = ModelFacts(endpoints, hosts, capabilities, client.with_effort(model, {}))
+    return client.api_type, answers_in_process(client), facts
+
+
+def _keyless(endpoint: Endpoint) -> tuple[Any, ...]:
+    return tuple(
+        endpoint._replace(
+            api_key=None,
+            base_url=without_password(endpoint.base_url),
+            azure_endpoint=without_password(endpoint.azure_endpoint),
+        )
+    )
+
+
+def layer_data(layer: Layer) -> Data:
+    """Return settings as plain data, without keys and functions."""
+    data = {}
+    for name, (value, rank, origin) in layer.items():
+        sent = value
+        if name in KEYS or callable(value):
+            sent = None
+        elif name == "endpoints":
+            sent = [_keyless(endpoint) for endpoint in value]
+        elif name in ("base_url", "azure_endpoint", "cache_path"):
+            sent = value if name == "cache_path" else without_password(value)
+        data[name] = sent, int(rank), origin
+    return data
+
+
+def layer_in(data: Data) -> dict[str, SettingValue]:
+    """Return the settings in what :func:`layer_data` returned."""
+    layer = {}
+    for name, (value, rank, origin) in data.items():
+        if name == "endpoints":
+            value = tuple(Endpoint(*fields) for fields in value)
+        layer[name] = SettingValue(value, Rank(rank), origin)
+    return layer
+
+
+@functools.lru_cache(FACTS_KEPT)
+def facts_in(data: bytes) -> tuple[Settings, RemoteClient | None]:
+    """Return the settings and the client in what :func:`facts_of` returned."""
+    layer, client = unpacked(data)
+    settings = Settings(layer_in(layer))
+    return settings, None if client is None else RemoteClient(settings, *client)
+
+
+class RemoteClient(ConfiguredClient):
+    """Stands in for a client of another process in the road of its calls.
+
+    :param settings: the client's, without keys.
+    :param api_type: the client's.
+    :param in_process: whether it answers without sending anything.
+    :param models: the facts of the models that it may ask, by name.
+    """
+
+    api_type: ClassVar[str] = "remote"
+    sender: RemoteTransport  # of one call
+
+    def __init__(
+        self,
+        settings: Settings,
+        api_type: str,
+        in_process: bool,
+        models: Mapping[str, tuple[Any, ...]],
+    ) -> None:
+        super().__init__(settings)
+        vars(self)["api_type"] = api_type
+        self.sends_nothing = in_process
+        self._models = {name: ModelFacts(*facts) for name, facts in models.items()}
+        self._endpoints = {
+            name: [Endpoint(*fields) for fields in facts.endpoints]
+            for name, facts in self._models.items()
+        }
+
+    def of_call(self, meter: Meter, sender: RemoteTransport | None) -> RemoteClient:
+        """Return it as the client of one call, with its pools.
+
+        :param meter: counts what the call uses.
+        :param sender: sends the call.
+        """
+        other = object.__new__(RemoteClient)
+        _ = self.resolved
+        vars(other).update(vars(self), meter=meter, sender=sender)
+        return other
+
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the endpoints that serve a model, in its process's order."""
+        return self._endpoints[model]
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return an endpoint's host, as records name it."""
+        for name, endpoints in self._endpoints.items():
+            if endpoint in endpoints:
+                return self._models[name].hosts[endpoints.index(endpoint)]
+        return endpoint.name
+
+    def hosts(self, model: str) -> set[str]:
+        """Return the hosts that serve a model; of one that only a record names, none is known."""
+        return set(self._models[model].hosts) if model in self._models else set()
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Return what its process knows about a model."""
+        return Capabilities(*self._models[model].capabilities)
+
+    def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
+        """Return the fields of a chat call, with the effort that its process asks the model for by default."""
+        if EFFORT in fields or EFFORT in fields.get("extra_body", ()):
+            return {**fields}
+        return {**self._models[model].effort, **fields}
+
+    def check_window(self, call: Call) -> None:
+        """Leave the check to the process that sends the call."""
+
+    def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
+        """Return what has the call's process send it."""
+        self.sender.endpoint = self.endpoints(call.request.model).index(endpoint)
+        return self.sender
+
+    def shared_transport(self, endpoint: Endpoint) -> Transport:
+        """Return what has the call's process send it."""
+        return self.sender

@@ -1,0 +1,209 @@
+"""What goes over the link, as plain data: calls, positions, answers, records and errors."""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import errors
+from ..apis.chunks import DONE
+from ..core.calls import Options
+from ..core.seams import AlreadyRecorded, Response
+from ..scopes import MapIsOverError
+from ..stores.record import Received, Record
+from ..support.failures import UnrecordedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..core.seams import Chunk
+    from ..keys.request import Data
+    from .wire import Message
+
+
+class Where(NamedTuple):
+    """The position of a call in a process that is recorded, seen from where that process was started.
+
+    :param names: of the scopes that it opened there, the outermost first.
+    :param outermost: identifies the outermost of these scopes, which counts draws, if no scope was open before; empty
+        if one was.
+    :param is_apart: whether it left all scopes that were open before, by ``scope(None)``.
+    :param forks: the arms and cells that it opened there.
+    :param order: of the call among those of the process.
+    :param asker: the name of who asks, or ``None``.
+    :param is_programs: whether a program's client makes the call.
+    :param keeps_draw: whether the process may retract the draw later, as a map in it does that ends early.
+    :param opened_in: as of an :class:`.ActiveScope`.
+    """
+
+    names: tuple[str, ...] = ()
+    outermost: str = ""
+    is_apart: bool = False
+    forks: tuple[tuple[str, str, str], ...] = ()
+    order: tuple[int, ...] = ()
+    asker: str | None = None
+    is_programs: bool = False
+    keeps_draw: bool = False
+    opened_in: str | None = None
+
+
+class Asked(NamedTuple):
+    """Calls as they are asked of the recording process: one, or one for each text of embeddings.
+
+    :param contents: of each call what is hashed, and the body.
+    :param sample: the whole name of a draw that the scope does not enter, or ``None``.
+    :param options: as a tuple.
+    :param facts: of the client, pickled; see ``facts.py``.
+    :param has_form: whether its answers must have a form, which the process checks.
+    :param is_clients: whether the transport of the client sends it, and not one of its own.
+
+    Other fields are those of :class:`.calls.Call` and its request.
+    """
+
+    kind: str
+    model: str
+    contents: list[tuple[Data, Data]]
+    sample: str | None
+    options: tuple[Any, ...]
+    name: str
+    fallbacks: tuple[str, ...]
+    facts: bytes
+    has_form: bool
+    is_clients: bool
+    asks_model: bool
+    skips_recorded: bool
+    is_streamed: bool
+    is_inner: bool
+
+    @property
+    def call_options(self) -> Options:
+        """Return the options of the calls."""
+        return Options(*self.options)
+
+
+# Records
+
+
+def record_data(record: Record) -> tuple[Any, ...]:
+    """Return a record as plain data, without its request, which the process that asked has."""
+    received = record.received
+    return (
+        record.cache_key,
+        record.kind,
+        record.sample,
+        record.response,
+        record.cost,
+        record.api_type,
+        record.host,
+        record.version,
+        record.stored_at,
+        record.asker,
+        record.arms,
+        None if received is None else tuple(received),
+        record.imported,
+    )
+
+
+def record_in(data: tuple[Any, ...], request: Mapping[str, Data]) -> Record:
+    """Return the record in what :func:`record_data` returned, which answers a request."""
+    key, kind, sample, response, cost, api_type, host, version, *others = data
+    stored_at, asker, arms, received, imported = others
+    return Record(
+        key,
+        kind,
+        sample,
+        dict(request),
+        response,
+        cost,
+        api_type,
+        host,
+        version,
+        stored_at,
+        asker,
+        arms,
+        received=None if received is None else Received(*received),
+        imported=imported,
+    )
+
+
+# Pieces of a streamed answer
+
+
+def chunk_data(chunk: Chunk) -> Message:
+    """Return a chunk of a transport's stream as a message."""
+    if chunk is DONE:
+        return ("done",)
+    if isinstance(chunk, Response):
+        return "response", dict(chunk), chunk.request_id, chunk.status_code
+    return "chunk", chunk if isinstance(chunk, bytes) else dict(chunk)
+
+
+def chunk_in(message: Message) -> Chunk:
+    """Return the chunk in what :func:`chunk_data` returned."""
+    if message[0] == "done":
+        return DONE
+    if message[0] == "response":
+        _, data, request_id, status_code = message
+        return Response(data, request_id, status_code=status_code)
+    chunk: Chunk = message[1]
+    return chunk
+
+
+# Errors
+
+OTHERS: dict[str, type[BaseException]] = {
+    kind.__name__: kind
+    for kind in (AlreadyRecorded, MapIsOverError, UnrecordedAnswer, KeyboardInterrupt)
+}
+# Attributes of errors that are plain data.
+ATTRIBUTES = (
+    "status_code",
+    "request_id",
+    "attempts",
+    "endpoint",
+    "retry_after",
+    "retryable",
+    "remedy",
+    "code",
+    "param",
+    "body",
+    "is_late",
+    "is_retried_by_program",
+    "is_unreachable",
+    "prompt_tokens",
+    "context_window",
+    "first",
+)
+
+
+class ForeignError(Exception):
+    """An error of the code of a process that is recorded, as the recording process has it: of a class of its name."""
+
+
+def error_data(error: BaseException) -> tuple[str, str, dict[str, Any]]:
+    """Return an error as plain data: the name of its class, its message, and its attributes."""
+    attributes = {
+        name: value
+        for name in ATTRIBUTES
+        if (value := getattr(error, name, None)) is not getattr(type(error), name, None)
+    }
+    if isinstance(error, KeyError):
+        return "LookupError", str(error), {}
+    return type(error).__name__, str(error), attributes
+
+
+def error_in(data: tuple[str, str, dict[str, Any]], *, is_foreign: bool) -> BaseException:
+    """Return the error in what :func:`error_data` returned.
+
+    :param is_foreign: whether a class that is none of llmcall's may be anything: then its name is all that is known.
+    """
+    name, message, attributes = data
+    kind: Any = getattr(errors, name, None) or OTHERS.get(name)
+    if kind is None and not is_foreign:
+        kind = getattr(builtins, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        kind = type(name, (ForeignError if is_foreign else errors.LLMCallError,), {})
+    error: BaseException = kind(message)
+    for attribute, value in attributes.items():
+        setattr(error, attribute, value)
+    return error

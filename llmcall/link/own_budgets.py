@@ -1,0 +1,59 @@
+"""The budgets that a process opens itself: they hold beside those of the process that records it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from ..core.seams import NO_ENDPOINT
+from ..traffic.gate import ClientGate
+from ..traffic.limits import Slot
+from ..traffic.reservations import open_budgets
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from ..config.endpoints import Endpoint
+    from ..core.calls import Call
+    from ..keys.request import Data, Request
+    from ..traffic.queues import Demand
+
+
+class _FreeSlot(Slot):
+    """A slot at no endpoint: the recording process has the limits."""
+
+    async def take(self, demand: Demand) -> Endpoint:
+        return NO_ENDPOINT
+
+
+class OwnBudgets:
+    """What a send reserves of the budgets of this process.
+
+    :param gate: reserves it; ``None`` if none is open.
+    """
+
+    def __init__(self, gate: ClientGate | None) -> None:
+        self._gate = gate
+        self.are_open = gate is not None
+
+    def settle(self, answer: Mapping[str, Data]) -> None:
+        """Count what an answer used, as its API gives it unstreamed."""
+        if self._gate is not None:
+            used = self._gate.reckon(answer, NO_ENDPOINT, is_part=False)
+            self._gate.settle(used.tokens, used.cost, calls=1)
+
+
+@asynccontextmanager
+async def own_budgets(call: Call, request: Request) -> AsyncIterator[OwnBudgets]:
+    """Reserve of the budgets of this process what a send may use, for a block.
+
+    :param request: with the body that is sent.
+    :raises BudgetExceededError: if it could go past one.
+    """
+    if call.counted_by is None or not open_budgets:
+        yield OwnBudgets(None)
+        return
+    pool = call.client.pool(request.model)
+    async with ClientGate(call, pool, request, _FreeSlot(pool)) as gate:
+        await gate.acquire()
+        yield OwnBudgets(gate)

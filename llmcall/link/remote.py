@@ -1,0 +1,206 @@
+"""The transport of a call whose process sends it: the recording process tells it what to send, step by step."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..core.seams import CoroutineTransport, HeldResponse, Response
+from ..scopes import in_function
+from ..stores.cassettes.replay_log import function_scope
+from ..support.waits import waits
+from ..traffic.gate import innermost_turn
+from ..traffic.usage import Meter
+from .messages import chunk_in, error_in
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from ..config.endpoints import Endpoint
+    from ..core.seams import Chunk
+    from ..keys.request import Data, Request
+    from ..traffic.gate import Turn
+    from ..traffic.usage import Hits, UsageDelta
+    from .wire import Message
+
+
+class Asker(Protocol):
+    """Asks the process of a call, in lock step."""
+
+    turn: Turn | None
+
+    async def ask(self, *message: Any) -> Message:
+        """Return the process's answer to a message.
+
+        :raises ConnectionResetError: if the process has ended.
+        """
+        ...
+
+    def inside(self, *, runs_function: bool) -> Any:
+        """Return a ticket for the calls that the process makes inside this one, which goes to that process.
+
+        :param runs_function: whether these calls are those of a recorded function, in the scope that is open here.
+        """
+        ...
+
+
+class NotedMeter(Meter):
+    """Notes what a call uses, for its process to count it, too.
+
+    :param below: counts it, too, or ``None``.
+    :ivar noted: model, scope, amounts and arm of each addition; of an answer that was not asked for now, the
+        arguments of :meth:`Meter.add_hit`.
+    """
+
+    def __init__(self, below: Meter | None) -> None:
+        super().__init__()
+        self._below = below
+        self.noted: list[tuple[Any, ...]] = []
+
+    def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
+        """Add amounts; the caller holds the lock."""
+        self.noted.append((model, scope, dict(amounts), arm))
+        if self._below is not None:
+            self._below.add(model, scope, amounts, arm)
+
+    def add_hit(self, hits: Hits, saved: float | None) -> bool:
+        """Add an answer that was not asked for now; the caller holds the lock. Return whether its sum may be new."""
+        self.noted.append((hits, saved))
+        return self._below is None or self._below.add_hit(hits, saved)
+
+
+class Form:
+    """The form that the answers of a call must have, which its process checks.
+
+    :ivar misfit: of the last answer, or ``None``.
+    """
+
+    form = "checked elsewhere"
+    is_class = False
+
+    def __init__(self) -> None:
+        self.misfit: str | None = None
+
+    def misfit_in(self, response: Mapping[str, Data]) -> str | None:
+        """Return where the last answer departs from the form; a recorded one is checked in its process."""
+        misfit, self.misfit = self.misfit, None
+        return misfit
+
+
+class _Held:
+    """A response that its server keeps, as its process knows it."""
+
+    def __init__(self, asker: Asker, endpoint: Endpoint, tier: str) -> None:
+        self.asker = asker
+        self.endpoint = endpoint
+        self.tier = tier
+
+    async def release(self, *, is_stored: bool) -> None:
+        """Let the process delete it at the server."""
+        await self.asker.ask("release", is_stored)
+
+
+class RemoteTransport(CoroutineTransport):
+    """Has the process that made a call send it.
+
+    :param asker: asks that process.
+    :param asked: the body of the call, which the process has.
+    :param key: of the call; with the sample, the process learns these by the first send.
+    :param form: of its answers, or ``None``.
+    :param endpoints: that may be asked, by model.
+    """
+
+    keeps_time = True  # the process does
+
+    def __init__(
+        self, asker: Asker, asked: Mapping[str, Data], key: str, form: Form | None
+    ) -> None:
+        self._asker = asker
+        self._asked = asked
+        self._key = key
+        self._form = form
+        self._class_name = type(self).__name__
+        self.endpoint = 0  # the number of the one to ask
+        self.endpoints: list[Endpoint] = []
+
+    @property
+    def class_name(self) -> str:
+        """The class of the transport that sends, once it did."""
+        return self._class_name
+
+    async def asend(self, request: Request, timeout: float | None) -> Response:
+        """Return the response that the process got."""
+        if request.kind != "function":
+            return self._response(await self._begin("send", request, timeout))
+        scope = function_scope(request.asked, request.sample)
+        with in_function(scope, draws=request.sample is not None):
+            return self._response(await self._begin("send", request, timeout))
+
+    async def _begin(self, verb: str, request: Request, timeout: float | None) -> Message:
+        """Have the process begin to send a request; return its answer."""
+        body, asked = request.body, self._asked
+        changes = {
+            name: value for name, value in body.items() if name not in asked or asked[name] != value
+        }
+        left_out = [name for name in asked if name not in body]
+        self._asker.turn = innermost_turn()
+        inside = self._asker.inside(runs_function=request.kind == "function")
+        try:
+            return await self._asker.ask(
+                verb,
+                inside,
+                request.model,
+                request.sample,
+                self._key,
+                self.endpoint,
+                changes,
+                left_out,
+                timeout,
+            )
+        finally:
+            self._asker.turn = None
+
+    def _response(self, answer: Message) -> Response:
+        """Return the response in a process's answer, or raise its error."""
+        self._raise_failure(answer)
+        _, data, request_id, status_code, held, misfit, self._class_name = answer
+        if self._form is not None:
+            self._form.misfit = misfit
+        copy: HeldResponse | None = None
+        if held is not None:
+            number, tier = held
+            copy = _Held(self._asker, self.endpoints[number], tier)
+        return Response(data, request_id, copy, status_code)
+
+    def _raise_failure(self, answer: Message) -> None:
+        if answer[0] == "failed":
+            _, data, number, self.renewable, self._class_name = answer
+            error: Any = error_in(data, is_foreign=True)
+            error.raised_there = self._asker, number
+            raise error
+
+    async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[Chunk, None]:
+        """Yield the chunks that the process gets; of one that does not stream, the whole response."""
+        answer = await self._begin("open", request, timeout)
+        if answer[0] != "opened":
+            yield self._response(answer)
+            return
+        self._class_name = answer[1]
+        is_open = True
+        try:
+            while True:
+                ends_at = waits().ends_at
+                seconds = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+                answer = await self._asker.ask("read", seconds)
+                if answer[0] == "ended":
+                    is_open = False
+                    if self._form is not None:
+                        self._form.misfit = answer[1]
+                    return
+                if answer[0] == "failed":
+                    is_open = False
+                self._raise_failure(answer)
+                yield chunk_in(answer)
+        finally:
+            if is_open:
+                await self._asker.ask("leave")

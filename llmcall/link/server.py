@@ -1,0 +1,549 @@
+"""The recording process's end of the link: it answers the calls of the processes that it records.
+
+Each connection serves one call at a time. The call runs in the context of its ticket, in one event loop for all
+connections. When a connection ends, its call is cancelled, which releases what the call holds: its permit, its
+reservation, its draw and its lead of equal calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hmac
+import itertools
+import pickle
+import socket
+import struct
+import sys
+import threading
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from .. import scopes
+from ..config import resolve as config
+from ..core.calls import Call
+from ..core.parents import parents
+from ..core.prepare import drawn, undrawn
+from ..core.road import answer_calls
+from ..core.waiting import adrive_stream
+from ..keys.keys import identity, key_of
+from ..keys.request import Request
+from ..stores.cache.cache import shared_cache
+from ..stores.cassettes.current import current_cassette
+from ..support.system import ProcessLock, after_fork_in_child
+from ..support.waits import set_may_block
+from ..traffic import standard as standard  # its listeners
+from . import programs
+from .facts import facts_in, layer_data
+from .loop import LoopThread
+from .messages import Asked, Where, error_data, record_data
+from .remote import Form, NotedMeter, RemoteTransport
+from .tickets import Base, Ticket
+from .wire import LENGTH, frame, listening_socket, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextvars import Context
+
+    from ..scopes import Draw, Position
+    from ..stores.record import Record
+    from ..traffic.gate import Turn
+    from ..traffic.usage import Meter
+    from .wire import Message
+
+LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the moment
+LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
+
+
+class Link:
+    """Answers the processes that this one records.
+
+    :ivar address: goes to these processes.
+    :ivar users: how many maps need it.
+    :ivar other: the ticket of what a process asks for something that has ended, or ``None``: that is refused.
+    """
+
+    def __init__(self) -> None:
+        self._socket, self.address = listening_socket()
+        self.users = 0
+        self.other: Ticket | None = None
+        self.tickets: dict[str, Ticket] = {}
+        self._numbers = itertools.count()
+        self._thread: LoopThread | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self.connections: set[_Connection] = set()
+        self.is_closing = False
+        _open.append(self)
+
+    def admit(
+        self,
+        context: Context | None = None,
+        order: scopes.CallOrder | None = None,
+        meter: Meter | None = None,
+    ) -> Base:
+        """Make a ticket for what a context starts, and return what goes to that.
+
+        :param context: by default the current one.
+        :param order: as of a :class:`.Ticket`.
+        :param meter: likewise.
+        """
+        ticket = Ticket(str(next(self._numbers)), context or copy_context(), order, meter)
+        self.tickets[ticket.name] = ticket
+        return ticket.base()
+
+    def admit_inside(self, name: str, where: Where) -> str:
+        """Make a ticket for what a process starts, and return its name.
+
+        :param name: of the process's ticket.
+        :param where: the process starts it.
+        """
+        ticket = self.ticket(name)
+        if ticket is None:
+            return name
+        context = ticket.context.copy()
+        context.run(ticket.enter, where, is_inner=False)
+        return self.admit(context, (*ticket.order, *where.order)).ticket
+
+    def dismiss(self, name: str) -> None:
+        """Forget a ticket: further calls by it are refused."""
+        self.tickets.pop(name, None)
+
+    def ticket(self, name: str) -> Ticket | None:
+        """Return the ticket with a name; in place of one whose call has ended, that of the code around it."""
+        while name and name not in self.tickets:
+            name = name.rpartition("/")[0]
+        return self.tickets.get(name, self.other)
+
+    def start(self) -> None:
+        """Answer from now on; whoever connected before has waited. Python warns of a process that is forked
+        beside threads, so this comes after the first process was started.
+        """
+        with _lock:
+            if self._thread is not None:
+                return
+            thread = self._thread = LoopThread("llmcall link")
+        thread.loop.call_soon_threadsafe(self._begin_to_accept)
+
+    def _begin_to_accept(self) -> None:
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)
+        while True:
+            with contextlib.suppress(ConnectionAbortedError):
+                accepted, _ = await loop.sock_accept(self._socket)
+                accepted.setblocking(False)
+                connection = _Connection(self, accepted)
+                self.connections.add(connection)
+                await loop.connect_accepted_socket(functools.partial(_same, connection), accepted)
+                if len(self.connections) == 1:
+                    loop.call_later(LOOK_AT_PEERS, self._look_at_peers)
+
+    def _look_at_peers(self) -> None:
+        """Release the permits of the processes that are stopped."""
+        for connection in self.connections:
+            if connection.turn is not None and connection.is_stopped():
+                connection.turn.answer_began()
+        if self.connections:
+            asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
+
+    def close(self, seconds: float) -> None:
+        """Accept no more connections, and end once no call is under way.
+
+        :param seconds: how long to wait for that; what is then under way is cancelled, but not if that is 0:
+            then it goes on.
+        """
+        if self not in _open:
+            return  # a forked process has none
+        _open.remove(self)
+        if self._thread is None:
+            self._socket.close()
+            return
+        thread, has_begun = self._thread, threading.Event()
+        thread.loop.call_soon_threadsafe(self._begin_to_close, has_begun)
+        has_begun.wait(LONGEST_CLOSE)  # then processes that ask nothing know of the end
+        if seconds:
+            thread.join(seconds)
+            with contextlib.suppress(RuntimeError):  # it has ended
+                thread.loop.call_soon_threadsafe(self._end)
+            thread.join(seconds)
+
+    def _begin_to_close(self, has_begun: threading.Event) -> None:
+        self.is_closing = True
+        if self._accepting is not None:
+            self._accepting.cancel()
+        for connection in list(self.connections):
+            connection.close_if_idle()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(has_begun.set)  # once these are closed
+        loop.call_soon(self.end_if_closing)
+
+    def end_if_closing(self) -> None:
+        """End the thread, if nothing is under way any more."""
+        if self.is_closing and not any(connection.task for connection in self.connections):
+            self._end()
+
+    def _end(self) -> None:
+        for connection in list(self.connections):
+            connection.close()
+        self._socket.close()
+        thread, self._thread = self._thread, None
+        if thread is not None:  # the first time
+            asyncio.get_running_loop().call_soon(thread.end)
+
+    def leave(self) -> None:
+        """Close the copies of a forked process: a process that asks would wait for them after this one's end."""
+        self._socket.close()
+        for connection in self.connections:
+            connection.accepted.close()
+
+
+class _Connection(asyncio.Protocol):
+    """A connection of a process, which asks one call at a time on it.
+
+    :ivar task: answers a call, or ``None``.
+    :ivar turn: of the send that the process makes, or ``None``.
+    """
+
+    def __init__(self, link: Link, accepted: socket.socket) -> None:
+        self._link = link
+        self.accepted = accepted
+        self._process = _peer(accepted)
+        self.turn: Turn | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.inner: list[str] = []  # the names of tickets for what is made inside the call
+        self._transport: asyncio.Transport
+        self._buffer = bytearray()
+        self._has_token = False
+        self._waiting: asyncio.Future[Message] | None = None  # for the next message
+        self._unanswered = 0  # messages whose answers nobody waits for any more
+        self._is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Cancel the call: its process has ended, or does not wait for it."""
+        self._is_lost = True
+        self._link.connections.discard(self)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(ConnectionResetError("the process of a call has ended"))
+        if self.task is not None:
+            self.task.cancel()
+        self._link.end_if_closing()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
+
+    def close_if_idle(self) -> None:
+        """Close the connection, unless a call is under way."""
+        if self.task is None:
+            self.close()
+
+    def is_stopped(self) -> bool:
+        """Return whether the process is stopped, as by SIGSTOP; where that cannot be known, it is not."""
+        with contextlib.suppress(OSError), open(f"/proc/{self._process}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        """Take the messages that have come as a whole."""
+        buffer = self._buffer
+        buffer += data
+        if not self._has_token:
+            token = self._link.address.token.encode()
+            if len(buffer) < len(token):
+                return
+            if not hmac.compare_digest(bytes(buffer[: len(token)]), token):
+                self._transport.abort()
+                return
+            self._has_token = True
+            del buffer[: len(token)]
+        while len(buffer) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(buffer)
+            end = LENGTH.size + length
+            if len(buffer) < end:
+                return
+            message = bytes(buffer[LENGTH.size : end])
+            del buffer[:end]
+            try:
+                self._take(unpacked(message))
+            except (pickle.UnpicklingError, TypeError, ValueError, KeyError, EOFError):
+                self._transport.abort()  # no process of ours sends this
+                return
+
+    def _take(self, message: Message) -> None:
+        verb = message[0]
+        if verb == "note":
+            _take_note(self._link, *message[1:])
+        elif verb == "hello":
+            self.send("told", *_told(self._link.ticket(message[1])))
+        elif verb == "admit":
+            _, name, where = message
+            self.send("admitted", self._link.admit_inside(name, Where(*where)))
+        elif verb == "calls":
+            _, name, where, asked = message
+            self._begin(name, Where(*where), Asked(*asked))
+        elif self._unanswered:
+            self._unanswered -= 1
+        elif self._waiting is not None:
+            self._waiting.set_result(message)
+            self._waiting = None
+
+    def _begin(self, name: str, where: Where, asked: Asked) -> None:
+        ticket = self._link.ticket(name)
+        if ticket is None or self._link.is_closing:
+            self.send("over")
+            return
+        call = _CallOfProcess(self, ticket, where, asked)
+        # Not by create_task, which would name it as a task of the program.
+        self.task = ticket.context.copy().run(asyncio.Task, self._answer(call))
+
+    async def _answer(self, call: _CallOfProcess) -> None:
+        try:
+            await call.answer()
+        except BaseException:  # nobody waits, or a fault of llmcall's: its process hears of the end
+            self._transport.abort()
+            raise
+        finally:
+            self.task = None
+            for name in self.inner:
+                self._link.dismiss(name)
+            self.inner.clear()
+            if self._link.is_closing:
+                self.close()
+
+    def send(self, *message: Any) -> None:
+        """Send a message."""
+        if not self._is_lost:
+            self._transport.write(frame(message))
+
+    async def ask(self, *message: Any) -> Message:
+        """Return the process's answer to a message, whose turn it then is."""
+        if self._is_lost:
+            raise ConnectionResetError("the process of a call has ended")
+        waiting: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting = waiting
+        self.send(*message)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if self._waiting is waiting:  # its answer will come
+                self._waiting = None
+                self._unanswered += 1
+            raise
+
+
+class _CallOfProcess:
+    """A call, or the calls for the texts of embeddings, that a process asks this one to answer."""
+
+    def __init__(self, connection: _Connection, ticket: Ticket, where: Where, asked: Asked) -> None:
+        self._connection = connection
+        self._ticket = ticket
+        self._where = where
+        self._asked = asked
+        self._meter = NotedMeter(ticket.meter)
+
+    @property
+    def turn(self) -> Turn | None:
+        """Return the turn of the send that the process makes."""
+        return self._connection.turn
+
+    @turn.setter
+    def turn(self, turn: Turn | None) -> None:
+        self._connection.turn = turn
+
+    async def ask(self, *message: Any) -> Message:
+        """Return the process's answer to a message."""
+        return await self._connection.ask(*message)
+
+    def inside(self, *, runs_function: bool) -> Any:
+        """Return a ticket for the calls that the process makes inside this one."""
+        ticket = self._ticket.inside(at_base=not runs_function)
+        self._connection._link.tickets[ticket.name] = ticket
+        self._connection.inner.append(ticket.name)
+        return ticket.base() if runs_function else Base(ticket.name)
+
+    async def answer(self) -> None:
+        """Answer the calls, and tell the process."""
+        set_may_block(False)
+        number: int | None = None
+        draw = None
+        try:
+            calls = self._calls()
+            records: list[Record] | None
+            if self._asked.is_streamed:
+                records = await self._answer_stream(calls)
+            else:
+                records = await answer_calls(calls)
+            if records is None:  # its reader has left
+                message: tuple[Any, ...] = ("left",)
+            else:
+                data = [record_data(record) for record in records]
+                paths = [call.position.path for call in calls]
+                if self._where.keeps_draw and calls[0].draw is not None:
+                    draw = self._ticket.keep_draw(calls[0].draw)
+                message = ("answered", data, paths, calls[0].is_taped)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - its process raises it
+            asker, number = getattr(error, "raised_there", (None, None))
+            if asker is not self:
+                number = None
+            message = ("failed", error_data(error), number)
+        self._connection.send(*message, self._meter.noted, draw)
+
+    async def _answer_stream(self, calls: Sequence[Call]) -> list[Record] | None:
+        """Answer a call whose answer is read piece by piece; return ``None`` if its reader leaves."""
+        found: list[list[Record]] = []
+        pieces = adrive_stream(answer_calls(calls), found.append)
+        try:
+            async for piece in pieces:
+                answer = await self.ask("piece", piece.text, piece.chunk, calls[0].is_taped)
+                if answer[0] == "left":
+                    return None
+        finally:
+            await pieces.aclose()
+        return found[0]
+
+    def _calls(self) -> list[Call]:
+        """Return the calls, each in its position."""
+        asked, where = self._asked, self._where
+        active = self._ticket.enter(where, is_inner=asked.is_inner)
+        order = (*self._ticket.order, *where.order)
+        cassette = current_cassette()
+        own_settings, shared = facts_in(asked.facts)
+        calls = []
+        for hashed, body in asked.contents:
+
+            def make(
+                sample: str | None,
+                key: str,
+                position: Position,
+                draw: Draw | None = None,
+                hashed: Any = hashed,
+                body: Any = body,
+            ) -> Call:
+                form = Form() if asked.has_form else None
+                transport = RemoteTransport(self, body, key, form)
+                client = None
+                if shared is not None:
+                    client = shared.of_call(self._meter, transport)
+                    transport.endpoints = client.endpoints(asked.model)
+                settings = own_settings if client is None else client.settings
+                request = Request(asked.kind, asked.model, hashed, body, {}, sample, key, form)
+                call = Call(
+                    client,
+                    settings,
+                    shared_cache(settings.cache_path),
+                    cassette,
+                    request,
+                    asked.call_options,
+                    asked.name,
+                    position,
+                    draw,
+                    asked.fallbacks,
+                    transport=None if asked.is_clients else transport,
+                    asks_model=asked.asks_model,
+                    is_streamed=asked.is_streamed,
+                    is_inner=asked.is_inner,
+                )
+                return call._replace(skips_recorded=asked.skips_recorded and call.may_ask)
+
+            if asked.sample is not None:
+                key = key_of(asked.kind, hashed, asked.sample)
+                path = asked.sample.partition("#")[0]
+                calls.append(make(asked.sample, key, scopes.Position(path, order)))
+                continue
+            request_identity = identity(asked.kind, hashed)
+            # Where another process records this one, that one draws.
+            if asked.is_inner or asked.kind == "embedding" or (parents and cassette is None):
+                calls.append(undrawn(make, request_identity, active, order))
+                continue
+            cache = shared_cache(own_settings.cache_path)
+            named = asked.call_options.sample
+            source = cassette or cache
+            calls.append(drawn(make, source, request_identity, named, active, order))
+        return calls
+
+
+def _same(connection: _Connection) -> _Connection:
+    return connection
+
+
+def _peer(accepted: socket.socket) -> int:
+    """Return the process at the other end of a socket; 0 if that is unknown."""
+    if sys.platform != "linux":
+        return 0
+    credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    process: int = struct.unpack("3i", credentials)[0]
+    return process
+
+
+def _told(ticket: Ticket | None) -> Message:
+    """Return what a process is told that says hello: the options of the recording, settings, and its scope."""
+    recording = programs.innermost()
+    options = None
+    if recording is not None:
+        options = pickle.dumps(recording.options())
+    base = None if ticket is None else ticket.base()
+    layers = [layer_data(layer) for layer in config.layers.pushed]
+    return options, layers, None if base is None or base.opened_by == "nobody" else tuple(base)
+
+
+def _take_note(link: Link, what: str, *details: Any) -> None:
+    """Take what a process tells, and waits for no answer to."""
+    if what == "dismiss":
+        link.dismiss(*details)
+        return
+    if what == "retract":
+        name, numbers = details
+        ticket = link.ticket(name)
+        for number in numbers:
+            if ticket is not None and number in ticket.draws:
+                ticket.draws.pop(number).retract()
+        return
+    recording = programs.innermost()
+    if recording is not None:
+        recording.note(what, *details)
+
+
+_open: list[Link] = []
+_of_maps: Link | None = None
+_lock = ProcessLock()
+
+
+def use_link() -> Link:
+    """Return the link of this process's maps, for one of them until :func:`leave_link`."""
+    global _of_maps
+    with _lock:
+        if _of_maps is None:
+            _of_maps = Link()
+        _of_maps.users += 1
+        return _of_maps
+
+
+def leave_link() -> None:
+    """Need the link of maps no more; the last one to leave closes it."""
+    global _of_maps
+    with _lock:
+        link = _of_maps
+        if link is None:
+            return  # a forked process has none
+        link.users -= 1
+        if link.users:
+            return
+        _of_maps = None
+    link.close(0)
+
+
+@after_fork_in_child
+def _leave_to_parent() -> None:
+    global _of_maps
+    _of_maps = None
+    for link in _open:
+        link.leave()
+    _open.clear()

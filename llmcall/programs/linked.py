@@ -1,0 +1,115 @@
+"""Recorders in other processes: their requests are answered by the process that records these, over the link."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..core.parents import parents
+from ..link.messages import error_data
+from ..link.programs import linked_recordings
+from ..support.notices import warn_once
+from ..support.sender import llmcall_sends
+from . import connections
+from .front import in_front
+from .recorder import Options, Recorder
+from .requests import may_ask_model
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import httpx
+
+    from ..link.child import Parent
+    from .stack import SendRequest
+
+HAS_ENDED = "the recording of the process that started this one has ended"
+
+
+class LinkedRecorder(Recorder):
+    """A recorder of another process, which tells the recording one what it sees.
+
+    :param parent: the recording process, if that may end before this one.
+    """
+
+    def __init__(self, options: Options, parent: Parent | None) -> None:
+        super().__init__(
+            options.actor,
+            options.overrides,
+            options.hosts,
+            function="patched()",
+            sends_nothing=options.sends_nothing,
+            is_linked=True,
+        )
+        self.models.update(options.models)
+        self._parent = parent
+
+    async def response_to(
+        self, library: ModuleType, http: httpx.Request, send: SendRequest
+    ) -> httpx.Response | None:
+        """Return the response to a request of the program, or ``None`` for a request that passes.
+
+        :raises library.ConnectError: for one to a model, if the recording process has ended and this one may not go
+            on without it.
+        """
+        parent = self._parent
+        if parent is None or llmcall_sends() or parent.is_alive():
+            return await super().response_to(library, http, send)
+        url, headers = http.url, http.headers
+        address = connections.address_of(url.scheme, url.host, url.port)
+        is_models_host = connections.is_models(address, self.known_models())
+        if not may_ask_model(http.method, url.path, headers, is_models_host=is_models_host):
+            return None
+        if self.sends_nothing or not parent.outlives:
+            raise library.ConnectError(f"llmcall refuses the request to {url.host}: {HAS_ENDED}")
+        warn_once(f"{HAS_ENDED}, so this process's requests to models are not recorded any more")
+        return None
+
+    def note_refusal(self, error: Exception) -> None:
+        """Tell of an error of llmcall's own that the program got."""
+        _tell("refusal", error_data(error))
+
+    def note_connection(self, host: str) -> None:
+        """Tell of a connection to a model that no recorded client makes.
+
+        :raises ConnectionRefusedError: if nothing may be sent.
+        """
+        _tell("connection", host)
+        super().note_connection(host)
+
+    def note_other_connection(self, address: str) -> None:
+        """Tell of a connection of another client."""
+        _tell("other_connection", address)
+
+    def note_other_request(self, address: str) -> None:
+        """Tell of a request that passes to a host that is not a model's."""
+        _tell("other_request", address)
+
+    def note_unrecorded(self, address: str) -> None:
+        """Tell of a request to a model that is not recorded.
+
+        :raises LLMCallError: if nothing may be sent.
+        """
+        _tell("unrecorded", address)
+        super().note_unrecorded(address)
+
+
+def _tell(what: str, *details: Any) -> None:
+    for parent in parents[-1:]:
+        parent.note(what, *details)
+
+
+@contextlib.contextmanager
+def recording_linked(options: Options, parent: Parent | None = None) -> Iterator[None]:
+    """Record the clients of this process for a block, for the process that answers its calls."""
+    with in_front(LinkedRecorder(options, parent)):
+        yield
+
+
+linked_recordings.append(recording_linked)
+
+
+def ended_options(*, sends_nothing: bool) -> Options:
+    """Return the options of a recording that has ended before this process began."""
+    return Options(None, {}, frozenset(), sends_nothing, frozenset())

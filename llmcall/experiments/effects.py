@@ -53,14 +53,12 @@ class _Means(NamedTuple):
     :param is_paired: whether units are in both arms.
     :param is_share: whether the values are yes and no.
     :param missing: the number of units that are left out, or of whose values one is.
-    :param reasons: in words, why.
     """
 
     pairs: pandas.DataFrame
     is_paired: bool
     is_share: bool
     missing: int
-    reasons: list[str]
 
     def samples(self) -> list[list[float]]:
         """Return the numbers whose spread is read: the differences, or those of each arm."""
@@ -68,14 +66,18 @@ class _Means(NamedTuple):
             return [(self.pairs["treated"] - self.pairs["control"]).dropna().tolist()]
         return [self.pairs[arm].dropna().tolist() for arm in ("treated", "control")]
 
+    def too_few(self) -> str:
+        """Return in words why units are too few for an interval; empty if they are not."""
+        fewest = min(map(len, self.samples()))
+        words = counted(fewest, "pair" if self.is_paired else "unit")
+        where = "" if self.is_paired else " in an arm"
+        return f"{words}{where}: 2 give one, 5 a useful one" if fewest < 2 else ""
+
     def interval(self, level: float) -> Interval | str:
         """Return the interval of the effect, or in words why there is none."""
+        if few := self.too_few():
+            return few
         samples = self.samples()
-        what = "pair" if self.is_paired else "unit"
-        for sample in samples:
-            if len(sample) < 2:
-                where = "" if self.is_paired else " in an arm"
-                return f"{counted(len(sample), what)}{where}: 2 give one, 5 a useful one"
         largest = self.pairs.abs().max(axis=None)
         if not self.is_share and not any(have_spread(sample, largest) for sample in samples):
             whose = "differences" if self.is_paired else "units of each arm"
@@ -138,8 +140,6 @@ def effect(
     without: dict[str, list[str]] = {}
     for column in columns:
         means = _means(frame, column, by, treated, control, unit)
-        if means.reasons:
-            notice("the effect on %r leaves out: %s", column, "; ".join(means.reasons))
         arms = means.pairs.dropna() if means.is_paired else means.pairs
         interval = means.interval(level)
         if isinstance(interval, str):
@@ -174,7 +174,8 @@ def units_needed(
     :param width: of the interval that :func:`llmcall.effect` is to give, in the value's unit.
     :returns: the units, and what they would cost.
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
-    :raises TypeError, ValueError: as of :func:`llmcall.effect`; if the pilot shows no spread.
+    :raises TypeError, ValueError: as of :func:`llmcall.effect`; if the pilot shows no spread, or no number of
+        units gives that width.
 
     >>> import pandas
     >>> pilot = pandas.DataFrame(
@@ -202,8 +203,8 @@ def units_needed(
         needed = max(needed, _units(means, column, width, level))
     used = pilot[pilot[by].isin([treated, control])]
     cost = None
-    if COST in used and used[COST].notna().all():
-        cost = float(used[COST].sum()) / used[unit].nunique() * needed
+    if COST in used and (costs := used[COST].map(_number)).notna().all():
+        cost = float(costs.sum()) / used[unit].nunique() * needed
     return UnitsNeeded(needed, cost)
 
 
@@ -211,9 +212,11 @@ def _units(means: _Means, column: str, width: float, level: float) -> int:
     """Return how many units give an interval of a width."""
     from ..support.libraries import scipy
 
+    if few := means.too_few():
+        raise ArgumentError(f"the pilot shows no spread of {column!r} ({few})")
     added = [1.0, -1.0] if means.is_paired else [1.0, 0.0]
     samples = [[*sample, *(added if means.is_share else ())] for sample in means.samples()]
-    variance = sum(scipy.stats.tvar(sample) for sample in samples if len(sample) > 1)
+    variance = sum(map(scipy.stats.tvar, samples))
     if not math.sqrt(variance) > DUST * means.pairs.abs().max(axis=None):
         raise ArgumentError(
             f"the pilot shows no spread of {column!r} within its arms: give one with more units"
@@ -227,7 +230,12 @@ def _units(means: _Means, column: str, width: float, level: float) -> int:
         return bool(2 * quantile * math.sqrt(variance / total) <= width)
 
     units = range(2, MOST_UNITS)  # of each arm
-    return arms * units[bisect_left(units, True, key=is_narrow)]
+    found = bisect_left(units, True, key=is_narrow)
+    if found == len(units):
+        raise ArgumentError(
+            f"{MOST_UNITS:,} units do not give the width {width!r}; give a larger one"
+        )
+    return arms * units[found]
 
 
 def _check(
@@ -243,9 +251,10 @@ def _check(
     if not isinstance(frame, import_pandas().DataFrame):
         raise TypeError(f"frame is {one_line(repr(frame), QUOTED_CHARACTERS)}; give a DataFrame")
     for column in [*columns, by, unit]:
-        if column not in frame:
+        if [*frame].count(column) != 1:
+            number = "no column" if column not in frame else "more than one column"
             raise ArgumentError(
-                f"there is no column {column!r}; the columns are {', '.join(map(repr, frame))}"
+                f"there is {number} {column!r}; the columns are {', '.join(map(repr, frame))}"
             )
     arms = frame[by].dropna().unique().tolist()
     for arm in (treated, control):
@@ -262,7 +271,7 @@ def _check(
 def _means(
     frame: pandas.DataFrame, column: str, by: str, treated: object, control: object, unit: str
 ) -> _Means:
-    """Return the means of a column's values, by unit and arm."""
+    """Return the means of a column's values, by unit and arm, and say what is left out."""
     pandas = import_pandas()
     rows = frame[frame[by].isin([treated, control])]
     values = rows[column].map(_number)
@@ -285,14 +294,17 @@ def _means(
                 "value",
                 f"not a finite number, such as {_first(rows[column], is_text)}",
             ),
-            (without_unit, "row", f"without a {unit!r}"),
+            (without_unit, "row", f"without {unit!r}"),
+            (int(frame[by].isna().sum()), "row", f"without {by!r}"),
         )
         if number
     ]
+    if reasons:
+        notice("the effect on %r leaves out: %s", column, "; ".join(map(str.strip, reasons)))
     present = rows[column].dropna()
     is_share = bool(len(present)) and all(map(pandas.api.types.is_bool, present))
     missing = int((lacks_arm | lacks_value).sum()) + without_unit
-    return _Means(pairs, is_paired, is_share, missing, [reason.strip() for reason in reasons])
+    return _Means(pairs, is_paired, is_share, missing)
 
 
 def _number(value: object) -> float:

@@ -672,7 +672,9 @@ def test_drift_of_free_texts_needs_value(model: Model) -> None:
 
 
 def test_value_may_fail_to_read(model: Model) -> None:
-    """``None``, ``nan`` and a ``ValueError`` all mean unreadable; several numbers are several values."""
+    """``None``, ``nan``, a text and a ``ValueError`` all mean unreadable; several numbers are several values.
+    If no request can be compared, the report says so.
+    """
     model.answer = lambda messages, chance: chance.choice(["1", "2", "x"])
     record(model, 20, 5)
     drift = llmcall.drift(STUDY, calls=50, value=float, to=CHECK)
@@ -682,6 +684,9 @@ def test_value_may_fail_to_read(model: Model) -> None:
         STUDY, calls=50, value=lambda text: {"a": float("nan"), "b": len(text)}, to=CHECK
     )
     assert list(both.shifts) == ["b"]
+    none = llmcall.drift(STUDY, calls=50, value=lambda text: "a text", to=CHECK)
+    assert (none.unreadable.before, none.unreadable.now, none.shifts) == (1, 1, {})
+    assert "No interval of answer: no request has an answer that was read then" in str(none)
 
 
 def marked(kind: str) -> Any:

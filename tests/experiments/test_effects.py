@@ -180,20 +180,25 @@ def test_the_answers_of_a_unit_count_by_their_mean() -> None:
 
 
 def test_what_an_effect_leaves_out_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    """A unit in one arm, a missing value, a text; the others are compared in pairs."""
+    """A unit in one arm, a missing value, a text, a row of no arm; the others are compared in pairs. The plan
+    from such a pilot says the same.
+    """
     frame = drug().astype({"hours": object})
     frame.loc[0, "hours"] = None
     frame.loc[1, "hours"] = "none"
-    found = llmcall.effect(frame.drop(index=12), "hours", **SLEEP).loc["hours"]
+    frame = pandas.concat([frame.drop(index=12), frame.tail(1).assign(drug=None)])
+    found = llmcall.effect(frame, "hours", **SLEEP).loc["hours"]
     rest = drug().query("person > 2")
     assert found["estimate"] == pytest.approx(
         llmcall.effect(rest, "hours", **SLEEP).loc["hours", "estimate"]
     )
     assert (found["n_treated"], found["n_control"], found["missing"]) == (7, 7, 3)
-    assert caplog.messages == [
+    llmcall.units_needed(frame, "hours", width=1, **SLEEP)
+    said = (
         "the effect on 'hours' leaves out: 1 unit in one arm only; 1 missing value; 1 value not a "
-        "finite number, such as 'none'"
-    ]
+        "finite number, such as 'none'; 1 row without 'drug'"
+    )
+    assert caplog.messages == [said, said]
 
 
 def test_yes_and_no_of_different_units_have_an_interval_with_width() -> None:
@@ -258,7 +263,19 @@ def test_the_cost_of_the_units_needed_is_unknown_without_costs() -> None:
     assert str(needed) == f"{needed.units} units, cost unknown"
 
 
+def test_the_cost_of_the_units_needed_is_unknown_with_a_cost_that_is_a_text() -> None:
+    assert llmcall.units_needed(drug().assign(cost="?"), "hours", width=1, **SLEEP).cost is None
+
+
 def test_a_pilot_without_spread_is_an_error() -> None:
+    """Equal numbers, a single person, and one person in an arm."""
     flat = drug().assign(hours=1.0)
-    with pytest.raises(ValueError, match="the pilot shows no spread of 'hours'"):
-        llmcall.units_needed(flat, "hours", width=1, **SLEEP)
+    few = drug().assign(person=range(20)).iloc[:11]
+    for pilot in (flat, drug().query("person == 1"), few):
+        with pytest.raises(ValueError, match="the pilot shows no spread of 'hours'"):
+            llmcall.units_needed(pilot, "hours", width=1, **SLEEP)
+
+
+def test_a_width_that_no_number_of_units_gives_is_an_error() -> None:
+    with pytest.raises(ValueError, match="1,000,000,000 units do not give the width 1e-09"):
+        llmcall.units_needed(drug(), "hours", width=1e-9, **SLEEP)

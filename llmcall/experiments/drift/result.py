@@ -11,7 +11,7 @@ from ...stores.records.served import served_by, served_words
 from ...support.display.formatting import counted, money, text_table
 from ...support.display.printable import printable
 from .estimate import estimate_shift
-from .values import MARKS, VALUE, answers_frame, value_columns
+from .values import ANSWER, MARKS, VALUE, answers_frame, value_columns
 
 if TYPE_CHECKING:
     import pandas
@@ -93,6 +93,9 @@ class Drift:
         }
         self.shifts = {name: shift for name, (shift, _) in found.items()}
         self._reasons = {name: reason for name, (_, reason) in found.items() if reason}
+        names = [column.removeprefix(VALUE) for column in self._values] or [ANSWER]
+        unread = "no request has an answer that was read then, and one that was read now"
+        self._reasons |= {name: unread for name in names if name not in found}
 
     def to_frame(self) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each new answer.

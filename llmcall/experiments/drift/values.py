@@ -65,10 +65,17 @@ def user_reader(value: Callable[[str], Any]) -> Reader:
         return {
             str(name): bool(number) if is_bool(number) else float(number)
             for name, number in numbers.items()
-            if number is not None and math.isfinite(float(number))
+            if _is_finite(number)
         }
 
     return read_text
+
+
+def _is_finite(number: Any) -> bool:
+    try:
+        return math.isfinite(float(number))
+    except (TypeError, ValueError):  # None, or a text
+        return False
 
 
 def read_answer(record: Record, text: str) -> dict[str, float | bool]:

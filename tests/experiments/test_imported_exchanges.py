@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -298,6 +299,33 @@ def test_a_request_that_no_recording_has_is_skipped_by_its_address() -> None:
     printed = done("import", cassette_of_vcr(in_json, exchanges), "--to", "imported.jsonl")
     assert "interaction 1: POST example.org/search is nothing that a recording has" in printed
     assert [record.sample for record in records()] == ["run#0"]
+
+
+@pytest.mark.parametrize(
+    ("coding", "content", "words"),
+    [
+        ("br", b"\x1b\xff\x80", "compressed by br: install brotli (br) or zstandard (zstd)"),
+        ("gzip", b"\xff" * 40, "its response is not gzip, or damaged"),
+    ],
+)
+def test_a_compressed_response_that_cannot_be_read_is_named(
+    coding: str, content: bytes, words: str
+) -> None:
+    """With its place; the others are imported."""
+    if coding == "br" and importlib.util.find_spec("brotli"):
+        pytest.skip("brotli is installed")
+    url, _, answer = EXCHANGES["chat"]
+    good = in_yaml(url, body_of("chat"), answer)[1]
+    headers = {"content-encoding": [coding], **media_type({})}
+    bad = {
+        **good,
+        "response": {**good["response"], "headers": headers, "body": {"string": content}},
+    }
+    data = {"interactions": [good, bad]}
+    path = written("run.yaml", pytest.importorskip("yaml").safe_dump(data).encode())
+    printed = done("import", path, "--to", "imported.jsonl")
+    assert f"2: {path}, interaction 2: " in printed and words in printed
+    assert len(records()) == 1
 
 
 def test_a_layout_may_yield_exchanges() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from ...core.calls import Call
     from ...stores.record import Record
 
+CODING = "content-encoding"
 GZIP = b"\x1f\x8b"  # begins compressed data
 EVENTS = (b"data:", b"event:", b":")  # begin a stream of events
 # The headers that say what a request is, and how a body is to be read.
-HEADERS = frozenset({"accept", "content-type", "content-encoding", "user-agent", *SDK_HEADERS})
+HEADERS = frozenset({"accept", "content-type", CODING, "user-agent", *SDK_HEADERS})
 # The keys of an imported file do not depend on settings.
 OVERRIDES: dict[str, Any] = {
     "base_url": "https://imported.invalid/v1",
@@ -117,9 +118,14 @@ class Exchanges:
             response: httpx.Response = self._library.Response(
                 int(str(status)), headers=headers, content=content
             )
+            is_unread = CODING in headers and response.content == content
         except self._library.DecodingError as error:
-            coding = headers["content-encoding"]
-            raise ValueError(f"its response is not {coding}, as its header says") from error
+            raise ValueError(f"its response is not {headers[CODING]}, or damaged") from error
+        if is_unread:
+            raise ValueError(
+                f"its response is compressed by {headers[CODING]}: install brotli (br) or zstandard (zstd), and import "
+                "it again"
+            )
         return response
 
 
@@ -146,13 +152,11 @@ def _message(message: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
         if str(name).lower() in HEADERS
     }
     content = _content(message)
-    try:
+    with suppress(UnicodeDecodeError):
         content.decode()
-        headers.pop("content-encoding", None)  # most recorders decompress, and keep the header
-    except UnicodeDecodeError:
-        if content.startswith(GZIP):
-            content = zlib.decompress(content, wbits=31)
-            headers.pop("content-encoding", None)
+        headers.pop(CODING, None)  # some recorders decompress, and keep the header
+    if content.startswith(GZIP):  # others take it away, and do not
+        headers[CODING] = "gzip"
     if content:
         is_stream = content.lstrip().startswith(EVENTS)
         headers.setdefault("content-type", "text/event-stream" if is_stream else "application/json")

@@ -12,10 +12,10 @@ import contextlib
 import functools
 import itertools
 import os
-import shlex
+import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -36,7 +36,7 @@ from ..support.system import (
 )
 from .linked import ended_options, recording_linked
 from .replacing import Installation
-from .routes import Route, environment_of_child, route_in_environment
+from .routes import VARIABLE, Route, environment_of_child, route_in_environment
 from .stack import fronts
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ _lock = ProcessLock()
 LONGEST_END = 30  # seconds in which the answers that are under way at the end may come
 
 Command = str | bytes | os.PathLike[str]
+Environment = Mapping[Any, Any]
 JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 
 
@@ -250,29 +251,73 @@ def _open_process(
     import inspect  # takes long
 
     given = inspect.signature(init).bind(process, *args, **kwargs)
-    route = new_route("process", program_name(given.arguments.get("args")))
+    environment = given.arguments.get("env")
+    environment = os.environ if environment is None else environment
+    route, routed = _routed(given.arguments.get("args"), environment)
     if route is not None:
-        environment = given.arguments.get("env")
-        given.arguments["env"] = environment_of_child(
-            os.environ if environment is None else environment, route
-        )
+        given.arguments["env"] = routed
     with _starts(route):
         init(*given.args, **given.kwargs)
 
 
+def _routed(
+    args: Command | Sequence[Command] | None, environment: Environment
+) -> tuple[Route | None, Environment]:
+    """Return the route of a program that is started, and the environment that it gets."""
+    if VARIABLE in environment:  # it is started for another one
+        return None, environment
+    route = new_route("process", program_name(args))
+    return route, environment if route is None else environment_of_child(environment, route)
+
+
 def _system(system: Callable[[Command], int], command: Command) -> int:
-    route = new_route("process", program_name(os.fsdecode(command)))
-    if route is not None:
-        before = dict(os.environ)
-        after = environment_of_child(before, route)
-        changes = {name: value for name, value in after.items() if before.get(name) != value}
-        if os.name == "nt":
-            sets = [f'set "{name}={value}"&& ' for name, value in changes.items()]
-        else:
-            sets = [f"export {name}={shlex.quote(value)}\n" for name, value in changes.items()]
-        command = "".join(sets) + os.fsdecode(command)
-    _started()  # it returns when the command has ended
-    return system(command)
+    route, environment = _routed(os.fsdecode(command), os.environ)
+    if route is None:
+        return system(command)
+    if os.name == "nt":
+        changes = {key: value for key, value in environment.items() if os.environ.get(key) != value}
+        sets = [f'set "{name}={value}"&& ' for name, value in changes.items()]
+        _started()  # it returns when the command has ended
+        return system("".join(sets) + os.fsdecode(command))
+    # By an environment of its own, and not by a command line that sets it: those are shown to everybody.
+    interrupts = (signal.SIGINT, signal.SIGQUIT)
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for number in interrupts:  # they are the command's, as in the C library's system()
+                stack.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
+        shell = ["sh", "-c", os.fsdecode(command)]
+        process = os.posix_spawn("/bin/sh", shell, environment, setsigdef=interrupts)
+        _started()
+        return os.waitpid(process, 0)[1]
+
+
+def _spawn(
+    spawn: Callable[..., int],
+    path: Command,
+    argv: Sequence[Command],
+    env: Environment,
+    /,
+    **kwargs: object,
+) -> int:
+    route, environment = _routed([path, *argv[1:]], env)
+    with _starts(route):
+        return spawn(path, argv, environment, **kwargs)
+
+
+def _execute(
+    execute: Callable[..., object], path: Command, argv: Sequence[Command], env: Environment
+) -> object:
+    # A process that records others cannot answer them any more; and each folder of the path is tried.
+    if not isinstance(_routes[-1] if _routes else None, RoutesOfChild) or not os.path.exists(path):
+        return execute(path, argv, env)
+    _, environment = _routed([path, *argv[1:]], env)
+    return execute(path, argv, environment)
+
+
+def _execute_here(
+    execute: Callable[..., object], path: Command, argv: Sequence[Command], /
+) -> object:
+    return os.execve(path, argv, os.environ)  # type: ignore[arg-type]
 
 
 def program_name(args: Command | Sequence[Command] | None) -> str:
@@ -500,7 +545,12 @@ def begin(route: Route) -> None:
 _SUBMIT = [("ProcessPoolExecutor", "submit", _submit)]
 _patches = Installation(
     {
-        "os": [("", "system", _system)],
+        "os": [
+            ("", "system", _system),
+            ("", "execv", _execute_here),  # those of os.exec… and os.spawn… call these two
+            ("", "execve", _execute),
+            *(("", name, _spawn) for name in ("posix_spawn", "posix_spawnp") if hasattr(os, name)),
+        ],
         "subprocess": [("Popen", "__init__", _open_process)],
         "multiprocessing.process": [("BaseProcess", "start", _start)],
         "multiprocessing.pool": [

@@ -82,8 +82,6 @@ def environment_of_child(
     :param served: base URLs of the server that the process itself is to see.
     """
     given = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
-    if VARIABLE in given:  # the program starts a process for another one
-        return given
     changes = {}
     if route.address:
         changes = {

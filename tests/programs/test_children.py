@@ -99,13 +99,22 @@ def test_equal_children_that_run_at_once_replay_their_own_answers(model: Numbere
 
 
 @pytest.mark.ci
-def test_children_of_os_system_and_of_asyncio_are_recorded(model: NumberedServer) -> None:
-    """As those of subprocess are."""
+def test_children_of_os_and_of_asyncio_are_recorded(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of subprocess are; no command line shows what they get."""
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:This process:DeprecationWarning")
     write("child.py", "tell()")
     write(
         "program.py",
         f"""
         os.system({subprocess.list2cmdline(CHILD)!r})
+        os.system("cat /proc/$$/cmdline; :")
+        os.spawnv(os.P_WAIT, sys.executable, {CHILD})
+        os.waitpid(os.posix_spawn(sys.executable, {CHILD}, os.environ), 0)
+        if os.fork() == 0:
+            os.execv(sys.executable, {CHILD})
+        os.wait()
         async def child():
             process = await asyncio.create_subprocess_exec(*{CHILD}, stdout=subprocess.PIPE)
             return (await process.communicate())[0].decode()
@@ -114,7 +123,29 @@ def test_children_of_os_system_and_of_asyncio_are_recorded(model: NumberedServer
         asyncio.run(main())
         """,
     )
-    check_replays(model, 4)
+    assert "sh\0-c\0cat /proc/$$/cmdline; :\0" in check_replays(model, 7)
+
+
+@pytest.mark.ci
+def test_a_childs_own_client_sends(model: NumberedServer) -> None:
+    """A mock transport answers in the child, so no model is asked."""
+    write(
+        "child.py",
+        """
+        def answer(request):
+            message = {"role": "assistant", "content": "mocked"}
+            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            return httpx.Response(200, json={"choices": [choice]})
+        client = httpx.Client(transport=httpx.MockTransport(answer))
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Bread?"}]}
+        response = client.post(os.environ["MODEL_AT"] + "/chat/completions", json=body)
+        print(response.json()["choices"][0]["message"]["content"])
+        """,
+    )
+    write("program.py", f"subprocess.run({CHILD})")
+    printed, reported = ran(*A)
+    assert printed == "mocked\n" and reported.startswith("1 asked") and not model.asked
+    assert ran(*NONE) == ("mocked\n", "1 replayed: a.jsonl\n")
 
 
 CURL = (

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import scopes
-from ..programs.children import LONGEST_END, RoutesOfRecording, program_name
+from ..programs.children import (
+    LONGEST_END,
+    RoutesOfRecording,
+    expect_python,
+    missed_lines,
+    program_name,
+)
 from ..programs.entry import unrecorded_lines
 from ..programs.front import in_front
 from ..programs.routes import base_urls, environment_of_child
@@ -129,6 +135,9 @@ def serve(
                 for variable, address in base_urls(server.address).items():
                     click.echo(f"export {variable}={address}")
                 has_ended.wait()
+        missed = missed_lines(routes)
+    if missed and recorder.sends_nothing and code == 0:
+        code = 1
     process_failures.warn()
     if recorder.first_error is not None and code == 0:
         code = 1
@@ -136,6 +145,7 @@ def serve(
     for line in (
         *summary_lines(recorder, cassette, usage, file, OTHER_SCOPES, lambda: "no request came"),
         *unrecorded_lines(recorder),
+        *missed,
     ):
         click.echo(line, err=True)
     raise SystemExit(code)
@@ -162,6 +172,7 @@ def _run_command(command: tuple[str, ...], server: Server, routes: RoutesOfRecor
         click.echo(f"Error: {command[0]}: {error.strerror}", err=True)
         return NOT_FOUND
     routes.started()
+    expect_python(routes, route, command)
     with _on_signals(process.send_signal):
         code = process.wait()
     return KILLED - code if code < 0 else code

@@ -31,6 +31,7 @@ from ..keys.keys import identity, key_of
 from ..keys.request import Request
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
+from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child
 from ..support.waits import set_may_block
 from ..traffic import standard as standard  # its listeners
@@ -40,7 +41,7 @@ from .loop import LoopThread
 from .messages import Asked, Where, error_data, record_data
 from .remote import Form, NotedMeter, RemoteTransport
 from .tickets import Base, Ticket
-from .wire import LENGTH, frame, listening_socket, unpacked
+from .wire import LENGTH, Connection, frame, listening_socket, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +70,10 @@ class Link:
         self.users = 0
         self.other: Ticket | None = None
         self.tickets: dict[str, Ticket] = {}
+        self._expected: dict[
+            str, str
+        ] = {}  # by tickets, the Python programs that say hello when they begin
+        self.greeted: set[str] = set()  # the tickets of processes that said hello, or asked
         self._numbers = itertools.count()
         self._thread: LoopThread | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -108,6 +113,33 @@ class Link:
     def dismiss(self, name: str) -> None:
         """Forget a ticket: further calls by it are refused."""
         self.tickets.pop(name, None)
+        self._expected.pop(name, None)
+
+    def expect(self, name: str, program: str) -> None:
+        """Expect that a process says hello.
+
+        :param name: of its ticket.
+        :param program: that it runs.
+        """
+        self._expected[name] = program
+
+    def missed(self) -> list[str]:
+        """Return the programs that were started, and whose processes never said hello."""
+        if self._expected.keys() - self.greeted and self._thread is not None:
+            self._hear_all()
+        return [program for name, program in self._expected.items() if name not in self.greeted]
+
+    def _hear_all(self) -> None:
+        """Take what processes have said before they ended."""
+
+        async def ask() -> None:
+            connection = Connection(self.address)  # it is accepted after theirs
+            await connection.send(("flush",))
+            await connection.receive()
+            connection.close()
+
+        with contextlib.suppress(OSError):
+            run_blocking(ask())
 
     def ticket(self, name: str) -> Ticket | None:
         """Return the ticket with a name; in place of one whose call has ended, that of the code around it."""
@@ -281,7 +313,10 @@ class _Connection(asyncio.Protocol):
         verb = message[0]
         if verb == "note":
             _take_note(self._link, *message[1:])
+        elif verb == "flush":
+            self.send("flushed")
         elif verb == "hello":
+            self._link.greeted.add(message[1])
             self.send("told", *_told(self._link.ticket(message[1])))
         elif verb == "admit":
             _, name, where = message
@@ -496,8 +531,8 @@ def _told(ticket: Ticket | None) -> Message:
 
 def _take_note(link: Link, what: str, *details: Any) -> None:
     """Take what a process tells, and waits for no answer to."""
-    if what == "dismiss":
-        link.dismiss(*details)
+    if what in ("dismiss", "expect"):
+        getattr(link, what)(*details)
         return
     if what == "retract":
         name, numbers = details

@@ -50,6 +50,16 @@ if TYPE_CHECKING:
     from .server import Server
 
 _lock = ProcessLock()
+RUNNERS = {
+    "env",
+    "nice",
+    "nohup",
+    "setsid",
+    "sudo",
+    "time",
+    "timeout",
+}  # of the command that follows
+TELLS_OF_PYTHON = {"-V", "-VV", "--version", "-h", "-?", "--help"}  # without running code
 LONGEST_END = 30  # seconds in which the answers that are under way at the end may come
 
 Command = str | bytes | os.PathLike[str]
@@ -65,6 +75,9 @@ class Routes(Protocol):
 
     def started(self) -> None:
         """Answer what was started, from now on at the latest."""
+
+    def expect(self, route: Route, program: str) -> None:
+        """Expect that a Python program says hello."""
 
     def release(self, route: Route) -> None:
         """Forget a route that is not used any more."""
@@ -118,8 +131,10 @@ class RoutesOfRecording:
 
     def context_of(self, name: str) -> Context | None:
         """Return the context of what a ticket was made for, or ``None``."""
-        ticket = None if self._link is None else self._link.ticket(name)
-        return None if ticket is None else ticket.context
+        if self._link is None or (ticket := self._link.ticket(name)) is None:
+            return None
+        self._link.greeted.add(name)
+        return ticket.context
 
     def started(self) -> None:
         """Answer what was started."""
@@ -127,6 +142,15 @@ class RoutesOfRecording:
             self._link.start()
         if self.server is not None:
             self.server.start()
+
+    def expect(self, route: Route, program: str) -> None:
+        """Expect that a Python program says hello."""
+        if self._link is not None:
+            self._link.expect(route.ticket, program)
+
+    def missed(self) -> list[str]:
+        """Return the Python programs that were started, and whose processes were never recorded."""
+        return [] if self._link is None else self._link.missed()
 
     def release(self, route: Route) -> None:
         """Forget what was started."""
@@ -157,6 +181,10 @@ class RoutesOfChild:
 
     def started(self) -> None:
         """Leave it to the recording process, which answers."""
+
+    def expect(self, route: Route, program: str) -> None:
+        """Let the recording process expect it."""
+        self._parent.note("expect", route.ticket, program)
 
     def release(self, route: Route) -> None:
         """Let the recording process forget a ticket."""
@@ -258,6 +286,7 @@ def _open_process(
         given.arguments["env"] = routed
     with _starts(route):
         init(*given.args, **given.kwargs)
+    _expect(route, given.arguments.get("args"))
 
 
 def _routed(
@@ -288,6 +317,7 @@ def _system(system: Callable[[Command], int], command: Command) -> int:
         shell = ["sh", "-c", os.fsdecode(command)]
         process = os.posix_spawn("/bin/sh", shell, environment, setsigdef=interrupts)
         _started()
+        _expect(route, command)
         return os.waitpid(process, 0)[1]
 
 
@@ -299,9 +329,12 @@ def _spawn(
     /,
     **kwargs: object,
 ) -> int:
-    route, environment = _routed([path, *argv[1:]], env)
+    command = [path, *argv[1:]]
+    route, environment = _routed(command, env)
     with _starts(route):
-        return spawn(path, argv, environment, **kwargs)
+        process = spawn(path, argv, environment, **kwargs)
+    _expect(route, command)
+    return process
 
 
 def _execute(
@@ -310,7 +343,9 @@ def _execute(
     # A process that records others cannot answer them any more; and each folder of the path is tried.
     if not isinstance(_routes[-1] if _routes else None, RoutesOfChild) or not os.path.exists(path):
         return execute(path, argv, env)
-    _, environment = _routed([path, *argv[1:]], env)
+    command = [path, *argv[1:]]
+    route, environment = _routed(command, env)
+    _expect(route, command)
     return execute(path, argv, environment)
 
 
@@ -320,21 +355,54 @@ def _execute_here(
     return os.execve(path, argv, os.environ)  # type: ignore[arg-type]
 
 
+def _expect(route: Route | None, args: Command | Sequence[Command] | None) -> None:
+    if route is not None:
+        for routes in _routes[-1:]:
+            expect_python(routes, route, args)
+
+
+def expect_python(routes: Routes, route: Route, args: Command | Sequence[Command] | None) -> None:
+    """Expect that a program which was started says hello, if it is one of Python's."""
+    words = _words(args)
+    if words and os.path.basename(words[0]) in RUNNERS:
+        words = list(itertools.dropwhile(lambda word: not _is_python([word]), words))
+    if _is_python(words) and not TELLS_OF_PYTHON & {*words[1:2]}:
+        routes.expect(route, program_name(words))
+
+
+def missed_lines(routes: RoutesOfRecording) -> list[str]:
+    """Return a line about the Python children that were not recorded, if there are any."""
+    programs = routes.missed()
+    number = len(programs)
+    were = "1 Python child was" if number == 1 else f"{number:,} Python children were"
+    return [f"{were} not recorded: {', '.join(programs)}"] if programs else []
+
+
 def program_name(args: Command | Sequence[Command] | None) -> str:
     """Return the name of the program that a command runs; of Python, the name of its script or module. It
     is the same on every machine.
     """
-    if isinstance(args, (str, bytes, os.PathLike)):
-        words = os.fsdecode(args).split()
-    else:
-        words = [os.fsdecode(word) for word in args or ()]
+    words = _words(args)
     names = [os.path.basename(word) for word in words]
     if not names:
         return ""
-    if not names[0].lower().startswith("python") and words[0] != sys.executable:
+    if not _is_python(words):
         return names[0].removesuffix(".exe")
     arguments = itertools.takewhile(lambda name: name != "-c", names[1:])
     return next((name for name in arguments if not name.startswith("-")), "python")
+
+
+def _words(args: Command | Sequence[Command] | None) -> list[str]:
+    """Return the words of a command, roughly if it is a shell's."""
+    if isinstance(args, (str, bytes, os.PathLike)):
+        return os.fsdecode(args).split()
+    return [os.fsdecode(word) for word in args or ()]
+
+
+def _is_python(words: Sequence[str]) -> bool:
+    return bool(words) and (
+        os.path.basename(words[0]).lower().startswith("python") or words[0] == sys.executable
+    )
 
 
 def begin_by_environment(value: str) -> None:

@@ -26,7 +26,7 @@ from ..testing import answers_in_process
 from ..traffic.usage import RunUsage, process_meter
 from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
-from .children import LONGEST_END, RoutesOfRecording, recording_children
+from .children import LONGEST_END, RoutesOfRecording, missed_lines, recording_children
 from .entry import unrecorded_lines
 from .front import in_front
 from .recorder import Recorder
@@ -179,9 +179,10 @@ class Execution(CallListener):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             sys.stdout.flush()
         error, recorder = self._error, self._recorder
+        missed = missed_lines(self._routes)
         self._routes.end(SOON if isinstance(error, KeyboardInterrupt) else LONGEST_END)
-        has_failed = self._has_failed()
-        unrecorded = list(unrecorded_lines(recorder))
+        has_failed = self._has_failed() or (bool(missed) and recorder.sends_nothing)
+        unrecorded = [*unrecorded_lines(recorder), *missed]
         recorder.has_ended = True
         end_streams()
         problems: list[Exception] = []

@@ -199,6 +199,26 @@ def test_a_python_that_ignores_its_path_asks_by_the_base_url(model: NumberedServ
     check_replays(model, 1)
 
 
+@pytest.mark.ci
+def test_a_python_child_that_is_not_recorded_is_named(model: NumberedServer) -> None:
+    """It may have asked anything, so a replay has failed."""
+    write("child.py", "print('asked', ask.__name__)")
+    write(
+        "program.py",
+        f"""
+        tell()
+        subprocess.run([sys.executable, "--version"])
+        subprocess.run({CHILD})
+        subprocess.run([sys.executable, "-I", "child.py"])
+        subprocess.run(["env", "-i", sys.executable, "-S", "-c", "print('on its own')"])
+        """,
+    )
+    printed, reported = ran(*A)
+    missed = "2 Python children were not recorded: child.py, python\n"
+    assert reported.endswith(missed)
+    assert ran(*NONE, code=1) == (printed, f"1 replayed: a.jsonl\n{missed}")
+
+
 # Processes of multiprocessing, and pools
 
 

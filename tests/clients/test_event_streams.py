@@ -137,27 +137,26 @@ def whole_of(*fields: dict[str, Any]) -> dict[str, Any]:
     return assembled([chunk(*deltas, **more) for deltas, more in zip(choices, fields, strict=True)])
 
 
-def test_the_first_date_of_a_stream_counts() -> None:
-    """Servers may give every chunk its own."""
-    found = whole_of({"created": 1}, {"created": 2}, {})
-    assert found == response(choice({"content": "a"}), created=1)
-
-
-def test_the_last_usage_and_the_last_unknown_fields_of_a_stream_count() -> None:
-    """A null is none."""
-    found = whole_of(
-        {"usage": None, "x_groq": {"id": 1}},
-        {"usage": {"prompt_tokens": 1}, "service_tier": None},
+FIELDS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "the first date": ([{"created": 1}, {"created": 2}, {}], {"created": 1}),
+    "the last usage and unknown fields, but no null": (
+        [
+            {"usage": None, "x_groq": {"id": 1}},
+            {"usage": {"prompt_tokens": 1}, "service_tier": None},
+            {"usage": USAGE, "x_groq": {"id": 2}, "service_tier": "flex"},
+        ],
         {"usage": USAGE, "x_groq": {"id": 2}, "service_tier": "flex"},
-    )
-    expected = {"usage": USAGE, "x_groq": {"id": 2}, "service_tier": "flex"}
-    assert found == response(choice({"content": "a"}), **expected)
+    ),
+    "not OpenAI's random padding": ([{"obfuscation": "zq"}, {}, {"obfuscation": ""}], {}),
+}
 
 
-def test_openais_random_padding_is_left_out() -> None:
-    """It would make each recording another one."""
-    found = whole_of({"obfuscation": "zq"}, {}, {"obfuscation": ""})
-    assert found == response(choice({"content": "a"}))
+@pytest.mark.parametrize(("fields", "expected"), FIELDS.values(), ids=FIELDS)
+def test_these_fields_of_chunks_count(
+    fields: list[dict[str, Any]], expected: dict[str, Any]
+) -> None:
+    """Servers may give every chunk its own."""
+    assert whole_of(*fields) == response(choice({"content": "a"}), **expected)
 
 
 @pytest.mark.parametrize(

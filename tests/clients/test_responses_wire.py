@@ -168,6 +168,21 @@ def test_parameters_have_the_names_of_the_responses_api(httpserver: HTTPServer) 
         ({"frequency_penalty": 0.5}, "frequency_penalty=0.5"),
         ({"logit_bias": {"1": 2}}, "logit_bias="),
         ({"functions": [{"name": "f"}]}, "functions="),
+        (
+            {"current_messages": [{"role": "user", "content": "Hello", "name": "Ann"}]},
+            r"messages\[0\]\.name",
+        ),
+        (
+            {
+                "current_messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "input_audio", "input_audio": {"data": ""}}],
+                    }
+                ]
+            },
+            "input_audio",
+        ),
     ],
 )
 def test_a_parameter_that_the_responses_api_lacks_is_refused_before_it_is_sent(
@@ -175,28 +190,9 @@ def test_a_parameter_that_the_responses_api_lacks_is_refused_before_it_is_sent(
 ) -> None:
     """The error names it and what to change, whatever ``on_error`` is."""
     server = server_of(httpserver, response(text_item("Hi")))
+    asked = {"current_messages": "Hello", "model": "my-model", **arguments}
     with pytest.raises(ValueError, match=rf"{named}.*API = chat"):
-        client_at(server).send_message("Hello", model="my-model", **arguments)
-    assert server.requests == []
-
-
-@pytest.mark.parametrize(
-    ("message", "named"),
-    [
-        ({"role": "user", "content": "Hello", "name": "Ann"}, r"messages\[0\]\.name"),
-        (
-            {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": ""}}]},
-            "input_audio",
-        ),
-    ],
-)
-def test_a_name_or_a_sound_in_a_message_is_refused(
-    httpserver: HTTPServer, message: dict[str, Any], named: str
-) -> None:
-    """The error says where it stands."""
-    server = server_of(httpserver, response(text_item("Hi")))
-    with pytest.raises(ValueError, match=named):
-        client_at(server).send_message([message])
+        client_at(server).send_message(**asked)
     assert server.requests == []
 
 
@@ -452,26 +448,6 @@ def test_a_failure_with_the_status_200_is_the_one_that_its_code_names(
 
 
 GPT_6 = {"model": "gpt-6-sol", "tools": [TOOL]}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "path"),
-    [
-        ({"model": "gpt-6-sol"}, "/v1/chat/completions"),
-        (GPT_6, "/v1/responses"),
-        ({**GPT_6, "reasoning_effort": "none"}, "/v1/chat/completions"),
-        ({**GPT_6, "model": "my-model"}, "/v1/chat/completions"),
-    ],
-)
-def test_auto_takes_responses_only_where_chat_cannot_do_what_is_asked(
-    httpserver: HTTPServer, arguments: dict[str, Any], path: str
-) -> None:
-    """GPT-6 calls tools while it reasons on the Responses API only."""
-    server = server_of(httpserver, {**completion("Hi"), **response(text_item("Hi"))})
-    OpenAIClient(base_url=server.base_url).send_message("Hello", **arguments)
-    assert [seen.path for seen in server.requests] == [path]
-
-
 # Of the type ResponsesModel of openai 3.57, and of OpenAI's pages of its models.
 ONLY_ON_RESPONSES = (
     *(
@@ -484,36 +460,34 @@ ONLY_ON_RESPONSES = (
     *("gpt-5-pro-2025-10-06", "gpt-5-codex", "gpt-5.1-codex-max", "gpt-5.5-pro-2026-04-23"),
     *("codex-mini-latest", "computer-use-preview-2025-03-11", "openai/o3-pro"),
 )
-
-
-@pytest.mark.parametrize("model", ONLY_ON_RESPONSES)
-def test_auto_takes_responses_for_a_model_that_only_it_serves(
-    httpserver: HTTPServer, model: str
-) -> None:
-    server = server_of(httpserver, response(text_item("Hi")))
-    client = OpenAIClient(base_url=server.base_url)
-    assert client.send_message("Hello", model=model, on_error="raise").content == "Hi"
-    assert [seen.path for seen in server.requests] == ["/v1/responses"]
+RELATIVES = ("o1", "o3", "o4-mini", "gpt-5", "gpt-5-mini", "gpt-5.1", "codex")
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 
 
 @pytest.mark.parametrize(
-    "model", ["o1", "o3", "o4-mini", "gpt-5", "gpt-5-mini", "gpt-5.1", "codex"]
+    ("section", "arguments", "path"),
+    [
+        ("", {"model": "gpt-6-sol"}, CHAT),
+        ("", GPT_6, RESPONSES),
+        ("", {**GPT_6, "reasoning_effort": "none"}, CHAT),
+        ("", {**GPT_6, "model": "my-model"}, CHAT),
+        ("TOOLS_ON_RESPONSES = yes", {**GPT_6, "model": "my-model"}, RESPONSES),
+        ("ONLY_ON_RESPONSES = yes", {"model": "my-model"}, RESPONSES),
+        *(("", {"model": model}, RESPONSES) for model in ONLY_ON_RESPONSES),
+        *(("", {"model": model}, CHAT) for model in RELATIVES),
+    ],
 )
-def test_auto_takes_chat_for_the_relatives_of_these_models(
-    httpserver: HTTPServer, model: str
+def test_auto_takes_responses_only_where_chat_cannot_do_what_is_asked(
+    httpserver: HTTPServer, section: str, arguments: dict[str, Any], path: str
 ) -> None:
-    server = server_of(httpserver, completion("Hi"))
-    OpenAIClient(base_url=server.base_url).send_message("Hello", model=model, on_error="raise")
-    assert [seen.path for seen in server.requests] == ["/v1/chat/completions"]
-
-
-def test_a_section_says_that_only_responses_serves_a_model(
-    httpserver: HTTPServer, tmp_path: Path
-) -> None:
-    (tmp_path / "config.ini").write_text("[Model my-model]\nONLY_ON_RESPONSES = yes\n")
-    server = server_of(httpserver, response(text_item("Hi")))
-    OpenAIClient(base_url=server.base_url).send_message("Hello", model="my-model")
-    assert [seen.path for seen in server.requests] == ["/v1/responses"]
+    """GPT-6 calls tools while it reasons on the Responses API only, and some models are served by it alone; a
+    section of config.ini says so of others.
+    """
+    Path("config.ini").write_text(f"[Model my-model]\n{section}\n" if section else "")
+    server = server_of(httpserver, {**completion("Hi"), **response(text_item("Hi"))})
+    client = OpenAIClient(base_url=server.base_url)
+    assert client.send_message("Hello", on_error="raise", **arguments).content == "Hi"
+    assert [seen.path for seen in server.requests] == [path]
 
 
 # As others' reports quote them.
@@ -621,16 +595,6 @@ def test_a_custom_tool_goes_to_the_responses_api_with_its_calls_and_results(
         "name": "run",
         "format": {"type": "grammar", "syntax": "regex", "definition": "a+"},
     }
-
-
-def test_a_section_says_that_a_model_calls_tools_on_responses(
-    httpserver: HTTPServer, tmp_path: Path
-) -> None:
-    """The table of capabilities can be overridden."""
-    (tmp_path / "config.ini").write_text("[Model my-model]\nTOOLS_ON_RESPONSES = yes\n")
-    server = server_of(httpserver, response(text_item("Hi")))
-    OpenAIClient(base_url=server.base_url).send_message("Hello", **{**GPT_6, "model": "my-model"})
-    assert [seen.path for seen in server.requests] == ["/v1/responses"]
 
 
 def test_azure_has_the_responses_api(httpserver: HTTPServer) -> None:

@@ -900,28 +900,18 @@ def test_the_cache_says_how_many_answers_are_awaited_and_clears_them(
     assert "1 record" in commands.cache("stats")
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1/v1", "https://api.openai.com/v1"])
 def test_awaited_answers_at_another_address_are_forgotten_and_named(
-    server: BackgroundServer,
+    server: BackgroundServer, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is sent there."""
+    """Nothing is sent there, nor to the settings' own server, which may need a key."""
     leave_waiting(server, client_at(server), "Hello")
     counts = dict(server.counts)
-    with llmcall.configured(base_url="http://127.0.0.1:1/v1"):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with llmcall.configured(base_url=address):
         printed = commands.cache("clear", "--awaited", "--yes")
     assert f"1 answer at {server.base_url}" in printed
     assert (dict(server.counts), awaited()) == (counts, 0)
-
-
-def test_awaited_answers_at_another_address_are_forgotten_without_a_key(
-    server: BackgroundServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The settings' own server, which needs one, is not asked."""
-    leave_waiting(server, client_at(server), "Hello")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with llmcall.configured(base_url="https://api.openai.com/v1"):
-        printed = commands.cache("clear", "--awaited", "--yes")
-    assert f"1 answer at {server.base_url}" in printed
-    assert awaited() == 0
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ from servers import (
     made_certificate,
     read_request,
     refusal,
+    refusing,
     resets,
     sends,
     stays_silent,
@@ -659,9 +660,8 @@ def test_a_deadline_bounds_the_retries(httpserver: HTTPServer) -> None:
 @pytest.fixture(scope="module")
 def nobody() -> Iterator[str]:
     """An address at which no server listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
+    with refusing() as address:
+        yield address
 
 
 def ask_nobody(address: str) -> OpenAIClient:

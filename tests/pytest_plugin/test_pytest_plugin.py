@@ -603,26 +603,19 @@ def test_the_markers_cassette_name_stands_above_the_fixtures(project: Project) -
     assert project.cassettes() == {"cassettes/b.jsonl": ["b"]}
 
 
-@pytest.fixture
-def folders(project: Project) -> list[str]:
-    """The working directory and two folders in it, with a module of the same name in each."""
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [([], f"{{}}{ONE}"), (["-o", "llm_cassette_dir=all"], "all/{}test_market/test_one.jsonl")],
+)
+def test_cassettes_stand_beside_their_module_or_in_llm_cassette_dir(
+    project: Project, options: list[str], path: str
+) -> None:
+    """Each of the folders has a module of the same name."""
     for folder in ("north", "south"):
         project.write("", f"{folder}/__init__.py")
         project.write(TEST_ONE, f"{folder}/test_market.py")
-    return ["", "north/", "south/"]
-
-
-def test_cassettes_stand_beside_their_module(project: Project, folders: list[str]) -> None:
-    project.run("--llm-record=once", passed=3)
-    assert project.cassettes().keys() == {f"{folder}{ONE}" for folder in folders}
-
-
-def test_llm_cassette_dir_moves_all_cassettes(project: Project, folders: list[str]) -> None:
-    """Below it each module's folder has its own."""
-    project.run("--llm-record=once", "-o", "llm_cassette_dir=all", passed=3)
-    assert project.cassettes().keys() == {
-        f"all/{folder}test_market/test_one.jsonl" for folder in folders
-    }
+    project.run("--llm-record=once", *options, passed=3)
+    assert {*project.cassettes()} == {path.format(folder) for folder in ("", "north/", "south/")}
 
 
 # The summary

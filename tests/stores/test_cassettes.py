@@ -15,7 +15,7 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -317,27 +317,23 @@ def test_a_recording_that_went_on_is_that_of_an_undisturbed_run() -> None:
     assert Path(PATH).read_bytes() == Path("undisturbed.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("mode", ["once", "new", "update"])
-def test_a_plan_between_leaves_a_broken_recording_to_go_on(mode: str) -> None:
-    """A dry run comes to its end, but asks nothing."""
-    broken_off(until=2)
+@pytest.mark.parametrize(
+    ("until", "mode"),
+    [
+        *((2, mode) for mode in ("once", "new", "update")),
+        *((99, mode) for mode in ("new", "update", "rewrite")),
+    ],
+)
+def test_a_plan_for_other_rows_leaves_a_recording_as_it_is(until: int, mode: str) -> None:
+    """A dry run comes to its end, but asks nothing, and drops no answer. A broken recording goes on then."""
+    with suppress(ZeroDivisionError), cassette(PATH):
+        played(echoing(), until=until)
     before = Path(PATH).read_bytes()
     with cassette(PATH, mode):
         llmcall.LLMCall(user="{{ word }}", client=echoing()).map([{"word": "a"}], dry_run=True)
     assert Path(PATH).read_bytes() == before
     with cassette(PATH):
         assert len(played(echoing())) == 6
-
-
-@pytest.mark.parametrize("mode", ["new", "update", "rewrite"])
-def test_a_plan_for_other_rows_leaves_a_finished_recording_as_it_is(mode: str) -> None:
-    """A dry run drops no recorded answer, though it looked for none of them."""
-    with cassette(PATH):
-        played(echoing())
-    before = Path(PATH).read_bytes()
-    with cassette(PATH, mode):
-        llmcall.LLMCall(user="{{ word }}", client=echoing()).map([{"word": "a"}], dry_run=True)
-    assert Path(PATH).read_bytes() == before
 
 
 def test_a_recording_that_came_to_its_end_asks_no_more() -> None:
@@ -543,24 +539,15 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
 def test_the_scopes_of_failures_are_sorted_by_their_numbers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The second comes before the tenth."""
+    """The second comes before the tenth; those beyond five are counted."""
     client = ScriptedClient(lambda messages: llmcall.APIError("no"))
     with cassette(PATH):
-        for number in (10, 2):
+        for number in (10, 2, 11, 12, 13, 14):
             with scope(f"rep-{number}"):
                 client.send_message("a")
     (warning,) = warnings(caplog)
     assert "1 in scope 'rep-2', 1 in scope 'rep-10'" in warning
-
-
-def test_the_scopes_of_failures_beyond_five_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    client = ScriptedClient(lambda messages: llmcall.APIError("no"))
-    with cassette(PATH):
-        for number in range(6):
-            with scope(f"rep-{number}"):
-                client.send_message("a")
-    (warning,) = warnings(caplog)
-    assert "1 in scope 'rep-4' and 1 more scope)" in warning
+    assert "1 in scope 'rep-13' and 1 more scope)" in warning
 
 
 NOTHING = "Nothing was written. Fix the cause and run it again. The first"

@@ -199,16 +199,6 @@ def test_an_embedding_reserves_and_spends_the_tokens_of_its_texts() -> None:
     assert budget.spent[1:] == (tokens, 1)
 
 
-def test_an_answer_without_usage_spends_what_was_reserved() -> None:
-    """A server that does not say what an answer used may have billed as much."""
-    answer = completion("yes")
-    del answer["usage"]
-    asking = Responding(answer, model="m", prices=PRICE, on_error="raise", cache_mode="off")
-    with llmcall.budget(tokens=10_000) as budget:
-        asking.send_message("Hello", max_tokens=50)
-    assert budget.spent.tokens == reserved(asking, max_tokens=50)
-
-
 def test_an_answer_without_usage_spends_the_same_whatever_a_budget_limits() -> None:
     """A budget of calls alone does not say that it was free."""
     answer = completion("yes")

@@ -341,9 +341,10 @@ def server(httpserver: HTTPServer) -> ScriptedServer:
     return ScriptedServer(httpserver, OK)
 
 
-@pytest.fixture
-def seen(server: ScriptedServer) -> Any:
-    """The request that a server sees of a call with many arguments."""
+def test_a_call_goes_to_the_apis_path_with_its_headers_and_parameters(
+    server: ScriptedServer,
+) -> None:
+    """Key, organization and extra headers are sent as headers; the body has none of llmcall's own arguments."""
     client = client_for(server.base_url, api_key=SECRET, organization="org-1", model="m")
     client.send_message(
         current_messages=QUESTION,
@@ -360,23 +361,10 @@ def seen(server: ScriptedServer) -> Any:
         timeout=9,
     )
     (seen,) = server.requests
-    return seen
-
-
-def test_a_call_goes_to_the_apis_path(seen: Any) -> None:
-    """The path stands behind the base URL."""
     assert seen.path == "/v1/chat/completions"
-
-
-def test_a_call_has_key_organization_and_extra_headers(seen: Any) -> None:
-    """They are sent as headers."""
     assert seen.headers["authorization"] == f"Bearer {SECRET}"
     assert seen.headers["openai-organization"] == "org-1"
     assert seen.headers["x-run"] == "7"
-
-
-def test_the_body_of_a_call_has_the_apis_parameters_and_extra_body(seen: Any) -> None:
-    """It has none of llmcall's own arguments."""
     assert seen.body == {
         "model": "m",
         "messages": QUESTION,

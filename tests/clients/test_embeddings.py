@@ -18,7 +18,6 @@ from commands import LONGEST
 from hypothesis import given
 from hypothesis import strategies as st
 
-import llmcall
 from llmcall import InvalidRequestError, ServiceError
 from llmcall.testing import ScriptedClient
 
@@ -56,68 +55,33 @@ def test_an_embedding_is_rounded_to_float32_when_it_is_returned_first(vector: li
     assert Responding(data(vector), cache_mode="off").get_embedding("text") == rounded
 
 
-KNOWN_AND_ASKED = (
-    st.lists(st.text(max_size=3), max_size=12),
-    st.sets(st.text(max_size=3), max_size=4),
-)
-
-
-@given(*KNOWN_AND_ASKED)
+@given(st.lists(st.text(max_size=3), max_size=12), st.sets(st.text(max_size=3), max_size=4))
 def test_embeddings_come_in_the_order_of_the_texts(texts: list[str], known: set[str]) -> None:
-    """Some may be recorded, and a text may come several times."""
-    client = embedder()
-    client.cache.clear()
-    client.get_embedding(sorted(known))
-    assert client.get_embedding(tuple(texts)) == [of(text) for text in texts]
-    assert [client.get_embedding(text) for text in texts] == client.get_embedding(texts)
-
-
-@given(*KNOWN_AND_ASKED)
-def test_each_text_that_is_not_recorded_is_embedded_once(texts: list[str], known: set[str]) -> None:
-    """One request has all of them."""
+    """Some may be recorded, and a text may come several times: one request has all that are not, once."""
     client = embedder()
     client.cache.clear()
     client.get_embedding(sorted(known))
     client.requests.clear()
-    client.get_embedding(texts)
+    assert client.get_embedding(tuple(texts)) == [of(text) for text in texts]
     missing = list(dict.fromkeys(text for text in texts if text not in known))
     assert asked(client) == ([missing] if missing else [])
+    assert [client.get_embedding(text) for text in texts] == client.get_embedding(texts)
 
 
-@pytest.fixture
-def two_embedded() -> Responding:
-    """A client that has embedded a text of three letters and one of one, for 7 tokens."""
+def test_a_record_holds_one_text_its_little_endian_float32_and_its_share() -> None:
+    """It is no draw. The shares of tokens and cost follow the lengths of the texts; usage has one call."""
     client = Responding(
         data([1.0, 0.1], [2.0, -0.5], usage={"prompt_tokens": 7, "total_tokens": 7}),
         prices={"m": (1.0, 0.0)},
     )
     client.get_embedding(["abc", "d"], "m")
-    return client
-
-
-def by_text(client: Responding) -> dict[str, llmcall.types.Record]:
-    """Return the records of a client's cache by their texts."""
-    return {record.request["input"]: record for record in client.cache.records()}
-
-
-def test_a_record_holds_one_text_and_its_little_endian_float32(two_embedded: Responding) -> None:
-    """It is no draw."""
-    records = by_text(two_embedded)
+    records = {record.request["input"]: record for record in client.cache.records()}
     assert records["abc"].response["embedding"] == struct.pack("<2f", 1.0, 0.1)
     assert {(record.kind, record.sample) for record in records.values()} == {("embedding", None)}
-
-
-def test_a_record_has_its_share_of_the_tokens_and_of_the_cost(two_embedded: Responding) -> None:
-    """The shares follow the lengths of the texts."""
-    records = by_text(two_embedded)
     tokens = {text: record.response["usage"]["prompt_tokens"] for text, record in records.items()}
     assert tokens == {"abc": 5, "d": 2}
     assert math.isclose(sum(record.cost or 0 for record in records.values()), 7e-6)
-
-
-def test_usage_counts_a_batch_as_one_call(two_embedded: Responding) -> None:
-    """The call has all its tokens and its cost."""
-    usage = two_embedded.usage
+    usage = client.usage
     assert (usage.calls, usage.cached_calls) == (1, 0)
     assert (usage.input_tokens, usage.output_tokens) == (7, 0)
     assert usage.cost == pytest.approx(7e-6)

@@ -81,23 +81,17 @@ def asked(
 def test_a_status_becomes_the_class_of_its_error(
     httpserver: HTTPServer, status: int, fields: dict[str, Any], kind: type[APIError], requests: int
 ) -> None:
-    """It has all that is known of the refusal, with the SDK's error as its cause."""
+    """It has all that is known of the refusal, with the SDK's error as its cause. Only what may pass, a rate limit
+    and a failing service, is tried again; no failure is stored.
+    """
     fields = {"message": "said so", **fields}
-    error, _, _ = asked(httpserver, refusal(status, **fields))
+    error, server, client = asked(httpserver, refusal(status, **fields))
     assert type(error) is kind
     assert error.status_code == status
     assert error.request_id == f"req-{status}"
     assert error.endpoint == "127.0.0.1"
     assert str(error) == f"{status}: {fields['message']}"
     assert type(error.__cause__).__module__ == "openai"
-
-
-@pytest.mark.parametrize(("status", "fields", "kind", "requests"), STATUSES)
-def test_only_what_may_pass_is_tried_again(
-    httpserver: HTTPServer, status: int, fields: dict[str, Any], kind: type[APIError], requests: int
-) -> None:
-    """A rate limit and a failing service may; no failure is stored."""
-    error, server, client = asked(httpserver, refusal(status, **{"message": "said so", **fields}))
     assert error.attempts == len(server.requests) == requests
     assert len(client.cache) == 0
 

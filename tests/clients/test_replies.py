@@ -163,56 +163,26 @@ def test_a_reply_that_refuses_has_its_refusal() -> None:
     assert reply == {"role": "assistant", "content": None, "refusal": "I won't."}
 
 
-@pytest.fixture
-def live_and_cached() -> tuple[Any, Any]:
-    """A reply of the server, and one of the cache to the same request."""
+def test_a_cached_reply_has_the_attributes_of_a_live_one() -> None:
+    """A live one has its endpoint and latency, one of the cache has neither; all else is the same, and it costs
+    what the live one did.
+    """
     client = server({"content": "a"}, {"content": "b", "refusal": None}, usage=USAGE)
     live, cached = (client.send_message("Hello", n=2, on_error="raise") for _ in range(2))
-    assert live.cache_key == client.build_request("Hello", n=2).cache_key
-    return live, cached
-
-
-def test_a_reply_has_the_endpoint_and_latency_that_it_came_from(
-    live_and_cached: tuple[Any, Any],
-) -> None:
-    """A live one has its endpoint and latency, one of the cache has neither."""
-    live, cached = live_and_cached
     assert (live.cached, live.endpoint, live.latency >= 0) == (False, "responding", True)
     assert (cached.cached, cached.endpoint, cached.latency) == (True, None, 0.0)
     assert cached.request_id is None
-
-
-def test_a_cached_reply_has_the_attributes_of_a_live_one(live_and_cached: tuple[Any, Any]) -> None:
-    """Content, reason, model and key are the same, whether the answer was recorded or not."""
-    for reply in live_and_cached:
+    for reply in (live, cached):
+        assert reply.cache_key == client.build_request("Hello", n=2).cache_key
         assert (reply.content, reply.finish_reason) == ("a", "stop")
         assert reply.model == "gpt-4o-mini-2024-07-18"
         assert (reply.sample, reply.parsed) == (None, None)
-    live, cached = live_and_cached
-    assert cached.cache_key == live.cache_key
-
-
-def test_a_reply_has_its_usage_and_cost(live_and_cached: tuple[Any, Any]) -> None:
-    """Tokens have names, and a cached reply costs what the live one did."""
-    for reply in live_and_cached:
         assert reply.usage == (10, 5, 4, 3)
         assert (reply.usage.input_tokens, reply.usage.output_tokens) == (10, 5)
         assert (reply.usage.cached_tokens, reply.usage.reasoning_tokens) == (4, 3)
         assert reply.cost == pytest.approx(20e-6)
-
-
-def test_a_reply_has_all_choices(live_and_cached: tuple[Any, Any]) -> None:
-    """``.choices`` has every message that the model gave."""
-    for reply in live_and_cached:
-        assert reply.choices == [
-            {"role": "assistant", "content": "a"},
-            {"role": "assistant", "content": "b"},
-        ]
-
-
-def test_raw_is_the_response_itself(live_and_cached: tuple[Any, Any]) -> None:
-    """``.raw`` has what the server sent."""
-    for reply in live_and_cached:
+        assert [choice["content"] for choice in reply.choices] == ["a", "b"]
+        assert {choice["role"] for choice in reply.choices} == {"assistant"}
         assert reply.raw["choices"][1]["index"] == 1
 
 

@@ -48,21 +48,20 @@ REFUSING = [unsupported("temperature"), unsupported("max_tokens"), OK]
 REFUSED = {"temperature": 0.5, "max_tokens": 50, "model": "my-model", "on_error": "raise"}
 
 
-def test_an_unsupported_parameter_is_dropped(httpserver: HTTPServer) -> None:
-    """The call is made without it, or under its new name."""
-    server = ScriptedServer(httpserver, *REFUSING)
+def test_an_unsupported_parameter_is_dropped(
+    httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The call is made without it, or under its new name, which is a retry; a later call drops it too, without a
+    word.
+    """
+    server = ScriptedServer(httpserver, *REFUSING, unsupported("temperature"), OK)
     with client_for(server.base_url) as client:
         client.send_message(QUESTION, **REFUSED)
-    sent = server.requests[2].body
-    assert sent == {"model": "my-model", "messages": QUESTION, "max_completion_tokens": 50}
-
-
-def test_a_request_without_an_unsupported_parameter_is_a_retry(httpserver: HTTPServer) -> None:
-    """With the retries, usage has all requests that arrive."""
-    server = ScriptedServer(httpserver, *REFUSING)
-    with client_for(server.base_url) as client:
-        client.send_message(QUESTION, **REFUSED)
+        sent = server.requests[2].body
+        assert sent == {"model": "my-model", "messages": QUESTION, "max_completion_tokens": 50}
         assert client.usage.calls + client.usage.retries == len(server.requests) == 3
+        client.send_message("And pears?", **REFUSED)
+    assert len([line for _, line in lines(caplog) if "temperature" in line]) == 1
 
 
 def test_an_unsupported_parameter_of_an_extra_body_is_dropped(httpserver: HTTPServer) -> None:
@@ -73,17 +72,6 @@ def test_an_unsupported_parameter_of_an_extra_body_is_dropped(httpserver: HTTPSe
         client.send_message(QUESTION, extra_body=extra_body, on_error="raise")
     assert server.requests[1].body == {"model": "m", "messages": QUESTION, "min_p": 0.1}
     assert extra_body == {"top_k": 40, "min_p": 0.1}
-
-
-def test_an_unsupported_parameter_is_warned_of_once(
-    httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A later call drops it too, without a word."""
-    server = ScriptedServer(httpserver, *REFUSING, unsupported("temperature"), OK)
-    with client_for(server.base_url) as client:
-        client.send_message(QUESTION, **REFUSED)
-        client.send_message("And pears?", **REFUSED)
-    assert len([line for _, line in lines(caplog) if "temperature" in line]) == 1
 
 
 class Offer(pydantic.BaseModel):
@@ -144,30 +132,20 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seconds
 
 
-@pytest.fixture
-def busy() -> tuple[ScriptedClient, Any]:
-    """A client whose server is busy for six attempts, and the error of such a call.
-
-    The call says how it is to be tried, against the settings.
+def test_waits_grow_up_to_a_limit(slept: list[float]) -> None:
+    """One second, two, four, each with at most a quarter more, as the call says, against the settings. The error
+    says after how many attempts it came and from which endpoint; usage counts the retries.
     """
-    settings = {
-        "retry_waiting_time": 3600,
-        "retry_max_attempts": 1,
-        "retry_exponential_backoff_factor": 1,
-    }
+    settings = {"waiting_time": 3600, "max_attempts": 1, "exponential_backoff_factor": 1}
+    settings = {f"retry_{name}": value for name, value in settings.items()}
     client = ScriptedClient([ServiceError("busy")] * 6, retry_max_waiting_time=4, **settings)
-    arguments: dict[str, Any] = {
-        "waiting_time": 1,
-        "max_attempts": 6,
-        "exponential_backoff_factor": 2,
-    }
-    return client, client.send_message("Hello", on_error="return", **arguments)
-
-
-def test_waits_grow_up_to_a_limit(slept: list[float], busy: tuple[ScriptedClient, Any]) -> None:
-    """One second, two, four, each with at most a quarter more."""
+    error: Any = client.send_message(
+        "Hello", on_error="return", waiting_time=1, max_attempts=6, exponential_backoff_factor=2
+    )
     for base, seconds in zip((1, 2, 4, 4, 4), slept, strict=True):
         assert base <= seconds <= base * 1.25
+    assert (error.attempts, error.endpoint) == (6, "scripted")
+    assert (client.usage.errors, client.usage.retries) == (1, 5)
 
 
 def test_waits_after_a_limit_that_names_none_outlast_its_minute(slept: list[float]) -> None:
@@ -179,17 +157,8 @@ def test_waits_after_a_limit_that_names_none_outlast_its_minute(slept: list[floa
         assert base <= seconds <= base * 1.25
 
 
-@pytest.mark.usefixtures("slept")
-def test_an_error_says_after_how_many_attempts_it_came(busy: tuple[ScriptedClient, Any]) -> None:
-    """And from which endpoint; usage counts the retries."""
-    client, error = busy
-    assert (error.attempts, error.endpoint) == (6, "scripted")
-    assert (client.usage.errors, client.usage.retries) == (1, 5)
-
-
-@pytest.fixture
-def delayed() -> ScriptedClient:
-    """A client whose server asked for a long wait, then for a short one, and has answered."""
+def test_the_longer_of_retry_after_and_the_backoff_is_waited(slept: list[float]) -> None:
+    """The server's wait if that is longer, else that of the settings."""
     script = [
         ServiceError("busy", retry_after=30.0),
         ServiceError("busy", retry_after=0.5),
@@ -197,13 +166,6 @@ def delayed() -> ScriptedClient:
     ]
     client = ScriptedClient(script, retry_waiting_time=1, retry_exponential_backoff_factor=2)
     client.send_message("Hello", on_error="raise")
-    return client
-
-
-def test_the_longer_of_retry_after_and_the_backoff_is_waited(
-    slept: list[float], delayed: ScriptedClient
-) -> None:
-    """The server's wait if that is longer, else that of the settings."""
     long, short = slept
     assert long == 30.0
     assert 2.0 <= short <= 2.5

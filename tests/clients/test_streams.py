@@ -49,32 +49,18 @@ def read(client: Any, **arguments: Any) -> tuple[list[str], Any]:
     return pieces, stream.reply
 
 
-@pytest.fixture
-def paused() -> Iterator[tuple[Paused, Any]]:
-    """A server that sends a piece and waits, and the stream that reads it."""
+def test_pieces_come_as_they_are_sent() -> None:
+    """The first piece is there before the last is sent, and the reply at the end: it has the whole message, and says
+    where it came from.
+    """
     server = Paused(*TWO_COINS, after=2)
     with RawServer(server) as raw, client_for(raw.base_url).stream_message(QUESTION) as stream:
-        yield server, stream
+        assert next(stream) == "Two"
+        assert server.paused.wait(60)
+        assert stream.reply is None
         server.go_on.set()
-
-
-def test_pieces_come_as_they_are_sent(paused: tuple[Paused, Any]) -> None:
-    """The first piece is there before the last is sent."""
-    server, stream = paused
-    assert next(stream) == "Two"
-    assert server.paused.wait(60)
-    server.go_on.set()
-    assert list(stream) == [" coins", "."]
-    assert list(stream) == []
-
-
-def test_the_reply_of_a_stream_is_there_at_its_end(paused: tuple[Paused, Any]) -> None:
-    """It has the whole message, and says where it came from."""
-    server, stream = paused
-    next(stream)
-    assert stream.reply is None
-    server.go_on.set()
-    list(stream)
+        assert list(stream) == [" coins", "."]
+        assert list(stream) == []
     assert stream.reply == {"role": "assistant", "content": "Two coins."}
     assert (stream.reply.cached, stream.reply.finish_reason) == (False, "stop")
     assert (stream.reply.model, stream.reply.usage.output_tokens) == ("gpt-4o-mini-2024-07-18", 3)
@@ -268,25 +254,15 @@ def test_a_failure_after_the_first_piece_of_a_stream_is_final() -> None:
     assert len(raw.requests) == 1
 
 
-@pytest.fixture
-def older() -> Iterator[tuple[RawServer, Any, Any]]:
-    """A server that knows no stream options, a client, and the reply of its stream."""
+def test_a_refusal_of_stream_options_is_followed_by_a_stream_without_them() -> None:
+    """An older server knows none. The request is the unstreamed one with ``stream`` and its options."""
     refused = answers(refusal(400, "Unrecognized request argument supplied: stream_options"))
     with RawServer(refused, streams(*chunks_of("Two", usage=None))) as raw:
-        client = client_for(raw.base_url)
-        pieces, reply = read(client, temperature=0.5)
-        assert pieces == ["Two"]
-        yield raw, client, reply
-
-
-def test_a_refusal_of_stream_options_is_followed_by_a_stream_without_them(
-    older: tuple[RawServer, Any, Any],
-) -> None:
-    """The request is the unstreamed one with ``stream`` and its options."""
+        assert read(client_for(raw.base_url), temperature=0.5)[0] == ["Two"]
     model = {"model": "gpt-6-luna", "reasoning_effort": "none"}
     asked = {**model, "messages": QUESTION, "temperature": 0.5, "stream": True}
     options = {"stream_options": {"include_usage": True}}
-    assert [seen.body for seen in older[0].requests] == [{**asked, **options}, asked]
+    assert [seen.body for seen in raw.requests] == [{**asked, **options}, asked]
 
 
 # Readers who leave: what was used until then is billed, as in a budget

@@ -700,33 +700,21 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(
     assert SECRET not in str(caught.value)
 
 
-@pytest.fixture
-def sdk_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key in each variable that the SDK reads, and one in config.ini."""
+@pytest.mark.parametrize(
+    ("api_type", "key"), [("openai", "openai"), ("azure", "azure"), ("mine", "openai")]
+)
+def test_the_client_decides_which_of_the_sdks_variables_counts(
+    api_type: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of Azure or of OpenAI; it stands above the file. A variable of llmcall stands above both in the same
+    layer: among the variables, and in .env.
+    """
     monkeypatch.setenv("OPENAI_API_KEY", "openai")
     monkeypatch.setenv("AZURE_OPENAI_KEY", "old")
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure")
     written("config.ini", "[OpenAI]\nAPI_KEY = file\n")
-
-
-API_TYPES = [("openai", "openai"), ("azure", "azure"), ("mine", "openai")]
-
-
-@pytest.mark.usefixtures("sdk_keys")
-@pytest.mark.parametrize(("api_type", "key"), API_TYPES)
-def test_the_client_decides_which_of_the_sdks_variables_counts(api_type: str, key: str) -> None:
-    """That of Azure or of OpenAI; it stands above the file."""
     llmcall.configure(api_type=api_type)
     assert llmcall.settings().api_key == key
-
-
-@pytest.mark.usefixtures("sdk_keys")
-@pytest.mark.parametrize(("api_type", "_"), API_TYPES)
-def test_a_variable_of_llmcall_stands_above_the_sdks(
-    api_type: str, _: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the same layer: among the variables, and in .env."""
-    llmcall.configure(api_type=api_type)
     monkeypatch.setenv("LLMCALL_API_KEY", "ours")
     written(".env", "OPENAI_BASE_URL=https://sdk/v1\nLLMCALL_BASE_URL=https://ours/v1\n")
     assert llmcall.settings().api_key == "ours"

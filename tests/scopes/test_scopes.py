@@ -139,20 +139,10 @@ def test_a_request_that_is_only_built_takes_no_number() -> None:
         assert client_with().send_message("Hello", on_error="raise").cache_key == request.cache_key
 
 
-GIVEN_SAMPLES = [(1, "1"), ("x", "x")]
-
-
-@pytest.mark.parametrize(("setting", "text"), GIVEN_SAMPLES)
+@pytest.mark.parametrize(("setting", "text"), [(1, "1"), ("x", "x")])
 def test_a_given_sample_stands_for_the_number(setting: Any, text: str) -> None:
-    """``sample=`` is the number of the draw, inside a scope and outside any."""
+    """``sample=`` is the number of the draw, inside a scope and outside any; it moves no count."""
     assert sample(sample=setting) == f"#{text}"
-    with scope("a"):
-        assert sample(sample=setting) == f"a#{text}"
-
-
-@pytest.mark.parametrize(("setting", "text"), GIVEN_SAMPLES)
-def test_a_given_sample_moves_no_count(setting: Any, text: str) -> None:
-    """A call with ``sample=`` neither takes a number nor changes what the next one draws."""
     with scope("a"):
         drawn = [sample(sample=setting), sample(), sample(sample=setting)]
     assert drawn == [f"a#{text}", "a#0", f"a#{text}"]
@@ -477,35 +467,12 @@ def test_a_thread_that_inherits_the_context_stands_in_its_scope() -> None:
     assert drawn == ["trial#0", "trial#1", "trial#2", "trial#3", "next#0"]
 
 
-@pytest.fixture
-def process_scope() -> Iterator[None]:
-    """A scope ``run`` for all threads."""
-    with scope("run", process=True):
-        yield
-
-
-@pytest.mark.usefixtures("process_scope")
 def test_threads_without_a_scope_draw_from_the_process_scope() -> None:
-    """Every thread counts on in the scope of the process."""
-    assert [in_a_thread(sample), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
-
-
-@pytest.mark.usefixtures("process_scope")
-def test_a_threads_own_scope_stands_inside_the_process_scope() -> None:
-    """Its path starts with the name of the process's scope."""
-    assert in_a_thread(sample_in, "lisa") == "run/lisa#0"
-
-
-@pytest.mark.usefixtures("process_scope")
-def test_scope_none_leaves_the_process_scope() -> None:
-    """Inside ``scope(None)`` a thread has no scope, although the process has one."""
-    assert in_a_thread(sample_in, None) is None
-
-
-def test_the_process_scope_ends_with_its_block() -> None:
-    """After it no thread has a scope, and the process may have another."""
+    """A thread's own scope stands inside it; ``scope(None)`` leaves it, and it ends with its block."""
     with scope("run", process=True):
-        assert in_a_thread(sample) == "run#0"
+        assert [in_a_thread(sample), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
+        assert in_a_thread(sample_in, "lisa") == "run/lisa#0"
+        assert in_a_thread(sample_in, None) is None
     assert (sample(), in_a_thread(sample)) == (None, None)
     with scope("next", process=True):
         assert in_a_thread(sample) == "next#0"

@@ -69,28 +69,20 @@ def chat(request: Any, response: Any) -> dict[str, Any]:
 def test_an_unreadable_chat_of_a_file_is_refused_with_its_line_and_the_reason(
     request_fields: dict[str, Any], response: dict[str, Any], reason: str
 ) -> None:
-    """``load``, ``cassette check``, every other command, and whoever opens it."""
+    """By ``load``, ``put``, ``cassette check``, every other command, and whoever opens it."""
     path = file_of(chat(REQUEST, RESPONSE), chat(request_fields, response))
     expected = rf"others\.jsonl:3: .*{reason}.*; take the line from version control"
     with ResponseCache("cache") as cache:
         with pytest.raises(CacheCorruptError, match=expected):
             cache.load(path)
+        with pytest.raises(ValueError, match=reason):
+            cache.put(ScriptedClient().build_request("Hi")._replace(asked=request_fields), response)
         assert len(cache) == 0
     for command in (["cassette", "check"], ["cache", "load"], ["report"]):
         assert re.search(expected, commands.done(*command, path, code=1))
     assert re.search(expected, commands.done("show", path))  # which git uses, and shows it as it is
     with pytest.raises(CacheCorruptError, match=expected), llmcall.cassette(path):
         pass
-
-
-@EACH
-def test_an_unreadable_chat_is_not_put_into_a_cache(
-    request_fields: dict[str, Any], response: dict[str, Any], reason: str
-) -> None:
-    """The error says why."""
-    asked = ScriptedClient().build_request("Hi")._replace(asked=request_fields)
-    with ResponseCache("cache") as cache, pytest.raises(ValueError, match=reason):
-        cache.put(asked, response)
 
 
 def test_every_readable_form_of_a_chat_is_accepted() -> None:

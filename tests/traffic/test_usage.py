@@ -178,37 +178,19 @@ def test_a_frame_of_usage_has_a_row_for_each_scope(village: Responding) -> None:
     assert list(zip(frame["scope"], frame["calls"], strict=True)) == [("", 1), ("village", 24)]
 
 
-@pytest.fixture
-def of_three_kinds() -> list[tuple[Any, Any]]:
-    """The usage and the cassette of a run with an answer of the cache, one that was asked, and that
-    one again; and of a run that replays.
-    """
+def test_usage_and_a_cassette_count_replayed_answers_apart_from_those_of_the_cache() -> None:
+    """Replayed ones are among those that were not asked for."""
     client = Responding(completion(), cache_path="cache")
     client.send_message("from the cache")
-    found = []
+    counts, taped = [], []
     for questions in (["from the cache", "asked", "asked"], ["from the cache", "asked"]):
         with llmcall.cassette("tape.jsonl") as tape, llmcall.track() as usage:
             for question in questions:
                 client.send_message(question)
-        found.append((usage, tape))
-    return found
-
-
-def test_usage_counts_replayed_answers_apart_from_those_of_the_cache(
-    of_three_kinds: list[tuple[Any, Any]],
-) -> None:
-    """Replayed ones are among those that were not asked for."""
-    counts = [
-        (usage.calls, usage.cached_calls, usage.replayed_calls) for usage, _ in of_three_kinds
-    ]
+        counts.append((usage.calls, usage.cached_calls, usage.replayed_calls))
+        taped.append((tape.asked, tape.supplied, tape.replayed))
     assert counts == [(1, 2, 1), (0, 2, 2)]
-
-
-def test_a_cassette_counts_what_was_asked_supplied_and_replayed(
-    of_three_kinds: list[tuple[Any, Any]],
-) -> None:
-    counts = [(tape.asked, tape.supplied, tape.replayed) for _, tape in of_three_kinds]
-    assert counts == [(1, 1, 1), (0, 0, 2)]
+    assert taped == [(1, 1, 1), (0, 0, 2)]
 
 
 SNAPSHOTS = "gpt-4o-mini-2024-07-18", "gpt-4o-mini-2025-02-01"

@@ -326,13 +326,11 @@ def test_the_tests_that_xagent_has_of_its_function_pass_as_they_are(
     assert len(llmcall.client().cache) == 0
 
 
-@pytest.fixture(params=["OpenAI", "AzureOpenAI"])
-def patched(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any]]:
-    """Ask with a patched SDK; return its class, and where the endpoint of that class is.
-
-    An endpoint with an API version is Azure.
+@pytest.mark.parametrize("kind", ["OpenAI", "AzureOpenAI"])
+def test_a_patched_class_gets_key_address_and_timeout_and_its_create_the_request(kind: str) -> None:
+    """They are those of the endpoint that has the model; one with an API version is Azure. An alias is the model that
+    it stands for.
     """
-    kind = request.param
     version = {"azure_api_version": "2024-10-21"} if kind == "AzureOpenAI" else {}
     address = "azure_endpoint" if version else "base_url"
     where = {address: "https://east.example.com"}
@@ -342,23 +340,14 @@ def patched(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any]]:
     )
     llmcall.configure(endpoints=[east], aliases={"gpt-4-turbo": "gpt-4-1106-preview"})
     with mock.patch(f"openai.{kind}") as sdk:
-        scripted(sdk)
+        create = scripted(sdk)
         found = llmcall.chatcompletion_request(
             model="gpt-4-turbo", prompt="Hello", temperature=0.5, request_timeout=7
         )
     assert found == HELLO
-    return sdk, {**where, **({"api_version": "2024-10-21"} if version else {})}
-
-
-def test_a_patched_class_gets_key_address_and_timeout(patched: tuple[Any, dict[str, Any]]) -> None:
-    """They are those of the endpoint that has the model."""
-    sdk, where = patched
+    where |= {"api_version": "2024-10-21"} if version else {}
     sdk.assert_called_once_with(api_key="sk-key", organization="org", timeout=7, **where)
-
-
-def test_a_patched_create_gets_the_request(patched: tuple[Any, dict[str, Any]]) -> None:
-    """An alias is the model that it stands for."""
-    patched[0].return_value.chat.completions.create.assert_called_once_with(
+    create.assert_called_once_with(
         model="gpt-4-1106-preview",
         messages=[{"role": "user", "content": "Hello"}],
         temperature=0.5,

@@ -429,56 +429,33 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> None:
     written("config.ini", CONFIG)
 
 
-def config_lines() -> dict[str, str]:
-    """Return the lines that show all settings, by the setting's name."""
-    return {line.split("  ")[0]: line for line in done("config").splitlines()}
-
-
-def test_config_shows_first_what_is_set(configured: None) -> None:
-    """It names the file that was read."""
+@pytest.mark.usefixtures("configured")
+def test_config_shows_what_is_set_and_where_it_comes_from() -> None:
+    """What is set stands first, with its variable or file, else the word default; at the end, the file that was read.
+    Each endpoint, price and model has its own lines, and no key or password is shown.
+    """
     shown = done("config")
     assert shown.startswith("[OpenAI] MODEL")
     assert shown.endswith(f"read: {Path.cwd() / 'config.ini'}\n")
-
-
-def test_config_says_where_a_value_comes_from(configured: None) -> None:
-    """A line ends with the variable, the file, or the word default."""
-    lines = config_lines()
+    lines = {line.split("  ")[0]: line for line in shown.splitlines()}
     assert lines["[Cache] MODE"].endswith("environment variable LLMCALL_CACHE_MODE")
     assert lines["[Retry] MAX_ATTEMPTS"].endswith("default")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("[Prices] gpt-4", "30.0, 60.0"),
-        ("[Endpoint east] API_KEY", "***"),
-        ("[Model my-*] STRUCTURED_OUTPUT", "no"),
-    ],
-)
-def test_config_shows_the_settings_of_sections_with_names(
-    name: str, value: str, configured: None
-) -> None:
-    """Each endpoint, price and model has its own lines."""
-    assert value in config_lines()[name]
+    assert "30.0, 60.0" in lines["[Prices] gpt-4"]
+    assert "***" in lines["[Endpoint east] API_KEY"]
+    assert "no" in lines["[Model my-*] STRUCTURED_OUTPUT"]
+    assert SECRET not in shown and "password" not in shown
 
 
 def test_config_as_json_has_every_value(configured: None) -> None:
-    """Numbers are numbers, what is not set is null, and the sections are objects."""
-    rows = json.loads(done("config", "--json"))
+    """Numbers are numbers, what is not set is null, and the sections are objects; no secret is shown."""
+    shown = done("config", "--json")
+    assert SECRET not in shown and "password" not in shown
+    rows = json.loads(shown)
     values = {(row["section"], row["key"]): row["value"] for row in rows}
     assert values["Retry", "MAX_ATTEMPTS"] == 5
     assert values["OpenAI", "TEMPERATURE"] is None
     assert values["Prices", ""] == {"gpt-4": [30, 60]}
     assert values["Endpoint", ""][0]["models"] == ["gpt-4"]
-
-
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_config_shows_no_secret(options: list[str], configured: None) -> None:
-    """Neither a key nor the password in an address is shown."""
-    shown = done("config", *options)
-    assert SECRET not in shown
-    assert "password" not in shown
 
 
 def test_config_names_a_wrong_setting() -> None:

@@ -237,61 +237,27 @@ def test_a_copy_has_the_message_and_every_attribute(copied: Any, typed_reply: An
         assert getattr(other, name) == getattr(typed_reply, name)
 
 
-BREAD = "<script>Bread?</script>"
-
-
-@pytest.fixture
-def hostile_client() -> Responding:
-    """A client whose answer looks like markup and hides a character."""
+def test_a_notebook_shows_an_answer_escaped_and_what_it_costs() -> None:
+    """Live and replayed: below the answer, of which markup and invisible characters are shown as text. The reprs of a
+    record and a cassette are short.
+    """
     usage = {"prompt_tokens": 1200, "completion_tokens": 5}
-    return server({"content": "<b>Yes</b>\u202e" + "!" * 500}, usage=usage)
-
-
-def record(client: Responding) -> Any:
-    """Ask in a scope with a cassette open, and return the reply."""
-    with llmcall.cassette("tape.jsonl"), llmcall.scope("lisa"):
-        return client.send_message(BREAD)
-
-
-def test_a_notebook_shows_what_a_reply_costs(hostile_client: Responding) -> None:
-    """Model, tokens and cost stand below the answer, live and replayed."""
+    client = server({"content": "<b>Yes</b>\u202e" + "!" * 500}, usage=usage)
     for _ in range(2):
-        shown = record(hostile_client)._repr_html_()
+        with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("lisa"):
+            shown = client.send_message("<script>Bread?</script>")._repr_html_()  # type: ignore[union-attr]
         assert "gpt-4o-mini-2024-07-18 · 1,200 input, 5 output tokens · $0.0012" in shown
-
-
-def test_a_notebook_escapes_an_answer(hostile_client: Responding) -> None:
-    """Markup and invisible characters of a reply are shown as text."""
-    for _ in range(2):
-        shown = record(hostile_client)._repr_html_()
         assert "&lt;b&gt;Yes&lt;/b&gt;\\u202e" in shown
         assert "<script>" not in shown
+        (found,) = tape.all_records()
+        assert "Bread?" in repr(found)
+        assert "!" * 200 not in repr(found) + repr(tape)
 
 
-def test_the_reprs_of_a_record_and_a_cassette_are_short(hostile_client: Responding) -> None:
-    """A long answer is cut, and the question still stands there."""
-    with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("lisa"):
-        hostile_client.send_message(BREAD)
-    (found,) = tape.all_records()
-    assert "Bread?" in repr(found)
-    assert "!" * 200 not in repr(found) + repr(tape)
-
-
-@pytest.fixture
-def secret_request() -> Any:
-    """A request that is built, not sent."""
-    return ScriptedClient().build_request(
-        "a secret plan", temperature=1, extra_headers={"X-A": "b"}
-    )
-
-
-def test_the_repr_of_a_request_shows_its_key_and_no_message(secret_request: Any) -> None:
+def test_a_request_cannot_be_changed_and_its_repr_shows_its_key_and_no_message() -> None:
     """Prompts do not get into logs."""
-    assert secret_request.cache_key in repr(secret_request)
-    assert "secret plan" not in repr(secret_request)
-
-
-def test_a_request_cannot_be_changed(secret_request: Any) -> None:
-    """An attribute cannot be set."""
+    request: Any = ScriptedClient().build_request("a secret plan", extra_headers={"X-A": "b"})
+    assert request.cache_key in repr(request)
+    assert "secret plan" not in repr(request)
     with pytest.raises(AttributeError):
-        secret_request.model = "other"
+        request.model = "other"

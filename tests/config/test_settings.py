@@ -448,16 +448,15 @@ def test_the_top_level_config_ini_changes_no_default(
     assert caplog.text == ""
 
 
-@pytest.fixture
-def tinytroupe(caplog: pytest.LogCaptureFixture) -> Settings:
-    """The settings that a configuration of TinyTroupe gives."""
+def test_the_keys_of_tinytroupe_are_read_as_settings_of_llmcall(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each has its value under the name of llmcall's setting, and one line, no warning, that says how it is read, or
+    that it means nothing here.
+    """
     caplog.set_level(logging.INFO, "llmcall")
     theirs = (Path(__file__).parents[1] / "tinytroupe.ini").read_text(encoding="utf-8")
-    return read(theirs.replace("[OpenAI]", "[OpenAI]\nFREQ_PENALTY=0.1"))
-
-
-def test_the_keys_of_tinytroupe_are_read_as_settings_of_llmcall(tinytroupe: Settings) -> None:
-    """Each has its value under the name of llmcall's setting."""
+    found = read(theirs.replace("[OpenAI]", "[OpenAI]\nFREQ_PENALTY=0.1"))
     values = {
         "model": "gpt-5-mini",
         "max_tokens": 128000,
@@ -468,17 +467,9 @@ def test_the_keys_of_tinytroupe_are_read_as_settings_of_llmcall(tinytroupe: Sett
         "frequency_penalty": 0.1,
         "cache_path": str(Path.cwd() / "openai_api_cache.cache"),
     }
-    assert {name: getattr(tinytroupe, name) for name in values} == values
-
-
-@pytest.mark.usefixtures("tinytroupe")
-def test_each_key_of_tinytroupe_is_logged_once_and_not_as_a_warning(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The line says how it is read, or that it means nothing here."""
-    records = caplog.get_records("setup")
-    assert {record.levelname for record in records} == {"INFO"}
-    lines = [record.getMessage().partition("[OpenAI] ")[2] for record in records]
+    assert {name: getattr(found, name) for name in values} == values
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    lines = [record.getMessage().partition("[OpenAI] ")[2] for record in caplog.records]
     assert "CACHE_API_CALLS: TinyTroupe's setting, read as [Cache] MODE" in lines
     assert (
         "REASONING_MODEL: TinyTroupe's setting, ignored, because llmcall has no such setting"

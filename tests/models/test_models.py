@@ -171,34 +171,19 @@ def test_parameters_are_those_of_the_sdk(path: str, kind: str, own: set[str]) ->
     assert table - known <= newest
 
 
-@pytest.fixture
-def sdk_models() -> list[str]:
-    """The chat models that the installed SDK names and that are documented."""
-    names = typing.get_args(pytest.importorskip("openai.types.shared.chat_model").ChatModel)
-    return sorted({*names} - {"gpt-5.1-mini"})  # documented nowhere
-
-
-def test_every_chat_model_of_the_sdk_is_known(sdk_models: list[str]) -> None:
-    """Its window, which holds its longest answer."""
-    for name in sdk_models:
+def test_every_chat_model_of_the_sdk_is_known() -> None:
+    """Its window, which holds its longest answer, its encoding, which is tiktoken's (an older one does not know the
+    newest models), and what it refuses: only parameters that there are.
+    """
+    encoding_of = pytest.importorskip("tiktoken.model").encoding_name_for_model
+    newest = ("chatgpt-4o", "gpt-4.1", "gpt-5", "gpt-6-luna", "o1", "o3", "o4")
+    every = models.parameters_of("chat") | models.parameters_of("embedding")
+    named = typing.get_args(pytest.importorskip("openai.types.shared.chat_model").ChatModel)
+    for name in sorted({*named} - {"gpt-5.1-mini"}):  # documented nowhere
         known = capabilities(name)
         assert known.context_window is not None, name
         assert (known.max_output_tokens or 1) <= known.context_window, name
-
-
-def test_a_model_refuses_only_parameters_that_there_are(sdk_models: list[str]) -> None:
-    """A name with a slip in the table would refuse nothing."""
-    every = models.parameters_of("chat") | models.parameters_of("embedding")
-    for name in sdk_models:
-        assert capabilities(name).refused("high") <= every, name
-
-
-def test_the_encoding_of_a_model_is_that_of_tiktoken(sdk_models: list[str]) -> None:
-    """An older tiktoken does not know the newest models."""
-    encoding_of = pytest.importorskip("tiktoken.model").encoding_name_for_model
-    newest = ("chatgpt-4o", "gpt-4.1", "gpt-5", "gpt-6-luna", "o1", "o3", "o4")
-    for name in sdk_models:
-        known = capabilities(name)
+        assert known.refused("high") <= every, name
         try:
             assert known.encoding == encoding_of(name), name
         except KeyError:

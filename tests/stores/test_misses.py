@@ -144,30 +144,19 @@ def test_a_miss_shows_what_differs_from_the_nearest_record(name: str, store: str
     assert re.search(says, flat(error)), error
 
 
-@pytest.fixture
-def warm_question() -> ScriptedClient:
-    """A client that recorded a question at temperature 0.5, outside any scope and in one."""
+def test_a_miss_holds_the_request_the_nearest_record_and_their_differences() -> None:
+    """Kind, name, sample and first words of the request. The record in the same scope is nearest; what differs has
+    both values.
+    """
     client = recorder()
     ask(temperature=0.5)(client)
     ask(temperature=0.5, scope="lisa")(client)
-    return client
-
-
-def test_a_miss_holds_the_request(warm_question: ScriptedClient) -> None:
-    """Its kind, name, sample and first words; its text says that it is not recorded."""
     miss = explained(temperature=1)
     assert (miss.kind, miss.name, miss.sample) == ("chat", "gpt-6-luna", None)
     assert miss.recorded is False
     assert miss.opening == f"user: {QUESTION}"
     assert str(miss).startswith("this chat request to gpt-6-luna is not recorded (key ")
-
-
-def test_a_miss_holds_the_nearest_record_and_its_differences(
-    warm_question: ScriptedClient,
-) -> None:
-    """The record in the same scope is nearest; what differs has both values."""
-    miss = explained(temperature=1)
-    nearest, _ = warm_question.cache.records()
+    nearest, _ = client.cache.records()
     assert (miss.nearest, miss.causes) == (nearest, ())
     assert [
         (difference.place, difference.recorded, difference.asked) for difference in miss.differences

@@ -138,28 +138,13 @@ def test_a_task_settles_while_calls_that_wait_for_it_hold_all_threads() -> None:
         ]
 
 
-@pytest.fixture
-def greeted() -> tuple[Responding, int]:
-    """A client whose answers take 5 tokens, and the number of tokens in its prompt."""
+def test_a_budget_counts_what_a_call_used_and_frees_the_rest() -> None:
+    """The prompt and max_tokens must fit before a call: one token more is refused."""
     prompt = int(metered(0, 0).count_tokens([{"role": "user", "content": "Hello"}]))
-    return metered(prompt, 5), prompt
-
-
-def test_a_budget_counts_what_a_call_used_and_frees_the_rest(
-    greeted: tuple[Responding, int],
-) -> None:
-    """The part that was reserved and not used is free again."""
-    asking, prompt = greeted
+    asking = metered(prompt, 5)
     with llmcall.budget(tokens=prompt + 50) as budget:
         asking.send_message("Hello", max_tokens=50)
         assert (budget.spent.tokens, budget.left.tokens) == (prompt + 5, 45)
-
-
-def test_the_prompt_and_max_tokens_must_fit_before_a_call(greeted: tuple[Responding, int]) -> None:
-    """One token more is refused."""
-    asking, prompt = greeted
-    with llmcall.budget(tokens=prompt + 50):
-        asking.send_message("Hello", max_tokens=50)
         message = r"45 tokens left; the next call may use up to 46: set"
         refused(asking, message, max_tokens=46 - prompt)
         asking.send_message("Hello", max_tokens=45 - prompt)

@@ -80,30 +80,15 @@ def test_a_varied_table_is_replayed() -> None:
     assert again[ANSWERED].values.tolist() == first[ANSWERED].values.tolist()
 
 
-@pytest.fixture
-def equal_cells() -> tuple[ScriptedClient, Any, Any]:
-    """A client, the table of two cells with equal requests, and a later table in the same scope."""
+def test_cells_with_equal_requests_have_the_draws_that_they_have_alone() -> None:
+    """Each request is asked once; a later call is another draw."""
     client = numbered()
     call = call_of(client, user="{{ name }}: bread?")
     vary = {"user": {"one": "{{ name }}: bread?", "same": "{{ name }}: bread?"}}
     with llmcall.scope("s"):
         table = call.table(ROWS, vary=vary, key="name")
         later = call.table(ROWS, key="name")
-    return client, table, later
-
-
-def test_cells_with_equal_requests_have_the_draws_that_they_have_alone(
-    equal_cells: tuple[ScriptedClient, Any, Any],
-) -> None:
-    """Each request is asked once."""
-    _, table, _ = equal_cells
     assert table["value"].tolist()[:2] == table["value"].tolist()[2:]
-
-
-def test_a_call_after_a_varied_table_is_another_draw(
-    equal_cells: tuple[ScriptedClient, Any, Any],
-) -> None:
-    client, table, later = equal_cells
     assert client.usage.calls == 4
     assert not {*later["value"]} & {*table["value"]}
 

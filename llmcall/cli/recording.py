@@ -11,7 +11,7 @@ from ..config import resolve as config
 from ..config import values
 from ..config.settings import CASSETTE_MODES
 from ..errors import CacheError, ConfigError
-from ..programs.actors import Actors, is_named_by_text
+from ..programs.actors import ACTOR_FORMS, Actors, is_named_by_text
 from ..programs.placeholders import placeholder_keys
 from ..programs.recorder import Recorder
 from ..scopes import new_program_scope
@@ -102,10 +102,10 @@ def recording_options(command: Callable[..., object]) -> Callable[..., object]:
         ),
         click.option(
             "--actor",
-            metavar="system|header:NAME|user:REGEX|MODULE:FUNCTION",
-            help="How to name the sender of a request: by its system message, by a header's value, by the first "
-            "group of a regular expression in the first user message, or by a function that gets the request "
-            "(llmcall.types.ProgramRequest).",
+            metavar="system|system:REGEX|user:REGEX|header:NAME|MODULE:FUNCTION",
+            help="How to name the sender of a request: by its system message; by the first group (or the match) of "
+            "a regular expression in the first system or user message; by a header's value; or by a function that "
+            "gets the request (llmcall.types.ProgramRequest).",
         ),
         click.option(
             "--normalize",
@@ -231,5 +231,5 @@ def actor_source(option: str, folder: str = "") -> Actor:
         "--actor",
         option,
         folder=folder,
-        forms='"system", "header:NAME", "user:REGEX" or MODULE:FUNCTION',
+        forms=f"{ACTOR_FORMS.replace(' or', ',')} or MODULE:FUNCTION",
     )

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 Actor = Callable[["ProgramRequest"], "str | None"] | str
 Normalize = Callable[[str], str]
 
-SYSTEM, HEADER, USER = "system", "header:", "user:"
-ACTOR_FORMS = f'"{SYSTEM}", "{HEADER}NAME" or "{USER}REGEX"'
+SYSTEM, HEADER = "system", "header:"
+ACTOR_FORMS = f'"{SYSTEM}", "{SYSTEM}:REGEX", "user:REGEX" or "{HEADER}NAME"'
 SYSTEM_ROLES = ("system", "developer")
+# before a regular expression, with the roles whose first message it searches
+SEARCHED = {"user:": ("user",), "system:": SYSTEM_ROLES}
 NAME_CHARACTERS = 40  # of a text in an actor's name
 HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 UNSAFE = re.compile(r"[^\w .-]+")
@@ -35,7 +37,7 @@ UNSAFE = re.compile(r"[^\w .-]+")
 
 def is_named_by_text(actor: str) -> bool:
     """Return whether a text of the request names the actors; else a function does, MODULE:FUNCTION."""
-    return actor == SYSTEM or actor.startswith((HEADER, USER))
+    return actor == SYSTEM or actor.startswith((HEADER, *SEARCHED))
 
 
 class Actors:
@@ -43,8 +45,7 @@ class Actors:
 
     :param actor: names who is asking; see :func:`llmcall.http_client`.
     :param is_linked: whether another process records this one, and counts the draws of its actors.
-    :raises ValueError: if it has none of these forms, or its regular expression is invalid or has no
-        group.
+    :raises ValueError: if it has none of these forms, or its regular expression is invalid.
     :ivar given: what names who is asking.
     """
 
@@ -52,22 +53,27 @@ class Actors:
         self.given = actor
         self._actor: Any = actor
         self._is_linked = is_linked
-        self._scopes: dict[str, scopes.Scope] = {}
+        self._roles: tuple[str, ...] = ()  # of the messages that a regular expression searches
         if not callable(actor) and not (isinstance(actor, str) and is_named_by_text(actor)):
             raise ArgumentError(
                 f"actor is {actor!r}; it must be a function of the request, {ACTOR_FORMS}"
             )
-        if isinstance(actor, str) and actor.startswith(USER):
-            self._actor = _pattern(actor)
+        for prefix, roles in SEARCHED.items():
+            if isinstance(actor, str) and actor.startswith(prefix):
+                self._actor, self._roles = _pattern(actor, prefix), roles
         if isinstance(actor, str) and actor.startswith(HEADER):
             _check_header(actor)
 
     def scope_of(
-        self, request: ProgramRequest, normalize: Normalize | None
+        self,
+        request: ProgramRequest,
+        normalize: Normalize | None,
+        default: scopes.ActiveScope | None,
     ) -> contextlib.AbstractContextManager[object]:
         """Return the scope of the actor who makes a request; without one, the scope stays.
 
         :param normalize: removes what does not matter from a text, or ``None``.
+        :param default: the scope of requests without an actor, or ``None``.
         :raises ValueError: if the user's function fails or returns something that cannot name a
             scope.
         """
@@ -81,7 +87,7 @@ class Actors:
                     about="no actor",
                 )
             return contextlib.nullcontext()
-        return self.scope_named(name)
+        return self.scope_named(name, default)
 
     def for_children(self) -> Actor:
         """Return what names who is asking in other processes: a function that cannot go there names nobody."""
@@ -91,19 +97,18 @@ class Actors:
             return _stays_here
         return self.given
 
-    def scope_named(self, name: str) -> scopes.Scope:
-        """Return the scope of an actor."""
-        if name not in self._scopes:
-            new = scopes.scope(name)
-            new.is_shared = self._is_linked
-            self._scopes.setdefault(name, new)
-        return self._scopes[name]
+    def scope_named(self, name: str, default: scopes.ActiveScope | None) -> scopes.Scope:
+        """Return the scope of an actor.
+
+        :param default: as of :meth:`scope_of`.
+        """
+        return scopes.scope_of_actor(name, default, is_shared=self._is_linked)
 
     def _name(self, request: ProgramRequest, normalize: Normalize, label: str) -> str | None:
         actor = self._actor
         if isinstance(actor, re.Pattern):
-            match = actor.search(_first_text(request.body, ("user",)))
-            name = normalize((match[1] or "").strip()) if match else ""
+            match = actor.search(_first_text(request.body, self._roles))
+            name = normalize((match[min(1, actor.groups)] or "").strip()) if match else ""
             is_plain = len(name) <= NAME_CHARACTERS and not UNSAFE.search(name)
             return (name if is_plain else _short_name(name)) or None
         if actor == SYSTEM:
@@ -136,19 +141,13 @@ def _check_header(actor: str) -> None:
         )
 
 
-def _pattern(actor: str) -> re.Pattern[str]:
+def _pattern(actor: str, prefix: str) -> re.Pattern[str]:
     try:
-        pattern = re.compile(actor.removeprefix(USER))
+        return re.compile(actor.removeprefix(prefix))
     except re.error as error:
         raise ArgumentError(
             f"actor is {actor!r}; its regular expression is invalid: {error.msg} at position {error.pos}"
         ) from None
-    if not pattern.groups:
-        raise ArgumentError(
-            f"actor is {actor!r}; its regular expression has no group. Put the part that names the "
-            rf'actor in parentheses, such as "{USER}You are (\w+)"'
-        )
-    return pattern
 
 
 def _short_name(text: str) -> str:

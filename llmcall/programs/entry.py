@@ -44,8 +44,8 @@ def http_client(
 
     :param actor: says who is asking: a function of a :class:`llmcall.types.ProgramRequest` that returns a scope's
         name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
-        is an actor); ``"header:NAME"`` (the header's value is the actor's name); or
-        ``"user:REGEX"`` (the first group in the first user message is). A request that names no
+        is an actor); ``"system:REGEX"`` or ``"user:REGEX"`` (the first group in the first such message
+        is the name, or the match); or ``"header:NAME"`` (the header's value is). A request that names no
         actor is in the surrounding scope; without one, in an open cassette in the scope ``run``.
     :param transport: sends requests that are not recorded. The default is the SDK's, which also uses
         the environment's proxies.

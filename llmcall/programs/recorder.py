@@ -82,7 +82,8 @@ class Recording(NamedTuple):
         """
         if self.actors is None:
             return nullcontext()
-        return self.actors.scope_of(to_record.for_actor(), normalizer(settings.cache_normalize))
+        normalize = normalizer(settings.cache_normalize)
+        return self.actors.scope_of(to_record.for_actor(), normalize, self.default)
 
 
 class Options(NamedTuple):
@@ -277,7 +278,7 @@ class Recorder(Front):
     def actor_scope(self, name: str) -> scopes.Scope | None:
         """Return the scope of an actor, which all processes share; ``None`` if no actors are named."""
         actors = self.recording.actors
-        return None if actors is None else actors.scope_named(name)
+        return None if actors is None else actors.scope_named(name, self.recording.default)
 
     def options(self) -> Options:
         """Return the options of the recording, for a recorder of another process; they can be pickled."""

@@ -72,3 +72,4 @@ from .scope import in_process as in_process
 from .scope import in_scope_of as in_scope_of
 from .scope import map_outside as map_outside
 from .scope import scope as scope
+from .scope import scope_of_actor as scope_of_actor

@@ -68,6 +68,8 @@ class ActiveScope:
     :param opened_by: ``"nobody"`` for that of code for which no scope was opened; it is never entered itself.
         ``"map"`` for an item of a ``map`` outside any scope of the program's. In both, a program's call takes the
         default scope, if there is one.
+    :ivar named: scopes that are opened by their names again and again as long as this one is open: the actors' of a
+        default scope; outside any, the process's.
     :ivar opened_in: the name of the thread or task that opened the user's scope, if it has one.
     :ivar forked: the scope that it forks, if it is an arm.
     :ivar entered_in: the number of the process.
@@ -94,6 +96,7 @@ class ActiveScope:
         self.item = item
         self.used_records = used_records
         self.opened_by = opened_by
+        self.named: dict[tuple[str, bool], Scope] = {}
         self.opened_in: str | None = None
         self.forked: ActiveScope | None = None
         self.previous = NOTHING
@@ -248,10 +251,11 @@ after_fork_in_child(_roots.clear)
 
 
 def forget() -> None:
-    """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget which answers were
-    given outside any scope.
+    """Read LLMCALL_SCOPE again at the next call, and start its draws and those of actors outside any scope at 0;
+    forget which answers were given outside any scope.
     """
     _roots.clear()
+    NO_SCOPE.named.clear()
     forget_given_answers()
 
 

@@ -148,6 +148,22 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
     return Scope(None if name is None else checked_name(name, "the scope name"), process=process)
 
 
+def scope_of_actor(name: str, default: ActiveScope | None, *, is_shared: bool) -> Scope:
+    """Return the scope with an actor's name. It counts draws as long as what the default scope belongs to is open: a
+    cassette, a run or a block.
+
+    :param default: of :func:`new_program_scope`; ``None``: as long as the process runs.
+    :param is_shared: as of a :class:`Scope`.
+    :raises ValueError: as of :func:`scope`.
+    """
+    named = (default or NO_SCOPE).named
+    if (name, is_shared) not in named:
+        new = scope(name)
+        new.is_shared = is_shared
+        named.setdefault((name, is_shared), new)
+    return named[name, is_shared]
+
+
 def in_default(default: ActiveScope | None) -> AbstractContextManager[object]:
     """Stand in a default scope for a block, unless this context has a scope or must have one.
 

@@ -210,7 +210,10 @@ def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> 
         (("--actor", "user:("), "its regular expression is invalid"),
         (("--actor", "header:"), 'after "header:" it must name a header, such as "header:X-Actor"'),
         (("--actor", "header:X Actor"), "it must name a header"),
-        (("--actor", "nobody"), 'it must be "system", "header:NAME", "user:REGEX"'),
+        (
+            ("--actor", "nobody"),
+            'it must be "system", "system:REGEX", "user:REGEX", "header:NAME" or',
+        ),
         (("--actor", "nowhere:who"), "--actor nowhere:who: No module named 'nowhere'"),
         (("--actor", "json:who"), "--actor json:who: module 'json' has no attribute 'who'"),
         (("--normalize", "("), "--normalize"),

@@ -272,7 +272,7 @@ def test_actors_in_threads_have_draws_of_their_own(server: Server, actor: Any) -
 
     def run(mode: str, order: tuple[str, ...]) -> dict[str, list[str | None]]:
         found: dict[str, list[str | None]] = {}
-        client = program(server, actor=actor, cache_mode=mode)
+        client = program(server, actor=actor)
 
         def act(name: str) -> None:
             messages: Any = [{"role": "system", "content": f"You are {name}."}, *QUESTION]
@@ -285,15 +285,16 @@ def test_actors_in_threads_have_draws_of_their_own(server: Server, actor: Any) -
                 )
                 found.setdefault(name, []).append(made.choices[0].message.content)
 
-        for name in order:
-            thread = threading.Thread(target=act, args=[name])
-            thread.start()
-            thread.join()
+        with llmcall.cassette("run.jsonl", mode=mode):
+            for name in order:
+                thread = threading.Thread(target=act, args=[name])
+                thread.start()
+                thread.join()
         return found
 
-    live = run("auto", ORDERS[0])
+    live = run("once", ORDERS[0])
     assert len({answer for answers in live.values() for answer in answers}) == 8
-    assert run("replay", ORDERS[1]) == live
+    assert run("none", ORDERS[1]) == live
 
 
 def test_actors_in_threads_stand_in_the_scope_in_which_the_client_was_made(

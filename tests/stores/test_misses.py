@@ -317,6 +317,7 @@ HEARD = [{"role": "user", "content": f"{name} says hello."} for name in ("Lisa",
 IN_ANOTHER_ORDER = {
     "messages": (HEARD, HEARD[::-1]),
     "lines": ("You heard:\nLisa: yes\nBart: no", "You heard:\nBart: no\nLisa: yes"),
+    "numbered lines": ("Posts:\n1. Lisa: yes\n2. Bart: no", "Posts:\n1. Bart: no\n2. Lisa: yes"),
     "lines after words": ("You heard: Lisa: yes\nBart: no", "You heard: Bart: no\nLisa: yes"),
     "commas": ("Lisa, Bart, Emma", "Emma, Lisa, Bart"),
     "semicolons": ("Lisa, 3; Bart, 5", "Bart, 5; Lisa, 3"),

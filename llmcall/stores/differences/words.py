@@ -24,6 +24,8 @@ LONGEST_LIKENESS = 12  # tokens in which two parts may begin or end alike
 MOST_PAIRS = 250_000  # of lines or words; larger passages are not compared further
 LARGEST_GAP = 3  # characters between two changes that count as one
 
+ROW_NUMBER = re.compile(r"^\s*(?:\(?\d+[.):]|#\d+:?)\s+")  # before a part of a numbered list
+
 CHANGES_SHOWN = 3
 CHARACTERS = 60  # of a changed piece that is shown
 LEAST_CONTEXT = 12  # characters around a change of blanks or marks alone
@@ -182,12 +184,15 @@ def common_ends(items: Sequence[object], other_items: Sequence[object]) -> tuple
 
 def sorted_parts(text: str, separators: Sequence[re.Pattern[str]] = SEPARATORS) -> str:
     """Return a text with its parts sorted, so that their order does not matter: lines, sentences, and
-    pieces between ``;`` and ``,``.
+    pieces between ``;`` and ``,``; without the numbers of lines.
     """
     if not separators:
         return text.strip()
     first, *rest = separators
-    return repr(sorted(sorted_parts(part, rest) for part in first.split(text)))
+    parts = first.split(text)
+    if separators is SEPARATORS and len(parts) > 1:
+        parts = [ROW_NUMBER.sub("", line) for line in parts]
+    return repr(sorted(sorted_parts(part, rest) for part in parts))
 
 
 def have_same_parts(text: str, other: str) -> bool:

@@ -1178,3 +1178,19 @@ def test_what_is_no_json_is_reported_by_its_path_and_refused_in_a_replay(
     replayed, reported = ran(asking, *NONE, code=1)
     assert replayed == "answer 0\n409\n409\n"
     assert "POST localhost/v1/audio/transcriptions is not recorded" in reported
+
+
+@pytest.mark.ci
+def test_a_miss_of_a_run_names_all_normalizers_that_it_needs_as_options(
+    model: NumberedServer,
+) -> None:
+    """The line of config.ini would not be the run's own option."""
+    text = "ask('It is {}:00, id {}-e89b-12d3-a456-426614174000. Bread?')"
+    ran(text.format(12, "123e4567"), *A)
+    _, reported = ran(text.format(13, "987e4567"), *NONE, code=1)
+    command = "llmcall run --cassette a.jsonl --mode rewrite --normalize times,uuids …"
+    assert command in reported
+    assert "NORMALIZE =" not in reported
+    again = "--mode", "rewrite", "--normalize", "times,uuids"
+    ran(text.format(12, "123e4567"), *A, *again)
+    assert ran(text.format(13, "987e4567"), *NONE)[1] == "1 replayed: a.jsonl\n"

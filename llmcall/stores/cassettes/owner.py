@@ -59,6 +59,10 @@ class Owner:
         """
         return "update" if path.exists() else "once"
 
+    def command(self, path: Path) -> str:
+        """Return the command that opens the cassette; empty if none does."""
+        return ""
+
     def how_to_record(self, path: Path, mode: str) -> str:
         """Return how the cassette is opened in another mode, as code or a command."""
         return f"llmcall.cassette({str(path)!r}, mode={mode!r})"
@@ -94,10 +98,14 @@ class CommandOwner(Owner):
     def report(self, path: Path, line: str) -> None:
         pass
 
-    def how_to_record(self, path: Path, mode: str) -> str:
+    def command(self, path: Path) -> str:
+        """Return the command that opens the cassette."""
         import shlex  # only a miss needs it
 
-        return f"{self.name} --cassette {shlex.quote(str(path))} --mode {mode} …"
+        return f"{self.name} --cassette {shlex.quote(str(path))}"
+
+    def how_to_record(self, path: Path, mode: str) -> str:
+        return f"{self.command(path)} --mode {mode} …"
 
 
 class TestOwner(Owner):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +13,7 @@ from ...config.settings import Settings
 from ...errors import CacheError, CacheMissError
 from ...keys.contents import messages_of, naming_system_text, text_with_placeholders, title_of
 from ...keys.keys import short_key
+from ...keys.normalizers import NORMALIZERS
 from ...keys.request import Data, Request
 from ...support.display.formatting import OUTSIDE_ANY_SCOPE, shortened
 from ...support.display.printable import printable
@@ -197,7 +198,7 @@ def explain(
         causes.insert(0, first_cause)
     names = needed_normalizers(changes, settings)
     if source is not None and names:
-        remedy = _normalizing_remedy(names, rekey)
+        remedy = _normalizing_remedy(names, source)
     elif result.reordered and (is_renamed or scope in result.reordered):
         remedy = FIXED_ORDER
     return Miss(
@@ -215,12 +216,18 @@ def explain(
     )
 
 
-def _normalizing_remedy(names: Iterable[str], rekey: str) -> str:
-    """Return the line of config.ini that keeps texts out of keys, and the commands to run after it."""
+def _normalizing_remedy(names: Sequence[str], source: Source) -> str:
+    """Return the command or the line of config.ini that keeps texts out of keys, and what to do after it."""
+    if source.run:
+        named = [name for name in names if name in NORMALIZERS]
+        patterns = [name for name in names if name not in NORMALIZERS]
+        values = [*([",".join(named)] if named else []), *patterns]
+        options = " ".join(f"--normalize {shlex.quote(value)}" for value in values)
+        return f"{source.run} --mode rewrite {options} …\nrecords the run again, and leaves these out of the keys"
     return (
         f"NORMALIZE = {', '.join(names)}\n"
         "in the section [Cache] of config.ini leaves these out of the key. "
-        f"Then run {rekey} to keep the answers; or record the run again"
+        f"Then run {source.rekey} to keep the answers; or record the run again"
     )
 
 
@@ -287,7 +294,9 @@ def _search_source(cassette: Cassette) -> Source:
     rekey = f"'llmcall cassette rekey {shlex.quote(str(cassette.path))}'"
     name = f"the cassette {cassette.path}{state and f', {state}'}"
     is_strange = bool(stored) and not cassette.replayed
-    return Source(name, stored, rekey, cassette.is_complete, cassette.tape.log.has_used, is_strange)
+    command = "" if cassette.run is None else cassette.owner.command(cassette.path)
+    is_used, is_complete = cassette.tape.log.has_used, cassette.is_complete
+    return Source(name, stored, rekey, is_complete, is_used, is_strange, command)
 
 
 def cassette_remedy(cassette: Cassette) -> str:

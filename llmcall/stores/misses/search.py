@@ -25,6 +25,7 @@ class Source(NamedTuple):
     :param rekey: the commands that give its records new keys.
     :param is_complete: whether the recording is complete.
     :param is_used: whether this run has used the record of a key.
+    :param run: the command that recorded it, ``llmcall run --cassette FILE``; empty for any other recording.
     :param is_strange: whether none of this run's requests so far is recorded in it.
     """
 
@@ -34,6 +35,7 @@ class Source(NamedTuple):
     is_complete: bool = True
     is_used: Callable[[str], bool] = lambda _: False
     is_strange: bool = False
+    run: str = ""
 
 
 class SearchResult(NamedTuple):

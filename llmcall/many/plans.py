@@ -42,7 +42,8 @@ class Plan(NamedTuple):
     :param cost: the lowest and the highest cost of the misses in USD. The lowest is that of the
         prompts alone, as if the provider had cached them. The highest is what a budget reserves: with
         the longest answers (``max_tokens``, else the model's largest output), and all prompts written
-        to the provider's cache. Corrections are not included. ``None`` if a price is unknown.
+        to the provider's cache. Corrections are not included. It covers the expected cost. ``None`` if a price is
+        unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.types.Usage`.
     :param expected_cost: USD, estimated from the plan's hits, at current prices: each prompt's tokens at the
         average price of the hits' prompt tokens, and for each draw the average cost of the hits' answers and
@@ -215,6 +216,8 @@ class Planner:
         expected = total_cost(
             self._costs[call].expected(of_call) for call, of_call in self._misses.items()
         )
+        if expected is not None:  # corrections are in it, and a server may count more tokens
+            low, high = min(low, expected), max(high, expected)
         return Plan(self._hits, len(misses), input_tokens, (low, high), priced_by, expected)
 
     def add(self, task: Task, draws: Draws) -> None:

@@ -740,6 +740,17 @@ def test_a_plan_expects_corrections() -> None:
     assert plan.expected_cost == pytest.approx(expected)
 
 
+def test_the_range_of_a_plans_cost_covers_what_it_expects() -> None:
+    """A server may report more tokens than the limit that a budget reserves."""
+    client = Responding(spending("Hi!", 300), **PRICED)
+    call = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100)
+    call.map(ROWS[:1])
+    plan = call.map(ROWS, dry_run=True)
+    assert plan.cost is not None and plan.expected_cost is not None
+    assert plan.expected_cost > 300 * 10 / 1e6
+    assert plan.cost[0] <= plan.expected_cost <= plan.cost[1]
+
+
 def test_a_plan_expects_by_what_a_cassette_holds() -> None:
     """The pilot may be on the open cassette alone."""
     client = Responding(spending("Hi!", 3), cache_mode="off", **PRICED)

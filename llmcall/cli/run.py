@@ -57,6 +57,11 @@ def run(
     if not module and not Path(script).is_file():
         option = f"llmcall run has no option {script}, and " if script.startswith("-") else ""
         raise click.UsageError(f"{option}there is no file {script}")
+    if misplaced := _misplaced(arguments, None if module else Path(script)):
+        click.echo(
+            f"{misplaced} stands after {script}, so it is the program's own: options of llmcall stand before that",
+            err=True,
+        )
     target = find_target(
         "llmcall run", path, mode, normalizers, scope=scope, actor=actor, seed=seed
     )
@@ -78,6 +83,24 @@ def run(
         open_contexts = exit_stack.pop_all()
     execution = Execution(recorder, cassette, open_contexts, options.scope, is_none=target.is_none)
     execution.run(script, arguments, module=module)
+
+
+def _misplaced(arguments: tuple[str, ...], script: Path | None) -> str:
+    """Return the first of a program's arguments that is an option of this command and that the program does not seem
+    to know; empty without one.
+
+    :param script: the program's file, or ``None`` for a module.
+    """
+    own = {name for parameter in run.params for name in parameter.opts if name.startswith("--")}
+    text = "" if script is None else script.read_text(encoding="utf-8", errors="replace")
+    return next(
+        (
+            option
+            for option in (argument.partition("=")[0] for argument in arguments)
+            if option in own and option.removeprefix("--") not in text
+        ),
+        "",
+    )
 
 
 def _set_hash_seed(seed: int, is_own_process: bool) -> None:

@@ -229,6 +229,26 @@ def test_a_wrong_option_is_refused_before_the_program_starts(
     assert message in refused(*option)
 
 
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("knows", "lines"),
+    [
+        ("", ["--cassette stands after program.py, so it is the program's own"]),
+        ("# my own cassette", []),
+    ],
+)
+def test_an_option_after_the_script_is_pointed_out(
+    knows: str, lines: list[str], model: NumberedServer
+) -> None:
+    """It is the program's argument, and nothing is recorded in that file; a program may know it."""
+    program(f"{knows}\nprint(sys.argv[1:])")
+    after = [sys.executable, "-m", "llmcall", "run", "program.py", "--cassette=x.jsonl"]
+    done = subprocess.run(after, capture_output=True, text=True, timeout=LONGEST, check=True)
+    assert done.stdout == "['--cassette=x.jsonl']\n"
+    found = [line.partition(": ")[0] for line in done.stderr.splitlines()]
+    assert [line for line in found if "stands after" in line] == lines
+
+
 @pytest.mark.parametrize("script", [".", "nowhere.py"])
 def test_a_script_must_be_a_file(script: str) -> None:
     """A folder is there, and is none."""

@@ -10,6 +10,7 @@ import os
 import runpy
 import signal
 import sys
+import traceback
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -137,12 +138,23 @@ class Execution(CallListener):
             self._code = KILLED_BY_INTERRUPT if is_interrupt else 1
             # As Python does: a function that is called at exit can see what ended the program.
             sys.last_value = error
-            sys.excepthook(type(error), error, error.__traceback__)
+            self._show(error)
         if self._has_failed():
             self._code = self._code or 1
         # The summary has the first refusal, and a count.
         atexit.register(process_failures.forget, *REFUSED)
         sys.exit(self._code)
+
+    def _show(self, error: BaseException) -> None:
+        """Show the exception that ended the program as Python does, of an error that was printed when it came its
+        first line alone.
+        """
+        report = str(self._reported)
+        text = "".join(traceback.format_exception(error))
+        if self._reported is None or report not in text or sys.excepthook is not sys.__excepthook__:
+            sys.excepthook(type(error), error, error.__traceback__)
+        elif sys.stderr is not None:
+            sys.stderr.write(text.replace(report, report.partition("\n")[0]))
 
     def opens(self, cassette: Cassette) -> None:
         """Let a cassette of the program only read, where nothing may be sent: a map's workers keep to it, too."""

@@ -1161,6 +1161,22 @@ def test_the_first_miss_of_a_program_is_printed_at_once(model: NumberedServer) -
 
 
 @pytest.mark.ci
+def test_a_miss_that_ends_a_program_is_shown_once(model: NumberedServer) -> None:
+    """Python's traceback has its first line."""
+    text = """
+        import openai
+        client = openai.OpenAI(base_url=os.environ["MODEL_AT"], api_key="k")
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Bread?"}])
+        """
+    ran(text, *A)
+    _, reported = ran(text.replace("Bread", "Salt"), *NONE, code=1)
+    assert reported.count("  to record  ") == 1
+    assert (
+        "openai.ConflictError: Error code: 409 - this chat request to m is not recorded" in reported
+    )
+
+
+@pytest.mark.ci
 def test_json_that_is_posted_to_a_models_host_is_recorded_whatever_it_asks(
     model: NumberedServer, httpserver: HTTPServer
 ) -> None:

@@ -165,13 +165,15 @@ class Replay(CallListener):
         """Show the test's own frames of an error of llmcall's, and what changed in the summary; note the
         outcome of each phase.
         """
-        if call.excinfo is not None and isinstance(error := call.excinfo.value, LLMCallError):
-            hide_own_frames(error)
+        error = None if call.excinfo is None else call.excinfo.value
+        # An SDK raises an error of its own with the report as its words: ConflictError, status 409.
+        is_refusal = self._miss is not None and str(self._miss) in str(error)
+        if error is not None and (is_refusal or isinstance(error, LLMCallError)):
+            hide_own_frames(error, is_refusal=is_refusal)
             call.excinfo = pytest.ExceptionInfo.from_exception(error)
         report = yield
         miss = None if self._miss is None or not report.failed else self._miss.miss
         crash = getattr(report.longrepr, "reprcrash", None)
-        # An SDK raises an error of its own with the report as its words: ConflictError, status 409.
         if miss and miss.differences and crash and short_key(miss.cache_key) in crash.message:
             crash.message = f"{CacheMissError.__name__}: {miss.changes()}"
         if report.when == "setup":  # also if the test is run again

@@ -15,14 +15,17 @@ HIDDEN = frozenset(
 )
 
 
-def hide_own_frames(error: BaseException) -> None:
+def hide_own_frames(error: BaseException, *, is_refusal: bool = False) -> None:
     """Leave llmcall's frames out of the traceback of one of its errors, and out of its causes'.
 
     Any other exception keeps its frames: they may show a fault of llmcall's.
+
+    :param is_refusal: whether it is an SDK's error by which a program got one of llmcall's.
     """
     if isinstance(error, KeyboardInterrupt):
         error.__traceback__ = _users_frames(error.__traceback__)
-    cause: BaseException | None = error if isinstance(error, LLMCallError) else None
+    is_own = isinstance(error, LLMCallError) or is_refusal
+    cause: BaseException | None = error if is_own else None
     seen: set[int] = set()
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))

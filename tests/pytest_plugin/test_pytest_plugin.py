@@ -188,6 +188,8 @@ def test_the_summary_says_which_words_of_a_prompt_changed(project: Project) -> N
     project.write(SDK.replace("horse", "cow"))
     printed = project.run(failed=1)
     assert "FAILED test_market.py::test_one - CacheMissError: [-horse-] {+cow+}" in printed
+    assert "_base_client.py" not in printed
+    assert printed.count("pytest --llm-record=update") == 1
 
 
 def test_recording_once_asks_and_writes_a_cassette(project: Project) -> None:
@@ -876,7 +878,7 @@ def test_workers_record_a_tests_own_cassette_and_replay_a_shared_one(workers: Pr
     """The message names one process."""
     workers.write(MANY.replace("    ask(name)", "    ask(name.replace('f', 'g'))"))
     printed = workers.run(*TWO_WORKERS, "--llm-record=rewrite", passed=11, failed=1)
-    assert "pytest -n 0 --llm-record=new" in printed
+    assert "pytest -n 0 --llm-record=update" in printed
     assert summary(printed)[1].endswith(", 6 recorded")
     assert sorted(workers.calls()) == list("012345")
 

@@ -130,9 +130,6 @@ class TestOwner(Owner):
     def place(self) -> str:
         return "for this test by the pytest plugin; remove one of the two"
 
-    def mode_that_adds(self, path: Path) -> str:
-        return "new" if path.exists() else "once"  # other tests may use what this one leaves unused
-
     def how_to_record(self, path: Path, mode: str) -> str:
         return recording_command(mode)
 

@@ -139,5 +139,7 @@ def _failures(
     for mark in (REFUSED, ASKED_AGAIN, UNREAD):
         if mark_counts[mark]:
             yield f"{counted(mark_counts[mark], 'answer')} {mark}"
+    if run.unanswered:
+        yield run.unanswered
     if not run.is_complete:
         yield "the recording broke off"

@@ -116,7 +116,7 @@ def checklist(
             "E.2 Post-processing",
             [
                 _endings([call for call in asked if not _is_embedding(call.record)]),
-                *([f"{run.dropped}."] if run.dropped else []),
+                *(f"{words}." for words in (run.unanswered, run.dropped) if words),
             ],
             blank="how answers became data, and what became of those that were cut, refused or unread",
         ),

@@ -77,6 +77,12 @@ class RecordedRun(NamedTuple):
         words = f"{counted(dropped, 'answer')} dropped (llmcall cassette forget), {redrawn:,} asked again"
         return words if dropped else ""
 
+    @property
+    def unanswered(self) -> str:
+        """Return in words how many calls failed in the run that wrote the file; empty if none."""
+        number = max((header.unanswered for header in self.headers), default=0)
+        return f"{counted(number, 'call')} got no answer: failed or filtered" if number else ""
+
     def by_actor(self) -> dict[str, list[Record]]:
         """Return the records by scope path, in the order of the file; outside any scope, the path is
         empty.

@@ -15,6 +15,7 @@ from pytest_httpserver import HTTPServer
 from servers import OK, Answer, ScriptedServer, embeddings
 
 import llmcall
+from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.newest_only
 
@@ -134,6 +135,20 @@ def test_trials_of_a_question_count_whatever_the_order_of_its_options() -> None:
     records = [chat(f"Bread?\n\n{order}\n\nAnswer with one letter only.", "A") for order in orders]
     found = items(str(write_cassette("a.jsonl", records)))["B.3"]
     assert "2 answers to 1 different request, whatever the order of their options: 2" in found
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_calls_that_got_no_answer_are_counted_until_they_are_answered(again: bool) -> None:
+    """They leave no record; the checklist and the page say how many failed or were filtered."""
+    errors = [llmcall.InvalidRequestError("no"), llmcall.ContentFilterError("no")]
+    for answers in [["Yes", *errors], ["Yes", "No", "No"]][: 1 + again]:
+        with llmcall.cassette("run.jsonl", mode="new"):
+            client = ScriptedClient(answers if answers[1:] == errors else answers[1:])
+            for question in ("Bread?", "Salt?", "Milk?"):
+                client.send_message(question)
+    words = "2 calls got no answer: failed or filtered"
+    assert (words in items("run.jsonl")["E.2"]) == (not again)
+    assert (words in Path("page.html").read_text(encoding="utf-8")) == (not again)
 
 
 def test_a_page_of_two_runs_has_no_checklist() -> None:

@@ -11,7 +11,7 @@ from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
 from ...scopes import new_program_scope
 from ...support.display.formatting import natural
-from ...support.failures import ABANDONED, NOTHING_WRITTEN, RUN_AGAIN, Failures
+from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, Failures
 from ...support.notices import notice, warn_once
 from ..cache.cache import shared_cache
 from ..record import GotFrom
@@ -152,6 +152,7 @@ class Cassette(ContextDecorator):
         advice = again if writes else NOTHING_WRITTEN
         dropped_keys = {record.cache_key for record in dropped}
         records = tape.to_write(dropped_keys, is_complete=is_complete) if writes else []
+        unanswered = self.failures.counts().get(FAILED, 0)
         self.reports.end(self.path, self.mode, owner, tape, unused, len(dropped), advice=advice)
         warn_of_turns(records, tape)
         is_left = self.mode == "rewrite" and self.path.exists() and not tape.has_calls
@@ -159,7 +160,9 @@ class Cassette(ContextDecorator):
             notice("%s is left as it was: no call was answered", self.path)
         if writes:
             keep_in_cache(dropped)
-            self.file.write(tape.settings, self.run, records, is_complete=is_complete)
+            self.file.write(
+                tape.settings, self.run, records, is_complete=is_complete, unanswered=unanswered
+            )
 
     def __enter__(self) -> Cassette:
         self.opening.enter()

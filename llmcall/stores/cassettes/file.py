@@ -85,13 +85,17 @@ class CassetteFile:
         records: list[Record],
         *,
         is_complete: bool,
+        unanswered: int,
     ) -> None:
         """Write it, whole or not at all.
 
         :param settings: with ``run``, of its header.
+        :param unanswered: the number of calls that failed.
         :raises CacheError: if another process wrote it, or a text looks like a credential.
         """
-        header = self.records.header._replace(settings=settings, run=run, is_complete=is_complete)
+        header = self.records.header._replace(
+            settings=settings, run=run, is_complete=is_complete, unanswered=unanswered
+        )
         header = header.with_answers(record.cache_key for record in records)
         write(self.real_path, header, records, replaces=self._digest)
         self.is_written = True

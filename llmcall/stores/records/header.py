@@ -38,6 +38,7 @@ class Header(NamedTuple):
         llmcall recorded them. Without it, writing takes the records' sources.
     :param forgotten: the keys of dropped answers that were not asked again.
     :param redrawn: the number of answers that were dropped and asked again.
+    :param unanswered: the number of calls that failed in the run that wrote it, and so left no record.
     """
 
     settings: Mapping[str, Data]
@@ -47,6 +48,7 @@ class Header(NamedTuple):
     imported: Mapping[str, Any] | str | None = None
     forgotten: frozenset[str] = frozenset()
     redrawn: int = 0
+    unanswered: int = 0
 
     @classmethod
     def of(cls, line: Mapping[str, Data]) -> Header:
@@ -69,7 +71,9 @@ class Header(NamedTuple):
         days = parse_served(line.get("served", {}))
         complete, imported = line.get("complete", True), line.get("imported")
         forgotten, redrawn = frozenset(line.get("forgotten", ())), line.get("redrawn", 0)
-        return cls(settings, run, complete, days, imported, forgotten, redrawn)
+        return cls(
+            settings, run, complete, days, imported, forgotten, redrawn, line.get("unanswered", 0)
+        )
 
     def differences(self, other: Header) -> str:
         """Return the differences that keep two headers apart, in words; empty if they can be joined."""
@@ -88,6 +92,7 @@ class Header(NamedTuple):
             other.imported if self.imported is None else self.imported,
             self.forgotten | other.forgotten,
             max(self.redrawn, other.redrawn),  # two branches of a file count the same ones
+            max(self.unanswered, other.unanswered),
         )
 
     def with_answers(self, keys: Iterable[str]) -> Header:

@@ -11,7 +11,8 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  their days are known; with "imported", the source of
                                                  answers that llmcall did not record; with
                                                  "forgotten", the keys of dropped answers, and "redrawn",
-                                                 how many of them were asked again
+                                                 how many of them were asked again; with "unanswered",
+                                                 how many calls failed
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "asker": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
                                                  a record; sample, asker, arms and cost if there are
@@ -51,7 +52,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "cost": (int, float),
     **dict.fromkeys(("arms", "forgotten", "lines"), (list,)),
     "imported": (str, dict),
-    **dict.fromkeys(("llmcall", "redrawn"), (int,)),
+    **dict.fromkeys(("llmcall", "redrawn", "unanswered"), (int,)),
     "complete": (bool,),
 }
 FIELDS = {
@@ -66,6 +67,7 @@ FIELDS = {
         "run",
         "settings",
         "served",
+        "unanswered",
     ),
 }
 OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {"kind", "request", "response", "llmcall", "settings"}

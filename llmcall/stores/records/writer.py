@@ -66,6 +66,8 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
         entry["forgotten"] = sorted(header.forgotten)
     if header.redrawn:
         entry["redrawn"] = header.redrawn
+    if header.unanswered:
+        entry["unanswered"] = header.unanswered
     secrets.refuse_credentials(entry, allow, "the header")
     incomplete = {} if header.is_complete else {"complete": False}
     line = encode_line({"llmcall": VERSION, **incomplete, **entry})

@@ -33,14 +33,15 @@ AT_START = frozenset(sys.modules)  # includes what .pth files import, such as se
 
 
 class Trace:
-    """Logs the files that Python opens, and refuses the connections that it makes; a process that a
-    recorded program started reaches the program alone.
+    """Logs the files that Python opens, and refuses the connections that it makes.
 
     :param log: the file that gets a line for each event.
+    :param program: the address of the program that started this process, which alone it may reach.
     """
 
-    def __init__(self, log: str) -> None:
+    def __init__(self, log: str, program: str = "") -> None:
         self._log = log
+        self._program = program
         self._file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._files: set[tuple[str, str]] = set()
         self._has_ended = False
@@ -110,10 +111,8 @@ class Trace:
             return False
 
     def _refuse(self, destination: str) -> None:
-        forwarding = sys.modules.get("llmcall.programs.forwarding")
-        forwarder = forwarding.forwarder() if forwarding else None
-        if forwarder is not None and f"//{destination}/" in forwarder.route.address:
-            return  # the server of the program that started this process
+        if f"//{destination}/" in self._program:
+            return
         self.add("connect", destination)
         raise ConnectionRefusedError(
             errno.ECONNREFUSED, f"a packed program has no network: {destination} is refused"
@@ -187,7 +186,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
 def trace_started_process() -> None:
     """Trace this process, which a packed program started."""
     log, folder = json.loads(os.environ[VARIABLE])
-    trace = Trace(log)
+    trace = Trace(log, os.environ.get("OPENAI_BASE_URL", ""))
     atexit.register(lambda: trace.add("imported", sorted(_imported(folder))))
     sys.addaudithook(trace.on_audit_event)
 

@@ -3,6 +3,8 @@
 Only the standard library is imported: the process may be of a Python without llmcall.
 """
 
+from __future__ import annotations
+
 import importlib.machinery
 import importlib.util
 import os

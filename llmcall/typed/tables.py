@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..many.plans import Plan
     from .rows import RowJob
 
+UNITS_NOTE = "llmcall.units_needed says from the answers to a few rows how many an interval needs, and their cost"
 UNASKED = Conversation(None, None, [], [], 0)  # for a row that failed before it asked anything
 
 
@@ -210,7 +211,8 @@ def _table(
     elif not is_frame(rows):
         job.check(items)
     if map_options.get("dry_run"):
-        return run_map(job, items, **map_options)
+        plan = run_map(job, items, **map_options)
+        return plan if vary is None else plan._replace(notes=(*plan.notes, UNITS_NOTE))
     pandas = import_pandas()
     frame = given if is_frame(given) else pandas.DataFrame(given)
     if vary is not None:

@@ -63,6 +63,11 @@ def test_the_columns_hold_the_labels_after_the_rows() -> None:
     assert table["tone"].tolist()[2] == "curt"
 
 
+def test_the_plan_of_a_varied_table_says_how_to_plan_its_rows() -> None:
+    plan: llmcall.types.Plan = call_of(numbered()).table(ROWS, vary=VARY, dry_run=True)
+    assert (plan.misses, "llmcall.units_needed" in str(plan)) == (32, True)
+
+
 def test_a_level_that_is_added_asks_only_for_itself() -> None:
     client = numbered()
     call = call_of(client, user="{{ name }}: bread?")

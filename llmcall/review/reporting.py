@@ -237,7 +237,7 @@ def _compute(answers: Sequence[Record]) -> Iterator[str]:
             by_scope.setdefault(answer.scope, []).append(answer)
     cost = total_cost(answer.cost for answer in answers)
     unknown = sum(answer.usage.input_tokens is None for answer in answers)
-    without = f" ({unknown:,} of the answers without a count)" if unknown else ""
+    without = f" ({unknown:,} of the answers without a count of tokens)" if unknown else ""
     totals = ", ".join(f"{name} {sum(n):,}" for name, n in _amounts([answers]))
     yield f"Recorded: {totals}{without}; cost {'unknown' if cost is None else money(cost)}."
     if len(by_scope) > 1:
@@ -249,8 +249,9 @@ def _amounts(groups: Collection[Sequence[Record]]) -> Iterator[tuple[str, list[i
     """Return what each group has, by what it is."""
     yield "answers", list(map(len, groups))
     for field in ("input_tokens", "output_tokens"):
-        amounts = [sum(getattr(answer.usage, field) or 0 for answer in group) for group in groups]
-        yield f"tokens {field.split('put')[0]}", amounts
+        counts = [[getattr(answer.usage, field) for answer in group] for group in groups]
+        if any(count is not None for group in counts for count in group):
+            yield f"tokens {field.split('put')[0]}", [sum(filter(None, group)) for group in counts]
 
 
 def _fine_tuning(answers: Sequence[Record]) -> str:

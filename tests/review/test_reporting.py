@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from files import chat, conversation, record_of, write_cassette
+from files import chat, conversation, embedding, record_of, write_cassette
 from pytest_httpserver import HTTPServer
 from servers import OK, Answer, ScriptedServer, embeddings
 
@@ -55,6 +55,12 @@ def test_long_values_of_a_parameter_that_begin_alike_are_different_values() -> N
     (shown,) = re.findall(r"response_format: (.*?)\.(?= )", text)
     assert shown.count("(1 call)") == 6
     assert shown.endswith("… (1 call), and 1 other value")
+
+
+def test_tokens_that_no_answer_counts_are_not_0() -> None:
+    text = items(str(write_cassette("a.jsonl", [embedding("Bread", [1.0])])))["B.3"]
+    assert "Recorded: answers 1 (1 of the answers without a count of tokens); cost" in text
+    assert "tokens in" not in text
 
 
 def test_calls_that_send_earlier_answers_are_counted() -> None:

@@ -73,7 +73,7 @@ class Link:
         self._expected: dict[
             str, str
         ] = {}  # by tickets, the Python programs that say hello when they begin
-        self.greeted: set[str] = set()  # the tickets of processes that said hello, or asked
+        self._greeted: set[str] = set()  # the tickets of processes that said hello, or asked
         self._numbers = itertools.count()
         self._thread: LoopThread | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -123,11 +123,18 @@ class Link:
         """
         self._expected[name] = program
 
+    def greet(self, name: str) -> None:
+        """Take a process's hello.
+
+        :param name: of its ticket.
+        """
+        self._greeted.add(name)
+
     def missed(self) -> list[str]:
         """Return the programs that were started, and whose processes never said hello."""
-        if self._expected.keys() - self.greeted and self._thread is not None:
+        if self._expected.keys() - self._greeted and self._thread is not None:
             self._hear_all()
-        return [program for name, program in self._expected.items() if name not in self.greeted]
+        return [program for name, program in self._expected.items() if name not in self._greeted]
 
     def _hear_all(self) -> None:
         """Take what processes have said before they ended."""
@@ -316,7 +323,7 @@ class _Connection(asyncio.Protocol):
         elif verb == "flush":
             self.send("flushed")
         elif verb == "hello":
-            self._link.greeted.add(message[1])
+            self._link.greet(message[1])
             self.send("told", *_told(self._link.ticket(message[1])))
         elif verb == "admit":
             _, name, where = message
@@ -531,7 +538,7 @@ def _told(ticket: Ticket | None) -> Message:
 
 def _take_note(link: Link, what: str, *details: Any) -> None:
     """Take what a process tells, and waits for no answer to."""
-    if what in ("dismiss", "expect"):
+    if what in ("dismiss", "expect", "greet"):
         getattr(link, what)(*details)
         return
     if what == "retract":

@@ -36,7 +36,7 @@ from ..support.system import (
 )
 from .linked import ended_options, recording_linked
 from .replacing import Installation
-from .routes import VARIABLE, Route, environment_of_child, route_in_environment
+from .routes import VARIABLE, Route, environment_of_child
 from .stack import fronts
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class RoutesOfRecording:
         """Return the context of what a ticket was made for, or ``None``."""
         if self._link is None or (ticket := self._link.ticket(name)) is None:
             return None
-        self._link.greeted.add(name)
+        self._link.greet(name)
         return ticket.context
 
     def started(self) -> None:
@@ -405,12 +405,13 @@ def _is_python(words: Sequence[str]) -> bool:
     )
 
 
-def begin_by_environment(value: str) -> None:
-    """Begin a Python process that a recorded program started, with its environment as the program gave it.
+def begin_started(route: Sequence[Any]) -> None:
+    """Begin a Python process that a recorded program started.
 
-    :param value: of the variable that the run set.
+    :param route: its route, from the environment.
     """
-    begin(route_in_environment(value))
+    address, ticket, asker, link, *others = route
+    begin(Route(address, ticket, asker, tuple(link), *others))
 
 
 # Processes of multiprocessing

@@ -11,6 +11,8 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..link.wire import frame
+
 LOOPBACK = "127.0.0.1"
 NO_PROXY = ("NO_PROXY", "no_proxy")
 # What the names in an address mean, unless the environment says otherwise.
@@ -92,21 +94,10 @@ def environment_of_child(
     before = {name: given.get(name) for name in changes} | dict(served or {})
     for name in NO_PROXY if route.address else ():
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
-    return {**given, **changes, **(served or {}), VARIABLE: json.dumps([route, before])}
-
-
-def route_in_environment(value: str) -> Route:
-    """Return the route of this process, and put its environment back as the program gave it.
-
-    :param value: of the variable that :func:`environment_of_child` set.
-    """
-    (address, ticket, asker, link, sends_nothing, outlives), before = json.loads(value)
-    del os.environ[VARIABLE]
-    for name, given in before.items():
-        os.environ.pop(name, None)
-        if given is not None:
-            os.environ[name] = given
-    return Route(address, ticket, asker, tuple(link), sends_nothing, outlives)
+    place, token = route.link
+    hello = token.encode() + frame(("note", "greet", route.ticket))
+    value = json.dumps([route, before, place, hello.hex()])
+    return {**given, **changes, **(served or {}), VARIABLE: value}
 
 
 def encoded(name: str) -> str:

@@ -200,6 +200,25 @@ def test_a_python_that_ignores_its_path_asks_by_the_base_url(model: NumberedServ
 
 
 @pytest.mark.ci
+def test_a_child_imports_llmcall_when_it_first_needs_it(model: NumberedServer) -> None:
+    """One that asks nothing starts as fast as it would alone; threads before the first request are told apart."""
+    Path("child.py").write_text(
+        textwrap.dedent("""
+        import sys, threading
+        print("llmcall" in sys.modules)
+        threads = [threading.Thread(target=print, args=["in a thread"]) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+            thread.join()
+        print("llmcall" in sys.modules)
+        """),
+        encoding="utf-8",
+    )
+    write("program.py", f"subprocess.run({CHILD})\ntell()")
+    assert ran(*A)[0].split("\n")[:4] == ["False", "in a thread", "in a thread", "True"]
+
+
+@pytest.mark.ci
 def test_a_python_child_that_is_not_recorded_is_named(model: NumberedServer) -> None:
     """It may have asked anything, so a replay has failed."""
     write("child.py", "print('asked', ask.__name__)")

@@ -25,7 +25,7 @@ from ..core.parents import linked, parents
 from ..link import programs
 from ..link.child import Parent, standing_at
 from ..link.wire import Address
-from ..stores.cassettes.current import all_hidden
+from ..stores.cassettes.current import forget_all
 from ..support.sender import llmcall_sends
 from ..support.system import (
     ProcessLock,
@@ -599,7 +599,7 @@ def begin(route: Route) -> None:
         stack.callback(config.push_layer(layer))
         for pushed in told.layers:
             stack.callback(config.push_layer(pushed))
-        stack.enter_context(all_hidden())
+        forget_all()
         stack.callback(parent.close)
         stack.enter_context(linked(parent))
         options = told.options or ended_options(sends_nothing=route.sends_nothing)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from .. import scopes
 from ..clients.api_errors import http_library
 from ..core.waiting import adrive
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ConfigError
 from ..link.loop import LoopThread
 from ..support.sender import LLMCALL, PROGRAM, sender, sent_by
 from ..support.system import after_fork_in_child
@@ -48,6 +48,7 @@ from .routes import (
     SCOPE_HEADER,
     decoded,
 )
+from .stack import note_refusal
 from .transport import headers_to_copy
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 TOKEN_BYTES = 16
+NEEDS_SERVE = (
+    "a program that is no Python asked a model, or one whose Python has no llmcall. The server that answers it needs "
+    "uvicorn: pip install 'llmcall-sim[serve]'"
+)
 SCOPE_NAME = SCOPE_HEADER.encode()
 # A sender that waits longer than this for a model has given up; its SDK has a shorter timeout of its own.
 LONGEST_ANSWER = 3600.0  # seconds
@@ -119,6 +124,7 @@ class Server:
         self._library = http_library()
         self._client: httpx.AsyncClient
         self._server: uvicorn.Server | None = None  # from the first connection on
+        self._refusing: asyncio.Task[asyncio.Server] | None = None  # where uvicorn is missing
         self._thread: LoopThread | None = None
         _open_servers.append(self)
 
@@ -150,15 +156,23 @@ class Server:
         """Serve, now that somebody connects: until then, nothing has to be imported for it."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._socket)
-        self._server = self._new_server()
+        try:
+            self._server = self._new_server()
+        except ImportError:
+            note_refusal(ConfigError(NEEDS_SERVE))
+            self._refusing = loop.create_task(asyncio.start_server(_refuse, sock=self._socket))
+            return
         self._serving = loop.create_task(self._serve())
 
     def _end(self, seconds: int) -> None:
         thread = self._thread
         assert thread is not None
         if self._server is None:
-            asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
+            if self._refusing is None:
+                asyncio.get_running_loop().remove_reader(self._socket)
+                self._socket.close()
+            elif self._refusing.done():
+                self._refusing.result().close()
             thread.end()
             return
         self._server.config.timeout_graceful_shutdown = seconds
@@ -302,6 +316,17 @@ class Server:
             self._scopes[outermost] = scopes.scope(outermost)
         for scope in (self._scopes[outermost], *map(scopes.scope, names)):
             stack.enter_context(scope)
+
+
+async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer any request with why it is not answered."""
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        await reader.readuntil(b"\r\n\r\n")
+        text = NEEDS_SERVE.encode()
+        head = f"HTTP/1.1 501 Not Implemented\r\ncontent-type: text/plain\r\ncontent-length: {len(text)}"
+        writer.write(head.encode() + b"\r\nconnection: close\r\n\r\n" + text)
+        await writer.drain()
+    writer.close()
 
 
 _open_servers: list[Server] = []

@@ -165,6 +165,15 @@ def test_a_child_in_another_language_asks_by_the_base_url_of_its_environment(
     assert [number in printed for number in ("answer 0", "answer 1", "answer 2")] == [True] * 3
 
 
+@pytest.mark.ci
+def test_a_child_in_another_language_needs_the_extra_serve(model: NumberedServer) -> None:
+    """The child and the report name it."""
+    Path("uvicorn.py").write_text("raise ModuleNotFoundError(name='uvicorn')", encoding="utf-8")
+    write("program.py", f"subprocess.run({CURL!r}, shell=True)")
+    printed, reported = ran(*A, code=1)
+    assert "[serve]" in printed and "[serve]" in reported and not model.asked
+
+
 def test_a_python_child_has_the_environment_that_the_program_gave_it(model: NumberedServer) -> None:
     """So its SDKs ask where they asked before, and its own sitecustomize runs."""
     Path("own").mkdir()

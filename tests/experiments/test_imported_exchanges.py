@@ -341,6 +341,25 @@ def test_a_layout_may_yield_exchanges() -> None:
     assert [(record.sample, record.answer) for record in records()] == [("ann#0", "5")]
 
 
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (5, "it has no request"),
+        ({"request": {"uri": "http://[::1"}, "response": {}}, "has the uri 'http://[::1'"),
+        (
+            {"request": {"uri": OPENAI}, "response": {"status": {"code": "soon"}}},
+            "its response has the status 'soon'",
+        ),
+        ({"request": {}, "response": None}, "is nothing that a recording has"),
+    ],
+)
+def test_an_interaction_that_is_none_is_skipped_with_its_place(broken: Any, words: str) -> None:
+    good = in_json(EXCHANGES["chat"][0], body_of("chat"), completion("5"))[1]
+    path = written("run.json", json.dumps({"interactions": [broken, good]}))
+    printed = done("import", path, "--to", "imported.jsonl")
+    assert f"1: {path}, interaction 1: " in printed and words in printed
+
+
 # Batches
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -114,6 +113,8 @@ class Exchanges:
     def _response(self, message: Mapping[str, Any]) -> httpx.Response:
         headers, content = _message(message)
         status = object_in(message.get("status")).get("code") or message.get("status_code") or 200
+        if not str(status).isdecimal():
+            raise ValueError(f"its response has the status {status!r:.99}")
         try:
             response: httpx.Response = self._library.Response(
                 int(str(status)), headers=headers, content=content
@@ -168,8 +169,6 @@ def _content(message: Mapping[str, Any]) -> bytes:
     if "parsed_body" in message:  # pydantic-ai's serializer
         return json.dumps(message["parsed_body"]).encode()
     body = message.get("body", message.get("content"))  # the latter: httpx's in VCR 4 and 5
-    if isinstance(body, dict) and "base64_string" in body:  # JSON of VCR 1
-        return base64.b64decode(str(body["base64_string"]))
     if isinstance(body, dict) and "string" in body:
         body = body["string"]
     if isinstance(body, (dict, list)):

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin
 
-from ...apis.objects import object_in, objects_in
+from ...apis.objects import object_in
 from ...apis.shapes import served_model
 from ...core.membrane import each_foreign
 from ...errors import CacheError, ConfigError, ServiceError
 from ...stores.records.spool import Spool
 from ...support.display.formatting import counted
 from .columns import Columns, levels
+from .exchanges import is_exchange
 from .responses import BATCH
 from .tables import LocatedEntry, conversations, objects, opened, rows
 
@@ -237,5 +238,6 @@ def _exchanges(path: str, cassette: object) -> Iterator[LocatedEntry]:
     interactions = object_in(cassette).get("interactions")
     if not isinstance(interactions, list):
         raise CacheError(f"{path}: it is not a cassette of VCR's: it has no list of interactions")
-    for number, interaction in enumerate(objects_in(interactions), 1):
-        yield f"{path}, interaction {number}", interaction
+    for number, interaction in enumerate(interactions, 1):
+        entry = interaction if is_exchange(interaction) else ValueError("it has no request")
+        yield f"{path}, interaction {number}", entry

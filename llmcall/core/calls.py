@@ -219,7 +219,7 @@ class Call(NamedTuple):
         if self.cassette is not None and not self.is_inner:
             return self.cassette.failures
         if self.settings.cache_mode == "off" or self.is_inner:
-            return Failures()  # nothing is recorded, and nothing reported
+            return Failures(process_failures)  # nothing is recorded, and nothing reported
         return process_failures
 
     @property

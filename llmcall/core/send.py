@@ -181,8 +181,14 @@ class Exchange:
             request = request._replace(body=body, headers=headers)
         self.transport = transport
         timeout = call.deadline.time_for(call.options.timeout)
-        if call.is_counted and self._progress.is_waiting:
-            call.add_usage(retries=1)
+        if call.is_counted:
+            is_own, key = call.transport is None, call.request.cache_key
+            if self._progress.is_waiting:
+                call.add_usage(retries=1)
+            elif not is_own and call.failures.recover(key):  # the program's SDK tries again
+                call.add_usage(errors=-1, retries=1)
+            else:
+                call.failures.note_sent()
         self._progress.was_sent, self._progress.is_counted = True, False
         chunks = open_stream(transport, request, timeout) if call.is_streamed else None
         if chunks is not None:

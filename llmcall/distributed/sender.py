@@ -139,10 +139,11 @@ class TaskSender:
         meter = None if client is None else client.meter
         for usage in noted.usage:
             metering.count(meter, *usage)
+        process_failures.note_sent(noted.asked)
         for reason, calls in noted.failures:
-            for scope, words, was_sent, was_answered in calls:
+            for scope, words, was_sent, is_error in calls:
                 process_failures.add(
-                    scope, words, reason, was_sent=was_sent, was_answered=was_answered
+                    scope, words, reason, was_sent=was_sent, is_error=is_error
                 )
         if noted.refused is not None:
             for listener in listeners:

@@ -8,7 +8,7 @@ from ..config import resolve as config
 from ..config.values import without_password
 from ..stores.cassettes.reports import FROM_CACHE
 from ..support.display.formatting import counted, money
-from ..support.failures import calls_under_way, count_waiting, process_failures
+from ..support.failures import process_failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,18 +36,14 @@ def summary_lines(
     :param explain: returns why nothing was asked.
     """
     failures = process_failures if cassette is None else cassette.failures
-    if cassette is None:
-        unanswered = failures.left + count_waiting(calls_under_way.copy())
-        asked = usage.calls + usage.errors - failures.unsent_errors + unanswered
-        replayed = not_recorded = in_turns = 0
-    else:
-        replayed, not_recorded = usage.replayed_calls, failures.unanswered
-        asked = usage.calls + not_recorded - failures.answered
+    replayed = not_recorded = in_turns = 0
+    if cassette is not None:
+        replayed, not_recorded = usage.replayed_calls, failures.unrecorded
         in_turns = cassette.tape.log.replayed_in_turns()
     supplied = usage.cached_calls - replayed
     spent = ", ".join(_spent(usage))
     parts = [
-        (asked, f"asked ({spent})" if spent else "asked"),
+        (failures.asked, f"asked ({spent})" if spent else "asked"),
         (supplied, "from the cache"),
         (replayed, "replayed"),
         (in_turns, "of these by callers that may share a queue"),

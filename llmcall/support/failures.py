@@ -6,7 +6,7 @@ import functools
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
@@ -64,8 +64,8 @@ class Progress:
 
     __slots__ = ("is_counted", "was_sent")
 
-    def __init__(self, *, was_sent: bool = False) -> None:
-        self.was_sent = was_sent
+    def __init__(self) -> None:
+        self.was_sent = False
         self.is_counted = False
 
     @property
@@ -74,55 +74,68 @@ class Progress:
         return self.was_sent and not self.is_counted
 
 
-def count_waiting(calls: Iterable[Progress]) -> int:
-    """Return how many calls were sent, and are not answered."""
-    return sum(progress.is_waiting for progress in calls)
-
-
 class UnrecordedCall(NamedTuple):
     """A call that left no record.
 
     :param scope: its scope path; empty outside any scope.
     :param description: the call and its error, in words without secrets.
     :param was_sent: whether a model was asked; ``None`` if none was to be.
-    :param was_answered: whether usage counts it as answered: a stream that was left.
+    :param is_error: whether usage counts it as an error.
     """
 
     scope: str
     description: str
     was_sent: bool | None
-    was_answered: bool
+    is_error: bool
 
 
 class Failures:
-    """The calls of one run that left no record, for a warning at its end.
+    """The calls of one run that left no record, for a warning at its end, and how many were sent.
 
-    :ivar refused: how many calls were refused, including those that were reported before.
-    :ivar unsent: how many calls failed or were left before they were sent, likewise.
-    :ivar unsent_errors: how many calls usage counts as errors, though they were not sent.
-    :ivar answered: how many of the unanswered calls usage counts as answered: streams that were left.
-    :ivar left: how many calls were sent, though usage counts them nowhere: they were left before an answer.
+    :param whole: counts what is sent, too.
+    :ivar asked: how many requests were sent; one that is sent again is a retry.
+    :ivar refused: how many calls were refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, whole: Failures | None = None) -> None:
+        self.asked = 0
         self.refused = 0
-        self.unsent = 0
-        self.unsent_errors = 0
-        self.answered = 0
-        self.left = 0
+        self._whole = whole
         self._lock = threading.RLock()
         self._by_reason: dict[str, dict[object, UnrecordedCall]] = {}  # by reason and key
-        self._unanswered = 0
+        self._reported = Counter[object]()  # calls that were reported, by whether they were sent
         # Calls to models that have not ended, and those that Ctrl-C ended; of streams, with scope and description.
         self._under_way: dict[Progress, tuple[str, str] | None] = {}
 
     @property
-    def unanswered(self) -> int:
-        """Return how many calls were sent and left no record, including those that were reported before, or
-        that have no answer yet.
-        """
+    def unrecorded(self) -> int:
+        """Return how many calls were sent and left no record, or have no answer yet."""
         with self._lock:
-            return self._unanswered + count_waiting(self._under_way)
+            waiting = sum(progress.is_waiting for progress in self._under_way)
+            return self._count(was_sent=True) + waiting
+
+    @property
+    def unsent(self) -> int:
+        """Return how many calls failed or were left before they were sent."""
+        return self._count(was_sent=False)
+
+    def _count(self, *, was_sent: bool) -> int:
+        with self._lock:
+            calls = [call for rows in self._by_reason.values() for call in rows.values()]
+            return self._reported[was_sent] + sum(call.was_sent is was_sent for call in calls)
+
+    def note_sent(self, number: int = 1) -> None:
+        """Count requests that are sent for the first time."""
+        with self._lock:
+            self.asked += number
+        if self._whole is not None:
+            self._whole.note_sent(number)
+
+    def take_asked(self) -> int:
+        """Return and forget how many requests were sent."""
+        with self._lock:
+            asked, self.asked = self.asked, 0
+            return asked
 
     def add(
         self,
@@ -131,7 +144,7 @@ class Failures:
         reason: str = FAILED,
         *,
         was_sent: bool | None = None,
-        was_answered: bool = False,
+        is_error: bool = False,
         key: object = None,
     ) -> bool:
         """Add a call that left no record; return whether it is there for the first time.
@@ -141,7 +154,7 @@ class Failures:
         :param reason: ``FAILED``, ``ABANDONED``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
         :param was_sent: whether a model was asked; ``None`` if none was to be.
-        :param was_answered: whether usage counts it as answered.
+        :param is_error: whether usage counts it as an error.
         :param key: the key of a call that may be made again, or a reference to its error: added twice, it
             counts once, and not at all after :meth:`recover`.
         """
@@ -153,13 +166,8 @@ class Failures:
             calls = self._by_reason.setdefault(reason, {})
             if key in calls:
                 return False
-            call = UnrecordedCall(scope, description, was_sent, was_answered)
+            call = UnrecordedCall(scope, description, was_sent, is_error)
             calls[object() if key is None else key] = call
-            is_unsent = was_sent is False
-            self._unanswered += was_sent is True
-            self.answered += was_answered
-            self.unsent += is_unsent
-            self.unsent_errors += reason in REFUSED or (is_unsent and reason == FAILED)
             self.refused += reason in REFUSED
             return True
 
@@ -169,20 +177,12 @@ class Failures:
         """
         with self._lock:
             call = self._by_reason.get(FAILED, {}).pop(key, None)
-            if call is not None:
-                self._unanswered -= call.was_sent is True
-                self.answered -= call.was_answered
-            return call is not None and not call.was_answered
+            return call is not None and call.is_error
 
     def count_refused(self) -> None:
         """Count a refused call that its caller knows about."""
         with self._lock:
             self.refused += 1
-
-    def count_left(self) -> None:
-        """Count a call that was sent and left before an answer."""
-        with self._lock:
-            self.left += 1
 
     def begin(self, progress: Progress, stream: tuple[str, str] | None) -> None:
         """Note that a call to a model begins.
@@ -193,7 +193,6 @@ class Failures:
         """
         if stream is not None and self is process_failures:
             _warn_at_exit()
-        calls_under_way.add(progress)
         with self._lock:
             self._under_way[progress] = stream
 
@@ -207,21 +206,19 @@ class Failures:
             with self._lock:
                 self._under_way[progress] = None  # without a warning: the user did it
             return
-        calls_under_way.discard(progress)
         self._end(progress, is_early=error is not None and is_abandoned(error))
 
     def _end(self, progress: Progress, *, is_early: bool) -> None:
         with self._lock:
             stream = self._under_way.pop(progress, None)
             if is_early and stream is not None:
-                was_sent, was_answered = progress.was_sent, progress.is_counted
-                self.add(*stream, ABANDONED, was_sent=was_sent, was_answered=was_answered)
+                self.add(*stream, ABANDONED, was_sent=progress.was_sent)
 
     def take(self) -> list[tuple[str, list[UnrecordedCall]]]:
         """Return and forget what was added: for each reason, its calls."""
         with self._lock:
             by_reason = self._by_reason
-            self._by_reason = {}
+            self._forget(*by_reason)
         return [
             (reason, [*calls.values()])
             for reason, calls in sorted(by_reason.items(), reverse=True)
@@ -263,8 +260,13 @@ class Failures:
         with self._lock:
             if not reasons or ABANDONED in reasons:
                 self._abandon_all()
-            for reason in reasons or tuple(self._by_reason):
-                self._by_reason.pop(reason, None)
+            self._forget(*(reasons or self._by_reason))
+
+    def _forget(self, *reasons: str) -> None:
+        kept = {reason: rows for reason, rows in self._by_reason.items() if reason not in reasons}
+        for reason in self._by_reason.keys() - kept:
+            self._reported.update(call.was_sent for call in self._by_reason[reason].values())
+        self._by_reason = kept
 
 
 def _by_scope(counts: Mapping[str, int]) -> str:
@@ -280,8 +282,6 @@ def _by_scope(counts: Mapping[str, int]) -> str:
 
 # The calls that no cassette records, until the process ends; the page of limits has the bytes of each.
 process_failures = Failures()
-# The calls of the process that usage counts, until they end; those that Ctrl-C ended stay.
-calls_under_way: set[Progress] = set()
 
 
 @functools.cache

@@ -12,7 +12,6 @@ from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
 from ..scopes import RepeatedAnswers
 from ..support.failures import (
     ABANDONED,
-    FAILED,
     MISSED,
     OVER_BUDGET,
     UNSCOPED,
@@ -53,28 +52,15 @@ class FailureReport(CallListener):
             key: object = None if call.transport is None else call.request.cache_key
             if isinstance(error, APIError):
                 key = call.request.cache_key if error.is_retried_by_program else ref(error)
+            is_error = call.is_counted and not progress.is_counted
+            scope = call.position.path
             is_first = call.failures.add(
-                call.position.path,
-                words,
-                FAILED,
-                was_sent=was_sent,
-                was_answered=progress.is_counted,
-                key=key,
+                scope, words, was_sent=was_sent, is_error=is_error, key=key
             )
-            if call.is_counted and not progress.is_counted:
-                is_again = not is_first and key == call.request.cache_key
-                call.add_usage(**{"retries" if is_again else "errors": 1})
-        elif is_abandoned(error):
-            if was_sent and not progress.is_counted:
-                process_failures.count_left()
-            if not call.is_streamed:
-                call.failures.add(
-                    call.position.path,
-                    words,
-                    ABANDONED,
-                    was_sent=was_sent,
-                    was_answered=progress.is_counted,
-                )
+            if is_error and (is_first or key != call.request.cache_key):
+                call.add_usage(errors=1)
+        elif is_abandoned(error) and not call.is_streamed:
+            call.failures.add(call.position.path, words, ABANDONED, was_sent=was_sent)
 
     def refused(self, call: Call | None, error: Exception) -> None:
         """Add a call that was refused: the program may catch the error and go on without an answer."""

@@ -11,7 +11,14 @@ from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
 from ...scopes import new_program_scope
 from ...support.display.formatting import natural
-from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, Failures
+from ...support.failures import (
+    ABANDONED,
+    FAILED,
+    NOTHING_WRITTEN,
+    RUN_AGAIN,
+    Failures,
+    process_failures,
+)
 from ...support.notices import notice, warn_once
 from ..cache.cache import shared_cache
 from ..record import GotFrom
@@ -85,7 +92,7 @@ class Cassette(ContextDecorator):
         self.owner = owner
         # A context that is open as long as the cassette; it records the process's HTTP clients.
         self.around = around
-        self.failures = Failures()
+        self.failures = Failures(process_failures)
         self.meters: list[Adds] = []  # add up what its calls use
         # Of a program's calls outside any scope; a new one each time it opens.
         self.program_scope = new_program_scope()

@@ -142,9 +142,7 @@ class TaskSender:
         process_failures.note_sent(noted.asked)
         for reason, calls in noted.failures:
             for scope, words, was_sent, is_error in calls:
-                process_failures.add(
-                    scope, words, reason, was_sent=was_sent, is_error=is_error
-                )
+                process_failures.add(scope, words, reason, was_sent=was_sent, is_error=is_error)
         if noted.refused is not None:
             for listener in listeners:
                 listener.refused(None, noted.refused)

@@ -24,7 +24,7 @@ class LoopThread:
     """
 
     def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = asyncio.SelectorEventLoop()  # on Windows, too: it is told of what is readable
         self._thread = threading.Thread(
             target=Context().run, args=(self._run,), name=name, daemon=True
         )

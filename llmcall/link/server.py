@@ -170,15 +170,23 @@ class Link:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         self._socket.setblocking(False)
-        while True:
-            with contextlib.suppress(ConnectionAbortedError):
-                accepted, _ = await loop.sock_accept(self._socket)
-                accepted.setblocking(False)
-                connection = _Connection(self, accepted)
-                self.connections.add(connection)
-                await loop.connect_accepted_socket(functools.partial(_same, connection), accepted)
-                if len(self.connections) == 1:
-                    loop.call_later(LOOK_AT_PEERS, self._look_at_peers)
+        # Not sock_accept: cancelled at the wrong moment, it loses a connection without closing it.
+        is_readable = asyncio.Event()
+        loop.add_reader(self._socket, is_readable.set)
+        try:
+            while await is_readable.wait():
+                is_readable.clear()
+                with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+                    accepted, _ = self._socket.accept()
+                    accepted.setblocking(False)
+                    connection = _Connection(self, accepted)
+                    self.connections.add(connection)
+                    made = functools.partial(_same, connection)
+                    await loop.connect_accepted_socket(made, accepted)
+                    if len(self.connections) == 1:
+                        loop.call_later(LOOK_AT_PEERS, self._look_at_peers)
+        finally:
+            loop.remove_reader(self._socket)
 
     def _look_at_peers(self) -> None:
         """Release the permits of the processes that are stopped."""

@@ -18,6 +18,7 @@ from ..support.display.data_frames import import_pandas
 from ..support.notices import warn_once
 from ..typed.conversations import SendMessage, converse
 from ..typed.llm_call import LLMCall
+from ..typed.tables import error_text
 from ..typed.vary import cross_rows
 from .choice_options import (
     ChoiceOptions,
@@ -258,7 +259,8 @@ class Choice(LLMCall):
             ]
         for name in errors:
             table[name] = [
-                shares if isinstance(shares, Exception) else None for shares in row_shares
+                error_text(shares) if isinstance(shares, Exception) else None
+                for shares in row_shares
             ]
         table.attrs["method"] = method
         return table

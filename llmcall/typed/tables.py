@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from operator import attrgetter, methodcaller
 from typing import (
     TYPE_CHECKING,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from ..many.plans import Plan
     from .rows import RowJob
 
+# The types of columns with gaps, by pandas' names for what is between these.
+GAPS = {"empty": "float64", "boolean": "boolean"}
 UNITS_NOTE = "llmcall.units_needed says from the answers to a few rows how many an interval needs, and their cost"
 UNASKED = Conversation(None, None, [], [], 0)  # for a row that failed before it asked anything
 
@@ -88,12 +91,10 @@ class Column(NamedTuple):
     dtype: type = object
 
 
-BEFORE_FIELDS = (
-    Column("repeat", attrgetter("repeat"), int),
-    Column("value", attrgetter("conversation.value")),
-)
+REPEAT = Column("repeat", attrgetter("repeat"), int)
+VALUE = Column("value", attrgetter("conversation.value"))
 AFTER_FIELDS = (
-    Column("error", attrgetter("error")),
+    Column("error", lambda draw: error_text(draw.error)),
     Column("tries", attrgetter("conversation.tries"), int),
     Column("unread", attrgetter("conversation.unread")),
     Column("refusal", attrgetter("conversation.refusal")),
@@ -162,9 +163,11 @@ class AsksRows:
         Its columns are those of the rows, and then
 
         - ``repeat``, counted from 0
-        - ``value``, and a column for each field of a pydantic model, a dataclass or a ``TypedDict``
-          (named ``value.NAME`` if the table has a column of the field's name)
-        - ``error``, the exception of a row that failed, unless it was raised
+        - ``value``; for a pydantic model, a dataclass or a ``TypedDict``, a column for each field in
+          its place (named ``value.NAME`` if the table has a column of the field's name). Enums are their values,
+          objects in fields are dicts.
+        - ``error``, the class and message of the exception of a row that failed, unless it was raised;
+          ``.map(on_error="return")`` has the exceptions
         - ``tries``, how many answers were asked for
         - ``unread``, the first answer, if it did not fit the output type
         - ``refusal``, the text in which the model refused. A refusal is an answer: it is not asked
@@ -217,7 +220,8 @@ def _table(
     frame = given if is_frame(given) else pandas.DataFrame(given)
     if vary is not None:
         frame = pandas.concat([frame.assign(**labels) for labels in cells])
-    columns = _columns(job.call.columns(), frame.columns)
+    before = [REPEAT] if field_names(job.call.output_type) else [REPEAT, VALUE]
+    columns = _columns(before, job.call.columns(), frame.columns)
     options = dict(map_options)
     if options.get("on_error") == "none":
         options["on_error"] = "return"  # fills the column ``error``
@@ -227,23 +231,55 @@ def _table(
         answers = [[answer] for answer in answers]
     draws = [RowDraw.of(*draw) for row_answers in answers for draw in enumerate(row_answers)]
     _report_missing(draws)
-    rows_of_cells = ([column.cell(draw) for column in columns] for draw in draws)
+    rows_of_cells = ([_plain_cell(column.cell(draw)) for column in columns] for draw in draws)
     values = data_frame(rows_of_cells, [column.name for column in columns], dtype=object)
     values = values.astype({column.name: column.dtype for column in columns}).infer_objects()
+    values = values.astype(_dtypes_with_gaps(values))
     index = frame.index.repeat(repeats)
     frame = frame.reset_index(drop=True)
     table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True).join(values)
     return table.set_axis(index) if is_frame(given) else table
 
 
-def _columns(fields: Iterable[str], row_columns: Collection[str]) -> list[Column]:
-    """Return the columns beside those of the rows, which must have other names."""
-    taken = {*row_columns, *(column.name for column in (*BEFORE_FIELDS, *AFTER_FIELDS))}
+def error_text(error: BaseException | None) -> str | None:
+    """Return an exception's class and message, as a table holds it."""
+    return None if error is None else f"{type(error).__name__}: {error}"
+
+
+def _plain_cell(value: Any) -> Any:
+    """Return a value without objects of the user's classes, which no file holds."""
+    if isinstance(value, Enum):
+        return _plain_cell(value.value)
+    if hasattr(value, "model_dump"):
+        value = value.model_dump()
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: _plain_cell(item) for name, item in value.items()}
+    return [*map(_plain_cell, value)] if isinstance(value, list) else value
+
+
+def _dtypes_with_gaps(values: pandas.DataFrame) -> dict[str, str]:
+    """Return the types of columns of truth values with gaps, and of gaps alone: not every file holds objects."""
+    from pandas.api.types import infer_dtype
+
+    inferred = {name: infer_dtype(values[name]) for name in values if values[name].dtype == object}
+    return {name: GAPS[kind] for name, kind in inferred.items() if kind in GAPS}
+
+
+def _columns(
+    before: Sequence[Column], fields: Iterable[str], row_columns: Collection[str]
+) -> list[Column]:
+    """Return the columns beside those of the rows, which must have other names.
+
+    :param before: the columns before those of the value's fields.
+    """
+    taken = {*row_columns, *(column.name for column in (*before, *AFTER_FIELDS))}
     field_columns = [
         Column(f"value.{field}" if field in taken else field, methodcaller("field", field))
         for field in fields
     ]
-    columns = [*BEFORE_FIELDS, *field_columns, *AFTER_FIELDS]
+    columns = [*before, *field_columns, *AFTER_FIELDS]
     names = [column.name for column in columns]
     for name in names:
         if name in row_columns or names.count(name) > 1:

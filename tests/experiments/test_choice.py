@@ -347,12 +347,21 @@ def test_reasoning_before_the_answer_is_left_out() -> None:
 # Missing values
 
 
+def missing_in(row: Any) -> set[str]:
+    """Return which of a row's columns about its answer are missing values."""
+    import pandas
+
+    return {
+        name for name in ("value", "unread", "refusal", "error") if pandas.isna(getattr(row, name))
+    }
+
+
 def test_an_answer_that_names_no_option_is_a_missing_value_with_its_text() -> None:
     """It raises nothing, is not asked again, and stands in the table."""
     client = ScriptedClient(["It depends."])
     table = question(client=client).table(TOWNS[:1])
     [row] = table.itertuples()
-    assert (row.value, row.unread, row.refusal, row.error) == (None, "It depends.", None, None)
+    assert missing_in(row) == {"value", "refusal", "error"} and row.unread == "It depends."
     assert row.tries == len(client.requests) == 1
     assert len(row.order) == 4
 
@@ -363,7 +372,7 @@ def test_a_refusal_is_a_missing_value_with_its_text() -> None:
     with pytest.raises(llmcall.OutputError, match="refused"):
         answered(refusal)
     [row] = question(client=[refusal]).table(TOWNS[:1]).itertuples()
-    assert (row.value, row.unread, row.refusal, row.error) == (None, None, "I take no sides.", None)
+    assert missing_in(row) == {"value", "unread", "error"} and row.refusal == "I take no sides."
 
 
 def test_a_line_counts_the_missing_values_of_a_table(caplog: pytest.LogCaptureFixture) -> None:
@@ -409,7 +418,7 @@ def test_a_failed_call_follows_on_error() -> None:
     with pytest.raises(llmcall.AuthenticationError):
         answered(failure)
     [row] = question(client=[failure]).table(TOWNS[:1], on_error="return").itertuples()
-    assert isinstance(row.error, llmcall.AuthenticationError)
+    assert row.error == "AuthenticationError: no"
 
 
 # Orders

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
-from unicodedata import normalize
 
+from ..keys.schemas import composed
 from .json_texts import without_reasoning
 
 INSTRUCTION = "Answer with one letter only."
@@ -23,7 +23,7 @@ _LETTER = re.compile(
 )
 _BRACKET = re.compile(rf"[)\]）]{_WRAPS}")
 # What stands between a letter and any text, unless it belongs to an abbreviation ("E.g.", "D.C.")
-_MARK = re.compile(r"[.):](?![A-Za-z]\.)|\s+[-–—]")
+_MARK = re.compile(r"[.):](?![A-Za-z]\.)|\s+-")
 _ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.){2,}")
 _ANSWER_WORD = re.compile(r"\b(?:answer|option|or|and)\b")
 # A letter that no hyphen or apostrophe joins to a word
@@ -148,4 +148,4 @@ def _names_another(rest: str, texts: Sequence[str], position: int) -> bool:
 
 def _composed(text: str) -> str:
     """Return a text in its composed form, with straight apostrophes."""
-    return normalize("NFC", text).replace("’", "'")
+    return composed(text).replace("’", "'")

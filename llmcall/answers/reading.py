@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin
-from unicodedata import normalize
 
 from ..errors import OutputError
 from ..keys import schemas
@@ -66,6 +65,8 @@ def _read_answer(text: str, output_type: object) -> object:
     if schemas.optional_type(output_type) is str:
         return answer
     plain_type = _unannotated(output_type)
+    if plain_type is str:
+        return _as_type(answer, output_type)
     plain_type = _unannotated(schemas.optional_type(plain_type) or plain_type)
     if plain_type in (bool, int, float) or schemas.is_choice(plain_type):
         value = _from_words(answer, plain_type)
@@ -147,7 +148,7 @@ def _parse_number(text: str) -> int | float | None:
 
 def _folded(text: str) -> str:
     """Return a text composed, in one case, with single blanks and straight apostrophes."""
-    return " ".join(normalize("NFC", text).split()).replace("’", "'").casefold()
+    return " ".join(schemas.composed(text).split()).replace("’", "'").casefold()
 
 
 def _from_json(text: str, value: Any, output_type: object) -> object:
@@ -200,7 +201,7 @@ def _as_spelled(value: object, spellings: Mapping[str, str]) -> Any:
     if not spellings:
         return value
     if isinstance(value, str):
-        return spellings.get(normalize("NFC", value), value)
+        return spellings.get(schemas.composed(value), value)
     if isinstance(value, list):
         return [_as_spelled(element, spellings) for element in value]
     if isinstance(value, dict):

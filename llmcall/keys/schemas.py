@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
 from functools import lru_cache, wraps
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 from unicodedata import normalize
 
 from .request import UncheckedFormat
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
     from .request import Data
+
+# Hyphens and dashes of Unicode's category Pd that stand between words and numbers, and the minus
+DASH = re.compile("[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
 
 
 # The keywords that change nothing in what fits, and those of an object's schema.
@@ -142,6 +145,18 @@ def optional_type(output_type: object) -> Any:
     ):
         return None
     return alternatives[alternatives[0] is type(None)]
+
+
+def read_type(output_type: Any) -> Any:
+    """Return the type that answers are read as: ``str`` for one with remarks alone, a list for an ``Iterable``,
+    which pydantic would read when it is used.
+    """
+    arguments = get_args(output_type)
+    if get_origin(output_type) is Annotated and arguments[0] is str:
+        return str if full_schema(output_type) == {"type": "string"} else output_type
+    if Iterable in (output_type, get_origin(output_type)):
+        return list[arguments[0]] if arguments else list  # type: ignore[valid-type]
+    return output_type
 
 
 @once_per_type
@@ -315,11 +330,16 @@ def _closed(node: object) -> Any:
     return closed
 
 
+def composed(text: str) -> str:
+    """Return a text with one spelling of what looks equal: "é" is one character, or an e with an accent; models
+    write hyphens and dashes of all kinds for the hyphen.
+    """
+    return DASH.sub("-", normalize("NFC", text))
+
+
 @once_per_type
 def spellings(output_type: object) -> dict[str, str]:
-    """Return the options in a type's schema that have two spellings, by their composed form: "é" is one
-    character, or an e with an accent.
-    """
+    """Return the options in a type's schema that have several spellings, by their :func:`composed` form."""
     found: dict[str, set[str]] = {}
 
     def collect(node: object) -> None:
@@ -329,8 +349,8 @@ def spellings(output_type: object) -> dict[str, str]:
                 collect(item)
         elif isinstance(node, dict):
             for option in node.get("enum") or ():
-                if isinstance(option, str) and not option.isascii():
-                    found.setdefault(normalize("NFC", option), set()).add(option)
+                if isinstance(option, str) and (not option.isascii() or "-" in option):
+                    found.setdefault(composed(option), set()).add(option)
             for item in node.values():
                 collect(item)
 

@@ -16,7 +16,7 @@ from ..core.waiting import adrive
 from ..errors import OutputError
 from ..keys.plain_data import plain
 from ..keys.request import UncheckedFormat
-from ..keys.schemas import response_format, unchecked_format
+from ..keys.schemas import read_type, response_format, unchecked_format
 from ..support.arguments import checked
 from ..support.blocking import run_blocking
 from ..support.notices import logger
@@ -100,7 +100,7 @@ class LLMCall(AsksRows):
             raise TypeError(
                 f"client is {client!r:.60}; it must be an LLMClient, such as llmcall.client('openai')"
             )
-        self.output_type = output_type
+        self.output_type = read_type(output_type)
         self.output_retries = output_retries
         self.template_path = template_path
         self.model_params = {**model_params, "on_error": model_params.get("on_error") or "raise"}

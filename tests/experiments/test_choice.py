@@ -317,6 +317,13 @@ def test_an_option_matches_in_its_composed_form(form: Any) -> None:
         assert answered(answer, options=options) == options[0]
 
 
+@pytest.mark.parametrize("dash", "‐‑‒–—−")
+def test_an_option_matches_with_any_dash(dash: str) -> None:
+    """Models write a hyphen that does not break, or the dash of a range."""
+    assert answered(f"25{dash}34", options=["18-24", "25-34"]) == "25-34"
+    assert answered("25-34", options=["18-24", f"25{dash}34"]) == f"25{dash}34"
+
+
 def test_options_that_differ_only_in_their_form_are_refused() -> None:
     with pytest.raises(ValueError, match="an answer cannot tell them apart"):
         question([normalize("NFC", "Café"), normalize("NFD", "Café")])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import enum
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pytest
 from commands import ran
@@ -45,6 +46,13 @@ class Offer(BaseModel):
     tags: list[str] = []
 
 
+class Pair(NamedTuple):
+    """An item and its price."""
+
+    item: str
+    price: int
+
+
 @dataclass
 class Person:
     """Somebody whom a text mentions."""
@@ -63,6 +71,7 @@ class Visit(TypedDict):
 Scale = Literal["strongly disagree", "disagree", "neutral", "agree", "strongly agree"]
 Letter = Literal["A", "B", "C"]
 Trade = Literal["buy", "sell", "wait"]
+Age = Literal["18-24", "25-34"]
 Unsure = Literal["yes", "no", "I don't know"]
 Grade = Literal[1, 2, 3, 4, 5]
 Language = Literal["C", "C++", "C#"]
@@ -139,6 +148,14 @@ CHAT_ANSWERS: list[tuple[Any, str, Any]] = [
     (Trade, "buy\nsell", AGAIN),
     (Letter, "B", "B"),
     (Unsure, "I don’t know.", "I don't know"),
+    *((Age, f"18{dash}24", "18-24") for dash in "‐‑‒–—−"),
+    (Age, '{"value": "18‑24"}', "18-24"),
+    (list[Age], '["18–24"]', ["18-24"]),
+    (Annotated[str, "a remark"], "Yes, if it is fresh.", "Yes, if it is fresh."),
+    (Annotated[str, Field(max_length=3)], "Yes", "Yes"),
+    (Annotated[str, Field(max_length=3)], "Maybe", AGAIN),
+    (Pair, '{"item": "salt", "price": 2}', AGAIN),
+    (Iterable[int], "[1, 2]", [1, 2]),
     (Grade, "4", 4),
     (Grade, '{"value": 4}', 4),
     (Language, "C#", "C#"),

@@ -325,7 +325,7 @@ class LLMCall(AsksRows):
         if any(source.file_name is not None for source in self._sources.values()):
             folder = str(self.template_path or self.client.settings.templates_path)
         templates = self._compiled.get(folder)
-        if templates is None:
+        if templates is None or not templates.are_current():
             templates = Templates.compile(self._sources, self._history, folder, self._texts)
             templates.refuse_single_braces(sorted(self.parameters))
             self._compiled[folder] = templates

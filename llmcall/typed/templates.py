@@ -18,6 +18,8 @@ from ..support.arguments import nearest
 from .mustache import mustache_template
 from .template import MissingCell, Template, Variables, all_variables, missing_variable
 
+Stamp = tuple[int, int] | None
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -88,17 +90,18 @@ class TemplateSource(NamedTuple):
         """Return whether there is a template."""
         return self.file_name is not None or self.text is not None
 
-    def compile(self, role: str, folder: str) -> Template:
+    def compile(self, role: str, folder: str, files: dict[str, Stamp]) -> Template:
         """Compile the template as Jinja2, or in the language of its file's suffix.
 
         :param role: the role of the message; errors name a text by it.
         :param folder: the folder of the files; nothing outside it is read.
+        :param files: gets the stamp of each file that is read.
         :raises TemplateError: for a missing file, with the folder and the nearest files, and for a
             syntax error.
         """
         if self.file_name is None:
             return _jinja_template(f"<{role}>", _dedented(self.text or ""), _no_file)
-        find = partial(_find_template, folder=folder, suffixes=_SUFFIXES)
+        find = partial(_find_template, folder=folder, suffixes=_SUFFIXES, files=files)
         path, text = find(self.file_name)
         if not path.endswith(MUSTACHE):
             return _jinja_template(path, text, find)
@@ -152,6 +155,7 @@ class Templates(NamedTuple):
     :param variables: the names that the templates use.
     :param brace_errors: by each name in single braces that is not a variable, the error to raise.
     :param texts: the templates of further texts that the question gets: a choice's options.
+    :param files: the stamps of the files that were read.
     """
 
     messages: tuple[Mapping[str, object], ...]
@@ -159,6 +163,7 @@ class Templates(NamedTuple):
     variables: Variables
     brace_errors: Mapping[str, str]
     texts: tuple[Template, ...] = ()
+    files: Mapping[str, Stamp] = {}
 
     @classmethod
     def compile(
@@ -176,8 +181,9 @@ class Templates(NamedTuple):
         :param texts: the templates of further texts, by the name that errors give them.
         :raises TemplateError: for a missing file and for a syntax error.
         """
+        files: dict[str, Stamp] = {}
         *system, question = [
-            {"role": role, "content": source.compile(role, folder)}
+            {"role": role, "content": source.compile(role, folder, files)}
             for role, source in sources.items()
         ]
         examples = [_example(message, number) for number, message in enumerate(history.examples)]
@@ -189,7 +195,11 @@ class Templates(NamedTuple):
             uses.append({history.variable: None})
         variables = all_variables(uses)
         errors = _brace_errors(templates, variables)
-        return cls(messages, history, variables, errors, further)
+        return cls(messages, history, variables, errors, further, files)
+
+    def are_current(self) -> bool:
+        """Return whether no file was edited since it was read."""
+        return all(_stamp(path) == stamp for path, stamp in self.files.items())
 
     def refuse_single_braces(self, names: Iterable[str]) -> None:
         """Refuse ``{name}`` where ``{{ name }}`` is meant: the model would read the braces.
@@ -232,7 +242,7 @@ class Templates(NamedTuple):
 def _example(message: Mapping[str, object], number: int) -> dict[str, object]:
     """Return a worked example with a template in place of each text."""
     name = f"history[{number}]"
-    return _with_texts(message, lambda text: TemplateSource(None, text).compile(name, ""))
+    return _with_texts(message, lambda text: TemplateSource(None, text).compile(name, "", {}))
 
 
 def _with_texts(message: Mapping[str, Any], change: Callable[[Any], object]) -> dict[str, object]:
@@ -293,16 +303,32 @@ def _no_file(name: str) -> tuple[str, str]:
     )
 
 
-def _find_template(name: str, folder: str, suffixes: tuple[str, ...]) -> tuple[str, str]:
-    """Return the path below a folder, with its suffix, and the text of a template's file."""
+def _stamp(path: str) -> Stamp:
+    """Return what changes with each edit of a file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None  # its next reading says what is wrong
+    return status.st_mtime_ns, status.st_size
+
+
+def _find_template(
+    name: str, folder: str, suffixes: tuple[str, ...], files: dict[str, Stamp]
+) -> tuple[str, str]:
+    """Return the path below a folder, with its suffix, and the text of a template's file.
+
+    :param files: gets the file's stamp.
+    """
     segments = os.fspath(name).replace(os.sep, "/").split("/")
     if any(segment in ("", ".", "..") or "\0" in segment or ":" in segment for segment in segments):
         raise TemplateError(f"{name!r} is not a template's name: it must name a file in {folder}")
     for suffix in suffixes:
         path = "/".join(segments) + suffix
-        if os.path.isfile(os.path.join(folder, path)):
+        full_path = os.path.join(folder, path)
+        if os.path.isfile(full_path):
+            files[full_path] = _stamp(full_path)
             try:
-                with open(os.path.join(folder, path), encoding="utf-8-sig") as file:
+                with open(full_path, encoding="utf-8-sig") as file:
                     return path, _dedented(file.read())
             except (OSError, UnicodeDecodeError) as error:
                 raise TemplateError(
@@ -312,11 +338,11 @@ def _find_template(name: str, folder: str, suffixes: tuple[str, ...]) -> tuple[s
         raise TemplateError(
             f"there is no template {name!r}: {folder} is not a folder (set template_path= or [Templates] PATH)"
         )
-    files = sorted(
+    names = sorted(
         path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()
     )
     raise TemplateError(
-        f"there is no template {name!r} in {folder}{nearest('/'.join(segments), files)}"
+        f"there is no template {name!r} in {folder}{nearest('/'.join(segments), names)}"
     )
 
 

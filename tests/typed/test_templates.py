@@ -275,3 +275,14 @@ def test_braces_that_name_no_variable_are_sent() -> None:
     call = LLMCall(user='Write {name} as {"id": 1}, {{ "{age}" }} too.{# {age} #}', client=client)
     call(age=3)
     assert client.requests[0].messages[0]["content"] == 'Write {name} as {"id": 1}, {age} too.'
+
+
+@pytest.mark.parametrize("name", ["buyer.md", "mood.txt"], ids=["the file", "one that it includes"])
+def test_an_edited_file_is_read_again(name: str, folder: Path) -> None:
+    """As in a notebook, whose call stays open while its author edits."""
+    client = ScriptedClient(lambda messages: messages[0]["content"])
+    call = LLMCall(None, "buyer", template_path=folder, client=client)
+    before = call(name="Lisa", mood="good")
+    (folder / name).write_text("Now {{ mood }}.\n", encoding="utf-8")
+    after = call(name="Lisa", mood="good")
+    assert "Now good." in after and "Now" not in before

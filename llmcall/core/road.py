@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.usage import total_cost
 from ..config.values import without_password
-from ..errors import APIError, CacheCorruptError, CacheMissError, OutputError, ServiceError
+from ..errors import (
+    APIError,
+    CacheCorruptError,
+    CacheMissError,
+    LLMCallError,
+    OutputError,
+    ServiceError,
+)
 from ..keys.keys import short_key
-from ..support.failures import Progress
+from ..support.failures import Progress, note_inside
 from ..support.listeners import listeners
 from ..support.notices import first, logger
 from ..support.tracebacks import hide_own_frames
@@ -78,7 +85,11 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
     """
     for call in calls[:1]:
         if call.way is not None:
-            return await call.way.answer(calls)
+            try:
+                return await call.way.answer(calls)
+            except LLMCallError as error:
+                note_inside(error)
+                raise
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
     progress = Progress()
@@ -273,6 +284,7 @@ def handle_failure(error: APIError, call: Call) -> APIError | None:
 def note_failure(error: BaseException, call: Call) -> None:
     """Report a call that ended without an answer, and release its draw."""
     call.release_draw()  # before a listener, which may raise
+    note_inside(error)
     hide_own_frames(error)
     for listener in call.listeners:
         listener.failed(call, error)

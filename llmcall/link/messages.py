@@ -11,7 +11,7 @@ from ..core.calls import Options
 from ..core.seams import AlreadyRecorded, Response
 from ..scopes import MapIsOverError
 from ..stores.record import Received, Record
-from ..support.failures import UnrecordedAnswer
+from ..support.failures import UnrecordedAnswer, UnrecordedResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,7 +153,13 @@ def chunk_in(message: Message) -> Chunk:
 
 OTHERS: dict[str, type[BaseException]] = {
     kind.__name__: kind
-    for kind in (AlreadyRecorded, MapIsOverError, UnrecordedAnswer, KeyboardInterrupt)
+    for kind in (
+        AlreadyRecorded,
+        MapIsOverError,
+        UnrecordedAnswer,
+        UnrecordedResult,
+        KeyboardInterrupt,
+    )
 }
 # Attributes of errors that are plain data.
 ATTRIBUTES = (

@@ -56,7 +56,8 @@ def recorded(
     that a run and its replay get the same. ``[Cache] NORMALIZE`` applies to the texts of arguments.
     A method's ``self`` (or ``cls``) is part of the key only if it is plain data itself; otherwise,
     two objects with the same arguments share a result, unless each has its own scope. Exceptions
-    are not recorded. The function's own calls to models have a scope for each of its calls, below the
+    are not recorded, nor is a result that was computed while a call in the function failed. The
+    function's own calls to models have a scope for each of its calls, below the
     current scope, because a replay does not run the function.
 
     :param name: the name under which results are recorded; ``None`` means module and qualified name.

@@ -10,12 +10,14 @@ from ..core.road import answer_calls
 from ..core.seams import CoroutineTransport
 from ..keys.keys import identity
 from ..keys.normalizers import normalizer
-from ..keys.plain_data import map_texts
+from ..keys.plain_data import map_texts, recordable
 from ..keys.request import Request
 from ..scopes import Position, in_function
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.replay_log import function_scope
+from ..support.failures import UnrecordedResult, failed_inside
+from ..support.notices import notice
 from ..support.waits import may_block
 from ..traffic import standard as standard  # its listeners
 
@@ -41,8 +43,17 @@ class FunctionTransport(CoroutineTransport):
     async def asend(self, request: Request, timeout: float | None) -> dict[str, object]:
         """Run the function in the scope of its call."""
         scope = function_scope(request.asked, request.sample)
-        with in_function(scope, draws=request.sample is not None):
-            return {"value": self.run() if may_block() else await self.run()}
+        with in_function(scope, draws=request.sample is not None), failed_inside() as failed:
+            value = self.run() if may_block() else await self.run()
+        if failed:
+            name = request.asked["function"]
+            if not isinstance(failed[0], UnrecordedResult):  # which another line told
+                notice(
+                    f"the result of {name} is not recorded, because a call in it failed ({type(failed[0]).__name__}): "
+                    "run it again, or raise the error with on_error='raise'"
+                )
+            raise UnrecordedResult(value=recordable(value, f"the result of {name}"))
+        return {"value": value}
 
 
 def prepare_recorded(
@@ -109,5 +120,8 @@ async def recorded_result(call: Call) -> object:
 
     :raises CacheMissError: if nothing is recorded, and the function may not run.
     """
-    [record] = await answer_calls([call])
+    try:
+        [record] = await answer_calls([call])
+    except UnrecordedResult as error:
+        return error.value
     return record.response["value"]

@@ -6,7 +6,9 @@ import functools
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
@@ -37,6 +39,40 @@ MOST_SCOPES = 5  # that a warning lists
 
 class UnrecordedAnswer(APIError):
     """Carries an unrecordable answer to the program; it is not a failure."""
+
+
+class UnrecordedResult(LLMCallError):
+    """Carries the result of a recorded function in which a call failed; it is not recorded, and no failure.
+
+    :param value: the result.
+    """
+
+    def __init__(self, message: str = "", value: object = None) -> None:
+        super().__init__(message)
+        self.value = value
+
+
+_failed_inside: ContextVar[list[LLMCallError] | None] = ContextVar(
+    "llmcall_failed_inside", default=None
+)
+
+
+@contextmanager
+def failed_inside() -> Iterator[list[LLMCallError]]:
+    """Provide the errors of the calls that fail in a block, with what inherits its context."""
+    failed: list[LLMCallError] = []
+    before = _failed_inside.set(failed)
+    try:
+        yield failed
+    finally:
+        _failed_inside.reset(before)
+
+
+def note_inside(error: BaseException) -> None:
+    """Note a call's error for the block of :func:`failed_inside` around it."""
+    failed = _failed_inside.get()
+    if failed is not None and isinstance(error, LLMCallError):
+        failed.append(error)
 
 
 def is_abandoned(error: BaseException) -> bool:

@@ -621,3 +621,25 @@ def test_update_moves_unused_records_beside_a_function_that_ran_and_is_called_ag
         assert count("new") == count("new")
     _, *lines = Path("tape.jsonl").read_text(encoding="utf-8").splitlines()
     assert ["new" in line for line in lines] == [True]
+
+
+def test_a_result_with_a_failed_call_in_it_is_not_recorded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is returned once; the next run asks again. One line says so, whichever function holds the call."""
+    client = ScriptedClient([llmcall.InvalidRequestError("no"), "bread"])
+
+    @recorded(name="inner")
+    def inner() -> tuple[str, ...]:
+        reply = client.send_message("What?")
+        return ("nothing" if reply is None else str(reply.content),)
+
+    @recorded(name="outer")
+    def outer() -> Any:
+        return inner()
+
+    with llmcall.configured(cache_mode="auto"):
+        assert [outer(), outer(), outer()] == [["nothing"], ["bread"], ["bread"]]
+    assert len(client.requests) == 2
+    lines = [line for line in caplog.messages if "is not recorded" in line]
+    assert len(lines) == 1 and lines[0].startswith("the result of inner ")

@@ -48,12 +48,15 @@ def run(
 ) -> None:
     """Run a program unchanged; record or replay its calls.
 
-    SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client. Its own arguments follow it.
+    SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client, or a folder with a
+    __main__.py. Its own arguments follow it.
     llmcall records until the process ends, so it also records threads that outlive the script. The
     exit code is the program's, or 1 if the program got one of llmcall's own errors, such as for a
     request that is not recorded. The first such error is printed. A replay takes --scope, --actor,
     --normalize and --seed from the cassette.
     """
+    if not module and (main := Path(script) / "__main__.py").is_file():
+        script = str(main)
     if not module and not Path(script).is_file():
         option = f"llmcall run has no option {script}, and " if script.startswith("-") else ""
         raise click.UsageError(f"{option}there is no file {script}")

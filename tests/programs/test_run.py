@@ -255,6 +255,13 @@ def test_a_script_must_be_a_file(script: str) -> None:
     assert f"there is no file {script}" in done("run", script, code=2)
 
 
+def test_a_folder_is_run_by_its_main_module() -> None:
+    """As Python does: its other modules are found."""
+    written("study/__main__.py", "import sys, word\nprint(word.WORD, sys.argv[1:])")
+    written("study/word.py", "WORD = 'found'")
+    assert "found ['7']" in done("run", "study", "7")
+
+
 def test_mode_none_needs_the_cassette_before_the_program_starts() -> None:
     """A missing file is an error that says what to do."""
     printed = done("run", *NONE, written("program.py", "print('it starts')"), code=1)

@@ -118,6 +118,24 @@ _FORMS = (
     _token("a Hugging Face token", "hf_", r"hf_([A-Za-z0-9]{30,})"),
     _token("a Groq API key", "gsk_", r"gsk_([A-Za-z0-9]{32,})"),
     _token("an xAI API key", "xai-", r"xai-([A-Za-z0-9]{32,})"),
+    _token("a Perplexity API key", "pplx-", r"pplx-([A-Za-z0-9]{32,})"),
+    _token("an NVIDIA API key", "nvapi-", r"nvapi-([A-Za-z0-9_-]{32,})", mixed=True),
+    _token("a Replicate token", "r8_", r"r8_([A-Za-z0-9]{32,})"),
+    _token("a Cerebras API key", "csk-", r"csk-([a-z0-9]{32,})", mixed=True),
+    _token("a Fireworks API key", "fw_", r"fw_([A-Za-z0-9]{20,})", mixed=True),
+    _token(
+        "a Databricks token", "dapi", r"dapi([a-f0-9]{32}(?:-[0-9])?)(?![A-Za-z0-9])", mixed=True
+    ),
+    _token("a Tavily API key", "tvly-", r"tvly-(?:[a-z]{2,6}-)?([A-Za-z0-9-]{20,})", mixed=True),
+    _token("a LangSmith API key", "lsv2_", r"lsv2_[a-z]{2}_([a-f0-9]{32}_[a-f0-9]{10})"),
+    _token(
+        "a Langfuse secret key",
+        "sk-lf-",
+        r"sk-lf-([a-f0-9]{8}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{12})",
+    ),
+    _token(
+        "a SendGrid API key", "sg.", r"SG\.([A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{32,})", mixed=True
+    ),
     _token("an npm token", "npm_", r"npm_([A-Za-z0-9]{36,})"),
     _token("a PyPI token", "pypi-age", r"pypi-AgE([A-Za-z0-9_-]{20,})"),
     _token(
@@ -144,6 +162,11 @@ _FORMS = (
         r"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,})",
     ),
     _Form("an Azure signature", "?sig=|&sig=| sig=|=sig=", r".sig=([A-Za-z0-9+/%]{40,})"),
+    _Form(
+        "a Google Cloud signature",
+        "x-goog-signature=",
+        r"(?i)x-goog-signature=([a-f0-9]{64,})",
+    ),
     _Form(
         "a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True
     ),
@@ -181,6 +204,12 @@ _MODELS_KEYS = frozenset(
         "a Hugging Face token",
         "a Groq API key",
         "an xAI API key",
+        "a Perplexity API key",
+        "an NVIDIA API key",
+        "a Replicate token",
+        "a Cerebras API key",
+        "a Fireworks API key",
+        "a Databricks token",
     }
 )
 

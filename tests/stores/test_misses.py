@@ -291,6 +291,23 @@ def test_a_miss_names_a_missing_setting_only_if_nothing_else_differs() -> None:
     assert explained("Would you buy two?").causes == ()
 
 
+LOOK_ALIKE = [
+    ("Caf\u00e9?", "Cafe\u0301?", "(NFC)", "(NFD)"),
+    ("10\u00a0coins?", "10 coins?", "(NO-BREAK SPACE)", "(SPACE)"),
+    ("18-24?", "18\u201124?", "(HYPHEN-MINUS)", "(NON-BREAKING HYPHEN)"),
+]
+
+
+@pytest.mark.parametrize(("recorded", "asked", "before", "after"), LOOK_ALIKE)
+def test_a_miss_names_what_tells_texts_apart_that_look_equal(
+    recorded: str, asked: str, before: str, after: str
+) -> None:
+    """A changed editor or spreadsheet writes other characters."""
+    ask(recorded)(recorder())
+    message = str(explained(asked))
+    assert message.index(before) < message.index(after)
+
+
 NORMALIZED = [
     ("It is 12:00.", "It is 13:05.", "times"),
     ("At 0x7f3a12", "At 0x7f3a99", "addresses"),

@@ -8,7 +8,9 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple, TypeVar
+from unicodedata import is_normalized, name, normalize
 
+from ...keys.schemas import DASH
 from ...support.display.formatting import shortened
 from ...support.display.printable import printable
 from ...support.secrets import masked
@@ -17,6 +19,7 @@ from ...support.secrets import masked
 # other character.
 WORD = re.compile(r"\s+|[\w'’.:/@+\\-]{0,200}\w|.", re.DOTALL)
 TOKEN = re.compile(r"\w+|\W")
+SPACE = re.compile(r"[^\S\t-\r\x1c-\x1f\x85]")  # of any width, but no line's end or tab
 # What separates the parts of a text: lines, then sentences, then pieces.
 SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 SEPARATORS = (re.compile(r"\n"), SENTENCE_END, re.compile(";"), re.compile(","))
@@ -72,10 +75,12 @@ def first_changes(before: str, after: str, context: int = 0) -> tuple[tuple[Word
             skipped, _ = common_ends(gone, new)
         begin, end = passage.begin + skipped, passage.end
         marked = []
-        for piece, (opening, closing) in ((gone, ("[-", "-]")), (new, ("{+", "+}"))):
+        marks = ("[-", "-]"), ("{+", "+}")
+        for piece, other, (opening, closing) in zip((gone, new), (new, gone), marks, strict=True):
             shown = piece[skipped:] if around else piece[skipped:].strip()
             if shown:
-                marked.append(f"{opening}{shortened(printable(shown), CHARACTERS)}{closing}")
+                shown = shortened(printable(shown), CHARACTERS)
+                marked.append(f"{opening}{shown}{closing}{look_alike_name(piece, other)}")
         left = before[max(least, begin - around) : begin]
         right = before[end : min(most, end + around)]
         before_left = "…" if around and begin - around > least else ""
@@ -84,6 +89,19 @@ def first_changes(before: str, after: str, context: int = 0) -> tuple[tuple[Word
         in_context = f"{before_left}{printable(left)}{words}{printable(right)}{after_right}"
         changes.append(WordChange(words, in_context))
     return tuple(changes), len(changed) - len(changes)
+
+
+def look_alike_name(piece: str, other: str) -> str:
+    """Return what tells a piece from another that looks equal, by Unicode's names; for others, empty text."""
+    if normalize("NFC", piece) == normalize("NFC", other):
+        return f" ({'NFC' if is_normalized('NFC', piece) else 'NFD'})"
+    if _as_it_looks(piece) != _as_it_looks(other):
+        return ""
+    return f" ({', '.join(name(character) for character in sorted({*piece} - {*other}))})"
+
+
+def _as_it_looks(text: str) -> str:
+    return DASH.sub("-", SPACE.sub(" ", text))
 
 
 class Passage(NamedTuple):

@@ -18,11 +18,28 @@ _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)\.?"
 )
+# Months of dates such as "27. November 2026" and "27 de noviembre de 2026": in German, French, Spanish, Italian,
+# Portuguese and Dutch, in full.
+_FOREIGN_MONTH = (
+    r"(?i:januar|februar|märz|mai|juni|juli|oktober|dezember|janvier|février|mars|avril|juin|juillet|août"
+    r"|septembre|octobre|novembre|décembre|enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre"
+    r"|noviembre|diciembre|gennaio|febbraio|aprile|maggio|giugno|luglio|settembre|ottobre|dicembre|janeiro"
+    r"|fevereiro|março|maio|junho|julho|setembro|outubro|novembro|dezembro|januari|februari|maart|mei|augustus)"
+)
+# A day and a time as names of files have it, with any sign between them or none.
+_STAMP = (
+    r"(?<!\d)(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])[_T-]?(?:[01]\d|2[0-3])[0-5]\d"
+    r"(?:[0-5]\d(?:[.,]?\d{3,6})?)?Z?(?!\d)"
+)
+# Seconds from 2014 to 2033, or milliseconds.
+_UNIX_TIME = r"(?<![\w.,-])1[4-9]\d{8}(?:\.\d+|\d{3})?(?!\w|[.,]\d)"
 # The texts that each named normalizer replaces by its name. A date in words or with slashes needs a year,
 # because of "May 3 people enter?".
 NORMALIZERS = {
     "times": (
-        rf"\b(?:\d{{4}}-\d{{2}}-\d{{2}}|{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_YEAR}"
+        rf"{_STAMP}|{_UNIX_TIME}|\b\d{{4}}-W\d{{2}}(?:-\d)?\b|\d{{4}}年 ?\d{{1,2}}月 ?\d{{1,2}}日"
+        rf"|\b(?:\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}-{_MONTH}-{_YEAR}|{_DAY}\.?(?: de)? {_FOREIGN_MONTH}(?: de)? {_YEAR}"
+        rf"|{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_YEAR}"
         rf"|{_WEEKDAY}{_DAY}(?: of|\.)? {_MONTH},? {_YEAR}"
         rf"|\d{{1,2}}(?P<mark>[/.])\d{{1,2}}(?P=mark){_YEAR}|{_YEAR}/\d{{1,2}}/\d{{1,2}})"
         rf"(?:(?:T|,? (?:at )?){_CLOCK}{_ZONE})?(?!\w)"
@@ -30,7 +47,11 @@ NORMALIZERS = {
         rf"|\b{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_CLOCK}(?: [A-Z]{{3,5}})? {_YEAR}"
         rf"|\b{_CLOCK}"
     ),
-    "uuids": r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b",
+    # With hyphens or without, also behind a prefix (thread_…), and ULIDs
+    "uuids": (
+        r"(?<![0-9A-Za-z])(?:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-f]{32}|[0-9A-F]{32}"
+        r"|(?=[A-Z]*[0-9][0-9A-Z]*[A-Z])[0-7][0-9A-HJKMNP-TV-Z]{25})(?![0-9A-Za-z])"
+    ),
     "addresses": r"\b0x[0-9a-fA-F]{4,16}\b",
     "temporary_paths": (
         r"(?:/private)?(?:/var/folders/[^/\s]+/[^/\s]+/T|/var/tmp|/tmp|[A-Za-z]:\\[^\s\"']{0,260}?\\Temp)[/\\][^\s\"',;)\]}]+"

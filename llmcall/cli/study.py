@@ -30,7 +30,8 @@ from .output import echo
     "--to",
     type=UserPath(dir_okay=False),
     metavar="FILE",
-    help="The cassette that records the new answers. Answers that it already contains are replayed.",
+    help="The cassette that records the new answers, by default RUN with .drift before its suffix. Answers that it "
+    "already contains are replayed.",
 )
 @click.option(
     "--share",

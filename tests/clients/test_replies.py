@@ -208,16 +208,11 @@ def pickled(reply: Any) -> Any:
     return pickle.loads(pickle.dumps(reply))
 
 
-@pytest.fixture
-def typed_reply() -> Any:
-    """A reply with a tool call, a parsed value and usage."""
-    message = {"content": '{"buys": true}', "tool_calls": [TOOL_CALL]}
-    return reply_of(message, usage=USAGE, response_format=Decision)
-
-
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
-def test_a_copy_has_the_message_and_every_attribute(copied: Any, typed_reply: Any) -> None:
+def test_a_copy_has_the_message_and_every_attribute(copied: Any) -> None:
     """``.parsed`` too, whether the reply was copied or pickled."""
+    message = {"content": '{"buys": true}', "tool_calls": [TOOL_CALL]}
+    typed_reply = reply_of(message, usage=USAGE, response_format=Decision)
     other = copied(typed_reply)
     assert type(other) is type(typed_reply)
     assert other is not typed_reply

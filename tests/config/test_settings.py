@@ -313,18 +313,14 @@ def error_without_a_key() -> str:
     return str(caught.value)
 
 
-@pytest.fixture
-def deep_down(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, below the root of a project."""
+def test_a_missing_key_says_where_a_config_ini_was_sought(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The message has the working directory and the project's root."""
     written("pyproject.toml", "")
     folder = Path(written("deep/down/x", "")).parent
     monkeypatch.chdir(folder)
-    return folder
-
-
-def test_a_missing_key_says_where_a_config_ini_was_sought(deep_down: Path, tmp_path: Path) -> None:
-    """The message has the working directory and the project's root."""
-    sought = f"no config.ini in {deep_down} or above it, up to the project's root {tmp_path}"
+    sought = f"no config.ini in {folder} or above it, up to the project's root {tmp_path}"
     assert sought in error_without_a_key()
 
 

@@ -662,29 +662,13 @@ def test_a_plan_takes_no_draw() -> None:
     assert CALL.map(ROWS, scope="trial", dry_run=True)[:2] == (3, 0)
 
 
-@pytest.fixture
-def framed() -> int:
-    """The tokens of the priced plan's prompts, as they are sent."""
-    client = Dice()
-    prompts = [[{"role": "user", "content": f"Hello, {name}!"}] for name in ("Lisa", "Bart")]
-    return sum(client.count_tokens(prompt) for prompt in prompts)
-
-
-@pytest.fixture
-def priced_plan() -> Plan:
-    """A plan of two calls of up to 100 tokens."""
-    client = Dice(prices={"gpt-6-luna": (1.0, 10.0)})
-    call = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100)
-    plan: Plan = call.map(ROWS, dry_run=True)
-    return plan
-
-
-def test_the_cost_of_a_plan_lies_between_empty_answers_and_the_longest(
-    priced_plan: Plan, framed: int
-) -> None:
+def test_the_cost_of_a_plan_lies_between_empty_answers_and_the_longest() -> None:
     """The longest are those that ``max_tokens`` allows."""
-    empty = framed / 1e6
-    assert priced_plan.cost == pytest.approx((empty, empty + 2 * 100 * 10 / 1e6))
+    client = Dice(prices={"gpt-6-luna": (1.0, 10.0)})
+    plan = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100).map(ROWS, dry_run=True)
+    prompts = [[{"role": "user", "content": f"Hello, {name}!"}] for name in ("Lisa", "Bart")]
+    empty = sum(client.count_tokens(prompt) for prompt in prompts) / 1e6
+    assert plan.cost == pytest.approx((empty, empty + 2 * 100 * 10 / 1e6))
 
 
 def test_one_unknown_price_makes_the_cost_of_a_plan_unknown() -> None:
@@ -802,14 +786,9 @@ def test_a_plan_counts_hits_as_the_mode_reads_them(
     assert call.map(ROWS, dry_run=True)[:2] == (recorded, 3 - recorded)
 
 
-@pytest.fixture
-def uncached() -> LLMCall:
-    """A call without the disk cache."""
-    return LLMCall(user="item {{ name }}", client=Dice(cache_mode="off"))
-
-
-def test_a_cassettes_records_are_hits_of_a_plan(uncached: LLMCall) -> None:
+def test_a_cassettes_records_are_hits_of_a_plan() -> None:
     """Those that it gained a moment ago too, and when it is replayed; what a replay refuses is not recorded."""
+    uncached = LLMCall(user="item {{ name }}", client=Dice(cache_mode="off"))
     with llmcall.cassette("plan.jsonl"):
         assert uncached.map(ROWS, dry_run=True)[:2] == (1, 2)
         uncached.map(ROWS[:1])

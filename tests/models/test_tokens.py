@@ -46,25 +46,6 @@ def bpe() -> None:
     pytest.importorskip("bpe_openai", reason="pip install bpe-openai")
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """The content of a vocabulary's file of o200k_base, which has single bytes for tokens, and is
-    found nowhere yet.
-    """
-    encoding = tiktoken.Encoding(
-        "tiny",
-        pat_str=r"[\s\S]+",
-        mergeable_ranks={bytes([byte]): byte for byte in range(256)},
-        special_tokens={},
-    )
-    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: encoding)
-    monkeypatch.setattr(
-        vocabularies, "_DIGESTS", {"o200k_base": hashlib.sha256(b"tiny").hexdigest()}
-    )
-    monkeypatch.setitem(sys.modules, "bpe_openai._bindings", None)
-    return b"tiny"
-
-
 def user(*parts: Any) -> list[dict[str, Any]]:
     """Return one user message of some parts."""
     return [{"role": "user", "content": list(parts)}]
@@ -213,9 +194,22 @@ def vocabulary(
     return folder / O200K_FILE
 
 
-def test_a_vocabulary_is_found_where_tiktoken_keeps_it(vocabulary: Path, tiny: bytes) -> None:
+def test_a_vocabulary_is_found_where_tiktoken_keeps_it(
+    vocabulary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By its two variables, else in the temporary folder; nothing is written there."""
-    vocabulary.write_bytes(tiny)
+    encoding = tiktoken.Encoding(
+        "tiny",
+        pat_str=r"[\s\S]+",
+        mergeable_ranks={bytes([byte]): byte for byte in range(256)},
+        special_tokens={},
+    )
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: encoding)
+    monkeypatch.setattr(
+        vocabularies, "_DIGESTS", {"o200k_base": hashlib.sha256(b"tiny").hexdigest()}
+    )
+    monkeypatch.setitem(sys.modules, "bpe_openai._bindings", None)
+    vocabulary.write_bytes(b"tiny")
     assert repr(count_tokens("größer", "gpt-4o")) == "8"
     assert os.listdir(vocabulary.parent) == [O200K_FILE]
 

@@ -623,27 +623,20 @@ def test_cassettes_stand_beside_their_module_or_in_llm_cassette_dir(
 # The summary
 
 
-@pytest.fixture
-def unused(project: Project) -> list[str]:
-    """A cassette of which a test uses one record; return what the summary says."""
+@pytest.mark.parametrize(
+    ("option", "code"),
+    [("--llm-unused=warn", 0), ("--llm-unused=fail", pytest.ExitCode.TESTS_FAILED)],
+)
+def test_unused_records_are_listed(project: Project, option: str, code: int) -> None:
+    """With --llm-unused=fail they let a run of passed tests fail."""
     project.record(THREE.replace("'fish'", "'fish', 'eggs', 'salt'"))
     project.write(TEST_ONE)
-    return [
+    unused = [
         "llmcall: 1 call replayed, 0 recorded",
         f"llmcall: 4 records of {ONE} not used: "
         'gpt-6-luna "milk", gpt-6-luna "fish", gpt-6-luna "eggs", and 1 more',
         "llmcall: --llm-record=update moves such records to the disk cache, and asks only for missing ones",
     ]
-
-
-@pytest.mark.parametrize(
-    ("option", "code"),
-    [("--llm-unused=warn", 0), ("--llm-unused=fail", pytest.ExitCode.TESTS_FAILED)],
-)
-def test_unused_records_are_listed(
-    project: Project, unused: list[str], option: str, code: int
-) -> None:
-    """With --llm-unused=fail they let a run of passed tests fail."""
     result = project.result(option, passed=1)
     assert (result.ret, summary(result.stdout.str())) == (code, unused)
 

@@ -474,16 +474,11 @@ def test_salvage_of_a_cache_without_a_sound_record_writes_nothing(tmp_path: Path
     assert not (tmp_path / "new").exists()
 
 
-@pytest.fixture
-def torn(sound: Any, tmp_path: Path) -> Path:
-    """A copy of the sound cache that has lost a page."""
-    return damaged(sound[0], tmp_path / "bad", list(leaf_pages(sound[0]))[-1], b"\xff" * PAGE)
-
-
 def test_salvage_counts_what_is_lost(
-    torn: Path, sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Most records are saved; the log has the number of the others."""
+    torn = damaged(sound[0], tmp_path / "bad", list(leaf_pages(sound[0]))[-1], b"\xff" * PAGE)
     count = int(commands.cache("--path", torn, "salvage", tmp_path / "new").split(" ")[0])
     assert len(sound[1]) / 2 < count < len(sound[1])
     lost = f"{len(sound[1]) - count} of {len(sound[1])} records cannot be read and are lost"

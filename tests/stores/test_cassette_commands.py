@@ -472,18 +472,13 @@ def asked_by_the_clock(mode: str) -> list[str]:
         return [client.send_message(turn.prompt).content for turn in clocked(13)]
 
 
-@pytest.fixture
-def under_new_normalizers() -> None:
-    """Record calls that hold the time, then have times taken out of keys."""
+def test_a_rekeyed_recording_replays_under_new_normalizers() -> None:
+    """It finds what it asks at another time, in the order of its draws. A second time changes nothing."""
     write_cassette("tape.jsonl", clocked(12))
     with pytest.raises(llmcall.CacheMissError):
         asked_by_the_clock("none")
     Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
     llmcall.reset()
-
-
-def test_a_rekeyed_recording_replays_under_new_normalizers(under_new_normalizers: None) -> None:
-    """It finds what it asks at another time, in the order of its draws. A second time changes nothing."""
     assert "new keys for 2 of 2 records" in done("cassette", "rekey", "tape.jsonl")
     content = Path("tape.jsonl").read_bytes()
     assert "new keys for 0 of 2 records" in done("cassette", "rekey", "tape.jsonl")

@@ -425,17 +425,10 @@ def test_a_request_to_another_endpoint_is_a_retry(
     assert asked(servers) == {"east": 1, "west": 2}
 
 
-@pytest.fixture
-def staying_busy(serve: Serve) -> dict[str, ScriptedServer]:
-    """Two endpoints that answer 429 again and again."""
-    return serve(east=(BRIEFLY_BUSY,) * 30 + (OK,), west=(BRIEFLY_BUSY,) * 30 + (OK,))
-
-
 @ASK
-def test_the_attempts_end_if_all_endpoints_stay_busy(
-    ask: Any, staying_busy: dict[str, ScriptedServer]
-) -> None:
+def test_the_attempts_end_if_all_endpoints_stay_busy(ask: Any, serve: Serve) -> None:
     """The error says how many there were."""
+    staying_busy = serve(east=(BRIEFLY_BUSY,) * 30 + (OK,), west=(BRIEFLY_BUSY,) * 30 + (OK,))
     with pytest.raises(RateLimitError) as raised:
         ask(client(2), "Hello")
     assert raised.value.attempts == 2

@@ -162,19 +162,13 @@ def ask_in(client: Any, path: tuple[str, ...], model: str) -> None:
         ask_in(client, path[1:], model)
 
 
-@pytest.fixture
-def village() -> Responding:
-    """A client of a map of twelve items, drawn twice, in a scope; and of a call outside any."""
+def test_a_frame_of_usage_has_a_row_for_each_scope() -> None:
     client = metered(1, 1)
     client.send_message("Hello")
     questions = [str(number) for number in range(12)]
     llmcall.map(client.send_message, questions, scope="village", repeats=2)
-    return client
-
-
-def test_a_frame_of_usage_has_a_row_for_each_scope(village: Responding) -> None:
     pytest.importorskip("pandas")
-    frame = village.usage.to_frame()
+    frame = client.usage.to_frame()
     assert list(zip(frame["scope"], frame["calls"], strict=True)) == [("", 1), ("village", 24)]
 
 
@@ -329,9 +323,8 @@ class Pooled(llmcall.OpenAIClient):
         return metered(1000, 100)
 
 
-@pytest.fixture
-def pooled() -> Pooled:
-    """A client of two providers of one model, which ask different prices."""
+def test_the_price_is_that_of_the_endpoint_that_answered() -> None:
+    """Not what the first endpoint of a pool asks."""
     names = {
         "groq": "https://api.groq.com/openai/v1",
         "deepinfra": "https://api.deepinfra.com/v1/openai",
@@ -341,11 +334,7 @@ def pooled() -> Pooled:
         {"name": name, "models": [model], "api_key": "k", "base_url": url}
         for name, url in names.items()
     ]
-    return Pooled(model=model, endpoints=endpoints, cache_mode="off", on_error="raise")
-
-
-def test_the_price_is_that_of_the_endpoint_that_answered(pooled: Pooled) -> None:
-    """Not what the first endpoint of a pool asks."""
+    pooled = Pooled(model=model, endpoints=endpoints, cache_mode="off", on_error="raise")
     replies: list[Any] = [pooled.send_message(text) for text in ("one", "two")]
     assert len({reply.endpoint for reply in replies}) == 2
     assert len({reply.cost for reply in replies}) == 2

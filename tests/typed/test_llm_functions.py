@@ -137,22 +137,13 @@ def test_a_given_response_format_leaves_the_reading_to_the_call(mode: str) -> No
 # The error of an answer that never fits
 
 
-@pytest.fixture
-def unread() -> tuple[ScriptedClient, LLMCall, OutputError]:
-    """A model that never says yes or no; the call, and its error in a scope."""
+def test_an_output_error_shows_answer_expectation_scope_item_and_tries() -> None:
+    """Each stands in a line of its own; the item has only what the template uses."""
     client = ScriptedClient(lambda _: "Perhaps.", cache_mode="auto", model="gpt-3.5-turbo")
     call = LLMCall(user="Would {{ name }}?", output_type=bool, client=client)
     with llmcall.scope("trial"), pytest.raises(OutputError) as failed:
         call(name="Lisa", unused="x")
-    return client, call, failed.value
-
-
-Unread = tuple[ScriptedClient, LLMCall, OutputError]
-
-
-def test_an_output_error_shows_answer_expectation_scope_item_and_tries(unread: Unread) -> None:
-    """Each stands in a line of its own; the item has only what the template uses."""
-    text = str(unread[2])
+    text = str(failed.value)
     assert text.split("\n  ") == [
         "the answer is not in the form that was asked for",
         "answer: 'Perhaps.'",

@@ -98,23 +98,18 @@ def test_cells_with_equal_requests_have_the_draws_that_they_have_alone() -> None
     assert not {*later["value"]} & {*table["value"]}
 
 
-@pytest.fixture
-def failing_cell() -> llmcall.LLMCall:
-    """A call whose formal wording fails."""
+TWO_CELLS = {"user": VARY["user"], "tone": ["kind"]}
+
+
+def test_rows_of_a_cell_that_fails_have_the_error() -> None:
+    """If ``on_error`` is ``return``; the others have their answers."""
 
     def answer(messages: Any) -> str:
         if "Dear" in messages[-1]["content"]:
             raise RuntimeError("no")
         return "yes"
 
-    return call_of(ScriptedClient(answer, cache_mode="auto"))
-
-
-TWO_CELLS = {"user": VARY["user"], "tone": ["kind"]}
-
-
-def test_rows_of_a_cell_that_fails_have_the_error(failing_cell: llmcall.LLMCall) -> None:
-    """If ``on_error`` is ``return``; the others have their answers."""
+    failing_cell = call_of(ScriptedClient(answer, cache_mode="auto"))
     table = failing_cell.table(ROWS, vary=TWO_CELLS, on_error="return", scope="s")
     assert table["error"].notna().tolist() == [False, False, True, True]
 

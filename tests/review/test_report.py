@@ -512,6 +512,15 @@ def tab(page: str, open_page: Open) -> Any:
     return open_page()
 
 
+def test_a_cell_shows_the_value_that_structured_output_wraps(open_page: Open) -> None:
+    """Of other JSON it has the fields' names, too."""
+    answers = ['{"value": "yes"}', '{"value": 1, "why": "thrift"}']
+    records = [chat(f"Bread {n}?", answer, f"lisa#{n}") for n, answer in enumerate(answers)]
+    html = report(str(write_cassette("a.jsonl", records)))
+    Path("page.html").write_text(html, encoding="utf-8")
+    assert open_page().locator("#rows .words").all_inner_texts() == ["yes", "value: 1, why: thrift"]
+
+
 def test_the_keyboard_opens_and_leaves_a_call(tab: Any) -> None:
     """The first key offers to skip to the calls, arrows go through the grid, Enter opens a call, whose
     title has the focus; Escape goes back.

@@ -22,9 +22,11 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
-/** Return the first words of an answer; JSON without its brackets and quotes. */
+const WRAPPED = /^\s*\{\s*"value"\s*:\s*("(?:[^"\\]|\\.)*"|[^"{}[\],]+)\s*\}\s*$/; // as structured output wraps a value
+
+/** Return the first words of an answer; JSON without its brackets and quotes, a wrapped value without its name. */
 function opening(text, limit = 160) {
-  const start = text.slice(0, 4 * limit);
+  const start = text.slice(0, 4 * limit).replace(WRAPPED, "[$1]");
   const words = (/^\s*[[{]/.test(start) ? start.replace(/[{}[\]"]/g, "") : start).replace(/\s+/g, " ").trim();
   return (words.length > limit || text.length > 4 * limit ? `${words.slice(0, limit - 1)}…` : words) || "(empty)";
 }

@@ -89,8 +89,8 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
 
     The same calls have identical requests, of the same draw or else of the same caller, or requests in
     which only parameters differ. Other calls of one caller, or with one system message, are the same if
-    they stand between the same calls, in order; where one run has more of them, by their words. The rest
-    are calls whose system message changed. Their order decides, unless their words clearly say
+    they stand between the same calls, in order; where one run has more of them, by their words; or if they are alike
+    elsewhere. The rest are calls whose system message changed. Their order decides, unless their words clearly say
     otherwise: threads make calls in any order.
     """
     calls, others = (
@@ -106,6 +106,9 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
     for speaker in SPEAKERS:
         for some, their_others in _groups(calls, others, speaker):
             same |= _in_order(some, their_others, same)
+    for speaker in SPEAKERS:
+        for some, their_others in _groups(*_rest(calls, others, same), speaker):
+            same |= _alike(some, their_others)
     systems, other_systems = ({call.system for call in side} for side in (calls, others))
     rest, other_rest = _rest(calls, others, same)
     for some, their_others in _groups(
@@ -156,6 +159,15 @@ def _in_order(calls: Calls, others: Calls, same: Mapping[int, int] = NOWHERE) ->
         for index, other in best_in_order(
             *([call.words for call in side] for side in (some, their_others))
         )
+    }
+
+
+def _alike(calls: Calls, others: Calls) -> Places:
+    """Return the places of calls that are alike, whatever their order: threads make calls in any."""
+    words, other_words = ([call.words for call in side] for side in (calls, others))
+    return {
+        calls[index].place: others[other].place
+        for index, other in most_alike(words, other_words, ALIKE)
     }
 
 

@@ -245,6 +245,13 @@ def test_calls_that_only_one_run_makes_stand_between_the_same_calls() -> None:
     ]
 
 
+def test_a_changed_prompt_is_paired_wherever_its_thread_made_the_call() -> None:
+    """Threads of one actor make calls in any order; only the prompt changed, and no call was added."""
+    one = asked_in_turn("a.jsonl", ["Is it cold outside?", "Do you buy bread?"])
+    other = asked_in_turn("b.jsonl", ["Do you buy bread today?", "Is it cold outside?"])
+    assert counts(llmcall.compare(one, other)) == (2, 1, 0, 0)
+
+
 def test_the_calls_of_callers_are_the_same_by_their_callers() -> None:
     """Two tasks ask the same in one scope, and then what they were answered."""
 

@@ -95,11 +95,11 @@ def run(
 
 
 def lines_of(path: Path) -> list[Any]:
-    """Return the lines of a cassette, without the days in its header."""
+    """Return the lines of a cassette, without the days and the number of failed calls in its header."""
     if not path.exists():
         return []
     header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [{**json.loads(header), "served": None}, *lines]
+    return [{**json.loads(header), "served": None, "unanswered": None}, *lines]
 
 
 def check_replays(path: Path, live: Any, program: Any, seed: int, **how: Any) -> None:

@@ -259,7 +259,9 @@ def test_a_folder_is_run_by_its_main_module() -> None:
     """As Python does: its other modules are found."""
     written("study/__main__.py", "import sys, word\nprint(word.WORD, sys.argv[1:])")
     written("study/word.py", "WORD = 'found'")
-    assert "found ['7']" in done("run", "study", "7")
+    command = [sys.executable, "-m", "llmcall", "run", "study", "7"]
+    ran_whole = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LONGEST)
+    assert ran_whole.stdout == "found ['7']\n"
 
 
 def test_mode_none_needs_the_cassette_before_the_program_starts() -> None:

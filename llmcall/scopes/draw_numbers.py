@@ -96,7 +96,6 @@ class Askers:
         self.numbers: dict[str, list[int]] = {}
         self.taken: dict[tuple[Forks, str], list[int]] = {}
         self._recorded_names = set(recorded.askers.values())
-        self._in_turns = are_in_turns(asker for _, asker in sorted(recorded.askers.items()))
         self._owned = Numbers()  # the same numbers
         for number, asker in recorded.askers.items():
             self._note_owner(number, asker)
@@ -105,9 +104,8 @@ class Askers:
         """Return the next number of an asker, and note that it took it.
 
         An asker gets the lowest free number that was recorded for it, or that it took in another arm.
-        Otherwise it gets the lowest new one, which is recorded; in a replay, if the program changed
-        and no record has its name, or if they asked in turns and may share a queue, the lowest that is left. Its
-        numbers rise, as in a replay.
+        Otherwise it gets the lowest new one, which is recorded; in a replay, or if the program changed
+        and no record has its name, the lowest that is left. Its numbers rise, as in a replay.
         """
         recorded = self.recorded
         taken = self.taken.setdefault((forks, asker), [])
@@ -121,7 +119,7 @@ class Askers:
         else:
             # A record that is missing among the others was deleted, perhaps this asker's.
             has_gap = self._owned.lowest < len(self.owners)
-            is_named = has_gap or (asker in self._recorded_names and not self._in_turns)
+            is_named = has_gap or asker in self._recorded_names
             is_new = recorded.is_recording or not recorded.askers or (recorded.may_ask and is_named)
             number = lowest_free(counted, last + 1 if is_new else 0)
             while is_new and number in self.owners:

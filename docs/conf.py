@@ -20,9 +20,9 @@ default_role = None
 # no inventory.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r".*\b(Arguments|Result|Value)|Data|Where|Actor|CallPosition"),
+    ("py:.*", r".*\b(Arguments|Result|Value)|Data|Where|Actor"),
     ("py:.*", r"(.*\.)?(Call|Change|Chunk|ConfiguredClient|Function|HeldResponse|Key|Messages|P)"),
-    ("py:.*", r"(.*\.)?(Sends|T)"),
+    ("py:.*", r"(.*\.)?(CallPosition|Sends|T)"),
     ("py:.*", r"(httpx|openai)\..*"),
 ]
 highlight_language = "none"

@@ -139,7 +139,7 @@ class Parting(NamedTuple):
         return self.why if self.why in ("missing", "added") else "changed"
 
     def in_words(self, other: str, *, is_one_of_many: bool = False) -> str:
-        """Return all reasons in one line; see :meth:`Change.in_words`."""
+        """Return all reasons in one line; see ``Change.in_words``."""
         words = "; ".join(
             change.in_words(other, is_one_of_many=is_one_of_many) for change in self.changes
         )

@@ -49,7 +49,7 @@ class Drift:
     :ivar cost: USD that the new answers cost when they were made, or ``None`` if that is unknown.
     :ivar served: the models that answered, then and now, with their days.
     :ivar shifts: by the value's name, its :class:`~llmcall.experiments.drift.estimate.Shift`.
-    :ivar unreadable: the :class:`Shares` of answers without a readable value, before and now.
+    :ivar unreadable: the shares of answers without a readable value, before and now.
     :ivar refused: those in which the model refused.
     :ivar model: the model that was asked instead of the recorded ones, or ``None``.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..answers.lettered_options import listed_options, listing
 from ..apis.decisions import is_decision
+from ..apis.objects import object_in, objects_in
 from ..apis.usage import total_cost
 from ..stores.records.served import model_of, served_by
 from ..support.display.formatting import as_json, counted, money, one_line
@@ -274,10 +275,11 @@ def _tools(calls: Sequence[RecordedCall]) -> str:
 
 
 def _tool_names(field: str, tools: object) -> Iterator[str]:
-    for tool in tools if isinstance(tools, list) else ():
-        function = tool.get("function") or tool
+    named = objects_in(tools) if isinstance(tools, list) else []
+    for tool in named:
+        function = object_in(tool.get("function")) or tool
         yield str(function.get("name") or tool.get("type") or next(iter(tool), field))
-    if not isinstance(tools, list):
+    if not named:
         yield field
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import http
 from commands import done
 from files import written
 from servers import completion
@@ -209,14 +210,13 @@ def records(path: str = "imported.jsonl") -> list[Record]:
 def asked_by_its_sdk(kind: str) -> object:
     """Ask as the program does, over a connection that sends nothing."""
     openai = pytest.importorskip("openai")
-    sdk_http = pytest.importorskip("httpx2")
     httpx = pytest.importorskip("httpx")
 
     def refuse(request: Any) -> Any:
         pytest.fail(f"sent to {request.url}")
 
-    transport = sdk_http.MockTransport(refuse)
-    sdk = openai.OpenAI(api_key="none", http_client=sdk_http.Client(transport=transport))
+    transport = http.MockTransport(refuse)
+    sdk = openai.OpenAI(api_key="none", http_client=http.Client(transport=transport))
     url, body = EXCHANGES[kind][0], body_of(kind)
     if kind == "chat":
         return sdk.chat.completions.create(**body).choices[0].message.content

@@ -121,6 +121,7 @@ with llmcall.scope("trial-1"), llmcall.scope("Ada"):
     assert len(model.asked) == 4
 
 
+@pytest.mark.ci
 def test_a_miss_is_an_error_and_the_exit_code_is_1(model: NumberedServer) -> None:
     """Nothing is sent."""
     with serving(*A, "--to", model.address) as server:

@@ -174,6 +174,7 @@ def test_a_child_in_another_language_needs_the_extra_serve(model: NumberedServer
     assert "[serve]" in printed and "[serve]" in reported and not model.asked
 
 
+@pytest.mark.ci
 def test_a_python_child_has_the_environment_that_the_program_gave_it(model: NumberedServer) -> None:
     """So its SDKs ask where they asked before, and its own sitecustomize runs."""
     Path("own").mkdir()
@@ -250,6 +251,7 @@ def test_a_python_child_that_is_not_recorded_is_named(model: NumberedServer) -> 
 # Processes of multiprocessing, and pools
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "method",
     ["fork", *(pytest.param(name, marks=pytest.mark.ci) for name in ("spawn", "forkserver"))],

@@ -305,6 +305,7 @@ def test_an_error_of_the_programs_own_transport_is_not_reported_if_the_next_atte
     assert "failed" not in caplog.text
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("api", "client_class"),
     [

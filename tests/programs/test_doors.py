@@ -216,6 +216,7 @@ def run(mode: str, play: str = "play", *options: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.ci
 def test_every_block_replays_what_run_recorded(play: Play, model: NumberedServer) -> None:
     """Llmcall's own calls outside any scope, and those of a map's items, are in the scope of the run there, too."""
     live, asked = run("once"), len(model.asked)

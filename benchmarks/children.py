@@ -19,14 +19,14 @@ from time import perf_counter, process_time
 from .processes import clean_environment
 from .stub import base_url, stub_server
 
-ASKERS = 20
+CALLERS = 20
 CALLS = 50  # of each
 ROUNDS = 5
 FOLDER = Path(__file__).parents[1]
 PROMPT = "You are one of twenty people who answer. " * 10
 
 
-class Asker:
+class Caller:
     """Asks questions that nobody else asks, with the openai SDK."""
 
     def __init__(self, name: int) -> None:
@@ -45,15 +45,15 @@ class Asker:
         self._client.chat.completions.create(model="gpt-6-luna", messages=messages)
 
     def ask_all(self) -> None:
-        """Ask as many as each asker does."""
+        """Ask as many as each caller does."""
         for number in range(CALLS):
             self.ask(number)
 
 
 def ask_in_threads() -> None:
     """Ask in threads, and print the seconds and the processor's seconds."""
-    askers = [Asker(number) for number in range(ASKERS)]
-    threads = [threading.Thread(target=asker.ask_all) for asker in askers]
+    callers = [Caller(number) for number in range(CALLERS)]
+    threads = [threading.Thread(target=caller.ask_all) for caller in callers]
     start = perf_counter(), process_time()
     for thread in threads:
         thread.start()
@@ -69,7 +69,7 @@ def ask_in_children() -> None:
         subprocess.Popen(
             [*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        for number in range(ASKERS)
+        for number in range(CALLERS)
     ]
     said = [(child.stdin, child.stdout) for child in children if child.stdin and child.stdout]
     for _, output in said:
@@ -85,11 +85,11 @@ def ask_in_children() -> None:
 
 def ask_as_child(name: int) -> None:
     """Be one of the children."""
-    asker = Asker(name)
+    caller = Caller(name)
     print("ready", flush=True)
     sys.stdin.readline()
     start = process_time()
-    asker.ask_all()
+    caller.ask_all()
     print(process_time() - start, flush=True)
 
 
@@ -114,7 +114,7 @@ def main(rounds: int) -> None:
                         capture_output=True,
                         text=True,
                     )
-                    if f"{(CALLS + 1) * ASKERS:,}" not in done.stderr:
+                    if f"{(CALLS + 1) * CALLERS:,}" not in done.stderr:
                         raise SystemExit(done.stderr)
                     measured = json.loads(done.stdout.splitlines()[-1])
                     best[how, mode] = [*map(min, best[how, mode], measured)]

@@ -154,17 +154,17 @@ def serve(
 def _context_here() -> Context:
     """Return the current context, with the name of who asks by it."""
     context = copy_context()
-    context.run(scopes.set_asker, scopes.current_asker())
+    context.run(scopes.set_caller, scopes.current_caller())
     return context
 
 
 def _run_command(command: tuple[str, ...], server: Server, routes: RoutesOfRecording) -> int:
     """Run a command with the addresses of the server in its environment, and return its exit code."""
-    main = scopes.current_asker()
+    main = scopes.current_caller()
     assert main is not None  # the recorder in front names them
-    asker = main.child("process", program_name(command))
-    route = routes.new(asker)
-    served = base_urls(f"{server.address}/{route.asker_part}")
+    caller = main.child("process", program_name(command))
+    route = routes.new(caller)
+    served = base_urls(f"{server.address}/{route.caller_part}")
     environment = environment_of_child(os.environ, route, served)
     try:
         process = subprocess.Popen(command, env=environment)

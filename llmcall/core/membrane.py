@@ -1,6 +1,6 @@
 """The membrane: every call of code that is not llmcall's on llmcall's behalf, and of the network.
 
-What is sent in it is nobody's record: no recorder sees it, no asker gets a number for it, and calls of
+What is sent in it is nobody's record: no recorder sees it, no caller gets a number for it, and calls of
 llmcall's own in it are neither counted nor stored. It goes to the threads, tasks and pools' work that such
 code starts. Code of the program that llmcall runs, such as a recorded function, is outside.
 """

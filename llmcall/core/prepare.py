@@ -24,7 +24,7 @@ from ..keys.parameters import (
     keyed_parameters,
 )
 from ..keys.request import Data, Request, UncheckedFormat
-from ..scopes import Position, RecordedAskers, current_for_draw, here, next_order, scope_of_call
+from ..scopes import Position, RecordedCallers, current_for_draw, here, next_order, scope_of_call
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
 from ..support.sender import llmcall_sends
@@ -268,23 +268,23 @@ def drawn(
     :param order: of the call.
     """
     draw = None
-    path, _, forks, asker, number, *_ = active.position
+    path, _, forks, caller, number, *_ = active.position
     if named is not None:
         sample = f"{path}#{named}"
     elif not path:
         return make(None, sampled_key(request_identity, None), Position("", order))
     else:
 
-        def recorded_askers() -> RecordedAskers:
+        def recorded_callers() -> RecordedCallers:
             call = make(None, "", Position("", order))
-            askers = call.store.askers(path, request_identity)
-            return askers._replace(may_ask=call.may_ask)
+            callers = call.store.callers(path, request_identity)
+            return callers._replace(may_ask=call.may_ask)
 
         digest = request_identity.hexdigest()
-        draw = active.draw(digest, source, current_for_draw(), recorded_askers)
+        draw = active.draw(digest, source, current_for_draw(), recorded_callers)
         sample, number = draw.sample, draw.number
-        asker = None if draw.asker is None else draw.asker.name
-    position = Position(path, order, forks, asker, number)
+        caller = None if draw.caller is None else draw.caller.name
+    position = Position(path, order, forks, caller, number)
     if draw is not None:
         position = position._replace(is_in_order=draw.is_in_order, request=draw.request)
     call = make(sample, sampled_key(request_identity, sample), position, draw)

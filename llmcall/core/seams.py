@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..keys.keys import Identity
-    from ..scopes import RecordedAskers
+    from ..scopes import RecordedCallers
     from ..stores.record import Record
 
 
@@ -53,7 +53,7 @@ class Store(Protocol):
         """Add an answer; return the one that counts: a stream's own, which was read, or else the first one stored."""
         ...
 
-    def askers(self, path: str, identity: Identity) -> RecordedAskers:
+    def callers(self, path: str, identity: Identity) -> RecordedCallers:
         """Return who took the draws of a request when they were recorded.
 
         :param path: the scope path.

@@ -72,7 +72,7 @@ class TaskSender:
         draws = active.draws if active.path else Draws()
         scope = task.position.scope(draws, task.draw_list, active.used_records)
         context = run.context.copy()
-        context.run(task.position.set_asker)
+        context.run(task.position.set_caller)
         context.run(scopes.hold_scope, scope)
         base = self._link.admit(context, order, None if client is None else client.meter)
         self._tickets[task] = base.ticket

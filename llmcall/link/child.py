@@ -93,13 +93,13 @@ class Parent:
         own = None if options is None else pickle.loads(options)
         return Told(own, [layer_in(layer) for layer in layers], base)
 
-    def admit(self, asker: str) -> str:
+    def admit(self, caller: str) -> str:
         """Return a ticket for what the code here starts.
 
-        :param asker: the name of that.
+        :param caller: the name of that.
         """
         active = scopes.here()
-        where = _where(active, scopes.next_order(active))._replace(asker=asker)
+        where = _where(active, scopes.next_order(active))._replace(caller=caller)
         try:
             _, name = self._ask_at_once("admit", self._ticket_here(), tuple(where))
         except OSError:
@@ -119,8 +119,8 @@ class Parent:
         return run_blocking(ask())
 
     def _ticket_here(self) -> str:
-        asker = scopes.current_asker()
-        origin = "" if asker is None else asker.origin
+        caller = scopes.current_caller()
+        origin = "" if caller is None else caller.origin
         return scopes.current_ticket() or origin or self.ticket
 
     def way(self, active: ActiveScope, order: scopes.CallOrder) -> Way | None:
@@ -174,7 +174,7 @@ class Parent:
 
 def _where(active: ActiveScope, order: scopes.CallOrder) -> Where:
     """Return the position of a call, seen from where this process was started."""
-    asker, position = scopes.current_asker(), active.position
+    caller, position = scopes.current_caller(), active.position
     draws, names = active.draws, tuple(filter(None, position.path.split("/")))
     outermost, is_apart, forks = "", False, position.forks
     if isinstance(draws, scopes.DrawsElsewhere):
@@ -190,7 +190,7 @@ def _where(active: ActiveScope, order: scopes.CallOrder) -> Where:
         is_apart,
         tuple(tuple(fork) for fork in forks),  # type: ignore[misc]
         order,
-        None if asker is None else asker.name,
+        None if caller is None else caller.name,
         scopes.in_program_call(),
         active.item.draws is not None,
         active.opened_in,

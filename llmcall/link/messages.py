@@ -30,7 +30,7 @@ class Where(NamedTuple):
     :param is_apart: whether it left all scopes that were open before, by ``scope(None)``.
     :param forks: the arms and cells that it opened there.
     :param order: of the call among those of the process.
-    :param asker: the name of who asks, or ``None``.
+    :param caller: the name of who asks, or ``None``.
     :param is_programs: whether a program's client makes the call.
     :param keeps_draw: whether the process may retract the draw later, as a map in it does that ends early.
     :param opened_in: as of an :class:`.ActiveScope`.
@@ -41,7 +41,7 @@ class Where(NamedTuple):
     is_apart: bool = False
     forks: tuple[tuple[str, str, str], ...] = ()
     order: tuple[int, ...] = ()
-    asker: str | None = None
+    caller: str | None = None
     is_programs: bool = False
     keeps_draw: bool = False
     opened_in: str | None = None
@@ -97,7 +97,7 @@ def record_data(record: Record) -> tuple[Any, ...]:
         record.host,
         record.version,
         record.stored_at,
-        record.asker,
+        record.caller,
         record.arms,
         None if received is None else tuple(received),
         record.imported,
@@ -107,7 +107,7 @@ def record_data(record: Record) -> tuple[Any, ...]:
 def record_in(data: tuple[Any, ...], request: Mapping[str, Data]) -> Record:
     """Return the record in what :func:`record_data` returned, which answers a request."""
     key, kind, sample, response, cost, api_type, host, version, *others = data
-    stored_at, asker, arms, received, imported = others
+    stored_at, caller, arms, received, imported = others
     return Record(
         key,
         kind,
@@ -119,7 +119,7 @@ def record_in(data: tuple[Any, ...], request: Mapping[str, Data]) -> Record:
         host,
         version,
         stored_at,
-        asker,
+        caller,
         arms,
         received=None if received is None else Received(*received),
         imported=imported,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .wire import Message
 
 
-class Asker(Protocol):
+class Caller(Protocol):
     """Asks the process of a call, in lock step."""
 
     turn: Turn | None
@@ -90,20 +90,20 @@ class Form:
 class _Held:
     """A response that its server keeps, as its process knows it."""
 
-    def __init__(self, asker: Asker, endpoint: Endpoint, tier: str) -> None:
-        self.asker = asker
+    def __init__(self, caller: Caller, endpoint: Endpoint, tier: str) -> None:
+        self.caller = caller
         self.endpoint = endpoint
         self.tier = tier
 
     async def release(self, *, is_stored: bool) -> None:
         """Let the process delete it at the server."""
-        await self.asker.ask("release", is_stored)
+        await self.caller.ask("release", is_stored)
 
 
 class RemoteTransport(CoroutineTransport):
     """Has the process that made a call send it.
 
-    :param asker: asks that process.
+    :param caller: asks that process.
     :param asked: the body of the call, which the process has.
     :param key: of the call; with the sample, the process learns these by the first send.
     :param form: of its answers, or ``None``.
@@ -113,9 +113,9 @@ class RemoteTransport(CoroutineTransport):
     keeps_time = True  # the process does
 
     def __init__(
-        self, asker: Asker, asked: Mapping[str, Data], key: str, form: Form | None
+        self, caller: Caller, asked: Mapping[str, Data], key: str, form: Form | None
     ) -> None:
-        self._asker = asker
+        self._caller = caller
         self._asked = asked
         self._key = key
         self._form = form
@@ -143,10 +143,10 @@ class RemoteTransport(CoroutineTransport):
             name: value for name, value in body.items() if name not in asked or asked[name] != value
         }
         left_out = [name for name in asked if name not in body]
-        self._asker.turn = innermost_turn()
-        inside = self._asker.inside(runs_function=request.kind == "function")
+        self._caller.turn = innermost_turn()
+        inside = self._caller.inside(runs_function=request.kind == "function")
         try:
-            return await self._asker.ask(
+            return await self._caller.ask(
                 verb,
                 inside,
                 request.model,
@@ -158,7 +158,7 @@ class RemoteTransport(CoroutineTransport):
                 timeout,
             )
         finally:
-            self._asker.turn = None
+            self._caller.turn = None
 
     def _response(self, answer: Message) -> Response:
         """Return the response in a process's answer, or raise its error."""
@@ -169,14 +169,14 @@ class RemoteTransport(CoroutineTransport):
         copy: HeldResponse | None = None
         if held is not None:
             number, tier = held
-            copy = _Held(self._asker, self.endpoints[number], tier)
+            copy = _Held(self._caller, self.endpoints[number], tier)
         return Response(data, request_id, copy, status_code)
 
     def _raise_failure(self, answer: Message) -> None:
         if answer[0] == "failed":
             _, data, number, self.renewable, self._class_name = answer
             error: Any = error_in(data, is_foreign=True)
-            error.raised_there = self._asker, number
+            error.raised_there = self._caller, number
             raise error
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[Chunk, None]:
@@ -191,7 +191,7 @@ class RemoteTransport(CoroutineTransport):
             while True:
                 ends_at = waits().ends_at
                 seconds = None if ends_at is None else max(0.0, ends_at - time.monotonic())
-                answer = await self._asker.ask("read", seconds)
+                answer = await self._caller.ask("read", seconds)
                 if answer[0] == "ended":
                     is_open = False
                     if self._form is not None:
@@ -203,4 +203,4 @@ class RemoteTransport(CoroutineTransport):
                 yield chunk_in(answer)
         finally:
             if is_open:
-                await self._asker.ask("leave")
+                await self._caller.ask("leave")

@@ -440,8 +440,8 @@ class _CallOfProcess:
                     draw = self._ticket.keep_draw(calls[0].draw)
                 message = ("answered", data, paths, calls[0].is_taped)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - its process raises it
-            asker, number = getattr(error, "raised_there", (None, None))
-            if asker is not self:
+            caller, number = getattr(error, "raised_there", (None, None))
+            if caller is not self:
                 number = None
             message = ("failed", error_data(error), number)
         self._connection.send(*message, self._meter.noted, draw)

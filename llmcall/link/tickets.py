@@ -97,8 +97,8 @@ class Ticket:
     def enter(self, where: Where, *, is_inner: bool) -> ActiveScope:
         """Take the position of a call, for the rest of the current context; return its scope."""
         sender.set(LLMCALL if is_inner else PROGRAM)
-        if where.asker is not None:
-            scopes.set_asker(scopes.known_asker(where.asker))
+        if where.caller is not None:
+            scopes.set_caller(scopes.known_caller(where.caller))
         active = scopes.here()
         if active.opened_by == "nobody" and active.path:
             scopes.hold_scope(

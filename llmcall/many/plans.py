@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..apis.tiers import tier_of
 from ..apis.usage import total_cost
 from ..core.reply import Reply
-from ..scopes import Draws, current_asker
+from ..scopes import Draws, current_caller
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.blocking import run_blocking
@@ -169,7 +169,7 @@ class _UnrecordedError(Exception):
 
 
 def plan_map(job: AskingJob | FunctionJob, items: object, options: MapOptions) -> Plan:
-    """Return the plan of a map, without asking. Its items set the asker of the current context.
+    """Return the plan of a map, without asking. Its items set the caller of the current context.
 
     :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
     """
@@ -180,7 +180,7 @@ def plan_map(job: AskingJob | FunctionJob, items: object, options: MapOptions) -
     active = options.active_scope()
     names = ItemNames(options.item_key, job.identity)
     planner = Planner(job)
-    tasks = tasks_of(job, items, options.repeats, names, active, (), current_asker())
+    tasks = tasks_of(job, items, options.repeats, names, active, (), current_caller())
     for task in tasks:
         planner.add(task, active.draws if active.path else Draws())
     names.warn()
@@ -240,7 +240,7 @@ class Planner:
             answers.append((request, record))
             return Reply.of(record)
 
-        task.position.set_asker()  # a recording that broke off names who got each answer
+        task.position.set_caller()  # a recording that broke off names who got each answer
         with suppress(_UnrecordedError), task.position.scope(draws):
             run_blocking(self._job.conversation(task.item, recorded_reply))
         if not unrecorded:

@@ -86,8 +86,8 @@ class MapRun:
             metering.count(None, "llmcall.map", path, {"errors": 1})
             raise
         self.job = job
-        maker = scopes.current_asker()
-        context.run(scopes.set_asker, maker)  # a pool's thread may know it better
+        maker = scopes.current_caller()
+        context.run(scopes.set_caller, maker)  # a pool's thread may know it better
         self.context = context
         self.begun: dict[int, list[Task]] = {}
         self._repeats = options.repeats

@@ -40,7 +40,7 @@ class TaskPosition(NamedTuple):
     :param repeat: the number of the draw, from 0; each draw after the first has its own scope.
     :param is_in_default: whether the map runs in the default scope.
     :param opened_by: who opened its scope: ``"map"`` if the map runs outside any of the program's.
-    :param maker: the name of who runs the map, or ``None`` if askers have no names.
+    :param maker: the name of who runs the map, or ``None`` if callers have no names.
     """
 
     position: scopes.Position
@@ -51,8 +51,8 @@ class TaskPosition(NamedTuple):
     opened_by: scopes.OpenedBy = "program"
     maker: str | None = None
 
-    def set_asker(self) -> None:
-        """Set the item's asker, the same in every thread and process, for the rest of the context."""
+    def set_caller(self) -> None:
+        """Set the item's caller, the same in every thread and process, for the rest of the context."""
         scopes.enter_item(self.name or str(self.number), self.repeat, self.maker)
 
     def scope(
@@ -119,13 +119,13 @@ def tasks_of(
     names: ItemNames,
     active: ActiveScope,
     order: scopes.CallOrder,
-    maker: scopes.Asker | None,
+    maker: scopes.Caller | None,
 ) -> Iterator[Task]:
     """Yield the tasks of a map, in order; items are taken one by one.
 
     :param active: the scope in which the map runs; its path is empty outside any.
     :param order: the order of the map among the calls.
-    :param maker: who runs the map, or ``None`` if askers have no names.
+    :param maker: who runs the map, or ``None`` if callers have no names.
     """
     path = active.path
     is_in_default = active.without_default is not None
@@ -172,7 +172,7 @@ def run_job(
     """Run a job in the current context, unless an outer map was interrupted."""
     try:
         check_stops(outer_stops)
-        position.set_asker()
+        position.set_caller()
         with scope:
             value = job.run(item)
             if isinstance(value, CoroutineType):

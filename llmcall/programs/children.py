@@ -70,7 +70,7 @@ JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 class Routes(Protocol):
     """Makes the routes of what this process starts."""
 
-    def new(self, asker: scopes.Asker) -> Route:
+    def new(self, caller: scopes.Caller) -> Route:
         """Return the route of a process, or of a pool's work, that the current context starts."""
 
     def started(self) -> None:
@@ -102,12 +102,12 @@ class RoutesOfRecording:
         self.server: Server | None = None
         self.names: dict[str, None] = {}
 
-    def new(self, asker: scopes.Asker) -> Route:
+    def new(self, caller: scopes.Caller) -> Route:
         """Return the route of what the current context starts."""
-        self.names.setdefault(asker.name)
+        self.names.setdefault(caller.name)
         link = self._new_link()
         context = copy_context()
-        context.run(scopes.set_asker, asker)
+        context.run(scopes.set_caller, caller)
         ticket = link.admit(context).ticket
         with _lock:
             if self._has_server and self.server is None:
@@ -118,7 +118,7 @@ class RoutesOfRecording:
         innermost = programs.innermost()
         sends_nothing = innermost is not None and innermost.sends_nothing
         place, token = link.address
-        return Route(address, ticket, asker.name, (place, token), sends_nothing, self._outlives)
+        return Route(address, ticket, caller.name, (place, token), sends_nothing, self._outlives)
 
     def _new_link(self) -> Link:
         from ..link.server import Link  # not for a program without children
@@ -175,9 +175,9 @@ class RoutesOfChild:
         self._parent = parent
         self.route = route
 
-    def new(self, asker: scopes.Asker) -> Route:
+    def new(self, caller: scopes.Caller) -> Route:
         """Return the route of what the current context starts."""
-        return self.route._replace(ticket=self._parent.admit(asker.name), asker=asker.name)
+        return self.route._replace(ticket=self._parent.admit(caller.name), caller=caller.name)
 
     def started(self) -> None:
         """Leave it to the recording process, which answers."""
@@ -198,7 +198,7 @@ def new_route(kind: str, label: str) -> Route | None:
     """Return a route for a process or work that the current context starts, or ``None`` if its calls are
     not recorded.
     """
-    maker = scopes.current_asker()
+    maker = scopes.current_caller()
     if not _routes or maker is None or llmcall_sends():
         return None
     return _routes[-1].new(maker.child(kind, label))
@@ -410,8 +410,8 @@ def begin_started(route: Sequence[Any]) -> None:
 
     :param route: its route, from the environment.
     """
-    address, ticket, asker, link, *others = route
-    begin(Route(address, ticket, asker, tuple(link), *others))
+    address, ticket, caller, link, *others = route
+    begin(Route(address, ticket, caller, tuple(link), *others))
 
 
 # Processes of multiprocessing
@@ -490,7 +490,7 @@ class ItemWork(NamedTuple):
     def __call__(self, item: tuple[int, Any]) -> object:
         """Run the function in the name of whoever submitted the item."""
         number, value = item
-        with _working(self.route._replace(asker=f"{self.route.asker}/item {number}")):
+        with _working(self.route._replace(caller=f"{self.route.caller}/item {number}")):
             return self.function(*value) if self.is_star else self.function(value)
 
 
@@ -498,8 +498,8 @@ class ItemWork(NamedTuple):
 def _working(route: Route) -> Iterator[None]:
     """Ask in the name of a pool's work for a block."""
     begin(route)  # the pool may be older than the recording
-    asker = scopes.known_asker(route.asker, route.ticket)
-    with contextlib.nullcontext() if asker is None else scopes.running_work(asker):
+    caller = scopes.known_caller(route.caller, route.ticket)
+    with contextlib.nullcontext() if caller is None else scopes.running_work(caller):
         yield
 
 
@@ -567,7 +567,7 @@ def _run_in_parallel(
         return run(parallel, iterable)
     _started()
     named = (
-        (Work(route._replace(asker=f"{route.asker}/item {number}"), function), args, kwargs)
+        (Work(route._replace(caller=f"{route.caller}/item {number}"), function), args, kwargs)
         for number, (function, args, kwargs) in enumerate(iterable)
     )
     return run(parallel, named)
@@ -605,7 +605,7 @@ def begin(route: Route) -> None:
         options = told.options or ended_options(sends_nothing=route.sends_nothing)
         stack.enter_context(recording_linked(options, parent))
         stack.enter_context(recording_children(RoutesOfChild(parent, route)))
-        scopes.begin_naming(route.asker, route.ticket)
+        scopes.begin_naming(route.caller, route.ticket)
         if told.base is not None and not is_started_by_multiprocessing():
             scopes.hold_in_process(active=standing_at(told.base))
         _recorded = stack.pop_all()

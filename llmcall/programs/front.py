@@ -35,7 +35,9 @@ def in_front(front: Front) -> Iterator[None]:
         _installation.open()  # also in a forked process, which has no front and its parent's patches
         front.stand_in_front()
         fronts.append(front)
-        if scopes.current_asker() is None:  # also in a forked process that keeps its parent's front
+        if (
+            scopes.current_caller() is None
+        ):  # also in a forked process that keeps its parent's front
             scopes.begin_naming()
     try:
         yield

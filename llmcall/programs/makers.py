@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from .. import scopes
-from ..scopes import Asker
+from ..scopes import Caller
 from ..support.sender import LLMCALL, PROGRAM, llmcall_sends, sender, sent_by
 
 T = TypeVar("T")
@@ -29,16 +29,16 @@ KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of
 
 
 def create_task(create: Callable[..., T], loop: object, coroutine: object, **options: Any) -> T:
-    """Make a task, which is an asker of its own, by the function that would have made it."""
-    maker = None if llmcall_sends() else scopes.current_asker()
+    """Make a task, which is a caller of its own, by the function that would have made it."""
+    maker = None if llmcall_sends() else scopes.current_caller()
     if maker is None:
         return create(loop, coroutine, **options)
     # A notebook's kernel makes tasks for each message. How many these are is no part of the program.
-    asker = maker.main if _is_of_kernel(coroutine) else maker.child("task", _name(coroutine))
+    caller = maker.main if _is_of_kernel(coroutine) else maker.child("task", _name(coroutine))
     if options.get("context") is not None:
-        _enter([options["context"]], asker)
+        _enter([options["context"]], caller)
         return create(loop, coroutine, **options)
-    with scopes.running_as(asker):  # the task copies the context; an eager one runs at once
+    with scopes.running_as(caller):  # the task copies the context; an eager one runs at once
         return create(loop, coroutine, **options)
 
 
@@ -52,7 +52,7 @@ def as_completed(complete: Callable[..., T], awaitables: object, **options: obje
     """Make the tasks in the given order; ``asyncio.as_completed`` makes the tasks of coroutines,
     such as tqdm's ``gather`` passes, in the order of a set.
     """
-    is_named = scopes.current_asker() is not None and not llmcall_sends()
+    is_named = scopes.current_caller() is not None and not llmcall_sends()
     if is_named and isinstance(awaitables, Iterable):
         import asyncio
 
@@ -64,8 +64,8 @@ def as_completed(complete: Callable[..., T], awaitables: object, **options: obje
 
 
 def start_thread(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
-    """Start a thread, which is an asker of its own, by the function that would have started it."""
-    maker = scopes.current_asker()
+    """Start a thread, which is a caller of its own, by the function that would have started it."""
+    maker = scopes.current_caller()
     if llmcall_sends():
         _run_after(thread, functools.partial(sender.set, LLMCALL))
     elif maker is not None:
@@ -73,9 +73,9 @@ def start_thread(start: Callable[[threading.Thread], None], thread: threading.Th
         target = getattr(thread, "_target", None)
         args = getattr(thread, "_args", ())
         function, args, contexts = _unwrapped(target or type(thread), args)
-        asker = maker.child("thread", _name_with_arguments(function, args))
-        _enter(contexts, asker)
-        _run_after(thread, functools.partial(scopes.set_asker, asker))
+        caller = maker.child("thread", _name_with_arguments(function, args))
+        _enter(contexts, caller)
+        _run_after(thread, functools.partial(scopes.set_caller, caller))
     start(thread)
 
 
@@ -99,7 +99,7 @@ def submit_work(
     *args: object,
     **kwargs: object,
 ) -> T:
-    """Submit a function to a pool, as an asker of its own, by the method that would have taken it."""
+    """Submit a function to a pool, as a caller of its own, by the method that would have taken it."""
     if llmcall_sends():
 
         def run_as_llmcall() -> R:
@@ -109,27 +109,27 @@ def submit_work(
         # A thread that the pool starts now outlives this call, and runs the program's work, too.
         with sent_by(PROGRAM), scopes.counted_apart():
             return submit(executor, run_as_llmcall)
-    maker = scopes.current_asker()
+    maker = scopes.current_caller()
     if maker is None:
         return submit(executor, function, *args, **kwargs)
     work, work_args, _ = _unwrapped(function, args)
-    asker = maker.child("work", _name_with_arguments(work, work_args))
+    caller = maker.child("work", _name_with_arguments(work, work_args))
 
-    def run_as_asker() -> R:
-        with scopes.running_work(asker):
+    def run_as_caller() -> R:
+        with scopes.running_work(caller):
             return function(*args, **kwargs)
 
-    return submit(executor, run_as_asker)
+    return submit(executor, run_as_caller)
 
 
 # Functions
 
 
-def _enter(contexts: Iterable[contextvars.Context], asker: Asker) -> None:
-    """Set the asker in contexts, but for those that are in use."""
+def _enter(contexts: Iterable[contextvars.Context], caller: Caller) -> None:
+    """Set the caller in contexts, but for those that are in use."""
     for context in contexts:
         with contextlib.suppress(RuntimeError):
-            context.run(scopes.set_asker, asker)
+            context.run(scopes.set_caller, caller)
 
 
 def _unwrapped(

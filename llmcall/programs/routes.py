@@ -22,7 +22,7 @@ BASE_URLS = {
     "gemini": ("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"),
 }
 SCOPE_HEADER = "x-llmcall-scope"  # who asks, as a program says
-ASKER = "at-"  # begins the part of a path that says who sends
+CALLER = "at-"  # begins the part of a path that says who sends
 SITE = os.path.join(os.path.dirname(__file__), "site")
 PYTHONPATH = "PYTHONPATH"
 VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
@@ -33,7 +33,7 @@ class Route(NamedTuple):
 
     :param address: of that one's server, with its token, for what is no Python; empty if it has none.
     :param ticket: by which that one knows in which context the process was started.
-    :param asker: the process's name.
+    :param caller: the process's name.
     :param link: the address of that one's link, for Python.
     :param sends_nothing: whether the process may send nothing, also if that one has ended.
     :param outlives: whether the process may go on, unrecorded, when the recording has ended.
@@ -41,25 +41,25 @@ class Route(NamedTuple):
 
     address: str
     ticket: str
-    asker: str
+    caller: str
     link: tuple[str, str] = ("", "")
     sends_nothing: bool = False
     outlives: bool = False
 
     @property
-    def asker_part(self) -> str:
+    def caller_part(self) -> str:
         """Return the part of a path that names the sender."""
-        return f"{ASKER}{self.ticket}.{encoded(self.asker)}"
+        return f"{CALLER}{self.ticket}.{encoded(self.caller)}"
 
     def to(self, url: str) -> str:
         """Return the server's address of a request to another address, or for one that comes here already."""
         if url.startswith(f"{self.address}/"):
             name, _, rest = url.removeprefix(f"{self.address}/").partition("/")
-            return f"{self.address}/{self.asker_part}/{rest if name.startswith(ASKER) else f'{name}/{rest}'}"
+            return f"{self.address}/{self.caller_part}/{rest if name.startswith(CALLER) else f'{name}/{rest}'}"
         parts = urllib.parse.urlsplit(url)
         host = urllib.parse.quote(parts.netloc.rpartition("@")[2], safe=":[]")
         rest = parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else "")
-        return f"{self.address}/{self.asker_part}/to/{parts.scheme}/{host}/{rest}"
+        return f"{self.address}/{self.caller_part}/to/{parts.scheme}/{host}/{rest}"
 
 
 def base_urls(address: str) -> dict[str, str]:

@@ -35,8 +35,8 @@ def seeded(seed: int) -> Iterator[None]:
     def next_seed(bits: int) -> int:
         if keeps_random_numbers.get():  # a library's own, which a replay may not import
             return 0
-        asker = scopes.current_asker()
-        maker = "" if asker is None else asker.name
+        caller = scopes.current_caller()
+        maker = "" if caller is None else caller.name
         if scopes.in_program_call():
             maker += IN_CALL
         number = counts[maker]

@@ -4,7 +4,7 @@ Child processes, in any language, and libraries such as aiohttp send their reque
 It answers them as a recorder answers the requests of this process. An address of it says where the
 request goes, and who sends it::
 
-    http://127.0.0.1:PORT/TOKEN/at-TICKET.ASKER/to/https/api.openai.com/v1/chat/completions
+    http://127.0.0.1:PORT/TOKEN/at-TICKET.CALLER/to/https/api.openai.com/v1/chat/completions
     http://127.0.0.1:PORT/TOKEN/openai/v1/chat/completions
 
 The sender stands in the address, not in a header: the SDKs of all languages take a base URL, and few
@@ -42,8 +42,8 @@ from .asgi import (
     send_response,
 )
 from .routes import (
-    ASKER,
     BASE_URLS,
+    CALLER,
     LOOPBACK,
     SCOPE_HEADER,
     decoded,
@@ -211,7 +211,7 @@ class Server:
     async def _answer(self, scope: Event, receive: Receive, send: Send) -> None:
         """Answer a request; the name, and the arguments, are those of ASGI."""
         try:
-            context, asker, parts = self._find_context(scope)
+            context, caller, parts = self._find_context(scope)
             url = self._url(parts, scope["query_string"].decode("latin-1"))
             if context is self._context:
                 self._check_is_models(url)
@@ -233,8 +233,8 @@ class Server:
         for variable, value in context.items():  # this task has a context of its own
             variable.set(value)
         recorder = self._recorder
-        if asker:
-            scopes.set_asker(scopes.known_asker(asker))
+        if caller:
+            scopes.set_caller(scopes.known_caller(caller))
         try:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(scopes.in_process(recorder.recording.default))
@@ -284,15 +284,15 @@ class Server:
         parts = target.lstrip("/").split("/")
         if not hmac.compare_digest(parts.pop(0).encode(), self._token.encode()):
             raise BadRequest(404, "the address lacks the token of the run that it belongs to")
-        context, asker = self._context, ""
-        if parts and parts[0].startswith(ASKER):
-            ticket, _, name = parts.pop(0).removeprefix(ASKER).partition(".")
+        context, caller = self._context, ""
+        if parts and parts[0].startswith(CALLER):
+            ticket, _, name = parts.pop(0).removeprefix(CALLER).partition(".")
             context = self._context_of(ticket)
             with contextlib.suppress(ValueError):
-                asker = decoded(name)
+                caller = decoded(name)
         if context is None:
             raise BadRequest(404, "the run that the address belongs to does not know the sender")
-        return context, asker, parts
+        return context, caller, parts
 
     def _url(self, parts: list[str], query: str) -> str:
         """Return the address that the rest of a path names."""

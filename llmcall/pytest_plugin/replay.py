@@ -25,7 +25,7 @@ from ..review.text import record_name
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
 from ..stores.cassettes.current import only_open
 from ..stores.cassettes.owner import TestOwner, recording_command
-from ..stores.cassettes.replay_log import NO_CALLS, without_lone_askers
+from ..stores.cassettes.replay_log import NO_CALLS, without_lone_callers
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.failures import REFUSED, process_failures
@@ -318,7 +318,7 @@ class Replay(CallListener):
         file = read(path)
         keep_in_cache([record for record in file if record.cache_key in keys])
         kept = [record for record in file if record.cache_key not in keys]
-        write(path, file.header, without_lone_askers(kept) if file.header.is_complete else kept)
+        write(path, file.header, without_lone_callers(kept) if file.header.is_complete else kept)
 
     def _name_arms(self, path: Path, arms: Mapping[str, list[str]]) -> None:
         """Leave in a shared file the arms, by record, that this run's tests used, as in a fresh recording."""

@@ -72,14 +72,14 @@ Feature = Callable[[PlacedCall], Hashable]
 # What the same call has in common in both runs, from the surest. Its order does not count.
 IDENTITIES: tuple[Feature, ...] = (
     lambda call: (call.request, call.draw),
-    lambda call: (call.request, call.record.asker),
+    lambda call: (call.request, call.record.caller),
     lambda call: call.request,
     lambda call: (call.content, call.draw),
     lambda call: call.content,
 )
 # What calls have in common that follow one another.
 SPEAKERS: tuple[Feature, ...] = (
-    lambda call: (call.kind, call.system, call.record.asker),
+    lambda call: (call.kind, call.system, call.record.caller),
     lambda call: (call.kind, call.system),
 )
 

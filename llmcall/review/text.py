@@ -81,11 +81,11 @@ def _call_lines(call: RecordedCall, shown_texts: set[str]) -> Iterator[str]:
         f"  {name}={tools if name == 'tools' and tools else _abbreviated(value, shown_texts, PARAMETER_CHARACTERS)}"
         for name, value in call.parameters
     )
-    asker = f"  asked by {call.record.asker}" if call.record.asker else ""
+    caller = f"  asked by {call.record.caller}" if call.record.caller else ""
     arms = f"  in {describe_arms(call.record)}" if call.record.arms else ""
     draw = f"#{call.draw}  " if call.draw else ""
     yield click.style(
-        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{asker}{arms}"), fg="cyan"
+        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{caller}{arms}"), fg="cyan"
     )
     if call.repeated:
         yield click.style(f"{INDENT}… {counted(call.repeated, 'message')} as above", dim=True)

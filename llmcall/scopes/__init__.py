@@ -3,7 +3,7 @@
 Read ``position.py`` first, who asks, as plain data and as each thread and task holds it. ``active.py`` finds the scope
 in which code runs, and ``draws.py`` counts its draws (``draw_numbers.py``: which number is whose); ``items.py`` takes
 those of a map's item back. ``scope.py``, ``arms.py`` and ``bound.py`` enter scopes. ``rules.py`` refuses a call where
-timing would decide its draw; ``workers.py`` knows which scopes other threads and processes have open. ``askers.py``
+timing would decide its draw; ``workers.py`` knows which scopes other threads and processes have open. ``callers.py``
 names tasks and threads, ``names.py`` checks names, ``repeated.py`` warns.
 """
 
@@ -20,23 +20,23 @@ from .active import scope_of_call as scope_of_call
 from .arms import Arm as Arm
 from .arms import arm as arm
 from .arms import seed as seed
-from .askers import Asker as Asker
-from .askers import begin_naming as begin_naming
-from .askers import counted_apart as counted_apart
-from .askers import current_asker as current_asker
-from .askers import current_for_draw as current_for_draw
-from .askers import end_naming as end_naming
-from .askers import enter_item as enter_item
-from .askers import in_program_call as in_program_call
-from .askers import known_asker as known_asker
-from .askers import naming_own_calls as naming_own_calls
-from .askers import numbered_anew as numbered_anew
-from .askers import running_as as running_as
-from .askers import running_work as running_work
-from .askers import set_asker as set_asker
 from .bound import Bound as Bound
 from .bound import bind as bind
-from .draw_numbers import RecordedAskers as RecordedAskers
+from .callers import Caller as Caller
+from .callers import begin_naming as begin_naming
+from .callers import counted_apart as counted_apart
+from .callers import current_caller as current_caller
+from .callers import current_for_draw as current_for_draw
+from .callers import end_naming as end_naming
+from .callers import enter_item as enter_item
+from .callers import in_program_call as in_program_call
+from .callers import known_caller as known_caller
+from .callers import naming_own_calls as naming_own_calls
+from .callers import numbered_anew as numbered_anew
+from .callers import running_as as running_as
+from .callers import running_work as running_work
+from .callers import set_caller as set_caller
+from .draw_numbers import RecordedCallers as RecordedCallers
 from .draw_numbers import ScopedRequest as ScopedRequest
 from .draw_numbers import are_in_turns as are_in_turns
 from .draws import ACTOR as ACTOR

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from ..errors import ScopeError
 from ..support.system import after_fork_in_child, this_process
 from . import workers
-from .draw_numbers import RecordedAskers
+from .draw_numbers import RecordedCallers
 from .draws import Draw, Draws
 from .items import NO_ITEM, Item
 from .names import checked_name
@@ -33,7 +33,7 @@ from .rules import (
 
 if TYPE_CHECKING:
     from ..stores.record import Record
-    from .askers import Asker
+    from .callers import Caller
     from .scope import Scope
 
 PROGRAM_SCOPE = "run"  # the default scope of a program's calls
@@ -142,21 +142,21 @@ class ActiveScope:
         self,
         digest: str,
         source: object,
-        asker: Asker | None,
-        read_askers: Callable[[], RecordedAskers],
+        caller: Caller | None,
+        read_callers: Callable[[], RecordedCallers],
     ) -> Draw:
         """Take the next draw of a request.
 
         :param digest: of the request, without a sample.
         :param source: the cassette or cache that holds records of the draws.
-        :param asker: who asks, if that counts.
-        :param read_askers: reads who asked when the draws were recorded, if it counts.
+        :param caller: who asks, if that counts.
+        :param read_callers: reads who asked when the draws were recorded, if it counts.
         """
         path, _, forks, *_ = self.position
-        draw = self.draws.take((path, digest), forks, source, asker, read_askers)
+        draw = self.draws.take((path, digest), forks, source, caller, read_callers)
         # A thread or process in which the scope was opened, as by an actor's name, may be any that happened to
         # run the actor. Then only identical requests in flight at the same time are told apart by who asks.
-        if asker is not None and not (asker.is_thread and asker.name == self.opened_in):
+        if caller is not None and not (caller.is_thread and caller.name == self.opened_in):
             draw.is_in_order = False
         if self.item.draws is not None:
             self.item.draws.add(draw)

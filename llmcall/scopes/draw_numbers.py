@@ -13,25 +13,25 @@ from .position import Forks
 ScopedRequest = tuple[str, str]
 
 
-class RecordedAskers(NamedTuple):
-    """The askers of equal requests in one scope, as a cassette or cache has them.
+class RecordedCallers(NamedTuple):
+    """The callers of equal requests in one scope, as a cassette or cache has them.
 
-    :param askers: the askers' names by draw number.
-    :param is_recording: whether it is still recording: then no asker gets another one's draw.
+    :param callers: the callers' names by draw number.
+    :param is_recording: whether it is still recording: then no caller gets another one's draw.
     :param may_ask: whether a draw that is not recorded may be asked and recorded.
     """
 
-    askers: Mapping[int, str] = {}
+    callers: Mapping[int, str] = {}
     is_recording: bool = False
     may_ask: bool = False
 
 
-def are_in_turns(askers: Iterable[str]) -> bool:
-    """Return whether an asker asked again after another one did, as workers do that take from a queue.
+def are_in_turns(callers: Iterable[str]) -> bool:
+    """Return whether a caller asked again after another one did, as workers do that take from a queue.
 
-    :param askers: the askers' names in the order of their draws.
+    :param callers: the callers' names in the order of their draws.
     """
-    turns = [asker for asker, _ in itertools.groupby(askers)]
+    turns = [caller for caller, _ in itertools.groupby(callers)]
     return len(turns) > len({*turns})
 
 
@@ -81,67 +81,69 @@ def lowest_free(counted: Sequence[Numbers], start: int = 0) -> int:
     return number
 
 
-class Askers:
-    """The askers of the equal requests of one scope.
+class Callers:
+    """The callers of the equal requests of one scope.
 
     :param recorded: what the cassette or cache that holds their records says about them.
     :ivar owners: by number: who took it when it was recorded or, first, in this run.
-    :ivar numbers: the same by asker, in order.
-    :ivar taken: the numbers that each asker has taken in a fork, the last one last.
+    :ivar numbers: the same by caller, in order.
+    :ivar taken: the numbers that each caller has taken in a fork, the last one last.
     """
 
-    def __init__(self, recorded: RecordedAskers) -> None:
+    def __init__(self, recorded: RecordedCallers) -> None:
         self.recorded = recorded
         self.owners: dict[int, str] = {}
         self.numbers: dict[str, list[int]] = {}
         self.taken: dict[tuple[Forks, str], list[int]] = {}
-        self._recorded_names = set(recorded.askers.values())
+        self._recorded_names = set(recorded.callers.values())
         self._owned = Numbers()  # the same numbers
-        for number, asker in recorded.askers.items():
-            self._note_owner(number, asker)
+        for number, caller in recorded.callers.items():
+            self._note_owner(number, caller)
 
-    def number_for(self, asker: str, forks: Forks, counted: Sequence[Numbers]) -> int:
-        """Return the next number of an asker, and note that it took it.
+    def number_for(self, caller: str, forks: Forks, counted: Sequence[Numbers]) -> int:
+        """Return the next number of a caller, and note that it took it.
 
-        An asker gets the lowest free number that was recorded for it, or that it took in another arm.
+        A caller gets the lowest free number that was recorded for it, or that it took in another arm.
         Otherwise it gets the lowest new one, which is recorded; in a replay, or if the program changed
         and no record has its name, the lowest that is left. Its numbers rise, as in a replay.
         """
         recorded = self.recorded
-        taken = self.taken.setdefault((forks, asker), [])
+        taken = self.taken.setdefault((forks, caller), [])
         last = taken[-1] if taken else -1
-        own = self.numbers.get(asker, [])
-        # no slice: an asker may have 100,000
+        own = self.numbers.get(caller, [])
+        # no slice: a caller may have 100,000
         for index in range(bisect_right(own, last), len(own)):
             number = own[index]
             if is_free_in_all(number, counted):
                 break
         else:
-            # A record that is missing among the others was deleted, perhaps this asker's.
+            # A record that is missing among the others was deleted, perhaps this caller's.
             has_gap = self._owned.lowest < len(self.owners)
-            is_named = has_gap or asker in self._recorded_names
-            is_new = recorded.is_recording or not recorded.askers or (recorded.may_ask and is_named)
+            is_named = has_gap or caller in self._recorded_names
+            is_new = (
+                recorded.is_recording or not recorded.callers or (recorded.may_ask and is_named)
+            )
             number = lowest_free(counted, last + 1 if is_new else 0)
             while is_new and number in self.owners:
                 number = lowest_free(counted, number + 1)
-        self._note_owner(number, asker)
+        self._note_owner(number, caller)
         taken.append(number)
         return number
 
-    def _note_owner(self, number: int, asker: str) -> None:
+    def _note_owner(self, number: int, caller: str) -> None:
         if number not in self.owners:
-            self.owners[number] = asker
+            self.owners[number] = caller
             self._owned.take(number)
-            insort(self.numbers.setdefault(asker, []), number)
+            insort(self.numbers.setdefault(caller, []), number)
 
-    def release(self, asker: str, forks: Forks, number: int, *, is_free: bool) -> None:
-        """Note that an asker released a number; a recorded number stays its owner's.
+    def release(self, caller: str, forks: Forks, number: int, *, is_free: bool) -> None:
+        """Note that a caller released a number; a recorded number stays its owner's.
 
         :param is_free: whether no fork has it.
         """
-        taken = self.taken.get((forks, asker), [])
+        taken = self.taken.get((forks, caller), [])
         if number in taken:
             taken.remove(number)
-        if is_free and number in self.owners and number not in self.recorded.askers:
+        if is_free and number in self.owners and number not in self.recorded.callers:
             self.numbers[self.owners.pop(number)].remove(number)
             self._owned.release(number)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..support.notices import warn_once
 from ..support.system import current_task, lock, this_process
-from .askers import Asker
+from .callers import Caller
 from .draw_numbers import (
-    Askers,
+    Callers,
     Numbers,
-    RecordedAskers,
+    RecordedCallers,
     ScopedRequest,
     is_free_in_all,
     lowest_free,
@@ -65,15 +65,15 @@ def _are_beside(one: Forks, other: Forks) -> bool:
 # number that the failed one released. It also lets arms share answers, since an arm does not count the
 # draws of the arms beside it.
 #
-# Where askers have names, an asker takes the lowest free number that was recorded for it, else a new one
+# Where callers have names, a caller takes the lowest free number that was recorded for it, else a new one
 # where that may be asked, else the lowest that is left. The lowest free number in every case was rejected:
-# timing would decide who takes it, and two askers would swap their answers. So was a new number in every
+# timing would decide who takes it, and two callers would swap their answers. So was a new number in every
 # case: a program whose tasks are named otherwise than in the recording would replay nothing.
 class Draws:
     """Count the draws of one outermost scope.
 
     A draw takes the lowest number that was taken neither in its fork, nor in those around or inside
-    it: so equal requests of two arms share an answer. An asker with a name gets its own.
+    it: so equal requests of two arms share an answer. A caller with a name gets its own.
 
     :param drawn: earlier draws.
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
@@ -95,7 +95,7 @@ class Draws:
         self.process = this_process() if since is None else None  # that opened the scope
         self._numbers: dict[ScopedRequest, dict[Forks, Numbers]] = {}
         # by request, and by the cassette or cache that holds its records
-        self._askers: dict[ScopedRequest, dict[object, Askers]] = {}
+        self._callers: dict[ScopedRequest, dict[object, Callers]] = {}
         for draw in drawn:
             self.claim(*draw)
 
@@ -110,28 +110,28 @@ class Draws:
         request: ScopedRequest,
         forks: Forks,
         source: object,
-        asker: Asker | None,
-        read_askers: Callable[[], RecordedAskers],
+        caller: Caller | None,
+        read_callers: Callable[[], RecordedCallers],
     ) -> Draw:
         """Take the next number of a request.
 
-        Warns if another thread or task makes the same request at the same time, unless askers have
+        Warns if another thread or task makes the same request at the same time, unless callers have
         names.
 
         :param forks: those in which it is made.
         :param source: the cassette or cache that holds records of the request.
-        :param asker: who asks, if that counts.
-        :param read_askers: reads who asked when the draws were recorded.
+        :param caller: who asks, if that counts.
+        :param read_callers: reads who asked when the draws were recorded.
         """
-        askers = None
-        if asker is not None:
-            by_source = self._askers.setdefault(request, {})
-            askers = by_source.get(source)
-            if askers is None:  # reads records, so without the lock
-                askers = by_source.setdefault(source, Askers(read_askers()))
+        callers = None
+        if caller is not None:
+            by_source = self._callers.setdefault(request, {})
+            callers = by_source.get(source)
+            if callers is None:  # reads records, so without the lock
+                callers = by_source.setdefault(source, Callers(read_callers()))
         runner = threading.get_ident(), id(current_task())
         other, is_in_order = None, False
-        if asker is None or askers is None:
+        if caller is None or callers is None:
             with lock:
                 numbers, counted = self._numbers_of(request, forks)
                 number, other = lowest_free(counted), numbers.under_way
@@ -140,8 +140,8 @@ class Draws:
         else:
             with lock:
                 numbers, counted = self._numbers_of(request, forks)
-                number = askers.number_for(asker.name, forks, counted)
-                is_in_order = not (askers.recorded.askers or numbers.in_flight)
+                number = callers.number_for(caller.name, forks, counted)
+                is_in_order = not (callers.recorded.callers or numbers.in_flight)
                 numbers.take(number)
                 numbers.in_flight.add(number)
                 numbers.under_way = runner
@@ -151,7 +151,7 @@ class Draws:
                 f"give each {kind} its own scope: two {kind}s in the scope {request[0]!r} make the same "
                 "request at the same time, so a replay may swap their answers"
             )
-        draw = Draw(self, request, forks, number, numbers, asker, askers)
+        draw = Draw(self, request, forks, number, numbers, caller, callers)
         draw.is_in_order = is_in_order
         return draw
 
@@ -204,7 +204,7 @@ class DrawsElsewhere(Draws):
         self.forks = forks
 
 
-_swapped: set[Draw] = set()  # draws that replayed another asker's record
+_swapped: set[Draw] = set()  # draws that replayed another caller's record
 
 
 class Draw:
@@ -213,8 +213,8 @@ class Draw:
     Any thread may call its methods, and more than once.
 
     :param numbers: the numbers of its fork.
-    :param asker: who asks, or ``None`` if askers have no names.
-    :param askers: who asks the same.
+    :param caller: who asks, or ``None`` if callers have no names.
+    :param callers: who asks the same.
     :ivar sample: the scope path and the number, ``"trial/lisa#0"``.
     :ivar is_taken: whether its number is still taken.
     :ivar is_in_order: whether the order of the calls tells it from identical ones, and not who asks: no recorded
@@ -222,10 +222,10 @@ class Draw:
     """
 
     __slots__ = (
-        "_askers",
+        "_callers",
         "_has_answer",
         "_numbers",
-        "asker",
+        "caller",
         "draws",
         "forks",
         "is_in_order",
@@ -242,19 +242,19 @@ class Draw:
         forks: Forks,
         number: int,
         numbers: Numbers,
-        asker: Asker | None = None,
-        askers: Askers | None = None,
+        caller: Caller | None = None,
+        callers: Callers | None = None,
     ) -> None:
         self.draws = draws
         self.request = request
         self.forks = forks
         self.number = number
         self.sample = f"{request[0]}#{number}"
-        self.asker = asker
+        self.caller = caller
         self.is_taken = True
         self.is_in_order = False
         self._numbers = numbers
-        self._askers = askers
+        self._callers = callers
         self._has_answer = False
 
     def keep(self, answer: Record) -> None:
@@ -263,12 +263,12 @@ class Draw:
         Warns if two processes that count the scope's draws separately made this draw.
 
         :param answer: the record that counts. Its ``stored_at`` is set if the cache had it, and its
-            ``asker`` if that is known: see :func:`take_swapped`.
+            ``caller`` if that is known: see :func:`take_swapped`.
         """
         self._has_answer = True
         self._numbers.under_way = None
         self._numbers.in_flight.discard(self.number)
-        if self.asker is not None and answer.asker not in (None, self.asker.name):
+        if self.caller is not None and answer.caller not in (None, self.caller.name):
             _swapped.add(self)
         if (
             answer.stored_at is None
@@ -295,13 +295,13 @@ class Draw:
             self._numbers.under_way = None
             self._numbers.in_flight.discard(self.number)
             self._numbers.release(self.number)
-            if self._askers is not None and self.asker is not None:
+            if self._callers is not None and self.caller is not None:
                 is_free = self.draws.is_free(self.request, self.number)
-                self._askers.release(self.asker.name, self.forks, self.number, is_free=is_free)
+                self._callers.release(self.caller.name, self.forks, self.number, is_free=is_free)
 
 
 def take_swapped() -> int:
-    """Return how many recorded draws went to other askers than in the recording, and reset it."""
+    """Return how many recorded draws went to other callers than in the recording, and reset it."""
     with lock:
         number = len(_swapped)
         _swapped.clear()

@@ -11,7 +11,7 @@ from ..support.system import lock
 
 if TYPE_CHECKING:
     from .active import ActiveScope
-    from .askers import Asker
+    from .callers import Caller
 
 ARM = "arm"  # the family of the arms
 
@@ -45,7 +45,7 @@ class Position(NamedTuple):
     :param path: its scope path; empty outside any scope.
     :param order: of the call among those of the program.
     :param forks: the arm, or the cell of a table that varies, in which it is made.
-    :param asker: the name of who asks, if that counts in its draw.
+    :param caller: the name of who asks, if that counts in its draw.
     :param draw: the number of its draw, or ``None``.
     :param is_in_order: whether the order of the calls tells its draw from identical ones, and not who asks.
     :param request: what was drawn: the scope path and the request's digest, or ``None``.
@@ -54,7 +54,7 @@ class Position(NamedTuple):
     path: str = ""
     order: CallOrder = ()
     forks: Forks = ()
-    asker: str | None = None
+    caller: str | None = None
     draw: int | None = None
     is_in_order: bool = False
     request: tuple[str, str] | None = None
@@ -71,7 +71,7 @@ class Held(NamedTuple):
     """The position of the code that runs, as its context holds it.
 
     :param active: the scope that it entered last, or ``None`` if it entered none.
-    :param asker: who asks, or ``None`` if that has no name.
+    :param caller: who asks, or ``None`` if that has no name.
     :param levels: of the recorded functions that run here: below a default scope, their calls have these levels.
     :param is_programs: whether a program's call is answered here.
     :param ticket: by which the process that records this one knows what the code runs for; empty: for what the whole
@@ -79,7 +79,7 @@ class Held(NamedTuple):
     """
 
     active: ActiveScope | None = None
-    asker: Asker | None = None
+    caller: Caller | None = None
     levels: str = ""
     is_programs: bool = False
     ticket: str = ""
@@ -92,7 +92,7 @@ held = _here.get
 
 
 def held_by_process() -> Held:
-    """Return what counts in contexts that hold no scope, or no asker: the scope that was opened for the
+    """Return what counts in contexts that hold no scope, or no caller: the scope that was opened for the
     whole process, and the main program.
     """
     return _process
@@ -118,8 +118,8 @@ def hold(**changes: Any) -> None:
 
 def hold_scope(active: ActiveScope | None) -> None:
     """Change the scope that the current context holds; each step of an actor does, and ``_replace`` is slow."""
-    _, asker, levels, is_programs, ticket = held()
-    _here.set(Held(active, asker, levels, is_programs, ticket))
+    _, caller, levels, is_programs, ticket = held()
+    _here.set(Held(active, caller, levels, is_programs, ticket))
 
 
 def take_place(context: Context) -> None:

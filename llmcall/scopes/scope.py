@@ -20,7 +20,7 @@ from .active import (
     process_default,
     scope_of_call,
 )
-from .askers import current_asker, enter_arm
+from .callers import current_caller, enter_arm
 from .draws import Draws
 from .items import Item
 from .names import checked_name
@@ -60,7 +60,7 @@ class Scope:
 
     def __enter__(self) -> Scope:
         active = self.active(generator_above(sys._getframe(1)))
-        opener = current_asker()
+        opener = current_caller()
         active.opened_in = None if opener is None else opener.name
         self._set_process_scope(active)
         self._entries.append(active)
@@ -87,8 +87,8 @@ class Scope:
                 )
             generators = generators_with((), generator)
             return ActiveScope(Position(self.name, order), self._draws, self, generators)
-        path, _, forks, asker, draw, *_ = parent.position
-        position = Position(f"{path}/{self.name}", order, forks, asker, draw)
+        path, _, forks, caller, draw, *_ = parent.position
+        position = Position(f"{path}/{self.name}", order, forks, caller, draw)
         generators = generators_with(parent.generators, generator)
         return parent.copy(
             position=position, scope=self, generators=generators, opened_by="program"
@@ -111,7 +111,7 @@ class Scope:
             finally:
                 hold_scope(entered.previous.active)
                 if entered.forked is not None:
-                    hold(asker=entered.previous.asker)
+                    hold(caller=entered.previous.caller)
 
     def _set_process_scope(self, active: ActiveScope) -> None:
         """Put every thread without a scope into this one, if it or what it forks was opened for the process."""

@@ -38,7 +38,7 @@ FIELDS = (
     "host",
     "version",
     "stored_at",
-    "asker",
+    "caller",
     "arms",
 )
 KEYED = ("kind", "sample", "request")  # the fields that make the key
@@ -85,7 +85,7 @@ class Record:
     :param host: the host that answered, without credentials.
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
-    :param asker: the task or thread that asked, if several asked the same.
+    :param caller: the task or thread that asked, if several asked the same.
     :param arms: the names of the arms that used it.
     :param days: when its model gave the answer, or the answers of its file; ``None`` if unknown.
         Records that differ only in this are equal.
@@ -125,7 +125,7 @@ class Record:
         host: str | None = None,
         version: str | None = None,
         stored_at: float | None = None,
-        asker: str | None = None,
+        caller: str | None = None,
         arms: tuple[str, ...] = (),
         days: Days | None = None,
         received: Received | None = None,
@@ -145,7 +145,7 @@ class Record:
         self.host = host
         self.version = version
         self.stored_at = stored_at
-        self.asker = asker
+        self.caller = caller
         self.arms = arms
 
     @property

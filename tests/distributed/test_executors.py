@@ -504,7 +504,7 @@ def test_a_programs_calls_in_an_item_that_failed_are_not_paid_again(
 def test_twins_of_a_worker_that_is_forked_in_a_replay_get_their_own_answers(
     model: NumberedServer,
 ) -> None:
-    """What sends nothing stays before the clients of a forked process; its askers have names, too."""
+    """What sends nothing stays before the clients of a forked process; its callers have names, too."""
     llmcall.configure(cache_mode="off")
     found = []
     for mode, waits in (("once", (0.5, 0.0)), ("none", (0.0, 0.5))):

@@ -200,7 +200,7 @@ def test_a_cassette_that_the_settings_name_records_the_sdk_from_llmcalls_first_c
 
 
 def test_equal_requests_of_several_threads_get_their_own_answers() -> None:
-    """As under ``patched``, each thread is an asker."""
+    """As under ``patched``, each thread is a caller."""
     client = plain_program(Server())
 
     def run() -> list[str]:

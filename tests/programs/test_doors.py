@@ -1,4 +1,4 @@
-"""What one way to record a program recorded, every other one replays: the same answers to the same askers.
+"""What one way to record a program recorded, every other one replays: the same answers to the same callers.
 
 The model numbers its answers as questions come in, and each question waits for a random time first. So a
 replay that mixed up two calls would give other numbers.
@@ -242,7 +242,7 @@ def test_run_and_other_blocks_replay_what_a_block_recorded(
 def test_patched_and_run_give_threads_in_one_scope_what_patched_recorded_for_them(
     recorded_by: Callable[[Play, str], Any], program: Any, model: NumberedServer
 ) -> None:
-    """Equal calls of llmcall's own have askers under ``patched`` and ``llmcall run``."""
+    """Equal calls of llmcall's own have callers under ``patched`` and ``llmcall run``."""
     live = recorded_by(program.play_in_one_scope, "once")
     assert len(set(live)) == len(model.asked) == 6
     for _ in range(3):
@@ -311,7 +311,7 @@ def test_a_block_replays_a_map_in_processes_as_one_in_threads(
     assert len(set(live)) == len(model.asked) == 3
 
 
-def test_an_update_names_no_asker_whom_a_fresh_recording_leaves_out(program: Any) -> None:
+def test_an_update_names_no_caller_whom_a_fresh_recording_leaves_out(program: Any) -> None:
     """In an arm, llmcall's own call comes before equal ones of an SDK in threads, which have names."""
 
     def recorded(mode: str, first: str) -> dict[str | None, str | None]:
@@ -324,7 +324,7 @@ def test_an_update_names_no_asker_whom_a_fresh_recording_leaves_out(program: Any
         with llmcall.cassette(TAPE, mode=mode):
             llmcall.arms(play, {"early": {}, "late": {}}, scope="inn", workers=1)
         records = llmcall.cassette(TAPE).all_records()
-        return {record.sample: record.asker for record in records if record.prompt == "Tea?"}
+        return {record.sample: record.caller for record in records if record.prompt == "Tea?"}
 
     fresh = recorded("rewrite", "Milk?")
     assert [fresh["inn/0#0"], len(fresh)] == [None, 3]

@@ -100,7 +100,7 @@ LIBRARIES = [by_httpx, by_requests, by_an_sdk, by_llmcall, by_a_recorded_client,
 
 
 def do(work: Callable[[], Any]) -> Any:
-    """Do some work: the name by which its asker is counted."""
+    """Do some work: the name by which its caller is counted."""
     return work()
 
 
@@ -246,7 +246,7 @@ def streamed_async(client: LLMClient) -> list[Any]:
 
 
 def of_the_program(server: Server) -> list[Any]:
-    """Ask the same at once by the program's own client in a pool's work, whose askers are numbered."""
+    """Ask the same at once by the program's own client in a pool's work, whose callers are numbered."""
     sdk = plain_program(server)
 
     def ask() -> Any:

@@ -247,7 +247,7 @@ def in_threads_that_change_their_order(client: openai.OpenAI, waits: list[float]
         return list(pool.map(late, waits))
 
 
-def test_each_opening_numbers_its_askers_anew(server: Server) -> None:
+def test_each_opening_numbers_its_callers_anew(server: Server) -> None:
     """Also inside another block, where the first opening is followed by its replay."""
     client = plain_program(server)
     with llmcall.patched():
@@ -275,7 +275,7 @@ def test_patched_is_a_cassette_without_a_file(server: Server) -> None:
     assert samples() == RUN[:2]
 
 
-def test_answers_of_another_programs_askers_change_no_hands(
+def test_answers_of_another_programs_callers_change_no_hands(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A recording may take them from the disk cache; what counts is that its replay is the same."""

@@ -907,13 +907,13 @@ PROGRAM = """
 
 
 @pytest.mark.slow
-def test_the_askers_of_a_test_do_not_depend_on_the_tests_before(project: Project) -> None:
+def test_the_callers_of_a_test_do_not_depend_on_the_tests_before(project: Project) -> None:
     """Each test that runs alone, or in another order, gets the answers of its own threads."""
     project.record(PROGRAM, passed=2)
     for name in "ab":
         path = project.path / f"cassettes/test_market/test_twins[{name}].jsonl"
-        askers = [json.loads(line).get("asker") for line in path.read_text().splitlines()[1:]]
-        assert sorted(askers) == ["thread ask 0", "thread ask 1"]
+        callers = [json.loads(line).get("caller") for line in path.read_text().splitlines()[1:]]
+        assert sorted(callers) == ["thread ask 0", "thread ask 1"]
 
 
 @pytest.mark.ci

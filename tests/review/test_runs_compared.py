@@ -258,9 +258,9 @@ def test_the_calls_of_callers_are_the_same_by_their_callers() -> None:
     def run(path: str, word: str, order: Sequence[str]) -> Path:
         records = []
         for number, caller in enumerate(order):
-            first = chat("Go.", f"{caller} goes", f"run#{number}").replace(asker=caller)
+            first = chat("Go.", f"{caller} goes", f"run#{number}").replace(caller=caller)
             more = chat(f"{word} on: 1, 2, 3.", f"{caller} {word}", f"run#{number}")
-            records += [first, more.replace(asker=caller)]
+            records += [first, more.replace(caller=caller)]
         return write_cassette(path, records)
 
     found = llmcall.compare(

@@ -299,9 +299,9 @@ def play(way: str, members: Any, seed: int, **plan: Any) -> dict[str, Any]:
 
 
 def asked_in(path: Path) -> list[str]:
-    """Return what each asker drew, in some order. An asker that moved keeps its draw."""
+    """Return what each caller drew, in some order. A caller that moved keeps its draw."""
     records = map(json.loads, records_of(path))
-    names = "asker", "sample", "request"
+    names = "caller", "sample", "request"
     return sorted(json.dumps([record.get(name) for name in names]) for record in records)
 
 

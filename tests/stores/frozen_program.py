@@ -291,7 +291,7 @@ def _over_http(over_http: Any, results: dict[str, Any], waits: tuple[int, ...]) 
                 client.post(f"https://{SEARCH}/v1/find?page=2", json={"query": query}).json()
                 for query in ("bread", "milk", "bread")
             ]
-        results["askers"] = asyncio.run(_gathered(over_http, waits))
+        results["callers"] = asyncio.run(_gathered(over_http, waits))
 
 
 async def _gathered(over_http: Any, waits: tuple[int, ...]) -> list[str]:

@@ -257,7 +257,7 @@ with llmcall.scope("s"):
     ],
 )
 def test_a_forgotten_draw_moves_no_other_under_run(draw: int, expected: str) -> None:
-    """Nobody else asked the same, so the gap is the asker's own."""
+    """Nobody else asked the same, so the gap is the caller's own."""
     Path("three.py").write_text(THREE_EQUAL_CALLS, encoding="utf-8")
 
     def recorded(mode: str, answers: str) -> str:
@@ -560,10 +560,10 @@ def test_check_names_a_recording_that_broke_off() -> None:
     assert json.loads(done("cassette", "check", TAPE, "--json")) == []
 
 
-def test_show_names_the_tools_and_the_asker_of_a_call() -> None:
+def test_show_names_the_tools_and_the_caller_of_a_call() -> None:
     """In the line of the call; the descriptions of the tools are in ``--json``."""
     tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in "ab"]
-    record = chat("?", "!", "s#0", tools=tools).replace(asker="task main 0/task ask 1")
+    record = chat("?", "!", "s#0", tools=tools).replace(caller="task main 0/task ask 1")
     [line] = [line for line in text_of([record]).splitlines() if line.startswith("--- call 1")]
     assert "tools=a, b (" in line
     assert "parameters" not in line

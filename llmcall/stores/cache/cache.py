@@ -197,12 +197,12 @@ class ResponseCache:
         # Raises if the index is damaged.
         return self.get(key, mode="replay") or unpack(key, packed)
 
-    def note_use(self, key: str, arm: str, asker: str | None) -> None:
-        """Add to a stored record the arm and the asker that got it. Arms are sorted, since a cache has no
+    def note_use(self, key: str, arm: str, caller: str | None) -> None:
+        """Add to a stored record the arm and the caller that got it. Arms are sorted, since a cache has no
         order of calls.
 
         :param arm: empty for no arm.
-        :param asker: ``None`` leaves the one that the record names.
+        :param caller: ``None`` leaves the one that the record names.
         """
 
         def changes() -> Iterator[Change]:
@@ -211,7 +211,7 @@ class ResponseCache:
             if row is not None:
                 record = unpack(key, *row)
                 used = record.replace(
-                    arms=tuple(sorted({*record.arms, arm} - {""})), asker=asker or record.asker
+                    arms=tuple(sorted({*record.arms, arm} - {""})), caller=caller or record.caller
                 )
                 yield Change(key, pack(used), True, record.stored_at)
 
@@ -219,7 +219,7 @@ class ResponseCache:
             self.storage.write(changes())
         except (OSError, CacheError) as error:
             warn_once(
-                f"{self.path}: records do not name the arms and askers that got them: {error}"
+                f"{self.path}: records do not name the arms and callers that got them: {error}"
             )
 
     def store_unstored(self) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import pandas
 
     from ...keys.request import Data
-    from ...scopes import ActiveScope, Position, RecordedAskers
+    from ...scopes import ActiveScope, Position, RecordedCallers
     from ...traffic.usage import Adds
     from ..days import Days
     from ..record import Record
@@ -316,9 +316,9 @@ class Cassette(ContextDecorator):
             )
         return kept or record
 
-    def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
-        """Return who asked for a request's draws; see :meth:`ReplayLog.recorded_askers`."""
-        return self.tape.recorded_askers(path, request_key)
+    def recorded_callers(self, path: str, request_key: str) -> RecordedCallers:
+        """Return who asked for a request's draws; see :meth:`ReplayLog.recorded_callers`."""
+        return self.tape.recorded_callers(path, request_key)
 
     def all_records(self) -> list[Record]:
         """Return its records; before the first opening, the file's records."""
@@ -376,12 +376,12 @@ class Cassette(ContextDecorator):
 
 def keep_in_cache(records: Iterable[Record]) -> None:
     """Add records that are dropped from a cassette to the disk cache, with the names of who got them last: another
-    asker may have got one before.
+    caller may have got one before.
     """
     records = list(records)
     if records:
         cache = shared_cache(config.settings().cache_path)
         cache.add_all(records)
         for record in records:
-            if record.asker is not None:
-                cache.note_use(record.cache_key, "", record.asker)
+            if record.caller is not None:
+                cache.note_use(record.cache_key, "", record.caller)

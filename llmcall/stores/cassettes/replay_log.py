@@ -11,7 +11,7 @@ from ...scopes import (
     PROGRAM_SCOPE,
     CallOrder,
     Position,
-    RecordedAskers,
+    RecordedCallers,
     ScopedRequest,
     are_in_turns,
 )
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class NamedDraw(NamedTuple):
     """A recorded draw that names who asked for it."""
 
-    asker: str
+    caller: str
     cache_key: str
 
 
@@ -52,7 +52,7 @@ def function_scope(request: Mapping[str, Data], sample: str | None) -> str:
 
 
 class ReplayLog:
-    """A log of the records that answered calls, each with its first call and its asker.
+    """A log of the records that answered calls, each with its first call and its caller.
 
     The first call is the first one in the program's order, whichever thread was faster. The methods are
     thread-safe.
@@ -73,7 +73,7 @@ class ReplayLog:
         self._is_recording = is_recording
         self._earlier_calls = earlier_calls
         self._recorded: NamedDraws | None = None  # of the file, read at first use
-        self._askers: dict[str, str] = {}  # key of a record → who got it first
+        self._callers: dict[str, str] = {}  # key of a record → who got it first
         self._told_apart: set[str] = (
             set()
         )  # keys of the records that who asks told from identical ones
@@ -90,7 +90,7 @@ class ReplayLog:
 
         :param is_replayed: whether the record existed before the call.
         """
-        key, asker = record.cache_key, position.asker
+        key, caller = record.cache_key, position.caller
         path = position.path
         levels = self._levels.setdefault(path, path.split("/") if path else [])
         sort_key = levels, position.order
@@ -109,8 +109,8 @@ class ReplayLog:
             if arm := position.arm:
                 orders = self._arms.setdefault(key, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
-            if asker is not None:
-                self._askers.setdefault(key, asker)
+            if caller is not None:
+                self._callers.setdefault(key, caller)
                 if not position.is_in_order:
                     self._told_apart.add(key)
 
@@ -224,13 +224,13 @@ class ReplayLog:
             arms = tuple(dict.fromkeys(name for names in both for name in names))
         return record if arms == record.arms else record.replace(arms=arms)
 
-    # Askers
+    # Callers
 
     def is_in_file(self, key: str) -> bool:
         """Return whether the file had a record when the cassette opened."""
         return key in self._stored
 
-    def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
+    def recorded_callers(self, path: str, request_key: str) -> RecordedCallers:
         """Return who asked for a request's draws in the file's recording, as far as it is recorded.
 
         :param path: the scope path.
@@ -239,8 +239,8 @@ class ReplayLog:
         if self._recorded is None:  # if two threads read them, they read the same
             self._recorded = named_draws(self._stored.named())
         draws = self._recorded.get((path, request_key), {})
-        askers = {number: draw.asker for number, draw in draws.items()}
-        return RecordedAskers(askers, self._is_recording)
+        callers = {number: draw.caller for number, draw in draws.items()}
+        return RecordedCallers(callers, self._is_recording)
 
     def replayed_in_turns(self) -> int:
         """Return how many calls got recorded draws for which callers asked in turns: see :func:`is_in_turns`."""
@@ -250,10 +250,10 @@ class ReplayLog:
         }
         return sum(map(self.has_used, keys))
 
-    def with_askers(
+    def with_callers(
         self, records: Iterable[Record], gained_keys: Collection[str], *, is_complete: bool
     ) -> list[Record]:
-        """Return records with the names of their askers, where the file needs them to distinguish equal
+        """Return records with the names of their callers, where the file needs them to distinguish equal
         requests.
 
         An incomplete recording needs every name, since a missing call may come before the others.
@@ -263,20 +263,20 @@ class ReplayLog:
         """
         named = []
         for record in records:
-            name = None if record.cache_key in gained_keys else record.asker
-            name = self._askers.get(record.cache_key, name)
-            named.append(record if name == record.asker else record.replace(asker=name))
+            name = None if record.cache_key in gained_keys else record.caller
+            name = self._callers.get(record.cache_key, name)
+            named.append(record if name == record.caller else record.replace(caller=name))
         told_apart = self._told_apart | {record.cache_key for record in self._stored.named()}
-        return without_lone_askers(named, told_apart, is_complete=is_complete)
+        return without_lone_callers(named, told_apart, is_complete=is_complete)
 
-    def has_new_askers(self) -> bool:
+    def has_new_callers(self) -> bool:
         """Return whether the records of the file need other names than they have."""
-        is_lone = len({*self._askers.values()}) < 2
+        is_lone = len({*self._callers.values()}) < 2
         if is_lone and next(self._stored.named(), None) is None:
             return False
         records = list(self._stored)
-        named = self.with_askers(records, (), is_complete=True)
-        return any(new.asker != old.asker for new, old in zip(named, records, strict=True))
+        named = self.with_callers(records, (), is_complete=True)
+        return any(new.caller != old.caller for new, old in zip(named, records, strict=True))
 
 
 def named_draws(records: Iterable[Record]) -> NamedDraws:
@@ -284,33 +284,33 @@ def named_draws(records: Iterable[Record]) -> NamedDraws:
     named: NamedDraws = {}
     for record in records:
         scope, _, number = (record.sample or "").partition("#")
-        if record.asker is not None and number.isdecimal():
+        if record.caller is not None and number.isdecimal():
             request = scope, key_of(record.kind, record.request, None)
-            named.setdefault(request, {})[int(number)] = NamedDraw(record.asker, record.cache_key)
+            named.setdefault(request, {})[int(number)] = NamedDraw(record.caller, record.cache_key)
     return named
 
 
 def is_in_turns(draws: Mapping[int, NamedDraw]) -> bool:
     """Return whether those who asked for draws of a request did so in turns."""
-    return are_in_turns(draws[number].asker for number in sorted(draws))
+    return are_in_turns(draws[number].caller for number in sorted(draws))
 
 
-def without_lone_askers(
+def without_lone_callers(
     records: Iterable[Record],
     told_apart: Collection[str] | None = None,
     *,
     is_complete: bool = True,
 ) -> list[Record]:
-    """Return records without the askers' names that tell nobody apart: where one asker has all draws of
+    """Return records without the callers' names that tell nobody apart: where one caller has all draws of
     a request in a scope, and they count from 0; and where these followed one another.
 
-    The name stays where an earlier draw is missing, since without it the asker would draw that one.
+    The name stays where an earlier draw is missing, since without it the caller would draw that one.
 
     :param told_apart: the keys of the records that who asked tells from identical ones; ``None`` for all.
     :param is_complete: whether no further draw may come before these.
     """
     records = list(records)
-    named_scopes = {record.scope for record in records if record.asker is not None}
+    named_scopes = {record.scope for record in records if record.caller is not None}
     requests: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         if record.sample is not None and record.scope in named_scopes:
@@ -320,14 +320,14 @@ def without_lone_askers(
     for drawn in requests.values():
         numbers = {(record.sample or "").partition("#")[2] for record in drawn}
         has_gap = numbers != {str(number) for number in range(len(drawn))}
-        is_lone = not has_gap and len({record.asker for record in drawn} - {None}) == 1
+        is_lone = not has_gap and len({record.caller for record in drawn} - {None}) == 1
         is_in_order = told_apart is not None and not any(
             record.cache_key in told_apart for record in drawn
         )
         if is_in_order or (is_complete and is_lone):
             lone.update(record.cache_key for record in drawn)
     return [
-        record.replace(asker=None) if record.asker and record.cache_key in lone else record
+        record.replace(caller=None) if record.caller and record.cache_key in lone else record
         for record in records
     ]
 

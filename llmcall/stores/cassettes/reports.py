@@ -103,7 +103,7 @@ def warn_of_turns(records: Iterable[Record], tape: Tape) -> None:
     scopes: dict[str, set[str]] = {}  # scope path → callers
     for (scope, _), draws in named_draws(records).items():
         if is_in_turns(draws) and any(tape.has_gained(draw.cache_key) for draw in draws.values()):
-            scopes.setdefault(scope, set()).update(draw.asker for draw in draws.values())
+            scopes.setdefault(scope, set()).update(draw.caller for draw in draws.values())
     for scope, callers in scopes.items():
         warn_once(
             f"identical requests came from {len(callers)} {_kind_of(callers)} in scope {scope!r}; if they take work "

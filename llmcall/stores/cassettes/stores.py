@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...keys.keys import sampled_key
-from ...scopes import RecordedAskers
+from ...scopes import RecordedCallers
 from ..record import GotFrom
 from ..records.answers import same_answer
 
@@ -27,7 +27,7 @@ class CacheStore:
     """The disk cache.
 
     :param mode: the cache's mode for the call.
-    :param position: the call's, whose asker and arm the record names; ``None`` for a dry run.
+    :param position: the call's, whose caller and arm the record names; ``None`` for a dry run.
     :param overwrites: whether to ask anew and replace what is stored.
     :param is_read: whether somebody has read the answer when it is added: a stream's reader.
     """
@@ -68,8 +68,8 @@ class CacheStore:
     def add(self, record: Record) -> Record:
         """Add an answer; return the one that counts: the one that was read, or else the first one stored."""
         if self._position is not None:
-            if self._position.asker is not None and not self._position.is_in_order:
-                record = record.replace(asker=self._position.asker)
+            if self._position.caller is not None and not self._position.is_in_order:
+                record = record.replace(caller=self._position.caller)
             if arm := self._position.arm:
                 record = record.with_arms((arm,))
         if self._mode == "off":
@@ -85,26 +85,26 @@ class CacheStore:
         names of later draws it would be nobody's.
         """
         arm = position.arm if position.arm not in record.arms else ""
-        asker = position.asker if record.asker is None and not position.is_in_order else None
-        if (arm or asker) and self._mode != "replay":
-            self._cache.note_use(record.cache_key, arm, asker)
+        caller = position.caller if record.caller is None and not position.is_in_order else None
+        if (arm or caller) and self._mode != "replay":
+            self._cache.note_use(record.cache_key, arm, caller)
 
-    def askers(self, path: str, identity: Identity) -> RecordedAskers:
+    def callers(self, path: str, identity: Identity) -> RecordedCallers:
         """Return who took the draws of a request when they were recorded.
 
         :param path: the scope path.
         :param identity: of the request.
         """
-        askers: dict[int, str] = {}
+        callers: dict[int, str] = {}
         number = missing = 0
         while missing < MISSING_AT_END and not self._overwrites:
             record_key = sampled_key(identity, f"{path}#{number}")
             record = self._cache.get(record_key, mode=self._mode)
             missing = missing + 1 if record is None else 0
-            if record is not None and record.asker is not None:
-                askers[number] = record.asker
+            if record is not None and record.caller is not None:
+                callers[number] = record.caller
             number += 1
-        return RecordedAskers(askers)
+        return RecordedCallers(callers)
 
 
 class CassetteStore:
@@ -141,8 +141,8 @@ class CassetteStore:
         record = self._find(request)
         if record is None and self._cassette.may_record:
             record = self._cache.get(request)
-            # The asker of an earlier run does not count; in this run the first to get it does.
-            return record and self._put(record.replace(asker=None), GotFrom.CACHE)
+            # The caller of an earlier run does not count; in this run the first to get it does.
+            return record and self._put(record.replace(caller=None), GotFrom.CACHE)
         return record
 
     def add(self, record: Record) -> Record:
@@ -154,22 +154,24 @@ class CassetteStore:
             self._put(record, source)
             raise
         if not same_answer(first_record, record):
-            first_record, source = first_record.replace(asker=None), source | GotFrom.CACHE
+            first_record, source = first_record.replace(caller=None), source | GotFrom.CACHE
         return self._put(first_record, source)
 
-    def askers(self, path: str, identity: Identity) -> RecordedAskers:
+    def callers(self, path: str, identity: Identity) -> RecordedCallers:
         """Return who took the draws of a request when they were recorded."""
-        recorded = self._cassette.recorded_askers(path, sampled_key(identity, None))
+        recorded = self._cassette.recorded_callers(path, sampled_key(identity, None))
         if not self._cassette.may_record:
             return recorded
-        below = self._cache.askers(path, identity).askers
+        below = self._cache.callers(path, identity).callers
         # Draws of the file that name nobody come first, as in a replay, whoever took others that the cache has.
         has_nameless = any(
-            number not in recorded.askers
+            number not in recorded.callers
             and self._cassette.tape.log.is_in_file(sampled_key(identity, f"{path}#{number}"))
             for number in (0, *below)
         )
-        return recorded if has_nameless else recorded._replace(askers={**below, **recorded.askers})
+        return (
+            recorded if has_nameless else recorded._replace(callers={**below, **recorded.callers})
+        )
 
     def _find(self, request: Request) -> Record | None:
         if self._replaces:

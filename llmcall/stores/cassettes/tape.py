@@ -13,7 +13,7 @@ from ..records.packed import kept
 
 if TYPE_CHECKING:
     from ...keys.request import Data
-    from ...scopes import Position, RecordedAskers
+    from ...scopes import Position, RecordedCallers
     from ..days import Days
     from ..record import Record
     from ..records.reader import Question, RecordFile, Selection
@@ -95,9 +95,9 @@ class Tape:
             self.log.note(record, position)
             return record
 
-    def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
-        """Return who asked for a request's draws; see :meth:`ReplayLog.recorded_askers`."""
-        return self.log.recorded_askers(path, request_key)
+    def recorded_callers(self, path: str, request_key: str) -> RecordedCallers:
+        """Return who asked for a request's draws; see :meth:`ReplayLog.recorded_callers`."""
+        return self.log.recorded_callers(path, request_key)
 
     def has_gained(self, key: str) -> bool:
         """Return whether the run recorded the record of a key."""
@@ -141,7 +141,7 @@ class Tape:
             for record in self.in_order()
             if record.cache_key not in dropped_keys
         )
-        return self.log.with_askers(records, self._gained, is_complete=is_complete)
+        return self.log.with_callers(records, self._gained, is_complete=is_complete)
 
     @property
     def has_calls(self) -> bool:
@@ -157,7 +157,7 @@ class Tape:
         if self._gained or not self.may_record:
             return bool(self._gained)
         becomes_complete = is_complete and not self.stored.header.is_complete
-        if becomes_complete or self.log.has_new_askers():
+        if becomes_complete or self.log.has_new_callers():
             return True
         if is_complete and [record.cache_key for record in self.in_order()] != [
             record.cache_key for record in self.stored

@@ -104,7 +104,7 @@ def record_of(entry: dict[str, Data], header: Header, key: str | None = None) ->
         entry["request"],
         entry["response"],
         entry.get("cost"),
-        asker=entry.get("asker"),
+        caller=entry.get("caller"),
         arms=tuple(entry.get("arms", ())),
         imported=header.imported,
     )

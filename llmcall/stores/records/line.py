@@ -14,8 +14,8 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  how many of them were asked again; with "unanswered",
                                                  how many calls failed
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
-    {"kind": …, "sample": …, "asker": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
-                                                 a record; sample, asker, arms and cost if there are
+    {"kind": …, "sample": …, "caller": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
+                                                 a record; sample, caller, arms and cost if there are
                                                  any
 
 A text is written once, before its first use; requests and responses refer to it, so that a growing
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
-RECORD = ("kind", "sample", "asker", "arms", "request", "response", "cost")
+RECORD = ("kind", "sample", "caller", "arms", "request", "response", "cost")
 # The types of a line's fields.
 TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("kind", "sample", "asker", "text"), (str,)),
+    **dict.fromkeys(("kind", "sample", "caller", "text"), (str,)),
     **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
     "cost": (int, float),
     **dict.fromkeys(("arms", "forgotten", "lines"), (list,)),

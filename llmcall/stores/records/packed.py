@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # The number of the layout comes before the fields. Most records have neither arms nor a source from which
 # they were imported, and use layout 4; layout 5 adds the arms, layout 6 both.
 LAYOUT, LAYOUT_OF_ARMS, LAYOUT_OF_IMPORTED = 4, 5, 6
-FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker")
+FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "caller")
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
 CHECKSUM_BYTES = 4
 REMEDY = "'llmcall cache salvage NEW_FOLDER' saves the others"
@@ -101,7 +101,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     file = BytesIO(body)
     try:
         fields = _Unpickler(file).load()
-        layout, kind, sample, cost, api_type, host, version, asker, days, *rare, response = fields
+        layout, kind, sample, cost, api_type, host, version, caller, days, *rare, response = fields
         is_known = LAYOUT <= layout <= LAYOUT_OF_IMPORTED and len(rare) == layout - LAYOUT
         if not is_known or type(response) is not dict:
             raise ValueError(NO_RECORD)
@@ -120,7 +120,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         host,
         version,
         stored_at,
-        asker,
+        caller,
         names,
         parse_days(days) if days else None,
         imported=imported,

@@ -71,7 +71,7 @@ class RecordFile:
         self._texts: dict[str, int] = {}  # the starts of the lines of long texts, by digest
         self._read_texts: dict[str, str] = {}
         self._arms: dict[int, list[str]] = {}  # by start: those of a record that has several lines
-        self._named: list[int] = []  # the places of records that name their asker
+        self._named: list[int] = []  # the places of records that name their caller
         self._places_by_key: dict[str, int] = {}  # as far as keys were looked for
         self._has_all_keys = False
         self._records: list[Record] | None = None
@@ -109,7 +109,7 @@ class RecordFile:
             if "kind" in entry:
                 for digest in check_record(entry, line, self.header):
                     users.setdefault(digest, self._number)
-                if "asker" in entry:
+                if "caller" in entry:
                     self._named.append(len(marks))
                 marks.append(_mark(entry["kind"], entry.get("sample"), entry["request"]))
                 self._starts.append(start)
@@ -254,7 +254,7 @@ class RecordFile:
         return self._places_by_key.get(key)
 
     def named(self) -> Iterator[Record]:
-        """Yield the records that name their asker."""
+        """Yield the records that name their caller."""
         return map(self._record, self._named)
 
     def others(self, is_used: Callable[[str], bool]) -> Selection:

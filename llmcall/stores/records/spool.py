@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
     from ..record import Record
 
-# ``equal`` names the request and the scope of a record that names its asker.
+# ``equal`` names the request and the scope of a record that names its caller.
 TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA cache_size = -32000;
 CREATE TABLE Records (
     number INTEGER PRIMARY KEY, key TEXT UNIQUE, path BLOB, packed BLOB, stored_at REAL, equal TEXT,
-    asker TEXT, draw INTEGER
+    caller TEXT, draw INTEGER
 );
-CREATE INDEX Equals ON Records (equal, asker, draw) WHERE equal IS NOT NULL;
+CREATE INDEX Equals ON Records (equal, caller, draw) WHERE equal IS NOT NULL;
 CREATE TABLE Texts (digest TEXT PRIMARY KEY, text BLOB);
 CREATE TABLE Counts (name BLOB PRIMARY KEY, number INTEGER);
 """
 ADD = "INSERT OR REPLACE INTO Records VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)"
 ALL = """
 SELECT key, packed, stored_at, equal IS NOT NULL AND (
-    SELECT COUNT(DISTINCT asker) = 1 AND COUNT(*) > MAX(draw)
+    SELECT COUNT(DISTINCT caller) = 1 AND COUNT(*) > MAX(draw)
     FROM Records AS other WHERE other.equal = Records.equal
 ) FROM Records ORDER BY path, number
 """
@@ -44,7 +44,7 @@ SET_COUNT = "INSERT OR REPLACE INTO Counts VALUES (?, ?)"
 class Spool:
     """Records by key, and long texts by digest, in a file that SQLite deletes when it is closed.
 
-    ``len()``; iteration by scope path, then in the order of adding. An asker's name is left out if
+    ``len()``; iteration by scope path, then in the order of adding. A caller's name is left out if
     nobody else asked the same in the scope, and no earlier draw is missing.
     """
 
@@ -68,12 +68,12 @@ class Spool:
         key = record.cache_key
         levels = () if record.sample is None else ("", *record.scope.split("/"))
         equal = draw = None
-        if record.asker is not None and record.sample is not None:
+        if record.caller is not None and record.sample is not None:
             equal = f"{key_of(record.kind, record.request, None)} {record.scope}"
             name = record.sample.partition("#")[2]
             draw = int(name) if name.isdecimal() else None
         path = "\0".join(levels).encode()
-        row = key, path, pack(record), record.stored_at, equal, record.asker, draw
+        row = key, path, pack(record), record.stored_at, equal, record.caller, draw
         self._connection.execute(ADD, row)
 
     def __len__(self) -> int:
@@ -81,9 +81,9 @@ class Spool:
         return count
 
     def __iter__(self) -> Iterator[Record]:
-        for key, packed, stored_at, is_only_asker in self._connection.execute(ALL):
+        for key, packed, stored_at, is_only_caller in self._connection.execute(ALL):
             record = unpack(key, packed, stored_at)
-            yield record.replace(asker=None) if is_only_asker else record
+            yield record.replace(caller=None) if is_only_caller else record
 
     def add_text(self, digest: str, text: str) -> None:
         """Add a long text."""

@@ -158,25 +158,25 @@ def in_threads(job: Callable[[], Any], count: int) -> list[Any]:
     return [found[number] for number in range(count)]
 
 
-def askers(path: str = "run.jsonl") -> dict[str, list[str | None]]:
-    """Return the askers of a cassette's records, by the seed of the request."""
+def callers(path: str = "run.jsonl") -> dict[str, list[str | None]]:
+    """Return the callers of a cassette's records, by the seed of the request."""
     found: dict[str, list[str | None]] = {}
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         if "request" in entry:
-            found.setdefault(str(entry["request"].get("seed")), []).append(entry.get("asker"))
+            found.setdefault(str(entry["request"].get("seed")), []).append(entry.get("caller"))
     return found
 
 
-def test_a_record_names_its_asker_if_several_ask() -> None:
-    """Calls of a single asker need no name."""
+def test_a_record_names_its_caller_if_several_ask() -> None:
+    """Calls of a single caller need no name."""
     client = plain_program(Server())
     with recorded():
         ask(client, seed=1)
         ask(client, seed=1)
         in_threads(lambda: ask(client, seed=2), 2)
         in_threads(lambda: ask(client, seed=3), 1)
-    found = {seed: sorted(names, key=str) for seed, names in askers().items()}
+    found = {seed: sorted(names, key=str) for seed, names in callers().items()}
     assert found == {
         "1": [None, None],
         "2": ["thread run 0", "thread run 1"],
@@ -184,14 +184,14 @@ def test_a_record_names_its_asker_if_several_ask() -> None:
     }
 
 
-def test_work_in_several_contexts_has_an_asker() -> None:
+def test_work_in_several_contexts_has_an_caller() -> None:
     """LangChain's pool runs a function in a context, which LangGraph runs in another one."""
     client = plain_program(Server())
     with recorded(), ThreadPoolExecutor(2) as pool:
         contexts = [[contextvars.copy_context().run for _ in range(2)] for _ in range(3)]
         for future in [pool.submit(*runs, ask, client, seed=1) for runs in contexts]:
             future.result()
-    assert sorted(map(str, askers()["1"])) == ["work ask 0", "work ask 1", "work ask 2"]
+    assert sorted(map(str, callers()["1"])) == ["work ask 0", "work ask 1", "work ask 2"]
 
 
 def batch(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
@@ -209,7 +209,7 @@ def late(job: Callable[[], Any]) -> Any:
     return job()
 
 
-def test_work_in_a_context_that_was_copied_before_is_an_asker() -> None:
+def test_work_in_a_context_that_was_copied_before_is_an_caller() -> None:
     """A copy of its maker's context does not hide it; nor in a batch of batches, nor in its loop."""
     client = plain_program(Server())
 
@@ -233,7 +233,7 @@ def test_work_in_a_context_that_was_copied_before_is_an_asker() -> None:
     for _ in range(5):
         with recorded("none"):
             assert play() == first
-    assert sorted(map(str, askers()["1"])) == [f"work <lambda> {number}" for number in range(6)]
+    assert sorted(map(str, callers()["1"])) == [f"work <lambda> {number}" for number in range(6)]
 
 
 class Baker:
@@ -270,7 +270,7 @@ def test_work_that_a_library_submits_in_any_order_is_distinguished_by_what_it_ru
     assert first["Baker"] != first["Miller"]
 
 
-def test_a_context_from_the_side_brings_its_own_asker_into_a_pools_thread() -> None:
+def test_a_context_from_the_side_brings_its_own_caller_into_a_pools_thread() -> None:
     """A function that serves others asks for them."""
     client = plain_program(Server())
 
@@ -302,8 +302,8 @@ def test_a_context_from_the_side_brings_its_own_asker_into_a_pools_thread() -> N
             assert asyncio.run(play()) == first
 
 
-def test_each_asker_gets_its_own_answers_in_their_order() -> None:
-    """An asker that asks more often than it did gets the lowest draw that is left."""
+def test_each_caller_gets_its_own_answers_in_their_order() -> None:
+    """A caller that asks more often than it did gets the lowest draw that is left."""
     client = plain_program(Server())
 
     def twice() -> list[str]:
@@ -317,14 +317,14 @@ def test_each_asker_gets_its_own_answers_in_their_order() -> None:
 
 
 class Pair(NamedTuple):
-    """Two askers with names of their own, each with what a thread of its own was answered."""
+    """Two callers with names of their own, each with what a thread of its own was answered."""
 
     ann: Callable[[], str]
     ben: Callable[[], str]
 
 
-def pair_of_askers(client: openai.OpenAI, *, ben_leaves_a_stream: bool = False) -> Pair:
-    """Return two askers of the same request.
+def pair_of_callers(client: openai.OpenAI, *, ben_leaves_a_stream: bool = False) -> Pair:
+    """Return two callers of the same request.
 
     :param ben_leaves_a_stream: whether Ben first begins a stream and leaves it.
     """
@@ -338,9 +338,9 @@ def pair_of_askers(client: openai.OpenAI, *, ben_leaves_a_stream: bool = False) 
             client.chat.completions.create(messages=QUESTION, **params).close()
         answers.append(ask(client))
 
-    def in_a_thread(asker: Callable[[list[str]], None]) -> str:
+    def in_a_thread(caller: Callable[[list[str]], None]) -> str:
         answers: list[str] = []
-        thread = threading.Thread(target=asker, args=(answers,))
+        thread = threading.Thread(target=caller, args=(answers,))
         thread.start()
         thread.join()
         return answers[0]
@@ -348,9 +348,9 @@ def pair_of_askers(client: openai.OpenAI, *, ben_leaves_a_stream: bool = False) 
     return Pair(functools.partial(in_a_thread, ann), functools.partial(in_a_thread, ben))
 
 
-def test_a_recording_that_goes_on_keeps_the_answers_of_each_asker() -> None:
-    """An asker that comes first this time, and was not recorded, asks for itself."""
-    ann, ben = pair_of_askers(plain_program(Server()))
+def test_a_recording_that_goes_on_keeps_the_answers_of_each_caller() -> None:
+    """A caller that comes first this time, and was not recorded, asks for itself."""
+    ann, ben = pair_of_callers(plain_program(Server()))
     with contextlib.suppress(InterruptedError), recorded():
         of_ben = ben()
         raise InterruptedError
@@ -360,7 +360,7 @@ def test_a_recording_that_goes_on_keeps_the_answers_of_each_asker() -> None:
 
 
 def rounds(client: openai.OpenAI, *names: str, count: int) -> dict[str, list[str]]:
-    """Return what askers of these names were answered, one after the other, in some rounds each."""
+    """Return what callers of these names were answered, one after the other, in some rounds each."""
     found: dict[str, list[str]] = {}
 
     def ann() -> None:
@@ -400,7 +400,7 @@ def run_of(path: str | None, mode: str, cache_mode: str) -> Iterator[None]:
     ids=["new", "update", "another cassette", "a cassette from the cache", "the cache"],
 )
 def test_a_longer_run_is_replayed_as_it_was(first: Any, longer: Any, replay: Any) -> None:
-    """An asker that asks more often than before gets none of the answers that others come for."""
+    """A caller that asks more often than before gets none of the answers that others come for."""
     client = plain_program(Server())
     with run_of(*first):
         rounds(client, "ann", "ben", count=1)
@@ -412,7 +412,7 @@ def test_a_longer_run_is_replayed_as_it_was(first: Any, longer: Any, replay: Any
 
 
 @pytest.mark.parametrize("mode", ["update", "new"])
-def test_askers_that_share_the_answers_of_one_replay_as_they_got_them(mode: str) -> None:
+def test_callers_that_share_the_answers_of_one_replay_as_they_got_them(mode: str) -> None:
     """The file named nobody, since one alone had asked."""
     client = plain_program(Server())
     with run_of("a", "once", "off"):
@@ -423,13 +423,13 @@ def test_askers_that_share_the_answers_of_one_replay_as_they_got_them(mode: str)
         assert rounds(client, "cem", "ann", count=1) == answers
 
 
-def test_an_update_keeps_an_askers_answers_when_another_one_is_gone() -> None:
-    """That one had taken an earlier answer of the asker's, which lies in the disk cache now."""
+def test_an_update_keeps_an_callers_answers_when_another_one_is_gone() -> None:
+    """That one had taken an earlier answer of the caller's, which lies in the disk cache now."""
     client = plain_program(Server())
     with run_of("a", "once", "auto"):
         rounds(client, "ann", "cem", count=2)
     with run_of("a", "update", "auto"):
-        rounds(client, "ben", "ann", "cem", count=2)  # a new asker takes what is left
+        rounds(client, "ben", "ann", "cem", count=2)  # a new caller takes what is left
     answers = []
     for mode in ("update", "update", "none"):
         with run_of("a", mode, "auto"):
@@ -438,8 +438,8 @@ def test_an_update_keeps_an_askers_answers_when_another_one_is_gone() -> None:
 
 
 @pytest.mark.parametrize("deleted", ["ann", "ben"])
-def test_askers_keep_their_answers_when_one_is_deleted_from_the_cache(deleted: str) -> None:
-    """Only the asker whose answer it was is answered anew."""
+def test_callers_keep_their_answers_when_one_is_deleted_from_the_cache(deleted: str) -> None:
+    """Only the caller whose answer it was is answered anew."""
     client, names = plain_program(Server()), ("ann", "ben", "cem")
     with run_of(None, "", "auto"):
         first = rounds(client, *names, count=1)
@@ -451,19 +451,19 @@ def test_askers_keep_their_answers_when_one_is_deleted_from_the_cache(deleted: s
         assert {name for name in names if again[name] != first[name]} == {deleted}
 
 
-def test_an_asker_that_leaves_a_replayed_stream_gets_its_own_answer_next() -> None:
-    """Its draw is given back to it, and not to another asker."""
+def test_an_caller_that_leaves_a_replayed_stream_gets_its_own_answer_next() -> None:
+    """Its draw is given back to it, and not to another caller."""
     client = plain_program(Server())
-    ann, ben = pair_of_askers(client)
+    ann, ben = pair_of_callers(client)
     with recorded():
         of_ann, of_ben = ann(), ben()
-    ann, ben = pair_of_askers(client, ben_leaves_a_stream=True)
+    ann, ben = pair_of_callers(client, ben_leaves_a_stream=True)
     with recorded("none"):
         assert ben() == of_ben
         assert ann() == of_ann
 
 
-def test_askers_that_differ_need_no_scopes(caplog: pytest.LogCaptureFixture) -> None:
+def test_callers_that_differ_need_no_scopes(caplog: pytest.LogCaptureFixture) -> None:
     """Equal requests at once warn only if nobody knows who asks, as without ``patched``."""
     client = plain_program(Server())
     with recorded():
@@ -472,7 +472,7 @@ def test_askers_that_differ_need_no_scopes(caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.parametrize("file", ["/IPython/core/interactiveshell.py", "/ipykernel/kernelbase.py"])
-def test_the_cells_of_a_notebook_are_one_asker(file: str) -> None:
+def test_the_cells_of_a_notebook_are_one_caller(file: str) -> None:
     """A kernel makes tasks for each cell, and a replay may run others in between."""
     client = plain_program(Server())
     kernel: dict[str, Any] = {}
@@ -489,7 +489,7 @@ def test_the_cells_of_a_notebook_are_one_asker(file: str) -> None:
     with recorded("none"):
         _, *again = asyncio.run(cells(time.time, question, question))
     assert again == first
-    assert askers()["None"] == [None, None]
+    assert callers()["None"] == [None, None]
 
 
 class AtOnce(Server):
@@ -525,31 +525,31 @@ def test_a_replay_by_other_threads_than_recorded_warns_at_its_end(
     assert f"{remedy}: 3 recorded answers to equal requests went to other tasks" in caplog.text
 
 
-def test_an_export_names_askers_as_a_cassette_does() -> None:
+def test_an_export_names_callers_as_a_cassette_does() -> None:
     """Only of a request that several asked."""
     client = plain_program(Server())
     with llmcall.patched(), llmcall.scope("s", process=True):
         ask(client, seed=1)
         in_threads(lambda: ask(client, seed=2), 2)
     llmcall.client().cache.export("exported.jsonl")
-    found = {seed: sorted(names, key=str) for seed, names in askers("exported.jsonl").items()}
+    found = {seed: sorted(names, key=str) for seed, names in callers("exported.jsonl").items()}
     assert found == {"1": [None], "2": ["thread run 0", "thread run 1"]}
 
 
-def test_an_export_names_an_asker_whose_earlier_draw_is_missing() -> None:
-    """As a cassette does: without the name, the asker would draw the missing one."""
+def test_an_export_names_an_caller_whose_earlier_draw_is_missing() -> None:
+    """As a cassette does: without the name, the caller would draw the missing one."""
     client = plain_program(Server())
     with llmcall.patched(), llmcall.scope("s", process=True):
-        ann, ben = pair_of_askers(client)
+        ann, ben = pair_of_callers(client)
         answers = ann(), ben()
     cache = llmcall.client().cache
     cache.export("exported.jsonl", where=lambda record: record.sample == "s#1")
     with llmcall.cassette("exported.jsonl", mode="none"), llmcall.scope("s", process=True):
-        assert pair_of_askers(client).ben() == answers[1]
+        assert pair_of_callers(client).ben() == answers[1]
 
 
-def test_an_asker_gets_its_answers_in_their_order_from_a_cache_that_loaded_the_first() -> None:
-    """A cassette names no asker that is alone; the cache does, as soon as it gets the answer."""
+def test_an_caller_gets_its_answers_in_their_order_from_a_cache_that_loaded_the_first() -> None:
+    """A cassette names no caller that is alone; the cache does, as soon as it gets the answer."""
     client = plain_program(Server())
     with recorded():
         first = ask(client)

@@ -234,7 +234,11 @@ class Call(NamedTuple):
         mode = "off" if self.options.cache is False or self.is_inner else self.settings.cache_mode
         overwrites = self.skips_recorded or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
-        below = position._replace(forks=()) if position.forks and cassette is not None else position
+        below = (
+            position._replace(branches=())
+            if position.branches and cassette is not None
+            else position
+        )
         cache = CacheStore(self.cache, mode, below, overwrites, self.is_streamed)
         if cassette is None:
             return cache

@@ -268,7 +268,7 @@ def drawn(
     :param order: of the call.
     """
     draw = None
-    path, _, forks, caller, number, *_ = active.position
+    path, _, branches, caller, number, *_ = active.position
     if named is not None:
         sample = f"{path}#{named}"
     elif not path:
@@ -284,11 +284,11 @@ def drawn(
         draw = active.draw(digest, source, current_for_draw(), recorded_callers)
         sample, number = draw.sample, draw.number
         caller = None if draw.caller is None else draw.caller.name
-    position = Position(path, order, forks, caller, number)
+    position = Position(path, order, branches, caller, number)
     if draw is not None:
         position = position._replace(is_in_order=draw.is_in_order, request=draw.request)
     call = make(sample, sampled_key(request_identity, sample), position, draw)
-    return _in_arm(call, active) if forks else call
+    return _in_arm(call, active) if branches else call
 
 
 def undrawn(

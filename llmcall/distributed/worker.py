@@ -124,7 +124,7 @@ class RemoteTask(NamedTuple):
                 noted = Noted(draw_list.drawn(), list(used_records), *session.take_noted())
             else:
                 position, noted = self.position.position._replace(order=()), None
-                draws = DrawsElsewhere(position.path, position.forks)
+                draws = DrawsElsewhere(position.path, position.branches)
                 scope = self.position._replace(position=position).scope(draws)
                 value, error = copy_context().run(self._run, scope)
             return Report(

@@ -35,7 +35,7 @@ def arms(
 ) -> Arms:
     """Run a function in several arms, many at a time, so that equal requests get equal answers.
 
-    Repeat ``r`` runs in the scope ``r`` below ``scope``, and each of its arms in a fork of that
+    Repeat ``r`` runs in the scope ``r`` below ``scope``, and each of its arms in a branch of that
     scope. If two arms of a repeat send the same request, they share one call and one answer, so
     their results differ only by what differs between the arms. It resumes, replays and stops like
     :func:`llmcall.map`.
@@ -83,8 +83,8 @@ def arms(
 
     def play(run: ArmRun) -> object:
         """Run one arm of one repeat."""
-        fork = scopes.arm(run.arm)
-        fork.used_records = used_records[run]
+        branch = scopes.arm(run.arm)
+        branch.used_records = used_records[run]
         order = scopes.here().position.order
         parent_scope: AbstractContextManager[object] = nullcontext()
         if parent.opened_by != "nobody":
@@ -92,7 +92,7 @@ def arms(
             parent_scope = parent.copy(
                 generators=(), item=parent.item._replace(draws=draw_list), position=position
             )
-        with parent_scope, of_all, scopes.scope(run.repeat, process=process), fork:
+        with parent_scope, of_all, scopes.scope(run.repeat, process=process), branch:
             finished[run] = fn(**arguments[run.arm])
         return finished[run]
 

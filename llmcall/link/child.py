@@ -176,10 +176,10 @@ def _where(active: ActiveScope, order: scopes.CallOrder) -> Where:
     """Return the position of a call, seen from where this process was started."""
     caller, position = scopes.current_caller(), active.position
     draws, names = active.draws, tuple(filter(None, position.path.split("/")))
-    outermost, is_apart, forks = "", False, position.forks
+    outermost, is_apart, branches = "", False, position.branches
     if isinstance(draws, scopes.DrawsElsewhere):
         names = names[len(draws.names) :]
-        forks = forks[len(draws.forks) :]
+        branches = branches[len(draws.branches) :]
     elif names:
         outermost = draws.identity
     else:
@@ -188,7 +188,7 @@ def _where(active: ActiveScope, order: scopes.CallOrder) -> Where:
         names,
         outermost,
         is_apart,
-        tuple(tuple(fork) for fork in forks),  # type: ignore[misc]
+        tuple(tuple(branch) for branch in branches),  # type: ignore[misc]
         order,
         None if caller is None else caller.name,
         scopes.in_program_call(),
@@ -550,7 +550,7 @@ def standing_at(base: tuple[Any, ...]) -> ActiveScope:
 
     :param base: plain data: see :class:`.tickets.Base`.
     """
-    _, path, forks, opened_by = base
-    forks = tuple(scopes.Fork(*fork) for fork in forks)
-    draws = scopes.DrawsElsewhere(path, forks)
-    return scopes.ActiveScope(scopes.Position(path, (), forks), draws, opened_by=opened_by)
+    _, path, branches, opened_by = base
+    branches = tuple(scopes.Branch(*branch) for branch in branches)
+    draws = scopes.DrawsElsewhere(path, branches)
+    return scopes.ActiveScope(scopes.Position(path, (), branches), draws, opened_by=opened_by)

@@ -28,7 +28,7 @@ class Where(NamedTuple):
     :param outermost: identifies the outermost of these scopes, which counts draws, if no scope was open before; empty
         if one was.
     :param is_apart: whether it left all scopes that were open before, by ``scope(None)``.
-    :param forks: the arms and cells that it opened there.
+    :param branches: the arms and cells that it opened there.
     :param order: of the call among those of the process.
     :param caller: the name of who asks, or ``None``.
     :param is_programs: whether a program's client makes the call.
@@ -39,7 +39,7 @@ class Where(NamedTuple):
     names: tuple[str, ...] = ()
     outermost: str = ""
     is_apart: bool = False
-    forks: tuple[tuple[str, str, str], ...] = ()
+    branches: tuple[tuple[str, str, str], ...] = ()
     order: tuple[int, ...] = ()
     caller: str | None = None
     is_programs: bool = False

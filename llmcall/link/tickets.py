@@ -23,13 +23,13 @@ class Base(NamedTuple):
 
     :param ticket: its name.
     :param path: of the scope; empty outside any.
-    :param forks: in which it was started.
+    :param branches: in which it was started.
     :param opened_by: as of an :class:`.ActiveScope`.
     """
 
     ticket: str
     path: str = ""
-    forks: tuple[tuple[str, str, str], ...] = ()
+    branches: tuple[tuple[str, str, str], ...] = ()
     opened_by: str = "nobody"
 
 
@@ -62,8 +62,8 @@ class Ticket:
         active = self.context.run(scopes.here)
         if active.opened_by == "nobody":
             return Base(self.name)
-        forks = tuple(tuple(fork) for fork in active.position.forks)
-        return Base(self.name, active.path, forks, active.opened_by)  # type: ignore[arg-type]
+        branches = tuple(tuple(branch) for branch in active.position.branches)
+        return Base(self.name, active.path, branches, active.opened_by)  # type: ignore[arg-type]
 
     def inside(self, *, at_base: bool) -> Ticket:
         """Return a ticket for what is made inside the call that runs here.
@@ -121,8 +121,11 @@ class Ticket:
         if where.opened_in is not None:
             active = active.copy(opened_in=where.opened_in)
             scopes.hold_scope(active)
-        if where.forks:
-            forks = (*active.position.forks, *(scopes.Fork(*fork) for fork in where.forks))
-            active = active.copy(position=active.position._replace(forks=forks))
+        if where.branches:
+            branches = (
+                *active.position.branches,
+                *(scopes.Branch(*branch) for branch in where.branches),
+            )
+            active = active.copy(position=active.position._replace(branches=branches))
             scopes.hold_scope(active)
         return active

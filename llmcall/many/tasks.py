@@ -129,7 +129,7 @@ def tasks_of(
     """
     path = active.path
     is_in_default = active.without_default is not None
-    forks = active.position.forks
+    branches = active.position.branches
     table = os.urandom(8).hex()  # identifies the table to which the cells belong
     for number, item in enumerate(rows_of(items)):
         cell = tuple(item[axis] for axis in job.axes)
@@ -137,12 +137,12 @@ def tasks_of(
         if path or job.is_named:
             name = names.name(item, number, cell, takes_all=is_in_default or not path)
         if cell:
-            forks = *active.position.forks, scopes.Fork(table, "", repr(cell))
+            branches = *active.position.branches, scopes.Branch(table, "", repr(cell))
         for repeat in range(repeats):
             steps = path, name if path else "", reserved_name(repeat) if repeat else ""
             position = TaskPosition(
                 position=scopes.Position(
-                    "/".join(filter(None, steps)), (*order, number, repeat), forks
+                    "/".join(filter(None, steps)), (*order, number, repeat), branches
                 ),
                 name=name,
                 number=number,

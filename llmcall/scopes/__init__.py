@@ -53,9 +53,9 @@ from .names import is_reserved_name as is_reserved_name
 from .names import path_before_items as path_before_items
 from .names import reserved_name as reserved_name
 from .names import without_repeats as without_repeats
+from .position import Branch as Branch
+from .position import Branches as Branches
 from .position import CallOrder as CallOrder
-from .position import Fork as Fork
-from .position import Forks as Forks
 from .position import Position as Position
 from .position import current_ticket as current_ticket
 from .position import hold_in_process as hold_in_process

@@ -71,7 +71,7 @@ class ActiveScope:
     :ivar named: scopes that are opened by their names again and again as long as this one is open: the actors' of a
         default scope; outside any, the process's.
     :ivar opened_in: the name of the thread or task that opened the user's scope, if it has one.
-    :ivar forked: the scope that it forks, if it is an arm.
+    :ivar arm_of: the scope of which it is an arm, or ``None``.
     :ivar entered_in: the number of the process.
     :ivar previous: what the context held before it was entered.
     """
@@ -98,7 +98,7 @@ class ActiveScope:
         self.opened_by = opened_by
         self.named: dict[tuple[str, bool], Scope] = {}
         self.opened_in: str | None = None
-        self.forked: ActiveScope | None = None
+        self.arm_of: ActiveScope | None = None
         self.previous = NOTHING
         self.entered_in = this_process()
 
@@ -108,7 +108,7 @@ class ActiveScope:
         """
         other = object.__new__(ActiveScope)
         opened_by = "program" if self.opened_by == "nobody" else self.opened_by
-        reset = {"scope": None, "forked": None, "entered_in": this_process()}
+        reset = {"scope": None, "arm_of": None, "entered_in": this_process()}
         other.__dict__ = {**vars(self), **reset, "opened_by": opened_by, **changes}
         return other
 
@@ -152,8 +152,8 @@ class ActiveScope:
         :param caller: who asks, if that counts.
         :param read_callers: reads who asked when the draws were recorded, if it counts.
         """
-        path, _, forks, *_ = self.position
-        draw = self.draws.take((path, digest), forks, source, caller, read_callers)
+        path, _, branches, *_ = self.position
+        draw = self.draws.take((path, digest), branches, source, caller, read_callers)
         # A thread or process in which the scope was opened, as by an actor's name, may be any that happened to
         # run the actor. Then only identical requests in flight at the same time are told apart by who asks.
         if caller is not None and not (caller.is_thread and caller.name == self.opened_in):

@@ -1,4 +1,4 @@
-"""Arms: forks of a scope, for runs that differ in one thing and share the answers to equal requests."""
+"""Arms: branches of a scope, for runs that differ in one thing and share the answers to equal requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from ..errors import ScopeError
 from .active import ActiveScope, ScopedRecord, here, next_order, scope_of_call
 from .names import checked_name
-from .position import ARM, Fork
+from .position import ARM, Branch
 from .rules import OpeningGenerator, generators_with
 from .scope import Scope
 
@@ -26,21 +26,21 @@ class Arm(Scope):
     used_records: deque[ScopedRecord] | None = None
 
     def active(self, generator: OpeningGenerator | None = None) -> ActiveScope:
-        forked = _required_scope(f"the arm {self.name!r}")
-        if arm := forked.position.arm:
+        arm_of = _required_scope(f"the arm {self.name!r}")
+        if arm := arm_of.position.arm:
             raise ScopeError(
                 f"the arm {self.name!r} is opened inside the arm {arm!r}: leave that one first, or open "
                 "the second set of arms in a scope outside it"
             )
-        position = forked.position._replace(
+        position = arm_of.position._replace(
             order=next_order(),  # threads may make its calls, beside another arm's
-            forks=(*forked.position.forks, Fork(ARM, forked.path, self.name)),
+            branches=(*arm_of.position.branches, Branch(ARM, arm_of.path, self.name)),
         )
-        return forked.copy(
+        return arm_of.copy(
             position=position,
             scope=self,
-            generators=generators_with(forked.generators, generator),
-            forked=forked,
+            generators=generators_with(arm_of.generators, generator),
+            arm_of=arm_of,
             used_records=self.used_records,
         )
 
@@ -49,7 +49,7 @@ class Arm(Scope):
 
 
 def arm(name: str | float) -> Arm:
-    """Fork the current scope: if two arms send the same request, they share its answer.
+    """Branch the current scope: if two arms send the same request, they share its answer.
 
     In an arm the scope path stays as it is. A draw takes the lowest number that neither the arm nor
     the scope itself has taken. So equal requests in two arms are one call, and calls between two

@@ -7,7 +7,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from .position import Forks
+from .position import Branches
 
 # The scope path, and the digest of a request without a sample.
 ScopedRequest = tuple[str, str]
@@ -36,7 +36,7 @@ def are_in_turns(callers: Iterable[str]) -> bool:
 
 
 class Numbers:
-    """The numbers of one request that one fork has taken.
+    """The numbers of one request that one branch has taken.
 
     :param taken: the numbers.
     :ivar lowest: the lowest free number.
@@ -67,12 +67,12 @@ class Numbers:
 
 
 def is_free_in_all(number: int, counted: Iterable[Numbers]) -> bool:
-    """Return whether a number is free in all forks that count."""
+    """Return whether a number is free in all branches that count."""
     return all(number not in numbers.taken for numbers in counted)
 
 
 def lowest_free(counted: Sequence[Numbers], start: int = 0) -> int:
-    """Return the lowest number from one on that is free in all forks that count."""
+    """Return the lowest number from one on that is free in all branches that count."""
     if start == 0 and len(counted) == 1:
         return counted[0].lowest
     number = max(start, *(numbers.lowest for numbers in counted))
@@ -87,20 +87,20 @@ class Callers:
     :param recorded: what the cassette or cache that holds their records says about them.
     :ivar owners: by number: who took it when it was recorded or, first, in this run.
     :ivar numbers: the same by caller, in order.
-    :ivar taken: the numbers that each caller has taken in a fork, the last one last.
+    :ivar taken: the numbers that each caller has taken in a branch, the last one last.
     """
 
     def __init__(self, recorded: RecordedCallers) -> None:
         self.recorded = recorded
         self.owners: dict[int, str] = {}
         self.numbers: dict[str, list[int]] = {}
-        self.taken: dict[tuple[Forks, str], list[int]] = {}
+        self.taken: dict[tuple[Branches, str], list[int]] = {}
         self._recorded_names = set(recorded.callers.values())
         self._owned = Numbers()  # the same numbers
         for number, caller in recorded.callers.items():
             self._note_owner(number, caller)
 
-    def number_for(self, caller: str, forks: Forks, counted: Sequence[Numbers]) -> int:
+    def number_for(self, caller: str, branches: Branches, counted: Sequence[Numbers]) -> int:
         """Return the next number of a caller, and note that it took it.
 
         A caller gets the lowest free number that was recorded for it, or that it took in another arm.
@@ -108,7 +108,7 @@ class Callers:
         and no record has its name, the lowest that is left. Its numbers rise, as in a replay.
         """
         recorded = self.recorded
-        taken = self.taken.setdefault((forks, caller), [])
+        taken = self.taken.setdefault((branches, caller), [])
         last = taken[-1] if taken else -1
         own = self.numbers.get(caller, [])
         # no slice: a caller may have 100,000
@@ -136,12 +136,12 @@ class Callers:
             self._owned.take(number)
             insort(self.numbers.setdefault(caller, []), number)
 
-    def release(self, caller: str, forks: Forks, number: int, *, is_free: bool) -> None:
+    def release(self, caller: str, branches: Branches, number: int, *, is_free: bool) -> None:
         """Note that a caller released a number; a recorded number stays its owner's.
 
-        :param is_free: whether no fork has it.
+        :param is_free: whether no branch has it.
         """
-        taken = self.taken.get((forks, caller), [])
+        taken = self.taken.get((branches, caller), [])
         if number in taken:
             taken.remove(number)
         if is_free and number in self.owners and number not in self.recorded.callers:

@@ -1,7 +1,7 @@
 """Draws: which number of a request is next, for each request in each scope.
 
 One object counts the draws of an outermost scope, by scope path and request, so a changed or added
-call changes no other draw. Arms, and the cells of a table that varies, are forks: they go on from what
+call changes no other draw. Arms, and the cells of a table that varies, are branches: they go on from what
 was drawn before them, and not from what is drawn beside them.
 """
 
@@ -24,7 +24,7 @@ from .draw_numbers import (
     is_free_in_all,
     lowest_free,
 )
-from .position import Forks
+from .position import Branches
 
 if TYPE_CHECKING:
     from ..stores.record import Record
@@ -36,19 +36,19 @@ ACTOR = "actor"  # the identity of the draws of an actor's scope, which processe
 class Drawn(NamedTuple):
     """A draw, as other machines get it.
 
-    :param forks: in which the request was drawn.
+    :param branches: in which the request was drawn.
     """
 
     request: ScopedRequest
-    forks: Forks
+    branches: Branches
     number: int
 
 
-def _are_beside(one: Forks, other: Forks) -> bool:
-    """Return whether two forks are of one family, such as two arms of a scope."""
-    for fork, other_fork in zip(one, other, strict=False):
-        if fork != other_fork:
-            return fork.family == other_fork.family
+def _are_beside(one: Branches, other: Branches) -> bool:
+    """Return whether two branches are of one family, such as two arms of a scope."""
+    for branch, other_branch in zip(one, other, strict=False):
+        if branch != other_branch:
+            return branch.family == other_branch.family
     return False
 
 
@@ -72,7 +72,7 @@ def _are_beside(one: Forks, other: Forks) -> bool:
 class Draws:
     """Count the draws of one outermost scope.
 
-    A draw takes the lowest number that was taken neither in its fork, nor in those around or inside
+    A draw takes the lowest number that was taken neither in its branch, nor in those around or inside
     it: so equal requests of two arms share an answer. A caller with a name gets its own.
 
     :param drawn: earlier draws.
@@ -93,7 +93,7 @@ class Draws:
         self._identity = ACTOR if is_shared else ""
         self.since = time.time() if since is None else since
         self.process = this_process() if since is None else None  # that opened the scope
-        self._numbers: dict[ScopedRequest, dict[Forks, Numbers]] = {}
+        self._numbers: dict[ScopedRequest, dict[Branches, Numbers]] = {}
         # by request, and by the cassette or cache that holds its records
         self._callers: dict[ScopedRequest, dict[object, Callers]] = {}
         for draw in drawn:
@@ -108,7 +108,7 @@ class Draws:
     def take(
         self,
         request: ScopedRequest,
-        forks: Forks,
+        branches: Branches,
         source: object,
         caller: Caller | None,
         read_callers: Callable[[], RecordedCallers],
@@ -118,7 +118,7 @@ class Draws:
         Warns if another thread or task makes the same request at the same time, unless callers have
         names.
 
-        :param forks: those in which it is made.
+        :param branches: those in which it is made.
         :param source: the cassette or cache that holds records of the request.
         :param caller: who asks, if that counts.
         :param read_callers: reads who asked when the draws were recorded.
@@ -133,14 +133,14 @@ class Draws:
         other, is_in_order = None, False
         if caller is None or callers is None:
             with lock:
-                numbers, counted = self._numbers_of(request, forks)
+                numbers, counted = self._numbers_of(request, branches)
                 number, other = lowest_free(counted), numbers.under_way
                 numbers.take(number)
                 numbers.under_way = runner
         else:
             with lock:
-                numbers, counted = self._numbers_of(request, forks)
-                number = callers.number_for(caller.name, forks, counted)
+                numbers, counted = self._numbers_of(request, branches)
+                number = callers.number_for(caller.name, branches, counted)
                 is_in_order = not (callers.recorded.callers or numbers.in_flight)
                 numbers.take(number)
                 numbers.in_flight.add(number)
@@ -151,42 +151,44 @@ class Draws:
                 f"give each {kind} its own scope: two {kind}s in the scope {request[0]!r} make the same "
                 "request at the same time, so a replay may swap their answers"
             )
-        draw = Draw(self, request, forks, number, numbers, caller, callers)
+        draw = Draw(self, request, branches, number, numbers, caller, callers)
         draw.is_in_order = is_in_order
         return draw
 
     def _numbers_of(
-        self, request: ScopedRequest, forks: Forks
+        self, request: ScopedRequest, branches: Branches
     ) -> tuple[Numbers, Sequence[Numbers]]:
-        """Return the numbers of a fork, and all that count in it: those of forks around and inside it, too."""
-        by_forks = self._numbers.get(request)
-        if by_forks is None:
-            by_forks = self._numbers[request] = {}
-        numbers = by_forks.get(forks)
+        """Return the numbers of a branch, and all that count in it: those of branches around and inside it, too."""
+        by_branches = self._numbers.get(request)
+        if by_branches is None:
+            by_branches = self._numbers[request] = {}
+        numbers = by_branches.get(branches)
         if numbers is None:
-            numbers = by_forks[forks] = Numbers()
-        if len(by_forks) == 1:
+            numbers = by_branches[branches] = Numbers()
+        if len(by_branches) == 1:
             return numbers, (numbers,)
-        return numbers, [by_forks[other] for other in by_forks if not _are_beside(other, forks)]
+        return numbers, [
+            by_branches[other] for other in by_branches if not _are_beside(other, branches)
+        ]
 
-    def claim(self, request: ScopedRequest, forks: Forks, number: int) -> Draw:
+    def claim(self, request: ScopedRequest, branches: Branches, number: int) -> Draw:
         """Take a certain number, which was taken on another machine."""
         with lock:
-            numbers, _ = self._numbers_of(request, forks)
+            numbers, _ = self._numbers_of(request, branches)
             numbers.take(number)
-        return Draw(self, request, forks, number, numbers)
+        return Draw(self, request, branches, number, numbers)
 
     def is_free(self, request: ScopedRequest, number: int) -> bool:
-        """Return whether no fork has a number; the caller has the lock."""
+        """Return whether no branch has a number; the caller has the lock."""
         return is_free_in_all(number, self._numbers[request].values())
 
     def drawn(self) -> list[Drawn]:
         """Return what was drawn, for another process to continue."""
         with lock:
             return [
-                Drawn(request, forks, number)
-                for request, by_forks in self._numbers.items()
-                for forks, numbers in by_forks.items()
+                Drawn(request, branches, number)
+                for request, by_branches in self._numbers.items()
+                for branches, numbers in by_branches.items()
                 for number in numbers.taken
             ]
 
@@ -195,13 +197,13 @@ class DrawsElsewhere(Draws):
     """Draws that the process that records this one counts: this one was started in their scope, or works in it.
 
     :param path: of that scope.
-    :param forks: in which that is.
+    :param branches: in which that is.
     """
 
-    def __init__(self, path: str, forks: Forks) -> None:
+    def __init__(self, path: str, branches: Branches) -> None:
         super().__init__()
         self.names = tuple(filter(None, path.split("/")))
-        self.forks = forks
+        self.branches = branches
 
 
 _swapped: set[Draw] = set()  # draws that replayed another caller's record
@@ -212,7 +214,7 @@ class Draw:
 
     Any thread may call its methods, and more than once.
 
-    :param numbers: the numbers of its fork.
+    :param numbers: the numbers of its branch.
     :param caller: who asks, or ``None`` if callers have no names.
     :param callers: who asks the same.
     :ivar sample: the scope path and the number, ``"trial/lisa#0"``.
@@ -225,9 +227,9 @@ class Draw:
         "_callers",
         "_has_answer",
         "_numbers",
+        "branches",
         "caller",
         "draws",
-        "forks",
         "is_in_order",
         "is_taken",
         "number",
@@ -239,7 +241,7 @@ class Draw:
         self,
         draws: Draws,
         request: ScopedRequest,
-        forks: Forks,
+        branches: Branches,
         number: int,
         numbers: Numbers,
         caller: Caller | None = None,
@@ -247,7 +249,7 @@ class Draw:
     ) -> None:
         self.draws = draws
         self.request = request
-        self.forks = forks
+        self.branches = branches
         self.number = number
         self.sample = f"{request[0]}#{number}"
         self.caller = caller
@@ -297,7 +299,7 @@ class Draw:
             self._numbers.release(self.number)
             if self._callers is not None and self.caller is not None:
                 is_free = self.draws.is_free(self.request, self.number)
-                self._callers.release(self.caller.name, self.forks, self.number, is_free=is_free)
+                self._callers.release(self.caller.name, self.branches, self.number, is_free=is_free)
 
 
 def take_swapped() -> int:

@@ -49,7 +49,7 @@ class DrawList:
     def drawn(self) -> list[Drawn]:
         """Return the draws whose numbers are still taken."""
         return [
-            Drawn(draw.request, draw.forks, draw.number)
+            Drawn(draw.request, draw.branches, draw.number)
             for draw in self.draws
             if isinstance(draw, Draw) and draw.is_taken
         ]

@@ -21,12 +21,12 @@ ARM = "arm"  # the family of the arms
 CallOrder = tuple[int, ...]
 
 
-class Fork(NamedTuple):
+class Branch(NamedTuple):
     """An arm, or a cell of a table that varies.
 
     :param family: ``ARM``, or what identifies the table. Members of a family don't count each other's
         draws.
-    :param path: the path of the scope that an arm forks; empty for a cell.
+    :param path: the path of the scope of an arm; empty for a cell.
     :param name: the arm's name, or the cell's labels.
     """
 
@@ -35,8 +35,8 @@ class Fork(NamedTuple):
     name: str
 
 
-# Outside any fork, empty. In a fork, this follows the fork in which it was made.
-Forks = tuple[Fork, ...]
+# Outside any branch, empty. In a branch, this follows the branch in which it was made.
+Branches = tuple[Branch, ...]
 
 
 class Position(NamedTuple):
@@ -44,7 +44,7 @@ class Position(NamedTuple):
 
     :param path: its scope path; empty outside any scope.
     :param order: of the call among those of the program.
-    :param forks: the arm, or the cell of a table that varies, in which it is made.
+    :param branches: the arm, or the cell of a table that varies, in which it is made.
     :param caller: the name of who asks, if that counts in its draw.
     :param draw: the number of its draw, or ``None``.
     :param is_in_order: whether the order of the calls tells its draw from identical ones, and not who asks.
@@ -53,7 +53,7 @@ class Position(NamedTuple):
 
     path: str = ""
     order: CallOrder = ()
-    forks: Forks = ()
+    branches: Branches = ()
     caller: str | None = None
     draw: int | None = None
     is_in_order: bool = False
@@ -62,9 +62,9 @@ class Position(NamedTuple):
     @property
     def arm(self) -> str:
         """Return the name of its arm; empty outside any."""
-        if not self.forks:
+        if not self.branches:
             return ""
-        return next((fork.name for fork in self.forks if fork.family == ARM), "")
+        return next((branch.name for branch in self.branches if branch.family == ARM), "")
 
 
 class Held(NamedTuple):

@@ -65,7 +65,7 @@ class Scope:
         self._set_process_scope(active)
         self._entries.append(active)
         active.__enter__()
-        if active.forked is not None:
+        if active.arm_of is not None:
             enter_arm()
         return self
 
@@ -87,8 +87,8 @@ class Scope:
                 )
             generators = generators_with((), generator)
             return ActiveScope(Position(self.name, order), self._draws, self, generators)
-        path, _, forks, caller, draw, *_ = parent.position
-        position = Position(f"{path}/{self.name}", order, forks, caller, draw)
+        path, _, branches, caller, draw, *_ = parent.position
+        position = Position(f"{path}/{self.name}", order, branches, caller, draw)
         generators = generators_with(parent.generators, generator)
         return parent.copy(
             position=position, scope=self, generators=generators, opened_by="program"
@@ -102,7 +102,7 @@ class Scope:
         active = entered or self._entries[-1]
         self._entries.remove(active)
         if active is held_by_process().active:
-            hold_in_process(active=active.forked)
+            hold_in_process(active=active.arm_of)
         workers.note_closed(active)
         if entered is not None:
             try:
@@ -110,11 +110,11 @@ class Scope:
                     entered.check_is_inmost()
             finally:
                 hold_scope(entered.previous.active)
-                if entered.forked is not None:
+                if entered.arm_of is not None:
                     hold(caller=entered.previous.caller)
 
     def _set_process_scope(self, active: ActiveScope) -> None:
-        """Put every thread without a scope into this one, if it or what it forks was opened for the process."""
+        """Put every thread without a scope into this one, if it, or the scope of its arm, was opened for the process."""
         with lock:
             open_scope = if_of_this_process(held_by_process().active)
             if self.process and open_scope is not None:
@@ -122,7 +122,7 @@ class Scope:
                     f"the scope {open_scope.path!r} is already open for the whole process, and only one can be. Leave "
                     f"it first, or open {active.path!r} without process=True and pass it to threads with llmcall.bind"
                 )
-            if self.process or (open_scope is not None and open_scope is active.forked):
+            if self.process or (open_scope is not None and open_scope is active.arm_of):
                 hold_in_process(active=active)
 
     def __repr__(self) -> str:

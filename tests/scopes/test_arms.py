@@ -1,4 +1,4 @@
-"""Arms: forks of a scope that share the draws of equal requests."""
+"""Arms: branches of a scope that share the draws of equal requests."""
 
 from __future__ import annotations
 

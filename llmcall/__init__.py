@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
-from .stores import foreign_files, openers
+from .stores import openers, other_formats
 from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _records_of_tinytroupe(path: str) -> Any:
 
 
 openers.append(_open_named_cassette)
-foreign_files.append(_records_of_tinytroupe)
+other_formats.append(_records_of_tinytroupe)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from ..clients import registry
 from ..clients.api_errors import proxy_in_front
 from ..config import resolve
 from ..config.values import without_password
-from ..core.membrane import call_foreign, close
+from ..core.callbacks import call_callback, close
 from ..errors import APIError, CacheError, ConfigError
 from ..models.catalog import shutdown_of
 from ..models.costs import MILLION
@@ -129,7 +129,7 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
         origin = f"from {client.settings.key_and_origin(endpoint.api_type).origin}"
     yield Check("key", True, f"{name}: {origin}")
     try:
-        models = call_foreign(transport.list_models, SECONDS)
+        models = call_callback(transport.list_models, SECONDS)
     except APIError as error:
         # A proxy may have sent an HTML page.
         url = getattr(transport, "url", name)

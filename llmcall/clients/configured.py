@@ -10,9 +10,9 @@ from weakref import WeakSet
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
+from ..core.callbacks import aclose, call_callback, close
 from ..core.calls import Options
 from ..core.client import ResolvedSettings
-from ..core.membrane import aclose, call_foreign, close
 from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..models import catalog
@@ -209,7 +209,7 @@ class ConfiguredClient:
                 if transport is None:
                     own: ConfiguredClient | Sends | None = self.transport
                     if own is None:
-                        own = call_foreign(self.make_transport, endpoint)
+                        own = call_callback(self.make_transport, endpoint)
                     transport = self._transports[endpoint_and_key] = as_transport(own, self)
         return transport
 

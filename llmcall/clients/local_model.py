@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..core.membrane import to_thread
+from ..core.callbacks import to_thread
 from ..errors import ConfigError
 from ..support.system import ProcessLock, after_fork_in_child
 from .sdk import Hidden, SDKTransport

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.membrane import read_in_thread, send, to_thread
+from ..core.callbacks import read_in_thread, send, to_thread
 from ..core.seams import AsyncTransport, CoroutineTransport, Transport
 from ..errors import ConfigError
 

@@ -14,7 +14,7 @@ from ..stores.cassettes.current import close_named
 from ..support.arguments import checked, nearest
 from ..support.failures import process_failures
 from ..support.plugins import PlugIns
-from ..support.sender import foreign_code
+from ..support.sender import callback_errors
 from ..support.system import ProcessLock
 from ..traffic import limits
 from ..traffic.usage import process_meter, under_way
@@ -97,7 +97,7 @@ def _new_client(name: str) -> LLMClient:
     new_client, is_function = registered, False
     if callable(registered) and not isinstance(registered, LLMClient):
         failure = f"the function registered for the api_type {name!r} raised"
-        with foreign_code(failure, ConfigError):
+        with callback_errors(failure, ConfigError):
             new_client, is_function = registered(config.settings()), True
     if not isinstance(new_client, LLMClient):
         subject, verb = ("function", "returned") if is_function else ("client", "is")

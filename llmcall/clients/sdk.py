@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
 from ..config.values import check_credential
-from ..core.membrane import key_from
+from ..core.callbacks import key_from
 from ..core.seams import OK, CoroutineTransport, Response
 from ..core.waiting import in_time, is_too_late
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..apis.tiers import window_of
 from ..config.values import host_of
-from ..core.membrane import fetch
+from ..core.callbacks import fetch
 from ..core.seams import OK, AlreadyRecorded, CoroutineTransport, Response
 from ..core.waiting import wait
 from ..errors import (

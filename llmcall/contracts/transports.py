@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..apis.chunks import DONE, Assembler
 from ..clients.base import LLMClient
 from ..clients.own import as_transport
-from ..core.kinds import KINDS
-from ..core.membrane import (
+from ..core.callbacks import (
     Reading,
     aclose,
     close,
@@ -19,6 +18,7 @@ from ..core.membrane import (
     sending_method,
     stream_name,
 )
+from ..core.kinds import KINDS
 from ..core.seams import Response
 from ..core.send import release_held
 from ..keys.request import Request

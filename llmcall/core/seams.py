@@ -238,7 +238,7 @@ class CoroutineTransport(AsyncTransport):
     """Sends by coroutines that serve threads, too: they block the thread where ``may_block`` says so."""
 
     def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
-        """Return the response, in this thread. Calls do not use it: ``core/membrane.send`` awaits ``asend``."""
+        """Return the response, in this thread. Calls do not use it: ``core/callbacks.send`` awaits ``asend``."""
         seconds = None if self.keeps_time else timeout
         return run_blocking(in_time(self.asend(request, timeout), seconds))
 

@@ -18,9 +18,7 @@ from ..stores.record import Received
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger
 from ..support.waits import NotAtOnceError, may_block, set_at_once
-from .failover import Failover
-from .kinds import KINDS
-from .membrane import (
+from .callbacks import (
     Reading,
     next_chunk,
     open_stream,
@@ -29,6 +27,8 @@ from .membrane import (
     sending_method,
     stream_name,
 )
+from .failover import Failover
+from .kinds import KINDS
 from .seams import NO_ENDPOINT, Gate, Response, Used
 from .waiting import Piece, emit, in_thread
 

@@ -1,4 +1,4 @@
-"""The waits of a call: for another call, the disk, the reader of its stream; ``membrane.py`` asks its server.
+"""The waits of a call: for another call, the disk, the reader of its stream; ``callbacks.py`` asks its server.
 
 The steps of a call are coroutines, written once for threads and for event loops. Whatever
 has to wait is here: in a thread it blocks, in an event loop it lets the loop go on. So are the functions

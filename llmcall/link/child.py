@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import scopes
 from ..apis.chunks import Assembler
 from ..clients.configured import ConfiguredClient
+from ..core.callbacks import Reading, next_chunk, open_stream, send
 from ..core.kinds import KINDS, check_chat
-from ..core.membrane import Reading, next_chunk, open_stream, send
 from ..core.road import refuse_misfit
 from ..core.seams import Response
 from ..core.waiting import Piece, emit
@@ -245,7 +245,7 @@ class Way:
         _count(calls[0], noted)
         if verb == "failed":
             data, number = details
-            error = error_in(data, is_foreign=False)
+            error = error_in(data, is_any=False)
             if number is not None:  # this process raised it, with its cause and its traceback
                 own = errors[number]
                 if isinstance(own, APIError):

@@ -182,7 +182,7 @@ ATTRIBUTES = (
 )
 
 
-class ForeignError(Exception):
+class CallbackError(Exception):
     """An error of the code of a process that is recorded, as the recording process has it: of a class of its name."""
 
 
@@ -198,17 +198,17 @@ def error_data(error: BaseException) -> tuple[str, str, dict[str, Any]]:
     return type(error).__name__, str(error), attributes
 
 
-def error_in(data: tuple[str, str, dict[str, Any]], *, is_foreign: bool) -> BaseException:
+def error_in(data: tuple[str, str, dict[str, Any]], *, is_any: bool) -> BaseException:
     """Return the error in what :func:`error_data` returned.
 
-    :param is_foreign: whether a class that is none of llmcall's may be anything: then its name is all that is known.
+    :param is_any: whether a class that is none of llmcall's may be anything: then its name is all that is known.
     """
     name, message, attributes = data
     kind: Any = getattr(errors, name, None) or OTHERS.get(name)
-    if kind is None and not is_foreign:
+    if kind is None and not is_any:
         kind = getattr(builtins, name, None)
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        kind = type(name, (ForeignError if is_foreign else errors.LLMCallError,), {})
+        kind = type(name, (CallbackError if is_any else errors.LLMCallError,), {})
     error: BaseException = kind(message)
     for attribute, value in attributes.items():
         setattr(error, attribute, value)

@@ -175,7 +175,7 @@ class RemoteTransport(CoroutineTransport):
     def _raise_failure(self, answer: Message) -> None:
         if answer[0] == "failed":
             _, data, number, self.renewable, self._class_name = answer
-            error: Any = error_in(data, is_foreign=True)
+            error: Any = error_in(data, is_any=True)
             error.raised_there = self._caller, number
             raise error
 

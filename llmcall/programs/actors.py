@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..apis.http_requests import joined_text, messages_asked
-from ..core.membrane import call_foreign
+from ..core.callbacks import call_callback
 from ..errors import ArgumentError
 from ..support.display.formatting import counted
 from ..support.notices import warn_once
@@ -117,7 +117,7 @@ class Actors:
         if isinstance(actor, str):
             return request.headers.get(actor.removeprefix(HEADER).lower()) or None
         try:
-            return call_foreign(actor, request)  # type: ignore[no-any-return]
+            return call_callback(actor, request)  # type: ignore[no-any-return]
         except Exception as error:
             name = getattr(actor, "__qualname__", repr(actor))
             raise ArgumentError(

@@ -292,7 +292,7 @@ class Recorder(Front):
         # That process refuses it there.
         with contextlib.suppress(ConnectionRefusedError, LLMCallError):
             if what == "refusal":
-                error = error_in(details[0], is_foreign=False)
+                error = error_in(details[0], is_any=False)
                 if isinstance(error, Exception):
                     note_refusal(error)
             else:

@@ -114,7 +114,7 @@ class Scope:
                     hold(caller=entered.previous.caller)
 
     def _set_process_scope(self, active: ActiveScope) -> None:
-        """Put every thread without a scope into this one, if it, or the scope of its arm, was opened for the process."""
+        """Put threads without a scope into this one if it, or its arm's scope, was opened for the process."""
         with lock:
             open_scope = if_of_this_process(held_by_process().active)
             if self.process and open_scope is not None:

@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 # Open the cassette that the settings name, by its path and mode; it records programs, too.
 openers: list[Callable[[str, str], object]] = []
 # Return the records of another program's file, by its path; ``None`` for any other file.
-foreign_files: list[Callable[[str], Iterable[Record] | None]] = []
+other_formats: list[Callable[[str], Iterable[Record] | None]] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from .sender import foreign_code
+from .sender import callback_errors
 from .system import lock
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class _OwnListener(CallListener):
 
     def _call(self, name: str, method: Callable[..., None], *args: object) -> None:
         """Call a method of the user's, whose errors get its name."""
-        with foreign_code(f"the listener {type(self.own).__name__}.{name} raised"):
+        with callback_errors(f"the listener {type(self.own).__name__}.{name} raised"):
             method(*args)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ConfigError
-from .sender import foreign_code
+from .sender import callback_errors
 
 
 class PlugIns(dict[str, object]):
@@ -28,7 +28,7 @@ class PlugIns(dict[str, object]):
 
         for plugin in entry_points(group=self.group, name=name):
             failure = f"the plug-in {plugin.value} for {use} cannot be loaded:"
-            with foreign_code(failure, ConfigError, ()):
+            with callback_errors(failure, ConfigError, ()):
                 return plugin.load()
         return None
 

@@ -31,7 +31,7 @@ def sent_by(who: Sender) -> Iterator[None]:
 
 
 @contextmanager
-def foreign_code(
+def callback_errors(
     failure: str,
     error_class: type[LLMCallError] = LLMCallError,
     passed: type[Exception] | tuple[type[Exception], ...] = LLMCallError,

@@ -170,7 +170,7 @@ def calls_of_transports(module: str) -> Iterator[str]:
     passed_on = {
         argument
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "call_foreign"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "call_callback"
         for argument in node.args
     }
     for node in ast.walk(tree):
@@ -184,11 +184,11 @@ def calls_of_transports(module: str) -> Iterator[str]:
 
 
 def test_transports_and_functions_that_give_keys_are_called_in_one_module() -> None:
-    """Around them stands the membrane, which keeps what they send out of every record."""
+    """Requests that they send are unrecorded."""
     callers = {module: list(calls_of_transports(module)) for module in PATHS}
-    assert {module for module, found in callers.items() if found} == {"core.membrane"}
+    assert {module for module, found in callers.items() if found} == {"core.callbacks"}
     users = [module for module in PATHS if "support.sender" in all_imports()[module]]
     assert [module for module in users if folder_of(module) == "core"] == [
-        "core.membrane",
+        "core.callbacks",
         "core.prepare",
     ]

@@ -12,8 +12,8 @@ from ...apis.chunks import DONE, Assembler
 from ...apis.objects import object_in
 from ...clients.api_errors import http_library
 from ...config.settings import DEFAULT_MODEL
+from ...core.callbacks import open_stream, send
 from ...core.kinds import KINDS
-from ...core.membrane import open_stream, send
 from ...core.seams import Response
 from ...programs import connections
 from ...programs.answering import calls_of

@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 from ...apis.objects import object_in
 from ...apis.shapes import served_model
-from ...core.membrane import each_foreign
+from ...core.callbacks import each_from_callback
 from ...errors import CacheError, ConfigError, ServiceError
 from ...stores.records.spool import Spool
 from ...support.display.formatting import counted
@@ -88,7 +88,7 @@ def by_layout(
     for path in paths:
         number = 0
         try:
-            for number, entry in enumerate(each_foreign(layout, path), 1):
+            for number, entry in enumerate(each_from_callback(layout, path), 1):
                 conversation = columns.conversation(entry, has_paths=False)
                 yield f"{path}, conversation {number}", conversation
         except Exception as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ...config.values import without_password
 from ...errors import CacheError, ConfigError
-from ...support.sender import foreign_code
+from ...support.sender import callback_errors
 from .directory import Directory
 from .storages import SERVERS, Change, Row, Storage, Stored, storages
 
@@ -47,7 +47,7 @@ def storage_at(path: str) -> Storage:
             f"entry point {scheme} in the group {storages.group} names one. A directory has no '://'"
         )
     name = getattr(make, "__name__", make)
-    with foreign_code(f"{address}: {name} raised", ConfigError):
+    with callback_errors(f"{address}: {name} raised", ConfigError):
         own = make(rest)  # type: ignore[operator]  # what cannot be called raises
     if not isinstance(own, Storage):
         raise ConfigError(f"{address}: {name} made {own!r:.60}, not a llmcall.types.Storage")
@@ -92,7 +92,7 @@ class OwnStorage(Storage):
     def _called(self, method: str, call: Callable[[], T]) -> T:
         """Return what a method of the user's returns."""
         failure = f"{type(self._own).__name__}.{method} of the cache {self.name} failed:"
-        with foreign_code(failure, CacheError, (OSError, CacheError)):
+        with callback_errors(failure, CacheError, (OSError, CacheError)):
             return call()
 
 

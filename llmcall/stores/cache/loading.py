@@ -10,7 +10,7 @@ from ...keys.keys import short_key
 from ...keys.normalizers import normalizer
 from ...support.display.formatting import as_json, counted
 from ...support.notices import notice
-from .. import foreign_files
+from .. import other_formats
 from ..records.answers import same_answer
 from ..records.combining import CONFLICTS
 from ..records.keyed_settings import keyed_settings, settings_differences
@@ -98,8 +98,8 @@ def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[],
             )
         name, rows = str(source.location), source.rows
         return name, lambda: (_readable(unpack(*row), name) for row in rows())
-    for read_foreign in foreign_files if os.path.exists(source) else ():
-        if (records := read_foreign(source)) is not None:
+    for read_format in other_formats if os.path.exists(source) else ():
+        if (records := read_format(source)) is not None:
             return source, lambda: records
     header = spooled(source, spool)
     recorded, here = (

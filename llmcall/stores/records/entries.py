@@ -30,7 +30,7 @@ def first_header(line: bytes) -> Header:
     except CacheCorruptError:
         if line.startswith((HEADER_LINE, *CONFLICT)):
             raise
-        raise _foreign(line) from None
+        raise _not_a_cassette(line) from None
     if "llmcall" not in entry:
         raise no_header()
     return Header.of(entry)
@@ -43,7 +43,7 @@ def no_header() -> CacheCorruptError:
     )
 
 
-def _foreign(line: bytes) -> CacheCorruptError:
+def _not_a_cassette(line: bytes) -> CacheCorruptError:
     """Return the error for a file that is not a cassette, by its first line."""
     if line.startswith(b"version https://git-lfs.github.com/"):
         return CacheCorruptError(

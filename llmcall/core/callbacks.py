@@ -1,8 +1,8 @@
-"""The membrane: every call of code that is not llmcall's on llmcall's behalf, and of the network.
+"""Calls of callbacks: user code that llmcall calls on its own behalf, and the network.
 
-What is sent in it is nobody's record: no recorder sees it, no caller gets a number for it, and calls of
-llmcall's own in it are neither counted nor stored. It goes to the threads, tasks and pools' work that such
-code starts. Code of the program that llmcall runs, such as a recorded function, is outside.
+Requests sent in a callback are unrecorded: no recorder sees them, they take no caller's number, and llmcall's
+own calls among them are neither counted nor stored. The same holds in threads, tasks and pool jobs that the
+callback starts. A recorded function is the program's code, not a callback.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-membrane = partial(sent_by, LLMCALL)
+in_callback = partial(sent_by, LLMCALL)
 
 
-def call_foreign(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def call_callback(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return the result of a user's function."""
-    with membrane():
+    with in_callback():
         return function(*args, **kwargs)
 
 
-def each_foreign(
+def each_from_callback(
     function: Callable[P, Iterable[T]], *args: P.args, **kwargs: P.kwargs
 ) -> Iterator[T]:
     """Yield the items that a user's function returns or yields."""
-    items = call_foreign(lambda: iter(function(*args, **kwargs)))
-    while not isinstance(item := call_foreign(_next, items), End):
+    items = call_callback(lambda: iter(function(*args, **kwargs)))
+    while not isinstance(item := call_callback(_next, items), End):
         yield item
 
 
@@ -62,7 +62,11 @@ def _next(items: Iterator[T]) -> T | End:
 
 
 def _check_type(value: object, types: type | tuple[type, ...], subject: str, words: str) -> None:
-    """Refuse a value of a user's of another type; the subject is the method and what it did, the words the type."""
+    """Raise ConfigError unless a user value has the right type.
+
+    :param subject: the method and what it did, for the message.
+    :param words: the right type, for the message.
+    """
     if not isinstance(value, types):
         raise ConfigError(f"{subject} {value!r:.60}, not {words}")
 
@@ -71,7 +75,7 @@ async def key_from(provider: Callable[[], object]) -> object:
     """Return what a user's function gives as a key; it may be asynchronous."""
     from inspect import isawaitable  # takes long to import
 
-    with membrane():
+    with in_callback():
         key = provider()
         if not isawaitable(key):
             return key
@@ -88,7 +92,7 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
         return await awaitable
 
     with ThreadPoolExecutor(1) as executor:
-        return executor.submit(call_foreign, asyncio.run, awaited()).result()
+        return executor.submit(call_callback, asyncio.run, awaited()).result()
 
 
 # Transports
@@ -103,7 +107,7 @@ async def send(transport: Transport, request: Request, timeout: float | None) ->
     """
     check_stops(waits().stops)
     # a recorded function is the program's own
-    with nullcontext() if request.kind == "function" else membrane():
+    with nullcontext() if request.kind == "function" else in_callback():
         own, method = _by_coroutines(transport), sending_method(transport)
         if own is None:
             answer = await to_thread(transport.send, request, timeout)
@@ -142,7 +146,7 @@ def open_stream(
     """
     check_stops(waits().stops)
     own, name = _by_coroutines(transport), transport.class_name
-    with membrane():
+    with in_callback():
         if own is not None and (chunks := own.astream(request, timeout)) is not None:
             _check_type(
                 chunks, AsyncIterable, f"{name}.astream returned", "an asynchronous iterator"
@@ -192,7 +196,7 @@ async def read_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
 
     def close() -> None:
         with is_used:
-            call_foreign(own.close)
+            call_callback(own.close)
 
     try:
         while not isinstance(item := await to_thread(next_item), End):
@@ -216,7 +220,7 @@ async def next_chunk(
 
     :raises ConfigError: if the stream yields something else.
     """
-    with membrane():
+    with in_callback():
         chunk = await in_time(anext(chunks, None), timeout)
     if chunk is not None:
         _check_type(chunk, (Mapping, bytes), f"{stream_name(transport)} yielded", "a dict")
@@ -246,7 +250,7 @@ class Reading:
         finally:  # a cancelled scope of anyio cancels each wait in it
             is_running = isinstance(self._chunks, AsyncGeneratorType) and self._chunks.ag_running
             if not is_running:
-                with membrane():
+                with in_callback():
                     await self._chunks.aclose()
 
 
@@ -257,16 +261,16 @@ async def fetch(
 
     :param where: the method and the path; without them, the request begins a response.
     """
-    with membrane():
+    with in_callback():
         return await in_time(server.fetch(request, timeout, *where), timeout)
 
 
 def close(transport: Transport) -> None:
     """Close a transport's connections that no call uses."""
-    call_foreign(transport.close)
+    call_callback(transport.close)
 
 
 async def aclose(transport: Transport) -> None:
     """Close a transport's connections, with those of the running event loop."""
-    with membrane():
+    with in_callback():
         await transport.aclose()

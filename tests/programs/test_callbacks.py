@@ -1,4 +1,4 @@
-"""What code of the user's sends while llmcall calls it is nobody's record.
+"""What callbacks send is unrecorded.
 
 Each recording is compared with a fresh one of the same answers without what that code sends.
 """

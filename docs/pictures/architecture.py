@@ -1,4 +1,4 @@
-"""Draw the road of a call and its seams from the code: `python docs/pictures/architecture.py` writes architecture.svg.
+"""Draw the pipeline of a call and its seams from the code, into architecture.svg.
 
 A call that nothing answers yet is made under a profiler. Of the functions that it passes, the stations are shown in
 their order, each with the first sentence of its docstring. A seam stands beside the station that calls it, with its
@@ -111,7 +111,7 @@ def implementations(seam: str, definitions: Mapping[tuple[str, str], Parsed]) ->
 
 def passed(definitions: Mapping[tuple[str, str], Parsed]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the files of the stations that a call passes, in their order, and the station of each seam."""
-    road: dict[str, str] = {}
+    pipeline: dict[str, str] = {}
     beside: dict[str, str] = {}
     names = {(str(PACKAGE / key[0]), value.line): key for key, value in definitions.items()}
     entrances = {
@@ -124,14 +124,14 @@ def passed(definitions: Mapping[tuple[str, str], Parsed]) -> tuple[dict[str, str
         code = frame.f_code
         path, name = names.get((code.co_filename, code.co_firstlineno), ("", ""))
         if event == "call" and name in STATIONS:
-            road.setdefault(name, path)
+            pipeline.setdefault(name, path)
         if event == "call" and name in entrances:
-            beside.setdefault(entrances[name], next(reversed(road)))
+            beside.setdefault(entrances[name], next(reversed(pipeline)))
 
     class Parrot(llmcall.types.Transport):
         def send(self, request: llmcall.types.Request, timeout: float | None) -> dict[str, object]:
-            if road:
-                beside.setdefault("Transport", next(reversed(road)))
+            if pipeline:
+                beside.setdefault("Transport", next(reversed(pipeline)))
             choice = {"message": {"content": "Good morning!"}, "finish_reason": "stop"}
             return {"choices": [choice]}
 
@@ -140,7 +140,7 @@ def passed(definitions: Mapping[tuple[str, str], Parsed]) -> tuple[dict[str, str
         client.send_message("Hello?")  # imports
         _profiled(note, lambda: client.send_message("Who is there?"))
         client.cache.close()
-    return road, beside
+    return pipeline, beside
 
 
 def _profiled(note: Callable[[FrameType, str, object], None], call: Callable[[], object]) -> None:
@@ -154,13 +154,13 @@ def _profiled(note: Callable[[FrameType, str, object], None], call: Callable[[],
 def picture() -> str:
     """Return the picture as SVG."""
     definitions = parsed()
-    road, beside = passed(definitions)
+    pipeline, beside = passed(definitions)
     parts: list[str] = []
     top, middles = 20, dict[str, int]()
-    for name, path in road.items():
+    for name, path in pipeline.items():
         height = _box(parts, LEFT, top, ROAD_WIDTH, name, path, [definitions[path, name].summary])
         middles[name] = top + height // 2
-        if name != next(reversed(road)):
+        if name != next(reversed(pipeline)):
             parts.append(_arrow(LEFT + ROAD_WIDTH // 2, top + height, top + height + GAP))
         top += height + GAP
     bottom, top = top, 20
@@ -206,12 +206,12 @@ def _box(
 
 
 def _arrow(x: int, start: int, end: int) -> str:
-    return f'<path class="road" d="M{x} {start} V{end - 2}" marker-end="url(#tip)"/>'
+    return f'<path class="pipeline" d="M{x} {start} V{end - 2}" marker-end="url(#tip)"/>'
 
 
 HEAD = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">
-<title>The road of a call, and its seams</title>
+<title>The pipeline of a call, and its seams</title>
 <style>
 svg {{ background: #fff }}
 text {{ font: 12px system-ui, sans-serif; fill: #222 }}

@@ -9,8 +9,8 @@ from ..clients.api_errors import http_library
 from ..clients.openai import OpenAIClient
 from ..clients.registry import client as shared_client
 from ..core.kinds import is_cut_by_context_window
+from ..core.pipeline import reply_to
 from ..core.prepare import prepare_chat
-from ..core.road import reply_to
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
 from ..support.blocking import run_blocking
 from ..support.notices import logger

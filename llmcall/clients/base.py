@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ..config import resolve as config
 from ..config.settings import checked_layer
+from ..core.pipeline import NOT_RECORDED, answer_calls, handle_failure, replay, reply_to
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
-from ..core.road import NOT_RECORDED, answer_calls, handle_failure, replay, reply_to
 from ..core.waiting import adrive, adrive_stream, drive_stream
 from ..errors import APIError
 from ..support.blocking import run_blocking

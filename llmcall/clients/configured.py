@@ -1,4 +1,4 @@
-"""The client as the road of a call knows it: its settings, and the models, endpoints, limits and transports that
+"""The client as the pipeline of a call knows it: its settings, and the models, endpoints, limits and transports that
 follow from them.
 """
 

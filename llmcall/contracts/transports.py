@@ -148,5 +148,5 @@ class _TransportCheck:
         )
 
     def _accept(self, response: Response) -> None:
-        """Check that the road takes an answer as a complete one."""
+        """Check that the pipeline takes an answer as a complete one."""
         KINDS[self._request.kind].check(self._request, response, must_fit_window=False)

@@ -42,7 +42,7 @@ class ResolvedSettings(NamedTuple):
 
 
 class Client(Protocol):
-    """A client as the road of a call knows it; :class:`llmcall.LLMClient` is one."""
+    """A client as the pipeline of a call knows it; :class:`llmcall.LLMClient` is one."""
 
     @property
     def meter(self) -> Meter:

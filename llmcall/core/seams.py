@@ -1,4 +1,4 @@
-"""The seams of the road: the store of records, the transport that sends, the gate that lets a send in. Further
+"""The seams of the pipeline: the store of records, the transport that sends, the gate that lets a send in. Further
 ones are the listener (``support/listeners.py``) and the storage of a cache's rows (``stores/cache/storages.py``).
 """
 

@@ -12,7 +12,7 @@ from ..apis.chunks import Assembler
 from ..clients.configured import ConfiguredClient
 from ..core.callbacks import Reading, next_chunk, open_stream, send
 from ..core.kinds import KINDS, check_chat
-from ..core.road import refuse_misfit
+from ..core.pipeline import refuse_misfit
 from ..core.seams import Response
 from ..core.waiting import Piece, emit
 from ..errors import APIError, LLMCallError

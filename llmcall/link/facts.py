@@ -1,6 +1,6 @@
 """The facts of a client in another process: its settings without keys and functions, its endpoints and models.
 
-The recording process makes a client of them, which stands in for that one in the road of its calls: limits, prices
+The recording process makes a client of them, which stands in for that one in the pipeline of its calls: limits, prices
 and reports need nothing else.
 """
 
@@ -131,7 +131,7 @@ def facts_in(data: bytes) -> tuple[Settings, RemoteClient | None]:
 
 
 class RemoteClient(ConfiguredClient):
-    """Stands in for a client of another process in the road of its calls.
+    """Stands in for a client of another process in the pipeline of its calls.
 
     :param settings: the client's, without keys.
     :param api_type: the client's.

@@ -24,8 +24,8 @@ from .. import scopes
 from ..config import resolve as config
 from ..core.calls import Call
 from ..core.parents import parents
+from ..core.pipeline import answer_calls
 from ..core.prepare import drawn, undrawn
-from ..core.road import answer_calls
 from ..core.waiting import adrive_stream
 from ..keys.keys import identity, key_of
 from ..keys.request import Request

@@ -1,4 +1,4 @@
-"""The road of a program's request: the call that it becomes, its answer, and the response to the
+"""The pipeline of a program's request: the call that it becomes, its answer, and the response to the
 program.
 """
 
@@ -9,8 +9,8 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
+from ..core.pipeline import answer_calls, reply_to
 from ..core.prepare import prepare_chat, prepare_embeddings
-from ..core.road import answer_calls, reply_to
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import messages_to_send

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Call, Options
+from ..core.pipeline import answer_calls
 from ..core.prepare import with_draw
-from ..core.road import answer_calls
 from ..core.seams import CoroutineTransport
 from ..keys.keys import identity
 from ..keys.normalizers import normalizer

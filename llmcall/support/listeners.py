@@ -1,6 +1,6 @@
 """Listeners: all that hears of the calls of a process, in one list.
 
-The road of a call names no feature: usage, the report of failures, warnings, a test's guard and a packing's
+The pipeline of a call names no feature: usage, the report of failures, warnings, a test's guard and a packing's
 log are listeners. An answer is stored before any of them hears of it.
 """
 

@@ -1,8 +1,8 @@
-"""The road of a call, from top to bottom: look up, share, ask, attempt, check, store, finish.
+"""The pipeline of a call, from top to bottom: look up, share, ask, attempt, check, store, finish.
 
 Each step adds one thing to the one below it. A recorded answer takes the first and the last alone, so that
-it waits for nobody. Equal calls share before one of them retries: all its attempts are made for all. The answer
-is stored before the sharing ends, so that those who wait find it.
+it never waits. Identical calls share before one of them retries: all its attempts are made for all. The answer
+is stored before the sharing ends, so that waiting calls find it.
 
 Steps that have to wait are coroutines, written once for threads and event loops (``waiting.py``). Chats, embeddings,
 recorded functions and requests that are recorded as they are all take it; what differs is how they are
@@ -77,7 +77,7 @@ async def reply_to(call: Call, *, looks_up: bool = True) -> Any:
 
 
 async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[Record]:
-    """Answer calls from the record, or by asking; the whole road, for calls of each kind.
+    """Answer calls from their records or by sending them: the whole pipeline, for each kind of call.
 
     :param calls: one call, or one for each text of embeddings.
     :param looks_up: whether to look for recorded answers first.

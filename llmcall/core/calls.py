@@ -140,8 +140,8 @@ class Call(NamedTuple):
         has one.
     :param deadline: the end of all that is tried for it.
     :param is_streamed: whether its answer is emitted piece by piece, to the reader of a stream.
-    :param is_inner: whether code that llmcall calls makes it, such as a transport: it is nobody's record, and
-        only the limits and budgets know of it.
+    :param is_inner: whether a callback makes it, such as a transport: it is unrecorded, and only limits and budgets
+        count it.
     :param used_records: collects the records that its arm's calls get, or ``None``.
     :param progress: how far it came; ``None`` if it was not begun.
     :param way: leads to the process that answers it; ``None``: this one does.

@@ -168,7 +168,7 @@ def _let_listeners_refuse(call: Call) -> None:
     if call.request.kind == "function":
         return
     try:
-        for listener in listeners:  # a call that is nobody's record may be refused, too
+        for listener in listeners:  # an unrecorded call may be refused, too
             listener.asks(call)
     except CacheMissError as error:
         call.refuse(error)

@@ -87,7 +87,7 @@ def arms(
         branch.used_records = used_records[run]
         order = scopes.here().position.order
         parent_scope: AbstractContextManager[object] = nullcontext()
-        if parent.opened_by != "nobody":
+        if parent.opened_by != "default":
             position = parent.position._replace(order=order)
             parent_scope = parent.copy(
                 generators=(), item=parent.item._replace(draws=draw_list), position=position

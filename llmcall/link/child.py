@@ -535,7 +535,7 @@ def _standing(inside: tuple[Any, ...]) -> Iterator[None]:
     before = scopes.current_ticket()
     scopes.hold_ticket(name)
     try:
-        if opened_by == "nobody":
+        if opened_by == "default":
             yield
         else:
             with standing_at(inside):

@@ -34,7 +34,7 @@ class LoopThread:
         _running.append(self)
 
     def _run(self) -> None:
-        with sent_by(LLMCALL):  # what the loop makes is nobody's
+        with sent_by(LLMCALL):  # what the loop sends is unrecorded
             self.loop.run_forever()
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()

@@ -541,7 +541,7 @@ def _told(ticket: Ticket | None) -> Message:
         options = pickle.dumps(recording.options())
     base = None if ticket is None else ticket.base()
     layers = [layer_data(layer) for layer in config.layers.pushed]
-    return options, layers, None if base is None or base.opened_by == "nobody" else tuple(base)
+    return options, layers, None if base is None or base.opened_by == "default" else tuple(base)
 
 
 def _take_note(link: Link, what: str, *details: Any) -> None:

@@ -30,7 +30,7 @@ class Base(NamedTuple):
     ticket: str
     path: str = ""
     branches: tuple[tuple[str, str, str], ...] = ()
-    opened_by: str = "nobody"
+    opened_by: str = "default"
 
 
 class Ticket:
@@ -60,7 +60,7 @@ class Ticket:
     def base(self) -> Base:
         """Return the scope in which the process was started."""
         active = self.context.run(scopes.here)
-        if active.opened_by == "nobody":
+        if active.opened_by == "default":
             return Base(self.name)
         branches = tuple(tuple(branch) for branch in active.position.branches)
         return Base(self.name, active.path, branches, active.opened_by)  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ class Ticket:
         if where.caller is not None:
             scopes.set_caller(scopes.known_caller(where.caller))
         active = scopes.here()
-        if active.opened_by == "nobody" and active.path:
+        if active.opened_by == "default" and active.path:
             scopes.hold_scope(
                 active.copy()
             )  # a default scope: unlike a thread, a process has a name of its own

@@ -17,7 +17,7 @@ import struct
 import sys
 from typing import Any, NamedTuple
 
-from ..support.sender import NOBODY, sent_by
+from ..support.sender import PASSED, sent_by
 from ..support.waits import may_block
 
 TOKEN_BYTES = 16
@@ -67,7 +67,7 @@ def connected_socket(address: Address) -> socket.socket:
     family = socket.AF_UNIX if is_name else socket.AF_INET
     connected = socket.socket(family, socket.SOCK_STREAM)
     try:
-        with sent_by(NOBODY):
+        with sent_by(PASSED):
             connected.connect(
                 f"\0{address.place[1:]}" if is_name else (LOOPBACK, int(address.place))
             )

@@ -103,7 +103,7 @@ async def send_response(send: Send, receive: Receive, response: httpx.Response) 
         if task is not None:
             task.cancel()
 
-    with sent_by(LLMCALL):  # the task is nobody's
+    with sent_by(LLMCALL):  # what the task sends is unrecorded
         watch = asyncio.create_task(cancel_if_left())
     try:
         await send(start)

@@ -179,7 +179,7 @@ def recording_programs(
         if tape.run is not None:
             stack.enter_context(scopes.naming_own_calls())
             scope, named_by = tape.run.get("scope"), str(tape.run.get("actor", ""))
-            if scope is not None and scopes.here().opened_by == "nobody":
+            if scope is not None and scopes.here().opened_by == "default":
                 stack.enter_context(scopes.scope(str(scope), process=True))
             if actor is None and is_named_by_text(named_by):
                 actor = named_by

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from ..errors import APIError
-from ..support.sender import NOBODY, llmcall_sends, sent_by
+from ..support.sender import PASSED, llmcall_sends, sent_by
 from ..support.system import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Front:
 
 def passing() -> AbstractContextManager[None]:
     """Let what a block sends pass."""
-    return nullcontext() if llmcall_sends() else sent_by(NOBODY)
+    return nullcontext() if llmcall_sends() else sent_by(PASSED)
 
 
 fronts: list[Front] = []  # the innermost last

@@ -50,7 +50,7 @@ class ScopedRecord(NamedTuple):
     record: Record
 
 
-OpenedBy = Literal["program", "map", "nobody"]
+OpenedBy = Literal["program", "map", "default"]
 
 
 class ActiveScope:
@@ -65,7 +65,7 @@ class ActiveScope:
         would be current without a default scope. Scopes that are opened here go below that one.
     :param item: the item of a ``map`` in which it stands.
     :param used_records: gathers the records that its calls get, or ``None``.
-    :param opened_by: ``"nobody"`` for that of code for which no scope was opened; it is never entered itself.
+    :param opened_by: ``"default"`` for that of code for which no scope was opened; it is never entered itself.
         ``"map"`` for an item of a ``map`` outside any scope of the program's. In both, a program's call takes the
         default scope, if there is one.
     :ivar named: scopes that are opened by their names again and again as long as this one is open: the actors' of a
@@ -107,7 +107,7 @@ class ActiveScope:
         the changes.
         """
         other = object.__new__(ActiveScope)
-        opened_by = "program" if self.opened_by == "nobody" else self.opened_by
+        opened_by = "program" if self.opened_by == "default" else self.opened_by
         reset = {"scope": None, "arm_of": None, "entered_in": this_process()}
         other.__dict__ = {**vars(self), **reset, "opened_by": opened_by, **changes}
         return other
@@ -194,7 +194,7 @@ def _unpickled(
 
 
 _no_scope_draws = Draws()
-NO_SCOPE = ActiveScope(Position(), _no_scope_draws, opened_by="nobody")  # outside any scope
+NO_SCOPE = ActiveScope(Position(), _no_scope_draws, opened_by="default")  # outside any scope
 # The number of all default scopes: each starts again, but a user's scope with its name warns.
 DEFAULT_NUMBER = -1
 _order_numbers = itertools.count()
@@ -209,7 +209,9 @@ def new_program_scope(draws: Draws | None = None) -> ActiveScope:
     """
     no_scope = ActiveScope(Position(), _no_scope_draws)
     draws = draws or Draws(outermost_scope=DEFAULT_NUMBER)
-    return ActiveScope(Position(PROGRAM_SCOPE), draws, without_default=no_scope, opened_by="nobody")
+    return ActiveScope(
+        Position(PROGRAM_SCOPE), draws, without_default=no_scope, opened_by="default"
+    )
 
 
 @contextmanager
@@ -279,7 +281,7 @@ def scope_of_call() -> ActiveScope:
         and if a generator left the scope open.
     """
     active = here()
-    if active.opened_by == "nobody":
+    if active.opened_by == "default":
         if reason := why_refused():
             raise ScopeError(reason)
     elif active.generators:

@@ -80,7 +80,7 @@ def bind(function: Callable[P, T]) -> Bound[P, T]:
     ['trial-1#0']
     """
     active = here()
-    if active.opened_by == "nobody" and workers.is_open_elsewhere():
+    if active.opened_by == "default" and workers.is_open_elsewhere():
         raise ScopeError(BOUND_IN_A_THREAD)
     active.check_generators()
-    return Bound(function, None if active.opened_by == "nobody" else active, waits().stops)
+    return Bound(function, None if active.opened_by == "default" else active, waits().stops)

@@ -172,7 +172,7 @@ def in_default(default: ActiveScope | None) -> AbstractContextManager[object]:
     :param default: of :func:`new_program_scope`; ``None`` for no default scope. The process's
         default scope takes precedence.
     """
-    if here().opened_by == "nobody" and why_refused():
+    if here().opened_by == "default" and why_refused():
         return nullcontext()
     return default_here(default) or nullcontext()
 
@@ -197,7 +197,7 @@ def in_process(default: ActiveScope | None) -> AbstractContextManager[object]:
     :param default: as of :func:`in_default`.
     """
     default = process_default() or if_of_this_process(default)
-    if default is None or here().opened_by != "nobody":
+    if default is None or here().opened_by != "default":
         return nullcontext()
     return default.copy()
 
@@ -230,6 +230,6 @@ def in_scope_of(active: ActiveScope) -> AbstractContextManager[object]:
 
     :param active: the other context's scope.
     """
-    if active.opened_by == "nobody" or not active.path or here().opened_by != "nobody":
+    if active.opened_by == "default" or not active.path or here().opened_by != "default":
         return nullcontext()
     return active.copy(generators=())

@@ -49,7 +49,7 @@ class Listener:
     """Hears of the calls and cassettes of this process while its block is open, or from :meth:`start` to
     :meth:`stop`; a subclass overrides what it needs.
 
-    An answer is stored before a listener hears of it. What a listener sends is nobody's record. What it raises
+    An answer is stored before a listener hears of it. What a listener sends is unrecorded. What it raises
     reaches the caller as a :class:`llmcall.LLMCallError` that names its class and method.
 
     >>> class Printer(llmcall.types.Listener):

@@ -1,4 +1,4 @@
-"""The sender of what is sent: the program, llmcall, or nobody, for whom a request passes."""
+"""Who sends a request: the program, llmcall, or the program by a request that is passed through."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal
 
 from ..errors import LLMCallError
 
-Sender = Literal["program", "llmcall", "nobody"]
+Sender = Literal["program", "llmcall", "passed"]
 PROGRAM: Sender = "program"  # is recorded
-# Code that llmcall calls, and the network: nobody's record.
+# Code that llmcall calls, and the network: unrecorded.
 LLMCALL: Sender = "llmcall"
-# A request that passes, whose connection is not another client's. The program's own server may answer it in
-# this process, and ask models for it: these requests are recorded.
-NOBODY: Sender = "nobody"
+# A request that is passed through; its connection is the program's own client's. The program's server may answer it
+# in this process and send requests to models for it: these are recorded.
+PASSED: Sender = "passed"
 
 sender: ContextVar[Sender] = ContextVar("llmcall sender", default=PROGRAM)
 

@@ -56,7 +56,7 @@ def storage_at(path: str) -> Storage:
 
 class OwnStorage(Storage):
     """A user's storage. What it returns is checked, what it raises names its class and method, and what it
-    sends is nobody's record.
+    sends is unrecorded.
     """
 
     def __init__(self, own: Storage, name: str) -> None:

@@ -81,8 +81,8 @@ class CacheStore:
         return record if self._is_read else stored
 
     def _note_use(self, record: Record, position: Position) -> None:
-        """Note in the cache who got a record. One that was loaded from a file may name nobody: beside the
-        names of later draws it would be nobody's.
+        """Note in the cache which caller got a record. A record loaded from a file may name none, and its draw
+        would belong to none beside later draws with names.
         """
         arm = position.arm if position.arm not in record.arms else ""
         caller = position.caller if record.caller is None and not position.is_in_order else None

@@ -9,7 +9,7 @@ from ..core.seams import CoroutineTransport, HeldResponse, Response
 from ..scopes import in_function
 from ..stores.cassettes.replay_log import function_scope
 from ..support.waits import waits
-from ..traffic.gate import innermost_turn
+from ..traffic.gate import innermost_permit
 from ..traffic.usage import Meter
 from .messages import chunk_in, error_in
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..core.seams import Chunk
     from ..keys.request import Data, Request
-    from ..traffic.gate import Turn
+    from ..traffic.gate import Permit
     from ..traffic.usage import Hits, UsageDelta
     from .wire import Message
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Caller(Protocol):
     """Asks the process of a call, in lock step."""
 
-    turn: Turn | None
+    permit: Permit | None
 
     async def ask(self, *message: Any) -> Message:
         """Return the process's answer to a message.
@@ -143,7 +143,7 @@ class RemoteTransport(CoroutineTransport):
             name: value for name, value in body.items() if name not in asked or asked[name] != value
         }
         left_out = [name for name in asked if name not in body]
-        self._caller.turn = innermost_turn()
+        self._caller.permit = innermost_permit()
         inside = self._caller.inside(runs_function=request.kind == "function")
         try:
             return await self._caller.ask(
@@ -158,7 +158,7 @@ class RemoteTransport(CoroutineTransport):
                 timeout,
             )
         finally:
-            self._caller.turn = None
+            self._caller.permit = None
 
     def _response(self, answer: Message) -> Response:
         """Return the response in a process's answer, or raise its error."""

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from ..scopes import Draw, Position
     from ..stores.record import Record
-    from ..traffic.gate import Turn
+    from ..traffic.gate import Permit
     from ..traffic.usage import Meter
     from .wire import Message
 
@@ -191,8 +191,8 @@ class Link:
     def _look_at_peers(self) -> None:
         """Release the permits of the processes that are stopped."""
         for connection in self.connections:
-            if connection.turn is not None and connection.is_stopped():
-                connection.turn.answer_began()
+            if connection.permit is not None and connection.is_stopped():
+                connection.permit.answer_began()
         if self.connections:
             asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
 
@@ -251,14 +251,14 @@ class _Connection(asyncio.Protocol):
     """A connection of a process, which asks one call at a time on it.
 
     :ivar task: answers a call, or ``None``.
-    :ivar turn: of the send that the process makes, or ``None``.
+    :ivar permit: of the send that the process makes, or ``None``.
     """
 
     def __init__(self, link: Link, accepted: socket.socket) -> None:
         self._link = link
         self.accepted = accepted
         self._process = _peer(accepted)
-        self.turn: Turn | None = None
+        self.permit: Permit | None = None
         self.task: asyncio.Task[None] | None = None
         self.inner: list[str] = []  # the names of tickets for what is made inside the call
         self._transport: asyncio.Transport
@@ -374,7 +374,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(frame(message))
 
     async def ask(self, *message: Any) -> Message:
-        """Return the process's answer to a message, whose turn it then is."""
+        """Return the process's answer to a message, which then holds the permit."""
         if self._is_lost:
             raise ConnectionResetError("the process of a call has ended")
         waiting: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -400,13 +400,13 @@ class _CallOfProcess:
         self._meter = NotedMeter(ticket.meter)
 
     @property
-    def turn(self) -> Turn | None:
-        """Return the turn of the send that the process makes."""
-        return self._connection.turn
+    def permit(self) -> Permit | None:
+        """Return the permit of the send that the process makes."""
+        return self._connection.permit
 
-    @turn.setter
-    def turn(self, turn: Turn | None) -> None:
-        self._connection.turn = turn
+    @permit.setter
+    def permit(self, permit: Permit | None) -> None:
+        self._connection.permit = permit
 
     async def ask(self, *message: Any) -> Message:
         """Return the process's answer to a message."""

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from ..keys.request import Data, Request
 
 
-class Turn(OpenCall, Gate):
-    """The turn of a send: what it reserves of the open budgets, and its slot at an endpoint.
+class Permit(OpenCall, Gate):
+    """The permit of a send: what it reserves of the open budgets, and its slot at an endpoint.
 
     :meth:`answer_began` releases the endpoint; leaving the block releases the rest.
 
@@ -56,7 +56,7 @@ class Turn(OpenCall, Gate):
 
     async def __aenter__(self) -> Self:
         for outer in open_calls():
-            if isinstance(outer, Turn):
+            if isinstance(outer, Permit):
                 outer.answer_began()
         self.__enter__()
         with lock:
@@ -75,7 +75,7 @@ class Turn(OpenCall, Gate):
         """Return whether an outer call ends only after this one."""
         with lock:
             others = _under_way - {self}
-        return any(turn.waits_for_us() for turn in others)
+        return any(permit.waits_for_us() for permit in others)
 
     async def take(self, demand: Demand) -> Endpoint:
         """Wait until the send may begin, and return the endpoint to ask.
@@ -135,12 +135,12 @@ class Turn(OpenCall, Gate):
             held.close()
 
 
-_under_way: set[Turn] = set()
+_under_way: set[Permit] = set()
 after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that make these calls
 
 
-class ClientGate(Turn):
-    """The gate of a send by a client: the turn of the send, with what it may use and what it used.
+class ClientGate(Permit):
+    """The gate of a send by a client: the permit of the send, with what it may use and what it used.
 
     :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
     :param pool: the endpoints that may serve it.
@@ -264,10 +264,10 @@ def _slot_type(pool: Pool, request: Request) -> type[Slot]:
     return AdaptiveSlot
 
 
-def innermost_turn() -> Turn | None:
-    """Return the turn of the call that sends in the current context, or ``None``."""
-    turns = [call for call in open_calls() if isinstance(call, Turn)]
-    return turns[-1] if turns else None
+def innermost_permit() -> Permit | None:
+    """Return the permit of the call that sends in the current context, or ``None``."""
+    permits = [call for call in open_calls() if isinstance(call, Permit)]
+    return permits[-1] if permits else None
 
 
 # What an HTTP client says of a send
@@ -280,31 +280,31 @@ def note_sent(request: httpx.Request) -> None:
 
     Other clients, such as a program's, have no hook: then Slot.answer_began counts what was sent.
     """
-    turn = innermost_turn()
+    permit = innermost_permit()
 
     def trace(step: str, info: object) -> None:
-        if turn is not None and step.endswith(SENT_STEP):
-            turn.note_sent()
+        if permit is not None and step.endswith(SENT_STEP):
+            permit.note_sent()
 
     request.extensions["trace"] = trace
 
 
 async def note_sent_async(request: httpx.Request) -> None:
     """Note for the limits when a request was sent: an event hook for an ``httpx.AsyncClient``."""
-    turn = innermost_turn()
+    permit = innermost_permit()
 
     async def trace(step: str, info: object) -> None:
-        if turn is not None and step.endswith(SENT_STEP):
-            turn.note_sent()
+        if permit is not None and step.endswith(SENT_STEP):
+            permit.note_sent()
 
     request.extensions["trace"] = trace
 
 
 def note_room(response: httpx.Response) -> None:
     """Note for the limits how much an endpoint says that it takes now: an event hook as :func:`note_sent`."""
-    turn = innermost_turn()
-    if turn is not None:
-        turn.note_room(response)
+    permit = innermost_permit()
+    if permit is not None:
+        permit.note_room(response)
 
 
 async def note_room_async(response: httpx.Response) -> None:

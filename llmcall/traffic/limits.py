@@ -258,8 +258,8 @@ def known_states() -> list[EndpointState]:
     return list(_states.values())
 
 
-class Turns:
-    """The turns of endpoints that serve a model together; only the holder of the lock may use them.
+class Rotation:
+    """The rotation of endpoints that serve a model together; only the holder of the lock may use them.
 
     :ivar next_index: of the usable endpoint that is asked next.
     :ivar left_out_until: the monotonic times until which endpoints are not asked.
@@ -272,13 +272,13 @@ class Turns:
 
 # One for all pools of a model at the same endpoints: each client, and each change of settings, makes pools anew. Not
 # one for all models: of two that are asked alternately, each would go to one endpoint alone.
-_turns: dict[tuple[str, tuple[Endpoint, ...]], Turns] = {}
+_rotations: dict[tuple[str, tuple[Endpoint, ...]], Rotation] = {}
 
 
 def forget() -> None:
     """Forget what was asked of all endpoints: calls under way do not count in new clients' limits."""
     _states.clear()
-    _turns.clear()
+    _rotations.clear()
 
 
 after_fork_in_child(forget)  # a forked process lacks the threads whose calls its parent counts
@@ -296,7 +296,7 @@ class Endpoints:
         self.model = model
         self.endpoints = list(endpoints)
         self.limits = limits
-        self._turns = _turns.setdefault((model, (*endpoints,)), Turns())
+        self._rotation = _rotations.setdefault((model, (*endpoints,)), Rotation())
         self.states = {endpoint: _shared_state(endpoint) for endpoint in self.endpoints}
 
     def usable(self, now: float) -> list[Endpoint]:
@@ -304,7 +304,7 @@ class Endpoints:
         return [
             endpoint
             for endpoint in self.endpoints
-            if self._turns.left_out_until.get(endpoint, now) <= now
+            if self._rotation.left_out_until.get(endpoint, now) <= now
         ]
 
     def admit(self, slot: Slot, tokens: int | None) -> Endpoint | Blocked:
@@ -321,7 +321,7 @@ class Endpoints:
                     self.states[endpoint].queue.leave(slot)
             wakeup: Future[None] = Future()
             next_look = shortest_wait = NEVER
-            first_index = self._turns.next_index
+            first_index = self._rotation.next_index
             for index in range(first_index, first_index + len(usable)):
                 endpoint = usable[index % len(usable)]
                 state = self.states[endpoint]
@@ -334,7 +334,7 @@ class Endpoints:
                 if seconds > 0:
                     next_look = min(next_look, seconds)
                     continue
-                self._turns.next_index = (index + 1) % len(usable)
+                self._rotation.next_index = (index + 1) % len(usable)
                 slot.begin(state, tokens or 0)
                 return endpoint
             return Blocked(
@@ -366,7 +366,7 @@ class Endpoints:
             now = time.monotonic()
             others_remain = any(other is not endpoint for other in self.usable(now))
             if others_remain:
-                self._turns.left_out_until[endpoint] = now + LEFT_OUT_SECONDS
+                self._rotation.left_out_until[endpoint] = now + LEFT_OUT_SECONDS
         if others_remain:
             minutes = LEFT_OUT_SECONDS / 60
             words = "endpoint %s %s and is not used for %.0f minutes: %s"

@@ -152,8 +152,8 @@ def empty_machine(
     yield
     assert not open_calls(), "a stream or gate of this test is still open for the next one"
     llmcall.reset()
-    patches = sys.modules.get("llmcall.programs.front")
-    assert patches is None or not patches.fronts, "a recorder of this test is still open"
+    module = sys.modules.get("llmcall.programs.interceptors")
+    assert module is None or not module.interceptors, "a recorder of this test is still open"
 
 
 @pytest.fixture(scope="session")

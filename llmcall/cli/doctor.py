@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from ..clients import registry
-from ..clients.api_errors import proxy_in_front
+from ..clients.api_errors import proxy_hint
 from ..config import resolve
 from ..config.values import without_password
 from ..core.callbacks import call_callback, close
@@ -133,7 +133,7 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     except APIError as error:
         # A proxy may have sent an HTML page.
         url = getattr(transport, "url", name)
-        proxy = proxy_in_front(url)
+        proxy = proxy_hint(url)
         came = str(error).removesuffix(proxy).partition("<")[0].partition("\n")[0].strip()
         found = f"{url}/models: {shortened(came, MAX_ERROR_CHARACTERS)}"
         remedy = proxy.strip() or "'llmcall config' shows where address and key come from"

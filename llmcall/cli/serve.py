@@ -24,7 +24,7 @@ from ..programs.children import (
     program_name,
 )
 from ..programs.entry import unrecorded_lines
-from ..programs.front import in_front
+from ..programs.patches import patched_by
 from ..programs.routes import base_urls, environment_of_child
 from ..programs.server import Server
 from ..programs.summary import summary_lines
@@ -115,7 +115,7 @@ def serve(
         cassette = target.open(stack)
         usage = RunUsage(cassette)
         recorder = target.recorder(source, cassette)
-        stack.enter_context(in_front(recorder))
+        stack.enter_context(patched_by(recorder))
         routes = RoutesOfRecording(recorder, has_server=True, outlives=False)
         try:
             server = routes.server = Server(
@@ -161,7 +161,7 @@ def _context_here() -> Context:
 def _run_command(command: tuple[str, ...], server: Server, routes: RoutesOfRecording) -> int:
     """Run a command with the addresses of the server in its environment, and return its exit code."""
     main = scopes.current_caller()
-    assert main is not None  # the recorder in front names them
+    assert main is not None  # the attached recorder names them
     caller = main.child("process", program_name(command))
     route = routes.new(caller)
     served = base_urls(f"{server.address}/{route.caller_part}")

@@ -282,7 +282,7 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
     return service_error
 
 
-def proxy_in_front(url: str) -> str:
+def proxy_hint(url: str) -> str:
     """Return a sentence about the proxy that the environment puts before an address, empty if there is none."""
     import urllib.request  # takes 60 ms
 
@@ -300,7 +300,7 @@ def proxy_in_front(url: str) -> str:
 def add_proxy(error: APIError, url: str) -> None:
     """Name the proxy before an address that was not reached; any error for this machine may be the proxy's."""
     if error.status_code is None or is_loopback(url):
-        error.args = (f"{error}{proxy_in_front(url)}",)
+        error.args = (f"{error}{proxy_hint(url)}",)
 
 
 def likely_address(url: str) -> str | None:

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from ..core.calls import Call
     from ..keys.request import Data
     from .client import ProgramClient
+    from .interceptors import SendRequest
     from .recorder import Recorder
     from .requests import RequestToRecord
-    from .stack import SendRequest
 
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 HAS_ENDED = (
@@ -53,7 +53,7 @@ async def response_to(
 ) -> httpx.Response | None:
     """Return the response to a request of a program, or ``None`` for a request that passes unrecorded.
 
-    :param recorder: the recorder in front of the program's client.
+    :param recorder: the recorder of the program's client.
     :param library: the request's module, ``httpx`` or ``httpx2``.
     :param http: the request.
     :param send: sends a request and returns its response, or a coroutine that does.
@@ -83,7 +83,7 @@ async def response_to(
         if to_record.asks_model:
             recorder.models.add(address)
         transport = ProgramTransport(library, to_record, send)
-        # This opens the cassette of the settings, whose recorder is in front then.
+        # This opens the cassette of the settings, and attaches its recorder.
         cassette = current_cassette()
         recording = recorder.recording
         # A cassette may be open and yet not count here, as in a fixture with a wider scope than the test's.

@@ -1,7 +1,7 @@
 """The child processes of a recorded program: their requests go to the run, which knows who started each.
 
 Environment variables are set for children alone: the SDKs of the run's own process would go in a circle.
-Python children put a front before their HTTP clients, so that base URLs in their code count, too; other
+Python children patch their HTTP clients, so that base URLs in their code count, too; other
 children have the base URLs in their environment.
 """
 
@@ -34,10 +34,10 @@ from ..support.system import (
     before_fork,
     is_started_by_multiprocessing,
 )
+from .interceptors import interceptors
 from .linked import ended_options, recording_linked
 from .replacing import Installation
 from .routes import VARIABLE, Route, environment_of_child
-from .stack import fronts
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -455,7 +455,7 @@ def _begin_forked() -> None:
     _routes.clear()
     parents.clear()
     if _starting.forked is not None:
-        fronts.clear()
+        interceptors.clear()
         begin(_starting.forked)
 
 

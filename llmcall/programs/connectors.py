@@ -14,7 +14,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from ..core.waiting import adrive
 from .conversion import httpx_request, httpx_response, is_whole, response_head, whole_response
-from .stack import Front, passing
+from .interceptors import Interceptor, passing
 
 if TYPE_CHECKING:
     import httpx
@@ -30,7 +30,7 @@ FIRST_FINAL = 200  # status of an answer; those below announce one
 
 
 async def recorded_connect(
-    front: Front,
+    interceptor: Interceptor,
     connect: Connect,
     connector: aiohttp.BaseConnector,
     request: ClientRequest,
@@ -94,7 +94,7 @@ async def recorded_connect(
 
     broken = None
     try:
-        answer = await adrive(front.response_to(httpx, asked, send_attempt))
+        answer = await adrive(interceptor.response_to(httpx, asked, send_attempt))
     except httpx.RequestError as error:
         broken = error
     if isinstance(broken, (httpx.ConnectError, httpx.ConnectTimeout)):

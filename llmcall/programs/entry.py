@@ -15,7 +15,7 @@ from ..stores.cassettes.owner import SETTINGS
 from ..support.notices import notice
 from .actors import Actor, is_named_by_text, warn_of_swapped_answers
 from .children import recorded_children
-from .front import FrontTransport, in_front
+from .patches import PatchedTransport, patched_by
 from .placeholders import placeholder_keys
 from .recorder import Recorder
 
@@ -80,7 +80,7 @@ def async_http_client(
 
 
 def _recorded_client(client: type[Client], recorder: Recorder, transport: object) -> Client:
-    """Return a client of the SDK with a recorder in front of its transports and proxies."""
+    """Return a client of the SDK whose transports and proxies a recorder patches."""
     from ..clients.api_errors import http_library
 
     library = http_library()
@@ -88,13 +88,13 @@ def _recorded_client(client: type[Client], recorder: Recorder, transport: object
     class RecordedClient(client):  # type: ignore[misc, valid-type]
         """An HTTP client of the SDK whose calls are recorded and replayed."""
 
-        # Private: front._choose_transport says why this method is replaced.
+        # Private: patches._choose_transport says why this method is replaced.
         def _transport_for_url(self, url: object) -> Any:
             below = super()._transport_for_url(url)
-            # If a block is open, its recorder is in front already; a call passes one recorder only.
-            if isinstance(below, FrontTransport):
+            # If a block is open, its recorder is attached already; a call passes one recorder only.
+            if isinstance(below, PatchedTransport):
                 below = below.below
-            return FrontTransport(library, recorder, below)
+            return PatchedTransport(library, recorder, below)
 
     return RecordedClient(transport=transport)
 
@@ -211,8 +211,8 @@ def recording_programs(
 
 @contextlib.contextmanager
 def _recording(recorder: Recorder) -> Iterator[None]:
-    """Put a recorder in front of the process's clients for a block."""
-    with in_front(recorder), recorded_children(recorder):
+    """Attach a recorder to the process's clients for a block."""
+    with patched_by(recorder), recorded_children(recorder):
         try:
             yield
         finally:

@@ -29,7 +29,7 @@ from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
 from .children import LONGEST_END, RoutesOfRecording, missed_lines, recording_children
 from .entry import unrecorded_lines
-from .front import in_front
+from .patches import patched_by
 from .recorder import Recorder
 from .summary import summary_lines
 
@@ -103,12 +103,12 @@ class Execution(CallListener):
         self._code = 0
         self._reported: Exception | None = None  # the error that was printed when it came
         self._notices = hold_notices()
-        front = contextlib.ExitStack()
-        front.enter_context(in_front(recorder))
-        front.enter_context(scopes.naming_own_calls())
+        patches = contextlib.ExitStack()
+        patches.enter_context(patched_by(recorder))
+        patches.enter_context(scopes.naming_own_calls())
         self._routes = RoutesOfRecording(recorder, has_server=True, outlives=False)
-        front.enter_context(recording_children(self._routes))
-        atexit.register(front.close)  # after all else
+        patches.enter_context(recording_children(self._routes))
+        atexit.register(patches.close)  # after all else
         listeners.append(self)
         recorder.report_first = self._report_first
         end_streams_at_exit()  # after this execution's end: the program may still read them then

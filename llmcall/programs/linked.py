@@ -12,7 +12,7 @@ from ..link.programs import linked_recordings
 from ..support.notices import warn_once
 from ..support.sender import llmcall_sends
 from . import connections
-from .front import in_front
+from .patches import patched_by
 from .recorder import Options, Recorder
 from .requests import may_ask_model
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
     from ..link.child import Parent
-    from .stack import SendRequest
+    from .interceptors import SendRequest
 
 HAS_ENDED = "the recording of the process that started this one has ended"
 
@@ -103,7 +103,7 @@ def _tell(what: str, *details: Any) -> None:
 @contextlib.contextmanager
 def recording_linked(options: Options, parent: Parent | None = None) -> Iterator[None]:
     """Record the clients of this process for a block, for the process that answers its calls."""
-    with in_front(LinkedRecorder(options, parent)):
+    with patched_by(LinkedRecorder(options, parent)):
         yield
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..support.blocking import run_blocking
 from .conversion import httpx_request, httpx_response, is_whole, response_head, whole_response
-from .stack import Front, passing
+from .interceptors import Interceptor, passing
 
 if TYPE_CHECKING:
     import httpx
@@ -28,7 +28,10 @@ ERRORS = (OSError, http.client.HTTPException)
 
 
 def recorded_open(
-    front: Front, open_below: Callable[..., Any], opener: object, request: urllib.request.Request
+    interceptor: Interceptor,
+    open_below: Callable[..., Any],
+    opener: object,
+    request: urllib.request.Request,
 ) -> Any:
     """Return the response to what an opener sends.
 
@@ -81,7 +84,7 @@ def recorded_open(
 
     broken = None
     try:
-        response = run_blocking(front.response_to(httpx, asked, send_attempt))
+        response = run_blocking(interceptor.response_to(httpx, asked, send_attempt))
     except httpx.RequestError as error:
         broken = error
     if broken is not None:

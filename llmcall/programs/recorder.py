@@ -18,7 +18,7 @@ from ..support.listeners import CallListener, listeners
 from . import connections
 from .actors import Actor, Actors
 from .client import ProgramClient
-from .stack import Front, fronts, note_refusal
+from .interceptors import Interceptor, interceptors, note_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ..core.calls import Call
     from ..scopes import ActiveScope
     from ..stores.record import Record
+    from .interceptors import SendRequest
     from .requests import RequestToRecord
-    from .stack import SendRequest
 
 MOST_CONNECTIONS = 5  # that are kept
 # Refusals that are counted where they are raised, in calls by llmcall's own client too.
@@ -99,7 +99,7 @@ class Options(NamedTuple):
     models: frozenset[tuple[str, int]]
 
 
-class Recorder(Front):
+class Recorder(Interceptor):
     """One recording of a program, and what was seen of it: of an ``http_client``, ``patched``, a cassette or a
     run. ``answering.response_to`` answers the requests themselves.
 
@@ -155,7 +155,7 @@ class Recorder(Front):
             is_of_cassette,
             sends_nothing,
         )
-        self._has_stood_in_front = False
+        self._was_attached = False
         self.first_error: Exception | None = None
         self.refused = 0
         self.unrecorded: dict[str, None] = {}
@@ -176,15 +176,15 @@ class Recorder(Front):
 
         return await response_to(self, library, http, send)
 
-    def stand_in_front(self) -> None:
-        """Compose its options with those of what stands in front already."""
+    def attach(self) -> None:
+        """Compose its options with those of the recorders attached before it."""
         innermost = _innermost()
-        self._has_stood_in_front = True
+        self._was_attached = True
         if innermost is not None:
             self._recording = self._recording.over(innermost._recording)
         recordings.append(self)
 
-    def leave_front(self) -> None:
+    def detach(self) -> None:
         """Record the processes that this one starts no more."""
         if self in recordings:  # a forked process has none
             recordings.remove(self)
@@ -197,9 +197,9 @@ class Recorder(Front):
         innermost = _innermost()
         if innermost is None or innermost is self:
             return self._recording
-        if not self._has_stood_in_front:
+        if not self._was_attached:
             return self._recording.over(innermost._recording)
-        return innermost._recording if self in fronts else self._recording
+        return innermost._recording if self in interceptors else self._recording
 
     @property
     def sends_nothing(self) -> bool:
@@ -211,8 +211,8 @@ class Recorder(Front):
         return set().union(*(recorder.models for recorder in self._watching()))
 
     def _watching(self) -> dict[Recorder, None]:
-        """Return this recorder and those in front of the process's clients: all of them note what happens."""
-        return dict.fromkeys([self, *_in_front()])
+        """Return this recorder and the attached ones: all of them note what happens."""
+        return dict.fromkeys([self, *_attached_recorders()])
 
     def note_refusal(self, error: Exception) -> None:
         """Count an error of llmcall's own, and keep the first.
@@ -299,14 +299,14 @@ class Recorder(Front):
                 getattr(self, f"note_{what}")(*details)
 
 
-def _in_front() -> list[Recorder]:
-    """Return the recorders in front of the process's clients, the innermost last."""
-    return [front for front in tuple(fronts) if isinstance(front, Recorder)]
+def _attached_recorders() -> list[Recorder]:
+    """Return the attached recorders, the innermost last."""
+    return [interceptor for interceptor in tuple(interceptors) if isinstance(interceptor, Recorder)]
 
 
 def _innermost() -> Recorder | None:
-    in_front = _in_front()
-    return in_front[-1] if in_front else None
+    attached = _attached_recorders()
+    return attached[-1] if attached else None
 
 
 def _checked_host(host: object) -> str:
@@ -317,7 +317,7 @@ def _checked_host(host: object) -> str:
 
 
 class ProgramCalls(CallListener):
-    """Counts the calls that were refused, for the recorders in front of the program. A failure after which the
+    """Counts the calls that were refused, for the attached recorders. A failure after which the
     program's SDK tried again is an attempt of the same call.
     """
 

@@ -18,7 +18,7 @@ from ..keys.plain_data import ordered_names, recordable
 from ..stores.records.answers import VOLATILE
 from ..support.blocking import BlockingIterator, as_async, run_blocking
 from ..support.waits import may_block
-from .stack import note_refusal
+from .interceptors import note_refusal
 from .transport import OK, headers_to_copy
 from .whole_answers import EVENTS, AnswerEnd
 

@@ -41,6 +41,7 @@ from .asgi import (
     send_error,
     send_response,
 )
+from .interceptors import note_refusal
 from .routes import (
     BASE_URLS,
     CALLER,
@@ -48,7 +49,6 @@ from .routes import (
     SCOPE_HEADER,
     decoded,
 )
-from .stack import note_refusal
 from .transport import headers_to_copy
 
 if TYPE_CHECKING:

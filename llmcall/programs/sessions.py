@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..clients.api_errors import http_library
 from ..support.blocking import run_blocking
+from .interceptors import Interceptor, passing
 from .responses import body_class
-from .stack import Front, passing
 from .transport import headers_to_copy
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ TIMEOUTS = ("connect", "read")
 
 def recorded_send(
     requests: ModuleType,
-    front: Front,
+    interceptor: Interceptor,
     adapter: Any,
     send: Callable[..., Any],
     prepared: Any,
@@ -85,7 +85,7 @@ def recorded_send(
 
     broken = None
     try:
-        response = run_blocking(front.response_to(library, request, send_attempt))
+        response = run_blocking(interceptor.response_to(library, request, send_attempt))
     except library.RequestError as error:
         broken = error
     if broken is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
-from ..clients.api_errors import connection_error, failure, proxy_in_front
+from ..clients.api_errors import connection_error, failure, proxy_hint
 from ..clients.chat import chunks_of_event, streamed_chunks
 from ..core.kinds import check_embeddings, ordered_embeddings
 from ..core.seams import CoroutineTransport, Response
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import httpx
 
     from ..keys.request import Data, Request
+    from .interceptors import SendRequest
     from .requests import RequestToRecord
-    from .stack import SendRequest
 
 # Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own. The last
 # tells the SDK whether to retry, which llmcall does.
@@ -188,7 +188,7 @@ class ProgramTransport(CoroutineTransport):
                 own_error.is_late = is_too_late()  # the call's own deadline
             else:
                 own_error = connection_error(error, address, f"{type(error).__name__}: {error}")
-            own_error.remedy = proxy_in_front(address).strip() or own_error.remedy
+            own_error.remedy = proxy_hint(address).strip() or own_error.remedy
             own_error.retryable, own_error.is_retried_by_program = False, not own_error.is_late
             raise own_error from error
 

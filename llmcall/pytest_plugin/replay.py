@@ -19,8 +19,8 @@ from ..errors import CacheError, CacheMissError, ConfigError, LLMCallError
 from ..keys.keys import short_key
 from ..programs.connections import configured_models, refused_connection
 from ..programs.entry import recording_programs
-from ..programs.front import in_front
-from ..programs.stack import Front
+from ..programs.interceptors import Interceptor
+from ..programs.patches import patched_by
 from ..review.text import record_name
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
 from ..stores.cassettes.current import only_open
@@ -45,7 +45,7 @@ FIXTURE = "llm_cassette"
 OUTCOMES = pytest.StashKey[list[str]]()  # of a test's phases
 
 
-class _Connections(Front):
+class _Connections(Interceptor):
     """Refuses connections to models in tests without a cassette, and lets all requests pass.
 
     :param are_allowed: returns whether the current test may connect.
@@ -98,10 +98,10 @@ class Replay(CallListener):
         listeners.append(self)
         config.add_cleanup(lambda: listeners.remove(self))
         # An SDK in a test without a cassette cannot connect to a model either; a mocked one may answer.
-        front = contextlib.ExitStack()
+        patches = contextlib.ExitStack()
         with contextlib.suppress(ConfigError):  # tests that need the settings will report it
-            front.enter_context(in_front(_Connections(lambda: self._live)))
-        config.add_cleanup(front.close)
+            patches.enter_context(patched_by(_Connections(lambda: self._live)))
+        config.add_cleanup(patches.close)
 
     def pytest_report_header(self) -> str | None:
         """Return a line if this run records."""

@@ -1,4 +1,4 @@
-"""The fronts of a process's HTTP clients, the innermost last: recorders, or a child's way to its run."""
+"""What answers the requests of a process's patched HTTP clients: recorders, or a child's link to its parent."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     SendRequest = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
 
 
-class Front:
-    """Stands before the HTTP clients of the process: answers the requests of a program to models.
+class Interceptor:
+    """Answers a program's requests to models, while the HTTP clients of its process are patched.
 
     :ivar passes_requests: whether it lets all requests pass, and sees connections only.
     :ivar stays_in_forks: whether a forked process keeps it.
@@ -34,11 +34,11 @@ class Front:
         """Return whether a request that is not recorded is refused."""
         return False
 
-    def stand_in_front(self) -> None:
-        """Begin to stand before the clients of the process, inside those that do already."""
+    def attach(self) -> None:
+        """Begin to get requests, as the innermost of those that are attached."""
 
-    def leave_front(self) -> None:
-        """End to stand there."""
+    def detach(self) -> None:
+        """End to get requests."""
 
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that it knows."""
@@ -69,33 +69,33 @@ def passing() -> AbstractContextManager[None]:
     return nullcontext() if llmcall_sends() else sent_by(PASSED)
 
 
-fronts: list[Front] = []  # the innermost last
+interceptors: list[Interceptor] = []  # the innermost last
 
 
-def innermost() -> Front | None:
-    """Return the front that was put before the clients last."""
-    in_front = tuple(fronts)
-    return in_front[-1] if in_front else None
+def innermost() -> Interceptor | None:
+    """Return the interceptor that was attached last."""
+    attached = tuple(interceptors)
+    return attached[-1] if attached else None
 
 
-def active_front() -> Front | None:
-    """Return the front of a program's request that is sent now, or ``None`` if it passes."""
-    front = innermost()
-    if front is None or front.passes_requests:
+def active_interceptor() -> Interceptor | None:
+    """Return the interceptor of a program's request that is sent now, or ``None`` if it passes."""
+    interceptor = innermost()
+    if interceptor is None or interceptor.passes_requests:
         return None
-    if llmcall_sends() and not front.sends_nothing:
+    if llmcall_sends() and not interceptor.sends_nothing:
         return None
-    return front
+    return interceptor
 
 
 @after_fork_in_child
 def _record_nothing() -> None:
-    """Leave a forked process the fronts that send nothing: its requests are not recorded."""
-    fronts[:] = [front for front in fronts if front.stays_in_forks]
+    """Leave a forked process the interceptors that send nothing: its requests are not recorded."""
+    interceptors[:] = [interceptor for interceptor in interceptors if interceptor.stays_in_forks]
 
 
 def note_refusal(error: Exception) -> None:
-    """Count an error of llmcall's own, and keep the first, in all fronts around the call."""
+    """Count an error of llmcall's own, and keep the first, in all interceptors around the call."""
     if not isinstance(error, APIError):
-        for front in tuple(fronts):
-            front.note_refusal(error)
+        for interceptor in tuple(interceptors):
+            interceptor.note_refusal(error)

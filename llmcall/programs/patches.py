@@ -1,4 +1,4 @@
-"""Recorders in front of a program's own clients, loops, pools and threads, while they are open."""
+"""Patches of a program's own clients, loops, pools and threads, while an interceptor is attached."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..core.waiting import adrive
 from ..support.blocking import run_blocking
 from ..support.sender import PROGRAM, llmcall_sends, sender
 from . import connections, makers
+from .interceptors import Interceptor, active_interceptor, innermost, interceptors, passing
 from .replacing import Installation, Replacement
-from .stack import Front, active_front, fronts, innermost, passing
 
 if TYPE_CHECKING:
     import httpx
@@ -25,49 +25,47 @@ _lock = threading.RLock()
 
 
 @contextlib.contextmanager
-def in_front(front: Front) -> Iterator[None]:
-    """Put a front before every HTTP client of the process, for a block.
+def patched_by(interceptor: Interceptor) -> Iterator[None]:
+    """Patch every HTTP client of the process for a block, so that an interceptor gets its requests.
 
     It gets the requests of httpx, httpx2, requests, aiohttp and urllib, whether their library is imported
     before the block or in it.
     """
     with _lock:
-        _installation.open()  # also in a forked process, which has no front and its parent's patches
-        front.stand_in_front()
-        fronts.append(front)
-        if (
-            scopes.current_caller() is None
-        ):  # also in a forked process that keeps its parent's front
+        _installation.open()  # also in a forked process, which has no interceptor and its parent's patches
+        interceptor.attach()
+        interceptors.append(interceptor)
+        if scopes.current_caller() is None:  # also in a forked process that keeps an interceptor
             scopes.begin_naming()
     try:
         yield
     finally:
         with _lock:
-            if front in fronts:  # a forked process has none
-                fronts.remove(front)
-            front.leave_front()
-            if not fronts:
+            if interceptor in interceptors:  # a forked process has none
+                interceptors.remove(interceptor)
+            interceptor.detach()
+            if not interceptors:
                 _installation.close()
                 scopes.end_naming()
 
 
-class FrontTransport:
+class PatchedTransport:
     """Answers the requests that are recorded, and sends all others by the transport below.
 
     :param library: the module ``httpx`` or ``httpx2``.
-    :param front: answers the requests.
+    :param interceptor: answers the requests.
     :param below: the program's own transport.
     """
 
-    def __init__(self, library: ModuleType, front: Front, below: Any) -> None:
+    def __init__(self, library: ModuleType, interceptor: Interceptor, below: Any) -> None:
         self.below = below
         self._library = library
-        self.front = front
+        self.interceptor = interceptor
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response to a request of the program."""
         send = self.below.handle_request
-        response = run_blocking(self.front.response_to(self._library, request, send))
+        response = run_blocking(self.interceptor.response_to(self._library, request, send))
         if response is None:
             with passing():
                 response = send(request)
@@ -76,7 +74,7 @@ class FrontTransport:
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response to a request of the program."""
         send = self.below.handle_async_request
-        response = await adrive(self.front.response_to(self._library, request, send))
+        response = await adrive(self.interceptor.response_to(self._library, request, send))
         if response is None:
             with passing():
                 response = await send(request)
@@ -86,16 +84,16 @@ class FrontTransport:
 def _choose_transport(
     library: str, choose: Callable[..., Any], client: object, url: object
 ) -> object:
-    """Return the transport that a client chooses for a request, with the front before it.
+    """Return the transport that a client chooses for a request, with the interceptor before it.
 
     All clients of a library choose it by one method, whatever the transport (LiteLLM and openai's
     DefaultAioHttpClient have their own). They still do the rest themselves: authentication,
     redirects, cookies, event hooks.
     """
-    below, front = choose(client, url), active_front()
-    if front is None or isinstance(below, FrontTransport):
+    below, interceptor = choose(client, url), active_interceptor()
+    if interceptor is None or isinstance(below, PatchedTransport):
         return below
-    return FrontTransport(sys.modules[library], front, below)
+    return PatchedTransport(sys.modules[library], interceptor, below)
 
 
 def _send_recorded(
@@ -106,13 +104,15 @@ def _send_recorded(
     **kwargs: Any,
 ) -> object:
     """Replace ``HTTPAdapter.send``, through which every request of a session goes."""
-    front = active_front()
-    if front is None:
+    interceptor = active_interceptor()
+    if interceptor is None:
         return send(adapter, request, *args, **kwargs)
     from .sessions import recorded_send
 
     below = functools.partial(send, adapter)
-    return recorded_send(sys.modules["requests"], front, adapter, below, request, args, kwargs)
+    return recorded_send(
+        sys.modules["requests"], interceptor, adapter, below, request, args, kwargs
+    )
 
 
 def _open_recorded(
@@ -123,24 +123,24 @@ def _open_recorded(
     This is a trick: the method is private, but older than any other way, and the one place that every request
     passes as it is sent: redirects, answers to a 401 and those of handlers of a program's own, too.
     """
-    front = active_front()
-    if front is None or request.type not in ("http", "https"):
+    interceptor = active_interceptor()
+    if interceptor is None or request.type not in ("http", "https"):
         return open_below(opener, request, data)
     from .openers import recorded_open
 
-    return recorded_open(front, open_below, opener, request)
+    return recorded_open(interceptor, open_below, opener, request)
 
 
 async def _connect_recorded(
     connect: Callable[..., Any], connector: Any, req: Any, traces: object, timeout: Any
 ) -> object:
     """Replace ``BaseConnector.connect``, by which a session of aiohttp gets the connection of each request."""
-    front = active_front()
-    if front is None or "Upgrade" in req.headers:  # a WebSocket
+    interceptor = active_interceptor()
+    if interceptor is None or "Upgrade" in req.headers:  # a WebSocket
         return await connect(connector, req, traces, timeout)
     from .connectors import recorded_connect
 
-    return await recorded_connect(front, connect, connector, req, traces, timeout)
+    return await recorded_connect(interceptor, connect, connector, req, traces, timeout)
 
 
 def _connect_noted(connect: Callable[..., Any], socket: object, address: object) -> object:
@@ -149,13 +149,15 @@ def _connect_noted(connect: Callable[..., Any], socket: object, address: object)
     All that connects by Python's sockets comes here, such as libraries for WebSockets, which are not recorded. An
     audit hook would see more (gevent's sockets), but Python never takes one back.
     """
-    front, to = innermost(), connections.connected_to(address)
-    is_noted = sender.get() == PROGRAM or (llmcall_sends() and front and front.sends_nothing)
-    if front is not None and to is not None and is_noted:
-        if connections.is_models(to, front.known_models()):
-            front.note_connection(to[0])
+    interceptor, to = innermost(), connections.connected_to(address)
+    is_noted = sender.get() == PROGRAM or (
+        llmcall_sends() and interceptor and interceptor.sends_nothing
+    )
+    if interceptor is not None and to is not None and is_noted:
+        if connections.is_models(to, interceptor.known_models()):
+            interceptor.note_connection(to[0])
         else:
-            front.note_other_connection(f"{to[0]}:{to[1]}")
+            interceptor.note_other_connection(f"{to[0]}:{to[1]}")
     return connect(socket, address)
 
 

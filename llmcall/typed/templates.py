@@ -18,8 +18,6 @@ from ..support.arguments import nearest
 from .mustache import mustache_template
 from .template import MissingCell, Template, Variables, all_variables, missing_variable
 
-Stamp = tuple[int, int] | None
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -90,12 +88,12 @@ class TemplateSource(NamedTuple):
         """Return whether there is a template."""
         return self.file_name is not None or self.text is not None
 
-    def compile(self, role: str, folder: str, files: dict[str, Stamp]) -> Template:
+    def compile(self, role: str, folder: str, files: dict[str, bytes]) -> Template:
         """Compile the template as Jinja2, or in the language of its file's suffix.
 
         :param role: the role of the message; errors name a text by it.
         :param folder: the folder of the files; nothing outside it is read.
-        :param files: gets the stamp of each file that is read.
+        :param files: gets the contents of each file that is read.
         :raises TemplateError: for a missing file, with the folder and the nearest files, and for a
             syntax error.
         """
@@ -155,7 +153,7 @@ class Templates(NamedTuple):
     :param variables: the names that the templates use.
     :param brace_errors: by each name in single braces that is not a variable, the error to raise.
     :param texts: the templates of further texts that the question gets: a choice's options.
-    :param files: the stamps of the files that were read.
+    :param files: the contents of the files that were read.
     """
 
     messages: tuple[Mapping[str, object], ...]
@@ -163,7 +161,7 @@ class Templates(NamedTuple):
     variables: Variables
     brace_errors: Mapping[str, str]
     texts: tuple[Template, ...] = ()
-    files: Mapping[str, Stamp] = {}
+    files: Mapping[str, bytes] = {}
 
     @classmethod
     def compile(
@@ -181,7 +179,7 @@ class Templates(NamedTuple):
         :param texts: the templates of further texts, by the name that errors give them.
         :raises TemplateError: for a missing file and for a syntax error.
         """
-        files: dict[str, Stamp] = {}
+        files: dict[str, bytes] = {}
         *system, question = [
             {"role": role, "content": source.compile(role, folder, files)}
             for role, source in sources.items()
@@ -199,7 +197,8 @@ class Templates(NamedTuple):
 
     def are_current(self) -> bool:
         """Return whether no file was edited since it was read."""
-        return all(_stamp(path) == stamp for path, stamp in self.files.items())
+        # Time and size would miss an edit of the same length within a tick of the file system's clock.
+        return all(_contents(path) == contents for path, contents in self.files.items())
 
     def refuse_single_braces(self, names: Iterable[str]) -> None:
         """Refuse ``{name}`` where ``{{ name }}`` is meant: the model would read the braces.
@@ -303,21 +302,21 @@ def _no_file(name: str) -> tuple[str, str]:
     )
 
 
-def _stamp(path: str) -> Stamp:
-    """Return what changes with each edit of a file."""
+def _contents(path: str) -> bytes | None:
+    """Return a file's contents, or ``None`` if it cannot be read: compiling it again says why."""
     try:
-        status = os.stat(path)
+        with open(path, "rb") as file:
+            return file.read()
     except OSError:
-        return None  # its next reading says what is wrong
-    return status.st_mtime_ns, status.st_size
+        return None
 
 
 def _find_template(
-    name: str, folder: str, suffixes: tuple[str, ...], files: dict[str, Stamp]
+    name: str, folder: str, suffixes: tuple[str, ...], files: dict[str, bytes]
 ) -> tuple[str, str]:
     """Return the path below a folder, with its suffix, and the text of a template's file.
 
-    :param files: gets the file's stamp.
+    :param files: gets the file's contents.
     """
     segments = os.fspath(name).replace(os.sep, "/").split("/")
     if any(segment in ("", ".", "..") or "\0" in segment or ":" in segment for segment in segments):
@@ -326,10 +325,10 @@ def _find_template(
         path = "/".join(segments) + suffix
         full_path = os.path.join(folder, path)
         if os.path.isfile(full_path):
-            files[full_path] = _stamp(full_path)
             try:
-                with open(full_path, encoding="utf-8-sig") as file:
-                    return path, _dedented(file.read())
+                with open(full_path, "rb") as file:
+                    files[full_path] = contents = file.read()
+                return path, _dedented(contents.decode("utf-8-sig"))
             except (OSError, UnicodeDecodeError) as error:
                 raise TemplateError(
                     f"the template {path} in {folder} cannot be read: {error}"

@@ -34,7 +34,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from map_functions import CALL, CALLS, Dice, ask, calls, divide, greet, sample, samples
 from pytest_httpserver import HTTPServer
-from servers import ScriptedServer, completion, refusal
+from servers import OK, ScriptedServer, completion, refusal
 
 import llmcall
 from llmcall import LLMCall, imap, map, scope
@@ -865,16 +865,15 @@ def test_the_bar_shows_how_many_calls_run_where_endpoints_find_how_many_may(
     assert " running=0/16, cached=0, " in terminal.last()
 
 
-@pytest.mark.ci
 def test_the_bar_says_until_when_a_rate_limit_holds_calls_back(
     monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
 ) -> None:
     """The server's time, by the clock; afterwards the bar is silent about it."""
     terminal = on_terminal(monkeypatch, 200)
-    server = ScriptedServer(
-        httpserver, refusal(429, "slow down", headers={"retry-after": "3"}), completion()
+    server = ScriptedServer(httpserver, refusal(429, "slow down", headers={"retry-after": "3"}), OK)
+    client = llmcall.OpenAIClient(
+        base_url=server.base_url, api_key="none", cache_mode="off", on_error="raise"
     )
-    client = llmcall.OpenAIClient(base_url=server.base_url, api_key="none", cache_mode="off")
     begun = time.time()
     map(client.send_message, ["Bread?"])
     shown = re.findall(r"rate limit until (\d\d:\d\d:\d\d)", terminal.getvalue())

@@ -97,9 +97,9 @@ def _schema_words(output_type: object, schema: Mapping[str, Data]) -> str:
     bounds = [name for name in BOUNDS if name in schema]
     if bounds and schema.keys() == {"type", *bounds} and schema["type"] in _NUMBERS:
         return _bounded(schema)
-    kind = schemas.json_kind(output_type)
-    schema_text = json.dumps(schema, ensure_ascii=False)
-    return f"only a JSON {kind} that fits this JSON schema: {schema_text}"
+    is_text = schema.get("type") == "string" and "enum" not in schema and "format" not in schema
+    kind = "text" if is_text else f"JSON {schemas.json_kind(output_type)}"
+    return f"only a {kind} that fits this JSON schema: {json.dumps(schema, ensure_ascii=False)}"
 
 
 def _bounded(schema: Mapping[str, Data]) -> str:

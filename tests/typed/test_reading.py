@@ -501,6 +501,25 @@ def test_a_number_out_of_its_bounds_is_asked_again_with_them() -> None:
     assert again.endswith("\nAnswer with only a whole number from 0 to 100.")
 
 
+def test_a_text_that_breaks_its_constraint_is_asked_again_as_text() -> None:
+    """A model that was asked for JSON would put quotes around it."""
+    client = ScriptedClient(["Maybe", "Yes"], model="my-model")
+    assert (
+        LLMCall(user="?", output_type=Annotated[str, Field(max_length=3)], client=client)() == "Yes"
+    )
+    again = client.requests[1].messages[-1]["content"]
+    assert again.endswith(
+        '\nAnswer with only a text that fits this JSON schema: {"maxLength": 3, "type": "string"}'
+    )
+
+
+def test_an_object_for_a_named_tuple_is_said_to_be_no_array() -> None:
+    client = ScriptedClient(['{"item": "salt", "price": 2}'])
+    call = LLMCall(user="?", output_type=Pair, client=client, output_retries=0)
+    with pytest.raises(OutputError, match="the answer is a JSON object, not an array"):
+        call()
+
+
 COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
 
 

@@ -15,6 +15,7 @@ from collections.abc import (
 )
 from functools import cached_property
 from operator import itemgetter
+from typing import NamedTuple
 
 from ..keys.contents import messages_of, system_text
 from ..keys.keys import key_of
@@ -48,18 +49,24 @@ class PlacedCall:
         self.kind = record.kind, record.request.get("function"), record.request.get("path")
 
     @cached_property
-    def content(self) -> tuple[object, ...]:
-        """Return what is asked, without parameters."""
-        return *self.kind, canonical_text(messages_of(self.record.request))
+    def texts(self) -> Texts:
+        """Return its texts, all at once: a record of a file is parsed to read them."""
+        request = self.record.request
+        content = *self.kind, canonical_text(messages_of(request))
+        return Texts(content, system_text(request), words_of(self.record.prompt))
 
-    @cached_property
-    def system(self) -> str:
-        return system_text(self.record.request)
 
-    @cached_property
-    def words(self) -> Words:
-        """Return the words of its last message."""
-        return words_of(self.record.prompt)
+class Texts(NamedTuple):
+    """The texts of a request.
+
+    :param content: all that is asked, without parameters.
+    :param system: the system message.
+    :param words: the words of the last message.
+    """
+
+    content: tuple[object, ...]
+    system: str
+    words: Words
 
 
 def words_of(text: str) -> Words:
@@ -74,13 +81,13 @@ IDENTITIES: tuple[Feature, ...] = (
     lambda call: (call.request, call.draw),
     lambda call: (call.request, call.record.caller),
     lambda call: call.request,
-    lambda call: (call.content, call.draw),
-    lambda call: call.content,
+    lambda call: (call.texts.content, call.draw),
+    lambda call: call.texts.content,
 )
 # What calls have in common that follow one another.
 SPEAKERS: tuple[Feature, ...] = (
-    lambda call: (call.kind, call.system, call.record.caller),
-    lambda call: (call.kind, call.system),
+    lambda call: (call.kind, call.texts.system, call.record.caller),
+    lambda call: (call.kind, call.texts.system),
 )
 
 
@@ -103,17 +110,19 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
             same |= {
                 call.place: other.place for call, other in zip(some, their_others, strict=False)
             }
+    if len(same) == len(calls) == len(others):
+        return same
     for speaker in SPEAKERS:
         for some, their_others in _groups(calls, others, speaker):
             same |= _in_order(some, their_others, same)
     for speaker in SPEAKERS:
         for some, their_others in _groups(*_rest(calls, others, same), speaker):
             same |= _alike(some, their_others)
-    systems, other_systems = ({call.system for call in side} for side in (calls, others))
+    systems, other_systems = ({call.texts.system for call in side} for side in (calls, others))
     rest, other_rest = _rest(calls, others, same)
     for some, their_others in _groups(
-        [call for call in rest if call.system not in other_systems],
-        [call for call in other_rest if call.system not in systems],
+        [call for call in rest if call.texts.system not in other_systems],
+        [call for call in other_rest if call.texts.system not in systems],
         lambda call: call.kind,
     ):
         same |= _changed_systems(some, their_others)
@@ -157,14 +166,14 @@ def _in_order(calls: Calls, others: Calls, same: Mapping[int, int] = NOWHERE) ->
         some[index].place: their_others[other].place
         for some, their_others in gaps.values()
         for index, other in best_in_order(
-            *([call.words for call in side] for side in (some, their_others))
+            *([call.texts.words for call in side] for side in (some, their_others))
         )
     }
 
 
 def _alike(calls: Calls, others: Calls) -> Places:
     """Return the places of calls that are alike, whatever their order: threads make calls in any."""
-    words, other_words = ([call.words for call in side] for side in (calls, others))
+    words, other_words = ([call.texts.words for call in side] for side in (calls, others))
     return {
         calls[index].place: others[other].place
         for index, other in most_alike(words, other_words, ALIKE)
@@ -178,19 +187,19 @@ def _changed_systems(calls: Calls, others: Calls) -> Places:
     message by system message, as of several actors in threads.
     """
     systems, other_systems = (
-        list(dict.fromkeys(call.system for call in side)) for side in (calls, others)
+        list(dict.fromkeys(call.texts.system for call in side)) for side in (calls, others)
     )
     words, other_words = (list(map(words_of, side)) for side in (systems, other_systems))
     by_words: Places = {}
     for index, other in most_alike(words, other_words):
         by_words |= _in_order(
-            [call for call in calls if call.system == systems[index]],
-            [call for call in others if call.system == other_systems[other]],
+            [call for call in calls if call.texts.system == systems[index]],
+            [call for call in others if call.texts.system == other_systems[other]],
         )
     in_order = _in_order(calls, others)
     alike = _table(words, other_words)
     rows, columns = (
-        {call.place: names.index(call.system) for call in side}
+        {call.place: names.index(call.texts.system) for call in side}
         for side, names in ((calls, systems), (others, other_systems))
     )
 

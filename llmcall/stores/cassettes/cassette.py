@@ -145,7 +145,7 @@ class Cassette(ContextDecorator):
             self.mode == "update" and tape.has_calls and ended_well and not has_failures
         )
         unused = tape.unused() if ended_well and owner.knows_use else []
-        dropped = [record for record in unused if tape.drops(record)]
+        dropped = tape.dropped(unused)
         if self.mode == "rewrite":
             is_changed = ended_well and tape.has_calls
         else:

@@ -12,6 +12,8 @@ from ..records.keyed_settings import joined_settings, keyed_settings
 from ..records.packed import kept
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ...keys.request import Data
     from ...scopes import Position, RecordedCallers
     from ..days import Days
@@ -123,11 +125,13 @@ class Tape:
         """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
         return self.log.unused(self.stored, self.stored.others(self.log.has_used))
 
-    def drops(self, record: Record) -> bool:
-        """Return whether the file loses an unused record; further draws of what the run asked stay, so there is no
-        gap among them.
+    def dropped(self, unused: Iterable[Record]) -> list[Record]:
+        """Return the unused records that the file loses. Further draws of the run's requests stay, so that there
+        is no gap among them.
         """
-        return self.drops_unused and not self.log.is_of_run(record)
+        if not self.drops_unused:
+            return []
+        return [record for record in unused if not self.log.is_of_run(record)]
 
     def with_arms(self, record: Record) -> Record:
         """Return a record with the arms that used it; only with this run's if what it did not use is dropped."""

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from ... import scopes
-from ...apis.tiers import tier_of
+from ...apis.billing import tier_of
 from ...apis.usage import total_cost
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings

@@ -25,7 +25,7 @@ from ..keys.plain_data import recordable
 from ..keys.rekeying import under_settings
 from ..stores.record import Record
 from ..stores.records.packed import UNREADABLE
-from ..support.display.formatting import one_line
+from ..support.display import one_line
 from ..support.notices import notice
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ..apis.shapes import choices_of
 from ..errors import OutputError
 from ..keys.plain_data import plain
 from ..keys.request import UncheckedFormat
-from ..support.display.formatting import shortened
+from ..support.display import shortened
 from .json_texts import json_values
 
 if TYPE_CHECKING:

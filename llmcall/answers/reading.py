@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from ..errors import OutputError
 from ..keys import schemas
-from ..support.display.formatting import shortened
+from ..support.display import shortened
 from .instructions import describe
 from .json_texts import json_values, without_reasoning
 

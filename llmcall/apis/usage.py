@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..support.display.formatting import money
+from ..support.display import money
 from .interactions import usage_metadata
 
 if TYPE_CHECKING:

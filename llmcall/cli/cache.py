@@ -21,8 +21,7 @@ from ..review.runs import RecordedRun
 from ..review.text import text_lines
 from ..stores.cache.cache import INSTEAD, ResponseCache
 from ..stores.records.served import model_of
-from ..support.display.formatting import counted, one_line, quantity, text_table
-from ..support.display.printable import printable, visible_json
+from ..support.display import counted, one_line, printable, quantity, text_table, visible_json
 from .options import Source, UserPath, conflict_option, json_option
 from .output import echo, is_terminal
 from .selection import SECONDS, full_key, selection_options

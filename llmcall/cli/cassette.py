@@ -15,8 +15,7 @@ from ..stores.cassettes.rekey import findings, rekeyed
 from ..stores.records.combining import combine
 from ..stores.records.reader import read
 from ..stores.records.writer import write
-from ..support.display.formatting import as_json, counted
-from ..support.display.printable import visible, visible_json
+from ..support.display import as_json, counted, visible, visible_json
 from .options import UserPath, conflict_option, json_option, to_option
 from .output import echo
 from .selection import full_key

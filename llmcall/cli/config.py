@@ -9,8 +9,7 @@ import click
 from ..clients import registry
 from ..config import resolve
 from ..config.endpoints import Endpoint
-from ..support.display.formatting import text_table
-from ..support.display.printable import visible_json
+from ..support.display import text_table, visible_json
 from .options import json_option
 from .output import echo
 

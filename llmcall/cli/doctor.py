@@ -19,8 +19,7 @@ from ..models.catalog import shutdown_of
 from ..models.costs import MILLION
 from ..stores.cache.directory import DATABASE
 from ..stores.records.reader import header_in
-from ..support.display.formatting import counted, shortened, text_table
-from ..support.display.printable import visible, visible_json
+from ..support.display import counted, shortened, text_table, visible, visible_json
 from ..support.notices import keep_notices, stop_keeping_notices
 from .options import json_option
 from .output import echo

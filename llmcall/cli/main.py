@@ -16,8 +16,7 @@ from .._version import __version__
 from ..clients import registry
 from ..errors import APIError, ArgumentError, LLMCallError
 from ..models.tokens import TokenCount
-from ..support.display.formatting import text_table
-from ..support.display.printable import visible, visible_json
+from ..support.display import text_table, visible, visible_json
 from ..support.failures import process_failures
 from .options import json_option, unicode_text
 from .output import discard_unwritten, echo, escaping, is_terminal

@@ -18,7 +18,7 @@ from ..scopes import new_program_scope
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.owner import CommandOwner
 from ..stores.records.reader import header_in
-from ..support.display.printable import printable
+from ..support.display import printable
 from .options import UserPath, import_function
 
 if TYPE_CHECKING:

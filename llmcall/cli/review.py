@@ -19,7 +19,7 @@ from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
 from ..review.text import text_lines
 from ..stores.cache.cache import shared_cache
 from ..support import secrets
-from ..support.display.printable import visible, visible_json
+from ..support.display import visible, visible_json
 from .options import Source, UserPath, json_option
 from .output import echo, is_terminal
 

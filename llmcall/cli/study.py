@@ -18,7 +18,7 @@ from ..experiments.packing.verify import WARNING
 from ..experiments.packing.verify import verify as verify_study
 from ..keys.parameters import checked_parameters
 from ..review.runs import load
-from ..support.display.printable import visible, visible_json
+from ..support.display import visible, visible_json
 from .options import Source, UserPath, import_function, json_option, to_option, unicode_text
 from .output import echo
 

@@ -25,7 +25,7 @@ from ..errors import (
     ScopeError,
     ServiceError,
 )
-from ..support.display.formatting import shortened
+from ..support.display import shortened
 from .context_lengths import lengths_in, says_too_long
 from .named_waits import wait_asked_for
 

@@ -27,7 +27,7 @@ from ..errors import (
 from ..keys.request import Request
 from ..stores.cache.awaited import IDENTIFIER, Awaited
 from ..support.blocking import run_blocking
-from ..support.display.formatting import counted
+from ..support.display import counted
 from ..support.notices import logger, notice, warn_once
 from ..support.waits import may_block
 

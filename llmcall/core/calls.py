@@ -10,7 +10,7 @@ from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument
 from ..scopes import ScopedRecord
 from ..stores.cassettes.stores import CacheStore, CassetteStore
-from ..support.display.printable import printable
+from ..support.display import printable
 from ..support.failures import Failures, process_failures
 from ..support.listeners import CallInfo, listeners
 from .waiting import Deadline

@@ -27,7 +27,7 @@ from ..errors import (
 from ..keys.plain_data import recordable
 from ..models.tokens import shares
 from ..stores.record import make_record
-from ..support.display.formatting import counted, shortened
+from ..support.display import counted, shortened
 from .seams import Response
 
 if TYPE_CHECKING:

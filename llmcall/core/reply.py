@@ -9,7 +9,7 @@ from ..apis.message import RETURNED_REASONING, message_of, message_text, reasoni
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage, spent_words
 from ..keys.request import Data
-from ..support.display.notebook import html_message
+from ..support.display import html_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

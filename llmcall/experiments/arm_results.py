@@ -12,9 +12,7 @@ from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
 from ..stores.records.answers import answer_parts
 from ..support.arguments import checked
-from ..support.display.data_frames import import_pandas
-from ..support.display.formatting import as_json, counted, money, text_table
-from ..support.display.notebook import html_table
+from ..support.display import as_json, counted, html_table, import_pandas, money, text_table
 from ..support.notices import notice
 from .effects import effect
 from .intervals import LEVEL

@@ -14,7 +14,7 @@ from ..errors import OutputError
 from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
 from ..support.arguments import checked
-from ..support.display.data_frames import import_pandas
+from ..support.display import import_pandas
 from ..support.notices import warn_once
 from ..typed.conversations import SendMessage, converse
 from ..typed.llm_call import LLMCall

@@ -17,7 +17,7 @@ from .. import scopes
 from ..answers.lettered_options import folded_text, letter_position
 from ..errors import TemplateError
 from ..stores.cassettes.current import current_cassette
-from ..support.display.formatting import shortened
+from ..support.display import shortened
 from ..support.notices import warn_once
 from ..typed.conversations import shortened_repr
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ArgumentError
 from ..support.arguments import checked
-from ..support.display.data_frames import import_pandas
-from ..support.display.formatting import counted, money, one_line
+from ..support.display import counted, import_pandas, money, one_line
 from ..support.notices import notice
 from .intervals import (
     DUST,

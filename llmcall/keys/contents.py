@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 
 from ..apis.http_requests import messages_asked
-from ..support.display.printable import printable
+from ..support.display import printable
 from .request import Data
 
 

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
-from ..support.display.formatting import money
+from ..support.display import money
 from ..support.system import ipython_shell, without_warnings
 from ..traffic import usage as metering
 from ..traffic.limits import seconds_held_back

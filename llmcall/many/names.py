@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from ..scopes import reserved_name
 from ..support.arguments import nearest
-from ..support.display.formatting import one_line, shortened
-from ..support.display.printable import printable
+from ..support.display import one_line, printable, shortened
 from ..support.notices import warn_once
 from .digests import digest
 from .rows import item_label

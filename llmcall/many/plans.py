@@ -14,7 +14,7 @@ from ..scopes import Draws, current_caller
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.blocking import run_blocking
-from ..support.display.formatting import counted, money
+from ..support.display import counted, money
 from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
 from .jobs import FunctionJob
 from .names import ItemNames

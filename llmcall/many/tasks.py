@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import scopes
 from ..scopes import DrawList, Draws, is_reserved_name, reserved_name
-from ..support.display.formatting import one_line
-from ..support.display.printable import printable
+from ..support.display import one_line, printable
 from ..support.waits import check_stops
 from .names import MAX_TEXT_CHARACTERS
 from .rows import item_label, rows_of

@@ -14,7 +14,7 @@ from .. import scopes
 from ..apis.http_requests import joined_text, messages_asked
 from ..core.callbacks import call_callback
 from ..errors import ArgumentError
-from ..support.display.formatting import counted
+from ..support.display import counted
 from ..support.notices import warn_once
 from .requests import EMBEDDINGS, ProgramRequest
 

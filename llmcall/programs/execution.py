@@ -19,7 +19,7 @@ from .. import scopes
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..errors import CacheMissError, LLMCallError
 from ..stores.cassettes.cassette import Cassette
-from ..support.display.printable import visible
+from ..support.display import visible
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listeners
 from ..support.notices import hold_notices

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..config import resolve as config
 from ..config.values import without_password
 from ..stores.cassettes.reports import FROM_CACHE
-from ..support.display.formatting import counted, money
+from ..support.display import counted, money
 from ..support.failures import process_failures
 
 if TYPE_CHECKING:

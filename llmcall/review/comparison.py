@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..stores.record import Record
 from ..support.arguments import checked
-from ..support.display.data_frames import data_frame
-from ..support.display.formatting import OF_NO_ACTOR, counted, natural
-from ..support.display.printable import printable
+from ..support.display import OF_NO_ACTOR, counted, data_frame, natural, printable
 from .pairs import Align, Pair, paired_runs
 from .partings import Parting, partings
 from .runs import RecordedRun, is_in_scope, load, short_names

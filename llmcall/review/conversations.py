@@ -13,7 +13,7 @@ from ..keys.call_ids import numbered_calls
 from ..keys.contents import title_of
 from ..stores.record import Record
 from ..stores.records.served import model_of
-from ..support.display.formatting import as_json, natural
+from ..support.display import as_json, natural
 from .marks import with_marks
 
 if TYPE_CHECKING:

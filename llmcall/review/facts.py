@@ -10,7 +10,7 @@ from ..apis.endings import is_ordinary
 from ..apis.message import as_text
 from ..scopes import without_repeats
 from ..stores.records.served import model_of
-from ..support.display.formatting import OF_NO_ACTOR, as_json, counted, money, one_line
+from ..support.display import OF_NO_ACTOR, as_json, counted, money, one_line
 from .conversations import NOT_PARAMETERS
 from .marks import ASKED_AGAIN, REFUSED, UNREAD, ends_of
 

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..support.display.formatting import OF_NO_ACTOR, counted, one_line
-from ..support.display.printable import printable
+from ..support.display import OF_NO_ACTOR, counted, one_line, printable
 
 if TYPE_CHECKING:
     from .comparison import Comparison

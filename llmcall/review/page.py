@@ -8,7 +8,7 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from ..support.display.printable import visible
+from ..support.display import visible
 from .conversations import conversations, is_conversed
 from .facts import actor_costs, facts
 from .marks import ASKED_AGAIN

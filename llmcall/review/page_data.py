@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..keys.keys import short_key
 from ..scopes import without_repeats
-from ..support.display.formatting import OF_NO_ACTOR, money, natural
-from ..support.display.printable import visible
+from ..support.display import OF_NO_ACTOR, money, natural, visible
 from .conversations import Utterance
 from .pairs import Pair
 from .text import describe_arms

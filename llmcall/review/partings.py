@@ -10,8 +10,7 @@ from ..stores.differences.fields import Difference, differences
 from ..stores.differences.words import word_changes
 from ..stores.record import Record
 from ..stores.records.answers import shared_answer_parts
-from ..support.display.formatting import as_json, one_line
-from ..support.display.printable import printable
+from ..support.display import as_json, one_line, printable
 from .consequences import Changes, field_text, is_in_prompt
 from .pairs import Pair
 

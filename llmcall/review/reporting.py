@@ -16,8 +16,7 @@ from ..apis.decisions import is_decision
 from ..apis.objects import object_in, objects_in
 from ..apis.usage import total_cost
 from ..stores.records.served import model_of, served_by
-from ..support.display.formatting import as_json, counted, money, one_line
-from ..support.display.printable import printable, visible
+from ..support.display import as_json, counted, money, one_line, printable, visible
 from .conversations import ANSWERING_ROLE, is_conversed
 from .marks import ASKED_AGAIN, CUT, REFUSED, UNREAD
 from .prompt_forms import GAP, prompt_forms

@@ -14,7 +14,7 @@ from ..stores.records.header import imported_from, origin_words
 from ..stores.records.keyed_settings import MODELS
 from ..stores.records.reader import read as read_records
 from ..stores.records.served import served_by, served_words
-from ..support.display.formatting import counted
+from ..support.display import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

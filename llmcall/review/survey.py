@@ -12,7 +12,7 @@ from ..answers.lettered_options import named_option, without_options
 from ..apis.message import as_text
 from ..apis.shapes import choices_of
 from ..scopes import without_repeats
-from ..support.display.formatting import as_json, one_line
+from ..support.display import as_json, one_line
 from .marks import CUT, MARKS, REFUSED, marks_of
 from .prompt_forms import MAX_FORMS, all_forms, form_of, prompt_forms
 

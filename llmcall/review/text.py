@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 from ..apis.objects import object_in, objects_in
 from ..keys.contents import title_of
 from ..stores.records.line import INLINE_CHARACTERS
-from ..support.display.formatting import OF_NO_ACTOR, OUTSIDE_ANY_SCOPE, as_json, counted, one_line
-from ..support.display.printable import printable, visible
+from ..support.display import (
+    OF_NO_ACTOR,
+    OUTSIDE_ANY_SCOPE,
+    as_json,
+    counted,
+    one_line,
+    printable,
+    visible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

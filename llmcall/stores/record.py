@@ -12,9 +12,7 @@ from ..apis.message import as_text, message_text
 from ..apis.shapes import choices_of, read_choices, served_model
 from ..apis.usage import TokenUsage, spent_words
 from ..keys.keys import key_of
-from ..support.display.formatting import one_line
-from ..support.display.notebook import html_message
-from ..support.display.printable import printable
+from ..support.display import html_message, one_line, printable
 from .days import Days, day_created, day_of
 from .http_records import asked_model, model_answer_in
 

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
-from .display.formatting import OUTSIDE_ANY_SCOPE, counted, natural
+from .display import OUTSIDE_ANY_SCOPE, counted, natural
 from .listeners import listeners
 from .notices import notice
 from .system import after_fork_in_child, at_exit

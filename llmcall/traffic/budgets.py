@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import BudgetExceededError
-from ..support.display.formatting import counted, money
+from ..support.display import counted, money
 from ..support.system import lock
 from .amounts import NEVER, PICO, Amounts
 from .reservations import open_budgets, wake_waiting

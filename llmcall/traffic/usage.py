@@ -7,10 +7,15 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from ..scopes import path_before_items
-from ..support.display.data_frames import import_pandas
-from ..support.display.formatting import USD_COLUMNS, natural, quantity, text_table
-from ..support.display.notebook import html_table
-from ..support.display.printable import printable
+from ..support.display import (
+    USD_COLUMNS,
+    html_table,
+    import_pandas,
+    natural,
+    printable,
+    quantity,
+    text_table,
+)
 from ..support.listeners import CallListener, listeners
 from ..support.notices import first, warn_once
 from ..support.system import lock

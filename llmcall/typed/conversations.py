@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.message import message_text
 from ..errors import APIError, OutputError
-from ..support.display.formatting import shortened
+from ..support.display import shortened
 from ..support.waits import may_block
 
 if TYPE_CHECKING:

@@ -24,8 +24,7 @@ from ..keys.schemas import optional_type
 from ..many.map import map as run_map
 from ..many.options import MapOptions
 from ..many.rows import is_frame, rows_of
-from ..support.display.data_frames import data_frame, import_pandas
-from ..support.display.formatting import counted
+from ..support.display import counted, data_frame, import_pandas
 from ..support.notices import notice
 from .conversations import Conversation
 from .rows import TableJob, check_rows, row_variables

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..support.arguments import nearest
-from ..support.display.formatting import shortened
+from ..support.display import shortened
 
 Render = Callable[[Mapping[str, Any]], str]
 # By the name of a variable that a template uses, the fields used of it, or None for all of it

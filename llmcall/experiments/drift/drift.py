@@ -23,8 +23,7 @@ from ...stores.cassettes.cassette import Cassette
 from ...stores.records.reader import read as read_records
 from ...stores.records.served import model_of
 from ...support.arguments import checked
-from ...support.display.formatting import counted, money, one_line
-from ...support.display.printable import printable
+from ...support.display import counted, money, one_line, printable
 from ..intervals import import_statistics
 from .estimate import USEFUL_DEVIATIONS, spread_of
 from .result import Drift

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...support.display.data_frames import import_pandas
+from ...support.display import import_pandas
 from ..intervals import DUST, LEVEL, Interval
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...apis.usage import total_cost
 from ...stores.records.served import served_by, served_words
-from ...support.display.formatting import counted, money, text_table
-from ...support.display.printable import printable
+from ...support.display import counted, money, printable, text_table
 from .estimate import estimate_shift
 from .values import ANSWER, MARKS, VALUE, answers_frame, value_columns
 

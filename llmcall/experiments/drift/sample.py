@@ -17,8 +17,7 @@ from ...keys.normalizers import NORMALIZERS
 from ...scopes import without_repeats
 from ...stores.differences.fields import canonical_text
 from ...stores.records.served import model_of
-from ...support.display.formatting import counted
-from ...support.display.printable import printable
+from ...support.display import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

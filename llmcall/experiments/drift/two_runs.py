@@ -8,8 +8,7 @@ from ...errors import CacheError
 from ...keys.keys import key_of
 from ...stores.differences.fields import differences
 from ...stores.records.answers import answer_parts
-from ...support.display.formatting import as_json, counted
-from ...support.display.printable import printable
+from ...support.display import as_json, counted, printable
 from .sample import DriftCall, DriftCheck, actor_name, with_model
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from ...apis.decisions import is_decision, probabilities
 from ...apis.message import message_text
 from ...apis.shapes import choices_of
 from ...errors import OutputError
-from ...support.display.data_frames import import_pandas
+from ...support.display import import_pandas
 from .sample import actor_name
 
 if TYPE_CHECKING:

@@ -22,8 +22,7 @@ from ...stores.record import Record
 from ...stores.records.header import Header
 from ...stores.records.spool import Spool
 from ...stores.records.writer import write
-from ...support.display.formatting import counted, one_line
-from ...support.display.printable import printable
+from ...support.display import counted, one_line, printable
 from .columns import IS_ROW, Columns
 from .exchanges import Exchanges, is_exchange
 from .responses import ASSISTANT, BATCH, is_placeholder, message_in, split_choices, turn_response

@@ -12,7 +12,7 @@ from ...apis.shapes import served_model
 from ...core.callbacks import each_from_callback
 from ...errors import CacheError, ConfigError, ServiceError
 from ...stores.records.spool import Spool
-from ...support.display.formatting import counted
+from ...support.display import counted
 from .columns import Columns, levels
 from .exchanges import is_exchange
 from .responses import BATCH

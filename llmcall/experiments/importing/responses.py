@@ -16,7 +16,7 @@ from ...keys.plain_data import recordable
 from ...stores.days import creation_time
 from ...stores.record import Record
 from ...stores.records.readable import unreadable
-from ...support.display.formatting import as_json, shortened
+from ...support.display import as_json, shortened
 
 if TYPE_CHECKING:
     from ...keys.request import Data

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ...errors import CacheError
 from ...keys.plain_data import is_too_deep
-from ...support.display.formatting import counted
+from ...support.display import counted
 from .columns import OWN_LAYOUT, Columns
 
 if TYPE_CHECKING:

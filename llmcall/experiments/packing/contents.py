@@ -15,7 +15,7 @@ from ...review.reporting import BLANK, TITLE, as_markdown, checklist
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
 from ...stores.records.served import model_of
-from ...support.display.formatting import money
+from ...support.display import money
 from .package import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
 from .replay import run_options
 from .wheel import DISTRIBUTION, is_wheel

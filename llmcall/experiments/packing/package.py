@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import LLMCallError
-from ...support.display.formatting import counted, money
+from ...support.display import counted, money
 
 if TYPE_CHECKING:
     from ...keys.request import Data

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...errors import CacheError
 from ...stores.records.reader import RecordFile, header_in
-from ...support.display.formatting import counted
+from ...support.display import counted
 
 CHILD = Path(__file__).with_name("child.py")
 PACKAGE = Path(__file__).resolve().parents[2]

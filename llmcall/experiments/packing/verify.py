@@ -16,8 +16,7 @@ from pathlib import Path
 
 from ...errors import ArgumentError, CacheError
 from ...stores.records.reader import read
-from ...support.display.formatting import counted
-from ...support.display.printable import visible
+from ...support.display import counted, visible
 from .archive import unpack_zip
 from .contents import PROOF, made_texts, merged_run
 from .package import (

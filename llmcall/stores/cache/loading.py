@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...errors import CacheCorruptError, CacheError
 from ...keys.keys import short_key
 from ...keys.normalizers import normalizer
-from ...support.display.formatting import as_json, counted
+from ...support.display import as_json, counted
 from ...support.notices import notice
 from .. import other_formats
 from ..records.answers import same_answer

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import CacheError
-from ...support.display.formatting import counted
+from ...support.display import counted
 from ...support.notices import notice
 from ...support.system import at_exit
 

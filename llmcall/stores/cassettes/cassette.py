@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
 from ...scopes import new_program_scope
-from ...support.display.formatting import natural
+from ...support.display import natural
 from ...support.failures import (
     ABANDONED,
     FAILED,
@@ -358,7 +358,7 @@ class Cassette(ContextDecorator):
         return f"cassette({str(self.path)!r}, mode={self.mode!r}{counts and f', {counts}'})"
 
     def _repr_html_(self) -> str:
-        from ...support.display.notebook import html_table
+        from ...support.display import html_table
 
         counts = self._counts()
         return html_table(

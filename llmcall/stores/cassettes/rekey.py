@@ -13,7 +13,7 @@ from ...config import resolve as config
 from ...config.settings import Settings
 from ...keys.keys import key_of
 from ...keys.rekeying import under_settings
-from ...support.display.printable import printable
+from ...support.display import printable
 from ..record import Record
 from ..records.combining import combine
 from ..records.header import Header

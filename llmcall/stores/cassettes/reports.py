@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...config import resolve as config
-from ...support.display.formatting import counted
+from ...support.display import counted
 from ...support.failures import Failures, process_failures
 from ...support.notices import warn_once
 from ..record import GotFrom

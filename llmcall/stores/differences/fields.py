@@ -10,8 +10,7 @@ from typing import NamedTuple
 from ...keys.contents import text_with_placeholders
 from ...keys.plain_data import is_same
 from ...keys.request import Data
-from ...support.display.formatting import as_json, shortened
-from ...support.display.printable import printable
+from ...support.display import as_json, printable, shortened
 from ...support.secrets import masked
 from .words import differing, first_changes, word_changes
 

@@ -11,8 +11,7 @@ from typing import NamedTuple, TypeVar
 from unicodedata import is_normalized, name, normalize
 
 from ...keys.schemas import DASH
-from ...support.display.formatting import shortened
-from ...support.display.printable import printable
+from ...support.display import printable, shortened
 from ...support.secrets import masked
 
 # A word with its inner punctuation (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or any one

@@ -15,8 +15,7 @@ from ...keys.contents import messages_of, naming_system_text, text_with_placehol
 from ...keys.keys import short_key
 from ...keys.normalizers import NORMALIZERS
 from ...keys.request import Data, Request
-from ...support.display.formatting import OUTSIDE_ANY_SCOPE, shortened
-from ...support.display.printable import printable
+from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened
 from ...support.secrets import masked
 from ..differences.fields import Difference, differences
 from ..record import Record

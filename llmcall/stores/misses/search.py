@@ -9,7 +9,7 @@ from ...apis.http_requests import CONTENT_FIELDS
 from ...errors import CacheError
 from ...keys.contents import messages_of, strings_in, text_with_placeholders
 from ...keys.request import Data, Request
-from ...support.display.formatting import counted
+from ...support.display import counted
 from ..differences.fields import CONTENTS, canonical_text, differences
 from ..differences.words import common_ends, have_same_parts, likeness, sorted_parts
 from ..record import Record

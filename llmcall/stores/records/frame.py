@@ -8,8 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ...scopes import without_repeats
-from ...support.display.data_frames import data_frame
-from ...support.display.printable import printable
+from ...support.display import data_frame, printable
 
 if TYPE_CHECKING:
     import pandas

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import CacheCorruptError
-from ...support.display.formatting import as_json
+from ...support.display import as_json
 from .keyed_settings import joined_settings, settings_differences
 from .line import RESTORE
 from .served import joined_served, parse_served

@@ -15,7 +15,7 @@ from ...errors import ConfigError
 from ...keys.normalizers import replacement
 from ...keys.parameters import CONFIGURED
 from ...models.catalog import matching_section, resolve
-from ...support.display.formatting import as_json
+from ...support.display import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...apis.decisions import is_decision
 from ...apis.message import unreadable_message
-from ...support.display.formatting import as_json, shortened
+from ...support.display import as_json, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError
-from ...support.display.printable import printable
+from ...support.display import printable
 from ..days import Days, joined_days
 from .line import RESTORE
 

@@ -1,0 +1,182 @@
+"""Texts, tables and notebook cells for people to read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from .surrogates import without_surrogates
+
+if TYPE_CHECKING:
+    import pandas
+
+# Control characters, characters that turn the direction of text or are invisible, and lone
+# surrogates. Line ends and tabs are no part of it, nor joiners, which scripts and emoji need.
+UNSAFE = (
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    """Return a text with unsafe characters escaped; line ends and tabs stay."""
+    if text.isprintable():
+        return text
+    return re.sub(UNSAFE, lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, with unsafe characters, line ends and tabs escaped."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def visible_json(data: object, default: Callable[[Any], object] | None = None) -> str:
+    """Return plain data as indented JSON, with unsafe characters escaped as JSON does.
+
+    :param default: replaces data that JSON has no form for.
+    """
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=default)
+    return re.sub(UNSAFE, lambda match: json.dumps(match[0])[1:-1], text)
+
+
+OUTSIDE_ANY_SCOPE = "outside any scope"
+# Calls outside any scope, or in the scope that holds the whole run.
+OF_NO_ACTOR = "outside any actor's scope"
+USD_COLUMNS = ("cost", "saved")  # of usage
+
+
+def as_json(data: object) -> str:
+    """Return plain data as JSON on one line; bytes become their number."""
+    return json.dumps(data, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
+
+
+def one_line(text: str, max_length: int) -> str:
+    """Return a text on one line, cut after so many characters."""
+    beginning = text[: 4 * max_length]
+    line = re.sub(r"\s+", " ", beginning).strip()
+    if len(line) <= max_length and len(beginning) == len(text):
+        return line
+    return line[: max_length - 1].rstrip() + "…"
+
+
+def shortened(text: str, max_length: int) -> str:
+    """Return a text, cut after so many characters."""
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+
+
+@lru_cache(maxsize=10_000)  # many records of a scope share its key
+def natural(path: str) -> tuple[list[object], str]:
+    """Return a key that sorts scope paths with their numbers as numbers: ``survey/2`` before ``survey/10``."""
+    return [*map(_natural_name, path.split("/"))], path
+
+
+def _natural_name(name: str) -> list[object]:
+    if name[:1] == "~" and not name[1:].isdecimal():  # a digest, of an item without a key
+        return [name]
+    # by their length first, since int() refuses thousands of digits
+    return [
+        (len(word.lstrip("0")), word.lstrip("0")) if word.isdecimal() else word
+        for word in re.split(r"(\d+)", name)
+    ]
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, such as ``1 record`` or ``1,200 records``."""
+    ending = "" if number == 1 else "s"
+    return f"{number:,} {noun}{ending}"
+
+
+def money(usd: float) -> str:
+    """Return an amount of US dollars with four decimals; a smaller one is ``<$0.0001``."""
+    return "<$0.0001" if 0 < usd < 0.00005 else f"${usd:,.4f}"
+
+
+def quantity(column: str, value: float | None) -> str:
+    """Return a value of a usage table: a number, US dollars, or ``?`` if it is unknown.
+
+    :param column: the column's name.
+    """
+    if value is None:
+        return "?"
+    return money(value) if column in USD_COLUMNS else f"{value:,}"
+
+
+def text_table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Return rows of cells as lines with aligned columns.
+
+    :param rows: the rows, all of one length, at least one.
+    :param right: the positions of number columns, which are aligned to the right.
+    """
+    from .libraries import tabulate  # takes a tenth of a second
+
+    alignments = ["right" if position in right else "left" for position in range(len(rows[0]))]
+    return str(
+        tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=alignments)
+    )
+
+
+def import_pandas() -> Any:
+    """Import pandas, which is optional, and return it.
+
+    :raises ConfigError: if it is not installed.
+    """
+    try:
+        from .libraries import pandas
+    except ImportError as error:
+        raise ConfigError(
+            "a table is a pandas DataFrame, and pandas is not installed: pip install pandas"
+        ) from error
+    return pandas
+
+
+def data_frame(
+    rows: Iterable[Sequence[object]], names: Iterable[str], **options: object
+) -> pandas.DataFrame:
+    """Return rows as a DataFrame that pandas can write to any file.
+
+    :param names: the columns' names.
+    :param options: of pandas.
+    """
+    cells = [[_writable(value) for value in row] for row in rows]
+    return import_pandas().DataFrame(cells, columns=list(names), **options)
+
+
+def _writable(value: object) -> object:
+    """Return a cell's value; a text without lone surrogates, which neither UTF-8 nor pyarrow takes."""
+    return without_surrogates(value) if isinstance(value, str) else value
+
+
+BUBBLE = (
+    "border:1px solid #8886;border-radius:8px;padding:.4em .8em;max-width:60em;white-space:pre-wrap"
+)
+
+
+def html_table(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of cells as an HTML table, escaped; the first row is its head."""
+    head, *body = rows
+    lines = [_row(head, "th"), *(_row(row, "td") for row in body)]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _row(cells: Sequence[str], tag: str) -> str:
+    cells_html = "".join(f"<{tag}>{_escaped(cell)}</{tag}>" for cell in cells)
+    return f"<tr>{cells_html}</tr>"
+
+
+def html_message(text: str, notes: Iterable[str]) -> str:
+    """Return a message as HTML, escaped, with notes below it.
+
+    :param notes: empty ones are left out.
+    """
+    footer = " · ".join(note for note in notes if note)
+    return f'<div style="{BUBBLE}">{_escaped(text)}</div><small>{_escaped(footer)}</small>'
+
+
+def _escaped(text: str) -> str:
+    from html import escape  # takes milliseconds, which importing llmcall need not
+
+    return escape(visible(text))

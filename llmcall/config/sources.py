@@ -16,8 +16,7 @@ from ..errors import ConfigError
 from ..support.arguments import nearest
 from ..support.notices import is_new, logger, warn_once
 from . import values
-from .endpoints import ENDPOINT_KEYS
-from .references import KeyReference, expand
+from .endpoints import ENDPOINT_KEYS, KeyReference, expand
 from .setting import MODEL_KEYS, Layer, Rank, Setting, SettingValue
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
 from .tinytroupe import Spelling, spelling_of

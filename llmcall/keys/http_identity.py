@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .call_ids import numbered_body
+from .messages import numbered_body
 from .parameters import without_unkeyed
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..config.settings import Settings
 from ..models.catalog import resolve
-from .call_ids import numbered_body
 from .http_identity import http_identity
-from .messages import normalized_texts
+from .messages import normalized_texts, numbered_body
 from .normalizers import normalizer
 from .parameters import without_unkeyed
 

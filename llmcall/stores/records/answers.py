@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...apis.bodies import parse_objects
 from ...apis.decisions import is_decision
 from ...apis.shapes import as_chat, choices_of
-from ...keys.call_ids import without_call_ids
+from ...keys.messages import without_call_ids
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

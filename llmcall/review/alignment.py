@@ -17,8 +17,8 @@ from functools import cached_property
 from operator import itemgetter
 from typing import NamedTuple
 
-from ..keys.contents import messages_of, system_text
 from ..keys.keys import key_of
+from ..keys.request import messages_of, system_text
 from ..stores.differences.fields import canonical_text
 from ..stores.differences.words import likeness
 from ..stores.record import Record

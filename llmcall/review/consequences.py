@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..apis.http_requests import CONTENT_FIELDS
 from ..apis.message import as_text
-from ..keys.contents import strings_in
+from ..keys.request import strings_in
 from ..scopes import is_reserved_name, path_before_items, without_repeats
 from ..stores.differences.fields import Difference, differences
 from ..stores.differences.words import common_ends

@@ -9,8 +9,8 @@ from ..apis.endings import is_ordinary
 from ..apis.http_requests import CONTENT_FIELDS, messages_asked
 from ..apis.message import as_text, transcript_of
 from ..apis.shapes import choices_of
-from ..keys.contents import title_of
 from ..keys.messages import numbered_calls
+from ..keys.request import title_of
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import as_json, natural

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
-from ..keys.contents import naming_system_text
+from ..keys.request import naming_system_text
 from ..stores.differences.words import likeness
 from ..stores.record import Record
 from ..stores.records.answers import shared_answer_parts

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..apis.objects import object_in, objects_in
-from ..keys.contents import title_of
+from ..keys.request import title_of
 from ..stores.records.line import INLINE_CHARACTERS
 from ..support.display import (
     OF_NO_ACTOR,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...apis.message import message_text
 from ...errors import CacheError
-from ...keys.contents import strings_in
 from ...keys.keys import key_of
 from ...keys.messages import DIGEST
 from ...keys.normalizers import NORMALIZERS
+from ...keys.request import strings_in
 from ...scopes import without_repeats
 from ...stores.differences.fields import canonical_text
 from ...stores.records.served import model_of

@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ...keys.contents import text_with_placeholders
 from ...keys.plain_data import is_same
-from ...keys.request import Data
+from ...keys.request import Data, text_with_placeholders
 from ...support.display import as_json, printable, shortened
 from ...support.secrets import masked
 from .words import differing, first_changes, word_changes

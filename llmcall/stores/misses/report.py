@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.settings import Settings
 from ...errors import CacheError, CacheMissError
-from ...keys.contents import messages_of, naming_system_text, text_with_placeholders, title_of
 from ...keys.keys import short_key
 from ...keys.normalizers import NORMALIZERS
-from ...keys.request import Data, Request
+from ...keys.request import (
+    Data,
+    Request,
+    messages_of,
+    naming_system_text,
+    text_with_placeholders,
+    title_of,
+)
 from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened
 from ...support.secrets import masked
 from ..differences.fields import Difference, differences

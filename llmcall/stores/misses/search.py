@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from ...apis.http_requests import CONTENT_FIELDS
 from ...errors import CacheError
-from ...keys.contents import messages_of, strings_in, text_with_placeholders
-from ...keys.request import Data, Request
+from ...keys.request import Data, Request, messages_of, strings_in, text_with_placeholders
 from ...support.display import counted
 from ..differences.fields import CONTENTS, canonical_text, differences
 from ..differences.words import common_ends, have_same_parts, likeness, sorted_parts

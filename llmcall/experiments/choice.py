@@ -11,8 +11,8 @@ from ..answers.instructions import correction
 from ..answers.json_texts import without_reasoning
 from ..answers.lettered_options import INSTRUCTION, listing, option_position
 from ..errors import OutputError
+from ..many.names import is_frame, rows_of
 from ..many.options import MapOptions
-from ..many.rows import is_frame, rows_of
 from ..support.arguments import checked
 from ..support.display import import_pandas
 from ..support.notices import warn_once

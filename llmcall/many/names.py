@@ -1,18 +1,179 @@
-"""The names of the scopes of a map's items: keys, or digests of plain data."""
+"""The rows of a map, taken one by one, and their names in messages."""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from hashlib import sha256
+from math import isfinite
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeGuard
 
+from ..keys.keys import canonical_json
 from ..scopes import reserved_name
 from ..support.arguments import nearest
 from ..support.display import one_line, printable, shortened
 from ..support.notices import warn_once
-from .digests import digest
-from .rows import item_label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas
+
+
+class IncompleteRow(dict[Any, Any]):
+    """A frame's row in which cells hold nothing (NaN, NaT, NA, None).
+
+    :ivar label: its label in the frame's index.
+    :ivar missing: the columns of these cells.
+    """
+
+    def __init__(self, cells: Mapping[Any, Any], label: object, missing: tuple[Any, ...]) -> None:
+        super().__init__(cells)
+        self.label = label
+        self.missing = missing
+
+    def with_columns(self, columns: Mapping[Any, Any]) -> IncompleteRow:
+        """Return the row with further columns, which stand first."""
+        return IncompleteRow({**columns, **self}, self.label, self.missing)
+
+
+def is_frame(items: object) -> TypeGuard[pandas.DataFrame]:
+    """Return whether something is a pandas DataFrame, without importing pandas."""
+    return any(
+        base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas"
+        for base in type(items).__mro__
+    )
+
+
+def rows_of(items: Any) -> Iterator[Any]:
+    """Return an iterator over items; for a DataFrame, over its rows as dicts,
+    and as ``IncompleteRow`` where cells hold nothing.
+
+    :raises TypeError: if they are not iterable.
+    :raises ValueError: if a DataFrame has two columns of the same name.
+    """
+    if is_frame(items):
+        names = list(items.columns)
+        duplicates = [name for name in names if names.count(name) > 1]
+        if duplicates:
+            raise ValueError(
+                f"the rows have two columns {duplicates[0]!r}: rename or drop one of them"
+            )
+        return _rows_of_frame(items, names)
+    return iter(items)
+
+
+def _rows_of_frame(frame: pandas.DataFrame, names: list[Any]) -> Iterator[dict[Any, Any]]:
+    is_missing = frame.isna().to_numpy()
+    is_incomplete = is_missing.any(axis=1).tolist()
+    for number, values in enumerate(frame.itertuples(index=False, name=None)):
+        row = dict(zip(names, values, strict=True))
+        if is_incomplete[number]:
+            missing = tuple(itertools.compress(names, is_missing[number]))
+            row = IncompleteRow(row, frame.index[number], missing)
+        yield row
+
+
+def item_label(index: int) -> str:
+    """Return an item's name in messages, which count from 1: the last of three is item 3.
+
+    :param index: its number, from 0.
+    """
+    return f"item {index + 1}"
+
+
+# Types whose str() is a complete description of the value
+TEXTUAL = frozenset(
+    {"date", "datetime", "time", "timedelta", "Decimal", "Fraction", "UUID", "NAType"}
+)
+
+
+def digest(identity: object, index: int) -> bytes:
+    """Return an item's SHA-256 digest.
+
+    Equal numbers (1 and 1.0) have the same digest, and so do equal lists and tuples; the order of a
+    dict's keys does not matter.
+
+    :param identity: plain data, dates, decimals, enumerations, dataclasses, pydantic models, or
+        NumPy's values.
+    :raises TypeError: if it is anything else.
+    """
+    try:
+        data = _as_plain_data(identity)
+    except RecursionError:
+        raise ValueError(
+            f"{item_label(index)} is nested too deeply for a digest: give a key= that identifies each item"
+        ) from None
+    except _NotPlainError as error:
+        raise TypeError(
+            f"{item_label(index)} contains {error}, which is not plain data: give a key= that identifies each item "
+            "(a column, or a function of the item), to name its scope"
+        ) from None
+    return sha256(canonical_json(data, item_label(index))).digest()
+
+
+class _NotPlainError(Exception):
+    """The value is not plain data; the message names its type."""
+
+
+def _as_plain_data(value: Any) -> object:
+    kind = type(value)
+    if kind is str or kind is bool or kind is int or value is None:
+        return value
+    if kind is dict or isinstance(value, Mapping):
+        if all(isinstance(name, str) for name in value):
+            return {
+                str.__str__(name): item if type(item) is str else _as_plain_data(item)
+                for name, item in value.items()
+            }
+        pairs = [[_as_plain_data(name), _as_plain_data(item)] for name, item in value.items()]
+        return _tagged("dict", sorted(pairs, key=lambda pair: canonical_json(pair[0])))
+    if isinstance(value, (list, tuple)):
+        return [_as_plain_data(item) for item in value]
+    if kind is not float:
+        return _unusual_as_plain_data(value)
+    if not isfinite(value):
+        return _tagged("float", str(value))
+    return int(value) if value.is_integer() else value
+
+
+def _tagged(kind: str, value: object) -> dict[str, object]:
+    # Plain data has no such key, so no item can look like another.
+    return {f"\0{kind}": value}
+
+
+def _unusual_as_plain_data(value: Any) -> object:
+    kind = type(value).__name__
+    if hasattr(value, "tolist"):  # arrays and scalars of NumPy's, columns of pandas'
+        return _as_plain_data(value.tolist())
+    if isinstance(value, (bytes, bytearray)):
+        return _tagged("bytes", bytes(value).hex())
+    if isinstance(value, (set, frozenset)):
+        return _tagged("set", sorted(map(_as_plain_data, value), key=canonical_json))
+    if isinstance(value, type):
+        raise _NotPlainError(f"the class {value.__name__}")
+    if hasattr(value, "model_dump"):
+        return _tagged(kind, _as_plain_data(value.model_dump()))
+    if hasattr(value, "__dataclass_fields__"):
+        return _tagged(
+            kind,
+            {name: _as_plain_data(getattr(value, name)) for name in value.__dataclass_fields__},
+        )
+    for base in type(value).__mro__:
+        if base.__module__ == "enum":
+            return _tagged(kind, value.name)
+        if base.__name__ in TEXTUAL:
+            return _tagged(base.__name__, str(value))
+        if hasattr(value, "__fspath__"):
+            return _tagged("path", str(value))
+        if base in (str, int, float):
+            return (
+                _as_plain_data(base.__str__(value)) if base is str else _as_plain_data(base(value))
+            )
+    raise _NotPlainError(kind)
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -26,8 +26,7 @@ from ..support.waits import check_stops, set_stops, waits
 from ..traffic import usage as metering
 from ..traffic.standard import report_refused
 from .bar import Bar
-from .names import ItemNames
-from .rows import is_frame
+from .names import ItemNames, is_frame
 from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of
 from .threads import DaemonThreads
 

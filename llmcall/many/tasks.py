@@ -11,8 +11,7 @@ from .. import scopes
 from ..scopes import DrawList, Draws, is_reserved_name, reserved_name
 from ..support.display import one_line, printable
 from ..support.waits import check_stops
-from .names import MAX_TEXT_CHARACTERS
-from .rows import item_label, rows_of
+from .names import MAX_TEXT_CHARACTERS, item_label, rows_of
 
 if TYPE_CHECKING:
     from collections import deque

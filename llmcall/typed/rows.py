@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LLMCallError
-from ..many.rows import IncompleteRow
+from ..many.names import IncompleteRow
 from ..support.blocking import run_blocking
 from .conversations import SendMessage
 

@@ -22,8 +22,8 @@ from ..errors import LLMCallError
 from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
+from ..many.names import is_frame, rows_of
 from ..many.options import MapOptions
-from ..many.rows import is_frame, rows_of
 from ..support.display import counted, data_frame, import_pandas
 from ..support.notices import notice
 from .conversations import Conversation

@@ -10,7 +10,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from ..keys.plain_data import is_numpy_bool
-from ..many.rows import IncompleteRow
+from ..many.names import IncompleteRow
 from ..models.catalog import parameters_of
 
 if TYPE_CHECKING:

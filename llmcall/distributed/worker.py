@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 
     from ..config.resolve import Layers
     from ..link.wire import Address
-    from ..many.jobs import Job
     from ..many.run import MapRun
-    from ..many.tasks import TaskPosition, TaskResult
+    from ..many.tasks import Job, TaskPosition, TaskResult
     from ..scopes import ActiveScope, Drawn, ScopedRecord
     from ..support.failures import UnrecordedCall
     from ..support.waits import Stops

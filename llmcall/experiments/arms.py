@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from .. import scopes
 from ..config import resolve as config
 from ..errors import ConfigError
-from ..many.jobs import job_of
 from ..many.map import map as run_map
 from ..many.options import checked_count
+from ..many.tasks import job_of
 from ..stores.cassettes.current import current_cassette
 from ..support.arguments import checked
 from .arm_results import ArmRun, Arms

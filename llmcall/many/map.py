@@ -8,19 +8,19 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..support.tracebacks import hide_own_frames
-from .jobs import job_of
 from .options import MapOptions
 from .plans import plan_map
 from .run import MapRun
+from .tasks import job_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Executor
 
     from ..scopes import Scope
-    from .jobs import Function, Job
     from .names import Key
     from .plans import Plan
+    from .tasks import Function, Job
 
 
 @overload

@@ -16,9 +16,8 @@ from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.blocking import run_blocking
 from ..support.display import counted, money
 from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
-from .jobs import FunctionJob
 from .names import ItemNames
-from .tasks import tasks_of
+from .tasks import FunctionJob, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,9 +26,8 @@ if TYPE_CHECKING:
     from ..models.prices import Price
     from ..stores.record import Record
     from ..typed.conversations import SendMessage
-    from .jobs import AskingJob
     from .options import MapOptions
-    from .tasks import Task
+    from .tasks import AskingJob, Task
 
 
 class Plan(NamedTuple):

@@ -37,9 +37,8 @@ if TYPE_CHECKING:
     from ..distributed.sender import TaskSender
     from ..distributed.worker import Report
     from ..scopes import DrawList
-    from .jobs import Job
     from .options import MapOptions
-    from .tasks import Task
+    from .tasks import Job, Task
 
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that no worker waits for its next task
 BATCH_SIZE = 64  # finished tasks to wait for, because each wakeup of the map slows the workers down

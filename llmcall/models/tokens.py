@@ -1,42 +1,104 @@
-"""Counting tokens: exactly if the vocabulary is on this machine, else by an estimate. The network is
-never used.
+"""The vocabularies on this machine, for exact counts of tokens.
 
-*Messages* add tokens by OpenAI's cookbook ("How to count tokens with tiktoken", as of 2025): 3 each, 1
-for a name, 3 for the reply. The API confirmed it for gpt-3.5, gpt-4 and gpt-4o. For a reasoning model
-the count is an estimate, because its framing is unpublished (for gpt-5 the recipe was off by 1). It is
-also an estimate for other makers' models, whose framing differs, and with tools or tool calls. Tools
-count as their JSON, which is somewhat more than they take.
+Special tokens such as ``<|endoftext|>`` count as ordinary text, which they are in a message. A vocabulary
+is looked for
 
-*Images* count by OpenAI's guide "Images and vision" for gpt-4o: 85 tokens with low detail; otherwise 85,
-and 170 for each tile of 512 pixels, here always the 4 tiles of a square image (gpt-4o-mini: 2833, and
-5667 for each tile). A file counts like an image. Audio counts a token for each 4800 bytes (0.1 s of 24
-kHz mono PCM, the rate of OpenAI's realtime pricing), which is too few for compressed formats.
+1. in tiktoken's cache: ``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` in the folder
+    for temporary files. The file's name is the SHA-1 of its address. Its SHA-256 must be the one that
+    tiktoken 0.14 expects: tiktoken would delete any other file and download its own, while llmcall
+    ignores it;
+2. in ``bpe_openai`` (the extra ``offline``), which counts like tiktoken.
 
-*The estimate* adds a weight for each word, number or character of a Unicode class in the text. The
-weights were fitted to o200k_base by least squares on Django 5.2's translations (96 languages), its Python
-and JavaScript, and the standard library's docstrings. On these, the mean error is 9 %, and 95 % of the
-texts are within 25 %. On the samples of the unit tests, which were not used for the fit, it is off by
-4 % (English), 8 % (German), 14 % (Chinese) and -16 % (Python). Counting a token for four characters is off
-by 26 %, 14 %, -66 % and -2 %.
+Nothing is written, and the network is not used. The files' addresses and digests come from
+``tiktoken_ext.openai_public`` in tiktoken 0.14.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
+from ..support.libraries import random_numbers_kept
+from ..support.surrogates import without_surrogates
+from ..support.system import ProcessLock, without_warnings
 from .catalog import capabilities
-from .vocabularies import counter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from typing_extensions import Self
 
     from ..keys.request import Data
+
+# By encoding, the SHA-256 of tiktoken's file.
+_DIGESTS = {
+    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+}
+_ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
+
+_lock = ProcessLock()
+
+
+def counter(encoding: str | None) -> Callable[[str], int] | None:
+    """Return the function that counts the tokens of a text exactly, loaded once for all threads.
+
+    :param encoding: tiktoken's name of the encoding.
+    :returns: the function, which takes special tokens as ordinary text, or ``None`` without a vocabulary on
+        this machine.
+    """
+    with _lock:
+        return loaded_counter(encoding)
+
+
+@cache
+def loaded_counter(name: str | None) -> Callable[[str], int] | None:
+    """Return the counter of an encoding, from the first source that has its vocabulary."""
+    return (_tiktoken(name) or _bpe_openai(name)) if name in _DIGESTS else None
+
+
+def _tiktoken(name: str) -> Callable[[str], int] | None:
+    import hashlib
+
+    file_name = hashlib.sha1(_ADDRESS.format(name).encode(), usedforsecurity=False).hexdigest()
+    try:
+        with open(os.path.join(_cache_folder(), file_name), "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+    except OSError:  # missing or unreadable: the next source is tried
+        return None
+    if digest != _DIGESTS[name]:  # tiktoken would delete it and download another
+        return None
+    from ..support.libraries import tiktoken
+
+    encoding = tiktoken.get_encoding(name)
+    return lambda text: len(encoding.encode_ordinary(text))
+
+
+@random_numbers_kept()  # tempfile makes a random generator to find the folder
+def _cache_folder() -> str:
+    for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
+        if variable in os.environ:
+            return os.environ[variable] or os.devnull  # empty: tiktoken keeps nothing
+    import tempfile
+
+    return os.path.join(tempfile.gettempdir(), "data-gym-cache")
+
+
+def _bpe_openai(name: str) -> Callable[[str], int] | None:
+    # It reads its data by importlib.resources.open_binary, which Python 3.11 and 3.12 call
+    # deprecated.
+    with without_warnings(DeprecationWarning):
+        try:
+            # the package's own Encoding refuses over 200,000 tokens
+            from ..support.libraries import bpe_openai
+        except ImportError:
+            return None
+        count = bpe_openai._bindings.tokenizer_for_encoding(name).count
+    return lambda text: int(count(without_surrogates(text)))  # as tiktoken counts them
+
 
 REPLY_TOKENS = 3
 MESSAGE_TOKENS = 3

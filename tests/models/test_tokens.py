@@ -1,7 +1,7 @@
 """Counting tokens: as the API counts where that is known, near it elsewhere, and never by the
 network.
 
-``llmcall.models.vocabularies`` is imported for its tokenizers, which are compared with tiktoken's.
+``llmcall.models.tokens`` is imported for its tokenizers, which are compared with tiktoken's.
 """
 
 from __future__ import annotations

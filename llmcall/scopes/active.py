@@ -20,8 +20,7 @@ from . import workers
 from .draw_numbers import RecordedCallers
 from .draws import Draw, Draws
 from .items import NO_ITEM, Item
-from .names import checked_name
-from .position import NOTHING, CallOrder, Position, held, held_by_process, hold_scope
+from .position import NOTHING, CallOrder, Position, checked_name, held, held_by_process, hold_scope
 from .repeated import forget_given_answers
 from .rules import (
     ENVIRONMENT_VARIABLE,

@@ -7,8 +7,7 @@ from collections import deque
 
 from ..errors import ScopeError
 from .active import ActiveScope, ScopedRecord, here, next_order, scope_of_call
-from .names import checked_name
-from .position import ARM, Branch
+from .position import ARM, Branch, checked_name
 from .rules import OpeningGenerator, generators_with
 from .scope import Scope
 

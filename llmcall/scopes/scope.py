@@ -23,9 +23,9 @@ from .active import (
 from .callers import current_caller, enter_arm
 from .draws import Draws
 from .items import Item
-from .names import checked_name
 from .position import (
     Position,
+    checked_name,
     held,
     held_by_process,
     hold,

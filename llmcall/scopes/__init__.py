@@ -41,13 +41,13 @@ from .draw_numbers import ScopedRequest as ScopedRequest
 from .draw_numbers import are_in_turns as are_in_turns
 from .draws import ACTOR as ACTOR
 from .draws import Draw as Draw
+from .draws import DrawList as DrawList
 from .draws import Drawn as Drawn
 from .draws import Draws as Draws
 from .draws import DrawsElsewhere as DrawsElsewhere
+from .draws import Item as Item
+from .draws import MapIsOverError as MapIsOverError
 from .draws import take_swapped as take_swapped
-from .items import DrawList as DrawList
-from .items import Item as Item
-from .items import MapIsOverError as MapIsOverError
 from .position import Branch as Branch
 from .position import Branches as Branches
 from .position import CallOrder as CallOrder

@@ -18,8 +18,7 @@ from ..errors import ScopeError
 from ..support.system import after_fork_in_child, this_process
 from . import workers
 from .draw_numbers import RecordedCallers
-from .draws import Draw, Draws
-from .items import NO_ITEM, Item
+from .draws import NO_ITEM, Draw, Draws, Item
 from .position import NOTHING, CallOrder, Position, checked_name, held, held_by_process, hold_scope
 from .repeated import forget_given_answers
 from .rules import (

@@ -21,8 +21,7 @@ from .active import (
     scope_of_call,
 )
 from .callers import current_caller, enter_arm
-from .draws import Draws
-from .items import Item
+from .draws import Draws, Item
 from .position import (
     Position,
     checked_name,

@@ -20,8 +20,6 @@ from .active import scope_of_call as scope_of_call
 from .arms import Arm as Arm
 from .arms import arm as arm
 from .arms import seed as seed
-from .bound import Bound as Bound
-from .bound import bind as bind
 from .callers import Caller as Caller
 from .callers import begin_naming as begin_naming
 from .callers import counted_apart as counted_apart
@@ -64,7 +62,9 @@ from .position import reserved_name as reserved_name
 from .position import take_place as take_place
 from .position import without_repeats as without_repeats
 from .repeated import RepeatedAnswers as RepeatedAnswers
+from .scope import Bound as Bound
 from .scope import Scope as Scope
+from .scope import bind as bind
 from .scope import default_here as default_here
 from .scope import in_default as in_default
 from .scope import in_function as in_function

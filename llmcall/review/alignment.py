@@ -19,8 +19,7 @@ from typing import NamedTuple
 
 from ..keys.keys import key_of
 from ..keys.request import messages_of, system_text
-from ..stores.differences.fields import canonical_text
-from ..stores.differences.words import likeness
+from ..stores.differences import canonical_text, likeness
 from ..stores.record import Record
 
 MAX_COMPARED = 20_000  # pairs of calls whose words are compared; with more, the order alone decides

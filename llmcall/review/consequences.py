@@ -10,8 +10,7 @@ from ..apis.http_requests import CONTENT_FIELDS
 from ..apis.message import as_text
 from ..keys.request import strings_in
 from ..scopes import is_reserved_name, path_before_items, without_repeats
-from ..stores.differences.fields import Difference, differences
-from ..stores.differences.words import common_ends
+from ..stores.differences import Difference, common_ends, differences
 from ..stores.record import Record
 from ..stores.records.answers import answer_parts
 from .pairs import Pair

@@ -7,7 +7,7 @@ from itertools import product
 from typing import NamedTuple
 
 from ..keys.request import naming_system_text
-from ..stores.differences.words import likeness
+from ..stores.differences import likeness
 from ..stores.record import Record
 from ..stores.records.answers import shared_answer_parts
 from ..stores.records.combining import merged_order

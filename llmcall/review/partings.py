@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from ..stores.differences.fields import Difference, differences
-from ..stores.differences.words import word_changes
+from ..stores.differences import Difference, differences, word_changes
 from ..stores.record import Record
 from ..stores.records.answers import shared_answer_parts
 from ..support.display import as_json, one_line, printable

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
-from ..stores.differences.words import changed_lines, differing, pieces
+from ..stores.differences import changed_lines, differing, pieces
 
 MIN_CUT_WORDS = 3  # in a quote whose first and last word may be cut
 MAX_WORD_PAIRS = 4_000_000  # to compare; all words of a larger passage count as changed

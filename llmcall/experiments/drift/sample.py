@@ -15,7 +15,7 @@ from ...keys.messages import DIGEST
 from ...keys.normalizers import NORMALIZERS
 from ...keys.request import strings_in
 from ...scopes import without_repeats
-from ...stores.differences.fields import canonical_text
+from ...stores.differences import canonical_text
 from ...stores.records.served import model_of
 from ...support.display import counted, printable
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import CacheError
 from ...keys.keys import key_of
-from ...stores.differences.fields import differences
+from ...stores.differences import differences
 from ...stores.records.answers import answer_parts
 from ...support.display import as_json, counted, printable
 from .sample import DriftCall, DriftCheck, actor_name, with_model

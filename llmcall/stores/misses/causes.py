@@ -8,7 +8,7 @@ from ...config.settings import Settings
 from ...keys.normalizers import NORMALIZERS, normalizer
 from ...keys.parameters import CONFIGURED
 from ...keys.request import Request
-from ..differences.fields import Difference, shown_value
+from ..differences import Difference, shown_value
 from .search import SearchResult, split_sample
 
 MOST_NAMES = 4  # scopes or samples that are listed

@@ -23,7 +23,7 @@ from ...keys.request import (
 )
 from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened
 from ...support.secrets import masked
-from ..differences.fields import Difference, differences
+from ..differences import Difference, differences
 from ..record import Record
 from .causes import find_causes, needed_normalizers
 from .search import Source, search, split_sample

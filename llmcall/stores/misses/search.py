@@ -9,8 +9,15 @@ from ...apis.http_requests import CONTENT_FIELDS
 from ...errors import CacheError
 from ...keys.request import Data, Request, messages_of, strings_in, text_with_placeholders
 from ...support.display import counted
-from ..differences.fields import CONTENTS, canonical_text, differences
-from ..differences.words import common_ends, have_same_parts, likeness, sorted_parts
+from ..differences import (
+    CONTENTS,
+    canonical_text,
+    common_ends,
+    differences,
+    have_same_parts,
+    likeness,
+    sorted_parts,
+)
 from ..record import Record
 
 BEGINNING = 40  # characters

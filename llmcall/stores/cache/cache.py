@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import pandas
 
     from ...keys.request import Data
+    from ..misses.causes import Source
     from ..misses.report import Miss
-    from ..misses.search import Source
     from ..record import Record
     from .awaited import Journal
     from .storages import Storage
@@ -380,7 +380,7 @@ class ResponseCache:
 
     def search_source(self) -> Source:
         """Return the records as a source for the search of the nearest record."""
-        from ..misses.search import Source
+        from ..misses.causes import Source
 
         def sound_records() -> Iterator[Record]:
             for key, packed, stored_at in self.storage.rows():

@@ -25,8 +25,7 @@ from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened
 from ...support.secrets import masked
 from ..differences import Difference, differences
 from ..record import Record
-from .causes import find_causes, needed_normalizers
-from .search import Source, search, split_sample
+from .causes import Source, find_causes, needed_normalizers, search, split_sample
 
 if TYPE_CHECKING:
     from ..cache.cache import ResponseCache

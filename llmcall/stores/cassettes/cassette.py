@@ -25,12 +25,11 @@ from ..record import GotFrom
 from ..records.frame import record_frame
 from ..records.reader import read
 from ..records.served import served_by
-from .file import CassetteFile
 from .opening import Opening
 from .owner import BLOCK, Owner
 from .replay_log import ReplayLog
 from .reports import Reports, warn_of_turns
-from .tape import Tape
+from .tape import CassetteFile, Tape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -16,7 +16,7 @@ from ..programs.placeholders import placeholder_keys
 from ..programs.recorder import Recorder
 from ..scopes import new_program_scope
 from ..stores.cassettes.cassette import Cassette
-from ..stores.cassettes.owner import CommandOwner
+from ..stores.cassettes.reports import CommandOwner
 from ..stores.records.reader import header_in
 from ..support.display import printable
 from .options import UserPath, import_function

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import scopes
 from ..stores.cassettes.cassette import Cassette
-from ..stores.cassettes.owner import SETTINGS
+from ..stores.cassettes.reports import SETTINGS
 from ..support.notices import notice
 from .actors import Actor, is_named_by_text, warn_of_swapped_answers
 from .children import recorded_children

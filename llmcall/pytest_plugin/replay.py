@@ -24,8 +24,8 @@ from ..programs.patches import patched_by
 from ..review.text import record_name
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
 from ..stores.cassettes.current import only_open
-from ..stores.cassettes.owner import TestOwner, recording_command
 from ..stores.cassettes.replay_log import NO_CALLS, without_lone_callers
+from ..stores.cassettes.reports import TestOwner, recording_command
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.failures import REFUSED, process_failures

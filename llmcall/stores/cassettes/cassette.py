@@ -26,9 +26,8 @@ from ..records.frame import record_frame
 from ..records.reader import read
 from ..records.served import served_by
 from .opening import Opening
-from .owner import BLOCK, Owner
 from .replay_log import ReplayLog
-from .reports import Reports, warn_of_turns
+from .reports import BLOCK, Owner, Reports, warn_of_turns
 from .tape import CassetteFile, Tape
 
 if TYPE_CHECKING:

@@ -1,24 +1,156 @@
-"""The reports of a cassette when it closes."""
+"""The owner of a cassette, who opened it: it decides what the end does, and how messages name it."""
 
 from __future__ import annotations
 
+import copy
+import os
 from typing import TYPE_CHECKING
 
 from ...config import resolve as config
 from ...support.display import counted
 from ...support.failures import Failures, process_failures
-from ...support.notices import warn_once
-from ..record import GotFrom
-from .replay_log import is_in_turns, named_draws
+from ...support.notices import notice, warn_once
+from ..record import GotFrom, Record
+from .replay_log import NO_CALLS, SortKey, is_in_turns, named_draws
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from ..record import Record
+    from ...keys.request import Data
     from ..records.reader import Selection
-    from .owner import Owner
     from .tape import Tape
+
+CURRENT_TEST = "PYTEST_CURRENT_TEST"
+
+
+class Owner:
+    """A block of code, a decorator, or cells of a notebook.
+
+    :ivar writes: whether the file is written when the cassette closes.
+    :ivar raises_refusals: whether the first refused call of a program is raised again then.
+    :ivar knows_use: whether a record is unused if no call used it while the cassette was open.
+    :ivar bypasses_cache: whether the disk cache supplies no answers, and new ones replace those in it.
+    :ivar is_settings: whether ``[Cassette] PATH`` opened it, for the whole process.
+    :ivar run: the options of ``llmcall run`` for the file's header; ``None`` for a block.
+    :ivar earlier_calls: the first calls of records that this process used before, which come first in the file.
+    """
+
+    writes = True
+    raises_refusals = True
+    knows_use = True
+    bypasses_cache = False
+    is_settings = False
+    run: Mapping[str, Data] | None = None
+    earlier_calls: Mapping[str, SortKey] = NO_CALLS
+
+    def silent(self) -> Owner:
+        """Return the owner of a cassette that is only read, and whose use is reported elsewhere, as in a packing."""
+        silent = copy.copy(self)
+        silent.writes = silent.knows_use = False
+        return silent
+
+    def place(self) -> str:
+        """Return where it has the cassette open, and what to do instead of opening a second one."""
+        return "in a block around this one, or in another thread; use one cassette for both, or two files"
+
+    def report(self, path: Path, line: str) -> None:
+        """Report what the cassette did, when it closes."""
+        notice("%s: %s", path, line)
+
+    def mode_that_adds(self, path: Path) -> str:
+        """Return the mode that records missing answers. A changed program leaves records unused, and ``update``
+        moves them out.
+        """
+        return "update" if path.exists() else "once"
+
+    def command(self, path: Path) -> str:
+        """Return the command that opens the cassette; empty if none does."""
+        return ""
+
+    def how_to_record(self, path: Path, mode: str) -> str:
+        """Return how the cassette is opened in another mode, as code or a command."""
+        return f"llmcall.cassette({str(path)!r}, mode={mode!r})"
+
+
+class _SettingsOwner(Owner):
+    """``[Cassette] PATH``, for the whole process."""
+
+    raises_refusals = False
+    is_settings = True
+
+    def place(self) -> str:
+        return "as [Cassette] PATH, which records this block too; remove one of the two"
+
+    def how_to_record(self, path: Path, mode: str) -> str:
+        return f"LLMCALL_CASSETTE_MODE={mode}"
+
+
+class CommandOwner(Owner):
+    """A command, which reports the use in its own last lines.
+
+    :param name: such as ``llmcall run``.
+    :param run: its options.
+    """
+
+    def __init__(self, name: str, run: Mapping[str, Data] | None) -> None:
+        self.name = name
+        self.run = run
+
+    def place(self) -> str:
+        return f"by {self.name}, which records this block too; remove one of the two"
+
+    def report(self, path: Path, line: str) -> None:
+        pass
+
+    def command(self, path: Path) -> str:
+        """Return the command that opens the cassette."""
+        import shlex  # only a miss needs it
+
+        return f"{self.name} --cassette {shlex.quote(str(path))}"
+
+    def how_to_record(self, path: Path, mode: str) -> str:
+        return f"{self.command(path)} --mode {mode} …"
+
+
+class TestOwner(Owner):
+    """A test of the pytest plugin, which reports the use itself, since other tests may use the file, too.
+
+    :param bypasses_cache: whether this run asks for everything anew.
+    :param earlier_calls: the first calls of the tests that have passed.
+    """
+
+    writes = False
+    raises_refusals = False  # a failed test reports its own error
+    knows_use = False
+
+    def __init__(self, bypasses_cache: bool, earlier_calls: Mapping[str, SortKey]) -> None:
+        self.bypasses_cache = bypasses_cache
+        self.earlier_calls = earlier_calls
+
+    def note_passed(self) -> None:
+        """Let the file be written, since the test passed."""
+        self.writes = self.raises_refusals = True
+
+    def place(self) -> str:
+        return "for this test by the pytest plugin; remove one of the two"
+
+    def how_to_record(self, path: Path, mode: str) -> str:
+        return recording_command(mode)
+
+
+BLOCK = Owner()
+SETTINGS = _SettingsOwner()
+
+
+def recording_command(mode: str) -> str:
+    """Return the command that records the running test."""
+    import shlex
+
+    test = os.environ.get(CURRENT_TEST, "").rpartition(" (")[0]
+    one_process = "-n 0 " if "PYTEST_XDIST_WORKER" in os.environ else ""
+    return f"pytest {one_process}--llm-record={mode} {shlex.quote(test) if test else ''}".rstrip()
+
 
 FROM_CACHE = (
     "from an earlier run, or from an equal call of this one"  # the cache does not know which

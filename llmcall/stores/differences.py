@@ -1,4 +1,4 @@
-"""The words in which two texts differ, found line by line, then word by word."""
+"""What differs: the fields of two requests, and the words of two texts, found line by line, then word by word."""
 
 from __future__ import annotations
 
@@ -288,14 +288,14 @@ class Difference(NamedTuple):
         return [change.words for change in first_changes(*texts, CONTEXT)[0]] if texts else []
 
     def __str__(self) -> str:
-        name = f"{self.place} ({self.role})" if self.role else self.place
+        place = f"{self.place} ({self.role})" if self.role else self.place
         if texts := self.texts():
-            return f"{name}: {word_changes(*texts, CONTEXT)}"
+            return f"{place}: {word_changes(*texts, CONTEXT)}"
         sides = [
             f"not {side}" if value is None else f"{side} {shown_value(value, LONGEST_VALUE)}"
             for side, value in (("recorded", self.recorded), ("asked", self.asked))
         ]
-        return f"{name}: {', '.join(sides)}"
+        return f"{place}: {', '.join(sides)}"
 
     def __repr__(self) -> str:
         recorded, asked = (
@@ -328,8 +328,8 @@ def differences(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> tupl
         return name in CONTENTS, name != "model", name
 
     differing_fields: list[Difference] = []
-    for name in sorted(recorded.keys() | asked.keys(), key=order):
-        differing_fields += _compared(name, recorded.get(name), asked.get(name), "")
+    for field in sorted(recorded.keys() | asked.keys(), key=order):
+        differing_fields += _compared(field, recorded.get(field), asked.get(field), "")
     return tuple(differing_fields)
 
 
@@ -338,8 +338,8 @@ def _compared(path: str, recorded: Data, asked: Data, role: str) -> Iterator[Dif
         return
     role = role or _role(recorded) or _role(asked)
     if isinstance(recorded, dict) and isinstance(asked, dict):
-        for name in sorted(recorded.keys() | asked.keys()):
-            yield from _compared(f"{path}.{name}", recorded.get(name), asked.get(name), role)
+        for field in sorted(recorded.keys() | asked.keys()):
+            yield from _compared(f"{path}.{field}", recorded.get(field), asked.get(field), role)
     elif isinstance(recorded, list) and isinstance(asked, list):
         for index, recorded_item, asked_item in _aligned(recorded, asked):
             yield from _compared(f"{path}[{index}]", recorded_item, asked_item, role)

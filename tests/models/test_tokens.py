@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall import count_tokens
-from llmcall.models import tokens, vocabularies
+from llmcall.models import tokens
 from llmcall.models.tokens import TokenCount
 from llmcall.testing import ScriptedClient
 
@@ -35,9 +35,9 @@ O200K_FILE = "fb374d419588a4632f3f557e76b4b70aebbca790"  # as tiktoken calls it 
 @pytest.fixture(autouse=True)
 def nothing_loaded() -> Iterator[None]:
     """Start each test without a vocabulary."""
-    vocabularies.loaded_counter.cache_clear()
+    tokens.loaded_counter.cache_clear()
     yield
-    vocabularies.loaded_counter.cache_clear()
+    tokens.loaded_counter.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +217,6 @@ def test_a_vocabulary_is_found_where_tiktoken_keeps_it(
 def test_names_and_digests_are_those_of_tiktoken() -> None:
     """The files' names and their digests are what the installed tiktoken says."""
     source = Path(tiktoken_ext.openai_public.__file__).read_text(encoding="utf-8")
-    for name, digest in vocabularies._DIGESTS.items():
-        assert vocabularies._ADDRESS.format(name) in source
+    for name, digest in tokens._DIGESTS.items():
+        assert tokens._ADDRESS.format(name) in source
         assert digest in source

@@ -1,4 +1,5 @@
-"""A GGUF model in this process, behind llama.cpp's own HTTP server (xllamacpp) on a loopback port."""
+"""The client of a GGUF model in this process (no key, no network), and the model: llama.cpp's own HTTP server
+(xllamacpp) on a loopback port."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""References to environment variables in values: ``${NAME}`` means the variable's value, and ``$${NAME}`` the text
-``${NAME}``. Any other ``$`` is an ordinary character.
-"""
+"""Endpoints: the servers of a pool, and the settings of [Endpoint NAME].
+
+In values, ``${NAME}`` means an environment variable's value, and ``$${NAME}`` the text ``${NAME}``. Any other ``$``
+is an ordinary character."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""The ids of tool calls, which match results to calls.
+"""Messages: checked, and in the form that enters the key.
 
-Servers and programs make new ids in each run, so the key numbers them in the order of their first
-appearance in the conversation. The numbers are written as ids that every API accepts (Mistral wants nine
-letters and digits), so that recorded requests can be asked again.
-"""
+Servers and programs make new ids of tool calls in each run, so the key numbers them in the order of their first
+use."""
 
 from __future__ import annotations
 

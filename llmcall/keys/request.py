@@ -1,4 +1,4 @@
-"""One question to a model."""
+"""One question to a model, and the texts and messages that it holds."""
 
 from __future__ import annotations
 

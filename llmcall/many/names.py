@@ -1,4 +1,4 @@
-"""The rows of a map, taken one by one, and their names in messages."""
+"""The names of the scopes of a map's items: keys, or digests of plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The jobs of a ``map``: what it does with each item."""
+"""The tasks of a ``map``, one for each draw of each item: its job, its scope and its result."""
 
 from __future__ import annotations
 

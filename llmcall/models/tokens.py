@@ -1,6 +1,25 @@
-"""The vocabularies on this machine, for exact counts of tokens.
+"""Counting tokens: exactly if the vocabulary is on this machine, else by an estimate. The network is
+never used.
 
-Special tokens such as ``<|endoftext|>`` count as ordinary text, which they are in a message. A vocabulary
+*Messages* add tokens by OpenAI's cookbook ("How to count tokens with tiktoken", as of 2025): 3 each, 1
+for a name, 3 for the reply. The API confirmed it for gpt-3.5, gpt-4 and gpt-4o. For a reasoning model
+the count is an estimate, because its framing is unpublished (for gpt-5 the recipe was off by 1). It is
+also an estimate for other makers' models, whose framing differs, and with tools or tool calls. Tools
+count as their JSON, which is somewhat more than they take.
+
+*Images* count by OpenAI's guide "Images and vision" for gpt-4o: 85 tokens with low detail; otherwise 85,
+and 170 for each tile of 512 pixels, here always the 4 tiles of a square image (gpt-4o-mini: 2833, and
+5667 for each tile). A file counts like an image. Audio counts a token for each 4800 bytes (0.1 s of 24
+kHz mono PCM, the rate of OpenAI's realtime pricing), which is too few for compressed formats.
+
+*The estimate* adds a weight for each word, number or character of a Unicode class in the text. The
+weights were fitted to o200k_base by least squares on Django 5.2's translations (96 languages), its Python
+and JavaScript, and the standard library's docstrings. On these, the mean error is 9 %, and 95 % of the
+texts are within 25 %. On the samples of the unit tests, which were not used for the fit, it is off by
+4 % (English), 8 % (German), 14 % (Chinese) and -16 % (Python). Counting a token for four characters is off
+by 26 %, 14 %, -66 % and -2 %.
+
+*Exact counts* need a vocabulary on this machine. Special tokens such as ``<|endoftext|>`` count as ordinary text, which they are in a message. A vocabulary
 is looked for
 
 1. in tiktoken's cache: ``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` in the folder

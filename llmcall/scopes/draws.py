@@ -1,4 +1,9 @@
-"""The items of a ``map``: each has a name, and its draws, which are retracted together if it ends early."""
+"""Draws: which number of a request is next, for each request in each scope.
+
+One object counts the draws of an outermost scope, by scope path and request, so a changed or added
+call changes no other draw. Arms, and the cells of a table that varies, are branches: they go on from what
+was drawn before them, and not from what is drawn beside them. The draws of a map's item are taken back together if
+it ends early."""
 
 from __future__ import annotations
 

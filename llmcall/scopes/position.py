@@ -1,4 +1,5 @@
-"""Scope names: users' own, and the names that a ``map`` gives to items and repeats."""
+"""The position of the code that runs, which says who asks, and goes to the tasks that it makes; and the names in its
+path: users' own, and those that a ``map`` gives to items and repeats."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Opening a scope: by its name, and where nobody names one, for a program's call, a recorded function or
-another context's code.
-"""
+"""Opening a scope: by its name; by ``bind`` for a function; and where nobody names one, for a program's call, a
+recorded function or another context's code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The owner of a cassette, who opened it: it decides what the end does, and how messages name it."""
+"""The owner of a cassette, who opened it and decides what its end does; and the reports when it closes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of a cassette: its mode, what it held when the cassette opened, and its writing."""
+"""The tape of a cassette: its file, the records in it, those that a run gains, and which calls they answered."""
 
 from __future__ import annotations
 

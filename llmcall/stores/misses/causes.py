@@ -1,4 +1,4 @@
-"""The search for the record nearest to a request."""
+"""The record nearest to a request, and the causes of a miss, as far as they are certain."""
 
 from __future__ import annotations
 

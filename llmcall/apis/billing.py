@@ -153,3 +153,19 @@ def _searches_of_gemini(response: Mapping[str, object]) -> Counter[str]:
     if str(response.get("modelVersion")).startswith(PROMPT_IS_BILLED):
         count = min(1, count)
     return +Counter(web_searches=count)
+
+
+MILLION = 1_000_000
+# Numbers of tokens by their names in genai-prices: input_tokens, of which cache_read_tokens, output_tokens …
+Parts: TypeAlias = Mapping[str, int]
+
+
+class Cost(NamedTuple):
+    """The cost of a call, in USD.
+
+    :param prompt: the cost of the prompt's tokens.
+    :param total: the cost of all tokens, and of anything else that is billed, such as searches.
+    """
+
+    prompt: float
+    total: float

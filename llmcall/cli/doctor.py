@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from ..apis.billing import MILLION
 from ..clients import registry
 from ..clients.api_errors import proxy_hint
 from ..config import resolve
@@ -16,7 +17,6 @@ from ..config.values import without_password
 from ..core.callbacks import call_callback, close
 from ..errors import APIError, CacheError, ConfigError
 from ..models.catalog import shutdown_of
-from ..models.costs import MILLION
 from ..stores.cache.directory import DATABASE
 from ..stores.records.reader import header_in
 from ..support.display import counted, shortened, text_table, visible, visible_json

@@ -13,11 +13,10 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ..apis.billing import Bill
+from ..apis.billing import MILLION, Bill, Cost, Parts
 from ..apis.usage import TokenUsage
 from ..support.libraries import genai_prices
 from ..support.notices import warn_once
-from .costs import MILLION, Cost, Parts
 
 # The providers whose tiers SHARES describes, as genai-prices names them.
 PROVIDERS_WITH_SHARES = frozenset({"openai", "azure"})

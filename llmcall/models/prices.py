@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import NamedTuple, Protocol
 
-from ..apis.billing import Bill
+from ..apis.billing import MILLION, Bill, Cost, Parts
 from ..apis.decisions import TIER as DECISIONS
 from ..apis.usage import TokenUsage
 from ..support.notices import warn_once
-from .costs import MILLION, Cost, Parts
 
 # The share of the standard price of tokens that is paid.
 # "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",

@@ -13,9 +13,9 @@ import typing
 import genai_prices
 import pytest
 
+from llmcall.apis.billing import MILLION
 from llmcall.models import catalog as models
 from llmcall.models.catalog import Capabilities, capabilities
-from llmcall.models.costs import MILLION
 from llmcall.models.prices import Price, price_of
 from llmcall.testing import ScriptedClient
 

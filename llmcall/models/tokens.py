@@ -19,8 +19,8 @@ texts are within 25 %. On the samples of the unit tests, which were not used for
 4 % (English), 8 % (German), 14 % (Chinese) and -16 % (Python). Counting a token for four characters is off
 by 26 %, 14 %, -66 % and -2 %.
 
-*Exact counts* need a vocabulary on this machine. Special tokens such as ``<|endoftext|>`` count as ordinary text, which they are in a message. A vocabulary
-is looked for
+*Exact counts* need a vocabulary on this machine. Special tokens such as ``<|endoftext|>`` count as ordinary text,
+which they are in a message. A vocabulary is looked for
 
 1. in tiktoken's cache: ``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` in the folder
     for temporary files. The file's name is the SHA-1 of its address. Its SHA-256 must be the one that

@@ -30,8 +30,7 @@ from .choice_options import (
 )
 from .choice_shares import NO_INTERVAL, counted_shares, mean_shares, share_columns
 from .intervals import import_statistics
-from .share_jobs import TOP_LOGPROBS
-from .share_methods import DRAWS, METHODS, ask_for_shares
+from .share_jobs import DRAWS, METHODS, TOP_LOGPROBS, ask_for_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .core.reply import Reply as Reply
     from .core.seams import AsyncTransport as AsyncTransport
     from .core.seams import Transport as Transport
-    from .experiments.arm_results import Arms as Arms
+    from .experiments.arms import Arms as Arms
     from .experiments.choice import Choice as Choice
     from .experiments.drift.drift import DriftPlan as DriftPlan
     from .experiments.drift.result import Drift as Drift
@@ -42,7 +42,7 @@ _MODULES = {
     "config.settings": "Settings",
     "core.reply": "Reply",
     "core.seams": "AsyncTransport Transport",
-    "experiments.arm_results": "Arms",
+    "experiments.arms": "Arms",
     "experiments.choice": "Choice",
     "experiments.drift.drift": "DriftPlan",
     "experiments.drift.result": "Drift",

@@ -2,23 +2,276 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+import itertools
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
+from ..apis.usage import total_cost
 from ..config import resolve as config
 from ..errors import ConfigError
 from ..many.map import map as run_map
 from ..many.options import checked_count
 from ..many.tasks import job_of
+from ..review.comparison import Comparison, compare
+from ..review.runs import RecordedRun
 from ..stores.cassettes.current import current_cassette
+from ..stores.records.answers import answer_parts
 from ..support.arguments import checked
-from .arm_results import ArmRun, Arms
+from ..support.display import as_json, counted, html_table, import_pandas, money, text_table
+from ..support.notices import notice
+from .effects import effect
+from .intervals import LEVEL
 
 if TYPE_CHECKING:
+    import pandas
+
     from ..scopes import ScopedRecord
+    from ..stores.record import Record
+
+EFFECT = ("estimate", "low", "high", "level", "n", "missing")  # the columns of an effect
+MAX_NAMED_RUNS = 5  # that failed, and are named
+FUNCTION = "function"  # the kind of recorded functions' records, which no model answered
+
+
+class ArmRun(NamedTuple):
+    """One arm of one repeat.
+
+    :param arm: the arm's name.
+    :param repeat: the repeat's number, from 0.
+    """
+
+    arm: str
+    repeat: int
+
+
+class Arms(Mapping[tuple[str, int], Any]):
+    """The results of :func:`llmcall.arms`, by arm and repeat; ``str()`` of it is a summary.
+
+    :ivar names: the arms, in the order given.
+    :ivar repeats: the number of repeats.
+    :ivar calls: the number of different draws that all arms used together, including embeddings and
+        draws with ``sample=``.
+    :ivar shared: the number of calls that used one of these draws again, in another arm or the same.
+    :ivar cost: USD that the draws cost when they were made, or ``None`` if it is unknown.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(lambda messages: "Good morning!", cache_mode="auto")
+    >>> def play(name):
+    ...     return client.send_message(f"Greet {name}.", temperature=1).content
+    >>> arms = {"control": {"name": "Ann"}, "treated": {"name": "Ben"}, "placebo": {"name": "Ann"}}
+    >>> with llmcall.configured(cache_mode="auto"):
+    ...     runs = llmcall.arms(play, arms, scope="trial-1")
+    >>> runs.calls, runs.shared
+    (2, 1)
+    >>> runs["placebo", 0]
+    'Good morning!'
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        repeats: int,
+        results: Mapping[ArmRun, object],
+        finished: Mapping[ArmRun, object],
+        used_records: Mapping[ArmRun, Sequence[ScopedRecord]],
+    ) -> None:
+        self.names = names
+        self.repeats = repeats
+        self._results = dict(results)
+        self._failed = sorted(results.keys() - finished.keys())
+        # In the cache's mode "refresh", each process asks anew, so a draw may have several answers.
+        draws: dict[tuple[str, str], Record] = {}
+        # Actor by actor, first outside any scope, as on a cassette: in whatever order threads called.
+        self._records = {
+            run: [
+                draws.setdefault((record.cache_key, as_json(answer_parts(record))), record)
+                for _, record in sorted(
+                    records, key=lambda used: (used.record.sample is not None, used.path.split("/"))
+                )
+                if record.kind != FUNCTION
+            ]
+            for run, records in used_records.items()
+        }
+        self.calls = len(draws)
+        self.shared = sum(map(len, self._records.values())) - self.calls
+        self.cost = total_cost(record.cost for record in draws.values())
+
+    def __getitem__(self, run: tuple[str, int]) -> Any:
+        if isinstance(run, tuple) and len(run) == 2:
+            run = str(run[0]), run[1]  # an arm's name may be given as a number
+        if run not in self._results:
+            raise KeyError(
+                f"there is no run {run!r}; give an arm and a repeat: the arms are {', '.join(self.names)}, the "
+                f"repeats 0 to {self.repeats - 1}"
+            )
+        return self._results[run]
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    @checked
+    def table(self, measure: Callable[[Any], object]) -> pandas.DataFrame:
+        """Return a DataFrame with a row for each arm and repeat.
+
+        :param measure: takes a result and returns its value; or a dict of values by column; or a list
+            of such dicts or a DataFrame, whose rows are several of the table, such as one a person.
+        :returns: the columns ``repeat``, ``arm``, and ``measure`` or the dicts' names. An arm that
+            failed has no values.
+        :raises ConfigError: if pandas is not installed.
+        :raises ValueError: if a dict has a column ``repeat`` or ``arm``.
+        """
+        frame_type = import_pandas().DataFrame
+        rows = []
+        for run, result in self._results.items():
+            row = {"repeat": run.repeat, "arm": run.arm}
+            value = {} if run in self._failed else measure(result)
+            values = value.to_dict("records") if isinstance(value, frame_type) else value
+            if not isinstance(values, list) or not all(isinstance(one, Mapping) for one in values):
+                values = [values if isinstance(values, Mapping) else {"measure": values}]
+            for columns in values:
+                if clashes := [name for name in row if name in columns]:
+                    raise ValueError(
+                        f"measure returned the column {clashes[0]!r}, which the table needs for itself: "
+                        "rename it"
+                    )
+                rows.append({**row, **columns})
+        return frame_type(rows)
+
+    @checked
+    def effect(
+        self,
+        measure: Callable[[Any], object],
+        treated: str,
+        control: str,
+        *,
+        unit: str = "repeat",
+        level: float = LEVEL,
+    ) -> pandas.DataFrame:
+        """Estimate the effect of a treatment: the mean difference between two arms within each unit.
+
+        :param measure: see :meth:`table`; its values are numbers or ``bool``.
+        :param treated: an arm's name.
+        :param control: the name of the arm that is subtracted.
+        :param unit: the column of the table over whose means the interval is taken: the repeat, or one
+            that ``measure`` gives, such as a person.
+        :param level: the share of studies whose interval contains the truth.
+        :returns: a row for each column of the measure, with ``estimate``; ``low`` and ``high``, the ends of
+            the interval; ``level``; ``n``, the units with a value in both arms; and ``missing``, the
+            units without, because an arm failed or a value is missing or not a number. See
+            :func:`llmcall.effect`.
+        :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
+        :raises KeyError: for a name that no arm has; the message lists the known ones.
+        :raises ValueError: if the table has no column ``unit``, or ``level`` is not between 0 and 1.
+
+        >>> prices = iter([3, 5, 4, 4, 2, 5])
+        >>> with llmcall.configured(cache_mode="auto"):
+        ...     arms = {"free": {"tax": 0}, "taxed": {"tax": 1}}
+        ...     runs = llmcall.arms(
+        ...         lambda tax: next(prices) + tax, arms, scope="app", repeats=3, workers=1
+        ...     )
+        >>> runs.effect(lambda price: {"price": price}, "taxed", "free").round(2)
+               estimate   low  high  level  n  missing
+        price      2.67 -1.13  6.46   0.95  3        0
+        """
+        names = [self._known_name(str(name)) for name in (treated, control)]
+        frame = self.table(measure)
+        columns = [name for name in frame if name not in ("repeat", "arm", unit)]
+        found = effect(
+            frame, columns, by="arm", treated=names[0], control=names[1], unit=unit, level=level
+        )
+        return found.rename(columns={"n_treated": "n"})[list(EFFECT)]
+
+    def compare(self, one: str, other: str) -> Comparison:
+        """Compare two arms over all repeats, by the records that each used.
+
+        :param one: an arm's name.
+        :param other: the other arm's name.
+        :returns: the comparison: for each actor of each repeat, where the two arms diverge.
+        :raises KeyError: for a name that no arm has; the message lists the known ones.
+        """
+        return compare(self._recorded_run(str(one)), self._recorded_run(str(other)))
+
+    def _recorded_run(self, name: str) -> RecordedRun:
+        """Return an arm's records as a run."""
+        self._known_name(name)
+        records = [record.with_arms((name,)) for record in self._records_of(name)]
+        return RecordedRun(f"the arm {name!r}", records, {})
+
+    def _known_name(self, name: str) -> str:
+        if name not in self.names:
+            raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
+        return name
+
+    def _records_of(self, name: str) -> list[Record]:
+        return [
+            record
+            for run, records in self._records.items()
+            if run.arm == name
+            for record in records
+        ]
+
+    def warn_if_nothing_shared(self) -> None:
+        """Warn if two arms of a repeat both asked a model but shared no answer. Embeddings are the same
+        for all, and show nothing.
+        """
+        answers = {
+            run: {id(record) for record in records if record.kind != "embedding"}
+            for run, records in self._records.items()
+        }
+        unshared: Counter[tuple[str, str]] = Counter()
+        for repeat in range(self.repeats):
+            for pair in itertools.combinations(self.names, 2):
+                one, other = (answers[ArmRun(name, repeat)] for name in pair)
+                unshared[pair] += bool(one and other and one.isdisjoint(other))
+        for (first, second), repeats in unshared.items():
+            # Not once per process: another study may have arms with these names, or a corrected prompt.
+            if repeats:
+                notice(
+                    "the arms %r and %r shared no answer in %s, so their difference includes chance. Check whether "
+                    "their prompts name the arm, or differ from the first call, and whether their calls have "
+                    "cache=False or cache_mode='off'",
+                    first,
+                    second,
+                    counted(repeats, "repeat"),
+                )
+
+    def __str__(self) -> str:
+        return "\n".join([self._summary(), text_table(self._rows(), right=(1, 2))])
+
+    def __repr__(self) -> str:
+        return f"Arms({', '.join(self.names)}; {counted(self.repeats, 'repeat')})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self._summary()}</p>{html_table(self._rows())}"
+
+    def _summary(self) -> str:
+        cost = "cost unknown" if self.cost is None else money(self.cost)
+        failures = f"; {self._failures()}" if self._failed else ""
+        return (
+            f"{counted(len(self.names), 'arm')}, {counted(self.repeats, 'repeat')}: "
+            f"{counted(self.calls, 'different call')}, {self.shared:,} shared, {cost}{failures}"
+        )
+
+    def _failures(self) -> str:
+        """Return in words how many runs failed."""
+        shown = ", ".join(f"{name} {repeat}" for name, repeat in self._failed[:MAX_NAMED_RUNS])
+        more = ", …" if len(self._failed) > MAX_NAMED_RUNS else ""
+        return f"{len(self._failed):,} of {counted(len(self), 'run')} failed ({shown}{more})"
+
+    def _rows(self) -> list[list[str]]:
+        records = {name: self._records_of(name) for name in self.names}
+        arm_counts = Counter(number for used in records.values() for number in {*map(id, used)})
+        rows = [["arm", "calls", "not shared"]]
+        for name, used in records.items():
+            own = sum(arm_counts[number] == 1 for number in {*map(id, used)})
+            rows.append([name, f"{len(used):,}", f"{own:,}"])
+        return rows
 
 
 @checked

@@ -205,9 +205,7 @@ def test_a_vocabulary_is_found_where_tiktoken_keeps_it(
         special_tokens={},
     )
     monkeypatch.setattr(tiktoken, "get_encoding", lambda name: encoding)
-    monkeypatch.setattr(
-        tokens, "_DIGESTS", {"o200k_base": hashlib.sha256(b"tiny").hexdigest()}
-    )
+    monkeypatch.setattr(tokens, "_DIGESTS", {"o200k_base": hashlib.sha256(b"tiny").hexdigest()})
     monkeypatch.setitem(sys.modules, "bpe_openai._bindings", None)
     vocabulary.write_bytes(b"tiny")
     assert repr(count_tokens("größer", "gpt-4o")) == "8"

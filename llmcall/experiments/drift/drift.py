@@ -27,8 +27,7 @@ from ...support.display import counted, money, one_line, printable
 from ..intervals import import_statistics
 from .estimate import USEFUL_DEVIATIONS, spread_of
 from .result import Drift
-from .sample import DriftCheck, Requests
-from .two_runs import compared_run
+from .sample import DriftCheck, Requests, compared_run
 from .values import VALUE, answers_frame, answers_of, read_answer, user_reader, value_columns
 
 if TYPE_CHECKING:

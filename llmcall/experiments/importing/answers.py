@@ -24,8 +24,16 @@ from ...stores.records.spool import Spool
 from ...stores.records.writer import write
 from ...support.display import counted, one_line, printable
 from .columns import IS_ROW, Columns
-from .exchanges import Exchanges, is_exchange
-from .responses import ASSISTANT, BATCH, is_placeholder, message_in, split_choices, turn_response
+from .responses import (
+    ASSISTANT,
+    BATCH,
+    Exchanges,
+    is_exchange,
+    is_placeholder,
+    message_in,
+    split_choices,
+    turn_response,
+)
 
 if TYPE_CHECKING:
     from ...keys.request import Data

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...apis.message import as_text
 from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE_NUMBER
 from ...models.catalog import parameters_of
-from .exchanges import is_exchange
-from .responses import ASSISTANT, is_chat, is_message, is_raw_answer
+from .responses import ASSISTANT, is_chat, is_exchange, is_message, is_raw_answer
 
 if TYPE_CHECKING:
     from ...keys.request import Data

@@ -14,8 +14,7 @@ from ...errors import CacheError, ConfigError, ServiceError
 from ...stores.records.spool import Spool
 from ...support.display import counted
 from .columns import Columns, levels
-from .exchanges import is_exchange
-from .responses import BATCH
+from .responses import BATCH, is_exchange
 from .tables import LocatedEntry, conversations, objects, opened, rows
 
 # The endings of files' names, but for .gz; all others contain JSON.

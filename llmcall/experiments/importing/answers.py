@@ -23,7 +23,6 @@ from ...stores.records.header import Header
 from ...stores.records.spool import Spool
 from ...stores.records.writer import write
 from ...support.display import counted, one_line, printable
-from .columns import IS_ROW, Columns
 from .responses import (
     ASSISTANT,
     BATCH,
@@ -34,6 +33,7 @@ from .responses import (
     split_choices,
     turn_response,
 )
+from .tables import IS_ROW, Columns
 
 if TYPE_CHECKING:
     from ...keys.request import Data

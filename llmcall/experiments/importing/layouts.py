@@ -13,9 +13,8 @@ from ...core.callbacks import each_from_callback
 from ...errors import CacheError, ConfigError, ServiceError
 from ...stores.records.spool import Spool
 from ...support.display import counted
-from .columns import Columns, levels
 from .responses import BATCH, is_exchange
-from .tables import LocatedEntry, conversations, objects, opened, rows
+from .tables import Columns, LocatedEntry, conversations, levels, objects, opened, rows
 
 # The endings of files' names, but for .gz; all others contain JSON.
 CSV, YAML = (".csv", ".tsv"), (".yaml", ".yml")

@@ -5,19 +5,210 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
+from ...apis.message import as_text
 from ...errors import CacheError
+from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE_NUMBER
 from ...keys.plain_data import is_too_deep
+from ...models.catalog import parameters_of
 from ...support.display import counted
-from .columns import OWN_LAYOUT, Columns
+from .responses import ASSISTANT, is_chat, is_exchange, is_message, is_raw_answer
 
 if TYPE_CHECKING:
     from ...keys.request import Data
+
+PROMPT, ANSWERS = "prompt", ("answer", "response", "completion")
+IS_ROW = "is_row"  # marks a conversation of which only the last turn is an answer
+# The fields of a conversation, and those of a row besides its answer
+CONVERSATION = ("scope", "model", "params", "system", "messages", "responses")
+ROW = ("scope", "model", "params", "system", PROMPT)
+OWN_LAYOUT = "for any other layout, give your own reader: --layout MODULE:FUNCTION"
+OTHER_NAMES = f'if they have other names, give them: --column prompt="Question text"; {OWN_LAYOUT}'
+# The types, in the API, of parameters that are not checked when they are sent. A column with other values has only
+# the name in common: a study's own predictions, the log probabilities of its answers.
+TYPES: dict[str, type] = {
+    "audio": dict,
+    "functions": list,
+    "logit_bias": dict,
+    "logprobs": bool,
+    "modalities": list,
+    "moderation": dict,
+    "parallel_tool_calls": bool,
+    "prediction": dict,
+    "response_format": dict,
+    "top_logprobs": int,
+    "web_search_options": dict,
+}
+BARE_POINT = re.compile(r"^\s*(-?)\.(?=\d)")  # as spreadsheets write 0.7: .7
+SWITCHES = {"true": True, "false": False}
+
+
+class Columns:
+    """The meaning of the columns of some rows; it remembers the columns without one.
+
+    :param names: by the name of a field, the name of its column.
+    :ivar unused: the columns without a meaning, in the order of their first rows.
+    """
+
+    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+        self._names = dict(names or {})
+        # Those that decide answers or prices; not ``n``, since each choice of a response is a draw.
+        names_in_body = parameters_of("chat") - NOT_IN_BODY - UNKEYED_FIELDS - {"model", "n"}
+        self._parameters = names_in_body | {"service_tier"}
+        self._seen: dict[str, None] = {}
+        self._used: set[str] = set()
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Return the columns that no row used."""
+        return tuple(name for name in self._seen if name not in self._used)
+
+    @property
+    def missing(self) -> list[str]:
+        """Return the columns that were named, and that no row has."""
+        return [column for column in self._names.values() if column not in self._seen]
+
+    def problem(self, columns: Collection[str]) -> str:
+        """Return why rows with these columns cannot be read; empty if they can."""
+        fields = self._fields(columns)
+        found = [name for name in ANSWERS if name in fields]
+        if "messages" in fields:
+            return ""
+        if PROMPT not in fields or not found:
+            words = "neither messages nor prompt and answer"
+            absent = [column for column in self._names.values() if column not in columns]
+            if absent:
+                words = f"no column {' or '.join(absent)}"
+            elif found:
+                words = f"no column {PROMPT}"
+            elif PROMPT in fields:
+                words = f"no column {', '.join(ANSWERS[:-1])} or {ANSWERS[-1]}"
+            return f"it has {words}, but {', '.join(map(str, columns)) or 'nothing'}; {OTHER_NAMES}"
+        if len(found) > 1:
+            return f"its columns {' and '.join(found)} may both be the answer; choose one: --column answer={found[0]}"
+        return ""
+
+    def conversation(self, entry: object, *, has_paths: bool) -> object:
+        """Return an object with messages, or a row with a prompt and an answer, as a conversation; the
+        error if it cannot be one, and an exchange and anything but a dict as it is.
+
+        :param has_paths: whether a conversation's scope is a path; a row's always is.
+        """
+        if not isinstance(entry, Mapping) or is_exchange(entry):
+            return entry
+        self._seen |= dict.fromkeys(map(str, entry))
+        try:
+            return self._conversation(entry, has_paths)
+        except (TypeError, ValueError) as error:
+            return error
+
+    def _fields(self, columns: Collection[str]) -> dict[str, str]:
+        """Return the columns by the names of their fields."""
+        named = {name: column for name, column in self._names.items() if column in columns}
+        taken = {*named.values(), *self._names}
+        if not taken.isdisjoint(ANSWERS):
+            taken.update(ANSWERS)
+        return {**{name: name for name in columns if name not in taken}, **named}
+
+    def _conversation(self, entry: Mapping[str, Data], has_paths: bool) -> dict[str, object]:
+        columns = self._fields(entry)
+        fields = {
+            name: entry[column] for name, column in columns.items() if not is_empty(entry[column])
+        }
+        is_row = "messages" not in columns
+        answers = [name for name in ANSWERS if name in columns] if is_row else []
+        names = (*ROW, *answers) if answers else CONVERSATION
+        typed = {name: _typed(name, fields[name]) for name in fields if name in self._parameters}
+        own = {
+            name: typed[name] for name in typed if isinstance(typed[name], TYPES.get(name, object))
+        }
+        meant = {*names, *own, *self._parameters.difference(fields)}  # an empty cell is a default
+        self._used.update(column for name, column in columns.items() if name in meant)
+        if is_row and answers:
+            if problem := self.problem(entry):
+                raise ValueError(problem)
+            if PROMPT not in fields:
+                raise ValueError("its prompt is empty")
+            prompt, answer = fields[PROMPT], fields.get(answers[0])
+            turn: dict[str, object]
+            asked, answered = _data(prompt), _data(answer)
+            is_list = isinstance(prompt, list) or is_chat(asked)
+            messages = asked if is_list else [_message("user", prompt)]
+            if is_raw_answer(answered):
+                turn, fields["responses"] = {"role": ASSISTANT}, [answered]
+            elif is_message(answered):
+                turn = answered
+            else:
+                turn = _message(ASSISTANT, answer)
+            fields["messages"] = [*messages, turn]
+        scope = fields.get("scope")
+        if isinstance(scope, (str, int, float)) and (is_row or has_paths):
+            fields["scope"] = levels(scope)
+        if "system" in fields and isinstance(fields.get("messages"), list):
+            fields["messages"] = [_message("system", fields["system"]), *fields["messages"]]
+        if own:
+            fields["params"] = {**dict(fields.get("params") or {}), **own}
+        conversation = {name: fields[name] for name in CONVERSATION if name in fields}
+        return {**conversation, IS_ROW: True} if answers else conversation
+
+
+def is_empty(value: object) -> bool:
+    """Return whether a cell has nothing: ``None``, an empty text, or a data frame's mark for that."""
+    if value is None or isinstance(value, str):
+        return not value
+    is_nan = isinstance(value, float) and value != value
+    return is_nan or type(value).__name__ in ("NAType", "NaTType")  # of pandas
+
+
+def _data(cell: Any) -> Any:
+    """Return the data in a cell, which may be JSON text, or another cell as it is."""
+    if isinstance(cell, str) and cell.lstrip().startswith(("[", "{")):
+        with suppress(ValueError, RecursionError):
+            return json.loads(cell)
+    return cell
+
+
+def _message(role: str, value: object) -> dict[str, object]:
+    return {"role": role, "content": "" if value is None else as_text(value)}
+
+
+def levels(path: object) -> tuple[str, ...]:
+    """Return the names in a scope path, without the number of a draw."""
+    return tuple(filter(None, str(path).partition("#")[0].split("/")))
+
+
+def _typed(name: str, value: object) -> object:
+    """Return a parameter's value from a cell: a text is read as the parameter's type."""
+    kind = KINDS.get(name, ())
+    if isinstance(value, str) and str not in kind:
+        try:
+            number = BARE_POINT.sub(r"\1 0.", value)
+            value = SWITCHES[value.lower()] if value.lower() in SWITCHES else json.loads(number)
+        except ValueError:
+            if kind:
+                raise ValueError(f"{name} is {value!r}; it must be {kind[0]}") from None
+    elif isinstance(value, str) and value.startswith(("[", "{")):
+        with suppress(ValueError):
+            data = json.loads(value)
+            value = data if type(data) in kind else value
+    # A data frame's column of whole numbers with an empty cell holds 5.0.
+    is_number = kind in (NUMBER, WHOLE_NUMBER)
+    return int(value) if is_number and isinstance(value, float) and value.is_integer() else value
+
+
+def parameters(texts: Mapping[str, str]) -> dict[str, Data]:
+    """Return parameters from texts, each read as its type.
+
+    :raises ValueError: if one is not of its type.
+    """
+    return {name: _typed(name, text) for name, text in texts.items()}
+
 
 # The location of a conversation or an exchange, for messages, and itself
 LocatedEntry = tuple[str, object]

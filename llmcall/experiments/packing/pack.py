@@ -19,7 +19,6 @@ from ...errors import ArgumentError, LLMCallError
 from ...stores.records.reader import read
 from ...stores.records.served import model_of
 from ...stores.records.writer import write
-from .archive import write_zip
 from .contents import MADE, REPORT, made_texts
 from .inspection import credentials, personal_lines, read_text
 from .package import (
@@ -34,6 +33,7 @@ from .package import (
     PackedFile,
     Pruned,
     file_digest,
+    write_zip,
 )
 from .project import (
     checked_command,

@@ -17,7 +17,6 @@ from pathlib import Path
 from ...errors import ArgumentError, CacheError
 from ...stores.records.reader import read
 from ...support.display import counted, visible
-from .archive import unpack_zip
 from .contents import PROOF, made_texts, merged_run
 from .package import (
     ABOUT,
@@ -28,6 +27,7 @@ from .package import (
     Manifest,
     file_digest,
     read_manifest,
+    unpack_zip,
 )
 from .project import copy_file, is_left_out
 from .replay import Observation, describe_unused, has_namespace, run_program, unused_records

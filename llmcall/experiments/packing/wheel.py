@@ -10,7 +10,7 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from ...errors import LLMCallError
-from .archive import zip_entry
+from .package import zip_entry
 from .replay import PACKAGE, files_below
 
 DISTRIBUTION = "llmcall-sim"

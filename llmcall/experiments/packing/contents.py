@@ -17,8 +17,8 @@ from ...stores.records.reader import read
 from ...stores.records.served import model_of
 from ...support.display import money
 from .package import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
+from .project import DISTRIBUTION, is_wheel
 from .replay import run_options
-from .wheel import DISTRIBUTION, is_wheel
 
 README, REPORT, REQUIREMENTS = "README.md", "report.html", "requirements.txt"
 REPORTING = "REPORTING.md"

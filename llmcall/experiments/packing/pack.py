@@ -41,7 +41,9 @@ from .project import (
     copy_project,
     environment_variables,
     files_at,
+    is_wheel,
     project_paths,
+    write_wheel,
 )
 from .replay import (
     Observation,
@@ -52,7 +54,6 @@ from .replay import (
     unused_records,
 )
 from .verify import DIFFERS, Verification, verify
-from .wheel import is_wheel, write_wheel
 
 if TYPE_CHECKING:
     from ...stores.records.reader import RecordFile

@@ -29,9 +29,8 @@ from .package import (
     read_manifest,
     unpack_zip,
 )
-from .project import copy_file, is_left_out
+from .project import DISTRIBUTION, copy_file, has_own_code, is_left_out, is_wheel
 from .replay import Observation, describe_unused, has_namespace, run_program, unused_records
-from .wheel import DISTRIBUTION, has_own_code, is_wheel
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 # Digits with leading zeros are a code, such as a postcode.

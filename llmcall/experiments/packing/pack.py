@@ -19,8 +19,7 @@ from ...errors import ArgumentError, LLMCallError
 from ...stores.records.reader import read
 from ...stores.records.served import model_of
 from ...stores.records.writer import write
-from .contents import MADE, REPORT, made_texts
-from .inspection import credentials, personal_lines, read_text
+from .contents import MADE, REPORT, credentials, made_texts, personal_lines, read_text
 from .package import (
     ABOUT,
     CODE,

@@ -17,12 +17,12 @@ from ..config import resolve as config
 from ..config.settings import Settings
 from ..core.kinds import check_chat
 from ..errors import APIError, CacheCorruptError
+from ..keys.http_identity import under_settings
 from ..keys.keys import key_of
 from ..keys.messages import checked_messages
 from ..keys.normalizers import normalizer
 from ..keys.parameters import checked_parameters, keyed_parameters
 from ..keys.plain_data import recordable
-from ..keys.rekeying import under_settings
 from ..stores.record import Record
 from ..stores.records.packed import UNREADABLE
 from ..support.display import one_line

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
 from ...config.settings import Settings
+from ...keys.http_identity import under_settings
 from ...keys.keys import key_of
-from ...keys.rekeying import under_settings
 from ...support.display import printable
 from ..record import Record
 from ..records.combining import combine

@@ -12,7 +12,7 @@ from ..errors import CacheError
 from ..review.text import record_name
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.rekey import findings, rekeyed
-from ..stores.records.combining import combine
+from ..stores.records.answers import combine
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.display import as_json, counted, visible, visible_json
@@ -21,7 +21,7 @@ from .output import echo
 from .selection import full_key
 
 if TYPE_CHECKING:
-    from ..stores.records.combining import Conflict
+    from ..stores.records.answers import Conflict
 
 existing_file = UserPath(exists=True, dir_okay=False)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..stores.records.combining import CONFLICTS
+from ..stores.records.answers import CONFLICTS
 from ..support.surrogates import check_unicode
 
 if TYPE_CHECKING:

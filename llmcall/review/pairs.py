@@ -9,8 +9,7 @@ from typing import NamedTuple
 from ..keys.request import naming_system_text
 from ..stores.differences import likeness
 from ..stores.record import Record
-from ..stores.records.answers import shared_answer_parts
-from ..stores.records.combining import merged_order
+from ..stores.records.answers import merged_order, shared_answer_parts
 from .alignment import ALIKE, align_calls, most_alike, words_of
 from .runs import RecordedRun, first_level, relative_scope
 

@@ -11,8 +11,7 @@ from ...keys.normalizers import normalizer
 from ...support.display import as_json, counted
 from ...support.notices import notice
 from .. import other_formats
-from ..records.answers import same_answer
-from ..records.combining import CONFLICTS
+from ..records.answers import CONFLICTS, same_answer
 from ..records.keyed_settings import keyed_settings, settings_differences
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable

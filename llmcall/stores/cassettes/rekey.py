@@ -15,14 +15,14 @@ from ...keys.http_identity import under_settings
 from ...keys.keys import key_of
 from ...support.display import printable
 from ..record import Record
-from ..records.combining import combine
+from ..records.answers import combine
 from ..records.header import Header
 from ..records.keyed_settings import NAMESPACES, keyed_settings
 from ..records.reader import RecordFile
 
 if TYPE_CHECKING:
     from ...keys.request import Data
-    from ..records.combining import Conflict
+    from ..records.answers import Conflict
 
 
 class Rekeyed(NamedTuple):

@@ -10,18 +10,60 @@ from __future__ import annotations
 import pickle
 from functools import lru_cache, partial
 from io import BytesIO
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
 
 from ...errors import CacheCorruptError
 from ...keys.keys import short_key
 from ...keys.plain_data import plain
 from ..record import Record
-from .kept import KeptRecord
 from .served import days_entry, parse_days
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ...keys.request import Data
+
+READ_AGAIN = ("_request", "response", "_model_answer")
+HELD = tuple(name for name in Record.__slots__ if name not in READ_AGAIN)
+
+
+class KeptRecord(Record):
+    """A record that holds neither its request nor its response, which take most of its memory.
+
+    :param record: the record.
+    :param read: returns the whole record, by the further arguments; nobody changes it.
+    """
+
+    __slots__ = ("_place", "_read")
+
+    def __init__(self, record: Record, read: Callable[..., Record], *place: object) -> None:
+        for name in HELD:
+            setattr(self, name, getattr(record, name))
+        self._read = read
+        self._place = place
+
+    @property
+    def _request(self) -> dict[str, Data]:  # type: ignore[override]
+        return self._read(*self._place).request
+
+    @property
+    def response(self) -> dict[str, Data]:  # type: ignore[override]
+        return self._read(*self._place).response
+
+    @property
+    def _model_answer(self) -> Mapping[str, Data]:  # type: ignore[override]
+        return self._read(*self._place).model_answer
+
+    def replace(self, **changes: Any) -> Record:
+        """Return another record with some fields changed."""
+        changed = super().replace(**changes)
+        if "request" in changes or "response" in changes:
+            return changed
+        return KeptRecord(changed, self._read, *self._place)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Record._shallow_copy, (self._shallow_copy(),)  # in another process it is whole
 
 
 # The number of the layout comes before the fields. Most records have neither arms nor a source from which

@@ -15,7 +15,6 @@ from ...keys.plain_data import is_same
 from ..record import Record
 from .entries import check_record, first_header, no_header, record_of, resolved
 from .header import Header
-from .kept import KeptRecord
 from .line import (
     INLINE_CHARACTERS,
     RESTORE,
@@ -26,6 +25,7 @@ from .line import (
     resolve_markers,
     text_digest,
 )
+from .packed import KeptRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
 from ..record import Record
-from .entries import check_record, first_header, no_header, record_of, resolved
-from .header import Header
+from .header import Header, check_record, first_header, no_header, record_of, resolved
 from .line import (
     INLINE_CHARACTERS,
     RESTORE,

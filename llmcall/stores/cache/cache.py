@@ -21,8 +21,7 @@ from ..record import make_record
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
-from .addresses import is_address, storage_at
-from .storages import Change
+from .storages import Change, is_address, storage_at
 from .unstored import UnstoredAnswers
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from ..records.packed import pack, unpack
 from ..records.readable import unreadable
 from ..records.reader import spooled
 from ..records.spool import Spool
-from .addresses import is_address, storage_at
-from .storages import Change
+from .storages import Change, is_address, storage_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

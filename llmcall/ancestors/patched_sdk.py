@@ -13,7 +13,7 @@ from ..config.endpoints import Endpoint
 from ..core.seams import AsyncTransport
 from ..errors import APIError
 from ..keys.request import Request
-from ..support.blocking import resolved
+from ..support.waits import resolved
 
 _COMPLETIONS = "openai.resources.chat.completions"
 

@@ -12,8 +12,8 @@ from ..core.kinds import is_cut_by_context_window
 from ..core.pipeline import reply_to
 from ..core.prepare import prepare_chat
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
-from ..support.blocking import run_blocking
 from ..support.notices import logger
+from ..support.waits import run_blocking
 from .patched_sdk import is_patched, with_patched_sdk
 
 if TYPE_CHECKING:

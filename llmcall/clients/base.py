@@ -10,7 +10,7 @@ from ..core.pipeline import NOT_RECORDED, answer_calls, handle_failure, replay, 
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..core.waiting import adrive, adrive_stream, drive_stream
 from ..errors import APIError
-from ..support.blocking import run_blocking
+from ..support.waits import run_blocking
 from . import signatures
 from .configured import ConfiguredClient
 

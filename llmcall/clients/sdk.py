@@ -17,9 +17,8 @@ from ..core.waiting import in_time, is_too_late
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Data, Request
-from ..support.blocking import run_blocking
 from ..support.libraries import random_numbers_kept
-from ..support.waits import may_block
+from ..support.waits import may_block, run_blocking
 from ..traffic.gate import note_room, note_room_async, note_sent, note_sent_async
 from . import chat, decisions, responses
 from .api_errors import (

@@ -10,8 +10,8 @@ from inspect import CORO_CREATED, CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, proxy
 
-from ..support.blocking import run_blocking
 from ..support.system import after_fork_in_child, at_exit
+from ..support.waits import run_blocking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping

@@ -26,10 +26,9 @@ from ..errors import (
 )
 from ..keys.request import Request
 from ..stores.cache.awaited import IDENTIFIER, Awaited
-from ..support.blocking import run_blocking
 from ..support.display import counted
 from ..support.notices import logger, notice, warn_once
-from ..support.waits import may_block
+from ..support.waits import may_block, run_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence

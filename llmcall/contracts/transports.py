@@ -22,7 +22,7 @@ from ..core.kinds import KINDS
 from ..core.seams import Response
 from ..core.send import release_held
 from ..keys.request import Request
-from ..support.blocking import run_blocking
+from ..support.waits import run_blocking
 from .rules import LONGEST, THREADS, Watch, in_thread, keeping, made, run_in_loop
 
 if TYPE_CHECKING:

@@ -26,9 +26,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from ..apis.bodies import nan_as_none
 from ..errors import ConfigError
 from ..keys.plain_data import recordable
-from ..support.blocking import as_generator
 from ..support.sender import LLMCALL, sent_by
-from ..support.waits import check_stops, may_block, waits
+from ..support.waits import as_generator, check_stops, may_block, waits
 from .seams import AsyncTransport, CoroutineTransport, Response
 from .waiting import END, End, in_time
 

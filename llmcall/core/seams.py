@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..apis.usage import TokenUsage
 from ..config.endpoints import Endpoint
 from ..keys.request import Data, Request
-from ..support.blocking import BlockingIterator, as_generator, run_blocking
+from ..support.waits import BlockingIterator, as_generator, run_blocking
 from .waiting import in_time
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ from types import coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from ..errors import RequestTimeoutError
-from ..support.blocking import BlockingIterator
-from ..support.waits import check_stops, may_block, set_end, set_may_block, waits
+from ..support.waits import BlockingIterator, check_stops, may_block, set_end, set_may_block, waits
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

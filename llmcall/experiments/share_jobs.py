@@ -19,9 +19,9 @@ from ..core.calls import OPTIONS
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError
 from ..many.map import map as run_map
 from ..stores.cassettes.current import current_cassette
-from ..support.blocking import run_blocking
 from ..support.failures import process_failures
 from ..support.notices import warn_once
+from ..support.waits import run_blocking
 from ..typed.conversations import Ask, SendMessage
 from ..typed.rows import RowJob, TableJob
 from .choice_options import Respondent

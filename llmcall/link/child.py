@@ -17,11 +17,10 @@ from ..core.seams import Response
 from ..core.waiting import Piece, emit
 from ..errors import APIError, LLMCallError
 from ..keys.plain_data import map_texts, recordable
-from ..support.blocking import run_blocking
 from ..support.sender import llmcall_sends
 from ..support.system import this_process
 from ..support.tracebacks import hide_own_frames
-from ..support.waits import may_block
+from ..support.waits import may_block, run_blocking
 from ..traffic import usage as metering
 from .facts import facts_of, layer_in
 from .messages import Asked, Where, chunk_data, error_data, error_in, record_in

@@ -31,9 +31,8 @@ from ..keys.keys import identity, key_of
 from ..keys.request import Request
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
-from ..support.blocking import run_blocking
 from ..support.system import ProcessLock, after_fork_in_child
-from ..support.waits import set_may_block
+from ..support.waits import run_blocking, set_may_block
 from ..traffic import standard as standard  # its listeners
 from . import programs
 from .facts import facts_in, layer_data

@@ -13,8 +13,8 @@ from ..core.reply import Reply
 from ..scopes import Draws, current_caller
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
-from ..support.blocking import run_blocking
 from ..support.display import counted, money
+from ..support.waits import run_blocking
 from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
 from .names import ItemNames
 from .tasks import FunctionJob, tasks_of

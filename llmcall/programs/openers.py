@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from ..support.blocking import run_blocking
+from ..support.waits import run_blocking
 from .conversion import httpx_request, httpx_response, is_whole, response_head, whole_response
 from .interceptors import Interceptor, passing
 

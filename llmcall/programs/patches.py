@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..core.waiting import adrive
-from ..support.blocking import run_blocking
 from ..support.sender import PROGRAM, llmcall_sends, sender
+from ..support.waits import run_blocking
 from . import connections, makers
 from .interceptors import Interceptor, active_interceptor, innermost, interceptors, passing
 from .replacing import Installation, Replacement

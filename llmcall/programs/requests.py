@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..keys.http_identity import ASKING, OBJECT, api_path
 from ..keys.plain_data import is_too_deep
-from ..support.blocking import resolved
-from ..support.waits import may_block
+from ..support.waits import may_block, resolved
 
 if TYPE_CHECKING:
     import httpx

@@ -16,8 +16,7 @@ from ..core.waiting import adrive_stream, drive_stream
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered_names, recordable
 from ..stores.records.answers import VOLATILE
-from ..support.blocking import BlockingIterator, as_async, run_blocking
-from ..support.waits import may_block
+from ..support.waits import BlockingIterator, as_async, may_block, run_blocking
 from .interceptors import note_refusal
 from .transport import OK, headers_to_copy
 from .whole_answers import EVENTS, AnswerEnd

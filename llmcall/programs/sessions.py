@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..clients.api_errors import http_library
-from ..support.blocking import run_blocking
+from ..support.waits import run_blocking
 from .interceptors import Interceptor, passing
 from .responses import body_class
 from .transport import headers_to_copy

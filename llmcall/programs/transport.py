@@ -16,9 +16,8 @@ from ..core.seams import CoroutineTransport, Response
 from ..core.waiting import is_too_late
 from ..errors import APIError, RequestTimeoutError
 from ..keys.plain_data import in_order
-from ..support.blocking import as_async, resolved
 from ..support.failures import UnrecordedAnswer
-from ..support.waits import may_block
+from ..support.waits import as_async, may_block, resolved
 from .whole_answers import EVENTS, check_answer, checked_api
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from ..core.waiting import adrive
 from ..keys.plain_data import plain
 from ..keys.signatures import Parameters
 from ..scopes import here
-from ..support.blocking import run_blocking
+from ..support.waits import run_blocking
 from .results import FunctionTransport, normalized, prepare_recorded, recorded_result
 
 if TYPE_CHECKING:

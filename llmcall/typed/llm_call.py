@@ -18,8 +18,8 @@ from ..keys.plain_data import plain
 from ..keys.request import UncheckedFormat
 from ..keys.schemas import read_type, response_format, unchecked_format
 from ..support.arguments import checked
-from ..support.blocking import run_blocking
 from ..support.notices import logger
+from ..support.waits import run_blocking
 from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
 from .rows import RowJob, row_variables
 from .tables import AsksRows, field_names

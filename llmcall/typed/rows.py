@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import LLMCallError
 from ..many.names import IncompleteRow
-from ..support.blocking import run_blocking
+from ..support.waits import run_blocking
 from .conversations import SendMessage
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from ...programs.transport import ProgramTransport
 from ...stores.days import creation_time
 from ...stores.record import Received, Record
 from ...stores.records.readable import unreadable
-from ...support.blocking import run_blocking
 from ...support.display import as_json, shortened
 from ...support.sender import LLMCALL, sent_by
+from ...support.waits import run_blocking
 
 if TYPE_CHECKING:
     from types import ModuleType

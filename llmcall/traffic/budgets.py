@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import BudgetExceededError
 from ..support.display import counted, money
 from ..support.system import lock
-from .amounts import NEVER, PICO, Amounts
+from .queues import NEVER, PICO, Amounts
 from .reservations import open_budgets, wake_waiting
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from ..errors import BudgetExceededError, ConfigError
 from ..models.prices import DEARER_TIERS
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
-from .amounts import Amounts, spending_of, total
 from .estimates import (
     asks_for_tools_at_server,
     costliest_parts,
@@ -22,7 +21,7 @@ from .estimates import (
     with_tokens_used,
 )
 from .limits import Pool, Slot
-from .queues import Demand
+from .queues import Amounts, Demand, spending_of, total
 from .reservations import Needs, Reservation, needs, open_budgets
 
 if TYPE_CHECKING:

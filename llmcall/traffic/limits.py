@@ -19,8 +19,7 @@ from ..errors import RateLimitError
 from ..models.prices import HighestPrice, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
-from .amounts import NEVER, total
-from .queues import Blocked, Queue, wait_until_free
+from .queues import NEVER, Blocked, Queue, total, wait_until_free
 
 if TYPE_CHECKING:
     from ..apis.usage import TokenUsage

@@ -12,16 +12,14 @@ from ..errors import BudgetExceededError
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import waits
-from .amounts import NOTHING, spending_of, total
-from .queues import Blocked, Queue, wait_until_free
+from .queues import NOTHING, Blocked, Queue, spending_of, total, wait_until_free
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..apis.usage import TokenUsage
-    from .amounts import Amounts
     from .budgets import Budget
-    from .queues import Demand
+    from .queues import Amounts, Demand
 
 open_budgets: list[Budget] = []  # one that was entered twice is in it twice
 _waiting = Queue()

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..core.seams import NO_ENDPOINT
+from ..traffic.budgets import open_budgets
 from ..traffic.gate import ClientGate
 from ..traffic.limits import Slot
-from ..traffic.reservations import open_budgets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -13,6 +13,7 @@ from ..errors import BudgetExceededError, ConfigError
 from ..models.prices import DEARER_TIERS
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
+from .budgets import Needs, Reservation, needs, open_budgets
 from .estimates import (
     asks_for_tools_at_server,
     costliest_parts,
@@ -22,7 +23,6 @@ from .estimates import (
 )
 from .limits import Pool, Slot
 from .queues import Amounts, Demand, spending_of, total
-from .reservations import Needs, Reservation, needs, open_budgets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

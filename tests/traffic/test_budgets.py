@@ -27,8 +27,8 @@ import llmcall
 from llmcall.errors import BudgetExceededError
 from llmcall.testing import ScriptedClient
 from llmcall.traffic import reservations
+from llmcall.traffic.budgets import Reservation
 from llmcall.traffic.queues import Amounts
-from llmcall.traffic.reservations import Reservation
 
 PRICE = {"m": (1.0, 2.0)}  # USD per million tokens
 

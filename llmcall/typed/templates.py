@@ -15,14 +15,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import TemplateError
 from ..support.arguments import nearest
-from .mustache import mustache_template
-from .template import MissingCell, Template, Variables, all_variables, missing_variable
+from .mustache import (
+    MissingCell,
+    Template,
+    Variables,
+    all_variables,
+    missing_variable,
+    mustache_template,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ..keys.request import Data
-    from .template import Load
+    from .mustache import Load
 
 
 class History(NamedTuple):

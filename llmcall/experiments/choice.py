@@ -18,8 +18,8 @@ from ..support.display import import_pandas
 from ..support.notices import warn_once
 from ..typed.conversations import SendMessage, converse
 from ..typed.llm_call import LLMCall
+from ..typed.rows import cross_rows
 from ..typed.tables import error_text
-from ..typed.vary import cross_rows
 from .choice_options import (
     ChoiceOptions,
     Respondent,

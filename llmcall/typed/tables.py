@@ -27,8 +27,7 @@ from ..many.options import MapOptions
 from ..support.display import counted, data_frame, import_pandas
 from ..support.notices import notice
 from .conversations import Conversation
-from .rows import TableJob, check_rows, row_variables
-from .vary import cross_rows
+from .rows import TableJob, check_rows, cross_rows, row_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

@@ -17,7 +17,7 @@ from .marks import ASKED_AGAIN, REFUSED, UNREAD, ends_of
 if TYPE_CHECKING:
     from ..stores.record import Record
     from .conversations import RecordedCall
-    from .page_data import Cell
+    from .page import Cell
     from .runs import RecordedRun
 
 MAX_COSTS = 20  # actors whose cost is listed

@@ -4,25 +4,174 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ..support.display import visible
-from .conversations import conversations, is_conversed
+from ..keys.keys import short_key
+from ..scopes import without_repeats
+from ..support.display import OF_NO_ACTOR, money, natural, visible
+from .conversations import RecordedCall, Utterance, conversations, is_conversed
 from .facts import actor_costs, facts
 from .marks import ASKED_AGAIN
-from .page_data import grid, page_data, sample_rows, unpaired_calls
+from .pairs import Pair
 from .reporting import BLANK, TITLE, checklist
-from .runs import short_names
+from .runs import RecordedRun, short_names
 from .survey import AnsweredQuestion, distributions, is_survey
+from .text import describe_arms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
+    from ..stores.record import Record
     from .comparison import Comparison
-    from .conversations import RecordedCall
-    from .runs import RecordedRun
+
+T = TypeVar("T")
+ROOT = -1  # the history without a message
+
+
+class Cell(NamedTuple):
+    """One call in the table.
+
+    :param pair: its records.
+    :param row: the actor, or the item whose repeats it holds.
+    """
+
+    pair: Pair
+    row: str
+
+
+def grid(pairs: Iterable[Pair]) -> list[Cell]:
+    """Return calls as cells, row by row.
+
+    :param pairs: the calls, actor by actor.
+    """
+    rows: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        rows.setdefault(without_repeats(pair.scope)[0], []).append(pair)
+    return [Cell(pair, row) for row in rows for pair in rows[row]]
+
+
+def sample_rows(cells: list[Cell], limit: int | None) -> list[Cell]:
+    """Return the cells of an even sample of rows, with at most ``limit`` calls."""
+    if limit is None or limit >= len(cells):
+        return cells
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    count = min(len(rows), max(1, limit * len(rows) // len(cells)))
+    chosen = {rows[number * len(rows) // count] for number in range(count)}
+    return [cell for cell in cells if cell.row in chosen][:limit]
+
+
+def unpaired_calls(run: RecordedRun) -> list[Pair]:
+    """Return the calls of a run that is not compared, actor by actor."""
+    by_actor = run.by_actor()
+    return [
+        Pair(scope, place, record)
+        for scope in sorted(by_actor, key=natural)
+        for place, record in enumerate(by_actor[scope])
+    ]
+
+
+class Table(defaultdict[T, int]):
+    """A table that gives each new entry the next number."""
+
+    def __init__(self) -> None:
+        super().__init__(itertools.count().__next__)
+
+
+def page_data(
+    names: Sequence[str],
+    calls_by_run: Sequence[Mapping[str, Sequence[RecordedCall]]],
+    cells: Sequence[Cell],
+    comparison: Comparison | None,
+) -> dict[str, object]:
+    """Return the data in a page.
+
+    :param names: the names of the runs.
+    :param calls_by_run: the calls of each run by actor.
+    :param cells: the calls to show.
+    :param comparison: the comparison of two runs, if there are two.
+    """
+    texts, scopes, rows = (Table[str]() for _ in range(3))
+    messages, nodes = Table[Utterance](), Table[tuple[int, int]]()
+    shown = {id(call) for cell in cells for call in (cell.pair.one, cell.pair.other) if call}
+    all_calls = [
+        call
+        for calls_by_actor in calls_by_run
+        for calls in calls_by_actor.values()
+        for call in calls
+        if id(call.record) in shown
+    ]
+    indexes = {id(call.record): index for index, call in enumerate(all_calls)}
+    node_of_call = []
+    for call in all_calls:
+        node = ROOT
+        for message in call.messages:
+            node = nodes[node, messages[message]]
+        node_of_call.append(node)
+
+    def index_of(record: Record | None) -> int:
+        return indexes.get(id(record), -1)
+
+    def parameters_of(call: RecordedCall) -> str:
+        return "  ".join(f"{name}={value}" for name, value in call.parameters)
+
+    calls = {
+        "title": [texts[visible(call.title)] for call in all_calls],
+        "served": [texts[visible(call.record.served or "")] for call in all_calls],
+        "parameters": [texts[visible(parameters_of(call))] for call in all_calls],
+        "facts": [_facts(call) for call in all_calls],
+        "node": node_of_call,
+        "new": [len(call.messages) - call.repeated for call in all_calls],
+        "answers": [[messages[answer] for answer in call.answers] for call in all_calls],
+        "key": [short_key(call.record.cache_key) for call in all_calls],
+        "marks": [call.marks for call in all_calls],
+    }
+    reasons = {
+        (parting.scope, parting.place, parting.status): visible(parting.in_words(names[-1]))
+        for parting in (comparison.parted if comparison else ())
+    }
+    pairs = [cell.pair for cell in cells]
+    return {
+        "runs": list(map(visible, names)),
+        "calls": calls,
+        "cells": {
+            "scope": [scopes[visible(pair.scope) or OF_NO_ACTOR] for pair in pairs],
+            # "+3" is a call that only the other run has; the first run may have a call 3 of its own.
+            "call": [f"{'' if pair.one else '+'}{pair.place + 1}" for pair in pairs],
+            "row": [rows[visible(cell.row) or OF_NO_ACTOR] for cell in cells],
+            "one": [index_of(pair.one) for pair in pairs],
+            "other": [index_of(pair.other) for pair in pairs],
+            "status": [pair.status for pair in pairs],
+        },
+        "parted": {
+            number: reasons[pair.scope, pair.place, pair.status]
+            for number, pair in enumerate(pairs)
+            if (pair.scope, pair.place, pair.status) in reasons
+        },
+        "messages": [
+            [visible(message.role), [texts[visible(text)] for text in message.texts]]
+            for message in messages
+        ],
+        "nodes": list(nodes),
+        "scopes": list(scopes),
+        "rows": list(rows),
+        "texts": list(texts),
+    }
+
+
+def _facts(call: RecordedCall) -> str:
+    """Return the draw, the arms, the tokens and the cost of a call, in words."""
+    usage, cost = call.record.usage, call.record.cost
+    parts = [
+        f"draw #{visible(call.draw)}" if call.draw else "",
+        visible(describe_arms(call.record)),
+        "" if usage.input_tokens is None else f"{usage.input_tokens:,} tokens in",
+        "" if usage.output_tokens is None else f"{usage.output_tokens:,} out",
+        "" if cost is None else money(cost),
+    ]
+    return " · ".join(filter(None, parts))
 
 
 def page(

@@ -22,13 +22,20 @@ from ..review.text import text_lines
 from ..stores.cache.cache import INSTEAD, ResponseCache
 from ..stores.records.served import model_of
 from ..support.display import counted, one_line, printable, quantity, text_table, visible_json
-from .options import Source, UserPath, conflict_option, json_option
+from .options import (
+    SECONDS,
+    Source,
+    UserPath,
+    conflict_option,
+    full_key,
+    json_option,
+    selection_options,
+)
 from .output import echo, is_terminal
-from .selection import SECONDS, full_key, selection_options
 
 if TYPE_CHECKING:
     from ..stores.record import Record
-    from .selection import Where
+    from .options import Where
 
 # Characters of a question or an answer in a table: the most, the fewest on a narrow terminal, and
 # about what the other columns take.

@@ -16,9 +16,8 @@ from ..stores.records.answers import combine
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.display import as_json, counted, visible, visible_json
-from .options import UserPath, conflict_option, json_option, to_option
+from .options import UserPath, conflict_option, full_key, json_option, to_option
 from .output import echo
-from .selection import full_key
 
 if TYPE_CHECKING:
     from ..stores.records.answers import Conflict

@@ -1,4 +1,4 @@
-"""Options and arguments of several commands."""
+"""Options and arguments of several commands, and the selection of records by them."""
 
 from __future__ import annotations
 

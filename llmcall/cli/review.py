@@ -11,8 +11,7 @@ import click
 
 from ..clients.registry import settings
 from ..errors import CacheError
-from ..review import markdown
-from ..review.comparison import Comparison
+from ..review.comparison import Comparison, markdown_of
 from ..review.conversations import read_by_actor, read_by_round
 from ..review.page import page
 from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
@@ -164,7 +163,7 @@ def diff(
     if as_json:
         echo(visible_json(comparison.to_dict()))
     elif as_markdown:
-        echo(markdown.as_markdown(comparison), nl=False)
+        echo(markdown_of(comparison), nl=False)
     else:
         echo(str(comparison))
     if exit_code and comparison.same != len(comparison.rows):

@@ -16,7 +16,7 @@ from ..scopes import Draws, MapIsOverError
 from ..stores.cassettes.current import current_cassette
 from ..support.failures import process_failures
 from ..support.listeners import listeners
-from ..traffic import reservations
+from ..traffic import budgets
 from ..traffic import usage as metering
 from .worker import UNPICKLABLE, RemoteTask, Report, State, maps_here
 
@@ -109,7 +109,7 @@ class TaskSender:
             config.packed(),
             self._link.address,
             ticket,
-            bool(reservations.open_budgets),
+            bool(budgets.open_budgets),
             None if self._cassette is None else self._cassette.file.real_path,
             recordings,
         )

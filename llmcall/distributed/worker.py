@@ -25,7 +25,7 @@ from ..stores.cassettes.current import only_open
 from ..support.failures import process_failures
 from ..support.listeners import CallListener, listeners
 from ..support.system import after_fork_in_child
-from ..traffic import reservations
+from ..traffic import budgets
 from ..traffic import usage as metering
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class _Session(CallListener):
         with ExitStack() as stack:
             stack.enter_context(config.using(self._state.layers))
             stack.enter_context(only_open(None))
-            stack.enter_context(reservations.all_closed())
+            stack.enter_context(budgets.all_closed())
             if self.parent is None:
                 metering.meters.append(self)
                 stack.callback(metering.meters.remove, self)

@@ -1,4 +1,4 @@
-"""Experiments with several arms: one function, run with different arguments on the same answers."""
+"""Experiments with several arms: one function, run with different arguments on the same answers, and its results."""
 
 from __future__ import annotations
 

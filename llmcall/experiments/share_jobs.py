@@ -1,6 +1,5 @@
-"""The jobs that ask for the shares of a closed question's options: by decisions, or by the log probabilities of an
-answer's first token.
-"""
+"""The shares of a closed question's options: by decisions, or by the log probabilities of an answer's first token; and
+which method a question allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The identity of a raw HTTP request."""
+"""The identity of a raw HTTP request, and new keys for recorded requests."""
 
 from __future__ import annotations
 

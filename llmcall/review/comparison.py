@@ -1,4 +1,4 @@
-"""Comparisons of a program's runs: for each actor, the call at which two runs part, and why."""
+"""Comparisons of a program's runs: for each actor, the call at which two runs part, and why; as Markdown, too."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ MAX_CALLS = 50  # that differ, in a table; GitHub takes 65,536 characters
 LINE_CHARACTERS, ANSWER_CHARACTERS = 500, 80
 
 
-def as_markdown(comparison: Comparison) -> str:
+def markdown_of(comparison: Comparison) -> str:
     """Return a comparison as Markdown: what changed, and a folded table of the calls that differ."""
     return "\n".join(_lines(comparison)) + "\n"
 

@@ -1,4 +1,4 @@
-"""Consequences: which changed answers explain the words that changed in a prompt."""
+"""Consequences: which changed answers explain the words that changed in a prompt, stretch by stretch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The rules by which the code that runs may wait: in its thread or not, until when, and what interrupts it."""
+"""The rules by which the code that runs may wait (in its thread or not, until when, what interrupts it), and waiting in
+a thread."""
 
 from __future__ import annotations
 

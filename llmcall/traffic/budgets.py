@@ -1,4 +1,4 @@
-"""Budgets as a program opens them: a block of code may spend so much."""
+"""Budgets as a program opens them: a block of code may spend so much; and what each send reserves of it."""
 
 from __future__ import annotations
 

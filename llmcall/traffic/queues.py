@@ -1,4 +1,4 @@
-"""Queues: sends that wait for a slot or a budget, in the order of arrival."""
+"""Queues: sends that wait for a slot or a budget, in the order of arrival, and the amounts they need."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TemplateError
 from ..support.libraries import jinja2
-from .mustache import MissingCell, Template, all_variables, missing_variable
+from .template import MissingCell, Template, all_variables, missing_variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .mustache import Load, Variables
+    from .template import Load, Variables
 
 # What expressions in templates raise
 RUNTIME_ERRORS = (

@@ -1,4 +1,4 @@
-"""The jobs that ask about the rows of a ``map`` or a table."""
+"""The jobs that ask about the rows of a ``map`` or a table, and their cells with ``vary``."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import TemplateError
 from ..support.arguments import nearest
-from .mustache import (
+from .template import (
     MissingCell,
     Template,
     Variables,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ..keys.request import Data
-    from .mustache import Load
+    from .template import Load
 
 
 class History(NamedTuple):

@@ -26,7 +26,7 @@ from servers import completion
 import llmcall
 from llmcall.errors import BudgetExceededError
 from llmcall.testing import ScriptedClient
-from llmcall.traffic import reservations
+from llmcall.traffic import budgets
 from llmcall.traffic.budgets import Reservation
 from llmcall.traffic.queues import Amounts
 
@@ -357,7 +357,7 @@ def test_no_interleaving_passes_a_limit(
     """
     used, running, waiting = 0, {}, {}
     coming = list(enumerate(callers))
-    reservations._waiting.clear()  # of an example that failed
+    budgets._waiting.clear()  # of an example that failed
     with llmcall.budget(tokens=limit) as budget:
         while coming or running or waiting:
             ready = [("look", key) for key, (_, delay) in waiting.items() if delay.wakeup.done()]

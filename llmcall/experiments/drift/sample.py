@@ -1,4 +1,4 @@
-"""The calls of a check: recorded requests, drawn evenly over the actors by a seed."""
+"""The calls of a check: recorded requests, drawn evenly over the actors by a seed, or those that two runs share."""
 
 from __future__ import annotations
 

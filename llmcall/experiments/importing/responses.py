@@ -1,4 +1,4 @@
-"""Published answers as responses of a chat, checked like a server's answers."""
+"""Published answers and exchanges of other recorders as responses of a chat, checked like a server's answers."""
 
 from __future__ import annotations
 

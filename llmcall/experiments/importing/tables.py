@@ -1,4 +1,4 @@
-"""Files of published rows and conversations, in JSON and CSV."""
+"""Files of published rows and conversations, in JSON and CSV, and their columns."""
 
 from __future__ import annotations
 

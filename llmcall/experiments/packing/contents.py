@@ -1,4 +1,4 @@
-"""A package's README and requirements, and the run that its report shows."""
+"""A package's README and requirements, the run that its report shows, and what must not be published in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manifest of a packed study: the command, the files, what was printed, the versions."""
+"""The manifest of a packed study (the command, the files, what was printed, the versions), and the archive it is in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The project that is packed: its copy, and the paths and variables that its author names."""
+"""The project that is packed: its copy, the paths and variables that its author names, and the wheel beside it."""
 
 from __future__ import annotations
 

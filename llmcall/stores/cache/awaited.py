@@ -1,4 +1,4 @@
-"""The journal of awaited answers: responses that a server makes in the background."""
+"""The journal of awaited answers, responses that a server makes in the background; and answers that no storage took."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparison of recorded answers, without the fields that are new in each."""
+"""Comparison of recorded answers, without the fields that are new in each, and runs that are read as one."""
 
 from __future__ import annotations
 

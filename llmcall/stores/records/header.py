@@ -1,4 +1,4 @@
-"""The header of a file of records."""
+"""The header of a file of records, and the entries of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates in Mustache: strict about missing names, and without HTML escapes."""
+"""One template, and those in Mustache: strict about missing names, and without HTML escapes."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from servers import RedisProcess
 import llmcall
 from llmcall import CacheError, ConfigError, ResponseCache
 from llmcall.contracts import rules
-from llmcall.stores.cache.storages import storage_at
+from llmcall.stores.cache.addresses import storage_at
 from llmcall.testing import ScriptedClient, check_storage
 from llmcall.types import Storage
 

@@ -21,8 +21,9 @@ from ..record import make_record
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
+from .addresses import is_address, storage_at
 from .awaited import UnstoredAnswers
-from .storages import Change, is_address, storage_at
+from .storages import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -17,7 +17,8 @@ from ..records.packed import pack, unpack
 from ..records.readable import unreadable
 from ..records.reader import spooled
 from ..records.spool import Spool
-from .storages import Change, is_address, storage_at
+from .addresses import is_address, storage_at
+from .storages import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

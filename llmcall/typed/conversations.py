@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..apis.message import message_text
 from ..errors import APIError, OutputError
@@ -10,14 +11,10 @@ from ..support.display import shortened
 from ..support.waits import may_block
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from typing import TypeAlias
-
     from ..clients.base import LLMClient
     from ..core.reply import Reply
     from ..keys.request import Data
-
-    Ask: TypeAlias = Callable[["SendMessage"], Awaitable[Any]]
+Ask: TypeAlias = Callable[["SendMessage"], Awaitable[Any]]
 
 
 class Answer(NamedTuple):

@@ -119,8 +119,8 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
         return
     is_by_round = by == "round"
     calls = read_by_round(recorded_run) if is_by_round else read_by_actor(recorded_run)
-    used_settings = {} if is_by_round else recorded_run.used_settings
-    _print_lines(text_lines(used_settings, calls, recorded_run.served, recorded_run.origin))
+    settings = {} if is_by_round else recorded_run.settings
+    _print_lines(text_lines(settings, calls, recorded_run.served, recorded_run.origin))
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -7,11 +7,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CacheError
-from ..keys.parameters import CONFIGURED
 from ..stores.cache.cache import ResponseCache, shared_cache
 from ..stores.cassettes.cassette import Cassette
 from ..stores.records.header import imported_from, origin_words
-from ..stores.records.keyed_settings import MODELS
 from ..stores.records.reader import read as read_records
 from ..stores.records.served import served_by, served_words
 from ..support.display import counted
@@ -42,17 +40,6 @@ class RecordedRun(NamedTuple):
     is_complete: bool = True
     scope: str = ""
     headers: tuple[Header, ...] = ()
-
-    @property
-    def used_settings(self) -> dict[str, object]:
-        """Return the settings without the default models and parameters that no call asked for."""
-        unused = self.settings.keys() & {*MODELS, *CONFIGURED}
-        for record in self.records if unused else ():
-            asked = {**record.request, **dict.fromkeys(MODELS, record.request.get("model"))}
-            unused -= {name for name in unused if asked.get(name) == self.settings[name]}
-            if not unused:
-                break
-        return {name: value for name, value in self.settings.items() if name not in unused}
 
     @property
     def place(self) -> str:

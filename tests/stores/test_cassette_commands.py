@@ -108,7 +108,8 @@ def test_a_command_that_cannot_do_its_work_names_the_reason(
 ) -> None:
     """It ends with the exit code of a failure or of wrong usage."""
     Path("broken.jsonl").write_bytes(market.read_bytes()[:100].rpartition(b"\n")[0] + b"\n{broken")
-    write_cassette("warmer.jsonl", [], {"model": "m", "temperature": 1})
+    warm = chat("Bread?", "Yes.", temperature=1)
+    write_cassette("warmer.jsonl", [warm], {"model": "m", "temperature": 1})
     Path("empty.jsonl").touch()
     assert complaint in done(*arguments, code=code)
 
@@ -514,7 +515,7 @@ def test_rekey_writes_the_answer_that_on_conflict_names(
 
 def test_rekey_moves_records_to_an_alias_and_a_namespace() -> None:
     """Requests have the model after aliases; the rest of the header stays."""
-    settings = {"model": "m", "top_p": 0.5}
+    settings = {"model": "m", "cache_normalize": ["times"]}
     tape = write_cassette("tape.jsonl", [chat("Bread?", "Yes.", "lisa#0")], settings)
     Path("config.ini").write_text(
         "[Cache]\nNAMESPACE = village\n[Aliases]\nm = m-2026\n", encoding="utf-8"

@@ -227,8 +227,8 @@ DAMAGE = {
     "no response": (HEADER + '{"kind": "chat", "request": {}}', "response"),
     "not UTF-8": (HEADER + '{"é": 1}', "not UTF-8"),
     "another header": (
-        HEADER + '{"llmcall": 1, "settings": {"model": "n"}}',
-        "differs from line 1 in model",
+        HEADER + '{"llmcall": 1, "settings": {"top_p": 1}}',
+        "differs from line 1 in top_p",
     ),
     "wrong digest": (
         HEADER + '{"text": "%s", "lines": ["b"]}' % ("0" * 32),

@@ -325,7 +325,7 @@ class ResponseCache:
         :raises CacheCorruptError: if there is a file that is no cassette.
         """
         from ..records.header import Header
-        from ..records.keyed_settings import keyed_settings, with_used_settings
+        from ..records.keyed_settings import KEYED, NAMESPACES, keyed_settings, with_used_settings
         from ..records.spool import Spool
         from ..records.writer import write
 
@@ -333,7 +333,8 @@ class ResponseCache:
             for record in self.records(where=where):
                 spool.add(record)
             if len(spool):  # an empty file would replace a recording by nothing
-                write(path, Header(with_used_settings(keyed_settings(), spool)), spool)
+                settings = with_used_settings(keyed_settings(), spool, {*KEYED, NAMESPACES})
+                write(path, Header(settings), spool)
             return len(spool)
 
     def load(

@@ -88,9 +88,11 @@ class Opening:
             if cassette.file.goes_on:
                 before, path = config.settings(), str(cassette.path)
                 header = cassette.file.records.header
-                layer = layer_from_header(header.settings, f"cassette {path}")
+                layer = layer_from_header(
+                    header.settings, f"cassette {path}", is_imported=header.imported is not None
+                )
                 applied.callback(config.push_layer(layer))
-                if overridden := overridden_settings(before, layer, path):
+                if header.settings and (overridden := overridden_settings(before, layer, path)):
                     warn_once(overridden)
             cassette.tape.update_settings()
             self._settings = applied.pop_all()

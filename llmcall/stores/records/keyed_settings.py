@@ -18,7 +18,7 @@ from ...models.catalog import matching_section, resolve
 from ...support.display import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from ...config.setting import Layer
     from ...config.settings import Settings
@@ -34,6 +34,7 @@ MODEL_FILE = ".gguf"
 # The settings that decide keys, besides the arguments in code. A header holds these, and while its
 # cassette is open they override environment and files.
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
+DEFAULTS = (*MODELS, *CONFIGURED)  # those that a call's own arguments replace
 
 
 def keyed_settings() -> dict[str, Data]:
@@ -70,11 +71,7 @@ def _as_json(settings: Mapping[str, Data]) -> dict[str, Data]:
 
 
 def with_used_models(header: Mapping[str, Data], records: Iterable[Record]) -> dict[str, Data]:
-    """Return a header whose ``[Model …]`` sections are those of some records' models, by full name.
-
-    The local model is the default model only if it answered: other clients of a process with
-    ``API_TYPE = local`` have the default of ``MODEL``.
-    """
+    """Return a header whose ``[Model …]`` sections are those of some records' models, by full name."""
     sections = header.get(SECTIONS, {})
     models = {model for record in records if isinstance(model := record.request.get("model"), str)}
     sections_by_model = {
@@ -82,20 +79,25 @@ def with_used_models(header: Mapping[str, Data], records: Iterable[Record]) -> d
     }
     used_sections = {model: section for model, section in sections_by_model.items() if section}
     settings = {name: value for name, value in header.items() if name != SECTIONS}
-    if LOCAL_MODEL not in models:
-        for name in MODELS:
-            if settings.get(name) == LOCAL_MODEL and SETTINGS[name].default in models:
-                settings[name] = SETTINGS[name].default
     return {**settings, SECTIONS: used_sections} if used_sections else settings
 
 
-def with_used_settings(header: Mapping[str, Data], records: Iterable[Record]) -> dict[str, Data]:
-    """Return the settings, and the entries of sections and lists, that some records' requests show. The
-    ``[Model …]`` sections stay.
+def with_used_settings(
+    header: Mapping[str, Data], records: Iterable[Record], names: Collection[str]
+) -> dict[str, Data]:
+    """Return a header's settings without those, and the entries of sections and lists, that no record's request
+    shows.
+
+    The local model is the default model only if it answered: other clients of a process with
+    ``API_TYPE = local`` have the default of ``MODEL``.
+
+    :param names: the settings that may be left out.
     """
-    normalizers, aliases = header.get("cache_normalize", ()), header.get("aliases", {})
+    names = header.keys() & names
+    normalizers = header["cache_normalize"] if "cache_normalize" in names else ()
+    aliases = header.get("aliases", {})
     shown: dict[str, list[Data]] = defaultdict(list)
-    for record in records:
+    for record in records if names else ():
         text = as_json(record.request) if normalizers else ""
         replaced = [
             ("cache_normalize", normalizer)
@@ -107,12 +109,14 @@ def with_used_settings(header: Mapping[str, Data], records: Iterable[Record]) ->
                 shown[name].append(value)
     used: dict[str, Data] = {}
     for name, value in header.items():
-        if name == SECTIONS:
+        if name not in names:
             entries = value
         elif name == "aliases":
             entries = {key: value[key] for key in value if resolve(key, value) in shown[name]}
         elif name in MODELS:
-            entries = value if resolve(value, aliases) in shown[name] else None
+            models = (value, SETTINGS[name].default) if value == LOCAL_MODEL else (value,)
+            asked = (model for model in models if _asked_name(model, aliases) in shown[name])
+            entries = next(asked, None)
         elif name == NAMESPACES:
             entries = {key: value[key] for key in value if (key, value[key]) in shown[name]}
         elif isinstance(value, list):
@@ -122,6 +126,11 @@ def with_used_settings(header: Mapping[str, Data], records: Iterable[Record]) ->
         if entries not in (None, [], {}):
             used[name] = entries
     return used
+
+
+def _asked_name(model: str, aliases: Mapping[str, str]) -> str:
+    """Return the name by which requests ask for a model."""
+    return model[: -len(MODEL_FILE)] if _file_name(model) else resolve(model, aliases)
 
 
 def _shown(record: Record) -> Iterator[tuple[str, Data]]:
@@ -157,13 +166,15 @@ def _namespaces() -> dict[str, str]:
     }
 
 
-def layer_from_header(header: Mapping[str, Data], origin: str) -> Layer:
+def layer_from_header(header: Mapping[str, Data], origin: str, *, is_imported: bool) -> Layer:
     """Return a header as a layer above environment and files. A setting without a value in the recording has
     none now.
 
     A model's file keeps its path on this machine.
 
+    :param header: its settings.
     :param origin: the recording, for ``Settings.origin``.
+    :param is_imported: whether llmcall did not record it, so an empty header says nothing.
     :raises ConfigError: if the header names a setting that is unknown or does not decide keys.
     """
     recorded = {name: value for name, value in header.items() if name not in (NAMESPACES, SECTIONS)}
@@ -172,7 +183,8 @@ def layer_from_header(header: Mapping[str, Data], origin: str) -> Layer:
         raise ConfigError(
             f"the header has unknown settings: {', '.join(unknown)}; upgrade llmcall, or record again"
         )
-    names = [name for name in KEYED if name in recorded or (recorded and name not in MODELS)]
+    decides = bool(recorded) or not is_imported
+    names = [name for name in KEYED if name in recorded or (decides and name not in MODELS)]
     layer = {name: recorded.get(name, SETTINGS[name].default) for name in names}
     settings = config.settings()
     for name in MODELS:
@@ -181,7 +193,7 @@ def layer_from_header(header: Mapping[str, Data], origin: str) -> Layer:
             layer[name] = local_model
     if SECTIONS in header:
         layer[SECTIONS] = {**config.without_code().models, **header[SECTIONS]}
-    if header:
+    if decides:
         layer["_namespaces"] = header.get(NAMESPACES, {})
     return config.layer_above_files(layer, origin)
 
@@ -245,6 +257,7 @@ def settings_differences(settings: Mapping[str, Data], other: Mapping[str, Data]
     records.
     """
     names = settings.keys() | other.keys()
+    names -= {name for name in MODELS if name not in settings or name not in other}
     different = {name for name in names if settings.get(name) != other.get(name)}
     if SECTIONS in different:
         sections, other_sections = settings.get(SECTIONS, {}), other.get(SECTIONS, {})
@@ -257,6 +270,8 @@ def settings_differences(settings: Mapping[str, Data], other: Mapping[str, Data]
 
 
 def joined_settings(settings: Mapping[str, Data], other: Mapping[str, Data]) -> dict[str, Data]:
-    """Return a header's settings with the ``[Model …]`` sections that only the other header has."""
+    """Return a header's settings with the models and ``[Model …]`` sections that only the other header has."""
+    models = {name: other[name] for name in MODELS if name in other}
     sections = {**other.get(SECTIONS, {}), **settings.get(SECTIONS, {})}
-    return {**settings, SECTIONS: sections} if sections else dict(settings)
+    joined = {**models, **settings}
+    return {**joined, SECTIONS: sections} if sections else joined

@@ -286,6 +286,14 @@ class Call(NamedTuple):
         for listener in self.listeners:
             listener.answered(self, answer)
 
+    def recover(self) -> bool:
+        """Return whether a program makes the call again after it failed; the failure was an attempt, then."""
+        if self.transport is None or not self.failures.recover(self.request.cache_key):
+            return False
+        for listener in self.listeners:
+            listener.recovered(self)
+        return True
+
     def refuse(self, error: CacheMissError | ScopeError) -> NoReturn:
         """Raise an error in place of an answer; the program may catch it and go on."""
         for listener in self.listeners:

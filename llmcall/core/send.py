@@ -182,11 +182,8 @@ class Exchange:
         self.transport = transport
         timeout = call.deadline.time_for(call.options.timeout)
         if call.is_counted:
-            is_own, key = call.transport is None, call.request.cache_key
-            if self._progress.is_waiting:
+            if self._progress.is_waiting or call.recover():
                 call.add_usage(retries=1)
-            elif not is_own and call.failures.recover(key):  # the program's SDK tries again
-                call.add_usage(errors=-1, retries=1)
             else:
                 call.failures.note_sent()
         self._progress.was_sent, self._progress.is_counted = True, False

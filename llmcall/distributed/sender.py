@@ -141,8 +141,8 @@ class TaskSender:
             metering.count(meter, *usage)
         process_failures.note_sent(noted.asked)
         for reason, calls in noted.failures:
-            for scope, words, was_sent, is_error in calls:
-                process_failures.add(scope, words, reason, was_sent=was_sent, is_error=is_error)
+            for scope, words, was_sent in calls:
+                process_failures.add(scope, words, reason, was_sent=was_sent)
         if noted.refused is not None:
             for listener in listeners:
                 listener.refused(None, noted.refused)

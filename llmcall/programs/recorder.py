@@ -322,10 +322,8 @@ class ProgramCalls(CallListener):
     """
 
     def answered(self, call: Call, record: Record) -> None:
-        """Forget that an earlier attempt failed, if a record answers this one."""
-        is_program = call.transport is not None
-        if is_program and call.failures.recover(call.request.cache_key) and call.is_counted:
-            call.add_usage(errors=-1)
+        """Count an earlier attempt as none that failed, if a record answers this one."""
+        call.recover()
 
     def refused(self, call: object, error: Exception) -> None:
         """Count the error."""

@@ -116,13 +116,11 @@ class UnrecordedCall(NamedTuple):
     :param scope: its scope path; empty outside any scope.
     :param description: the call and its error, in words without secrets.
     :param was_sent: whether a model was asked; ``None`` if none was to be.
-    :param is_error: whether usage counts it as an error.
     """
 
     scope: str
     description: str
     was_sent: bool | None
-    is_error: bool
 
 
 class Failures:
@@ -180,17 +178,15 @@ class Failures:
         reason: str = FAILED,
         *,
         was_sent: bool | None = None,
-        is_error: bool = False,
         key: object = None,
-    ) -> bool:
-        """Add a call that left no record; return whether it is there for the first time.
+    ) -> None:
+        """Add a call that left no record.
 
         :param scope: its scope path; empty outside any scope.
         :param description: the call and its error, in words without secrets.
         :param reason: ``FAILED``, ``ABANDONED``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
         :param was_sent: whether a model was asked; ``None`` if none was to be.
-        :param is_error: whether usage counts it as an error.
         :param key: the key of a call that may be made again, or a reference to its error: added twice, it
             counts once, and not at all after :meth:`recover`.
         """
@@ -200,20 +196,15 @@ class Failures:
             _warn_at_exit()
         with self._lock:
             calls = self._by_reason.setdefault(reason, {})
-            if key in calls:
-                return False
-            call = UnrecordedCall(scope, description, was_sent, is_error)
-            calls[object() if key is None else key] = call
-            self.refused += reason in REFUSED
-            return True
+            if key not in calls:
+                call = UnrecordedCall(scope, description, was_sent)
+                calls[object() if key is None else key] = call
+                self.refused += reason in REFUSED
 
     def recover(self, key: object) -> bool:
-        """Forget a call that failed: it was made again and got its answer, or its failure was the answer; return
-        whether usage counts one as an error.
-        """
+        """Forget a call that failed: it is made again, or its failure was the answer; return whether one had."""
         with self._lock:
-            call = self._by_reason.get(FAILED, {}).pop(key, None)
-            return call is not None and call.is_error
+            return self._by_reason.get(FAILED, {}).pop(key, None) is not None
 
     def count_refused(self) -> None:
         """Count a refused call that its caller knows about."""

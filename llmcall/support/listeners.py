@@ -73,7 +73,9 @@ class Listener:
         """
 
     def used(self, call: CallInfo, amounts: Mapping[str, object]) -> None:
-        """A call that asks used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
+        """A call that asks used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown. Errors
+        are heard by :meth:`failed`.
+        """
 
     def failed(self, call: CallInfo, error: BaseException) -> None:
         """A call ended without an answer: it failed, was refused, or its caller left."""
@@ -127,6 +129,9 @@ class CallListener:
 
     def used(self, call: Call, amounts: dict[str, Any]) -> None:
         """A call used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
+
+    def recovered(self, call: Call) -> None:
+        """A program makes a call again that failed, or gets its record: the failure was an attempt."""
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
         """A call got a recorded answer, or several for the texts of embeddings; they cost ``saved`` USD."""

@@ -22,7 +22,7 @@ from ..support.failures import (
 )
 from ..support.listeners import CallListener, listeners
 from ..support.notices import warn_once
-from .usage import UsageCount
+from .usage import UsageCount, attempt_key
 
 if TYPE_CHECKING:
     from ..core.calls import Call
@@ -48,17 +48,10 @@ class FailureReport(CallListener):
             words += f": {type(error).__name__}"
             if isinstance(error, APIError) and call.is_counted:
                 words += f". {error.remedy}"
-            # What a program's own connection raised reaches the program, whose SDK may try again.
-            key: object = None if call.transport is None else call.request.cache_key
-            if isinstance(error, APIError):
-                key = call.request.cache_key if error.is_retried_by_program else ref(error)
-            is_error = call.is_counted and not progress.is_counted
-            scope = call.position.path
-            is_first = call.failures.add(
-                scope, words, was_sent=was_sent, is_error=is_error, key=key
-            )
-            if is_error and (is_first or key != call.request.cache_key):
-                call.add_usage(errors=1)
+            key: object = attempt_key(call, error)
+            if key is None and isinstance(error, APIError):
+                key = ref(error)
+            call.failures.add(call.position.path, words, was_sent=was_sent, key=key)
         elif is_abandoned(error) and not call.is_streamed:
             call.failures.add(call.position.path, words, ABANDONED, was_sent=was_sent)
 
@@ -66,7 +59,6 @@ class FailureReport(CallListener):
         """Add a call that was refused: the program may catch the error and go on without an answer."""
         if call is not None:
             report_refused(call.position.path, call.label, error)
-            call.add_usage(errors=1)
 
 
 def report_refused(scope: str, label: str, error: Exception) -> None:

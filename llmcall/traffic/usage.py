@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from ..errors import APIError
 from ..scopes import path_before_items
 from ..support.display import (
     USD_COLUMNS,
@@ -16,6 +17,7 @@ from ..support.display import (
     quantity,
     text_table,
 )
+from ..support.failures import is_failure
 from ..support.listeners import CallListener, listeners
 from ..support.notices import first, warn_once
 from ..support.system import lock
@@ -141,6 +143,8 @@ class Usage(NamedTuple):
 
 COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
 TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
+# Of a row, the keys of programs' calls that failed: each is an error unless the program makes the call again.
+FAILED, RECOVERED = "failed", "recovered"
 # A meter is kept as long as the process, and a server may open a scope for each request.
 MOST_ROWS = 100_000  # of a meter; further scopes count in their outermost scope's row
 MOST_OUTERMOST = 10_000  # further rows for these
@@ -236,9 +240,10 @@ class Meter:
         for name, amount in amounts.items():
             if amount is None:
                 sums[name] = None
+            elif name == RECOVERED:
+                sums.get(FAILED, {}).pop(amount, None)
             elif isinstance(amount, str):
-                texts = sums.get(name, ())
-                sums[name] = texts if amount in texts else (*texts, amount)
+                sums.setdefault(name, {})[amount] = None
             elif (earlier := sums.get(name, 0)) is not None:
                 sums[name] = earlier + amount
 
@@ -257,6 +262,7 @@ class Meter:
             self._add_hits()
             for key, sums in sorted(self.sums.items()):
                 columns = dict(sums)
+                columns["errors"] = sums.get("errors", 0) + len(columns.pop(FAILED, ()))
                 for name in TEXT_COLUMNS:
                     columns[name] = tuple(sorted(sums.get(name, ())))
                 usages[key] = Usage(**columns)
@@ -309,7 +315,7 @@ def count(
 
     :param caller_meter: the client's meter, or ``None`` without a client.
     :param amounts: by the name of their column; ``None`` is unknown, and a text is one of the names
-        that are collected: a price source, or a model that answered.
+        that are collected: a price source, a model that answered, or the key of a call that failed.
     :param arm: the name of the arm that the scope stands in; empty outside any.
     :param cassette: the cassette of the call, or ``None``.
     """
@@ -370,6 +376,25 @@ class UsageCount(CallListener):
         model = call.request.model or call.name
         count(meter, model, position.path, amounts, position.arm, call.cassette)
 
+    def failed(self, call: Call, error: BaseException) -> None:
+        """Count a call that failed, unless it counts as answered."""
+        if (
+            is_failure(error)
+            and call.is_counted
+            and not (call.progress and call.progress.is_counted)
+        ):
+            key = attempt_key(call, error)
+            self.used(call, {"errors": 1} if key is None else {FAILED: key})
+
+    def recovered(self, call: Call) -> None:
+        """Count what failed before as an attempt."""
+        self.used(call, {RECOVERED: call.request.cache_key})
+
+    def refused(self, call: Call | None, error: Exception) -> None:
+        """Count a call that was refused."""
+        if call is not None:
+            self.used(call, {"errors": 1})
+
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
         """Count an answer that was not asked for now; functions' are not counted."""
         client, position = call.counted_by, call.position
@@ -387,6 +412,16 @@ class UsageCount(CallListener):
             _note_served(model, served)
 
 
+def attempt_key(call: Call, error: BaseException) -> str | None:
+    """Return the key by which a further attempt of a call is found: what a program's own connection raised reaches
+    the program, whose SDK may try again. ``None`` if the failure is final.
+    """
+    is_attempt = (
+        error.is_retried_by_program if isinstance(error, APIError) else call.transport is not None
+    )
+    return call.request.cache_key if is_attempt else None
+
+
 class RunUsage:
     """The usage of a run's calls, from now on: sums of what is known, and how often it is not.
 
@@ -399,7 +434,7 @@ class RunUsage:
     """
 
     def __init__(self, cassette: Cassette | None) -> None:
-        self.calls = self.cached_calls = self.replayed_calls = self.retries = self.errors = 0
+        self.cached_calls = self.replayed_calls = self.retries = 0
         self.tokens = self.unknown_tokens = self.unknown_costs = 0
         self.cost: float | None = None
         if cassette is None:
@@ -409,11 +444,9 @@ class RunUsage:
 
     def add(self, model: str, scope: str, amounts: Mapping[str, Any], arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
-        self.calls += amounts.get("calls", 0)
         self.cached_calls += amounts.get("cached_calls", 0)
         self.replayed_calls += amounts.get("replayed_calls", 0)
         self.retries += amounts.get("retries", 0)
-        self.errors += amounts.get("errors", 0)
         tokens = amounts.get("input_tokens", 0), amounts.get("output_tokens", 0)
         if None in tokens:
             self.unknown_tokens += 1

@@ -257,6 +257,32 @@ def test_a_connection_that_fails_gives_budgets_and_limits_back() -> None:
     assert (usage.calls, usage.errors, usage.retries) == (1, 0, 1)  # what the SDK tried again
 
 
+def test_a_failed_attempt_is_never_taken_back() -> None:
+    """No listener gets a number below 0, and a block that opens between two attempts counts the second."""
+    used: list[dict[str, Any]] = []
+    between = llmcall.track()
+
+    class Attempts(llmcall.types.Listener):
+        def used(self, call: object, amounts: Any) -> None:
+            used.append(amounts)
+
+        def failed(self, call: object, error: object) -> None:
+            tracked.append(stack.enter_context(between))
+
+    tracked: list[Any] = []
+    with (
+        RawServer(resets, answers(OK)) as server,
+        llmcall.patched(),
+        Attempts(),
+        contextlib.ExitStack() as stack,
+    ):
+        by_sdk(server.base_url)
+    [usage] = tracked
+    assert (usage.calls, usage.errors, usage.retries) == (1, 0, 1)
+    assert sum(amounts.get("retries", 0) for amounts in used) == 1
+    assert not [amounts for amounts in used if "errors" in amounts]
+
+
 @pytest.mark.parametrize("way", ["SDK", "requests"])
 def test_a_connection_that_fails_is_reported_once_at_the_end(
     way: str, caplog: pytest.LogCaptureFixture

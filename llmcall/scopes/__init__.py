@@ -36,7 +36,6 @@ from .callers import running_work as running_work
 from .callers import set_caller as set_caller
 from .draw_numbers import RecordedCallers as RecordedCallers
 from .draw_numbers import ScopedRequest as ScopedRequest
-from .draw_numbers import are_in_turns as are_in_turns
 from .draws import ACTOR as ACTOR
 from .draws import Draw as Draw
 from .draws import DrawList as DrawList

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -24,15 +23,6 @@ class RecordedCallers(NamedTuple):
     callers: Mapping[int, str] = {}
     is_recording: bool = False
     may_ask: bool = False
-
-
-def are_in_turns(callers: Iterable[str]) -> bool:
-    """Return whether a caller asked again after another one did, as workers do that take from a queue.
-
-    :param callers: the callers' names in the order of their draws.
-    """
-    turns = [caller for caller, _ in itertools.groupby(callers)]
-    return len(turns) > len({*turns})
 
 
 class Numbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.values import FrozenDict
@@ -13,7 +14,6 @@ from ...scopes import (
     Position,
     RecordedCallers,
     ScopedRequest,
-    are_in_turns,
 )
 from ...support.system import lock
 from ..record import by_scope, scope_of
@@ -291,8 +291,9 @@ def named_draws(records: Iterable[Record]) -> NamedDraws:
 
 
 def is_in_turns(draws: Mapping[int, NamedDraw]) -> bool:
-    """Return whether those who asked for draws of a request did so in turns."""
-    return are_in_turns(draws[number].caller for number in sorted(draws))
+    """Return whether a caller asked for a draw again after another one did, as workers do that take from a queue."""
+    turns = [caller for caller, _ in groupby(draws[number].caller for number in sorted(draws))]
+    return len(turns) > len({*turns})
 
 
 def without_lone_callers(

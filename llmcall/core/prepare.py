@@ -284,9 +284,8 @@ def drawn(
         draw = active.draw(digest, source, current_for_draw(), recorded_callers)
         sample, number = draw.sample, draw.number
         caller = None if draw.caller is None else draw.caller.name
-    position = Position(path, order, branches, caller, number)
-    if draw is not None:
-        position = position._replace(is_in_order=draw.is_in_order, request=draw.request)
+    is_in_order = draw is not None and draw.is_in_order
+    position = Position(path, order, branches, caller, number, is_in_order)
     call = make(sample, sampled_key(request_identity, sample), position, draw)
     return _in_arm(call, active) if branches else call
 

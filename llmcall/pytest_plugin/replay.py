@@ -230,7 +230,7 @@ class Replay(CallListener):
                 if is_known and test.writes and not cassette.failures.counts():
                     unused = cassette.unused()
                     if self.mode == "update":  # which keeps further draws of what the test asked
-                        unused = [r for r in unused if not cassette.tape.log.is_of_run(r)]
+                        unused = cassette.tape.not_of_run(unused)
         finally:
             stop_keeping_notices(notices)
             self._add_use(cassette, unused, notices, is_shared=is_shared)

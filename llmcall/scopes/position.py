@@ -120,7 +120,6 @@ class Position(NamedTuple):
     :param caller: the name of who asks, if that counts in its draw.
     :param draw: the number of its draw, or ``None``.
     :param is_in_order: whether the order of the calls tells its draw from identical ones, and not who asks.
-    :param request: what was drawn: the scope path and the request's digest, or ``None``.
     """
 
     path: str = ""
@@ -129,7 +128,6 @@ class Position(NamedTuple):
     caller: str | None = None
     draw: int | None = None
     is_in_order: bool = False
-    request: tuple[str, str] | None = None
 
     @property
     def arm(self) -> str:

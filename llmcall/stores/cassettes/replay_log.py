@@ -7,13 +7,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.values import FrozenDict
-from ...keys.keys import identity, key_of
+from ...keys.keys import key_of
 from ...scopes import (
     PROGRAM_SCOPE,
     CallOrder,
     Position,
     RecordedCallers,
-    ScopedRequest,
 )
 from ...support.system import lock
 from ..record import by_scope, scope_of
@@ -81,7 +80,6 @@ class ReplayLog:
         self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
         # key of a record → arm → the arm's first call that it answered
         self._arms: dict[str, dict[str, CallOrder]] = {}
-        self._requests: set[ScopedRequest] = set()  # those that were drawn
         # The scopes of recorded functions that were replayed, and so did not run.
         self._skipped_scopes: set[str] = set()
 
@@ -104,8 +102,6 @@ class ReplayLog:
         with lock:
             self._skipped_scopes |= skipped
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
-            if position.request is not None:
-                self._requests.add(position.request)
             if arm := position.arm:
                 orders = self._arms.setdefault(key, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
@@ -196,12 +192,6 @@ class ReplayLog:
                 and not f"{record.scope}/".startswith(skipped)
                 and not (is_any_outside and _outermost_scope(record) not in entered)
             ]
-
-    def is_of_run(self, record: Record) -> bool:
-        """Return whether a record is a draw of a request that this run made."""
-        scope, _, number = (record.sample or "").partition("#")
-        request = scope, identity(record.kind, record.request).hexdigest()
-        return number.isdecimal() and request in self._requests
 
     def arms(self) -> dict[str, list[str]]:
         """Return the arms that used each used record, by its key, in the order of their first calls."""

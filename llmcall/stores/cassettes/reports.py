@@ -215,7 +215,7 @@ class Reports:
                 for number, outcome in (moved, kept)
                 if number
             )
-        if all(map(tape.log.is_of_run, unused)):
+        if not tape.not_of_run(unused):
             return f"{words}the mode 'update' keeps such records, {FURTHER_DRAWS}"
         if mode != "update":
             return f"{words}the mode 'update' moves such records to the disk cache"

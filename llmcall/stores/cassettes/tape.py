@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import CacheError
+from ...keys.keys import identity
 from ...support.system import ProcessLock
 from ..days import Days, day_of
 from ..record import GotFrom, Record
@@ -216,9 +217,13 @@ class Tape:
         """Return the unused records that the file loses. Further draws of the run's requests stay, so that there
         is no gap among them.
         """
-        if not self.drops_unused:
-            return []
-        return [record for record in unused if not self.log.is_of_run(record)]
+        return self.not_of_run(unused) if self.drops_unused else []
+
+    def not_of_run(self, records: Iterable[Record]) -> list[Record]:
+        """Return the records that are draws of no request that the run made."""
+        used = (record for record in self.in_order() if self.log.has_used(record.cache_key))
+        drawn = {*map(_drawn_request, used)} - {None}
+        return [record for record in records if _drawn_request(record) not in drawn]
 
     def with_arms(self, record: Record) -> Record:
         """Return a record with the arms that used it; only with this run's if what it did not use is dropped."""
@@ -259,6 +264,14 @@ class Tape:
             for record in self.stored
             if record.arms or names_arms
         )
+
+
+def _drawn_request(record: Record) -> tuple[str, str] | None:
+    """Return the scope path and the digest of the request of which a record is a draw; ``None`` if it is none."""
+    scope, _, number = (record.sample or "").partition("#")
+    return (
+        (scope, identity(record.kind, record.request).hexdigest()) if number.isdecimal() else None
+    )
 
 
 def _days_of(record: Record, source: GotFrom) -> Days | None:

@@ -521,6 +521,32 @@ def test_a_cell_shows_the_value_that_structured_output_wraps(open_page: Open) ->
     assert open_page().locator("#rows .words").all_inner_texts() == ["yes", "value: 1, why: thrift"]
 
 
+def test_rows_are_as_high_as_their_words_and_names_are_whole(open_page: Open) -> None:
+    """In a narrow window, too."""
+    long = "No, bread is too dear for me today, and I still have some at home, which lasts until Sunday."
+    name = "a town/a street of many words/somebody whose name is very long indeed"
+    records = [
+        chat("Bread?", say, f"{who}#0") for who, say in ((name, "no"), ("b", long), ("c", "bus"))
+    ]
+    Path("page.html").write_text(report(str(write_cassette("a.jsonl", records))), encoding="utf-8")
+    for width in (420, 1400):
+        tab = open_page(width)
+        heights = tab.evaluate(
+            "[...document.querySelectorAll('.row')].map((row) => row.offsetHeight)"
+        )
+        assert min(heights) == heights[-1] < 35
+        cut = "[...document.querySelectorAll('.row .name')].map((name) => name.scrollHeight - name.clientHeight)"
+        assert max(tab.evaluate(cut)) <= 0
+
+
+def test_a_legend_says_what_the_signs_of_a_page_mean(open_page: Open) -> None:
+    """It names those that are there, and no others."""
+    cut = chat("Bread?", "Yes, bec", "lisa#0")
+    cut.response["choices"][0]["finish_reason"] = "length"
+    Path("page.html").write_text(report(str(write_cassette("a.jsonl", [cut]))), encoding="utf-8")
+    assert open_page().locator("#legend").inner_text() == "✂ cut: ended by length"
+
+
 def test_the_keyboard_opens_and_leaves_a_call(tab: Any) -> None:
     """The first key offers to skip to the calls, arrows go through the grid, Enter opens a call, whose
     title has the focus; Escape goes back.

@@ -64,20 +64,71 @@ const signs = (cell) => labelsOf(cell).flatMap((label) => [make("span", { class:
 
 // The grid: only the cells in sight are built.
 
-const ROW = 68, CELL = 200, NAME = 132; // pixels
+const LINE = 18.4, PADDING = 13, CELL = 200; // pixels
+const MAX_LINES = 3; // of a cell; a name has as many as it needs
 const box = find("box"), grid = find("rows");
 let isShown = null; // whether search and filter show each cell; null: all
 let shownRows = rowNames.map((_, row) => row), shownColumns = Array.from({ length: columnCount }, (_, column) => column);
 let activeCell = 0, openedCell = -1; // the cell that Tab reaches; the one whose conversation is open
-let width = CELL;
+let width = CELL, nameWidth = 0, tops = [0]; // pixels; row n is shown from tops[n] to tops[n + 1]
+
+const pen = document.createElement("canvas").getContext("2d");
+const widths = new Map(); // of texts as they are written in the grid
+
+function lengthOf(text, weight = "") {
+  const key = weight + text;
+  if (!widths.has(key)) {
+    pen.font = `${weight} 13.6px ${getComputedStyle(document.body).fontFamily}`;
+    widths.set(key, pen.measureText(text).width);
+  }
+  return widths.get(key);
+}
+
+/** Return how many lines a text of some length has. They are seldom full to their ends. */
+const linesIn = (length, room) => (length <= room ? 1 : Math.ceil(length / (room * 0.85)));
+
+/** Return the levels around an actor, and its own name. */
+function partsOf(name) {
+  const start = name.lastIndexOf("/") + 1;
+  return [name.slice(0, start), name.slice(start)];
+}
+
+function nameLength(row) {
+  const [outer, own] = partsOf(rowNames[row]);
+  return lengthOf(outer) + lengthOf(own, "600") + 1;
+}
+
+function heightOf(row) {
+  const lines = cellsOf(row).map((cell) => {
+    const [first, second] = callsOf(cell).map(answerOf);
+    const isTwo = second !== undefined && second !== first;
+    return Math.min(MAX_LINES - isTwo, linesIn(lengthOf("◆ ".repeat(labelsOf(cell).length) + opening(first)), width - 18)) + isTwo;
+  });
+  return Math.round(LINE * Math.max(linesIn(nameLength(row), nameWidth - 18), ...lines) + PADDING);
+}
+
+/** Return which of the shown rows is at some height. */
+function rowAt(height) {
+  let first = 0, last = shownRows.length - 1;
+  while (first < last) {
+    const middle = Math.ceil((first + last) / 2);
+    if (tops[middle] <= height) first = middle; else last = middle - 1;
+  }
+  return first;
+}
 
 const isVisible = (cell) => isShown === null || isShown[cell];
 const cellsOf = (row) => Array.from({ length: starts[row + 1] - starts[row] }, (_, index) => starts[row] + index).filter(isVisible);
 
 function layOut() {
-  width = Math.max(CELL, (box.clientWidth - NAME) / Math.max(1, shownColumns.length));
-  grid.style.width = `${NAME + width * shownColumns.length}px`;
-  grid.style.height = `${ROW * shownRows.length + find("head").offsetHeight}px`;
+  const most = Math.max(132, Math.min(320, box.clientWidth * 0.4));
+  nameWidth = Math.min(most, shownRows.reduce((widest, row) => Math.max(widest, nameLength(row) + 19), 132));
+  box.style.setProperty("--name-width", `${nameWidth}px`);
+  width = Math.max(CELL, (box.clientWidth - nameWidth) / Math.max(1, shownColumns.length));
+  tops = [0];
+  for (const row of shownRows) tops.push(tops[tops.length - 1] + heightOf(row));
+  grid.style.width = `${nameWidth + width * shownColumns.length}px`;
+  grid.style.height = `${tops[tops.length - 1] + find("head").offsetHeight}px`;
   grid.setAttribute("aria-rowcount", shownRows.length + 1);
   grid.setAttribute("aria-colcount", shownColumns.length + 1);
   fill();
@@ -87,7 +138,8 @@ function fill() {
   const isFocused = grid.contains(document.activeElement);
   const slice = (list, begin, size, room) => list.slice(Math.max(0, Math.floor(begin / size) - 1), Math.ceil((begin + room) / size) + 1);
   const columns = slice(shownColumns.map((column, place) => [column, place]), box.scrollLeft, width, box.clientWidth);
-  const rows = slice(shownRows.map((row, place) => [row, place]), box.scrollTop, ROW, box.clientHeight);
+  const begin = Math.max(0, rowAt(box.scrollTop) - 1);
+  const rows = shownRows.slice(begin, rowAt(box.scrollTop + box.clientHeight) + 2).map((row, place) => [row, begin + place]);
   find("head").replaceChildren(make("div", { class: "name", role: "columnheader" }, "actor"), ...columns.map(([column, place]) =>
     placed(make("div", { class: "heading", role: "columnheader", "aria-colindex": place + 2 }, `call ${column + 1}`), place)));
   const top = find("head").offsetHeight;
@@ -96,20 +148,21 @@ function fill() {
 }
 
 function placed(element, place) {
-  element.style.left = `${NAME + place * width}px`;
+  element.style.left = `${nameWidth + place * width}px`;
   element.style.width = `${width}px`;
   return element;
 }
 
 function buildRow(row, place, columns, top) {
-  const name = rowNames[row], start = name.lastIndexOf("/") + 1;
+  const name = rowNames[row], [outer, own] = partsOf(name);
   const element = make("div", { class: "row", role: "row", "aria-rowindex": place + 2 }, make("div", { class: "name", role: "rowheader", dir: "auto", title: name },
-    make("span", { class: "outer" }, name.slice(0, start)), name.slice(start)));
+    make("span", { class: "outer" }, outer), make("wbr"), own));
   for (const [column, number] of columns) {
     const cell = starts[row] + column;
     if (cell < starts[row + 1] && isVisible(cell)) element.append(placed(make("div", { class: "place", role: "gridcell", "aria-colindex": number + 2 }, buildCell(cell)), number));
   }
-  element.style.top = `${top + place * ROW}px`;
+  element.style.top = `${top + tops[place]}px`;
+  element.style.height = `${tops[place + 1] - tops[place]}px`;
   return element;
 }
 
@@ -126,16 +179,16 @@ function buildCell(cell) {
 /** Make a cell the one that Tab reaches, and scroll to it. */
 function activate(cell, isFocused) {
   activeCell = cell;
-  const top = shownRows.indexOf(cells.row[cell]) * ROW, left = shownColumns.indexOf(cell - starts[cells.row[cell]]) * width;
-  const [high, wide] = [box.clientHeight - find("head").offsetHeight, box.clientWidth - NAME];
-  box.scrollTop = Math.max(top + ROW - high, Math.min(top, box.scrollTop));
+  const place = shownRows.indexOf(cells.row[cell]), left = shownColumns.indexOf(cell - starts[cells.row[cell]]) * width;
+  const [high, wide] = [box.clientHeight - find("head").offsetHeight, box.clientWidth - nameWidth];
+  box.scrollTop = Math.max(tops[place + 1] - high, Math.min(tops[place], box.scrollTop));
   box.scrollLeft = Math.max(left + width - wide, Math.min(left, box.scrollLeft));
   fill();
   if (isFocused) grid.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
 }
 
 function move(event) {
-  const page = Math.max(1, Math.floor(box.clientHeight / ROW) - 1);
+  const page = Math.max(1, rowAt(box.scrollTop + box.clientHeight) - rowAt(box.scrollTop) - 1);
   const down = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page }[event.key] ?? 0;
   const right = { ArrowRight: 1, ArrowLeft: -1, Home: -cellCount, End: cellCount }[event.key] ?? 0;
   if (!down && !right) return;
@@ -338,6 +391,14 @@ function follow() {
   show(cell);
 }
 
+/** Return what the signs in the cells mean, of those that are there. */
+function legend() {
+  const statuses = new Set(cells.status), marks = new Set(calls.marks.flat());
+  const signs = [...(Object.keys(parted).length ? ["◆ the runs diverge here"] : []), ...Object.entries({ ...STATUS, ...MARKS })
+    .filter(([name, words]) => words && (statuses.has(name) || marks.has(name))).map(([, words]) => words)];
+  return [...signs, ...(statuses.has("changed") ? [`┈ below the line: ${runs[1]}`] : [])];
+}
+
 // Paper gets a list, because the grid has only the cells in sight.
 
 const MAX_PRINTED = 3000; // calls
@@ -382,6 +443,7 @@ for (const [value, [name, accepts]] of Object.entries(FILTERS)) {
   const count = cells.row.filter((_, cell) => accepts(cell)).length;
   if (count) find("only").append(make("option", { value }, `${name} (${count.toLocaleString("en")})`));
 }
+find("legend").append(...legend().map((words) => make("span", { dir: "auto" }, make("span", { class: "sign" }, words[0]), words.slice(1))));
 find("only-label").hidden = find("only").options.length < 2;
 for (const item of document.querySelectorAll(".partings li")) item.replaceChildren(...changes(item.textContent));
 document.querySelector(".tools").hidden = find("overview").hidden = false;

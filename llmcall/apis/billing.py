@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from .decisions import TIER as DECISIONS
 from .decisions import is_decision, questions_in
 from .interactions import usage_metadata
-from .objects import object_in, objects_in
+from .message import object_in, objects_in
 
 if TYPE_CHECKING:
     from ..keys.request import Data

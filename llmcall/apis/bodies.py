@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ServiceError
 from ..support.notices import warn_once
 from .interactions import streamed_steps
-from .objects import objects_in
+from .message import objects_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping

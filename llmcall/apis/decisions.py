@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .message import as_text
-from .objects import object_in, objects_in
+from .message import as_text, object_in, objects_in
 
 TIER = "decisions"  # its prices differ from those of the model's other answers
 # The field that holds the answer, by its type.

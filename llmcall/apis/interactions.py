@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .objects import object_in, objects_in
+from .message import object_in, objects_in
 
 if TYPE_CHECKING:
     from ..keys.request import Data

@@ -1,4 +1,4 @@
-"""The message of a chat: its text, its parts and its tool calls."""
+"""The message of a chat: its text, its parts and its tool calls; and objects in the JSON data of answers, which may be anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..keys.request import Data
-
 
 # The model's reasoning, which DeepSeek (and Moonshot) and OpenRouter want back in a conversation with tools.
 RETURNED_REASONING = ("reasoning_content", "reasoning_details")
@@ -126,3 +125,13 @@ def content_text(content: object) -> str | None:
     if isinstance(content, list):
         return "".join(part["text"] for part in content if part["type"] == "text") or None
     return content if isinstance(content, str) else None
+
+
+def objects_in(value: object) -> list[dict[str, Data]]:
+    """Return the objects in a list, or an empty list for anything else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def object_in(value: object) -> dict[str, object]:
+    """Return an object, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .decisions import REFUSAL, answer_text, is_decision, is_refusal
 from .interactions import output_parts
-from .objects import object_in, objects_in
+from .message import object_in, objects_in
 from .usage import TokenUsage
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 from ..apis.decisions import REFUSAL, probabilities
-from ..apis.objects import objects_in
+from ..apis.message import objects_in
 from ..apis.shapes import choices_of
 from ..core.calls import OPTIONS
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError

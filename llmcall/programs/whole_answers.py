@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..apis.bodies import EventStream, read_object
 from ..apis.endings import ending_problem
 from ..apis.interactions import ANSWERED
-from ..apis.objects import object_in, objects_in
+from ..apis.message import object_in, objects_in
 from ..apis.shapes import by_index
 from ..clients.api_errors import raise_reported, reported_failure
 from ..errors import APIError, ContentFilterError, ServiceError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..answers.lettered_options import listed_options, listing
 from ..apis.decisions import is_decision
-from ..apis.objects import object_in, objects_in
+from ..apis.message import object_in, objects_in
 from ..apis.usage import total_cost
 from ..stores.records.served import model_of, served_by
 from ..support.display import as_json, counted, money, one_line, printable, visible

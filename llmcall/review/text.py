@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..apis.objects import object_in, objects_in
+from ..apis.message import object_in, objects_in
 from ..keys.request import title_of
 from ..stores.records.line import INLINE_CHARACTERS
 from ..support.display import (

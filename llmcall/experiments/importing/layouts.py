@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin
 
-from ...apis.objects import object_in
+from ...apis.message import object_in
 from ...apis.shapes import served_model
 from ...core.callbacks import each_from_callback
 from ...errors import CacheError, ConfigError, ServiceError

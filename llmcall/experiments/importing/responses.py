@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...apis.chunks import DONE, Assembler
 from ...apis.decisions import is_decision
-from ...apis.message import message_of, message_text
-from ...apis.objects import object_in, objects_in
+from ...apis.message import message_of, message_text, object_in, objects_in
 from ...apis.shapes import chat_of, choices_of, read_choices, served_model
 from ...clients.api_errors import http_library, raise_reported
 from ...config.settings import DEFAULT_MODEL

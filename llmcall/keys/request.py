@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..apis.http_requests import messages_asked
+from ..apis.shapes import messages_asked
 from ..support.display import printable
 
 # Plain data: None, bool, int, float, str, bytes, and lists and dicts of these. A union of them would have type

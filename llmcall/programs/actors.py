@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..apis.http_requests import joined_text, messages_asked
+from ..apis.shapes import joined_text, messages_asked
 from ..core.callbacks import call_callback
 from ..errors import ArgumentError
 from ..support.display import counted

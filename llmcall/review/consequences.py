@@ -8,8 +8,8 @@ from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
-from ..apis.http_requests import CONTENT_FIELDS
 from ..apis.message import as_text
+from ..apis.shapes import CONTENT_FIELDS
 from ..keys.request import strings_in
 from ..scopes import is_reserved_name, path_before_items, without_repeats
 from ..stores.differences import (

@@ -6,9 +6,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.endings import is_ordinary
-from ..apis.http_requests import CONTENT_FIELDS, messages_asked
 from ..apis.message import as_text, transcript_of
-from ..apis.shapes import choices_of
+from ..apis.shapes import CONTENT_FIELDS, choices_of, messages_asked
 from ..keys.messages import numbered_calls
 from ..keys.request import title_of
 from ..stores.record import Record

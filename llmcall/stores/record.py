@@ -7,9 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._version import __version__
-from ..apis.http_requests import joined_text, messages_asked
 from ..apis.message import as_text, message_text
-from ..apis.shapes import choices_of, read_choices, served_model
+from ..apis.shapes import choices_of, joined_text, messages_asked, read_choices, served_model
 from ..apis.usage import TokenUsage, spent_words
 from ..keys.keys import key_of
 from ..support.display import html_message, one_line, printable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ...apis.http_requests import CONTENT_FIELDS
+from ...apis.shapes import CONTENT_FIELDS
 from ...config.settings import Settings
 from ...errors import CacheError
 from ...keys.normalizers import NORMALIZERS, normalizer

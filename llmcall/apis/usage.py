@@ -1,18 +1,21 @@
-"""The tokens and the cost of answers."""
+"""The tokens and the cost of answers, and what they are billed by: a service tier, tokens in the API's words, and calls
+of the provider's tools."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from ..support.display import money
+from .decisions import TIER as DECISIONS
+from .decisions import is_decision, questions_in
 from .interactions import usage_metadata
+from .message import object_in, objects_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from ..keys.request import Data
-
 
 # The counts of Gemini's API; input and output are the sums of two each.
 OF_GEMINI = (
@@ -108,3 +111,159 @@ def spent_words(usage: TokenUsage, cost: float | None) -> list[str]:
     if cost is not None:
         words.append(money(cost))
     return words
+
+
+def tier_of(data: object, window: str | None = None) -> str | None:
+    """Return the service tier that a request's body or a response names, or ``None``. A window counts as
+    a tier.
+
+    :param window: the window that was asked for; it counts if the response was made in the background.
+    """
+    if not isinstance(data, dict):
+        return None
+    if window is not None and data.get("background") is True:
+        return window
+    if is_decision(data) or questions_in(data):
+        return DECISIONS
+    of_gemini = object_in(data.get("usageMetadata")).get("serviceTier")
+    tier = (
+        window_of(data)
+        or data.get("service_tier")
+        or _dearer(data)
+        or _dearer(data.get("usage"))
+        or str(of_gemini or "").lower()
+        or None
+    )
+    return tier if isinstance(tier, str) else None
+
+
+def _dearer(fields: object) -> str | None:
+    """Return the more expensive tier that a body, or a usage, of the Messages API names in its own way."""
+    if not isinstance(fields, dict):
+        return None
+    if fields.get("speed") == "fast":
+        return "fast"
+    return "us" if fields.get("inference_geo") == "us" else None
+
+
+def window_of(body: Mapping[str, object]) -> str | None:
+    """Return the window in which a request is to be answered, or ``None`` for at once.
+
+    :param body: the body that is sent.
+    """
+    options = body.get("background_options")
+    return options.get("completion_window") if isinstance(options, dict) else None
+
+
+Api: TypeAlias = Literal["chat", "responses", "messages", "gemini", "embeddings"]
+
+# The items of the Responses API that are billed apart from tokens, with their names in genai-prices; it
+# does not know the last two, so they have no price.
+BILLED_ITEMS = {
+    "file_search_call": "storage_searches",
+    "code_interpreter_call": "code_executions",
+    "image_generation_call": "image_generations",
+    "shell_call": "containers",
+}
+# "Grounding with Google Search", Google's guide: these versions bill once for a prompt, however many
+# searches it takes; Gemini 3 and newer bill each search.
+PROMPT_IS_BILLED = ("gemini-1", "gemini-2")
+
+
+# The provider's tools that an interaction counts, with their names in genai-prices; any other has no price.
+SEARCHES = {"google_search": "web_searches"}
+
+
+class Bill(NamedTuple):
+    """The billed parts of an answer.
+
+    :param api: the API that reported them.
+    :param reported: the answer's ``usage``, or Gemini's ``usageMetadata``, under that name; empty without
+        a report.
+    :param tools: the number of calls of the provider's tools that ``reported`` does not count, by their
+        names in genai-prices.
+    """
+
+    api: Api
+    reported: Mapping[str, Data]
+    tools: Mapping[str, int]
+
+    @classmethod
+    def of(cls, response: Mapping[str, Data]) -> Bill:
+        """Return the bill of a response of any of these APIs."""
+        usage, metadata = response.get("usage"), usage_metadata(response)
+        if metadata is not None:
+            return cls("gemini", {"usageMetadata": metadata}, _searches_of_gemini(response))
+        if not isinstance(usage, dict):
+            return cls("chat", {}, {})
+        reported = {"usage": usage}
+        if "prompt_tokens" in usage:
+            api: Api = "chat" if "completion_tokens" in usage else "embeddings"
+            return cls(api, reported, _searches_of_chat(response))
+        if isinstance(response.get("output"), list) or "input_tokens_details" in usage:
+            return cls("responses", reported, _tools_of_responses(response))
+        return cls("messages", reported, {})  # this API counts its searches in usage
+
+
+def _tools_of_responses(response: Mapping[str, object]) -> Counter[str]:
+    items = objects_in(response.get("output"))
+    kinds = [kind for item in items if (kind := str(item.get("type"))) in BILLED_ITEMS]
+    searches = object_in(object_in(response.get("tool_usage")).get("web_search")).get(
+        "num_requests"
+    )
+    if not isinstance(searches, int):
+        searches = sum(map(_is_search, items))
+    return +Counter([BILLED_ITEMS[kind] for kind in kinds]) + Counter(web_searches=searches)
+
+
+def _is_search(item: Mapping[str, object]) -> bool:
+    """Return whether an item of an output is a search; opening or searching a page is free."""
+    kind = object_in(item.get("action")).get("type")
+    return item.get("type") == "web_search_call" and kind in (None, "search")
+
+
+def _searches_of_chat(response: Mapping[str, object]) -> dict[str, int]:
+    """Return one search for an answer that cites pages, since chat completions do not report a number."""
+    messages = [object_in(choice.get("message")) for choice in objects_in(response.get("choices"))]
+    annotations = [
+        annotation for message in messages for annotation in objects_in(message.get("annotations"))
+    ]
+    kinds = [annotation.get("type") for annotation in annotations]
+    return {"web_searches": 1} if "url_citation" in kinds else {}
+
+
+def _searches_of_gemini(response: Mapping[str, object]) -> Counter[str]:
+    queries = set()
+    counts = objects_in(object_in(response.get("usage")).get("grounding_tool_count"))
+    if counts:  # of an interaction
+        numbers = {str(count.get("type")): count.get("count") for count in counts}
+        return +Counter(
+            {
+                SEARCHES.get(name, name): number
+                for name, number in numbers.items()
+                if isinstance(number, int)
+            }
+        )
+    for candidate in objects_in(response.get("candidates")):
+        searched = object_in(candidate.get("groundingMetadata")).get("webSearchQueries")
+        queries |= set(map(str, searched if isinstance(searched, list) else ()))
+    count = len(queries - {""})  # Google ignores those
+    if str(response.get("modelVersion")).startswith(PROMPT_IS_BILLED):
+        count = min(1, count)
+    return +Counter(web_searches=count)
+
+
+MILLION = 1_000_000
+# Numbers of tokens by their names in genai-prices: input_tokens, of which cache_read_tokens, output_tokens …
+Parts: TypeAlias = Mapping[str, int]
+
+
+class Cost(NamedTuple):
+    """The cost of a call, in USD.
+
+    :param prompt: the cost of the prompt's tokens.
+    :param total: the cost of all tokens, and of anything else that is billed, such as searches.
+    """
+
+    prompt: float
+    total: float

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..apis.billing import window_of
 from ..apis.decisions import questions_in
+from ..apis.usage import window_of
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank

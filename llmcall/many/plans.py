@@ -7,8 +7,7 @@ from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..apis.billing import tier_of
-from ..apis.usage import total_cost
+from ..apis.usage import tier_of, total_cost
 from ..core.reply import Reply
 from ..scopes import Draws, current_caller
 from ..stores.cassettes.current import current_cassette

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import NamedTuple, Protocol
 
-from ..apis.billing import MILLION, Bill, Cost, Parts
 from ..apis.decisions import TIER as DECISIONS
-from ..apis.usage import TokenUsage
+from ..apis.usage import MILLION, Bill, Cost, Parts, TokenUsage
 from ..support.notices import warn_once
 
 # The share of the standard price of tokens that is paid.

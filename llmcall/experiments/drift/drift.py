@@ -11,8 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from ... import scopes
-from ...apis.billing import tier_of
-from ...apis.usage import total_cost
+from ...apis.usage import tier_of, total_cost
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
 from ...errors import APIError, ArgumentError, CacheMissError, ContentFilterError, EmptyAnswerError

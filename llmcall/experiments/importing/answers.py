@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...apis.billing import tier_of
+from ...apis.usage import tier_of
 from ...config import resolve as config
 from ...errors import APIError, ArgumentError, CacheError, LLMCallError
 from ...keys.keys import identity, sampled_key

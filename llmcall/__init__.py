@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from .programs.entry import cassette as cassette
     from .programs.entry import http_client as http_client
     from .programs.entry import patched as patched
-    from .recorded_functions.decorator import recorded as recorded
+    from .recorded_functions import recorded as recorded
     from .review.comparison import compare as compare
     from .scopes import arm as arm
     from .scopes import bind as bind
@@ -95,7 +95,7 @@ _MODULES = {
     "experiments.packing.verify": "verify",
     "many.map": "imap map",
     "programs.entry": "async_http_client cassette http_client patched",
-    "recorded_functions.decorator": "recorded",
+    "recorded_functions": "recorded",
     "review.comparison": "compare",
     "scopes": "arm bind scope seed",
     "stores.cache.cache": "ResponseCache",

@@ -16,7 +16,7 @@ from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import messages_to_send
 from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
-from ..recorded_functions.results import normalized, prepare_recorded, recorded_result
+from ..recorded_functions import normalized, prepare_recorded, recorded_result
 from ..stores.cassettes.current import current_cassette
 from ..stores.http_records import asked_model
 from ..support import secrets

@@ -26,7 +26,7 @@ from llmcall.core.prepare import prepare_chat
 from llmcall.keys.request import Request
 from llmcall.programs.requests import request_to_record
 from llmcall.programs.transport import ProgramTransport
-from llmcall.recorded_functions.results import FunctionTransport
+from llmcall.recorded_functions import FunctionTransport
 from llmcall.support.failures import Progress
 from llmcall.support.waits import may_block
 from llmcall.testing import check_transport

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import OutputError
 from .instructions import BOUNDS
-from .json_texts import json_values, without_reasoning
 from .lettered_options import listed_options, option_position
-from .reading import read
+from .reading import json_values, read, without_reasoning
 
 if TYPE_CHECKING:
     from ..keys.request import Data

@@ -14,7 +14,7 @@ from ..errors import OutputError
 from ..keys.plain_data import plain
 from ..keys.request import UncheckedFormat
 from ..support.display import shortened
-from .json_texts import json_values
+from .reading import json_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

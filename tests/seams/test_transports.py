@@ -18,7 +18,7 @@ from servers import BackgroundServer, chunks_of, completion, event
 
 import llmcall
 from llmcall import ConfigError, LLMClient, OpenAIClient, ServiceError
-from llmcall.ancestors.patched_sdk import PatchedTransport
+from llmcall.ancestors.xagent import PatchedTransport
 from llmcall.clients.local import LocalTransport, find_model
 from llmcall.clients.windows import WindowTransport
 from llmcall.contracts import rules

@@ -375,7 +375,7 @@ class ResponseCache:
         :raises CacheError: if there is no database, or ``to`` is this cache's own directory.
         :raises CacheCorruptError: if not even the beginning of the database can be read.
         """
-        from .repair import salvage
+        from .loading import salvage
 
         return salvage(self.storage, storage_at(os.fspath(to)))
 

@@ -1,8 +1,9 @@
-"""The import of records into a cache, from a file or from another cache."""
+"""Rows that are loaded into a cache, and those that are put right in it."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError, CacheError
@@ -18,14 +19,13 @@ from ..records.readable import unreadable
 from ..records.reader import spooled
 from ..records.spool import Spool
 from .addresses import is_address, storage_at
-from .storages import Change
+from .storages import Change, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ...keys.request import Data
     from ..record import Record
-    from .storages import Storage
 
 # Settings that change the key of a request.
 NORMALIZE = "cache_normalize"
@@ -141,3 +141,42 @@ def _replaces(name: str, record: Record) -> bool:
     """Return whether a normalizer replaces anything in a record's request."""
     text, normalize = as_json(record.request), normalizer((name,))
     return normalize is not None and normalize(text) != text
+
+
+def salvage(source: Storage, target: Storage) -> int:
+    """Write every readable record to another storage; return how many. See :meth:`ResponseCache.salvage`."""
+    if not source.exists():
+        raise CacheError(f"{source.location} contains no cache; give the path of the damaged cache")
+    if os.path.realpath(target.location) == os.path.realpath(source.location):
+        raise CacheError(f"{source.location} cannot be salvaged into itself; name a new directory")
+    saved_keys: set[str] = set()
+    if any(_sound_rows(source, set())):
+        target.write(_sound_rows(source, saved_keys))
+        target.close()
+    count = len(saved_keys)
+    try:
+        lost_count = len(source) - count
+    except CacheError:
+        notice(
+            "%s: besides the %d records that were read, others may be lost", source.location, count
+        )
+    else:
+        if lost_count > 0:
+            notice(
+                "%s: %d of %d records cannot be read and are lost",
+                source.location,
+                lost_count,
+                count + lost_count,
+            )
+    return count
+
+
+def _sound_rows(source: Storage, saved_keys: set[str]) -> Iterator[Change]:
+    """Yield each readable record once."""
+    for key, packed, stored_at in source.readable_rows():
+        if key in saved_keys:
+            continue
+        with suppress(CacheCorruptError):
+            _ = unpack(key, packed).request  # read at first use
+            saved_keys.add(key)
+            yield Change(key, packed, stored_at=stored_at)

@@ -1,4 +1,4 @@
-"""The message of a chat: its text, its parts and its tool calls; and objects in the JSON data of answers, which may be anything."""
+"""The message of a chat (its text, its parts and its tool calls), and objects in the JSON data of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole answers of the known APIs in the shape of chat completions, and the messages in the body of a raw HTTP request."""
+"""Whole answers of the known APIs in the shape of chat completions, and the messages in the body of a raw request."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..apis.decisions import questions_in
-from .responses import body_from_chat as response_body
+from .responses import body_from_chat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from ..keys.request import Data
 
 
-def body_from_chat(body: Mapping[str, Data]) -> dict[str, Data]:
+def decision_body_from_chat(body: Mapping[str, Data]) -> dict[str, Data]:
     """Return the body of a request: the messages are the input of its questions. The API has no other
     parameters that change the answer.
     """
     chat = {"model": body["model"], "messages": body["messages"]}
     return {
         "model": body["model"],
-        "input": response_body(chat)["input"],
+        "input": body_from_chat(chat)["input"],
         "questions": questions_in(body),
     }

@@ -264,7 +264,7 @@ class SDKTransport(CoroutineTransport):
         body.pop("extra_headers", None)
         path = PATHS[request.wire]
         if request.wire == "decisions":
-            return path, decisions.body_from_chat(request.body)
+            return path, decisions.decision_body_from_chat(request.body)
         if request.kind == "embedding":
             path = "/embeddings"
             body.setdefault("encoding_format", "float")

@@ -20,7 +20,7 @@ from ..keys.request import Data, Request
 from ..support.libraries import random_numbers_kept
 from ..support.waits import may_block, run_blocking
 from ..traffic.gate import note_room, note_room_async, note_sent, note_sent_async
-from . import chat, decisions, responses
+from . import chat, responses
 from .api_errors import (
     add_likely_address,
     add_other_wire,
@@ -264,7 +264,7 @@ class SDKTransport(CoroutineTransport):
         body.pop("extra_headers", None)
         path = PATHS[request.wire]
         if request.wire == "decisions":
-            return path, decisions.decision_body_from_chat(request.body)
+            return path, responses.decision_body_from_chat(request.body)
         if request.kind == "embedding":
             path = "/embeddings"
             body.setdefault("encoding_format", "float")

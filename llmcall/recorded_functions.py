@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 from .config import resolve as config
 from .core.calls import Call, Options
 from .core.pipeline import answer_calls
-from .core.prepare import with_draw
+from .core.prepare import Undrawn, with_draw
 from .core.seams import CoroutineTransport, Transport
 from .core.waiting import adrive
-from .keys.keys import identity
 from .keys.normalizers import normalizer
 from .keys.plain_data import map_texts, plain, recordable
 from .keys.request import Data, Request
 from .keys.signatures import Parameters
-from .scopes import Draw, Position, here, in_function
+from .scopes import Position, here, in_function
 from .stores.cache.cache import shared_cache
 from .stores.cassettes.current import current_cassette
 from .stores.cassettes.replay_log import function_scope
@@ -248,26 +247,22 @@ def prepare_recorded(
     options = Options.of(settings)._replace(timeout=None)  # a program's own client has one
     if kind == "function":
         options = options._replace(deadline=None, max_attempts=1)
-    cache = shared_cache(settings.cache_path)
 
-    def make(sample: str | None, key: str, position: Position, draw: Draw | None = None) -> Call:
-        request = Request(kind, model, identity_fields, body or {}, {}, sample, key)
-        call = Call(
-            counted_by,
-            settings,
-            cache,
-            cassette,
-            request,
-            options,
-            name,
-            position,
-            draw,
-            transport=transport,
-            asks_model=asks_model,
-        )
-        return call._replace(skips_recorded=True) if prefers_asking and call.may_ask else call
-
-    return with_draw(make, cassette or cache, identity(kind, identity_fields))
+    request = Request(kind, model, identity_fields, body or {}, {}, None, "")
+    call = Call(
+        counted_by,
+        settings,
+        shared_cache(settings.cache_path),
+        cassette,
+        request,
+        options,
+        name,
+        Position(),
+        transport=transport,
+        asks_model=asks_model,
+    )
+    call = call._replace(skips_recorded=prefers_asking and call.may_ask)
+    return with_draw(Undrawn.of(call))
 
 
 def normalized(value: Any, settings: Settings) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers.expected import expected_form
@@ -28,7 +27,7 @@ from ..scopes import Position, RecordedCallers, current_for_draw, here, next_ord
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
 from ..support.sender import llmcall_sends
-from .calls import Call, Options, split_options
+from .calls import Call, split_options
 from .parents import parents, way_from
 
 if TYPE_CHECKING:
@@ -36,34 +35,65 @@ if TYPE_CHECKING:
 
     from ..keys.keys import Identity, OpenIdentity
     from ..scopes import ActiveScope, CallOrder, Draw
-    from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from .client import Client, ResolvedSettings
-
-    MakeCall = Callable[..., Call]
 
 
 class PreparedArguments(NamedTuple):
     """The arguments of a call: all of it but its content.
 
-    :param asked: what is hashed, without the content.
-    :param body: what is sent, without the content.
+    :param call: a call that has these arguments, without a content and a client.
     :param normalize: replaces the parts of a text that do not matter, or ``None``.
-    :param make: makes a call of a client, with a cassette and a content, that has these arguments.
     :param open_identity: the identity of a call, without its content; made when a second call has these
         arguments.
     """
 
-    options: Options
-    asked: dict[str, Data]
-    body: dict[str, Data]
+    call: Call
     normalize: Callable[[str], str] | None
-    make: MakeCall
     open_identity: OpenIdentity | None = None
+
+
+class Undrawn(NamedTuple):
+    """A call as its arguments describe it, before its scope decides its position, sample and key.
+
+    :param arguments: a call that has the same arguments.
+    :param client: that makes it, or ``None``.
+    :param cassette: the open one, or ``None``.
+    :param asked: what is hashed.
+    :param body: what is sent.
+    :param identity: of its request, without a sample.
+    """
+
+    arguments: Call
+    client: Client | None
+    cassette: Cassette | None
+    asked: Mapping[str, Data]
+    body: Mapping[str, Data]
+    identity: Identity
+
+    @classmethod
+    def of(cls, call: Call) -> Undrawn:
+        """Return a call without its draw."""
+        request = call.request
+        hashed = identity(request.kind, request.asked)
+        return cls(call, call.counted_by, call.cassette, request.asked, request.body, hashed)
+
+    def at(self, position: Position, sample: str | None = None, draw: Draw | None = None) -> Call:
+        """Return the call at a position, with the key that follows from its sample."""
+        arguments, client, cassette, asked, body, hashed = self
+        # Not _replace, which takes several times as long: each replayed answer would wait for it.
+        kind, model, _, _, headers, _, _, *others = arguments.request
+        key = sampled_key(hashed, sample)
+        request = Request(kind, model, asked, body, headers, sample, key, *others)
+        _, settings, cache, _, _, options, name, _, _, *others = arguments
+        return Call(
+            client, settings, cache, cassette, request, options, name, position, draw, *others
+        )
 
 
 # The types of arguments that nothing changes, and that are equal only if they mean the same.
 SIMPLE = frozenset({str, int, float, bool, type(None), UncheckedFormat})
+CONTENTS = {"chat": "messages", "embedding": "input"}  # the field of the content
 MOST_PREPARED = 1_000  # of a client; a program may give each call a seed of its own
 
 
@@ -74,7 +104,7 @@ def prepare_chat(client: Client, messages: object, arguments: Mapping[str, objec
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    return with_draw(*_undrawn(client, "chat", messages, arguments))
+    return with_draw(_undrawn(client, "chat", messages, arguments))
 
 
 def prepare_embeddings(
@@ -86,32 +116,29 @@ def prepare_embeddings(
     """
     arguments = {**arguments, "model": model or client.default_embedding_model()}
     texts = checked_texts(text)
-    prepared = [_undrawn(client, "embedding", item, arguments) for item in texts]
-    return [undrawn(make, hashed) for make, _, hashed, _ in prepared]
+    return [without_draw(_undrawn(client, "embedding", item, arguments)) for item in texts]
 
 
-def _undrawn(
-    client: Client, kind: str, content: Any, arguments: Mapping[str, object]
-) -> tuple[MakeCall, Cassette | ResponseCache, Identity, str | None]:
-    """Return a call as its arguments describe it, without a draw: what :func:`with_draw` takes."""
+def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, object]) -> Undrawn:
+    """Return a call as its arguments describe it, without a draw."""
     cassette = current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
-    options, asked, body, normalize, make, opened = _prepared(client, resolved, kind, arguments)
+    call, normalize, opened = _prepared(client, resolved, kind, arguments)
+    sent: Any
+    keyed: Any
     if kind == "chat":
-        sent, keyed = checked_messages(content, dedent=options.dedent_messages, normalize=normalize)
-        asked = {**asked, "messages": keyed}
-        body = {**body, "messages": sent}
+        dedent = call.options.dedent_messages
+        sent, keyed = checked_messages(content, dedent=dedent, normalize=normalize)
     else:
-        asked = {**asked, "input": content if normalize is None else normalize(content)}
-        body = {**body, "input": content}
+        sent, keyed = content, content if normalize is None else normalize(content)
+    name = CONTENTS[kind]
+    asked, body = {**call.request.asked, name: keyed}, {**call.request.body, name: sent}
     if opened is None:
         hashed = identity(kind, asked)
-    elif kind == "chat":
-        hashed = opened.with_value(canonical_messages(asked["messages"], "request.messages"))
     else:
-        hashed = opened.with_value(canonical_json(asked["input"], "request.input"))
-    make = partial(make, client, cassette, asked, body)
-    return make, cassette or resolved.cache, hashed, options.sample
+        canonical = canonical_messages if kind == "chat" else canonical_json
+        hashed = opened.with_value(canonical(keyed, f"request.{name}"))
+    return Undrawn(call, client, cassette, asked, body, hashed)
 
 
 def _prepared(
@@ -129,8 +156,7 @@ def _prepared(
             prepared.clear()
         found = prepared[key] = _prepare(client, resolved, kind, arguments)
     elif found.open_identity is None:
-        content = "messages" if kind == "chat" else "input"
-        opened = open_identity(kind, found.asked, content)
+        opened = open_identity(kind, found.call.request.asked, CONTENTS[kind])
         found = prepared[key] = found._replace(open_identity=opened)
     return found
 
@@ -159,33 +185,11 @@ def _prepare(
     body = {"model": model, **sent}
     response_format = params.get("response_format")
     expected = None if response_format is None else expected_form(response_format)
-
-    def make(
-        client: Client,
-        cassette: Cassette | None,
-        asked: dict[str, Data],
-        body: dict[str, Data],
-        sample: str | None,
-        key: str,
-        position: Position,
-        draw: Draw | None = None,
-    ) -> Call:
-        request = Request(kind, model, asked, body, headers, sample, key, expected)
-        return Call(
-            client,
-            settings,
-            cache,
-            cassette,
-            request,
-            options,
-            model,
-            position,
-            draw,
-            fallbacks,
-        )
-
-    normalize = normalizer(settings.cache_normalize)
-    return PreparedArguments(options, asked, body, normalize, make)
+    request = Request(kind, model, asked, body, headers, None, "", expected)
+    call = Call(
+        None, settings, cache, None, request, options, model, Position(), fallbacks=fallbacks
+    )
+    return PreparedArguments(call, normalizer(settings.cache_normalize))
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: str) -> Call:
@@ -225,88 +229,69 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
     )
 
 
-def with_draw(
-    make: MakeCall,
-    source: Cassette | ResponseCache,
-    request_identity: Identity,
-    named: str | None = None,
-) -> Call:
+def with_draw(undrawn: Undrawn) -> Call:
     """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one. One that another process answers takes its draw there.
 
-    :param make: returns the call, made once, with what its scope decides: its sample, the key that follows from
-        the sample, its position, and its draw.
-    :param source: the cassette or cache that holds its records.
-    :param named: the draw that its options name, or ``None``.
     :raises ScopeError: if timing would decide which draw it takes.
     """
     if llmcall_sends():
-        return undrawn(make, request_identity)
+        return without_draw(undrawn)
     try:
         active = scope_of_call()
     except ScopeError as error:
-        undrawn(make, request_identity).refuse(error)
+        without_draw(undrawn).refuse(error)
     order = next_order(active)
     if parents:
-        call = undrawn(make, request_identity, active, order)
+        call = without_draw(undrawn, active, order)
         if call.way is not None:
             return call
-    return drawn(make, source, request_identity, named, active, order)
+    return drawn(undrawn, active, order)
 
 
-def drawn(
-    make: MakeCall,
-    source: Cassette | ResponseCache,
-    request_identity: Identity,
-    named: str | None,
-    active: ActiveScope,
-    order: CallOrder,
-) -> Call:
+def drawn(undrawn: Undrawn, active: ActiveScope, order: CallOrder) -> Call:
     """Return a call in a scope, with its draw, as :func:`with_draw` does.
 
     :param active: the scope.
     :param order: of the call.
     """
-    draw = None
+    draw, arguments = None, undrawn.arguments
     path, _, branches, caller, number, *_ = active.position
-    if named is not None:
-        sample = f"{path}#{named}"
+    if arguments.options.sample is not None:
+        sample = f"{path}#{arguments.options.sample}"
+        position = Position(path, order, branches, caller, number)
     elif not path:
-        return make(None, sampled_key(request_identity, None), Position("", order))
+        return undrawn.at(Position("", order))
     else:
 
         def recorded_callers() -> RecordedCallers:
-            call = make(None, "", Position("", order))
-            callers = call.store.callers(path, request_identity)
+            call = undrawn.at(Position("", order))
+            callers = call.store.callers(path, undrawn.identity)
             return callers._replace(may_ask=call.may_ask)
 
-        digest = request_identity.hexdigest()
+        source = undrawn.cassette or arguments.cache
+        digest = undrawn.identity.hexdigest()
         draw = active.draw(digest, source, current_for_draw(), recorded_callers)
-        sample, number = draw.sample, draw.number
-        caller = None if draw.caller is None else draw.caller.name
-    is_in_order = draw is not None and draw.is_in_order
-    position = Position(path, order, branches, caller, number, is_in_order)
-    call = make(sample, sampled_key(request_identity, sample), position, draw)
+        sample, caller = draw.sample, None if draw.caller is None else draw.caller.name
+        position = Position(path, order, branches, caller, draw.number, draw.is_in_order)
+    call = undrawn.at(position, sample, draw)
     return _in_arm(call, active) if branches else call
 
 
-def undrawn(
-    make: MakeCall,
-    request_identity: Identity,
-    active: ActiveScope | None = None,
-    order: CallOrder | None = None,
+def without_draw(
+    undrawn: Undrawn, active: ActiveScope | None = None, order: CallOrder | None = None
 ) -> Call:
     """Return a call at its position, without a draw; code that llmcall calls has none.
 
     :param active: the scope; by default the one in which the code runs.
     :param order: of the call; by default the next one.
     """
-    key, active = sampled_key(request_identity, None), active or here()
+    active = active or here()
     order = order or next_order(active)
     if llmcall_sends():
-        call = make(None, key, Position("", order))._replace(is_inner=True)
+        call = undrawn.at(Position("", order))._replace(is_inner=True)
     else:
-        call = _in_arm(make(None, key, active.position._replace(order=order)), active)
+        call = _in_arm(undrawn.at(active.position._replace(order=order)), active)
     return call if call.cassette is not None else call._replace(way=way_from(active, order))
 
 

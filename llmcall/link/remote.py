@@ -105,19 +105,15 @@ class RemoteTransport(CoroutineTransport):
 
     :param caller: asks that process.
     :param asked: the body of the call, which the process has.
-    :param key: of the call; with the sample, the process learns these by the first send.
     :param form: of its answers, or ``None``.
     :param endpoints: that may be asked, by model.
     """
 
     keeps_time = True  # the process does
 
-    def __init__(
-        self, caller: Caller, asked: Mapping[str, Data], key: str, form: Form | None
-    ) -> None:
+    def __init__(self, caller: Caller, asked: Mapping[str, Data], form: Form | None) -> None:
         self._caller = caller
         self._asked = asked
-        self._key = key
         self._form = form
         self._class_name = type(self).__name__
         self.endpoint = 0  # the number of the one to ask
@@ -151,7 +147,7 @@ class RemoteTransport(CoroutineTransport):
                 inside,
                 request.model,
                 request.sample,
-                self._key,
+                request.cache_key,
                 self.endpoint,
                 changes,
                 left_out,

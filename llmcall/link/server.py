@@ -25,9 +25,8 @@ from ..config import resolve as config
 from ..core.calls import Call
 from ..core.parents import parents
 from ..core.pipeline import answer_calls
-from ..core.prepare import drawn, undrawn
+from ..core.prepare import Undrawn, drawn, without_draw
 from ..core.waiting import adrive_stream
-from ..keys.keys import identity, key_of
 from ..keys.request import Request
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Context
 
-    from ..scopes import Draw, Position
     from ..stores.record import Record
     from ..traffic.gate import Permit
     from ..traffic.usage import Meter
@@ -467,55 +465,38 @@ class _CallOfProcess:
         own_settings, shared = facts_in(asked.facts)
         calls = []
         for hashed, body in asked.contents:
-
-            def make(
-                sample: str | None,
-                key: str,
-                position: Position,
-                draw: Draw | None = None,
-                hashed: Any = hashed,
-                body: Any = body,
-            ) -> Call:
-                form = Form() if asked.has_form else None
-                transport = RemoteTransport(self, body, key, form)
-                client = None
-                if shared is not None:
-                    client = shared.of_call(self._meter, transport)
-                    transport.endpoints = client.endpoints(asked.model)
-                settings = own_settings if client is None else client.settings
-                request = Request(asked.kind, asked.model, hashed, body, {}, sample, key, form)
-                call = Call(
-                    client,
-                    settings,
-                    shared_cache(settings.cache_path),
-                    cassette,
-                    request,
-                    asked.call_options,
-                    asked.name,
-                    position,
-                    draw,
-                    asked.fallbacks,
-                    transport=None if asked.is_clients else transport,
-                    asks_model=asked.asks_model,
-                    is_streamed=asked.is_streamed,
-                    is_inner=asked.is_inner,
-                )
-                return call._replace(skips_recorded=asked.skips_recorded and call.may_ask)
-
+            form = Form() if asked.has_form else None
+            transport = RemoteTransport(self, body, form)
+            client = None
+            if shared is not None:
+                client = shared.of_call(self._meter, transport)
+                transport.endpoints = client.endpoints(asked.model)
+            settings = own_settings if client is None else client.settings
+            call = Call(
+                client,
+                settings,
+                shared_cache(settings.cache_path),
+                cassette,
+                Request(asked.kind, asked.model, hashed, body, {}, None, "", form),
+                asked.call_options,
+                asked.name,
+                scopes.Position(),
+                fallbacks=asked.fallbacks,
+                transport=None if asked.is_clients else transport,
+                asks_model=asked.asks_model,
+                is_streamed=asked.is_streamed,
+                is_inner=asked.is_inner,
+            )
+            call = call._replace(skips_recorded=asked.skips_recorded and call.may_ask)
+            undrawn = Undrawn.of(call)
             if asked.sample is not None:
-                key = key_of(asked.kind, hashed, asked.sample)
-                path = asked.sample.partition("#")[0]
-                calls.append(make(asked.sample, key, scopes.Position(path, order)))
-                continue
-            request_identity = identity(asked.kind, hashed)
+                position = scopes.Position(asked.sample.partition("#")[0], order)
+                calls.append(undrawn.at(position, asked.sample))
             # Where another process records this one, that one draws.
-            if asked.is_inner or asked.kind == "embedding" or (parents and cassette is None):
-                calls.append(undrawn(make, request_identity, active, order))
-                continue
-            cache = shared_cache(own_settings.cache_path)
-            named = asked.call_options.sample
-            source = cassette or cache
-            calls.append(drawn(make, source, request_identity, named, active, order))
+            elif asked.is_inner or asked.kind == "embedding" or (parents and cassette is None):
+                calls.append(without_draw(undrawn, active, order))
+            else:
+                calls.append(drawn(undrawn, active, order))
         return calls
 
 

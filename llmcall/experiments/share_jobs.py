@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import ref
 
 from ..apis.decisions import REFUSAL, probabilities
@@ -26,7 +26,7 @@ from ..typed.rows import RowJob, TableJob
 from .choice_options import Respondent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..core.reply import Reply
     from .choice import Choice
@@ -62,9 +62,11 @@ class SharesJob(RowJob):
 
     The first call is made alone: if its answer has no shares, no second call is paid for.
 
+    :param method: ``"decisions"`` or ``"logprobs"``.
     :param orders: the orders of its options.
     """
 
+    method: str = ""
     orders: Sequence[tuple[int, ...]] = ()
     proof: _Proof = field(default_factory=_Proof)
 
@@ -95,115 +97,102 @@ class SharesJob(RowJob):
         """Ask about a row in one order."""
         order = self.orders[Respondent.current().repeat % len(self.orders)]
         question = cast("Choice", self.call_for(item))
-        request = self.request(question, self.variables(item), order)
+        method = SHARE_METHODS[self.method]
+        request = method.request(question, self.variables(item), order)
         try:
             reply = await ask(request)
         except (EmptyAnswerError, InvalidRequestError) as error:
-            if self.proof.is_given or not self.is_unavailable(error):
+            if self.proof.is_given or not method.is_unavailable(error):
                 raise
             # The request only asked what the server can do, and a replay does not send it.
             cassette = current_cassette()
             failures = process_failures if cassette is None else cassette.failures
             failures.recover(ref(error))
             raise NoSharesError(
-                f"{self.what} are not available here ({error}): {COUNT_DRAWS}"
+                f"{method.what} are not available here ({error}): {COUNT_DRAWS}"
             ) from error
         if reply is None:
             return None
         shares = [0.0] * (len(order) + 1)
-        for position, share in enumerate(self.shares(reply, request, len(order))):
+        for position, share in enumerate(method.shares(reply, request, len(order))):
             shares[order[position]] = share
         shares[-1] = max(0.0, 1 - math.fsum(shares))
         return shares
 
-    # Of each method
 
-    what = ""  # that the model gives, in words
+class ShareMethod(NamedTuple):
+    """How a model is asked for shares.
 
-    def request(
-        self, question: Choice, variables: dict[str, object], order: tuple[int, ...]
-    ) -> SendMessage:
-        """Return the request for the shares of a row in an order of the options."""
-        raise NotImplementedError
+    :param what: that the model gives, in words.
+    :param request: returns the request for the shares of a row, by its variables, in an order of the options.
+    :param is_unavailable: returns whether the first call's failure says that there are no shares by this method.
+    :param shares: returns the share of each option in the order that was read; or raises a ``NoSharesError``.
+    """
 
-    def is_unavailable(self, error: Exception) -> bool:
-        """Return whether the first call's failure says that there are no shares by this method."""
-        raise NotImplementedError
-
-    def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
-        """Return the share of each option in the order that was read.
-
-        :raises NoSharesError: if the answer has none.
-        """
-        raise NotImplementedError
+    what: str
+    request: Callable[[Choice, dict[str, object], tuple[int, ...]], SendMessage]
+    is_unavailable: Callable[[Exception], bool]
+    shares: Callable[[Reply, SendMessage, int], list[float]]
 
 
-class LogprobsJob(SharesJob):
-    """Reads the log probabilities of the answer's first token."""
-
-    what = "log probabilities"
-
-    def request(
-        self, question: Choice, variables: dict[str, object], order: tuple[int, ...]
-    ) -> SendMessage:
-        """Return the request for one token."""
-        params = question.model_params
-        limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
-        wanted = {**limit, **params, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        return SendMessage(self.client, question.prompt(variables, order), wanted)
-
-    def is_unavailable(self, error: Exception) -> bool:
-        """Return whether there are no log probabilities: the only token of a model that reasons first is
-        empty.
-        """
-        return isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
-
-    def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
-        """Return the shares of the letters, at the temperature of the request."""
-        params = {**self.client.resolved.defaults, **request.params}
-        return letter_shares(reply, count, params.get("temperature"))
+def _token_request(
+    question: Choice, variables: dict[str, object], order: tuple[int, ...]
+) -> SendMessage:
+    """Return the request for one token."""
+    params = question.model_params
+    limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
+    wanted = {**limit, **params, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
+    return SendMessage(question.client, question.prompt(variables, order), wanted)
 
 
-class DecisionsJob(SharesJob):
-    """Asks OpenAI's Decisions API, which answers with a probability for each option."""
+def _has_no_logprobs(error: Exception) -> bool:
+    """Return whether there are no log probabilities: the only token of a model that reasons first is empty."""
+    return isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
 
-    what = "decisions"
 
-    def request(
-        self, question: Choice, variables: dict[str, object], order: tuple[int, ...]
-    ) -> SendMessage:
-        """Return the request for one decision: the question is asked about the conversation that ends with it.
+def _token_shares(reply: Reply, request: SendMessage, count: int) -> list[float]:
+    """Return the shares of the letters, at the temperature of the request."""
+    params = {**request.client.resolved.defaults, **request.params}
+    return letter_shares(reply, count, params.get("temperature"))
 
-        Other parameters of a chat, such as a temperature, have no meaning there.
-        """
-        messages = question.render(**variables)
-        params = question.model_params
-        decision = {
-            "type": "choice",
-            "instructions": messages[-1]["content"],
-            "choices": [{"value": text} for text in question.option_texts(variables, order)],
-        }
-        wanted = {
-            **{name: params[name] for name in params if name in DECISION_ARGUMENTS},
-            "window": "none",
-            "extra_body": {"questions": [decision]},
-        }
-        return SendMessage(self.client, messages, wanted)
 
-    def is_unavailable(self, error: Exception) -> bool:
-        """Return whether the server refuses the request, as a server without this API does."""
-        return isinstance(error, InvalidRequestError)
+def _decision_request(
+    question: Choice, variables: dict[str, object], order: tuple[int, ...]
+) -> SendMessage:
+    """Return the request for one decision: the question is asked about the conversation that ends with it.
 
-    def shares(self, reply: Reply, request: SendMessage, count: int) -> list[float]:
-        """Return the probabilities of the options; all 0 for a refusal."""
-        (decision,) = request.params["extra_body"]["questions"]
-        answers = objects_in(reply.raw.get("answers"))
-        if len(answers) != 1 or answers[0].get("type") not in ("choice", REFUSAL):
-            raise NoSharesError(
-                f"the answer of the model {reply.model!r} is no decision: {COUNT_DRAWS}"
-            )
-        shares = probabilities(answers[0])
-        return [shares.get(choice["value"], 0.0) for choice in decision["choices"]]
+    Other parameters of a chat, such as a temperature, have no meaning there.
+    """
+    messages = question.render(**variables)
+    params = question.model_params
+    decision = {
+        "type": "choice",
+        "instructions": messages[-1]["content"],
+        "choices": [{"value": text} for text in question.option_texts(variables, order)],
+    }
+    wanted = {
+        **{name: params[name] for name in params if name in DECISION_ARGUMENTS},
+        "window": "none",
+        "extra_body": {"questions": [decision]},
+    }
+    return SendMessage(question.client, messages, wanted)
+
+
+def _has_no_decisions(error: Exception) -> bool:
+    """Return whether the server refuses the request, as a server without this API does."""
+    return isinstance(error, InvalidRequestError)
+
+
+def _decision_shares(reply: Reply, request: SendMessage, count: int) -> list[float]:
+    """Return the probabilities of the options; all 0 for a refusal."""
+    (decision,) = request.params["extra_body"]["questions"]
+    answers = objects_in(reply.raw.get("answers"))
+    if len(answers) != 1 or answers[0].get("type") not in ("choice", REFUSAL):
+        raise NoSharesError(
+            f"the answer of the model {reply.model!r} is no decision: {COUNT_DRAWS}"
+        )
+    shares = probabilities(answers[0])
+    return [shares.get(choice["value"], 0.0) for choice in decision["choices"]]
 
 
 def letter_shares(reply: Reply, count: int, temperature: float | None = None) -> list[float]:
@@ -272,6 +261,10 @@ def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
 
 DECISIONS, LOGPROBS, DRAWS = "decisions", "logprobs", "draws"
 METHODS = ("auto", DECISIONS, LOGPROBS, DRAWS)
+SHARE_METHODS = {
+    DECISIONS: ShareMethod("decisions", _decision_request, _has_no_decisions, _decision_shares),
+    LOGPROBS: ShareMethod("log probabilities", _token_request, _has_no_logprobs, _token_shares),
+}
 
 
 def ask_for_shares(
@@ -349,10 +342,8 @@ def _ask_by(
             return answers._replace(notes=tuple(filter(None, (note,))))
         return _lists(answers, options["repeats"])
     orders = question.all_orders()
-    shares_job = (DecisionsJob if method == DECISIONS else LogprobsJob)(
-        **vars(replace(job, is_named=False)),  # the repeat decides the order
-        orders=orders,
-    )
+    settled = replace(job, is_named=False)  # the repeat decides the order
+    shares_job = SharesJob(**vars(settled), method=method, orders=orders)
     options = {name: map_options[name] for name in map_options if name != "repeats"}
     answers = run_map(shares_job, rows, **options, repeats=len(orders))
     return answers if is_plan else _lists(answers, len(orders))

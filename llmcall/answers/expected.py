@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..apis.endings import is_cut
 from ..apis.message import content_text
 from ..apis.shapes import choices_of
 from ..errors import OutputError
 from ..keys.plain_data import plain
-from ..keys.request import UncheckedFormat
+from ..keys.request import Data, UncheckedFormat
 from ..support.display import shortened
 from .reading import json_values
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..keys.request import Data
 
 LONGEST_QUOTE = 200  # characters of an answer in a message
 ANY_JSON = ""  # the form of JSON mode

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..config.values import MASK
 from ..support.secrets import SHORTEST_SECRET
 from ..support.secrets import masked as without_credential_forms
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 SECRET_NAMES = re.compile("auth|key|token|secret|cookie|password|credential|sig", re.IGNORECASE)
 

@@ -11,7 +11,7 @@ from ..config import resolve as config
 from ..config import values
 from ..config.settings import CASSETTE_MODES
 from ..errors import CacheError, ConfigError
-from ..programs.actors import ACTOR_FORMS, Actors, is_named_by_text
+from ..programs.actors import ACTOR_FORMS, Actor, Actors, is_named_by_text
 from ..programs.placeholders import placeholder_keys
 from ..programs.recorder import Recorder
 from ..scopes import new_program_scope
@@ -24,8 +24,6 @@ from .options import UserPath, import_function
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Mapping
-
-    from ..programs.actors import Actor
 
 
 class RunOptions(NamedTuple):

@@ -9,9 +9,9 @@ import signal
 import subprocess
 import threading
 import urllib.parse
+from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -31,10 +31,6 @@ from ..programs.summary import summary_lines
 from ..support.failures import process_failures
 from ..traffic.usage import RunUsage
 from .recording import actor_source, find_target, recording_options
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OTHER_SCOPES = "a scope of another name in the header x-llmcall-scope"

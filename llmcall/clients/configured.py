@@ -4,39 +4,35 @@ follow from them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
 from ..core.callbacks import aclose, call_callback, close
-from ..core.calls import Options
+from ..core.calls import Call, Options
 from ..core.client import ResolvedSettings
 from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..models import catalog
-from ..stores.cache.cache import shared_cache
+from ..stores.cache.cache import ResponseCache, shared_cache
 from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
 from ..traffic import standard as standard  # its listeners
-from ..traffic.usage import Meter
+from ..traffic.usage import Meter, Usage
 from .own import as_transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import ClassVar
 
     from typing_extensions import Self
 
-    from ..core.calls import Call
     from ..core.seams import Gate, Sends, Transport
     from ..keys.request import Data, Request
     from ..models.catalog import Capabilities
     from ..models.prices import Price
-    from ..stores.cache.cache import ResponseCache
     from ..traffic.limits import Pool
-    from ..traffic.usage import Usage
 
 
 # The values that the API takes for a parameter that is not sent.

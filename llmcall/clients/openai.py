@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..apis.decisions import questions_in
 from ..apis.usage import window_of
@@ -19,7 +19,6 @@ from .own import unless_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import ClassVar
 
     from typing_extensions import Self
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.callbacks import read_in_thread, send, to_thread
-from ..core.seams import AsyncTransport, CoroutineTransport, Transport
+from ..core.seams import AsyncTransport, Background, Chunk, CoroutineTransport, Sends, Transport
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
 
-    from ..core.seams import Background, Chunk, Sends
     from ..keys.request import Data, Request
     from .configured import ConfiguredClient
 

@@ -17,7 +17,7 @@ from ..support.plugins import PlugIns
 from ..support.sender import callback_errors
 from ..support.system import ProcessLock
 from ..traffic import limits
-from ..traffic.usage import process_meter, under_way
+from ..traffic.usage import Usage, process_meter, under_way
 from .base import LLMClient
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..models.tokens import TokenCount
-    from ..traffic.usage import Usage
     from .base import Messages
 
 BUILT_IN = {

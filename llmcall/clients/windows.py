@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..apis.usage import window_of
 from ..config.values import host_of
 from ..core.callbacks import fetch
-from ..core.seams import OK, AlreadyRecorded, CoroutineTransport, Response
+from ..core.seams import OK, AlreadyRecorded, Background, CoroutineTransport, Response
 from ..core.waiting import wait
 from ..errors import (
     APIError,
@@ -25,7 +25,7 @@ from ..errors import (
     ServiceError,
 )
 from ..keys.request import Request
-from ..stores.cache.awaited import IDENTIFIER, Awaited
+from ..stores.cache.awaited import IDENTIFIER, Awaited, Journal
 from ..support.display import counted
 from ..support.notices import logger, notice, warn_once
 from ..support.waits import may_block, run_blocking
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
     from ..core.client import Client
-    from ..core.seams import Background
-    from ..stores.cache.awaited import Journal
     from .base import LLMClient
 
 T = TypeVar("T")

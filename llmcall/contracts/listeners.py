@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import scopes
 from ..errors import ServiceError
 from ..stores.cassettes.cassette import Cassette
-from ..support.listeners import Listener, listeners
+from ..support.listeners import CallListener, Listener, listeners
 from ..testing import ScriptedClient
 from .rules import holds, made
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ..support.listeners import CallListener
 
 
 def check_listener(make: Callable[[], Listener]) -> None:

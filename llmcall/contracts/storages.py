@@ -7,14 +7,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..stores.cache.storages import Change
+from ..stores.cache.storages import Change, Row, Storage, Stored
 from .rules import LONGEST, THREADS, Watch, holds, in_thread, keeping, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from ..stores.cache.storages import Row, Storage, Stored
 
 ROWS = 10  # that each thread writes
 

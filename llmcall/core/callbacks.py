@@ -28,12 +28,11 @@ from ..errors import ConfigError
 from ..keys.plain_data import recordable
 from ..support.sender import LLMCALL, sent_by
 from ..support.waits import as_generator, check_stops, may_block, waits
-from .seams import AsyncTransport, CoroutineTransport, Response
+from .seams import AsyncTransport, Background, Chunk, CoroutineTransport, Response, Transport
 from .waiting import END, End, in_time
 
 if TYPE_CHECKING:
     from ..keys.request import Data, Request
-    from .seams import Background, Chunk, Transport
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -5,29 +5,25 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from ..config.settings import ON_ERROR
+from ..config.settings import ON_ERROR, Settings
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument
-from ..scopes import ScopedRecord
+from ..scopes import Draw, Position, ScopedRecord
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display import printable
-from ..support.failures import Failures, process_failures
-from ..support.listeners import CallInfo, listeners
+from ..support.failures import Failures, Progress, process_failures
+from ..support.listeners import CallInfo, CallListener, listeners
 from .waiting import Deadline
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Mapping, Sequence
 
-    from ..config.settings import Settings
     from ..errors import CacheMissError, ScopeError
     from ..keys.request import Data, Request
-    from ..scopes import Draw, Position
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
-    from ..support.failures import Progress
-    from ..support.listeners import CallListener
     from .client import Client
     from .parents import Way
     from .seams import Store, Transport

@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..keys.plain_data import recordable
 from ..models.tokens import shares
-from ..stores.record import make_record
+from ..stores.record import Received, Record, make_record
 from ..support.display import counted, shortened
 from .seams import Response
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..keys.request import Data, Request
-    from ..stores.record import Received, Record
     from .calls import Call
 
 # OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers.expected import expected_form
 from ..errors import ScopeError
 from ..keys.keys import (
+    Identity,
+    OpenIdentity,
     canonical_json,
     canonical_messages,
     identity,
@@ -23,7 +25,17 @@ from ..keys.parameters import (
     keyed_parameters,
 )
 from ..keys.request import Data, Request, UncheckedFormat
-from ..scopes import Position, RecordedCallers, current_for_draw, here, next_order, scope_of_call
+from ..scopes import (
+    ActiveScope,
+    CallOrder,
+    Draw,
+    Position,
+    RecordedCallers,
+    current_for_draw,
+    here,
+    next_order,
+    scope_of_call,
+)
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
 from ..support.sender import llmcall_sends
@@ -31,10 +43,6 @@ from .calls import Call, split_options
 from .parents import parents, way_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from ..keys.keys import Identity, OpenIdentity
-    from ..scopes import ActiveScope, CallOrder, Draw
     from ..stores.cassettes.cassette import Cassette
     from .client import Client, ResolvedSettings
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from ..errors import APIError, ContextLengthError, RateLimitError
 from ..support.notices import logger, warn_once
 from ..support.waits import check_stops, waits
-from .kinds import KINDS
-from .seams import AlreadyRecorded
+from .kinds import KINDS, Kind
+from .seams import AlreadyRecorded, Response
 from .send import Exchange, release_held
 from .waiting import in_thread, wait
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from ..stores.record import Received, Record
     from .calls import Call
-    from .kinds import Kind
-    from .seams import Response
 
 JITTER = 0.25  # the largest share of a wait that is added at random
 # After a 429 that names no wait, waits are this times longer: with the defaults, four of them (5, 10, 20 and

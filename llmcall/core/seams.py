@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..apis.usage import TokenUsage
@@ -16,8 +16,6 @@ from ..support.waits import BlockingIterator, as_generator, run_blocking
 from .waiting import in_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     from typing_extensions import Self
 
     from ..keys.keys import Identity

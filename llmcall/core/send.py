@@ -14,7 +14,7 @@ from ..apis.message import content_text
 from ..apis.shapes import choices_of
 from ..errors import APIError, RequestTimeoutError, ServiceError
 from ..keys.plain_data import map_texts
-from ..stores.record import Received
+from ..stores.record import Received, Record
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger
 from ..support.waits import NotAtOnceError, may_block, set_at_once
@@ -29,7 +29,7 @@ from .callbacks import (
 )
 from .failover import Failover
 from .kinds import KINDS
-from .seams import NO_ENDPOINT, Gate, Response, Used
+from .seams import NO_ENDPOINT, Chunk, Gate, Response, Transport, Used
 from .waiting import Piece, emit, in_thread
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 
     from ..config.endpoints import Endpoint
     from ..keys.request import Data
-    from ..stores.record import Record
     from .calls import Call
-    from .seams import Chunk, Transport
 
 log = logger()
 

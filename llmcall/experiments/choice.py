@@ -16,9 +16,9 @@ from ..many.options import MapOptions
 from ..support.arguments import checked
 from ..support.display import import_pandas
 from ..support.notices import warn_once
-from ..typed.conversations import SendMessage, converse
+from ..typed.conversations import Ask, Conversation, SendMessage, converse
 from ..typed.llm_call import LLMCall
-from ..typed.rows import cross_rows
+from ..typed.rows import RowJob, cross_rows
 from ..typed.tables import error_text
 from .choice_options import (
     ChoiceOptions,
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from ..core.reply import Reply
     from ..keys.request import Data
     from ..many.plans import Plan
-    from ..typed.conversations import Ask, Conversation
-    from ..typed.rows import RowJob
 
 # Arguments that a choice does not take, with the reason
 _SETTLED = {

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from .intervals import share_interval
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 OTHER = "p_other"
 NO_INTERVAL = (

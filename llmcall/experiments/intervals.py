@@ -7,15 +7,11 @@ has a width of 0: numbers without a spread have none.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 LEVEL = 0.95
 YES_AND_NO = (1.0, 0.0)

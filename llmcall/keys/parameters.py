@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ..config.settings import Settings
 from ..models.catalog import Capabilities, parameters_of
@@ -14,10 +13,7 @@ from ..support.secrets import (
     without_query_credentials,
 )
 from .plain_data import plain, with_article
-from .request import UncheckedFormat
-
-if TYPE_CHECKING:
-    from .request import Data
+from .request import Data, UncheckedFormat
 
 EFFORT = "reasoning_effort"
 # The parameters that [OpenAI] sets defaults for and that enter the key.

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 from ..support.surrogates import check_unicode, joined_surrogates
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
 
 FIRST_FIELDS = ("role", "content")  # the fields of a message that come first in a file
 # Of objects and lists in each other. Reading a level takes two of Python's frames, of which there are 1,000.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import lru_cache, wraps
@@ -13,15 +13,12 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 from unicodedata import normalize
 
-from .request import UncheckedFormat
+from .request import Data, UncheckedFormat
 from .schema_forms import canonical_schema, rooted, stable, strict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pydantic import TypeAdapter
 
-    from .request import Data
 
 # Hyphens and dashes of Unicode's category Pd that stand between words and numbers, and the minus
 DASH = re.compile("[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")

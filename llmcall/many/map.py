@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..support.tracebacks import hide_own_frames
 from .options import MapOptions
-from .plans import plan_map
+from .plans import Plan, plan_map
 from .run import MapRun
 from .tasks import job_of
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ..scopes import Scope
     from .names import Key
-    from .plans import Plan
     from .tasks import Function, Job
 
 

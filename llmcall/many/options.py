@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config import resolve as config
-from ..config.settings import AUTO, MAX_AUTO_CALLS, ON_ERROR
+from ..config.settings import AUTO, MAX_AUTO_CALLS, ON_ERROR, Settings
 from ..errors import ScopeError
 from ..stores.cassettes.current import current_cassette
 from ..support.arguments import check_arguments, nearest
@@ -17,7 +17,6 @@ from .names import key_function
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..config.settings import Settings
     from .names import Key
 
 # Threads mostly wait for a server; there are fewer if MAX_CONCURRENT_CALLS allows fewer calls.

@@ -16,7 +16,7 @@ from ..support.display import counted, money
 from ..support.waits import run_blocking
 from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
 from .names import ItemNames
-from .tasks import FunctionJob, tasks_of
+from .tasks import AskingJob, FunctionJob, Task, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..stores.record import Record
     from ..typed.conversations import SendMessage
     from .options import MapOptions
-    from .tasks import AskingJob, Task
 
 
 class Plan(NamedTuple):

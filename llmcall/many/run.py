@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,18 +27,16 @@ from ..traffic import usage as metering
 from ..traffic.standard import report_refused
 from .bar import Bar
 from .names import ItemNames, is_frame
-from .tasks import MISSING, NotBegunError, TaskResult, run_job, tasks_of
+from .tasks import MISSING, Job, NotBegunError, Task, TaskResult, run_job, tasks_of
 from .threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextvars import Context
 
     from ..distributed.sender import TaskSender
     from ..distributed.worker import Report
     from ..scopes import DrawList
     from .options import MapOptions
-    from .tasks import Job, Task
 
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that no worker waits for its next task
 BATCH_SIZE = 64  # finished tasks to wait for, because each wakeup of the map slows the workers down

@@ -24,7 +24,7 @@ from ..programs.patches import patched_by
 from ..review.text import record_name
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
 from ..stores.cassettes.current import only_open
-from ..stores.cassettes.replay_log import NO_CALLS, without_lone_callers
+from ..stores.cassettes.replay_log import NO_CALLS, SortKey, without_lone_callers
 from ..stores.cassettes.reports import TestOwner, recording_command
 from ..stores.records.reader import read
 from ..stores.records.writer import write
@@ -38,7 +38,6 @@ from .summary import CassetteUse, Summary
 
 if TYPE_CHECKING:
     from ..core.calls import Call
-    from ..stores.cassettes.replay_log import SortKey
     from ..stores.record import Record
 
 FIXTURE = "llm_cassette"

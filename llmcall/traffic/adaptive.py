@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 from ..config.settings import MAX_AUTO_CALLS
 from ..support.listeners import CallListener, listeners
 from ..support.system import lock
-from .limits import EndpointState, Slot, known_states
+from .limits import Endpoints, EndpointState, Slot, known_states
 from .usage import UnderWay
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from ..apis.usage import TokenUsage
     from ..config.endpoints import Endpoint
-    from .limits import Endpoints
 
 FIRST = 16
 # OpenAI's guide "Rate limits", Azure's "Quotas and limits": what is left of the minute.

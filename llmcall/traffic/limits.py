@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import RateLimitError
-from ..models.prices import HighestPrice, price_of
+from ..models.prices import HighestPrice, Price, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
-from .queues import NEVER, Blocked, Queue, total, wait_until_free
+from .queues import NEVER, Blocked, Demand, Queue, total, wait_until_free
 
 if TYPE_CHECKING:
     from ..apis.usage import TokenUsage
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.waiting import Deadline
     from ..models.catalog import Capabilities
-    from ..models.prices import Price
-    from .queues import Demand
 
 # Seconds: a minute, and one more: servers count requests as they arrive, and a request may have
 # been on its way for longer than one of the next minute.

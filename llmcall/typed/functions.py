@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -16,8 +16,6 @@ from .rows import RowJob
 from .tables import AsksRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..keys.request import Data
     from .conversations import Answer
 

@@ -6,18 +6,14 @@ Jinja2 takes 30 ms to import, so this module is imported with the first template
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from traceback import walk_tb
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import TemplateError
 from ..support.libraries import jinja2
-from .template import MissingCell, Template, all_variables, missing_variable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .template import Load, Variables
+from .template import Load, MissingCell, Template, Variables, all_variables, missing_variable
 
 # What expressions in templates raise
 RUNTIME_ERRORS = (

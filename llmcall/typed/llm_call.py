@@ -15,12 +15,20 @@ from ..clients.registry import client as shared_client
 from ..core.waiting import adrive
 from ..errors import OutputError
 from ..keys.plain_data import plain
-from ..keys.request import UncheckedFormat
+from ..keys.request import Data, UncheckedFormat
 from ..keys.schemas import read_type, response_format, unchecked_format
 from ..support.arguments import checked
 from ..support.notices import logger
 from ..support.waits import run_blocking
-from .conversations import Answer, SendMessage, converse, final_error, shortened_repr
+from .conversations import (
+    Answer,
+    Ask,
+    Conversation,
+    SendMessage,
+    converse,
+    final_error,
+    shortened_repr,
+)
 from .rows import RowJob, row_variables
 from .tables import AsksRows, field_names
 from .templates import Templates, TemplateSource, checked_history, checked_sources
@@ -29,8 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..core.reply import Reply
-    from ..keys.request import Data
-    from .conversations import Ask, Conversation
 
 
 # The last answer of each call, for ``messages`` and ``model_output``; each thread and task sees its own.

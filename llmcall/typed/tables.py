@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from operator import attrgetter, methodcaller
@@ -27,15 +27,12 @@ from ..many.options import MapOptions
 from ..support.display import counted, data_frame, import_pandas
 from ..support.notices import notice
 from .conversations import Conversation
-from .rows import TableJob, check_rows, cross_rows, row_variables
+from .rows import RowJob, TableJob, check_rows, cross_rows, row_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
-
     import pandas
 
     from ..many.plans import Plan
-    from .rows import RowJob
 
 # The types of columns with gaps, by pandas' names for what is between these.
 GAPS = {"empty": "float64", "boolean": "boolean"}

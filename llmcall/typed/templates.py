@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..errors import TemplateError
 from ..support.arguments import nearest
 from .template import (
+    Load,
     MissingCell,
     Template,
     Variables,
@@ -25,10 +26,7 @@ from .template import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from ..keys.request import Data
-    from .template import Load
 
 
 class History(NamedTuple):

@@ -17,25 +17,29 @@ from ...clients.registry import settings
 from ...errors import APIError, ArgumentError, CacheMissError, ContentFilterError, EmptyAnswerError
 from ...many.map import map as run_map
 from ...many.options import checked_count
-from ...review.runs import load
+from ...review.runs import RecordedRun, load
 from ...stores.cassettes.cassette import Cassette
 from ...stores.records.reader import read as read_records
 from ...stores.records.served import model_of
 from ...support.arguments import checked
 from ...support.display import counted, money, one_line, printable
 from ..intervals import import_statistics
-from .estimate import USEFUL_DEVIATIONS, spread_of
+from .estimate import USEFUL_DEVIATIONS, Spread, spread_of
 from .result import Drift
-from .sample import DriftCheck, Requests, compared_run
-from .values import VALUE, answers_frame, answers_of, read_answer, user_reader, value_columns
+from .sample import DriftCall, DriftCheck, Requests, compared_run
+from .values import (
+    VALUE,
+    Reader,
+    answers_frame,
+    answers_of,
+    read_answer,
+    user_reader,
+    value_columns,
+)
 
 if TYPE_CHECKING:
     from ...clients.base import LLMClient
-    from ...review.runs import RecordedRun
     from ...stores.record import Record
-    from .estimate import Spread
-    from .sample import DriftCall
-    from .values import Reader
 
 QUOTED_CHARACTERS = 60  # of an answer, in an error
 MOST_OF_THE_COST = 0.1  # of the recording, that a check costs unless told otherwise

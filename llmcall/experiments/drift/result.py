@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...apis.usage import total_cost
 from ...stores.records.served import served_by, served_words
 from ...support.display import counted, money, printable, text_table
-from .estimate import estimate_shift
-from .values import ANSWER, MARKS, VALUE, answers_frame, value_columns
+from .estimate import Shift, estimate_shift
+from .values import ANSWER, MARKS, VALUE, Reader, answers_frame, value_columns
 
 if TYPE_CHECKING:
     import pandas
 
     from ...stores.record import Record
     from ...stores.records.served import Served
-    from .estimate import Shift
     from .sample import DriftCheck
-    from .values import Reader
 
 
 class Shares(NamedTuple):

@@ -15,13 +15,12 @@ from ...apis.message import message_text
 from ...apis.shapes import choices_of
 from ...errors import OutputError
 from ...support.display import import_pandas
-from .sample import actor_name
+from .sample import DriftCall, actor_name
 
 if TYPE_CHECKING:
     import pandas
 
     from ...stores.record import Record
-    from .sample import DriftCall
 
 ANSWER = "answer"  # the name of an only value
 MARKS = ("unreadable", "refused")  # of answers without a value

@@ -11,12 +11,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...apis.usage import total_cost
 from ...config import resolve as config
 from ...errors import ArgumentError, LLMCallError
-from ...stores.records.reader import read
+from ...stores.records.reader import RecordFile, read
 from ...stores.records.served import model_of
 from ...stores.records.writer import write
 from .contents import MADE, REPORT, credentials, made_texts, personal_lines, read_text
@@ -53,9 +52,6 @@ from .replay import (
     unused_records,
 )
 from .verify import DIFFERS, Verification, verify
-
-if TYPE_CHECKING:
-    from ...stores.records.reader import RecordFile
 
 CODE_ENDINGS = (".py", ".pyi", ".pyx")
 # Files that are packed although the program does not read them

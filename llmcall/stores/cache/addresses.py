@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeGuard, TypeVar
 
 from ...config.values import without_password
 from ...errors import CacheError, ConfigError
 from ...support.sender import callback_errors
 from .directory import Directory
 from .storages import SERVERS, Change, Row, Storage, Stored, storages
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import TypeGuard
 
 T = TypeVar("T")
 

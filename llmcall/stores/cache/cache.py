@@ -5,7 +5,7 @@ processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -13,30 +13,25 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from ...config import resolve as config
 from ...config.settings import CACHE_MODES
 from ...errors import CacheCorruptError, CacheError
-from ...keys.request import Request
+from ...keys.request import Data, Request
 from ...support.arguments import checked
 from ...support.notices import warn_once
 from ...support.system import ProcessLock
-from ..record import make_record
+from ..record import Record, make_record
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
 from .addresses import is_address, storage_at
-from .awaited import UnstoredAnswers
-from .storages import Change
+from .awaited import Journal, UnstoredAnswers
+from .storages import Change, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import pandas
 
-    from ...keys.request import Data
     from ..misses.causes import Source
     from ..misses.report import Miss
-    from ..record import Record
-    from .awaited import Journal
-    from .storages import Storage
 
 
 REKEY = "'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'"

@@ -10,16 +10,13 @@ import os
 import sqlite3
 import time
 import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from ...support.libraries import diskcache
 from ...support.system import this_process
 from ...support.waits import NotAtOnceError
 from .forks import using_database
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PAGE = 100  # rows that are read at a time
 SETTINGS = {

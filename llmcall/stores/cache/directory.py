@@ -12,14 +12,13 @@ from ...errors import CacheCorruptError, CacheError
 from ...support.system import ProcessLock
 from ...support.waits import NotAtOnceError, waits
 from .forks import using_database
-from .storages import Storage
+from .storages import Change, Row, Storage, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from .database import Database
-    from .storages import Change, Row, Stored
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME
 LONGEST_GAP = 20_000  # missing row numbers after which a salvage stops looking

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...config.values import MASK, without_password
 from ...errors import CacheError, ConfigError
 from ...support.libraries import redis
-from .storages import Storage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from .storages import Change, Row, Stored
+from .storages import Change, Row, Storage, Stored
 
 # The address may say otherwise, as in redis://host/0?socket_timeout=60. Each command under way has a
 # connection, and redis-py's own limit is 100. Times are in seconds.

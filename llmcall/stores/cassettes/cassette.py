@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from contextlib import ContextDecorator, nullcontext
+from contextlib import AbstractContextManager, ContextDecorator, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
-from ...scopes import new_program_scope
+from ...scopes import ActiveScope, Position, RecordedCallers, new_program_scope
 from ...support.display import natural
 from ...support.failures import (
     ABANDONED,
@@ -21,9 +21,9 @@ from ...support.failures import (
 )
 from ...support.notices import notice, warn_once
 from ..cache.cache import shared_cache
-from ..record import GotFrom
+from ..record import GotFrom, Record
 from ..records.frame import record_frame
-from ..records.reader import read
+from ..records.reader import Question, read
 from ..records.served import served_by
 from .opening import Opening
 from .replay_log import ReplayLog
@@ -32,16 +32,12 @@ from .tape import CassetteFile, Tape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     import pandas
 
     from ...keys.request import Data
-    from ...scopes import ActiveScope, Position, RecordedCallers
     from ...traffic.usage import Adds
     from ..days import Days
-    from ..record import Record
-    from ..records.reader import Question
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 

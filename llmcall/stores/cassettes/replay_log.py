@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,13 +15,10 @@ from ...scopes import (
     RecordedCallers,
 )
 from ...support.system import lock
-from ..record import by_scope, scope_of
+from ..record import Record, by_scope, scope_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
     from ...keys.request import Data
-    from ..record import Record
     from ..records.reader import RecordFile, Selection
 
 

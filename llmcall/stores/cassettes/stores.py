@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...keys.keys import sampled_key
-from ...scopes import RecordedCallers
-from ..record import GotFrom
+from ...keys.keys import Identity, sampled_key
+from ...scopes import Position, RecordedCallers
+from ..record import GotFrom, Record
 from ..records.answers import same_answer
 
 if TYPE_CHECKING:
-    from ...keys.keys import Identity
     from ...keys.request import Request
-    from ...scopes import Position
     from ..cache.cache import ResponseCache
-    from ..record import Record
     from .cassette import Cassette
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...config import resolve as config
-from ...config.setting import Rank
-from ...config.settings import LOCAL_MODEL, SETTINGS
+from ...config.setting import Layer, Rank
+from ...config.settings import LOCAL_MODEL, SETTINGS, Settings
 from ...errors import ConfigError
 from ...keys.normalizers import replacement
 from ...keys.parameters import CONFIGURED
@@ -18,10 +18,6 @@ from ...models.catalog import matching_section, resolve
 from ...support.display import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
-
-    from ...config.setting import Layer
-    from ...config.settings import Settings
     from ...keys.request import Data
     from ..record import Record
 

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
@@ -28,7 +28,6 @@ from .packed import KeptRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import BinaryIO
 
     from ...keys.request import Data
     from .spool import Spool

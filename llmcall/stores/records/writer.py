@@ -16,9 +16,9 @@ from ...keys.plain_data import is_too_deep, ordered_names, recordable
 from ...support import secrets
 from ...support.surrogates import check_unicode
 from ...support.system import file_lock
-from ..record import by_scope
+from ..record import Record, by_scope
 from .answers import stable_response
-from .header import imported_from
+from .header import Header, imported_from
 from .keyed_settings import DEFAULTS, MODELS, with_used_models, with_used_settings
 from .line import (
     INLINE_CHARACTERS,
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ...keys.request import Data
-    from ..record import Record
-    from .header import Header
     from .spool import Spool
 
 

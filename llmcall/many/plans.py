@@ -16,7 +16,7 @@ from ..support.display import counted, money
 from ..support.waits import run_blocking
 from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
 from .names import ItemNames
-from .tasks import AskingJob, FunctionJob, Task, tasks_of
+from .tasks import FunctionJob, Task, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from ..models.prices import Price
     from ..stores.record import Record
     from ..typed.conversations import SendMessage
+    from ..typed.rows import RowJob
     from .options import MapOptions
+    from .tasks import Job
 
 
 class Plan(NamedTuple):
@@ -164,7 +166,7 @@ class _UnrecordedError(Exception):
     """Ends the conversation of a task at the first request that is not recorded."""
 
 
-def plan_map(job: AskingJob | FunctionJob, items: object, options: MapOptions) -> Plan:
+def plan_map(job: Job, items: object, options: MapOptions) -> Plan:
     """Return the plan of a map, without asking. Its items set the caller of the current context.
 
     :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
@@ -186,10 +188,10 @@ def plan_map(job: AskingJob | FunctionJob, items: object, options: MapOptions) -
 class Planner:
     """Looks up the requests of tasks; nothing is sent, counted, drawn or recorded.
 
-    :param job: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
+    :param job: of an ``LLMCall`` or an ``@llm`` function.
     """
 
-    def __init__(self, job: AskingJob) -> None:
+    def __init__(self, job: RowJob) -> None:
         self._job = job
         self._client = job.client
         self._cassette = current_cassette()

@@ -27,7 +27,7 @@ from ..traffic import usage as metering
 from ..traffic.standard import report_refused
 from .bar import Bar
 from .names import ItemNames, is_frame
-from .tasks import MISSING, Job, NotBegunError, Task, TaskResult, run_job, tasks_of
+from .tasks import MISSING, NotBegunError, Task, TaskResult, run_job, tasks_of
 from .threads import DaemonThreads
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..distributed.worker import Report
     from ..scopes import DrawList
     from .options import MapOptions
+    from .tasks import Job
 
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that no worker waits for its next task
 BATCH_SIZE = 64  # finished tasks to wait for, because each wakeup of the map slows the workers down

@@ -17,85 +17,34 @@ from .names import MAX_TEXT_CHARACTERS, item_label, rows_of
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
-
-    from ..distributed.worker import Report
-    from ..scopes import ActiveScope, ScopedRecord
-    from ..support.waits import Stops
-    from .names import ItemNames
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
     from typing import TypeAlias
 
     from ..config.settings import Settings
-    from ..typed.conversations import SendMessage
+    from ..distributed.worker import Report
+    from ..scopes import ActiveScope, ScopedRecord
+    from ..support.waits import Stops
+    from ..typed.rows import RowJob
+    from .names import ItemNames
 
     Function: TypeAlias = Callable[[Any], Any] | "HasJob"  # what a map runs over its items
-
-
-class Job(Protocol):
-    """The work that a map does with each item."""
-
-    @property
-    def window(self) -> str:
-        """The window in which its calls are answered, if it is known; ``"none"`` outside any."""
-
-    @property
-    def client(self) -> LLMClient | None:
-        """The client that its calls ask, if it is known."""
-
-    @property
-    def settings(self) -> Settings:
-        """The settings of the client that its calls ask, if it is known."""
-
-    @property
-    def is_named(self) -> bool:
-        """Return whether items need names even without a scope."""
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """With ``vary``, the columns that hold the labels of a row's cell."""
-
-    def check(self, items: object) -> None:
-        """Refuse items with which it can do nothing, before anything runs."""
-
-    def run(self, item: object) -> object:
-        """Return an item's result."""
-
-    def identity(self, item: object) -> object:
-        """Return the data that identifies an item."""
-
-
-class AskingJob(Job, Protocol):
-    """A job that asks a call about each item, so that it can be planned."""
-
-    @property
-    def client(self) -> LLMClient:
-        """The client that asks."""
-
-    def call_for(self, item: object) -> object:
-        """Return the call that asks about an item."""
-
-    def conversation(
-        self, item: object, ask: Callable[[SendMessage], Awaitable[object]]
-    ) -> Coroutine[Any, Any, object]:
-        """Ask about an item until an answer fits.
-
-        :param ask: answers each question.
-        """
+    Job: TypeAlias = "FunctionJob | RowJob"
 
 
 class HasJob(Protocol):
     """An ``LLMCall``, an ``@llm`` function, or another object that says how it asks about items."""
 
-    def __map_job__(self) -> AskingJob:
+    def __map_job__(self) -> RowJob:
         """Return the job of a map with it."""
 
 
 class FunctionJob(NamedTuple):
-    """Calls a function with each item."""
+    """Calls a function with each item; a ``RowJob`` asks about each row.
+
+    :param is_named: whether items need names even without a scope.
+    :param axes: the columns that hold the labels of a row's cell; it has none.
+    """
 
     function: Callable[[Any], object]
     is_named: bool = False
@@ -129,7 +78,7 @@ class FunctionJob(NamedTuple):
         return item
 
 
-def job_of(function: Function) -> AskingJob | FunctionJob:
+def job_of(function: Function) -> Job:
     """Return the job of a map with a function.
 
     :param function: a callable with one argument, or an ``LLMCall`` or ``@llm`` function, whose

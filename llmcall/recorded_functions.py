@@ -31,8 +31,8 @@ from .traffic import standard as standard
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .clients.configured import ConfiguredClient as Client
     from .config.settings import Settings
-    from .core.client import Client
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

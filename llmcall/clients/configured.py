@@ -4,7 +4,7 @@ follow from them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakSet
 
 from ..config import resolve as config
@@ -12,7 +12,6 @@ from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
 from ..core.callbacks import aclose, call_callback, close
 from ..core.calls import Call, Options
-from ..core.client import ResolvedSettings
 from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..models import catalog
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ..core.prepare import PreparedArguments
     from ..core.seams import Gate, Sends, Transport
     from ..keys.request import Data, Request
     from ..models.catalog import Capabilities
@@ -37,6 +37,29 @@ if TYPE_CHECKING:
 
 # The values that the API takes for a parameter that is not sent.
 NEUTRAL = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+
+
+class ResolvedSettings(NamedTuple):
+    """The current settings, resolved for a client.
+
+    :param current: the current settings: when they change, a client resolves them again.
+    :param settings: the settings.
+    :param cache: the disk cache that they name.
+    :param pools: by model, the pool of its endpoints, made at the model's first call.
+    :param checked_hosts: the models and hosts whose records were checked for their origin.
+    :param defaults: the parameters that the settings give a default to.
+    :param options: the options of a call that names none.
+    :param prepared: arguments of calls, prepared; by the arguments.
+    """
+
+    current: Settings
+    settings: Settings
+    cache: ResponseCache
+    pools: dict[str, Pool]
+    checked_hosts: set[tuple[str, str]]
+    defaults: dict[str, Any]
+    options: Options
+    prepared: dict[tuple[object, ...], PreparedArguments]
 
 
 class ConfiguredClient:

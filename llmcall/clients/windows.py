@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
-    from ..core.client import Client
     from .base import LLMClient
+    from .configured import ConfiguredClient as Client
 
 T = TypeVar("T")
 # Seconds before the first look at a response that was just begun, and between any two looks at most.

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Mapping, Sequence
 
+    from ..clients.configured import ConfiguredClient as Client
     from ..errors import CacheMissError, ScopeError
     from ..keys.request import Data, Request
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
-    from .client import Client
     from .parents import Way
     from .seams import Store, Transport
 

@@ -43,8 +43,9 @@ from .calls import Call, split_options
 from .parents import parents, way_from
 
 if TYPE_CHECKING:
+    from ..clients.configured import ConfiguredClient as Client
+    from ..clients.configured import ResolvedSettings
     from ..stores.cassettes.cassette import Cassette
-    from .client import Client, ResolvedSettings
 
 
 class PreparedArguments(NamedTuple):

@@ -11,8 +11,8 @@ from ..support.notices import warn_once
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..clients.configured import ResolvedSettings
     from ..core.calls import Call
-    from ..core.client import ResolvedSettings
     from ..keys.request import Data
     from .transport import ProgramTransport
 

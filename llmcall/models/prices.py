@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..apis.decisions import TIER as DECISIONS
 from ..apis.usage import MILLION, Bill, Cost, Parts, TokenUsage
 from ..support.notices import warn_once
+
+if TYPE_CHECKING:
+    from .packaged_prices import PackagedPrice
 
 # The share of the standard price of tokens that is paid.
 # "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",
@@ -23,23 +26,8 @@ PRICES_OF_DECISIONS = {"gpt-6-luna": (0.1, 0.0, 0.0)}
 LIST_OF_DECISIONS = "OpenAI's price of decisions, 2026-11"
 
 
-class Price(Protocol):
-    """The price of a model, at one provider and tier."""
-
-    @property
-    def source(self) -> str:
-        """``"[Prices]"``, or the package with its version and the date of the price."""
-        ...
-
-    def cost_of_parts(self, parts: Parts) -> Cost:
-        """Return the cost of tokens; a part without its own price costs as much as the whole."""
-        ...
-
-    def cost_of_answer(self, response: Mapping[str, object]) -> Cost | None:
-        """Return the cost of everything that an answer reports; ``None`` if it reports no tokens, or
-        something without a price.
-        """
-        ...
+# Of a model, at one provider and tier: with its source, and the costs of tokens and of an answer.
+Price: TypeAlias = "ConfiguredPrice | HighestPrice | PackagedPrice"
 
 
 class ConfiguredPrice(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from .system import after_fork_in_child, current_task
 
@@ -213,13 +213,8 @@ async def _each(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
         async for item in items:
             yield item
     finally:
-        if isinstance(items, _Closable):
-            await items.aclose()
-
-
-@runtime_checkable
-class _Closable(Protocol):
-    async def aclose(self) -> None: ...
+        if close := getattr(items, "aclose", None):
+            await close()
 
 
 async def resolved(result: object) -> Any:

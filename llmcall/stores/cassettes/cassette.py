@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
-from ...scopes import ActiveScope, Position, RecordedCallers, new_program_scope
+from ...scopes import ActiveScope, Position, new_program_scope
 from ...support.display import natural
 from ...support.failures import (
     ABANDONED,
@@ -282,13 +282,6 @@ class Cassette(ContextDecorator):
 
     # Records
 
-    def get(self, key: str, question: Question | None = None) -> Record | None:
-        """Return the record of a key, or ``None``, without counting it as used.
-
-        :param question: what has the key; a file finds it faster.
-        """
-        return self.tape.get(key, question)
-
     def find(self, key: str, position: Position, question: Question | None = None) -> Record | None:
         """Return the record of a key for a call, or ``None``, and count it as used.
 
@@ -309,10 +302,6 @@ class Cassette(ContextDecorator):
                 f"an answer came after the cassette {self.path} was closed, so the file lacks it"
             )
         return kept or record
-
-    def recorded_callers(self, path: str, request_key: str) -> RecordedCallers:
-        """Return who asked for a request's draws; see :meth:`ReplayLog.recorded_callers`."""
-        return self.tape.recorded_callers(path, request_key)
 
     def all_records(self) -> list[Record]:
         """Return its records; before the first opening, the file's records."""

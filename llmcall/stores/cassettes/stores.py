@@ -156,14 +156,15 @@ class CassetteStore:
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:
         """Return who took the draws of a request when they were recorded."""
-        recorded = self._cassette.recorded_callers(path, sampled_key(identity, None))
+        log = self._cassette.tape.log
+        recorded = log.recorded_callers(path, sampled_key(identity, None))
         if not self._cassette.may_record:
             return recorded
         below = self._cache.callers(path, identity).callers
         # Draws of the file that name nobody come first, as in a replay, whoever took others that the cache has.
         has_nameless = any(
             number not in recorded.callers
-            and self._cassette.tape.log.is_in_file(sampled_key(identity, f"{path}#{number}"))
+            and log.is_in_file(sampled_key(identity, f"{path}#{number}"))
             for number in (0, *below)
         )
         return (
@@ -176,9 +177,10 @@ class CassetteStore:
         key, question = request.cache_key, (request.kind, request.sample, request.asked)
         if self._position is not None:
             return self._cassette.find(key, self._position, question)
-        record = self._cassette.get(key, question)
+        tape = self._cassette.tape
+        record = tape.get(key, question)
         if record is not None:
-            self._cassette.tape.log.note_planned(key)
+            tape.log.note_planned(key)
         return record
 
     def _put(self, record: Record, source: GotFrom) -> Record:

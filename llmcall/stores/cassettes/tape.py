@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ...keys.request import Data
-    from ...scopes import Position, RecordedCallers
+    from ...scopes import Position
     from .replay_log import ReplayLog
 
 
@@ -184,10 +184,6 @@ class Tape:
             self._gained[record.cache_key] = kept(record), source  # the caller may change its own
             self.log.note(record, position)
             return record
-
-    def recorded_callers(self, path: str, request_key: str) -> RecordedCallers:
-        """Return who asked for a request's draws; see :meth:`ReplayLog.recorded_callers`."""
-        return self.log.recorded_callers(path, request_key)
 
     def has_gained(self, key: str) -> bool:
         """Return whether the run recorded the record of a key."""

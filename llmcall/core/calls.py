@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ..clients.configured import ConfiguredClient as Client
     from ..errors import CacheMissError, ScopeError
     from ..keys.request import Data, Request
+    from ..link.child import Way
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
-    from .parents import Way
     from .seams import Store, Transport
 
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}

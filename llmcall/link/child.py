@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..apis.chunks import Assembler
@@ -22,34 +21,21 @@ from ..support.system import this_process
 from ..support.tracebacks import hide_own_frames
 from ..support.waits import may_block, run_blocking
 from ..traffic import usage as metering
-from .facts import facts_of, layer_in
+from .facts import facts_of
 from .messages import Asked, Where, chunk_data, error_data, error_in, record_in
 from .own_budgets import OwnBudgets, own_budgets
+from .tickets import Base
 from .wire import Connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
 
-    from ..config.setting import Layer
     from ..core.calls import Call
     from ..core.seams import Chunk, Transport
     from ..keys.request import Data, Request
     from ..scopes import ActiveScope
     from ..stores.record import Record
     from .wire import Address, Message
-
-
-class Told(NamedTuple):
-    """What the recording process tells one that says hello.
-
-    :param options: of the recording of its program, or ``None``.
-    :param layers: settings of open cassettes.
-    :param base: the scope in which the process was started, or ``None``.
-    """
-
-    options: Any = None
-    layers: Sequence[Layer] = ()
-    base: tuple[Any, ...] | None = None
 
 
 class Parent:
@@ -83,39 +69,26 @@ class Parent:
         """Return whether the recording process can be asked."""
         return self._watched is not None and self._watched.is_open()
 
-    def hello(self) -> Told:
-        """Tell the recording process that this one has begun; return what that tells of the recording."""
-        try:
-            _, options, layers, base = self._ask_at_once("hello", self.ticket)
-        except OSError:  # it has ended
-            return Told()
-        own = None if options is None else pickle.loads(options)
-        return Told(own, [layer_in(layer) for layer in layers], base)
-
-    def admit(self, caller: str) -> str:
-        """Return a ticket for what the code here starts.
+    def admit(self, caller: str) -> Base:
+        """Return a ticket for what the code here starts, and the scope in which it does.
 
         :param caller: the name of that.
         """
         active = scopes.here()
         where = _where(active, scopes.next_order(active))._replace(caller=caller)
-        try:
-            _, name = self._ask_at_once("admit", self._ticket_here(), tuple(where))
-        except OSError:
-            return self.ticket  # nobody answers by it
-        return str(name)
-
-    def _ask_at_once(self, *message: Any) -> Message:
-        """Return the answer to a message, in this thread, where an event loop may wait: it comes at once."""
 
         async def ask() -> Message:
             connection = self.connect()
-            await connection.send(message)
+            await connection.send(("admit", self._ticket_here(), tuple(where)))
             answer = await connection.receive()
             self.give_back(connection)
             return answer
 
-        return run_blocking(ask())
+        try:
+            # In this thread, where an event loop may wait: the answer comes at once.
+            return Base(*run_blocking(ask())[1])
+        except OSError:
+            return Base(self.ticket)  # nobody answers by it
 
     def _ticket_here(self) -> str:
         caller = scopes.current_caller()
@@ -543,11 +516,11 @@ def _standing(inside: tuple[Any, ...]) -> Iterator[None]:
         scopes.hold_ticket(before)
 
 
-def standing_at(base: tuple[Any, ...]) -> ActiveScope:
+def standing_at(base: Sequence[Any]) -> ActiveScope:
     """Return the scope in which a part of this process was started, to be entered; its draws are counted by the
     recording process.
 
-    :param base: plain data: see :class:`.tickets.Base`.
+    :param base: a :class:`.tickets.Base`, or its plain data.
     """
     _, path, branches, opened_by = base
     branches = tuple(scopes.Branch(*branch) for branch in branches)

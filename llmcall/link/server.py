@@ -21,7 +21,6 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..config import resolve as config
 from ..core.calls import Call
 from ..core.parents import parents
 from ..core.pipeline import answer_calls
@@ -34,7 +33,7 @@ from ..support.system import ProcessLock, after_fork_in_child
 from ..support.waits import run_blocking, set_may_block
 from ..traffic import standard as standard  # its listeners
 from . import programs
-from .facts import facts_in, layer_data
+from .facts import facts_in
 from .loop import LoopThread
 from .messages import Asked, Where, error_data, record_data
 from .remote import Form, NotedMeter, RemoteTransport
@@ -94,18 +93,18 @@ class Link:
         self.tickets[ticket.name] = ticket
         return ticket.base()
 
-    def admit_inside(self, name: str, where: Where) -> str:
-        """Make a ticket for what a process starts, and return its name.
+    def admit_inside(self, name: str, where: Where) -> Base:
+        """Make a ticket for what a process starts, and return what goes to that.
 
         :param name: of the process's ticket.
         :param where: the process starts it.
         """
         ticket = self.ticket(name)
         if ticket is None:
-            return name
+            return Base(name)
         context = ticket.context.copy()
         context.run(ticket.enter, where, is_inner=False)
-        return self.admit(context, (*ticket.order, *where.order)).ticket
+        return self.admit(context, (*ticket.order, *where.order))
 
     def dismiss(self, name: str) -> None:
         """Forget a ticket: further calls by it are refused."""
@@ -327,12 +326,9 @@ class _Connection(asyncio.Protocol):
             _take_note(self._link, *message[1:])
         elif verb == "flush":
             self.send("flushed")
-        elif verb == "hello":
-            self._link.greet(message[1])
-            self.send("told", *_told(self._link.ticket(message[1])))
         elif verb == "admit":
             _, name, where = message
-            self.send("admitted", self._link.admit_inside(name, Where(*where)))
+            self.send("admitted", tuple(self._link.admit_inside(name, Where(*where))))
         elif verb == "calls":
             _, name, where, asked = message
             self._begin(name, Where(*where), Asked(*asked))
@@ -511,17 +507,6 @@ def _peer(accepted: socket.socket) -> int:
     credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     process: int = struct.unpack("3i", credentials)[0]
     return process
-
-
-def _told(ticket: Ticket | None) -> Message:
-    """Return what a process is told that says hello: the options of the recording, settings, and its scope."""
-    recording = programs.innermost()
-    options = None
-    if recording is not None:
-        options = pickle.dumps(recording.options())
-    base = None if ticket is None else ticket.base()
-    layers = [layer_data(layer) for layer in config.layers.pushed]
-    return options, layers, None if base is None or base.opened_by == "default" else tuple(base)
 
 
 def _take_note(link: Link, what: str, *details: Any) -> None:

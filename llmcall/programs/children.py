@@ -12,6 +12,7 @@ import contextlib
 import functools
 import itertools
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -24,7 +25,7 @@ from ..config import resolve as config
 from ..core.parents import linked, parents
 from ..link import programs
 from ..link.child import Parent, standing_at
-from ..link.wire import Address
+from ..link.facts import layer_data, layer_in
 from ..stores.cassettes.current import forget_all
 from ..support.sender import llmcall_sends
 from ..support.system import (
@@ -35,7 +36,7 @@ from ..support.system import (
     is_started_by_multiprocessing,
 )
 from .interceptors import interceptors
-from .linked import ended_options, recording_linked
+from .linked import recording_linked
 from .replacing import Installation
 from .routes import VARIABLE, Route, environment_of_child
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from ..link.server import Link
+    from ..link.wire import Address
     from .recorder import Recorder
     from .server import Server
 
@@ -108,17 +110,17 @@ class RoutesOfRecording:
         link = self._new_link()
         context = copy_context()
         context.run(scopes.set_caller, caller)
-        ticket = link.admit(context).ticket
+        base = link.admit(context)
         with _lock:
             if self._has_server and self.server is None:
                 from .server import Server
 
                 self.server = Server(self._recorder, self.context_of)
         address = "" if self.server is None else self.server.address
-        innermost = programs.innermost()
-        sends_nothing = innermost is not None and innermost.sends_nothing
-        place, token = link.address
-        return Route(address, ticket, caller.name, (place, token), sends_nothing, self._outlives)
+        options = (programs.innermost() or self._recorder).options()
+        layers = [layer_data(layer) for layer in config.layers.pushed]
+        told = pickle.dumps((options, layers))
+        return Route(address, link.address, base, caller.name, told, self._outlives)
 
     def _new_link(self) -> Link:
         from ..link.server import Link  # not for a program without children
@@ -177,7 +179,7 @@ class RoutesOfChild:
 
     def new(self, caller: scopes.Caller) -> Route:
         """Return the route of what the current context starts."""
-        return self.route._replace(ticket=self._parent.admit(caller.name), caller=caller.name)
+        return self.route._replace(base=self._parent.admit(caller.name), caller=caller.name)
 
     def started(self) -> None:
         """Leave it to the recording process, which answers."""
@@ -405,13 +407,12 @@ def _is_python(words: Sequence[str]) -> bool:
     )
 
 
-def begin_started(route: Sequence[Any]) -> None:
+def begin_started(route: str) -> None:
     """Begin a Python process that a recorded program started.
 
-    :param route: its route, from the environment.
+    :param route: its route, as the environment has it.
     """
-    address, ticket, caller, link, *others = route
-    begin(Route(address, ticket, caller, tuple(link), *others))
+    begin(pickle.loads(bytes.fromhex(route)))
 
 
 # Processes of multiprocessing
@@ -576,9 +577,7 @@ def _run_in_parallel(
 # A process's own beginning
 
 _recorded = contextlib.ExitStack()  # what holds while this process is recorded
-_begun: tuple[int, tuple[str, str]] | None = (
-    None  # the process that began, and the link of who records it
-)
+_begun: tuple[int, Address] | None = None  # the process that began, and the link of who records it
 
 
 def begin(route: Route) -> None:
@@ -591,23 +590,22 @@ def begin(route: Route) -> None:
     if _begun is None:
         atexit.register(lambda: _recorded.close())
     _begun, _recorded = (os.getpid(), route.link), contextlib.ExitStack()
-    parent = Parent(Address(*route.link), route.ticket, outlives=route.outlives)
-    told = parent.hello()
+    parent = Parent(route.link, route.ticket, outlives=route.outlives)
+    options, layers = pickle.loads(route.told)
     with contextlib.ExitStack() as stack:
         # Its own cassette of the settings would not see what the recording process answers.
         layer = config.layer_above_files({"cassette_path": None}, "the recording process")
         stack.callback(config.push_layer(layer))
-        for pushed in told.layers:
-            stack.callback(config.push_layer(pushed))
+        for pushed in layers:
+            stack.callback(config.push_layer(layer_in(pushed)))
         forget_all()
         stack.callback(parent.close)
         stack.enter_context(linked(parent))
-        options = told.options or ended_options(sends_nothing=route.sends_nothing)
         stack.enter_context(recording_linked(options, parent))
         stack.enter_context(recording_children(RoutesOfChild(parent, route)))
         scopes.begin_naming(route.caller, route.ticket)
-        if told.base is not None and not is_started_by_multiprocessing():
-            scopes.hold_in_process(active=standing_at(told.base))
+        if route.base.opened_by != "default" and not is_started_by_multiprocessing():
+            scopes.hold_in_process(active=standing_at(route.base))
         _recorded = stack.pop_all()
 
 

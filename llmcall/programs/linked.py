@@ -108,8 +108,3 @@ def recording_linked(options: Options, parent: Parent | None = None) -> Iterator
 
 
 linked_recordings.append(recording_linked)
-
-
-def ended_options(*, sends_nothing: bool) -> Options:
-    """Return the options of a recording that has ended before this process began."""
-    return Options(None, {}, frozenset(), sends_nothing, frozenset())

@@ -12,6 +12,7 @@ from .. import scopes
 from ..config.settings import checked_layer
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from ..keys.normalizers import normalizer
+from ..link.facts import KEYS
 from ..link.messages import error_in
 from ..link.programs import recordings
 from ..support.listeners import CallListener, listeners
@@ -281,11 +282,14 @@ class Recorder(Interceptor):
         return None if actors is None else actors.scope_named(name, self.recording.default)
 
     def options(self) -> Options:
-        """Return the options of the recording, for a recorder of another process; they can be pickled."""
+        """Return the options of the recording, for a recorder of another process; they can be pickled, and have no
+        keys.
+        """
         recording = self.recording
         actor = None if recording.actors is None else recording.actors.for_children()
+        overrides = {name: value for name, value in recording.overrides.items() if name not in KEYS}
         models = frozenset(self.known_models())
-        return Options(actor, recording.overrides, recording.hosts, self.sends_nothing, models)
+        return Options(actor, overrides, recording.hosts, self.sends_nothing, models)
 
     def note(self, what: str, *details: Any) -> None:
         """Note what another process saw of its program."""

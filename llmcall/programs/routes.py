@@ -7,11 +7,16 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pickle
 import urllib.parse
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..link.wire import frame
+
+if TYPE_CHECKING:
+    from ..link.tickets import Base
+    from ..link.wire import Address
 
 LOOPBACK = "127.0.0.1"
 NO_PROXY = ("NO_PROXY", "no_proxy")
@@ -32,19 +37,26 @@ class Route(NamedTuple):
     """The way of a process to the one that records it. It can be pickled.
 
     :param address: of that one's server, with its token, for what is no Python; empty if it has none.
-    :param ticket: by which that one knows in which context the process was started.
-    :param caller: the process's name.
     :param link: the address of that one's link, for Python.
-    :param sends_nothing: whether the process may send nothing, also if that one has ended.
+    :param base: the scope in which the process was started, and the ticket by which that one knows its context.
+    :param caller: the process's name.
+    :param told: the options of the recording and the settings of open cassettes, pickled. The process is told these
+        where it is started, since that one may not answer then: Ray waits for its workers without letting other
+        threads run.
     :param outlives: whether the process may go on, unrecorded, when the recording has ended.
     """
 
     address: str
-    ticket: str
+    link: Address
+    base: Base
     caller: str
-    link: tuple[str, str] = ("", "")
-    sends_nothing: bool = False
-    outlives: bool = False
+    told: bytes
+    outlives: bool
+
+    @property
+    def ticket(self) -> str:
+        """Return the name of its ticket."""
+        return self.base.ticket
 
     @property
     def caller_part(self) -> str:
@@ -96,7 +108,7 @@ def environment_of_child(
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
     place, token = route.link
     hello = token.encode() + frame(("note", "greet", route.ticket))
-    value = json.dumps([route, before, place, hello.hex()])
+    value = json.dumps([pickle.dumps(route).hex(), before, place, hello.hex()])
     return {**given, **changes, **(served or {}), VARIABLE: value}
 
 

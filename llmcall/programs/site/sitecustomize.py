@@ -86,8 +86,8 @@ def _spec(name: str, path: Sequence[str] | None = None) -> ModuleSpec | None:
 class _Beginning:
     """Begins to record this process when it first needs that."""
 
-    def __init__(self, route: list[object]) -> None:
-        self._route: list[object] | None = route
+    def __init__(self, route: str) -> None:
+        self._route: str | None = route
         self._starters: list[tuple[object, str, object]] = []
         for name in STARTERS:
             self._begin_before(os, name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import queue
+import socket
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
@@ -36,8 +38,15 @@ class LoopThread:
     def _run(self) -> None:
         with sent_by(LLMCALL):  # what the loop sends is unrecorded
             self.loop.run_forever()
+            for task in asyncio.all_tasks(self.loop):
+                task.cancel()
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether it has not ended; a forked process has none."""
+        return self in _running
 
     def end(self) -> None:
         """Stop the loop, and end the thread soon; call it in the loop."""
@@ -129,4 +138,16 @@ def _release_all() -> None:
         is_released.set()
 
 
-after_fork_in_child(_running.clear)
+_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def close_in_forks(listening: socket.socket) -> None:
+    """Close a forked process's copy of a socket: who connects would wait for ever if only that was left."""
+    _sockets.add(listening)
+
+
+@after_fork_in_child
+def _leave_to_parent() -> None:
+    _running.clear()
+    for listening in _sockets:
+        listening.close()

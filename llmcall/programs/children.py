@@ -13,6 +13,7 @@ import functools
 import itertools
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from ..link.server import Link
     from ..link.wire import Address
+    from .proxy import Proxy
     from .recorder import Recorder
     from .server import Server
 
@@ -61,6 +63,7 @@ RUNNERS = {
     "time",
     "timeout",
 }  # of the command that follows
+ISOLATES = re.compile(r"-\w*[EIS]")  # an option of a Python that imports no sitecustomize of ours
 TELLS_OF_PYTHON = {"-V", "-VV", "--version", "-h", "-?", "--help"}  # without running code
 LONGEST_END = 30  # seconds in which the answers that are under way at the end may come
 
@@ -102,6 +105,7 @@ class RoutesOfRecording:
         self._context = copy_context()
         self._link: Link | None = None
         self.server: Server | None = None
+        self._proxy: Proxy | None = None  # once something may send nothing
         self.names: dict[str, None] = {}
 
     def new(self, caller: scopes.Caller) -> Route:
@@ -117,10 +121,19 @@ class RoutesOfRecording:
 
                 self.server = Server(self._recorder, self.context_of)
         address = "" if self.server is None else self.server.address
-        options = (programs.innermost() or self._recorder).options()
+        recording = programs.innermost() or self._recorder
+        proxy = self._proxy_address() if recording.sends_nothing else ""
         layers = [layer_data(layer) for layer in config.layers.pushed]
-        told = pickle.dumps((options, layers))
-        return Route(address, link.address, base, caller.name, told, self._outlives)
+        told = pickle.dumps((recording.options(), layers))
+        return Route(address, link.address, base, caller.name, told, proxy, self._outlives)
+
+    def _proxy_address(self) -> str:
+        from .proxy import Proxy
+
+        with _lock:
+            if self._proxy is None:
+                self._proxy = Proxy(self._recorder)
+            return self._proxy.address
 
     def _new_link(self) -> Link:
         from ..link.server import Link  # not for a program without children
@@ -144,6 +157,8 @@ class RoutesOfRecording:
             self._link.start()
         if self.server is not None:
             self.server.start()
+        if self._proxy is not None:
+            self._proxy.start()
 
     def expect(self, route: Route, program: str) -> None:
         """Expect that a Python program says hello."""
@@ -166,6 +181,8 @@ class RoutesOfRecording:
         """
         if self.server is not None:
             self.server.close(seconds)
+        if self._proxy is not None:
+            self._proxy.close()
         if self._link is not None:
             self._link.close(seconds)
 
@@ -364,12 +381,20 @@ def _expect(route: Route | None, args: Command | Sequence[Command] | None) -> No
 
 
 def expect_python(routes: Routes, route: Route, args: Command | Sequence[Command] | None) -> None:
-    """Expect that a program which was started says hello, if it is one of Python's."""
+    """Expect that a program which was started says hello, if it is one of Python's, or a shell with one that
+    cannot.
+    """
     words = _words(args)
     if words and os.path.basename(words[0]) in RUNNERS:
         words = list(itertools.dropwhile(lambda word: not _is_python([word]), words))
     if _is_python(words) and not TELLS_OF_PYTHON & {*words[1:2]}:
         routes.expect(route, program_name(words))
+        return
+    # Whether a shell starts a Python is unknown; but one that it starts so says no hello.
+    words = " ".join(words).split()
+    for number, (before, word, option) in enumerate(zip(words, words[1:], words[2:], strict=False)):
+        if _is_python([word]) and (ISOLATES.match(option) or before == "-i"):
+            routes.expect(route, program_name(words[number + 1 :]).rstrip("'\";&|)"))
 
 
 def missed_lines(routes: RoutesOfRecording) -> list[str]:

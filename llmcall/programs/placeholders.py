@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ..support import secrets
+from ..support.listeners import CallListener, listeners
+from .transport import ProgramTransport
+
+if TYPE_CHECKING:
+    from ..core.calls import Call
+    from ..stores.record import Record
 
 # SDKs cannot be made without these, even in a replay, which sends nothing.
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
@@ -24,6 +31,12 @@ OTHER_KEYS = tuple(
     """.split()  # noqa: SIM905 - a list has a line for each
 )
 PLACEHOLDER = "none-a-replay-sends-nothing"
+KEY_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
+SHORTEST_KEY = (
+    16  # characters; a dummy, such as "ollama", may be the value of another variable, too
+)
+
+_used: set[str] = set()  # the keys of requests that were answered from a record in this process
 
 
 @contextlib.contextmanager
@@ -51,7 +64,35 @@ def set_placeholder_keys(*, replace: bool = False) -> None:
         the value has the mark of a provider's key.
     """
     names = {name for name in KEYS if replace or not os.environ.get(name)}
-    if replace:
-        names.update(name for name in OTHER_KEYS if os.environ.get(name))
-        names.update(name for name, value in os.environ.items() if secrets.is_models_key(value))
     os.environ.update(dict.fromkeys(names, PLACEHOLDER))
+    if replace:
+        os.environ.update(without_keys(os.environ))
+
+
+def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment with placeholders for the keys of models' providers."""
+    names = {*KEYS, *OTHER_KEYS}
+    return {
+        name: PLACEHOLDER
+        if value and (name in names or value in _used or secrets.is_models_key(value))
+        else value
+        for name, value in environment.items()
+    }
+
+
+class _UsedKeys(CallListener):
+    """Notes the keys of requests that a record answers; nothing but this process's memory has them."""
+
+    def answered(self, call: Call, record: Record) -> None:
+        """Note the keys of a call."""
+        if not record.is_hit:
+            return
+        keys: list[object] = [call.settings.api_key]
+        if isinstance(call.transport, ProgramTransport):
+            http = call.transport.to_record.http
+            keys = [http.headers.get(name, "").rpartition(" ")[2] for name in KEY_HEADERS]
+            keys.append(http.url.params.get("key"))
+        _used.update(key for key in keys if isinstance(key, str) and len(key) >= SHORTEST_KEY)
+
+
+listeners.append(_UsedKeys())

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..link.wire import frame
+from .placeholders import without_keys
 
 if TYPE_CHECKING:
     from ..link.tickets import Base
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 NO_PROXY = ("NO_PROXY", "no_proxy")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 # What the names in an address mean, unless the environment says otherwise.
 BASE_URLS = {
     "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
@@ -43,6 +45,7 @@ class Route(NamedTuple):
     :param told: the options of the recording and the settings of open cassettes, pickled. The process is told these
         where it is started, since that one may not answer then: Ray waits for its workers without letting other
         threads run.
+    :param proxy: the address of that one's proxy, for what is no Python, if the process may send nothing; else empty.
     :param outlives: whether the process may go on, unrecorded, when the recording has ended.
     """
 
@@ -51,6 +54,7 @@ class Route(NamedTuple):
     base: Base
     caller: str
     told: bytes
+    proxy: str
     outlives: bool
 
     @property
@@ -97,14 +101,17 @@ def environment_of_child(
     """
     given = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
     changes = {}
+    if route.proxy:  # it forwards to the server, too
+        given = without_keys(given)
+        changes = dict.fromkeys(PROXIES, route.proxy) | dict.fromkeys(NO_PROXY, "")
     if route.address:
-        changes = {
+        changes |= {
             variable: route.to(given.get(variable) or default)
             for variable, default in BASE_URLS.values()
         }
     changes[PYTHONPATH] = os.pathsep.join(filter(None, [SITE, given.get(PYTHONPATH)]))
     before = {name: given.get(name) for name in changes} | dict(served or {})
-    for name in NO_PROXY if route.address else ():
+    for name in NO_PROXY if route.address and not route.proxy else ():
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
     place, token = route.link
     hello = token.encode() + frame(("note", "greet", route.ticket))

@@ -27,9 +27,8 @@ from .. import scopes
 from ..clients.api_errors import http_library
 from ..core.waiting import adrive
 from ..errors import ArgumentError, ConfigError
-from ..link.loop import LoopThread
+from ..link.loop import LoopThread, close_in_forks
 from ..support.sender import LLMCALL, PROGRAM, sender, sent_by
-from ..support.system import after_fork_in_child
 from . import connections
 from .answering import response_to
 from .asgi import (
@@ -126,7 +125,7 @@ class Server:
         self._server: uvicorn.Server | None = None  # from the first connection on
         self._refusing: asyncio.Task[asyncio.Server] | None = None  # where uvicorn is missing
         self._thread: LoopThread | None = None
-        _open_servers.append(self)
+        close_in_forks(self._socket)
 
     def start(self) -> None:
         """Answer from now on; whoever connected before has waited."""
@@ -140,11 +139,8 @@ class Server:
 
         :param seconds: how long it waits at most.
         """
-        if self not in _open_servers:  # a forked process has none
-            return
-        _open_servers.remove(self)
         thread = self._thread
-        if thread is None:
+        if thread is None or not thread.is_running:
             self._socket.close()
         else:
             thread.loop.call_soon_threadsafe(self._end, seconds)
@@ -327,14 +323,3 @@ async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         writer.write(head.encode() + b"\r\nconnection: close\r\n\r\n" + text)
         await writer.drain()
     writer.close()
-
-
-_open_servers: list[Server] = []
-
-
-@after_fork_in_child
-def _leave_servers() -> None:
-    """Close a forked process's copies: a program that connects would wait for ever if only that was left."""
-    for server in _open_servers:
-        server._socket.close()
-    _open_servers.clear()

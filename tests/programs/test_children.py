@@ -240,10 +240,11 @@ def test_a_python_child_that_is_not_recorded_is_named(model: NumberedServer) -> 
         subprocess.run({CHILD})
         subprocess.run([sys.executable, "-I", "child.py"])
         subprocess.run(["env", "-i", sys.executable, "-S", "-c", "print('on its own')"])
+        os.system("cd . && " + sys.executable + " -I child.py; true")
         """,
     )
     printed, reported = ran(*A)
-    missed = "2 Python children were not recorded: child.py, python\n"
+    missed = "3 Python children were not recorded: child.py, python, child.py\n"
     assert reported.endswith(missed)
     assert ran(*NONE, code=1) == (printed, f"1 replayed: a.jsonl\n{missed}")
 
@@ -596,15 +597,61 @@ def test_a_process_that_such_a_child_starts_is_the_runs(model: NumberedServer) -
     assert ran(*NONE, PYTHONHASHSEED="1")[0] == printed == "answer 0\nanswer 1\n"
 
 
-def test_no_child_and_no_request_in_a_replay_has_a_key_that_pays(model: NumberedServer) -> None:
-    """Whatever the provider."""
-    keys = ("GOOGLE_API_KEY", "MISTRAL_API_KEY", "AZURE_OPENAI_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-    write("program.py", "subprocess.run('env', shell=True)\ntell()")
-    real = dict.fromkeys(keys, "sk-real-key-of-somebody")
-    assert "sk-real-key" in ran(*A, **real)[0]
-    printed, _ = ran(*NONE, **real)
-    assert "sk-real-key" not in printed
-    assert all(f"{key}=" in printed for key in keys)
+def test_no_child_in_a_replay_has_a_key_that_pays(model: NumberedServer) -> None:
+    """Whatever the provider, and whatever the variable: a key is known by its mark, or by the request that used it."""
+    keys = {
+        **dict.fromkeys(("GOOGLE_API_KEY", "AZURE_OPENAI_API_KEY"), "key-of-somebody"),
+        "MARKED": "sk-proj-4f9GkQ2mZ7xTb1YvN8cR",
+        "USED": "f3a1c05e9b7d4826",
+    }
+    write(
+        "program.py",
+        """
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Bread?"}]}
+        headers = {"authorization": f"Bearer {os.environ['USED']}"}
+        httpx.post(os.environ["MODEL_AT"] + "/chat/completions", json=body, headers=headers)
+        subprocess.run("env", shell=True)
+        subprocess.run("env", shell=True, env={"OWN": os.environ["USED"]})
+        """,
+    )
+    given, _ = ran(*A, **keys)
+    printed, _ = ran(*NONE, **keys)
+    for name, key in {**keys, "OWN": keys["USED"]}.items():
+        assert f"{name}={key}" in given and f"{name}=" in printed
+        assert key not in printed
+
+
+@pytest.mark.ci
+def test_a_child_that_takes_the_proxy_of_its_environment_reaches_no_model_in_a_replay(
+    model: NumberedServer,
+) -> None:
+    """It reaches any other host. The run names the models."""
+    write(
+        "program.py",
+        """
+        import http.server, threading
+        class Pages(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(self.path.encode())
+        pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+        threading.Thread(target=pages.serve_forever, daemon=True).start()
+        tell()
+        for url in (os.environ["MODEL_AT"], "https://api.openai.com/v1/models"):
+            subprocess.run(["curl", "-s", url])
+        for options in ([], ["--proxytunnel"]):
+            page = f"http://localhost:{pages.server_port}/page?a=1"
+            subprocess.run(["curl", "-sS", *options, page], check=True)
+        """,
+    )
+    ran(*A)
+    asked = len(model.asked)
+    printed, reported = ran(*NONE, code=1)
+    assert printed.count("llmcall refuses the connection to localhost") == 1
+    assert printed.endswith("/page?a=1/page?a=1")
+    assert "a replay refused a connection to api.openai.com" in reported
+    assert len(model.asked) == asked == 1
 
 
 @pytest.mark.ci

@@ -1,0 +1,104 @@
+"""The proxy of children that may send nothing: it refuses the hosts of models, and forwards to all others."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import re
+import socket
+import urllib.parse
+from typing import TYPE_CHECKING
+from urllib.request import getproxies, proxy_bypass
+
+from ..link.loop import LoopThread, close_in_forks
+from . import connections
+from .routes import LOOPBACK
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+
+    from .recorder import Recorder
+
+PIECE = 65536  # bytes that are read at once
+# Whoever sends no request, or cannot reach the other host, is left.
+BROKEN = (OSError, ValueError, KeyError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+
+
+class Proxy:
+    """Answers on the loopback, from :meth:`start` until :meth:`close`.
+
+    :param recorder: knows the hosts of models, and notes which of them are asked.
+    :ivar address: its own.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._socket = socket.create_server((LOOPBACK, 0))  # who connects before the start waits
+        close_in_forks(self._socket)
+        self.address = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
+        self._thread: LoopThread | None = None
+
+    def start(self) -> None:
+        """Answer from now on."""
+        if self._thread is None:
+            self._thread = LoopThread("llmcall proxy")
+            serving = asyncio.start_server(self._answer, sock=self._socket)
+            asyncio.run_coroutine_threadsafe(serving, self._thread.loop)
+
+    def close(self) -> None:
+        """Answer nothing more."""
+        if self._thread is not None and self._thread.is_running:
+            self._thread.loop.call_soon_threadsafe(self._thread.end)
+            self._thread.join()
+        self._socket.close()
+
+    async def _answer(self, reader: StreamReader, writer: StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(*BROKEN):
+            first, _, fields = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
+            method, target, version = first.decode("ascii").split(" ")
+            url = urllib.parse.urlsplit(f"https://{target}" if method == "CONNECT" else target)
+            host, port = connections.address_of(url.scheme, url.hostname or "", url.port)
+            if connections.is_models((host, port), self._recorder.known_models()):
+                self._refuse(host, writer)
+                return
+            upstream = getproxies().get(url.scheme)
+            if upstream and not proxy_bypass(host):
+                proxy = urllib.parse.urlsplit(upstream)
+                host, port = proxy.hostname or "", proxy.port or connections.PORTS["http"]
+                head = first + b"\r\n" + _authorization(proxy) + fields
+            elif method == "CONNECT":
+                head = b""
+            else:  # one request, since the next one may be to another host
+                path = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
+                head = f"{method} {path} {version}\r\nconnection: close\r\n".encode()
+                head += re.sub(rb"(?im)^(proxy-)?connection:.*\r\n", b"", fields)
+            far_reader, far_writer = await asyncio.open_connection(host, port)
+            with contextlib.closing(far_writer):
+                far_writer.write(head)
+                if not head:
+                    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+
+    def _refuse(self, host: str, writer: StreamWriter) -> None:
+        with contextlib.suppress(ConnectionRefusedError):
+            self._recorder.note_connection(host)
+        text = f"{connections.refused_connection(host).strerror}\n".encode()
+        fields = f"content-type: text/plain\r\ncontent-length: {len(text)}"
+        writer.write(f"HTTP/1.1 403 Forbidden\r\n{fields}\r\n\r\n".encode() + text)
+
+
+def _authorization(proxy: urllib.parse.SplitResult) -> bytes:
+    """Return the header that names a proxy's user, who may have none."""
+    if proxy.username is None:
+        return b""
+    user = f"{urllib.parse.unquote(proxy.username)}:{urllib.parse.unquote(proxy.password or '')}"
+    return b"proxy-authorization: Basic " + base64.b64encode(user.encode()) + b"\r\n"
+
+
+async def _copy(reader: StreamReader, writer: StreamWriter) -> None:
+    """Write all that comes."""
+    while piece := await reader.read(PIECE):
+        writer.write(piece)
+        await writer.drain()
+    writer.write_eof()

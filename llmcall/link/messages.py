@@ -11,6 +11,7 @@ from ..core.calls import Options
 from ..core.seams import AlreadyRecorded, Response
 from ..scopes import MapIsOverError
 from ..stores.record import Received, Record
+from ..stores.records.packed import pack, unpack
 from ..support.failures import UnrecordedAnswer, UnrecordedResult
 
 if TYPE_CHECKING:
@@ -86,44 +87,16 @@ class Asked(NamedTuple):
 
 def record_data(record: Record) -> tuple[Any, ...]:
     """Return a record as plain data, without its request, which the process that asked has."""
-    received = record.received
-    return (
-        record.cache_key,
-        record.kind,
-        record.sample,
-        record.response,
-        record.cost,
-        record.api_type,
-        record.host,
-        record.version,
-        record.stored_at,
-        record.caller,
-        record.arms,
-        None if received is None else tuple(received),
-        record.imported,
-    )
+    received = None if record.received is None else tuple(record.received)
+    return record.cache_key, pack(record.replace(request={})), record.stored_at, received
 
 
 def record_in(data: tuple[Any, ...], request: Mapping[str, Data]) -> Record:
     """Return the record in what :func:`record_data` returned, which answers a request."""
-    key, kind, sample, response, cost, api_type, host, version, *others = data
-    stored_at, caller, arms, received, imported = others
-    return Record(
-        key,
-        kind,
-        sample,
-        dict(request),
-        response,
-        cost,
-        api_type,
-        host,
-        version,
-        stored_at,
-        caller,
-        arms,
-        received=None if received is None else Received(*received),
-        imported=imported,
-    )
+    key, packed, stored_at, received = data
+    record = unpack(key, packed, stored_at).replace(request=dict(request))
+    record.received = None if received is None else Received(*received)
+    return record
 
 
 # Pieces of a streamed answer

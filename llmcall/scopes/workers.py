@@ -1,22 +1,14 @@
-"""The scopes that are open in this process, as the processes that it starts know them.
+"""The scopes that are open in this process, as its threads and the processes that it starts know them.
 
-A worker without a scope must not draw while a scope is open in the process that started it. It
-knows about that in one of two ways:
-
-- A forked worker shares a byte of anonymous memory with the process that forked it. It also sees
-  the scopes that open and close later.
-- A worker that ``multiprocessing`` starts in another way (spawn, forkserver) gets the state once, at
-  its start, with the authentication key.
-
-Neither outlives the processes. An environment variable would not serve the second way: a fork
-server keeps the one of its own start, all other programs inherit it, and it must not be set while
-other threads run.
+A worker without a scope must not draw if a scope was open in the process that started it, at that moment. A
+forked worker has that process's memory; one that ``multiprocessing`` starts in another way (spawn, forkserver)
+gets the state with the authentication key. An environment variable would not serve: a fork server keeps the one
+of its own start, all other programs inherit it, and it must not be set while other threads run.
 """
 
 from __future__ import annotations
 
 import threading
-from mmap import mmap
 
 from ..support.system import (
     after_fork_in_child,
@@ -29,24 +21,23 @@ CONFIG_NAME = "llmcall scopes"  # in what multiprocessing passes to the processe
 
 # The scopes that are open here, each with the thread that opened it and the stops of its maps.
 _open: dict[object, tuple[int, Stops]] = {}
-# In a process that multiprocessing started: whether its parent had a scope open at that moment.
+# In a process that was forked or that multiprocessing started: whether its parent had a scope open at that moment.
 _was_open_in_parent = False
-# A byte that forked processes share: 1 while a scope is open here.
-_byte = mmap(-1, 1)
-# The byte of the process that forked this one.
-_byte_of_parent: mmap | None = None
+_is_forked = False
 
 
 def note_opened(active: object) -> None:
     """Note that the current thread opened a scope."""
+    # Before any scope opens, a program need not import multiprocessing.
+    if not _open:
+        _read_parent_state()
+        multiprocessing_config()[CONFIG_NAME] = _is_open
     _open[active] = threading.get_ident(), waits().stops
-    _publish()
 
 
 def note_closed(active: object) -> None:
     """Note that a scope was closed."""
-    if _open.pop(active, None) is not None:
-        _publish()
+    _open.pop(active, None)
 
 
 def is_open_elsewhere() -> bool:
@@ -67,17 +58,16 @@ def is_open_elsewhere() -> bool:
 
 def is_worker() -> bool:
     """Return whether this process was forked, or ``multiprocessing`` started it."""
-    return _byte_of_parent is not None or is_started_by_multiprocessing()
+    return _is_forked or is_started_by_multiprocessing()
 
 
 def is_open_in_parent() -> bool:
-    """Return whether a scope is open in the process that forked this one, or was when the process
-    that started this one in another way did so.
+    """Return whether a scope was open in the process that started this one, at that moment.
 
     A fork server forks workers, but others start them.
     """
     _read_parent_state()
-    return _was_open_in_parent or (_byte_of_parent is not None and bool(_byte_of_parent[0]))
+    return _was_open_in_parent
 
 
 class _IsOpen:
@@ -88,17 +78,6 @@ class _IsOpen:
 
 
 _is_open = _IsOpen()
-
-
-def _publish() -> None:
-    """Publish whether a scope is open, to the processes that this one has started and will start."""
-    # Before any scope opens, a program need not import multiprocessing.
-    if _open and not _byte[0]:
-        _read_parent_state()
-        multiprocessing_config()[CONFIG_NAME] = _is_open
-    # Another thread may open or close a scope meanwhile, so this repeats until the byte is right.
-    while _byte[0] != bool(_open):
-        _byte[0] = bool(_open)
 
 
 def _read_parent_state() -> None:
@@ -113,8 +92,8 @@ def _read_parent_state() -> None:
 
 def _leave_scopes() -> None:
     """Leave all scopes in a forked process, as a spawned one does."""
-    global _byte, _byte_of_parent
-    _byte, _byte_of_parent = mmap(-1, 1), _byte
+    global _is_forked, _was_open_in_parent
+    _is_forked, _was_open_in_parent = True, bool(_open)
     _open.clear()
 
 

@@ -623,9 +623,9 @@ def test_a_worker_that_was_started_inside_a_scope_needs_a_bound_function(method:
         assert list(later.map(tried, "ab")) == [None, None]
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method.values != ("fork",)])
+@pytest.mark.parametrize("method", METHODS)
 def test_workers_learn_of_a_scope_at_their_start_only(method: str) -> None:
-    """A worker that was not forked does not learn of a scope that opens or ends after its start."""
+    """A worker does not learn of a scope that opens or ends after its start."""
     with pool(method) as early, pool(method) as late:
         assert list(early.map(tried, "ab")) == [None, None]
         with scope("s"):

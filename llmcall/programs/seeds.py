@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import scopes
-from ..support.libraries import keeps_random_numbers
+from ..support.libraries import keeping_random_numbers
 from .replacing import replace, when_imported
 
 IN_CALL = " in a call"  # behind a maker's name
@@ -33,7 +33,7 @@ def seeded(seed: int) -> Iterator[None]:
     counts: collections.Counter[str] = collections.Counter()
 
     def next_seed(bits: int) -> int:
-        if keeps_random_numbers.get():  # a library's own, which a replay may not import
+        if keeping_random_numbers.is_on:  # a library's own, which a replay may not import
             return 0
         caller = scopes.current_caller()
         maker = "" if caller is None else caller.name

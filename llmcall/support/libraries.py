@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -98,15 +98,22 @@ _lock = ProcessLock()
 _whole: dict[
     str, object
 ] = {}  # the libraries of one module that were imported, by whichever thread
-# Set while random numbers are kept: the generators that are made are no program's.
-keeps_random_numbers: ContextVar[bool] = ContextVar("llmcall keeps random numbers", default=False)
+
+
+class _Keeping(threading.local):
+    """Says whether a thread keeps random numbers: the generators that it makes then are no program's."""
+
+    is_on = False
+
+
+keeping_random_numbers = _Keeping()
 
 
 @contextmanager
 def random_numbers_kept() -> Iterator[None]:
     """Put the state of ``random`` and of NumPy's global generator back after a block."""
     with _lock:  # else a thread could keep what another's import has moved
-        token = keeps_random_numbers.set(True)
+        before, keeping_random_numbers.is_on = keeping_random_numbers.is_on, True
         state = random.getstate()
         numpy: Any = import_module("numpy.random") if "numpy.random" in sys.modules else None
         numpy_state = None if numpy is None else numpy.get_state(legacy=False)
@@ -116,7 +123,7 @@ def random_numbers_kept() -> Iterator[None]:
             random.setstate(state)
             if numpy is not None:
                 numpy.set_state(numpy_state)
-            keeps_random_numbers.reset(token)
+            keeping_random_numbers.is_on = before
 
 
 if not TYPE_CHECKING:

@@ -20,6 +20,7 @@ from ..config import resolve as config
 from ..core.parents import linked
 from ..errors import CacheError, LLMCallError
 from ..link.child import Parent
+from ..link.remote import NotedMeter
 from ..scopes import DrawList, Draws, DrawsElsewhere, MapIsOverError, hold_ticket
 from ..stores.cassettes.current import only_open
 from ..support.failures import process_failures
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from ..scopes import ActiveScope, Drawn, ScopedRecord
     from ..support.failures import UnrecordedCall
     from ..support.waits import Stops
-    from ..traffic.usage import Hits, UsageDelta
+    from ..traffic.usage import UsageDelta
 
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
 # The errors of pickle for an object that it cannot pickle.
@@ -184,7 +185,7 @@ class _Session(CallListener):
         state: State = pickle.loads(packed)
         self._state = state
         self.parent: Parent | None = None
-        self._usage: deque[UsageEntry] = deque()
+        self._meter = NotedMeter(None)
         self._refused: Exception | None = None
         self._tasks = 0
         self._applied = ExitStack()
@@ -214,8 +215,8 @@ class _Session(CallListener):
             stack.enter_context(only_open(None))
             stack.enter_context(budgets.all_closed())
             if self.parent is None:
-                metering.meters.append(self)
-                stack.callback(metering.meters.remove, self)
+                metering.meters.append(self._meter)
+                stack.callback(metering.meters.remove, self._meter)
                 listeners.append(self)
                 stack.callback(listeners.remove, self)
             else:
@@ -232,15 +233,6 @@ class _Session(CallListener):
             self._applied.close()
         return not self._tasks
 
-    def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
-        """Note an addition to the usage."""
-        self._usage.append((model, scope, dict(amounts), arm))
-
-    def add_hit(self, hits: Hits, saved: float | None) -> None:
-        """Note an addition to the usage."""
-        model, scope, arm, _, _ = hits
-        self.add(model, scope, metering.hit_amounts(hits, 1, saved), arm)
-
     def refused(self, call: object, error: Exception) -> None:
         """Note the first error of a call that was refused."""
         self._refused = self._refused or picklable(error)
@@ -250,7 +242,8 @@ class _Session(CallListener):
     ) -> tuple[list[UsageEntry], int, list[FailureEntry], Exception | None]:
         """Return and forget what was noted: the usage, how much was sent, the failures, the first refusal."""
         with _changed:  # other threads may add more meanwhile
-            usage = [self._usage.popleft() for _ in range(len(self._usage))]
+            usage = self._meter.noted[:]
+            del self._meter.noted[: len(usage)]
             refused, self._refused = self._refused, None
             return usage, process_failures.take_asked(), process_failures.take(), refused
 

@@ -256,14 +256,8 @@ def _count(call: Call, noted: Sequence[tuple[Any, ...]]) -> None:
     """Count here what a call used, as the recording process counted it."""
     client = call.counted_by
     meter = None if client is None else client.meter
-    for entry in noted:
-        if len(entry) == 2:
-            hits, saved = entry
-            model, scope, arm, *_ = hits
-            metering.count(meter, model, scope, metering.hit_amounts(hits, 1, saved), arm)
-        else:
-            model, scope, amounts, arm = entry
-            metering.count(meter, model, scope, amounts, arm)
+    for usage in noted:
+        metering.count(meter, *usage)
 
 
 def _asked(calls: Sequence[Call]) -> Asked:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..core.seams import CoroutineTransport, HeldResponse, Response
 from ..scopes import in_function
 from ..stores.cassettes.replay_log import function_scope
 from ..support.waits import waits
 from ..traffic.gate import innermost_permit
-from ..traffic.usage import Meter
+from ..traffic.usage import Meter, hit_amounts
 from .messages import chunk_in, error_in
 
 if TYPE_CHECKING:
@@ -19,37 +19,16 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..core.seams import Chunk
     from ..keys.request import Data, Request
-    from ..traffic.gate import Permit
     from ..traffic.usage import Hits, UsageDelta
+    from .server import CallOfProcess
     from .wire import Message
-
-
-class Caller(Protocol):
-    """Asks the process of a call, in lock step."""
-
-    permit: Permit | None
-
-    async def ask(self, *message: Any) -> Message:
-        """Return the process's answer to a message.
-
-        :raises ConnectionResetError: if the process has ended.
-        """
-        ...
-
-    def inside(self, *, runs_function: bool) -> Any:
-        """Return a ticket for the calls that the process makes inside this one, which goes to that process.
-
-        :param runs_function: whether these calls are those of a recorded function, in the scope that is open here.
-        """
-        ...
 
 
 class NotedMeter(Meter):
     """Notes what a call uses, for its process to count it, too.
 
     :param below: counts it, too, or ``None``.
-    :ivar noted: model, scope, amounts and arm of each addition; of an answer that was not asked for now, the
-        arguments of :meth:`Meter.add_hit`.
+    :ivar noted: model, scope, amounts and arm of each addition.
     """
 
     def __init__(self, below: Meter | None) -> None:
@@ -65,7 +44,8 @@ class NotedMeter(Meter):
 
     def add_hit(self, hits: Hits, saved: float | None) -> bool:
         """Add an answer that was not asked for now; the caller holds the lock. Return whether its sum may be new."""
-        self.noted.append((hits, saved))
+        model, scope, arm, *_ = hits
+        self.noted.append((model, scope, hit_amounts(hits, 1, saved), arm))
         return self._below is None or self._below.add_hit(hits, saved)
 
 
@@ -90,20 +70,20 @@ class Form:
 class _Held:
     """A response that its server keeps, as its process knows it."""
 
-    def __init__(self, caller: Caller, endpoint: Endpoint, tier: str) -> None:
-        self.caller = caller
+    def __init__(self, call: CallOfProcess, endpoint: Endpoint, tier: str) -> None:
+        self.call = call
         self.endpoint = endpoint
         self.tier = tier
 
     async def release(self, *, is_stored: bool) -> None:
         """Let the process delete it at the server."""
-        await self.caller.ask("release", is_stored)
+        await self.call.connection.ask("release", is_stored)
 
 
 class RemoteTransport(CoroutineTransport):
     """Has the process that made a call send it.
 
-    :param caller: asks that process.
+    :param call: the call, as that process asks it.
     :param asked: the body of the call, which the process has.
     :param form: of its answers, or ``None``.
     :param endpoints: that may be asked, by model.
@@ -111,8 +91,8 @@ class RemoteTransport(CoroutineTransport):
 
     keeps_time = True  # the process does
 
-    def __init__(self, caller: Caller, asked: Mapping[str, Data], form: Form | None) -> None:
-        self._caller = caller
+    def __init__(self, call: CallOfProcess, asked: Mapping[str, Data], form: Form | None) -> None:
+        self._call = call
         self._asked = asked
         self._form = form
         self._class_name = type(self).__name__
@@ -139,10 +119,11 @@ class RemoteTransport(CoroutineTransport):
             name: value for name, value in body.items() if name not in asked or asked[name] != value
         }
         left_out = [name for name in asked if name not in body]
-        self._caller.permit = innermost_permit()
-        inside = self._caller.inside(runs_function=request.kind == "function")
+        connection = self._call.connection
+        connection.permit = innermost_permit()
+        inside = self._call.inside(runs_function=request.kind == "function")
         try:
-            return await self._caller.ask(
+            return await connection.ask(
                 verb,
                 inside,
                 request.model,
@@ -154,7 +135,7 @@ class RemoteTransport(CoroutineTransport):
                 timeout,
             )
         finally:
-            self._caller.permit = None
+            connection.permit = None
 
     def _response(self, answer: Message) -> Response:
         """Return the response in a process's answer, or raise its error."""
@@ -165,14 +146,14 @@ class RemoteTransport(CoroutineTransport):
         copy: HeldResponse | None = None
         if held is not None:
             number, tier = held
-            copy = _Held(self._caller, self.endpoints[number], tier)
+            copy = _Held(self._call, self.endpoints[number], tier)
         return Response(data, request_id, copy, status_code)
 
     def _raise_failure(self, answer: Message) -> None:
         if answer[0] == "failed":
             _, data, number, self.renewable, self._class_name = answer
             error: Any = error_in(data, is_any=True)
-            error.raised_there = self._caller, number
+            error.raised_there = self._call, number
             raise error
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[Chunk, None]:
@@ -187,7 +168,7 @@ class RemoteTransport(CoroutineTransport):
             while True:
                 ends_at = waits().ends_at
                 seconds = None if ends_at is None else max(0.0, ends_at - time.monotonic())
-                answer = await self._caller.ask("read", seconds)
+                answer = await self._call.connection.ask("read", seconds)
                 if answer[0] == "ended":
                     is_open = False
                     if self._form is not None:
@@ -199,4 +180,4 @@ class RemoteTransport(CoroutineTransport):
                 yield chunk_in(answer)
         finally:
             if is_open:
-                await self._caller.ask("leave")
+                await self._call.connection.ask("leave")

@@ -251,7 +251,7 @@ class _Connection(asyncio.Protocol):
     """
 
     def __init__(self, link: Link, accepted: socket.socket) -> None:
-        self._link = link
+        self.link = link
         self.accepted = accepted
         self._process = _peer(accepted)
         self.permit: Permit | None = None
@@ -272,12 +272,12 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel the call: its process has ended, or does not wait for it."""
         self._is_lost = True
-        self._link.connections.discard(self)
+        self.link.connections.discard(self)
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(ConnectionResetError("the process of a call has ended"))
         if self.task is not None:
             self.task.cancel()
-        self._link.end_if_closing()
+        self.link.end_if_closing()
 
     def close(self) -> None:
         """Close the connection."""
@@ -299,7 +299,7 @@ class _Connection(asyncio.Protocol):
         buffer = self._buffer
         buffer += data
         if not self._has_token:
-            token = self._link.address.token.encode()
+            token = self.link.address.token.encode()
             if len(buffer) < len(token):
                 return
             if not hmac.compare_digest(bytes(buffer[: len(token)]), token):
@@ -323,12 +323,12 @@ class _Connection(asyncio.Protocol):
     def _take(self, message: Message) -> None:
         verb = message[0]
         if verb == "note":
-            _take_note(self._link, *message[1:])
+            _take_note(self.link, *message[1:])
         elif verb == "flush":
             self.send("flushed")
         elif verb == "admit":
             _, name, where = message
-            self.send("admitted", tuple(self._link.admit_inside(name, Where(*where))))
+            self.send("admitted", tuple(self.link.admit_inside(name, Where(*where))))
         elif verb == "calls":
             _, name, where, asked = message
             self._begin(name, Where(*where), Asked(*asked))
@@ -339,15 +339,15 @@ class _Connection(asyncio.Protocol):
             self._waiting = None
 
     def _begin(self, name: str, where: Where, asked: Asked) -> None:
-        ticket = self._link.ticket(name)
-        if ticket is None or self._link.is_closing:
+        ticket = self.link.ticket(name)
+        if ticket is None or self.link.is_closing:
             self.send("over")
             return
-        call = _CallOfProcess(self, ticket, where, asked)
+        call = CallOfProcess(self, ticket, where, asked)
         # Not by create_task, which would name it as a task of the program.
         self.task = ticket.context.copy().run(asyncio.Task, self._answer(call))
 
-    async def _answer(self, call: _CallOfProcess) -> None:
+    async def _answer(self, call: CallOfProcess) -> None:
         try:
             await call.answer()
         except BaseException:  # nobody waits, or a fault of llmcall's: its process hears of the end
@@ -356,9 +356,9 @@ class _Connection(asyncio.Protocol):
         finally:
             self.task = None
             for name in self.inner:
-                self._link.dismiss(name)
+                self.link.dismiss(name)
             self.inner.clear()
-            if self._link.is_closing:
+            if self.link.is_closing:
                 self.close()
 
     def send(self, *message: Any) -> None:
@@ -382,34 +382,27 @@ class _Connection(asyncio.Protocol):
             raise
 
 
-class _CallOfProcess:
-    """A call, or the calls for the texts of embeddings, that a process asks this one to answer."""
+class CallOfProcess:
+    """A call, or the calls for the texts of embeddings, that a process asks this one to answer.
+
+    :ivar connection: that process's.
+    """
 
     def __init__(self, connection: _Connection, ticket: Ticket, where: Where, asked: Asked) -> None:
-        self._connection = connection
+        self.connection = connection
         self._ticket = ticket
         self._where = where
         self._asked = asked
         self._meter = NotedMeter(ticket.meter)
 
-    @property
-    def permit(self) -> Permit | None:
-        """Return the permit of the send that the process makes."""
-        return self._connection.permit
+    def inside(self, *, runs_function: bool) -> Base:
+        """Return a ticket for the calls that the process makes inside this one, which goes to that process.
 
-    @permit.setter
-    def permit(self, permit: Permit | None) -> None:
-        self._connection.permit = permit
-
-    async def ask(self, *message: Any) -> Message:
-        """Return the process's answer to a message."""
-        return await self._connection.ask(*message)
-
-    def inside(self, *, runs_function: bool) -> Any:
-        """Return a ticket for the calls that the process makes inside this one."""
+        :param runs_function: whether these calls are those of a recorded function, in the scope that is open here.
+        """
         ticket = self._ticket.inside(at_base=not runs_function)
-        self._connection._link.tickets[ticket.name] = ticket
-        self._connection.inner.append(ticket.name)
+        self.connection.link.tickets[ticket.name] = ticket
+        self.connection.inner.append(ticket.name)
         return ticket.base() if runs_function else Base(ticket.name)
 
     async def answer(self) -> None:
@@ -437,7 +430,7 @@ class _CallOfProcess:
             if caller is not self:
                 number = None
             message = ("failed", error_data(error), number)
-        self._connection.send(*message, self._meter.noted, draw)
+        self.connection.send(*message, self._meter.noted, draw)
 
     async def _answer_stream(self, calls: Sequence[Call]) -> list[Record] | None:
         """Answer a call whose answer is read piece by piece; return ``None`` if its reader leaves."""
@@ -445,7 +438,9 @@ class _CallOfProcess:
         pieces = adrive_stream(answer_calls(calls), found.append)
         try:
             async for piece in pieces:
-                answer = await self.ask("piece", piece.text, piece.chunk, calls[0].is_taped)
+                answer = await self.connection.ask(
+                    "piece", piece.text, piece.chunk, calls[0].is_taped
+                )
                 if answer[0] == "left":
                     return None
         finally:

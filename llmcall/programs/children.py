@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
 from ..config import resolve as config
@@ -72,22 +72,6 @@ Environment = Mapping[Any, Any]
 JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 
 
-class Routes(Protocol):
-    """Makes the routes of what this process starts."""
-
-    def new(self, caller: scopes.Caller) -> Route:
-        """Return the route of a process, or of a pool's work, that the current context starts."""
-
-    def started(self) -> None:
-        """Answer what was started, from now on at the latest."""
-
-    def expect(self, route: Route, program: str) -> None:
-        """Expect that a Python program says hello."""
-
-    def release(self, route: Route) -> None:
-        """Forget a route that is not used any more."""
-
-
 class RoutesOfRecording:
     """Makes the routes of what a recording process starts.
 
@@ -109,7 +93,7 @@ class RoutesOfRecording:
         self.names: dict[str, None] = {}
 
     def new(self, caller: scopes.Caller) -> Route:
-        """Return the route of what the current context starts."""
+        """Return the route of a process, or of a pool's work, that the current context starts."""
         self.names.setdefault(caller.name)
         link = self._new_link()
         context = copy_context()
@@ -152,7 +136,7 @@ class RoutesOfRecording:
         return ticket.context
 
     def started(self) -> None:
-        """Answer what was started."""
+        """Answer what was started, from now on at the latest."""
         if self._link is not None:
             self._link.start()
         if self.server is not None:
@@ -160,19 +144,14 @@ class RoutesOfRecording:
         if self._proxy is not None:
             self._proxy.start()
 
-    def expect(self, route: Route, program: str) -> None:
-        """Expect that a Python program says hello."""
+    def note(self, what: str, *details: str) -> None:
+        """Note something about what was started: the name of a method of the link, and its arguments."""
         if self._link is not None:
-            self._link.expect(route.ticket, program)
+            getattr(self._link, what)(*details)
 
     def missed(self) -> list[str]:
         """Return the Python programs that were started, and whose processes were never recorded."""
         return [] if self._link is None else self._link.missed()
-
-    def release(self, route: Route) -> None:
-        """Forget what was started."""
-        if self._link is not None:
-            self._link.dismiss(route.ticket)
 
     def end(self, seconds: int) -> None:
         """Answer nothing more.
@@ -192,24 +171,18 @@ class RoutesOfChild:
 
     def __init__(self, parent: Parent, route: Route) -> None:
         self._parent = parent
-        self.route = route
+        self._route = route
+        self.note = parent.note
 
     def new(self, caller: scopes.Caller) -> Route:
         """Return the route of what the current context starts."""
-        return self.route._replace(base=self._parent.admit(caller.name), caller=caller.name)
+        return self._route._replace(base=self._parent.admit(caller.name), caller=caller.name)
 
     def started(self) -> None:
         """Leave it to the recording process, which answers."""
 
-    def expect(self, route: Route, program: str) -> None:
-        """Let the recording process expect it."""
-        self._parent.note("expect", route.ticket, program)
 
-    def release(self, route: Route) -> None:
-        """Let the recording process forget a ticket."""
-        self._parent.note("dismiss", route.ticket)
-
-
+Routes = RoutesOfRecording | RoutesOfChild
 _routes: list[Routes] = []  # while the calls of this process are recorded; the innermost last
 
 
@@ -232,7 +205,7 @@ def _started() -> None:
 def release(route: Route) -> None:
     """Forget a route that is not used any more."""
     for routes in _routes[-1:]:
-        routes.release(route)
+        routes.note("dismiss", route.ticket)
 
 
 class _Starting(threading.local):
@@ -388,13 +361,13 @@ def expect_python(routes: Routes, route: Route, args: Command | Sequence[Command
     if words and os.path.basename(words[0]) in RUNNERS:
         words = list(itertools.dropwhile(lambda word: not _is_python([word]), words))
     if _is_python(words) and not TELLS_OF_PYTHON & {*words[1:2]}:
-        routes.expect(route, program_name(words))
+        routes.note("expect", route.ticket, program_name(words))
         return
     # Whether a shell starts a Python is unknown; but one that it starts so says no hello.
     words = " ".join(words).split()
     for number, (before, word, option) in enumerate(zip(words, words[1:], words[2:], strict=False)):
         if _is_python([word]) and (ISOLATES.match(option) or before == "-i"):
-            routes.expect(route, program_name(words[number + 1 :]).rstrip("'\";&|)"))
+            routes.note("expect", route.ticket, program_name(words[number + 1 :]).rstrip("'\";&|)"))
 
 
 def missed_lines(routes: RoutesOfRecording) -> list[str]:

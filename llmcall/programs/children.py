@@ -588,8 +588,9 @@ def begin(route: Route) -> None:
     if _begun is None:
         atexit.register(lambda: _recorded.close())
     _begun, _recorded = (os.getpid(), route.link), contextlib.ExitStack()
-    parent = Parent(route.link, route.ticket, outlives=route.outlives)
     options, layers = pickle.loads(route.told)
+    outlives = route.outlives and not options.sends_nothing
+    parent = Parent(route.link, route.ticket, outlives=outlives)
     with contextlib.ExitStack() as stack:
         # Its own cassette of the settings would not see what the recording process answers.
         layer = config.layer_above_files({"cassette_path": None}, "the recording process")

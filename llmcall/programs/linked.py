@@ -61,7 +61,7 @@ class LinkedRecorder(Recorder):
         is_models_host = connections.is_models(address, self.known_models())
         if not may_ask_model(http.method, url.path, headers, is_models_host=is_models_host):
             return None
-        if self.sends_nothing or not parent.outlives:
+        if not parent.outlives:
             raise library.ConnectError(f"llmcall refuses the request to {url.host}: {HAS_ENDED}")
         warn_once(f"{HAS_ENDED}, so this process's requests to models are not recorded any more")
         return None

@@ -46,7 +46,7 @@ class Route(NamedTuple):
         where it is started, since that one may not answer then: Ray waits for its workers without letting other
         threads run.
     :param proxy: the address of that one's proxy, for what is no Python, if the process may send nothing; else empty.
-    :param outlives: whether the process may go on, unrecorded, when the recording has ended.
+    :param outlives: whether the process may go on, unrecorded, when the recording has ended, if it may send.
     """
 
     address: str

@@ -105,9 +105,17 @@ class Ticket:
                 active.copy()
             )  # a default scope: unlike a thread, a process has a name of its own
         names = list(where.names)
-        if where.is_apart or where.outermost:
+        draws = scopes.known_draws(where.outermost)
+        if draws is not None:  # of a function that was bound here
+            bound = (
+                active if active.draws is draws else scopes.ActiveScope(scopes.Position(), draws)
+            )
+            position = bound.position._replace(path="/".join(names), branches=())
+            scopes.hold_scope(bound.copy(position=position))
+            names = []
+        elif where.is_apart or where.outermost:
             scopes.hold_scope(scopes.Scope(None).active())
-        if where.outermost:
+        if where.outermost and draws is None:
             scopes.hold_scope(self._outermost(where.outermost, names.pop(0)).active())
         for name in names:
             scopes.hold_scope(scopes.Scope(name).active())

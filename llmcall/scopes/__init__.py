@@ -44,6 +44,7 @@ from .draws import Draws as Draws
 from .draws import DrawsElsewhere as DrawsElsewhere
 from .draws import Item as Item
 from .draws import MapIsOverError as MapIsOverError
+from .draws import known_draws as known_draws
 from .draws import take_swapped as take_swapped
 from .position import Branch as Branch
 from .position import Branches as Branches

@@ -24,7 +24,6 @@ from .repeated import forget_given_answers
 from .rules import (
     ENVIRONMENT_VARIABLE,
     IN_A_GENERATOR,
-    IN_AN_ARM,
     OpeningGenerator,
     why_refused,
 )
@@ -111,9 +110,8 @@ class ActiveScope:
         return other
 
     def __reduce__(self) -> tuple[object, ...]:
-        if self.position.arm:
-            raise ScopeError(IN_AN_ARM.format(name=self.position.arm))
-        return _unpickled, (self.position, self.draws.since, self.without_default)
+        draws = self.draws.since, self.draws.identity
+        return _unpickled, (self.position, *draws, self.without_default)
 
     def __enter__(self) -> ActiveScope:
         self.previous = held()
@@ -185,10 +183,11 @@ class ActiveScope:
 
 
 def _unpickled(
-    position: Position, since: float, without_default: ActiveScope | None
+    position: Position, since: float, identity: str, without_default: ActiveScope | None
 ) -> ActiveScope:
-    """Return a scope of another process, whose draws are counted from 0 here."""
-    return ActiveScope(position, Draws(since=since), without_default=without_default)
+    """Return a scope of another process, whose draws are counted from 0 here, unless that process records this one."""
+    draws = Draws(since=since, identity=identity)
+    return ActiveScope(position, draws, without_default=without_default)
 
 
 _no_scope_draws = Draws()

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from hashlib import sha256
 
 from ..support.system import after_fork_in_child, lock, running_loop
-from .position import held, held_by_process, hold, hold_in_process, holding
+from .position import current_ticket, held, held_by_process, hold, hold_in_process, holding
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal callers of two arms have one name
@@ -162,6 +162,12 @@ def known_caller(name: str, origin: str = "") -> Caller | None:
     """Return the caller with a name, or ``None`` if callers have no names now."""
     main = held_by_process().caller
     return None if main is None else Caller(name, main, origin)
+
+
+def is_recorded() -> bool:
+    """Return whether another process records this one."""
+    main = held_by_process().caller
+    return bool(current_ticket()) or (main is not None and bool(main.origin))
 
 
 def set_caller(caller: Caller | None) -> None:

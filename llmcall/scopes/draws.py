@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..support.notices import warn_once
-from ..support.system import current_task, lock, this_process
+from ..support.system import after_fork_in_child, current_task, lock, this_process
 from .callers import Caller
 from .draw_numbers import (
     Callers,
@@ -147,7 +148,7 @@ class Draws:
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
         counted from 0 again here. ``None`` if this process opens it now.
     :param outermost_scope: the number of the outermost scope, or ``None`` for other draws.
-    :param is_shared: whether all processes that are recorded together count them.
+    :param identity: tells it from others, in other processes, too; by default random.
     """
 
     def __init__(
@@ -155,10 +156,10 @@ class Draws:
         drawn: Iterable[Drawn] = (),
         since: float | None = None,
         outermost_scope: int | None = None,
-        is_shared: bool = False,
+        identity: str = "",
     ) -> None:
         self.outermost_scope = outermost_scope
-        self._identity = ACTOR if is_shared else ""
+        self._identity = identity
         self.since = time.time() if since is None else since
         self.process = this_process() if since is None else None  # that opened the scope
         self._numbers: dict[ScopedRequest, dict[Branches, Numbers]] = {}
@@ -170,7 +171,9 @@ class Draws:
     @property
     def identity(self) -> str:
         """Return what tells it from others, in other processes, too."""
-        self._identity = self._identity or os.urandom(8).hex()
+        if not self._identity:
+            self._identity = os.urandom(8).hex()
+            _known[self._identity] = self
         return self._identity
 
     def take(
@@ -272,6 +275,16 @@ class DrawsElsewhere(Draws):
         super().__init__()
         self.names = tuple(filter(None, path.split("/")))
         self.branches = branches
+
+
+# By identity, those of this process that others may know.
+_known: weakref.WeakValueDictionary[str, Draws] = weakref.WeakValueDictionary()
+after_fork_in_child(_known.clear)
+
+
+def known_draws(identity: str) -> Draws | None:
+    """Return the draws of this process that another one names, or ``None``."""
+    return _known.get(identity)
 
 
 _swapped: set[Draw] = set()  # draws that replayed another caller's record

@@ -17,8 +17,8 @@ from ..support.system import lock, this_process
 from ..support.waits import Stops, in_maps, waits
 from . import workers
 from .active import NO_SCOPE, ActiveScope, here, if_of_this_process, process_default, scope_of_call
-from .callers import current_caller, enter_arm
-from .draws import Draws, Item
+from .callers import current_caller, enter_arm, is_recorded
+from .draws import ACTOR, Draws, Item
 from .position import (
     Position,
     checked_name,
@@ -31,6 +31,7 @@ from .position import (
 )
 from .rules import (
     BOUND_IN_A_THREAD,
+    IN_AN_ARM,
     OpeningGenerator,
     generator_above,
     generators_with,
@@ -80,7 +81,8 @@ class Scope:
         if not parent.path:
             with lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws(
-                    outermost_scope=next(_scope_numbers), is_shared=self.is_shared
+                    outermost_scope=next(_scope_numbers),
+                    identity=ACTOR if self.is_shared else "",
                 )
             generators = generators_with((), generator)
             return ActiveScope(Position(self.name, order), self._draws, self, generators)
@@ -268,6 +270,8 @@ class Bound(Generic[P, T]):
         if active.entered_in != this_process():  # forked: like one that was pickled
             self._stops = ()
             self._active = active = pickle.loads(pickle.dumps(active))
+        if active.position.arm and active.draws.process is None and not is_recorded():
+            raise ScopeError(IN_AN_ARM.format(name=active.position.arm))
         return active.copy(generators=())
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -281,10 +285,10 @@ def bind(function: Callable[P, T]) -> Bound[P, T]:
     arms run at once in threads, the file does not depend on which was faster.
 
     :param function: a function, picklable if it goes to another process; it may be asynchronous.
-    :returns: a callable with the same arguments. In another process its draws are counted from 0
-        again for each task. Tasks that make the same request share an answer there, and a warning
-        says so. In an arm, it is a ``ScopeError`` to run it in another process:
-        ``llmcall.map(…, executor=…)`` can.
+    :returns: a callable with the same arguments. A process that this one records draws from this one's
+        numbers. In any other process, they are counted from 0 again for each task: tasks that make the
+        same request share an answer there, and a warning says so; and in an arm, it is a ``ScopeError``
+        to run it: ``llmcall.map(…, executor=…)`` can.
     :raises ScopeError: in a thread that has no scope while another has one open, and between two
         steps of a generator that left the scope open.
 
@@ -299,4 +303,5 @@ def bind(function: Callable[P, T]) -> Bound[P, T]:
     if active.opened_by == "default" and workers.is_open_elsewhere():
         raise ScopeError(BOUND_IN_A_THREAD)
     active.check_generators()
+    _ = active.draws.identity  # a forked process is to know it, too
     return Bound(function, None if active.opened_by == "default" else active, waits().stops)

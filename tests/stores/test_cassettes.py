@@ -832,6 +832,30 @@ def test_calls_of_a_forked_process_are_recorded() -> None:
 
 
 @NEEDS_POSIX
+def test_bound_functions_draw_from_the_numbers_of_the_process_that_records_theirs() -> None:
+    """In arms, too: what two of them ask is one draw."""
+    program = """
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        client = ScriptedClient(lambda messages: "six")
+        def ask():
+            return client.send_message("Roll the dice.").sample
+        def asked():
+            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+                return [pool.submit(llmcall.bind(ask)).result() for _ in range(2)]
+        with llmcall.cassette("tape.jsonl"):
+            with llmcall.scope("s"):
+                print(ask(), *asked(), ask())
+            with llmcall.scope("t"):
+                for name in ("control", "treated"):
+                    with llmcall.arm(name):
+                        print(ask(), *asked())
+    """
+    assert ran(program).split() == ["s#0", "s#1", "s#2", "s#3", *["t#0", "t#1", "t#2"] * 2]
+    assert [line.get("arms") for line in lines()[-3:]] == [["control", "treated"]] * 3
+
+
+@NEEDS_POSIX
 def test_calls_of_a_forked_process_do_not_pass_a_replay_by() -> None:
     """Nothing is asked there, and the block raises what the forked process got."""
     with cassette(PATH):

@@ -101,9 +101,9 @@ def environment_of_child(
     """
     given = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
     changes = {}
-    if route.proxy:  # it forwards to the server, too
+    if route.proxy:
         given = without_keys(given)
-        changes = dict.fromkeys(PROXIES, route.proxy) | dict.fromkeys(NO_PROXY, "")
+        changes = dict.fromkeys(PROXIES, route.proxy) | dict.fromkeys(NO_PROXY, LOOPBACK)
     if route.address:
         changes |= {
             variable: route.to(given.get(variable) or default)

@@ -208,9 +208,7 @@ def _variable_entries(variables: Mapping[str, str], prefix: str) -> Iterator[Ent
             yield row, variables[variable], prefix + variable
     for variable in variables:
         if variable.startswith("LLMCALL_") and variable not in OUR_VARIABLES:
-            warn_once(
-                f"{prefix}{variable}: there is no such setting{nearest(variable, OUR_VARIABLES)}"
-            )
+            warn_once(f"unknown setting: {prefix}{variable}{nearest(variable, OUR_VARIABLES)}")
 
 
 def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
@@ -319,7 +317,7 @@ def _warn_of_section(header: str, path: str) -> None:
     """
     hint = nearest(header.strip(), KEYS.keys() - NAMED_SECTIONS, cutoff=0.8)
     if header.strip().casefold() == "endpoint":
-        hint = "; give the endpoint a name: [Endpoint NAME]"
+        hint = ". Give the endpoint a name: [Endpoint NAME]"
     if hint:
         warn_once(f"{path}, [{header}]: this section is ignored{hint}")
 
@@ -335,8 +333,8 @@ def _find_setting(
         return rows[key]
     if spelling is None:
         others = [other for other, keys in KEYS.items() if key in keys]
-        hint = f"; it belongs below [{others[0]}]" if others else nearest(key, rows)
-        warn_once(f"{location}: there is no such setting{hint}")
+        hint = f". It belongs below [{others[0]}]" if others else nearest(key, rows)
+        warn_once(f"unknown setting: {location}{hint}")
         return None
     row = SETTINGS.get(spelling.name)
     meaning = (

@@ -24,6 +24,7 @@ from ..errors import (
     ServiceError,
 )
 from ..keys.keys import short_key
+from ..support.display import sentence
 from ..support.failures import Progress, note_inside
 from ..support.listeners import listeners
 from ..support.notices import first, logger
@@ -273,10 +274,9 @@ def handle_failure(error: APIError, call: Call) -> APIError | None:
         raise error
     if on_error == "return":
         return error
-    line = f"{call.label} at {address} failed: {error}"
-    full_stop = "" if line.endswith((".", "?", "!")) else "."
-    result = "the stream's reply is" if call.is_streamed else "the call returns"
-    line += f'{full_stop} {error.remedy}; {result} None, and on_error="raise" raises this error'
+    failure = sentence(f"{call.label} at {address} failed: {error}")
+    result = "The stream's reply is" if call.is_streamed else "The call returns"
+    line = f'{failure} {error.remedy}. {result} None. Pass on_error="raise" to raise'
     logger().error("%s", line)
     return None
 

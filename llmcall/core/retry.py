@@ -12,6 +12,7 @@ import random
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import APIError, ContextLengthError, RateLimitError
+from ..support.display import sentence
 from ..support.notices import logger, warn_once
 from ..support.waits import check_stops, waits
 from .kinds import KINDS, Kind
@@ -164,11 +165,11 @@ def _announce(call: Call, error: APIError, seconds: float) -> None:
     error_name = type(error).__name__
     endpoint = error.endpoint or "the endpoint"
     line = (
-        f"trying again in {seconds:.2f} s: attempt {error.attempts} of {call.options.max_attempts} of {call.label} "
-        f"failed at {endpoint} ({error_name}: {error})"
+        f"{call.label} failed at {endpoint} (attempt {error.attempts} of {call.options.max_attempts}): "
+        f"{error_name}: {sentence(error)} Retrying in {seconds:.2f} s"
     )
     is_first = warn_once(
-        f"{line}; llmcall.usage() counts further retries", about=("retry", endpoint, error_name)
+        f"{line}. llmcall.usage() counts further retries", about=("retry", endpoint, error_name)
     )
     if not is_first:
         log.debug("%s", line)

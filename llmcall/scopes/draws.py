@@ -219,8 +219,8 @@ class Draws:
         if other is not None and other != runner:
             kind = "thread" if other[0] != runner[0] else "task"
             warn_once(
-                f"give each {kind} its own scope: two {kind}s in the scope {request[0]!r} make the same "
-                "request at the same time, so a replay may swap their answers"
+                f"two {kind}s in scope {request[0]!r} sent the same request at once, so a replay may swap their "
+                "answers. Give each a scope"
             )
         draw = Draw(self, request, branches, number, numbers, caller, callers)
         draw.is_in_order = is_in_order

@@ -60,13 +60,13 @@ def _warn_of_shared_answers(call: Call, record: Record) -> None:
             return
         _given = None
     remedy = (
-        "put one scope around the program (with llmcall.scope('run', process=True): …), or name each of its "
-        "actors (actor=…)"
+        "Open one scope around the program (with llmcall.scope('run', process=True): …), or name its actors "
+        "(actor=…)"
         if call.transport is not None  # a program on the SDK, which knows no scopes
-        else "open a scope for each actor (with llmcall.scope(name): …) or number the draws (sample=1, sample=2)"
+        else "Open a scope per actor (with llmcall.scope(name): …), or pass sample=1, sample=2"
     )
     warn_once(
-        f"outside any scope, all equal requests share one answer. For separate answers, {remedy}",
+        f"identical requests outside any scope share one answer. {remedy}",
         about=_warn_of_shared_answers,
     )
 

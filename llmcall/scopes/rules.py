@@ -21,16 +21,14 @@ ENTERING = ("__enter__", "__aenter__", "enter_context", "enter_async_context")
 FIXTURES = ("_pytest.", "pytest_", "anyio.")  # modules that run fixtures
 
 IN_A_THREAD = (
-    "this thread has no scope, but another thread has one open: timing would decide which draw this call gets. "
-    "Pass the scope to the thread with llmcall.bind(function), called inside the scope, open a scope in it with "
-    "llmcall.scope(name), open the other thread's scope for all threads with scope(name, process=True) (for "
-    "llmcall.arms: arms(…, process=True)), or use llmcall.scope(None) if this call needs no scope"
+    "call without a scope while another thread has one open: its draw would depend on timing. Use "
+    "llmcall.bind(function) inside the open scope, llmcall.scope(name) in this thread, or llmcall.scope(None) if no "
+    "scope is meant. For all threads, open the scope with scope(name, process=True), arms with arms(…, process=True)"
 )
 IN_A_PROCESS = (
-    "this process has no scope, but the process that started it has one open, or had one open then: both would count "
-    "the same draws. Pass the scope to it with llmcall.bind(function), run the function with "
-    "llmcall.map(…, executor=…), open a scope in it with llmcall.scope(name), or use llmcall.scope(None) if this "
-    "call needs no scope. If the scope has ended since, start the workers outside it"
+    "call without a scope in a process whose parent has one open, or had one: both would count the same draws. Use "
+    "llmcall.bind(function), llmcall.map(…, executor=…), llmcall.scope(name) in this process, or llmcall.scope(None) "
+    "if no scope is meant. If the scope has ended since, start the workers outside it"
 )
 
 IN_AN_ARM = (

@@ -127,7 +127,7 @@ def _expected(annotation: str) -> _Expected | None:
 
 
 def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return ``"; did you mean 'X'?"`` for the most similar candidate, in upper or lower case, or empty text.
+    """Return ``". Did you mean 'X'?"`` for the most similar candidate, in upper or lower case, or empty text.
 
     :param cutoff: the least similarity, 0 to 1, as for ``difflib.get_close_matches``.
     """
@@ -135,4 +135,4 @@ def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str
 
     spelled = {candidate.casefold(): candidate for candidate in candidates}
     matches = get_close_matches(word.casefold(), spelled, 1, cutoff)
-    return f"; did you mean {spelled[matches[0]]!r}?" if matches else ""
+    return f". Did you mean {spelled[matches[0]]!r}?" if matches else ""

@@ -63,6 +63,12 @@ def one_line(text: str, max_length: int) -> str:
     return line[: max_length - 1].rstrip() + "…"
 
 
+def sentence(text: object) -> str:
+    """Return a text with its full stop."""
+    words = str(text)
+    return words if words.endswith((".", "?", "!")) else f"{words}."
+
+
 def shortened(text: str, max_length: int) -> str:
     """Return a text, cut after so many characters."""
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"

@@ -95,9 +95,8 @@ class AnswerWarnings(CallListener):
         hosts = set().union(*map(call.client.hosts, (model, *call.fallbacks)))
         if host not in hosts:
             warn_once(
-                f"answers of {model} recorded from {host} are used for "
-                f"{', '.join(sorted(hosts))}; [Cache] NAMESPACE keeps the records of different "
-                "servers apart"
+                f"{model}: answers recorded from {host} are used for {', '.join(sorted(hosts))}. Set [Cache] "
+                "NAMESPACE to separate them"
             )
 
 
@@ -109,8 +108,8 @@ def _warn_of_cut_answer(call: Call, response: Data) -> None:
         return  # one token was wanted, for its log probabilities
     if any(is_cut(choice.get("finish_reason")) for choice in choices_of(response)):
         warn_once(
-            f"{model}: an answer ended at its token limit (finish_reason 'length') and is "
-            "taken as it is; if answers should be longer, set max_tokens higher",
+            f"{model}: an answer was cut off at max_tokens (finish_reason 'length') and used as is. Raise max_tokens "
+            "for longer answers",
             about=("length", model),
         )
 

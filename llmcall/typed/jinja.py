@@ -119,7 +119,7 @@ def _printable(value: object) -> object:
             f"it prints a {value_type.__name__}, which has no text (no __str__)"
         )
     if isinstance(value, (BuiltinFunctionType, FunctionType, MethodType)):
-        raise _UnprintableError("it prints a function; did you mean to call it?")
+        raise _UnprintableError("it prints a function. Did you mean to call it?")
     if isinstance(value, jinja2.runtime.TemplateReference):
         raise _UnprintableError(
             "it prints Jinja2's own self, not a variable of this name: give that another name"

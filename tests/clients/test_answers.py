@@ -102,7 +102,7 @@ def test_answers_at_their_token_limit_are_logged_once_for_each_model(
     client = Responding(completion("A long st", finish_reason="length"))
     for text in ("One", "Two"):
         client.send_message(text, max_tokens=7, on_error="raise")
-    [line] = (line for line in caplog.messages if "ended at its token limit" in line)
+    [line] = (line for line in caplog.messages if "cut off at max_tokens" in line)
     assert "max_tokens" in line
 
 

@@ -66,7 +66,7 @@ def unknown(ask: Callable[[], object]) -> object:
 
 A_FUNCTION = "it must be a function"
 NO_CLIENT = "TypeError: the client for the api_type 'mine' is ... an LLMClient"
-LOST = "ConfigError: ...'opnai'; did you mean 'openai'? Known: azure, local, mine, ollama"
+LOST = "ConfigError: ...'opnai'. Did you mean 'openai'? Known: azure, local, mine, ollama"
 FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
 
 ERRORS = error_table(
@@ -117,7 +117,7 @@ ERRORS = error_table(
         lambda: API.map(str, [1], repeats=True),
     ),
     (
-        "TypeError: effect() has no argument 'levle'; did you mean 'level'?",
+        "TypeError: effect() has no argument 'levle'. Did you mean 'level'?",
         lambda: API.effect(None, "x", by="a", treated=1, control=2, unit="u", levle=0.9),
     ),
     (
@@ -144,11 +144,11 @@ ERRORS = error_table(
     ),
     # parameters
     (
-        "TypeError: ...'temprature'...did you mean 'temperature'?",
+        "TypeError: ...'temprature'...Did you mean 'temperature'?",
         lambda: built(temperature=1, temprature=5),
     ),
-    ("TypeError: ...did you mean 'temperature'", lambda: built(temprature=None)),
-    ("TypeError: ...'logit_biases'...did you mean 'logit_bias'?", lambda: built(logit_biases=5)),
+    ("TypeError: ...Did you mean 'temperature'", lambda: built(temprature=None)),
+    ("TypeError: ...'logit_biases'...Did you mean 'logit_bias'?", lambda: built(logit_biases=5)),
     ("TypeError: ...'top_k'...extra_body={'top_k': …}", lambda: built(top_k=5)),
     ("TypeError: ...'stream'...stream_message()", lambda: built(stream=5)),
     (

@@ -319,7 +319,7 @@ def test_the_client_of_an_installed_package_that_cannot_be_loaded_is_named(
     plugged: list[str],
 ) -> None:
     misspelt, *failures = plugged[1:]
-    assert "'pluged'; did you mean 'plugged'?" in misspelt
+    assert "'pluged'. Did you mean 'plugged'?" in misspelt
     for line, words in zip(
         failures,
         [

@@ -136,7 +136,7 @@ def test_a_refused_connection_is_tried_as_often_as_any_failure(
     with refusing() as address, client_for(address, retry_max_attempts=5) as client:
         failure = client.send_message(QUESTION, on_error="return")
     assert isinstance(failure, ServiceError) and failure.attempts == 5
-    assert "attempt 1 of 5 of chat" in caplog.text
+    assert "(attempt 1 of 5)" in caplog.text
 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["a proxy that answers", "no proxy there"])

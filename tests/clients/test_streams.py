@@ -234,7 +234,7 @@ def test_a_stream_that_breaks_is_logged_if_on_error_says_so(
     with raw:
         assert read(client, on_error="none") == (["Two", " coins"], None)
     [line] = (entry.getMessage() for entry in caplog.records if entry.levelno == logging.ERROR)
-    assert "the stream's reply is None" in line
+    assert "The stream's reply is None" in line
 
 
 def test_a_failure_before_the_first_piece_of_a_stream_is_tried_again() -> None:

@@ -406,7 +406,7 @@ def test_an_unknown_variable_is_warned_of_once(
         monkeypatch.setenv(name, "none")
     for _ in range(2):
         llmcall.settings()
-    warning = "environment variable LLMCALL_MODLE: there is no such setting; did you mean 'LLMCALL_MODEL'?"
+    warning = "unknown setting: environment variable LLMCALL_MODLE. Did you mean 'LLMCALL_MODEL'?"
     assert caplog.record_tuples == [("llmcall", logging.WARNING, warning)]
 
 
@@ -548,15 +548,15 @@ def test_the_syntax_of_config_ini_is_read_as_documented(
     [
         (
             "[OpenAI]\nMODLE = a\n",
-            "[OpenAI] MODLE: there is no such setting; did you mean 'MODEL'?",
+            "[OpenAI] MODLE. Did you mean 'MODEL'?",
         ),
         (
             "[Cache]\nTEMPERATURE = 0\n",
-            "[Cache] TEMPERATURE: there is no such setting; it belongs below [OpenAI]",
+            "[Cache] TEMPERATURE. It belongs below [OpenAI]",
         ),
         (
             "[Endpoint a]\nMODELS = m\nAPIKEY = x\n",
-            "[Endpoint a] APIKEY: there is no such setting; did you mean",
+            "[Endpoint a] APIKEY. Did you mean",
         ),
         (
             "[Endpoint a]\nBASE_URL = http://h/v1\n",
@@ -565,16 +565,16 @@ def test_the_syntax_of_config_ini_is_read_as_documented(
         ("[Aliases]\na = 'b'\n", "[Aliases] a: the quotes around the value are part of it"),
         (
             "[Cache]\nNORMALIZE = time\n",
-            "'time' is read as one regular expression; did you mean 'times'?",
+            "'time' is read as one regular expression. Did you mean 'times'?",
         ),
         (
             "[Limit]\nREQUESTS_PER_MINUTE = 1\n",
-            "[Limit]: this section is ignored; did you mean 'Limits'?",
+            "[Limit]: this section is ignored. Did you mean 'Limits'?",
         ),
-        ("[OpneAI]\nMODEL = a\n", "[OpneAI]: this section is ignored; did you mean 'OpenAI'?"),
+        ("[OpneAI]\nMODEL = a\n", "[OpneAI]: this section is ignored. Did you mean 'OpenAI'?"),
         (
             "[Endpoint]\nMODELS = m\n",
-            "[Endpoint]: this section is ignored; give the endpoint a name: [Endpoint NAME]",
+            "[Endpoint]: this section is ignored. Give the endpoint a name: [Endpoint NAME]",
         ),
     ],
 )
@@ -650,7 +650,7 @@ def test_a_broken_file_is_an_error_that_shows_no_key(text: str | bytes, message:
         (
             "endpoints",
             [{"name": "a", "apikey": SECRET}],
-            "[Endpoint a]: there is no setting 'apikey'; did you mean 'api_key'?",
+            "[Endpoint a]: there is no setting 'apikey'. Did you mean 'api_key'?",
         ),
         ("api_key", "sk-very secret", "not an API key or token: one word of text, or a function"),
         ("base_url", "Bearer very-secret", "is not an address"),
@@ -899,7 +899,7 @@ def test_settings_are_frozen() -> None:
 
 def test_an_unknown_setting_is_an_error_with_the_nearest_name() -> None:
     """When it is asked for, and when it is set."""
-    with pytest.raises(ValueError, match=r"there is no setting 'MODLE'; did you mean 'model'\?"):
+    with pytest.raises(ValueError, match=r"there is no setting 'MODLE'\. Did you mean 'model'\?"):
         llmcall.settings().origin("MODLE")
-    with pytest.raises(TypeError, match=r"has no setting 'modle'; did you mean 'model'\?"):
+    with pytest.raises(TypeError, match=r"has no setting 'modle'\. Did you mean 'model'\?"):
         llmcall.configure(modle="a")

@@ -683,7 +683,7 @@ def test_threads_that_ask_a_server_that_is_down_log_one_retry(
     """Each call is tried three times nevertheless."""
     client = ask_nobody(nobody)
     assert (client.usage.retries, client.usage.errors) == (64, 32)
-    assert len([message for message in caplog.messages if "trying again" in message]) == 1
+    assert len([message for message in caplog.messages if "Retrying in" in message]) == 1
 
 
 def test_each_logged_failure_says_where_and_what_to_do(

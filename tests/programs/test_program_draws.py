@@ -352,7 +352,7 @@ def test_a_thread_that_must_have_a_scope_is_still_refused(server: Server) -> Non
         pytest.raises(llmcall.ScopeError),
         llmcall.cassette(TAPE),
         llmcall.scope("lisa"),
-        pytest.raises(openai.ConflictError, match="this thread has no scope"),
+        pytest.raises(openai.ConflictError, match="call without a scope"),
     ):
         in_a_thread(lambda: ask(client))
 

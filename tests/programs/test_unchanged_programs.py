@@ -377,7 +377,7 @@ def test_the_line_of_a_retry_has_no_credential_that_the_server_repeats(
     )
     with pytest.raises(openai.InternalServerError, match="lisa"):
         asking(client)
-    assert "trying again" in caplog.text
+    assert "Retrying in" in caplog.text
     assert "lisa" not in caplog.text
 
 
@@ -520,7 +520,7 @@ TAKES_SETTINGS = pytest.mark.parametrize(
 @TAKES_SETTINGS
 def test_an_unknown_setting_is_refused_where_it_is_given(make: Callable[..., Any]) -> None:
     """Under the name of what was called, with the nearest setting."""
-    unknown = r"(client|patched)\(\) has no setting 'modl'; did you mean 'model'\?"
+    unknown = r"(client|patched)\(\) has no setting 'modl'\. Did you mean 'model'\?"
     with pytest.raises(TypeError, match=unknown):
         make(modl="x")
 

@@ -63,8 +63,8 @@ NAME = "must not be empty or contain"
         lambda: scope("~010de3fa8c734349"),
     ),
     (
-        "ScopeError: ...llmcall.bind(function)...llmcall.scope(name)...process=True"
-        "...llmcall.scope(None)",
+        "ScopeError: ...llmcall.bind(function)...llmcall.scope(name)...llmcall.scope(None)"
+        "...process=True",
         in_a_thread,
     ),
     (

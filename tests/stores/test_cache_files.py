@@ -622,7 +622,7 @@ UNREADABLE: dict[str, tuple[Any, Any, str]] = {
     "a parameter": (
         key("gpt-4o", {**LATEST, "temprature": 1}),
         completion(),
-        "did you mean 'temperature'",
+        "Did you mean 'temperature'",
     ),
     "no choices": (key("gpt-4o", LATEST), {"choices": []}, "without choices"),
     "an empty answer": (key("gpt-4o", LATEST), EMPTY, "the answer is empty"),

@@ -677,7 +677,7 @@ def test_a_warning_that_raises_loses_no_answer() -> None:
     logger.addHandler(handler)
     cut = completion("yes", finish_reason="length")
     try:
-        with pytest.raises(RuntimeError, match="ended at its token limit"):
+        with pytest.raises(RuntimeError, match="cut off at max_tokens"):
             Responding(cut, model="cut").send_message(QUESTION)
     finally:
         logger.removeHandler(handler)

@@ -87,7 +87,7 @@ def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
     [
         (
             "a\n{{ nmae }}",
-            "line 2: the variable 'nmae' is missing; given: age, name; did you mean 'name'?",
+            "line 2: the variable 'nmae' is missing; given: age, name. Did you mean 'name'?",
         ),
         ("{{ name.first }}", "line 1: 'str object' has no attribute 'first'"),
         (
@@ -104,7 +104,7 @@ def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
             "{% include 'x' %}",
             "line 1: a template that is a text cannot include 'x', because it has no folder",
         ),
-        ("{{ name.upper }}", "line 1: it prints a function; did you mean to call it?"),
+        ("{{ name.upper }}", "line 1: it prints a function. Did you mean to call it?"),
         ("{{ it }}", "line 1: it prints a object, which has no text (no __str__)"),
         ("{{ self }}", "line 1: it prints Jinja2's own self, not a variable"),
         ("{{ lipsum() }}", "line 1: the variable 'lipsum' is missing; given: age, name"),
@@ -196,7 +196,7 @@ def test_a_column_that_only_an_included_template_uses_distinguishes_items(
         (
             "letter",
             {"nam": SECRET},
-            "letter.mustache, line 1: the variable 'name' is missing; given: nam; did",
+            "letter.mustache, line 1: the variable 'name' is missing; given: nam. Did",
         ),
         (
             "letter",
@@ -217,7 +217,7 @@ def test_a_column_that_only_an_included_template_uses_distinguishes_items(
             "market/spy.md, line 1: '../buyer.md' is not a template's name",
         ),
         ("latin", {}, "the template latin.txt in {} cannot be read: 'utf-8' codec"),
-        ("byer", {}, "there is no template 'byer' in {}; did you mean 'buyer.md'?"),
+        ("byer", {}, "there is no template 'byer' in {}. Did you mean 'buyer.md'?"),
         *(
             (name, {}, f"{name!r} is not a template's name: it must name a file in {{}}")
             for name in (

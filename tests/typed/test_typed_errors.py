@@ -158,15 +158,15 @@ LLM: Any = llmcall.llm
     ),
     # tables and files
     (
-        "TypeError: ...map() has no argument 'keys'; did you mean 'key'?",
+        "TypeError: ...map() has no argument 'keys'. Did you mean 'key'?",
         lambda: call(user="?").map(ROWS, keys="name"),
     ),
     (
-        "TypeError: ...table() has no argument 'keys'; did you mean 'key'?",
+        "TypeError: ...table() has no argument 'keys'. Did you mean 'key'?",
         lambda: table(keys="name"),
     ),
     (
-        "TypeError: ...table() has no argument 'varies'; did you mean 'vary'?",
+        "TypeError: ...table() has no argument 'varies'. Did you mean 'vary'?",
         lambda: table(varies={}),
     ),
     (

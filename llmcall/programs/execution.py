@@ -262,8 +262,7 @@ class Execution(CallListener):
                 "hosts=(…) of llmcall.cassette or llmcall.patched"
             )
         return "; ".join(seen) or (
-            "no call of the program was seen: no request to a model by httpx, requests, aiohttp or urllib, no other "
-            "connection, no child process"
+            "no model request was seen (httpx, requests, aiohttp, urllib), no other connection and no child process"
         )
 
 

@@ -53,7 +53,11 @@ def summary_lines(
         (process_failures.refused + recorder.refused, "refused"),
     ]
     counts = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
-    lines = [f"{', '.join(counts)}: {_where_recorded(cassette, file)}"]
+    where = _where_recorded(cassette, file)
+    if counts == [f"{replayed:,} replayed"]:
+        lines = [f"{counted(replayed, 'call')} replayed from {where}"]
+    else:
+        lines = [f"{', '.join(counts)}: {where}"]
     if counts == ["0 asked"] and not (recorder.unrecorded or recorder.passed):
         lines += filter(None, [explain()])
     if supplied and not recorder.sends_nothing:
@@ -68,7 +72,7 @@ def _where_recorded(cassette: Cassette | None, file: Path | None) -> str:
     if cassette is not None:
         is_saved = cassette.file.is_written or not cassette.recorded
         is_file = is_saved and file is not None and file.exists()
-        return str(cassette.path) if is_file else f"{cassette.path} was not written"
+        return str(cassette.path) if is_file else f"{cassette.path} not written"
     settings = config.settings()
     if settings.cache_mode == "off":
         return "nothing was recorded, because the cache's mode is off"
@@ -91,7 +95,5 @@ def _spent(usage: RunUsage) -> Iterator[str]:
 
 def _how_to_repeat(cassette: Cassette | None, another: str) -> str:
     """Return how another run gets new answers instead of the cache's."""
-    own = "answers of its own" if cassette is None else "answers and a cassette of its own"
-    return (
-        f"the answers from the cache come {FROM_CACHE}; {another} makes another repeat, with {own}"
-    )
+    own = "" if cassette is None else " and another cassette"
+    return f"the answers from the cache come {FROM_CACHE}. For another repeat, use {another}{own}"

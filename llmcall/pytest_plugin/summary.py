@@ -100,4 +100,4 @@ class Summary:
             more = f", and {len(labels) - MAX_NAMES} more" if len(labels) > MAX_NAMES else ""
             yield f"{counted(len(labels), 'record')} of {name} not used: {names}{more}"
         if unused:
-            yield "--llm-record=update moves such records to the disk cache, and asks only for missing ones"
+            yield "--llm-record=update moves them to the disk cache, and requests only missing ones"

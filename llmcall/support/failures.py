@@ -31,9 +31,9 @@ REASONS: dict[type[LLMCallError], str] = {
     BudgetExceededError: OVER_BUDGET,
 }
 
-FIX = "Fix the cause and run it again"
+FIX = "Fix the cause and rerun"
 NOTHING_WRITTEN = f"Nothing was written. {FIX}"
-RUN_AGAIN = "Run it again{how}: only missing answers are requested"
+RUN_AGAIN = FIX + "{how}; only missing answers are requested"
 MOST_SCOPES = 5  # that a warning lists
 
 
@@ -277,7 +277,7 @@ class Failures:
             outcome = (
                 f". {FIX}"
                 if reason in REFUSED
-                else f", so the run will not replay as it was. {advice}"
+                else f". A replay will differ from this run. {advice}"
             )
             first = calls[0].description
             notice("%s%s %s (%s)%s. The first: %s", place, number, reason, scopes, outcome, first)

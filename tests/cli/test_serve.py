@@ -103,7 +103,7 @@ def test_what_it_records_it_replays_and_run_and_a_cassette_do_too(model: Numbere
     with serving(*NONE) as server:
         replayed = [server.ask(**ada), server.ask(), server.ask(**ada), server.ask()]
     assert replayed == [live[2], live[0], live[3], live[1]]
-    assert server.reported == "4 replayed: a.jsonl\n"
+    assert server.reported == "4 calls replayed from a.jsonl\n"
     program = f"""
 import httpx, llmcall
 def ask():

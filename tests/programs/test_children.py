@@ -69,7 +69,7 @@ def check_replays(model: NumberedServer, calls: int) -> str:
     assert reported.startswith(f"{calls} asked"), reported
     assert len(model.asked) == calls
     replayed, reported = ran(*NONE, PYTHONHASHSEED="1")
-    assert (replayed, reported) == (printed, f"{calls} replayed: a.jsonl\n")
+    assert (replayed, reported) == (printed, f"{calls} calls replayed from a.jsonl\n")
     assert len(model.asked) == calls
     return printed
 
@@ -145,7 +145,7 @@ def test_a_childs_own_client_sends(model: NumberedServer) -> None:
     write("program.py", f"subprocess.run({CHILD})")
     printed, reported = ran(*A)
     assert printed == "mocked\n" and reported.startswith("1 asked") and not model.asked
-    assert ran(*NONE) == ("mocked\n", "1 replayed: a.jsonl\n")
+    assert ran(*NONE) == ("mocked\n", "1 call replayed from a.jsonl\n")
 
 
 CURL = (
@@ -246,7 +246,7 @@ def test_a_python_child_that_is_not_recorded_is_named(model: NumberedServer) -> 
     printed, reported = ran(*A)
     missed = "3 Python children were not recorded: child.py, python, child.py\n"
     assert reported.endswith(missed)
-    assert ran(*NONE, code=1) == (printed, f"1 replayed: a.jsonl\n{missed}")
+    assert ran(*NONE, code=1) == (printed, f"1 call replayed from a.jsonl\n{missed}")
 
 
 # Processes of multiprocessing, and pools
@@ -362,7 +362,7 @@ def test_a_cassette_in_mode_none_sends_nothing_from_a_maps_workers(model: Number
     asked = len(model.asked)
     printed, reported = ran(*NONE, code=1)
     assert printed == "answer 0\n['none']\n"
-    assert "this chat request to gpt-4o-mini is not recorded" in reported
+    assert "chat request to gpt-4o-mini is not recorded" in reported
     assert len(model.asked) == asked
 
 

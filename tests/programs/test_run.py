@@ -518,14 +518,14 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
     assert reported.splitlines() == ["2 asked (30 tokens, <$0.0001): a.jsonl"]
     _, reported = ran("ask('Bread?')", *NONE)
     first, second = reported.splitlines()
-    assert first == "1 replayed: a.jsonl"
-    assert second.startswith("1 record was not used; the mode 'update'")
+    assert first == "1 call replayed from a.jsonl"
+    assert second.startswith("1 record was not used; mode 'update'")
     _, reported = ran(f"{BREAD_AND_MILK}; ask('Salt?')", "--cassette", "b.jsonl")
     first, second = reported.splitlines()
     assert first == "1 asked (15 tokens, <$0.0001), 2 from the cache: b.jsonl"
     assert second == (
-        "the answers from the cache come from an earlier run, or from an equal call of this one; --scope NAME makes "
-        "another repeat, with answers and a cassette of its own"
+        "the answers from the cache come from an earlier run, or an identical call of this one. For another "
+        "repeat, use --scope NAME and another cassette"
     )
 
 
@@ -592,7 +592,7 @@ def test_the_last_line_of_a_run_counts_its_own_cassettes_calls(model: NumberedSe
     assert reported.splitlines() == ["1 asked (15 tokens, <$0.0001): a.jsonl"]
     _, reported = ran(text.replace('ask("Bread?")', "pass"), "--cassette", "b.jsonl")
     assert reported.splitlines() == [
-        "0 asked: b.jsonl was not written",
+        "0 asked: b.jsonl not written",
         "the program's calls stand on the cassettes that it opens itself",
     ]
 
@@ -632,7 +632,7 @@ def test_embeddings_of_several_texts_are_one_call(
     assert f"2 asked ({spent}), 1 {'replayed' if is_file else 'from the cache'}: " in reported
     printed, reported = ran(text, *options)
     assert printed == "0 3 0\n"
-    assert reported.startswith(f"3 {'replayed' if is_file else 'from the cache'}: ")
+    assert reported.startswith("3 calls replayed from " if is_file else "3 from the cache: ")
     assert len(asked) == 2
 
 
@@ -681,7 +681,7 @@ def test_an_answer_that_a_run_asked_for_itself_is_not_one_of_an_earlier_run(
     first, second = reported.splitlines()
     assert first.startswith("1 asked (8 tokens, <$0.0001), 1 from the cache: ")
     assert second.startswith(
-        "the answers from the cache come from an earlier run, or from an equal call of this one; "
+        "the answers from the cache come from an earlier run, or an identical call of this one. "
     )
 
 
@@ -692,15 +692,15 @@ def test_answers_from_the_cache_name_another_scope_if_one_is_named(model: Number
         _, reported = ran("ask('Bread?')", "--scope", "rep-1")
         assert words in reported
     assert reported.splitlines()[1] == (
-        "the answers from the cache come from an earlier run, or from an equal call of this one; another "
-        "--scope makes another repeat, with answers of its own"
+        "the answers from the cache come from an earlier run, or an identical call of this one. For another "
+        "repeat, use another --scope"
     )
 
 
 def test_a_misspelt_normalizer_is_one_warning(model: NumberedServer) -> None:
     """It names the option, and the nearest name."""
     _, reported = ran("ask('Bread?')", "--normalize", "tims")
-    warning = "--normalize: 'tims' is read as one regular expression; did you mean 'times'?"
+    warning = "--normalize: 'tims' is read as one regular expression. Did you mean 'times'?"
     assert reported.splitlines()[0] == warning
     assert reported.count("tims") == 1
 
@@ -734,7 +734,7 @@ def test_a_connection_that_fails_raises_the_librarys_own_exception(model: Number
     assert printed == "ConnectError\n"
     assert "httpx.ConnectError" in reported
     assert reported.count("2 calls failed") == 1
-    assert "2 asked, 1 retry, 2 not recorded: a.jsonl was not written" in reported.splitlines()
+    assert "2 asked, 1 retry, 2 not recorded: a.jsonl not written" in reported.splitlines()
 
 
 def test_failures_and_refusals_are_counted(model: NumberedServer) -> None:
@@ -744,7 +744,7 @@ def test_failures_and_refusals_are_counted(model: NumberedServer) -> None:
     assert "2 asked (15 tokens, <$0.0001), 1 not recorded: a.jsonl" in reported.splitlines()
     _, reported = ran(swallowing.format("Salt?"), *NONE, code=1)
     assert "1 replayed, 1 refused: a.jsonl" in reported.splitlines()
-    assert reported.count("Error: this chat request to gpt-4o-mini is not recorded") == 1
+    assert reported.count("Error: chat request to gpt-4o-mini is not recorded") == 1
 
 
 @pytest.mark.ci
@@ -844,7 +844,7 @@ def test_the_last_line_says_if_nothing_is_recorded(
     """A failed ``rewrite`` leaves the old file; a cache that is off records nothing."""
     ran("ask('Bread?')", *A)
     _, reported = ran("ask('Bread?'); 1 / 0", *A, "--mode", "rewrite", code=1)
-    assert "1 asked (15 tokens, <$0.0001): a.jsonl was not written" in reported.splitlines()
+    assert "1 asked (15 tokens, <$0.0001): a.jsonl not written" in reported.splitlines()
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "off")
     _, reported = ran("ask('Milk?')")
     assert "nothing was recorded, because the cache's mode is off" in reported
@@ -951,7 +951,7 @@ def test_mode_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServe
     """
     _, reported = ran(asking, "--mode", "none", code=1)
     assert "looked in  the cassette own.jsonl" in reported
-    assert "(the mode 'none' allows no calls)" in reported
+    assert "(mode 'none' allows no calls)" in reported
     assert not model.asked
 
 
@@ -1014,7 +1014,7 @@ NO_CALLS = {
         httpx.get(f"{at}/health", params={"key": "secret"})
         requests.post(f"{at}/to/sk-" + hashlib.sha256().hexdigest(), json={"question": "Bread?"})
         """,
-    "no call of the program was seen": "print('done')",
+    "no model request was seen": "print('done')",
 }
 
 
@@ -1033,7 +1033,7 @@ def test_run_reports_child_processes_and_connections_if_nothing_was_recorded(
     assert "0 asked" in reported
     assert words in reported
     assert "secret" not in reported
-    assert ("no call of the program was seen" in reported) == (NO_CALLS[words] == "print('done')")
+    assert ("no model request was seen" in reported) == (NO_CALLS[words] == "print('done')")
 
 
 @pytest.mark.ci
@@ -1180,9 +1180,7 @@ def test_a_miss_that_ends_a_program_is_shown_once(model: NumberedServer) -> None
     ran(text, *A)
     _, reported = ran(text.replace("Bread", "Salt"), *NONE, code=1)
     assert reported.count("  to record  ") == 1
-    assert (
-        "openai.ConflictError: Error code: 409 - this chat request to m is not recorded" in reported
-    )
+    assert "openai.ConflictError: Error code: 409 - chat request to m is not recorded" in reported
 
 
 @pytest.mark.ci
@@ -1201,7 +1199,7 @@ def test_json_that_is_posted_to_a_models_host_is_recorded_whatever_it_asks(
     replayed, reported = ran(asking, *NONE)
     assert replayed == live
     assert "flagged" in live
-    assert "2 replayed" in reported
+    assert "2 calls replayed" in reported
 
 
 def test_what_is_no_json_is_reported_by_its_path_and_refused_in_a_replay(
@@ -1238,4 +1236,4 @@ def test_a_miss_of_a_run_names_all_normalizers_that_it_needs_as_options(
     assert "NORMALIZE =" not in reported
     again = "--mode", "rewrite", "--normalize", "times,uuids"
     ran(text.format(12, "123e4567"), *A, *again)
-    assert ran(text.format(13, "987e4567"), *NONE)[1] == "1 replayed: a.jsonl\n"
+    assert ran(text.format(13, "987e4567"), *NONE)[1] == "1 call replayed from a.jsonl\n"

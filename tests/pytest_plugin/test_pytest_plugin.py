@@ -635,7 +635,7 @@ def test_unused_records_are_listed(project: Project, option: str, code: int) -> 
         "llmcall: 1 call replayed, 0 recorded",
         f"llmcall: 4 records of {ONE} not used: "
         'gpt-6-luna "milk", gpt-6-luna "fish", gpt-6-luna "eggs", and 1 more',
-        "llmcall: --llm-record=update moves such records to the disk cache, and asks only for missing ones",
+        "llmcall: --llm-record=update moves them to the disk cache, and requests only missing ones",
     ]
     result = project.result(option, passed=1)
     assert (result.ret, summary(result.stdout.str())) == (code, unused)

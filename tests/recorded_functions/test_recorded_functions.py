@@ -255,7 +255,7 @@ def test_the_mode_replay_runs_nothing() -> None:
     with llmcall.configured(cache_mode="replay"):
         assert count() == 1
         with pytest.raises(
-            CacheMissError, match=r"this function request to .*functions\.count is not recorded"
+            CacheMissError, match=r"function request to .*functions\.count is not recorded"
         ):
             count("new")
         with scope("a"), pytest.raises(CacheMissError, match=r"scope +a, draw 0"):

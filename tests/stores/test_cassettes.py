@@ -427,7 +427,7 @@ if sys.argv[2] == "missed":
     ("mode", "last_call", "consequence"),
     [
         ("new", "known", "opened with open() but not closed"),
-        ("none", "known", "1 record was not used; the mode 'update'"),
+        ("none", "known", "1 record was not used; mode 'update'"),
         ("none", "missed", "1 call had no recorded answer"),
     ],
 )
@@ -550,9 +550,9 @@ def test_the_scopes_of_failures_are_sorted_by_their_numbers(
     assert "1 in scope 'rep-13' and 1 more scope)" in warning
 
 
-NOTHING = "Nothing was written. Fix the cause and run it again. The first"
-AGAIN = "Run it again: only missing answers are requested. The first"
-AGAIN_NEW = "Run it again with the mode 'new': only missing answers are requested. The first"
+NOTHING = "Nothing was written. Fix the cause and rerun. The first"
+AGAIN = "Fix the cause and rerun; only missing answers are requested. The first"
+AGAIN_NEW = "Fix the cause and rerun with mode 'new'; only missing answers are requested. The first"
 
 
 @pytest.mark.parametrize(
@@ -597,7 +597,7 @@ def test_the_advice_after_a_failed_call_is_true(
     assert (after == before) is (advice == NOTHING)
     warning = warnings(caplog)[-1]
     assert warning.startswith(
-        f"{PATH}: 1 call failed (1 outside any scope), so the run will not replay as it was"
+        f"{PATH}: 1 call failed (1 outside any scope). A replay will differ from this run"
     )
     assert advice in warning
 
@@ -622,8 +622,8 @@ def test_a_cassette_counts_the_answers_of_an_earlier_run(
         for text in "abc":
             answer_to(client, text)
     assert warnings(caplog) == [
-        f"{PATH}: 2 answers came from the disk cache: from an earlier run, or from an equal call of this one; for "
-        "another repeat, use a scope with another name and its own cassette"
+        f"{PATH}: 2 answers reused from the disk cache, from an earlier run, or an identical call of this one. For "
+        "another repeat, use another scope name and another cassette"
     ]
 
 
@@ -677,7 +677,7 @@ def test_the_answer_of_a_run_at_the_same_time_is_reported_as_one_of_an_earlier_r
         assert answer_to(client) == "theirs"
     assert (tape.asked, tape.supplied) == (1, 1)
     [warning] = warnings(caplog)
-    assert "1 answer came from the disk cache: from an earlier run" in warning
+    assert "1 answer reused from the disk cache, from an earlier run" in warning
 
 
 def test_a_result_that_another_run_stored_first_was_asked_of_no_server() -> None:
@@ -732,7 +732,7 @@ def test_a_run_that_a_budget_ended_says_that_no_replay_is_as_it_was(
                 answer_to(client, "b")
     (warning,) = warnings(caplog)
     assert "2 calls had no budget left and raised BudgetExceededError (2 in scope 'lisa'" in warning
-    assert f"so the run will not replay as it was. {AGAIN_NEW}" in warning
+    assert f"A replay will differ from this run. {AGAIN_NEW}" in warning
 
 
 # Blocks, decorators, threads and tasks
@@ -1604,7 +1604,7 @@ def test_a_replay_that_leaves_records_unused_counts_them(
     taped("Hi", "Bye", "Ciao")
     with cassette(PATH, mode=mode):
         answer_to(counting(), "Bye")
-    words = "tape.jsonl: 2 records were not used; the mode 'update' moves such records"
+    words = "tape.jsonl: 2 records were not used; mode 'update' moves them"
     assert words in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
 
 

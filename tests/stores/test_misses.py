@@ -155,7 +155,7 @@ def test_a_miss_holds_the_request_the_nearest_record_and_their_differences() -> 
     assert (miss.kind, miss.name, miss.sample) == ("chat", "gpt-6-luna", None)
     assert miss.recorded is False
     assert miss.opening == f"user: {QUESTION}"
-    assert str(miss).startswith("this chat request to gpt-6-luna is not recorded (key ")
+    assert str(miss).startswith("chat request to gpt-6-luna is not recorded (key ")
     nearest, _ = client.cache.records()
     assert (miss.nearest, miss.causes) == (nearest, ())
     assert [
@@ -240,7 +240,7 @@ def test_a_miss_says_why_the_mode_of_its_cassette_refuses_it(mode: str, says: st
         ask("Another question?")(recorder())
     with pytest.raises(llmcall.CacheMissError) as miss, llmcall.cassette("run.jsonl", mode=mode):
         ask(QUESTION)(recorder())
-    assert f"(the mode '{mode}' allows {says})" in flat(miss.value)
+    assert f"(mode '{mode}' allows {says})" in flat(miss.value)
 
 
 def test_a_miss_names_the_variable_that_set_a_cassettes_mode(
@@ -516,7 +516,7 @@ def test_a_functions_miss_is_explained_by_its_arguments() -> None:
     with pytest.raises(llmcall.CacheMissError) as caught:
         llmcall.recorded(name="__main__.price")(price)("bread", 2)
     message = flat(caught.value)
-    assert "this function request to __main__.price is not recorded" in message
+    assert "function request to __main__.price is not recorded" in message
     assert "asked __main__.price(item='bread', day=2)" in message
     assert "arguments.day: recorded 1, asked 2" in message
 
@@ -612,7 +612,7 @@ def test_swallowed_misses_and_scope_errors_are_counted_apart() -> None:
     assert missed.startswith("1 call had no recorded answer and raised CacheMissError")
     assert unscoped.startswith("2 calls had no clear scope and raised ScopeError")
     for warning in (missed, unscoped):
-        assert "). Fix the cause and run it again. The first: " in warning
+        assert "). Fix the cause and rerun. The first: " in warning
 
 
 def as_system_names(loved: str) -> Run:

@@ -149,7 +149,7 @@ class Cassette(ContextDecorator):
         writes = owner.writes and (bool(dropped) or is_changed)
         # A complete recording only replays in the mode that made it.
         adds = self.mode in ("new", "update") or not is_complete
-        again = RUN_AGAIN.format(how="" if adds else " with the mode 'new'")
+        again = RUN_AGAIN.format(how="" if adds else " with mode 'new'")
         advice = again if writes else NOTHING_WRITTEN
         dropped_keys = {record.cache_key for record in dropped}
         records = tape.to_write(dropped_keys, is_complete=is_complete) if writes else []

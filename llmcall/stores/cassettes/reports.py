@@ -153,10 +153,10 @@ def recording_command(mode: str) -> str:
 
 
 FROM_CACHE = (
-    "from an earlier run, or from an equal call of this one"  # the cache does not know which
+    "from an earlier run, or an identical call of this one"  # the cache does not know which
 )
 FURTHER_DRAWS = "further draws of requests that the run made"
-OTHER_REPEAT = "for another repeat, use a scope with another name and its own cassette"
+OTHER_REPEAT = "For another repeat, use another scope name and another cassette"
 
 
 class Reports:
@@ -197,8 +197,8 @@ class Reports:
             owner.report(path, self.unused)
         supplied = tape.count(GotFrom.CACHE)
         if supplied and owner.knows_use:
-            source = f"came from the disk cache: {FROM_CACHE}"
-            owner.report(path, f"{counted(supplied, 'answer')} {source}; {OTHER_REPEAT}")
+            source = f"reused from the disk cache, {FROM_CACHE}"
+            owner.report(path, f"{counted(supplied, 'answer')} {source}. {OTHER_REPEAT}")
         self._failures.warn(advice, place=f"{path}: ")
 
     def _unused_words(
@@ -216,15 +216,15 @@ class Reports:
                 if number
             )
         if not tape.not_of_run(unused):
-            return f"{words}the mode 'update' keeps such records, {FURTHER_DRAWS}"
+            return f"{words}mode 'update' keeps them, {FURTHER_DRAWS}"
         if mode != "update":
-            return f"{words}the mode 'update' moves such records to the disk cache"
+            return f"{words}mode 'update' moves them to the disk cache"
         why = (
             "a call failed, ended early or was refused"
             if self.has_failures()
             else "no call was made"
         )
-        return f"{words}the file keeps such records, because {why}"
+        return f"{words}the file keeps them, because {why}"
 
 
 def warn_of_turns(records: Iterable[Record], tape: Tape) -> None:

@@ -86,7 +86,7 @@ class Miss(NamedTuple):
     def __str__(self) -> str:
         state = "is recorded" if self.recorded else "is not recorded"
         key = short_key(self.cache_key)
-        lines = [f"this {self.kind} request to {self.name} {state} (key {key})"]
+        lines = [f"{self.kind} request to {self.name} {state} (key {key})"]
         paragraphs = {
             "asked": [shortened(self.opening, WIDTH)],
             "scope": [sample_words(self.kind, self.sample)],
@@ -158,9 +158,8 @@ def sample_words(kind: str, sample: str | None) -> str:
 def headline(request: Request) -> str:
     """Return a one-line message for a request that is not recorded."""
     return (
-        f"no answer is recorded for this {request.kind} request to "
-        f"{title_of(request.kind, request.asked)} (key {short_key(request.cache_key)}, "
-        f"{sample_words(request.kind, request.sample)})"
+        f"{request.kind} request to {title_of(request.kind, request.asked)} is not recorded "
+        f"(key {short_key(request.cache_key)}, {sample_words(request.kind, request.sample)})"
     )
 
 
@@ -312,5 +311,5 @@ def cassette_remedy(cassette: Cassette) -> str:
     after = " after the recording" if cassette.mode == "once" else ""
     return (
         f"{cassette.owner.how_to_record(cassette.path, mode)}\nkeeps recorded answers{moves} and asks only for "
-        f"missing ones (the mode {cassette.mode!r} allows no calls{after})"
+        f"missing ones (mode {cassette.mode!r} allows no calls{after})"
     )

@@ -239,7 +239,7 @@ DRIFTS = (
     ),
     Study("20 persons, constant ratings, 40 calls", 20, 5, 40, noises=(0.35,), step=1, spread=0.3),
 )
-# Two draws say too little of a spread for any number of the other side's; the page of limits says so.
+# Two draws say too little of a spread for any number of the other side's; docs/explanation/surprises.rst says so.
 TWO_DRAWS = Study("one request, 50 draws, 2 calls", 1, 50, 2)
 YES_DRIFTS = (
     yes("yes .3, 40 persons, 5 draws, default", 40, 5, 0.3, 0.15),

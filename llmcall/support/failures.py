@@ -307,7 +307,7 @@ def _by_scope(counts: Mapping[str, int]) -> str:
     return f"{text} and {counted(more, 'more scope')}" if more > 0 else text
 
 
-# The calls that no cassette records, until the process ends; the page of limits has the bytes of each.
+# The calls that no cassette records, until the process ends; docs/explanation/scale.rst has the bytes of each.
 process_failures = Failures()
 
 

@@ -44,7 +44,7 @@ INSTEAD = {
 _shared_caches: dict[str, ResponseCache] = {}  # by path
 _shared_lock = ProcessLock()
 # By cache: the keys of the records that calls of this process used. Nothing empties them, since a refresh
-# and the column "used" need all; the page of limits says how many bytes each takes.
+# and the column "used" need all; docs/explanation/scale.rst has the bytes of each.
 _used_keys_by_path: dict[str, set[str]] = {}
 
 

@@ -69,7 +69,8 @@ def check_replays(model: NumberedServer, calls: int) -> str:
     assert reported.startswith(f"{calls} asked"), reported
     assert len(model.asked) == calls
     replayed, reported = ran(*NONE, PYTHONHASHSEED="1")
-    assert (replayed, reported) == (printed, f"{calls} calls replayed from a.jsonl\n")
+    noun = "call" if calls == 1 else "calls"
+    assert (replayed, reported) == (printed, f"{calls} {noun} replayed from a.jsonl\n")
     assert len(model.asked) == calls
     return printed
 

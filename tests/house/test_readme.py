@@ -6,6 +6,7 @@ import code
 import os
 import pydoc
 import re
+import runpy
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -202,6 +203,12 @@ def page() -> Path:
 def test_code_in_docstrings_gives_the_output_that_they_show() -> None:
     """Every example in the docstring of a public name gives the output beneath it."""
     assert not run_docstrings().failed
+
+
+def test_the_page_of_names_has_the_first_sentences_of_the_docstrings() -> None:
+    """It is for readers of a clone, who see no docstrings; ``python docs/_ext/names.py`` writes it."""
+    names = runpy.run_path(str(ROOT / "docs" / "_ext" / "names.py"))
+    assert names["PAGE"].read_text(encoding="utf-8") == names["page"]()
 
 
 SHOWN = re.compile(r"\.\. auto(?:function|class|exception):: (?:llmcall\.)?([\w.]+)")

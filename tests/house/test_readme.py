@@ -151,6 +151,14 @@ def test_code_blocks_have_no_options(page: Path) -> None:
     assert not any(block[2] for block in BLOCK.finditer(page.read_text(encoding="utf-8")))
 
 
+@pytest.mark.parametrize("name", ["README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst"])
+def test_a_page_outside_the_documentation_has_no_error_of_markup(name: str) -> None:
+    """Sphinx does not read it, and a code host shows a table with a row out of line as an error."""
+    docutils = pytest.importorskip("docutils.core")
+    text = (ROOT / name).read_text(encoding="utf-8")
+    docutils.publish_doctree(text, settings_overrides={"halt_level": 2, "report_level": 5})
+
+
 class Prompt(code.InteractiveConsole):
     """A Python prompt that reads lines and runs nothing."""
 

@@ -27,7 +27,7 @@ async def chatcompletion_request(
     prompt: str | None = None,
     **kwargs: Any,
 ) -> dict[str, Any]:
-    """Ask a model and return the whole response as a dict.
+    """Call a model and return the whole response as a dict.
 
     Takes the same arguments as :func:`llmcall.chatcompletion_request`, and raises the same errors.
 

@@ -57,8 +57,8 @@ class APIError(LLMCallError):
     :param status_code: the HTTP status, or ``None`` if no response came.
     :param request_id: the server's identifier of the request, for its support.
     :param attempts: how many attempts were made.
-    :param endpoint: the name of the endpoint that was asked.
-    :param retry_after: the seconds that the server asked to wait, or ``None``.
+    :param endpoint: the name of the endpoint.
+    :param retry_after: the wait in seconds that the server named, or ``None``.
     :cvar remedy: what to do about it, a sentence without a full stop.
     """
 
@@ -152,7 +152,7 @@ class QuotaExceededError(RateLimitError):
 class ServiceError(APIError):
     """Raised when a service fails: 408, 409, 5xx, no connection, a malformed or truncated answer.
 
-    An answer is truncated, too, if the reason for its end is not one that ends an answer, such as
+    An answer is truncated, too, if its finish reason does not end an answer, such as
     ``abort`` (vLLM, SGLang).
     """
 

@@ -43,7 +43,7 @@ def __getattr__(name: str) -> Any:
 
 
 class ScriptedClient(LLMClient):
-    """Answers from a script; sends nothing, and stores nothing unless ``cache_mode`` says so.
+    """A client that answers from a script, sends nothing, and stores nothing unless ``cache_mode`` says so.
 
     :param answers: answers in order, or a function of the messages that returns one. An answer is a
         text, a message dict, a whole response (a dict with ``choices``), an exception to raise, or

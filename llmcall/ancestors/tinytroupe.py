@@ -3,7 +3,7 @@
 The cache is a dict, in microsoft/TinyTroupe from its first public version to 0.6. Its keys are
 ``str((model, params))``. Its values are the SDK's ``ChatCompletion`` objects, their
 ``model_dump()`` (since 0.6), or the response as JSON (from the client for Ollama). Nothing in the
-file is imported or run: a stand-in replaces each class or function that the pickle names.
+file is imported or run: a placeholder replaces each class or function that the pickle names.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def read(path: str) -> list[Record]:
 
     ``REASONING_EFFORT``, which TinyTroupe did not record, comes from the settings, as do aliases,
     namespace and normalizers: a script that repeats a call under these settings finds its answer. An
-    entry gives several records where equal calls may differ in form: one without a ``top_p=0``, and
+    entry gives several records where identical calls may differ in form: one without a ``top_p=0``, and
     one without ``REASONING_EFFORT``, as TinyTroupe itself asks.
 
     :raises CacheCorruptError: if the file is not such a cache.

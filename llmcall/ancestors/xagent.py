@@ -130,9 +130,9 @@ def chatcompletion_request(
     prompt: str | None = None,
     **kwargs: object,
 ) -> dict[str, object]:
-    """Ask a model and return the whole response as a dict, as the SDK's ``model_dump()`` does.
+    """Call a model and return the whole response as a dict, as the SDK's ``model_dump()`` does.
 
-    :param max_lenght_fallback: whether to ask the next model of ``[Fallbacks]`` if the context is
+    :param max_lenght_fallback: whether to try the next model of ``[Fallbacks]`` if the context is
         too long.
     :param request_timeout: seconds for one attempt.
     :param prompt: one user message, instead of ``messages``.
@@ -161,7 +161,7 @@ async def answer(
     If a test has replaced the SDK, the replacement is called, and its answers are not recorded.
 
     :param sdk_classes: the SDK's classes that a test may have replaced.
-    :param fallback: whether another model may be asked if the context is too long.
+    :param fallback: whether another model may be tried if the context is too long.
     :param timeout: seconds for one attempt.
     :param prompt: one user message, or ``None``.
     :param arguments: the other arguments of the call.
@@ -228,7 +228,7 @@ NO_ADDRESS = "http://localhost/chat/completions"
 
 
 def sdk_error(error: APIError) -> Exception:
-    """Return the SDK's error for an error of llmcall's, or the error itself if the SDK has no
+    """Return the SDK's error for an llmcall error, or the error itself if the SDK has no
     equivalent; log a bad request.
     """
     from ..support.libraries import openai

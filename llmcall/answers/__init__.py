@@ -1,1 +1,1 @@
-"""Answers: reading a text as a type, and the words that ask for the type."""
+"""Answers: reading a text as a type, and the instructions that request it."""

@@ -1,4 +1,4 @@
-"""The form of answer that a request asks for, and whether an answer has it."""
+"""The form of answer that a request demands, and whether an answer has it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BOUND = {name: re.compile(rf" {words} {_NUMBER}") for name, words in BOUNDS.ite
 
 
 def is_unread(request: Mapping[str, Data], answer: str) -> bool:
-    """Return whether an answer lacks the form that a chat's request asks for: one of the options
+    """Return whether an answer lacks the form that a chat request demands: one of the options
     that it lists, JSON of its ``response_format``, or the type in llmcall's own closing sentence. A
     request that names no form, or names it in other words, accepts any answer.
     """
@@ -54,7 +54,7 @@ def is_unread(request: Mapping[str, Data], answer: str) -> bool:
 
 
 def _fits_words(answer: str, words: str) -> bool:
-    """Return whether an answer is what some words ask for; words that llmcall does not write take any."""
+    """Return whether an answer fits an instruction; instructions that llmcall does not write accept any."""
     words, _, schema = words.partition(_SCHEMA)
     if schema:
         return _fits_schema(answer, json.loads(schema))

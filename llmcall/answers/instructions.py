@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..keys.request import Data
 
-# The beginning of the message that asks again, by which recordings show such calls.
+# The beginning of a correction, by which recordings show such calls.
 CORRECTION = "I cannot use that answer"
 _ONE_OF_THEM = "exactly one of the options above"
 _EXPECTED = {
@@ -38,7 +38,7 @@ _UNQUOTED = re.compile(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?")
 
 
 def describe(output_type: object, prompt: str = "") -> str:
-    """Return the sentence that asks for an answer of a type; for ``str`` it is empty.
+    """Return the sentence that requests an answer of a type; for ``str`` it is empty.
 
     :param prompt: the text before the sentence. If it names all options of a ``Literal`` or ``Enum``, or
         yes and no, they are not listed again, because models prefer the last list. A JSON schema must
@@ -51,7 +51,7 @@ def describe(output_type: object, prompt: str = "") -> str:
 
 
 def correction(expected: str) -> str:
-    """Return the user message that asks again. It does not depend on the answer: the wording of an error
+    """Return the correction, a user message. It does not depend on the answer: the wording of an error
     in another version of a library would change the request.
 
     :param expected: the sentence of :func:`describe`.

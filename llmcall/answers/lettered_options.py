@@ -22,7 +22,7 @@ _LETTER = re.compile(
     re.IGNORECASE,
 )
 _BRACKET = re.compile(rf"[)\]）]{_WRAPS}")
-# What stands between a letter and any text, unless it belongs to an abbreviation ("E.g.", "D.C.")
+# What separates a letter from any text, unless it belongs to an abbreviation ("E.g.", "D.C.")
 _MARK = re.compile(r"[.):](?![A-Za-z]\.)|\s+-")
 _ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.){2,}")
 _ANSWER_WORD = re.compile(r"\b(?:answer|option|or|and)\b")

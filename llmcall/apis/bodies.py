@@ -28,7 +28,7 @@ NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that car
 
 
 class EventStream:
-    """Read server-sent events (HTML standard, section 9.2). The APIs of models write each event's data
+    """A reader of server-sent events (HTML standard, section 9.2). The APIs of models write each event's data
     as a JSON object in one line.
 
     :ivar done: whether ``[DONE]`` arrived; anything after it is ignored.
@@ -94,7 +94,7 @@ def parse_objects(body: str) -> Iterator[dict[str, object]]:
 
 
 def answer_in(body: str) -> dict[str, object]:
-    """Return the answer in a body in its API's unstreamed form, as far as possible, always with a
+    """Return the answer in a body in its API's unstreamed form if possible, always with a
     ``usage``. The pieces of a choice stay apart.
 
     :param body: JSON, or an event stream.

@@ -90,7 +90,7 @@ def ending_problem(reason: object, field: str) -> tuple[type[APIError], str] | N
     Any word that is not known to end an answer is a failure, such as ``insufficient_system_resource``
     (DeepSeek) or ``abort`` (vLLM, SGLang): half an answer would replay for ever.
 
-    :param reason: as the server gave it; ``None`` or an empty text is no reason, which is accepted.
+    :param reason: as the server gave it; ``None`` or an empty text counts as none, and is accepted.
     :param field: the reason's name in the API: ``"finish_reason"``, ``"stop_reason"``.
     """
     if reason is None or reason == "":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 OUTPUT = "model_output"
 CALLS = ("function_call", "mcp_server_tool_call")
-# The statuses of an answer, of the Responses API, too: a whole one, one that the limit of its tokens cut, and one
+# The statuses of an answer, of the Responses API, too: whole, cut by the token limit, or one
 # that goes on, by the results of the program's tools, by another request or in the background. Any other
 # one is a failure.
 ANSWERED = (

@@ -71,7 +71,7 @@ def read_choices(response: Mapping[str, Data]) -> Iterator[dict[str, Data]]:
     :param response: the unstreamed response, except that a choice may come in pieces of one index.
     """
     if isinstance(output := response.get("output"), list):
-        # what a model says before it goes on with its work is no part of the answer
+        # what a model says before it continues its work is not part of the answer
         items = [item for item in objects_in(output) if item.get("phase") != "commentary"]
         parts = [part for item in items for part in objects_in(item.get("content"))]
         details = object_in(response.get("incomplete_details"))
@@ -121,7 +121,7 @@ def _choice(
 ) -> dict[str, object]:
     """Return a choice made of parts: texts, refusals and tool calls.
 
-    :param ends: the finish reason in each of its pieces; the last one that is a text counts.
+    :param ends: the finish reason in each of its pieces; the last text counts.
     """
     texts = [str(part.get("text") or "") for part in parts if part.get("type") in TEXTS]
     message: dict[str, Data] = {

@@ -117,7 +117,7 @@ def tier_of(data: object, window: str | None = None) -> str | None:
     """Return the service tier that a request's body or a response names, or ``None``. A window counts as
     a tier.
 
-    :param window: the window that was asked for; it counts if the response was made in the background.
+    :param window: the requested window; it counts if the response was made in the background.
     """
     if not isinstance(data, dict):
         return None

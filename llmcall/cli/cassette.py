@@ -118,10 +118,10 @@ def _rekey_file(path: str, on_conflict: str) -> str:
 @click.argument("file", type=existing_file)
 @click.argument("key", nargs=-1, required=True)
 def forget(file: str, key: tuple[str, ...]) -> None:
-    """Drop answers, so that they are asked again.
+    """Drop answers, so that they are requested again.
 
     KEY is a record's key or the beginning of one, as tables and "llmcall show --json" have it. The
-    answer leaves FILE and the configured disk cache; the mode "update" then asks for it alone. FILE's
+    answer leaves FILE and the configured disk cache; mode "update" then requests it alone. FILE's
     header counts it, as do reports and packed studies.
     """
     recording = read(file)

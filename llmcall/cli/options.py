@@ -87,7 +87,7 @@ def import_function(
 
     :param folder: the folder in which its module is sought first; empty means the working directory.
     :param forms: in words, the allowed forms of the option.
-    :raises click.UsageError: if there is no such module or function.
+    :raises click.UsageError: for an unknown module or function.
     """
     module, _, function = name.partition(":")
     sys.path.insert(0, folder)

@@ -51,7 +51,7 @@ def run(
     SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client, or a folder with a
     __main__.py. Its own arguments follow it.
     llmcall records until the process ends, so it also records threads that outlive the script. The
-    exit code is the program's, or 1 if the program got one of llmcall's own errors, such as for a
+    exit code is the program's, or 1 if the program got an llmcall error, such as for a
     request that is not recorded. The first such error is printed. A replay takes --scope, --actor,
     --normalize and --seed from the cassette.
     """

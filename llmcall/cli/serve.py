@@ -98,9 +98,9 @@ def serve(
     """Record or replay programs in any language.
 
     Prints addresses of this machine as lines to export, and answers until Ctrl-C or SIGTERM, which
-    write the file. The header x-llmcall-scope says who asks (trial-1/Ada); it is not sent on. A
+    write the file. The header x-llmcall-scope names the actor (trial-1/Ada); it is not forwarded. A
     command after -- runs with these variables; serve ends with it, and with its exit code, or with
-    1 in place of 0 if a call was refused.
+    1 instead of 0 if a call was refused.
     """
     target = find_target("llmcall serve", path, mode, normalizers, actor=actor)
     actors = target.options.actor
@@ -148,7 +148,7 @@ def serve(
 
 
 def _context_here() -> Context:
-    """Return the current context, with the name of who asks by it."""
+    """Return the current context, with the actor's name."""
     context = copy_context()
     context.run(scopes.set_caller, scopes.current_caller())
     return context
@@ -176,7 +176,7 @@ def _run_command(command: tuple[str, ...], server: Server, routes: RoutesOfRecor
 
 @contextlib.contextmanager
 def _on_signals(act: Callable[[int], object]) -> Iterator[None]:
-    """Call a function with the number of each signal that asks this process to end, for a block."""
+    """Call a function with each signal that would end this process, for a block."""
     before = {
         number: signal.signal(number, lambda given, _: act(given)) for number in ENDING_SIGNALS
     }

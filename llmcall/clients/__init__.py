@@ -1,1 +1,1 @@
-"""The clients: what speaks to a model."""
+"""The clients: objects that call models."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class LLMClient(ConfiguredClient):
-    """Call a model, or return its recorded answer.
+    """A client that calls a model, or returns its recorded answer.
 
     To write your own client, subclass it and provide a :class:`~llmcall.types.Transport`: pass it as
     ``transport=``, set a ``transport`` attribute, or define a method ``send``.
@@ -40,7 +40,7 @@ class LLMClient(ConfiguredClient):
     :param overrides: settings by name, which override the process's: ``model=``, ``cache_path=``,
         ``on_error=``, ….
     :raises ConfigError: if a setting does not allow its value.
-    :raises TypeError: if there is no such setting.
+    :raises TypeError: for an unknown setting.
 
     >>> class Parrot(llmcall.LLMClient):
     ...     def send(self, request, timeout):
@@ -69,7 +69,7 @@ class LLMClient(ConfiguredClient):
 
     @signatures.shown_as(signatures.send_message)
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
-        """Ask a model, or return its recorded answer."""
+        """A client that calls a model, or returns its recorded answer."""
         call = prepare_chat(self, current_messages, arguments)
         reply = replay(call)
         if reply is NOT_RECORDED:
@@ -86,7 +86,7 @@ class LLMClient(ConfiguredClient):
     ) -> Reply | None: ...
 
     async def asend_message(self, current_messages: Messages, **arguments: object) -> Reply | None:
-        """Ask a model without blocking the event loop.
+        """Call a model without blocking the event loop.
 
         It has the arguments, reply and errors of :meth:`send_message`.
         """
@@ -99,7 +99,7 @@ class LLMClient(ConfiguredClient):
         return reply  # type: ignore[no-any-return]
 
     def ask_again(self, recorded_request: Mapping[str, Data], sample: str) -> Reply:
-        """Ask a recorded chat request once more, exactly as it was recorded.
+        """Resend a recorded chat request, exactly as recorded.
 
         The disk cache neither answers nor keeps it: only an open cassette does. No other model
         answers if the context is too long.
@@ -113,7 +113,7 @@ class LLMClient(ConfiguredClient):
         return run_blocking(reply_to(call))  # type: ignore[no-any-return]
 
     def stream_message(self, current_messages: Messages, **arguments: object) -> Stream:
-        """Ask a model and yield its answer as it arrives.
+        """Call a model and yield its answer as it arrives.
 
         :param arguments: the same as :meth:`send_message` takes; ``timeout`` bounds the wait for each piece.
         :returns: an iterator over pieces of the text, with the reply in ``.reply`` at the end. A
@@ -126,7 +126,7 @@ class LLMClient(ConfiguredClient):
         return Stream(call, reply_to(call), drive_stream)
 
     def astream_message(self, current_messages: Messages, **arguments: object) -> AsyncStream:
-        """Ask a model and yield its answer as it arrives, without blocking the event loop.
+        """Call a model and yield its answer as it arrives, without blocking the event loop.
 
         Arguments and stream are as for :meth:`stream_message`.
         """
@@ -149,7 +149,7 @@ class LLMClient(ConfiguredClient):
     ) -> list[float] | list[list[float]] | None:
         """Return the embedding of a text, or of each of several texts.
 
-        Only embeddings that are not recorded are asked for.
+        Only unrecorded embeddings are requested.
 
         :param text: a text, or a sequence of texts.
         :param model: the embedding model; ``None`` means the configured one.

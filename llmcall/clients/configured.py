@@ -167,7 +167,7 @@ class ConfiguredClient:
         return catalog.resolve(name, settings.aliases)
 
     def capabilities(self, model: str) -> Capabilities:
-        """Return what is known about a model."""
+        """Return a model's capabilities."""
         return catalog.capabilities(model, self.settings.models)
 
     def endpoints(self, model: str) -> list[Endpoint]:
@@ -247,7 +247,7 @@ class ConfiguredClient:
 
     def request_to_send(self, call: Call) -> Request:
         """Return a call's request with the body to send, and the API (wire) that it goes to; a stream's
-        body also asks for the usage.
+        body also requests the usage.
 
         :raises ConfigError: if it cannot be sent in its window.
         """
@@ -265,7 +265,7 @@ class ConfiguredClient:
         raise no_window(call.options.window, f"the client {self.api_type!r} has no windows")
 
     def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
-        """Return the API (wire) that a body goes to; clients of one's own speak chat completions.
+        """Return the API format of a body; custom clients use Chat Completions.
 
         :param capabilities: the model's capabilities.
         """
@@ -278,7 +278,7 @@ class ConfiguredClient:
     def price(self, model: str, service_tier: str | None = None) -> Price | None:
         """Return the highest price that a call may have, or ``None`` if it is unknown.
 
-        :param service_tier: the tier that it asks for; ``None`` is the standard one.
+        :param service_tier: the requested tier; ``None`` is the standard one.
         """
         return self.pool(model).price(service_tier=service_tier)
 

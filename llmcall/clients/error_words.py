@@ -50,7 +50,7 @@ def says_too_long(message: str) -> bool:
 
 
 def lengths_in(error: dict[str, Data], message: str) -> dict[str, Data]:
-    """Return the arguments of a :class:`~llmcall.ContextLengthError`, as far as the server names them.
+    """Return the arguments of a :class:`~llmcall.ContextLengthError` that the server names.
 
     :param error: the error in the response's body.
     :param message: its message.
@@ -87,7 +87,7 @@ FIRST_TIME, FIRST_TIME_MS = 1e9, 1e11
 def wait_asked_for(
     headers: Mapping[str, str], error: Mapping[str, Data] = {}, *, is_limit: bool = False
 ) -> float | None:
-    """Return the seconds that a server asks to wait, or ``None``.
+    """Return the seconds to wait that a server names, or ``None``.
 
     Sources: RFC 9110, section 10.2.3, for ``Retry-After``; ``retry-after-ms`` and
     ``x-ratelimit-reset-requests`` and ``-tokens`` are OpenAI's, Azure's and Groq's;
@@ -97,7 +97,7 @@ def wait_asked_for(
     :param headers: the response's headers, names in lower case.
     :param error: the error of the body.
     :param is_limit: whether a limit of the rate was reached: other responses tell when limits are
-        reset, too, and ask for no wait.
+        reset, too, and name no wait.
     """
     seconds = _number(headers.get("retry-after-ms"))
     if seconds is not None:

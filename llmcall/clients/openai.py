@@ -45,7 +45,7 @@ NO_KEY = "no key needed"
 
 
 class OpenAIClient(LLMClient):
-    """Call OpenAI, or any OpenAI-compatible server through ``base_url``.
+    """A client of OpenAI, or of any OpenAI-compatible server (``base_url``).
 
     :param settings: settings to use instead of the process's.
     :param http_client: the SDK's HTTP client (``httpx2.Client`` for openai 3.x, ``httpx.Client``
@@ -98,7 +98,7 @@ class OpenAIClient(LLMClient):
         """Return the API (wire) that a body goes to, as ``API`` says.
 
         Questions of the Decisions API go there. ``auto`` is chat completions, and the Responses API only
-        if chat completions cannot do what is asked: a model that only the Responses API serves, tools
+        if Chat Completions cannot do it: a model that only the Responses API serves, tools
         while the model reasons, an answer within a window.
 
         :param capabilities: the model's capabilities.
@@ -292,7 +292,7 @@ class OpenAIClient(LLMClient):
 
 
 class AzureClient(OpenAIClient):
-    """Call Azure OpenAI with a key, or with Entra ID (extra ``azure``, or
+    """A client of Azure OpenAI, with a key, or with Entra ID (extra ``azure``, or
     ``azure_ad_token_provider=``).
 
     >>> client = llmcall.AzureClient(
@@ -307,7 +307,7 @@ class AzureClient(OpenAIClient):
 
 
 class OllamaClient(OpenAIClient):
-    """Call Ollama at ``http://localhost:11434/v1``, or at ``base_url``. It needs no key."""
+    """A client of Ollama at ``http://localhost:11434/v1``, or at ``base_url``. It needs no key."""
 
     api_type: ClassVar[str] = "ollama"
 

@@ -1,4 +1,4 @@
-"""Objects of users' own classes as transports: the one place where it is asked which methods they have."""
+"""User objects as transports: the only module that checks which methods they have."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def unless_own(client: C, make_transport: Callable[[], Transport]) -> C | Sends:
 
 
 class _OwnTransport(Transport):
-    """A user's object, which event loops ask in a thread.
+    """A user's object, called in a thread from event loops.
 
-    :param methods: the names of those of its methods that are called, beside ``send``.
+    :param methods: the names of its other methods to call, besides ``send``.
     """
 
     def __init__(self, own: Any, methods: Collection[str]) -> None:
@@ -117,7 +117,7 @@ class _OwnAsyncTransport(_OwnTransport, AsyncTransport):
 
 
 class _OwnStreams(CoroutineTransport):
-    """A transport whose streams are a client's own.
+    """A transport with a client's own streams.
 
     :param stream: the client's method.
     :param below: does all else.

@@ -257,7 +257,7 @@ def _part(part: Mapping[str, Data], path: str) -> dict[str, Data]:
 
 
 def _flattened(outer: Mapping[str, Data], field: str) -> dict[str, Data]:
-    """Return an object with the fields of an inner object in place of that object."""
+    """Return an object with an inner object replaced by its fields."""
     inner = outer.get(field)
     rest = {name: value for name, value in outer.items() if name != field}
     return {**rest, **inner} if isinstance(inner, dict) else rest

@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 # How openai 3.x's own methods for chat completions, embeddings and models authenticate.
 SECURITY = {"bearer_auth": True}
-LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
+LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse much longer ones
 # by the wire of a chat request
 PATHS = {"chat": "/chat/completions", "responses": "/responses", "decisions": "/decisions"}
 
 
 class SDKTransport(CoroutineTransport):
-    """Send requests to one endpoint by clients of the SDK, made when they are first needed: one for each
+    """A transport to one endpoint by clients of the SDK, made when they are first needed: one for each
     event loop, and one for each call under way in threads.
 
     Threads that shared one would wait for one another: before each request, its pool of connections
@@ -296,7 +296,7 @@ class SDKTransport(CoroutineTransport):
         return {"cast_to": http_library().Response, "options": options}
 
     async def _free_client(self) -> Any:
-        """Return a client for one call: in a thread, one that no other call uses."""
+        """Return a client for one call: in a thread, a client that no other call uses."""
         if not may_block():
             return await self._client_of_loop()
         with self._lock:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class EndedAtExit:
-    """Something that a program may leave half-read: ended at exit, before Python clears the names of llmcall's modules.
+    """A stream that a program may leave half-read: ended at exit, before Python clears the names of llmcall's modules.
 
     :ivar has_exited: whether it ended so, and its own code cannot run any more.
     """
@@ -37,7 +37,7 @@ class EndedAtExit:
         """End the reading.
 
         :raises RuntimeError: if a thread or a task is reading.
-        :raises ValueError: likewise.
+        :raises ValueError: as above.
         """
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ class _AnyStream(EndedAtExit):
         _suspended.pop(id(self), None)
         state = getcoroutinestate(self._flow)
         if state == CORO_CREATED:
-            self._flow.close()  # nobody read it
+            self._flow.close()  # it was not read
         if state == CORO_SUSPENDED:
             message = f"a stream of {self.request.model} was left unread; open it in a with block"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
@@ -99,7 +99,7 @@ class _AnyStream(EndedAtExit):
 
 
 class Stream(_AnyStream):
-    """Yield a streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
+    """A streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
 
     If you leave it early, its connection is closed and nothing is stored; to read on is then a
     ``ValueError``. Usage and budgets count it as a call, not as an error, once its first chunk has
@@ -152,7 +152,7 @@ class Stream(_AnyStream):
 
 
 class AsyncStream(_AnyStream):
-    """Yield a streamed answer: ``async for text in stream: …``; an asynchronous context manager.
+    """A streamed answer: ``async for text in stream: …``; an asynchronous context manager.
 
     Everything else is as for :class:`Stream`.
 

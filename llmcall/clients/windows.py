@@ -50,7 +50,7 @@ log = logger()
 
 
 class WindowTransport(CoroutineTransport):
-    """Sends one chat request in the background, and waits until its answer is there.
+    """A transport that sends one chat request in the background, and waits for its answer.
 
     :param call: the call; its deadline bounds the wait, and its timeout each request to the server.
     :param endpoint: where its response begins, if none is awaited yet.
@@ -340,7 +340,7 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
     with_windows = [endpoint for endpoint in endpoints if endpoint.api_type in (None, "openai")]
     others: Counter[str] = Counter()
     for key, awaited in list(journal.items()):
-        # Only a server that is asked needs its key.
+        # Only a server that is called needs its key.
         at_host = [
             endpoint for endpoint in with_windows if client.host(endpoint) == host_of(awaited.url)
         ]
@@ -357,7 +357,7 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
 
 
 async def _shielded(step: Awaitable[T]) -> T:
-    """Await a step that goes on to its end if the caller is cancelled meanwhile, and return its result."""
+    """Await a step that runs to its end even if the caller is cancelled, and return its result."""
     if may_block():
         return await step
     import asyncio

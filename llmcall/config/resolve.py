@@ -175,7 +175,7 @@ def configure(**overrides: object) -> None:
 
     :param overrides: settings by name; ``None`` withdraws the value of an earlier call.
     :raises ConfigError: if a value is of the wrong type; then nothing is set.
-    :raises TypeError: if there is no such setting.
+    :raises TypeError: for an unknown setting.
 
     >>> llmcall.configure(model="gpt-6-luna", temperature=0.5)
     >>> llmcall.settings().model
@@ -247,7 +247,7 @@ def force_api_cache(
 def api_cache(
     function: str, cache_api_calls: object, cache_file_name: str | os.PathLike[str] | None
 ) -> dict[str, str | None]:
-    """Return the settings that TinyTroupe's arguments about its cache mean.
+    """Return the settings for TinyTroupe's cache arguments.
 
     :param function: the function that took them, for the message.
     """
@@ -293,7 +293,7 @@ def layer_above_files(values: Mapping[str, object], origin: str) -> Layer:
     :param values: settings by name; ``None`` means no value.
     :param origin: their source, for ``Settings.origin``.
     :raises ConfigError: if a value is of the wrong type.
-    :raises TypeError: if there is no such setting.
+    :raises TypeError: for an unknown setting.
     """
     layer = checked_layer(values, origin, Rank.PUSHED)
     for name, entry in layer.items():

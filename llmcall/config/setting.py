@@ -100,7 +100,7 @@ MODEL_KEYS = settings_of(
 
 
 def mapping_of(parse: Parser, header: str) -> Parser:
-    """Return the parser of a mapping of values by the names of models.
+    """Return the parser of a mapping from model names to values.
 
     :param parse: the parser of the values.
     :param header: the location of a ``{name}``'s value, for messages.

@@ -40,7 +40,7 @@ WHOLE_SECTIONS = {
 
 
 class Settings:
-    """All settings, frozen; two are equal only if they are the same object.
+    """The settings, frozen; two are equal only if they are the same object.
 
     Times are in seconds, prices in USD per million tokens. ``None`` means not set.
     ``settings()`` makes them; ``replace`` gives a changed copy.
@@ -131,7 +131,7 @@ class Settings:
 
         :param name: the setting's name, or its environment variable: ``"cache_mode"``, ``"CACHE_MODE"``
             or ``"LLMCALL_CACHE_MODE"``.
-        :raises ValueError: if there is no such setting; the nearest is suggested.
+        :raises ValueError: for an unknown setting; the nearest is suggested.
         """
         setting_name = name.lower().removeprefix("llmcall_")
         if setting_name not in SETTINGS:
@@ -148,7 +148,7 @@ class Settings:
         :param overrides: settings by name, checked as from any other source; ``None`` leaves a value
             unchanged.
         :raises ConfigError: if a value is of the wrong type.
-        :raises TypeError: if there is no such setting.
+        :raises TypeError: for an unknown setting.
         """
         return self.overlaid(checked_layer(overrides, "Settings.replace()"))
 
@@ -222,7 +222,7 @@ def checked_layer(
 
     :param function: the public function that takes them, for messages.
     :raises ConfigError: if a value is of the wrong type.
-    :raises TypeError: if there is no such setting; the nearest is suggested.
+    :raises TypeError: for an unknown setting; the nearest is suggested.
     """
     layer = {}
     origin = "argument" if rank is Rank.ARGUMENT else function

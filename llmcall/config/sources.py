@@ -223,7 +223,7 @@ def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
 
 
 def _parse_config(text: str, path: str) -> configparser.RawConfigParser:
-    """Parse the sections of ours in a config.ini, whose keys occur once; other programs' have rules of
+    """Parse llmcall's sections in a config.ini, whose keys occur once; other programs' have rules of
     their own.
     """
     import configparser

@@ -10,7 +10,7 @@ from . import values
 
 
 class Spelling(NamedTuple):
-    """A setting of TinyTroupe's in a section of llmcall.
+    """A TinyTroupe setting in one of llmcall's sections.
 
     :param name: the equivalent setting of llmcall, such as ``"cache_mode"``, or empty.
     :param translate: returns the value for llmcall's setting, from the value and its location.
@@ -38,7 +38,7 @@ _NAMES = {
 
 
 def spelling_of(section: str, key: str) -> Spelling | None:
-    """Return the meaning of a key of TinyTroupe's, or ``None`` if it has no such setting."""
+    """Return the meaning of a TinyTroupe key, or ``None`` for an unknown one."""
     if section != "OpenAI" or key not in _NAMES:
         return None
     return Spelling(_NAMES[key], partial(_translate, key))

@@ -138,7 +138,7 @@ def parser(read: Callable[[object], object], expected: str) -> Parser:
 
 
 def one_of(*words: str, **other_words: str) -> Parser:
-    """Make the parser of a choice of words, in upper or lower case.
+    """Return a parser of one of several words, in any case.
 
     :param other_words: aliases, with the words that they mean.
     """
@@ -152,7 +152,7 @@ WORDS: set[Parser] = {credential}
 
 
 def _hashable(function: object) -> Callable[..., object] | None:
-    """Return a function that can stand in keys: the method of an object without a hash, such as a dataclass."""
+    """Return a function usable in keys: the method of an object without a hash, such as a dataclass."""
     if not callable(function):
         return None
     try:

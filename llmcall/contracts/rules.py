@@ -1,4 +1,4 @@
-"""Checks of a contract's rules: the one that is broken is the error."""
+"""Checks of a contract's rules; a broken rule is the error."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def in_thread(function: Callable[[], T]) -> Future[T]:
 
 
 def made(make: Callable[[], T]) -> T:
-    """Return what is to be checked.
+    """Return the object to check.
 
-    :raises TypeError: for an object in place of what makes one.
+    :raises TypeError: for an object instead of its factory.
     """
     if not callable(make):
         raise TypeError(

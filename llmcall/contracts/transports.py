@@ -43,7 +43,7 @@ def check_transport(
     whole and streamed, left half-way, at once, and after it was closed.
 
     :param make: returns a new one, connected to something that answers.
-    :param request: what it is asked; by default a chat.
+    :param request: the request; by default a chat.
     :param at_once: whether it serves several calls at the same time; llmcall's own for one call do not.
     :raises AssertionError, LLMCallError: if it breaks a rule, or takes longer than 20 s for one.
 
@@ -87,7 +87,7 @@ class _TransportCheck:
         self._accept(run(self._send()))
 
     def at_once(self) -> None:
-        """Several threads, and several tasks, ask it at the same time."""
+        """Several threads, and several tasks, call it at once."""
 
         async def together() -> list[Response]:
             return await asyncio.gather(*(self._send() for _ in range(THREADS)))

@@ -272,7 +272,7 @@ class Gate:
     """
 
     async def acquire(self) -> Endpoint:
-        """Wait until the send may begin, and return the endpoint to ask.
+        """Wait until the send may begin, and return its endpoint.
 
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
@@ -310,7 +310,7 @@ class Gate:
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Let an endpoint rest after a 429, for all calls.
 
-        :param is_asked: whether the server asked for so many seconds.
+        :param is_asked: whether the server named this wait.
         :returns: the seconds until another endpoint has rested; infinite without another one.
         """
         return math.inf

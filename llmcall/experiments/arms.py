@@ -82,7 +82,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         self.repeats = repeats
         self._results = dict(results)
         self._failed = sorted(results.keys() - finished.keys())
-        # In the cache's mode "refresh", each process asks anew, so a draw may have several answers.
+        # In the cache's mode "refresh", each process calls anew, so a draw may have several answers.
         draws: dict[tuple[str, str], Record] = {}
         # Actor by actor, first outside any scope, as on a cassette: in whatever order threads called.
         self._records = {
@@ -217,7 +217,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         ]
 
     def warn_if_nothing_shared(self) -> None:
-        """Warn if two arms of a repeat both asked a model but shared no answer. Embeddings are the same
+        """Warn if two arms of a repeat both made calls but shared no answer. Embeddings are the same
         for all, and show nothing.
         """
         answers = {
@@ -286,7 +286,7 @@ def arms(
     on_error: str = "raise",
     process: bool = False,
 ) -> Arms:
-    """Run a function in several arms, many at a time, so that equal requests get equal answers.
+    """Run a function in several arms, many at a time; identical requests share their answers.
 
     Repeat ``r`` runs in the scope ``r`` below ``scope``, and each of its arms in a branch of that
     scope. If two arms of a repeat send the same request, they share one call and one answer, so
@@ -304,7 +304,7 @@ def arms(
         starts threads itself; the arms then run one after the other.
     :returns: the results by arm and repeat.
     :raises TypeError: if an argument has a wrong type.
-    :raises ValueError: if there is no arm or no repeat, or if a name is wrong.
+    :raises ValueError: without an arm or a repeat, or for a wrong name.
     :raises ConfigError: if the cache's mode is ``off`` and no cassette is open, so that nothing can
         be shared.
     :raises KeyboardInterrupt: as :func:`llmcall.map` does. Every exception that leaves has

@@ -101,7 +101,7 @@ class Choice(LLMCall):
         return f"Choice({self.question!r}, [{options}], order={self.order!r})"
 
     def __map_job__(self) -> RowJob:
-        """Return the job that asks about the rows of a ``map``. Outside any scope, the order depends on
+        """Return the job of a ``map``'s rows. Outside any scope, the order depends on
         their names.
         """
         return replace(super().__map_job__(), is_named=self.order != "given")
@@ -170,7 +170,7 @@ class Choice(LLMCall):
     ) -> Plan | pandas.DataFrame:
         """Estimate how likely each option is for each row.
 
-        ``"decisions"`` asks OpenAI's Decisions API, which answers with a probability for each
+        ``"decisions"`` calls OpenAI's Decisions API, which answers with a probability for each
         option. ``"logprobs"`` reads the log probabilities of the answer's first token: the letter,
         also with a space before it or in lower case. Both are averaged over all rotations of the
         options that move, one call each; over both directions for ``order="reverse"``, and over the
@@ -269,7 +269,7 @@ class Choice(LLMCall):
         return alternating
 
     def takes_logprobs(self) -> bool:
-        """Return whether its model may give log probabilities, before anything is asked."""
+        """Return whether its model may give log probabilities, before any call."""
         client, model = self.client, self.model
         parameters = client.with_effort(model, {**client.resolved.defaults, **self.model_params})
         refused = client.capabilities(model).refused(parameters.get("reasoning_effort"))
@@ -277,7 +277,7 @@ class Choice(LLMCall):
 
     @property
     def model(self) -> str:
-        """Return the name of the model that it asks."""
+        """Return its model's name."""
         name: str = self.client.model_named(self.model_params.get("model"))
         return name
 
@@ -288,12 +288,12 @@ class Choice(LLMCall):
         ]
 
     def _full_order(self, order: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the order of all options: first those that move, then the last ones."""
+        """Return the order of all options: first the moving ones, then the last ones."""
         moving = self._options.moving
         return (*(moving[index] for index in order), *self._options.last)
 
     def prompt(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[dict[str, Data]]:
-        """Return the messages that ask the question with its options in an order.
+        """Return the question's messages, with its options in an order.
 
         :param order: the index of each option as it was given.
         """
@@ -344,7 +344,7 @@ def choice(
     anything else; bold, and after "Option" or "Answer:", too; or an option's whole text. Case, quotes
     and closing punctuation don't matter. Anything else, an answer that names two options, and a
     refusal are missing values of ``.table``; a single call and ``.map`` raise an ``OutputError``. It is
-    asked again only with ``output_retries=``.
+    corrected only with ``output_retries=``.
 
     The order depends on the options that move, the scope path and the repeat of a ``map`` (outside any
     scope, on the row). So a respondent reads the same order in every wording of the question, with

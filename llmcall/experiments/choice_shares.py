@@ -1,4 +1,4 @@
-"""The cells of a table of shares, and its columns: means of what a model gave, or counts of draws."""
+"""The cells of a table of shares, and its columns: means of a model's probabilities, or counts of draws."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class _Means(NamedTuple):
     missing: int
 
     def samples(self) -> list[list[float]]:
-        """Return the numbers whose spread is read: the differences, or those of each arm."""
+        """Return the numbers whose spread counts: the differences, or each arm's."""
         if self.is_paired:
             return [(self.pairs["treated"] - self.pairs["control"]).dropna().tolist()]
         return [self.pairs[arm].dropna().tolist() for arm in ("treated", "control")]
@@ -109,14 +109,14 @@ def effect(
     :param by: the column that names the arm.
     :param treated: the arm whose effect is estimated. Rows of further arms are not used.
     :param control: the arm that is subtracted.
-    :param unit: the column that names what was treated: a person, a town, a repeat.
+    :param unit: the column that names the treated units: persons, towns, repeats.
     :param level: the share of studies whose interval contains the truth.
     :returns: a row for each column, with ``estimate``; ``low`` and ``high``, the ends of the interval,
         NaN if there is none; ``level``; ``n_treated`` and ``n_control``, the units that count;
         ``paired``; and ``missing``, the units that lack an arm or a value. Values that are not finite numbers
         are missing. A warning says why an interval or a unit is missing.
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
-    :raises TypeError, ValueError: if there is no such column or arm, or ``level`` is not between 0 and 1.
+    :raises TypeError, ValueError: for an unknown column or arm, or if ``level`` is not between 0 and 1.
 
     >>> import pandas
     >>> frame = pandas.DataFrame(
@@ -169,7 +169,7 @@ def units_needed(
 
     :param pilot: a table with results of a few units; see :func:`llmcall.effect` for it and for the other
         arguments.
-    :param value: of a list of columns, the one that needs the most units counts.
+    :param value: of several columns, the one with the most units counts.
     :param width: of the interval that :func:`llmcall.effect` is to give, in the value's unit.
     :returns: the units, and what they would cost.
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
@@ -246,7 +246,7 @@ def _check(
     unit: str,
     level: float,
 ) -> None:
-    """Check what a table is asked for."""
+    """Check the arguments about a table."""
     if not isinstance(frame, import_pandas().DataFrame):
         raise TypeError(f"frame is {one_line(repr(frame), QUOTED_CHARACTERS)}; give a DataFrame")
     for column in [*columns, by, unit]:
@@ -270,7 +270,7 @@ def _check(
 def _means(
     frame: pandas.DataFrame, column: str, by: str, treated: object, control: object, unit: str
 ) -> _Means:
-    """Return the means of a column's values, by unit and arm, and say what is left out."""
+    """Return the means of a column's values, by unit and arm, and say what is omitted."""
     pandas = import_pandas()
     rows = frame[frame[by].isin([treated, control])]
     values = rows[column].map(_number)

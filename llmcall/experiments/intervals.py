@@ -94,7 +94,7 @@ def _within_shares(found: Interval, *, is_share: bool) -> Interval:
 def have_spread(numbers: Sequence[float], largest: float) -> bool:
     """Return whether numbers differ by more than floating point does.
 
-    :param largest: the largest absolute value of those of which they are differences.
+    :param largest: the largest absolute value of the numbers subtracted.
     """
     return max(numbers) - min(numbers) > DUST * largest
 

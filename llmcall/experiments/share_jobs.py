@@ -52,12 +52,12 @@ class _Proof:
         self.lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[_Proof], tuple[()]]:
-        return _Proof, ()  # another process asks for its own
+        return _Proof, ()  # another process requests its own
 
 
 @dataclass(frozen=True, eq=False)
 class SharesJob(RowJob):
-    """Asks a closed question about each row once in each order of the options; a repeat of the ``map`` is an
+    """A job with a closed question for each row, once in each order; a repeat of the ``map`` is an
     order.
 
     The first call is made alone: if its answer has no shares, no second call is paid for.
@@ -104,7 +104,7 @@ class SharesJob(RowJob):
         except (EmptyAnswerError, InvalidRequestError) as error:
             if self.proof.is_given or not method.is_unavailable(error):
                 raise
-            # The request only asked what the server can do, and a replay does not send it.
+            # The request only checked the server's abilities; a replay does not send it.
             cassette = current_cassette()
             failures = process_failures if cassette is None else cassette.failures
             failures.recover(ref(error))
@@ -273,7 +273,7 @@ def ask_for_shares(
     """Return the method, and the answers for each row; for a dry run, the plan.
 
     ``"auto"`` takes the first method by which the model gives shares; if answers are recorded,
-    the method by which it gave them, so that a replay asks for nothing that was not recorded.
+    the method by which it gave them, so that a replay requests nothing unrecorded.
     """
     methods = _methods(job, method, has_repeats="repeats" in map_options)
     if len(methods) > 1:
@@ -373,5 +373,5 @@ def _alternating(job: RowJob) -> RowJob:
 
 
 def _lists(answers: Any, repeats: int) -> object:
-    """Return a list for each row, even if it was asked once."""
+    """Return a list for each row, even for a single draw."""
     return answers if repeats > 1 else [[answer] for answer in answers]

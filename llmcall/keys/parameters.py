@@ -27,7 +27,7 @@ CONFIGURED = (
 )
 # The parameters that it sets defaults for and that do not enter the key.
 CONFIGURED_UNKEYED = ("service_tier",)
-# Fields of a body that decide who pays, who may ask or what is kept, but not the answer. The last is Gemini's
+# Fields of a body that decide about payment, access or retention, but not the answer. The last is Gemini's
 # name for the tier.
 UNKEYED_FIELDS = frozenset(
     {

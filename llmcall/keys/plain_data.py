@@ -105,7 +105,7 @@ def _plain_number(value: object, location: str, *, for_record: bool) -> int | fl
 
 
 def is_numpy_bool(value: object) -> bool:
-    """Return whether a value is NumPy's truth value, which no abstract class of Python's knows."""
+    """Return whether a value is NumPy's truth value, which Python's abstract classes do not know."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.bool_)
 

@@ -189,7 +189,7 @@ def _generator() -> Any:
     from ..support.libraries import pydantic
 
     class Generator(pydantic.json_schema.GenerateJsonSchema):
-        """Writes the same schemas in all versions, without warnings about defaults that are not JSON."""
+        """A writer of the same schemas in all versions, without warnings about defaults that are not JSON."""
 
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  as pydantic declares it
 

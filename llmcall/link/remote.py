@@ -43,7 +43,7 @@ class NotedMeter(Meter):
             self._below.add(model, scope, amounts, arm)
 
     def add_hit(self, hits: Hits, saved: float | None) -> bool:
-        """Add an answer that was not asked for now; the caller holds the lock. Return whether its sum may be new."""
+        """Add a reused answer; the caller holds the lock. Return whether its sum may be new."""
         model, scope, arm, *_ = hits
         self.noted.append((model, scope, hit_amounts(hits, 1, saved), arm))
         return self._below is None or self._below.add_hit(hits, saved)

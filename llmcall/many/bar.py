@@ -59,7 +59,7 @@ class Bar:
             return
         usage = self._usage.usage()
         counts = {
-            # a failed call may belong to a failed item, or to one that went on without it
+            # a failed call may belong to a failed item, or to an item that continued without it
             "failed": max(self._failed_count, usage.errors),
             "retries": usage.retries,
         }

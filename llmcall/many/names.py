@@ -35,7 +35,7 @@ class IncompleteRow(dict[Any, Any]):
         self.missing = missing
 
     def with_columns(self, columns: Mapping[Any, Any]) -> IncompleteRow:
-        """Return the row with further columns, which stand first."""
+        """Return the row with further columns before its own."""
         return IncompleteRow({**columns, **self}, self.label, self.missing)
 
 

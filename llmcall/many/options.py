@@ -101,7 +101,7 @@ class MapOptions:
         """Return the number of tasks that run at once.
 
         :param window: the window in which their calls are answered, or ``"none"``.
-        :param client_settings: the settings of the client that they ask, if it is known.
+        :param client_settings: the settings of their client, if known.
         """
         if self.workers is not None:
             return self.workers

@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     """The plan of a map. You can add plans with ``+`` and ``sum``; an item in both counts twice.
 
     :param hits: the number of draws whose answers, corrections included, are recorded.
-    :param misses: the number of draws that are not recorded; where calls are allowed, they ask a model. Only
+    :param misses: the number of draws that are not recorded; where calls are allowed, they are sent. Only
         the first call of a draw is counted, and not its corrections.
     :param input_tokens: the tokens in the prompts of the misses, as counted by llmcall.
     :param cost: the lowest and the highest cost of the misses in USD. The lowest is that of the
@@ -186,7 +186,7 @@ def plan_map(job: Job, items: object, options: MapOptions) -> Plan:
 
 
 class Planner:
-    """Looks up the requests of tasks; nothing is sent, counted, drawn or recorded.
+    """A planner that looks up the requests of tasks; nothing is sent, counted, drawn or recorded.
 
     :param job: of an ``LLMCall`` or an ``@llm`` function.
     """
@@ -244,7 +244,7 @@ class Planner:
         if not unrecorded:
             self._hits += 1
             if answers:
-                # The price is today's, also that of a window, which is no part of a recorded request.
+                # The price is today's, also that of a window, which is not part of a recorded request.
                 price = self._price(answers[0][0].body)
                 self._costs[call].add([record for _, record in answers], price)
             return

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class HasJob(Protocol):
-    """An ``LLMCall``, an ``@llm`` function, or another object that says how it asks about items."""
+    """An ``LLMCall``, an ``@llm`` function, or another object with a job for items."""
 
     def __map_job__(self) -> RowJob:
         """Return the job of a map with it."""
@@ -135,7 +135,7 @@ class TaskPosition(NamedTuple):
         draw_list: DrawList | None = None,
         used_records: deque[ScopedRecord] | None = None,
     ) -> ActiveScope:
-        """Return its scope; one with an empty path is no scope, even if one is open elsewhere.
+        """Return its scope; an empty path means none, even if a scope is open elsewhere.
 
         :param draws: counts its draws.
         :param draw_list: gets them, or ``None``.

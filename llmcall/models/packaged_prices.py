@@ -153,7 +153,7 @@ class Rates(NamedTuple):
 
 
 def _at_length(price: Any, input_tokens: int) -> Decimal:
-    """Return a price for a prompt of so many tokens."""
+    """Return the price for a prompt of that many tokens."""
     tiers = [tier.price for tier in getattr(price, "tiers", ()) if input_tokens > tier.start]
     chosen: Decimal = tiers[-1] if tiers else getattr(price, "base", price)
     return chosen

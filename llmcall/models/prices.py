@@ -1,4 +1,4 @@
-"""Prices of models: those of ``[Prices]``, else of the package ``genai-prices``."""
+"""Prices of models, from ``[Prices]``, else from the package ``genai-prices``."""
 
 from __future__ import annotations
 

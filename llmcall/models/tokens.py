@@ -10,7 +10,7 @@ count as their JSON, which is somewhat more than they take.
 *Images* count by OpenAI's guide "Images and vision" for gpt-4o: 85 tokens with low detail; otherwise 85,
 and 170 for each tile of 512 pixels, here always the 4 tiles of a square image (gpt-4o-mini: 2833, and
 5667 for each tile). A file counts like an image. Audio counts a token for each 4800 bytes (0.1 s of 24
-kHz mono PCM, the rate of OpenAI's realtime pricing), which is too few for compressed formats.
+kHz mono PCM, the rate of OpenAI's realtime pricing), too few for compressed formats.
 
 *The estimate* adds a weight for each word, number or character of a Unicode class in the text. The
 weights were fitted to o200k_base by least squares on Django 5.2's translations (96 languages), its Python

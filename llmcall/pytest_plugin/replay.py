@@ -45,7 +45,7 @@ OUTCOMES = pytest.StashKey[list[str]]()  # of a test's phases
 
 
 class _Connections(Interceptor):
-    """Refuses connections to models in tests without a cassette, and lets all requests pass.
+    """A guard that refuses connections to models in tests without a cassette, and lets all requests pass.
 
     :param are_allowed: returns whether the current test may connect.
     """
@@ -161,7 +161,7 @@ class Replay(CallListener):
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Show the test's own frames of an error of llmcall's, and what changed in the summary; note the
+        """Show the test's frames of an llmcall error, and what changed in the summary; note the
         outcome of each phase.
         """
         error = None if call.excinfo is None else call.excinfo.value
@@ -206,7 +206,7 @@ class Replay(CallListener):
         if is_shared and mode == "rewrite" and path.exists():
             with contextlib.suppress(CacheError):  # a damaged file is replaced
                 keep_in_cache(read(path))  # tests that this run leaves out may need them
-        # Later additions to a rewritten cassette are asked anew, too.
+        # Later additions to a rewritten cassette are requested anew, too.
         test = TestOwner(self.mode == "rewrite", self._first_calls.get(path, NO_CALLS))
         around = functools.partial(recording_programs, actor=mark.actor)
         cassette = Cassette(path, mode, owner=test, around=around)
@@ -228,7 +228,7 @@ class Replay(CallListener):
                 is_known = not is_shared or self._collects_all_of(path)
                 if is_known and test.writes and not cassette.failures.counts():
                     unused = cassette.unused()
-                    if self.mode == "update":  # which keeps further draws of what the test asked
+                    if self.mode == "update":  # which keeps further draws of the test's requests
                         unused = cassette.tape.not_of_run(unused)
         finally:
             stop_keeping_notices(notices)

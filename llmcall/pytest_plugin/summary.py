@@ -1,4 +1,4 @@
-"""The summary of a run of tests: what they did with their cassettes."""
+"""The summary of a test run: the use of its cassettes."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _ELSEWHERE = {
 
 
 class _Expected(NamedTuple):
-    """What an annotation asks for.
+    """The types that an annotation demands.
 
     :param kinds: the types.
     :param words: the types in words.
@@ -108,7 +108,7 @@ def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[st
 
 
 def _expected(annotation: str) -> _Expected | None:
-    """Return what an annotation asks for, or ``None`` if it is not understood whole."""
+    """Return the types that an annotation demands, or ``None`` if part of it is unknown."""
     depth, parts = 0, [""]
     for character in annotation:
         depth += (character == "[") - (character == "]")

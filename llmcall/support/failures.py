@@ -115,7 +115,7 @@ class UnrecordedCall(NamedTuple):
 
     :param scope: its scope path; empty outside any scope.
     :param description: the call and its error, in words without secrets.
-    :param was_sent: whether a model was asked; ``None`` if none was to be.
+    :param was_sent: whether the request was sent; ``None`` if it never would be.
     """
 
     scope: str
@@ -186,7 +186,7 @@ class Failures:
         :param description: the call and its error, in words without secrets.
         :param reason: ``FAILED``, ``ABANDONED``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
-        :param was_sent: whether a model was asked; ``None`` if none was to be.
+        :param was_sent: whether the request was sent; ``None`` if it never would be.
         :param key: the key of a call that may be made again, or a reference to its error: added twice, it
             counts once, and not at all after :meth:`recover`.
         """

@@ -13,7 +13,7 @@ def imported_by_name(name: str, modules: Mapping[str, str], namespace: dict[str,
     :param name: the exported name, or the name of a module next to the exporting one.
     :param modules: the names, with blanks between, by the module of llmcall that defines them.
     :param namespace: the exporting module's ``globals()``.
-    :raises AttributeError: if there is no such name.
+    :raises AttributeError: for an unknown name.
     """
     if name in namespace["__all__"]:
         for module, names in modules.items():

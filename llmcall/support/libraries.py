@@ -2,7 +2,7 @@
 
 Some draw from the program's random numbers while they are imported: httpx imports rich where that is
 installed, and rich draws one. A replay needs fewer libraries than the run that it repeats, so a
-seeded program would go on with other numbers. Therefore nothing else imports them, and the numbers
+seeded program would continue with other numbers. Therefore nothing else imports them, and the numbers
 are put back after each import. Rejected: to import all with llmcall, which costs every program a
 second; to put the numbers back after each call, in which the program's own code may draw. What
 another thread draws during an import is drawn once more.

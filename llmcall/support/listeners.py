@@ -33,7 +33,7 @@ class CallInfo(NamedTuple):
     :param sample: the draw (``"trial-3/lisa#0"``), or ``None``.
     :param arm: the arm's name; empty outside any arm.
     :param cache_key: the key of its record.
-    :param is_program: whether a program's own client makes it, as in a cassette's block.
+    :param is_program: whether a program's client makes it, as in a cassette's block.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class CallInfo(NamedTuple):
 
 
 class Listener:
-    """Hears of the calls and cassettes of this process while its block is open, or from :meth:`start` to
+    """A listener to calls and cassettes of this process while its block is open, or from :meth:`start` to
     :meth:`stop`; a subclass overrides what it needs.
 
     An answer is stored before a listener hears of it. What a listener sends is unrecorded. What it raises
@@ -109,7 +109,7 @@ class Listener:
 
 
 class CallListener:
-    """Hears of calls and cassettes, as llmcall's own listeners do; a subclass overrides what it needs.
+    """A listener to calls and cassettes, for llmcall's own; a subclass overrides what it needs.
 
     A :class:`~llmcall.CacheMissError` that ``asks`` raises refuses the call, and what ``opens`` raises refuses
     the cassette.

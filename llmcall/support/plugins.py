@@ -1,4 +1,4 @@
-"""Plug-ins by name: those that this process registered, and those that installed packages name."""
+"""Plug-ins by name: registered in this process, or named by installed packages."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class PlugIns(dict[str, object]):
         self.group = group
 
     def find(self, name: str, use: str) -> object:
-        """Return what is registered under a name, else what a package's entry point names, else ``None``.
+        """Return the object registered under a name, else a package's entry point, else ``None``.
 
-        :param use: what the name is for, for messages.
+        :param use: the name's use, for messages.
         :raises ConfigError: if the plug-in cannot be imported.
         """
         if name in self:

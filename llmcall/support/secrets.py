@@ -64,7 +64,7 @@ _DUMMY = re.compile(
     r"empty|dummy|fake|unused|local|ollama|lm-studio|(?:sk-)?(?:not|no)[-_](?:needed|required|key)(?:[-_]required)?",
     re.IGNORECASE,
 )
-LEFT_OUT = "<left out>"  # in place of a credential
+LEFT_OUT = "<left out>"  # instead of a credential
 
 
 SHORTEST_SECRET = 6  # characters; masking a shorter one would blot out ordinary words

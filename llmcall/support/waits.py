@@ -35,7 +35,7 @@ class Waits(NamedTuple):
 
 
 class NotAtOnceError(Exception):
-    """Raised in place of a wait."""
+    """Raised instead of a wait."""
 
 
 DEFAULT = Waits()  # of code that no call of llmcall's runs
@@ -130,7 +130,7 @@ class OpenCall:
         self._thread, self._task = get_ident(), current_task()
 
     def waits_for_us(self) -> bool:
-        """Return whether it goes on only after the current thread or task does."""
+        """Return whether it continues only after the current thread or task does."""
         how = waits()
         if self in how.open_calls:
             return True
@@ -181,7 +181,7 @@ def _close_dropped(generator: AsyncGenerator[object, None]) -> None:
 
 
 class BlockingIterator(Iterator[T]):
-    """Yields the items of an asynchronous generator, in this thread.
+    """An iterator over an asynchronous generator, in this thread.
 
     A class, not a generator, which the garbage collector would close in the current context.
     """

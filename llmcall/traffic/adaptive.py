@@ -1,6 +1,6 @@
 """``MAX_CONCURRENT_CALLS = auto``: slots that find how many calls each endpoint takes at a time.
 
-It begins with 16, or with what the headers of the endpoint's first answer say that it takes now
+It begins with 16, or with the number that the headers of the endpoint's first answer allow now
 (OpenAI's and Azure's do), and grows by one with each window, which is as many good answers as may run; a 429
 halves it. That is how TCP finds the capacity of a line, with the same two rules for what the line
 does not say:
@@ -59,7 +59,7 @@ class Limit:
         self._is_reported = False  # by the endpoint's headers
 
     def begin_with(self, most: int) -> None:
-        """Begin with what the endpoint says that it takes, unless that is known better by now."""
+        """Begin with the number that the endpoint states, unless a better one is known."""
         if not self._is_reported and not self.halvings:
             self.most = max(1, min(most, MAX_AUTO_CALLS))
         self._is_reported = True
@@ -131,7 +131,7 @@ class AdaptiveSlot(Slot):
         self._limit.note_running(_running(state))
 
     def note_room(self, headers: Mapping[str, str], size: int) -> None:
-        """Hear how many requests and tokens the endpoint takes now.
+        """Note how many requests and tokens the endpoint takes now.
 
         :param headers: of an answer.
         :param size: the bytes of its request.
@@ -166,10 +166,10 @@ class AdaptiveSlot(Slot):
 
 
 class LimitReport(CallListener):
-    """Reports the numbers that were found."""
+    """A reporter of the numbers found."""
 
     def under_way(self) -> list[UnderWay]:
-        """Return a row for each endpoint that was asked."""
+        """Return a row for each used endpoint."""
         with lock:
             return [
                 UnderWay(state.name, _running(state), _limits[state].most)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ..apis.usage import TokenUsage
 
-open_budgets: list[Budget] = []  # one that was entered twice is in it twice
+open_budgets: list[Budget] = []  # a budget entered twice is in it twice
 _waiting = Queue()
 
 
@@ -61,7 +61,7 @@ class Needs(NamedTuple):
 
 
 def needs() -> Needs:
-    """Return what the open budgets have to know of a send."""
+    """Return what open budgets need to know of a send."""
     if not open_budgets:
         return Needs()
     budgets = tuple(open_budgets)
@@ -89,7 +89,7 @@ class Reservation:
     waits, from other processes, too.
 
     :param needed: the most that it may use.
-    :ivar used: what the attempt used, as far as it is known.
+    :ivar used: the attempt's known use.
     :ivar answer_has_begun: whether the first piece of the answer is there, or a call inside was made.
     :ivar is_inside: whether an outer call ends only after this one; known once it has to wait. Then it jumps the
         queue, of which the first might wait for that outer call.
@@ -103,7 +103,7 @@ class Reservation:
         self._budgets: tuple[Budget, ...] = ()
 
     async def take(self, demand: Demand) -> None:
-        """Wait until what is needed is reserved in all open budgets.
+        """Wait until all open budgets have the reservation.
 
         :raises BudgetExceededError: as :meth:`reserve`.
         :raises RequestTimeoutError: if the wait would pass the deadline.
@@ -114,7 +114,7 @@ class Reservation:
             await wait_until_free(self.reserve, demand.deadline, event)
 
     def reserve(self) -> Blocked | None:
-        """Reserve what is needed from all open budgets at once, in the order of arrival.
+        """Reserve from all open budgets at once, in the order of arrival.
 
         :returns: ``None`` if it is reserved.
         :raises BudgetExceededError: if it would pass a limit whatever the others use, or if it would wait for
@@ -149,7 +149,7 @@ class Reservation:
             wake_waiting()
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Note what the send used: all that was reserved, if the server reports no usage.
+        """Note the send's use: the whole reservation, if the server reports no usage.
 
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
@@ -159,7 +159,7 @@ class Reservation:
         self.used = spent._replace(calls=calls)
 
     def close(self) -> None:
-        """Settle what was used, and give the rest back; a second time changes nothing."""
+        """Settle the use, and return the rest; a second time changes nothing."""
         with lock:
             for budget in self._budgets:
                 budget.settle(self)
@@ -195,7 +195,7 @@ class Spent(NamedTuple):
 
 
 class Budget:
-    """Limits what the calls of a block may spend; a context manager that goes on counting when it is
+    """A limit on what the calls of a block may spend; a context manager that continues its count when it is
     entered again.
 
     It applies to every thread and task of the process while it is open, and all open ones count.
@@ -226,14 +226,14 @@ class Budget:
 
     @property
     def spent(self) -> Spent:
-        """Return what is spent, without running calls."""
+        """Return the spending so far, without running calls."""
         with lock:
             spent = Amounts(**self._spent)
         return Spent(None if spent.unknown else spent.usd / PICO, spent.tokens, spent.calls)
 
     @property
     def left(self) -> Spent:
-        """Return what is left of each limit, at least 0; ``None`` without a limit, or if it
+        """Return the rest of each limit, at least 0; ``None`` without a limit, or if it
         cannot be known.
         """
         with lock:
@@ -263,7 +263,7 @@ class Budget:
         return has_room
 
     def settle(self, reservation: Reservation) -> None:
-        """Count what a call used, in place of what it reserved; the caller has the lock. A second time changes
+        """Count a call's use instead of its reservation; the caller has the lock. A second time changes
         nothing.
         """
         if reservation in self.reserved:
@@ -311,7 +311,7 @@ def _check_limit(name: str, value: object, kind: type) -> None:
 
 
 def _exceeded_message(name: str, most: int, remaining: int, amount: int) -> str:
-    """Return what a :class:`BudgetExceededError` says."""
+    """Return the text of a :class:`BudgetExceededError`."""
     if name == "calls":
         return f"the limit of {counted(most, 'call')} is reached: raise the budget"
     if name == "tokens":

@@ -76,7 +76,7 @@ class Permit(OpenCall, Gate):
         return any(permit.waits_for_us() for permit in others)
 
     async def take(self, demand: Demand) -> Endpoint:
-        """Wait until the send may begin, and return the endpoint to ask.
+        """Wait until the send may begin, and return its endpoint.
 
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
@@ -112,7 +112,7 @@ class Permit(OpenCall, Gate):
             held.answer_began()
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count what the send used, in place of what was reserved for it; all of that, if the server
+        """Count the send's use instead of its reservation; all of that, if the server
         reports no usage. Release it.
 
         :param cost: USD, or ``None`` if it is unknown.
@@ -140,7 +140,7 @@ after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that
 class ClientGate(Permit):
     """The gate of a send by a client: the permit of the send, with what it may use and what it used.
 
-    :param call: the call that sends; one that asks no model counts as a call only, and uses no tokens.
+    :param call: the call that sends; a call without a model counts as a call, and uses no tokens.
     :param pool: the endpoints that may serve it.
     :param request: the request, with the body that is sent.
     :param slot: of the send; by default one at these endpoints.
@@ -154,7 +154,7 @@ class ClientGate(Permit):
         self._estimated: tuple[int, int] | None = None  # tokens of prompt and answer
 
     async def acquire(self) -> Endpoint:
-        """Wait until the send may begin, and return the endpoint to ask.
+        """Wait until the send may begin, and return its endpoint.
 
         :raises BudgetExceededError: if it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
@@ -200,7 +200,7 @@ class ClientGate(Permit):
         return estimated
 
     def _needed(self, needs: Needs) -> Amounts:
-        """Return the most that the send may use of the open budgets, as far as they limit it."""
+        """Return the most that the send may use of the open budgets, by the kinds that they limit."""
         if not self._call.asks_model:
             return Amounts(calls=1)
         tier = tier_of(self._request.body)
@@ -211,7 +211,7 @@ class ClientGate(Permit):
         return spending_of(sum(self._estimated), self._highest_cost(self._estimated))
 
     def _highest_cost(self, estimated: tuple[int, int]) -> float | None:
-        """Return the most USD that so many tokens of prompt and answer cost, or ``None`` if it is unknown."""
+        """Return the most that prompt and answer tokens cost in USD, or ``None`` if unknown."""
         body = self._request.body
         price = self._pool.price(service_tier=tier_of(body))
         if price is None:
@@ -226,7 +226,7 @@ class ClientGate(Permit):
         is_part: bool,
         tier: str | None = None,
     ) -> Used:
-        """Return what an answer used.
+        """Return the amounts that an answer used.
 
         :param answer: names its tier and its model.
         :param is_part: whether it is only the part of a stream that arrived.
@@ -299,12 +299,12 @@ async def note_sent_async(request: httpx.Request) -> None:
 
 
 def note_room(response: httpx.Response) -> None:
-    """Note for the limits how much an endpoint says that it takes now: an event hook as :func:`note_sent`."""
+    """Note for the limits the capacity that an endpoint states: an event hook as :func:`note_sent`."""
     permit = innermost_permit()
     if permit is not None:
         permit.note_room(response)
 
 
 async def note_room_async(response: httpx.Response) -> None:
-    """Note for the limits how much an endpoint says that it takes now."""
+    """Note for the limits the capacity that an endpoint states."""
     note_room(response)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Seconds: a minute, and one more: servers count requests as they arrive, and a request may have
 # been on its way for longer than one of the next minute.
 WINDOW = 61.0
-LEFT_OUT_SECONDS = 300.0  # how long an endpoint that refused its key is not asked
+LEFT_OUT_SECONDS = 300.0  # how long an endpoint that rejected its key is left out
 
 
 class Limits(NamedTuple):
@@ -68,7 +68,7 @@ class Slot:
         self.used: int | None = 0
 
     async def take(self, demand: Demand) -> Endpoint:
-        """Wait for a slot at one of the endpoints, and return that one.
+        """Wait for a slot at an endpoint, and return it.
 
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
@@ -127,7 +127,7 @@ class Slot:
             state.queue.leave(self)
 
     def note_room(self, headers: Mapping[str, str], size: int) -> None:
-        """Hear how many requests and tokens the endpoint takes now.
+        """Note how many requests and tokens the endpoint takes now.
 
         :param headers: of an answer.
         :param size: the bytes of its request.
@@ -143,7 +143,7 @@ class Slot:
                 self.state.queue.wake_first()
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Note what the send used.
+        """Note the send's use.
 
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
@@ -153,13 +153,13 @@ class Slot:
     def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
         """Let an endpoint rest after a 429, for all sends.
 
-        :param is_asked: whether the server asked for so many seconds.
+        :param is_asked: whether the server named this wait.
         :returns: the seconds until another endpoint has rested; infinite without another one.
         """
         return self._pool.rest(endpoint, seconds)
 
     def close(self) -> None:
-        """Release the slot, and count the used tokens in place of the reserved ones; a second time changes
+        """Release the slot, and count the used tokens instead of the reserved ones; a second time changes
         nothing.
         """
         with lock:
@@ -176,7 +176,7 @@ class EndpointState:
     :ivar running: the sends that are under way.
     :ivar sent: the sends of the window, the oldest first.
     :ivar tokens: the tokens of all sends that count.
-    :ivar resting_until: the monotonic time until which it is not asked, after a 429.
+    :ivar resting_until: the monotonic time until which it rests, after a 429.
     :ivar queue: the sends that wait for it.
     :ivar free_at: the monotonic time at which a minute, or a rest, lets the next of these go.
     """
@@ -251,15 +251,15 @@ def seconds_held_back() -> float:
 
 
 def known_states() -> list[EndpointState]:
-    """Return what is known of all endpoints that were asked."""
+    """Return the state of all used endpoints."""
     return list(_states.values())
 
 
 class Rotation:
     """The rotation of endpoints that serve a model together; only the holder of the lock may use them.
 
-    :ivar next_index: of the usable endpoint that is asked next.
-    :ivar left_out_until: the monotonic times until which endpoints are not asked.
+    :ivar next_index: the index of the next usable endpoint.
+    :ivar left_out_until: the monotonic times until which endpoints are left out.
     """
 
     def __init__(self) -> None:
@@ -273,7 +273,7 @@ _rotations: dict[tuple[str, tuple[Endpoint, ...]], Rotation] = {}
 
 
 def forget() -> None:
-    """Forget what was asked of all endpoints: calls under way do not count in new clients' limits."""
+    """Forget the sends of all endpoints: calls under way do not count in new clients' limits."""
     _states.clear()
     _rotations.clear()
 
@@ -282,7 +282,7 @@ after_fork_in_child(forget)  # a forked process lacks the threads whose calls it
 
 
 class Endpoints:
-    """Endpoints that are asked in turn, from any number of threads.
+    """Endpoints that take turns, from any number of threads.
 
     :param model: the model that they serve.
     :param endpoints: at least one.
@@ -341,7 +341,7 @@ class Endpoints:
             )
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
-        """Stop asking an endpoint for some seconds; return the seconds until another one has rested,
+        """Rest an endpoint for some seconds; return the seconds until another one has rested,
         infinite without another one.
         """
         now = time.monotonic()
@@ -400,7 +400,7 @@ class Pool(Endpoints):
 
         :param endpoint: the name of the one that answers; ``None`` means the highest price of all
             that may.
-        :param service_tier: the tier that is asked for or that answered; ``None`` is the standard
+        :param service_tier: the requested tier, or that of the answer; ``None`` is the standard
             one.
         """
         endpoints = [

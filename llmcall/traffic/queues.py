@@ -38,7 +38,7 @@ NOTHING = Amounts()
 
 
 def spending_of(tokens: int, cost: float | None) -> Amounts:
-    """Return what a call spends.
+    """Return a call's spending.
 
     :param cost: USD, or ``None`` if it is unknown.
     """
@@ -86,7 +86,7 @@ class Blocked(NamedTuple):
 
 
 class Queue:
-    """Waiters in the order of arrival, each with the future that wakes it; only the holder of the lock may
+    """Waiters in order of arrival, each with the future that wakes it; only the holder of the lock may
     use it.
     """
 

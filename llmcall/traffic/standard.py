@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class FailureReport(CallListener):
-    """Adds the calls that left no record to the report at the end of the run or of the cassette."""
+    """A listener that reports unrecorded calls at the end of the run or cassette."""
 
     def failed(self, call: Call, error: BaseException) -> None:
         """Add a call that failed or was cancelled; a stream reports by itself that its
@@ -56,7 +56,7 @@ class FailureReport(CallListener):
             call.failures.add(call.position.path, words, ABANDONED, was_sent=was_sent)
 
     def refused(self, call: Call | None, error: Exception) -> None:
-        """Add a call that was refused: the program may catch the error and go on without an answer."""
+        """Add a refused call: the program may catch the error and continue without an answer."""
         if call is not None:
             report_refused(call.position.path, call.label, error)
 
@@ -74,7 +74,7 @@ def report_refused(scope: str, label: str, error: Exception) -> None:
 
 
 class AnswerWarnings(CallListener):
-    """Warns once of what an answer lacks, and of where it comes from."""
+    """A listener that warns once of an incomplete answer, or of one from another host."""
 
     def stored(self, call: Call, record: Record) -> None:
         """Warn of a chat's answer that was cut, or whose prompt was."""

@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 G = TypeVar("G", str, tuple[str, str])  # a group of usages
 # The amounts of one model, scope and arm by column, as they are added up.
 Row = dict[str, Any]
-# Answers that were not asked for now, for which one sum is kept: their model, scope and arm, the model that
+# Reused answers, for which one sum is kept: their model, scope and arm, the model that
 # answered, if that is known, and whether a cassette had them.
 Hits = tuple[str, str, str, "str | None", bool]
 
 
 class Adds(Protocol):
-    """Adds up what calls use, such as a :class:`Meter`."""
+    """A counter of what calls use, such as a :class:`Meter`."""
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
         ...
 
     def add_hit(self, hits: Hits, saved: float | None) -> object:
-        """Add an answer that was not asked for now; the caller holds the lock.
+        """Add a reused answer; the caller holds the lock.
 
         :param saved: USD, or ``None`` if unknown.
         """
@@ -70,7 +70,7 @@ class Usage(NamedTuple):
     :param calls: calls answered by a model, including streams that were not read to their end if their
         answers had begun.
     :param cached_calls: calls answered by a record, or by an identical call in flight; embeddings of several texts
-        count here only if none of them was asked for.
+        count here only if none of them was requested.
     :param replayed_calls: the cached calls that a cassette answered; the cache answered the others.
     :param retries: requests after a call's first, also to another endpoint or a fallback, with a fresh key or
         without an unsupported parameter.
@@ -78,10 +78,10 @@ class Usage(NamedTuple):
     :param input_tokens: prompt tokens that were billed; ``None`` if a server did not report them.
         If a stream broke off or was not read to its end, llmcall counts them itself, because servers
         report them at the end.
-    :param cached_input_tokens: prompt tokens that the provider had cached, likewise.
-    :param output_tokens: completion tokens that were billed, likewise.
+    :param cached_input_tokens: prompt tokens that the provider had cached, as above.
+    :param output_tokens: completion tokens that were billed, as above.
     :param cost: USD of the billed tokens; ``None`` if a price is unknown.
-    :param saved: USD that the cached calls cost when they were made, likewise.
+    :param saved: USD that the cached calls cost when they were made, as above.
     :param by_model: the same for each model. A recorded function that was refused counts under its
         name, a map that was refused under ``"llmcall.map"``.
     :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any);
@@ -91,7 +91,7 @@ class Usage(NamedTuple):
         whose price it is.
     :param parts: the same for each model and scope path, without the scopes inside it.
     :param served: the models that answered, by the names that servers gave: a snapshot's name
-        stands here, and the name that was asked for in ``by_model``.
+        stands here, and the requested name in ``by_model``.
     :param under_way: with ``MAX_CONCURRENT_CALLS = auto``, for each endpoint its name, the calls that run
         there and the most that may; only of :func:`llmcall.usage`.
 
@@ -197,7 +197,7 @@ def _notes(usage: Usage) -> list[str]:
 
 
 def _sum(parts: Iterable[Usage]) -> Usage:
-    """Return the sum of usages; what is unknown in one is unknown in the sum."""
+    """Return the sum of usages; an amount unknown in one is unknown in the sum."""
     usages = list(parts)
     sums: Row = {}
     for name in COLUMNS:
@@ -210,7 +210,7 @@ def _sum(parts: Iterable[Usage]) -> Usage:
 
 
 class Meter:
-    """Adds up what calls use, exactly, from any number of threads."""
+    """An exact counter of what calls use, from any number of threads."""
 
     def __init__(self) -> None:
         # By model, scope and arm (empty outside any), and by column; one that is left out is 0 or empty.
@@ -218,7 +218,7 @@ class Meter:
         self.hits: dict[Hits, tuple[int, float | None]] = {}  # their number and what they saved
 
     def add_hit(self, hits: Hits, saved: float | None) -> bool:
-        """Add an answer that was not asked for now; the caller holds the lock. Return whether its sum is a new one."""
+        """Add a reused answer; the caller holds the lock. Return whether its sum is a new one."""
         number, sum_saved = self.hits.get(hits, (0, 0.0))
         if not number and len(self.hits) >= MOST_HITS:
             self._add_hits()
@@ -256,7 +256,7 @@ class Meter:
         return self.sums.setdefault((model, scope, arm), {})
 
     def usage(self) -> Usage:
-        """Return what was used so far."""
+        """Return the usage so far."""
         usages: dict[tuple[str, str, str], Usage] = {}
         with lock:
             self._add_hits()
@@ -334,7 +334,7 @@ def _meters_beside(cassette: Cassette | None) -> Sequence[Adds]:
 
 
 def hit_amounts(hits: Hits, number: int, saved: float | None) -> dict[str, float | str | None]:
-    """Return the amounts of answers that were not asked for now, as :func:`count` takes them.
+    """Return the amounts of reused answers, as :func:`count` takes them.
 
     :param number: how many there are.
     :param saved: USD, or ``None`` if unknown.
@@ -367,7 +367,7 @@ def _note_served(model: str, served: str) -> None:
 
 
 class UsageCount(CallListener):
-    """Counts what the calls of the process use."""
+    """A listener that counts the use of the process's calls."""
 
     def used(self, call: Call, amounts: UsageDelta) -> None:
         """Add amounts to the meters."""
@@ -396,7 +396,7 @@ class UsageCount(CallListener):
             self.used(call, {"errors": 1})
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
-        """Count an answer that was not asked for now; functions' are not counted."""
+        """Count a reused answer; results of functions are not counted."""
         client, position = call.counted_by, call.position
         if client is None:
             return
@@ -423,7 +423,7 @@ def attempt_key(call: Call, error: BaseException) -> str | None:
 
 
 class RunUsage:
-    """The usage of a run's calls, from now on: sums of what is known, and how often it is not.
+    """The usage of a run's calls, from now on: sums of known amounts, and the number of unknown ones.
 
     :param cassette: the cassette of the run; ``None``: all calls of the process are the run's.
     :ivar replayed_calls: the cached calls that a cassette answered.
@@ -460,7 +460,7 @@ class RunUsage:
             self.cost = (self.cost or 0.0) + amounts["cost"]
 
     def add_hit(self, hits: Hits, saved: float | None) -> None:
-        """Add an answer that was not asked for now; the caller holds the lock."""
+        """Add a reused answer; the caller holds the lock."""
         self.add(*hits[:2], hit_amounts(hits, 1, saved), hits[2])
 
 

@@ -82,7 +82,7 @@ class SendMessage(NamedTuple):
     params: dict[str, Data]
 
     async def reply(self) -> Any:
-        """Ask in this thread, or without blocking the event loop."""
+        """Call in this thread, or without blocking the event loop."""
         if may_block():
             return self.client.send_message(self.messages, **self.params)
         return await self.client.asend_message(self.messages, **self.params)
@@ -96,15 +96,15 @@ async def converse(
     max_corrections: int,
     ask: Ask,
 ) -> Conversation:
-    """Ask until an answer fits, the model refuses, or no corrections are left.
+    """Call until an answer fits, the model refuses, or no corrections are left.
 
     Failures are returned, not raised.
 
-    :param first: asks for the first answer.
-    :param read: returns an answer as the output type; raises an ``OutputError`` for one that does
+    :param first: requests the first answer.
+    :param read: returns an answer as the output type; raises an ``OutputError`` if it does
         not fit, and for a refusal.
-    :param correction: returns the message that asks again.
-    :param max_corrections: how often an answer that does not fit is asked for again.
+    :param correction: returns the correction message.
+    :param max_corrections: the most corrections of an answer that does not fit.
     :param ask: returns the reply to some messages.
     """
     question, messages = first, first.messages

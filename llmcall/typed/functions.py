@@ -48,19 +48,19 @@ class LLMFunction(AsksRows, Generic[Arguments, Value]):
         return self._parameters.arguments((*self.bound.values(), *args), kwargs)
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
-        """Ask, and return the answer as the type that the function is annotated to return."""
+        """Call the model, and return the answer as the type that the function is annotated to return."""
         return self.run(*args, **kwargs).value  # type: ignore[no-any-return]
 
     def run(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
-        """Ask, and return the value, the reply and the messages."""
+        """Call the model, and return the value, the reply and the messages."""
         return self.llm_call.run(**self._call_variables(*args, **kwargs))
 
     async def acall(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
-        """Ask without blocking the event loop."""
+        """Call the model without blocking the event loop."""
         return (await self.llm_call.arun(**self._call_variables(*args, **kwargs))).value  # type: ignore[no-any-return]
 
     def __map_job__(self) -> RowJob:
-        """Return the job that asks about the rows of a ``map``."""
+        """Return the job of a ``map``'s rows."""
         return RowJob(self.llm_call, self.variables, self.bound)
 
     def __repr__(self) -> str:
@@ -183,7 +183,7 @@ def llm(function: object = None, /, **params: object) -> Any:
     """
 
     def decorator(decorated: Any) -> Any:
-        """Return the function that asks."""
+        """Return the function that makes the call."""
         # Below @llm or above, these mean the same.
         if isinstance(decorated, (staticmethod, classmethod)):
             return type(decorated)(decorator(decorated.__func__))

@@ -96,7 +96,7 @@ class UndefinedCell(MissingCell, jinja2.StrictUndefined):
 def undefined_cell(column: str, value: object, label: object) -> UndefinedCell:
     """Return the undefined variable for a frame's cell that holds nothing.
 
-    :param value: what stands there, such as NaN.
+    :param value: the cell's value, such as NaN.
     :param label: the row's label in the index.
     """
     return UndefinedCell(

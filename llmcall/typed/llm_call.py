@@ -45,20 +45,20 @@ _last_answers: ContextVar[dict[ref[LLMCall], Answer]] = ContextVar("llmcall last
 
 
 class LLMCall(AsksRows):
-    """Render templates, ask a model, and parse its answer into a type.
+    """A call by templates, whose answer is parsed into a type.
 
     :param system_template_name: a file under ``[Templates] PATH`` with the system message.
-    :param user_template_name: likewise with the user message.
+    :param user_template_name: the same for the user message.
     :param system: the system message's template itself, instead of a file.
-    :param user: likewise the user message's.
+    :param user: the same for the user message.
     :param history: messages between the system message and the question: worked examples, in which
         texts are templates; or the name of the variable that holds a conversation so far, which is
         sent as it is (without its system message if the call has one).
     :param output_type: ``str``, ``bool``, ``int``, ``float``, ``Literal[…]``, an ``Enum``,
         ``list[…]``, ``dict``, a pydantic model, a dataclass or a ``TypedDict``.
-    :param output_retries: how often to ask again, with the reason, if an answer does not fit. A
-        refusal is an answer, and is not asked again.
-    :param client: the client that asks; ``None`` means the configured one.
+    :param output_retries: the most corrections, with the reason, of an answer that does not fit. A
+        refusal is an answer, and is not corrected.
+    :param client: the client; ``None`` means the configured one.
     :param template_path: the folder of the templates, instead of the configured one.
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
         unless given.
@@ -129,13 +129,13 @@ class LLMCall(AsksRows):
 
     @property
     def client(self) -> LLMClient:
-        """Return the client that asks."""
+        """Return the client."""
         return shared_client() if self._client is None else self._client
 
     # One answer
 
     def call(self, /, **variables: object) -> Any:
-        """Ask, and return the answer as the output type.
+        """Call the model, and return the answer as the output type.
 
         :param variables: the templates' variables.
         :raises TemplateError: if a template or a variable is missing.
@@ -147,15 +147,15 @@ class LLMCall(AsksRows):
     __call__ = call
 
     def run(self, /, **variables: Any) -> Answer:
-        """Ask, and return the value, the reply and the messages; see :meth:`call`."""
+        """Call the model, and return the value, the reply and the messages; see :meth:`call`."""
         return run_blocking(self._answer(variables))
 
     async def arun(self, /, **variables: object) -> Answer:
-        """Ask without blocking the event loop; see :meth:`run`."""
+        """Call the model without blocking the event loop; see :meth:`run`."""
         return await adrive(self._answer(variables))
 
     async def acall(self, /, **variables: Any) -> Any:
-        """Ask without blocking the event loop; see :meth:`call`."""
+        """Call the model without blocking the event loop; see :meth:`call`."""
         return (await self.arun(**variables)).value
 
     @property
@@ -177,7 +177,7 @@ class LLMCall(AsksRows):
         return _last_answers.get({}).get(ref(self))
 
     async def _answer(self, variables: dict[str, Any]) -> Answer:
-        """Ask until an answer fits, and return it; apply ``on_error`` to a failure."""
+        """Call until an answer fits, and return it; apply ``on_error`` to a failure."""
         conversation = await self.conversation(variables)
         failure = conversation.failure
         on_error = "" if failure is None else self.model_params["on_error"]
@@ -194,7 +194,7 @@ class LLMCall(AsksRows):
     async def conversation(
         self, variables: dict[str, Any], ask: Ask = SendMessage.reply
     ) -> Conversation:
-        """Ask until an answer fits, or the model refuses; failures are returned, not raised."""
+        """Call until an answer fits, or the model refuses; failures are returned, not raised."""
         client = self.client
         templates = self.templates()
         messages = templates.render(variables)
@@ -211,7 +211,7 @@ class LLMCall(AsksRows):
         return self._with_final_error(conversation, variables, None if structured else client)
 
     def _expected(self, templates: Templates, messages: list[dict[str, Data]]) -> str:
-        """Return the sentence that asks for the output type, after the messages of a prompt."""
+        """Return the sentence that requests the output type, after the messages of a prompt."""
         rendered = templates.without_conversation(messages)
         return describe(self.output_type, "\n".join(map(message_text, rendered)))
 
@@ -251,7 +251,7 @@ class LLMCall(AsksRows):
 
     def _sent_params(self) -> dict[str, object]:
         """Return the model parameters. Of an answer to a given ``response_format``, the output type decides whether
-        it fits, so that one that does not is recorded and asked again with a correction; a text has to fit the format.
+        it fits, so an answer that does not fit is recorded, and corrected; a text has to fit the format.
         """
         given = self.model_params.get("response_format")
         if self.output_type is str or not isinstance(given, dict):
@@ -282,7 +282,7 @@ class LLMCall(AsksRows):
     # Rows
 
     def __map_job__(self) -> RowJob:
-        """Return the job that asks about the rows of a ``map``."""
+        """Return the job of a ``map``'s rows."""
         return RowJob(self, row_variables)
 
     def columns(self) -> tuple[str, ...]:

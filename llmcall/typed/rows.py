@@ -1,4 +1,4 @@
-"""The jobs that ask about the rows of a ``map`` or a table, and their cells with ``vary``."""
+"""The jobs of the rows of a ``map`` or a table, and their cells with ``vary``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RowJob:
-    """Asks about each row of a ``map``.
+    """A job with a call for each row of a ``map``.
 
     :param row_variables: returns the templates' variables for a row.
     :param bound: the variables that are the same for all rows.
@@ -48,7 +48,7 @@ class RowJob:
 
     @property
     def client(self) -> LLMClient:
-        """Return the client that asks."""
+        """Return the client."""
         return self.call.client
 
     @property
@@ -62,11 +62,11 @@ class RowJob:
         return str(self.call.model_params.get("window") or self.settings.window)
 
     def call_for(self, item: Any) -> LLMCall:
-        """Return the call that asks about a row; with ``vary``, its cell's call."""
+        """Return a row's call; with ``vary``, its cell's."""
         return self.calls[tuple(item[axis] for axis in self.axes)] if self.axes else self.call
 
     def check(self, items: object) -> None:
-        """Refuse items that are no rows.
+        """Raise an error for items that are not rows.
 
         :raises TypeError: with what to write instead.
         """
@@ -85,11 +85,11 @@ class RowJob:
         return self.row_variables(item)
 
     def run(self, item: Any) -> Any:
-        """Ask about a row, and return the value."""
+        """Make a row's call, and return the value."""
         return self.call_for(item).run(**self.variables(item)).value
 
     async def conversation(self, item: object, ask: Ask = SendMessage.reply) -> Conversation:
-        """Ask about a row until an answer fits."""
+        """Make a row's call until an answer fits."""
         call = self.call_for(item)
         return await call.conversation(self.variables(item), ask)
 
@@ -104,10 +104,10 @@ class RowJob:
 
 
 class TableJob(RowJob):
-    """Asks about each row of a table, and returns the whole conversation."""
+    """A job with a call for each row of a table, which returns the whole conversation."""
 
     def run(self, item: Any) -> Conversation:
-        """Ask about a row. A missing value is an answer, and raises nothing.
+        """Make a row's call. A missing value is an answer, and raises nothing.
 
         :raises APIError, OutputError: if no answer fits, unless the call's ``on_error`` is another.
             ``.conversation`` has the answers.
@@ -123,7 +123,7 @@ class TableJob(RowJob):
 
 
 def check_rows(rows: object) -> None:
-    """Refuse what Python would take apart into rows that nobody meant, such as a text into its letters.
+    """Raise TypeError for a value that Python would take apart into rows, such as a text into letters.
 
     :raises TypeError: with what to write instead. A dict may be meant as one row, or as columns.
     """
@@ -183,10 +183,10 @@ PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 def cross_rows(
     job: RowJob, rows: Sequence[Mapping[str, object]], vary: object
 ) -> tuple[list[dict[str, Any]], RowJob, list[dict[str, Any]]]:
-    """Return the cells, each as labels by axis; the job that asks about all cells; and the rows of one
+    """Return the cells, each as labels by axis; the job of all cells; and the rows of one
     cell after the other, with the labels. The last axis changes first.
 
-    :param job: the job that asks about a row; its call's method ``varied`` returns the same call with
+    :param job: a row's job; its call's method ``varied`` returns the same call with
         other texts and model parameters.
     :param vary: the levels by axis: a list of values, or a dict of values by label.
     :raises TypeError: if ``vary`` is not a dict, or an axis has neither a list nor a dict of levels.

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from ..many.plans import Plan
 
-# The types of columns with gaps, by pandas' names for what is between these.
+# The types of columns with gaps, by pandas' names for the values between them.
 GAPS = {"empty": "float64", "boolean": "boolean"}
 UNITS_NOTE = "llmcall.units_needed says from the answers to a few rows how many an interval needs, and their cost"
-UNASKED = Conversation(None, None, [], [], 0)  # for a row that failed before it asked anything
+UNASKED = Conversation(None, None, [], [], 0)  # for a row that failed before its call
 
 
 class RowDraw(NamedTuple):
@@ -101,10 +101,10 @@ AFTER_FIELDS = (
 
 
 class AsksRows:
-    """Asks about rows, as an ``LLMCall`` and an ``@llm`` function do."""
+    """An object with ``map`` and ``table``: an ``LLMCall`` or an ``@llm`` function."""
 
     def __map_job__(self) -> RowJob:
-        """Return the job that asks about the rows of a ``map``."""
+        """Return the job of a ``map``'s rows."""
         raise NotImplementedError
 
     @overload
@@ -116,7 +116,7 @@ class AsksRows:
         self, rows: Iterable[object], *, dry_run: Literal[False] = False, **map_options: Any
     ) -> list[Any]: ...
     def map(self, rows: Iterable[object], **map_options: Any) -> Plan | list[Any]:
-        """Ask about each row, and return the values in the order of the rows.
+        """Make each row's call, and return the values in the order of the rows.
 
         :param rows: dicts of the templates' variables, or a pandas DataFrame; columns that the
             templates do not use are ignored. A frame's cell that holds nothing (NaN, NaT, NA, None) is an
@@ -153,7 +153,7 @@ class AsksRows:
         vary: Mapping[str, object] | None = None,
         **map_options: object,
     ) -> Plan | pandas.DataFrame:
-        """Ask about each row, and return a DataFrame with a row for each row and repeat.
+        """Make each row's call, and return a DataFrame with a row for each row and repeat.
 
         Its columns are those of the rows, and then
 
@@ -163,7 +163,7 @@ class AsksRows:
           objects in fields are dicts.
         - ``error``, the class and message of the exception of a row that failed, unless it was raised;
           ``.map(on_error="return")`` has the exceptions
-        - ``tries``, how many answers were asked for
+        - ``tries``, the number of requested answers
         - ``unread``, the first answer, if it did not fit the output type
         - ``refusal``, the text in which the model refused. A refusal is an answer: it is not asked
           again and raises nothing, whatever ``on_error`` is, and its row has no value.
@@ -265,7 +265,7 @@ def _dtypes_with_gaps(values: pandas.DataFrame) -> dict[str, str]:
 def _columns(
     before: Sequence[Column], fields: Iterable[str], row_columns: Collection[str]
 ) -> list[Column]:
-    """Return the columns beside those of the rows, which must have other names.
+    """Return the columns besides those of the rows, under other names.
 
     :param before: the columns before those of the value's fields.
     """

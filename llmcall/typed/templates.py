@@ -152,7 +152,7 @@ def checked_history(history: object, sources: Mapping[str, TemplateSource]) -> H
 class Templates(NamedTuple):
     """The compiled templates of a call.
 
-    :param messages: the messages, with a template in place of each text. The last one is the question.
+    :param messages: the messages, with templates for texts. The last one is the question.
     :param history: names the variable with the conversation before the question, if there is one.
     :param variables: the names that the templates use.
     :param brace_errors: by each name in single braces that is not a variable, the error to raise.
@@ -238,12 +238,12 @@ class Templates(NamedTuple):
         }
 
     def without_conversation(self, messages: Sequence[T]) -> Sequence[T]:
-        """Return the messages of a prompt without those of the conversation in a variable."""
+        """Return a prompt's messages without the conversation in a variable."""
         return [*messages[: len(self.messages) - 1], messages[-1]]
 
 
 def _example(message: Mapping[str, object], number: int) -> dict[str, object]:
-    """Return a worked example with a template in place of each text."""
+    """Return a worked example with templates for texts."""
     name = f"history[{number}]"
     return _with_texts(message, lambda text: TemplateSource(None, text).compile(name, "", {}))
 

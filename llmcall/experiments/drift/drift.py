@@ -1,4 +1,4 @@
-"""``llmcall.drift``: a sample of a recording's requests, asked again and compared."""
+"""``llmcall.drift``: a sample of a recording's requests, resent and compared."""
 
 from __future__ import annotations
 
@@ -116,34 +116,34 @@ def drift(
     against: object = None,
     dry_run: bool = False,
 ) -> Drift | DriftPlan:
-    """Ask part of a recording's chat requests again, and compare the new answers with the
+    """Resend part of a recording's chat requests, and compare the new answers with the
     recorded ones; or compare those of two recordings.
 
     The requests are sent exactly as they were recorded, with their histories, as new draws. Each
     new answer is compared with all recorded answers to the same request.
 
     The intervals are about this recording: what varies are the draws of its requests, and the
-    choice of the requests that were asked again. The larger of these two spreads counts.
+    choice of the resent requests. The larger of these two spreads counts.
 
     :param run: the recording: a cassette (a path or a ``Cassette``), an export, a cache, or one of
         these and a scope in a tuple. It stays as it is.
-    :param share: the share of the different requests that are asked again. A request that several
-        actors asked counts once for each.
+    :param share: the share of the different requests to resend. A request that several
+        actors sent counts once for each.
     :param calls: the number of calls, instead of ``share``. If there are fewer different requests,
-        they are asked several times.
-    :param seed: decides which requests are asked. More calls with the same seed begin with the same
+        they are sent several times.
+    :param seed: decides which requests are sent. More calls with the same seed begin with the same
         ones.
-    :param where: gets a record and returns whether its request may be asked; ``None`` means all. The new
+    :param where: gets a record and returns whether its request may be sent; ``None`` means all. The new
         answers are compared with all recorded answers to the same request.
     :param value: reads an answer's text as a number or a ``bool``; ``None`` or a ``ValueError`` means
         that it cannot be read. It may return a dict of these by name. Without it, numbers, yes and no,
         and the fields of a JSON object that hold these are read, and answers of :func:`llmcall.choice`
         as the share of each option.
-    :param model: another model to ask in place of the recorded one; the result is marked.
+    :param model: another model instead of the recorded one; the result is marked.
     :param to: the cassette that records the new answers as they come. If it contains them already, they
         are replayed. By default ``run`` with ``.drift`` before its suffix.
-    :param against: another recording, whose answers stand for the new ones where its requests are
-        identical; nothing is asked. Answers that both runs share (key, sample and answer) are not new, unless
+    :param against: another recording, whose answers replace new ones where its requests are
+        identical; no call is made. Answers that both runs share (key, sample and answer) are not new, unless
         they were made on other days: they are counted and left out. With ``model``, its requests to that
         model are compared.
     :param dry_run: whether to make no call and return a plan.
@@ -151,11 +151,11 @@ def drift(
     :raises TypeError, ValueError: if an argument is wrong, or if the answers are of a kind that needs
         ``value``.
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
-    :raises CacheError: if nothing in the recording can be asked again, or if two recordings have no
+    :raises CacheError: if nothing in the recording can be resent, or if two recordings have no
         request in common.
     :raises CacheMissError: if ``to`` is complete and contains another check.
     :raises APIError: if a call fails after all retries. ``to`` holds the answers so far: run the check again to
-        continue. Filtered or empty answers are only counted, and asked for again then.
+        continue. Filtered or empty answers are only counted, and requested again then.
     :raises KeyboardInterrupt: as :func:`llmcall.map` does; run the check again to continue it.
 
     >>> from llmcall.testing import ScriptedClient
@@ -291,7 +291,7 @@ def _useful_calls(
     seed: int,
     model: str | None,
 ) -> int:
-    """Return how many calls give a useful interval of each value, as far as a tenth of the cost pays."""
+    """Return how many calls give a useful interval of each value, within a tenth of the cost."""
     draws = [*itertools.chain.from_iterable(requests.records.values())]
     answers = sum(len(answers_of(draw)) for draw in draws)  # a call with n has n answers
     affordable = len([*_affordable(requests.calls(seed), run, requests, client, model)])
@@ -380,10 +380,10 @@ def _expected_cost(
 
 
 def _record_answers(check: DriftCheck, client: LLMClient, to: str | os.PathLike[str]) -> None:
-    """Record the answers to a check's calls in a cassette; recorded answers are not asked for again.
+    """Record the answers to a check's calls in a cassette; recorded answers are not requested again.
 
     If some answers were filtered or empty, the recording stays incomplete, so that the next check
-    asks for these again.
+    requests these again.
     """
     errors: list[APIError] = []
 

@@ -1,7 +1,7 @@
 """The estimated shift of a value in a recording, with its 95 % interval.
 
-The shift is the mean over the requests that were asked again. Two things vary: the draws of each
-request, and which requests were asked. The larger of the two spreads counts.
+The shift is the mean over the resent requests. Two things vary: the draws of each
+request, and the choice of requests. The larger of the two spreads counts.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import pandas
 
 USEFUL_SHARE = 0.1  # the width of a useful interval: ten percentage points for yes and no,
-USEFUL_DEVIATIONS = 0.2  # and for numbers so many of the recorded standard deviations
+USEFUL_DEVIATIONS = 0.2  # and for numbers, in recorded standard deviations
 
 
 class Shift(NamedTuple):
     """The difference of a value between before and now.
 
-    :param estimate: the mean shift of the requests asked: of each, the mean of the new answers minus
+    :param estimate: the mean shift of the resent requests: of each, the mean of the new answers minus
         that of the recorded ones.
     :param low: the lower end of its 95 % interval; NaN if there is none.
     :param high: the upper end.
@@ -53,7 +53,7 @@ def estimate_shift(
 
     :param answers: a row for each answer, with the columns ``is_new``, ``request`` and the value's.
     :param value: the column of the value: numbers, or ``bool``; empty where an answer has none.
-    :param is_sample: whether further requests could have been asked again.
+    :param is_sample: whether further requests could have been resent.
     :returns: the shift, and in words why it has no interval.
     """
     answers = answers.dropna(subset=[value])
@@ -159,7 +159,7 @@ def _share_interval(
 
 
 def _reason(sizes: pandas.DataFrame, *, is_sample: bool) -> str:
-    """Return in words why there is no interval, and what would give one."""
+    """Return the reason for a missing interval, and a remedy."""
     if len(sizes) == 1 and is_sample:
         return "only one of the requests was asked again: 2 calls give one, 20 a useful one"
     if sizes[True].max() == 1:
@@ -189,10 +189,10 @@ class Spread(NamedTuple):
     def width(self, requests: int, new: int, recorded: int, *, is_sample: bool) -> float | None:
         """Return the width of interval to expect, or ``None`` if there will be none.
 
-        :param requests: the number of requests asked again.
+        :param requests: the number of resent requests.
         :param new: the number of their new answers.
         :param recorded: the number of their recorded answers.
-        :param is_sample: whether further requests could be asked.
+        :param is_sample: whether further requests could be sent.
         """
         parts = [self.of_draws**2 / count for count in (new, recorded)]
         variance = sum(parts)

@@ -48,7 +48,7 @@ class Drift:
     :ivar shifts: by the value's name, its :class:`~llmcall.experiments.drift.estimate.Shift`.
     :ivar unreadable: the shares of answers without a readable value, before and now.
     :ivar refused: those in which the model refused.
-    :ivar model: the model that was asked instead of the recorded ones, or ``None``.
+    :ivar model: the model that answered instead of the recorded ones, or ``None``.
 
     >>> from llmcall.testing import ScriptedClient
     >>> client = ScriptedClient(lambda messages: "3")

@@ -52,13 +52,13 @@ class Requests:
 
     :param run: the recording.
     :param where: gets a record and returns whether its request may be compared; ``None`` means all.
-    :param are_asked: whether they are asked again, so that those that cannot be sent as recorded are
+    :param are_asked: whether they are resent, so that those that cannot be sent as recorded are
         left out.
-    :param model: the model to ask instead of the recorded ones, or ``None``. Requests that differ in
+    :param model: the model instead of the recorded ones, or ``None``. Requests that differ in
         their model alone are then one request, which has all their draws.
     :ivar records: by digest, the recorded draws of a request by all actors.
     :ivar by_actor: for each actor, the digests of its requests that may be compared.
-    :ivar different: the number of these; one that several actors asked counts once for each.
+    :ivar different: the number of these; a request of several actors counts once for each.
     :ivar left_out: in words, how many different requests are left out, and why.
     :raises CacheError: if there is none.
     """
@@ -106,7 +106,7 @@ class Requests:
             raise CacheError(f"no chat request in {run.name} can be {what}: {reason}")
 
     def calls(self, seed: int) -> Iterator[DriftCall]:
-        """Yield the calls that ask them again, endlessly, evenly over the actors.
+        """Yield the calls that resend them, endlessly, evenly over the actors.
 
         :param seed: decides their order.
         """
@@ -122,12 +122,12 @@ class DriftCheck:
 
     :param requests: those recorded.
     :param calls: made in it.
-    :param model: the model to ask instead of the recorded ones, or ``None``.
+    :param model: the model instead of the recorded ones, or ``None``.
     :param origin: in words, where the calls come from.
     :param notes: further sentences about the answers.
     :param is_sample: whether they are drawn from the recording's requests.
-    :ivar records: for each request asked, by digest, its recorded draws by all actors.
-    :ivar is_sample: whether further requests could be asked.
+    :ivar records: for each sent request, by digest, its recorded draws by all actors.
+    :ivar is_sample: whether further requests could be sent.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class DriftCheck:
 
     @property
     def recorded(self) -> Iterator[Record]:
-        """Iterate over the recorded draws of all requests asked."""
+        """Iterate over the recorded draws of all sent requests."""
         return itertools.chain.from_iterable(self.records.values())
 
     def request(self, call: DriftCall) -> dict[str, Data]:
@@ -194,7 +194,7 @@ def last_calls(run: RecordedRun) -> Callable[[Record], bool]:
     repeat; if one repeats none of them, all are continued.
     """
     histories: dict[tuple[str, int, str], int] = {}  # numbers, by scope, history and next message
-    ends: dict[str, int] = {}  # by the key of a chat's record, the history that it asked
+    ends: dict[str, int] = {}  # by the key of a chat's record, the history of its request
     answers: defaultdict[int, set[str]] = defaultdict(set)  # by history
     continuations: defaultdict[int, set[str]] = defaultdict(set)  # the next messages, by history
     for record in run.records:

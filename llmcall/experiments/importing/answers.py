@@ -111,10 +111,10 @@ def import_answers(
     params: Mapping[str, object] | None = None,
     source: str | Mapping[str, object] | None = None,
 ) -> Imported:
-    """Convert published answers to a cassette. It works like one that llmcall recorded: replay it,
+    """Convert published answers to a cassette. It works like a recorded one: replay it,
     compare it, check it for drift, pack it.
 
-    Each turn of the assistant becomes a record whose request is the messages before it. Equal requests in
+    Each turn of the assistant becomes a record whose request is the messages before it. Identical requests in
     one scope become draws, in their order; outside any scope the first has no sample, and the next have
     ``sample=1``, ``sample=2`` …. Each choice of a response is a draw, too. Settings and environment don't
     matter: the same input gives the same bytes.
@@ -136,9 +136,9 @@ def import_answers(
         ``scope``: one record. Empty fields count as missing. Or it is an exchange, a dict with ``request``
         and ``response`` in the form of VCR's cassettes, which becomes the record that a program looks for.
     :param to: the file to write; it must not exist.
-    :param model: the model that was asked, for conversations that name none. Without it, the model in the
+    :param model: the model, for conversations that name none. Without it, the model in the
         response counts.
-    :param params: the parameters of ``send_message`` with which it was asked.
+    :param params: the calls' parameters, as of ``send_message``.
     :param source: the origin of the answers, for readers of the file: a text, or a dict with an address, a
         commit, a licence ….
     :returns: the numbers of records and conversations, and the turns that were skipped because their answer

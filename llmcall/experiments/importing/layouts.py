@@ -1,4 +1,4 @@
-"""Readers of the layouts in which answers are published: cassettes of VCR's, batches, rows and conversations."""
+"""Readers of layouts of published answers: VCR cassettes, batches, rows and conversations."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def by_layout(
 
 
 class Batch:
-    """The input and output files of batches, as exchanges of the API that each of them asked.
+    """The input and output files of batches, as exchanges of the API that each batch called.
 
     :param paths: the files.
     :param model: the model of requests that name none, or ``None``.
@@ -125,7 +125,7 @@ class Batch:
     def read_answers(self, answers: Spool) -> None:
         """Put the lines of the output into a spool, by their ids.
 
-        :raises CacheError: if an id stands in the input or in the output twice.
+        :raises CacheError: if an id occurs twice in the input or in the output.
         """
         for part, paths in (("input", self.inputs), ("output", self.outputs)):
             for location, name, entry in self._lines(paths):
@@ -206,7 +206,7 @@ def _batch_response(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def exchanges_in_yaml(path: str, _: Columns) -> Iterator[LocatedEntry]:
-    """Yield the exchanges in a cassette of VCR's, in order.
+    """Yield a VCR cassette's exchanges, in order.
 
     :raises CacheError: if it is not such a cassette.
     :raises ConfigError: if PyYAML is not installed (the extra ``yaml``).
@@ -227,7 +227,7 @@ def exchanges_in_yaml(path: str, _: Columns) -> Iterator[LocatedEntry]:
 
 
 def exchanges_in_json(path: str, _: Columns) -> Iterator[LocatedEntry]:
-    """Yield the exchanges in a cassette of VCR's with its serializer of JSON, in order."""
+    """Yield the exchanges of a VCR cassette in JSON, in order."""
     for _location, cassette in objects(path):
         yield from _exchanges(path, cassette)
 

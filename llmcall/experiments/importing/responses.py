@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 CODING = "content-encoding"
 GZIP = b"\x1f\x8b"  # begins compressed data
 EVENTS = (b"data:", b"event:", b":")  # begin a stream of events
-# The headers that say what a request is, and how a body is to be read.
+# The headers with a request's kind and a body's encoding.
 HEADERS = frozenset({"accept", "content-type", CODING, "user-agent", *SDK_HEADERS})
 # The keys of an imported file do not depend on settings.
 OVERRIDES: dict[str, Any] = {
@@ -60,7 +60,7 @@ def is_exchange(entry: object) -> bool:
 
 
 class Exchanges:
-    """Feeds recorded exchanges to the code that records programs."""
+    """The recorded exchanges, fed to the code that records programs."""
 
     @cached_property
     def _library(self) -> ModuleType:
@@ -193,7 +193,7 @@ CONTENTS = ("content", "tool_calls", "function_call", "refusal", "audio")
 
 GEMINIS = frozenset({"usageMetadata", "modelVersion", "responseId"})
 # By the field that holds the answer of an API, the fields of which that API's answer has one, too: the first alone may
-# stand in JSON that a model wrote.
+# occur in JSON that a model wrote.
 ANSWERS = {
     "choices": frozenset({"object", "usage", "model", "created"}),
     "output": frozenset({"object", "status"}),
@@ -299,7 +299,7 @@ def message_in(response: Mapping[str, object]) -> dict[str, object]:
 
 
 def _check_match(turn: Mapping[str, object], response: Mapping[str, object]) -> None:
-    """Refuse a response whose text is not its turn's, apart from blanks around it."""
+    """Raise an error for a response whose text differs from its turn's by more than blanks around it."""
     texts = [message_text(choice["message"]).strip() for choice in choices_of(response)]
     text = message_text(turn).strip()
     if text not in texts:

@@ -261,7 +261,7 @@ def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     with opened(path) as file:
         first = next((line for line in file if line.strip(BLANKS)), b"")
-        is_one = not _is_json(first)  # that goes on in the lines below
+        is_one = not _is_json(first)  # continued in the lines below
         file.seek(0)
         if first.strip(BLANKS).startswith(b"["):
             for number, entry in enumerate(_parsed(file.read(), path), 1):

@@ -33,7 +33,7 @@ AT_START = frozenset(sys.modules)  # includes what .pth files import, such as se
 
 
 class Trace:
-    """Logs the files that Python opens, and refuses the connections that it makes.
+    """A log of the files that Python opens, and a refusal of its connections.
 
     :param log: the file that gets a line for each event.
     :param program: the address of the program that started this process, which alone it may reach.

@@ -66,7 +66,7 @@ class Package:
     :ivar folder: its folder.
     :ivar zip: its ZIP file, or ``None``.
     :ivar files: the role of each file, by its path in the package.
-    :ivar notes: what the author should know or look at.
+    :ivar notes: notes for the author.
     """
 
     folder: Path
@@ -268,7 +268,7 @@ def _run_problems(observation: Observation, project: Path) -> Iterator[str]:
 
 
 def _second_run_problems(verification: Verification) -> list[str]:
-    """Return in words what the run with only the packed files did differently."""
+    """Return the differences of the run with only the packed files, in words."""
     problems = [
         "\n  ".join([f"{check.name}: {check.found}", *check.details])
         for check in verification.checks
@@ -330,7 +330,7 @@ def _packed_files(package: Path) -> list[PackedFile]:
 
 
 def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
-    """Yield what the author should know or look at."""
+    """Yield notes for the author."""
     if not any(
         file.path.startswith(("LIC", "COPYING")) for file in manifest.files_with_role(ABOUT)
     ):

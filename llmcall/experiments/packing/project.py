@@ -178,7 +178,7 @@ def is_wheel(file: str) -> bool:
 
 
 def _distribution() -> Distribution:
-    """Return llmcall's distribution, and not what a build left in a checkout (llmcall_sim.egg-info)."""
+    """Return llmcall's distribution, not a build's leftover in a checkout (llmcall_sim.egg-info)."""
     for distribution in distributions(name=DISTRIBUTION):
         if distribution.read_text("METADATA"):
             return distribution

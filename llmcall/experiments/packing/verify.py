@@ -76,7 +76,7 @@ class Verification:
         return all(check.status != DIFFERS for check in self.checks)
 
     def conclusion(self) -> str:
-        """Return in words what is proved, or how many checks failed."""
+        """Return the proof in words, or the number of failed checks."""
         if self.ok:
             return f"verified. {PROOF}"
         count = sum(check.status == DIFFERS for check in self.checks)
@@ -90,7 +90,7 @@ class Verification:
 
 
 def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verification:
-    """Run a packed study again without network access, and compare it with what was packed.
+    """Rerun a packed study without network access, and compare the results.
 
     It runs the author's code, in a temporary folder; the package stays as it is.
 
@@ -145,7 +145,7 @@ def _run_again(package: Path, manifest: Manifest, folder: Path) -> Observation:
 def _checks(
     package: Path, manifest: Manifest, observation: Observation, folder: Path, tolerance: float
 ) -> Iterator[Check]:
-    """Yield a check for each comparison with what the program did in a folder."""
+    """Yield a check for each comparison with the program's run in a folder."""
 
     def compare_bytes(name: str, expected: bytes, actual: bytes) -> Check:
         within = "" if expected == actual else f" within the tolerance of {tolerance:g}"
@@ -186,7 +186,7 @@ def _checks(
 
 
 def _changed_files(package: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield the differences between files and manifest, without what a reader's own tools add."""
+    """Yield the differences between files and manifest, except for files of a reader's tools."""
     for packed in manifest.files:
         path = package / packed.file
         if path.is_symlink() or not path.is_file():

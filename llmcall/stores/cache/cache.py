@@ -62,7 +62,7 @@ class CacheStats(NamedTuple):
 
 
 class ResponseCache:
-    """The answers of models, kept in a diskcache directory, on a Redis server or in a storage of one's own.
+    """A cache of models' answers, in a diskcache directory, on a Redis server or in a custom storage.
     Nothing is evicted, and no answer expires.
 
     :param path: the directory, made at the first write, private (mode 0700) and with a

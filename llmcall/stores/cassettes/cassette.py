@@ -43,7 +43,7 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 class Cassette(ContextDecorator):
-    """Record the answers of a block in a file, and replay them: a context manager and a decorator.
+    """A file with the answers of a block, to record and replay: a context manager and a decorator.
 
     While it is open, it applies to every thread and task of the process. If another cassette is
     opened inside it, the inner one applies until it closes; a warning says so if another thread or

@@ -18,9 +18,9 @@ from ..models import catalog
 from ..stores.cache.cache import ResponseCache, shared_cache
 from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
-from ..traffic import standard as standard  # its listeners
+from ..traffic import standard_listeners as standard_listeners  # its listeners
 from ..traffic.usage import Meter, Usage
-from .own import as_transport
+from .user_transports import as_transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

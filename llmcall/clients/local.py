@@ -17,8 +17,8 @@ from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
 from .base import LLMClient
 from .openai import OpenAIClient
-from .own import unless_own
 from .sdk import Hidden, SDKTransport
+from .user_transports import unless_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

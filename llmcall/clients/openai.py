@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..models import catalog
 from .base import LLMClient
 from .configured import no_window
-from .own import unless_own
+from .user_transports import unless_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

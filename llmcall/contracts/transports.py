@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.chunks import DONE, Assembler
 from ..clients.base import LLMClient
-from ..clients.own import as_transport
+from ..clients.user_transports import as_transport
 from ..core.callbacks import (
     Reading,
     aclose,

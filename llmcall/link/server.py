@@ -31,7 +31,7 @@ from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
 from ..support.system import ProcessLock, after_fork_in_child
 from ..support.waits import run_blocking, set_may_block
-from ..traffic import standard as standard  # its listeners
+from ..traffic import standard_listeners as standard_listeners  # its listeners
 from . import programs
 from .facts import facts_in
 from .loop import LoopThread

@@ -24,7 +24,7 @@ from ..support.notices import logger
 from ..support.stops import Stop
 from ..support.waits import check_stops, set_stops, waits
 from ..traffic import usage as metering
-from ..traffic.standard import report_refused
+from ..traffic.standard_listeners import report_refused
 from .bar import Bar
 from .names import ItemNames, is_frame
 from .tasks import MISSING, NotBegunError, Task, TaskResult, run_job, tasks_of

@@ -22,7 +22,7 @@ from llmcall.scopes import RepeatedAnswers
 from llmcall.support.listeners import CallListener, listeners
 from llmcall.testing import ScriptedClient, check_listener
 from llmcall.traffic.adaptive import LimitReport
-from llmcall.traffic.standard import AnswerWarnings, FailureReport
+from llmcall.traffic.standard_listeners import AnswerWarnings, FailureReport
 from llmcall.traffic.usage import UsageCount
 from llmcall.types import CallInfo, Listener, Received
 

@@ -28,7 +28,7 @@ READ_AGAIN = ("_request", "response", "_model_answer")
 HELD = tuple(name for name in Record.__slots__ if name not in READ_AGAIN)
 
 
-class KeptRecord(Record):
+class LazyRecord(Record):
     """A record that holds neither its request nor its response, which take most of its memory.
 
     :param record: the record.
@@ -60,7 +60,7 @@ class KeptRecord(Record):
         changed = super().replace(**changes)
         if "request" in changes or "response" in changes:
             return changed
-        return KeptRecord(changed, self._read, *self._place)
+        return LazyRecord(changed, self._read, *self._place)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Record._shallow_copy, (self._shallow_copy(),)  # in another process it is whole
@@ -172,12 +172,12 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
 _unpack_again = lru_cache(maxsize=2)(unpack)  # a record's fields are read one after the other
 
 
-def kept(record: Record) -> KeptRecord:
+def kept(record: Record) -> LazyRecord:
     """Return a record that keeps its request and response as bytes, and shares no data with the given one.
 
     :raises TypeError: if the record holds something that cannot become plain data; names its location.
     """
-    return KeptRecord(record, _unpack_again, record.cache_key, pack(record))
+    return LazyRecord(record, _unpack_again, record.cache_key, pack(record))
 
 
 def _request_in(body: bytes, cache_key: str) -> dict[str, Data]:

@@ -24,7 +24,7 @@ from .line import (
     resolve_markers,
     text_digest,
 )
-from .packed import KeptRecord
+from .packed import LazyRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -216,7 +216,7 @@ class RecordFile:
     def __iter__(self) -> Iterator[Record]:
         if self._records is None:
             read = lru_cache(2)(self._record)  # a record's fields are read one after the other
-            self._records = [KeptRecord(read(place), read, place) for place in range(len(self))]
+            self._records = [LazyRecord(read(place), read, place) for place in range(len(self))]
         return iter(self._records)
 
     def each(self) -> Iterator[Record]:

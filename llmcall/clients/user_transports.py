@@ -32,7 +32,7 @@ def as_transport(own: ConfiguredClient | Sends, client: ConfiguredClient) -> Tra
         if own is client:
             methods -= {"close", "aclose"}  # they close the transport themselves
         is_async = not methods.isdisjoint({"asend", "astream"})
-        return (_OwnAsyncTransport if is_async else _OwnTransport)(own, methods)
+        return (_UserAsyncTransport if is_async else _UserTransport)(own, methods)
     if own is client:
         raise ConfigError(
             f"{type(client).__name__} has no transport: define send(request, timeout), or pass transport="
@@ -57,10 +57,10 @@ def unless_own(client: C, make_transport: Callable[[], Transport]) -> C | Sends:
             raise ConfigError(f"{name} defines {method} alone: define {blocking}, too")
     transport = make_transport()
     stream = getattr(client, "stream", None)
-    return transport if stream is None else _OwnStreams(stream, transport, name)
+    return transport if stream is None else _UserStreams(stream, transport, name)
 
 
-class _OwnTransport(Transport):
+class _UserTransport(Transport):
     """A user's object, called in a thread from event loops.
 
     :param methods: the names of its other methods to call, besides ``send``.
@@ -96,7 +96,7 @@ class _OwnTransport(Transport):
             self.close()
 
 
-class _OwnAsyncTransport(_OwnTransport, AsyncTransport):
+class _UserAsyncTransport(_UserTransport, AsyncTransport):
     """A user's object that answers or streams asynchronously."""
 
     def __init__(self, own: Any, methods: Collection[str]) -> None:
@@ -116,7 +116,7 @@ class _OwnAsyncTransport(_OwnTransport, AsyncTransport):
         return self._own.astream(request, timeout) if "astream" in self._methods else None
 
 
-class _OwnStreams(CoroutineTransport):
+class _UserStreams(CoroutineTransport):
     """A transport with a client's own streams.
 
     :param stream: the client's method.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..stores.cassettes.current import current_cassette
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,6 +26,15 @@ def linked(parent: Parent) -> Iterator[None]:
     finally:
         if parent in parents:  # a forked process has another one
             parents.remove(parent)
+
+
+def note_unread(key: str) -> None:
+    """Note for the record of an answer that the :class:`LLMCall` that asked could not read it."""
+    cassette = current_cassette()
+    if cassette is not None:
+        cassette.tape.log.note_unread(key)
+    for parent in parents[-1:] if cassette is None else ():
+        parent.note("unread", key)
 
 
 def way_from(active: ActiveScope, order: CallOrder) -> Way | None:

@@ -29,9 +29,11 @@ from ..scopes import (
     ActiveScope,
     CallOrder,
     Draw,
+    Form,
     Position,
     RecordedCallers,
     current_for_draw,
+    current_form,
     here,
     next_order,
     scope_of_call,
@@ -71,6 +73,7 @@ class Undrawn(NamedTuple):
     :param asked: what is hashed.
     :param body: what is sent.
     :param identity: of its request, without a sample.
+    :param form: the template that asks, or ``None``.
     """
 
     arguments: Call
@@ -79,6 +82,7 @@ class Undrawn(NamedTuple):
     asked: Mapping[str, Data]
     body: Mapping[str, Data]
     identity: Identity
+    form: Form | None = None
 
     @classmethod
     def of(cls, call: Call) -> Undrawn:
@@ -89,7 +93,9 @@ class Undrawn(NamedTuple):
 
     def at(self, position: Position, sample: str | None = None, draw: Draw | None = None) -> Call:
         """Return the call at a position, with the key that follows from its sample."""
-        arguments, client, cassette, asked, body, hashed = self
+        arguments, client, cassette, asked, body, hashed, form = self
+        if form is not None:
+            position = position._replace(form=form)
         # Not _replace, which takes several times as long: each replayed answer would wait for it.
         kind, model, _, _, headers, _, _, *others = arguments.request
         key = sampled_key(hashed, sample)
@@ -147,7 +153,7 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
     else:
         canonical = canonical_messages if kind == "chat" else canonical_json
         hashed = opened.with_value(canonical(keyed, f"request.{name}"))
-    return Undrawn(call, client, cassette, asked, body, hashed)
+    return Undrawn(call, client, cassette, asked, body, hashed, current_form())
 
 
 def _prepared(

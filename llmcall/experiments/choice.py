@@ -122,7 +122,12 @@ class Choice(LLMCall):
         moving = moving_order(self.order, texts, respondent, alternates=self._alternates)
         order = self._full_order(moving)
         conversation = await converse(
-            SendMessage(self.client, self.prompt(variables, order), self.model_params),
+            SendMessage(
+                self.client,
+                self.prompt(variables, order),
+                self.model_params,
+                self.form(variables),
+            ),
             read=lambda reply: _read_position(reply, options, order),
             correction=lambda: correction(INSTRUCTION),
             max_corrections=self.output_retries,

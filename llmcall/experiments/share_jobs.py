@@ -142,7 +142,8 @@ def _token_request(
     params = question.model_params
     limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
     wanted = {**limit, **params, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    return SendMessage(question.client, question.prompt(variables, order), wanted)
+    prompt, form = question.prompt(variables, order), question.form(variables)
+    return SendMessage(question.client, prompt, wanted, form)
 
 
 def _has_no_logprobs(error: Exception) -> bool:
@@ -175,7 +176,7 @@ def _decision_request(
         "window": "none",
         "extra_body": {"questions": [decision]},
     }
-    return SendMessage(question.client, messages, wanted)
+    return SendMessage(question.client, messages, wanted, question.form(variables))
 
 
 def _has_no_decisions(error: Exception) -> bool:

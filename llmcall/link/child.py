@@ -278,6 +278,7 @@ def _asked(calls: Sequence[Call]) -> Asked:
         call.skips_recorded,
         call.is_streamed,
         llmcall_sends(),
+        call.position.form,
     )
 
 

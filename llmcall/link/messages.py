@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..core.seams import Chunk
     from ..keys.request import Data
+    from ..scopes import Form
     from .wire import Message
 
 
@@ -75,6 +76,7 @@ class Asked(NamedTuple):
     skips_recorded: bool
     is_streamed: bool
     is_inner: bool
+    form: Form | None
 
     @property
     def call_options(self) -> Options:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..core.calls import Call
-from ..core.parents import parents
+from ..core.parents import note_unread, parents
 from ..core.pipeline import answer_calls
 from ..core.prepare import Undrawn, drawn, without_draw
 from ..core.waiting import adrive_stream
@@ -479,7 +479,7 @@ class CallOfProcess:
                 is_inner=asked.is_inner,
             )
             call = call._replace(skips_recorded=asked.skips_recorded and call.may_ask)
-            undrawn = Undrawn.of(call)
+            undrawn = Undrawn.of(call)._replace(form=asked.form)
             if asked.sample is not None:
                 position = scopes.Position(asked.sample.partition("#")[0], order)
                 calls.append(undrawn.at(position, asked.sample))
@@ -508,6 +508,9 @@ def _take_note(link: Link, what: str, *details: Any) -> None:
     """Take what a process tells, and waits for no answer to."""
     if what in ("dismiss", "expect", "greet"):
         getattr(link, what)(*details)
+        return
+    if what == "unread":
+        note_unread(*details)
         return
     if what == "retract":
         name, numbers = details

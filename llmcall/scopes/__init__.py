@@ -49,8 +49,11 @@ from .draws import take_swapped as take_swapped
 from .position import Branch as Branch
 from .position import Branches as Branches
 from .position import CallOrder as CallOrder
+from .position import Form as Form
 from .position import Position as Position
+from .position import asked_by as asked_by
 from .position import checked_name as checked_name
+from .position import current_form as current_form
 from .position import current_ticket as current_ticket
 from .position import hold_in_process as hold_in_process
 from .position import hold_program_call as hold_program_call

@@ -111,6 +111,26 @@ class Branch(NamedTuple):
 Branches = tuple[Branch, ...]
 
 
+# The name, the digest and the variables of a template or question, as a record has them.
+Form = dict[str, Any]
+_form: ContextVar[Form | None] = ContextVar("llmcall form", default=None)
+
+
+@contextmanager
+def asked_by(form: Form) -> Iterator[None]:
+    """Let the calls of a block name the template that asks."""
+    before = _form.set(form)
+    try:
+        yield
+    finally:
+        _form.reset(before)
+
+
+def current_form() -> Form | None:
+    """Return the template that asks, or ``None``."""
+    return _form.get()
+
+
 class Position(NamedTuple):
     """The position of a call in its program: plain data, which goes to any process.
 
@@ -120,6 +140,7 @@ class Position(NamedTuple):
     :param caller: the name of who asks, if that counts in its draw.
     :param draw: the number of its draw, or ``None``.
     :param is_in_order: whether the order of the calls tells its draw from identical ones, and not who asks.
+    :param form: the template that asks, with its variables, or ``None``; see :func:`asked_by`.
     """
 
     path: str = ""
@@ -128,6 +149,7 @@ class Position(NamedTuple):
     caller: str | None = None
     draw: int | None = None
     is_in_order: bool = False
+    form: Form | None = None
 
     @property
     def arm(self) -> str:

@@ -84,6 +84,10 @@ class Record:
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
     :param caller: the task or thread that asked, if several asked the same.
     :param arms: the names of the arms that used it.
+    :param form: the template or question that asked: its name, its digest, and the variables that it used, each
+        cut; ``None`` for any other call. Records that differ only in this are equal.
+    :param unread: whether the ``LLMCall`` that asked could not read the answer. Records that differ only in this are
+        equal.
     :param days: when its model gave the answer, or the answers of its file; ``None`` if unknown.
         Records that differ only in this are equal.
     :param received: how this call received the answer; ``None`` if the answer was recorded before.
@@ -105,9 +109,11 @@ class Record:
         "_cache_key",
         "_model_answer",
         "_request",
+        "form",
         "imported",
         "noted_days",
         "received",
+        "unread",
     )
 
     def __init__(
@@ -127,6 +133,8 @@ class Record:
         days: Days | None = None,
         received: Received | None = None,
         imported: Mapping[str, object] | str | None = None,
+        form: Mapping[str, Data] | None = None,
+        unread: bool = False,
     ) -> None:
         self._cache_key = cache_key
         self._model_answer: Mapping[str, Data] | None = None
@@ -144,6 +152,8 @@ class Record:
         self.stored_at = stored_at
         self.caller = caller
         self.arms = arms
+        self.form = form
+        self.unread = unread
 
     @property
     def cache_key(self) -> str:

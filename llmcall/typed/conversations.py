@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..apis.message import message_text
+from ..core.parents import note_unread
 from ..errors import APIError, OutputError
+from ..scopes import Form, asked_by
 from ..support.display import shortened
 from ..support.waits import may_block
 
@@ -80,12 +82,14 @@ class SendMessage(NamedTuple):
     client: LLMClient
     messages: list[dict[str, Data]]
     params: dict[str, Data]
+    form: Form
 
     async def reply(self) -> Any:
         """Call in this thread, or without blocking the event loop."""
-        if may_block():
-            return self.client.send_message(self.messages, **self.params)
-        return await self.client.asend_message(self.messages, **self.params)
+        with asked_by(self.form):
+            if may_block():
+                return self.client.send_message(self.messages, **self.params)
+            return await self.client.asend_message(self.messages, **self.params)
 
 
 async def converse(
@@ -125,8 +129,9 @@ async def converse(
             value = read(reply)
             break
         except OutputError as error:
-            if tries == 1 and reply.refusal is None:
-                unread = message_text(reply)
+            if reply.refusal is None:
+                note_unread(reply.cache_key)
+                unread = message_text(reply) if tries == 1 else unread
             # The API accepts no question right after a tool call.
             is_last = reply.refusal is not None or reply.tool_calls is not None
             if is_last or tries > max_corrections:

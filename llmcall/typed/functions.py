@@ -43,6 +43,7 @@ class LLMFunction(AsksRows, Generic[Arguments, Value]):
         self.bound: dict[str, Data] = {}
         self.llm_call = llm_call
         llm_call.parameters = frozenset(self._parameters.signature.parameters)
+        llm_call.name = self.__name__
 
     def _call_variables(self, *args: object, **kwargs: object) -> dict[str, object]:
         return self._parameters.arguments((*self.bound.values(), *args), kwargs)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import copy
 from contextvars import ContextVar
+from datetime import date
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from ..answers.instructions import correction, describe
 from ..answers.reading import read
-from ..apis.message import message_text
+from ..apis.message import as_text, message_text
 from ..clients.base import LLMClient
 from ..clients.registry import client as shared_client
 from ..core.waiting import adrive
 from ..errors import OutputError
+from ..keys.normalizers import normalizer
 from ..keys.plain_data import plain
 from ..keys.request import Data, UncheckedFormat
 from ..keys.schemas import read_type, response_format, unchecked_format
 from ..support.arguments import checked
+from ..support.display import one_line
 from ..support.notices import logger
 from ..support.waits import run_blocking
 from .conversations import (
@@ -37,11 +40,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..core.reply import Reply
+    from ..scopes import Form
 
 
 # The last answer of each call, for ``messages`` and ``model_output``; each thread and task sees its own.
 # Contexts share the dict that they inherit, so each change makes a copy.
 _last_answers: ContextVar[dict[ref[LLMCall], Answer]] = ContextVar("llmcall last answers")
+NAME_CHARACTERS, VARIABLE_CHARACTERS = 80, 60  # of a form, in a record
 
 
 class LLMCall(AsksRows):
@@ -111,6 +116,7 @@ class LLMCall(AsksRows):
         self.template_path = template_path
         self.model_params = {**model_params, "on_error": model_params.get("on_error") or "raise"}
         self.parameters: frozenset[str] = frozenset()  # those of an @llm function
+        self.name = ""  # of an @llm function
         self._texts: dict[str, str] = {}  # templates that a subclass adds to the question, by name
         self._client = client
         self._compiled: dict[str, Templates] = {}  # by their folder
@@ -202,7 +208,9 @@ class LLMCall(AsksRows):
         expected = "" if structured else self._expected(templates, messages)
         _append(messages[-1], expected)
         conversation = await converse(
-            SendMessage(client, messages, {**self._sent_params(), **structured}),
+            SendMessage(
+                client, messages, {**self._sent_params(), **structured}, self.form(variables)
+            ),
             read=self._parse_reply,
             correction=lambda: correction(expected or self._expected(templates, messages)),
             max_corrections=self.output_retries,
@@ -321,6 +329,23 @@ class LLMCall(AsksRows):
         """
         return self.templates().render(variables)
 
+    def form(self, variables: Mapping[str, object]) -> Form:
+        """Return the form of a question, as its record names it."""
+        templates = self.templates()
+        *_, question = self._sources.values()
+        used = sorted(templates.used(variables).items())
+        normalize = normalizer(self.client.settings.cache_normalize) or str
+        return {
+            "name": self.name
+            or question.file_name
+            or one_line(question.text or "", NAME_CHARACTERS),
+            "digest": templates.digest,
+            "variables": {
+                name: one_line(normalize(_words(value)), VARIABLE_CHARACTERS)
+                for name, value in used
+            },
+        }
+
     def templates(self) -> Templates:
         """Return the compiled templates.
 
@@ -336,6 +361,14 @@ class LLMCall(AsksRows):
             templates.refuse_single_braces(sorted(self.parameters))
             self._compiled[folder] = templates
         return templates
+
+
+def _words(value: object) -> str:
+    """Return a variable's value as text: of an object without data, its type."""
+    try:
+        return as_text(plain(value, "variable"))
+    except (TypeError, ValueError):
+        return str(value) if isinstance(value, date) else type(value).__name__
 
 
 def _append(message: dict[str, Data], text: str) -> None:

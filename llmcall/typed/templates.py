@@ -5,6 +5,7 @@ Blank lines around a template, and the indentation that all its lines share, are
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import TemplateError
 from ..support.arguments import nearest
+from ..support.display import as_json
 from .template import (
     Load,
     MissingCell,
@@ -198,6 +200,14 @@ class Templates(NamedTuple):
         variables = all_variables(uses)
         errors = _brace_errors(templates, variables)
         return cls(messages, history, variables, errors, further, files)
+
+    @property
+    def digest(self) -> str:
+        """Return a digest of the texts of the templates, and of the files that they include."""
+        texts = [template.text for template in (*_templates_in(self.messages), *self.texts)]
+        files = [contents.decode(errors="replace") for contents in self.files.values()]
+        data = as_json([texts, files]).encode("utf-8", "surrogatepass")
+        return hashlib.sha256(data).hexdigest()[:16]
 
     def are_current(self) -> bool:
         """Return whether no file was edited since it was read."""

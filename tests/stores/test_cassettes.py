@@ -990,6 +990,26 @@ def test_the_header_of_an_incomplete_recording_has_parameters_for_the_rest() -> 
     assert client.requests[-1].body["temperature"] == 0.5
 
 
+def test_a_record_names_the_template_that_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the variables that it used; an update names it in a recording that lacks it."""
+    ask = llmcall.LLMCall(user="{{ who }}: {{ what }}?", client=echoing())
+    with cassette(PATH):
+        for who in ("Ann", "B" * 100):
+            ask(who=who, what=[1, "two"], why="not used")
+        answer_to(echoing())
+    first, second = (line["form"] for line in lines()[1:] if "form" in line)
+    assert first["variables"] == {"what": '[1, "two"]', "who": "Ann"}
+    assert second["variables"]["who"] == "B" * 59 + "…"
+    assert (first["name"], first["digest"]) == ("{{ who }}: {{ what }}?", second["digest"])
+    recorded = Path(PATH).read_text()
+    Path(PATH).write_text(re.sub(r'"form": \{.*?\}\}, ', "", recorded))
+    with cassette(PATH, mode="update"):
+        for who in ("Ann", "B" * 100):
+            ask(who=who, what=[1, "two"])
+        answer_to(echoing())
+    assert Path(PATH).read_text() == recorded
+
+
 def test_the_header_has_what_the_block_sets_before_its_first_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -144,7 +144,7 @@ class Cassette(ContextDecorator):
             is_changed = ended_well and tape.has_calls
         else:
             is_changed = tape.differs_from_file(
-                is_complete=is_complete, names_arms=self.mode == "update"
+                is_complete=is_complete, names_all=self.mode == "update"
             )
         writes = owner.writes and (bool(dropped) or is_changed)
         # A complete recording only replays in the mode that made it.
@@ -307,7 +307,7 @@ class Cassette(ContextDecorator):
         """Return its records; before the first opening, the file's records."""
         if not self.file.real_path:
             return list(read(self.path)) if self.path.exists() else []
-        return list(map(self.tape.with_arms, self.tape.in_order()))
+        return list(map(self.tape.noted, self.tape.in_order()))
 
     def unused(self) -> list[Record]:
         """Return the file's records that answered no call and that no dry run looked up.

@@ -11,6 +11,7 @@ from ...keys.keys import key_of
 from ...scopes import (
     PROGRAM_SCOPE,
     CallOrder,
+    Form,
     Position,
     RecordedCallers,
 )
@@ -77,6 +78,8 @@ class ReplayLog:
         self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
         # key of a record → arm → the arm's first call that it answered
         self._arms: dict[str, dict[str, CallOrder]] = {}
+        self._forms: dict[str, Form] = {}  # key of a record → the template that asked first
+        self._unread: set[str] = set()  # keys of records that it could not read
         # The scopes of recorded functions that were replayed, and so did not run.
         self._skipped_scopes: set[str] = set()
 
@@ -99,6 +102,8 @@ class ReplayLog:
         with lock:
             self._skipped_scopes |= skipped
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
+            if position.form is not None:
+                self._forms.setdefault(key, position.form)
             if arm := position.arm:
                 orders = self._arms.setdefault(key, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
@@ -210,6 +215,23 @@ class ReplayLog:
             both = (arms, record.arms) if self._is_recording else (record.arms, arms)
             arms = tuple(dict.fromkeys(name for names in both for name in names))
         return record if arms == record.arms else record.replace(arms=arms)
+
+    def note_unread(self, key: str) -> None:
+        """Log that the :class:`LLMCall` that asked could not read an answer."""
+        with lock:
+            self._unread.add(key)
+
+    def with_form(self, record: Record) -> Record:
+        """Return a record with the template that asked in this run, and whether that could read the answer."""
+        form: Mapping[str, Data] | None = self._forms.get(record.cache_key)
+        if form is None:
+            return record
+        if record.form is not None and record.form["digest"] == form["digest"]:
+            form = record.form
+        is_unread = record.cache_key in self._unread
+        if form is record.form and is_unread == record.unread:
+            return record
+        return record.replace(form=form, unread=is_unread)
 
     # Callers
 

@@ -226,12 +226,14 @@ class Tape:
         is_gained = record.cache_key in self._gained
         return self.log.with_arms(record, is_gained=is_gained, drops_unused=self.drops_unused)
 
+    def noted(self, record: Record) -> Record:
+        """Return a record with the arms that used it, and the template that asked."""
+        return self.log.with_form(self.with_arms(record))
+
     def to_write(self, dropped_keys: set[str], *, is_complete: bool) -> list[Record]:
         """Return the records that the file will have, without some."""
         records = (
-            self.with_arms(record)
-            for record in self.in_order()
-            if record.cache_key not in dropped_keys
+            self.noted(record) for record in self.in_order() if record.cache_key not in dropped_keys
         )
         return self.log.with_callers(records, self._gained, is_complete=is_complete)
 
@@ -240,11 +242,11 @@ class Tape:
         """Return whether a call got an answer, and not only a dry run looked for some."""
         return self.replayed > 0 or bool(self._gained)
 
-    def differs_from_file(self, *, is_complete: bool, names_arms: bool) -> bool:
+    def differs_from_file(self, *, is_complete: bool, names_all: bool) -> bool:
         """Return whether the file would be another one, even if no record is dropped.
 
         :param is_complete: whether the recording is, after a run that came to its end.
-        :param names_arms: whether records that name no arm may be of a version that named none.
+        :param names_all: whether records that name no arm or template may be of a version that named none.
         """
         if self._gained or not self.may_record:
             return bool(self._gained)
@@ -255,11 +257,9 @@ class Tape:
             record.cache_key for record in self.stored
         ]:
             return True  # the same calls in another order
-        return any(
-            self.with_arms(record) is not record
-            for record in self.stored
-            if record.arms or names_arms
-        )
+        if names_all:
+            return any(self.noted(record) is not record for record in self.stored)
+        return any(self.with_arms(record) is not record for record in self.stored if record.arms)
 
 
 def _drawn_request(record: Record) -> tuple[str, str] | None:

@@ -241,6 +241,8 @@ def record_of(entry: dict[str, Data], header: Header, key: str | None = None) ->
         caller=entry.get("caller"),
         arms=tuple(entry.get("arms", ())),
         imported=header.imported,
+        form=entry.get("form"),
+        unread=entry.get("unread", False),
     )
     if header.days:
         record.noted_days = header.days.get(model_of(record) or "")

@@ -14,9 +14,9 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  how many of them were asked again; with "unanswered",
                                                  how many calls failed
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
-    {"kind": …, "sample": …, "caller": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
-                                                 a record; sample, caller, arms and cost if there are
-                                                 any
+    {"kind": …, "sample": …, "caller": …, "arms": […], "form": {…}, "unread": true, "request": {…},
+     "response": {…}, "cost": …}                 a record; sample, caller, arms, form, unread and cost if
+                                                 there are any
 
 A text is written once, before its first use; requests and responses refer to it, so that a growing
 history does not repeat its long texts. Blank lines, a byte order mark and carriage returns at line
@@ -44,16 +44,16 @@ if TYPE_CHECKING:
 
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
-RECORD = ("kind", "sample", "caller", "arms", "request", "response", "cost")
+RECORD = ("kind", "sample", "caller", "arms", "form", "unread", "request", "response", "cost")
 # The types of a line's fields.
 TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "sample", "caller", "text"), (str,)),
-    **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
+    **dict.fromkeys(("request", "response", "run", "settings", "served", "form"), (dict,)),
     "cost": (int, float),
     **dict.fromkeys(("arms", "forgotten", "lines"), (list,)),
     "imported": (str, dict),
     **dict.fromkeys(("llmcall", "redrawn", "unanswered"), (int,)),
-    "complete": (bool,),
+    **dict.fromkeys(("complete", "unread"), (bool,)),
 }
 FIELDS = {
     "kind": RECORD,

@@ -103,7 +103,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
 def _entry(record: Record) -> dict[str, Data]:
     """Return the fields of a record's line as plain data."""
     fields = {name: getattr(record, name) for name in RECORD}
-    fields["arms"] = list(record.arms) or None
+    fields["arms"], fields["unread"] = list(record.arms) or None, record.unread or None
     fields["response"] = nan_as_none(stable_response(record.response))
     return {
         name: recordable(value, name, surrogates=name == "response")

@@ -53,13 +53,6 @@ def listed_options(messages: Sequence[Mapping[str, object]]) -> list[str]:
     return []
 
 
-def without_options(prompt: str) -> str:
-    """Return a question without the options that it lists."""
-    if not listed_options([{"role": "user", "content": prompt}]):
-        return prompt
-    return prompt.removesuffix(INSTRUCTION).rstrip("\n").rpartition("\n\n")[0]
-
-
 def named_option(messages: Sequence[Mapping[str, object]], answer: str) -> str | None:
     """Return the text of the option that an answer names, or ``None``. The order of the options in the
     conversation's question decides what a letter means.

@@ -7,20 +7,19 @@ import hashlib
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..keys.keys import short_key
 from ..scopes import without_repeats
 from ..support.display import OF_NO_ACTOR, money, natural, visible
-from .conversations import RecordedCall, Utterance, conversations, is_conversed
+from .conversations import RecordedCall, Utterance, conversations
 from .facts import actor_costs, facts
-from .marks import ASKED_AGAIN
 from .pairs import Pair
 from .reporting import BLANK, TITLE, checklist
 from .runs import RecordedRun, short_names
-from .survey import AnsweredQuestion, distributions, is_survey
+from .survey import distributions
 from .text import describe_arms
 
 if TYPE_CHECKING:
@@ -61,6 +60,20 @@ def sample_rows(cells: list[Cell], limit: int | None) -> list[Cell]:
     count = min(len(rows), max(1, limit * len(rows) // len(cells)))
     chosen = {rows[number * len(rows) // count] for number in range(count)}
     return [cell for cell in cells if cell.row in chosen][:limit]
+
+
+def respondents(cells: Iterable[Cell]) -> dict[str, str]:
+    """Return the words of the items of a ``map`` by their rows, which have digests for names: the variables of the
+    first question that each was asked.
+    """
+    words: dict[str, str] = {}
+    for pair, row in cells:
+        outer, slash, name = row.rpartition("/")
+        record = pair.one or pair.other
+        form = None if record is None else record.form
+        if name.startswith("~") and form is not None and form["variables"]:
+            words.setdefault(row, f"{outer}{slash}{', '.join(form['variables'].values())}")
+    return words
 
 
 def unpaired_calls(run: RecordedRun) -> list[Pair]:
@@ -133,6 +146,7 @@ def page_data(
         for parting in (comparison.parted if comparison else ())
     }
     pairs = [cell.pair for cell in cells]
+    words = respondents(cells)
     return {
         "runs": list(map(visible, names)),
         "calls": calls,
@@ -140,7 +154,7 @@ def page_data(
             "scope": [scopes[visible(pair.scope) or OF_NO_ACTOR] for pair in pairs],
             # "+3" is a call that only the other run has; the first run may have a call 3 of its own.
             "call": [f"{'' if pair.one else '+'}{pair.place + 1}" for pair in pairs],
-            "row": [rows[visible(cell.row) or OF_NO_ACTOR] for cell in cells],
+            "row": [rows[cell.row] for cell in cells],
             "one": [index_of(pair.one) for pair in pairs],
             "other": [index_of(pair.other) for pair in pairs],
             "status": [pair.status for pair in pairs],
@@ -156,7 +170,7 @@ def page_data(
         ],
         "nodes": list(nodes),
         "scopes": list(scopes),
-        "rows": list(rows),
+        "rows": [visible(words.get(row, row)) or OF_NO_ACTOR for row in rows],
         "texts": list(texts),
     }
 
@@ -188,15 +202,7 @@ def page(
     calls_by_run = [conversations(run) for run in runs]
     all_cells = grid(comparison.pairs if comparison else unpaired_calls(runs[0]))
     cells = sample_rows(all_cells, sample)
-    answered = [
-        {
-            actor: questions
-            for actor, calls in calls_by_actor.items()
-            if (questions := list(_answered(calls)))
-        }
-        for calls_by_actor in calls_by_run
-    ]
-    survey = distributions(answered) if all(map(is_survey, answered)) else []
+    survey = distributions(calls_by_run)
     run_facts = list(map(facts, runs, calls_by_run))
     style, script = _file("report.css"), f'"use strict";\n{{\n{_file("report.js")}}}\n'
     environment = jinja2.Environment(
@@ -216,7 +222,7 @@ def page(
         checklist_title=TITLE,
         blank=BLANK,
         checklist=[] if runs[1:] else checklist(runs[0], calls_by_run[0]),
-        costs=[] if survey else actor_costs(all_cells),
+        costs=[] if respondents(all_cells) else actor_costs(all_cells),
         data=_json(page_data(short_names(runs), calls_by_run, cells, comparison)),
         style=style,
         script=script,
@@ -229,16 +235,6 @@ def page(
             )
         ),
     )
-
-
-def _answered(calls: Iterable[RecordedCall]) -> Iterator[AnsweredQuestion]:
-    """Yield the questions that a model answered an actor, without answers that were asked again."""
-    question = None
-    for call in filter(is_conversed, calls):
-        question = question or call.record
-        if ASKED_AGAIN not in call.marks:
-            yield AnsweredQuestion(question, call.record)
-            question = None
 
 
 def _file(name: str) -> str:

@@ -30,11 +30,6 @@ class Form(NamedTuple):
 
 def prompt_forms(prompts: Iterable[str]) -> list[Form]:
     """Return the most frequent forms of some prompts."""
-    return all_forms(prompts)[:MAX_FORMS]
-
-
-def all_forms(prompts: Iterable[str]) -> list[Form]:
-    """Return the forms of some prompts, the most frequent first."""
     counts = Counter(prompts)
     texts = list(counts)
     step = max(1, len(texts) / MAX_COMPARED)
@@ -50,19 +45,10 @@ def all_forms(prompts: Iterable[str]) -> list[Form]:
         else:
             forms.append((words, text, counts[text]))
     forms.sort(key=lambda form: -form[2])
-    return [Form("".join(words).strip(), example.strip(), count) for words, example, count in forms]
-
-
-def form_of(prompt: str, forms: Sequence[Form]) -> int:
-    """Return which form is a prompt's: that of whose words most are in it; of several, the longest."""
-    words = {*prompt.split()}
-
-    def likeness(number: int) -> tuple[float, int]:
-        form_words = {*forms[number].text.split()} - {GAP}
-        common = len(form_words & words)
-        return common / max(len(form_words), 1), common
-
-    return max(range(len(forms)), key=likeness)
+    return [
+        Form("".join(words).strip(), example.strip(), count)
+        for words, example, count in forms[:MAX_FORMS]
+    ]
 
 
 def _common_words(form: Sequence[str], words: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Distributions of the answers of a survey: a run with many actors and one or two calls each."""
+"""Distributions of the answers to each question of a run: the templates and functions that its records name."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..answers.lettered_options import named_option, without_options
+from ..answers.lettered_options import named_option
 from ..apis.message import as_text
 from ..apis.shapes import choices_of
-from ..scopes import without_repeats
-from ..support.display import as_json, one_line
-from .marks import CUT, MARKS, REFUSED, marks_of
-from .prompt_forms import MAX_FORMS, all_forms, form_of, prompt_forms
+from ..support.display import natural, one_line
+from .marks import ASKED_AGAIN, CUT, MARKS, REFUSED, marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..stores.record import Record
+    from .conversations import RecordedCall
 
-# A run is a survey if it has at least MIN_ACTORS actors, and at least MIN_SHARE of them made at most
-# MAX_CALLS calls.
-MIN_ACTORS, MIN_SHARE, MAX_CALLS = 12, 0.9, 2
 MAX_VALUES = 12  # shown separately; the others are "(other)"
 MAX_TEXTS = 40  # different texts; with more, answers are free texts without a distribution
 MAX_FIELDS = 8
-TEXT_CHARACTERS, QUESTION_CHARACTERS = 60, 80  # of an answer, of a question
+MAX_LEVELS = 8  # of a variable that splits a distribution; one with more, such as a name, does not
+TEXT_CHARACTERS = 60  # of an answer
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
 
+# The records of each question, by its name and its number among the questions of that name
+Questions = Mapping[tuple[str, int], Sequence["Record"]]
 
-class AnsweredQuestion(NamedTuple):
-    """A question of a survey.
 
-    :param asked: the record of its first answer, which may have been asked again.
-    :param answered: the record of its last one.
+class Split(NamedTuple):
+    """The frequency of each value by a variable of the question.
+
+    :param variable: its name.
+    :param levels: its values, and how many answers each has.
+    :param rows: each value of the answers and its frequency at each level.
     """
 
-    asked: Record
-    answered: Record
-
-
-Run = Mapping[str, Sequence[AnsweredQuestion]]  # the questions of each actor
+    variable: str
+    levels: list[tuple[str, int]]
+    rows: list[tuple[str, list[int]]]
 
 
 class Distribution(NamedTuple):
@@ -52,110 +52,50 @@ class Distribution(NamedTuple):
     :param rows: each value and its frequency in each run; the most frequent first, numbers in their
         order.
     :param totals: the number of answers of each run.
+    :param splits: of a run that is not compared.
     """
 
     field: str
     rows: list[tuple[str, list[int]]]
     totals: list[int]
+    splits: list[Split]
 
 
-def is_survey(actors: Run) -> bool:
-    """Return whether a run is a survey.
-
-    :param actors: the questions of each actor.
-    """
-    few = sum(1 <= len(questions) <= MAX_CALLS for questions in actors.values())
-    return len(actors) >= MIN_ACTORS and few >= MIN_SHARE * len(actors)
-
-
-def distributions(runs: Sequence[Run]) -> list[Distribution]:
+def distributions(runs: Sequence[Mapping[str, Sequence[RecordedCall]]]) -> list[Distribution]:
     """Return the distributions of the answers of one or several runs, question by question.
 
-    The n-th calls of all actors whose prompts have one form are one question, named by the words
-    that they have in common; if a form has few actors, the n-th calls of all actors are. Its fields
-    are the fields of the answers' JSON.
+    A question is the template or function that the records name; its fields are the fields of the answers' JSON.
+    Answers that were asked again, and free texts, are left out.
 
-    :param runs: the questions of each run by actor.
+    :param runs: the calls of each run by actor.
     """
     found = []
-    for questions in _questions(runs):
-        answers = [
-            [_read_answer(choice) for _, answered in of_run for choice in _choices(answered)]
-            for of_run in questions
+    asked = list(map(_questions, runs))
+    for name, number in dict.fromkeys(question for questions in asked for question in questions):
+        records = [
+            [choice for record in questions.get((name, number), ()) for choice in _choices(record)]
+            for questions in asked
         ]
-        question = _question(asked for of_run in questions for asked, _ in of_run)
-        for name, values in _fields(answers).items():
-            field = question if name == ANSWER else f"{question} {name}"
-            distribution = _distribution(field, values)
+        answers = [list(map(_read_answer, of_run)) for of_run in records]
+        for field, values in _fields(answers).items():
+            title = name if field == ANSWER else f"{name} {field}"
+            distribution = _distribution(title, values, records)
             if distribution is not None:
                 found.append(distribution)
     return found
 
 
-def _questions(runs: Sequence[Run]) -> Iterator[list[list[AnsweredQuestion]]]:
-    """Yield the answers to each question, run by run."""
-    for part in _parts(runs):
-        numbered = [_by_number(run) for run in part]
-        for number in sorted({number for by_number in numbered for number in by_number}):
-            yield [by_number.get(number, []) for by_number in numbered]
-
-
-def _parts(runs: Sequence[Run]) -> list[Sequence[Run]]:
-    """Return the runs once for each form of prompts, with its questions alone. If a run asked a form of few
-    actors, or of none, the form may be another wording, or name the actor: then the runs stay whole.
-    """
-    texts = {
-        id(question.asked): without_options(question.asked.prompt)
-        for run in runs
-        for questions in run.values()
-        for question in questions
-    }
-    forms = all_forms(texts.values())
-    if len(forms) > MAX_FORMS:
-        return [runs]
-    numbers = {text: form_of(text, forms) for text in {*texts.values()}}
-    parts: list[Sequence[Run]] = []
-    for number in dict.fromkeys(numbers[text] for text in texts.values()):
-        part = []
-        for run in runs:
-            kept = {
-                scope: [item for item in questions if numbers[texts[id(item.asked)]] == number]
-                for scope, questions in run.items()
-            }
-            part.append({scope: questions for scope, questions in kept.items() if questions})
-        parts.append(part)
-    are_asked_of_many = all(len(run) >= MIN_ACTORS for part in parts for run in part)
-    return parts if are_asked_of_many else [runs]
-
-
-def _by_number(run: Run) -> dict[int, list[AnsweredQuestion]]:
-    """Return the n-th questions of all actors, by n. A repeat's question has the number that it has in
-    the first repeat: a table with repeats may come after one without.
-    """
-    found: dict[int, list[AnsweredQuestion]] = {}
-    numbers: dict[tuple[str, str], int] = {}
-    for scope, questions in run.items():
-        actor, _ = without_repeats(scope)
-        for number, question in enumerate(questions):
-            key = actor, _request_key(question.asked)
-            if scope == actor:
-                numbers[key] = number
-            found.setdefault(numbers.get(key, number), []).append(question)
-    return found
-
-
-def _request_key(record: Record) -> str:
-    """Return a text that a request shares with its repeats, which may list options in another order."""
-    request = dict(record.request)
-    if record.kind == "chat":
-        request["messages"] = [*request["messages"][:-1], without_options(record.prompt)]
-    return as_json([request, (record.sample or "").partition("#")[2]])
-
-
-def _question(records: Iterable[Record]) -> str:
-    """Return the words that most of some calls' questions have in common."""
-    form, *_ = prompt_forms(without_options(record.prompt) for record in records)
-    return one_line(form.text, QUESTION_CHARACTERS)
+def _questions(run: Mapping[str, Sequence[RecordedCall]]) -> Questions:
+    """Return the answers to each question of a run."""
+    questions: dict[tuple[str, int], list[Record]] = {}
+    digests: dict[str, dict[str, int]] = {}  # of questions of one name: their numbers
+    for call in chain.from_iterable(run.values()):
+        form = call.record.form
+        if form is not None and ASKED_AGAIN not in call.marks:
+            numbers = digests.setdefault(form["name"], {})
+            number = numbers.setdefault(form["digest"], len(numbers))
+            questions.setdefault((form["name"], number), []).append(call.record)
+    return questions
 
 
 def _choices(record: Record) -> Iterator[Record]:
@@ -209,8 +149,13 @@ def _field(answer: object, name: str) -> object:
     return answer if isinstance(answer, _Mark) else _Mark(NO_FIELD)
 
 
-def _distribution(field: str, runs: Sequence[Sequence[object]]) -> Distribution | None:
-    """Return the distribution of a field, or ``None`` if the answers are free texts."""
+def _distribution(
+    field: str, runs: Sequence[Sequence[object]], records: Sequence[Sequence[Record]]
+) -> Distribution | None:
+    """Return the distribution of a field, or ``None`` if the answers are free texts.
+
+    :param records: those of the values.
+    """
     texts = [[_value_text(value) for value in run] for run in runs]
     counts = Counter(text for run in texts for text in run if not isinstance(text, _Mark))
     if len(counts) > MAX_TEXTS and len(counts) > sum(map(len, runs)) / 20:
@@ -219,16 +164,36 @@ def _distribution(field: str, runs: Sequence[Sequence[object]]) -> Distribution 
     shown.sort(key=_number)
     marks = sorted({text for run in texts for text in run if isinstance(text, _Mark)})
     others = [OTHER] if len(counts) > len(shown) else []
-    totals = [Counter(text if text in {*shown, *marks} else OTHER for text in run) for run in texts]
+    kept = {*shown, *marks}
+    told = [[text if text in kept else OTHER for text in run] for run in texts]
     values = [*shown, *others, *marks]
-    return Distribution(
-        field,
-        [
-            (one_line(value, TEXT_CHARACTERS), [total[value] for total in totals])
-            for value in values
-        ],
-        list(map(len, runs)),
-    )
+    splits = list(_splits(values, told[0], records[0])) if len(runs) == 1 else []
+    return Distribution(field, _rows(values, map(Counter, told)), list(map(len, runs)), splits)
+
+
+def _rows(
+    values: Iterable[str], totals: Iterable[Mapping[str, int]]
+) -> list[tuple[str, list[int]]]:
+    counted = list(totals)
+    return [
+        (one_line(value, TEXT_CHARACTERS), [total.get(value, 0) for total in counted])
+        for value in values
+    ]
+
+
+def _splits(
+    values: Sequence[str], told: Sequence[str], records: Sequence[Record]
+) -> Iterator[Split]:
+    """Yield the distribution by each variable of the question that groups the answers."""
+    variables = [(record.form or {}).get("variables", {}) for record in records]
+    for name in sorted({name for of_record in variables for name in of_record}):
+        by_level: dict[str, Counter[str]] = {}
+        for text, of_record in zip(told, variables, strict=True):
+            by_level.setdefault(of_record.get(name, ""), Counter())[text] += 1
+        levels = sorted(by_level, key=natural)
+        if 1 < len(levels) <= min(MAX_LEVELS, len(told) / 2):
+            sizes = [(level, by_level[level].total()) for level in levels]
+            yield Split(name, sizes, _rows(values, (by_level[level] for level in levels)))
 
 
 def _number(text: str) -> tuple[bool, float]:

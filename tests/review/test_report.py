@@ -249,13 +249,19 @@ def test_a_scope_of_the_cache_makes_a_page() -> None:
 # Surveys
 
 
+def of_form(record: Record, name: str, /, **variables: str) -> Record:
+    """Return a record that names the template that asked."""
+    return record.replace(form={"name": name, "digest": name, "variables": variables})
+
+
 def survey(path: str, *, people: int = 24) -> str:
     """Write down a survey: two draws for each person, of which some are cut, refused or asked
     again.
     """
     records: list[Record] = []
     for number in range(people):
-        asked: list[Any] = [{"role": "user", "content": f"You are person {number}. Bus?"}]
+        person = {"name": f"Person {number}", "trade": ("baker", "smith")[number % 2]}
+        asked: list[Any] = [{"role": "user", "content": f"You are {person['name']}. Bus?"}]
         for repeat in range(2):
             scope = f"village/~{number:016x}" + (f"/~{repeat}" if repeat else "")
             answer: Any = json.dumps({"bus": "no" if number % 2 else "yes", "sure": repeat + 1})
@@ -263,10 +269,10 @@ def survey(path: str, *, people: int = 24) -> str:
                 answer = {"role": "assistant", "content": None, "refusal": "I cannot say."}
             messages = asked
             if (number, repeat) == (3, 0):
-                records.append(chat(asked, "Never!", f"{scope}#0"))
+                records.append(of_form(chat(asked, "Never!", f"{scope}#0"), "Bus?", **person))
                 again = {"role": "user", "content": "I cannot use that answer: it is no JSON."}
                 messages = [*asked, {"role": "assistant", "content": "Never!"}, again]
-            record = chat(messages, answer, f"{scope}#0")
+            record = of_form(chat(messages, answer, f"{scope}#0"), "Bus?", **person)
             if (number, repeat) == (7, 1):
                 record.response["choices"][0]["finish_reason"] = "length"
             records.append(record)
@@ -290,9 +296,30 @@ def test_a_survey_has_the_distribution_of_its_answers_by_question() -> None:
     not.
     """
     assert distributions(report(survey("a.jsonl"))) == {
-        "You are person […] Bus? bus": [("yes", "24"), ("no", "23"), ("(refused)", "1")],
-        "You are person […] Bus? sure": [("1", "23"), ("2", "24"), ("(refused)", "1")],
+        "Bus? bus": [("yes", "24"), ("no", "23"), ("(refused)", "1")],
+        "Bus? sure": [("1", "23"), ("2", "24"), ("(refused)", "1")],
     }
+
+
+def test_a_distribution_is_split_by_the_variables_of_its_question() -> None:
+    """But not by one that is everybody's own, as a name is."""
+    html = report(survey("a.jsonl"))
+    bus, _ = re.findall(r'<details class="split">(.*?)</details>', html, re.DOTALL)
+    assert "by trade" in bus
+    assert re.findall(r"(baker|smith) \((\d+)\)", bus) == [("baker", "24"), ("smith", "24")]
+    assert re.findall(r'"number">([^<]*%)<', bus) == [
+        *("24 · 100%", "0 · 0%"),
+        *("0 · 0%", "23 · 96%"),
+        *("0 · 0%", "1 · 4%"),
+    ]
+
+
+def test_a_respondent_has_the_words_of_its_row() -> None:
+    """The item of a map has a digest for a name."""
+    assert data_of(report(survey("a.jsonl")))["rows"][:2] == [
+        "village/Person 0, baker",
+        "village/Person 1, smith",
+    ]
 
 
 def test_the_repeats_of_a_survey_are_no_other_actors() -> None:
@@ -300,77 +327,31 @@ def test_the_repeats_of_a_survey_are_no_other_actors() -> None:
     assert facts_of(report(survey("a.jsonl")))["actors"] == "24 (48 with repeats)"
 
 
-def test_the_calls_of_each_person_are_questions() -> None:
-    """A distribution has the name of its question: the words that all were asked."""
-    records = [
-        chat(ask, say, f"p-{n}#0") for n in range(20) for ask, say in (("A?", "x"), ("B?", "y"))
-    ]
-    found = distributions(report(str(write_cassette("a.jsonl", records))))
-    assert found == {"A?": [("x", "20")], "B?": [("y", "20")]}
+def test_the_questions_of_a_survey_are_the_templates_and_functions_that_asked() -> None:
+    """The answers to all their wordings, in all repeats; a call of no template is no question."""
+    with llmcall.cassette("a.jsonl"):
+        client = ScriptedClient(lambda messages: "x" if "A" in messages[-1]["content"] else "y")
+        rows = [{"n": n, "of": "town" if n % 2 else "village"} for n in range(20)]
+        asked = llmcall.LLMCall(user="{{ of }} A?", client=client)
+        asked.map(rows, scope="s")
 
+        @llmcall.llm(client=client)
+        def second(of: str) -> str:
+            """{{ of }}: B?"""
+            raise NotImplementedError
 
-def test_the_repeats_of_a_second_question_are_answers_to_it() -> None:
-    """A repeat has only this one. Its name is what was asked first, not what it was asked again with."""
-    again = "I cannot use that answer: it is no number from 1 to 10."
-    asked = "Tea, from 1 to 10."
-    retried = [
-        {"role": "user", "content": asked},
-        {"role": "assistant", "content": "Two."},
-        {"role": "user", "content": again},
-    ]
-    records = []
-    for n in range(20):
-        records += [chat("A?", "x", f"p-{n}#0"), chat(asked, "1", f"p-{n}#0")]
-        records += [chat(asked, "Two.", f"p-{n}/~1#0"), chat(retried, "2", f"p-{n}/~1#0")]
-    found = distributions(report(str(write_cassette("a.jsonl", records))))
-    assert found == {"A?": [("x", "20")], asked: [("1", "20"), ("2", "20")]}
-
-
-def test_a_question_that_is_asked_twice_is_two_questions_in_each_repeat() -> None:
-    records = [
-        chat("A?", say, f"p-{n}{repeat}#{draw}")
-        for n in range(20)
-        for repeat in ("", "/~1")
-        for draw, say in enumerate("xy")
-    ]
-    _, *tables = re.split("<caption", report(str(write_cassette("a.jsonl", records))))
-    assert [re.findall(r'"number">(.*?)<', table) for table in tables] == [["40"], ["40"]]
-
-
-def test_tables_of_different_questions_that_asked_different_actors_are_different_questions() -> (
-    None
-):
-    """A table's rows have other names if its template uses other columns."""
-    records = []
-    for n in range(14):
-        records.append(chat(f"Person {n}, do you buy the bread?", "yes", f"s/a-{n}#0"))
-        records.append(chat(f"How old is {n} of town {n % 3} in years?", "7", f"s/b-{n}#0"))
-    assert distributions(report(str(write_cassette("a.jsonl", records)))) == {
-        "Person […] do you buy the bread?": [("yes", "14")],
-        "How old is […] of town […] in years?": [("7", "14")],
-    }
-
-
-def test_the_repeats_of_a_closed_question_in_another_order_are_answers_to_it() -> None:
-    """The second question alone is repeated, with its options rotated."""
-    records = []
-    for n in range(14):
-        for text, draws in (("Is the bread good?", 1), ("Is the milk good?", 2)):
-            for draw in range(draws):
-                first, second = ("yes", "no") if draw else ("no", "yes")
-                asked = f"{text}\n\nA. {first}\nB. {second}\n\nAnswer with one letter only."
-                answer = "A" if (first == "yes") == (draws == 2) else "B"
-                records.append(chat(asked, answer, f"s/{n}{f'/~{draw}' if draw else ''}#0"))
-    assert distributions(report(str(write_cassette("a.jsonl", records)))) == {
-        "Is the bread good?": [("no", "14")],
-        "Is the milk good?": [("yes", "28")],
+        second.map(rows, scope="s", repeats=2)
+        client.send_message("B?")
+    assert distributions(report("a.jsonl")) == {
+        "{{ of }} A?": [("x", "20")],
+        "second": [("y", "40")],
     }
 
 
 def test_an_answer_in_structured_output_is_the_same_as_in_plain_words() -> None:
     """Of two models, one wraps its answers: {"value": …}."""
     says = ["yes", '{"value": "yes"}', "3", '{"value": 3}']
-    records = [chat("A?", says[n % 4], f"p-{n}#0") for n in range(20)]
+    records = [of_form(chat("A?", says[n % 4], f"p-{n}#0"), "A?") for n in range(20)]
     assert distributions(report(str(write_cassette("a.jsonl", records)))) == {
         "A?": [("3", "10"), ("yes", "10")]
     }
@@ -382,7 +363,7 @@ def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:
     records.append(function("begin", {}, "noon", None))
     for n in range(20):
         records += [function("clock", {"n": n}, "noon", f"p-{n}#0")] if n % 2 else []
-        records.append(chat("A?", "x", f"p-{n}#0"))
+        records.append(of_form(chat("A?", "x", f"p-{n}#0"), "A?"))
     html = report(str(write_cassette("a.jsonl", records)))
     assert distributions(html) == {"A?": [("x", "20")]}
     assert facts_of(html)["actors"] == "20"
@@ -397,9 +378,10 @@ def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
         first, second = ("tax", "ban") if number % 2 else ("ban", "tax")
         asked = f"Town {number}?\n\nA. {first}\nB. {second}\n\nAnswer with one letter only."
         answer = "B." if number % 2 else "a"
-        records.append(chat(asked, answer, f"survey/{number}#0", finish_reason="length"))
+        record = chat(asked, answer, f"survey/{number}#0", finish_reason="length")
+        records.append(of_form(record, "Town?"))
     assert distributions(report(str(write_cassette("a.jsonl", records)))) == {
-        "Town […]": [("ban", "24")]
+        "Town?": [("ban", "24")]
     }
 
 

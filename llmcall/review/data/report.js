@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const { runs, texts, messages, nodes, calls, cells, parted, scopes, rows: rowNames } = data;
 const STATUS = { changed: "≠ changed", added: `+ only in ${runs[1]}`, missing: `− only in ${runs[0]}`, same: "" };
-const MARKS = { refused: "⊘ refused", cut: "✂ cut: ended by length", "asked again": "↻ not usable, asked again", unread: "∅ not in the form that was asked for" };
+const MARKS = { refused: "⊘ refused", cut: "✂ cut: ended by length", "asked again": "↻ not usable, asked again", unread: "∅ could not be read" };
 const isCompared = cells.status.some(Boolean);
 const cellCount = cells.row.length;
 
@@ -49,7 +49,7 @@ for (let cell = 1; cell <= cellCount; cell++) if (cells.row[cell] !== cells.row[
 const columnCount = Math.max(0, ...starts.slice(1).map((end, row) => end - starts[row]));
 const callsOf = (cell) => [cells.one[cell], cells.other[cell]].filter((call) => call >= 0);
 const marksOf = (cell) => [...new Set(callsOf(cell).flatMap((call) => calls.marks[call]))];
-const nameOf = (cell) => `${scopes[cells.scope[cell]]} · call ${cells.call[cell].replace("+", "")}`;
+const nameOf = (cell) => `${rowNames[cells.row[cell]]} · call ${cells.call[cell].replace("+", "")}`;
 const linkOf = (cell) => `#${encodeURIComponent(scopes[cells.scope[cell]])}:${cells.call[cell]}`;
 const cellOfLink = new Map(cells.row.map((_, cell) => [linkOf(cell), cell]));
 
@@ -216,7 +216,7 @@ function parse(query) {
 
 /** Return the function that returns whether a cell has a term. */
 function matcherOf({ isScope, text }) {
-  if (isScope) return (cell) => scopes[cells.scope[cell]].toLowerCase().includes(text);
+  if (isScope) return (cell) => [scopes[cells.scope[cell]], rowNames[cells.row[cell]]].some((name) => name.toLowerCase().includes(text));
   const inText = lowerTexts.map((lowerText) => lowerText.includes(text));
   const inMessage = messages.map(([, parts]) => parts.some((part) => inText[part]));
   const inCall = calls.node.map((node, call) => {

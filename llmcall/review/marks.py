@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..answers.asked_form import is_unread
 from ..answers.instructions import CORRECTION
-from ..apis.decisions import is_decision
 from ..apis.endings import is_cut, is_refused
-from ..apis.message import message_text
 
 if TYPE_CHECKING:
     from ..stores.record import Record
@@ -38,7 +35,7 @@ def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:
         REFUSED: is_refusal,
         CUT: any(map(is_cut, ends)),
         ASKED_AGAIN: is_asked_again,
-        UNREAD: not is_refusal and not is_asked_again and _is_unread(record),
+        UNREAD: record.unread and not is_refusal and not is_asked_again,
     }
     return tuple(mark for mark, is_marked in has_mark.items() if is_marked)
 
@@ -47,18 +44,6 @@ def ends_of(record: Record) -> list[str]:
     """Return the reason why each choice of an answer ended, where the server gave one."""
     reasons = [choice.get("finish_reason") for choice in record.choices]
     return [reason for reason in reasons if isinstance(reason, str)]
-
-
-def _is_unread(record: Record) -> bool:
-    """Return whether a chat's answer lacks the form asked for; a tool call or a decision never does."""
-    if record.kind != "chat" or is_decision(record.response):
-        return False
-    messages = [choice["message"] for choice in record.choices]
-    return any(
-        is_unread(record.request, message_text(message))
-        for message in messages
-        if not message.get("tool_calls")
-    )
 
 
 def _asked_again(calls: Iterable[RecordedCall]) -> set[int]:

@@ -328,5 +328,5 @@ def _endings(answers: Sequence[RecordedCall]) -> str:
     return (
         f"Of {counted(len(answers), 'answer')}, {counts[CUT]:,} were cut, {counts[REFUSED]:,} refused, "
         f"{counts[ASKED_AGAIN]:,} asked again by llmcall since they could not be read, and {counts[UNREAD]:,} others "
-        "lack the form that their request asks for."
+        "could not be read."
     )

@@ -1,4 +1,4 @@
-"""Answers without the form that was asked for, found in a recording and counted in its report."""
+"""Answers that an ``LLMCall`` could not read, as its recording notes and its report counts them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import pytest
 from clients import Responding
 from commands import done
-from files import chat, write_cassette
 from pydantic import BaseModel, Field
 from servers import completion
 
@@ -98,21 +97,3 @@ def test_a_refusal_and_an_answer_that_was_asked_again_are_not_counted_as_unread_
     done("report", "a.jsonl", "-o", "page.html")
     page = Path("page.html").read_text(encoding="utf-8")
     assert "1 answer refused; 1 answer asked again; 1 answer unread" in page
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {},
-        {"response_format": {"type": "text"}},
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 5}}}},
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#/no"}}}},
-    ],
-)
-def test_a_request_without_a_form_that_can_be_told_takes_any_answer(more: dict[str, Any]) -> None:
-    """A program may read the answers as it likes; a schema may be one that only its server can apply."""
-    records = [
-        chat(asked, "{}", **more)
-        for asked in ("Answer with a poem", "Answer with only one of the options above.", "Hi")
-    ]
-    assert unread_in(str(write_cassette("a.jsonl", records))) == 0

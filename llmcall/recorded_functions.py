@@ -244,10 +244,8 @@ def prepare_recorded(
     cassette = current_cassette()
     if settings.cache_namespace:
         identity_fields = {**identity_fields, "namespace": settings.cache_namespace}
-    options = Options.of(settings)._replace(timeout=None)  # a program's own client has one
-    if kind == "function":
-        options = options._replace(deadline=None, max_attempts=1)
-
+    own: dict[str, Any] = {"deadline": None, "max_attempts": 1} if kind == "function" else {}
+    options = Options.of(settings)._replace(timeout=None, **own)  # a program's own client has one
     request = Request(kind, model, identity_fields, body or {}, {}, None, "")
     call = Call(
         counted_by,
@@ -261,7 +259,8 @@ def prepare_recorded(
         transport=transport,
         asks_model=asks_model,
     )
-    call = call._replace(skips_recorded=prefers_asking and call.may_ask)
+    if prefers_asking and call.may_ask:
+        call = call._replace(skips_recorded=True)
     return with_draw(Undrawn.of(call))
 
 

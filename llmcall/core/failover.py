@@ -29,10 +29,10 @@ UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 
 
 class Failover:
-    """Finds another way to send a request after an endpoint failed, in one attempt.
+    """The search for another way to send a request after an endpoint failed, in one attempt.
 
     :param call: its call.
-    :param body: the body that is sent; parameters that turn out to be unsupported are taken out of it.
+    :param body: the body that is sent; unsupported parameters are removed from it.
     """
 
     def __init__(self, call: Call, body: dict[str, Data]) -> None:
@@ -42,7 +42,7 @@ class Failover:
         self._statuses: set[tuple[str, int]] = set()
 
     def bound_wait(self, error: APIError, endpoint: Endpoint) -> None:
-        """Bound the wait that a server asks for, which may be years, and say so."""
+        """Bound the wait that a server names, which may be years, and say so."""
         longest = max(LONGEST_RETRY_AFTER, self._call.settings.retry_max_waiting_time)
         if error.retry_after is not None and error.retry_after > longest:
             warn_once(
@@ -80,7 +80,7 @@ class Failover:
         if isinstance(error, QuotaExceededError):
             return self._leave_out(endpoint, "has no quota left", error)
         if isinstance(error, AuthenticationError):
-            # A function that gives the key can be asked for a fresh one.
+            # A key function can give a fresh key.
             is_renewable = transport is not None and transport.renewable
             if is_renewable and error.status_code == 401 and self._is_first_status(endpoint, 401):
                 return True

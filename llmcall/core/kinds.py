@@ -1,7 +1,7 @@
 """Kinds of calls: how an answer of each is checked and recorded. Everything else is the same for all kinds.
 
 Accepted is an answer that is complete, neither filtered nor empty, and fit for its request; any other raises an
-:class:`llmcall.APIError`. Embeddings are asked for in batches, and recorded one text a record.
+:class:`llmcall.APIError`. Embeddings are requested in batches, and recorded one text a record.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Kind:
     """A kind of calls: how an answer is checked, counted and recorded."""
 
     def joined(self, calls: Sequence[Call]) -> Call:
-        """Return one call that asks for all; only embeddings may be several."""
+        """Return one call for all; only embeddings may be several."""
         (call,) = calls
         return call
 
@@ -134,13 +134,13 @@ class Embeddings(Kind):
     """Embeddings, one call for each text."""
 
     def joined(self, calls: Sequence[Call]) -> Call:
-        """Return one call that asks for all texts."""
+        """Return one call for all texts."""
         request = calls[0].request
         body = {**request.body, "input": [call.request.body["input"] for call in calls]}
         return calls[0]._replace(request=request._replace(body=body))
 
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
-        """Refuse an answer without a vector for each text, or with others than were asked for."""
+        """Raise an error for an answer without a vector for each text, or with other ones."""
         check_embeddings(response, len(request.body["input"]))
         dimensions = request.body.get("dimensions")
         length = len(_packed_vector(response["data"][0]["embedding"])) // 4
@@ -182,7 +182,7 @@ KINDS = {"chat": Chat(), "embedding": Embeddings(), "function": Function(), "htt
 
 
 def batches(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
-    """Yield the calls that one request asks for: embeddings in batches, except a program's, which has a
+    """Yield the calls of one request: embeddings in batches, except a program's, which has a
     request of its own.
     """
     if len(calls) == 1 or calls[0].transport is not None:

@@ -1,4 +1,4 @@
-"""The pipeline of a call, from top to bottom: look up, share, ask, attempt, check, store, finish.
+"""The pipeline of a call, from top to bottom: look up, share, send, attempt, check, store, finish.
 
 Each step adds one thing to the one below it. A recorded answer takes the first and the last alone, so that
 it never waits. Identical calls share before one of them retries: all its attempts are made for all. The answer
@@ -114,7 +114,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
                 stream = (call.position.path, call.label) if call.is_streamed else None
                 failures.begin(progress, stream)
             records |= await share([*missing.values()])
-        for call in missing.values():  # an equal call with another response_format may have got it
+        for call in missing.values():  # an identical call with another format may have got it
             if call.request.expected is not None:
                 refuse_misfit(call, records[call.request.cache_key])
         hits = [record for record in records.values() if record.is_hit]

@@ -159,7 +159,7 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
 def _prepared(
     client: Client, resolved: ResolvedSettings, kind: str, arguments: Mapping[str, object]
 ) -> PreparedArguments:
-    """Return the arguments of a call, prepared once: a simulation asks thousands of questions with the same."""
+    """Return the arguments of a call, prepared once: a simulation makes thousands of calls with the same."""
     prepared = resolved.prepared
     types = (*map(type, arguments.values()),)
     if not SIMPLE.issuperset(types):
@@ -208,7 +208,7 @@ def _prepare(
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: str) -> Call:
-    """Return a chat call that asks a recorded request once more, as a draw of its own.
+    """Return a chat call that resends a recorded request, as a draw of its own.
 
     No configured default is added to it, and the disk cache neither answers nor keeps it.
 

@@ -1,4 +1,4 @@
-"""Attempts: which models are asked, and how often and when a failed call is tried again.
+"""Attempts: which models are tried, and how often and when a failed call is retried.
 
 Whether it may be is the error's ``retryable``, set where the error is made: for an API's errors in
 ``clients/api_errors.py``. How long to wait is ``seconds_to_wait``; the loop that uses it keeps to the call's deadline
@@ -40,7 +40,7 @@ _random = random.SystemRandom()
 
 
 async def ask(calls: Sequence[Call]) -> dict[str, Record]:
-    """Ask for the answer to calls or, if the context is too long, ask the fallbacks; store it."""
+    """Send calls or, if the context is too long, try the fallbacks; store the answer."""
     kind = KINDS[calls[0].request.kind]
     call = kind.joined(calls)
     models = [call.client.model_named(model) for model in call.fallbacks]
@@ -82,7 +82,7 @@ def _store(
     """
     records = []
     for call, record in zip(calls, kind.records(calls, response, received), strict=True):
-        stored = call.store.add(record)  # nobody else has it yet
+        stored = call.store.add(record)  # no other code has it yet
         stored.received = received
         records.append(stored)
     for call, record in zip(calls, records, strict=True):
@@ -92,7 +92,7 @@ def _store(
 
 
 def seconds_to_wait(call: Call, state: RetryCallState) -> float:
-    """Return the seconds to wait after a failed attempt: exponentially more, or as the server asks.
+    """Return the seconds to wait after a failed attempt: exponentially more, or as the server says.
 
     :param state: has the ``attempt_number``, from 1, and the attempt's error as its ``outcome``.
     """

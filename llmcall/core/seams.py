@@ -39,7 +39,7 @@ class Store(Protocol):
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``.
 
-        :raises CacheCorruptError: if it is damaged, and nothing may be asked.
+        :raises CacheCorruptError: if it is damaged, and no call may be made.
         """
         ...
 
@@ -61,7 +61,7 @@ class Store(Protocol):
 
 
 class AlreadyRecorded(Exception):
-    """Another process has recorded the answer while a transport waited for it."""
+    """The signal that another process recorded the answer while a transport waited for it."""
 
 
 class HeldResponse(Protocol):
@@ -109,7 +109,7 @@ class Response(dict[str, Data]):
 
 
 class Background(Protocol):
-    """Asks a server about the responses that it makes in the background and keeps.
+    """A transport's part that fetches background responses from a server, which keeps them.
 
     :ivar url: the server's address, without credentials.
     """
@@ -121,7 +121,7 @@ class Background(Protocol):
     ) -> Response:
         """Send a request, and return the server's response.
 
-        :param path: used instead of the request's own, without the request's body; ``None`` begins a response.
+        :param path: used instead of the request's path, without its body; ``None`` begins a response.
         """
         ...
 
@@ -142,7 +142,7 @@ class Sends(Protocol):
 
 
 class Transport(ABC):
-    """Sends requests to one endpoint.
+    """A transport that sends requests to one endpoint.
 
     ``request.kind`` is ``"chat"`` or ``"embedding"``, ``request.body`` what the API takes
     (``model``, ``messages`` or ``input``, and parameters), ``request.headers`` extra HTTP headers.
@@ -151,7 +151,7 @@ class Transport(ABC):
     with the names of these.
 
     :ivar renewable: whether a key that was refused may be replaced: a function returns it for each attempt.
-    :ivar background: asks the server about responses that it makes in the background, for windows; ``None``
+    :ivar background: queries the server about background responses, for windows; ``None``
         if it makes none.
 
     >>> class Parrot(llmcall.types.Transport):
@@ -204,7 +204,7 @@ class Transport(ABC):
 
 
 class AsyncTransport(Transport):
-    """Sends requests asynchronously, too. Another transport's ``send`` runs in threads for event loops.
+    """A transport that sends requests asynchronously, too. Others' ``send`` runs in threads for event loops.
 
     :ivar keeps_time: whether it keeps to the timeout itself: it may send several requests, each within it.
 
@@ -233,7 +233,7 @@ class AsyncTransport(Transport):
 
 
 class CoroutineTransport(AsyncTransport):
-    """Sends by coroutines that serve threads, too: they block the thread where ``may_block`` says so."""
+    """A transport by coroutines that serve threads, too: they block the thread where ``may_block`` says so."""
 
     def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response, in this thread. Calls do not use it: ``core/callbacks.send`` awaits ``asend``."""
@@ -247,7 +247,7 @@ class CoroutineTransport(AsyncTransport):
 
 
 class Used(NamedTuple):
-    """The usage of an answer, as far as it is known.
+    """The known usage of an answer.
 
     :param cost: USD.
     :param priced_by: the source of the price.
@@ -287,7 +287,7 @@ class Gate:
         is_part: bool,
         tier: str | None = None,
     ) -> Used:
-        """Return what an answer used; raise nothing but faults of llmcall or of its libraries.
+        """Return an answer's usage; raise nothing but faults of llmcall or of its libraries.
 
         :param answer: as its API gives it unstreamed; it names its tier and its model.
         :param endpoint: the endpoint that gave it.
@@ -300,7 +300,7 @@ class Gate:
         """Release the endpoint: the first piece of its answer is there; a second time changes nothing."""
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count what the send used, in place of what was reserved for it, and release all that it holds: where a
+        """Count the send's use instead of its reservation, and release all that it holds: where a
         thread stores the answer, all threads may be waiting for this.
 
         :param cost: USD, or ``None`` if it is unknown.

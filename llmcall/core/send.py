@@ -45,7 +45,7 @@ log = logger()
 class Exchange:
     """One request, sent in as many attempts as it takes.
 
-    :param call: its call; for a batch of embeddings, one that asks for all.
+    :param call: its call; for a batch of embeddings, the call for all.
     :param store: stores an answer, and returns its records.
     :param must_fit_window: an answer that the context window cut is an error.
     """
@@ -66,7 +66,7 @@ class Exchange:
         # A transport of its own knows what to send.
         own = call.transport is not None
         request = call.request if own else call.client.request_to_send(call)
-        # Parameters that turn out to be unsupported are taken out of this body.
+        # Unsupported parameters are removed from this body.
         self.body = dict(request.body)
         self.request = request._replace(body=self.body)
         # Of the current send: its gate, its endpoint, what sends it there, the chunks of a streamed
@@ -83,7 +83,7 @@ class Exchange:
 
     async def attempt(self) -> list[Record]:
         """Send the request to one endpoint after the other until one answers or the attempt fails;
-        return what is stored of the answer.
+        return the stored part of the answer.
         """
         call = self.call
         failover = Failover(call, self.body)
@@ -123,7 +123,7 @@ class Exchange:
                 return await self._store_and_count(response, host, seconds)
 
     async def _store_and_count(self, response: Response, host: str, seconds: float) -> list[Record]:
-        """Store the whole answer, then count it, and return what is stored.
+        """Store the whole answer, then count it, and return the stored record.
 
         A record holds its cost, which is reckoned by another package from what a server says: it may fail in
         ways that nobody thought of, or be interrupted, since the first import takes its time. To store
@@ -244,9 +244,9 @@ class Exchange:
         self.was_unanswered = True
 
     def _count(self, used: Used, calls: int) -> None:
-        """Count in usage what was used.
+        """Count the use in usage.
 
-        :param calls: 0 if it is no answer.
+        :param calls: 0 if it is not an answer.
         """
         if not self.call.is_counted:
             return
@@ -266,7 +266,7 @@ class Exchange:
         )
 
     def _count_failure(self, error: BaseException) -> None:
-        """Count what an attempt used that failed, or whose reader left.
+        """Count the use of an attempt that failed, or whose reader left.
 
         The server reports it with the answer. For a part of a stream it is counted here, because
         most servers report at the end.

@@ -1,4 +1,4 @@
-"""Single flight: of equal requests under way in one process, one is sent, and all share its outcome."""
+"""Single flight: of identical requests under way in one process, one is sent, and all share its outcome."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Flight(Future[None]):
     """One request under way; done when the answer is stored, or with the error that followers get. If
     the leader ends without either, a follower takes the lead.
 
-    :param leader: the call that asks.
+    :param leader: the call that is sent.
     """
 
     def __init__(self, leader: OpenCall) -> None:
@@ -107,7 +107,7 @@ def _begin_flights(
         interrupted leader can then end it.
     :param followed: gets the calls that follow, each with its flight.
     """
-    # Under one lock: otherwise two equal batches would each lead some texts and wait for the other.
+    # Under one lock: otherwise two identical batches would each lead some texts and wait for the other.
     with lock:
         for call in calls:
             flight_key = shared_by, call.request.cache_key
@@ -126,7 +126,7 @@ async def _lead(
     shared_by: ResponseCache | Cassette,
     leader: OpenCall,
 ) -> Records:
-    """Ask for the calls that lead a flight, and end their flights.
+    """Send the calls that lead a flight, and end their flights.
 
     :param followed: gets the other calls, each with the flight that it follows.
     """
@@ -150,7 +150,7 @@ async def _lead(
 
 
 async def _look_and_ask(calls: Sequence[Call], leader: OpenCall, records: Records) -> None:
-    """Look whether another leader has stored an answer since the first look, and ask for the others.
+    """Look whether another leader has stored an answer since the first look, and send the others.
 
     :param records: gets the records, even if asking fails for some.
     """
@@ -167,7 +167,7 @@ async def _look_and_ask(calls: Sequence[Call], leader: OpenCall, records: Record
 
 
 def _shared_error(own: APIError, call: Call) -> APIError | None:
-    """Return what the followers of a call get that failed; ``None`` if the error is the call's alone."""
+    """Return the followers' share of a failed call; ``None`` if the error is the call's alone."""
     seconds_left = call.deadline.time_left()
     if own.is_late or (seconds_left is not None and seconds_left <= 0):
         return None

@@ -1,7 +1,7 @@
 """The waits of a call: for another call, the disk, the reader of its stream; ``callbacks.py`` asks its server.
 
 The steps of a call are coroutines, written once for threads and for event loops. Whatever
-has to wait is here: in a thread it blocks, in an event loop it lets the loop go on. So are the functions
+has to wait is here: in a thread it blocks, in an event loop it lets the loop continue. So are the functions
 that run a call.
 """
 
@@ -177,7 +177,7 @@ class Piece(NamedTuple):
 
 @coroutine
 def emit(piece: Piece) -> Generator[Piece, None, None]:
-    """Give the reader of a stream a piece; go on when the reader wants the next one."""
+    """Give the reader of a stream a piece; continue when the reader wants the next one."""
     yield piece
 
 

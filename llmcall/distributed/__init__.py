@@ -1,1 +1,1 @@
-"""Executors: a map in other processes, which ask this one."""
+"""Executors: a map in other processes, whose calls this one answers."""

@@ -36,7 +36,7 @@ class WorkerError(Exception):
 
 
 class TaskSender:
-    """Sends the tasks of a map to an executor.
+    """A sender of a map's tasks to an executor.
 
     :param executor: its worker processes must be able to get what the tasks need.
     :raises TypeError: if the function or a setting cannot be pickled for them.
@@ -48,7 +48,7 @@ class TaskSender:
         self._token = os.urandom(8).hex()  # identifies the map in all processes
         self._cassette: Cassette | None = run.context.run(current_cassette)
         self._until_closed = ExitStack()
-        self._link: Link  # that the workers ask
+        self._link: Link  # that the workers call
         self._tickets: dict[Task, str] = {}
         # Both raise an error that names the remedy, which the executor's would not. Loky and Dask pickle more
         # functions than Python does.

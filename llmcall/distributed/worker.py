@@ -65,7 +65,7 @@ def picklable(error: E) -> E | LLMCallError:
 
 
 class Noted(NamedTuple):
-    """What a task did in a worker on another machine, for the map's process to count.
+    """Notes of a task in a worker on another machine, for the map's process to count.
 
     :param asked: how many requests it sent.
     :param refused: the first error of a call that was refused, which the task may have caught.
@@ -97,7 +97,7 @@ class RemoteTask(NamedTuple):
     :param token: identifies its map.
     :param state: the state of the map's process, pickled.
     :param run_job: runs a job in the current context.
-    :param ticket: by which the worker asks the map's process for this task.
+    :param ticket: of the worker's calls for this task.
     :param drawn: what was drawn in the item's scopes before the map began.
     """
 

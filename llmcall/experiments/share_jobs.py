@@ -121,7 +121,7 @@ class SharesJob(RowJob):
 
 
 class ShareMethod(NamedTuple):
-    """How a model is asked for shares.
+    """A method of requesting shares.
 
     :param what: that the model gives, in words.
     :param request: returns the request for the shares of a row, by its variables, in an order of the options.

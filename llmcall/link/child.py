@@ -1,4 +1,4 @@
-"""The end of the link in a process that is recorded: it asks the recording process, and sends what that tells it to."""
+"""The end of the link in a recorded process: it queries the recording process, and sends what that tells it to."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Parent:
-    """The process that records this one, as this one asks it.
+    """The process that records this one, as this one calls it.
 
     :param address: its link's.
     :param ticket: of what this process was started for.
@@ -66,7 +66,7 @@ class Parent:
             self._watched = Connection(address)
 
     def is_alive(self) -> bool:
-        """Return whether the recording process can be asked."""
+        """Return whether the recording process can be reached."""
         return self._watched is not None and self._watched.is_open()
 
     def admit(self, caller: str) -> Base:

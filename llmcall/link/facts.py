@@ -131,7 +131,7 @@ def facts_in(data: bytes) -> tuple[Settings, RemoteClient | None]:
 
 
 class RemoteClient(ConfiguredClient):
-    """Stands in for a client of another process in the pipeline of its calls.
+    """A substitute for a client of another process in the pipeline of its calls.
 
     :param settings: the client's, without keys.
     :param api_type: the client's.

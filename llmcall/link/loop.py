@@ -20,7 +20,7 @@ LONGEST_HOLD = 5.0  # seconds that a fork waits for what a loop does at the mome
 
 
 class LoopThread:
-    """Runs an event loop in a daemon thread until :meth:`end`.
+    """An event loop in a daemon thread, until :meth:`end`.
 
     :param name: the thread's.
     """

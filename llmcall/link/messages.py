@@ -32,7 +32,7 @@ class Where(NamedTuple):
     :param is_apart: whether it left all scopes that were open before, by ``scope(None)``.
     :param branches: the arms and cells that it opened there.
     :param order: of the call among those of the process.
-    :param caller: the name of who asks, or ``None``.
+    :param caller: the caller's name, or ``None``.
     :param is_programs: whether a program's client makes the call.
     :param keeps_draw: whether the process may retract the draw later, as a map in it does that ends early.
     :param opened_in: as of an :class:`.ActiveScope`.
@@ -50,7 +50,7 @@ class Where(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Calls as they are asked of the recording process: one, or one for each text of embeddings.
+    """Calls as the recording process gets them: one, or one for each text of embeddings.
 
     :param contents: of each call what is hashed, and the body.
     :param sample: the whole name of a draw that the scope does not enter, or ``None``.

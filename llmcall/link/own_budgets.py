@@ -27,7 +27,7 @@ class _FreeSlot(Slot):
 
 
 class OwnBudgets:
-    """What a send reserves of the budgets of this process.
+    """A send's reservations in the budgets of this process.
 
     :param gate: reserves it; ``None`` if none is open.
     """

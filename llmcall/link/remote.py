@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class NotedMeter(Meter):
-    """Notes what a call uses, for its process to count it, too.
+    """A meter that notes a call's use, for its process to count it, too.
 
     :param below: counts it, too, or ``None``.
     :ivar noted: model, scope, amounts and arm of each addition.
@@ -81,7 +81,7 @@ class _Held:
 
 
 class RemoteTransport(CoroutineTransport):
-    """Has the process that made a call send it.
+    """A transport that lets the process that made a call send it.
 
     :param call: the call, as that process asks it.
     :param asked: the body of the call, which the process has.
@@ -96,7 +96,7 @@ class RemoteTransport(CoroutineTransport):
         self._asked = asked
         self._form = form
         self._class_name = type(self).__name__
-        self.endpoint = 0  # the number of the one to ask
+        self.endpoint = 0  # the number of the next one
         self.endpoints: list[Endpoint] = []
 
     @property

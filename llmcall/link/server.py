@@ -2,7 +2,7 @@
 
 Each connection serves one call at a time. The call runs in the context of its ticket, in one event loop for all
 connections. When a connection ends, its call is cancelled, which releases what the call holds: its permit, its
-reservation, its draw and its lead of equal calls.
+reservation, its draw and its lead of identical calls.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
 
 
 class Link:
-    """Answers the processes that this one records.
+    """The end of the link that answers the processes that this one records.
 
     :ivar address: goes to these processes.
     :ivar users: how many maps need it.
@@ -244,7 +244,7 @@ class Link:
 
 
 class _Connection(asyncio.Protocol):
-    """A connection of a process, which asks one call at a time on it.
+    """A connection of a process, which makes one call at a time on it.
 
     :ivar task: answers a call, or ``None``.
     :ivar permit: of the send that the process makes, or ``None``.

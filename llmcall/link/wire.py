@@ -81,7 +81,7 @@ def connected_socket(address: Address) -> socket.socket:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles plain data; a subclass of a plain type becomes that type."""
+    """A pickler of plain data; a subclass of a plain type becomes that type."""
 
     def reducer_override(self, value: Any) -> Any:
         """Return how an object that is no plain data is pickled."""
@@ -98,7 +98,7 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles plain data, and refuses anything else."""
+    """An unpickler of plain data, which refuses anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Return a plain type.
@@ -115,7 +115,7 @@ class _Unpickler(pickle.Unpickler):
 def packed(value: object) -> bytes:
     """Return plain data as a pickle.
 
-    :raises TypeError: if it is no plain data.
+    :raises TypeError: if it is not plain data.
     """
     buffer = io.BytesIO()
     _Pickler(buffer, 5).dump(value)
@@ -125,7 +125,7 @@ def packed(value: object) -> bytes:
 def unpacked(data: bytes) -> Any:
     """Return the plain data in a pickle.
 
-    :raises UnpicklingError: if it is no plain data.
+    :raises UnpicklingError: if it is not plain data.
     """
     return _Unpickler(io.BytesIO(data)).load()
 

@@ -163,7 +163,7 @@ class _Costs:
 
 
 class _UnrecordedError(Exception):
-    """Ends the conversation of a task at the first request that is not recorded."""
+    """The end of a task's conversation at the first unrecorded request."""
 
 
 def plan_map(job: Job, items: object, options: MapOptions) -> Plan:

@@ -40,7 +40,7 @@ class HasJob(Protocol):
 
 
 class FunctionJob(NamedTuple):
-    """Calls a function with each item; a ``RowJob`` asks about each row.
+    """A job that calls a function with each item; a ``RowJob`` makes a call for each row.
 
     :param is_named: whether items need names even without a scope.
     :param axes: the columns that hold the labels of a row's cell; it has none.

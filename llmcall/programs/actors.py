@@ -41,7 +41,7 @@ def is_named_by_text(actor: str) -> bool:
 
 
 class Actors:
-    """Names the actor who makes each request, and gives the actor's scope.
+    """The source of each request's actor, and of the actor's scope.
 
     :param actor: names who is asking; see :func:`llmcall.http_client`.
     :param is_linked: whether another process records this one, and counts the draws of its actors.
@@ -90,7 +90,7 @@ class Actors:
         return self.scope_named(name, default)
 
     def for_children(self) -> Actor:
-        """Return what names who is asking in other processes: a function that cannot go there names nobody."""
+        """Return the source of actors' names for other processes; a function that cannot go there gives none."""
         try:
             pickle.dumps(self.given)
         except (pickle.PicklingError, TypeError, AttributeError):

@@ -126,7 +126,7 @@ def _let_pass(
 def _check_asks_no_model(
     http: httpx.Request, to_record: RequestToRecord | None, *, is_models_host: bool
 ) -> None:
-    """Check that what user code sends where nothing may be sent, such as an actor function, asks no model."""
+    """Check that what user code sends where nothing may be sent, such as an actor function, calls no model."""
     if is_models_host or (to_record is not None and to_record.asks_model):
         raise LLMCallError(
             f"{_address(http)} is not sent: a replay sends nothing, and what a function sends while llmcall "
@@ -184,7 +184,7 @@ def _arguments(to_record: RequestToRecord, kind: str) -> dict[str, Data] | None:
 
 
 def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
-    """Return the call of a request that is recorded as it is; one that asks no model is sent whenever that
+    """Return the call of a request that is recorded as it is; a request to no model is sent whenever that
     is allowed.
 
     Fields of the query and the body that are credentials by their names are neither recorded nor

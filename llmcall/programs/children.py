@@ -73,7 +73,7 @@ JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 
 
 class RoutesOfRecording:
-    """Makes the routes of what a recording process starts.
+    """The maker of routes for what a recording process starts.
 
     :param recorder: the recording's.
     :param has_server: whether processes that are no Python are recorded, too.
@@ -167,7 +167,7 @@ class RoutesOfRecording:
 
 
 class RoutesOfChild:
-    """Makes the routes of what a recorded process starts: they lead to the one that records it."""
+    """The maker of routes for what a recorded process starts: they lead to the one that records it."""
 
     def __init__(self, parent: Parent, route: Route) -> None:
         self._parent = parent
@@ -417,7 +417,7 @@ def begin_started(route: str) -> None:
 
 
 class _Carrier:
-    """Begins a spawned process where it is unpickled there."""
+    """A carrier that begins a spawned process where it is unpickled."""
 
     def __init__(self, route: Route) -> None:
         self._route = route

@@ -20,7 +20,7 @@ LIMIT = "max_completion_tokens"  # another name for max_tokens
 
 
 class ProgramClient(OpenAIClient):
-    """Makes a program's calls to one address, with the credentials and headers of each request."""
+    """A client that makes a program's calls to one address, with the credentials and headers of each request."""
 
     def _resolve(self) -> ResolvedSettings:
         """Return the resolved settings. Of the default parameters, only those given in code apply:

@@ -128,7 +128,7 @@ class _Pieces(aiohttp.BytesPayload):
 
 
 class _Written:
-    """Collects what a payload writes.
+    """A collector of what a payload writes.
 
     :ivar pieces: that.
     """
@@ -189,19 +189,19 @@ def _read_error(error: BaseException) -> httpx.RequestError:
 
 
 def _own_error(error: httpx.RequestError) -> BaseException:
-    """Return the error of aiohttp that httpx's stands for."""
+    """Return aiohttp's error for an error of httpx."""
     from ..support.libraries import httpx
 
     if isinstance(error.__cause__, ERRORS):
         return error.__cause__
-    # an equal call that failed was another library's
+    # an identical call that failed was another library's
     is_timeout = isinstance(error, httpx.TimeoutException)
     own_class = aiohttp.ServerTimeoutError if is_timeout else aiohttp.ClientConnectionError
     return own_class(str(error))
 
 
 class _InMemory(aiohttp.BaseConnector):
-    """Makes the connection on which a recorded answer comes."""
+    """A connector whose connection brings a recorded answer."""
 
     def __init__(self, handler: _Recorded) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class _InMemory(aiohttp.BaseConnector):
 
 
 class _Nowhere(asyncio.Transport):
-    """Drops what is written to it: the request has been answered already."""
+    """A writer that drops everything: the request has been answered already."""
 
     def write(self, data: object) -> None:
         """Drop it."""
@@ -228,7 +228,7 @@ class _Nowhere(asyncio.Transport):
 
 
 class _Recorded(ResponseHandler):
-    """Reads a recorded answer as one that a server sends.
+    """A recorded answer, read like a server's.
 
     :param answer: the answer, or the error that comes in its place.
     """

@@ -39,7 +39,7 @@ def http_client(
 
     If the API still fails after llmcall's retries, the program gets the API's response. A connection
     that fails or times out raises the HTTP library's own exception: the SDK retries it, and raises
-    its ``openai.APIConnectionError``. One of llmcall's own errors is an ``openai.APIStatusError`` with
+    its ``openai.APIConnectionError``. An llmcall error is an ``openai.APIStatusError`` with
     the status 409, which the SDK does not retry.
 
     :param actor: says who is asking: a function of a :class:`llmcall.types.ProgramRequest` that returns a scope's
@@ -137,19 +137,19 @@ def cassette(
     the openai SDK and of every other client of httpx, httpx2 or requests.
 
     It is a context manager and a decorator; ``.open()`` and ``.close()`` serve cells of a notebook.
-    Outside any scope, equal requests of a program are draws of the scope ``run``, counted from 0 at
-    each opening; equal calls of llmcall's own share an answer, unless ``llmcall run`` recorded the
+    Outside any scope, identical requests of a program are draws of the scope ``run``, counted from 0 at
+    each opening; identical calls of llmcall's own share an answer, unless ``llmcall run`` recorded the
     file: they are draws then, too, and its ``--scope``, ``--actor`` and ``--seed`` hold. If calls were
     refused and the code in the block went on, the first of these errors is raised at its end.
 
     :param path: the file, JSON Lines; ``~`` is the user's home.
     :param mode: ``none`` (or ``replay``) only reads. ``once`` records if there is no file or its recording is
         incomplete; otherwise it only reads. ``new`` adds missing answers. ``update`` also moves
-        unused records to the disk cache. ``rewrite`` starts empty and asks for
+        unused records to the disk cache. ``rewrite`` starts empty and requests
         everything again.
     :param actor: names who is asking with the SDK; see :func:`http_client`.
     :param hosts: further hosts whose JSON requests are recorded, besides those to models.
-    :raises ValueError: if there is no such mode.
+    :raises ValueError: for an unknown mode.
     :raises CacheError: when the block begins, if the path is a folder's.
     :raises CacheCorruptError: when the block begins, if the file is damaged.
 

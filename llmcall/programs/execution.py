@@ -65,15 +65,15 @@ def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) ->
 
 
 class Execution(CallListener):
-    """Runs a program, and closes what is open around it when the process ends.
+    """The run of a program, which closes what is open around it when the process ends.
 
     After the script's last line, Python waits for the program's threads and executors and calls its
-    ``atexit`` functions, and each of them may ask a model. So everything stays open until then. Make
+    ``atexit`` functions, and each of them may call a model. So everything stays open until then. Make
     an Execution before the program runs: then Python calls the Execution's ``atexit`` function last.
 
     :param recorder: answers the program's requests.
     :param cassette: the cassette that records the requests, or ``None``.
-    :param exit_stack: what is open around the program, including the cassette.
+    :param exit_stack: the open contexts around the program, including the cassette.
     :param scope: the scope of the whole run, if the user named one.
     :param is_none: whether the mode is ``none``, also for the cassettes that the program opens.
     """
@@ -223,7 +223,7 @@ class Execution(CallListener):
             os._exit(1)  # Python has no other way to exit with another code now
 
     def _report_first(self, error: Exception) -> None:
-        """Print the first of llmcall's own errors at once: the program may try again for minutes."""
+        """Print llmcall's first error at once: the program may retry for minutes."""
         self._reported = error
         self._print([f"Error: {error}"])
 

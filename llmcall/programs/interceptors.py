@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Interceptor:
-    """Answers a program's requests to models, while the HTTP clients of its process are patched.
+    """An object that answers a program's requests to models, while the HTTP clients of its process are patched.
 
     :ivar passes_requests: whether it lets all requests pass, and sees connections only.
     :ivar stays_in_forks: whether a forked process keeps it.
@@ -47,7 +47,7 @@ class Interceptor:
     async def response_to(
         self, library: ModuleType, http: httpx.Request, send: SendRequest
     ) -> httpx.Response | None:
-        """Return the response to a request of the program, or ``None`` for one that passes.
+        """Return the response to a request of the program, or ``None`` for a request passed through.
 
         :param library: the request's module, ``httpx`` or ``httpx2``, whose classes have one form.
         :param http: the request.
@@ -61,7 +61,7 @@ class Interceptor:
         """Note a connection of another client."""
 
     def note_refusal(self, error: Exception) -> None:
-        """Note an error of llmcall's own that a call got."""
+        """Note an llmcall error that a call got."""
 
 
 def passing() -> AbstractContextManager[None]:
@@ -95,7 +95,7 @@ def _record_nothing() -> None:
 
 
 def note_refusal(error: Exception) -> None:
-    """Count an error of llmcall's own, and keep the first, in all interceptors around the call."""
+    """Count an llmcall error, and keep the first, in all interceptors around the call."""
     if not isinstance(error, APIError):
         for interceptor in tuple(interceptors):
             interceptor.note_refusal(error)

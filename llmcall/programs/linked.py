@@ -67,7 +67,7 @@ class LinkedRecorder(Recorder):
         return None
 
     def note_refusal(self, error: Exception) -> None:
-        """Tell of an error of llmcall's own that the program got."""
+        """Report an llmcall error that the program got."""
         _tell("refusal", error_data(error))
 
     def note_connection(self, host: str) -> None:
@@ -79,7 +79,7 @@ class LinkedRecorder(Recorder):
         super().note_connection(host)
 
     def note_other_connection(self, address: str) -> None:
-        """Tell of a connection of another client."""
+        """Report a connection of another client."""
         _tell("other_connection", address)
 
     def note_other_request(self, address: str) -> None:

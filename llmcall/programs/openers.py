@@ -107,7 +107,7 @@ def _body(request: urllib.request.Request) -> bytes | Iterator[bytes]:
 
 
 def _read_body(request: urllib.request.Request) -> Iterator[bytes]:
-    """Yield a body that comes in pieces, and leave the request one that can be sent several times."""
+    """Yield a body that comes in pieces, and leave the request one that can be resent."""
     data: Any = request.data
     read = getattr(data, "read", None)
     blocks = data if read is None else iter(lambda: read(BLOCK) or None, None)
@@ -130,12 +130,12 @@ def _set_body(request: urllib.request.Request, body: Any, length: str | None = N
 
 
 def _own_error(error: httpx.RequestError) -> Exception:
-    """Return the error of urllib that httpx's stands for."""
+    """Return urllib's error for an error of httpx."""
     from ..support.libraries import httpx
 
     if isinstance(error.__cause__, ERRORS):
         return error.__cause__
-    # an equal call that failed was another library's
+    # an identical call that failed was another library's
     is_timeout = isinstance(error, httpx.TimeoutException)
     return urllib.error.URLError((TimeoutError if is_timeout else ConnectionError)(str(error)))
 

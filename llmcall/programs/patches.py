@@ -50,7 +50,7 @@ def patched_by(interceptor: Interceptor) -> Iterator[None]:
 
 
 class PatchedTransport:
-    """Answers the requests that are recorded, and sends all others by the transport below.
+    """A transport that answers recorded requests, and sends all others by the transport below.
 
     :param library: the module ``httpx`` or ``httpx2``.
     :param interceptor: answers the requests.

@@ -26,7 +26,7 @@ BROKEN = (OSError, ValueError, KeyError, asyncio.IncompleteReadError, asyncio.Li
 
 
 class Proxy:
-    """Answers on the loopback, from :meth:`start` until :meth:`close`.
+    """A proxy on the loopback, from :meth:`start` until :meth:`close`.
 
     :param recorder: knows the hosts of models, and notes which of them are asked.
     :ivar address: its own.

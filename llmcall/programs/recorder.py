@@ -110,7 +110,7 @@ class Recorder(Interceptor):
     :param function: the public function that took these arguments, for messages.
     :param is_linked: whether another process records this one.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
-    :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
+    :ivar first_error: the first llmcall error that the program got, or ``None``.
     :ivar refused: how many of the program's calls were refused for another reason than a miss, a
         scope or a budget, such as a credential in the request.
     :ivar unrecorded: the models' hosts to which other clients connected.
@@ -118,7 +118,7 @@ class Recorder(Interceptor):
     :ivar other_requests: the first requests that passed to other hosts, by method, host and path.
     :ivar connected: the first addresses to which other clients connected, besides known models'.
     :ivar report_first: is called with ``first_error`` when it comes.
-    :ivar models: the addresses of models that the settings name or that were asked.
+    :ivar models: the addresses of models that the settings name or that were called.
     :ivar has_ended: whether the program's process is ending, so that nothing more can be recorded.
     :ivar made_in: the scope in which it was made.
     """
@@ -173,7 +173,7 @@ class Recorder(Interceptor):
         self, library: ModuleType, http: httpx.Request, send: SendRequest
     ) -> httpx.Response | None:
         """Return the response to a request of the program, or ``None`` for a request that passes."""
-        from .answering import response_to  # not for a block in which only llmcall asks
+        from .answering import response_to  # not for a block in which only llmcall calls
 
         return await response_to(self, library, http, send)
 
@@ -216,7 +216,7 @@ class Recorder(Interceptor):
         return dict.fromkeys([self, *_attached_recorders()])
 
     def note_refusal(self, error: Exception) -> None:
-        """Count an error of llmcall's own, and keep the first.
+        """Count an llmcall error, and keep the first.
 
         An error that a daemon thread gets after the program's end is not counted.
         """
@@ -227,7 +227,7 @@ class Recorder(Interceptor):
             self.refused += not isinstance(error, COUNTED_ERRORS)
 
     def raise_first_error(self) -> None:
-        """Raise the first error of llmcall's own that a call got, if there is one."""
+        """Raise the first llmcall error that a call got, if any."""
         if self.first_error is not None:
             raise self.first_error
 
@@ -321,7 +321,7 @@ def _checked_host(host: object) -> str:
 
 
 class ProgramCalls(CallListener):
-    """Counts the calls that were refused, for the attached recorders. A failure after which the
+    """A counter of refused calls, for the attached recorders. A failure after which the
     program's SDK tried again is an attempt of the same call.
     """
 

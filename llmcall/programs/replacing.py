@@ -106,7 +106,7 @@ def when_imported(
 
 
 class _Finder:
-    """Finds modules as others do, with loaders that also call a function."""
+    """A finder of modules, with loaders that also call a function."""
 
     def __init__(
         self, undo: contextlib.ExitStack, actions: Mapping[str, Callable[[ModuleType], object]]

@@ -97,7 +97,7 @@ def refusal_response(
 ) -> httpx.Response:
     """Return the response that the program gets instead of an answer.
 
-    A failure of the API is returned as it came. From the response for one of llmcall's own errors,
+    A failure of the API is returned as it came. From the response for an llmcall error,
     the SDK makes an error of its own.
 
     :param transport: has the last response; ``None`` if nothing was sent.
@@ -151,7 +151,7 @@ def body_class(library: ModuleType) -> Any:
                 run_blocking(self.aclose())
 
         def end_at_exit(self) -> None:
-            """Leave the pieces that nobody has read."""
+            """Leave the unread pieces."""
             self._blocking.close()
             run_blocking(self._pieces.aclose())
 
@@ -248,7 +248,7 @@ async def _read_ahead(
 
 def _events(chunk: dict[str, Data], *, wants_usage: bool) -> bytes:
     """Return a chunk as an event, its fields in the order of :func:`recordable`: a record does not keep the
-    server's. If the program asks for the usage, the usage gets an event of its own, as in the API.
+    server's. If the program requests the usage, it gets an event of its own, as in the API.
     """
     chunk = recordable(chunk, "a chunk", surrogates=True)
     chunk = {name: value for name, value in chunk.items() if not _is_dropped(name, value)}
@@ -279,7 +279,7 @@ def _with_identifier(
 
 
 def _embeddings(body: Mapping[str, Data], records: Sequence[Record]) -> dict[str, Data]:
-    """Return the response to an embeddings request, encoded as the program asked for it."""
+    """Return the response to an embeddings request, in the encoding that the program requested."""
     embeddings: list[str] | list[list[float]]
     if body.get("encoding_format") == "base64":
         embeddings = [base64.b64encode(record.response["embedding"]).decode() for record in records]
@@ -326,7 +326,7 @@ def _headers(media_type: str, further: Sequence[tuple[bytes, bytes]]) -> list[tu
 
 
 def error_body(error: BaseException) -> dict[str, Data]:
-    """Return one of llmcall's errors in the form of the API's errors."""
+    """Return an llmcall error in the form of the API's errors."""
     return {
         "error": {
             "message": str(error),

@@ -28,7 +28,7 @@ BASE_URLS = {
     "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
     "gemini": ("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"),
 }
-SCOPE_HEADER = "x-llmcall-scope"  # who asks, as a program says
+SCOPE_HEADER = "x-llmcall-scope"  # the actor, as a program names it
 CALLER = "at-"  # begins the part of a path that says who sends
 SITE = os.path.join(os.path.dirname(__file__), "site")
 PYTHONPATH = "PYTHONPATH"

@@ -7,7 +7,7 @@ request goes, and who sends it::
     http://127.0.0.1:PORT/TOKEN/at-TICKET.CALLER/to/https/api.openai.com/v1/chat/completions
     http://127.0.0.1:PORT/TOKEN/openai/v1/chat/completions
 
-The sender stands in the address, not in a header: the SDKs of all languages take a base URL, and few
+The address names the sender, not a header: the SDKs of all languages take a base URL, and few
 take headers. The token keeps out other users of the machine and the pages that a browser shows.
 """
 
@@ -71,7 +71,7 @@ KEEP_ALIVE = 60  # seconds that an idle connection stays open: longer than its c
 
 
 class Server:
-    """Answers requests to models over loopback, in a thread, from :meth:`start` until it is closed.
+    """A server that answers requests to models over loopback, in a thread, from :meth:`start` until it is closed.
 
     :param recorder: answers the requests.
     :param context_of: returns the context of what a ticket was made for, or ``None``.
@@ -264,7 +264,7 @@ class Server:
             self._reading.discard(task)
 
     def _check_is_models(self, url: str) -> None:
-        """Refuse an address that is no model's: the server is no proxy to anything else."""
+        """Raise an error for an address that is not a model's: the server is not a proxy to anything else."""
         parts = urllib.parse.urlsplit(url)
         address = connections.address_of(parts.scheme, parts.hostname or "", parts.port)
         if not connections.is_models(address, self._models | self._recorder.known_models()):

@@ -101,7 +101,7 @@ def _requests_error(requests: ModuleType, library: ModuleType, error: Exception)
     """Return the error of ``requests`` that the HTTP library's stands for."""
     if isinstance(error.__cause__, requests.RequestException):
         return error.__cause__
-    # an equal call that failed was another library's
+    # an identical call that failed was another library's
     is_timeout = isinstance(error, library.TimeoutException)
     return (requests.Timeout if is_timeout else requests.ConnectionError)(str(error))
 

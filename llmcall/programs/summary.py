@@ -1,4 +1,4 @@
-"""The lines with which a run or a server ends: what was asked, replayed, refused and left unused."""
+"""The lines with which a run or a server ends: the calls sent, replayed and refused, and the unused records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def summary_lines(
     :param usage: what they used.
     :param file: its path, whatever the working directory is now.
     :param another: what makes another repeat.
-    :param explain: returns why nothing was asked.
+    :param explain: returns why there were no calls.
     """
     failures = process_failures if cassette is None else cassette.failures
     replayed = not_recorded = in_turns = 0
@@ -80,7 +80,7 @@ def _where_recorded(cassette: Cassette | None, file: Path | None) -> str:
 
 
 def _spent(usage: RunUsage) -> Iterator[str]:
-    """Yield what was spent, and of how many answers that is unknown: a part never stands for the whole."""
+    """Yield the amounts spent, and for how many answers they are unknown: a part never counts as the whole."""
     if usage.tokens:
         yield counted(usage.tokens, "token")
     if usage.tokens and usage.cost is not None:

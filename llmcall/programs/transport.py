@@ -47,7 +47,7 @@ OK = 200
 
 
 class ProgramTransport(CoroutineTransport):
-    """Sends a program's request, in as many attempts as are made.
+    """A transport that sends a program's request, in all its attempts.
 
     :param library: ``httpx`` or ``httpx2``.
     :param to_record: the request.

@@ -33,7 +33,7 @@ PASSING_FAILURES = ("server_error", "rate_limit_exceeded", "overloaded_error", "
 
 
 class AnswerEnd:
-    """Sees in the pieces of a stream when its answer has ended.
+    """A detector of an answer's end in the pieces of a stream.
 
     :param to_record: the request that is answered.
     :param is_chat: whether the pieces are chunks of a chat, and not bytes.

@@ -58,7 +58,7 @@ class PlacedCall:
 class Texts(NamedTuple):
     """The texts of a request.
 
-    :param content: all that is asked, without parameters.
+    :param content: the request, without parameters.
     :param system: the system message.
     :param words: the words of the last message.
     """

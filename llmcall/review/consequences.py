@@ -285,7 +285,7 @@ def _changed_words(pair: Pair) -> frozenset[Stretch]:
 def _could_read(pair: Pair, earlier: Pair, side: int) -> bool:
     """Return whether a call of a run could have read an earlier call's answer, judged by their scopes.
 
-    The items of a map, and the repeats of an item, are asked at the same time. The repeats of
+    The items of a map, and the repeats of an item, are sent at the same time. The repeats of
     ``arms``, and first levels with scopes below them, are independent. First levels without scopes
     below them are actors, who may read one another's answers.
 

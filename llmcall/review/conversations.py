@@ -79,7 +79,7 @@ def conversations(run: RecordedRun) -> dict[str, list[RecordedCall]]:
 
 
 def read_by_actor(run: RecordedRun) -> Iterator[tuple[str, Iterator[RecordedCall]]]:
-    """Yield the actors of a run by name, each with its calls, which are read as they are asked for."""
+    """Yield the actors of a run by name, each with its calls, which are read when needed."""
     by_actor = run.by_actor()
     for actor in sorted(by_actor, key=natural):
         yield actor, _calls(by_actor[actor])
@@ -149,7 +149,7 @@ def _request_messages(record: Record) -> Sequence[Mapping[str, object]]:
 
 
 def _asks_model(record: Record) -> bool:
-    """Return whether an HTTP request asks a model."""
+    """Return whether an HTTP request calls a model."""
     if record.kind != "http" or model_of(record) is None:
         return False
     body = record.request.get("body")

@@ -1,4 +1,4 @@
-"""Marks of answers: cut, refused, asked again, unread."""
+"""Marks of answers: cut, refused, corrected, unread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def with_marks(calls: Sequence[RecordedCall]) -> list[RecordedCall]:
 
 
 def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:
-    """Return the marks of an answer. An answer that was refused or asked again is not also marked
+    """Return the marks of an answer. An answer that was refused or corrected is not also marked
     as unread.
     """
     ends = ends_of(record)
@@ -47,7 +47,7 @@ def ends_of(record: Record) -> list[str]:
 
 
 def _asked_again(calls: Iterable[RecordedCall]) -> set[int]:
-    """Return the numbers of the calls whose answers an ``LLMCall`` could not use and asked for again.
+    """Return the numbers of the calls whose answers an ``LLMCall`` could not use and corrected.
 
     :param calls: the calls of one actor.
     """

@@ -1,4 +1,4 @@
-"""The reporting checklist of a run: GUIDE-LLM, filled from the recordings as far as they know.
+"""The reporting checklist of a run: GUIDE-LLM, filled from the recordings.
 
 GUIDE-LLM (Nature Human Behaviour, 2026) asks 14 things of a study with language models.
 """

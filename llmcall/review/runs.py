@@ -58,7 +58,7 @@ class RecordedRun(NamedTuple):
 
     @property
     def dropped(self) -> str:
-        """Return in words how many answers were forgotten and asked again; empty if none."""
+        """Return in words how many answers were forgotten and drawn again; empty if none."""
         redrawn = sum(header.redrawn for header in self.headers)
         dropped = redrawn + sum(len(header.forgotten) for header in self.headers)
         words = f"{counted(dropped, 'answer')} dropped (llmcall cassette forget), {redrawn:,} asked again"

@@ -145,13 +145,13 @@ class ActiveScope:
 
         :param digest: of the request, without a sample.
         :param source: the cassette or cache that holds records of the draws.
-        :param caller: who asks, if that counts.
-        :param read_callers: reads who asked when the draws were recorded, if it counts.
+        :param caller: the caller, if it counts.
+        :param read_callers: reads the callers of the recorded draws, if they count.
         """
         path, _, branches, *_ = self.position
         draw = self.draws.take((path, digest), branches, source, caller, read_callers)
         # A thread or process in which the scope was opened, as by an actor's name, may be any that happened to
-        # run the actor. Then only identical requests in flight at the same time are told apart by who asks.
+        # run the actor. Then callers tell apart only identical requests in flight at the same time.
         if caller is not None and not (caller.is_thread and caller.name == self.opened_in):
             draw.is_in_order = False
         if self.item.draws is not None:

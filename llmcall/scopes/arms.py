@@ -1,4 +1,4 @@
-"""Arms: branches of a scope, for runs that differ in one thing and share the answers to equal requests."""
+"""Arms: branches of a scope, for runs that differ in one thing and share the answers to identical requests."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def arm(name: str | float) -> Arm:
     """Branch the current scope: if two arms send the same request, they share its answer.
 
     In an arm the scope path stays as it is. A draw takes the lowest number that neither the arm nor
-    the scope itself has taken. So equal requests in two arms are one call, and calls between two
+    the scope itself has taken. So identical requests in two arms are one call, and calls between two
     arms belong to all of them. An arm that is entered again continues its count. Its name is part
     of no prompt and no key, but each arm has its own results of recorded functions.
 

@@ -1,4 +1,4 @@
-"""Callers: names for the tasks and threads of a program, so that equal requests can be distinguished.
+"""Callers: names for the tasks and threads of a program, so that identical requests can be distinguished.
 
 A caller's name says who made it and its number among its maker's children, as in
 ``"task main 0/task ask 3"``. Children are numbered by their kind and by the function that they run,

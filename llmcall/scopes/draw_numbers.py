@@ -1,4 +1,4 @@
-"""The numbers of equal requests in one scope: which are taken, and who took each."""
+"""The numbers of identical requests in one scope: which are taken, and the caller of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ScopedRequest = tuple[str, str]
 
 
 class RecordedCallers(NamedTuple):
-    """The callers of equal requests in one scope, as a cassette or cache has them.
+    """The callers of identical requests in one scope, as a cassette or cache has them.
 
     :param callers: the callers' names by draw number.
     :param is_recording: whether it is still recording: then no caller gets another one's draw.
@@ -72,7 +72,7 @@ def lowest_free(counted: Sequence[Numbers], start: int = 0) -> int:
 
 
 class Callers:
-    """The callers of the equal requests of one scope.
+    """The callers of the identical requests of one scope.
 
     :param recorded: what the cassette or cache that holds their records says about them.
     :ivar owners: by number: who took it when it was recorded or, first, in this run.

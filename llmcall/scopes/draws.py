@@ -1,7 +1,7 @@
 """Draws: which number of a request is next, for each request in each scope.
 
 One object counts the draws of an outermost scope, by scope path and request, so a changed or added
-call changes no other draw. Arms, and the cells of a table that varies, are branches: they go on from what
+call changes no other draw. Arms, and the cells of a table that varies, are branches: they continue from what
 was drawn before them, and not from what is drawn beside them. The draws of a map's item are taken back together if
 it ends early."""
 
@@ -139,10 +139,10 @@ def _are_beside(one: Branches, other: Branches) -> bool:
 # timing would decide who takes it, and two callers would swap their answers. So was a new number in every
 # case: a program whose tasks are named otherwise than in the recording would replay nothing.
 class Draws:
-    """Count the draws of one outermost scope.
+    """The counter of the draws of one outermost scope.
 
     A draw takes the lowest number that was taken neither in its branch, nor in those around or inside
-    it: so equal requests of two arms share an answer. A caller with a name gets its own.
+    it: so identical requests of two arms share an answer. A caller with a name gets its own.
 
     :param drawn: earlier draws.
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
@@ -191,8 +191,8 @@ class Draws:
 
         :param branches: those in which it is made.
         :param source: the cassette or cache that holds records of the request.
-        :param caller: who asks, if that counts.
-        :param read_callers: reads who asked when the draws were recorded.
+        :param caller: the caller, if it counts.
+        :param read_callers: reads the callers of the recorded draws.
         """
         callers = None
         if caller is not None:
@@ -296,12 +296,12 @@ class Draw:
     Any thread may call its methods, and more than once.
 
     :param numbers: the numbers of its branch.
-    :param caller: who asks, or ``None`` if callers have no names.
-    :param callers: who asks the same.
+    :param caller: the caller, or ``None`` if callers have no names.
+    :param callers: the callers of identical requests.
     :ivar sample: the scope path and the number, ``"trial/lisa#0"``.
     :ivar is_taken: whether its number is still taken.
-    :ivar is_in_order: whether the order of the calls tells it from identical ones, and not who asks: no recorded
-        draw names who asked, and no identical call of its scope was in flight.
+    :ivar is_in_order: whether the order of the calls, not the caller, tells it from identical ones: no recorded
+        draw names its caller, and no identical call of its scope was in flight.
     """
 
     __slots__ = (

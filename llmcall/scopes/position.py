@@ -27,7 +27,7 @@ def checked_name(name: object, label: str) -> str:
 
     :param label: what messages call the name.
     :raises TypeError: if it is neither text nor a number.
-    :raises ValueError: if it is empty, contains ``/`` or ``#``, or is one that a ``map`` gives.
+    :raises ValueError: if it is empty, contains ``/`` or ``#``, or is a name that a ``map`` gives.
     """
     if not isinstance(name, str):
         from numbers import Real
@@ -137,9 +137,9 @@ class Position(NamedTuple):
     :param path: its scope path; empty outside any scope.
     :param order: of the call among those of the program.
     :param branches: the arm, or the cell of a table that varies, in which it is made.
-    :param caller: the name of who asks, if that counts in its draw.
+    :param caller: the caller's name, if it counts in its draw.
     :param draw: the number of its draw, or ``None``.
-    :param is_in_order: whether the order of the calls tells its draw from identical ones, and not who asks.
+    :param is_in_order: whether the order of the calls, not the caller, tells its draw from identical ones.
     :param form: the template that asks, with its variables, or ``None``; see :func:`asked_by`.
     """
 
@@ -163,7 +163,7 @@ class Held(NamedTuple):
     """The position of the code that runs, as its context holds it.
 
     :param active: the scope that it entered last, or ``None`` if it entered none.
-    :param caller: who asks, or ``None`` if that has no name.
+    :param caller: the caller, or ``None`` if it has no name.
     :param levels: of the recorded functions that run here: below a default scope, their calls have these levels.
     :param is_programs: whether a program's call is answered here.
     :param ticket: by which the process that records this one knows what the code runs for; empty: for what the whole
@@ -220,12 +220,12 @@ def take_place(context: Context) -> None:
 
 
 def current_ticket() -> str:
-    """Return by which ticket the code here asks the process that records this one; empty: by that of its process."""
+    """Return the ticket by which this code's calls reach the recording process; empty: the process's ticket."""
     return held().ticket
 
 
 def hold_ticket(ticket: str) -> None:
-    """Change by which ticket the code here asks."""
+    """Change the ticket of this code's calls."""
     if held().ticket != ticket:
         hold(ticket=ticket)
 

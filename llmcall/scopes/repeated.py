@@ -1,4 +1,4 @@
-"""Warnings when one recorded answer is silently given twice: outside any scope, or in one that starts again."""
+"""Warnings when one recorded answer is silently given twice: outside any scope, or in a scope that starts again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _store: object = None
 
 
 class RepeatedAnswers(CallListener):
-    """Warns when one recorded answer is silently given twice."""
+    """A listener that warns when one recorded answer is silently given twice."""
 
     def opens(self, cassette: Cassette) -> None:
         """Forget the answers of an earlier opening: this one replays them, which is meant."""

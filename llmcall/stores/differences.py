@@ -260,7 +260,7 @@ class Difference(NamedTuple):
 
     :param place: the field, such as ``temperature`` or ``messages[1].content``.
     :param recorded: the record's value, or ``None`` if the record lacks the field.
-    :param asked: the request's value, likewise.
+    :param asked: the request's value, in the same form.
     :param role: the message's role, if the field belongs to a message.
     """
 

@@ -78,11 +78,11 @@ class Record:
         ``"embedding"``).
     :param cost: USD at the time of the call, for the whole usage in the response; ``None`` if a price was
         unknown.
-    :param api_type: the client that asked, e.g. ``"openai"``.
+    :param api_type: the client's API type, e.g. ``"openai"``.
     :param host: the host that answered, without credentials.
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
-    :param caller: the task or thread that asked, if several asked the same.
+    :param caller: the task or thread that sent it, if several sent the same.
     :param arms: the names of the arms that used it.
     :param form: the template or question that asked: its name, its digest, and the variables that it used, each
         cut; ``None`` for any other call. Records that differ only in this are equal.
@@ -221,7 +221,7 @@ class Record:
 
     @property
     def model(self) -> str | None:
-        """Return the model that was asked for, or ``None``."""
+        """Return the requested model, or ``None``."""
         return asked_model(self.kind, self.request)
 
     @property
@@ -245,7 +245,7 @@ class Record:
 
     @property
     def was_asked(self) -> bool:
-        """Return whether the process that made the record asked a server. Other records come from files,
+        """Return whether the process that made the record called a server. Other records come from files,
         or from a custom client.
         """
         return self.api_type in SERVER_API_TYPES or (

@@ -38,11 +38,11 @@ MOST_SCOPES = 5  # that a warning lists
 
 
 class UnrecordedAnswer(APIError):
-    """Carries an unrecordable answer to the program; it is not a failure."""
+    """A carrier of an unrecordable answer to the program; it is not a failure."""
 
 
 class UnrecordedResult(LLMCallError):
-    """Carries the result of a recorded function in which a call failed; it is not recorded, and no failure.
+    """A carrier of a recorded function's result in which a call failed; it is unrecorded, and not a failure.
 
     :param value: the result.
     """
@@ -92,7 +92,7 @@ def is_failure(error: BaseException) -> bool:
 
 
 class Progress:
-    """How far a call came.
+    """The progress of a call.
 
     :ivar was_sent: whether it was sent to a model.
     :ivar is_counted: whether usage counts it as answered.

@@ -1,4 +1,4 @@
-"""The storage at an address: a directory, a Redis server, or a storage of a user's own."""
+"""The storage at an address: a directory, a Redis server, or a user's storage."""
 
 from __future__ import annotations
 

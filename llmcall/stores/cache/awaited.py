@@ -75,7 +75,7 @@ class Awaited(NamedTuple):
 
     :param id: the server's identifier; ``None`` while the request is being sent.
     :param url: the server's address, without credentials; it is compared, never contacted.
-    :param window: the window that was asked for.
+    :param window: the requested window.
     :param begun_at: the time of the request, in seconds since the epoch.
     :param endpoint: the endpoint's name, since two may share an address and differ in their keys.
     """

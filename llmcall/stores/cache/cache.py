@@ -96,10 +96,10 @@ class ResponseCache:
     def get(self, request: Request | str, *, mode: str | None = None) -> Record | None:
         """Return the recorded answer of a request, or ``None``.
 
-        :param request: what is asked, or its key.
-        :param mode: instead of the cache's own.
+        :param request: the request, or its key.
+        :param mode: instead of the cache's mode.
         :raises CacheCorruptError: in the mode ``replay``, if the record or the database is
-            damaged; the other modes ask again.
+            damaged; the other modes call again.
         :raises TypeError: if it is neither.
         :raises ValueError: for an unknown mode.
         """
@@ -151,7 +151,7 @@ class ResponseCache:
         If the storage fails, the answer stays in memory until the storage takes it, and one warning
         says so.
 
-        :param mode: instead of the cache's own.
+        :param mode: instead of the cache's mode.
         :param replace: whether to replace a stored record. In the mode ``refresh``, the first record
             of a key in this process always does.
         """
@@ -317,7 +317,7 @@ class ResponseCache:
 
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential; the message names the record and field.
-        :raises CacheCorruptError: if there is a file that is no cassette.
+        :raises CacheCorruptError: if the file exists and is not a cassette.
         """
         from ..records.header import Header
         from ..records.keyed_settings import KEYED, NAMESPACES, keyed_settings, with_used_settings
@@ -445,7 +445,7 @@ def forget_shared() -> None:
 
 
 def _check_request(request: object) -> None:
-    """Refuse what is no request.
+    """Raise TypeError unless given a request or key.
 
     :raises TypeError: naming the way to make one.
     """

@@ -48,7 +48,7 @@ _REPLACE = _ADD.replace(
 
 
 class BytesDisk(diskcache.Disk):  # type: ignore[misc]
-    """Keeps bytes and whole numbers in the database, under text keys, and reads no pickle."""
+    """A disk that keeps bytes and whole numbers in the database, under text keys, and reads no pickle."""
 
     def put(self, key: str) -> tuple[str, bool]:
         """Return a key as the database stores it."""
@@ -180,7 +180,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
     def at_once(self) -> Iterator[None]:
         """Raise an error in a block where this thread would else wait for another writer.
 
-        :raises NotAtOnceError: in place of a wait.
+        :raises NotAtOnceError: instead of a wait.
         """
         connection = self._con
         connection.execute("PRAGMA busy_timeout = 0")
@@ -206,7 +206,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
 
 
 class _Closer:
-    """Closes a connection when its thread ends; Python 3.13 and newer warn of one left open."""
+    """A guard that closes a connection when its thread ends; Python 3.13 and newer warn of one left open."""
 
     # This is a trick: __del__ finds both on the class, because a worker process that ends may have cleared
     # the module's names already.

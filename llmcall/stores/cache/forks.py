@@ -33,7 +33,7 @@ LONGEST_WAIT = 10.0  # seconds that a fork waits for a use that does not end
 
 
 class _ForkGate:
-    """Counts the running uses of databases: ``with using_database: …``.
+    """A counter of the running uses of databases: ``with using_database: …``.
 
     :ivar lock: is held by each look-up, which is not counted, and during a fork. So threads take turns to look up:
         sqlite3 gives up the interpreter's lock ten times for a look-up, and threads on two cores would pass it to

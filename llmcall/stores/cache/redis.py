@@ -47,7 +47,7 @@ return 1
 
 
 class RedisServer(Storage):
-    """Store bytes under keys in a database of a Redis server. The first use connects.
+    """Bytes under keys in a database of a Redis server. The first use connects.
 
     :param address: ``redis://…``, ``rediss://…`` or ``unix://…``.
     :raises ConfigError: if the address is wrong.
@@ -165,7 +165,7 @@ class RedisServer(Storage):
             return int(pipeline.execute()[0])
 
     def close(self) -> None:
-        """Close the connections that nobody is using; the next command opens them again."""
+        """Close the unused connections; the next command opens them again."""
         self._redis.connection_pool.disconnect(inuse_connections=False)
 
 

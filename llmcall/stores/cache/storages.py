@@ -18,7 +18,7 @@ Row = tuple[str, "bytes | None", float]
 
 
 SERVERS = ("redis", "rediss", "unix")  # schemes of addresses
-# What makes a storage of a user's own, by the scheme of its addresses.
+# The factories of users' storages, by the scheme of their addresses.
 storages = PlugIns("llmcall.storages")
 
 
@@ -37,7 +37,7 @@ class Change(NamedTuple):
 
 
 class Storage(ABC):
-    """Keeps bytes under keys, for a cache: a directory and a Redis server are two.
+    """A store of bytes under keys, for a cache: a directory and a Redis server are two.
 
     A subclass with a ``scheme`` serves the addresses ``SCHEME://REST`` of ``[Cache] PATH``; it is made with the
     REST. Of two with one scheme, the one that was defined last does; ``redis``, ``rediss`` and ``unix`` are

@@ -54,7 +54,7 @@ class Cassette(ContextDecorator):
     :ivar records: the number of its records.
     :ivar replayed: the number of calls that it answered; of embeddings, each text counts, as it has a record.
     :ivar recorded: the number of records that it gained.
-    :ivar asked: the number of gained records that a server answered.
+    :ivar asked: the number of gained records from a server.
     :ivar supplied: the number of gained records that came from the disk cache.
 
     >>> with llmcall.cassette("greetings.jsonl") as tape:
@@ -228,7 +228,7 @@ class Cassette(ContextDecorator):
 
     @property
     def may_record(self) -> bool:
-        """Return whether a call may ask for a missing answer and record it."""
+        """Return whether a call may request a missing answer and record it."""
         return self.tape.may_record
 
     @property
@@ -265,7 +265,7 @@ class Cassette(ContextDecorator):
 
     @property
     def asked(self) -> int:
-        """Return the number of gained records that a server answered."""
+        """Return the number of gained records from a server."""
         return self.tape.count(GotFrom.SERVER)
 
     @property

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class NamedDraw(NamedTuple):
-    """A recorded draw that names who asked for it."""
+    """A recorded draw that names its caller."""
 
     caller: str
     cache_key: str
@@ -73,7 +73,7 @@ class ReplayLog:
         self._callers: dict[str, str] = {}  # key of a record → who got it first
         self._told_apart: set[str] = (
             set()
-        )  # keys of the records that who asks told from identical ones
+        )  # keys of the records that callers told from identical ones
         self._first_calls: dict[str, SortKey] = {}  # by the key of a record
         self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
         # key of a record → arm → the arm's first call that it answered
@@ -240,7 +240,7 @@ class ReplayLog:
         return key in self._stored
 
     def recorded_callers(self, path: str, request_key: str) -> RecordedCallers:
-        """Return who asked for a request's draws in the file's recording, as far as it is recorded.
+        """Return the recorded callers of a request's draws in the file.
 
         :param path: the scope path.
         :param request_key: the request's key outside any scope.
@@ -289,7 +289,7 @@ class ReplayLog:
 
 
 def named_draws(records: Iterable[Record]) -> NamedDraws:
-    """Return the draws of records that name who asked for them."""
+    """Return the draws of records that name their callers."""
     named: NamedDraws = {}
     for record in records:
         scope, _, number = (record.sample or "").partition("#")

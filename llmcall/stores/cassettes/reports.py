@@ -116,7 +116,7 @@ class CommandOwner(Owner):
 class TestOwner(Owner):
     """A test of the pytest plugin, which reports the use itself, since other tests may use the file, too.
 
-    :param bypasses_cache: whether this run asks for everything anew.
+    :param bypasses_cache: whether this run requests everything anew.
     :param earlier_calls: the first calls of the tests that have passed.
     """
 

@@ -25,7 +25,7 @@ class CacheStore:
 
     :param mode: the cache's mode for the call.
     :param position: the call's, whose caller and arm the record names; ``None`` for a dry run.
-    :param overwrites: whether to ask anew and replace what is stored.
+    :param overwrites: whether to call anew and replace the stored answer.
     :param is_read: whether somebody has read the answer when it is added: a stream's reader.
     """
 
@@ -109,7 +109,7 @@ class CassetteStore:
 
     :param cache: the disk cache.
     :param position: the call's; ``None`` for a dry run, which uses no record.
-    :param replaces: whether to ask anew and replace an answer of this run.
+    :param replaces: whether to call anew and replace an answer of this run.
     """
 
     def __init__(

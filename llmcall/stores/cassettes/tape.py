@@ -65,7 +65,7 @@ class CassetteFile:
 
     @property
     def may_record(self) -> bool:
-        """Return whether a call may ask for a missing answer and record it."""
+        """Return whether a call may request a missing answer and record it."""
         if self.mode == "once":
             return not self._digest or not self.records.header.is_complete
         return self.mode != "none"

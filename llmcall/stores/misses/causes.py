@@ -1,4 +1,4 @@
-"""The record nearest to a request, and the causes of a miss, as far as they are certain."""
+"""The record nearest to a request, and the certain causes of a miss."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class SearchResult(NamedTuple):
     :param looked_in: the place that was searched, in words.
     :param problem: why nothing could be read, or an empty text.
     :param nearest: the nearest record of the request's kind.
-    :param samples: the samples of the records that asked the same.
+    :param samples: the samples of the records of identical requests.
     :param scopes: the scope paths of all records, in order.
-    :param reordered: the scope paths of the records that asked the same in another order.
+    :param reordered: the scope paths of the records of the same request in another order.
     :param all_used: whether this run has used all records of the request's kind in its scope.
     """
 
@@ -71,7 +71,7 @@ class SearchResult(NamedTuple):
 
 
 def search(request: Request, source: Source | None) -> SearchResult:
-    """Return the record nearest to a request, and the records that asked the same.
+    """Return the record nearest to a request, and the records of identical requests.
 
     A record of the same scope is nearer than any other; of these, one that this run has not used, since
     the others are what the program still asks; of these, one with the same persona.

@@ -55,9 +55,9 @@ class Miss(NamedTuple):
 
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param name: the model's or function's name.
-    :param sample: the draw that was asked for, or ``None``.
+    :param sample: the requested draw, or ``None``.
     :param cache_key: the request's key.
-    :param opening: the first words of the question, and the role that asks it.
+    :param opening: the first words of the question, with its role.
     :param looked_in: the place that was searched, in words.
     :param nearest: the nearest record of its kind, or ``None``.
     :param differences: the differences from that record, field by field, the sample first.
@@ -132,7 +132,7 @@ def _summary(record: Record) -> str:
 
 
 def _opening(fields: Mapping[str, Data]) -> str:
-    """Return the first words of a request's question, and the role that asks it."""
+    """Return the first words of a request's question, with its role."""
     if "function" in fields:
         arguments = fields.get("arguments", {}).items()
         arguments_text = ", ".join(f"{name}={value!r}" for name, value in arguments)
@@ -261,7 +261,7 @@ def miss_error(
     cassette: Cassette | None,
     bypasses_cache: bool,
 ) -> CacheMissError:
-    """Return the error for a request that is not recorded and may not be asked. Its explanation is made
+    """Return the error for an unrecorded request that may not be sent. Its explanation is made
     at first read.
 
     :param settings: the settings that the request was made with.
@@ -276,7 +276,7 @@ def miss_error(
         remedy = remedy if cassette.may_record else cassette_remedy(cassette)
 
     def explanation() -> Miss:
-        """Explain the miss, and say so if the disk cache has the answer but was not asked."""
+        """Explain the miss, and say so if the disk cache has the answer but was not read."""
         first_cause = ""
         with suppress(CacheError):
             if (bypasses_cache or cassette is not None) and cache.get(

@@ -46,8 +46,8 @@ class Header(NamedTuple):
     :param days: by model, the days on which it answered. Writing takes the records' days instead.
     :param imported: the source of published answers, in words or by name; empty if unknown, ``None`` if
         llmcall recorded them. Without it, writing takes the records' sources.
-    :param forgotten: the keys of dropped answers that were not asked again.
-    :param redrawn: the number of answers that were dropped and asked again.
+    :param forgotten: the keys of dropped answers that were not drawn again.
+    :param redrawn: the number of answers that were dropped and drawn again.
     :param unanswered: the number of calls that failed in the run that wrote it, and so left no record.
     """
 
@@ -106,7 +106,7 @@ class Header(NamedTuple):
         )
 
     def with_answers(self, keys: Iterable[str]) -> Header:
-        """Return the header of a file with these records: dropped answers among them were asked again."""
+        """Return the header of a file with these records: dropped answers among them were drawn again."""
         redrawn = self.forgotten.intersection(keys)
         return self._replace(
             forgotten=self.forgotten - redrawn, redrawn=self.redrawn + len(redrawn)
@@ -171,7 +171,7 @@ def first_header(line: bytes) -> Header:
 
 
 def no_header() -> CacheCorruptError:
-    """Return the error for a file whose first line is no header."""
+    """Return the error for a file whose first line is not a header."""
     return CacheCorruptError(
         'there is no header {"llmcall": …} before this; take the file from version control'
     )

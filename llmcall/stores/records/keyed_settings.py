@@ -125,7 +125,7 @@ def with_used_settings(
 
 
 def _asked_name(model: str, aliases: Mapping[str, str]) -> str:
-    """Return the name by which requests ask for a model."""
+    """Return the model's name in requests."""
     return model[: -len(MODEL_FILE)] if _file_name(model) else resolve(model, aliases)
 
 

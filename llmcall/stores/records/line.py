@@ -11,7 +11,7 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  their days are known; with "imported", the source of
                                                  answers that llmcall did not record; with
                                                  "forgotten", the keys of dropped answers, and "redrawn",
-                                                 how many of them were asked again; with "unanswered",
+                                                 how many of them were drawn again; with "unanswered",
                                                  how many calls failed
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "caller": …, "arms": […], "form": {…}, "unread": true, "request": {…},

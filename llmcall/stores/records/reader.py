@@ -265,7 +265,7 @@ class RecordFile:
 
 
 class Selection:
-    """Some records of a file, each read when it is asked for: ``len()``, and iteration."""
+    """Some records of a file, each read at its first use: ``len()``, and iteration."""
 
     def __init__(self, read: Callable[[int], Record], places: Sequence[int]) -> None:
         self._read = read
@@ -291,7 +291,7 @@ def _mark(kind: str, sample: str | None, request: Mapping[str, Data]) -> int:
 
 
 def _trace(data: Data) -> Data:
-    """Return what stands for plain data in a mark, whether a line holds it or a request."""
+    """Return the representation of plain data in a mark, whether a line holds it or a request."""
     if isinstance(data, str):
         return data if len(data) <= INLINE_CHARACTERS else text_digest(data)
     if isinstance(data, list):
@@ -326,7 +326,7 @@ def header_in(path: str | os.PathLike[str]) -> Header | None:
 def read(path: str | os.PathLike[str]) -> RecordFile:
     """Read a file; see :class:`RecordFile` for what else it raises.
 
-    :raises FileNotFoundError: if there is no such file.
+    :raises FileNotFoundError: if the file does not exist.
     :raises CacheError: if it is a folder.
     """
     with _open_file(path) as file:

@@ -153,7 +153,7 @@ def write(
         cassette's.
     :raises CacheError: if another process has written the file, the path is a folder's, the folder is not
         writable, or the disk is full.
-    :raises CacheCorruptError: if there is a file that is no cassette.
+    :raises CacheCorruptError: if the file exists and is not a cassette.
     """
     target = os.path.realpath(os.path.expanduser(path))
     check_writable(target)

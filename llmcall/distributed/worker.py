@@ -22,7 +22,7 @@ from ..errors import CacheError, LLMCallError
 from ..link.child import Parent
 from ..link.remote import NotedMeter
 from ..scopes import DrawList, Draws, DrawsElsewhere, MapIsOverError, hold_ticket
-from ..stores.cassettes.current import only_open
+from ..stores.cassettes.current import none_open
 from ..support.failures import process_failures
 from ..support.listeners import CallListener, listeners
 from ..support.system import after_fork_in_child
@@ -212,7 +212,7 @@ class _Session(CallListener):
             return
         with ExitStack() as stack:
             stack.enter_context(config.using(self._state.layers))
-            stack.enter_context(only_open(None))
+            stack.enter_context(none_open())
             stack.enter_context(budgets.all_closed())
             if self.parent is None:
                 metering.meters.append(self._meter)

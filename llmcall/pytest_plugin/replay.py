@@ -23,7 +23,7 @@ from ..programs.interceptors import Interceptor
 from ..programs.patches import patched_by
 from ..review.text import record_name
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
-from ..stores.cassettes.current import only_open
+from ..stores.cassettes.current import none_open
 from ..stores.cassettes.replay_log import NO_CALLS, SortKey, without_lone_callers
 from ..stores.cassettes.reports import TestOwner, recording_command
 from ..stores.records.reader import read
@@ -241,7 +241,7 @@ class Replay(CallListener):
         """Set up a fixture with a wider scope outside the cassette of the test that needs it first."""
         if fixturedef.scope == "function":
             return (yield)
-        with only_open(None):
+        with none_open():
             return (yield)
 
     def _add_use(

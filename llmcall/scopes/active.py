@@ -199,13 +199,10 @@ _order_numbers = itertools.count()
 _defaults: list[ActiveScope | None] = []
 
 
-def new_program_scope(draws: Draws | None = None) -> ActiveScope:
-    """Return a default scope for a program's calls, whose draws are counted from 0.
-
-    :param draws: counts them in another way.
-    """
+def new_program_scope() -> ActiveScope:
+    """Return a default scope for a program's calls, whose draws are counted from 0."""
     no_scope = ActiveScope(Position(), _no_scope_draws)
-    draws = draws or Draws(outermost_scope=DEFAULT_NUMBER)
+    draws = Draws(outermost_scope=DEFAULT_NUMBER)
     return ActiveScope(
         Position(PROGRAM_SCOPE), draws, without_default=no_scope, opened_by="default"
     )

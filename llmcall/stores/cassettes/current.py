@@ -42,21 +42,16 @@ def pop_cassette(cassette: Cassette) -> None:
 
 
 @contextmanager
-def only_open(cassette: Cassette | None) -> Iterator[None]:
-    """Hide the open cassettes for a block, except one, or all of them. Cassettes that the block opens and leaves
-    open stay on top.
-
-    :param cassette: the one that stays, or ``None``.
-    """
+def none_open() -> Iterator[None]:
+    """Hide the open cassettes for a block. Cassettes that the block opens and leaves open stay on top."""
     with lock:
         before = open_cassettes.copy()
-        open_cassettes[:] = [] if cassette is None else [cassette]
+        open_cassettes.clear()
     try:
         yield
     finally:
         with lock:
-            opened = [other for other in open_cassettes if other is not cassette]
-            open_cassettes[:] = [*before, *opened]
+            open_cassettes[:0] = before
 
 
 def forget_all() -> None:

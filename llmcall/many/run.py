@@ -27,8 +27,7 @@ from ..traffic import usage as metering
 from ..traffic.standard_listeners import report_refused
 from .bar import Bar
 from .names import ItemNames, is_frame
-from .tasks import MISSING, NotBegunError, Task, TaskResult, run_job, tasks_of
-from .threads import DaemonThreads
+from .tasks import MISSING, DaemonThreads, NotBegunError, Task, TaskResult, run_job, tasks_of
 
 if TYPE_CHECKING:
     from contextvars import Context

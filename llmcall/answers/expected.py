@@ -15,7 +15,7 @@ from ..errors import OutputError
 from ..keys.plain_data import plain
 from ..keys.request import Data, UncheckedFormat
 from ..support.display import shortened
-from .reading import json_values
+from .json_texts import json_values
 
 LONGEST_QUOTE = 200  # characters of an answer in a message
 ANY_JSON = ""  # the form of JSON mode

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 
 from ..keys.schemas import composed
-from .reading import without_reasoning
+from .json_texts import without_reasoning
 
 INSTRUCTION = "Answer with one letter only."
 

@@ -6,119 +6,13 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NoReturn, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from ..errors import OutputError
 from ..keys import schemas
 from ..support.display import shortened
 from .instructions import describe
-
-# What opens and closes reasoning: tags, and the tokens of models whose servers leave them in.
-_REASONING = [
-    *(
-        (f"<{name}>", f"</{name}>")
-        for name in [
-            "think",
-            "thinking",
-            "thought",
-            "thoughts",
-            "reasoning",
-            "reflection",
-            "scratchpad",
-        ]
-    ),
-    ("[THINK]", "[/THINK]"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("◁think▷", "◁/think▷"),
-    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
-]
-_FENCED = re.compile(
-    r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL
-)
-_BRACKET = re.compile(r"[\[{\]}]")
-_OPENING = re.compile(r"[\[{]")
-
-
-def without_reasoning(text: str) -> str:
-    """Return an answer without the reasoning in tags that a server leaves in; reasoning that does
-    not end leaves nothing.
-    """
-    for opening, closing in _REASONING:
-        # the chat template of some models opens the tag, so that the answer only closes it
-        if closing in text and opening not in text.partition(closing)[0]:
-            text = text.partition(closing)[2]
-        if opening in text:
-            before, *blocks = text.split(opening)
-            text = before + "".join(block.partition(closing)[2] for block in blocks)
-    return text
-
-
-def json_values(text: str) -> Iterator[tuple[str, Any]]:
-    """Yield the parts of an answer that are JSON and may be its value, each with its value: the whole of
-    it, the one fenced block in it, and the one object or array in it.
-
-    :raises RecursionError: if JSON is nested too deeply.
-    """
-    whole = text.strip()
-    decoded = _decoded(whole)  # first, since a tag within a JSON string is not reasoning
-    answer = whole if decoded else without_reasoning(text).strip()
-    if answer != whole:
-        decoded = _decoded(answer)
-    if decoded:
-        yield from decoded
-        return
-    blocks = [match[2].strip() for match in _FENCED.finditer(answer)]
-    if len(blocks) == 1:
-        yield from _decoded(blocks[0])
-    containers = _containers(answer)
-    if len(containers) == 1:
-        yield from containers
-
-
-def _decoded(text: str) -> list[tuple[str, Any]]:
-    """Return a text with its value, or nothing if it is not JSON."""
-    try:
-        return [(text, _decoder.decode(text))]
-    except ValueError:
-        return []
-
-
-def _containers(text: str) -> list[tuple[str, Any]]:
-    """Return the outermost JSON objects and arrays, each with its value. The inside of a broken one is not searched."""
-    found = []
-    end = 0
-    while match := _OPENING.search(text, end):
-        start = match.start()
-        try:
-            value, end = _decoder.raw_decode(text, start)
-            found.append((text[start:end], value))
-        except ValueError:
-            end = _end_of_brackets(text, start)
-    return found
-
-
-def _end_of_brackets(text: str, start: int) -> int:
-    depth = 0
-    for match in _BRACKET.finditer(text, start):
-        depth += 1 if match[0] in "[{" else -1
-        if depth == 0:
-            return match.end()
-    return len(text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is too large")
-    return value
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
-
-
-_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
-
+from .json_texts import json_values, without_reasoning
 
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
 # A number as Python writes it, or with commas if it has two groups of three, or a point.

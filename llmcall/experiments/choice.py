@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..answers.instructions import correction
+from ..answers.json_texts import without_reasoning
 from ..answers.lettered_options import INSTRUCTION, listing, option_position
-from ..answers.reading import without_reasoning
 from ..errors import OutputError
 from ..many.names import is_frame, rows_of
 from ..many.options import MapOptions

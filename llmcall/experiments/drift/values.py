@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...answers.json_texts import without_reasoning
 from ...answers.lettered_options import listed_options, option_position
-from ...answers.reading import read, without_reasoning
+from ...answers.reading import read
 from ...apis.decisions import is_decision, probabilities
 from ...apis.message import message_text
 from ...apis.shapes import choices_of

@@ -1,70 +1,19 @@
-"""The journal of awaited answers, responses that a server makes in the background; and answers that no storage took."""
+"""The journal of awaited answers: responses that a server makes in the background."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Container, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import CacheCorruptError, CacheError
-from ...support.display import counted
-from ...support.notices import notice, warn_once
-from ...support.system import at_exit
+from ...support.notices import warn_once
 from .directory import InnerDirectory
-from .storages import Change, Storage
+from .storages import Change
 
-
-class UnstoredAnswers(dict[str, bytes]):
-    """Paid answers that could not be stored, packed, by key, kept in memory until the storage takes them.
-
-    :param storage: the storage to try again.
-    :param replaced_keys: the keys whose records replace what is stored.
-    """
-
-    def __init__(self, storage: Storage, replaced_keys: Container[str]) -> None:
-        super().__init__()
-        self._storage = storage
-        self._replaced_keys = replaced_keys
-        self._warned_process: int | None = None  # the process that logged the warning
-
-    def keep(self, key: str, packed: bytes, error: BaseException) -> bytes:
-        """Keep a record, and warn once in each process.
-
-        :param error: why the storage does not have it.
-        :returns: the record that counts, packed: the first one under the key.
-        """
-        if self._warned_process != os.getpid():
-            self._warned_process = os.getpid()
-            at_exit(self._store_at_exit)
-            notice(
-                "the cache cannot store answers; they are kept in memory until it can: %s",
-                str(error) or type(error).__name__,
-            )
-        return self.setdefault(key, packed)
-
-    def retry(self, consequence: str = "") -> None:
-        """Try again to store all records; the disk may have room by now.
-
-        :param consequence: what happens to those that still cannot be stored, for a warning.
-        """
-        failure: Exception | None = None
-        for key, packed in list(self.items()):
-            try:
-                self._storage.put(key, packed, replaces=key in self._replaced_keys)
-            except (OSError, CacheError) as error:
-                failure = error
-            else:
-                self.pop(key, None)
-        if consequence and failure is not None:
-            notice("%s %s: %s", counted(len(self), "answer"), consequence, failure)
-
-    def _store_at_exit(self) -> None:
-        self.retry("could not be stored in the cache; what no cassette recorded is lost")
-        self.clear()
-
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FOLDER = "awaited"  # in the cache's folder
 IDENTIFIER = re.compile(r"[\w-]{1,200}", re.ASCII)  # it becomes a part of an address

@@ -22,8 +22,8 @@ from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
 from .addresses import is_address, storage_at
-from .awaited import Journal, UnstoredAnswers
 from .storages import Change, Storage
+from .unstored import UnstoredAnswers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ..misses.causes import Source
     from ..misses.report import Miss
+    from .awaited import Journal
 
 
 REKEY = "'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'"

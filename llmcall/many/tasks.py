@@ -1,4 +1,4 @@
-"""The tasks of a ``map``, one for each draw of each item: its job, its scope and its result; and the threads that run them."""
+"""The tasks of a ``map``, one for each draw of each item: its job, its scope and its result; and their threads."""
 
 from __future__ import annotations
 

@@ -147,12 +147,14 @@ class NumberedServer:
     :ivar address: the base URL that a program is given.
     :ivar asked: the last message of each request, in order.
     :ivar bodies: what was sent, in order.
+    :ivar agents: by the last message, the client that sent it.
     """
 
     def __init__(self, server: HTTPServer, *, slow: float = 0.0) -> None:
         self.address = server.url_for("/v1")
         self.asked: list[str] = []
         self.bodies: list[dict[str, Any]] = []
+        self.agents: dict[str, str] = {}
         self._slow = slow
         self._numbers = itertools.count()
         server.expect_request("/v1/chat/completions").respond_with_handler(self._respond)
@@ -162,6 +164,7 @@ class NumberedServer:
         question = body["messages"][-1]["content"]
         self.asked.append(question)
         self.bodies.append(body)
+        self.agents[question] = request.headers["user-agent"]
         if "slowly" in question:
             time.sleep(self._slow)
         if "wrongly" in question:

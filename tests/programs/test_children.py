@@ -99,54 +99,120 @@ def test_equal_children_that_run_at_once_replay_their_own_answers(model: Numbere
     check_replays(model, 6)
 
 
+# Each way to start a Python that runs asking.py with the way's name, and the clients that ask there.
+STARTS = """
+import asking, http.server
+from pathlib import Path
+PYTHON = [sys.executable, "asking.py"]
+SHELL = " ".join(PYTHON)
+async def by_asyncio():
+    process = await asyncio.create_subprocess_exec(*PYTHON, "asyncio")
+    await process.wait()
+def by_make():
+    Path("Makefile").write_text(f"all:\\n\\t@{SHELL} make\\n")
+    subprocess.run(["make", "-s"], check=True)
+def by_multiprocessing(method):
+    process = multiprocessing.get_context(method).Process(target=asking.main, args=[method])
+    process.start()
+    process.join()
+def by_pool():
+    with ProcessPoolExecutor(1) as pool:
+        pool.submit(asking.main, "pool").result()
+def by_exec():
+    if os.fork() == 0:
+        os.execv(sys.executable, [*PYTHON, "exec"])
+    os.wait()
+STARTS = {
+    "subprocess": lambda: subprocess.run([*PYTHON, "subprocess"]),
+    "env": lambda: subprocess.run([*PYTHON, "env"], env={"MODEL_AT": os.environ["MODEL_AT"]}),
+    "system": lambda: os.system(f"{SHELL} system"),
+    "command line": lambda: os.system("cat /proc/$$/cmdline; :"),
+    "loop": lambda: subprocess.run(f"for way in loop-1 loop-2; do {SHELL} $way; done", shell=True),
+    "xargs": lambda: subprocess.run(f"echo xargs-1 xargs-2 | xargs -n 1 {SHELL}", shell=True),
+    "make": by_make,
+    "asyncio": lambda: asyncio.run(by_asyncio()),
+    "spawnv": lambda: os.spawnv(os.P_WAIT, sys.executable, [*PYTHON, "spawnv"]),
+    "posix_spawn": lambda: os.waitpid(
+        os.posix_spawn(sys.executable, [*PYTHON, "posix_spawn"], os.environ), 0
+    ),
+    "exec": by_exec,
+    **{name: lambda name=name: by_multiprocessing(name) for name in ("fork", "spawn", "forkserver")},
+    "pool": by_pool,
+}
+if __name__ == "__main__":
+    for start in STARTS.values():
+        start()
+"""
+ASKING = """
+import aiohttp, json, llmcall, requests, urllib.request
+AT = os.environ["MODEL_AT"] + "/chat/completions"
+def by_aiohttp(body):
+    async def post():
+        async with aiohttp.ClientSession() as session, session.post(AT, json=body) as response:
+            return await response.json()
+    return asyncio.run(post())
+def by_urllib(body):
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(AT, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)
+def by_llmcall(body):
+    client = llmcall.OpenAIClient(api_key="none", base_url=os.environ["MODEL_AT"])
+    return client.send_message(body["messages"], model=body["model"]).raw
+def by_mock(body):
+    def answer(request):
+        print(body["messages"][0]["content"], file=open("mocked", "a"))
+        message = {"role": "assistant", "content": "mocked"}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        return httpx.Response(200, json={"choices": [choice]})
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        return client.post(AT, json=body).json()
+CLIENTS = {
+    "python-httpx": lambda body: httpx.post(AT, json=body).json(),
+    "python-requests": lambda body: requests.post(AT, json=body).json(),
+    "aiohttp": by_aiohttp,
+    "Python-urllib": by_urllib,
+    "OpenAI": by_llmcall,
+    "mock": by_mock,
+}
+def main(way):
+    for name, ask in CLIENTS.items():
+        messages = [{"role": "user", "content": f"{way} {name}"}]
+        answer = ask({"model": "gpt-4o-mini", "messages": messages})
+        print(way, name, answer["choices"][0]["message"]["content"], flush=True)
+if __name__ == "__main__":
+    main(sys.argv[1])
+"""
+WAYS = (
+    *("subprocess", "env", "system", "loop-1", "loop-2", "xargs-1", "xargs-2", "make", "asyncio"),
+    *("spawnv", "posix_spawn", "exec", "fork", "spawn", "forkserver", "pool"),
+)
+SENDERS = ("python-httpx", "python-requests", "aiohttp", "Python-urllib", "OpenAI")
+
+
 @pytest.mark.ci
-def test_children_of_os_and_of_asyncio_are_recorded(
+def test_what_each_client_of_each_child_asks_is_sent_by_that_client_and_replays(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As those of subprocess are; no command line shows what they get."""
+    """By a mock, where the child has one; in a replay, nothing is sent. No command line shows what children get."""
     monkeypatch.setenv("PYTHONWARNINGS", "ignore:This process:DeprecationWarning")
-    write("child.py", "tell()")
-    write(
-        "program.py",
-        f"""
-        os.system({subprocess.list2cmdline(CHILD)!r})
-        os.system("cat /proc/$$/cmdline; :")
-        os.spawnv(os.P_WAIT, sys.executable, {CHILD})
-        os.waitpid(os.posix_spawn(sys.executable, {CHILD}, os.environ), 0)
-        if os.fork() == 0:
-            os.execv(sys.executable, {CHILD})
-        os.wait()
-        async def child():
-            process = await asyncio.create_subprocess_exec(*{CHILD}, stdout=subprocess.PIPE)
-            return (await process.communicate())[0].decode()
-        async def main():
-            print(await asyncio.gather(child(), child(), child()))
-        asyncio.run(main())
-        """,
-    )
-    assert "sh\0-c\0cat /proc/$$/cmdline; :\0" in check_replays(model, 7)
-
-
-@pytest.mark.ci
-def test_a_childs_own_client_sends(model: NumberedServer) -> None:
-    """A mock transport answers in the child, so no model is asked."""
-    write(
-        "child.py",
-        """
-        def answer(request):
-            message = {"role": "assistant", "content": "mocked"}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
-            return httpx.Response(200, json={"choices": [choice]})
-        client = httpx.Client(transport=httpx.MockTransport(answer))
-        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Bread?"}]}
-        response = client.post(os.environ["MODEL_AT"] + "/chat/completions", json=body)
-        print(response.json()["choices"][0]["message"]["content"])
-        """,
-    )
-    write("program.py", f"subprocess.run({CHILD})")
+    write("program.py", STARTS)
+    write("asking.py", ASKING)
+    calls = {f"{way} {name}": name for way in WAYS for name in SENDERS}
+    mocked = [f"{way} mock" for way in WAYS]
     printed, reported = ran(*A)
-    assert printed == "mocked\n" and reported.startswith("1 asked") and not model.asked
-    assert ran(*NONE) == ("mocked\n", "1 call replayed from a.jsonl\n")
+    assert reported.startswith(f"{len(calls) + len(mocked)} asked")
+    assert sorted(model.asked) == sorted(calls)
+    assert all(name in model.agents[question] for question, name in calls.items())
+    assert Path("mocked").read_text(encoding="utf-8").splitlines() == mocked
+    assert "sh\0-c\0cat /proc/$$/cmdline; :\0" in printed
+    replayed, reported = ran(*NONE, PYTHONHASHSEED="1")
+    assert (replayed, reported) == (
+        printed,
+        f"{len(calls) + len(mocked)} calls replayed from a.jsonl\n",
+    )
+    assert len(model.asked) == len(calls)
+    assert Path("mocked").read_text(encoding="utf-8").splitlines() == mocked
 
 
 CURL = (

@@ -1,6 +1,6 @@
-"""The server of a recording process, for what is not sent by httpx or requests in it.
+"""The server of a recording process, for programs in any language.
 
-Child processes, in any language, and libraries such as aiohttp send their requests to it, over loopback.
+Children that are no Python, and libraries with sockets of their own, send their requests to it, over loopback.
 It answers them as a recorder answers the requests of this process. An address of it says where the
 request goes, and who sends it::
 

@@ -304,8 +304,6 @@ def _search_source(cassette: Cassette) -> Source:
 
 def cassette_remedy(cassette: Cassette) -> str:
     """Return how to record missing answers: code or a command, and on the next line its effect."""
-    if not cassette.is_of_this_process():
-        return "make the call in the process that opened the cassette: a forked process is not recorded"
     mode = cassette.owner.mode_that_adds(cassette.path)
     moves = ", moves unused ones to the disk cache" if mode == "update" else ""
     after = " after the recording" if cassette.mode == "once" else ""

@@ -8,11 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..clients.api_errors import http_library
 from ..support.waits import run_blocking
+from .conversion import TIMEOUTS, httpx_request, httpx_response
 from .interceptors import Interceptor, passing
-from .responses import body_class
-from .transport import headers_to_copy
 
 if TYPE_CHECKING:
     import httpx
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 IN_PIECES = b"..."  # stands for a body that is read piece by piece, such as a file: it is no JSON
 PIECE = 1024  # bytes of a body that are read at once
 OPTIONS = ("stream", "timeout", "verify", "cert", "proxies")  # of an adapter's method, in order
-TIMEOUTS = ("connect", "read")
 
 
 def recorded_send(
@@ -39,15 +36,15 @@ def recorded_send(
     :param prepared: the program's request.
     :param args: with ``kwargs``, the further arguments of ``send``.
     """
-    library = http_library()
+    from ..support.libraries import httpx
+
     options = {**dict(zip(OPTIONS, args, strict=False)), **kwargs}
-    content = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body
-    request = library.Request(
-        prepared.method,
-        prepared.url,
-        headers=list(prepared.headers.items()),
-        content=content if isinstance(content, bytes) else b"" if content is None else IN_PIECES,
-        extensions={"timeout": _timeouts(options.get("timeout"))},
+    content = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body or b""
+    if not isinstance(content, bytes):
+        content = IN_PIECES
+    timeouts = _timeouts(options.get("timeout"))
+    request = httpx_request(
+        prepared.method, prepared.url, prepared.headers.items(), content, timeouts
     )
 
     def send_attempt(attempt: httpx.Request) -> httpx.Response:
@@ -62,55 +59,52 @@ def recorded_send(
         try:
             response = send(changed, **attempt_options)
         except requests.Timeout as error:
-            raise library.ReadTimeout(str(error)) from error
+            raise httpx.ReadTimeout(str(error)) from error
         except requests.RequestException as error:
-            raise library.ConnectError(str(error)) from error
-        headers = headers_to_copy(library.Headers(response.headers))
+            raise httpx.ConnectError(str(error)) from error
 
         async def pieces() -> AsyncGenerator[bytes, None]:
             try:
                 for piece in response.iter_content(PIECE):
                     yield piece
             except requests.RequestException as error:
-                raise library.ReadError(str(error)) from error
+                raise httpx.ReadError(str(error)) from error
 
         async def close() -> None:
             response.close()
 
-        body = body_class(library)(pieces(), close)
-        converted: httpx.Response = library.Response(
-            response.status_code, headers=headers, stream=body
-        )
-        return converted
+        return httpx_response(response.status_code, response.headers.items(), pieces(), close)
 
     broken = None
     try:
-        response = run_blocking(interceptor.response_to(library, request, send_attempt))
-    except library.RequestError as error:
+        response = run_blocking(interceptor.response_to(httpx, request, send_attempt))
+    except httpx.RequestError as error:
         broken = error
     if broken is not None:
-        raise _requests_error(requests, library, broken)
+        raise _requests_error(requests, broken)
     if response is None:
         with passing():
             return send(prepared, *args, **kwargs)
-    own_error = functools.partial(_requests_error, requests, library)
-    return adapter.build_response(prepared, _Raw(response, library.RequestError, own_error))
+    own_error = functools.partial(_requests_error, requests)
+    return adapter.build_response(prepared, _Raw(response, httpx.RequestError, own_error))
 
 
-def _requests_error(requests: ModuleType, library: ModuleType, error: Exception) -> Any:
-    """Return the error of ``requests`` that the HTTP library's stands for."""
+def _requests_error(requests: ModuleType, error: Exception) -> Any:
+    """Return the error of ``requests`` that httpx's stands for."""
+    from ..support.libraries import httpx
+
     if isinstance(error.__cause__, requests.RequestException):
         return error.__cause__
     # an identical call that failed was another library's
-    is_timeout = isinstance(error, library.TimeoutException)
+    is_timeout = isinstance(error, httpx.TimeoutException)
     return (requests.Timeout if is_timeout else requests.ConnectionError)(str(error))
 
 
-def _timeouts(timeout: Any) -> dict[str, Any]:
+def _timeouts(timeout: Any) -> tuple[float | None, float | None]:
+    """Return in seconds how long a session connects, and waits for a piece."""
     if hasattr(timeout, "read_timeout"):  # urllib3's own
-        return {"connect": timeout.connect_timeout, "read": timeout.read_timeout}
-    pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-    return dict(zip(TIMEOUTS, pair, strict=True))
+        return timeout.connect_timeout, timeout.read_timeout
+    return timeout if isinstance(timeout, tuple) else (timeout, timeout)
 
 
 class _Raw:

@@ -208,7 +208,9 @@ def _variable_entries(variables: Mapping[str, str], prefix: str) -> Iterator[Ent
             yield row, variables[variable], prefix + variable
     for variable in variables:
         if variable.startswith("LLMCALL_") and variable not in OUR_VARIABLES:
-            warn_once(f"unknown setting: {prefix}{variable}{nearest(variable, OUR_VARIABLES)}")
+            warn_once(
+                f"unknown setting {variable} ({prefix.rstrip(', ')}){nearest(variable, OUR_VARIABLES)}"
+            )
 
 
 def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
@@ -334,7 +336,8 @@ def _find_setting(
     if spelling is None:
         others = [other for other, keys in KEYS.items() if key in keys]
         hint = f". It belongs below [{others[0]}]" if others else nearest(key, rows)
-        warn_once(f"unknown setting: {location}{hint}")
+        path, _, name = location.rpartition(", [")
+        warn_once(f"unknown setting [{name} ({path}){hint}")
         return None
     row = SETTINGS.get(spelling.name)
     meaning = (

@@ -803,7 +803,7 @@ def test_the_doctor_fails_for_a_setting_that_does_not_exist() -> None:
     written("config.ini", "[OpenAI]\nTEMPERATUR = 1\n[Cache]\nMODE = replay\n")
     check = checks(code=1)["settings"]
     assert not check["ok"] and check["remedy"] == "correct it there"
-    assert "TEMPERATUR. Did you mean 'TEMPERATURE'?" in check["found"]
+    assert "config.ini). Did you mean 'TEMPERATURE'?" in check["found"]
 
 
 def test_the_doctor_names_the_day_on_which_a_model_is_shut_down() -> None:

@@ -406,7 +406,7 @@ def test_an_unknown_variable_is_warned_of_once(
         monkeypatch.setenv(name, "none")
     for _ in range(2):
         llmcall.settings()
-    warning = "unknown setting: environment variable LLMCALL_MODLE. Did you mean 'LLMCALL_MODEL'?"
+    warning = "unknown setting LLMCALL_MODLE (environment variable). Did you mean 'LLMCALL_MODEL'?"
     assert caplog.record_tuples == [("llmcall", logging.WARNING, warning)]
 
 
@@ -548,15 +548,15 @@ def test_the_syntax_of_config_ini_is_read_as_documented(
     [
         (
             "[OpenAI]\nMODLE = a\n",
-            "[OpenAI] MODLE. Did you mean 'MODEL'?",
+            "unknown setting [OpenAI] MODLE (",
         ),
         (
             "[Cache]\nTEMPERATURE = 0\n",
-            "[Cache] TEMPERATURE. It belongs below [OpenAI]",
+            "config.ini). It belongs below [OpenAI]",
         ),
         (
             "[Endpoint a]\nMODELS = m\nAPIKEY = x\n",
-            "[Endpoint a] APIKEY. Did you mean",
+            "config.ini). Did you mean",
         ),
         (
             "[Endpoint a]\nBASE_URL = http://h/v1\n",

@@ -204,11 +204,15 @@ class CacheMissError(CacheError):
             self._miss, self._explain = self._explain(), None
         return self._miss
 
+    @property
+    def report(self) -> str:
+        """Return the explanation, or the message without one."""
+        return super().__str__() if self.miss is None else str(self.miss)
+
     def __str__(self) -> str:
-        text = super().__str__() if self.miss is None else str(self.miss)
         if self.first is None:
-            return text
-        return f"{text}\n\nThe first miss of this process was: {self.first}"
+            return self.report
+        return f"{self.report}\n\nThe first miss of this process was: {self.first}"
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -170,7 +170,8 @@ def error_data(error: BaseException) -> tuple[str, str, dict[str, Any]]:
     }
     if isinstance(error, KeyError):
         return "LookupError", str(error), {}
-    return type(error).__name__, str(error), attributes
+    message = error.report if isinstance(error, errors.CacheMissError) else str(error)
+    return type(error).__name__, message, attributes
 
 
 def error_in(data: tuple[str, str, dict[str, Any]], *, is_any: bool) -> BaseException:

@@ -10,7 +10,6 @@ import os
 import runpy
 import signal
 import sys
-import traceback
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -23,6 +22,7 @@ from ..support.display import visible
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listeners
 from ..support.notices import hold_notices
+from ..support.tracebacks import text_of
 from ..testing import answers_in_process
 from ..traffic.usage import RunUsage, process_meter
 from .actors import warn_of_swapped_answers
@@ -149,12 +149,11 @@ class Execution(CallListener):
         """Show the exception that ended the program as Python does, of an error that was printed when it came its
         first line alone.
         """
-        report = str(self._reported)
-        text = "".join(traceback.format_exception(error))
-        if self._reported is None or report not in text or sys.excepthook is not sys.__excepthook__:
+        text = text_of(error, self._reported) if sys.excepthook is sys.__excepthook__ else None
+        if text is None:
             sys.excepthook(type(error), error, error.__traceback__)
         elif sys.stderr is not None:
-            sys.stderr.write(text.replace(report, report.partition("\n")[0]))
+            sys.stderr.write(text)
 
     def opens(self, cassette: Cassette) -> None:
         """Let a cassette of the program only read, where nothing may be sent: a map's workers keep to it, too."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..core.parents import parents
+from ..errors import CacheMissError
 from ..link.messages import error_data
 from ..link.programs import linked_recordings
 from ..support.notices import warn_once
 from ..support.sender import llmcall_sends
+from ..support.tracebacks import text_of
 from . import connections
 from .patches import patched_by
 from .recorder import Options, Recorder
 from .requests import may_ask_model
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from types import ModuleType, TracebackType
 
     import httpx
 
@@ -68,7 +71,22 @@ class LinkedRecorder(Recorder):
 
     def note_refusal(self, error: Exception) -> None:
         """Report an llmcall error that the program got."""
+        self.first_error = self.first_error or error
         _tell("refusal", error_data(error))
+
+    def show(
+        self, kind: type[BaseException], error: BaseException, frames: TracebackType | None
+    ) -> None:
+        """Show the exception that ends the program, the run's first miss in one line: the recording process printed
+        it.
+        """
+        first = self.first_error
+        is_printed = isinstance(first, CacheMissError) and first.first is None
+        text = text_of(error, first if is_printed else None)
+        if text is None:
+            sys.__excepthook__(kind, error, frames)
+        elif sys.stderr is not None:
+            sys.stderr.write(text)
 
     def note_connection(self, host: str) -> None:
         """Tell of a connection to a model that no recorded client makes.
@@ -103,7 +121,10 @@ def _tell(what: str, *details: Any) -> None:
 @contextlib.contextmanager
 def recording_linked(options: Options, parent: Parent | None = None) -> Iterator[None]:
     """Record the clients of this process for a block, for the process that answers its calls."""
-    with patched_by(LinkedRecorder(options, parent)):
+    recorder = LinkedRecorder(options, parent)
+    if options.prints_first and sys.excepthook is sys.__excepthook__:
+        sys.excepthook = recorder.show
+    with patched_by(recorder):
         yield
 
 

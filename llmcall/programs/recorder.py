@@ -91,6 +91,7 @@ class Options(NamedTuple):
     """The options of a recording, as another process gets them: see :class:`Recording`.
 
     :param models: the addresses of models that are known.
+    :param prints_first: whether the recording process prints the first miss when it comes.
     """
 
     actor: Actor | None
@@ -98,6 +99,7 @@ class Options(NamedTuple):
     hosts: frozenset[str]
     sends_nothing: bool
     models: frozenset[tuple[str, int]]
+    prints_first: bool
 
 
 class Recorder(Interceptor):
@@ -289,7 +291,8 @@ class Recorder(Interceptor):
         actor = None if recording.actors is None else recording.actors.for_children()
         overrides = {name: value for name, value in recording.overrides.items() if name not in KEYS}
         models = frozenset(self.known_models())
-        return Options(actor, overrides, recording.hosts, self.sends_nothing, models)
+        prints_first = self.report_first is not bool
+        return Options(actor, overrides, recording.hosts, self.sends_nothing, models, prints_first)
 
     def note(self, what: str, *details: Any) -> None:
         """Note what another process saw of its program."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from types import TracebackType
 
 from ..errors import LLMCallError
@@ -13,6 +14,16 @@ HIDDEN = frozenset(
         *("openai", "httpx", "httpx2", "httpcore", "httpcore2"),
     ]
 )
+
+
+def text_of(error: BaseException, reported: BaseException | None) -> str | None:
+    """Return the exception that ends a program as Python shows it, with an error that was printed before in one line;
+    ``None`` if that is no part of it.
+    """
+    if reported is None:
+        return None
+    text, report = "".join(traceback.format_exception(error)), str(reported)
+    return text.replace(report, report.partition("\n")[0]) if report in text else None
 
 
 def hide_own_frames(error: BaseException, *, is_refusal: bool = False) -> None:

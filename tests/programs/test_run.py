@@ -1184,6 +1184,28 @@ def test_a_miss_that_ends_a_program_is_shown_once(model: NumberedServer) -> None
 
 
 @pytest.mark.ci
+def test_a_miss_that_ends_a_child_is_shown_once(model: NumberedServer) -> None:
+    """The run prints the first one at once, and the child its traceback; a second child's miss is only there."""
+    text = """
+        import openai
+        client = openai.OpenAI(base_url=os.environ["MODEL_AT"], api_key="k", max_retries=0)
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": sys.argv[1]}])
+        """
+    Path("child.py").write_text("import os, sys" + textwrap.dedent(text))
+    asking = """
+        import subprocess
+        for word in {}:
+            subprocess.run([sys.executable, "child.py", word])
+        """
+    ran(asking.format('["Bread?"]'), *A)
+    _, reported = ran(asking.format('["Salt?", "Milk?"]'), *NONE, code=1)
+    assert reported.count("Traceback (most recent call last)") == 2
+    for word in ("Salt?", "Milk?"):
+        assert reported.count(f"  asked      user: {word}") == 1
+    assert reported.count("The first miss of this process was") == 1
+
+
+@pytest.mark.ci
 def test_json_that_is_posted_to_a_models_host_is_recorded_whatever_it_asks(
     model: NumberedServer, httpserver: HTTPServer
 ) -> None:

@@ -16,7 +16,7 @@ from ..support.display import natural, one_line
 from .marks import ASKED_AGAIN, CUT, MARKS, REFUSED, marks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from ..stores.record import Record
     from .conversations import RecordedCall
@@ -36,12 +36,12 @@ class Split(NamedTuple):
     """The frequency of each value by a variable of the question.
 
     :param variable: its name.
-    :param levels: its values, and how many answers each has.
-    :param rows: each value of the answers and its frequency at each level.
+    :param values: those of the answers.
+    :param rows: each level of the variable, and the frequency of each value there.
     """
 
     variable: str
-    levels: list[tuple[str, int]]
+    values: list[str]
     rows: list[tuple[str, list[int]]]
 
 
@@ -168,17 +168,11 @@ def _distribution(
     told = [[text if text in kept else OTHER for text in run] for run in texts]
     values = [*shown, *others, *marks]
     splits = list(_splits(values, told[0], records[0])) if len(runs) == 1 else []
-    return Distribution(field, _rows(values, map(Counter, told)), list(map(len, runs)), splits)
-
-
-def _rows(
-    values: Iterable[str], totals: Iterable[Mapping[str, int]]
-) -> list[tuple[str, list[int]]]:
-    counted = list(totals)
-    return [
-        (one_line(value, TEXT_CHARACTERS), [total.get(value, 0) for total in counted])
-        for value in values
+    totals = list(map(Counter, told))
+    rows = [
+        (one_line(value, TEXT_CHARACTERS), [total[value] for total in totals]) for value in values
     ]
+    return Distribution(field, rows, list(map(len, runs)), splits)
 
 
 def _splits(
@@ -192,8 +186,9 @@ def _splits(
             by_level.setdefault(of_record.get(name, ""), Counter())[text] += 1
         levels = sorted(by_level, key=natural)
         if 1 < len(levels) <= min(MAX_LEVELS, len(told) / 2):
-            sizes = [(level, by_level[level].total()) for level in levels]
-            yield Split(name, sizes, _rows(values, (by_level[level] for level in levels)))
+            shown = [one_line(value, TEXT_CHARACTERS) for value in values]
+            rows = [(level, [by_level[level][value] for value in values]) for level in levels]
+            yield Split(name, shown, rows)
 
 
 def _number(text: str) -> tuple[bool, float]:

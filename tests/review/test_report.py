@@ -306,11 +306,10 @@ def test_a_distribution_is_split_by_the_variables_of_its_question() -> None:
     html = report(survey("a.jsonl"))
     bus, _ = re.findall(r'<details class="split">(.*?)</details>', html, re.DOTALL)
     assert "by trade" in bus
-    assert re.findall(r"(baker|smith) \((\d+)\)", bus) == [("baker", "24"), ("smith", "24")]
+    assert re.findall(r">(baker|smith)<", bus) == ["baker", "smith"]
     assert re.findall(r'"number">([^<]*%)<', bus) == [
-        *("24 · 100%", "0 · 0%"),
-        *("0 · 0%", "23 · 96%"),
-        *("0 · 0%", "1 · 4%"),
+        *("24 · 100%", "0 · 0%", "0 · 0%"),
+        *("0 · 0%", "23 · 96%", "1 · 4%"),
     ]
 
 

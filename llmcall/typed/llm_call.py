@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 # The last answer of each call, for ``messages`` and ``model_output``; each thread and task sees its own.
 # Contexts share the dict that they inherit, so each change makes a copy.
 _last_answers: ContextVar[dict[ref[LLMCall], Answer]] = ContextVar("llmcall last answers")
-NAME_CHARACTERS, VARIABLE_CHARACTERS = 80, 60  # of a form, in a record
+NAME_CHARACTERS, VARIABLE_CHARACTERS = 120, 60  # of a form, in a record
 
 
 class LLMCall(AsksRows):

@@ -164,7 +164,7 @@ class NumberedServer:
         question = body["messages"][-1]["content"]
         self.asked.append(question)
         self.bodies.append(body)
-        self.agents[question] = request.headers["user-agent"]
+        self.agents[question] = request.headers.get("user-agent", "")
         if "slowly" in question:
             time.sleep(self._slow)
         if "wrongly" in question:

@@ -1,4 +1,4 @@
-"""Calls of callbacks: user code that llmcall calls on its own behalf, and the network.
+"""Calls to callbacks, user code that llmcall runs on its own behalf, and to the network.
 
 Requests sent in a callback are unrecorded: no recorder sees them, they take no caller's number, and llmcall's
 own calls among them are neither counted nor stored. The same holds in threads, tasks and pool jobs that the
@@ -99,7 +99,7 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
 async def send(transport: Transport, request: Request, timeout: float | None) -> Response:
     """Send a request by a transport, and return the response.
 
-    A transport with ``asend`` sends by that for event loops; another one's ``send`` runs in a thread there.
+    In event loops, a transport's ``asend`` sends; without one, its ``send`` runs in a thread.
 
     :raises ConfigError: if the transport returns anything but a response.
     """

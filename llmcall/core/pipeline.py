@@ -1,12 +1,12 @@
 """The pipeline of a call, from top to bottom: look up, share, send, attempt, check, store, finish.
 
-Each step adds one thing to the one below it. A recorded answer takes the first and the last alone, so that
-it never waits. Identical calls share before one of them retries: all its attempts are made for all. The answer
-is stored before the sharing ends, so that waiting calls find it.
+Each step adds one thing to the one below it. A recorded answer needs only the first and the last, so it never
+waits. Identical calls share before one of them retries, so its attempts serve all. The answer is stored before the
+sharing ends, so that waiting calls find it.
 
 Steps that have to wait are coroutines, written once for threads and event loops (``waiting.py``). Chats, embeddings,
-recorded functions and requests that are recorded as they are all take it; what differs is how they are
-sent (their transport), checked and recorded (``kinds.py``).
+recorded functions and requests recorded as they are all take it; they differ in how they are sent (their
+transport), checked and recorded (``kinds.py``).
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ NOT_RECORDED = object()
 def replay(call: Call) -> Any:
     """Answer a chat call from its record in this thread, where nothing has to wait.
 
-    :returns: what its caller gets, as :func:`reply_to` returns it; ``NOT_RECORDED`` if it has to be
-        asked.
+    :returns: what its caller gets, as :func:`reply_to` returns it; ``NOT_RECORDED`` if a model must answer.
     """
     if call.way is not None:
         return NOT_RECORDED
@@ -146,8 +145,8 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
 def look_up(call: Call) -> Record | None:
     """Return the recorded answer of a call, or ``None`` if the call has to be made.
 
-    :raises CacheMissError: if nothing is recorded, and the cassette (without one, the cache's mode)
-        forbids calls; and if the recorded answer does not fit the call.
+    :raises CacheMissError: if nothing is recorded, and the cassette, or else the cache's mode, forbids calls; or if
+        the recorded answer does not fit the call.
     """
     record = call.store.get(call.request)
     if record is None:
@@ -161,8 +160,8 @@ def look_up(call: Call) -> Record | None:
 
 
 def _let_listeners_refuse(call: Call) -> None:
-    """Ask the listeners whether the call may be made: in a test that may reach no model, one refuses it. A recorded
-    function may always run: the listeners are asked about the calls that it makes.
+    """Ask the listeners whether the call may be made: in a test that must not reach a model, one refuses. A
+    recorded function may always run: the listeners are asked about the calls that it makes.
 
     :raises CacheMissError: if one refuses it.
     """
@@ -176,7 +175,7 @@ def _let_listeners_refuse(call: Call) -> None:
 
 
 def refuse_misfit(call: Call, record: Record) -> None:
-    """Refuse an answer of another call that does not fit this call's ``response_format``, if it has one.
+    """Refuse another call's answer if it does not fit this call's ``response_format``.
 
     :raises CacheMissError: an :class:`LLMCall` reads answers itself, and records them whether they
         fit or not; and a class may have changed since the recording.
@@ -253,8 +252,8 @@ def reply_in(record: Record, call: Call) -> Any:
 
 
 def handle_failure(error: APIError, call: Call) -> APIError | None:
-    """Raise, log or return an API failure, as the caller wants. A stream has no value that could be the error, so
-    it raises the error that a call would return.
+    """Raise, log or return an API failure, as the caller wants. A stream cannot return an error as its value, so it
+    raises the one that a call would return.
 
     :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
     """

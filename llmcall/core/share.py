@@ -31,8 +31,8 @@ LATE = "the call's deadline passed while it waited for an identical call"
 
 
 class Flight(Future[None]):
-    """One request under way; done when the answer is stored, or with the error that followers get. If
-    the leader ends without either, a follower takes the lead.
+    """One request under way, done once its answer is stored or its followers have an error. If the leader ends
+    without either, a follower takes the lead.
 
     :param leader: the call that is sent.
     """
@@ -58,8 +58,8 @@ async def share(calls: Sequence[Call]) -> Records:
 async def _share_batch(calls: Sequence[Call]) -> Records:
     """Answer calls that are not recorded: lead the flight of each request, or follow another call's.
 
-    A leader does not share an error of its own deadline, budget or cancellation, nor a stream's error:
-    then a follower takes over.
+    A leader does not share errors from its own deadline, budget or cancellation, or from a stream: then a follower
+    takes over.
 
     :param calls: all with the same options and store.
     """
@@ -150,7 +150,7 @@ async def _lead(
 
 
 async def _look_and_ask(calls: Sequence[Call], leader: OpenCall, records: Records) -> None:
-    """Look whether another leader has stored an answer since the first look, and send the others.
+    """Check whether another leader has stored an answer since the first look, and send the rest.
 
     :param records: gets the records, even if asking fails for some.
     """
@@ -167,7 +167,7 @@ async def _look_and_ask(calls: Sequence[Call], leader: OpenCall, records: Record
 
 
 def _shared_error(own: APIError, call: Call) -> APIError | None:
-    """Return the followers' share of a failed call; ``None`` if the error is the call's alone."""
+    """Return a failed call's error for its followers; ``None`` if it concerns the call alone."""
     seconds_left = call.deadline.time_left()
     if own.is_late or (seconds_left is not None and seconds_left <= 0):
         return None
@@ -196,8 +196,8 @@ async def _follow(call: Call, flight: Flight) -> Records:
 def _may_wait_for_us(flight: Flight) -> bool:
     """Return whether a flight might end only after this call does.
 
-    Its own thread or task makes it; or, inside another call, a reader of a stream might wait for that one, or
-    any call for what that one has reserved of a budget.
+    This thread or task makes its call; or, inside another call, a stream's reader might wait for that other call,
+    or any call for the budget that it reserved.
     """
     outer = open_calls()
     return (
@@ -208,7 +208,7 @@ def _may_wait_for_us(flight: Flight) -> bool:
 
 
 async def _ask_beside(call: Call, flight: Flight) -> Records:
-    """Ask for a call although an equal one is under way, which might wait for it.
+    """Send a call although an identical one, which might wait for it, is under way.
 
     If that is a stream, its reader has the first half of the answer already: it is the recorded
     one.

@@ -58,7 +58,7 @@ class Link:
 
     :ivar address: goes to these processes.
     :ivar users: how many maps need it.
-    :ivar other: the ticket of what a process asks for something that has ended, or ``None``: that is refused.
+    :ivar other: the ticket for requests whose own ticket has ended; ``None`` refuses them.
     """
 
     def __init__(self) -> None:
@@ -145,14 +145,14 @@ class Link:
             run_blocking(ask())
 
     def ticket(self, name: str) -> Ticket | None:
-        """Return the ticket with a name; in place of one whose call has ended, that of the code around it."""
+        """Return the ticket with a name or, if its call has ended, that of the code around it."""
         while name and name not in self.tickets:
             name = name.rpartition("/")[0]
         return self.tickets.get(name, self.other)
 
     def start(self) -> None:
-        """Answer from now on; whoever connected before has waited. Python warns of a process that is forked
-        beside threads, so this comes after the first process was started.
+        """Start answering; earlier connections have waited. Python warns if a process forks while threads run, so
+        this comes after the first process was started.
         """
         with _lock:
             if self._thread is not None:
@@ -195,8 +195,7 @@ class Link:
     def close(self, seconds: float) -> None:
         """Accept no more connections, and end once no call is under way.
 
-        :param seconds: how long to wait for that; what is then under way is cancelled, but not if that is 0:
-            then it goes on.
+        :param seconds: how long to wait for that before cancelling what is under way; 0 lets it go on.
         """
         if self not in _open:
             return  # a forked process has none
@@ -289,13 +288,13 @@ class _Connection(asyncio.Protocol):
             self.close()
 
     def is_stopped(self) -> bool:
-        """Return whether the process is stopped, as by SIGSTOP; where that cannot be known, it is not."""
+        """Return whether the process is stopped, as by SIGSTOP; ``False`` where that cannot be known."""
         with contextlib.suppress(OSError), open(f"/proc/{self._process}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
         return False
 
     def data_received(self, data: bytes) -> None:
-        """Take the messages that have come as a whole."""
+        """Take the messages that have arrived complete."""
         buffer = self._buffer
         buffer += data
         if not self._has_token:
@@ -505,7 +504,7 @@ def _peer(accepted: socket.socket) -> int:
 
 
 def _take_note(link: Link, what: str, *details: Any) -> None:
-    """Take what a process tells, and waits for no answer to."""
+    """Take what a process reports without waiting for an answer."""
     if what in ("dismiss", "expect", "greet"):
         getattr(link, what)(*details)
         return
@@ -540,7 +539,7 @@ def use_link() -> Link:
 
 
 def leave_link() -> None:
-    """Need the link of maps no more; the last one to leave closes it."""
+    """Release the link of maps; the last one to leave closes it."""
     global _of_maps
     with _lock:
         link = _of_maps

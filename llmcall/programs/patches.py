@@ -120,8 +120,8 @@ def _open_recorded(
 ) -> object:
     """Replace ``OpenerDirector._open``, between the opener's processors of requests and of responses.
 
-    This is a trick: the method is private, but older than any other way, and the one place that every request
-    passes as it is sent: redirects, answers to a 401 and those of handlers of a program's own, too.
+    This is a trick: the method is private, but older than any alternative, and the one place that every request
+    passes as it is sent: also redirects, answers to a 401 and those of a program's own handlers.
     """
     interceptor = active_interceptor()
     if interceptor is None or request.type not in ("http", "https"):
@@ -146,8 +146,8 @@ async def _connect_recorded(
 def _connect_noted(connect: Callable[..., Any], socket: object, address: object) -> object:
     """Connect a socket, and note it for the recorder if no recorded client does so.
 
-    All that connects by Python's sockets comes here, such as libraries for WebSockets, which are not recorded. An
-    audit hook would see more (gevent's sockets), but Python never takes one back.
+    Everything that connects through Python's sockets comes here, such as WebSocket libraries, which are not
+    recorded. An audit hook would see more (gevent's sockets), but cannot be removed.
     """
     interceptor, to = innermost(), connections.connected_to(address)
     is_noted = sender.get() == PROGRAM or (

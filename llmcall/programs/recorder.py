@@ -1,4 +1,4 @@
-"""Recorders: the options of a recording of a program, and what was seen of the program."""
+"""Recorders: the options for recording a program, and what was seen of it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
 
 class Recording(NamedTuple):
-    """The options of a block, a run or an ``http_client``; those that it was not given are of the ones around it.
+    """The options of a block, a run or an ``http_client``; those not given come from the ones around it.
 
     :param actors: name who is asking, or ``None``.
     :param hosts: further hosts whose JSON requests are recorded as kind "http".
@@ -60,7 +60,7 @@ class Recording(NamedTuple):
     sends_nothing: bool | None = None
 
     def over(self, outer: Recording) -> Recording:
-        """Return it with what it does not name as the one around it has it."""
+        """Return a copy that takes unspecified options from the one around it."""
         takes_clients = outer.overrides and not self.overrides
         has_default = self.is_of_cassette or (self.default and not outer.is_of_cassette)
         says_sending = self.sends_nothing is not None
@@ -188,14 +188,14 @@ class Recorder(Interceptor):
         recordings.append(self)
 
     def detach(self) -> None:
-        """Record the processes that this one starts no more."""
+        """Stop recording the processes that this one starts."""
         if self in recordings:  # a forked process has none
             recordings.remove(self)
 
     @property
     def recording(self) -> Recording:
         """Return the recording that counts for a request: the innermost one, which may be a cassette that the
-        settings name; an ``http_client``'s own stands over it.
+        settings name; an ``http_client``'s own takes precedence.
         """
         innermost = _innermost()
         if innermost is None or innermost is self:
@@ -329,7 +329,7 @@ class ProgramCalls(CallListener):
     """
 
     def answered(self, call: Call, record: Record) -> None:
-        """Count an earlier attempt as none that failed, if a record answers this one."""
+        """No longer count an earlier attempt as failed, if a record answers this one."""
         call.recover()
 
     def refused(self, call: object, error: Exception) -> None:

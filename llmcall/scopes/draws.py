@@ -1,9 +1,8 @@
 """Draws: which number of a request is next, for each request in each scope.
 
 One object counts the draws of an outermost scope, by scope path and request, so a changed or added
-call changes no other draw. Arms, and the cells of a table that varies, are branches: they continue from what
-was drawn before them, and not from what is drawn beside them. The draws of a map's item are taken back together if
-it ends early."""
+call changes no other draw. Arms, and the cells of a table that varies, are branches: they continue from draws
+before them, not from draws beside them. The draws of a map's item are taken back together if it ends early."""
 
 from __future__ import annotations
 
@@ -141,8 +140,8 @@ def _are_beside(one: Branches, other: Branches) -> bool:
 class Draws:
     """The counter of the draws of one outermost scope.
 
-    A draw takes the lowest number that was taken neither in its branch, nor in those around or inside
-    it: so identical requests of two arms share an answer. A caller with a name gets its own.
+    A draw takes the lowest number not yet taken in its branch or in those around or inside it, so identical
+    requests in two arms share an answer. A caller with a name gets its own.
 
     :param drawn: earlier draws.
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
@@ -265,7 +264,7 @@ class Draws:
 
 
 class DrawsElsewhere(Draws):
-    """Draws that the process that records this one counts: this one was started in their scope, or works in it.
+    """Draws that the recording process counts: this one was started in their scope, or works in it.
 
     :param path: of that scope.
     :param branches: in which that is.
@@ -384,7 +383,7 @@ class Draw:
 
 
 def take_swapped() -> int:
-    """Return how many recorded draws went to other callers than in the recording, and reset it."""
+    """Return and reset the count of draws that went to other callers than in the recording."""
     with lock:
         number = len(_swapped)
         _swapped.clear()

@@ -1,5 +1,5 @@
-"""Opening a scope: by its name; by ``bind`` for a function; and where nobody names one, for a program's call, a
-recorded function or another context's code."""
+"""Opening a scope: by name; by ``bind`` for a function; or unnamed, for a program's call, a recorded function or
+another context's code."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
 
 
 def scope_of_actor(name: str, default: ActiveScope | None, *, is_shared: bool) -> Scope:
-    """Return the scope with an actor's name. It counts draws as long as what the default scope belongs to is open: a
-    cassette, a run or a block.
+    """Return the scope with an actor's name. It counts draws while the default scope's owner is open: a cassette, a
+    run or a block.
 
     :param default: of :func:`new_program_scope`; ``None``: as long as the process runs.
     :param is_shared: as of a :class:`Scope`.
@@ -164,7 +164,7 @@ def scope_of_actor(name: str, default: ActiveScope | None, *, is_shared: bool) -
 
 
 def in_default(default: ActiveScope | None) -> AbstractContextManager[object]:
-    """Stand in a default scope for a block, unless this context has a scope or must have one.
+    """Enter a default scope for a block, unless this context has a scope or must have one.
 
     In a recorded function outside any scope, its scope has a level of the function's own.
 
@@ -190,8 +190,8 @@ def default_here(default: ActiveScope | None) -> ActiveScope | None:
 
 
 def in_process(default: ActiveScope | None) -> AbstractContextManager[object]:
-    """Stand in a default scope for a block that answers another process, unless that was started in a
-    scope. Unlike a thread, it has its own name, whatever scopes are open here.
+    """Enter a default scope for a block that answers another process, unless that process started in a scope.
+    Unlike a thread, it has its own name, whatever scopes are open here.
 
     :param default: as of :func:`in_default`.
     """
@@ -203,8 +203,8 @@ def in_process(default: ActiveScope | None) -> AbstractContextManager[object]:
 
 @contextmanager
 def in_function(name: str, *, draws: bool) -> Iterator[None]:
-    """Stand in a scope of one call of a recorded function, for a block: a replay skips the call, and no
-    draw outside may move.
+    """Enter a scope for one call of a recorded function, for a block: a replay skips the call, which must not move
+    draws outside.
 
     :param name: the scope's level of the path.
     :param draws: whether the call itself is in a scope.
@@ -281,14 +281,14 @@ class Bound(Generic[P, T]):
 def bind(function: Callable[P, T]) -> Bound[P, T]:
     """Return a function that runs in the current scope, in any thread, executor or process.
 
-    On a cassette its records stand where they would stand if it ran in the current context. So if
-    arms run at once in threads, the file does not depend on which was faster.
+    In a cassette, its records appear where they would if it ran in the current context. So if arms run concurrently
+    in threads, the file does not depend on which was faster.
 
     :param function: a function, picklable if it goes to another process; it may be asynchronous.
     :returns: a callable with the same arguments. A process that this one records draws from this one's
         numbers. In any other process, they are counted from 0 again for each task: tasks that make the
-        same request share an answer there, and a warning says so; and in an arm, it is a ``ScopeError``
-        to run it: ``llmcall.map(…, executor=…)`` can.
+        same request share an answer there, and a warning says so; in an arm, running it raises ``ScopeError``: use
+        ``llmcall.map(…, executor=…)``.
     :raises ScopeError: in a thread that has no scope while another has one open, and between two
         steps of a generator that left the scope open.
 

@@ -41,8 +41,8 @@ class Permit(OpenCall, Gate):
 
     A call may be made inside another one: in the loop over a stream, or by a transport. Nothing waits for
     itself, since no send holds a slot while another call is made inside it: a stream releases its slot with
-    its first piece, and a transport's own call releases that of the call that the transport sends. Of
-    budgets, see :class:`.reservations.Reservation`.
+    its first piece, and a transport's own call releases that of the call that the transport sends. For budgets, see
+    :class:`.reservations.Reservation`.
 
     :param slot: its slot.
     """
@@ -102,7 +102,7 @@ class Permit(OpenCall, Gate):
         self._slot.note_sent()
 
     def note_room(self, response: httpx.Response) -> None:
-        """Note how much an endpoint says that it takes now."""
+        """Note how much an endpoint says it accepts now."""
         if self._slot.is_adaptive and response.is_success:
             self._slot.note_room(response.headers, len(response.request.content))
 
@@ -112,8 +112,7 @@ class Permit(OpenCall, Gate):
             held.answer_began()
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count the send's use instead of its reservation; all of that, if the server
-        reports no usage. Release it.
+        """Count what the send used, or its whole reservation if the server reports no usage. Release it.
 
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.
@@ -138,7 +137,7 @@ after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that
 
 
 class ClientGate(Permit):
-    """The gate of a send by a client: the permit of the send, with what it may use and what it used.
+    """The gate of a client's send: its permit, with what it may use and what it used.
 
     :param call: the call that sends; a call without a model counts as a call, and uses no tokens.
     :param pool: the endpoints that may serve it.

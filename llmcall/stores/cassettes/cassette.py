@@ -243,7 +243,7 @@ class Cassette(ContextDecorator):
 
     @property
     def default_scope(self) -> ActiveScope | None:
-        """Return the scope of all calls outside any, llmcall's own and those of a ``map``, too, as in the run that
+        """Return the scope of all calls outside any, including llmcall's own and a ``map``'s, as in the run that
         recorded it; ``None`` for a block's recording, in which only a program's calls have one.
         """
         return None if self.run is None else self.program_scope
@@ -286,8 +286,8 @@ class Cassette(ContextDecorator):
         """Return the record of a key for a call, or ``None``, and count it as used.
 
         :param question: what has the key; a file finds it faster.
-        :raises CacheError: if it is missing in a forked process, or from a file that cannot be written: what
-            would be recorded would be lost.
+        :raises CacheError: if it is missing in a forked process, or from a file that cannot be written: a new
+            record would be lost.
         """
         record = self.tape.find(key, position, question)
         if record is None and self.tape.may_record:
@@ -358,8 +358,8 @@ class Cassette(ContextDecorator):
 
 
 def keep_in_cache(records: Iterable[Record]) -> None:
-    """Add records that are dropped from a cassette to the disk cache, with the names of who got them last: another
-    caller may have got one before.
+    """Add records dropped from a cassette to the disk cache, with the names of their last callers: another may have
+    got one before.
     """
     records = list(records)
     if records:

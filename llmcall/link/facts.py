@@ -80,34 +80,44 @@ def facts_of(call: Call) -> bytes:
 def _client(client: ConfiguredClient, models: tuple[str, ...]) -> Data:
     facts = {}
     for model in dict.fromkeys(models):
-        endpoints = [_keyless(endpoint) for endpoint in client.endpoints(model)]
+        endpoints = [tuple(_keyless(endpoint)) for endpoint in client.endpoints(model)]
         hosts = [client.host(endpoint) for endpoint in client.endpoints(model)]
         capabilities = tuple(client.capabilities(model))
         facts[model] = ModelFacts(endpoints, hosts, capabilities, client.with_effort(model, {}))
     return client.api_type, answers_in_process(client), facts
 
 
-def _keyless(endpoint: Endpoint) -> tuple[Any, ...]:
-    return tuple(
-        endpoint._replace(
-            api_key=None,
-            base_url=without_password(endpoint.base_url),
-            azure_endpoint=without_password(endpoint.azure_endpoint),
-        )
-    )
+# The paths of caches by what :func:`keyless` showed of them.
+_cache_paths: dict[object, str] = {}
+
+
+def keyless(name: str, value: Any) -> Any:
+    """Return a setting's value without keys, passwords and functions, as an environment may have it. Of a cache's
+    address, this process knows the password again where another one names it.
+    """
+    if name in KEYS or callable(value):
+        return None
+    if name == "endpoints":
+        return tuple(_keyless(endpoint) for endpoint in value)
+    if name not in ("base_url", "azure_endpoint", "cache_path"):
+        return value
+    shown = without_password(value)
+    if name == "cache_path" and shown != value:
+        _cache_paths[shown] = value
+    return shown
+
+
+def _keyless(endpoint: Endpoint) -> Endpoint:
+    return endpoint.masked()._replace(api_key=None)
 
 
 def layer_data(layer: Layer) -> Data:
     """Return settings as plain data, without keys and functions."""
     data = {}
     for name, (value, rank, origin) in layer.items():
-        sent = value
-        if name in KEYS or callable(value):
-            sent = None
-        elif name == "endpoints":
-            sent = [_keyless(endpoint) for endpoint in value]
-        elif name in ("base_url", "azure_endpoint", "cache_path"):
-            sent = value if name == "cache_path" else without_password(value)
+        sent = value if name == "cache_path" else keyless(name, value)
+        if name == "endpoints":
+            sent = [tuple(endpoint) for endpoint in sent]
         data[name] = sent, int(rank), origin
     return data
 
@@ -118,6 +128,8 @@ def layer_in(data: Data) -> dict[str, SettingValue]:
     for name, (value, rank, origin) in data.items():
         if name == "endpoints":
             value = tuple(Endpoint(*fields) for fields in value)
+        elif name == "cache_path":
+            value = _cache_paths.get(value, value)
         layer[name] = SettingValue(value, Rank(rank), origin)
     return layer
 

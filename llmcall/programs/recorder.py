@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
 from ..config.settings import checked_layer
+from ..config.values import UNSET
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from ..keys.normalizers import normalizer
-from ..link.facts import KEYS
+from ..link.facts import KEYS, keyless
 from ..link.messages import error_in
 from ..link.programs import recordings
 from ..support.listeners import CallListener, listeners
@@ -139,12 +140,13 @@ class Recorder(Interceptor):
     ) -> None:
         # a wrong setting fails here, not in the program's first request
         checked = checked_layer(overrides, function)
-        paths = {
+        parsed = {
             name: setting.value
             for name, setting in checked.items()
             if isinstance(setting.value, str)
+            or (name == "endpoints" and setting.value is not UNSET)
         }
-        settings: dict[str, Any] = {**overrides, **paths}
+        settings: dict[str, Any] = {**overrides, **parsed}
         client_at = functools.cache(
             lambda address: ProgramClient(**{**settings, "base_url": address})
         )
@@ -285,11 +287,15 @@ class Recorder(Interceptor):
 
     def options(self) -> Options:
         """Return the options of the recording, for a recorder of another process; they can be pickled, and have no
-        keys.
+        keys or passwords, since an environment has them.
         """
         recording = self.recording
         actor = None if recording.actors is None else recording.actors.for_children()
-        overrides = {name: value for name, value in recording.overrides.items() if name not in KEYS}
+        overrides = {
+            name: keyless(name, value)
+            for name, value in recording.overrides.items()
+            if name not in KEYS
+        }
         models = frozenset(self.known_models())
         prints_first = self.report_first is not bool
         return Options(actor, overrides, recording.hosts, self.sends_nothing, models, prints_first)

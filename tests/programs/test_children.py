@@ -6,12 +6,15 @@ replay with other hash seeds gives each child its own answer only if it knows wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +22,8 @@ import pytest
 from commands import LONGEST, RunningProgram
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
+
+import llmcall
 
 SLOWLY = 3.0  # seconds
 PREAMBLE = """
@@ -686,6 +691,53 @@ def test_no_child_in_a_replay_has_a_key_that_pays(model: NumberedServer) -> None
     for name, key in {**keys, "OWN": keys["USED"]}.items():
         assert f"{name}={key}" in given and f"{name}=" in printed
         assert key not in printed
+
+
+def test_no_environment_of_a_child_has_a_key_or_password_of_a_setting(
+    model: NumberedServer,
+) -> None:
+    """Neither as it is nor pickled in hexadecimal digits, as the other settings are."""
+    secrets = [f"sesame-{number}" for number in range(6)]
+    keys, passwords = secrets[:2], secrets[2:]
+    addresses = [f"https://me:{password}@models.example/v1" for password in passwords]
+    endpoint = {"name": "west", "models": ["m"], "api_key": keys[0], "base_url": addresses[0]}
+    with llmcall.patched(
+        api_key=keys[1],
+        endpoints=[endpoint],
+        base_url=addresses[1],
+        azure_endpoint=addresses[2],
+        cache_path=f"redis://:{passwords[3]}@127.0.0.1:1/0",
+    ):
+        printed = subprocess.run(["env"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    (route,) = (line for line in printed.splitlines() if line.startswith("_LLMCALL_ROUTE="))
+    for text in secrets:
+        assert text not in printed and text.encode().hex() not in printed
+    assert b"models.example".hex() in route
+
+
+@pytest.mark.ci
+def test_the_password_of_a_cache_is_known_to_the_recording_process_for_its_childrens_calls(
+    model: NumberedServer,
+) -> None:
+    """A child names the server without it; the server hears the password all the same."""
+    pytest.importorskip("redis")
+    write("child.py", "ask()")
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hear() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        heard.append(connection.recv(1000))
+
+        threading.Thread(target=hear, daemon=True).start()
+        path = f"redis://:sesame@127.0.0.1:{server.getsockname()[1]}/0"
+        with pytest.raises(llmcall.CacheError), llmcall.patched(cache_path=path):
+            subprocess.run(CHILD, stderr=subprocess.DEVNULL)
+    assert heard
+    assert all(b"AUTH" in words and b"sesame" in words for words in heard)
 
 
 @pytest.mark.ci

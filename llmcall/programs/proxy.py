@@ -62,6 +62,9 @@ class Proxy:
             if connections.is_models((host, port), self._recorder.known_models()):
                 self._refuse(host, writer)
                 return
+            if method != "CONNECT":  # one request, since the next one may be to another host
+                fields = re.sub(rb"(?im)^(proxy-)?connection:.*\r\n", b"", fields)
+                fields = b"connection: close\r\n" + fields
             upstream = getproxies().get(url.scheme)
             if upstream and not proxy_bypass(host):
                 proxy = urllib.parse.urlsplit(upstream)
@@ -69,10 +72,9 @@ class Proxy:
                 head = first + b"\r\n" + _authorization(proxy) + fields
             elif method == "CONNECT":
                 head = b""
-            else:  # one request, since the next one may be to another host
+            else:
                 path = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
-                head = f"{method} {path} {version}\r\nconnection: close\r\n".encode()
-                head += re.sub(rb"(?im)^(proxy-)?connection:.*\r\n", b"", fields)
+                head = f"{method} {path} {version}\r\n".encode() + fields
             far_reader, far_writer = await asyncio.open_connection(host, port)
             with contextlib.closing(far_writer):
                 far_writer.write(head)

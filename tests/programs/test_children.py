@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from commands import LONGEST, RunningProgram
 from pytest_httpserver import HTTPServer
-from servers import NumberedServer
+from servers import NumberedServer, RawServer, http
 
 import llmcall
 
@@ -771,6 +771,27 @@ def test_a_child_that_takes_the_proxy_of_its_environment_reaches_no_model_in_a_r
     assert printed.endswith("/page?a=1/page?a=1")
     assert "a replay refused a connection to api.openai.com" in reported
     assert len(model.asked) == asked == 1
+
+
+def test_a_proxy_behind_the_runs_gets_one_request_on_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a replay, each request of a child is checked, since the next one may be to a model."""
+
+    def answer(connection: socket.socket, _: object) -> None:
+        connection.sendall(http(b"{}", stays=False))
+
+    with RawServer(answer) as upstream:
+        monkeypatch.setenv("http_proxy", upstream.base_url)
+        monkeypatch.setenv("no_proxy", "")
+        with llmcall.cassette("a.jsonl"):
+            pass
+        with llmcall.cassette("a.jsonl", mode="none"):
+            command = ["curl", "-s", "-H", "proxy-connection: keep-alive"]
+            subprocess.check_output([*command, "http://pages.example/a"])
+    (request,) = upstream.requests
+    assert (request.path, request.headers["connection"]) == ("http://pages.example/a", "close")
+    assert "proxy-connection" not in request.headers
 
 
 @pytest.mark.ci

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PIECE = 65536  # bytes that are read at once
 # Whoever sends no request, or cannot reach the other host, is left.
-BROKEN = (OSError, ValueError, KeyError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+BROKEN = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 
 class Proxy:

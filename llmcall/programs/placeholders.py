@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigError
 from ..support import secrets
 from ..support.listeners import CallListener, listeners
 from .transport import ProgramTransport
@@ -92,6 +93,10 @@ class _UsedKeys(CallListener):
             http = call.transport.to_record.http
             keys = [http.headers.get(name, "").rpartition(" ")[2] for name in KEY_HEADERS]
             keys.append(http.url.params.get("key"))
+        elif call.counted_by is not None:
+            with contextlib.suppress(ConfigError):  # a replay needs neither an endpoint nor its key
+                endpoints = call.client.endpoints(call.request.model)
+                keys += [endpoint.key() for endpoint in endpoints]
         _used.update(key for key in keys if isinstance(key, str) and len(key) >= SHORTEST_KEY)
 
 

@@ -773,6 +773,22 @@ def test_a_child_that_takes_the_proxy_of_its_environment_reaches_no_model_in_a_r
     assert len(model.asked) == asked == 1
 
 
+def test_no_child_in_a_replay_has_the_key_of_an_endpoint_that_was_used(
+    model: NumberedServer,
+) -> None:
+    """Of a call by llmcall's client, whatever the variable."""
+    key = "f3a1c05e9b7d4826"
+    endpoint = {"name": "west", "models": ["m"], "api_key": key, "base_url": model.address}
+    client = llmcall.OpenAIClient(endpoints=[endpoint], model="m")
+    environment = {**os.environ, "OWN": key}
+    command = [sys.executable, "-S", "-c", "import os; print(os.environ['OWN'])"]
+    for mode in ("new", "none"):
+        with llmcall.cassette("a.jsonl", mode=mode):
+            client.send_message("Bread?", on_error="raise")
+            printed = subprocess.check_output(command, env=environment, text=True)
+            assert (key in printed) == (mode == "new")
+
+
 def test_a_proxy_behind_the_runs_gets_one_request_on_a_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

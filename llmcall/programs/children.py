@@ -137,12 +137,13 @@ class RoutesOfRecording:
 
     def started(self) -> None:
         """Answer what was started, from now on at the latest."""
-        if self._link is not None:
-            self._link.start()
-        if self.server is not None:
-            self.server.start()
-        if self._proxy is not None:
-            self._proxy.start()
+        with _lock:  # a thread of the program may start something at the same moment
+            if self._link is not None:
+                self._link.start()
+            if self.server is not None:
+                self.server.start()
+            if self._proxy is not None:
+                self._proxy.start()
 
     def note(self, what: str, *details: str) -> None:
         """Note something about what was started: the name of a method of the link, and its arguments."""

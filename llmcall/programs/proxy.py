@@ -43,8 +43,12 @@ class Proxy:
         """Answer from now on."""
         if self._thread is None:
             self._thread = LoopThread("llmcall proxy")
-            serving = asyncio.start_server(self._answer, sock=self._socket)
-            asyncio.run_coroutine_threadsafe(serving, self._thread.loop)
+            self._thread.loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        # A task, since its loop reports an error that nobody asks for.
+        serving = asyncio.start_server(self._answer, sock=self._socket)
+        self._serving = asyncio.get_running_loop().create_task(serving)
 
     def close(self) -> None:
         """Answer nothing more."""

@@ -16,6 +16,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -808,6 +809,31 @@ def test_a_proxy_behind_the_runs_gets_one_request_on_a_connection(
     (request,) = upstream.requests
     assert (request.path, request.headers["connection"]) == ("http://pages.example/a", "close")
     assert "proxy-connection" not in request.headers
+
+
+@pytest.mark.ci
+def test_threads_that_start_the_first_children_at_once_share_one_proxy() -> None:
+    """It has as many threads as with a single child."""
+
+    def start(barrier: threading.Barrier) -> None:
+        barrier.wait()
+        subprocess.run(["true"])
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with llmcall.cassette("a.jsonl"):
+        pass
+    numbers = []
+    try:
+        for children in (1, 8):
+            others = set(threading.enumerate())
+            with llmcall.cassette("a.jsonl", mode="none"), ThreadPoolExecutor(children) as pool:
+                list(pool.map(start, [threading.Barrier(children)] * children))
+                made = set(threading.enumerate()) - others
+                numbers.append(sum(thread.name == "llmcall proxy" for thread in made))
+    finally:
+        sys.setswitchinterval(before)
+    assert numbers[0] == numbers[1] > 0
 
 
 @pytest.mark.ci

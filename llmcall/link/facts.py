@@ -98,7 +98,7 @@ def keyless(name: str, value: Any) -> Any:
     if name in KEYS or callable(value):
         return None
     if name == "endpoints":
-        return tuple(_keyless(endpoint) for endpoint in value)
+        return tuple(_keyless(endpoint) for endpoint in value or ())
     if name not in ("base_url", "azure_endpoint", "cache_path"):
         return value
     shown = without_password(value)

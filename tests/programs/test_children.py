@@ -28,7 +28,7 @@ import llmcall
 
 SLOWLY = 3.0  # seconds
 PREAMBLE = """
-import asyncio, multiprocessing, os, random, subprocess, sys, time
+import asyncio, multiprocessing, os, random, shlex, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
 import httpx
 def ask(question="Bread?"):
@@ -110,7 +110,7 @@ STARTS = """
 import asking, http.server
 from pathlib import Path
 PYTHON = [sys.executable, "asking.py"]
-SHELL = " ".join(PYTHON)
+SHELL = shlex.join(PYTHON)
 async def by_asyncio():
     process = await asyncio.create_subprocess_exec(*PYTHON, "asyncio")
     await process.wait()
@@ -313,7 +313,7 @@ def test_a_python_child_that_is_not_recorded_is_named(model: NumberedServer) -> 
         subprocess.run({CHILD})
         subprocess.run([sys.executable, "-I", "child.py"])
         subprocess.run(["env", "-i", sys.executable, "-S", "-c", "print('on its own')"])
-        os.system("cd . && " + sys.executable + " -I child.py; true")
+        os.system("cd . && " + shlex.quote(sys.executable) + " -I child.py; true")
         """,
     )
     printed, reported = ran(*A)

@@ -92,7 +92,7 @@ class Opening:
                     header.settings, f"cassette {path}", is_imported=header.imported is not None
                 )
                 applied.callback(config.push_layer(layer))
-                if header.settings and (overridden := overridden_settings(before, layer, path)):
+                if overridden := overridden_settings(before, layer, path):
                     warn_once(overridden)
             cassette.tape.update_settings()
             self._settings = applied.pop_all()

@@ -30,7 +30,6 @@ MODEL_FILE = ".gguf"
 # The settings that decide keys, besides the arguments in code. A header holds these, and while its
 # cassette is open they override environment and files.
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
-DEFAULTS = (*MODELS, *CONFIGURED)  # those that a call's own arguments replace
 
 
 def keyed_settings() -> dict[str, Data]:

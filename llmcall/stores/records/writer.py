@@ -19,7 +19,7 @@ from ...support.system import file_lock
 from ..record import Record, by_scope
 from .answers import stable_response
 from .header import Header, imported_from
-from .keyed_settings import DEFAULTS, MODELS, with_used_models, with_used_settings
+from .keyed_settings import MODELS, with_used_models, with_used_settings
 from .line import (
     INLINE_CHARACTERS,
     RECORD,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
 
-    :param header: the header; only the models, parameters and ``[Model …]`` sections of the records are written.
+    :param header: the header; only the models and ``[Model …]`` sections of the records are written.
     :param records: the records in the order of the calls; they are written by scope path. They are
         read several times.
     :raises ValueError: if a record is nested too deeply, or a request holds NaN, an infinity or a lone
@@ -56,9 +56,8 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     imported = imported_from(records) if header.imported is None else header.imported
     optional = {"imported": imported, "run": header.run}
     entry = {name: recordable(value, name) for name, value in optional.items() if value is not None}
-    # what is still to be asked of an incomplete recording may need a parameter's default
-    names = DEFAULTS if header.is_complete else MODELS
-    settings = with_used_settings(with_used_models(header.settings, records), records, names)
+    # A parameter stays, though each record may have its own: a call that is added later needs the default.
+    settings = with_used_settings(with_used_models(header.settings, records), records, MODELS)
     entry["settings"] = recordable(settings, "settings")
     served = served_by(records).items()
     if days := {model: days_entry(days) for model, days in served if days is not None}:

@@ -33,7 +33,7 @@ from ..scopes import (
     Position,
     RecordedCallers,
     current_for_draw,
-    current_form,
+    held,
     here,
     next_order,
     scope_of_call,
@@ -153,7 +153,9 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
     else:
         canonical = canonical_messages if kind == "chat" else canonical_json
         hashed = opened.with_value(canonical(keyed, f"request.{name}"))
-    return Undrawn(call, client, cassette, asked, body, hashed, current_form())
+    make_form = held().form
+    form = None if make_form is None or (cassette is None and not parents) else make_form()
+    return Undrawn(call, client, cassette, asked, body, hashed, form)
 
 
 def _prepared(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..answers.instructions import correction
@@ -126,7 +127,7 @@ class Choice(LLMCall):
                 self.client,
                 self.prompt(variables, order),
                 self.model_params,
-                self.form(variables),
+                partial(self.form, variables),
             ),
             read=lambda reply: _read_position(reply, options, order),
             correction=lambda: correction(INSTRUCTION),

@@ -7,6 +7,7 @@ import math
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import ref
@@ -142,8 +143,8 @@ def _token_request(
     params = question.model_params
     limit = {} if "max_completion_tokens" in params else {"max_tokens": 1}
     wanted = {**limit, **params, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    prompt, form = question.prompt(variables, order), question.form(variables)
-    return SendMessage(question.client, prompt, wanted, form)
+    prompt = question.prompt(variables, order)
+    return SendMessage(question.client, prompt, wanted, partial(question.form, variables))
 
 
 def _has_no_logprobs(error: Exception) -> bool:
@@ -176,7 +177,7 @@ def _decision_request(
         "window": "none",
         "extra_body": {"questions": [decision]},
     }
-    return SendMessage(question.client, messages, wanted, question.form(variables))
+    return SendMessage(question.client, messages, wanted, partial(question.form, variables))
 
 
 def _has_no_decisions(error: Exception) -> bool:

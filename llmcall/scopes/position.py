@@ -4,7 +4,7 @@ path: users' own, and those that a ``map`` gives to items and repeats."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -113,22 +113,7 @@ Branches = tuple[Branch, ...]
 
 # The name, the digest and the variables of a template or question, as a record has them.
 Form = dict[str, Any]
-_form: ContextVar[Form | None] = ContextVar("llmcall form", default=None)
-
-
-@contextmanager
-def asked_by(form: Form) -> Iterator[None]:
-    """Let the calls of a block name the template that asks."""
-    before = _form.set(form)
-    try:
-        yield
-    finally:
-        _form.reset(before)
-
-
-def current_form() -> Form | None:
-    """Return the template that asks, or ``None``."""
-    return _form.get()
+MakeForm = Callable[[], Form]
 
 
 class Position(NamedTuple):
@@ -140,7 +125,7 @@ class Position(NamedTuple):
     :param caller: the caller's name, if it counts in its draw.
     :param draw: the number of its draw, or ``None``.
     :param is_in_order: whether the order of the calls, not the caller, tells its draw from identical ones.
-    :param form: the template that asks, with its variables, or ``None``; see :func:`asked_by`.
+    :param form: the template that asks, with its variables, or ``None``; see :class:`AskedBy`.
     """
 
     path: str = ""
@@ -168,6 +153,7 @@ class Held(NamedTuple):
     :param is_programs: whether a program's call is answered here.
     :param ticket: by which the process that records this one knows what the code runs for; empty: for what the whole
         process does.
+    :param form: returns the template that asks, or ``None``; see :class:`AskedBy`.
     """
 
     active: ActiveScope | None = None
@@ -175,6 +161,7 @@ class Held(NamedTuple):
     levels: str = ""
     is_programs: bool = False
     ticket: str = ""
+    form: MakeForm | None = None
 
 
 NOTHING = Held()
@@ -210,8 +197,25 @@ def hold(**changes: Any) -> None:
 
 def hold_scope(active: ActiveScope | None) -> None:
     """Change the scope that the current context holds; each step of an actor does, and ``_replace`` is slow."""
-    _, caller, levels, is_programs, ticket = held()
-    _here.set(Held(active, caller, levels, is_programs, ticket))
+    _, caller, levels, is_programs, ticket, form = held()
+    _here.set(Held(active, caller, levels, is_programs, ticket, form))
+
+
+class AskedBy:
+    """A block whose calls name the template that asks. It is a class, since each typed replay enters one.
+
+    :param form: returns it; it is called only if a cassette records the call.
+    """
+
+    def __init__(self, form: MakeForm) -> None:
+        self._form = form
+
+    def __enter__(self) -> None:
+        active, caller, levels, is_programs, ticket, _ = held()
+        self._token = _here.set(Held(active, caller, levels, is_programs, ticket, self._form))
+
+    def __exit__(self, *_: object) -> None:
+        _here.reset(self._token)
 
 
 def take_place(context: Context) -> None:

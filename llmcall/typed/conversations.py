@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ..apis.message import message_text
 from ..core.parents import note_unread
 from ..errors import APIError, OutputError
-from ..scopes import Form, asked_by
+from ..scopes import AskedBy, MakeForm
 from ..support.display import shortened
 from ..support.waits import may_block
 
@@ -82,11 +82,11 @@ class SendMessage(NamedTuple):
     client: LLMClient
     messages: list[dict[str, Data]]
     params: dict[str, Data]
-    form: Form
+    form: MakeForm
 
     async def reply(self) -> Any:
         """Call in this thread, or without blocking the event loop."""
-        with asked_by(self.form):
+        with AskedBy(self.form):
             if may_block():
                 return self.client.send_message(self.messages, **self.params)
             return await self.client.asend_message(self.messages, **self.params)

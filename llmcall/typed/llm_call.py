@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from contextvars import ContextVar
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -32,7 +33,7 @@ from .conversations import (
     final_error,
     shortened_repr,
 )
-from .rows import RowJob, row_variables
+from .rows import RowJob, row_variables, used_fields
 from .tables import AsksRows, field_names
 from .templates import Templates, TemplateSource, checked_history, checked_sources
 
@@ -209,7 +210,10 @@ class LLMCall(AsksRows):
         _append(messages[-1], expected)
         conversation = await converse(
             SendMessage(
-                client, messages, {**self._sent_params(), **structured}, self.form(variables)
+                client,
+                messages,
+                {**self._sent_params(), **structured},
+                partial(self.form, variables),
             ),
             read=self._parse_reply,
             correction=lambda: correction(expected or self._expected(templates, messages)),
@@ -341,7 +345,10 @@ class LLMCall(AsksRows):
             or one_line(question.text or "", NAME_CHARACTERS),
             "digest": templates.digest,
             "variables": {
-                name: one_line(normalize(_words(value)), VARIABLE_CHARACTERS)
+                name: one_line(
+                    normalize(_words(used_fields(value, templates.variables[name]))),
+                    VARIABLE_CHARACTERS,
+                )
                 for name, value in used
             },
         }

@@ -97,7 +97,7 @@ class RowJob:
         """Return the variables, and their fields, that the templates use; they identify a row."""
         used_variables = self.call_for(item).templates().variables
         return {
-            name: _used_fields(value, used_variables[name])
+            name: used_fields(value, used_variables[name])
             for name, value in self.row_variables(item).items()
             if name in used_variables and name not in self.bound
         }
@@ -162,7 +162,7 @@ def row_variables(row: object) -> dict[str, Any]:
     return dict(row)
 
 
-def _used_fields(value: object, fields: frozenset[str] | None) -> Any:
+def used_fields(value: object, fields: frozenset[str] | None) -> Any:
     """Return the fields of a dict or a dataclass that the templates use.
 
     :param fields: their names; ``None`` means the whole value.
@@ -172,7 +172,8 @@ def _used_fields(value: object, fields: frozenset[str] | None) -> Any:
     if all_fields is None or fields is None or not fields <= all_fields.keys():
         return value
     return {
-        field: value[field] if all_fields is value else getattr(value, field) for field in fields
+        field: value[field] if all_fields is value else getattr(value, field)
+        for field in sorted(fields)
     }
 
 

@@ -160,6 +160,7 @@ class Templates(NamedTuple):
     :param brace_errors: by each name in single braces that is not a variable, the error to raise.
     :param texts: the templates of further texts that the question gets: a choice's options.
     :param files: the contents of the files that were read.
+    :param digest: of the texts of the templates, and of the files that they include.
     """
 
     messages: tuple[Mapping[str, object], ...]
@@ -168,6 +169,7 @@ class Templates(NamedTuple):
     brace_errors: Mapping[str, str]
     texts: tuple[Template, ...] = ()
     files: Mapping[str, bytes] = {}
+    digest: str = ""
 
     @classmethod
     def compile(
@@ -199,15 +201,10 @@ class Templates(NamedTuple):
             uses.append({history.variable: None})
         variables = all_variables(uses)
         errors = _brace_errors(templates, variables)
-        return cls(messages, history, variables, errors, further, files)
-
-    @property
-    def digest(self) -> str:
-        """Return a digest of the texts of the templates, and of the files that they include."""
-        texts = [template.text for template in (*_templates_in(self.messages), *self.texts)]
-        files = [contents.decode(errors="replace") for contents in self.files.values()]
-        data = as_json([texts, files]).encode("utf-8", "surrogatepass")
-        return hashlib.sha256(data).hexdigest()[:16]
+        read = [_dedented(text.decode("utf-8-sig", "replace")) for text in files.values()]
+        hashed = as_json([[template.text for template in templates], read])
+        digest = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return cls(messages, history, variables, errors, further, files, digest)
 
     def are_current(self) -> bool:
         """Return whether no file was edited since it was read."""

@@ -78,7 +78,8 @@ class ReplayLog:
         self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
         # key of a record → arm → the arm's first call that it answered
         self._arms: dict[str, dict[str, CallOrder]] = {}
-        self._forms: dict[str, Form] = {}  # key of a record → the template that asked first
+        # Key of a record → the template that asked first, in the order of the calls.
+        self._forms: dict[str, tuple[tuple[list[str], CallOrder], Form]] = {}
         self._unread: set[str] = set()  # keys of records that it could not read
         # The scopes of recorded functions that were replayed, and so did not run.
         self._skipped_scopes: set[str] = set()
@@ -103,7 +104,9 @@ class ReplayLog:
             self._skipped_scopes |= skipped
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
             if position.form is not None:
-                self._forms.setdefault(key, position.form)
+                first = self._forms.get(key)
+                if first is None or sort_key < first[0]:
+                    self._forms[key] = sort_key, position.form
             if arm := position.arm:
                 orders = self._arms.setdefault(key, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
@@ -223,9 +226,10 @@ class ReplayLog:
 
     def with_form(self, record: Record) -> Record:
         """Return a record with the template that asked in this run, and whether that could read the answer."""
-        form: Mapping[str, Data] | None = self._forms.get(record.cache_key)
-        if form is None:
+        first = self._forms.get(record.cache_key)
+        if first is None:
             return record
+        form: Mapping[str, Data] = first[1]
         if record.form is not None and record.form["digest"] == form["digest"]:
             form = record.form
         is_unread = record.cache_key in self._unread

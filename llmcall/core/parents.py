@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.current import open_cassettes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +30,11 @@ def linked(parent: Parent) -> Iterator[None]:
 
 def note_unread(key: str) -> None:
     """Note for the record of an answer that the :class:`LLMCall` that asked could not read it."""
-    cassette = current_cassette()
-    if cassette is not None:
+    # Not the current cassette, which settings may open or close: a link hears of it in no context of the run.
+    innermost = open_cassettes[-1:]
+    for cassette in innermost:
         cassette.tape.log.note_unread(key)
-    for parent in parents[-1:] if cassette is None else ():
+    for parent in () if innermost else parents[-1:]:
         parent.note("unread", key)
 
 

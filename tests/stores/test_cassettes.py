@@ -1011,6 +1011,34 @@ def test_a_record_names_the_template_that_asked(monkeypatch: pytest.MonkeyPatch)
     assert Path(PATH).read_text() == recorded
 
 
+def test_a_form_has_no_field_that_its_template_does_not_use() -> None:
+    """A row may hold an address, which is not the model's business."""
+    ask = llmcall.LLMCall(user="You are {{ row.age }}, {{ row.job }}.", client=echoing())
+    with cassette(PATH):
+        ask(row={"name": "Ann Smith", "job": "baker", "age": 34})
+    assert lines()[1]["form"]["variables"] == {"row": '{"age": 34, "job": "baker"}'}
+
+
+def test_of_two_calls_that_share_a_record_the_first_in_order_names_its_form() -> None:
+    """Not the one that came first: the other thread may be faster."""
+    second_has_asked = threading.Event()
+
+    def play(mood: str, wait: bool) -> None:
+        if wait:
+            second_has_asked.wait()
+        llmcall.LLMCall(user="Hello{{ mood[9:] }}", client=echoing())(mood=mood)
+        second_has_asked.set()
+
+    with cassette(PATH):
+        llmcall.arms(
+            play,
+            {"one": {"mood": "good", "wait": True}, "two": {"mood": "bad", "wait": False}},
+            scope="app",
+            workers=2,
+        )
+    assert lines()[1]["form"]["variables"] == {"mood": "good"}
+
+
 def test_the_header_has_what_the_block_sets_before_its_first_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -224,6 +224,10 @@ DAMAGE = {
     "surrogate": (HEADER + GOOD.replace("{}", '{"a": "\\ud83d"}'), "lone surrogate"),
     "unknown kind": (HEADER + GOOD.replace("function", "chit"), "kind"),
     "unknown field": (HEADER + GOOD[:-1] + ', "host": "h"}', "unknown field 'host'"),
+    "form without a name": (
+        HEADER + GOOD[:-1] + ', "form": {"digest": "0"}}',
+        "'form' must have a name",
+    ),
     "no response": (HEADER + '{"kind": "chat", "request": {}}', "response"),
     "not UTF-8": (HEADER + '{"é": 1}', "not UTF-8"),
     "another header": (

@@ -120,7 +120,7 @@ def parse_line(line: bytes) -> dict[str, Data]:
 
 
 # The names and types of fields of records that need no further check; they are few.
-_right_forms: set[Any] = set()
+_right_types: set[Any] = set()
 
 
 def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
@@ -134,8 +134,12 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
     cost = entry.get("cost")
     if isinstance(cost, (int, float)) and not 0 <= cost <= MOST_COST:
         raise _damaged(f"the record's cost is not from 0 to {MOST_COST:,} USD")
-    form = tuple(entry), tuple(map(type, entry.values()))
-    if form in _right_forms and entry["kind"] in KINDS:
+    if "form" in entry and not _is_form(entry["form"]):
+        raise _damaged(
+            "the line's 'form' must have a name, a digest and variables, which are strings"
+        )
+    types = tuple(entry), tuple(map(type, entry.values()))
+    if types in _right_types and entry["kind"] in KINDS:
         return
     for name, value in entry.items():
         if name not in names:
@@ -152,7 +156,19 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
         if not all(isinstance(item, str) for item in entry.get(name, ())):
             raise _damaged(f"the line's {name!r} must be strings")
     if "kind" in entry and "arms" not in entry:
-        _right_forms.add(form)
+        _right_types.add(types)
+
+
+def _is_form(data: Data) -> bool:
+    if not isinstance(data, dict) or data.keys() != {"name", "digest", "variables"}:
+        return False
+    variables = data["variables"]
+    texts = (
+        data["name"],
+        data["digest"],
+        *(variables.values() if isinstance(variables, dict) else [None]),
+    )
+    return all(isinstance(text, str) for text in texts)
 
 
 def _damaged(problem: str) -> CacheCorruptError:

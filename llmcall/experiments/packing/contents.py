@@ -202,7 +202,7 @@ def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
 - Models asked for: {", ".join(asked) or "none"}
 - Answered by (first and last day, UTC): {", ".join(run.served) or "no model"}
 - Answers: {len(spoken):,} ({counts[CUT]:,} cut, {counts[REFUSED]:,} refused, {counts[ASKED_AGAIN]:,} asked again by an
-  `LLMCall`, {counts[UNREAD]:,} more that an `LLMCall` could not read); llmcall can't
+  `LLMCall`, {counts[UNREAD]:,} more unread: an `LLMCall` could not read them); llmcall can't
   tell whether other code asks again, or reads an answer otherwise{embedded if texts else ""}
 - Cost when they were made: {"unknown" if cost is None else money(cost)}{origin}{left_out}"""
 

@@ -229,7 +229,7 @@ class Replay(CallListener):
                 if is_known and test.writes and not cassette.failures.counts():
                     unused = cassette.unused()
                     if self.mode == "update":  # which keeps further draws of the test's requests
-                        unused = cassette.tape.not_of_run(unused)
+                        unused = list(cassette.tape.not_of_run(unused))
         finally:
             stop_keeping_notices(notices)
             self._add_use(cassette, unused, notices, is_shared=is_shared)

@@ -219,6 +219,11 @@ class ReplayLog:
             arms = tuple(dict.fromkeys(name for names in both for name in names))
         return record if arms == record.arms else record.replace(arms=arms)
 
+    def used_keys(self) -> list[str]:
+        """Return the keys of the records that the run got."""
+        with lock:
+            return [*self._first_calls]
+
     def note_unread(self, key: str) -> None:
         """Log that the :class:`LLMCall` that asked could not read an answer."""
         with lock:

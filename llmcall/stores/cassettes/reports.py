@@ -215,7 +215,7 @@ class Reports:
                 for number, outcome in (moved, kept)
                 if number
             )
-        if not tape.not_of_run(unused):
+        if not any(True for _ in tape.not_of_run(unused)):
             return f"{words}mode 'update' keeps them, {FURTHER_DRAWS}"
         if mode != "update":
             return f"{words}mode 'update' moves them to the disk cache"

@@ -17,7 +17,7 @@ from ..records.reader import Question, RecordFile, Selection, header_in
 from ..records.writer import check_writable, content_digest, read_if_present, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ...keys.request import Data
@@ -213,13 +213,14 @@ class Tape:
         """Return the unused records that the file loses. Further draws of the run's requests stay, so that there
         is no gap among them.
         """
-        return self.not_of_run(unused) if self.drops_unused else []
+        return list(self.not_of_run(unused)) if self.drops_unused else []
 
-    def not_of_run(self, records: Iterable[Record]) -> list[Record]:
-        """Return the records that are draws of no request that the run made."""
-        used = (record for record in self.in_order() if self.log.has_used(record.cache_key))
-        drawn = {*map(_drawn_request, used)} - {None}
-        return [record for record in records if _drawn_request(record) not in drawn]
+    def not_of_run(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Yield the records that are draws of no request that the run made."""
+        gained = [record for record, _ in self._gained.values()]
+        used = [record for key in self.log.used_keys() if (record := self.stored.get(key))]
+        drawn = {*map(_drawn_request, (*gained, *used))} - {None}
+        return (record for record in records if _drawn_request(record) not in drawn)
 
     def with_arms(self, record: Record) -> Record:
         """Return a record with the arms that used it; only with this run's if what it did not use is dropped."""

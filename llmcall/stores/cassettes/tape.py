@@ -217,7 +217,7 @@ class Tape:
 
     def not_of_run(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the records that are draws of no request that the run made."""
-        gained = [record for record, _ in self._gained.values()]
+        gained = [record for record, _ in list(self._gained.values())]
         used = [record for key in self.log.used_keys() if (record := self.stored.get(key))]
         drawn = {*map(_drawn_request, (*gained, *used))} - {None}
         return (record for record in records if _drawn_request(record) not in drawn)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import groupby
 from typing import NamedTuple
 
 from ..apis.message import as_text
@@ -13,12 +12,12 @@ from ..apis.shapes import CONTENT_FIELDS
 from ..keys.request import strings_in
 from ..scopes import is_reserved_name, path_before_items, without_repeats
 from ..stores.differences import (
+    TOKEN,
     Difference,
-    changed_lines,
     common_ends,
     differences,
-    differing,
     pieces,
+    text_diff,
 )
 from ..stores.record import Record
 from ..stores.records.answers import answer_parts
@@ -27,7 +26,7 @@ from .pairs import Pair
 MIN_CUT_WORDS = 3  # in a quote whose first and last word may be cut
 MAX_WORD_PAIRS = 4_000_000  # to compare; all words of a larger passage count as changed
 _WORD = re.compile(r"\w+")
-_TOKEN = re.compile(r"\w+|[^\w\s]")  # a word or a mark
+_WORDS = re.compile(r"\w+(?:\s+\w+)*")
 _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrt])|(.))")  # as JSON writes it into a prompt
 
 
@@ -44,16 +43,13 @@ class Stretch(NamedTuple):
 @lru_cache(maxsize=4096)  # actors often hear the same
 def stretches_of(before: str, after: str) -> frozenset[Stretch]:
     """Return the stretches of changed words, without punctuation, each with its side."""
-    stretches = set()
-    for lines in changed_lines(before, after):
-        one, other = (_TOKEN.findall(_unescaped(text)) for text in pieces(lines, before, after))
-        for passage in differing(one, other, most_pairs=MAX_WORD_PAIRS):
-            for side, tokens in enumerate(pieces(passage, one, other)):
-                runs = groupby(tokens, key=lambda token: bool(_WORD.match(token)))
-                stretches |= {
-                    Stretch(side, _search_text(list(run))) for is_word, run in runs if is_word
-                }
-    return frozenset(stretches)
+    texts = _unescaped(before), _unescaped(after)
+    return frozenset(
+        Stretch(side, _search_text(words.split()))
+        for passage in text_diff(*texts, TOKEN, MAX_WORD_PAIRS)
+        for side, piece in enumerate(pieces(passage, *texts))
+        for words in _WORDS.findall(piece)
+    )
 
 
 def _unescaped(text: str) -> str:

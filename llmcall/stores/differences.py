@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import accumulate
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from unicodedata import is_normalized, name, normalize
 
 from ..keys.plain_data import is_same
@@ -34,9 +34,6 @@ ROW_NUMBER = re.compile(r"^\s*(?:\(?\d+[.):]|#\d+:?)\s+")  # before a part of a 
 CHANGES_SHOWN = 3
 CHARACTERS = 60  # of a changed piece that is shown
 LEAST_CONTEXT = 12  # characters around a change of blanks or marks alone
-
-
-Pieces = TypeVar("Pieces", str, list[str])
 
 
 class WordChange(NamedTuple):
@@ -121,37 +118,45 @@ class Passage(NamedTuple):
 def passages(recorded: str, asked: str) -> tuple[Passage, ...]:
     """Return the passages in which two texts differ, in order; changes that almost touch are merged."""
     merged: list[Passage] = []
-    for lines in changed_lines(recorded, asked):
-        recorded_piece, asked_piece = pieces(lines, recorded, asked)
-        for words in _changes(WORD.findall(recorded_piece), WORD.findall(asked_piece)):
-            passage = Passage(
+    for passage in text_diff(recorded, asked):
+        if merged and passage.begin - merged[-1].end <= LARGEST_GAP:
+            merged[-1] = merged[-1]._replace(end=passage.end, asked_end=passage.asked_end)
+        else:
+            merged.append(passage)
+    return tuple(merged)
+
+
+def text_diff(
+    recorded: str, asked: str, token: re.Pattern[str] = WORD, most_pairs: int = MOST_PAIRS
+) -> Iterator[Passage]:
+    """Yield the passages in which two texts differ, in order: the tokens of the lines that differ.
+
+    :param token: its matches cover a whole text.
+    :param most_pairs: of tokens; a larger passage of lines is one difference.
+    """
+    for lines in _changes(recorded.splitlines(keepends=True), asked.splitlines(keepends=True)):
+        before, after = pieces(lines, recorded, asked)
+        for words in _changes(token.findall(before), token.findall(after), most_pairs):
+            yield Passage(
                 lines.begin + words.begin,
                 lines.begin + words.end,
                 lines.asked_begin + words.asked_begin,
                 lines.asked_begin + words.asked_end,
             )
-            if merged and passage.begin - merged[-1].end <= LARGEST_GAP:
-                merged[-1] = merged[-1]._replace(end=passage.end, asked_end=passage.asked_end)
-            else:
-                merged.append(passage)
-    return tuple(merged)
 
 
-def changed_lines(recorded: str, asked: str) -> Iterator[Passage]:
-    """Yield the lines in which two texts differ."""
-    return _changes(recorded.splitlines(keepends=True), asked.splitlines(keepends=True))
-
-
-def pieces(passage: Passage, recorded: Pieces, asked: Pieces) -> tuple[Pieces, Pieces]:
-    """Return the piece of each text or list that a passage covers."""
+def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:
+    """Return the piece of each text that a passage covers."""
     return recorded[passage.begin : passage.end], asked[passage.asked_begin : passage.asked_end]
 
 
-def _changes(recorded: Sequence[str], asked: Sequence[str]) -> Iterator[Passage]:
+def _changes(
+    recorded: Sequence[str], asked: Sequence[str], most_pairs: int = MOST_PAIRS
+) -> Iterator[Passage]:
     """Yield the passages in which two texts differ, from their pieces."""
     positions = list(accumulate(map(len, recorded), initial=0))
     asked_positions = list(accumulate(map(len, asked), initial=0))
-    for begin, end, asked_begin, asked_end in differing(recorded, asked, str.isspace):
+    for begin, end, asked_begin, asked_end in differing(recorded, asked, str.isspace, most_pairs):
         yield Passage(
             positions[begin],
             positions[end],

@@ -64,10 +64,10 @@ if TYPE_CHECKING:
     from .programs.entry import patched as patched
     from .recorded_functions import recorded as recorded
     from .review.comparison import compare as compare
-    from .scopes import arm as arm
-    from .scopes import bind as bind
-    from .scopes import scope as scope
-    from .scopes import seed as seed
+    from .scopes.arms import arm as arm
+    from .scopes.arms import seed as seed
+    from .scopes.scope import bind as bind
+    from .scopes.scope import scope as scope
     from .stores.cache.cache import ResponseCache as ResponseCache
     from .traffic.budgets import budget as budget
     from .traffic.usage import track as track
@@ -97,7 +97,8 @@ _MODULES = {
     "programs.entry": "async_http_client cassette http_client patched",
     "recorded_functions": "recorded",
     "review.comparison": "compare",
-    "scopes": "arm bind scope seed",
+    "scopes.arms": "arm seed",
+    "scopes.scope": "bind scope",
     "stores.cache.cache": "ResponseCache",
     "traffic.budgets": "budget",
     "traffic.usage": "track",

@@ -19,7 +19,9 @@ from .keys.normalizers import normalizer
 from .keys.plain_data import map_texts, plain, recordable
 from .keys.request import Data, Request
 from .keys.signatures import Parameters
-from .scopes import Position, here, in_function
+from .scopes.active import here
+from .scopes.position import Position
+from .scopes.scope import in_function
 from .stores.cache.cache import shared_cache
 from .stores.cassettes.current import current_cassette
 from .stores.cassettes.replay_log import function_scope

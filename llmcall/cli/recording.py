@@ -14,7 +14,7 @@ from ..errors import CacheError, ConfigError
 from ..programs.actors import ACTOR_FORMS, Actor, Actors, is_named_by_text
 from ..programs.placeholders import placeholder_keys
 from ..programs.recorder import Recorder
-from ..scopes import new_program_scope
+from ..scopes.active import new_program_scope
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.reports import CommandOwner
 from ..stores.records.reader import header_in

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
-from .. import scopes
 from ..programs.execution import Execution
 from ..programs.seeds import seeded
+from ..scopes.active import default_scope, new_program_scope
+from ..scopes.scope import scope as open_scope
 from ..stores.records.header import MAX_SEED
 from .recording import actor_source, find_target, recording_options
 
@@ -76,13 +77,13 @@ def run(
     with contextlib.ExitStack() as exit_stack:
         cassette = target.open(exit_stack)
         if options.scope is not None:
-            exit_stack.enter_context(scopes.scope(options.scope, process=True))
+            exit_stack.enter_context(open_scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
         # Only now: a recorder knows the scope in which it was made.
         recorder = target.recorder(source, cassette)
-        default = scopes.new_program_scope() if cassette is None else cassette.default_scope
-        exit_stack.enter_context(scopes.default_scope(default))
+        default = new_program_scope() if cassette is None else cassette.default_scope
+        exit_stack.enter_context(default_scope(default))
         open_contexts = exit_stack.pop_all()
     execution = Execution(recorder, cassette, open_contexts, options.scope, is_none=target.is_none)
     execution.run(script, arguments, module=module)

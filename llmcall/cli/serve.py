@@ -15,7 +15,6 @@ from pathlib import Path
 
 import click
 
-from .. import scopes
 from ..programs.children import (
     LONGEST_END,
     RoutesOfRecording,
@@ -28,6 +27,7 @@ from ..programs.patches import patched_by
 from ..programs.routes import base_urls, environment_of_child
 from ..programs.server import Server
 from ..programs.summary import summary_lines
+from ..scopes.callers import current_caller, set_caller
 from ..support.failures import process_failures
 from ..traffic.usage import RunUsage
 from .recording import actor_source, find_target, recording_options
@@ -150,13 +150,13 @@ def serve(
 def _context_here() -> Context:
     """Return the current context, with the actor's name."""
     context = copy_context()
-    context.run(scopes.set_caller, scopes.current_caller())
+    context.run(set_caller, current_caller())
     return context
 
 
 def _run_command(command: tuple[str, ...], server: Server, routes: RoutesOfRecording) -> int:
     """Run a command with the addresses of the server in its environment, and return its exit code."""
-    main = scopes.current_caller()
+    main = current_caller()
     assert main is not None  # the attached recorder names them
     caller = main.child("process", program_name(command))
     route = routes.new(caller)

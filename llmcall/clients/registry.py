@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .. import scopes
 from ..config import resolve as config
 from ..errors import ConfigError
 from ..models.catalog import capabilities, resolve
+from ..scopes.active import forget
 from ..stores.cache.cache import forget_shared
 from ..stores.cassettes.current import close_named
 from ..support.arguments import checked, nearest
@@ -137,7 +137,7 @@ def reset() -> None:
     for shared in clients:
         shared.close()
     forget_shared()
-    scopes.forget()
+    forget()
     limits.forget()
     config.reset()
 

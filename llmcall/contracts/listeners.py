@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import scopes
 from ..errors import ServiceError
+from ..scopes.scope import scope
 from ..stores.cassettes.cassette import Cassette
 from ..support.listeners import CallListener, Listener, listeners
 from ..testing import ScriptedClient
@@ -62,7 +62,7 @@ def _heard(hearing: contextlib.AbstractContextManager[object]) -> list[object]:
 
 def _calls(folder: str, path: Path, mode: str) -> list[object]:
     client = ScriptedClient(_answer, cache_mode="auto", cache_path=folder, on_error="raise")
-    with Cassette(path, mode), scopes.scope("Ann"):
+    with Cassette(path, mode), scope("Ann"):
         got: list[object] = [client.send_message("Hello"), client.send_message("Hello")]
         got.append(list(client.stream_message("Hello")))
         got.append(client.get_embedding(["Hello", "you"]))

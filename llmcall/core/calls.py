@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from ..config.settings import ON_ERROR, Settings
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument
-from ..scopes import Draw, Position, ScopedRecord
+from ..scopes.active import ScopedRecord
+from ..scopes.draws import Draw
+from ..scopes.position import Position
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display import printable
 from ..support.failures import Failures, Progress, process_failures

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..link.child import Parent, Way
-    from ..scopes import ActiveScope, CallOrder
+    from ..scopes.active import ActiveScope
+    from ..scopes.position import CallOrder
 
 
 parents: list[Parent] = []  # the innermost last

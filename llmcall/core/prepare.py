@@ -25,19 +25,11 @@ from ..keys.parameters import (
     keyed_parameters,
 )
 from ..keys.request import Data, Request, UncheckedFormat
-from ..scopes import (
-    ActiveScope,
-    CallOrder,
-    Draw,
-    Form,
-    Position,
-    RecordedCallers,
-    current_for_draw,
-    held,
-    here,
-    next_order,
-    scope_of_call,
-)
+from ..scopes.active import ActiveScope, here, next_order, scope_of_call
+from ..scopes.callers import current_for_draw
+from ..scopes.draw_numbers import RecordedCallers
+from ..scopes.draws import Draw
+from ..scopes.position import CallOrder, Form, Position, held
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
 from ..support.sender import llmcall_sends

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..keys.keys import Identity
-    from ..scopes import RecordedCallers
+    from ..scopes.draw_numbers import RecordedCallers
     from ..stores.record import Record
 
 

@@ -8,11 +8,11 @@ import pickle
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from .. import scopes
 from ..config import resolve as config
 from ..link import programs
 from ..link.server import leave_link, use_link
-from ..scopes import Draws, MapIsOverError
+from ..scopes.draws import Draws, MapIsOverError
+from ..scopes.position import hold_scope
 from ..stores.cassettes.current import current_cassette
 from ..support.failures import process_failures
 from ..support.listeners import listeners
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ..link.server import Link
     from ..many.run import MapRun
     from ..many.tasks import Task, TaskResult
-    from ..scopes import ActiveScope, Drawn
+    from ..scopes.active import ActiveScope
+    from ..scopes.draws import Drawn
     from ..stores.cassettes.cassette import Cassette
     from .worker import Noted
 
@@ -73,7 +74,7 @@ class TaskSender:
         scope = task.position.scope(draws, task.draw_list, active.used_records)
         context = run.context.copy()
         context.run(task.position.set_caller)
-        context.run(scopes.hold_scope, scope)
+        context.run(hold_scope, scope)
         base = self._link.admit(context, order, None if client is None else client.meter)
         self._tickets[task] = base.ticket
         drawn = drawn_by_item.get(task.position.name, [])

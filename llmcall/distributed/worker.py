@@ -21,7 +21,8 @@ from ..core.parents import linked
 from ..errors import CacheError, LLMCallError
 from ..link.child import Parent
 from ..link.remote import NotedMeter
-from ..scopes import DrawList, Draws, DrawsElsewhere, MapIsOverError, hold_ticket
+from ..scopes.draws import DrawList, Draws, DrawsElsewhere, MapIsOverError
+from ..scopes.position import hold_ticket
 from ..stores.cassettes.current import none_open
 from ..support.failures import process_failures
 from ..support.listeners import CallListener, listeners
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from ..link.wire import Address
     from ..many.run import MapRun
     from ..many.tasks import Job, TaskPosition, TaskResult
-    from ..scopes import ActiveScope, Drawn, ScopedRecord
+    from ..scopes.active import ActiveScope, ScopedRecord
+    from ..scopes.draws import Drawn
     from ..support.failures import UnrecordedCall
     from ..support.waits import Stops
     from ..traffic.usage import UsageDelta

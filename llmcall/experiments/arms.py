@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import scopes
 from ..apis.usage import total_cost
 from ..config import resolve as config
 from ..errors import ConfigError
@@ -17,6 +16,10 @@ from ..many.options import checked_count
 from ..many.tasks import job_of
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
+from ..scopes.active import here
+from ..scopes.arms import arm as open_arm
+from ..scopes.draws import DrawList
+from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.current import current_cassette
 from ..stores.records.answers import answer_parts
 from ..support.arguments import checked
@@ -28,7 +31,7 @@ from .intervals import LEVEL
 if TYPE_CHECKING:
     import pandas
 
-    from ..scopes import ScopedRecord
+    from ..scopes.active import ScopedRecord
     from ..stores.record import Record
 
 EFFECT = ("estimate", "low", "high", "level", "n", "missing")  # the columns of an effect
@@ -319,7 +322,7 @@ def arms(
     """
     job_of(fn)
     checked_count("repeats", repeats)
-    arguments = {scopes.arm(name).name: kwargs for name, kwargs in arms.items()}
+    arguments = {open_arm(name).name: kwargs for name, kwargs in arms.items()}
     if not len(arguments) == len(arms) > 0:
         raise ValueError(f"arms is {arms!r}; give at least one arm, and each its own name")
     if config.settings().cache_mode == "off" and current_cassette() is None:
@@ -328,29 +331,29 @@ def arms(
             "[Cache], or open a cassette around llmcall.arms(…)"
         )
     runs = [ArmRun(name, repeat) for repeat in range(repeats) for name in arguments]
-    of_all = scopes.scope(scope)
-    parent = scopes.here()
-    draw_list = scopes.DrawList(parent.item.draws)
+    of_all = open_scope(scope)
+    parent = here()
+    draw_list = DrawList(parent.item.draws)
     finished: dict[ArmRun, object] = {}
     used_records: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
 
     def play(run: ArmRun) -> object:
         """Run one arm of one repeat."""
-        branch = scopes.arm(run.arm)
+        branch = open_arm(run.arm)
         branch.used_records = used_records[run]
-        order = scopes.here().position.order
+        order = here().position.order
         parent_scope: AbstractContextManager[object] = nullcontext()
         if parent.opened_by != "default":
             position = parent.position._replace(order=order)
             parent_scope = parent.copy(
                 generators=(), item=parent.item._replace(draws=draw_list), position=position
             )
-        with parent_scope, of_all, scopes.scope(run.repeat, process=process), branch:
+        with parent_scope, of_all, open_scope(run.repeat, process=process), branch:
             finished[run] = fn(**arguments[run.arm])
         return finished[run]
 
     try:
-        with scopes.scope(None):  # each run opens its own scopes
+        with open_scope(None):  # each run opens its own scopes
             results = run_map(
                 play,
                 runs,

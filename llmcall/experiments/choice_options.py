@@ -13,9 +13,10 @@ from math import factorial
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
-from .. import scopes
 from ..answers.lettered_options import folded_text, letter_position
 from ..errors import TemplateError
+from ..scopes.active import scope_of_call
+from ..scopes.position import without_repeats
 from ..stores.cassettes.current import current_cassette
 from ..support.display import shortened
 from ..support.notices import warn_once
@@ -158,8 +159,8 @@ class Respondent(NamedTuple):
         :raises ScopeError: in a thread or process without a scope while another has one open.
         """
         current_cassette()  # first: one that the settings name may have a scope for this call
-        active = scopes.scope_of_call()
-        path, repeats = scopes.without_repeats(active.path)
+        active = scope_of_call()
+        path, repeats = without_repeats(active.path)
         return cls(path or active.item.name, sum(repeats))
 
 

@@ -6,7 +6,6 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
 from ..apis.chunks import Assembler
 from ..clients.configured import ConfiguredClient
 from ..core.callbacks import Reading, next_chunk, open_stream, send
@@ -16,6 +15,10 @@ from ..core.seams import Response
 from ..core.waiting import Piece, emit
 from ..errors import APIError, LLMCallError
 from ..keys.plain_data import map_texts, recordable
+from ..scopes.active import ActiveScope, ScopedRecord, here, next_order
+from ..scopes.callers import current_caller, in_program_call
+from ..scopes.draws import DrawList, DrawsElsewhere
+from ..scopes.position import Branch, CallOrder, Position, current_ticket, hold_ticket
 from ..support.sender import llmcall_sends
 from ..support.system import this_process
 from ..support.tracebacks import hide_own_frames
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from ..core.calls import Call
     from ..core.seams import Chunk, Transport
     from ..keys.request import Data, Request
-    from ..scopes import ActiveScope
     from ..stores.record import Record
     from .wire import Address, Message
 
@@ -74,8 +76,8 @@ class Parent:
 
         :param caller: the name of that.
         """
-        active = scopes.here()
-        where = _where(active, scopes.next_order(active))._replace(caller=caller)
+        active = here()
+        where = _where(active, next_order(active))._replace(caller=caller)
 
         async def ask() -> Message:
             connection = self.connect()
@@ -91,11 +93,11 @@ class Parent:
             return Base(self.ticket)  # nobody answers by it
 
     def _ticket_here(self) -> str:
-        caller = scopes.current_caller()
+        caller = current_caller()
         origin = "" if caller is None else caller.origin
-        return scopes.current_ticket() or origin or self.ticket
+        return current_ticket() or origin or self.ticket
 
-    def way(self, active: ActiveScope, order: scopes.CallOrder) -> Way | None:
+    def way(self, active: ActiveScope, order: CallOrder) -> Way | None:
         """Return the way of a call that is made here; ``None`` if this process goes on alone.
 
         :param active: its scope.
@@ -144,12 +146,12 @@ class Parent:
             self._idle.pop().close()
 
 
-def _where(active: ActiveScope, order: scopes.CallOrder) -> Where:
+def _where(active: ActiveScope, order: CallOrder) -> Where:
     """Return the position of a call, seen from where this process was started."""
-    caller, position = scopes.current_caller(), active.position
+    caller, position = current_caller(), active.position
     draws, names = active.draws, tuple(filter(None, position.path.split("/")))
     outermost, is_apart, branches = "", False, position.branches
-    if isinstance(draws, scopes.DrawsElsewhere):
+    if isinstance(draws, DrawsElsewhere):
         names = names[len(draws.names) :]
         branches = branches[len(draws.branches) :]
     elif names:
@@ -163,7 +165,7 @@ def _where(active: ActiveScope, order: scopes.CallOrder) -> Where:
         tuple(tuple(branch) for branch in branches),  # type: ignore[misc]
         order,
         None if caller is None else caller.name,
-        scopes.in_program_call(),
+        in_program_call(),
         active.item.draws is not None,
         active.opened_in,
     )
@@ -177,9 +179,7 @@ class Way:
     :param draws: gets the call's draw, or ``None``.
     """
 
-    def __init__(
-        self, parent: Parent, ticket: str, where: Where, draws: scopes.DrawList | None
-    ) -> None:
+    def __init__(self, parent: Parent, ticket: str, where: Where, draws: DrawList | None) -> None:
         self._parent = parent
         self._ticket = ticket
         self._where = where
@@ -232,7 +232,7 @@ class Way:
             if call.request.expected is not None and record.is_hit:
                 refuse_misfit(call, record)
             if call.used_records is not None:
-                call.used_records.append(scopes.ScopedRecord(path, record))
+                call.used_records.append(ScopedRecord(path, record))
             records.append(record)
         if draw is not None and self._draws is not None:
             self._draws.add(_Retractable(self._parent, self._ticket, draw))
@@ -302,7 +302,7 @@ class _Exchange:
 
     async def run(self, message: Message) -> Message:
         """Ask, and return the answer."""
-        before = scopes.current_ticket()
+        before = current_ticket()
         try:
             while True:
                 await self._connection.send(message)
@@ -319,7 +319,7 @@ class _Exchange:
                 except Exception as error:  # noqa: BLE001 - the recording process decides what becomes of it
                     message = self._failure(error)
         finally:
-            scopes.hold_ticket(before)
+            hold_ticket(before)
             await self._leave()
 
     async def _emit(self, piece: Piece) -> Message:
@@ -443,7 +443,7 @@ class _Exchange:
             with _standing(inside):
                 response = await self._send_within_budgets(call, request, transport, timeout)
             return self._response(call, response, transport)
-        scopes.hold_ticket(inside[0])  # the code in the loop over the stream runs inside the call
+        hold_ticket(inside[0])  # the code in the loop over the stream runs inside the call
         async with contextlib.AsyncExitStack() as stack:
             self._budgets = await stack.enter_async_context(own_budgets(call, request))
             await stack.enter_async_context(Reading(chunks))
@@ -499,8 +499,8 @@ def _plain_vector(item: Data) -> Data:
 def _standing(inside: tuple[Any, ...]) -> Iterator[None]:
     """Stand inside a call for a block: what is made there is asked by a ticket of its own."""
     name, *_, opened_by = inside
-    before = scopes.current_ticket()
-    scopes.hold_ticket(name)
+    before = current_ticket()
+    hold_ticket(name)
     try:
         if opened_by == "default":
             yield
@@ -508,7 +508,7 @@ def _standing(inside: tuple[Any, ...]) -> Iterator[None]:
             with standing_at(inside):
                 yield
     finally:
-        scopes.hold_ticket(before)
+        hold_ticket(before)
 
 
 def standing_at(base: Sequence[Any]) -> ActiveScope:
@@ -518,6 +518,6 @@ def standing_at(base: Sequence[Any]) -> ActiveScope:
     :param base: a :class:`.tickets.Base`, or its plain data.
     """
     _, path, branches, opened_by = base
-    branches = tuple(scopes.Branch(*branch) for branch in branches)
-    draws = scopes.DrawsElsewhere(path, branches)
-    return scopes.ActiveScope(scopes.Position(path, (), branches), draws, opened_by=opened_by)
+    branches = tuple(Branch(*branch) for branch in branches)
+    draws = DrawsElsewhere(path, branches)
+    return ActiveScope(Position(path, (), branches), draws, opened_by=opened_by)

@@ -9,7 +9,7 @@ from .. import errors
 from ..apis.chunks import DONE
 from ..core.calls import Options
 from ..core.seams import AlreadyRecorded, Response
-from ..scopes import MapIsOverError
+from ..scopes.draws import MapIsOverError
 from ..stores.record import Received, Record
 from ..stores.records.packed import pack, unpack
 from ..support.failures import UnrecordedAnswer, UnrecordedResult
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..core.seams import Chunk
     from ..keys.request import Data
-    from ..scopes import Form
+    from ..scopes.position import Form
     from .wire import Message
 
 

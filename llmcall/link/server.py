@@ -20,13 +20,13 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
 from ..core.calls import Call
 from ..core.parents import note_unread, parents
 from ..core.pipeline import answer_calls
 from ..core.prepare import Undrawn, drawn, without_draw
 from ..core.waiting import adrive_stream
 from ..keys.request import Request
+from ..scopes.position import CallOrder, Position
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
 from ..support.system import ProcessLock, after_fork_in_child
@@ -80,7 +80,7 @@ class Link:
     def admit(
         self,
         context: Context | None = None,
-        order: scopes.CallOrder | None = None,
+        order: CallOrder | None = None,
         meter: Meter | None = None,
     ) -> Base:
         """Make a ticket for what a context starts, and return what goes to that.
@@ -470,7 +470,7 @@ class CallOfProcess:
                 Request(asked.kind, asked.model, hashed, body, {}, None, "", form),
                 asked.call_options,
                 asked.name,
-                scopes.Position(),
+                Position(),
                 fallbacks=asked.fallbacks,
                 transport=None if asked.is_clients else transport,
                 asks_model=asked.asks_model,
@@ -480,7 +480,7 @@ class CallOfProcess:
             call = call._replace(skips_recorded=asked.skips_recorded and call.may_ask)
             undrawn = Undrawn.of(call)._replace(form=asked.form)
             if asked.sample is not None:
-                position = scopes.Position(asked.sample.partition("#")[0], order)
+                position = Position(asked.sample.partition("#")[0], order)
                 calls.append(undrawn.at(position, asked.sample))
             # Where another process records this one, that one draws.
             elif asked.is_inner or asked.kind == "embedding" or (parents and cassette is None):

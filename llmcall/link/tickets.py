@@ -6,12 +6,16 @@ import itertools
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import scopes
+from ..scopes.active import ActiveScope, here, next_order
+from ..scopes.callers import known_caller, set_caller
+from ..scopes.draws import ACTOR, known_draws
+from ..scopes.position import Branch, CallOrder, Position, hold_program_call, hold_scope, take_place
+from ..scopes.scope import Scope, default_here
 from ..support.sender import LLMCALL, PROGRAM, sender
 from . import programs
 
 if TYPE_CHECKING:
-    from ..scopes import ActiveScope, Draw
+    from ..scopes.draws import Draw
     from ..traffic.usage import Meter
     from .messages import Where
 
@@ -46,20 +50,20 @@ class Ticket:
         self,
         name: str,
         context: Context,
-        order: scopes.CallOrder | None = None,
+        order: CallOrder | None = None,
         meter: Meter | None = None,
     ) -> None:
         self.name = name
         self.context = context
-        self.order = context.run(scopes.next_order) if order is None else order
+        self.order = context.run(next_order) if order is None else order
         self.meter = meter
         self._numbers = itertools.count()
-        self.scopes: dict[str, scopes.Scope] = {}  # that the process opened outside any
+        self.scopes: dict[str, Scope] = {}  # that the process opened outside any
         self.draws: dict[int, Draw] = {}  # that the process may retract
 
     def base(self) -> Base:
         """Return the scope in which the process was started."""
-        active = self.context.run(scopes.here)
+        active = self.context.run(here)
         if active.opened_by == "default":
             return Base(self.name)
         branches = tuple(tuple(branch) for branch in active.position.branches)
@@ -72,9 +76,9 @@ class Ticket:
         """
         context = copy_context()
         if at_base:
-            context.run(scopes.take_place, self.context)
+            context.run(take_place, self.context)
         name = f"{self.name}{SEPARATOR}{next(self._numbers)}"
-        order = context.run(scopes.next_order)
+        order = context.run(next_order)
         inner = Ticket(name, context, order, self.meter)
         inner.scopes = self.scopes
         return inner
@@ -85,55 +89,53 @@ class Ticket:
         self.draws[number] = draw
         return number
 
-    def _outermost(self, identity: str, name: str) -> scopes.Scope:
+    def _outermost(self, identity: str, name: str) -> Scope:
         """Return a scope that the process opened outside any."""
         recording = programs.innermost()
-        if identity == scopes.ACTOR and recording is not None:
+        if identity == ACTOR and recording is not None:
             shared = recording.actor_scope(name)
             if shared is not None:
                 return shared
-        return self.scopes.setdefault(identity, scopes.Scope(name))
+        return self.scopes.setdefault(identity, Scope(name))
 
     def enter(self, where: Where, *, is_inner: bool) -> ActiveScope:
         """Take the position of a call, for the rest of the current context; return its scope."""
         sender.set(LLMCALL if is_inner else PROGRAM)
         if where.caller is not None:
-            scopes.set_caller(scopes.known_caller(where.caller))
-        active = scopes.here()
+            set_caller(known_caller(where.caller))
+        active = here()
         if active.opened_by == "default" and active.path:
-            scopes.hold_scope(
+            hold_scope(
                 active.copy()
             )  # a default scope: unlike a thread, a process has a name of its own
         names = list(where.names)
-        draws = scopes.known_draws(where.outermost)
+        draws = known_draws(where.outermost)
         if draws is not None:  # of a function that was bound here
-            bound = (
-                active if active.draws is draws else scopes.ActiveScope(scopes.Position(), draws)
-            )
+            bound = active if active.draws is draws else ActiveScope(Position(), draws)
             position = bound.position._replace(path="/".join(names), branches=())
-            scopes.hold_scope(bound.copy(position=position))
+            hold_scope(bound.copy(position=position))
             names = []
         elif where.is_apart or where.outermost:
-            scopes.hold_scope(scopes.Scope(None).active())
+            hold_scope(Scope(None).active())
         if where.outermost and draws is None:
-            scopes.hold_scope(self._outermost(where.outermost, names.pop(0)).active())
+            hold_scope(self._outermost(where.outermost, names.pop(0)).active())
         for name in names:
-            scopes.hold_scope(scopes.Scope(name).active())
+            hold_scope(Scope(name).active())
         if where.is_programs:
-            scopes.hold_program_call()
+            hold_program_call()
             recording = programs.innermost()
             default = None if recording is None else recording.default_scope()
-            if (standing := scopes.default_here(default)) is not None:
-                scopes.hold_scope(standing)
-        active = scopes.here()
+            if (standing := default_here(default)) is not None:
+                hold_scope(standing)
+        active = here()
         if where.opened_in is not None:
             active = active.copy(opened_in=where.opened_in)
-            scopes.hold_scope(active)
+            hold_scope(active)
         if where.branches:
             branches = (
                 *active.position.branches,
-                *(scopes.Branch(*branch) for branch in where.branches),
+                *(Branch(*branch) for branch in where.branches),
             )
             active = active.copy(position=active.position._replace(branches=branches))
-            scopes.hold_scope(active)
+            hold_scope(active)
         return active

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Executor
 
-    from ..scopes import Scope
+    from ..scopes.scope import Scope
     from .names import Key
     from .tasks import Function, Job
 

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeGuard
 
 from ..keys.keys import canonical_json
-from ..scopes import reserved_name
+from ..scopes.position import reserved_name
 from ..support.arguments import nearest
 from ..support.display import one_line, printable, shortened
 from ..support.notices import warn_once

@@ -6,10 +6,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
 from ..config import resolve as config
 from ..config.settings import AUTO, MAX_AUTO_CALLS, ON_ERROR, Settings
 from ..errors import ScopeError
+from ..scopes.active import ActiveScope, scope_of_call
+from ..scopes.scope import Scope, map_outside
+from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.current import current_cassette
 from ..support.arguments import check_arguments, nearest
 from .names import key_function
@@ -40,7 +42,7 @@ class MapOptions:
     progress: bool | None
     on_error: str
     executor: Executor | None
-    scope: scopes.Scope | str | float | None
+    scope: Scope | str | float | None
     item_key: Callable[[Any], object] | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,10 +60,10 @@ class MapOptions:
             raise TypeError(
                 f"executor is {type(self.executor).__name__}; it must be a concurrent.futures.Executor{hint}"
             )
-        if self.scope is None or isinstance(self.scope, scopes.Scope):
+        if self.scope is None or isinstance(self.scope, Scope):
             self._scope = self.scope
         else:
-            self._scope = scopes.scope(self.scope)
+            self._scope = open_scope(self.scope)
 
     @classmethod
     def check_names(cls, options: Iterable[str], caller: str, others: Iterable[str] = ()) -> None:
@@ -77,16 +79,16 @@ class MapOptions:
             if name not in names:
                 raise TypeError(f"{caller}() has no argument {name!r}{nearest(name, names)}")
 
-    def active_scope(self) -> scopes.ActiveScope:
+    def active_scope(self) -> ActiveScope:
         """Return the scope in which the map runs; outside any, a scope with an empty path.
 
         :raises ScopeError: if timing would decide the draws, or for ``key`` outside any scope.
         """
         current_cassette()  # first: one that the settings name may have a scope for this map
         if self._scope is None:
-            active = scopes.scope_of_call()
+            active = scope_of_call()
             if not active.path:
-                active = scopes.map_outside()
+                active = map_outside()
         else:  # not entered, because other threads without a scope would be refused meanwhile
             active = self._scope.active()
             active.check_generators()

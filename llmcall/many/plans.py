@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.usage import tier_of, total_cost
 from ..core.reply import Reply
-from ..scopes import Draws, current_caller
+from ..scopes.callers import current_caller
+from ..scopes.draws import Draws
 from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display import counted, money

@@ -11,7 +11,6 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .. import scopes
 from ..errors import (
     BudgetExceededError,
     CacheCorruptError,
@@ -20,6 +19,9 @@ from ..errors import (
     OutputError,
     ScopeError,
 )
+from ..scopes.active import here, next_order
+from ..scopes.callers import current_caller, set_caller
+from ..scopes.draws import Draws
 from ..support.notices import logger
 from ..support.stops import Stop
 from ..support.waits import check_stops, set_stops, waits
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..distributed.sender import TaskSender
     from ..distributed.worker import Report
-    from ..scopes import DrawList
+    from ..scopes.draws import DrawList
     from .options import MapOptions
     from .tasks import Job
 
@@ -77,13 +79,13 @@ class MapRun:
         try:
             self.active = context.run(options.active_scope)
         except ScopeError as error:
-            path = scopes.here().path
+            path = here().path
             report_refused(path, "a map", error)
             metering.count(None, "llmcall.map", path, {"errors": 1})
             raise
         self.job = job
-        maker = scopes.current_caller()
-        context.run(scopes.set_caller, maker)  # a pool's thread may know it better
+        maker = current_caller()
+        context.run(set_caller, maker)  # a pool's thread may know it better
         self.context = context
         self.begun: dict[int, list[Task]] = {}
         self._repeats = options.repeats
@@ -108,7 +110,7 @@ class MapRun:
 
             self._sender = TaskSender(self, options.executor)
         self._names = ItemNames(options.item_key, job.identity)
-        order = scopes.next_order()
+        order = next_order()
         self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order, maker)
         self._item_count = len(items) if isinstance(items, Sized) else None  # None: unknown
         self._yields = yields
@@ -156,7 +158,7 @@ class MapRun:
         if self._is_over:
             return TaskResult(error=NotBegunError())
         active = self.active
-        draws = active.draws if active.path else scopes.Draws()
+        draws = active.draws if active.path else Draws()
         scope = task.position.scope(draws, task.draw_list, active.used_records)
         context = self.context.copy()
         return context.run(run_job, self.job, task.item, task.position, scope, self._outer_stops)

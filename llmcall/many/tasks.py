@@ -10,10 +10,12 @@ from concurrent.futures import CancelledError
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .. import scopes
 from ..clients.base import LLMClient
 from ..config import resolve as config
-from ..scopes import DrawList, Draws, is_reserved_name, reserved_name
+from ..scopes.active import ActiveScope, OpenedBy
+from ..scopes.callers import Caller, enter_item
+from ..scopes.draws import DrawList, Draws, Item
+from ..scopes.position import Branch, CallOrder, Position, is_reserved_name, reserved_name
 from ..support.display import one_line, printable
 from ..support.waits import check_stops
 from .names import MAX_TEXT_CHARACTERS, item_label, rows_of
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..distributed.worker import Report
-    from ..scopes import ActiveScope, ScopedRecord
+    from ..scopes.active import ScopedRecord
     from ..support.waits import Stops
     from ..typed.rows import RowJob
     from .names import ItemNames
@@ -120,17 +122,17 @@ class TaskPosition(NamedTuple):
     :param maker: the name of who runs the map, or ``None`` if callers have no names.
     """
 
-    position: scopes.Position
+    position: Position
     name: str
     number: int
     repeat: int
     is_in_default: bool = False
-    opened_by: scopes.OpenedBy = "program"
+    opened_by: OpenedBy = "program"
     maker: str | None = None
 
     def set_caller(self) -> None:
         """Set the item's caller, the same in every thread and process, for the rest of the context."""
-        scopes.enter_item(self.name or str(self.number), self.repeat, self.maker)
+        enter_item(self.name or str(self.number), self.repeat, self.maker)
 
     def scope(
         self,
@@ -147,12 +149,12 @@ class TaskPosition(NamedTuple):
         without_default = None
         if self.is_in_default:
             path_without_default = reserved_name(self.repeat) if self.repeat else ""
-            without_default = scopes.ActiveScope(scopes.Position(path_without_default), Draws())
-        return scopes.ActiveScope(
+            without_default = ActiveScope(Position(path_without_default), Draws())
+        return ActiveScope(
             self.position,
             draws,
             without_default=without_default,
-            item=scopes.Item(self.name, draw_list),
+            item=Item(self.name, draw_list),
             used_records=used_records,
             opened_by=self.opened_by,
         )
@@ -195,8 +197,8 @@ def tasks_of(
     repeats: int,
     names: ItemNames,
     active: ActiveScope,
-    order: scopes.CallOrder,
-    maker: scopes.Caller | None,
+    order: CallOrder,
+    maker: Caller | None,
 ) -> Iterator[Task]:
     """Yield the tasks of a map, in order; items are taken one by one.
 
@@ -214,11 +216,11 @@ def tasks_of(
         if path or job.is_named:
             name = names.name(item, number, cell, takes_all=is_in_default or not path)
         if cell:
-            branches = *active.position.branches, scopes.Branch(table, "", repr(cell))
+            branches = *active.position.branches, Branch(table, "", repr(cell))
         for repeat in range(repeats):
             steps = path, name if path else "", reserved_name(repeat) if repeat else ""
             position = TaskPosition(
-                position=scopes.Position(
+                position=Position(
                     "/".join(filter(None, steps)), (*order, number, repeat), branches
                 ),
                 name=name,

@@ -10,10 +10,12 @@ import urllib.parse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
 from ..apis.shapes import joined_text, messages_asked
 from ..core.callbacks import call_callback
 from ..errors import ArgumentError
+from ..scopes.active import ActiveScope
+from ..scopes.draws import take_swapped
+from ..scopes.scope import Scope, scope_of_actor
 from ..support.display import counted
 from ..support.notices import warn_once
 from .requests import EMBEDDINGS, ProgramRequest
@@ -68,7 +70,7 @@ class Actors:
         self,
         request: ProgramRequest,
         normalize: Normalize | None,
-        default: scopes.ActiveScope | None,
+        default: ActiveScope | None,
     ) -> contextlib.AbstractContextManager[object]:
         """Return the scope of the actor who makes a request; without one, the scope stays.
 
@@ -97,12 +99,12 @@ class Actors:
             return _stays_here
         return self.given
 
-    def scope_named(self, name: str, default: scopes.ActiveScope | None) -> scopes.Scope:
+    def scope_named(self, name: str, default: ActiveScope | None) -> Scope:
         """Return the scope of an actor.
 
         :param default: as of :meth:`scope_of`.
         """
-        return scopes.scope_of_actor(name, default, is_shared=self._is_linked)
+        return scope_of_actor(name, default, is_shared=self._is_linked)
 
     def _name(self, request: ProgramRequest, normalize: Normalize, label: str) -> str | None:
         actor = self._actor
@@ -170,7 +172,7 @@ def warn_of_swapped_answers(*, have_names: bool) -> None:
 
     :param have_names: whether requests name their actors already.
     """
-    count = scopes.take_swapped()
+    count = take_swapped()
     if count:
         remedy = (
             "choose names that differ for each of the program's actors"

@@ -8,7 +8,6 @@ import re
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
 from ..core.pipeline import answer_calls, reply_to
 from ..core.prepare import prepare_chat, prepare_embeddings
 from ..errors import LLMCallError
@@ -17,6 +16,8 @@ from ..keys.messages import messages_to_send
 from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
 from ..recorded_functions import normalized, prepare_recorded, recorded_result
+from ..scopes.callers import counted_apart
+from ..scopes.scope import in_default, in_scope_of
 from ..stores.cassettes.current import current_cassette
 from ..stores.http_records import asked_model
 from ..support import secrets
@@ -90,10 +91,10 @@ async def response_to(
         is_hidden = cassette is None and recording.is_of_cassette
         client = recording.client_at(to_record.base_url)
         with (
-            scopes.in_scope_of(recorder.made_in),
-            scopes.in_default(None if is_hidden else recording.default),
+            in_scope_of(recorder.made_in),
+            in_default(None if is_hidden else recording.default),
             recording.scope_of(to_record, client.settings),
-            scopes.counted_apart(),
+            counted_apart(),
         ):
             calls = calls_of(transport, client)
             return await respond(transport, calls[0], _answering(calls))

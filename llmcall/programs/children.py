@@ -21,12 +21,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import scopes
 from ..config import resolve as config
 from ..core.parents import linked, parents
 from ..link import programs
 from ..link.child import Parent, standing_at
 from ..link.facts import layer_data, layer_in
+from ..scopes.callers import (
+    Caller,
+    begin_naming,
+    current_caller,
+    known_caller,
+    running_work,
+    set_caller,
+)
+from ..scopes.position import hold_in_process
 from ..stores.cassettes.current import forget_all
 from ..support.sender import llmcall_sends
 from ..support.system import (
@@ -92,12 +100,12 @@ class RoutesOfRecording:
         self._proxy: Proxy | None = None  # once something may send nothing
         self.names: dict[str, None] = {}
 
-    def new(self, caller: scopes.Caller) -> Route:
+    def new(self, caller: Caller) -> Route:
         """Return the route of a process, or of a pool's work, that the current context starts."""
         self.names.setdefault(caller.name)
         link = self._new_link()
         context = copy_context()
-        context.run(scopes.set_caller, caller)
+        context.run(set_caller, caller)
         base = link.admit(context)
         with _lock:
             if self._has_server and self.server is None:
@@ -175,7 +183,7 @@ class RoutesOfChild:
         self._route = route
         self.note = parent.note
 
-    def new(self, caller: scopes.Caller) -> Route:
+    def new(self, caller: Caller) -> Route:
         """Return the route of what the current context starts."""
         return self._route._replace(base=self._parent.admit(caller.name), caller=caller.name)
 
@@ -191,7 +199,7 @@ def new_route(kind: str, label: str) -> Route | None:
     """Return a route for a process or work that the current context starts, or ``None`` if its calls are
     not recorded.
     """
-    maker = scopes.current_caller()
+    maker = current_caller()
     if not _routes or maker is None or llmcall_sends():
         return None
     return _routes[-1].new(maker.child(kind, label))
@@ -498,8 +506,8 @@ class ItemWork(NamedTuple):
 def _working(route: Route) -> Iterator[None]:
     """Ask in the name of a pool's work for a block."""
     begin(route)  # the pool may be older than the recording
-    caller = scopes.known_caller(route.caller, route.ticket)
-    with contextlib.nullcontext() if caller is None else scopes.running_work(caller):
+    caller = known_caller(route.caller, route.ticket)
+    with contextlib.nullcontext() if caller is None else running_work(caller):
         yield
 
 
@@ -603,9 +611,9 @@ def begin(route: Route) -> None:
         stack.enter_context(linked(parent))
         stack.enter_context(recording_linked(options, parent))
         stack.enter_context(recording_children(RoutesOfChild(parent, route)))
-        scopes.begin_naming(route.caller, route.ticket)
+        begin_naming(route.caller, route.ticket)
         if route.base.opened_by != "default" and not is_started_by_multiprocessing():
-            scopes.hold_in_process(active=standing_at(route.base))
+            hold_in_process(active=standing_at(route.base))
         _recorded = stack.pop_all()
 
 

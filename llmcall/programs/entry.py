@@ -9,7 +9,9 @@ from collections.abc import Collection, Iterator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import scopes
+from ..scopes.active import default_scope, here, new_program_scope
+from ..scopes.callers import naming_own_calls, numbered_anew
+from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.reports import SETTINGS
 from ..support.notices import notice
@@ -120,9 +122,9 @@ def patched(
     >>> with llmcall.patched(actor="system"), llmcall.cassette("program.jsonl"):
     ...     main()
     """
-    default = scopes.new_program_scope()
+    default = new_program_scope()
     recorder = Recorder(actor, overrides, hosts, function="patched()", default=default)
-    with scopes.naming_own_calls(), _recording(recorder):
+    with naming_own_calls(), _recording(recorder):
         yield
     recorder.raise_first_error()
 
@@ -177,10 +179,10 @@ def recording_programs(
     """
     with contextlib.ExitStack() as stack:
         if tape.run is not None:
-            stack.enter_context(scopes.naming_own_calls())
+            stack.enter_context(naming_own_calls())
             scope, named_by = tape.run.get("scope"), str(tape.run.get("actor", ""))
-            if scope is not None and scopes.here().opened_by == "default":
-                stack.enter_context(scopes.scope(str(scope), process=True))
+            if scope is not None and here().opened_by == "default":
+                stack.enter_context(open_scope(str(scope), process=True))
             if actor is None and is_named_by_text(named_by):
                 actor = named_by
             if (seed := tape.run.get("seed")) is not None:
@@ -202,8 +204,8 @@ def recording_programs(
         if not tape.may_record:
             stack.enter_context(placeholder_keys())
         stack.enter_context(_recording(recorder))
-        stack.enter_context(scopes.default_scope(tape.default_scope))
-        stack.enter_context(scopes.numbered_anew())
+        stack.enter_context(default_scope(tape.default_scope))
+        stack.enter_context(numbered_anew())
         yield
     if tape.owner.raises_refusals:
         recorder.raise_first_error()

@@ -14,9 +14,9 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from .. import scopes
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..errors import CacheMissError, LLMCallError
+from ..scopes.callers import naming_own_calls
 from ..stores.cassettes.cassette import Cassette
 from ..support.display import visible
 from ..support.failures import REFUSED, process_failures
@@ -105,7 +105,7 @@ class Execution(CallListener):
         self._notices = hold_notices()
         patches = contextlib.ExitStack()
         patches.enter_context(patched_by(recorder))
-        patches.enter_context(scopes.naming_own_calls())
+        patches.enter_context(naming_own_calls())
         self._routes = RoutesOfRecording(recorder, has_server=True, outlives=False)
         patches.enter_context(recording_children(self._routes))
         atexit.register(patches.close)  # after all else

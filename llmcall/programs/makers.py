@@ -15,8 +15,14 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from .. import scopes
-from ..scopes import Caller
+from ..scopes.callers import (
+    Caller,
+    counted_apart,
+    current_caller,
+    running_as,
+    running_work,
+    set_caller,
+)
 from ..support.sender import LLMCALL, PROGRAM, llmcall_sends, sender, sent_by
 
 T = TypeVar("T")
@@ -30,7 +36,7 @@ KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of
 
 def create_task(create: Callable[..., T], loop: object, coroutine: object, **options: Any) -> T:
     """Make a task, which is a caller of its own, by the function that would have made it."""
-    maker = None if llmcall_sends() else scopes.current_caller()
+    maker = None if llmcall_sends() else current_caller()
     if maker is None:
         return create(loop, coroutine, **options)
     # A notebook's kernel makes tasks for each message. How many these are is no part of the program.
@@ -38,7 +44,7 @@ def create_task(create: Callable[..., T], loop: object, coroutine: object, **opt
     if options.get("context") is not None:
         _enter([options["context"]], caller)
         return create(loop, coroutine, **options)
-    with scopes.running_as(caller):  # the task copies the context; an eager one runs at once
+    with running_as(caller):  # the task copies the context; an eager one runs at once
         return create(loop, coroutine, **options)
 
 
@@ -52,7 +58,7 @@ def as_completed(complete: Callable[..., T], awaitables: object, **options: obje
     """Make the tasks in the given order; ``asyncio.as_completed`` makes the tasks of coroutines,
     such as tqdm's ``gather`` passes, in the order of a set.
     """
-    is_named = scopes.current_caller() is not None and not llmcall_sends()
+    is_named = current_caller() is not None and not llmcall_sends()
     if is_named and isinstance(awaitables, Iterable):
         import asyncio
 
@@ -65,7 +71,7 @@ def as_completed(complete: Callable[..., T], awaitables: object, **options: obje
 
 def start_thread(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
     """Start a thread, which is a caller of its own, by the function that would have started it."""
-    maker = scopes.current_caller()
+    maker = current_caller()
     if llmcall_sends():
         _run_after(thread, functools.partial(sender.set, LLMCALL))
     elif maker is not None:
@@ -75,7 +81,7 @@ def start_thread(start: Callable[[threading.Thread], None], thread: threading.Th
         function, args, contexts = _unwrapped(target or type(thread), args)
         caller = maker.child("thread", _name_with_arguments(function, args))
         _enter(contexts, caller)
-        _run_after(thread, functools.partial(scopes.set_caller, caller))
+        _run_after(thread, functools.partial(set_caller, caller))
     start(thread)
 
 
@@ -107,16 +113,16 @@ def submit_work(
                 return function(*args, **kwargs)
 
         # A thread that the pool starts now outlives this call, and runs the program's work, too.
-        with sent_by(PROGRAM), scopes.counted_apart():
+        with sent_by(PROGRAM), counted_apart():
             return submit(executor, run_as_llmcall)
-    maker = scopes.current_caller()
+    maker = current_caller()
     if maker is None:
         return submit(executor, function, *args, **kwargs)
     work, work_args, _ = _unwrapped(function, args)
     caller = maker.child("work", _name_with_arguments(work, work_args))
 
     def run_as_caller() -> R:
-        with scopes.running_work(caller):
+        with running_work(caller):
             return function(*args, **kwargs)
 
     return submit(executor, run_as_caller)
@@ -129,7 +135,7 @@ def _enter(contexts: Iterable[contextvars.Context], caller: Caller) -> None:
     """Set the caller in contexts, but for those that are in use."""
     for context in contexts:
         with contextlib.suppress(RuntimeError):
-            context.run(scopes.set_caller, caller)
+            context.run(set_caller, caller)
 
 
 def _unwrapped(

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
 from ..core.waiting import adrive
+from ..scopes.callers import begin_naming, current_caller, end_naming
 from ..support.sender import PROGRAM, llmcall_sends, sender
 from ..support.waits import run_blocking
 from . import connections, makers
@@ -35,8 +35,8 @@ def patched_by(interceptor: Interceptor) -> Iterator[None]:
         _installation.open()  # also in a forked process, which has no interceptor and its parent's patches
         interceptor.attach()
         interceptors.append(interceptor)
-        if scopes.current_caller() is None:  # also in a forked process that keeps an interceptor
-            scopes.begin_naming()
+        if current_caller() is None:  # also in a forked process that keeps an interceptor
+            begin_naming()
     try:
         yield
     finally:
@@ -46,7 +46,7 @@ def patched_by(interceptor: Interceptor) -> Iterator[None]:
             interceptor.detach()
             if not interceptors:
                 _installation.close()
-                scopes.end_naming()
+                end_naming()
 
 
 class PatchedTransport:

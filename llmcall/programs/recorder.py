@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import scopes
 from ..config.settings import checked_layer
 from ..config.values import UNSET
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
@@ -16,6 +15,8 @@ from ..keys.normalizers import normalizer
 from ..link.facts import KEYS, keyless
 from ..link.messages import error_in
 from ..link.programs import recordings
+from ..scopes.active import here
+from ..scopes.scope import Scope
 from ..support.listeners import CallListener, listeners
 from . import connections
 from .actors import Actor, Actors
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..core.calls import Call
-    from ..scopes import ActiveScope
+    from ..scopes.active import ActiveScope
     from ..stores.record import Record
     from .interceptors import SendRequest
     from .requests import RequestToRecord
@@ -171,7 +172,7 @@ class Recorder(Interceptor):
         self.models = connections.configured_models()
         self.has_ended = False
         self.stays_in_forks = bool(sends_nothing)
-        self.made_in = scopes.here()
+        self.made_in = here()
 
     async def response_to(
         self, library: ModuleType, http: httpx.Request, send: SendRequest
@@ -280,7 +281,7 @@ class Recorder(Interceptor):
         """Return the scope of a program's calls outside any, or ``None``."""
         return self.recording.default
 
-    def actor_scope(self, name: str) -> scopes.Scope | None:
+    def actor_scope(self, name: str) -> Scope | None:
         """Return the scope of an actor, which all processes share; ``None`` if no actors are named."""
         actors = self.recording.actors
         return None if actors is None else actors.scope_named(name, self.recording.default)

@@ -15,7 +15,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from .. import scopes
+from ..scopes.callers import current_caller, in_program_call
 from ..support.libraries import keeping_random_numbers
 from .replacing import replace, when_imported
 
@@ -35,9 +35,9 @@ def seeded(seed: int) -> Iterator[None]:
     def next_seed(bits: int) -> int:
         if keeping_random_numbers.is_on:  # a library's own, which a replay may not import
             return 0
-        caller = scopes.current_caller()
+        caller = current_caller()
         maker = "" if caller is None else caller.name
-        if scopes.in_program_call():
+        if in_program_call():
             maker += IN_CALL
         number = counts[maker]
         counts[maker] += 1

@@ -23,11 +23,13 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .. import scopes
 from ..clients.api_errors import http_library
 from ..core.waiting import adrive
 from ..errors import ArgumentError, ConfigError
 from ..link.loop import LoopThread, close_in_forks
+from ..scopes.callers import known_caller, set_caller
+from ..scopes.scope import Scope, in_process
+from ..scopes.scope import scope as open_scope
 from ..support.sender import LLMCALL, PROGRAM, sender, sent_by
 from . import connections
 from .answering import response_to
@@ -119,7 +121,7 @@ class Server:
             connections.address_of(base.scheme, base.hostname or "", base.port) for base in bases
         }
         self._reading: set[asyncio.Task[object]] = set()  # those whose requests are not whole yet
-        self._scopes: dict[str, scopes.Scope] = {}  # the outermost ones that headers name
+        self._scopes: dict[str, Scope] = {}  # the outermost ones that headers name
         self._library = http_library()
         self._client: httpx.AsyncClient
         self._server: uvicorn.Server | None = None  # from the first connection on
@@ -230,10 +232,10 @@ class Server:
             variable.set(value)
         recorder = self._recorder
         if caller:
-            scopes.set_caller(scopes.known_caller(caller))
+            set_caller(known_caller(caller))
         try:
             with contextlib.ExitStack() as stack:
-                stack.enter_context(scopes.in_process(recorder.recording.default))
+                stack.enter_context(in_process(recorder.recording.default))
                 if SCOPE_NAME in names:
                     self._enter_scopes(stack, names[SCOPE_NAME])
                 response = await adrive(response_to(recorder, self._library, request, self._send))
@@ -309,8 +311,8 @@ class Server:
         """Enter the scopes that a header names; an ``ArgumentError`` if it names none."""
         outermost, *names = urllib.parse.unquote(path.decode("latin-1")).split("/")
         if outermost not in self._scopes:
-            self._scopes[outermost] = scopes.scope(outermost)
-        for scope in (self._scopes[outermost], *map(scopes.scope, names)):
+            self._scopes[outermost] = open_scope(outermost)
+        for scope in (self._scopes[outermost], *map(open_scope, names)):
             stack.enter_context(scope)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..apis.message import as_text
 from ..apis.shapes import CONTENT_FIELDS
 from ..keys.request import strings_in
-from ..scopes import is_reserved_name, path_before_items, without_repeats
+from ..scopes.position import is_reserved_name, path_before_items, without_repeats
 from ..stores.differences import (
     TOKEN,
     Difference,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..apis.endings import is_ordinary
 from ..apis.message import as_text
-from ..scopes import without_repeats
+from ..scopes.position import without_repeats
 from ..stores.records.served import model_of
 from ..support.display import OF_NO_ACTOR, as_json, counted, money, one_line
 from .conversations import NOT_PARAMETERS

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..keys.keys import short_key
-from ..scopes import without_repeats
+from ..scopes.position import without_repeats
 from ..support.display import OF_NO_ACTOR, money, natural, visible
 from .conversations import RecordedCall, Utterance, conversations
 from .facts import actor_costs, facts

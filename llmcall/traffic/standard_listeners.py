@@ -9,7 +9,7 @@ from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
 from ..apis.usage import TokenUsage
 from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
-from ..scopes import RepeatedAnswers
+from ..scopes.repeated import RepeatedAnswers
 from ..support.failures import (
     ABANDONED,
     MISSED,

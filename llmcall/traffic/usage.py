@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from ..errors import APIError
-from ..scopes import path_before_items
+from ..scopes.position import path_before_items
 from ..support.display import (
     USD_COLUMNS,
     html_table,

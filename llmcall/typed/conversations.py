@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ..apis.message import message_text
 from ..core.parents import note_unread
 from ..errors import APIError, OutputError
-from ..scopes import AskedBy, MakeForm
+from ..scopes.position import AskedBy, MakeForm
 from ..support.display import shortened
 from ..support.waits import may_block
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..core.reply import Reply
-    from ..scopes import Form
+    from ..scopes.position import Form
 
 
 # The last answer of each call, for ``messages`` and ``model_output``; each thread and task sees its own.

@@ -10,7 +10,7 @@ from clients import KEY, Server, http
 from servers import OK, ScriptedServer
 
 import llmcall
-from llmcall.scopes import default_scope, new_program_scope
+from llmcall.scopes.active import default_scope, new_program_scope
 
 
 @pytest.fixture

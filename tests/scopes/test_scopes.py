@@ -22,7 +22,7 @@ from commands import NEEDS_POSIX, ran
 
 import llmcall
 from llmcall import InvalidRequestError, ScopeError, bind, scope
-from llmcall.scopes import default_scope, new_program_scope
+from llmcall.scopes.active import default_scope, new_program_scope
 from llmcall.testing import ScriptedClient
 
 TOGETHER = 12  # that ask the same

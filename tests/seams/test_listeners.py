@@ -18,7 +18,7 @@ from servers import completion
 import llmcall
 from llmcall import LLMCallError
 from llmcall.programs.recorder import ProgramCalls
-from llmcall.scopes import RepeatedAnswers
+from llmcall.scopes.repeated import RepeatedAnswers
 from llmcall.support.listeners import CallListener, listeners
 from llmcall.testing import ScriptedClient, check_listener
 from llmcall.traffic.adaptive import LimitReport

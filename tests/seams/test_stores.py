@@ -11,7 +11,8 @@ from servers import RedisProcess, completion
 
 from llmcall import ResponseCache
 from llmcall.core.seams import Store
-from llmcall.scopes import Position, next_order
+from llmcall.scopes.active import next_order
+from llmcall.scopes.position import Position
 from llmcall.stores.cassettes.cassette import Cassette
 from llmcall.stores.cassettes.stores import CacheStore, CassetteStore
 from llmcall.stores.record import make_record

@@ -10,7 +10,6 @@ from contextlib import suppress
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
-from ... import scopes
 from ...apis.usage import tier_of, total_cost
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
@@ -18,6 +17,7 @@ from ...errors import APIError, ArgumentError, CacheMissError, ContentFilterErro
 from ...many.map import map as run_map
 from ...many.options import checked_count
 from ...review.runs import RecordedRun, load
+from ...scopes.scope import scope
 from ...stores.cassettes.cassette import Cassette
 from ...stores.records.reader import read as read_records
 from ...stores.records.served import model_of
@@ -397,7 +397,7 @@ def _record_answers(check: DriftCheck, client: LLMClient, to: str | os.PathLike[
         with (
             suppress(ContentFilterError, EmptyAnswerError),
             Cassette(to, settings().cassette_mode),
-            scopes.scope(None),
+            scope(None),
         ):
             run_map(ask, check.calls)
             if errors:

@@ -14,7 +14,7 @@ from ...keys.keys import key_of
 from ...keys.messages import DIGEST
 from ...keys.normalizers import NORMALIZERS
 from ...keys.request import Data, strings_in
-from ...scopes import without_repeats
+from ...scopes.position import without_repeats
 from ...stores.differences import canonical_text, differences
 from ...stores.records.answers import answer_parts
 from ...stores.records.served import model_of

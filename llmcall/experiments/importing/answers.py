@@ -16,7 +16,7 @@ from ...keys.messages import checked_messages
 from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
 from ...keys.plain_data import recordable
 from ...models.prices import price_of
-from ...scopes import checked_name
+from ...scopes.position import checked_name
 from ...stores.days import creation_time
 from ...stores.record import Record
 from ...stores.records.header import Header

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
-from ...scopes import ActiveScope, Position, new_program_scope
+from ...scopes.active import ActiveScope, new_program_scope
+from ...scopes.position import Position
 from ...support.display import natural
 from ...support.failures import (
     ABANDONED,

@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.values import FrozenDict
 from ...keys.keys import key_of
-from ...scopes import (
-    PROGRAM_SCOPE,
-    CallOrder,
-    Form,
-    Position,
-    RecordedCallers,
-)
+from ...scopes.active import PROGRAM_SCOPE
+from ...scopes.draw_numbers import RecordedCallers
+from ...scopes.position import CallOrder, Form, Position
 from ...support.system import lock
 from ..record import Record, by_scope, scope_of
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...keys.keys import Identity, sampled_key
-from ...scopes import Position, RecordedCallers
+from ...scopes.draw_numbers import RecordedCallers
+from ...scopes.position import Position
 from ..record import GotFrom, Record
 from ..records.answers import same_answer
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ...keys.request import Data
-    from ...scopes import Position
+    from ...scopes.position import Position
     from .replay_log import ReplayLog
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from ...scopes import without_repeats
+from ...scopes.position import without_repeats
 from ...support.display import data_frame, printable
 
 if TYPE_CHECKING:

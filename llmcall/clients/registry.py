@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..config import resolve as config
 from ..errors import ConfigError
 from ..models.catalog import capabilities, resolve
-from ..scopes.active import forget
+from ..scopes.active import forget_scopes
 from ..stores.cache.cache import forget_shared
 from ..stores.cassettes.current import close_named
 from ..support.arguments import checked, nearest
@@ -137,7 +137,7 @@ def reset() -> None:
     for shared in clients:
         shared.close()
     forget_shared()
-    forget()
+    forget_scopes()
     limits.forget()
     config.reset()
 

@@ -21,7 +21,7 @@ from ..programs.entry import recording_programs
 from ..programs.interceptors import Interceptor
 from ..programs.patches import patched_by
 from ..review.text import record_name
-from ..scopes.active import forget
+from ..scopes.active import forget_scopes
 from ..stores.cassettes.cassette import Cassette, keep_in_cache
 from ..stores.cassettes.current import none_open
 from ..stores.cassettes.replay_log import NO_CALLS, SortKey, without_lone_callers
@@ -212,7 +212,7 @@ class Replay(CallListener):
         cassette = Cassette(path, mode, owner=test, around=around)
         unused: list[Record] = []
         # The draws of LLMCALL_SCOPE and the warnings must not depend on earlier tests.
-        forget()
+        forget_scopes()
         forget_notices()
         notices = keep_notices()  # pytest shows the logs of failed tests only
         if self.mode == "rewrite" and mode == "none":

@@ -246,7 +246,7 @@ _roots: dict[str, ActiveScope | None] = {}
 after_fork_in_child(_roots.clear)
 
 
-def forget() -> None:
+def forget_scopes() -> None:
     """Read LLMCALL_SCOPE again at the next call, and start its draws and those of actors outside any scope at 0;
     forget which answers were given outside any scope.
     """

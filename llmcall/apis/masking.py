@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from ..config.values import MASK
 from ..support.secrets import SHORTEST_SECRET
@@ -26,7 +27,7 @@ def mask(error: BaseException, secrets: Sequence[object]) -> None:
 
 def secrets_of(request: Any) -> list[str]:
     """Return an HTTP request's credentials, longest first: with and without their scheme ("Bearer …") or their
-    name ("session=…"), and those of the address as it is written there, too.
+    name ("session=…"), and as an address writes them.
     """
     fields: Iterable[tuple[str, str]] = [
         *request.headers.multi_items(),
@@ -37,7 +38,8 @@ def secrets_of(request: Any) -> list[str]:
     values += [request.url.password or "", *map(_password, values)]
     words = [word.strip(",;") for value in values for word in value.split()]
     values += [word for word in words if word not in ("Bearer", "Basic")]
-    values += [word.partition("=")[2] for word in words]
+    values += [word.partition("=")[2].strip('"') for word in words]
+    values += [quote(value, safe="") for value in values]
     return sorted(filter(None, set(values)), key=len, reverse=True)
 
 

@@ -348,7 +348,8 @@ def test_a_rate_limit_is_tried_again_by_llmcall(
 
 SECRETS = {
     "bearer": {"Authorization": "Bearer plain-words-of-lisa"},
-    "any scheme": {"Authorization": "Token plain-words-of-lisa"},
+    "any scheme": {"Authorization": "Token plain/words/of/lisa"},
+    "digest": {"Authorization": 'Digest username="me", response="plain-words-of-lisa"'},
     "no scheme": {"Authorization": "plain-words-of-lisa"},
     "Azure": {"api-key": "plain-words-of-lisa"},
     "Google": {"x-goog-api-key": "plain-words-of-lisa"},
@@ -370,7 +371,7 @@ def test_the_line_of_a_retry_has_no_credential_that_the_server_repeats(
     headers = {name: text for name, text in sent.items() if name[0] != "?"}
     query = {name[1:]: text for name, text in sent.items() if name[0] == "?"}
     secret = next(iter(sent.values())).split()[-1].removeprefix("session=")
-    echo = f"cannot serve {sent}: {secret} or {quote(secret, safe='')}"
+    echo = f"cannot serve {sent}, {json.dumps(sent)}: {secret} or {quote(secret, safe='')}"
     server.failures = [(500, {}, {"error": {"message": echo}})] * 2
     client = program(server, retry_max_attempts=2, retry_waiting_time=0).with_options(
         default_headers=headers, default_query=query, max_retries=0

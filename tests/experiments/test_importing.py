@@ -829,9 +829,9 @@ def test_a_tool_call_of_claude_is_a_tool_call() -> None:
         ({"error": {"message": "Rate limit reached", "code": 429}}, "429: Rate limit reached"),
         ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, "busy"),
         ({"error": "model 'x' not found"}, "model 'x' not found"),
-        ({"promptFeedback": {"blockReason": "SAFETY"}, "modelVersion": "g"}, "blockReason SAFETY"),
+        ({"promptFeedback": {"blockReason": "SAFETY"}}, "blockReason SAFETY"),
         (
-            {"candidates": [{"finishReason": "SAFETY"}], "modelVersion": "g"},
+            {"candidates": [{"finishReason": "SAFETY"}], "promptFeedback": {}},
             "the provider filtered the answer",
         ),
     ],

@@ -191,15 +191,13 @@ MAX_QUOTE_CHARACTERS = 100  # of a text in a message
 CONTENTS = ("content", "tool_calls", "function_call", "refusal", "audio")
 
 
-GEMINIS = frozenset({"usageMetadata", "modelVersion", "responseId"})
 # By the field that holds the answer of an API, the fields of which that API's answer has one, too: the first alone may
 # occur in JSON that a model wrote.
 ANSWERS = {
     "choices": frozenset({"object", "usage", "model", "created"}),
     "output": frozenset({"object", "status"}),
     "content": frozenset({"stop_reason"}),
-    "candidates": GEMINIS,
-    "promptFeedback": GEMINIS,
+    "candidates": frozenset({"usageMetadata", "modelVersion", "responseId", "promptFeedback"}),
     "message": frozenset({"done"}),
     "response": frozenset({"done"}),
 }
@@ -271,6 +269,7 @@ def is_raw_answer(value: object) -> bool:
     return (
         any(name in data and not others.isdisjoint(data) for name, others in ANSWERS.items())
         or any("message" in choice for choice in choices)
+        or "blockReason" in object_in(data.get("promptFeedback"))
         or "message" in object_in(error)
         or (isinstance(error, str) and len(data) == 1)
     )

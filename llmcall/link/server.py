@@ -29,7 +29,7 @@ from ..keys.request import Request
 from ..scopes.position import CallOrder, Position
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
-from ..support.system import ProcessLock, after_fork_in_child
+from ..support.system import ProcessLock, after_fork_in_child, process_state
 from ..support.waits import run_blocking, set_may_block
 from ..traffic import standard_listeners as standard_listeners  # its listeners
 from . import programs
@@ -93,18 +93,21 @@ class Link:
         self.tickets[ticket.name] = ticket
         return ticket.base()
 
-    def admit_inside(self, name: str, where: Where) -> Base:
+    def admit_inside(self, name: str, where: Where, process: int) -> Base:
         """Make a ticket for what a process starts, and return what goes to that.
 
         :param name: of the process's ticket.
         :param where: the process starts it.
+        :param process: its number.
         """
         ticket = self.ticket(name)
         if ticket is None:
             return Base(name)
         context = ticket.context.copy()
-        context.run(ticket.enter, where, is_inner=False)
-        return self.admit(context, (*ticket.order, *where.order))
+        context.run(ticket.enter, where, process, is_inner=False)
+        base = self.admit(context, (*ticket.order, *where.order))
+        self.tickets[base.ticket].suffix = ticket.suffix_in(process)
+        return base
 
     def dismiss(self, name: str) -> None:
         """Forget a ticket: further calls by it are refused."""
@@ -252,7 +255,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, link: Link, accepted: socket.socket) -> None:
         self.link = link
         self.accepted = accepted
-        self._process = _peer(accepted)
+        self.process = _peer(accepted)
         self.permit: Permit | None = None
         self.task: asyncio.Task[None] | None = None
         self.inner: list[str] = []  # the names of tickets for what is made inside the call
@@ -289,9 +292,7 @@ class _Connection(asyncio.Protocol):
 
     def is_stopped(self) -> bool:
         """Return whether the process is stopped, as by SIGSTOP; ``False`` where that cannot be known."""
-        with contextlib.suppress(OSError), open(f"/proc/{self._process}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
-        return False
+        return process_state(self.process) in ("T", "t")
 
     def data_received(self, data: bytes) -> None:
         """Take the messages that have arrived complete."""
@@ -322,12 +323,12 @@ class _Connection(asyncio.Protocol):
     def _take(self, message: Message) -> None:
         verb = message[0]
         if verb == "note":
-            _take_note(self.link, *message[1:])
+            _take_note(self, *message[1:])
         elif verb == "flush":
             self.send("flushed")
         elif verb == "admit":
             _, name, where = message
-            self.send("admitted", tuple(self.link.admit_inside(name, Where(*where))))
+            self.send("admitted", tuple(self.link.admit_inside(name, Where(*where), self.process)))
         elif verb == "calls":
             _, name, where, asked = message
             self._begin(name, Where(*where), Asked(*asked))
@@ -449,7 +450,7 @@ class CallOfProcess:
     def _calls(self) -> list[Call]:
         """Return the calls, each in its position."""
         asked, where = self._asked, self._where
-        active = self._ticket.enter(where, is_inner=asked.is_inner)
+        active = self._ticket.enter(where, self.connection.process, is_inner=asked.is_inner)
         order = (*self._ticket.order, *where.order)
         cassette = current_cassette()
         own_settings, shared = facts_in(asked.facts)
@@ -503,8 +504,14 @@ def _peer(accepted: socket.socket) -> int:
     return process
 
 
-def _take_note(link: Link, what: str, *details: Any) -> None:
+def _take_note(connection: _Connection, what: str, *details: Any) -> None:
     """Take what a process reports without waiting for an answer."""
+    link = connection.link
+    if what == "join":
+        ticket = link.tickets.get(*details)
+        if ticket is not None and connection.process:
+            ticket.siblings.join(connection.process)
+        return
     if what in ("dismiss", "expect", "greet"):
         getattr(link, what)(*details)
         return

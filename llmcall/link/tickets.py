@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import os
+from collections import Counter
+from contextlib import suppress
 from contextvars import Context, copy_context
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..scopes.active import ActiveScope, here, next_order
-from ..scopes.callers import known_caller, set_caller
+from ..scopes.callers import child_segment, known_caller, set_caller
 from ..scopes.draws import ACTOR, known_draws
 from ..scopes.position import Branch, CallOrder, Position, hold_program_call, hold_scope, take_place
 from ..scopes.scope import Scope, default_here
 from ..support.sender import LLMCALL, PROGRAM, sender
+from ..support.system import process_state
 from . import programs
 
 if TYPE_CHECKING:
@@ -37,6 +42,40 @@ class Base(NamedTuple):
     opened_by: str = "default"
 
 
+class Siblings:
+    """The processes that have one ticket, such as all that a shell starts. They have one name until two of them run at
+    once. Then their commands tell them apart and, where these are identical, the order of their starts.
+    """
+
+    def __init__(self) -> None:
+        self._segments: dict[int, str] = {}  # by the numbers of those that run
+        self._started: Counter[str] = Counter()  # by command
+        self._were_at_once = False
+
+    def join(self, process: int) -> None:
+        """Note that a process begins."""
+        if process in self._segments:
+            return
+        for other in [other for other in self._segments if process_state(other) in ("", "Z")]:
+            del self._segments[other]
+        self._were_at_once |= bool(self._segments)
+        command = _digest(process)
+        self._segments[process] = child_segment(command, self._started[command])
+        self._started[command] += 1
+
+    def segment(self, process: int) -> str:
+        """Return what ends the names of the callers in a process."""
+        return self._segments.get(process, "") if self._were_at_once else ""
+
+
+def _digest(process: int) -> str:
+    """Return what identifies the command line of a process, without the folders in it."""
+    words: list[bytes] = []
+    with suppress(OSError), open(f"/proc/{process}/cmdline", "rb") as file:
+        words = file.read().split(b"\0")[1:]
+    return sha256(b"\0".join(map(os.path.basename, words))).hexdigest()[:8]
+
+
 class Ticket:
     """The context of the code that started a process, or that a process's calls are made inside of.
 
@@ -44,6 +83,8 @@ class Ticket:
     :param context: of that code.
     :param order: of that code; the orders of the calls go on from it.
     :param meter: counts what the calls use, beside the usual ones, or ``None``.
+    :ivar suffix: ends the names of its callers, as it does those of the process that asked for it.
+    :ivar siblings: the processes that have it.
     """
 
     def __init__(
@@ -58,6 +99,8 @@ class Ticket:
         self.order = context.run(next_order) if order is None else order
         self.meter = meter
         self._numbers = itertools.count()
+        self.suffix = ""
+        self.siblings = Siblings()
         self.scopes: dict[str, Scope] = {}  # that the process opened outside any
         self.draws: dict[int, Draw] = {}  # that the process may retract
 
@@ -80,8 +123,12 @@ class Ticket:
         name = f"{self.name}{SEPARATOR}{next(self._numbers)}"
         order = context.run(next_order)
         inner = Ticket(name, context, order, self.meter)
-        inner.scopes = self.scopes
+        inner.scopes, inner.suffix, inner.siblings = self.scopes, self.suffix, self.siblings
         return inner
+
+    def suffix_in(self, process: int) -> str:
+        """Return what ends the names of the callers in a process."""
+        return self.suffix + self.siblings.segment(process)
 
     def keep_draw(self, draw: Draw) -> int:
         """Keep a draw that the process may retract, and return its number."""
@@ -98,11 +145,11 @@ class Ticket:
                 return shared
         return self.scopes.setdefault(identity, Scope(name))
 
-    def enter(self, where: Where, *, is_inner: bool) -> ActiveScope:
-        """Take the position of a call, for the rest of the current context; return its scope."""
+    def enter(self, where: Where, process: int, *, is_inner: bool) -> ActiveScope:
+        """Take the position of a call in a process, for the rest of the current context; return its scope."""
         sender.set(LLMCALL if is_inner else PROGRAM)
         if where.caller is not None:
-            set_caller(known_caller(where.caller))
+            set_caller(known_caller(where.caller + self.suffix_in(process)))
         active = here()
         if active.opened_by == "default" and active.path:
             hold_scope(

@@ -115,7 +115,8 @@ def environment_of_child(
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
     place, token = route.link
     hello = token.encode() + frame(("note", "greet", route.ticket))
-    value = json.dumps([pickle.dumps(route).hex(), before, place, hello.hex()])
+    joins = frame(("note", "join", route.ticket))
+    value = json.dumps([pickle.dumps(route).hex(), before, place, hello.hex(), joins.hex()])
     return {**given, **changes, **(served or {}), VARIABLE: value}
 
 

@@ -36,17 +36,17 @@ def summary_lines(
     :param explain: returns why there were no calls.
     """
     failures = process_failures if cassette is None else cassette.failures
-    replayed = not_recorded = in_turns = 0
+    replayed = not_recorded = in_doubt = 0
     if cassette is not None:
         replayed, not_recorded = usage.replayed_calls, failures.unrecorded
-        in_turns = cassette.tape.log.replayed_in_turns()
+        in_doubt = cassette.tape.log.replayed_in_doubt()
     supplied = usage.cached_calls - replayed
     spent = ", ".join(_spent(usage))
     parts = [
         (failures.asked, f"asked ({spent})" if spent else "asked"),
         (supplied, "from the cache"),
         (replayed, "replayed"),
-        (in_turns, "of these by callers that may share a queue"),
+        (in_doubt, "of these by callers that a replay may swap"),
         (usage.retries, "retry" if usage.retries == 1 else "retries"),
         (failures.unsent, "not sent"),
         (not_recorded, "not recorded"),

@@ -24,6 +24,7 @@ MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal callers of two arms have one name
 SEPARATOR = "/"  # between the segments of a name: a caller's own follows its maker's
 LONGEST_NAME = 120  # characters; in a longer one, a digest stands for the maker's name
+CHILD = "child "  # begins the segment of a process that a program in between started
 DIGEST = "~"  # before a digest
 DIGEST_DIGITS = 12
 
@@ -192,6 +193,23 @@ def running_work(caller: Caller) -> Iterator[None]:
             yield
     finally:
         _thread.work = previous
+
+
+def child_segment(command: str, number: int) -> str:
+    """Return what ends the names of the callers in a process that another program started, such as a shell.
+
+    :param command: identifies its command line.
+    :param number: counts such processes in the order of their starts.
+    """
+    return f"{SEPARATOR}{CHILD}{command} {number}"
+
+
+def without_number(caller: str) -> str:
+    """Return a caller's name without the number of such a process, which two of them may swap."""
+    maker, _, segment = caller.rpartition(SEPARATOR)
+    return (
+        f"{maker}{SEPARATOR}{segment.rpartition(' ')[0]}" if segment.startswith(CHILD) else caller
+    )
 
 
 def enter_arm() -> None:

@@ -46,6 +46,15 @@ def _renew_process() -> None:
     _process = os.getpid()
 
 
+def process_state(process: int) -> str:
+    """Return Linux's letter for the state of a process, such as T for a stopped one; empty for one that has ended, or
+    on another system.
+    """
+    with suppress(OSError), open(f"/proc/{process}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0].decode()
+    return ""
+
+
 # Held for microseconds, never while a caller's code runs or anything waits. Re-entrant, because the
 # garbage collector may end a stream at any moment. A fork takes it, so that the child finds it free.
 lock = threading.RLock()

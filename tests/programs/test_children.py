@@ -322,6 +322,24 @@ def test_a_python_child_that_is_not_recorded_is_named(model: NumberedServer) -> 
     assert ran(*NONE, code=1) == (printed, f"1 call replayed from a.jsonl\n{missed}")
 
 
+@pytest.mark.ci
+def test_children_of_a_shell_that_run_at_once_are_told_apart_by_their_commands(
+    model: NumberedServer,
+) -> None:
+    """Of identical commands, the recording warns, and a replay counts their calls."""
+    write("child.py", "tell()")
+    python = f"{sys.executable} child.py"
+    write(
+        "program.py", f"subprocess.run('{python} > 0 & {python} x > 1; wait; cat 0 1', shell=True)"
+    )
+    check_replays(model, 2)
+    write("program.py", f"subprocess.run('{python} & {python}; wait', shell=True)")
+    _, reported = ran(*A, "--mode", "rewrite")
+    assert reported.count("identical requests came from 2 processes in scope 'run'") == 1
+    _, reported = ran(*NONE)
+    assert reported == "2 replayed, 2 of these by callers that a replay may swap: a.jsonl\n"
+
+
 # Processes of multiprocessing, and pools
 
 

@@ -74,8 +74,8 @@ def test_pool_jobs_that_followed_one_another_are_callers() -> None:
 
 
 QUEUE = (
-    "identical requests came from 2 threads in scope 'run'; if they take work from a queue, a replay may swap their "
-    "answers: name the actors (--actor)"
+    "identical requests came from 2 threads in scope 'run'; if they take work from a queue, or a shell started "
+    "them at once, a replay may swap their answers: name the actors (--actor)"
 )
 
 

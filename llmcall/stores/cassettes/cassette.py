@@ -28,7 +28,7 @@ from ..records.reader import Question, read
 from ..records.served import served_by
 from .opening import Opening
 from .replay_log import ReplayLog
-from .reports import BLOCK, Owner, Reports, warn_of_turns
+from .reports import BLOCK, Owner, Reports, warn_of_swaps
 from .tape import CassetteFile, Tape
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Cassette(ContextDecorator):
         records = tape.to_write(dropped_keys, is_complete=is_complete) if writes else []
         unanswered = self.failures.counts().get(FAILED, 0)
         self.reports.end(self.path, self.mode, owner, tape, unused, len(dropped), advice=advice)
-        warn_of_turns(records, tape)
+        warn_of_swaps(records, tape)
         is_left = self.mode == "rewrite" and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:
             notice("%s is left as it was: no call was answered", self.path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...config.values import FrozenDict
 from ...keys.keys import key_of
 from ...scopes.active import PROGRAM_SCOPE
+from ...scopes.callers import without_number
 from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import CallOrder, Form, Position
 from ...support.system import lock
@@ -256,12 +257,10 @@ class ReplayLog:
         callers = {number: draw.caller for number, draw in draws.items()}
         return RecordedCallers(callers, self._is_recording)
 
-    def replayed_in_turns(self) -> int:
-        """Return how many calls got recorded draws for which callers asked in turns: see :func:`is_in_turns`."""
+    def replayed_in_doubt(self) -> int:
+        """Return how many calls got recorded draws of callers that may swap them: see :func:`may_swap`."""
         recorded = (self._recorded or {}).values()
-        keys = {
-            draw.cache_key for draws in recorded if is_in_turns(draws) for draw in draws.values()
-        }
+        keys = {draw.cache_key for draws in recorded if may_swap(draws) for draw in draws.values()}
         return sum(map(self.has_used, keys))
 
     def with_callers(
@@ -304,10 +303,12 @@ def named_draws(records: Iterable[Record]) -> NamedDraws:
     return named
 
 
-def is_in_turns(draws: Mapping[int, NamedDraw]) -> bool:
-    """Return whether a caller asked for a draw again after another one did, as workers do that take from a queue."""
+def may_swap(draws: Mapping[int, NamedDraw]) -> bool:
+    """Return whether a caller asked for a draw again after another one did, as workers do that take from a queue, or
+    only the order of their starts tells two processes apart.
+    """
     turns = [caller for caller, _ in groupby(draws[number].caller for number in sorted(draws))]
-    return len(turns) > len({*turns})
+    return len(turns) > len({*map(without_number, turns)})
 
 
 def without_lone_callers(

@@ -11,7 +11,7 @@ from ...support.display import counted
 from ...support.failures import Failures, process_failures
 from ...support.notices import notice, warn_once
 from ..record import GotFrom, Record
-from .replay_log import NO_CALLS, SortKey, is_in_turns, named_draws
+from .replay_log import NO_CALLS, SortKey, may_swap, named_draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -227,19 +227,19 @@ class Reports:
         return f"{words}the file keeps them, because {why}"
 
 
-def warn_of_turns(records: Iterable[Record], tape: Tape) -> None:
-    """Warn once of identical requests for which callers asked in turns, if this run recorded one of them.
+def warn_of_swaps(records: Iterable[Record], tape: Tape) -> None:
+    """Warn once of identical requests whose callers a replay may swap, if this run recorded one of them.
 
     :param records: those that the file will have.
     """
     scopes: dict[str, set[str]] = {}  # scope path → callers
     for (scope, _), draws in named_draws(records).items():
-        if is_in_turns(draws) and any(tape.has_gained(draw.cache_key) for draw in draws.values()):
+        if may_swap(draws) and any(tape.has_gained(draw.cache_key) for draw in draws.values()):
             scopes.setdefault(scope, set()).update(draw.caller for draw in draws.values())
     for scope, callers in scopes.items():
         warn_once(
             f"identical requests came from {len(callers)} {_kind_of(callers)} in scope {scope!r}; if they take work "
-            "from a queue, a replay may swap their answers: name the actors (--actor)",
+            "from a queue, or a shell started them at once, a replay may swap their answers: name the actors (--actor)",
             about="requests in turns",
         )
 
@@ -247,5 +247,11 @@ def warn_of_turns(records: Iterable[Record], tape: Tape) -> None:
 def _kind_of(callers: Iterable[str]) -> str:
     """Return what callers are, by the last segments of their names."""
     kinds = {caller.rpartition("/")[2].partition(" ")[0] for caller in callers}
-    words = {"thread": "threads", "task": "tasks", "process": "processes", "work": "pool jobs"}
+    words = {
+        "thread": "threads",
+        "task": "tasks",
+        "process": "processes",
+        "child": "processes",
+        "work": "pool jobs",
+    }
     return words.get(kinds.pop(), "callers") if len(kinds) == 1 else "callers"

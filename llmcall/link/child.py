@@ -16,7 +16,7 @@ from ..core.waiting import Piece, emit
 from ..errors import APIError, LLMCallError
 from ..keys.plain_data import map_texts, recordable
 from ..scopes.active import ActiveScope, ScopedRecord, here, next_order
-from ..scopes.callers import current_caller, in_program_call
+from ..scopes.callers import Caller, current_caller, in_program_call
 from ..scopes.draws import DrawList, DrawsElsewhere
 from ..scopes.position import Branch, CallOrder, Position, current_ticket, hold_ticket
 from ..support.sender import llmcall_sends
@@ -25,7 +25,7 @@ from ..support.tracebacks import hide_own_frames
 from ..support.waits import may_block, run_blocking
 from ..traffic import usage as metering
 from .facts import facts_of
-from .messages import Asked, Where, chunk_data, error_data, error_in, record_in
+from .messages import TASK_OF_RAY, Asked, Where, chunk_data, error_data, error_in, record_in
 from .own_budgets import OwnBudgets, own_budgets
 from .tickets import Base
 from .wire import Connection
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from ..keys.request import Data, Request
     from ..stores.record import Record
     from .wire import Address, Message
+
+
+DIGITS_OF_TASK = 16
 
 
 class Parent:
@@ -164,11 +167,24 @@ def _where(active: ActiveScope, order: CallOrder) -> Where:
         is_apart,
         tuple(tuple(branch) for branch in branches),  # type: ignore[misc]
         order,
-        None if caller is None else caller.name,
+        None if caller is None else task_of_ray(caller) or caller.name,
         in_program_call(),
         active.item.draws is not None,
         active.opened_in,
     )
+
+
+def task_of_ray(caller: Caller) -> str:
+    """Return the name of the task that Ray runs here, or an empty text. Ray names tasks as the program starts them,
+    whatever worker runs them, but at random in a task's own threads.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or caller.name != caller.main.name or not ray.is_initialized():
+        return ""
+    context = ray.get_runtime_context()
+    if context.worker.mode != ray.WORKER_MODE:
+        return ""
+    return f"{TASK_OF_RAY}{context.get_task_id()[:DIGITS_OF_TASK]}"  # its actor's follow, which are random
 
 
 class Way:

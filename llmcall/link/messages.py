@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .wire import Message
 
 
+TASK_OF_RAY = "ray "  # begins the name of a caller that Ray tells from all others
+
+
 class Where(NamedTuple):
     """The position of a call in a process that is recorded, seen from where that process was started.
 

@@ -18,6 +18,7 @@ from ..scopes.scope import Scope, default_here
 from ..support.sender import LLMCALL, PROGRAM, sender
 from ..support.system import process_state
 from . import programs
+from .messages import TASK_OF_RAY
 
 if TYPE_CHECKING:
     from ..scopes.draws import Draw
@@ -149,7 +150,9 @@ class Ticket:
         """Take the position of a call in a process, for the rest of the current context; return its scope."""
         sender.set(LLMCALL if is_inner else PROGRAM)
         if where.caller is not None:
-            set_caller(known_caller(where.caller + self.suffix_in(process)))
+            is_known = where.caller.startswith(TASK_OF_RAY)
+            suffix = "" if is_known else self.suffix_in(process)
+            set_caller(known_caller(where.caller + suffix))
         active = here()
         if active.opened_by == "default" and active.path:
             hold_scope(

@@ -340,6 +340,26 @@ def test_children_of_a_shell_that_run_at_once_are_told_apart_by_their_commands(
     assert reported == "2 replayed, 2 of these by callers that a replay may swap: a.jsonl\n"
 
 
+RAY = """
+import os, types
+WORKER_MODE = 1
+is_initialized = lambda: True
+def get_runtime_context():
+    task = os.environ["TASK"] * 16 + os.urandom(16).hex()
+    return types.SimpleNamespace(worker=types.SimpleNamespace(mode=1), get_task_id=lambda: task)
+"""
+
+
+@pytest.mark.ci
+def test_a_worker_of_ray_asks_in_the_name_of_the_task_that_it_runs(model: NumberedServer) -> None:
+    """The first digits of a task's name say where the program started it; the others are random."""
+    Path("ray.py").write_text(RAY, encoding="utf-8")
+    write("child.py", "import ray\ntell()")
+    a, b = (f"TASK={task} {sys.executable} child.py > {task}" for task in "12")
+    write("program.py", f"subprocess.run('{a} & {b}; wait; cat 1 2', shell=True)")
+    check_replays(model, 2)
+
+
 # Processes of multiprocessing, and pools
 
 

@@ -102,7 +102,8 @@ class RoutesOfRecording:
 
     def new(self, caller: Caller) -> Route:
         """Return the route of a process, or of a pool's work, that the current context starts."""
-        self.names.setdefault(caller.name)
+        if caller.is_thread:  # a pool's work may run in threads of this process
+            self.names.setdefault(caller.name)
         link = self._new_link()
         context = copy_context()
         context.run(set_caller, caller)
@@ -152,6 +153,10 @@ class RoutesOfRecording:
                 self.server.start()
             if self._proxy is not None:
                 self._proxy.start()
+
+    def made(self, route: Route) -> bool:
+        """Return whether a route leads here."""
+        return self._link is not None and route.link == self._link.address
 
     def note(self, what: str, *details: str) -> None:
         """Note something about what was started: the name of a method of the link, and its arguments."""
@@ -588,9 +593,14 @@ _begun: tuple[int, Address] | None = None  # the process that began, and the lin
 
 
 def begin(route: Route) -> None:
-    """Have the process that started this one record its calls, and those of what it starts."""
+    """Have the process that started this one record its calls, and those of what it starts.
+
+    Nothing begins in the recording process, where threads may run a pool's work.
+    """
     global _begun, _recorded
     if _begun == (os.getpid(), route.link):
+        return
+    if any(isinstance(routes, RoutesOfRecording) and routes.made(route) for routes in _routes):
         return
     if _begun is not None and _begun[0] == os.getpid():
         _recorded.close()  # an earlier recording's

@@ -448,6 +448,26 @@ def test_work_of_joblib_replays_whatever_its_batches(model: NumberedServer) -> N
 
 
 @pytest.mark.ci
+def test_work_in_threads_of_the_program_is_its_own_and_replays(model: NumberedServer) -> None:
+    """A ``ThreadPool`` is a ``Pool`` of processes to Python, and joblib may use one."""
+    pytest.importorskip("joblib")
+    write(
+        "program.py",
+        """
+        import joblib
+        from multiprocessing.pool import ThreadPool
+        if __name__ == "__main__":
+            with ThreadPool(3) as pool:
+                print(pool.map(ask, ["Bread?"] * 4), pool.apply(ask))
+            with joblib.parallel_config(backend="threading", n_jobs=3):
+                print(joblib.Parallel()(joblib.delayed(ask)() for _ in range(4)))
+            print(ask(), joblib.Parallel(n_jobs=2)(joblib.delayed(ask)() for _ in range(2)))
+        """,
+    )
+    check_replays(model, 12)
+
+
+@pytest.mark.ci
 def test_a_cassette_in_mode_none_sends_nothing_from_a_maps_workers(model: NumberedServer) -> None:
     """Whatever cassette the program opens around the map; what its workers swallow is a miss of the run."""
     write(

@@ -115,13 +115,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     :param attempt: makes one attempt.
     :raises APIError: the last attempt's, with ``attempts`` set.
     """
-    try:
-        return await attempt()
-    except APIError as error:
-        if not error.retryable or call.options.max_attempts == 1:
-            raise
-        first_error = error
-    from ..support.libraries import tenacity  # only a call that failed waits for the import
+    from ..support.libraries import tenacity
 
     def before_wait(state: RetryCallState) -> None:
         assert state.next_action is not None
@@ -141,14 +135,11 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         sleep=lambda seconds: wait(None, seconds),
         reraise=True,
     ):
-        number = attempted.retry_state.attempt_number
         with attempted:
-            if number == 1:  # a trick: tenacity counts the attempt that was made before its import
-                raise first_error
             try:
                 return await attempt()
             except APIError as error:
-                error.attempts = number
+                error.attempts = attempted.retry_state.attempt_number
                 raise
     raise AssertionError("the last error is raised above")
 

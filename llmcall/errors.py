@@ -70,6 +70,9 @@ class APIError(LLMCallError):
     is_late = False  # the call's own deadline allows no further wait or attempt
     is_retried_by_program = False  # a connection error reaches a program, whose SDK tries again
     is_unreachable = False  # no connection was made, so nothing was sent
+    is_read = (
+        False  # the reader of a stream has read some of the answer: another one would begin again
+    )
     # Of a program's request: the HTTP response, and the event of a stream, that report the error. The program
     # gets them as they came.
     http_response: Any = None

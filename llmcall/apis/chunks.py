@@ -40,12 +40,13 @@ class Assembler:
 
     :ivar is_done: whether the server marked the stream as complete; some servers then send no
         ``finish_reason`` (Snowflake Cortex, OpenRouter's Novita, older Ollama).
+    :ivar chunk_count: how many chunks were added.
     """
 
     def __init__(self) -> None:
         self._fields: dict[str, Data] = {}
         self._choices: dict[int, dict[str, Data]] = {}
-        self._chunk_count = 0
+        self.chunk_count = 0
         self.is_done = False
 
     def add(self, chunk: Any) -> str:
@@ -72,7 +73,7 @@ class Assembler:
             text = chunk_text(chunk)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ServiceError(f"a malformed chunk in the stream: {chunk!r:.200}") from error
-        self._chunk_count += 1
+        self.chunk_count += 1
         return text
 
     def response(self) -> dict[str, Data]:
@@ -93,7 +94,7 @@ class Assembler:
                 if unfinished
                 else "no choice 0 in any of them"
             )
-            raise ServiceError(f"the stream broke off after {self._chunk_count} chunks: {missing}")
+            raise ServiceError(f"the stream broke off after {self.chunk_count} chunks: {missing}")
         return self.partial_response()
 
     def partial_response(self) -> dict[str, object]:

@@ -58,8 +58,6 @@ class Failover:
         endpoint: Endpoint,
         gate: Gate,
         transport: Transport | None,
-        *,
-        reader_has_text: bool,
     ) -> bool:
         """Prepare another send of the attempt, at another endpoint, with a fresh key, or without a parameter;
         return whether there is such a way.
@@ -67,15 +65,13 @@ class Failover:
         :param endpoint: the one that failed.
         :param gate: the gate of the send that failed.
         :param transport: what sent it, or ``None`` if there was none yet.
-        :param reader_has_text: whether the reader of a stream has read some of the answer: another one would
-            begin again.
         """
         was_retryable = error.retryable
-        if reader_has_text:
+        if error.is_read:
             error.retryable = False
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
             return was_retryable and self._let_rest(error, endpoint, gate)
-        if reader_has_text:
+        if error.is_read:
             return False
         if isinstance(error, QuotaExceededError):
             return self._leave_out(endpoint, "has no quota left", error)

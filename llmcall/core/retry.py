@@ -17,7 +17,7 @@ from ..support.notices import logger, warn_once
 from ..support.waits import check_stops, waits
 from .kinds import KINDS, Kind
 from .seams import AlreadyRecorded, Response
-from .send import Exchange, release_held
+from .send import Exchange
 from .waiting import in_thread, wait
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ async def ask(calls: Sequence[Call]) -> dict[str, Record]:
             must_fit_window=bool(models) and not call.is_streamed,
         )
         try:
-            records = await retry(call, exchange.attempt)
+            records, sent = await retry(call, exchange.attempt)
             break
         except AlreadyRecorded:
             found = await in_thread(call.store.get, call.request)
@@ -69,8 +69,7 @@ async def ask(calls: Sequence[Call]) -> dict[str, Record]:
             )
             call = call.to_model(model)
             calls = [call]
-    await exchange.emit_held_back()
-    await release_held(exchange.response, is_stored=True)
+    await sent.finish(is_stored=True)
     return {record.cache_key: record for record in records}
 
 

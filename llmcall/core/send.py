@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.chunks import DONE, Assembler, chunk_text, says_something
 from ..apis.masking import mask
@@ -33,13 +34,35 @@ from .seams import NO_ENDPOINT, Chunk, Gate, Response, Transport, Used
 from .waiting import Piece, emit, in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 
     from ..config.endpoints import Endpoint
     from ..keys.request import Data
     from .calls import Call
 
 log = logger()
+
+
+class Sent(NamedTuple):
+    """The answer to one send.
+
+    :param response: the whole answer.
+    :param held_back: the last pieces of a stream, which its reader gets when the answer is stored.
+    :param is_read: whether the reader of a stream has read some of it.
+    """
+
+    response: Response
+    held_back: Sequence[Piece] = ()
+    is_read: bool = False
+
+    async def finish(self, *, is_stored: bool) -> None:
+        """Emit what was held back, and let the server delete its copy.
+
+        :param is_stored: whether the answer was stored; else it was refused.
+        """
+        for piece in self.held_back:
+            await emit(piece)
+        await release_held(self.response, is_stored=is_stored)
 
 
 class Exchange:
@@ -57,50 +80,37 @@ class Exchange:
         *,
         must_fit_window: bool = False,
     ) -> None:
-        assert call.progress is not None  # it was begun
         self.call = call
-        self._progress = call.progress
         self._store = store
+        self._kind = KINDS[call.request.kind]
         self.must_fit_window = must_fit_window
-        self.kind = KINDS[call.request.kind]
         # A transport of its own knows what to send.
         own = call.transport is not None
         request = call.request if own else call.client.request_to_send(call)
         # Unsupported parameters are removed from this body.
         self.body = dict(request.body)
         self.request = request._replace(body=self.body)
-        # Of the current send: its gate, its endpoint, what sends it there, the chunks of a streamed
-        # answer so far, and the whole answer.
-        self.gate: Gate
-        self.endpoint: Endpoint
-        self.transport = call.transport
-        self.assembler: Assembler | None = None
-        self.response: Response | None = None
-        self.reader_has_text = False
         self.was_unanswered = False  # whether an attempt was sent and not answered in time
-        # The last pieces of a stream, which its reader gets when the answer is stored.
-        self.held_back: list[Piece] = []
 
-    async def attempt(self) -> list[Record]:
+    async def attempt(self) -> tuple[list[Record], Sent]:
         """Send the request to one endpoint after the other until one answers or the attempt fails;
-        return the stored part of the answer.
+        return the stored part of the answer, and the send that got it.
         """
         call = self.call
         failover = Failover(call, self.body)
         while True:
             client = call.counted_by
             gate = Gate() if client is None else client.gate(call, self.request)
-            async with gate as self.gate:
-                endpoint = self.endpoint = await self.gate.acquire()
+            async with gate:
+                endpoint = await gate.acquire()
                 # Before anything is paid for: it is a user's method, which may raise.
                 host = "" if client is None else client.host(endpoint)
-                sent_at = time.monotonic()
+                sent_at, transport = time.monotonic(), call.transport
                 try:
-                    await self._send()
-                except BaseException as error:
-                    self._count_failure(error)
-                    if not isinstance(error, APIError):
-                        raise
+                    if transport is None:
+                        transport = call.client.transport_for(call, endpoint)
+                    sent = await self.send_once(gate, endpoint, transport)
+                except APIError as error:
                     failover.bound_wait(error, endpoint)
                     if isinstance(error, RequestTimeoutError):
                         self._bound_timeouts(error, time.monotonic() - sent_at)
@@ -108,21 +118,58 @@ class Exchange:
                         raise
                     error.endpoint = endpoint.name
                     mask(error, [endpoint.key()])
-                    has_text = self.reader_has_text
-                    if failover.prepare_another_send(
-                        error, endpoint, self.gate, self.transport, reader_has_text=has_text
-                    ):
+                    if failover.prepare_another_send(error, endpoint, gate, transport):
                         continue
                     raise
-                seconds = time.monotonic() - sent_at
-                response = self.response
-                assert response is not None
-                if response.held is not None:
-                    self.endpoint = response.held.endpoint
-                    host = call.client.host(self.endpoint)
-                return await self._store_and_count(response, host, seconds)
+                seconds, held = time.monotonic() - sent_at, sent.response.held
+                if held is not None:
+                    endpoint, host = held.endpoint, call.client.host(held.endpoint)
+                response = sent.response
+                return await self._store_and_count(response, gate, endpoint, host, seconds), sent
 
-    async def _store_and_count(self, response: Response, host: str, seconds: float) -> list[Record]:
+    async def send_once(self, gate: Gate, endpoint: Endpoint, transport: Transport) -> Sent:
+        """Send the request once, and check the answer; one that fails is counted.
+
+        :param gate: hears of a streamed answer's first piece, and of what was used.
+        """
+        call, request = self.call, self.request
+        assembler, response = Assembler(), None
+        if call.transport is None:
+            # A copy, since a user's transport may change its arguments.
+            body, headers = map_texts(request.body, str), dict(request.headers)
+            request = request._replace(body=body, headers=headers)
+        try:
+            timeout = call.deadline.time_for(call.options.timeout)
+            _note_sent(call)
+            chunks = open_stream(transport, request, timeout) if call.is_streamed else None
+            if chunks is not None:
+                sent = await self._read_stream(chunks, transport, gate, assembler)
+                source = stream_name(transport)
+            else:
+                if call.is_streamed:  # the transport does not stream
+                    own_body: Any = request.body
+                    own_body.pop("stream_options", None)
+                sent = Sent(await send(transport, request, timeout))
+                source = sending_method(transport)
+            response = sent.response
+            try:
+                with _naming_source(call, source, response):
+                    self._kind.check(self.request, response, must_fit_window=self.must_fit_window)
+            except APIError as error:
+                error.is_read = sent.is_read
+                await sent.finish(is_stored=False)
+                raise
+            if call.is_streamed and chunks is None:
+                message = choices_of(response)[0]["message"]
+                return Sent(response, [Piece(content_text(message.get("content")) or "")])
+            return sent
+        except BaseException as error:
+            self._count_failure(error, response, assembler, gate, endpoint)
+            raise
+
+    async def _store_and_count(
+        self, response: Response, gate: Gate, endpoint: Endpoint, host: str, seconds: float
+    ) -> list[Record]:
         """Store the whole answer, then count it, and return the stored record.
 
         A record holds its cost, which is reckoned by another package from what a server says: it may fail in
@@ -134,20 +181,19 @@ class Exchange:
         used = Used()
         try:
             try:
-                answer = self.kind.usage_in(response)
+                answer = self._kind.usage_in(response)
                 tier = None if response.held is None else response.held.tier
-                used = self.gate.reckon(answer, self.endpoint, is_part=False, tier=tier)
+                used = gate.reckon(answer, endpoint, is_part=False, tier=tier)
             finally:
-                self.gate.settle(used.tokens, used.cost, calls=1)
+                gate.settle(used.tokens, used.cost, calls=1)
         finally:
             try:
-                name, request_id = self.endpoint.name, response.request_id
-                received = Received(name, host, seconds, request_id, used.cost)
+                received = Received(endpoint.name, host, seconds, response.request_id, used.cost)
                 stored = await self._stored(response, received)
             finally:
                 self._count(used, calls=1)
         if self.call.is_counted and log.isEnabledFor(logging.DEBUG):
-            log.debug("%s: %s answered in %.2f s", self.call.label, self.endpoint.name, seconds)
+            log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
         return stored
 
     async def _stored(self, response: Response, received: Received) -> list[Record]:
@@ -165,68 +211,6 @@ class Exchange:
             finally:
                 set_at_once(False)
         return await in_thread(self._store, response, received)
-
-    async def _send(self) -> None:
-        """Send the request once, and check the response."""
-        call = self.call
-        self.assembler = self.response = None
-        self.held_back = []
-        transport, request = call.transport, self.request
-        if transport is None:
-            transport = call.client.transport_for(call, self.endpoint)
-            # A copy, since a user's transport may change its arguments.
-            body, headers = map_texts(request.body, str), dict(request.headers)
-            request = request._replace(body=body, headers=headers)
-        self.transport = transport
-        timeout = call.deadline.time_for(call.options.timeout)
-        if call.is_counted:
-            if self._progress.is_waiting or call.recover():
-                call.add_usage(retries=1)
-            else:
-                call.failures.note_sent()
-        self._progress.was_sent, self._progress.is_counted = True, False
-        chunks = open_stream(transport, request, timeout) if call.is_streamed else None
-        if chunks is not None:
-            self.response = await self._read_stream(chunks, transport)
-            try:
-                self._check(self.response, stream_name(transport))
-            except APIError:
-                await self.emit_held_back()
-                raise
-            return
-        if call.is_streamed:  # the transport does not stream
-            sent: Any = request.body
-            sent.pop("stream_options", None)
-        self.response = await send(transport, request, timeout)
-        try:
-            self._check(self.response, sending_method(transport))
-        except APIError:
-            await release_held(self.response, is_stored=False)
-            raise
-        if call.is_streamed:
-            message = choices_of(self.response)[0]["message"]
-            self.held_back.append(Piece(content_text(message.get("content")) or ""))
-
-    def _check(self, response: Response, source: str) -> None:
-        """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
-        try:
-            self.kind.check(self.request, response, must_fit_window=self.must_fit_window)
-        except ServiceError as error:
-            self._name_source(error, source, response)
-            raise
-
-    def _name_source(self, error: ServiceError, source: str, response: Response) -> None:
-        """Let the failure of an answer that comes from no server say what returned it.
-
-        :param response: the answer, or the head of a stream.
-        """
-        if response.status_code is None and self.call.transport is None:
-            error.remedy = f"Check {source}: llmcall.testing.check_transport tests what it returns"
-
-    async def emit_held_back(self) -> None:
-        """Emit the last pieces of a streamed answer."""
-        while self.held_back:
-            await emit(self.held_back.pop(0))
 
     def _bound_timeouts(self, error: RequestTimeoutError, seconds: float) -> None:
         """Let a request that was not answered in time be sent once more, as each may be billed; state the limit.
@@ -250,7 +234,8 @@ class Exchange:
         """
         if not self.call.is_counted:
             return
-        self._progress.is_counted = bool(calls)
+        assert self.call.progress is not None  # it was begun
+        self.call.progress.is_counted = bool(calls)
         if not self.call.asks_model:
             self.call.add_usage(calls=calls)
             return
@@ -265,84 +250,120 @@ class Exchange:
             served=used.served if calls else None,
         )
 
-    def _count_failure(self, error: BaseException) -> None:
-        """Count the use of an attempt that failed, or whose reader left.
+    def _count_failure(
+        self,
+        error: BaseException,
+        response: Response | None,
+        assembler: Assembler,
+        gate: Gate,
+        endpoint: Endpoint,
+    ) -> None:
+        """Count the use of a send that failed, or whose reader left.
 
         The server reports it with the answer. For a part of a stream it is counted here, because
         most servers report at the end.
         """
         is_unrecorded = isinstance(error, UnrecordedAnswer)
         answer: Mapping[str, Data] = {}
-        if self.response is not None:
-            answer = self.kind.usage_in(self.response)
-        elif self.assembler is not None:
-            answer = self.assembler.partial_response()
+        if response is not None:
+            answer = self._kind.usage_in(response)
+        elif assembler.chunk_count:
+            answer = assembler.partial_response()
         elif not is_unrecorded:
             return
         # A call whose reader left was answered. One that failed was not: it counts only as far as
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
-        is_part = self.response is None and self.assembler is not None
-        used = self.gate.reckon(answer, self.endpoint, is_part=is_part)
+        used = gate.reckon(
+            answer, endpoint, is_part=response is None and bool(assembler.chunk_count)
+        )
         if was_answered or used.tokens.input_tokens is not None:
             calls = 1 if was_answered else 0
-            self.gate.settle(used.tokens, used.cost, calls)
+            gate.settle(used.tokens, used.cost, calls)
             self._count(used, calls)
 
     async def _read_stream(
-        self, chunks: AsyncGenerator[Chunk, None], transport: Transport
-    ) -> Response:
+        self,
+        chunks: AsyncGenerator[Chunk, None],
+        transport: Transport,
+        gate: Gate,
+        assembler: Assembler,
+    ) -> Sent:
         """Return the whole of a streamed answer, which is emitted as it comes.
 
         Chunks without content are held back until the first one with content: until then the call can be
         tried again.
+
+        :param assembler: gets the chunks.
         """
-        call, assembler, source = self.call, Assembler(), stream_name(transport)
+        call, source = self.call, stream_name(transport)
         head = whole = Response({})
         pending: list[Piece] = []
-        has_begun = False
+        has_begun = is_read = False
         has_content = chunk_text if call.transport is None else says_something
-        async with Reading(chunks):
-            while (
-                chunk := await next_chunk(
-                    chunks, transport, call.deadline.time_for(call.options.timeout)
-                )
-            ) is not None:
-                if isinstance(chunk, Response):
-                    # the headers before the first chunk, or the whole answer after the last one
-                    head, whole = (head, chunk) if chunk else (chunk, whole)
-                    continue
-                if not has_begun:
-                    has_begun = True
-                    self.gate.answer_began()
-                if isinstance(chunk, bytes):  # of an answer that is recorded as it is
-                    self.reader_has_text = True
-                    await emit(Piece("", chunk))
-                    continue
-                if chunk is DONE:
-                    assembler.is_done = True
-                    continue
-                try:
-                    text = assembler.add(chunk)
-                except ServiceError as error:
-                    self._name_source(error, source, head)
-                    raise
-                self.assembler = assembler
-                pending.append(Piece(text, chunk))
-                if self.reader_has_text or has_content(chunk):
-                    self.reader_has_text = True
-                    while pending:
-                        await emit(pending.pop(0))
-            try:
-                answer: Mapping[str, Data] = whole or assembler.response()
-            except ServiceError as error:
-                self._name_source(error, source, head)
-                raise
-            if call.request.kind == "chat":
-                answer = plain_answer(answer, source)
-            response = Response(answer, head.request_id, status_code=head.status_code)
-            self.held_back = pending  # of an answer without text
-        return response
+        try:
+            async with Reading(chunks):
+                while (
+                    chunk := await next_chunk(
+                        chunks, transport, call.deadline.time_for(call.options.timeout)
+                    )
+                ) is not None:
+                    if isinstance(chunk, Response):
+                        # the headers before the first chunk, or the whole answer after the last one
+                        head, whole = (head, chunk) if chunk else (chunk, whole)
+                        continue
+                    if not has_begun:
+                        has_begun = True
+                        gate.answer_began()
+                    if isinstance(chunk, bytes):  # of an answer that is recorded as it is
+                        is_read = True
+                        await emit(Piece("", chunk))
+                        continue
+                    if chunk is DONE:
+                        assembler.is_done = True
+                        continue
+                    with _naming_source(call, source, head):
+                        text = assembler.add(chunk)
+                    pending.append(Piece(text, chunk))
+                    if is_read or has_content(chunk):
+                        is_read = True
+                        while pending:
+                            await emit(pending.pop(0))
+                with _naming_source(call, source, head):
+                    answer: Mapping[str, Data] = whole or assembler.response()
+                if call.request.kind == "chat":
+                    answer = plain_answer(answer, source)
+                response = Response(answer, head.request_id, status_code=head.status_code)
+        except APIError as error:
+            error.is_read = is_read
+            raise
+        return Sent(response, pending, is_read)
+
+
+def _note_sent(call: Call) -> None:
+    """Count a send, or a retry."""
+    progress = call.progress
+    assert progress is not None  # it was begun
+    if call.is_counted:
+        if progress.is_waiting or call.recover():
+            call.add_usage(retries=1)
+        else:
+            call.failures.note_sent()
+    progress.was_sent, progress.is_counted = True, False
+
+
+@contextmanager
+def _naming_source(call: Call, source: str, response: Response) -> Iterator[None]:
+    """Let the failure of an answer that comes from no server say what returned it.
+
+    :param response: the answer, or the head of a stream.
+    """
+    try:
+        yield
+    except ServiceError as error:
+        if response.status_code is None and call.transport is None:
+            error.remedy = f"Check {source}: llmcall.testing.check_transport tests what it returns"
+        raise
 
 
 async def release_held(response: Response | None, *, is_stored: bool) -> None:

@@ -158,7 +158,7 @@ class AsksRows:
         Its columns are those of the rows, and then
 
         - ``repeat``, counted from 0
-        - ``value``; for a pydantic model, a dataclass or a ``TypedDict``, a column for each field in
+        - ``value``; for a pydantic model, dataclass, ``TypedDict`` or ``NamedTuple``, a column for each field in
           its place (named ``value.NAME`` if the table has a column of the field's name). Enums are their values,
           objects in fields are dicts.
         - ``error``, the class and message of the exception of a row that failed, unless it was raised;
@@ -303,8 +303,8 @@ def _report_missing(draws: Sequence[RowDraw]) -> None:
 
 
 def field_names(output_type: object) -> tuple[str, ...]:
-    """Return the names of the fields of a pydantic model, a dataclass or a ``TypedDict``; other types
-    have none.
+    """Return the names of the fields of a pydantic model, a dataclass, a ``TypedDict`` or a
+    ``NamedTuple``; other types have none.
     """
     if get_origin(output_type) is Annotated:
         return field_names(get_args(output_type)[0])
@@ -317,5 +317,6 @@ def field_names(output_type: object) -> tuple[str, ...]:
         return tuple(output_type.model_fields)
     if is_dataclass(output_type):
         return tuple(field.name for field in fields(output_type))
-    is_typed_dict = hasattr(output_type, "__total__")
-    return tuple(output_type.__annotations__) if is_typed_dict else ()
+    if hasattr(output_type, "__total__"):
+        return tuple(output_type.__annotations__)
+    return tuple(getattr(output_type, "_fields", ()))

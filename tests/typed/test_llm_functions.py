@@ -14,7 +14,7 @@ from contextlib import closing
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pydantic
 import pytest
@@ -714,6 +714,13 @@ class Size(Enum):
     SMALL = "small"
 
 
+class Shelf(NamedTuple):
+    """A value of fields in an array."""
+
+    size: Size
+    books: int
+
+
 class Room(pydantic.BaseModel):
     """A value of fields."""
 
@@ -731,6 +738,7 @@ class Room(pydantic.BaseModel):
         (bool, "yes"),
         (float, "1.5"),
         (str, "Hi"),
+        (Shelf, '["small", 2]'),
         (Room, {"size": "small", "windows": 2, "is_warm": True, "price": 1.5}),
     ],
 )

@@ -51,7 +51,7 @@ def facts(run: RecordedRun, calls_by_actor: Mapping[str, Sequence[RecordedCall]]
         "tokens in": _sum([usage.input_tokens for _, usage in usages], "{:,}".format),
         "tokens out": _sum([usage.output_tokens for usage in spoken], "{:,}".format),
         "cost": _sum([answer.cost for answer in answers], money),
-        "dropped": run.dropped,
+        "left out": "; ".join(run.left_out),
         "failures": "; ".join(_failures(run, answers, calls_by_actor)),
         **settings,
     }

@@ -116,7 +116,7 @@ def checklist(
             "E.2 Post-processing",
             [
                 _endings([call for call in asked if not _is_embedding(call.record)]),
-                *(f"{words}." for words in (run.unanswered, run.dropped) if words),
+                *(f"{words}." for words in (run.unanswered, *run.left_out) if words),
             ],
             blank="how answers became data, and what became of those that were cut, refused or unread",
         ),

@@ -32,6 +32,7 @@ class RecordedRun(NamedTuple):
     :param is_complete: whether the recording is complete, if a file says so.
     :param scope: the scope to which it was narrowed; empty for a whole run or a pattern of scopes.
     :param headers: those of its files.
+    :param pruned: in words, what a package leaves out of each recording.
     """
 
     name: str
@@ -40,6 +41,7 @@ class RecordedRun(NamedTuple):
     is_complete: bool = True
     scope: str = ""
     headers: tuple[Header, ...] = ()
+    pruned: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -57,12 +59,12 @@ class RecordedRun(NamedTuple):
         return served_words(served_by(self.records))
 
     @property
-    def dropped(self) -> str:
-        """Return in words how many answers were forgotten and drawn again; empty if none."""
+    def left_out(self) -> list[str]:
+        """Return in words how many answers were pruned, and how many forgotten and drawn again."""
         redrawn = sum(header.redrawn for header in self.headers)
         dropped = redrawn + sum(len(header.forgotten) for header in self.headers)
         words = f"{counted(dropped, 'answer')} dropped (llmcall cassette forget), {redrawn:,} asked again"
-        return words if dropped else ""
+        return [*self.pruned, *([words] if dropped else [])]
 
     @property
     def unanswered(self) -> str:

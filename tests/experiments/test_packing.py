@@ -680,7 +680,7 @@ def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(projec
     assert "Çem" not in Path(f"../made/recordings/{TAPE}").read_text(encoding="utf-8")
     assert (project / TAPE).read_bytes() == before
     left_out = "1 of 3 recorded answers were left out (--prune), whose cost was "
-    for page in ("README.md", "REPORTING.md"):
+    for page in ("README.md", "REPORTING.md", "report.html"):
         assert left_out in Path("../made", page).read_text(encoding="utf-8")
     assert left_out in done("verify", "../made")
 

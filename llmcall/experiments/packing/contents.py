@@ -92,13 +92,12 @@ PROOF = (
 )
 
 
-def merged_run(folder: Path, paths: Sequence[str]) -> RecordedRun:
-    """Return the recordings of a study as one run; of several, all scopes are below the recordings'
+def merged_run(package: Path, manifest: Manifest) -> RecordedRun:
+    """Return the recordings of a package as one run; of several, all scopes are below the recordings'
     names.
-
-    :param paths: the recordings' paths below the folder.
     """
-    files = {path: read(folder / path) for path in paths}
+    paths = manifest.recordings
+    files = {path: read(package / FOLDERS[RECORDING] / path) for path in paths}
     records = [
         record
         if len(paths) == 1
@@ -107,7 +106,9 @@ def merged_run(folder: Path, paths: Sequence[str]) -> RecordedRun:
         for record in file
     ]
     headers = tuple(file.header for file in files.values())
-    return RecordedRun("the packed recordings", records, {}, headers=headers)
+    return RecordedRun(
+        "the packed recordings", records, {}, headers=headers, pruned=manifest.pruned_words
+    )
 
 
 def requirements(manifest: Manifest, wheel: str) -> str:
@@ -122,7 +123,7 @@ def requirements(manifest: Manifest, wheel: str) -> str:
 def made_texts(package: Path, manifest: Manifest) -> dict[str, str]:
     """Return the texts of the files that follow from the recordings, the manifest and llmcall, by name."""
     wheel = next(file.path for file in manifest.files if is_wheel(file.file))
-    recorded = merged_run(package / FOLDERS[RECORDING], manifest.recordings)
+    recorded = merged_run(package, manifest)
     return {
         READER.name: READER.read_text(encoding="utf-8"),
         REQUIREMENTS: requirements(manifest, wheel),
@@ -158,13 +159,7 @@ def reporting(manifest: Manifest, run: RecordedRun) -> str:
         "`llmcall verify` runs it again (README.md).",
         f"It ran on Python {manifest.python}, with {packages or 'no other packages'}.",
     ]
-    items = [
-        item._replace(found=[*item.found, *(f"{words}." for words in manifest.pruned_words)])
-        if item.title.startswith("E.2")
-        else item
-        for item in checklist(run, calls, code)
-    ]
-    return f"# {TITLE}\n\n{REPORTING_HEAD}\n\n{as_markdown(items)}"
+    return f"# {TITLE}\n\n{REPORTING_HEAD}\n\n{as_markdown(checklist(run, calls, code))}"
 
 
 def _check_section(manifest: Manifest) -> str:
@@ -194,9 +189,7 @@ def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
     origin = f"\n- Source: {run.origin}" if run.origin else ""
     embedded = f"\n- Texts embedded: {texts:,}"
     evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
-    left_out = (evidence if unused else "") + "".join(
-        f"\n- {words}" for words in (*manifest.pruned_words, run.dropped) if words
-    )
+    left_out = (evidence if unused else "") + "".join(f"\n- {words}" for words in run.left_out)
     return f"""## The answers
 
 - Models asked for: {", ".join(asked) or "none"}

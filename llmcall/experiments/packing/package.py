@@ -100,13 +100,13 @@ class Manifest:
         return [file for file in self.files if file.role in roles]
 
     @property
-    def pruned_words(self) -> list[str]:
+    def pruned_words(self) -> tuple[str, ...]:
         """Return in words how many records of each recording were left out."""
-        return [
+        return tuple(
             f"{path}: {pruned.records:,} of {counted(pruned.of, 'recorded answer')} were left out (--prune), whose "
             f"cost was {'unknown' if pruned.cost is None else money(pruned.cost)}"
             for path, pruned in self.pruned.items()
-        ]
+        )
 
     @property
     def recordings(self) -> list[str]:

@@ -254,8 +254,7 @@ def _about_checks(package: Path, manifest: Manifest) -> Iterator[Check]:
         yield Check("pages", status, f"not all of {', '.join(texts)} {found}", tuple(changed))
     else:
         yield Check("pages", OK, f"{', '.join(texts)} {found}")
-    dropped = merged_run(package / FOLDERS[RECORDING], manifest.recordings).dropped
-    if left_out := [*manifest.pruned_words, *filter(None, [dropped])]:
+    if left_out := merged_run(package, manifest).left_out:
         yield Check("left out", NOTE, "; ".join(left_out))
 
 

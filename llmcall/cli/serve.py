@@ -15,12 +15,12 @@ from pathlib import Path
 
 import click
 
+from ..link.commands import program_name
 from ..programs.children import (
     LONGEST_END,
     RoutesOfRecording,
     expect_python,
     missed_lines,
-    program_name,
 )
 from ..programs.entry import unrecorded_lines
 from ..programs.patches import patched_by

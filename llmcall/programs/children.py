@@ -15,7 +15,6 @@ import os
 import pickle
 import re
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
@@ -25,6 +24,7 @@ from ..config import resolve as config
 from ..core.parents import linked, parents
 from ..link import programs
 from ..link.child import Parent, standing_at
+from ..link.commands import RUNNERS, TELLS_OF_PYTHON, Command, is_python, program_name, words_of
 from ..link.facts import layer_data, layer_in
 from ..scopes.callers import (
     Caller,
@@ -62,20 +62,9 @@ if TYPE_CHECKING:
     from .server import Server
 
 _lock = ProcessLock()
-RUNNERS = {
-    "env",
-    "nice",
-    "nohup",
-    "setsid",
-    "sudo",
-    "time",
-    "timeout",
-}  # of the command that follows
 ISOLATES = re.compile(r"-\w*[EIS]")  # an option of a Python that imports no sitecustomize of ours
-TELLS_OF_PYTHON = {"-V", "-VV", "--version", "-h", "-?", "--help"}  # without running code
 LONGEST_END = 30  # seconds in which the answers that are under way at the end may come
 
-Command = str | bytes | os.PathLike[str]
 Environment = Mapping[Any, Any]
 JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 
@@ -371,16 +360,16 @@ def expect_python(routes: Routes, route: Route, args: Command | Sequence[Command
     """Expect that a program which was started says hello, if it is one of Python's, or a shell with one that
     cannot.
     """
-    words = _words(args)
+    words = words_of(args)
     if words and os.path.basename(words[0]) in RUNNERS:
-        words = list(itertools.dropwhile(lambda word: not _is_python([word]), words))
-    if _is_python(words) and not TELLS_OF_PYTHON & {*words[1:2]}:
+        words = list(itertools.dropwhile(lambda word: not is_python([word]), words))
+    if is_python(words) and not TELLS_OF_PYTHON & {*words[1:2]}:
         routes.note("expect", route.ticket, program_name(words))
         return
     # Whether a shell starts a Python is unknown; but one that it starts so says no hello.
     words = " ".join(words).split()
     for number, (before, word, option) in enumerate(zip(words, words[1:], words[2:], strict=False)):
-        if _is_python([word]) and (ISOLATES.match(option) or before == "-i"):
+        if is_python([word]) and (ISOLATES.match(option) or before == "-i"):
             routes.note("expect", route.ticket, program_name(words[number + 1 :]).rstrip("'\";&|)"))
 
 
@@ -390,33 +379,6 @@ def missed_lines(routes: RoutesOfRecording) -> list[str]:
     number = len(programs)
     were = "1 Python child was" if number == 1 else f"{number:,} Python children were"
     return [f"{were} not recorded: {', '.join(programs)}"] if programs else []
-
-
-def program_name(args: Command | Sequence[Command] | None) -> str:
-    """Return the name of the program that a command runs; of Python, the name of its script or module. It
-    is the same on every machine.
-    """
-    words = _words(args)
-    names = [os.path.basename(word) for word in words]
-    if not names:
-        return ""
-    if not _is_python(words):
-        return names[0].removesuffix(".exe")
-    arguments = itertools.takewhile(lambda name: name != "-c", names[1:])
-    return next((name for name in arguments if not name.startswith("-")), "python")
-
-
-def _words(args: Command | Sequence[Command] | None) -> list[str]:
-    """Return the words of a command, roughly if it is a shell's."""
-    if isinstance(args, (str, bytes, os.PathLike)):
-        return os.fsdecode(args).split()
-    return [os.fsdecode(word) for word in args or ()]
-
-
-def _is_python(words: Sequence[str]) -> bool:
-    return bool(words) and (
-        os.path.basename(words[0]).lower().startswith("python") or words[0] == sys.executable
-    )
 
 
 def begin_started(route: str) -> None:

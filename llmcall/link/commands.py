@@ -1,0 +1,48 @@
+"""The commands of the programs that a recorded program starts."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+
+Command = str | bytes | os.PathLike[str]
+RUNNERS = {
+    "env",
+    "nice",
+    "nohup",
+    "setsid",
+    "sudo",
+    "time",
+    "timeout",
+}  # of the command that follows
+TELLS_OF_PYTHON = {"-V", "-VV", "--version", "-h", "-?", "--help"}  # without running code
+
+
+def program_name(args: Command | Sequence[Command] | None) -> str:
+    """Return the name of the program that a command runs; of Python, the name of its script or module. It
+    is the same on every machine.
+    """
+    words = words_of(args)
+    names = [os.path.basename(word) for word in words]
+    if not names:
+        return ""
+    if not is_python(words):
+        return names[0].removesuffix(".exe")
+    arguments = itertools.takewhile(lambda name: name != "-c", names[1:])
+    return next((name for name in arguments if not name.startswith("-")), "python")
+
+
+def words_of(args: Command | Sequence[Command] | None) -> list[str]:
+    """Return the words of a command, roughly if it is a shell's."""
+    if isinstance(args, (str, bytes, os.PathLike)):
+        return os.fsdecode(args).split()
+    return [os.fsdecode(word) for word in args or ()]
+
+
+def is_python(words: Sequence[str]) -> bool:
+    """Return whether a command runs a Python."""
+    return bool(words) and (
+        os.path.basename(words[0]).lower().startswith("python") or words[0] == sys.executable
+    )

@@ -19,7 +19,7 @@ from ..link.commands import program_name
 from ..programs.children import (
     LONGEST_END,
     RoutesOfRecording,
-    expect_python,
+    expect_pythons,
     missed_lines,
 )
 from ..programs.entry import unrecorded_lines
@@ -168,7 +168,7 @@ def _run_command(command: tuple[str, ...], server: Server, routes: RoutesOfRecor
         click.echo(f"Error: {command[0]}: {error.strerror}", err=True)
         return NOT_FOUND
     routes.started()
-    expect_python(routes, route, command)
+    expect_pythons(routes, route, command, process.pid)
     with _on_signals(process.send_signal):
         code = process.wait()
     return KILLED - code if code < 0 else code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -39,6 +40,18 @@ def words_of(args: Command | Sequence[Command] | None) -> list[str]:
     if isinstance(args, (str, bytes, os.PathLike)):
         return os.fsdecode(args).split()
     return [os.fsdecode(word) for word in args or ()]
+
+
+def words_in(process: int) -> list[str]:
+    """Return the words of the command that a process runs; none where the system does not tell."""
+    with contextlib.suppress(OSError), open(f"/proc/{process}/cmdline", "rb") as file:
+        return list(map(os.fsdecode, file.read().split(b"\0")[:-1]))
+    return []
+
+
+def tells_only(words: Sequence[str]) -> bool:
+    """Return whether a Python's command runs no code."""
+    return bool(TELLS_OF_PYTHON & {*words[1:2]})
 
 
 def is_python(words: Sequence[str]) -> bool:

@@ -36,6 +36,7 @@ from . import programs
 from .facts import facts_in
 from .loop import LoopThread
 from .messages import Asked, Where, error_data, record_data
+from .pythons import Pythons
 from .remote import Form, NotedMeter, RemoteTransport
 from .tickets import Base, Ticket
 from .wire import LENGTH, Connection, frame, listening_socket, unpacked
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the moment
 LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
+LOOK_FOR_PYTHONS = 0.05  # less than a Python needs to begin and ask a model
 
 
 class Link:
@@ -66,10 +68,9 @@ class Link:
         self.users = 0
         self.other: Ticket | None = None
         self.tickets: dict[str, Ticket] = {}
-        self._expected: dict[
-            str, str
-        ] = {}  # by tickets, the Python programs that say hello when they begin
-        self._greeted: set[str] = set()  # the tickets of processes that said hello, or asked
+        self.pythons = Pythons()
+        self.expect = self.pythons.expect
+        self._is_looking = False  # for them
         self._numbers = itertools.count()
         self._thread: LoopThread | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -112,28 +113,32 @@ class Link:
     def dismiss(self, name: str) -> None:
         """Forget a ticket: further calls by it are refused."""
         self.tickets.pop(name, None)
-        self._expected.pop(name, None)
+        self.pythons.dismiss(name)
 
-    def expect(self, name: str, program: str) -> None:
-        """Expect that a process says hello.
-
-        :param name: of its ticket.
-        :param program: that it runs.
-        """
-        self._expected[name] = program
-
-    def greet(self, name: str) -> None:
-        """Take a process's hello.
+    def watch(self, name: str, process: int) -> None:
+        """Watch which Pythons a process starts.
 
         :param name: of its ticket.
         """
-        self._greeted.add(name)
+        self.pythons.watch(name, process)
+        if self._thread is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._thread.loop.call_soon_threadsafe(self._begin_to_look)
+
+    def _begin_to_look(self) -> None:
+        if not self._is_looking:
+            self._look_for_pythons()
+
+    def _look_for_pythons(self) -> None:
+        self._is_looking = self.pythons.look()
+        if self._is_looking:
+            asyncio.get_running_loop().call_later(LOOK_FOR_PYTHONS, self._look_for_pythons)
 
     def missed(self) -> list[str]:
         """Return the programs that were started, and whose processes never said hello."""
-        if self._expected.keys() - self._greeted and self._thread is not None:
+        if self.pythons.missed() and self._thread is not None:
             self._hear_all()
-        return [program for name, program in self._expected.items() if name not in self._greeted]
+        return self.pythons.missed()
 
     def _hear_all(self) -> None:
         """Take what processes have said before they ended."""
@@ -512,7 +517,10 @@ def _take_note(connection: _Connection, what: str, *details: Any) -> None:
         if ticket is not None and connection.process:
             ticket.siblings.join(connection.process)
         return
-    if what in ("dismiss", "expect", "greet"):
+    if what == "greet":
+        link.pythons.greet(str(*details), connection.process)
+        return
+    if what in ("dismiss", "expect", "watch"):
         getattr(link, what)(*details)
         return
     if what == "unread":

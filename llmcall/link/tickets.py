@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from contextlib import suppress
 from contextvars import Context, copy_context
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +17,7 @@ from ..scopes.scope import Scope, default_here
 from ..support.sender import LLMCALL, PROGRAM, sender
 from ..support.system import process_state
 from . import programs
+from .commands import words_in
 from .messages import TASK_OF_RAY
 
 if TYPE_CHECKING:
@@ -71,10 +71,8 @@ class Siblings:
 
 def _digest(process: int) -> str:
     """Return what identifies the command line of a process, without the folders in it."""
-    words: list[bytes] = []
-    with suppress(OSError), open(f"/proc/{process}/cmdline", "rb") as file:
-        words = file.read().split(b"\0")[1:]
-    return sha256(b"\0".join(map(os.path.basename, words))).hexdigest()[:8]
+    words = map(os.path.basename, words_in(process)[1:])
+    return sha256(os.fsencode("\0".join(words))).hexdigest()[:8]
 
 
 class Ticket:

@@ -13,7 +13,6 @@ import functools
 import itertools
 import os
 import pickle
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from ..config import resolve as config
 from ..core.parents import linked, parents
 from ..link import programs
 from ..link.child import Parent, standing_at
-from ..link.commands import RUNNERS, TELLS_OF_PYTHON, Command, is_python, program_name, words_of
+from ..link.commands import RUNNERS, Command, is_python, program_name, tells_only, words_of
 from ..link.facts import layer_data, layer_in
 from ..scopes.callers import (
     Caller,
@@ -50,6 +49,7 @@ from .replacing import Installation
 from .routes import VARIABLE, Route, environment_of_child
 
 if TYPE_CHECKING:
+    import subprocess
     from concurrent.futures import Executor, Future
     from contextvars import Context
     from multiprocessing.pool import Pool
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from .server import Server
 
 _lock = ProcessLock()
-ISOLATES = re.compile(r"-\w*[EIS]")  # an option of a Python that imports no sitecustomize of ours
 LONGEST_END = 30  # seconds in which the answers that are under way at the end may come
 
 Environment = Mapping[Any, Any]
@@ -130,7 +129,7 @@ class RoutesOfRecording:
         """Return the context of what a ticket was made for, or ``None``."""
         if self._link is None or (ticket := self._link.ticket(name)) is None:
             return None
-        self._link.greet(name)
+        self._link.pythons.greet(name)
         return ticket.context
 
     def started(self) -> None:
@@ -147,7 +146,7 @@ class RoutesOfRecording:
         """Return whether a route leads here."""
         return self._link is not None and route.link == self._link.address
 
-    def note(self, what: str, *details: str) -> None:
+    def note(self, what: str, *details: str | int) -> None:
         """Note something about what was started: the name of a method of the link, and its arguments."""
         if self._link is not None:
             getattr(self._link, what)(*details)
@@ -269,7 +268,7 @@ def _starts(route: Route | None) -> Iterator[None]:
 
 
 def _open_process(
-    init: Callable[..., None], process: object, *args: object, **kwargs: object
+    init: Callable[..., None], process: subprocess.Popen[Any], *args: object, **kwargs: object
 ) -> None:
     import inspect  # takes long
 
@@ -281,7 +280,7 @@ def _open_process(
         given.arguments["env"] = routed
     with _starts(route):
         init(*given.args, **given.kwargs)
-    _expect(route, given.arguments.get("args"))
+    _expect(route, given.arguments.get("args"), process.pid)
 
 
 def _routed(
@@ -312,7 +311,7 @@ def _system(system: Callable[[Command], int], command: Command) -> int:
         shell = ["sh", "-c", os.fsdecode(command)]
         process = os.posix_spawn("/bin/sh", shell, environment, setsigdef=interrupts)
         _started()
-        _expect(route, command)
+        _expect(route, command, process)
         return os.waitpid(process, 0)[1]
 
 
@@ -328,7 +327,7 @@ def _spawn(
     route, environment = _routed(command, env)
     with _starts(route):
         process = spawn(path, argv, environment, **kwargs)
-    _expect(route, command)
+    _expect(route, command, process)
     return process
 
 
@@ -340,7 +339,7 @@ def _execute(
         return execute(path, argv, env)
     command = [path, *argv[1:]]
     route, environment = _routed(command, env)
-    _expect(route, command)
+    _expect(route, command, os.getpid())
     return execute(path, argv, environment)
 
 
@@ -350,27 +349,25 @@ def _execute_here(
     return os.execve(path, argv, os.environ)  # type: ignore[arg-type]
 
 
-def _expect(route: Route | None, args: Command | Sequence[Command] | None) -> None:
+def _expect(route: Route | None, args: Command | Sequence[Command] | None, process: int) -> None:
     if route is not None:
         for routes in _routes[-1:]:
-            expect_python(routes, route, args)
+            expect_pythons(routes, route, args, process)
 
 
-def expect_python(routes: Routes, route: Route, args: Command | Sequence[Command] | None) -> None:
-    """Expect that a program which was started says hello, if it is one of Python's, or a shell with one that
-    cannot.
+def expect_pythons(
+    routes: Routes, route: Route, args: Command | Sequence[Command] | None, process: int
+) -> None:
+    """Expect that a process which was started says hello, if its program is Python, or else all Pythons that it
+    starts.
     """
     words = words_of(args)
     if words and os.path.basename(words[0]) in RUNNERS:
         words = list(itertools.dropwhile(lambda word: not is_python([word]), words))
-    if is_python(words) and not TELLS_OF_PYTHON & {*words[1:2]}:
+    if not is_python(words):
+        routes.note("watch", route.ticket, process)
+    elif not tells_only(words):
         routes.note("expect", route.ticket, program_name(words))
-        return
-    # Whether a shell starts a Python is unknown; but one that it starts so says no hello.
-    words = " ".join(words).split()
-    for number, (before, word, option) in enumerate(zip(words, words[1:], words[2:], strict=False)):
-        if is_python([word]) and (ISOLATES.match(option) or before == "-i"):
-            routes.note("expect", route.ticket, program_name(words[number + 1 :]).rstrip("'\";&|)"))
 
 
 def missed_lines(routes: RoutesOfRecording) -> list[str]:

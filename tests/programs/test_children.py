@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -305,6 +306,8 @@ def test_a_child_imports_llmcall_when_it_first_needs_it(model: NumberedServer) -
 def test_a_python_child_that_is_not_recorded_is_named(model: NumberedServer) -> None:
     """It may have asked anything, so a replay has failed."""
     write("child.py", "print('asked', ask.__name__)")
+    script = f"{shlex.quote(sys.executable)} -VV\nenv -i {shlex.quote(sys.executable)} child.py\n"
+    Path("script").write_text(script, encoding="utf-8")
     write(
         "program.py",
         f"""
@@ -313,7 +316,7 @@ def test_a_python_child_that_is_not_recorded_is_named(model: NumberedServer) -> 
         subprocess.run({CHILD})
         subprocess.run([sys.executable, "-I", "child.py"])
         subprocess.run(["env", "-i", sys.executable, "-S", "-c", "print('on its own')"])
-        os.system("cd . && " + shlex.quote(sys.executable) + " -I child.py; true")
+        os.system("cd . && sh script; true")
         """,
     )
     printed, reported = ran(*A)

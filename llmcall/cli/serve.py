@@ -29,7 +29,7 @@ from ..programs.server import Server
 from ..programs.summary import summary_lines
 from ..scopes.callers import current_caller, set_caller
 from ..support.failures import process_failures
-from ..traffic.usage import RunUsage
+from ..traffic.usage import counted_here
 from .recording import actor_source, find_target, recording_options
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -109,7 +109,7 @@ def serve(
     code = 0
     with contextlib.ExitStack() as stack:
         cassette = target.open(stack)
-        usage = RunUsage(cassette)
+        counts = counted_here()
         recorder = target.recorder(source, cassette)
         stack.enter_context(patched_by(recorder))
         routes = RoutesOfRecording(recorder, has_server=True, outlives=False)
@@ -139,7 +139,7 @@ def serve(
         code = 1
         click.echo(f"Error: {recorder.first_error}", err=True)
     for line in (
-        *summary_lines(recorder, cassette, usage, file, OTHER_SCOPES, lambda: "no request came"),
+        *summary_lines(recorder, cassette, counts, file, OTHER_SCOPES, lambda: "no request came"),
         *unrecorded_lines(recorder),
         *missed,
     ):

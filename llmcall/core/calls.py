@@ -217,7 +217,7 @@ class Call(NamedTuple):
         if self.cassette is not None and not self.is_inner:
             return self.cassette.failures
         if self.settings.cache_mode == "off" or self.is_inner:
-            return Failures(process_failures)  # nothing is recorded, and nothing reported
+            return Failures()  # nothing is recorded, and nothing reported
         return process_failures
 
     @property
@@ -308,6 +308,11 @@ class Call(NamedTuple):
             amounts["served"] = served
         for listener in self.listeners:
             listener.used(self, amounts)
+
+    def note(self, **outcomes: int) -> None:
+        """Count what became of the call, by the names of :class:`.Counts`."""
+        for listener in self.listeners:
+            listener.noted(self, outcomes)
 
     def to_model(self, model: str) -> Call:
         """Return the call for another model, with that model's default effort if the call names none.

@@ -108,10 +108,9 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             from .share import share  # a recorded answer needs none of it
 
             call = calls[0]
-            if call.is_counted:
+            if call.is_counted and call.is_streamed:
                 failures = call.failures
-                stream = (call.position.path, call.label) if call.is_streamed else None
-                failures.begin(progress, stream)
+                failures.begin(progress, call.position.path, call.label)
             records |= await share([*missing.values()])
         for call in missing.values():  # an identical call with another format may have got it
             if call.request.expected is not None:

@@ -192,6 +192,8 @@ class Exchange:
                 stored = await self._stored(response, received)
             finally:
                 self._count(used, calls=1)
+        if self.call.is_counted:
+            self.call.note(recorded=1)
         if self.call.is_counted and log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
         return stored
@@ -345,10 +347,11 @@ def _note_sent(call: Call) -> None:
     progress = call.progress
     assert progress is not None  # it was begun
     if call.is_counted:
-        if progress.is_waiting or call.recover():
+        is_again = progress.was_sent and not progress.is_counted
+        if is_again or call.recover():
             call.add_usage(retries=1)
         else:
-            call.failures.note_sent()
+            call.note(asked=1)
     progress.was_sent, progress.is_counted = True, False
 
 

@@ -140,10 +140,9 @@ class TaskSender:
         meter = None if client is None else client.meter
         for usage in noted.usage:
             metering.count(meter, *usage)
-        process_failures.note_sent(noted.asked)
         for reason, calls in noted.failures:
-            for scope, words, was_sent in calls:
-                process_failures.add(scope, words, reason, was_sent=was_sent)
+            for scope, words in calls:
+                process_failures.add(scope, words, reason)
         if noted.refused is not None:
             for listener in listeners:
                 listener.refused(None, noted.refused)

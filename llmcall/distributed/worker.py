@@ -69,14 +69,12 @@ def picklable(error: E) -> E | LLMCallError:
 class Noted(NamedTuple):
     """Notes of a task in a worker on another machine, for the map's process to count.
 
-    :param asked: how many requests it sent.
     :param refused: the first error of a call that was refused, which the task may have caught.
     """
 
     drawn: Sequence[Drawn]
     used_records: Sequence[ScopedRecord]
     usage: Sequence[UsageEntry]
-    asked: int
     failures: Sequence[FailureEntry]
     refused: Exception | None
 
@@ -241,13 +239,13 @@ class _Session(CallListener):
 
     def take_noted(
         self,
-    ) -> tuple[list[UsageEntry], int, list[FailureEntry], Exception | None]:
-        """Return and forget what was noted: the usage, how much was sent, the failures, the first refusal."""
+    ) -> tuple[list[UsageEntry], list[FailureEntry], Exception | None]:
+        """Return and forget what was noted: the usage, the failures, the first refusal."""
         with _changed:  # other threads may add more meanwhile
             usage = self._meter.noted[:]
             del self._meter.noted[: len(usage)]
             refused, self._refused = self._refused, None
-            return usage, process_failures.take_asked(), process_failures.take(), refused
+            return usage, process_failures.take(), refused
 
 
 _session = functools.lru_cache(KEPT)(_Session)

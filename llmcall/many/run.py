@@ -81,7 +81,7 @@ class MapRun:
         except ScopeError as error:
             path = here().path
             report_refused(path, "a map", error)
-            metering.count(None, "llmcall.map", path, {"errors": 1})
+            metering.count(None, "llmcall.map", path, {"errors": 1, "refused": 1})
             raise
         self.job = job
         maker = current_caller()

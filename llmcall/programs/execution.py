@@ -24,7 +24,7 @@ from ..support.listeners import CallListener, listeners
 from ..support.notices import hold_notices
 from ..support.tracebacks import text_of
 from ..testing import answers_in_process
-from ..traffic.usage import RunUsage, process_meter
+from ..traffic.usage import counted_here, process_meter
 from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
 from .children import LONGEST_END, RoutesOfRecording, missed_lines, recording_children
@@ -91,7 +91,7 @@ class Execution(CallListener):
         self._scope = scope
         self._is_none = is_none
         self._cassette = cassette
-        self._usage = RunUsage(cassette)
+        self._counts = counted_here()
         # The program may change the working directory, and close or redirect standard error.
         self._file = None if cassette is None else Path(cassette.path).absolute()
         self._stderr: int | None = None
@@ -208,7 +208,7 @@ class Execution(CallListener):
         errors = [f"Error: {problem}" for problem in problems if problem is not self._reported]
         another = "--scope NAME" if self._scope is None else "another --scope"
         summary = summary_lines(
-            recorder, self._cassette, self._usage, self._file, another, self._explain_no_calls
+            recorder, self._cassette, self._counts, self._file, another, self._explain_no_calls
         )
         self._print([*errors, *summary, *unrecorded, *self._notices])
         if isinstance(error, KeyboardInterrupt) and os.name == "posix":

@@ -8,21 +8,20 @@ from ..config import resolve as config
 from ..config.values import without_password
 from ..stores.cassettes.reports import FROM_CACHE
 from ..support.display import counted, money
-from ..support.failures import process_failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ..stores.cassettes.cassette import Cassette
-    from ..traffic.usage import RunUsage
+    from ..support.failures import Counts
     from .recorder import Recorder
 
 
 def summary_lines(
     recorder: Recorder,
     cassette: Cassette | None,
-    usage: RunUsage,
+    whole: Counts,
     file: Path | None,
     another: str,
     explain: Callable[[], str],
@@ -30,35 +29,36 @@ def summary_lines(
     """Return a line that counts the calls of a run, and what the user must know of them.
 
     :param cassette: the closed cassette that recorded them; ``None``: they are all calls of the process.
-    :param usage: what they used.
+    :param whole: the counts of the process since the run began.
     :param file: its path, whatever the working directory is now.
     :param another: what makes another repeat.
     :param explain: returns why there were no calls.
     """
-    failures = process_failures if cassette is None else cassette.failures
-    replayed = not_recorded = in_doubt = 0
+    counts = whole if cassette is None else cassette.counts
+    sums, not_recorded, in_doubt = counts.sums, 0, 0
     if cassette is not None:
-        replayed, not_recorded = usage.replayed_calls, failures.unrecorded
+        not_recorded = sums["asked"] - sums["recorded"]
         in_doubt = cassette.tape.log.replayed_in_doubt()
-    supplied = usage.cached_calls - replayed
-    spent = ", ".join(_spent(usage))
+    replayed = 0 if cassette is None else sums["replayed_calls"]
+    supplied = sums["cached_calls"] - replayed
+    spent = ", ".join(_spent(counts))
     parts = [
-        (failures.asked, f"asked ({spent})" if spent else "asked"),
+        (sums["asked"], f"asked ({spent})" if spent else "asked"),
         (supplied, "from the cache"),
         (replayed, "replayed"),
         (in_doubt, "of these by callers that a replay may swap"),
-        (usage.retries, "retry" if usage.retries == 1 else "retries"),
-        (failures.unsent, "not sent"),
+        (sums["retries"], "retry" if sums["retries"] == 1 else "retries"),
+        (sums["unsent"], "not sent"),
         (not_recorded, "not recorded"),
-        (process_failures.refused + recorder.refused, "refused"),
+        (whole.sums["refused"] + recorder.refused, "refused"),
     ]
-    counts = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
+    shown = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
     where = _where_recorded(cassette, file)
-    if counts == [f"{replayed:,} replayed"]:
+    if shown == [f"{replayed:,} replayed"]:
         lines = [f"{counted(replayed, 'call')} replayed from {where}"]
     else:
-        lines = [f"{', '.join(counts)}: {where}"]
-    if counts == ["0 asked"] and not (recorder.unrecorded or recorder.passed):
+        lines = [f"{', '.join(shown)}: {where}"]
+    if shown == ["0 asked"] and not (recorder.unrecorded or recorder.passed):
         lines += filter(None, [explain()])
     if supplied and not recorder.sends_nothing:
         lines.append(_how_to_repeat(cassette, another))
@@ -79,15 +79,18 @@ def _where_recorded(cassette: Cassette | None, file: Path | None) -> str:
     return str(without_password(settings.cache_path))
 
 
-def _spent(usage: RunUsage) -> Iterator[str]:
+def _spent(counts: Counts) -> Iterator[str]:
     """Yield the amounts spent, and for how many answers they are unknown: a part never counts as the whole."""
-    if usage.tokens:
-        yield counted(usage.tokens, "token")
-    if usage.tokens and usage.cost is not None:
-        yield money(usage.cost)
-    unknown = {"tokens": usage.unknown_tokens, "cost": usage.unknown_costs}
-    if usage.unknown_tokens == usage.unknown_costs:
-        unknown = {"tokens and cost": usage.unknown_costs}
+    sums = counts.sums
+    tokens = sums["input_tokens"] + sums["output_tokens"]
+    if tokens:
+        yield counted(tokens, "token")
+    if tokens and "cost" in sums:
+        yield money(sums["cost"])
+    unknown_tokens = max(counts.unknown["input_tokens"], counts.unknown["output_tokens"])
+    unknown = {"tokens": unknown_tokens, "cost": counts.unknown["cost"]}
+    if unknown["tokens"] == unknown["cost"]:
+        unknown = {"tokens and cost": unknown_tokens}
     for name, number in unknown.items():
         if number:
             yield f"{name} unknown for {counted(number, 'call')}"

@@ -9,13 +9,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from .display import OUTSIDE_ANY_SCOPE, counted, natural
 from .listeners import listeners
 from .notices import notice
 from .system import after_fork_in_child, at_exit
+
+if TYPE_CHECKING:
+    from ..traffic.usage import Hits
 
 # Why a call left no record, in words that follow "1 call".
 FAILED = "failed"
@@ -91,6 +94,32 @@ def is_failure(error: BaseException) -> bool:
     return isinstance(error, Exception) and not is_own
 
 
+class Counts:
+    """The outcomes of the calls of a run or cassette: sums of known amounts by column, and how many are unknown.
+
+    Beside the columns of :class:`~llmcall.types.Usage`, these are ``asked`` (sent for the first time; one that is
+    sent again is a retry), ``recorded`` (of these), ``unsent`` and ``refused``.
+    """
+
+    def __init__(self) -> None:
+        self.sums = Counter[str]()
+        self.unknown = Counter[str]()
+
+    def add(self, model: str, scope: str, amounts: Mapping[str, Any], arm: str) -> None:
+        """Add amounts; the caller holds the lock."""
+        for name, amount in amounts.items():
+            if amount is None:
+                self.unknown[name] += 1
+            elif not isinstance(amount, str):
+                self.sums[name] += amount
+
+    def add_hit(self, hits: Hits, saved: float | None) -> None:
+        """Add a reused answer; the caller holds the lock."""
+        *_, is_from_cassette = hits
+        self.sums["cached_calls"] += 1
+        self.sums["replayed_calls"] += is_from_cassette
+
+
 class Progress:
     """The progress of a call.
 
@@ -104,81 +133,28 @@ class Progress:
         self.was_sent = False
         self.is_counted = False
 
-    @property
-    def is_waiting(self) -> bool:
-        """Return whether it was sent, and is not answered."""
-        return self.was_sent and not self.is_counted
-
 
 class UnrecordedCall(NamedTuple):
     """A call that left no record.
 
     :param scope: its scope path; empty outside any scope.
     :param description: the call and its error, in words without secrets.
-    :param was_sent: whether the request was sent; ``None`` if it never would be.
     """
 
     scope: str
     description: str
-    was_sent: bool | None
 
 
 class Failures:
-    """The calls of one run that left no record, for a warning at its end, and how many were sent.
+    """The calls of one run that left no record, for a warning at its end."""
 
-    :param whole: counts what is sent, too.
-    :ivar asked: how many requests were sent; one that is sent again is a retry.
-    :ivar refused: how many calls were refused.
-    """
-
-    def __init__(self, whole: Failures | None = None) -> None:
-        self.asked = 0
-        self.refused = 0
-        self._whole = whole
+    def __init__(self) -> None:
         self._lock = threading.RLock()
         self._by_reason: dict[str, dict[object, UnrecordedCall]] = {}  # by reason and key
-        self._reported = Counter[object]()  # calls that were reported, by whether they were sent
-        # Calls to models that have not ended, and those that Ctrl-C ended; of streams, with scope and description.
-        self._under_way: dict[Progress, tuple[str, str] | None] = {}
-
-    @property
-    def unrecorded(self) -> int:
-        """Return how many calls were sent and left no record, or have no answer yet."""
-        with self._lock:
-            waiting = sum(progress.is_waiting for progress in self._under_way)
-            return self._count(was_sent=True) + waiting
-
-    @property
-    def unsent(self) -> int:
-        """Return how many calls failed or were left before they were sent."""
-        return self._count(was_sent=False)
-
-    def _count(self, *, was_sent: bool) -> int:
-        with self._lock:
-            calls = [call for rows in self._by_reason.values() for call in rows.values()]
-            return self._reported[was_sent] + sum(call.was_sent is was_sent for call in calls)
-
-    def note_sent(self, number: int = 1) -> None:
-        """Count requests that are sent for the first time."""
-        with self._lock:
-            self.asked += number
-        if self._whole is not None:
-            self._whole.note_sent(number)
-
-    def take_asked(self) -> int:
-        """Return and forget how many requests were sent."""
-        with self._lock:
-            asked, self.asked = self.asked, 0
-            return asked
+        self._streams: dict[Progress, UnrecordedCall] = {}  # that have not ended
 
     def add(
-        self,
-        scope: str,
-        description: str,
-        reason: str = FAILED,
-        *,
-        was_sent: bool | None = None,
-        key: object = None,
+        self, scope: str, description: str, reason: str = FAILED, *, key: object = None
     ) -> None:
         """Add a call that left no record.
 
@@ -186,7 +162,6 @@ class Failures:
         :param description: the call and its error, in words without secrets.
         :param reason: ``FAILED``, ``ABANDONED``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
-        :param was_sent: whether the request was sent; ``None`` if it never would be.
         :param key: the key of a call that may be made again, or a reference to its error: added twice, it
             counts once, and not at all after :meth:`recover`.
         """
@@ -197,49 +172,30 @@ class Failures:
         with self._lock:
             calls = self._by_reason.setdefault(reason, {})
             if key not in calls:
-                call = UnrecordedCall(scope, description, was_sent)
-                calls[object() if key is None else key] = call
-                self.refused += reason in REFUSED
+                calls[object() if key is None else key] = UnrecordedCall(scope, description)
 
     def recover(self, key: object) -> bool:
         """Forget a call that failed: it is made again, or its failure was the answer; return whether one had."""
         with self._lock:
             return self._by_reason.get(FAILED, {}).pop(key, None) is not None
 
-    def count_refused(self) -> None:
-        """Count a refused call that its caller knows about."""
-        with self._lock:
-            self.refused += 1
-
-    def begin(self, progress: Progress, stream: tuple[str, str] | None) -> None:
-        """Note that a call to a model begins.
-
-        :param progress: how far it has come, now and later.
-        :param stream: the scope path and the description of one that is read piece by piece: it counts as
-            ``ABANDONED`` unless :meth:`end` follows.
-        """
-        if stream is not None and self is process_failures:
+    def begin(self, progress: Progress, scope: str, description: str) -> None:
+        """Note that a stream begins: it counts as ``ABANDONED`` unless :meth:`end` follows."""
+        if self is process_failures:
             _warn_at_exit()
         with self._lock:
-            self._under_way[progress] = stream
+            self._streams[progress] = UnrecordedCall(scope, description)
 
     def end(self, progress: Progress, error: BaseException | None = None) -> None:
-        """Note that a call to a model ended; only the first time counts.
+        """Note that a stream ended; only the first time counts.
 
         :param progress: of :meth:`begin`.
-        :param error: with which it ended. A call that Ctrl-C ended still counts as sent.
+        :param error: with which it ended.
         """
-        if isinstance(error, KeyboardInterrupt):
-            with self._lock:
-                self._under_way[progress] = None  # without a warning: the user did it
-            return
-        self._end(progress, is_early=error is not None and is_abandoned(error))
-
-    def _end(self, progress: Progress, *, is_early: bool) -> None:
         with self._lock:
-            stream = self._under_way.pop(progress, None)
-            if is_early and stream is not None:
-                self.add(*stream, ABANDONED, was_sent=progress.was_sent)
+            stream = self._streams.pop(progress, None)
+            if stream is not None and error is not None and is_abandoned(error):
+                self.add(*stream, ABANDONED)
 
     def take(self) -> list[tuple[str, list[UnrecordedCall]]]:
         """Return and forget what was added: for each reason, its calls."""
@@ -260,9 +216,8 @@ class Failures:
 
     def _abandon_all(self) -> None:
         with self._lock:
-            streams = [progress for progress, stream in self._under_way.items() if stream]
-            for progress in streams:
-                self._end(progress, is_early=True)
+            for progress in [*self._streams]:
+                self.end(progress, GeneratorExit())
 
     def warn(self, advice: str = RUN_AGAIN.format(how=""), *, place: str = "") -> None:
         """Log and forget what was added, a warning for each reason.
@@ -291,8 +246,6 @@ class Failures:
 
     def _forget(self, *reasons: str) -> None:
         kept = {reason: rows for reason, rows in self._by_reason.items() if reason not in reasons}
-        for reason in self._by_reason.keys() - kept:
-            self._reported.update(call.was_sent for call in self._by_reason[reason].values())
         self._by_reason = kept
 
 

@@ -130,6 +130,9 @@ class CallListener:
     def used(self, call: Call, amounts: dict[str, Any]) -> None:
         """A call used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
 
+    def noted(self, call: Call, outcomes: dict[str, int]) -> None:
+        """A call was sent for the first time, recorded, not sent or over its budget: by the name of a count."""
+
     def recovered(self, call: Call) -> None:
         """A program makes a call again that failed, or gets its record: the failure was an attempt."""
 

@@ -39,21 +39,23 @@ class FailureReport(CallListener):
         """
         progress, words = call.progress or Progress(), call.label
         asks_model = call.request.kind != "function"
-        was_sent = progress.was_sent if asks_model else None
         if isinstance(error, BudgetExceededError):
             if asks_model:  # a function's own calls report it
-                process_failures.count_refused()
+                call.note(refused=1)
                 call.failures.add(call.position.path, words, OVER_BUDGET)
-        elif is_failure(error):
+            return
+        if asks_model and not progress.was_sent and (is_failure(error) or is_abandoned(error)):
+            call.note(unsent=1)
+        if is_failure(error):
             words += f": {type(error).__name__}"
             if isinstance(error, APIError) and call.is_counted:
                 words += f". {error.remedy}"
             key: object = attempt_key(call, error)
             if key is None and isinstance(error, APIError):
                 key = ref(error)
-            call.failures.add(call.position.path, words, was_sent=was_sent, key=key)
+            call.failures.add(call.position.path, words, key=key)
         elif is_abandoned(error) and not call.is_streamed:
-            call.failures.add(call.position.path, words, ABANDONED, was_sent=was_sent)
+            call.failures.add(call.position.path, words, ABANDONED)
 
     def refused(self, call: Call | None, error: Exception) -> None:
         """Add a refused call: the program may catch the error and continue without an answer."""

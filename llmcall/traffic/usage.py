@@ -17,7 +17,7 @@ from ..support.display import (
     quantity,
     text_table,
 )
-from ..support.failures import is_failure
+from ..support.failures import Counts, is_failure
 from ..support.listeners import CallListener, listeners
 from ..support.notices import first, warn_once
 from ..support.system import lock
@@ -142,6 +142,7 @@ class Usage(NamedTuple):
 
 
 COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
+OUTCOMES = ("asked", "recorded", "unsent", "refused")  # as of Counts; calls and errors show them
 TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
 # Of a row, the keys of programs' calls that failed: each is an error unless the program makes the call again.
 FAILED, RECOVERED = "failed", "recovered"
@@ -261,7 +262,9 @@ class Meter:
         with lock:
             self._add_hits()
             for key, sums in sorted(self.sums.items()):
-                columns = dict(sums)
+                columns = {name: sum_ for name, sum_ in sums.items() if name not in OUTCOMES}
+                if not columns:
+                    continue
                 columns["errors"] = sums.get("errors", 0) + len(columns.pop(FAILED, ()))
                 for name in TEXT_COLUMNS:
                     columns[name] = tuple(sorted(sums.get(name, ())))
@@ -330,7 +333,7 @@ def count(
 
 def _meters_beside(cassette: Cassette | None) -> Sequence[Adds]:
     """Return the meters of a call beside its client's."""
-    return meters if cassette is None else (*meters, *cassette.meters)
+    return meters if cassette is None else (*meters, cassette.counts)
 
 
 def hit_amounts(hits: Hits, number: int, saved: float | None) -> dict[str, float | str | None]:
@@ -376,6 +379,10 @@ class UsageCount(CallListener):
         model = call.request.model or call.name
         count(meter, model, position.path, amounts, position.arm, call.cassette)
 
+    def noted(self, call: Call, outcomes: UsageDelta) -> None:
+        """Add outcomes to the meters."""
+        self.used(call, outcomes)
+
     def failed(self, call: Call, error: BaseException) -> None:
         """Count a call that failed, unless it counts as answered."""
         if (
@@ -393,7 +400,7 @@ class UsageCount(CallListener):
     def refused(self, call: Call | None, error: Exception) -> None:
         """Count a call that was refused."""
         if call is not None:
-            self.used(call, {"errors": 1})
+            self.used(call, {"errors": 1, "refused": 1})
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
         """Count a reused answer; results of functions are not counted."""
@@ -422,46 +429,11 @@ def attempt_key(call: Call, error: BaseException) -> str | None:
     return call.request.cache_key if is_attempt else None
 
 
-class RunUsage:
-    """The usage of a run's calls, from now on: sums of known amounts, and the number of unknown ones.
-
-    :param cassette: the cassette of the run; ``None``: all calls of the process are the run's.
-    :ivar replayed_calls: the cached calls that a cassette answered.
-    :ivar tokens: that servers reported.
-    :ivar cost: USD of the answers whose cost is known; ``None`` if that is none.
-    :ivar unknown_tokens: the number of answers without a report of tokens.
-    :ivar unknown_costs: the number of answers whose cost is unknown.
-    """
-
-    def __init__(self, cassette: Cassette | None) -> None:
-        self.cached_calls = self.replayed_calls = self.retries = 0
-        self.tokens = self.unknown_tokens = self.unknown_costs = 0
-        self.cost: float | None = None
-        if cassette is None:
-            meters.append(self)
-        else:
-            cassette.meters.append(self)
-
-    def add(self, model: str, scope: str, amounts: Mapping[str, Any], arm: str) -> None:
-        """Add amounts, as of :func:`count`; the caller holds the lock."""
-        self.cached_calls += amounts.get("cached_calls", 0)
-        self.replayed_calls += amounts.get("replayed_calls", 0)
-        self.retries += amounts.get("retries", 0)
-        tokens = amounts.get("input_tokens", 0), amounts.get("output_tokens", 0)
-        if None in tokens:
-            self.unknown_tokens += 1
-        else:
-            self.tokens += sum(tokens)
-        if "cost" not in amounts:
-            return
-        if amounts["cost"] is None:
-            self.unknown_costs += 1
-        else:
-            self.cost = (self.cost or 0.0) + amounts["cost"]
-
-    def add_hit(self, hits: Hits, saved: float | None) -> None:
-        """Add a reused answer; the caller holds the lock."""
-        self.add(*hits[:2], hit_amounts(hits, 1, saved), hits[2])
+def counted_here() -> Counts:
+    """Return the counts of the process from now on."""
+    counts = Counts()
+    meters.append(counts)
+    return counts
 
 
 class Tracked(Meter):

@@ -17,8 +17,8 @@ from ...support.failures import (
     FAILED,
     NOTHING_WRITTEN,
     RUN_AGAIN,
+    Counts,
     Failures,
-    process_failures,
 )
 from ...support.notices import notice, warn_once
 from ..cache.cache import shared_cache
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     import pandas
 
     from ...keys.request import Data
-    from ...traffic.usage import Adds
     from ..days import Days
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
@@ -87,14 +86,14 @@ class Cassette(ContextDecorator):
         self.owner = owner
         # A context that is open as long as the cassette; it records the process's HTTP clients.
         self.around = around
-        self.failures = Failures(process_failures)
-        self.meters: list[Adds] = []  # add up what its calls use
+        self.failures = Failures()
+        self.counts = Counts()  # of one time of being open
         # Of a program's calls outside any scope; a new one each time it opens.
         self.program_scope = new_program_scope()
         self.opening = Opening(self)
         self.file = CassetteFile(self.path, mode)
         self.tape = Tape(self.file.records, ReplayLog(self.file.records), may_record=False)
-        self.reports = Reports(self.failures)
+        self.reports = Reports(self.failures, self.counts)
 
     def replay_only(self) -> None:
         """Switch to the mode ``none`` and to no reports, before the cassette reads its file."""
@@ -111,7 +110,8 @@ class Cassette(ContextDecorator):
         )
         self.file = file
         self.tape = Tape(file.records, log, may_record=file.may_record)
-        self.reports = Reports(self.failures)
+        self.counts = Counts()
+        self.reports = Reports(self.failures, self.counts)
         self.program_scope = new_program_scope()
 
     def finish(self, error: BaseException | None) -> None:

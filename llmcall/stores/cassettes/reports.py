@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...config import resolve as config
 from ...support.display import counted
-from ...support.failures import Failures, process_failures
+from ...support.failures import Counts, Failures
 from ...support.notices import notice, warn_once
 from ..record import GotFrom, Record
 from .replay_log import NO_CALLS, SortKey, may_swap, named_draws
@@ -163,17 +163,18 @@ class Reports:
     """The reports of a cassette for one time of being open.
 
     :param failures: the calls that left no record.
+    :param counts: what became of its calls.
     :ivar unused: the sentence about unused records; empty before the end, and without any.
     """
 
-    def __init__(self, failures: Failures) -> None:
+    def __init__(self, failures: Failures, counts: Counts) -> None:
         self.unused = ""
         self._failures = failures
-        self._refused_before = process_failures.refused
+        self._counts = counts
 
     def has_failures(self) -> bool:
         """Return whether a call failed, ended early or was refused."""
-        return process_failures.refused > self._refused_before or bool(self._failures.counts())
+        return bool(self._counts.sums["refused"] or self._failures.counts())
 
     def end(
         self,

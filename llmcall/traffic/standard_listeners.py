@@ -1,4 +1,4 @@
-"""The listeners that every process has: usage, the report of failures, warnings of answers."""
+"""The listeners that every process has: the outcomes of calls, and warnings of answers."""
 
 from __future__ import annotations
 
@@ -22,45 +22,78 @@ from ..support.failures import (
 )
 from ..support.listeners import CallListener, listeners
 from ..support.notices import warn_once
-from .usage import UsageCount, attempt_key
+from .usage import FAILED, RECOVERED, count, count_hit
 
 if TYPE_CHECKING:
     from ..core.calls import Call
     from ..keys.request import Data
     from ..stores.record import Record
+    from .usage import UsageDelta
 
 
-class FailureReport(CallListener):
-    """A listener that reports unrecorded calls at the end of the run or cassette."""
+class Outcomes(CallListener):
+    """The listener that notes what becomes of each call: it counts it by model and scope, and keeps a call without a
+    record for the warnings at the end of the run or cassette.
+    """
+
+    def used(self, call: Call, amounts: UsageDelta) -> None:
+        """Count what a call used."""
+        position, client = call.position, call.counted_by
+        meter = None if client is None else client.meter
+        model = call.request.model or call.name
+        count(meter, model, position.path, amounts, position.arm, call.cassette)
+
+    def noted(self, call: Call, outcomes: UsageDelta) -> None:
+        """Count an outcome."""
+        self.used(call, outcomes)
+
+    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
+        """Count a reused answer; results of functions are not counted."""
+        if call.counted_by is not None:
+            count_hit(call, record, saved)
 
     def failed(self, call: Call, error: BaseException) -> None:
-        """Add a call that failed or was cancelled; a stream reports by itself that its
-        reader left.
-        """
-        progress, words = call.progress or Progress(), call.label
+        """Note a call that failed, had no budget or was cancelled; a stream reports by itself that its reader left."""
+        progress, words, path = call.progress or Progress(), call.label, call.position.path
         asks_model = call.request.kind != "function"
-        if isinstance(error, BudgetExceededError):
-            if asks_model:  # a function's own calls report it
-                call.note(refused=1)
-                call.failures.add(call.position.path, words, OVER_BUDGET)
+        has_failed, is_left = is_failure(error), is_abandoned(error)
+        if isinstance(error, BudgetExceededError) and asks_model:  # a function's own calls note it
+            self.used(call, {"refused": 1})
+            call.failures.add(path, words, OVER_BUDGET)
+        if (has_failed or is_left) and asks_model and not progress.was_sent:
+            self.used(call, {"unsent": 1})
+        if is_left and not call.is_streamed:
+            call.failures.add(path, words, ABANDONED)
+        if not has_failed:
             return
-        if asks_model and not progress.was_sent and (is_failure(error) or is_abandoned(error)):
-            call.note(unsent=1)
-        if is_failure(error):
-            words += f": {type(error).__name__}"
-            if isinstance(error, APIError) and call.is_counted:
-                words += f". {error.remedy}"
-            key: object = attempt_key(call, error)
-            if key is None and isinstance(error, APIError):
-                key = ref(error)
-            call.failures.add(call.position.path, words, key=key)
-        elif is_abandoned(error) and not call.is_streamed:
-            call.failures.add(call.position.path, words, ABANDONED)
+        words += f": {type(error).__name__}"
+        if isinstance(error, APIError) and call.is_counted:
+            words += f". {error.remedy}"
+        attempt = _attempt_key(call, error)
+        if call.is_counted and not progress.is_counted:
+            self.used(call, {"errors": 1} if attempt is None else {FAILED: attempt})
+        same = ref(error) if isinstance(error, APIError) else None
+        call.failures.add(path, words, key=attempt or same)
+
+    def recovered(self, call: Call) -> None:
+        """Count what failed before as an attempt."""
+        self.used(call, {RECOVERED: call.request.cache_key})
 
     def refused(self, call: Call | None, error: Exception) -> None:
-        """Add a refused call: the program may catch the error and continue without an answer."""
+        """Note a refused call: the program may catch the error and continue without an answer."""
         if call is not None:
+            self.used(call, {"errors": 1, "refused": 1})
             report_refused(call.position.path, call.label, error)
+
+
+def _attempt_key(call: Call, error: BaseException) -> str | None:
+    """Return the key by which a further attempt of a call is found: what a program's own connection raised reaches
+    the program, whose SDK may try again. ``None`` if the failure is final.
+    """
+    is_attempt = (
+        error.is_retried_by_program if isinstance(error, APIError) else call.transport is not None
+    )
+    return call.request.cache_key if is_attempt else None
 
 
 def report_refused(scope: str, label: str, error: Exception) -> None:
@@ -142,4 +175,4 @@ def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
 
 
 # In the order in which they hear of a call.
-listeners += [UsageCount(), FailureReport(), AnswerWarnings(), RepeatedAnswers()]
+listeners += [Outcomes(), AnswerWarnings(), RepeatedAnswers()]

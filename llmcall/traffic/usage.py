@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from ..errors import APIError
 from ..scopes.position import path_before_items
 from ..support.display import (
     USD_COLUMNS,
@@ -17,8 +16,8 @@ from ..support.display import (
     quantity,
     text_table,
 )
-from ..support.failures import Counts, is_failure
-from ..support.listeners import CallListener, listeners
+from ..support.failures import Counts
+from ..support.listeners import listeners
 from ..support.notices import first, warn_once
 from ..support.system import lock
 
@@ -369,64 +368,19 @@ def _note_served(model: str, served: str) -> None:
         )
 
 
-class UsageCount(CallListener):
-    """A listener that counts the use of the process's calls."""
-
-    def used(self, call: Call, amounts: UsageDelta) -> None:
-        """Add amounts to the meters."""
-        position, client = call.position, call.counted_by
-        meter = None if client is None else client.meter
-        model = call.request.model or call.name
-        count(meter, model, position.path, amounts, position.arm, call.cassette)
-
-    def noted(self, call: Call, outcomes: UsageDelta) -> None:
-        """Add outcomes to the meters."""
-        self.used(call, outcomes)
-
-    def failed(self, call: Call, error: BaseException) -> None:
-        """Count a call that failed, unless it counts as answered."""
-        if (
-            is_failure(error)
-            and call.is_counted
-            and not (call.progress and call.progress.is_counted)
-        ):
-            key = attempt_key(call, error)
-            self.used(call, {"errors": 1} if key is None else {FAILED: key})
-
-    def recovered(self, call: Call) -> None:
-        """Count what failed before as an attempt."""
-        self.used(call, {RECOVERED: call.request.cache_key})
-
-    def refused(self, call: Call | None, error: Exception) -> None:
-        """Count a call that was refused."""
-        if call is not None:
-            self.used(call, {"errors": 1, "refused": 1})
-
-    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
-        """Count a reused answer; results of functions are not counted."""
-        client, position = call.counted_by, call.position
-        if client is None:
-            return
-        model, scope = call.request.model or call.name, _counted_scope(position.path)
-        served = record.served if call.asks_model else None
-        is_from_cassette = call.cassette is not None and record.stored_at is None
-        hits = model, scope, position.arm, served, is_from_cassette
-        with lock:
-            is_new = client.meter.add_hit(hits, saved)
-            for meter in _meters_beside(call.cassette):
-                meter.add_hit(hits, saved)
-        if is_new and served is not None:
-            _note_served(model, served)
-
-
-def attempt_key(call: Call, error: BaseException) -> str | None:
-    """Return the key by which a further attempt of a call is found: what a program's own connection raised reaches
-    the program, whose SDK may try again. ``None`` if the failure is final.
-    """
-    is_attempt = (
-        error.is_retried_by_program if isinstance(error, APIError) else call.transport is not None
-    )
-    return call.request.cache_key if is_attempt else None
+def count_hit(call: Call, record: Record, saved: float | None) -> None:
+    """Add a reused answer of a client's call."""
+    position, cassette, client = call.position, call.cassette, call.client
+    model, scope = call.request.model or call.name, _counted_scope(position.path)
+    served = record.served if call.asks_model else None
+    is_from_cassette = cassette is not None and record.stored_at is None
+    hits = model, scope, position.arm, served, is_from_cassette
+    with lock:
+        is_new = client.meter.add_hit(hits, saved)
+        for meter in _meters_beside(cassette):
+            meter.add_hit(hits, saved)
+    if is_new and served is not None:
+        _note_served(model, served)
 
 
 def counted_here() -> Counts:

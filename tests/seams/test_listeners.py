@@ -22,8 +22,7 @@ from llmcall.scopes.repeated import RepeatedAnswers
 from llmcall.support.listeners import CallListener, listeners
 from llmcall.testing import ScriptedClient, check_listener
 from llmcall.traffic.adaptive import LimitReport
-from llmcall.traffic.standard_listeners import AnswerWarnings, FailureReport
-from llmcall.traffic.usage import UsageCount
+from llmcall.traffic.standard_listeners import AnswerWarnings, Outcomes
 from llmcall.types import CallInfo, Listener, Received
 
 
@@ -59,8 +58,7 @@ class Notes(Listener):
 
 
 OURS = [
-    UsageCount,
-    FailureReport,
+    Outcomes,
     AnswerWarnings,
     RepeatedAnswers,
     ProgramCalls,

@@ -249,6 +249,9 @@ def reply(item: Any) -> Any:
 
 
 CALL = LLMCall(user="item {{ name }}", client=Dice())
+AGE = LLMCall(
+    user="How old is {{ name }}?", output_type=int, output_retries=0, client=ByDraw()
+)  # its answers are no numbers
 
 
 def post(item: tuple[str, str]) -> list[str]:

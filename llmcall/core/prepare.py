@@ -249,7 +249,10 @@ def with_draw(undrawn: Undrawn) -> Call:
     try:
         active = scope_of_call()
     except ScopeError as error:
-        without_draw(undrawn).refuse(error)
+        call = without_draw(undrawn)
+        for listener in call.listeners:
+            listener.failed(call, error)
+        call.refuse(error)
     order = next_order(active)
     if parents:
         call = without_draw(undrawn, active, order)

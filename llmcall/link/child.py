@@ -131,6 +131,9 @@ class Parent:
         async def tell() -> None:
             connection = self.connect()
             await connection.send(("note", what, *details))
+            if what == "unread":  # it has to come before the cassette closes, as an answer does
+                await connection.send(("flush",))
+                await connection.receive()
             self.give_back(connection)
 
         with contextlib.suppress(OSError):

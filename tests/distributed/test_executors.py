@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 from commands import LONGEST, NEEDS_POSIX, ran
 from map_functions import (
+    AGE,
     CALL,
     PORTRAIT,
     Dice,
@@ -606,6 +607,14 @@ def test_a_study_in_workers_is_recorded_as_in_threads(pool: Executor, cache_mode
     assert Path("there.jsonl").read_bytes() == Path("here.jsonl").read_bytes()
     replayed = study("here.jsonl", pool, "none")
     assert (replayed[:2], replayed[2][0], replayed[3][1]) == (here[:2], 0, [])
+
+
+def test_what_a_worker_could_not_read_is_noted_before_its_map_ends(processes: Executor) -> None:
+    rows = [{"name": name} for name in "abc"]
+    with llmcall.cassette("ages.jsonl") as tape:
+        answers = AGE.map(rows, scope="ages", executor=processes, on_error="return")
+    assert [type(answer) for answer in answers] == [llmcall.OutputError] * 3
+    assert [record.unread for record in tape.all_records()] == [True] * 3
 
 
 def test_a_killed_worker_leaves_what_it_was_answered_on_the_cassette() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +304,11 @@ def test_a_listener_may_refuse_a_call() -> None:
     with Closed(), pytest.raises(llmcall.CacheMissError, match="m is not asked"):
         client.send_message("Hello", model="m")
     assert not client.requests
+
+
+def test_a_listener_hears_of_a_call_whose_scope_is_unclear() -> None:
+    client, notes = ScriptedClient(["Yes."]), Notes()
+    with notes, llmcall.scope("Ann"), ThreadPoolExecutor(1) as pool:
+        error = pool.submit(client.send_message, "Hello").exception()
+    assert isinstance(error, llmcall.ScopeError)
+    assert notes.heard == [("failed", "ScopeError")]

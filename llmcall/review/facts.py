@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.endings import is_ordinary
 from ..apis.message import as_text
@@ -12,7 +12,7 @@ from ..scopes.position import without_repeats
 from ..stores.records.served import model_of
 from ..support.display import OF_NO_ACTOR, as_json, counted, money, one_line
 from .conversations import NOT_PARAMETERS
-from .marks import ASKED_AGAIN, REFUSED, UNREAD, ends_of
+from .marks import ASKED_AGAIN, CUT, REFUSED, UNREAD, ends_of
 
 if TYPE_CHECKING:
     from ..stores.record import Record
@@ -25,12 +25,67 @@ MAX_LEVELS = 12  # values of a parameter; one with more, such as a seed, was not
 LEVEL_CHARACTERS = 30  # of a level
 
 
-def facts(run: RecordedRun, calls_by_actor: Mapping[str, Sequence[RecordedCall]]) -> dict[str, str]:
-    """Return the facts about a run by label.
+class RunFacts(NamedTuple):
+    """What a run's records and headers say, for its page, its checklist and a package's README.
 
-    :param calls_by_actor: the run's conversations.
+    :param run: the run.
+    :param asked: the calls that a model answered; each text of embeddings has one.
     """
-    answers = list(filter(model_of, run.records))
+
+    run: RecordedRun
+    asked: list[RecordedCall]
+
+    @classmethod
+    def of(cls, run: RecordedRun, calls_by_actor: Mapping[str, Sequence[RecordedCall]]) -> RunFacts:
+        """Return the facts of a run.
+
+        :param calls_by_actor: its conversations.
+        """
+        asked = [call for calls in calls_by_actor.values() for call in calls]
+        return cls(run, [call for call in asked if model_of(call.record)])
+
+    @property
+    def answers(self) -> list[Record]:
+        """Return the models' answers, in the order of the file."""
+        return list(filter(model_of, self.run.records))
+
+    @property
+    def spoken(self) -> list[RecordedCall]:
+        """Return the calls without embeddings."""
+        return [call for call in self.asked if call.record.kind != "embedding"]
+
+    @property
+    def models(self) -> list[str]:
+        """Return the models that were asked for."""
+        return sorted({answer.model for answer in self.answers if answer.model is not None})
+
+    @property
+    def marks(self) -> Counter[str]:
+        """Return how many answers have each mark."""
+        return Counter(mark for call in self.asked for mark in call.marks)
+
+    @property
+    def endings(self) -> str:
+        """Return in words how many answers were cut, refused, asked again or unread; only what an ``LLMCall`` asks
+        for has a form, and is known as unread.
+        """
+        marks, unread = self.marks, "whether others could be read was not recorded"
+        if any(call.record.form is not None for call in self.asked):
+            unread = f"{counted(marks[UNREAD], 'other')} could not be read by it"
+        return (
+            f"Of {counted(len(self.spoken), 'answer')}, {marks[CUT]:,} were cut, {marks[REFUSED]:,} refused, "
+            f"{marks[ASKED_AGAIN]:,} asked again by an LLMCall; {unread}."
+        )
+
+    @property
+    def missing(self) -> list[str]:
+        """Return in words the answers that are not there: calls without one, pruned and forgotten ones."""
+        return [*filter(None, [self.run.unanswered]), *self.run.left_out]
+
+
+def facts(found: RunFacts) -> dict[str, str]:
+    """Return the facts about a run by label."""
+    run, answers = found.run, found.answers
     usages = [(answer.kind, answer.usage) for answer in answers]
     spoken = [usage for kind, usage in usages if kind != "embedding"]
     kinds = Counter(record.kind for record in run.records)
@@ -44,7 +99,7 @@ def facts(run: RecordedRun, calls_by_actor: Mapping[str, Sequence[RecordedCall]]
         "source": run.origin,
         "calls": f"{len(run.records):,}" + (f" ({by_kind})" if len(kinds) > 1 else ""),
         "actors": _actors({answer.scope for answer in answers if answer.kind != "embedding"}),
-        "model": ", ".join(sorted({record.model for record in answers if record.model})),
+        "model": ", ".join(found.models),
         "answered by": ", ".join(run.served),
         "arms": _arms(run.records),
         "varied": "; ".join(_varied(answers)),
@@ -52,7 +107,7 @@ def facts(run: RecordedRun, calls_by_actor: Mapping[str, Sequence[RecordedCall]]
         "tokens out": _sum([usage.output_tokens for usage in spoken], "{:,}".format),
         "cost": _sum([answer.cost for answer in answers], money),
         "left out": "; ".join(run.left_out),
-        "failures": "; ".join(_failures(run, answers, calls_by_actor)),
+        "failures": "; ".join(_failures(found)),
         **settings,
     }
     return {label: value for label, value in by_label.items() if value}
@@ -120,16 +175,11 @@ def _sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) ->
     return format_sum(sum(known_amounts)) + (f", {unknown:,} unknown" if unknown else "")
 
 
-def _failures(
-    run: RecordedRun,
-    answers: Iterable[Record],
-    calls_by_actor: Mapping[str, Sequence[RecordedCall]],
-) -> Iterator[str]:
+def _failures(found: RunFacts) -> Iterator[str]:
     """Yield failures that records show; a call that failed after all retries leaves no record."""
     ends: Counter[str] = Counter()
-    calls = (call for actor_calls in calls_by_actor.values() for call in actor_calls)
-    mark_counts = Counter(mark for call in calls if model_of(call.record) for mark in call.marks)
-    for record in answers:
+    run, mark_counts = found.run, found.marks
+    for record in found.answers:
         ends.update(dict.fromkeys(ends_of(record), 1))  # an answer may have several choices
     yield from (
         f"{counted(count, 'answer')} ended by {end}"

@@ -15,7 +15,7 @@ from ..keys.keys import short_key
 from ..scopes.position import without_repeats
 from ..support.display import OF_NO_ACTOR, money, natural, visible
 from .conversations import RecordedCall, Utterance, conversations
-from .facts import actor_costs, facts
+from .facts import RunFacts, actor_costs, facts
 from .pairs import Pair
 from .reporting import BLANK, TITLE, checklist
 from .runs import RecordedRun, short_names
@@ -203,7 +203,8 @@ def page(
     all_cells = grid(comparison.pairs if comparison else unpaired_calls(runs[0]))
     cells = sample_rows(all_cells, sample)
     survey = distributions(calls_by_run)
-    run_facts = list(map(facts, runs, calls_by_run))
+    all_found = list(map(RunFacts.of, runs, calls_by_run))
+    run_facts = [facts(found) for found in all_found]
     style, script = _file("report.css"), f'"use strict";\n{{\n{_file("report.js")}}}\n'
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -221,7 +222,7 @@ def page(
         survey=survey,
         checklist_title=TITLE,
         blank=BLANK,
-        checklist=[] if runs[1:] else checklist(runs[0], calls_by_run[0]),
+        checklist=[] if runs[1:] else checklist(all_found[0]),
         costs=[] if respondents(all_cells) else actor_costs(all_cells),
         data=_json(page_data(short_names(runs), calls_by_run, cells, comparison)),
         style=style,

@@ -15,17 +15,16 @@ from ..answers.lettered_options import listed_options, listing
 from ..apis.decisions import is_decision
 from ..apis.message import object_in, objects_in
 from ..apis.usage import total_cost
-from ..stores.records.served import model_of, served_by
+from ..stores.records.served import served_by
 from ..support.display import as_json, counted, money, one_line, printable, visible
 from .conversations import ANSWERING_ROLE, is_conversed
-from .marks import ASKED_AGAIN, CUT, REFUSED, UNREAD
 from .prompt_forms import GAP, prompt_forms
 
 if TYPE_CHECKING:
     from ..keys.request import Data
     from ..stores.record import Record
     from .conversations import RecordedCall
-    from .runs import RecordedRun
+    from .facts import RunFacts
 
 BLANK = "TO FILL IN:"
 TITLE = "Reporting checklist (GUIDE-LLM)"
@@ -56,23 +55,16 @@ class ChecklistItem(NamedTuple):
     blank: str = ""
 
 
-def checklist(
-    run: RecordedRun,
-    calls_by_actor: Mapping[str, Sequence[RecordedCall]],
-    code: Sequence[str] = (),
-) -> list[ChecklistItem]:
+def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
     """Return the items.
 
-    :param calls_by_actor: the run's conversations.
+    :param found: the run's facts.
     :param code: what is known about the code, a sentence each.
     """
-    answers = list(filter(model_of, run.records))
-    calls = [call for actor_calls in calls_by_actor.values() for call in actor_calls]
-    answer_ids = {*map(id, answers)}
-    asked = [call for call in calls if id(call.record) in answer_ids]
+    answers, asked = found.answers, found.asked
     # Each text of embeddings has a record of its own, however many were sent at once.
     spoken = [answer for answer in answers if not _is_embedding(answer)]
-    conversed = list(filter(is_conversed, calls))
+    conversed = list(filter(is_conversed, asked))
     return [
         ChecklistItem("A.1 Purpose", blank="what the model was used for, and why a model"),
         ChecklistItem(
@@ -80,7 +72,7 @@ def checklist(
         ),
         ChecklistItem(
             "B.1 Model",
-            list(_models(run, answers)),
+            list(_models(found)),
             blank="why this model; its provider and size, where the names do not say them; a link to its pages",
         ),
         ChecklistItem(
@@ -115,8 +107,8 @@ def checklist(
         ChecklistItem(
             "E.2 Post-processing",
             [
-                _endings([call for call in asked if not _is_embedding(call.record)]),
-                *(f"{words}." for words in (run.unanswered, *run.left_out) if words),
+                found.endings,
+                *(f"{words}." for words in found.missing),
             ],
             blank="how answers became data, and what became of those that were cut, refused or unread",
         ),
@@ -141,12 +133,11 @@ def as_markdown(items: Sequence[ChecklistItem]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _models(run: RecordedRun, answers: Sequence[Record]) -> Iterator[str]:
-    if run.origin:
-        yield f"The answers were {run.origin}."
-    asked = sorted({answer.model for answer in answers if answer.model is not None})
-    yield f"Asked for: {', '.join(asked) or 'no model'}."
-    for model, days in served_by(answers).items():
+def _models(found: RunFacts) -> Iterator[str]:
+    if found.run.origin:
+        yield f"The answers were {found.run.origin}."
+    yield f"Asked for: {', '.join(found.models) or 'no model'}."
+    for model, days in served_by(found.answers).items():
         if days is None:
             yield f"Answered by {model}, on days that were not recorded."
             continue
@@ -321,12 +312,3 @@ def _instructed(calls: Sequence[RecordedCall]) -> str:
 def _range(numbers: Collection[int]) -> str:
     fewest, most = min(numbers, default=0), max(numbers, default=0)
     return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-
-
-def _endings(answers: Sequence[RecordedCall]) -> str:
-    counts = Counter(mark for answer in answers for mark in answer.marks)
-    return (
-        f"Of {counted(len(answers), 'answer')}, {counts[CUT]:,} were cut, {counts[REFUSED]:,} refused, "
-        f"{counts[ASKED_AGAIN]:,} asked again by llmcall since they could not be read, and {counts[UNREAD]:,} others "
-        "could not be read."
-    )

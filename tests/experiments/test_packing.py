@@ -202,7 +202,7 @@ def test_the_readme_says_what_a_reviewer_must_know(packed: Path) -> None:
         "llmcall verify .",
         "llmcall from the wheel in this folder",
         "Models asked for: gpt-6-luna",
-        "Answers: 3 (0 cut, 0 refused, 0 asked again by an\n  `LLMCall`, 0 more unread",
+        "- Of 3 answers, 0 were cut, 0 refused, 0 asked again by an LLMCall; whether others could be read was not",
         "Cost when they were made: ",
         f"python '{SCRIPT}' --n 3",
         "python read_cassette.py recordings/FILE",
@@ -386,7 +386,7 @@ def test_the_readme_counts_embedded_texts_beside_the_answers(
     llmcall.reset()
     done("pack", "made", "--cassette", "e.jsonl", "--", "embed.py")
     text = Path("made/README.md").read_text(encoding="utf-8")
-    assert "- Answers: 1 (0 cut" in text
+    assert "- Of 1 answer, 0 were cut" in text
     assert "- Texts embedded: 2" in text
 
 

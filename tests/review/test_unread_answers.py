@@ -97,3 +97,17 @@ def test_a_refusal_and_an_answer_that_was_asked_again_are_not_counted_as_unread_
     done("report", "a.jsonl", "-o", "page.html")
     page = Path("page.html").read_text(encoding="utf-8")
     assert "1 answer refused; 1 answer asked again; 1 answer unread" in page
+
+
+def test_what_a_cache_does_not_record_of_unread_answers_is_not_counted() -> None:
+    """A cache has answers, not who asked; a recording has both."""
+    client = ScriptedClient(["Lots."], cache_mode="auto", cache_path="cache")
+    ask = llmcall.LLMCall(user="{{ n }}?", output_type=int, output_retries=0, client=client)
+    with llmcall.cassette("a.jsonl"), llmcall.scope("Ann"), pytest.raises(llmcall.OutputError):
+        ask(n=1)
+    for run, words in (
+        ("a.jsonl", "1 other could not be read by it"),
+        ("cache", "whether others could be read was not recorded"),
+    ):
+        done("report", run, "-o", "page.html")
+        assert words in Path("page.html").read_text(encoding="utf-8")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...apis.usage import total_cost
-from ...review.conversations import conversations, is_conversed
-from ...review.marks import ASKED_AGAIN, CUT, REFUSED, UNREAD
+from ...review.conversations import conversations
+from ...review.facts import RunFacts
 from ...review.page import page
 from ...review.reporting import BLANK, TITLE, as_markdown, checklist
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
-from ...stores.records.served import model_of
 from ...support.display import money
 from ...support.secrets import find, find_setting
 from .package import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
@@ -152,14 +150,14 @@ def reporting(manifest: Manifest, run: RecordedRun) -> str:
 
     :param run: the recordings as one run.
     """
-    calls = conversations(run)
     packages = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
     code = [
         f"The program, `{shlex.join(manifest.command)}`, is in this package, with its recorded answers; "
         "`llmcall verify` runs it again (README.md).",
         f"It ran on Python {manifest.python}, with {packages or 'no other packages'}.",
     ]
-    return f"# {TITLE}\n\n{REPORTING_HEAD}\n\n{as_markdown(checklist(run, calls, code))}"
+    items = as_markdown(checklist(RunFacts.of(run, conversations(run)), code))
+    return f"# {TITLE}\n\n{REPORTING_HEAD}\n\n{items}"
 
 
 def _check_section(manifest: Manifest) -> str:
@@ -178,25 +176,20 @@ recorded answers and compares the results. It needs no key and no network.
 
 
 def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
-    answers = list(filter(model_of, run.records))
-    calls_by_actor = conversations(run)
-    spoken = [call for calls in calls_by_actor.values() for call in filter(is_conversed, calls)]
-    counts = Counter(mark for call in spoken for mark in call.marks)
-    texts = len(answers) - len(spoken)
-    cost = total_cost(record.cost for record in answers)
-    asked = sorted({record.model for record in answers if record.model is not None})
+    found = RunFacts.of(run, conversations(run))
+    texts = len(found.asked) - len(found.spoken)
+    cost = total_cost(record.cost for record in found.answers)
     unused = sum(manifest.unused.values())
     origin = f"\n- Source: {run.origin}" if run.origin else ""
     embedded = f"\n- Texts embedded: {texts:,}"
     evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
-    left_out = (evidence if unused else "") + "".join(f"\n- {words}" for words in run.left_out)
+    left_out = (evidence if unused else "") + "".join(f"\n- {words}" for words in found.missing)
     return f"""## The answers
 
-- Models asked for: {", ".join(asked) or "none"}
+- Models asked for: {", ".join(found.models) or "none"}
 - Answered by (first and last day, UTC): {", ".join(run.served) or "no model"}
-- Answers: {len(spoken):,} ({counts[CUT]:,} cut, {counts[REFUSED]:,} refused, {counts[ASKED_AGAIN]:,} asked again by an
-  `LLMCall`, {counts[UNREAD]:,} more unread: an `LLMCall` could not read them); llmcall can't
-  tell whether other code asks again, or reads an answer otherwise{embedded if texts else ""}
+- {found.endings} llmcall can't tell whether
+  other code asks again, or reads an answer otherwise{embedded if texts else ""}
 - Cost when they were made: {"unknown" if cost is None else money(cost)}{origin}{left_out}"""
 
 

@@ -9,10 +9,11 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..support.arguments import checked
 from ..support.display import OF_NO_ACTOR, counted, data_frame, natural, one_line, printable
-from .pairs import Align, Pair, paired_runs
+from .pairs import Align, Pair, item_words, paired_runs
 from .partings import Parting, partings
 from .runs import RecordedRun, is_in_scope, load, short_names
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas
 
 SCOPES_SHOWN = 4
+NAME_CHARACTERS = 60  # of an item's words in a line
 
 
 class Row(NamedTuple):
@@ -85,8 +87,9 @@ class Comparison:
             self.parted += [parting for parting in partings(actors) if parting.scope in shown]
             self._have_common_calls |= any(pair.is_alike for pairs in actors for pair in pairs)
         # Consequences are found in the order of the file; the report is sorted by the actors' names.
-        self.pairs.sort(key=_shown_order)
-        self.parted.sort(key=_shown_order)
+        self._words = item_words(self.pairs)
+        self.pairs.sort(key=self._shown_order)
+        self.parted.sort(key=self._shown_order)
         counts = Counter(pair.status for pair in self.pairs)
         self.same, self.changed = counts["same"], counts["changed"]
         self.added, self.missing = counts["added"], counts["missing"]
@@ -150,7 +153,7 @@ class Comparison:
         yield from self._change_lines()
         followers = [parting for parting in self.parted if parting.follows]
         if followers:
-            scopes = _list_scopes(parting.scope for parting in followers)
+            scopes = self._list_actors(followers)
             yield (
                 f"{counted(len(followers), 'more scope')} ({scopes}): the prompt contains words of answers that "
                 "changed earlier, so this may be only a consequence"
@@ -174,22 +177,38 @@ class Comparison:
             (_, run, words), group = key, groups[key]
             in_run = f" of {printable(self.names[run])}" if len(self.names) > 2 else ""
             if len(group) > 1:
-                scopes = _list_scopes(parting.scope for parting in group)
+                scopes = self._list_actors(group)
                 yield f"the same change in {len(group):,} scopes{in_run} ({scopes}): {words}"
             else:
                 [parting] = group
-                where = f"{_scope_name(parting.scope)}, call {parting.place + 1}{in_run}"
+                where = f"{self.actor_name(parting.scope)}, call {parting.place + 1}{in_run}"
                 yield f"{where}: {parting.in_words(self.names[run])}"
+
+    def _shown_order(self, row: Pair | Parting) -> tuple[object, ...]:
+        return row.run, natural(self.actor_name(row.scope) if "~" in row.scope else row.scope)
+
+    def actor_name(self, scope: str) -> str:
+        """Return an actor's scope in words: of an item of a map, the variables of its question."""
+        item, _ = without_repeats(scope)
+        repeat = scope[len(item) :].replace("/~", ", repeat ")
+        words = (
+            one_line(self._words[item], NAME_CHARACTERS) + repeat if item in self._words else scope
+        )
+        return printable(words) or OF_NO_ACTOR
+
+    def _list_actors(self, group: Iterable[Parting]) -> str:
+        """Return the names of the first actors, and the number of the others."""
+        names = [self.actor_name(parting.scope) for parting in group]
+        more = len(names) - SCOPES_SHOWN
+        return ("; " if self._words else ", ").join(names[:SCOPES_SHOWN]) + (
+            f" and {more:,} more" if more > 0 else ""
+        )
 
     def _model_lines(self) -> Iterator[str]:
         """Yield the models that answered and their days, a line for each run, if they differ."""
         if len(set(self._served)) > 1:
             for name, served in zip(self.names, self._served, strict=True):
                 yield f"{printable(name)}: answered by {served or 'no model'}"
-
-
-def _shown_order(row: Pair | Parting) -> tuple[object, ...]:
-    return row.run, natural(row.scope)
 
 
 @checked
@@ -217,8 +236,8 @@ def compare(
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
     >>> print(comparison)  # doctest: +ELLIPSIS
     480 calls: 0 the same, 96 changed, 0 added, 384 missing
-    the same change in 96 scopes (~072c86d9f30d3d75, ...): the prompt changed: [-do you want-] {+does it need+}
-    the same change in 384 scopes (~04ad2bfcc8483d89, ...): survey_need.jsonl ends, or does not make this call
+    the same change in 96 scopes (45, bus, alone, ...): the prompt changed: [-do you want-] {+does it need+}
+    the same change in 384 scopes (18, bus, alone, ...): survey_need.jsonl ends, or does not make this call
     """
     if not others:
         raise TypeError("compare() takes two runs or more; give the other run, too")
@@ -234,17 +253,6 @@ def _is_shown(pairs: Sequence[Pair], scope: str) -> bool:
 
 def _prompt_and_answer(record: Record | None) -> tuple[str | None, str | None]:
     return (None, None) if record is None else (record.prompt, record.answer)
-
-
-def _list_scopes(scopes: Iterable[str]) -> str:
-    """Return the first scopes in words, and the number of the others."""
-    names = list(map(_scope_name, scopes))
-    more = len(names) - SCOPES_SHOWN
-    return ", ".join(names[:SCOPES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _scope_name(scope: str) -> str:
-    return printable(scope) or OF_NO_ACTOR
 
 
 MAX_LINES = 20  # of the changes, before the calls that differ
@@ -274,7 +282,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield f"| actor | call | | {names[0]} | {names[1] if len(names) == 2 else 'other run'} |"
     yield "|---|---|---|---|---|"
     for row in rows[:MAX_CALLS]:
-        cells = [_code(row.scope or OF_NO_ACTOR), str(row.place + 1), row.status]
+        cells = [_code(comparison.actor_name(row.scope)), str(row.place + 1), row.status]
         if len(names) > 2:
             cells[2] += f" in {names[row.run]}"
         answers = (row.answer, row.other_answer)

@@ -16,7 +16,7 @@ from ..scopes.position import without_repeats
 from ..support.display import OF_NO_ACTOR, money, natural, visible
 from .conversations import RecordedCall, Utterance, conversations
 from .facts import RunFacts, actor_costs, facts
-from .pairs import Pair
+from .pairs import Pair, item_words
 from .reporting import BLANK, TITLE, checklist
 from .runs import RecordedRun, short_names
 from .survey import distributions
@@ -62,20 +62,6 @@ def sample_rows(cells: list[Cell], limit: int | None) -> list[Cell]:
     return [cell for cell in cells if cell.row in chosen][:limit]
 
 
-def respondents(cells: Iterable[Cell]) -> dict[str, str]:
-    """Return the words of the items of a ``map`` by their rows, which have digests for names: the variables of the
-    first question that each was asked.
-    """
-    words: dict[str, str] = {}
-    for pair, row in cells:
-        outer, slash, name = row.rpartition("/")
-        record = pair.one or pair.other
-        form = None if record is None else record.form
-        if name.startswith("~") and form is not None and form["variables"]:
-            words.setdefault(row, f"{outer}{slash}{', '.join(form['variables'].values())}")
-    return words
-
-
 def unpaired_calls(run: RecordedRun) -> list[Pair]:
     """Return the calls of a run that is not compared, actor by actor."""
     by_actor = run.by_actor()
@@ -98,6 +84,7 @@ def page_data(
     calls_by_run: Sequence[Mapping[str, Sequence[RecordedCall]]],
     cells: Sequence[Cell],
     comparison: Comparison | None,
+    words: Mapping[str, str],
 ) -> dict[str, object]:
     """Return the data in a page.
 
@@ -105,6 +92,7 @@ def page_data(
     :param calls_by_run: the calls of each run by actor.
     :param cells: the calls to show.
     :param comparison: the comparison of two runs, if there are two.
+    :param words: of the items of a map, by their rows.
     """
     texts, scopes, rows = (Table[str]() for _ in range(3))
     messages, nodes = Table[Utterance](), Table[tuple[int, int]]()
@@ -146,7 +134,6 @@ def page_data(
         for parting in (comparison.parted if comparison else ())
     }
     pairs = [cell.pair for cell in cells]
-    words = respondents(cells)
     return {
         "runs": list(map(visible, names)),
         "calls": calls,
@@ -200,9 +187,12 @@ def page(
     from ..support.libraries import jinja2
 
     calls_by_run = [conversations(run) for run in runs]
-    all_cells = grid(comparison.pairs if comparison else unpaired_calls(runs[0]))
+    pairs = comparison.pairs if comparison else unpaired_calls(runs[0])
+    words = item_words(pairs)
+    all_cells = grid(pairs)
+    all_cells.sort(key=lambda cell: natural(words.get(cell.row, cell.row)))
     cells = sample_rows(all_cells, sample)
-    survey = distributions(calls_by_run)
+    survey = distributions(calls_by_run, pairs)
     all_found = list(map(RunFacts.of, runs, calls_by_run))
     run_facts = [facts(found) for found in all_found]
     style, script = _file("report.css"), f'"use strict";\n{{\n{_file("report.js")}}}\n'
@@ -223,8 +213,8 @@ def page(
         checklist_title=TITLE,
         blank=BLANK,
         checklist=[] if runs[1:] else checklist(all_found[0]),
-        costs=[] if respondents(all_cells) else actor_costs(all_cells),
-        data=_json(page_data(short_names(runs), calls_by_run, cells, comparison)),
+        costs=[] if words else actor_costs(all_cells),
+        data=_json(page_data(short_names(runs), calls_by_run, cells, comparison, words)),
         style=style,
         script=script,
         policy="; ".join(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
 from ..keys.request import naming_system_text
+from ..scopes.position import without_repeats
 from ..stores.differences import likeness
 from ..stores.record import Record
 from ..stores.records.answers import merged_order, shared_answer_parts
@@ -38,6 +39,21 @@ class Pair(NamedTuple):
             return False
         words, other_words = words_of(self.one.prompt), words_of(self.other.prompt)
         return words == other_words or likeness(words, other_words) >= ALIKE
+
+
+def item_words(pairs: Iterable[Pair]) -> dict[str, str]:
+    """Return the words of the items of a ``map``, which have digests for names, by their scopes: the variables of the
+    first question that each was asked.
+    """
+    words: dict[str, str] = {}
+    for pair in pairs:
+        item, _ = without_repeats(pair.scope)
+        outer, slash, name = item.rpartition("/")
+        record = pair.one or pair.other
+        form = None if record is None else record.form
+        if name.startswith("~") and form is not None and form["variables"]:
+            words.setdefault(item, f"{outer}{slash}{', '.join(form['variables'].values())}")
+    return words
 
 
 def paired_runs(

@@ -16,10 +16,11 @@ from ..support.display import natural, one_line
 from .marks import ASKED_AGAIN, CUT, MARKS, REFUSED, marks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ..stores.record import Record
     from .conversations import RecordedCall
+    from .pairs import Pair
 
 MAX_VALUES = 12  # shown separately; the others are "(other)"
 MAX_TEXTS = 40  # different texts; with more, answers are free texts without a distribution
@@ -61,21 +62,29 @@ class Distribution(NamedTuple):
     splits: list[Split]
 
 
-def distributions(runs: Sequence[Mapping[str, Sequence[RecordedCall]]]) -> list[Distribution]:
+def distributions(
+    runs: Sequence[Mapping[str, Sequence[RecordedCall]]], pairs: Iterable[Pair] = ()
+) -> list[Distribution]:
     """Return the distributions of the answers of one or several runs, question by question.
 
     A question is the template or function that the records name; its fields are the fields of the answers' JSON.
     Answers that were asked again, and free texts, are left out.
 
     :param runs: the calls of each run by actor.
+    :param pairs: the calls of two runs: a question that one words otherwise is the same one.
     """
     found = []
-    asked = list(map(_questions, runs))
+    reworded = _reworded(pairs)
+    asked = [_questions(run, reworded if number else {}) for number, run in enumerate(runs)]
     for name, number in dict.fromkeys(question for questions in asked for question in questions):
         records = [
             [choice for record in questions.get((name, number), ()) for choice in _choices(record)]
             for questions in asked
         ]
+        names = {
+            record.form["name"]: None for of_run in records for record in of_run if record.form
+        }
+        name = " → ".join(names)
         answers = [list(map(_read_answer, of_run)) for of_run in records]
         for field, values in _fields(answers).items():
             title = name if field == ANSWER else f"{name} {field}"
@@ -85,13 +94,28 @@ def distributions(runs: Sequence[Mapping[str, Sequence[RecordedCall]]]) -> list[
     return found
 
 
-def _questions(run: Mapping[str, Sequence[RecordedCall]]) -> Questions:
+def _reworded(pairs: Iterable[Pair]) -> dict[str, Mapping[str, str]]:
+    """Return the forms of the first run by the digests of those that the other run has instead."""
+    counts: dict[str, Counter[str]] = {}
+    forms = {}
+    for pair in pairs:
+        form, other = (record and record.form for record in (pair.one, pair.other))
+        if form and other:
+            forms[form["digest"]] = form
+            counts.setdefault(other["digest"], Counter())[form["digest"]] += 1
+    return {other: forms[count.most_common(1)[0][0]] for other, count in counts.items()}
+
+
+def _questions(
+    run: Mapping[str, Sequence[RecordedCall]], reworded: Mapping[str, Mapping[str, str]]
+) -> Questions:
     """Return the answers to each question of a run."""
     questions: dict[tuple[str, int], list[Record]] = {}
     digests: dict[str, dict[str, int]] = {}  # of questions of one name: their numbers
     for call in chain.from_iterable(run.values()):
         form = call.record.form
         if form is not None and ASKED_AGAIN not in call.marks:
+            form = reworded.get(form["digest"], form)
             numbers = digests.setdefault(form["name"], {})
             number = numbers.setdefault(form["digest"], len(numbers))
             questions.setdefault((form["name"], number), []).append(call.record)

@@ -254,14 +254,14 @@ def of_form(record: Record, name: str, /, **variables: str) -> Record:
     return record.replace(form={"name": name, "digest": name, "variables": variables})
 
 
-def survey(path: str, *, people: int = 24) -> str:
+def survey(path: str, *, people: int = 24, question: str = "Bus?") -> str:
     """Write down a survey: two draws for each person, of which some are cut, refused or asked
     again.
     """
     records: list[Record] = []
     for number in range(people):
         person = {"name": f"Person {number}", "trade": ("baker", "smith")[number % 2]}
-        asked: list[Any] = [{"role": "user", "content": f"You are {person['name']}. Bus?"}]
+        asked: list[Any] = [{"role": "user", "content": f"You are {person['name']}. {question}"}]
         for repeat in range(2):
             scope = f"village/~{number:016x}" + (f"/~{repeat}" if repeat else "")
             answer: Any = json.dumps({"bus": "no" if number % 2 else "yes", "sure": repeat + 1})
@@ -269,10 +269,10 @@ def survey(path: str, *, people: int = 24) -> str:
                 answer = {"role": "assistant", "content": None, "refusal": "I cannot say."}
             messages = asked
             if (number, repeat) == (3, 0):
-                records.append(of_form(chat(asked, "Never!", f"{scope}#0"), "Bus?", **person))
+                records.append(of_form(chat(asked, "Never!", f"{scope}#0"), question, **person))
                 again = {"role": "user", "content": "I cannot use that answer: it is no JSON."}
                 messages = [*asked, {"role": "assistant", "content": "Never!"}, again]
-            record = of_form(chat(messages, answer, f"{scope}#0"), "Bus?", **person)
+            record = of_form(chat(messages, answer, f"{scope}#0"), question, **person)
             if (number, repeat) == (7, 1):
                 record.response["choices"][0]["finish_reason"] = "length"
             records.append(record)
@@ -319,6 +319,21 @@ def test_a_respondent_has_the_words_of_its_row() -> None:
         "village/Person 0, baker",
         "village/Person 1, smith",
     ]
+    survey("b.jsonl", question="Tram?")
+    lines = done("diff", "a.jsonl", "b.jsonl").splitlines()
+    assert "(Person 0, baker; Person 0, baker, repeat 1; Person 1, smith; " in lines[1]
+    rows = done("diff", "a.jsonl", "b.jsonl", "--markdown").splitlines()
+    assert rows[8].startswith("| `Person 0, baker` | 1 | changed |")
+
+
+def test_a_question_in_other_words_is_one_question_of_both_runs() -> None:
+    survey("a.jsonl"), survey("b.jsonl", question="Tram?")
+    html = report("a.jsonl", "--against", "b.jsonl")
+    found = {name: rows[1:] for name, rows in distributions(html).items()}  # below the runs' names
+    assert found == {
+        "Bus? → Tram? bus": [("yes", *["24"] * 2), ("no", *["23"] * 2), ("(refused)", *"11")],
+        "Bus? → Tram? sure": [("1", *["23"] * 2), ("2", *["24"] * 2), ("(refused)", *"11")],
+    }
 
 
 def test_the_repeats_of_a_survey_are_no_other_actors() -> None:

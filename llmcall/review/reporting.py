@@ -35,7 +35,14 @@ GAPS = (
 MAX_VALUES = 6  # of a parameter, each shown with its calls
 VALUE_CHARACTERS = 80
 STATE_FIELDS = ("previous_response_id", "conversation", "previous_interaction_id")
-TOOL_FIELDS = ("tools", "functions", "web_search_options", "search_parameters", "mcp_servers")
+TOOL_FIELDS = (
+    "tools",
+    "functions",
+    "web_search_options",
+    "search_parameters",
+    "plugins",
+    "mcp_servers",
+)
 LOCAL = "local"  # what records of the small model hold instead of a host
 SYSTEM_ROLES = ("system", "developer")
 
@@ -256,12 +263,19 @@ def _tools(calls: Sequence[RecordedCall]) -> str:
     counts = Counter(
         name
         for call in calls
-        for field, value in call.parameters
+        for field, value in _fields(call)
         if field in TOOL_FIELDS
-        for name in dict.fromkeys(_tool_names(field, json.loads(value)))
+        for name in dict.fromkeys(_tool_names(field, value))
     )
     held = ", ".join(f"{name} ({counted(count, 'call')})" for name, count in counts.items())
     return f"Requests hold tools: {held}." if held else "No request holds tools or a search."
+
+
+def _fields(call: RecordedCall) -> Iterator[tuple[str, object]]:
+    """Yield the parameters, and those that only the server knows."""
+    for field, text in call.parameters:
+        value = json.loads(text)
+        yield from value.items() if field == "extra_body" else [(field, value)]
 
 
 def _tool_names(field: str, tools: object) -> Iterator[str]:

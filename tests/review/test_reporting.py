@@ -130,9 +130,10 @@ def test_a_fine_tuned_model_is_named() -> None:
 
 def test_tools_and_searches_that_requests_hold_are_named() -> None:
     tools = [{"type": "function", "function": {"name": "price"}}, {"type": "web_search"}]
-    records = [chat("Hi", "Ho", tools=tools), chat("Search", "Ho", web_search_options={})]
+    searches: list[Any] = [{"web_search_options": {}}, {"extra_body": {"search_parameters": {}}}]
+    records = [chat("Hi", "Ho", tools=tools), *(chat("Search", "Ho", **held) for held in searches)]
     found = items(str(write_cassette("a.jsonl", records)))["B.4"]
-    assert "price (1 call), web_search (1 call), web_search_options (1 call)." in found
+    assert "price (1 call), web_search (1 call), web_search_options (1 call), search_para" in found
 
 
 def test_trials_of_a_question_count_whatever_the_order_of_its_options() -> None:

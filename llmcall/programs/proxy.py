@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 PIECE = 65536  # bytes that are read at once
-# Whoever sends no request, or cannot reach the other host, is left.
+# Whoever sends no request, or ends a connection, is left.
 BROKEN = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 
@@ -79,7 +79,11 @@ class Proxy:
             else:
                 path = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
                 head = f"{method} {path} {version}\r\n".encode() + fields
-            far_reader, far_writer = await asyncio.open_connection(host, port)
+            try:
+                far_reader, far_writer = await asyncio.open_connection(host, port)
+            except OSError as error:
+                _respond(writer, "502 Bad Gateway", f"llmcall cannot reach {host}:{port}: {error}")
+                return
             with contextlib.closing(far_writer):
                 far_writer.write(head)
                 if not head:
@@ -89,9 +93,13 @@ class Proxy:
     def _refuse(self, host: str, writer: StreamWriter) -> None:
         with contextlib.suppress(ConnectionRefusedError):
             self._recorder.note_connection(host)
-        text = f"{connections.refused_connection(host).strerror}\n".encode()
-        fields = f"content-type: text/plain\r\ncontent-length: {len(text)}"
-        writer.write(f"HTTP/1.1 403 Forbidden\r\n{fields}\r\n\r\n".encode() + text)
+        _respond(writer, "403 Forbidden", str(connections.refused_connection(host).strerror))
+
+
+def _respond(writer: StreamWriter, status: str, sentence: str) -> None:
+    text = f"{sentence}\n".encode()
+    fields = f"content-type: text/plain\r\ncontent-length: {len(text)}"
+    writer.write(f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + text)
 
 
 def _authorization(proxy: urllib.parse.SplitResult) -> bytes:

@@ -872,6 +872,16 @@ def test_a_proxy_behind_the_runs_gets_one_request_on_a_connection(
     assert "proxy-connection" not in request.headers
 
 
+def test_a_child_in_a_replay_hears_which_host_the_proxy_cannot_reach() -> None:
+    """As from any proxy."""
+    with llmcall.cassette("a.jsonl"):
+        pass
+    with llmcall.cassette("a.jsonl", mode="none"):
+        command = ["curl", "-s", "-w", "%{http_code}", "http://localhost:1/a"]
+        printed = subprocess.check_output(command, text=True)
+    assert printed.startswith("llmcall cannot reach localhost:1: ") and printed.endswith("502")
+
+
 @pytest.mark.ci
 def test_threads_that_start_the_first_children_at_once_share_one_proxy() -> None:
     """It has as many threads as with a single child."""

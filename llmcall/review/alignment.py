@@ -106,9 +106,7 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
     same: Places = {}
     for identity in IDENTITIES:
         for some, their_others in _groups(*_rest(calls, others, same), identity):
-            same |= {
-                call.place: other.place for call, other in zip(some, their_others, strict=False)
-            }
+            same |= _zipped(some, their_others)
     if len(same) == len(calls) == len(others):
         return same
     for speaker in SPEAKERS:
@@ -144,6 +142,11 @@ def _groups(calls: Calls, others: Calls, feature: Feature) -> Iterator[tuple[Cal
         for call in some:
             groups.setdefault(feature(call), ([], []))[side].append(call)
     yield from (group for group in groups.values() if all(group))
+
+
+def _zipped(calls: Calls, others: Calls) -> Places:
+    """Return the places of calls in their order, whatever is between them."""
+    return {call.place: other.place for call, other in zip(calls, others, strict=False)}
 
 
 def _in_order(calls: Calls, others: Calls, same: Mapping[int, int] = NOWHERE) -> Places:
@@ -191,10 +194,13 @@ def _changed_systems(calls: Calls, others: Calls) -> Places:
     words, other_words = (list(map(words_of, side)) for side in (systems, other_systems))
     by_words: Places = {}
     for index, other in most_alike(words, other_words):
-        by_words |= _in_order(
-            [call for call in calls if call.texts.system == systems[index]],
-            [call for call in others if call.texts.system == other_systems[other]],
-        )
+        some = [call for call in calls if call.texts.system == systems[index]]
+        their_others = [call for call in others if call.texts.system == other_systems[other]]
+        same: Places = {}
+        for equal, other_equal in _groups(some, their_others, lambda call: call.record.prompt):
+            same |= _zipped(equal, other_equal)
+        same |= _in_order(some, their_others, same)
+        by_words |= same | _alike(*_rest(some, their_others, same))
     in_order = _in_order(calls, others)
     alike = _table(words, other_words)
     rows, columns = (

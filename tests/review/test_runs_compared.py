@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 import re
@@ -270,23 +271,24 @@ def test_the_calls_of_callers_are_the_same_by_their_callers() -> None:
     assert pairs == [("task 0 Go", "task 0 Run"), ("task 1 Go", "task 1 Run")]
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 3, 1)])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5, 6, 7), (5, 0, 7, 2, 1, 3, 4, 6)])
 def test_people_in_threads_of_one_scope_are_paired_by_their_system_messages(
     order: tuple[int, ...],
 ) -> None:
-    """Whichever thread was first, and whatever changed in all of these messages."""
+    """Whichever thread was first, whatever changed in all of these messages, and each of their questions."""
 
     def run(path: str, word: str, order: Sequence[int]) -> Path:
-        names = ("Ann", "Ben", "Cem", "Dan")
+        calls = list(itertools.product(("Ann", "Ben", "Cem", "Dan"), ("Bread?", "Milk, please?")))
         records = []
-        for number in order:
-            system = {"role": "system", "content": f"You are {names[number]}, a {word} baker."}
-            records.append(chat([system, ASKED], f"{names[number]} {word}", "run#0"))
+        for name, question in (calls[number] for number in order):
+            system = {"role": "system", "content": f"You are {name}, a {word} baker."}
+            asked = {"role": "user", "content": question}
+            records.append(chat([system, asked], f"{name} {question} {word}", "run#0"))
         return write_cassette(path, records)
 
-    found = llmcall.compare(run("a.jsonl", "good", range(4)), run("b.jsonl", "very good", order))
+    found = llmcall.compare(run("a.jsonl", "good", range(8)), run("b.jsonl", "very good", order))
     assert [row.other_answer for row in found.rows] == [
-        f"{(row.answer or '').split()[0]} very good" for row in found.rows
+        (row.answer or "").replace("good", "very good") for row in found.rows
     ]
 
 

@@ -204,11 +204,11 @@ class FunctionTransport(CoroutineTransport):
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, object]:
         """Run the function in the scope of its call."""
-        scope = function_scope(request.asked, request.sample)
+        scope = function_scope(request.hashed, request.sample)
         with in_function(scope, draws=request.sample is not None), failed_inside() as failed:
             value = self.run() if may_block() else await self.run()
         if failed:
-            name = request.asked["function"]
+            name = request.hashed["function"]
             if not isinstance(failed[0], UnrecordedResult):  # which another line told
                 notice(
                     f"the result of {name} is not recorded, because a call in it failed ({type(failed[0]).__name__}): "

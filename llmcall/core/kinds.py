@@ -124,7 +124,7 @@ class Chat(Kind):
         """Return the record of an answer, as a cassette gives it back: a later prompt may quote it."""
         (call,) = calls
         answer: Mapping[str, Data] = response
-        if call.request.model != call.request.asked["model"]:  # a fallback's: it says who answered
+        if call.request.model != call.request.hashed["model"]:  # a fallback's: it says who answered
             answer = {**answer, "model": answer.get("model") or call.request.model}
         api_type, host = call.client.api_type, received.host
         return [make_record(call.request, answer, cost=received.cost, api_type=api_type, host=host)]
@@ -320,7 +320,7 @@ def is_cut_by_context_window(response: Mapping[str, Data], request: Request) -> 
     """
     if not any(is_cut(choice.get("finish_reason")) for choice in choices_of(response)):
         return False
-    max_tokens = request.asked.get("max_tokens")
+    max_tokens = request.hashed.get("max_tokens")
     output_tokens = TokenUsage.of(response).output_tokens
     return max_tokens is None or (output_tokens is not None and output_tokens < max_tokens)
 

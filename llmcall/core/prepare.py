@@ -62,7 +62,7 @@ class Undrawn(NamedTuple):
     :param arguments: a call that has the same arguments.
     :param client: that makes it, or ``None``.
     :param cassette: the open one, or ``None``.
-    :param asked: what is hashed.
+    :param hashed: everything that enters the key but the sample.
     :param body: what is sent.
     :param identity: of its request, without a sample.
     :param form: the template that asks, or ``None``.
@@ -71,7 +71,7 @@ class Undrawn(NamedTuple):
     arguments: Call
     client: Client | None
     cassette: Cassette | None
-    asked: Mapping[str, Data]
+    hashed: Mapping[str, Data]
     body: Mapping[str, Data]
     identity: Identity
     form: Form | None = None
@@ -80,18 +80,20 @@ class Undrawn(NamedTuple):
     def of(cls, call: Call) -> Undrawn:
         """Return a call without its draw."""
         request = call.request
-        hashed = identity(request.kind, request.asked)
-        return cls(call, call.counted_by, call.cassette, request.asked, request.body, hashed)
+        request_identity = identity(request.kind, request.hashed)
+        return cls(
+            call, call.counted_by, call.cassette, request.hashed, request.body, request_identity
+        )
 
     def at(self, position: Position, sample: str | None = None, draw: Draw | None = None) -> Call:
         """Return the call at a position, with the key that follows from its sample."""
-        arguments, client, cassette, asked, body, hashed, form = self
+        arguments, client, cassette, hashed, body, request_identity, form = self
         if form is not None:
             position = position._replace(form=form)
         # Not _replace, which takes several times as long: each replayed answer would wait for it.
         kind, model, _, _, headers, _, _, *others = arguments.request
-        key = sampled_key(hashed, sample)
-        request = Request(kind, model, asked, body, headers, sample, key, *others)
+        key = sampled_key(request_identity, sample)
+        request = Request(kind, model, hashed, body, headers, sample, key, *others)
         _, settings, cache, _, _, options, name, _, _, *others = arguments
         return Call(
             client, settings, cache, cassette, request, options, name, position, draw, *others
@@ -139,15 +141,15 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
     else:
         sent, keyed = content, content if normalize is None else normalize(content)
     name = CONTENTS[kind]
-    asked, body = {**call.request.asked, name: keyed}, {**call.request.body, name: sent}
+    hashed, body = {**call.request.hashed, name: keyed}, {**call.request.body, name: sent}
     if opened is None:
-        hashed = identity(kind, asked)
+        request_identity = identity(kind, hashed)
     else:
         canonical = canonical_messages if kind == "chat" else canonical_json
-        hashed = opened.with_value(canonical(keyed, f"request.{name}"))
+        request_identity = opened.with_value(canonical(keyed, f"request.{name}"))
     make_form = held().form
     form = None if make_form is None or (cassette is None and not parents) else make_form()
-    return Undrawn(call, client, cassette, asked, body, hashed, form)
+    return Undrawn(call, client, cassette, hashed, body, request_identity, form)
 
 
 def _prepared(
@@ -165,7 +167,7 @@ def _prepared(
             prepared.clear()
         found = prepared[key] = _prepare(client, resolved, kind, arguments)
     elif found.open_identity is None:
-        opened = open_identity(kind, found.call.request.asked, CONTENTS[kind])
+        opened = open_identity(kind, found.call.request.hashed, CONTENTS[kind])
         found = prepared[key] = found._replace(open_identity=opened)
     return found
 
@@ -186,15 +188,15 @@ def _prepare(
     elif options.window != "none":
         warn_once(f"WINDOW = {options.window}: embeddings are sent without a window")
     headers = sent.pop("extra_headers", {})
-    asked = {"model": model, **keyed_parameters(sent, settings.cassette_allow)}
+    hashed = {"model": model, **keyed_parameters(sent, settings.cassette_allow)}
     if namespace := client.namespace(model):
-        asked["namespace"] = namespace
+        hashed["namespace"] = namespace
     if kind == "chat" and options.window != "none":
         options, sent = client.in_window(options, sent)
     body = {"model": model, **sent}
     response_format = params.get("response_format")
     expected = None if response_format is None else expected_form(response_format)
-    request = Request(kind, model, asked, body, headers, None, "", expected)
+    request = Request(kind, model, hashed, body, headers, None, "", expected)
     call = Call(
         None, settings, cache, None, request, options, model, Position(), fallbacks=fallbacks
     )
@@ -218,7 +220,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
     request = Request(
         kind="chat",
         model=body_fields["model"],
-        asked=recorded_request,
+        hashed=recorded_request,
         body={**unkeyed, **body_fields},
         headers={},
         sample=sample,

@@ -19,7 +19,7 @@ class Request(NamedTuple):
 
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param model: the model's name after aliases.
-    :param asked: everything that is hashed, apart from kind and sample; normalized plain data.
+    :param hashed: everything that is hashed, apart from kind and sample; normalized plain data.
     :param body: the body to send, with the original messages and images.
     :param headers: extra HTTP headers; not part of the key.
     :param sample: which draw this is (``"trial-3/lisa#0"``), or ``None``.
@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
     kind: str
     model: str
-    asked: Mapping[str, Data]
+    hashed: Mapping[str, Data]
     body: Mapping[str, Data]
     headers: Mapping[str, str]
     sample: str | None

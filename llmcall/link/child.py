@@ -247,7 +247,7 @@ class Way:
         found, paths, self.is_taped = details
         records = []
         for call, data, path in zip(calls, found, paths, strict=True):
-            record = record_in(data, call.request.asked)
+            record = record_in(data, call.request.hashed)
             if call.request.expected is not None and record.is_hit:
                 refuse_misfit(call, record)
             if call.used_records is not None:
@@ -285,7 +285,7 @@ def _asked(calls: Sequence[Call]) -> Asked:
     return Asked(
         request.kind,
         request.model,
-        [(call.request.asked, call.request.body) for call in calls],
+        [(call.request.hashed, call.request.body) for call in calls],
         request.sample,
         tuple(call.options),
         call.name,

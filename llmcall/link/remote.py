@@ -108,7 +108,7 @@ class RemoteTransport(CoroutineTransport):
         """Return the response that the process got."""
         if request.kind != "function":
             return self._response(await self._begin("send", request, timeout))
-        scope = function_scope(request.asked, request.sample)
+        scope = function_scope(request.hashed, request.sample)
         with in_function(scope, draws=request.sample is not None):
             return self._response(await self._begin("send", request, timeout))
 

@@ -47,7 +47,7 @@ class RepeatedAnswers(CallListener):
 def _warn_of_shared_answers(call: Call, record: Record) -> None:
     """Warn once in a process if two requests outside any scope get one answer, except at a temperature of 0."""
     global _given
-    if _given is None or call.request.asked.get("temperature") == 0:
+    if _given is None or call.request.hashed.get("temperature") == 0:
         return
     source = call.cache.storage.name if call.cassette is None else call.cassette.path
     answer = source, call.request.cache_key
@@ -81,7 +81,7 @@ def _warn_of_restart(call: Call, draw: Draw) -> None:
         _first_draws is None
         or number is None
         or draw.number
-        or call.request.asked.get("temperature") == 0
+        or call.request.hashed.get("temperature") == 0
     ):
         return
     this, store = (number, _notebook_cell()), call.cassette or call.cache

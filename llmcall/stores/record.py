@@ -396,7 +396,7 @@ def make_record(
         cache_key=request.cache_key,
         kind=request.kind,
         sample=request.sample,
-        request=dict(request.asked),
+        request=dict(request.hashed),
         response=dict(response),
         cost=cost,
         api_type=api_type,

@@ -188,7 +188,7 @@ class ClientGate(Permit):
         elif not asks_for_tools_at_server(request.body):
             estimated = estimate(request.kind, request.body, self._pool.capabilities)
         if estimated is None and needs.limits_tokens:
-            fields, name = request.asked, self._call.label
+            fields, name = request.hashed, self._call.label
             if request.kind == "http":
                 name = f"{fields['method']} {fields.get('host', '')}{fields['path']}"
             raise BudgetExceededError(

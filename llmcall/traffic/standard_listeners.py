@@ -138,7 +138,7 @@ class AnswerWarnings(CallListener):
 def _warn_of_cut_answer(call: Call, response: Data) -> None:
     """Warn if an answer ended at its token limit."""
     model = call.request.model
-    parameters = call.request.asked
+    parameters = call.request.hashed
     if parameters.get("logprobs") and parameters.get("max_tokens") == 1:
         return  # one token was wanted, for its log probabilities
     if any(is_cut(choice.get("finish_reason")) for choice in choices_of(response)):

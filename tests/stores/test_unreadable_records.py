@@ -76,7 +76,9 @@ def test_an_unreadable_chat_of_a_file_is_refused_with_its_line_and_the_reason(
         with pytest.raises(CacheCorruptError, match=expected):
             cache.load(path)
         with pytest.raises(ValueError, match=reason):
-            cache.put(ScriptedClient().build_request("Hi")._replace(asked=request_fields), response)
+            cache.put(
+                ScriptedClient().build_request("Hi")._replace(hashed=request_fields), response
+            )
         assert len(cache) == 0
     for command in (["cassette", "check"], ["cache", "load"], ["report"]):
         assert re.search(expected, commands.done(*command, path, code=1))

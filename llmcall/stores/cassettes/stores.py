@@ -175,7 +175,7 @@ class CassetteStore:
     def _find(self, request: Request) -> Record | None:
         if self._replaces:
             return None
-        key, question = request.cache_key, (request.kind, request.sample, request.asked)
+        key, question = request.cache_key, (request.kind, request.sample, request.hashed)
         if self._position is not None:
             return self._cassette.find(key, self._position, question)
         tape = self._cassette.tape

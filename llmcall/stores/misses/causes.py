@@ -81,7 +81,7 @@ def search(request: Request, source: Source | None) -> SearchResult:
     if source is None:
         problem = "cache=False bypasses the disk cache, and no cassette is open"
         return SearchResult("nothing", problem)
-    asked, (path, _) = request.asked, split_sample(request.sample)
+    asked, (path, _) = request.hashed, split_sample(request.sample)
     persona, size, order_free = _persona(asked), _size(asked), _order_free(asked)
     count, least = 0, (True, True, True, True)
     nearest: list[Record] = []

@@ -158,7 +158,7 @@ def sample_words(kind: str, sample: str | None) -> str:
 def headline(request: Request) -> str:
     """Return a one-line message for a request that is not recorded."""
     return (
-        f"{request.kind} request to {title_of(request.kind, request.asked)} is not recorded "
+        f"{request.kind} request to {title_of(request.kind, request.hashed)} is not recorded "
         f"(key {short_key(request.cache_key)}, {sample_words(request.kind, request.sample)})"
     )
 
@@ -178,9 +178,9 @@ def explain(
     changes: tuple[Difference, ...] = ()
     is_renamed = False
     if nearest is not None:
-        changes = differences(nearest.request, request.asked)
+        changes = differences(nearest.request, request.hashed)
         is_renamed = bool(
-            naming_system_text(scope, request.asked)
+            naming_system_text(scope, request.hashed)
             and naming_system_text(nearest.scope, nearest.request)
             and nearest.scope != scope
         )
@@ -195,7 +195,7 @@ def explain(
         )
     if source is not None and source.is_strange and source.is_complete:
         messages = [] if nearest is None else messages_of(nearest.request)
-        if not any(message in messages for message in messages_of(request.asked)):
+        if not any(message in messages for message in messages_of(request.hashed)):
             causes.insert(0, OTHER_PROGRAM)
     if first_cause:
         causes.insert(0, first_cause)
@@ -206,10 +206,10 @@ def explain(
         remedy = FIXED_ORDER
     return Miss(
         kind=request.kind,
-        name=title_of(request.kind, request.asked),
+        name=title_of(request.kind, request.hashed),
         sample=request.sample,
         cache_key=request.cache_key,
-        opening=_opening(request.asked),
+        opening=_opening(request.hashed),
         looked_in=result.looked_in,
         nearest=nearest,
         differences=changes,

@@ -324,7 +324,7 @@ def is_in_prompt(difference: Difference) -> bool:
 
 def sides_of(difference: Difference) -> tuple[object, object]:
     """Return a field's value in the first run and in the other one."""
-    return difference.recorded, difference.asked
+    return difference.recorded, difference.requested
 
 
 def field_text(value: object) -> str | None:

@@ -199,7 +199,7 @@ def _changes(changes: Changes, index: int, differing: Sequence[Difference]) -> I
     """Yield the reasons why a request differs."""
     models = [field for field in differing if field.place in ("model", "body.model")]
     for model in models:
-        yield Change("model", field_text(model.recorded), field_text(model.asked))
+        yield Change("model", field_text(model.recorded), field_text(model.requested))
     prompts = [field for field in differing if is_in_prompt(field)]
     if prompts:
         sources = [changes.first_source(prompt, index) for prompt in prompts]
@@ -214,7 +214,7 @@ def _changes(changes: Changes, index: int, differing: Sequence[Difference]) -> I
             if source is None or follows
         ]
         before = _joined(prompt.recorded for prompt in shown)
-        yield Change("prompt", before, _joined(prompt.asked for prompt in shown), follows)
+        yield Change("prompt", before, _joined(prompt.requested for prompt in shown), follows)
     parameters = [field for field in differing if field not in models and field not in prompts]
     if parameters:
         yield Change("parameters", *_field_values(parameters))
@@ -238,4 +238,4 @@ def _field_values(differing_fields: Iterable[Difference]) -> tuple[str, str]:
     """Return the values of fields in both runs as texts, such as ``top_p=0.5``."""
     fields = list(differing_fields)
     before = ", ".join(f"{field.place}={as_json(field.recorded)}" for field in fields)
-    return before, ", ".join(f"{field.place}={as_json(field.asked)}" for field in fields)
+    return before, ", ".join(f"{field.place}={as_json(field.requested)}" for field in fields)

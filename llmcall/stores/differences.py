@@ -104,70 +104,74 @@ def _as_it_looks(text: str) -> str:
 
 
 class Passage(NamedTuple):
-    """A place where two texts or lists differ: ``recorded[begin:end]`` became ``asked[asked_begin:asked_end]``.
+    """A place where two texts or lists differ: ``recorded[begin:end]`` became ``requested[requested_begin:requested_end]``.
 
     Either piece may be empty.
     """
 
     begin: int
     end: int
-    asked_begin: int
-    asked_end: int
+    requested_begin: int
+    requested_end: int
 
 
-def passages(recorded: str, asked: str) -> tuple[Passage, ...]:
+def passages(recorded: str, requested: str) -> tuple[Passage, ...]:
     """Return the passages in which two texts differ, in order; changes that almost touch are merged."""
     merged: list[Passage] = []
-    for passage in text_diff(recorded, asked):
+    for passage in text_diff(recorded, requested):
         if merged and passage.begin - merged[-1].end <= LARGEST_GAP:
-            merged[-1] = merged[-1]._replace(end=passage.end, asked_end=passage.asked_end)
+            merged[-1] = merged[-1]._replace(end=passage.end, requested_end=passage.requested_end)
         else:
             merged.append(passage)
     return tuple(merged)
 
 
 def text_diff(
-    recorded: str, asked: str, token: re.Pattern[str] = WORD, most_pairs: int = MOST_PAIRS
+    recorded: str, requested: str, token: re.Pattern[str] = WORD, most_pairs: int = MOST_PAIRS
 ) -> Iterator[Passage]:
     """Yield the passages in which two texts differ, in order: the tokens of the lines that differ.
 
     :param token: its matches cover a whole text.
     :param most_pairs: of tokens; a larger passage of lines is one difference.
     """
-    for lines in _changes(recorded.splitlines(keepends=True), asked.splitlines(keepends=True)):
-        before, after = pieces(lines, recorded, asked)
+    for lines in _changes(recorded.splitlines(keepends=True), requested.splitlines(keepends=True)):
+        before, after = pieces(lines, recorded, requested)
         for words in _changes(token.findall(before), token.findall(after), most_pairs):
             yield Passage(
                 lines.begin + words.begin,
                 lines.begin + words.end,
-                lines.asked_begin + words.asked_begin,
-                lines.asked_begin + words.asked_end,
+                lines.requested_begin + words.requested_begin,
+                lines.requested_begin + words.requested_end,
             )
 
 
-def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:
+def pieces(passage: Passage, recorded: str, requested: str) -> tuple[str, str]:
     """Return the piece of each text that a passage covers."""
-    return recorded[passage.begin : passage.end], asked[passage.asked_begin : passage.asked_end]
+    return recorded[passage.begin : passage.end], requested[
+        passage.requested_begin : passage.requested_end
+    ]
 
 
 def _changes(
-    recorded: Sequence[str], asked: Sequence[str], most_pairs: int = MOST_PAIRS
+    recorded: Sequence[str], requested: Sequence[str], most_pairs: int = MOST_PAIRS
 ) -> Iterator[Passage]:
     """Yield the passages in which two texts differ, from their pieces."""
     positions = list(accumulate(map(len, recorded), initial=0))
-    asked_positions = list(accumulate(map(len, asked), initial=0))
-    for begin, end, asked_begin, asked_end in differing(recorded, asked, str.isspace, most_pairs):
+    requested_positions = list(accumulate(map(len, requested), initial=0))
+    for begin, end, requested_begin, requested_end in differing(
+        recorded, requested, str.isspace, most_pairs
+    ):
         yield Passage(
             positions[begin],
             positions[end],
-            asked_positions[asked_begin],
-            asked_positions[asked_end],
+            requested_positions[requested_begin],
+            requested_positions[requested_end],
         )
 
 
 def differing(
     recorded: Sequence[str],
-    asked: Sequence[str],
+    requested: Sequence[str],
     is_junk: Callable[[str], bool] | None = None,
     most_pairs: int = MOST_PAIRS,
 ) -> Iterator[Passage]:
@@ -176,13 +180,13 @@ def differing(
     :param is_junk: tells items that match nothing by themselves, such as blanks.
     :param most_pairs: of items; a larger passage is one difference.
     """
-    before, after = common_ends(recorded, asked)
+    before, after = common_ends(recorded, requested)
     recorded = recorded[before : len(recorded) - after]
-    asked = asked[before : len(asked) - after]
-    if len(recorded) * len(asked) > most_pairs:
-        yield Passage(before, before + len(recorded), before, before + len(asked))
+    requested = requested[before : len(requested) - after]
+    if len(recorded) * len(requested) > most_pairs:
+        yield Passage(before, before + len(recorded), before, before + len(requested))
         return
-    matcher = SequenceMatcher(is_junk, recorded, asked, autojunk=False)
+    matcher = SequenceMatcher(is_junk, recorded, requested, autojunk=False)
     for kind, *slices in matcher.get_opcodes():
         if kind != "equal":
             yield Passage(*(before + index for index in slices))
@@ -265,13 +269,13 @@ class Difference(NamedTuple):
 
     :param place: the field, such as ``temperature`` or ``messages[1].content``.
     :param recorded: the record's value, or ``None`` if the record lacks the field.
-    :param asked: the request's value, in the same form.
+    :param requested: the request's value, in the same form.
     :param role: the message's role, if the field belongs to a message.
     """
 
     place: str
     recorded: Data
-    asked: Data
+    requested: Data
     role: str = ""
 
     @property
@@ -281,11 +285,11 @@ class Difference(NamedTuple):
 
     def texts(self) -> tuple[str, str] | None:
         """Return both values if they are texts that are shown word by word."""
-        recorded, asked = self.recorded, self.asked
+        recorded, requested = self.recorded, self.requested
         longest = LONGEST_WHOLE if not self.role and self.field not in CONTENTS else 0
-        if not (isinstance(recorded, str) and isinstance(asked, str)):
+        if not (isinstance(recorded, str) and isinstance(requested, str)):
             return None
-        return (recorded, asked) if max(len(recorded), len(asked)) > longest else None
+        return (recorded, requested) if max(len(recorded), len(requested)) > longest else None
 
     def changed_words(self) -> list[str]:
         """Return the first words that changed, as ``[-before-] {+after+}``; none in what is shown whole."""
@@ -298,16 +302,16 @@ class Difference(NamedTuple):
             return f"{place}: {word_changes(*texts, CONTEXT)}"
         sides = [
             f"not {side}" if value is None else f"{side} {shown_value(value, LONGEST_VALUE)}"
-            for side, value in (("recorded", self.recorded), ("asked", self.asked))
+            for side, value in (("recorded", self.recorded), ("asked", self.requested))
         ]
         return f"{place}: {', '.join(sides)}"
 
     def __repr__(self) -> str:
-        recorded, asked = (
+        recorded, requested = (
             shown_value(self.recorded, LONGEST_WHOLE),
-            shown_value(self.asked, LONGEST_WHOLE),
+            shown_value(self.requested, LONGEST_WHOLE),
         )
-        return f"Difference({self.place!r}: {recorded} → {asked})"
+        return f"Difference({self.place!r}: {recorded} → {requested})"
 
 
 def shown_value(value: Data, width: int) -> str:
@@ -322,34 +326,36 @@ def shown_value(value: Data, width: int) -> str:
     return f'"{text}"' if isinstance(value, str) else text
 
 
-def differences(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> tuple[Difference, ...]:
+def differences(
+    recorded: Mapping[str, Data], requested: Mapping[str, Data]
+) -> tuple[Difference, ...]:
     """Return the fields in which two requests differ: parameters first, the model foremost.
 
     :param recorded: a record's request.
-    :param asked: the other request.
+    :param requested: the other request.
     """
 
     def order(name: str) -> tuple[bool, bool, str]:
         return name in CONTENTS, name != "model", name
 
     differing_fields: list[Difference] = []
-    for field in sorted(recorded.keys() | asked.keys(), key=order):
-        differing_fields += _compared(field, recorded.get(field), asked.get(field), "")
+    for field in sorted(recorded.keys() | requested.keys(), key=order):
+        differing_fields += _compared(field, recorded.get(field), requested.get(field), "")
     return tuple(differing_fields)
 
 
-def _compared(path: str, recorded: Data, asked: Data, role: str) -> Iterator[Difference]:
-    if is_same(recorded, asked):
+def _compared(path: str, recorded: Data, requested: Data, role: str) -> Iterator[Difference]:
+    if is_same(recorded, requested):
         return
-    role = role or _role(recorded) or _role(asked)
-    if isinstance(recorded, dict) and isinstance(asked, dict):
-        for field in sorted(recorded.keys() | asked.keys()):
-            yield from _compared(f"{path}.{field}", recorded.get(field), asked.get(field), role)
-    elif isinstance(recorded, list) and isinstance(asked, list):
-        for index, recorded_item, asked_item in _aligned(recorded, asked):
-            yield from _compared(f"{path}[{index}]", recorded_item, asked_item, role)
+    role = role or _role(recorded) or _role(requested)
+    if isinstance(recorded, dict) and isinstance(requested, dict):
+        for field in sorted(recorded.keys() | requested.keys()):
+            yield from _compared(f"{path}.{field}", recorded.get(field), requested.get(field), role)
+    elif isinstance(recorded, list) and isinstance(requested, list):
+        for index, recorded_item, requested_item in _aligned(recorded, requested):
+            yield from _compared(f"{path}[{index}]", recorded_item, requested_item, role)
     else:
-        yield Difference(path, recorded, asked, role)
+        yield Difference(path, recorded, requested, role)
 
 
 def _role(item: Data) -> str:
@@ -357,20 +363,22 @@ def _role(item: Data) -> str:
     return str(item["role"]) if isinstance(item, dict) and "role" in item else ""
 
 
-def _aligned(recorded: Sequence[Data], asked: Sequence[Data]) -> Iterator[tuple[int, Data, Data]]:
-    """Yield the index, the recorded and the asked item of each pair that differs; a missing item is
+def _aligned(
+    recorded: Sequence[Data], requested: Sequence[Data]
+) -> Iterator[tuple[int, Data, Data]]:
+    """Yield the index, the recorded and the requested item of each pair that differs; a missing item is
     ``None``.
 
     The index is the request's, or the record's if only the record has the item.
     """
-    texts, asked_texts = (list(map(canonical_text, side)) for side in (recorded, asked))
-    for begin, end, asked_begin, asked_end in differing(texts, asked_texts):
-        removed, added = end - begin, asked_end - asked_begin
+    texts, requested_texts = (list(map(canonical_text, side)) for side in (recorded, requested))
+    for begin, end, requested_begin, requested_end in differing(texts, requested_texts):
+        removed, added = end - begin, requested_end - requested_begin
         # Items are paired from the end: a conversation grows before its last message.
         for back in range(max(removed, added), 0, -1):
             recorded_item = recorded[end - back] if back <= removed else None
             if back <= added:
-                yield asked_end - back, recorded_item, asked[asked_end - back]
+                yield requested_end - back, recorded_item, requested[requested_end - back]
             else:
                 yield end - back, recorded_item, None
 

@@ -159,7 +159,8 @@ def test_a_miss_holds_the_request_the_nearest_record_and_their_differences() -> 
     nearest, _ = client.cache.records()
     assert (miss.nearest, miss.causes) == (nearest, ())
     assert [
-        (difference.place, difference.recorded, difference.asked) for difference in miss.differences
+        (difference.place, difference.recorded, difference.requested)
+        for difference in miss.differences
     ] == [("temperature", 0.5, 1)]
 
 

@@ -81,8 +81,8 @@ def search(request: Request, source: Source | None) -> SearchResult:
     if source is None:
         problem = "cache=False bypasses the disk cache, and no cassette is open"
         return SearchResult("nothing", problem)
-    asked, (path, _) = request.hashed, split_sample(request.sample)
-    persona, size, order_free = _persona(asked), _size(asked), _order_free(asked)
+    requested, (path, _) = request.hashed, split_sample(request.sample)
+    persona, size, order_free = _persona(requested), _size(requested), _order_free(requested)
     count, least = 0, (True, True, True, True)
     nearest: list[Record] = []
     samples: list[str | None] = []
@@ -95,14 +95,14 @@ def search(request: Request, source: Source | None) -> SearchResult:
             if record.kind != request.kind:
                 continue
             fields = record.request
-            if fields == asked:
+            if fields == requested:
                 samples.append(record.sample)
             elif _size(fields) == size and _order_free(fields) == order_free:
                 reordered.append(record.scope)
             # Outside any scope, one record answers a question as often as it is asked.
             is_used = bool(path) and source.is_used(record.cache_key)
             rank = (
-                fields != asked,
+                fields != requested,
                 record.scope != path,
                 is_used,
                 _persona(fields) != persona,
@@ -116,8 +116,8 @@ def search(request: Request, source: Source | None) -> SearchResult:
     looked_in = f"{source.name}: {counted(count, 'record')}"
     if not nearest:
         return SearchResult(looked_in)
-    record = min(nearest, key=lambda candidate: _distance(asked, candidate.request))
-    if not reordered and record.request != asked and _is_reordered(record.request, asked):
+    record = min(nearest, key=lambda candidate: _distance(requested, candidate.request))
+    if not reordered and record.request != requested and _is_reordered(record.request, requested):
         reordered.append(record.scope)
     is_other, is_elsewhere, all_used, _ = least
     all_used = is_other and not is_elsewhere and all_used
@@ -139,13 +139,13 @@ def _order_free(data: Data) -> Data:
     return sorted_parts(data) if isinstance(data, str) else data
 
 
-def _is_reordered(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> bool:
+def _is_reordered(recorded: Mapping[str, Data], requested: Mapping[str, Data]) -> bool:
     """Return whether two requests differ only in the order of their texts' parts."""
     return all(
         isinstance(difference.recorded, str)
-        and isinstance(difference.asked, str)
-        and have_same_parts(difference.recorded, difference.asked)
-        for difference in differences(recorded, asked)
+        and isinstance(difference.requested, str)
+        and have_same_parts(difference.recorded, difference.requested)
+        for difference in differences(recorded, requested)
     )
 
 
@@ -174,18 +174,18 @@ def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
     return {name: value for name, value in fields.items() if name not in left_out}
 
 
-def _distance(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> tuple[bool, float]:
+def _distance(requested: Mapping[str, Data], recorded: Mapping[str, Data]) -> tuple[bool, float]:
     """Return whether the messages differ, and the number of differing parameters plus their unlikeness."""
-    parameters, others = _parameters(asked), _parameters(recorded)
+    parameters, others = _parameters(requested), _parameters(recorded)
     names = parameters.keys() | others.keys()
-    unlikeness = _unlikeness(asked, recorded)
+    unlikeness = _unlikeness(requested, recorded)
     changed = sum(parameters.get(name) != others.get(name) for name in names)
     return unlikeness > 0, changed + unlikeness
 
 
-def _unlikeness(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> float:
+def _unlikeness(requested: Mapping[str, Data], recorded: Mapping[str, Data]) -> float:
     """Return 0 for the same messages, up to 1 if they share no word after their common beginning."""
-    messages, others = messages_of(asked), messages_of(recorded)
+    messages, others = messages_of(requested), messages_of(recorded)
     if messages == others:
         return 0.0
     common, _ = common_ends(messages, others)
@@ -292,7 +292,7 @@ def _listed(paths: Sequence[str]) -> str:
 
 def _cause_of_field(difference: Difference, settings: Settings, rekey: str) -> str:
     """Return the known cause of a difference, or an empty text."""
-    field, recorded, asked = difference.place, difference.recorded, difference.asked
+    field, recorded, requested = difference.place, difference.recorded, difference.requested
     if names := _normalizers_for(difference, settings.cache_normalize):
         return f"only {' and '.join(names).replace('_', ' ')} differ in {field}"
     if field == "model" and recorded in settings.aliases:
@@ -300,20 +300,20 @@ def _cause_of_field(difference: Difference, settings: Settings, rekey: str) -> s
     if field == "namespace":
         origin = settings.origin("cache_namespace")
         return f"[Cache] NAMESPACE is different here ({origin}): to move the records to it, run {rekey}"
-    if field == "response_format" and None in (recorded, asked):
+    if field == "response_format" and None in (recorded, requested):
         return (
             "STRUCTURED_OUTPUT below [Model …] decides whether the schema of an output type is sent"
         )
     value = getattr(settings, field) if field in CONFIGURED else None
-    if value is not None and value == asked:
-        return f"the setting {field.upper()} is {shown_value(asked, LONGEST_VALUE)}: {settings.origin(field)}"
+    if value is not None and value == requested:
+        return f"the setting {field.upper()} is {shown_value(requested, LONGEST_VALUE)}: {settings.origin(field)}"
     return ""
 
 
 def _cause_of_missing_setting(difference: Difference, settings: Settings) -> str:
     """Return the remedy for a parameter that is only in the recorded request, or an empty text."""
     field = difference.place
-    if difference.asked is not None or getattr(settings, field) is not None:
+    if difference.requested is not None or getattr(settings, field) is not None:
         return ""
     line = f"{field.upper()} = {shown_value(difference.recorded, LONGEST_VALUE)}"
     return (
@@ -339,13 +339,13 @@ def needed_normalizers(differences: Sequence[Difference], settings: Settings) ->
 
 def _normalizers_for(difference: Difference, configured: tuple[str, ...]) -> list[str]:
     """Return the fewest normalizers that make two texts equal; an empty list if that is impossible."""
-    recorded, asked = difference.recorded, difference.asked
-    if not isinstance(recorded, str) or not isinstance(asked, str):
+    recorded, requested = difference.recorded, difference.requested
+    if not isinstance(recorded, str) or not isinstance(requested, str):
         return []
 
     def makes_equal(names: Sequence[str]) -> bool:
         normalize = normalizer((*configured, *names))
-        return normalize is not None and normalize(recorded) == normalize(asked)
+        return normalize is not None and normalize(recorded) == normalize(requested)
 
     needed = list(NORMALIZERS)
     if not makes_equal(needed):

@@ -104,9 +104,9 @@ def _as_it_looks(text: str) -> str:
 
 
 class Passage(NamedTuple):
-    """A place where two texts or lists differ: ``recorded[begin:end]`` became ``requested[requested_begin:requested_end]``.
+    """A place where two texts or lists differ.
 
-    Either piece may be empty.
+    ``recorded[begin:end]`` became ``requested[requested_begin:requested_end]``. Either piece may be empty.
     """
 
     begin: int
@@ -302,7 +302,7 @@ class Difference(NamedTuple):
             return f"{place}: {word_changes(*texts, CONTEXT)}"
         sides = [
             f"not {side}" if value is None else f"{side} {shown_value(value, LONGEST_VALUE)}"
-            for side, value in (("recorded", self.recorded), ("asked", self.requested))
+            for side, value in (("recorded", self.recorded), ("requested", self.requested))
         ]
         return f"{place}: {', '.join(sides)}"
 

@@ -77,9 +77,9 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "temperature": (
         ask(temperature=0.7),
         ask(temperature=1),
-        r"temperature: recorded 0\.7, asked 1",
+        r"temperature: recorded 0\.7, requested 1",
     ),
-    "model": (ask(), ask(model="gpt-4o"), r'model: recorded "gpt-6-luna", asked "gpt-4o"'),
+    "model": (ask(), ask(model="gpt-4o"), r'model: recorded "gpt-6-luna", requested "gpt-4o"'),
     "a word": (ask(), ask(QUESTION.replace("loaf", "lot")), r"\[-loaf-\].*\{\+lot\+\}"),
     "a long path": (
         ask("/home" * 20 + "/1.md"),
@@ -199,7 +199,7 @@ def test_a_miss_is_explained_after_its_cassette_closed() -> None:
         ask(temperature=0.5)(recorder())
     error = missed(ask(temperature=1), tape="run.jsonl")
     Path("run.jsonl").unlink()
-    assert "recorded 0.5, asked 1" in str(error)
+    assert "recorded 0.5, requested 1" in str(error)
     assert "the cassette run.jsonl: 1 record" in str(error)
 
 
@@ -519,7 +519,7 @@ def test_a_functions_miss_is_explained_by_its_arguments() -> None:
     message = flat(caught.value)
     assert "function request to __main__.price is not recorded" in message
     assert "asked __main__.price(item='bread', day=2)" in message
-    assert "arguments.day: recorded 1, asked 2" in message
+    assert "arguments.day: recorded 1, requested 2" in message
 
 
 def test_an_embeddings_miss_is_explained_word_by_word() -> None:

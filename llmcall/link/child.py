@@ -25,7 +25,15 @@ from ..support.tracebacks import hide_own_frames
 from ..support.waits import may_block, run_blocking
 from ..traffic import usage as metering
 from .facts import facts_of
-from .messages import TASK_OF_RAY, Asked, Where, chunk_data, error_data, error_in, record_in
+from .messages import (
+    TASK_OF_RAY,
+    ForwardedCalls,
+    Where,
+    chunk_data,
+    error_data,
+    error_in,
+    record_in,
+)
 from .own_budgets import OwnBudgets, own_budgets
 from .tickets import Base
 from .wire import Connection
@@ -82,7 +90,7 @@ class Parent:
         active = here()
         where = _where(active, next_order(active))._replace(caller=caller)
 
-        async def ask() -> Message:
+        async def admit() -> Message:
             connection = self.connect()
             await connection.send(("admit", self._ticket_here(), tuple(where)))
             answer = await connection.receive()
@@ -91,7 +99,7 @@ class Parent:
 
         try:
             # In this thread, where an event loop may wait: the answer comes at once.
-            return Base(*run_blocking(ask())[1])
+            return Base(*run_blocking(admit())[1])
         except OSError:
             return Base(self.ticket)  # nobody answers by it
 
@@ -216,7 +224,7 @@ class Way:
             raise self._parent.over() from error
         try:
             exchange = _Exchange(connection, self, calls)
-            message = ("calls", self._ticket, tuple(self._where), tuple(_asked(calls)))
+            message = ("calls", self._ticket, tuple(self._where), tuple(_forwarded(calls)))
             answer = await exchange.run(message)
         except OSError as error:
             connection.close()
@@ -279,10 +287,10 @@ def _count(call: Call, noted: Sequence[tuple[Any, ...]]) -> None:
         metering.count(meter, *usage)
 
 
-def _asked(calls: Sequence[Call]) -> Asked:
+def _forwarded(calls: Sequence[Call]) -> ForwardedCalls:
     call = calls[0]
     request = call.request
-    return Asked(
+    return ForwardedCalls(
         request.kind,
         request.model,
         [(call.request.hashed, call.request.body) for call in calls],

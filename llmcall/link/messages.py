@@ -52,7 +52,7 @@ class Where(NamedTuple):
     opened_in: str | None = None
 
 
-class Asked(NamedTuple):
+class ForwardedCalls(NamedTuple):
     """Calls as the recording process gets them: one, or one for each text of embeddings.
 
     :param contents: of each call what is hashed, and the body.

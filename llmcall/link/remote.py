@@ -77,23 +77,25 @@ class _Held:
 
     async def release(self, *, is_stored: bool) -> None:
         """Let the process delete it at the server."""
-        await self.call.connection.ask("release", is_stored)
+        await self.call.connection.query("release", is_stored)
 
 
 class RemoteTransport(CoroutineTransport):
     """A transport that lets the process that made a call send it.
 
     :param call: the call, as that process asks it.
-    :param asked: the body of the call, which the process has.
+    :param original_body: the body of the call, which the process has.
     :param form: of its answers, or ``None``.
     :param endpoints: that may be asked, by model.
     """
 
     keeps_time = True  # the process does
 
-    def __init__(self, call: CallOfProcess, asked: Mapping[str, Data], form: Form | None) -> None:
+    def __init__(
+        self, call: CallOfProcess, original_body: Mapping[str, Data], form: Form | None
+    ) -> None:
         self._call = call
-        self._asked = asked
+        self._original_body = original_body
         self._form = form
         self._class_name = type(self).__name__
         self.endpoint = 0  # the number of the next one
@@ -114,16 +116,18 @@ class RemoteTransport(CoroutineTransport):
 
     async def _begin(self, verb: str, request: Request, timeout: float | None) -> Message:
         """Have the process begin to send a request; return its answer."""
-        body, asked = request.body, self._asked
+        body, original_body = request.body, self._original_body
         changes = {
-            name: value for name, value in body.items() if name not in asked or asked[name] != value
+            name: value
+            for name, value in body.items()
+            if name not in original_body or original_body[name] != value
         }
-        left_out = [name for name in asked if name not in body]
+        left_out = [name for name in original_body if name not in body]
         connection = self._call.connection
         connection.permit = innermost_permit()
         inside = self._call.inside(runs_function=request.kind == "function")
         try:
-            return await connection.ask(
+            return await connection.query(
                 verb,
                 inside,
                 request.model,
@@ -168,7 +172,7 @@ class RemoteTransport(CoroutineTransport):
             while True:
                 ends_at = waits().ends_at
                 seconds = None if ends_at is None else max(0.0, ends_at - time.monotonic())
-                answer = await self._call.connection.ask("read", seconds)
+                answer = await self._call.connection.query("read", seconds)
                 if answer[0] == "ended":
                     is_open = False
                     if self._form is not None:
@@ -180,4 +184,4 @@ class RemoteTransport(CoroutineTransport):
                 yield chunk_in(answer)
         finally:
             if is_open:
-                await self._call.connection.ask("leave")
+                await self._call.connection.query("leave")

@@ -35,7 +35,7 @@ from ..traffic import standard_listeners as standard_listeners  # its listeners
 from . import programs
 from .facts import facts_in
 from .loop import LoopThread
-from .messages import Asked, Where, error_data, record_data
+from .messages import ForwardedCalls, Where, error_data, record_data
 from .pythons import Pythons
 from .remote import Form, NotedMeter, RemoteTransport
 from .tickets import Base, Ticket
@@ -143,14 +143,14 @@ class Link:
     def _hear_all(self) -> None:
         """Take what processes have said before they ended."""
 
-        async def ask() -> None:
+        async def flush() -> None:
             connection = Connection(self.address)  # it is accepted after theirs
             await connection.send(("flush",))
             await connection.receive()
             connection.close()
 
         with contextlib.suppress(OSError):
-            run_blocking(ask())
+            run_blocking(flush())
 
     def ticket(self, name: str) -> Ticket | None:
         """Return the ticket with a name or, if its call has ended, that of the code around it."""
@@ -335,20 +335,20 @@ class _Connection(asyncio.Protocol):
             _, name, where = message
             self.send("admitted", tuple(self.link.admit_inside(name, Where(*where), self.process)))
         elif verb == "calls":
-            _, name, where, asked = message
-            self._begin(name, Where(*where), Asked(*asked))
+            _, name, where, forwarded = message
+            self._begin(name, Where(*where), ForwardedCalls(*forwarded))
         elif self._unanswered:
             self._unanswered -= 1
         elif self._waiting is not None:
             self._waiting.set_result(message)
             self._waiting = None
 
-    def _begin(self, name: str, where: Where, asked: Asked) -> None:
+    def _begin(self, name: str, where: Where, forwarded: ForwardedCalls) -> None:
         ticket = self.link.ticket(name)
         if ticket is None or self.link.is_closing:
             self.send("over")
             return
-        call = CallOfProcess(self, ticket, where, asked)
+        call = CallOfProcess(self, ticket, where, forwarded)
         # Not by create_task, which would name it as a task of the program.
         self.task = ticket.context.copy().run(asyncio.Task, self._answer(call))
 
@@ -371,7 +371,7 @@ class _Connection(asyncio.Protocol):
         if not self._is_lost:
             self._transport.write(frame(message))
 
-    async def ask(self, *message: Any) -> Message:
+    async def query(self, *message: Any) -> Message:
         """Return the process's answer to a message, which then holds the permit."""
         if self._is_lost:
             raise ConnectionResetError("the process of a call has ended")
@@ -393,11 +393,13 @@ class CallOfProcess:
     :ivar connection: that process's.
     """
 
-    def __init__(self, connection: _Connection, ticket: Ticket, where: Where, asked: Asked) -> None:
+    def __init__(
+        self, connection: _Connection, ticket: Ticket, where: Where, forwarded: ForwardedCalls
+    ) -> None:
         self.connection = connection
         self._ticket = ticket
         self._where = where
-        self._asked = asked
+        self._forwarded = forwarded
         self._meter = NotedMeter(ticket.meter)
 
     def inside(self, *, runs_function: bool) -> Base:
@@ -418,7 +420,7 @@ class CallOfProcess:
         try:
             calls = self._calls()
             records: list[Record] | None
-            if self._asked.is_streamed:
+            if self._forwarded.is_streamed:
                 records = await self._answer_stream(calls)
             else:
                 records = await answer_calls(calls)
@@ -443,7 +445,7 @@ class CallOfProcess:
         pieces = adrive_stream(answer_calls(calls), found.append)
         try:
             async for piece in pieces:
-                answer = await self.connection.ask(
+                answer = await self.connection.query(
                     "piece", piece.text, piece.chunk, calls[0].is_taped
                 )
                 if answer[0] == "left":
@@ -454,42 +456,46 @@ class CallOfProcess:
 
     def _calls(self) -> list[Call]:
         """Return the calls, each in its position."""
-        asked, where = self._asked, self._where
-        active = self._ticket.enter(where, self.connection.process, is_inner=asked.is_inner)
+        forwarded, where = self._forwarded, self._where
+        active = self._ticket.enter(where, self.connection.process, is_inner=forwarded.is_inner)
         order = (*self._ticket.order, *where.order)
         cassette = current_cassette()
-        own_settings, shared = facts_in(asked.facts)
+        own_settings, shared = facts_in(forwarded.facts)
         calls = []
-        for hashed, body in asked.contents:
-            form = Form() if asked.has_form else None
+        for hashed, body in forwarded.contents:
+            form = Form() if forwarded.has_form else None
             transport = RemoteTransport(self, body, form)
             client = None
             if shared is not None:
                 client = shared.of_call(self._meter, transport)
-                transport.endpoints = client.endpoints(asked.model)
+                transport.endpoints = client.endpoints(forwarded.model)
             settings = own_settings if client is None else client.settings
             call = Call(
                 client,
                 settings,
                 shared_cache(settings.cache_path),
                 cassette,
-                Request(asked.kind, asked.model, hashed, body, {}, None, "", form),
-                asked.call_options,
-                asked.name,
+                Request(forwarded.kind, forwarded.model, hashed, body, {}, None, "", form),
+                forwarded.call_options,
+                forwarded.name,
                 Position(),
-                fallbacks=asked.fallbacks,
-                transport=None if asked.is_clients else transport,
-                asks_model=asked.asks_model,
-                is_streamed=asked.is_streamed,
-                is_inner=asked.is_inner,
+                fallbacks=forwarded.fallbacks,
+                transport=None if forwarded.is_clients else transport,
+                asks_model=forwarded.asks_model,
+                is_streamed=forwarded.is_streamed,
+                is_inner=forwarded.is_inner,
             )
-            call = call._replace(skips_recorded=asked.skips_recorded and call.may_ask)
-            undrawn = Undrawn.of(call)._replace(form=asked.form)
-            if asked.sample is not None:
-                position = Position(asked.sample.partition("#")[0], order)
-                calls.append(undrawn.at(position, asked.sample))
+            call = call._replace(skips_recorded=forwarded.skips_recorded and call.may_ask)
+            undrawn = Undrawn.of(call)._replace(form=forwarded.form)
+            if forwarded.sample is not None:
+                position = Position(forwarded.sample.partition("#")[0], order)
+                calls.append(undrawn.at(position, forwarded.sample))
             # Where another process records this one, that one draws.
-            elif asked.is_inner or asked.kind == "embedding" or (parents and cassette is None):
+            elif (
+                forwarded.is_inner
+                or forwarded.kind == "embedding"
+                or (parents and cassette is None)
+            ):
                 calls.append(without_draw(undrawn, active, order))
             else:
                 calls.append(drawn(undrawn, active, order))

@@ -228,8 +228,8 @@ def prepare_recorded(
     model: str = "",
     body: Mapping[str, object] | None = None,
     counted_by: Client | None = None,
-    asks_model: bool = False,
-    prefers_asking: bool = False,
+    calls_model: bool = False,
+    prefers_calling: bool = False,
 ) -> Call:
     """Return a call; inside a scope it takes a draw.
 
@@ -239,8 +239,8 @@ def prepare_recorded(
     :param model: the model, or the host, under which usage counts it.
     :param body: the request's body.
     :param counted_by: the client that makes it and counts it; ``None`` if no model answers it.
-    :param asks_model: whether a model answers it.
-    :param prefers_asking: use a recorded answer of the disk cache, and outside any scope also of a cassette,
+    :param calls_model: whether a model answers it.
+    :param prefers_calling: use a recorded answer of the disk cache, and outside any scope also of a cassette,
         only where asking is forbidden.
     """
     cassette = current_cassette()
@@ -259,9 +259,9 @@ def prepare_recorded(
         name,
         Position(),
         transport=transport,
-        asks_model=asks_model,
+        calls_model=calls_model,
     )
-    if prefers_asking and call.may_ask:
+    if prefers_calling and call.may_call:
         call = call._replace(skips_recorded=True)
     return with_draw(Undrawn.of(call))
 

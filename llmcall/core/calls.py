@@ -133,7 +133,7 @@ class Call(NamedTuple):
     :param fallbacks: the models to try, in order, if the context is too long.
     :param transport: runs the function, or sends a program's request; ``None``: the client has one for
         each endpoint.
-    :param asks_model: whether a model answers it.
+    :param calls_model: whether a model answers it.
     :param skips_recorded: call anew, though the disk cache has an answer; outside any scope, though a cassette
         has one.
     :param deadline: the end of all that is tried for it.
@@ -156,7 +156,7 @@ class Call(NamedTuple):
     draw: Draw | None = None
     fallbacks: tuple[str, ...] = ()
     transport: Transport | None = None
-    asks_model: bool = True
+    calls_model: bool = True
     skips_recorded: bool = False
     deadline: Deadline = Deadline(None)
     is_streamed: bool = False
@@ -205,7 +205,7 @@ class Call(NamedTuple):
         )
 
     @property
-    def may_ask(self) -> bool:
+    def may_call(self) -> bool:
         """Return whether the cassette, or without one the cache's mode, allows a call."""
         if self.cassette is not None:
             return self.cassette.may_record

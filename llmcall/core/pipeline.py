@@ -149,7 +149,7 @@ def look_up(call: Call) -> Record | None:
     """
     record = call.store.get(call.request)
     if record is None:
-        if not call.may_ask:
+        if not call.may_call:
             call.refuse(_miss_error(call))
         _let_listeners_refuse(call)
         return None

@@ -281,7 +281,7 @@ def drawn(undrawn: Undrawn, active: ActiveScope, order: CallOrder) -> Call:
         def recorded_callers() -> RecordedCallers:
             call = undrawn.at(Position("", order))
             callers = call.store.callers(path, undrawn.identity)
-            return callers._replace(may_ask=call.may_ask)
+            return callers._replace(may_call=call.may_call)
 
         source = undrawn.cassette or arguments.cache
         digest = undrawn.identity.hexdigest()
@@ -315,7 +315,7 @@ def _in_arm(call: Call, active: ActiveScope) -> Call:
     if not arm:
         return call
     is_off = call.options.cache is False or call.settings.cache_mode == "off"
-    if is_off and call.cassette is None and call.asks_model:
+    if is_off and call.cassette is None and call.calls_model:
         warn_once(
             f"a call in the arm {arm!r} has cache=False or cache_mode='off', so it shares no answer with other arms: "
             "leave that out, or open a cassette around all arms",

@@ -238,7 +238,7 @@ class Exchange:
             return
         assert self.call.progress is not None  # it was begun
         self.call.progress.is_counted = bool(calls)
-        if not self.call.asks_model:
+        if not self.call.calls_model:
             self.call.add_usage(calls=calls)
             return
         tokens, is_embedding = used.tokens, self.request.kind == "embedding"

@@ -301,7 +301,7 @@ def _forwarded(calls: Sequence[Call]) -> ForwardedCalls:
         facts_of(call),
         request.expected is not None,
         call.transport is None,
-        call.asks_model,
+        call.calls_model,
         call.skips_recorded,
         call.is_streamed,
         llmcall_sends(),

@@ -75,7 +75,7 @@ class ForwardedCalls(NamedTuple):
     facts: bytes
     has_form: bool
     is_clients: bool
-    asks_model: bool
+    calls_model: bool
     skips_recorded: bool
     is_streamed: bool
     is_inner: bool

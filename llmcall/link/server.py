@@ -481,11 +481,11 @@ class CallOfProcess:
                 Position(),
                 fallbacks=forwarded.fallbacks,
                 transport=None if forwarded.is_clients else transport,
-                asks_model=forwarded.asks_model,
+                calls_model=forwarded.calls_model,
                 is_streamed=forwarded.is_streamed,
                 is_inner=forwarded.is_inner,
             )
-            call = call._replace(skips_recorded=forwarded.skips_recorded and call.may_ask)
+            call = call._replace(skips_recorded=forwarded.skips_recorded and call.may_call)
             undrawn = Undrawn.of(call)._replace(form=forwarded.form)
             if forwarded.sample is not None:
                 position = Position(forwarded.sample.partition("#")[0], order)

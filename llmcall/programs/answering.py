@@ -75,13 +75,13 @@ async def response_to(
             http, recorder.recording.hosts, is_models_host=is_models_host
         )
         if llmcall_sends():
-            _check_asks_no_model(http, to_record, is_models_host=is_models_host)
+            _check_calls_no_model(http, to_record, is_models_host=is_models_host)
             return None
         if to_record is None:
             return _let_pass(recorder, library, http, is_models_host=is_models_host)
         if recorder.has_ended:
             raise LLMCallError(HAS_ENDED)
-        if to_record.asks_model:
+        if to_record.calls_model:
             recorder.models.add(address)
         transport = ProgramTransport(library, to_record, send)
         # This opens the cassette of the settings, and attaches its recorder.
@@ -124,11 +124,11 @@ def _let_pass(
     return None
 
 
-def _check_asks_no_model(
+def _check_calls_no_model(
     http: httpx.Request, to_record: RequestToRecord | None, *, is_models_host: bool
 ) -> None:
     """Check that what user code sends where nothing may be sent, such as an actor function, calls no model."""
-    if is_models_host or (to_record is not None and to_record.asks_model):
+    if is_models_host or (to_record is not None and to_record.calls_model):
         raise LLMCallError(
             f"{_address(http)} is not sent: a replay sends nothing, and what a function sends while llmcall "
             "calls it, such as one that names the actor, is never recorded"
@@ -194,7 +194,7 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
     :raises CacheError: for a body with a field that may hold a credential by its name.
     """
     to_record, settings = transport.to_record, client.settings
-    http, body, asks_model = to_record.http, to_record.body, to_record.asks_model
+    http, body, calls_model = to_record.http, to_record.body, to_record.calls_model
     host = http.url.host if http.url.port is None else f"{http.url.host}:{http.url.port}"
     path = http.url.raw_path.decode().partition("?")[0]
     address = f"{http.method} {host}{path}"
@@ -206,7 +206,7 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
     recorded_query: dict[str, list[str]] = {}
     for name, value in secrets.without_query_credentials(query, address):
         recorded_query.setdefault(name, []).append(value)
-    model = asked_model("http", {"path": to_record.path, "body": body}) if asks_model else None
+    model = asked_model("http", {"path": to_record.path, "body": body}) if calls_model else None
     counted_host = host if to_record.counts_host else None
     identity = http_identity(http.method, counted_host, path, recorded_query, recorded_body)
     call = prepare_recorded(
@@ -218,8 +218,8 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
         body=body if isinstance(body, dict) else None,
         name=f"{http.method} {path}",
         counted_by=None if body is None else client,
-        asks_model=asks_model,
+        calls_model=calls_model,
         # what a server keeps, such as a conversation, may have changed since a cache got the answer
-        prefers_asking=body is None or (to_record.is_at_model and not asks_model),
+        prefers_calling=body is None or (to_record.is_at_model and not calls_model),
     )
     return call._replace(is_streamed=to_record.asks_for_stream)

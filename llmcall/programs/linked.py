@@ -17,7 +17,7 @@ from ..support.tracebacks import text_of
 from . import connections
 from .patches import patched_by
 from .recorder import Options, Recorder
-from .requests import may_ask_model
+from .requests import may_call_model
 
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType
@@ -62,7 +62,7 @@ class LinkedRecorder(Recorder):
         url, headers = http.url, http.headers
         address = connections.address_of(url.scheme, url.host, url.port)
         is_models_host = connections.is_models(address, self.known_models())
-        if not may_ask_model(http.method, url.path, headers, is_models_host=is_models_host):
+        if not may_call_model(http.method, url.path, headers, is_models_host=is_models_host):
             return None
         if not parent.outlives:
             raise library.ConnectError(f"llmcall refuses the request to {url.host}: {HAS_ENDED}")

@@ -95,7 +95,7 @@ class RequestToRecord(NamedTuple):
         return api_path(self.path, self.body)
 
     @property
-    def asks_model(self) -> bool:
+    def calls_model(self) -> bool:
         """Return whether a model answers it, at some price."""
         if not isinstance(self.body, dict):
             return False
@@ -147,7 +147,7 @@ def is_of_model_sdk(headers: Mapping[str, str]) -> bool:
     return SDK_NAME.match(headers.get("user-agent", "")) is not None
 
 
-def may_ask_model(
+def may_call_model(
     method: str, path: str, headers: Mapping[str, str], *, is_models_host: bool
 ) -> bool:
     """Return whether a request may be one to a model, as far as its head says.
@@ -196,7 +196,7 @@ async def request_to_record(
     # a door of an SDK that is not known yet
     is_models_host = is_models_host or (is_of_sdk and _names_model(body))
     request = RequestToRecord(http, path, body, is_models_host and not is_named)
-    is_recorded = is_named or is_models_host or body is None or request.asks_model
+    is_recorded = is_named or is_models_host or body is None or request.calls_model
     return request if is_recorded else None
 
 

@@ -17,12 +17,12 @@ class RecordedCallers(NamedTuple):
 
     :param callers: the callers' names by draw number.
     :param is_recording: whether it is still recording: then no caller gets another one's draw.
-    :param may_ask: whether a draw that is not recorded may be asked and recorded.
+    :param may_call: whether a draw that is not recorded may be asked and recorded.
     """
 
     callers: Mapping[int, str] = {}
     is_recording: bool = False
-    may_ask: bool = False
+    may_call: bool = False
 
 
 class Numbers:
@@ -111,7 +111,7 @@ class Callers:
             has_gap = self._owned.lowest < len(self.owners)
             is_named = has_gap or caller in self._recorded_names
             is_new = (
-                recorded.is_recording or not recorded.callers or (recorded.may_ask and is_named)
+                recorded.is_recording or not recorded.callers or (recorded.may_call and is_named)
             )
             number = lowest_free(counted, last + 1 if is_new else 0)
             while is_new and number in self.owners:

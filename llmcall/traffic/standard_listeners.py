@@ -55,12 +55,12 @@ class Outcomes(CallListener):
     def failed(self, call: Call, error: BaseException) -> None:
         """Note a call that failed, had no budget or was cancelled; a stream reports by itself that its reader left."""
         progress, words, path = call.progress or Progress(), call.label, call.position.path
-        asks_model = call.request.kind != "function"
+        calls_model = call.request.kind != "function"
         has_failed, is_left = is_failure(error), is_abandoned(error)
-        if isinstance(error, BudgetExceededError) and asks_model:  # a function's own calls note it
+        if isinstance(error, BudgetExceededError) and calls_model:  # a function's own calls note it
             self.used(call, {"refused": 1})
             call.failures.add(path, words, OVER_BUDGET)
-        if (has_failed or is_left) and asks_model and not progress.was_sent:
+        if (has_failed or is_left) and calls_model and not progress.was_sent:
             self.used(call, {"unsent": 1})
         if is_left and not call.is_streamed:
             call.failures.add(path, words, ABANDONED)

@@ -372,7 +372,7 @@ def count_hit(call: Call, record: Record, saved: float | None) -> None:
     """Add a reused answer of a client's call."""
     position, cassette, client = call.position, call.cassette, call.client
     model, scope = call.request.model or call.name, _counted_scope(position.path)
-    served = record.served if call.asks_model else None
+    served = record.served if call.calls_model else None
     is_from_cassette = cassette is not None and record.stored_at is None
     hits = model, scope, position.arm, served, is_from_cassette
     with lock:

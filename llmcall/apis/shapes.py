@@ -198,7 +198,7 @@ CONTENTS = ("content", "summary")  # of a step
 MEDIA = ("text", "image", "audio", "video", "document")  # the types of an interaction's contents
 
 
-def messages_asked(body: object) -> Iterator[dict[str, object]]:
+def body_messages(body: object) -> Iterator[dict[str, object]]:
     """Yield the messages in a body, each with role and content.
 
     :param body: the parsed JSON body of a request.

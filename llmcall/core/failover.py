@@ -92,8 +92,8 @@ class Failover:
         seconds = error.retry_after
         if seconds is None:
             seconds = REST_SECONDS if has_others else self._call.options.waiting_time
-        is_asked = error.retry_after is not None
-        free_after = gate.rest(endpoint, seconds, is_asked=is_asked)
+        named_by_server = error.retry_after is not None
+        free_after = gate.rest(endpoint, seconds, named_by_server=named_by_server)
         if not error.retryable:
             return False
         if free_after < seconds and self._is_first_status(endpoint, 429):

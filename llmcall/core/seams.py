@@ -307,10 +307,10 @@ class Gate:
         :param calls: how many were answered.
         """
 
-    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+    def rest(self, endpoint: Endpoint, seconds: float, *, named_by_server: bool) -> float:
         """Let an endpoint rest after a 429, for all calls.
 
-        :param is_asked: whether the server named this wait.
+        :param named_by_server: whether the server named this wait.
         :returns: the seconds until another endpoint has rested; infinite without another one.
         """
         return math.inf

@@ -160,10 +160,10 @@ async def _look_and_ask(calls: Sequence[Call], leader: OpenCall, records: Record
             record = await with_store(store, store.get, call.request)
             if record is not None:
                 records[key] = record
-    unasked = [call for call in calls if call.request.cache_key not in records]
-    if unasked:
+    unanswered = [call for call in calls if call.request.cache_key not in records]
+    if unanswered:
         with leader:
-            records.update(await ask(unasked))
+            records.update(await ask(unanswered))
 
 
 def _shared_error(own: APIError, call: Call) -> APIError | None:

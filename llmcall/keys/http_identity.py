@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # The paths of the Responses, Decisions, Messages, Interactions and Gemini APIs; what comes before them does not
 # count.
-ASKING = re.compile(
+MODEL_PATH = re.compile(
     r"(?P<kept>/responses|/decisions|(?<=/v1)/messages|/interactions|/models/[^/]+:(?:streamG|g)enerateContent)/?$"
 )
 # Paths of requests without a body: to read, cancel or delete a background response, a batch or a
@@ -40,15 +40,15 @@ def api_path(path: str, body: object) -> str | None:
     if body is None:
         found = OBJECT.search(path)
         return found[0].rstrip("/") if found else None
-    found = ASKING.search(path)
+    found = MODEL_PATH.search(path)
     if found is None or not isinstance(body, dict):
         return None
     if found["kept"].startswith("/models/"):
-        is_asking = "contents" in body
+        calls_model = "contents" in body
     else:
         names_model = "model" in body or (found["kept"] == INTERACTIONS and "agent" in body)
-        is_asking = names_model and any(name in body for name in INPUTS)
-    return found["kept"] if is_asking else None
+        calls_model = names_model and any(name in body for name in INPUTS)
+    return found["kept"] if calls_model else None
 
 
 def http_identity(

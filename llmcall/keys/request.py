@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..apis.shapes import messages_asked
+from ..apis.shapes import body_messages
 from ..support.display import printable
 
 # Plain data: None, bool, int, float, str, bytes, and lists and dicts of these. A union of them would have type
@@ -82,7 +82,7 @@ def messages_of(request: Mapping[str, Data]) -> list[Data]:
     """Return a request's messages; an embedding's text or a function's arguments count as one."""
     body = request.get("body")  # of another API
     if isinstance(body, dict):
-        return list(messages_asked(body))
+        return list(body_messages(body))
     messages = request.get("messages")
     if isinstance(messages, list):
         return messages

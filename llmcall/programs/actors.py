@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..apis.shapes import joined_text, messages_asked
+from ..apis.shapes import body_messages, joined_text
 from ..core.callbacks import call_callback
 from ..errors import ArgumentError
 from ..scopes.active import ActiveScope
@@ -162,7 +162,7 @@ def _short_name(text: str) -> str:
 
 def _first_text(body: Data, roles: tuple[str, ...]) -> str:
     """Return the first text of some roles; empty without any."""
-    contents = [message["content"] for message in messages_asked(body) if message["role"] in roles]
+    contents = [message["content"] for message in body_messages(body) if message["role"] in roles]
     return next(filter(None, map(joined_text, contents)), "")
 
 

@@ -19,7 +19,7 @@ from ..recorded_functions import normalized, prepare_recorded, recorded_result
 from ..scopes.callers import counted_apart
 from ..scopes.scope import in_default, in_scope_of
 from ..stores.cassettes.current import current_cassette
-from ..stores.http_records import asked_model
+from ..stores.http_records import requested_model
 from ..support import secrets
 from ..support.failures import UnrecordedAnswer
 from ..support.sender import llmcall_sends
@@ -206,7 +206,7 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
     recorded_query: dict[str, list[str]] = {}
     for name, value in secrets.without_query_credentials(query, address):
         recorded_query.setdefault(name, []).append(value)
-    model = asked_model("http", {"path": to_record.path, "body": body}) if calls_model else None
+    model = requested_model("http", {"path": to_record.path, "body": body}) if calls_model else None
     counted_host = host if to_record.counts_host else None
     identity = http_identity(http.method, counted_host, path, recorded_query, recorded_body)
     call = prepare_recorded(

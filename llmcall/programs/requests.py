@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..keys.http_identity import ASKING, OBJECT, api_path
+from ..keys.http_identity import MODEL_PATH, OBJECT, api_path
 from ..keys.plain_data import is_too_deep
 from ..support.waits import may_block, resolved
 
@@ -156,7 +156,7 @@ def may_call_model(
     :param is_models_host: whether the host is known to be a model's.
     """
     is_of_sdk = is_of_model_sdk(headers) or _has_sdk_header(headers)
-    return is_models_host or is_of_sdk or (method == "POST" and _is_asking(path.rstrip("/")))
+    return is_models_host or is_of_sdk or (method == "POST" and _is_model_path(path.rstrip("/")))
 
 
 async def request_to_record(
@@ -175,10 +175,10 @@ async def request_to_record(
     if is_telemetry(path):
         return None
     is_post, is_named = http.method == "POST", http.url.host in hosts
-    has_asking_path = is_post and _is_asking(path)
+    has_model_path = is_post and _is_model_path(path)
     is_of_sdk = _has_sdk_header(http.headers)
     is_of_object = OBJECT.search(path) is not None and is_of_sdk
-    is_of_model = has_asking_path or is_of_object
+    is_of_model = has_model_path or is_of_object
     if not (is_of_model or is_named or is_models_host or (is_post and is_of_sdk)):
         return None
     accepted = http.headers.get("accept", "*/*")
@@ -191,7 +191,7 @@ async def request_to_record(
     if is_post and media_type:
         with contextlib.suppress(ValueError, RecursionError):
             body = json.loads(content)
-    if (body is None and (content or has_asking_path)) or is_too_deep(body, content):
+    if (body is None and (content or has_model_path)) or is_too_deep(body, content):
         return None
     # a door of an SDK that is not known yet
     is_models_host = is_models_host or (is_of_sdk and _names_model(body))
@@ -200,8 +200,8 @@ async def request_to_record(
     return request if is_recorded else None
 
 
-def _is_asking(path: str) -> bool:
-    return path.endswith(CHATS) or ASKING.search(path) is not None
+def _is_model_path(path: str) -> bool:
+    return path.endswith(CHATS) or MODEL_PATH.search(path) is not None
 
 
 def _has_sdk_header(headers: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.endings import is_ordinary
 from ..apis.message import as_text, transcript_of
-from ..apis.shapes import CONTENT_FIELDS, choices_of, messages_asked
+from ..apis.shapes import CONTENT_FIELDS, body_messages, choices_of
 from ..keys.messages import numbered_calls
 from ..keys.request import title_of
 from ..stores.record import Record
@@ -140,15 +140,15 @@ def _request_messages(record: Record) -> Sequence[Mapping[str, object]]:
     request = record.request
     if record.kind == "chat":
         return request["messages"]  # type: ignore[no-any-return]
-    if _asks_model(record):
-        return list(messages_asked(request["body"]))
+    if _calls_model(record):
+        return list(body_messages(request["body"]))
     role, name = {"embedding": ("text", "input"), "http": ("body", "body")}.get(
         record.kind, ("arguments", "arguments")
     )
     return [{"role": role, "content": request.get(name)}]
 
 
-def _asks_model(record: Record) -> bool:
+def _calls_model(record: Record) -> bool:
     """Return whether an HTTP request calls a model."""
     if record.kind != "http" or model_of(record) is None:
         return False
@@ -161,7 +161,7 @@ def _request_parameters(record: Record) -> dict[str, object]:
     parameters = {
         name: value for name, value in record.request.items() if name not in NOT_PARAMETERS
     }
-    if _asks_model(record):
+    if _calls_model(record):
         body = record.request["body"]
         parameters |= {name: value for name, value in body.items() if name not in CONTENT_FIELDS}
     return parameters
@@ -215,7 +215,7 @@ def _answers(record: Record, spoken: Sequence[Utterance]) -> Iterator[Utterance]
         which = f", choice {choice.get('index', 0) + 1} of {len(choices)}" if choices[1:] else ""
         role = f"{utterance.role}{which}{_ending(choice.get('finish_reason'))}"
         yield utterance._replace(role=role)
-    if not choices and _asks_model(record):
+    if not choices and _calls_model(record):
         text = f"refuses: {record.refusal}" if record.refusal else record.answer
         yield Utterance(f"{ANSWERING_ROLE}{_ending(record.finish_reason)}", (text,))
     elif not choices:

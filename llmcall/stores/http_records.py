@@ -26,7 +26,7 @@ MODEL_PATHS = (
 MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
 
 
-def asked_model(kind: str, request: Mapping[str, Data]) -> str | None:
+def requested_model(kind: str, request: Mapping[str, Data]) -> str | None:
     """Return the model that a request names, or ``None``."""
     body = request.get("body") if kind == "http" else request
     model = (body.get("model") or body.get("agent")) if isinstance(body, dict) else None

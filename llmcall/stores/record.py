@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._version import __version__
 from ..apis.message import as_text, message_text
-from ..apis.shapes import choices_of, joined_text, messages_asked, read_choices, served_model
+from ..apis.shapes import body_messages, choices_of, joined_text, read_choices, served_model
 from ..apis.usage import TokenUsage, spent_words
 from ..keys.keys import key_of
 from ..support.display import html_message, one_line, printable
 from .days import Days, day_created, day_of
-from .http_records import asked_model, model_answer_in
+from .http_records import model_answer_in, requested_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -197,7 +197,7 @@ class Record:
         if messages:
             return message_text(messages[-1])
         if self.kind == "http" and self.model_answer:
-            *_, last = ({"content": ""}, *messages_asked(self.request.get("body")))
+            *_, last = ({"content": ""}, *body_messages(self.request.get("body")))
             text = joined_text(last["content"])
             if text:
                 return text
@@ -222,7 +222,7 @@ class Record:
     @property
     def model(self) -> str | None:
         """Return the requested model, or ``None``."""
-        return asked_model(self.kind, self.request)
+        return requested_model(self.kind, self.request)
 
     @property
     def served(self) -> str | None:
@@ -239,12 +239,12 @@ class Record:
         day = day_created(self.model_answer)
         # A cache knows when it stored the record. That is the day of the answer if llmcall asked a server
         # for it.
-        if day is None and self.stored_at is not None and self.was_asked:
+        if day is None and self.stored_at is not None and self.is_from_server:
             day = day_of(self.stored_at)
         return None if day is None else self.answered_on(day)
 
     @property
-    def was_asked(self) -> bool:
+    def is_from_server(self) -> bool:
         """Return whether the process that made the record called a server. Other records come from files,
         or from a custom client.
         """
@@ -256,7 +256,7 @@ class Record:
         """Return one day as the days of this answer, with its host."""
         fingerprint = self.model_answer.get("system_fingerprint")
         fingerprints = (fingerprint,) if isinstance(fingerprint, str) and fingerprint else ()
-        hosts = (self.host,) if self.host and self.was_asked else ()
+        hosts = (self.host,) if self.host and self.is_from_server else ()
         return Days(day, day, fingerprints, hosts)
 
     @property

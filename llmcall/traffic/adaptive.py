@@ -154,15 +154,15 @@ class AdaptiveSlot(Slot):
             if calls and self._halvings == self._limit.halvings:
                 self._limit.note_good_answer()
 
-    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+    def rest(self, endpoint: Endpoint, seconds: float, *, named_by_server: bool) -> float:
         """Halve the endpoint's number after a 429, once for all calls under way: where the server asks for
         no rest, that may be enough.
         """
         with lock:
             is_enough = self._halvings == self._limit.halvings and self._limit.halve()
-        if is_enough and not is_asked and len(self._pool.endpoints) == 1:
+        if is_enough and not named_by_server and len(self._pool.endpoints) == 1:
             seconds = 0.0
-        return super().rest(endpoint, seconds, is_asked=is_asked)
+        return super().rest(endpoint, seconds, named_by_server=named_by_server)
 
 
 class LimitReport(CallListener):

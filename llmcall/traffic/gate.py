@@ -121,9 +121,9 @@ class Permit(OpenCall, Gate):
             held.settle(tokens, cost, calls)
         self.release()
 
-    def rest(self, endpoint: Endpoint, seconds: float, *, is_asked: bool) -> float:
+    def rest(self, endpoint: Endpoint, seconds: float, *, named_by_server: bool) -> float:
         """Let an endpoint rest after a 429: see :meth:`.limits.Slot.rest`."""
-        return self._slot.rest(endpoint, seconds, is_asked=is_asked)
+        return self._slot.rest(endpoint, seconds, named_by_server=named_by_server)
 
     def release(self) -> None:
         """Release everything; a second time changes nothing."""

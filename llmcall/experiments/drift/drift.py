@@ -188,12 +188,12 @@ def drift(
         _check_other_file("against", against, path, "give another recording")
     import_statistics("llmcall.drift computes intervals")
     client = registered_client()
-    asked_model = None if model is None else client.model_named(model)
+    requested_model = None if model is None else client.model_named(model)
     recorded_run = load(run)
-    requests = Requests(recorded_run, where, are_asked=against is None, model=asked_model)
+    requests = Requests(recorded_run, where, are_resent=against is None, model=requested_model)
     reader = read_answer if value is None else user_reader(value)
     if against is not None:
-        check, records = compared_run(requests, load(against), asked_model)
+        check, records = compared_run(requests, load(against), requested_model)
         if value is None:
             _check_readable(check.recorded)
         return Drift(check, reader, records)
@@ -201,12 +201,12 @@ def drift(
     if calls is None and share is not None:
         calls = max(1, round(share * requests.different))
     elif calls is None:
-        calls = _useful_calls(requests, spreads, recorded_run, client, seed, asked_model)
+        calls = _useful_calls(requests, spreads, recorded_run, client, seed, requested_model)
     different = counted(requests.different, "different recorded request")
     check = DriftCheck(
         requests,
         itertools.islice(requests.calls(seed), calls),
-        asked_model,
+        requested_model,
         f"{counted(calls, 'call')}, sampled from {different} in {requests.name} (seed {seed})",
     )
     if value is None:
@@ -355,11 +355,11 @@ def _check_readable(records: Iterable[Record]) -> None:
 
 
 def _expected_cost(
-    records: Sequence[Record], client: LLMClient, asked_model: str | None
+    records: Sequence[Record], client: LLMClient, requested_model: str | None
 ) -> float | None:
     """Return the expected cost of a call, by the recorded answers, or ``None`` if a price is unknown."""
     request = records[0].request
-    model = str(request["model"] if asked_model is None else asked_model)
+    model = str(request["model"] if requested_model is None else requested_model)
     price = client.price(model, tier_of(client.resolved.defaults))
     if price is None:
         return None

@@ -52,7 +52,7 @@ class Requests:
 
     :param run: the recording.
     :param where: gets a record and returns whether its request may be compared; ``None`` means all.
-    :param are_asked: whether they are resent, so that those that cannot be sent as recorded are
+    :param are_resent: whether they are resent, so that those that cannot be sent as recorded are
         left out.
     :param model: the model instead of the recorded ones, or ``None``. Requests that differ in
         their model alone are then one request, which has all their draws.
@@ -68,7 +68,7 @@ class Requests:
         run: RecordedRun,
         where: Callable[[Record], bool] | None,
         *,
-        are_asked: bool,
+        are_resent: bool,
         model: str | None = None,
     ) -> None:
         self.name = printable(run.name)
@@ -85,7 +85,7 @@ class Requests:
                 asked = key_of(record.kind, with_model(record, model), None)
                 digest = recorded_digests.setdefault(asked, digest)
             is_selected = where is None or where(record)
-            if reason := _reason_to_leave_out(record, are_asked=are_asked):
+            if reason := _reason_to_leave_out(record, are_resent=are_resent):
                 if is_selected:
                     reasons[digest] = reason
                 continue
@@ -102,7 +102,7 @@ class Requests:
             reason = self.left_out or (
                 "where= selects none" if self.records else "it contains none"
             )
-            what = "asked again" if are_asked else "compared"
+            what = "asked again" if are_resent else "compared"
             raise CacheError(f"no chat request in {run.name} can be {what}: {reason}")
 
     def calls(self, seed: int) -> Iterator[DriftCall]:
@@ -236,13 +236,13 @@ def _round_robin(
     return itertools.cycle(pair for turn in pairs for pair in turn if pair[1] is not None)
 
 
-def _reason_to_leave_out(record: Record, *, are_asked: bool) -> str:
+def _reason_to_leave_out(record: Record, *, are_resent: bool) -> str:
     """Return why a request cannot be compared, or not sent as it was recorded; empty if it can."""
     if record.kind == "http":
         return "of another API than chat completions"
     if record.model is None:
         return "without the name of a model"
-    if not are_asked:
+    if not are_resent:
         return ""
     if record.is_converted:
         return "converted from a legacy completion"

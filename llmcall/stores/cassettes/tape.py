@@ -277,5 +277,5 @@ def _days_of(record: Record, source: GotFrom) -> Days | None:
         return record.days
     # An answer shared by an equal concurrent call also came from a server just now, and is in no cache
     # yet.
-    is_new = record.was_asked and (source == GotFrom.SERVER or record.stored_at is None)
+    is_new = record.is_from_server and (source == GotFrom.SERVER or record.stored_at is None)
     return record.answered_on(day_of(time.time())) if is_new else None

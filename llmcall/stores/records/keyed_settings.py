@@ -110,7 +110,7 @@ def with_used_settings(
             entries = {key: value[key] for key in value if resolve(key, value) in shown[name]}
         elif name in MODELS:
             models = (value, SETTINGS[name].default) if value == LOCAL_MODEL else (value,)
-            asked = (model for model in models if _asked_name(model, aliases) in shown[name])
+            asked = (model for model in models if _requested_name(model, aliases) in shown[name])
             entries = next(asked, None)
         elif name == NAMESPACES:
             entries = {key: value[key] for key in value if (key, value[key]) in shown[name]}
@@ -123,7 +123,7 @@ def with_used_settings(
     return used
 
 
-def _asked_name(model: str, aliases: Mapping[str, str]) -> str:
+def _requested_name(model: str, aliases: Mapping[str, str]) -> str:
     """Return the model's name in requests."""
     return model[: -len(MODEL_FILE)] if _file_name(model) else resolve(model, aliases)
 

@@ -193,12 +193,12 @@ class RecordFile:
         if start in self._arms:
             entry["arms"] = self._arms[start]
         # A function's arguments may differ in what is_same does not see, such as the sign of a zero.
-        is_asked = (
+        is_requested = (
             question is not None
             and question[0] == "chat"
             and is_same([*question], [entry["kind"], entry.get("sample"), entry["request"]])
         )
-        return record_of(entry, self.header, key if is_asked else None)
+        return record_of(entry, self.header, key if is_requested else None)
 
     def text(self, digest: str) -> str | None:
         """Return the long text with a digest, or ``None``."""

@@ -208,18 +208,18 @@ def body_messages(body: object) -> Iterator[dict[str, object]]:
         if fields.get(name) is not None:
             yield {"role": "system", "content": _content(fields[name])}
     for name in QUESTIONS:
-        asked = fields.get(name)
-        if isinstance(asked, list) and all(isinstance(item, dict) for item in asked):
-            if asked and all(item.get("type") in MEDIA for item in asked):
-                yield {"role": "user", "content": asked}
+        content = fields.get(name)
+        if isinstance(content, list) and all(isinstance(item, dict) for item in content):
+            if content and all(item.get("type") in MEDIA for item in content):
+                yield {"role": "user", "content": content}
             else:
-                yield from map(_message, asked)
-        elif isinstance(asked, dict) and "parts" in asked:
-            yield _message(asked)
-        elif isinstance(asked, dict) and asked.get("type") in MEDIA:
-            yield {"role": "user", "content": [asked]}
-        elif asked is not None:
-            yield {"role": "user", "content": as_text(asked)}
+                yield from map(_message, content)
+        elif isinstance(content, dict) and "parts" in content:
+            yield _message(content)
+        elif isinstance(content, dict) and content.get("type") in MEDIA:
+            yield {"role": "user", "content": [content]}
+        elif content is not None:
+            yield {"role": "user", "content": as_text(content)}
     if questions := question_texts(fields):
         yield {"role": "user", "content": "\n".join(questions)}
 

@@ -346,11 +346,11 @@ def _leave_connections_of_parent() -> None:
 after_fork_in_child(_leave_connections_of_parent)
 
 
-def _report_left_out(asked: Mapping[str, Data], sent: Mapping[str, Data]) -> None:
+def _report_left_out(requested: Mapping[str, Data], sent: Mapping[str, Data]) -> None:
     """Report once the parameters that are not sent, unless the API takes their values without them."""
-    model = asked["model"]
-    for name in sorted(asked.keys() - sent.keys() - {"max_tokens"}):
-        if asked[name] != NEUTRAL.get(name, ...):
+    model = requested["model"]
+    for name in sorted(requested.keys() - sent.keys() - {"max_tokens"}):
+        if requested[name] != NEUTRAL.get(name, ...):
             warn_once(
                 f"{model} does not support {name}, so llmcall leaves it out: another value of it is "
                 "another request, and makes no difference to the answers",

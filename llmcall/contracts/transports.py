@@ -49,9 +49,9 @@ def check_transport(
 
     >>> llmcall.testing.check_transport(lambda: llmcall.testing.ScriptedClient(lambda messages: "Yes."))
     """
-    asked = request or Request("chat", "m", QUESTION, QUESTION, {}, None, "0" * 64)
+    question = request or Request("chat", "m", QUESTION, QUESTION, {}, None, "0" * 64)
     watch = Watch()
-    check = _TransportCheck(make, asked, watch)
+    check = _TransportCheck(make, question, watch)
     watch.run(lambda: check.all(at_once=at_once))
 
 
@@ -92,8 +92,8 @@ class _TransportCheck:
         async def together() -> list[Response]:
             return await asyncio.gather(*(self._send() for _ in range(THREADS)))
 
-        asked = [in_thread(lambda: run_blocking(self._send())) for _ in range(THREADS)]
-        for response in [*(answer.result() for answer in asked), *run_in_loop(together())]:
+        answers = [in_thread(lambda: run_blocking(self._send())) for _ in range(THREADS)]
+        for response in [*(answer.result() for answer in answers), *run_in_loop(together())]:
             self._accept(response)
 
     def closed(self) -> None:

@@ -44,7 +44,7 @@ async def recorded_connect(
     """
     from ..support.libraries import httpx
 
-    asked = httpx_request(
+    original = httpx_request(
         request.method,
         str(request.url),
         request.headers.items(),
@@ -56,7 +56,7 @@ async def recorded_connect(
         """Send an attempt, and return the response as httpx's."""
         sent, limits = copy.copy(request), timeout
         sent.headers = request.headers.copy()
-        if attempt is not asked:
+        if attempt is not original:
             before_connected, before_read = attempt.extensions["timeout"].values()
             limits = aiohttp.ClientTimeout(
                 timeout.total,
@@ -65,7 +65,7 @@ async def recorded_connect(
                 before_connected,
                 timeout.ceil_threshold,
             )
-            if attempt.content != asked.content:
+            if attempt.content != original.content:
                 await _set_body(sent, [attempt.content])
                 if LENGTH in sent.headers:
                     sent.headers[LENGTH] = str(len(attempt.content))
@@ -94,7 +94,7 @@ async def recorded_connect(
 
     broken = None
     try:
-        answer = await adrive(interceptor.response_to(httpx, asked, send_attempt))
+        answer = await adrive(interceptor.response_to(httpx, original, send_attempt))
     except httpx.RequestError as error:
         broken = error
     if isinstance(broken, (httpx.ConnectError, httpx.ConnectTimeout)):

@@ -44,7 +44,7 @@ def recorded_open(
     if not isinstance(timeout, (int, float)):  # urllib's sign for the default
         timeout = socket.getdefaulttimeout()
     headers = {**request.headers, **request.unredirected_hdrs}
-    asked = httpx_request(
+    original = httpx_request(
         request.get_method(), request.full_url, headers.items(), _body(request), (timeout, timeout)
     )
     before: dict[str, Any] = {}
@@ -54,9 +54,9 @@ def recorded_open(
         before.update({} if before else vars(request))
         for name in ("headers", "unredirected_hdrs"):  # a handler adds to them, and sets a proxy
             vars(request).update(before, **{name: dict(before[name])})
-        if attempt is not asked:
+        if attempt is not original:
             request.timeout = attempt.extensions["timeout"]["read"]
-            if attempt.content != asked.content:
+            if attempt.content != original.content:
                 _set_body(request, attempt.content, str(len(attempt.content)))
         try:
             response = open_below(opener, request)
@@ -84,7 +84,7 @@ def recorded_open(
 
     broken = None
     try:
-        response = run_blocking(interceptor.response_to(httpx, asked, send_attempt))
+        response = run_blocking(interceptor.response_to(httpx, original, send_attempt))
     except httpx.RequestError as error:
         broken = error
     if broken is not None:

@@ -137,19 +137,19 @@ class ProgramTransport(CoroutineTransport):
     def _content(self, request: Request) -> bytes:
         """Return the bytes of an attempt's body: the program's own unless a field has changed."""
         own: bytes = self.to_record.http.content
-        body, asked = self._body(request), self.to_record.body
-        if body == asked:
+        body, original = self._body(request), self.to_record.body
+        if body == original:
             return own
         # JSON is compact by the openai SDK and httpx from 0.28 on, and has spaces by older ones.
-        has_spaces = json.dumps(asked).encode() == own
+        has_spaces = json.dumps(original).encode() == own
         style: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
         return json.dumps(body, **({} if has_spaces else style)).encode()
 
     def _body(self, request: Request) -> dict[str, Data]:
         """Return an attempt's body. If it asks for all texts, these are written as the program wrote them."""
-        body, asked = dict(request.body), self.to_record.body
-        if request.kind == "embedding" and set(body["input"]) == set(_texts(asked)):
-            body["input"] = asked["input"]
+        body, original = dict(request.body), self.to_record.body
+        if request.kind == "embedding" and set(body["input"]) == set(_texts(original)):
+            body["input"] = original["input"]
         return body
 
     # What comes back

@@ -201,9 +201,9 @@ def _tool_call(call: Mapping[str, Data]) -> str:
 
 def _answer_messages(record: Record) -> list[Utterance]:
     """Return an answer's messages, tool calls numbered as in the next request; empty unless it is a chat."""
-    asked = record.request.get("messages", [])
+    messages = record.request.get("messages", [])
     return [
-        _utterance(numbered_calls([*asked, choice["message"]])[-1])
+        _utterance(numbered_calls([*messages, choice["message"]])[-1])
         for choice in choices_of(record.response)
     ]
 

@@ -68,10 +68,10 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
     :param found: the run's facts.
     :param code: what is known about the code, a sentence each.
     """
-    answers, asked = found.answers, found.asked
+    answers, models = found.answers, found.models
     # Each text of embeddings has a record of its own, however many were sent at once.
     spoken = [answer for answer in answers if not _is_embedding(answer)]
-    conversed = list(filter(is_conversed, asked))
+    conversed = list(filter(is_conversed, models))
     return [
         ChecklistItem("A.1 Purpose", blank="what the model was used for, and why a model"),
         ChecklistItem(
@@ -89,20 +89,20 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "B.3 Parameters and number of runs",
-            [*_parameters(asked), *_repetitions(spoken), *_compute(answers)],
+            [*_parameters(model_calls), *_repetitions(spoken), *_compute(answers)],
             blank="parameters that requests do not hold: the API's defaults on these days",
         ),
         ChecklistItem(
             "B.4 Fine-tuning, tools and search",
-            [_fine_tuning(answers), _tools(asked)],
+            [_fine_tuning(answers), _tools(model_calls)],
             blank="how a model was tuned, if one was",
         ),
         ChecklistItem("B.5 State between calls", list(_state(conversed))),
-        ChecklistItem("C.1 Prompts", [GAPS], list(_prompts(asked, "user"))),
+        ChecklistItem("C.1 Prompts", [GAPS], list(_prompts(model_calls, "user"))),
         ChecklistItem(
             "C.2 Instructions for the whole system",
             [_instructed(conversed)],
-            list(_prompts(asked, "system")),
+            list(_prompts(model_calls, "system")),
             blank="who asks what when, and how answers enter later prompts, beyond what the code shows",
         ),
         ChecklistItem(

@@ -297,10 +297,10 @@ def _useful_calls(
     affordable = len([*_affordable(requests.calls(seed), run, requests, client, model)])
 
     def is_enough(calls: int) -> bool:
-        asked = min(calls, requests.different, len(requests.records))
-        new, recorded = calls * answers // len(draws), asked * answers // len(requests.records)
+        sent = min(calls, requests.different, len(requests.records))
+        new, recorded = calls * answers // len(draws), sent * answers // len(requests.records)
         is_sample = calls < requests.different
-        widths = [spread.width(asked, new, recorded, is_sample=is_sample) for spread in spreads]
+        widths = [spread.width(sent, new, recorded, is_sample=is_sample) for spread in spreads]
         return bool(widths) and all(
             width is not None and width <= spread.useful_width
             for spread, width in zip(spreads, widths, strict=True)

@@ -82,8 +82,8 @@ class Requests:
                 continue
             digest, actor = key_of(record.kind, record.request, None), actor_name(record)
             if model is not None:
-                asked = key_of(record.kind, with_model(record, model), None)
-                digest = recorded_digests.setdefault(asked, digest)
+                sent_digest = key_of(record.kind, with_model(record, model), None)
+                digest = recorded_digests.setdefault(sent_digest, digest)
             is_selected = where is None or where(record)
             if reason := _reason_to_leave_out(record, are_resent=are_resent):
                 if is_selected:
@@ -148,8 +148,8 @@ class DriftCheck:
             digest: requests.records[digest]
             for digest in sorted({call.digest for call in self.calls})
         }
-        asked = {(call.actor, call.digest) for call in self.calls}
-        self.is_sample = is_sample and len(asked) < requests.different
+        selected = {(call.actor, call.digest) for call in self.calls}
+        self.is_sample = is_sample and len(selected) < requests.different
         self.recorded_models = sorted({str(record.request["model"]) for record in self.recorded})
         self.model = None if self.recorded_models == [model] else model
 
@@ -272,7 +272,9 @@ def compared_run(
         _digest(with_model(records[0], model)): name for name, records in requests.records.items()
     }
     known = {_answer(record): record for draws in requests.records.values() for record in draws}
-    selected = {digest for asked in requests.by_actor.values() for digest in asked}
+    selected = {
+        digest for digests_of_actor in requests.by_actor.values() for digest in digests_of_actor
+    }
     chats = [record for record in other.records if record.kind == "chat" and record.model]
     calls = []
     records = []
@@ -336,9 +338,9 @@ def _nothing_in_common(
     if not chats:
         return f"{text}: the second contains none"
     first = next(iter(requests.by_actor.values()))
-    asked = with_model(requests.records[next(iter(first))][0], model)
+    expected = with_model(requests.records[next(iter(first))][0], model)
     found = min(
-        (differences(asked, record.request) for record in chats[:MAX_COMPARED]),
+        (differences(expected, record.request) for record in chats[:MAX_COMPARED]),
         key=lambda fields: (len(fields), len(str(fields))),
     )
     text += ". The nearest request differs in " + "; ".join(map(str, found))

@@ -273,9 +273,9 @@ def _of_turns(
     answers = list(_answers(conversation))
     params = {**shared_params, **(conversation.get("params") or {})}
     params["model"] = conversation.get("model") or params.get("model")
-    asked = keyed_parameters(checked_parameters(params), config.settings().cassette_allow)
-    asked.pop("n", None)  # each choice is a draw
-    model = asked.pop("model", None)
+    parameters = keyed_parameters(checked_parameters(params), config.settings().cassette_allow)
+    parameters.pop("n", None)  # each choice is a draw
+    model = parameters.pop("model", None)
     _, messages = checked_messages(_fill_placeholders(conversation["messages"], answers))
     several = len(answers) > 1
     for turn, (position, answer, raw) in enumerate(answers, 1):
@@ -288,7 +288,7 @@ def _of_turns(
                 raise ValueError("a turn before it has no text")
             name = model or answer.get("model")
             request = {"model": name} if name else {}
-            request = {**request, **asked, "messages": messages[:position]}
+            request = {**request, **parameters, "messages": messages[:position]}
             cost = _cost(raw, name, params)
             for response, share in split_choices(answer, cost):
                 yield Record(None, "chat", None, request, response, share)

@@ -137,13 +137,13 @@ class Columns:
                 raise ValueError("its prompt is empty")
             prompt, answer = fields[PROMPT], fields.get(answers[0])
             turn: dict[str, object]
-            asked, answered = _data(prompt), _data(answer)
-            is_list = isinstance(prompt, list) or is_chat(asked)
-            messages = asked if is_list else [_message("user", prompt)]
-            if is_raw_answer(answered):
-                turn, fields["responses"] = {"role": ASSISTANT}, [answered]
-            elif is_message(answered):
-                turn = answered
+            prompt_data, answer_data = _data(prompt), _data(answer)
+            is_list = isinstance(prompt, list) or is_chat(prompt_data)
+            messages = prompt_data if is_list else [_message("user", prompt)]
+            if is_raw_answer(answer_data):
+                turn, fields["responses"] = {"role": ASSISTANT}, [answer_data]
+            elif is_message(answer_data):
+                turn = answer_data
             else:
                 turn = _message(ASSISTANT, answer)
             fields["messages"] = [*messages, turn]

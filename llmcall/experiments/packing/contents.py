@@ -177,7 +177,7 @@ recorded answers and compares the results. It needs no key and no network.
 
 def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
     found = RunFacts.of(run, conversations(run))
-    texts = len(found.asked) - len(found.spoken)
+    texts = len(found.models) - len(found.spoken)
     cost = total_cost(record.cost for record in found.answers)
     unused = sum(manifest.unused.values())
     origin = f"\n- Source: {run.origin}" if run.origin else ""

@@ -110,8 +110,8 @@ def with_used_settings(
             entries = {key: value[key] for key in value if resolve(key, value) in shown[name]}
         elif name in MODELS:
             models = (value, SETTINGS[name].default) if value == LOCAL_MODEL else (value,)
-            asked = (model for model in models if _requested_name(model, aliases) in shown[name])
-            entries = next(asked, None)
+            matching = (model for model in models if _requested_name(model, aliases) in shown[name])
+            entries = next(matching, None)
         elif name == NAMESPACES:
             entries = {key: value[key] for key in value if (key, value[key]) in shown[name]}
         elif isinstance(value, list):

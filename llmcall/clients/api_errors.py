@@ -26,7 +26,7 @@ from ..errors import (
     ServiceError,
 )
 from ..support.display import shortened
-from .error_words import lengths_in, says_too_long, wait_asked_for
+from .error_words import lengths_in, requested_wait, says_too_long
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,7 +137,7 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) 
         f"{status_code}: {shortened(message, LONGEST_MESSAGE) or 'no message'}",
         status_code=status_code,
         request_id=request_id(headers),
-        retry_after=wait_asked_for(headers, error, is_limit=status_code == 429),
+        retry_after=requested_wait(headers, error, is_limit=status_code == 429),
         **extras,
     )
     api_error.code = error.get("code")

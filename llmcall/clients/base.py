@@ -98,7 +98,7 @@ class LLMClient(ConfiguredClient):
             reply = await adrive(reply_to(call, looks_up=looks_up))
         return reply  # type: ignore[no-any-return]
 
-    def ask_again(self, recorded_request: Mapping[str, Data], sample: str) -> Reply:
+    def resend(self, recorded_request: Mapping[str, Data], sample: str) -> Reply:
         """Resend a recorded chat request, exactly as recorded.
 
         The disk cache neither answers nor keeps it: only an open cassette does. No other model

@@ -84,7 +84,7 @@ RETRY_INFO = "google.rpc.RetryInfo"
 FIRST_TIME, FIRST_TIME_MS = 1e9, 1e11
 
 
-def wait_asked_for(
+def requested_wait(
     headers: Mapping[str, str], error: Mapping[str, Data] = {}, *, is_limit: bool = False
 ) -> float | None:
     """Return the seconds to wait that a server names, or ``None``.

@@ -159,7 +159,7 @@ class WindowTransport(CoroutineTransport):
         if is_first:
             return copy, response
         with suppress(APIError):
-            await copy.ask("post", "/cancel")
+            await copy.call_server("post", "/cancel")
         await copy.delete()
         return None, None
 
@@ -174,7 +174,7 @@ class WindowTransport(CoroutineTransport):
             await wait(None, self._call.deadline.time_for(seconds, LATE))
             seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
             try:
-                response = await copy.ask("get")
+                response = await copy.call_server("get")
             except InvalidRequestError as error:
                 if error.status_code != 404:
                     raise
@@ -217,7 +217,7 @@ class _Copy:
         self._call = call
         self._key = key
 
-    async def ask(self, method: str, path: str = "") -> Response:
+    async def call_server(self, method: str, path: str = "") -> Response:
         """Look at it (``get``), delete it or, by the path ``/cancel``, cancel it, without another
         attempt.
 
@@ -227,12 +227,12 @@ class _Copy:
         timeout, seconds_left = call.options.timeout, call.deadline.time_left()
         if timeout and seconds_left and seconds_left > 0:
             timeout = min(timeout, seconds_left)
-        return await _ask(self.server, self.awaited, method, path, timeout, call.request)
+        return await _call_server(self.server, self.awaited, method, path, timeout, call.request)
 
     async def delete(self) -> bool:
         """Delete it; return whether the server no longer has it."""
         try:
-            await self.ask("delete")
+            await self.call_server("delete")
         except InvalidRequestError:
             pass  # it was gone
         except APIError as error:
@@ -253,7 +253,7 @@ class _Copy:
         cache.disconnect()  # a thousand calls that wait have as many threads
 
 
-async def _ask(
+async def _call_server(
     server: Background,
     awaited: Awaited,
     method: str,
@@ -351,7 +351,7 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
             _, server = found
             for method, path in (("post", "/cancel"), ("delete", "")):
                 with suppress(InvalidRequestError):  # the server no longer has it
-                    run_blocking(_ask(server, awaited, method, path, settings.timeout))
+                    run_blocking(_call_server(server, awaited, method, path, settings.timeout))
         journal.remove(key, awaited.id)
     return others
 

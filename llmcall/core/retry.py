@@ -39,7 +39,7 @@ log = logger()
 _random = random.SystemRandom()
 
 
-async def ask(calls: Sequence[Call]) -> dict[str, Record]:
+async def send_and_store(calls: Sequence[Call]) -> dict[str, Record]:
     """Send calls or, if the context is too long, try the fallbacks; store the answer."""
     kind = KINDS[calls[0].request.kind]
     call = kind.joined(calls)

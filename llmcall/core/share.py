@@ -11,7 +11,7 @@ from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
 from .kinds import batches
-from .retry import ask
+from .retry import send_and_store
 from .waiting import wait, with_store
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def _share_batch(calls: Sequence[Call]) -> Records:
     # hence the loop.
     shared_by = calls[0].shared_by
     if shared_by is None:
-        return await ask(calls)
+        return await send_and_store(calls)
 
     leader = OpenCall(is_read=calls[0].is_streamed)
     records: Records = {}
@@ -136,7 +136,7 @@ async def _lead(
     try:
         _begin_flights(calls, led, followed, shared_by, leader)
         leading = [call for call, _ in led]
-        await _look_and_ask(leading, leader, records)
+        await _look_and_send(leading, leader, records)
         return records
     except APIError as own_error:
         error = None if leader.is_read else _shared_error(own_error, calls[0])
@@ -149,7 +149,7 @@ async def _lead(
             flight.set_exception(None if call.request.cache_key in records else error)
 
 
-async def _look_and_ask(calls: Sequence[Call], leader: OpenCall, records: Records) -> None:
+async def _look_and_send(calls: Sequence[Call], leader: OpenCall, records: Records) -> None:
     """Check whether another leader has stored an answer since the first look, and send the rest.
 
     :param records: gets the records, even if asking fails for some.
@@ -163,7 +163,7 @@ async def _look_and_ask(calls: Sequence[Call], leader: OpenCall, records: Record
     unanswered = [call for call in calls if call.request.cache_key not in records]
     if unanswered:
         with leader:
-            records.update(await ask(unanswered))
+            records.update(await send_and_store(unanswered))
 
 
 def _shared_error(own: APIError, call: Call) -> APIError | None:
@@ -182,7 +182,7 @@ async def _follow(call: Call, flight: Flight) -> Records:
     :raises APIError: the leader's, if it is shared.
     """
     if _may_wait_for_us(flight) and not flight.done():
-        return await _ask_beside(call, flight)
+        return await _send_beside(call, flight)
     while not flight.done():
         await wait(flight, call.deadline.time_for(None, LATE))
     shared_error = flight.exception()
@@ -207,7 +207,7 @@ def _may_wait_for_us(flight: Flight) -> bool:
     )
 
 
-async def _ask_beside(call: Call, flight: Flight) -> Records:
+async def _send_beside(call: Call, flight: Flight) -> Records:
     """Send a call although an identical one, which might wait for it, is under way.
 
     If that is a stream, its reader has the first half of the answer already: it is the recorded
@@ -220,4 +220,4 @@ async def _ask_beside(call: Call, flight: Flight) -> Records:
     )
     if flight.leader.is_read:
         call = call.unrecorded()
-    return await ask([call])
+    return await send_and_store([call])

@@ -17,7 +17,7 @@ from ..many.options import MapOptions
 from ..support.arguments import checked
 from ..support.display import import_pandas
 from ..support.notices import warn_once
-from ..typed.conversations import Ask, Conversation, SendMessage, converse
+from ..typed.conversations import Conversation, GetReply, SendMessage, converse
 from ..typed.llm_call import LLMCall
 from ..typed.rows import RowJob, cross_rows
 from ..typed.tables import error_text
@@ -31,7 +31,7 @@ from .choice_options import (
 )
 from .choice_shares import NO_INTERVAL, counted_shares, mean_shares, share_columns
 from .intervals import import_statistics
-from .share_jobs import DRAWS, METHODS, TOP_LOGPROBS, ask_for_shares
+from .share_jobs import DRAWS, METHODS, TOP_LOGPROBS, answer_with_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -114,7 +114,7 @@ class Choice(LLMCall):
         return ("position", "order")
 
     async def conversation(
-        self, variables: dict[str, Any], ask: Ask = SendMessage.reply
+        self, variables: dict[str, Any], get_reply: GetReply = SendMessage.reply
     ) -> Conversation:
         """Ask until an answer names an option, or no tries are left; failures are returned, not raised."""
         respondent = Respondent.current()
@@ -132,7 +132,7 @@ class Choice(LLMCall):
             read=lambda reply: _read_position(reply, options, order),
             correction=lambda: correction(INSTRUCTION),
             max_corrections=self.output_retries,
-            ask=ask,
+            get_reply=get_reply,
         )
         warn_if_order_has_no_effect(self.order, respondent)
         position = conversation.value
@@ -247,7 +247,7 @@ class Choice(LLMCall):
             )
         errors = ["error"] if map_options.get("on_error") == "return" else []
         columns = share_columns(self.options, list(frame.columns), errors)
-        method, answers = ask_for_shares(self, job, items, method, map_options)
+        method, answers = answer_with_shares(self, job, items, method, map_options)
         if map_options.get("dry_run"):
             return answers
         shares_of = counted_shares if method == DRAWS else mean_shares

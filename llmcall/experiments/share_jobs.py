@@ -22,7 +22,7 @@ from ..stores.cassettes.current import current_cassette
 from ..support.failures import process_failures
 from ..support.notices import warn_once
 from ..support.waits import run_blocking
-from ..typed.conversations import Ask, SendMessage
+from ..typed.conversations import GetReply, SendMessage
 from ..typed.rows import RowJob, TableJob
 from .choice_options import Respondent
 
@@ -93,7 +93,7 @@ class SharesJob(RowJob):
         return run_blocking(self.conversation(item))
 
     async def conversation(  # type: ignore[override]
-        self, item: object, ask: Ask = SendMessage.reply
+        self, item: object, get_reply: GetReply = SendMessage.reply
     ) -> list[float] | None:
         """Ask about a row in one order."""
         order = self.orders[Respondent.current().repeat % len(self.orders)]
@@ -101,7 +101,7 @@ class SharesJob(RowJob):
         method = SHARE_METHODS[self.method]
         request = method.request(question, self.variables(item), order)
         try:
-            reply = await ask(request)
+            reply = await get_reply(request)
         except (EmptyAnswerError, InvalidRequestError) as error:
             if self.proof.is_given or not method.is_unavailable(error):
                 raise
@@ -269,7 +269,7 @@ SHARE_METHODS = {
 }
 
 
-def ask_for_shares(
+def answer_with_shares(
     question: Choice, job: RowJob, rows: list[object], method: str, map_options: dict[str, object]
 ) -> tuple[str, Any]:
     """Return the method, and the answers for each row; for a dry run, the plan.
@@ -285,11 +285,11 @@ def ask_for_shares(
         methods = [name] if (name := next(recorded, None)) else methods
     for name in methods[:-1]:
         try:
-            return name, _ask_by(question, job, name, rows, map_options)
+            return name, _answers_by(question, job, name, rows, map_options)
         except NoSharesError as error:
             if name == DECISIONS:
                 warn_once(f"log probabilities or draws are read instead: {error}")
-    return methods[-1], _ask_by(question, job, methods[-1], rows, map_options)
+    return methods[-1], _answers_by(question, job, methods[-1], rows, map_options)
 
 
 def _methods(job: RowJob, method: str, *, has_repeats: bool) -> list[str]:
@@ -326,12 +326,12 @@ def _is_recorded(
 ) -> bool:
     """Return whether the answers about some rows by a method are recorded, and have shares."""
     with suppress(NoSharesError):
-        plan = _ask_by(question, job, method, rows, {**map_options, "dry_run": True})
+        plan = _answers_by(question, job, method, rows, {**map_options, "dry_run": True})
         return bool(plan.hits) and not plan.misses
     return False
 
 
-def _ask_by(
+def _answers_by(
     question: Choice, job: RowJob, method: str, rows: list[object], map_options: dict[str, object]
 ) -> Any:
     """Return the answers for each row by one method; for a dry run, the plan."""

@@ -15,7 +15,7 @@ from ..stores.cassettes.current import current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display import counted, money
 from ..support.waits import run_blocking
-from ..traffic.estimates import asks_for_tools_at_server, costliest_parts, estimate
+from ..traffic.estimates import costliest_parts, estimate, uses_server_tools
 from .names import ItemNames
 from .tasks import FunctionJob, Task, tasks_of
 
@@ -261,7 +261,7 @@ class Planner:
         self._misses.setdefault(call, []).append(miss)
 
     def _price(self, body: Mapping[str, Data]) -> Price | None:
-        if asks_for_tools_at_server(body):
+        if uses_server_tools(body):
             return None
         return self._client.price(body["model"], tier_of(body))
 

@@ -151,7 +151,7 @@ def calls_of(transport: ProgramTransport, client: ProgramClient) -> list[Call]:
     else:
         model = arguments.pop("model")
         calls = prepare_embeddings(client, to_record.body["input"], model, arguments)
-    return [client.as_asked(call, transport) for call in calls]
+    return [client.with_own_body(call, transport) for call in calls]
 
 
 def _answering(calls: Sequence[Call]) -> Coroutine[Any, Any, object]:
@@ -222,4 +222,4 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
         # what a server keeps, such as a conversation, may have changed since a cache got the answer
         prefers_calling=body is None or (to_record.is_at_model and not calls_model),
     )
-    return call._replace(is_streamed=to_record.asks_for_stream)
+    return call._replace(is_streamed=to_record.requests_stream)

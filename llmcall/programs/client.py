@@ -40,7 +40,7 @@ class ProgramClient(OpenAIClient):
         """Return the fields as they are: a program's request gets no effort that it does not name."""
         return dict(fields)
 
-    def as_asked(self, call: Call, transport: ProgramTransport) -> Call:
+    def with_own_body(self, call: Call, transport: ProgramTransport) -> Call:
         """Return a call that the program's transport sends, with the program's own body: only an alias or
         an override changes a field of it. What llmcall knows about the model changes nothing.
         """
@@ -62,5 +62,5 @@ class ProgramClient(OpenAIClient):
         return call._replace(
             transport=transport,
             request=request._replace(body=sent, expected=expected),
-            is_streamed=request.kind == "chat" and transport.to_record.asks_for_stream,
+            is_streamed=request.kind == "chat" and transport.to_record.requests_stream,
         )

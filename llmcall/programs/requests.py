@@ -110,7 +110,7 @@ class RequestToRecord(NamedTuple):
         return self.path.endswith(CHATS) or not self.is_at_model
 
     @property
-    def asks_for_stream(self) -> bool:
+    def requests_stream(self) -> bool:
         """Return whether the answer is to come in pieces."""
         if not isinstance(self.body, dict):
             return False

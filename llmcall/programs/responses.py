@@ -55,7 +55,7 @@ async def respond(
         recorded of a response.
     """
     library, to_record, kind = transport.library, transport.to_record, call.request.kind
-    if not to_record.asks_for_stream:
+    if not to_record.requests_stream:
         answer = await flow
     else:
         blocks = may_block()

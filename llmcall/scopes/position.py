@@ -125,7 +125,7 @@ class Position(NamedTuple):
     :param caller: the caller's name, if it counts in its draw.
     :param draw: the number of its draw, or ``None``.
     :param is_in_order: whether the order of the calls, not the caller, tells its draw from identical ones.
-    :param form: the template that asks, with its variables, or ``None``; see :class:`AskedBy`.
+    :param form: the template that made the request, with its variables, or ``None``; see :class:`FormContext`.
     """
 
     path: str = ""
@@ -153,7 +153,7 @@ class Held(NamedTuple):
     :param is_programs: whether a program's call is answered here.
     :param ticket: by which the process that records this one knows what the code runs for; empty: for what the whole
         process does.
-    :param form: returns the template that asks, or ``None``; see :class:`AskedBy`.
+    :param form: returns the template that made the request, or ``None``; see :class:`FormContext`.
     """
 
     active: ActiveScope | None = None
@@ -201,8 +201,8 @@ def hold_scope(active: ActiveScope | None) -> None:
     _here.set(Held(active, caller, levels, is_programs, ticket, form))
 
 
-class AskedBy:
-    """A block whose calls name the template that asks. It is a class, since each typed replay enters one.
+class FormContext:
+    """A block whose calls name the template that made the request. It is a class, since each typed replay enters one.
 
     :param form: returns it; it is called only if a cassette records the call.
     """

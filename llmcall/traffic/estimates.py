@@ -78,7 +78,7 @@ def estimate_http(body: object, capabilities: Capabilities) -> tuple[int, int] |
         return None
     if "input" in body and any(body.get(name) for name in SERVER_SIDE_INPUTS):
         return None
-    if asks_for_tools_at_server(body):
+    if uses_server_tools(body):
         return None
     further_inputs = [
         body[name] for name in ("instructions", "tools", "text", "suffix") if body.get(name)
@@ -105,7 +105,7 @@ def _has_media(data: object, types: Collection[str] = MEDIA_TYPES) -> bool:
     return any(_has_media(item, types) for item in data.values())
 
 
-def asks_for_tools_at_server(body: Mapping[str, Data]) -> bool:
+def uses_server_tools(body: Mapping[str, Data]) -> bool:
     """Return whether a body lets the server run tools: it bills their calls, and what they read."""
     if body.get("web_search_options") is not None:
         return True

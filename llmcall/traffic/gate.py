@@ -14,10 +14,10 @@ from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
 from .budgets import Needs, Reservation, needs, open_budgets
 from .estimates import (
-    asks_for_tools_at_server,
     costliest_parts,
     estimate,
     estimate_http,
+    uses_server_tools,
     with_tokens_used,
 )
 from .limits import Pool, Slot
@@ -185,7 +185,7 @@ class ClientGate(Permit):
             return None
         if request.kind == "http":
             estimated = estimate_http(request.body, self._pool.capabilities)
-        elif not asks_for_tools_at_server(request.body):
+        elif not uses_server_tools(request.body):
             estimated = estimate(request.kind, request.body, self._pool.capabilities)
         if estimated is None and needs.limits_tokens:
             fields, name = request.hashed, self._call.label

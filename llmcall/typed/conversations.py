@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ..apis.message import message_text
 from ..core.parents import note_unread
 from ..errors import APIError, OutputError
-from ..scopes.position import AskedBy, MakeForm
+from ..scopes.position import FormContext, MakeForm
 from ..support.display import shortened
 from ..support.waits import may_block
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..clients.base import LLMClient
     from ..core.reply import Reply
     from ..keys.request import Data
-Ask: TypeAlias = Callable[["SendMessage"], Awaitable[Any]]
+GetReply: TypeAlias = Callable[["SendMessage"], Awaitable[Any]]
 
 
 class Answer(NamedTuple):
@@ -86,7 +86,7 @@ class SendMessage(NamedTuple):
 
     async def reply(self) -> Any:
         """Call in this thread, or without blocking the event loop."""
-        with AskedBy(self.form):
+        with FormContext(self.form):
             if may_block():
                 return self.client.send_message(self.messages, **self.params)
             return await self.client.asend_message(self.messages, **self.params)
@@ -98,7 +98,7 @@ async def converse(
     read: Callable[[Reply], object],
     correction: Callable[[], str],
     max_corrections: int,
-    ask: Ask,
+    get_reply: GetReply,
 ) -> Conversation:
     """Call until an answer fits, the model refuses, or no corrections are left.
 
@@ -109,7 +109,7 @@ async def converse(
         not fit, and for a refusal.
     :param correction: returns the correction message.
     :param max_corrections: the most corrections of an answer that does not fit.
-    :param ask: returns the reply to some messages.
+    :param get_reply: returns the reply to some messages.
     """
     question, messages = first, first.messages
     replies: list[Reply] = []
@@ -117,7 +117,7 @@ async def converse(
     while True:
         tries = len(replies) + 1
         try:
-            reply = await ask(question)
+            reply = await get_reply(question)
         except APIError as error:
             reply = error
         if reply is None or isinstance(reply, Exception):  # by the client's on_error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 from ..keys.signatures import Parameters
 from .llm_call import LLMCall
 from .rows import RowJob
-from .tables import AsksRows
+from .tables import RowMethods
 
 if TYPE_CHECKING:
     from ..keys.request import Data
@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 SELF = re.compile(r"\{[{%][^}]*(?<![.\w])self\b")  # a tag with the variable ``self``
 
 
-class LLMFunction(AsksRows, Generic[Arguments, Value]):
+class LLMFunction(RowMethods, Generic[Arguments, Value]):
     """A function that a model answers; as a method, it binds its object.
 
     :ivar llm_call: the :class:`~llmcall.LLMCall` that answers; its templates take the arguments as

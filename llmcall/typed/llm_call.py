@@ -26,15 +26,15 @@ from ..support.notices import logger
 from ..support.waits import run_blocking
 from .conversations import (
     Answer,
-    Ask,
     Conversation,
+    GetReply,
     SendMessage,
     converse,
     final_error,
     shortened_repr,
 )
 from .rows import RowJob, row_variables, used_fields
-from .tables import AsksRows, field_names
+from .tables import RowMethods, field_names
 from .templates import Templates, TemplateSource, checked_history, checked_sources
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _last_answers: ContextVar[dict[ref[LLMCall], Answer]] = ContextVar("llmcall last
 NAME_CHARACTERS, VARIABLE_CHARACTERS = 120, 60  # of a form, in a record
 
 
-class LLMCall(AsksRows):
+class LLMCall(RowMethods):
     """A call by templates, whose answer is parsed into a type.
 
     :param system_template_name: a file under ``[Templates] PATH`` with the system message.
@@ -199,7 +199,7 @@ class LLMCall(AsksRows):
         return answer
 
     async def conversation(
-        self, variables: dict[str, Any], ask: Ask = SendMessage.reply
+        self, variables: dict[str, Any], get_reply: GetReply = SendMessage.reply
     ) -> Conversation:
         """Call until an answer fits, or the model refuses; failures are returned, not raised."""
         client = self.client
@@ -218,7 +218,7 @@ class LLMCall(AsksRows):
             read=self._parse_reply,
             correction=lambda: correction(expected or self._expected(templates, messages)),
             max_corrections=self.output_retries,
-            ask=ask,
+            get_reply=get_reply,
         )
         return self._with_final_error(conversation, variables, None if structured else client)
 

@@ -14,7 +14,7 @@ from ..keys.plain_data import is_numpy_bool
 from ..many.names import IncompleteRow
 from ..models.catalog import parameters_of
 from ..support.waits import run_blocking
-from .conversations import Ask, Conversation, SendMessage
+from .conversations import Conversation, GetReply, SendMessage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -88,10 +88,12 @@ class RowJob:
         """Make a row's call, and return the value."""
         return self.call_for(item).run(**self.variables(item)).value
 
-    async def conversation(self, item: object, ask: Ask = SendMessage.reply) -> Conversation:
+    async def conversation(
+        self, item: object, get_reply: GetReply = SendMessage.reply
+    ) -> Conversation:
         """Make a row's call until an answer fits."""
         call = self.call_for(item)
-        return await call.conversation(self.variables(item), ask)
+        return await call.conversation(self.variables(item), get_reply)
 
     def identity(self, item: object) -> dict[str, Data]:
         """Return the variables, and their fields, that the templates use; they identify a row."""

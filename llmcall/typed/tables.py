@@ -100,8 +100,8 @@ AFTER_FIELDS = (
 )
 
 
-class AsksRows:
-    """An object with ``map`` and ``table``: an ``LLMCall`` or an ``@llm`` function."""
+class RowMethods:
+    """The methods ``map`` and ``table`` of an ``LLMCall`` or an ``@llm`` function."""
 
     def __map_job__(self) -> RowJob:
         """Return the job of a ``map``'s rows."""
@@ -196,7 +196,7 @@ def _table(
     vary: Mapping[str, object] | None,
     map_options: dict[str, Any],
 ) -> Plan | pandas.DataFrame:
-    """Return the table of rows, or its plan; see :meth:`AsksRows.table`."""
+    """Return the table of rows, or its plan; see :meth:`RowMethods.table`."""
     MapOptions.check_names(map_options, "table", ["vary"])
     check_rows(rows)
     items: Iterable[object] = rows if is_frame(rows) else list(rows_of(rows))

@@ -35,7 +35,7 @@ from llmcall import (
 
 # any body, any header: a grammar for a property test
 from llmcall.clients.api_errors import failure
-from llmcall.clients.error_words import wait_asked_for
+from llmcall.clients.error_words import requested_wait
 
 TOO_LARGE = (
     "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 36278. The "
@@ -422,7 +422,7 @@ def test_another_failure_than_a_429_ignores_when_limits_are_reset() -> None:
 )
 def test_a_wait_is_read_in_milliseconds_or_seconds(headers: dict[str, str], seconds: float) -> None:
     """Milliseconds, being more exact, go before."""
-    assert wait_asked_for(headers) == seconds
+    assert requested_wait(headers) == seconds
 
 
 YEARS = {"retry-after": str(10 * 365 * 86400)}
@@ -467,7 +467,7 @@ def test_a_wait_until_a_date_is_the_time_from_the_responses_own_date(minutes: in
         "date": formatdate(sent, usegmt=True),
         "retry-after": formatdate(sent + 100, usegmt=True),
     }
-    assert wait_asked_for(headers) == 100.0
+    assert requested_wait(headers) == 100.0
 
 
 JSON = st.recursive(
@@ -498,7 +498,7 @@ def test_any_refusal_is_an_error_that_has_its_status(status: int, body: Any) -> 
 def test_any_retry_after_is_a_number_of_seconds_or_ignored(text: str) -> None:
     """A server may write anything into Retry-After."""
     for name in ("retry-after", "retry-after-ms", "x-ratelimit-reset", "x-ratelimit-reset-tokens"):
-        waited = wait_asked_for({name: text}, {"details": [{**RETRY_INFO, "retryDelay": text}]})
+        waited = requested_wait({name: text}, {"details": [{**RETRY_INFO, "retryDelay": text}]})
         assert waited is None or 0 <= waited < float("inf")
 
 

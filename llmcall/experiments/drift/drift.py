@@ -387,9 +387,9 @@ def _record_answers(check: DriftCheck, client: LLMClient, to: str | os.PathLike[
     """
     errors: list[APIError] = []
 
-    def ask(call: DriftCall) -> None:
+    def resend(call: DriftCall) -> None:
         try:
-            client.ask_again(check.request(call), call.sample)
+            client.resend(check.request(call), call.sample)
         except (ContentFilterError, EmptyAnswerError) as error:
             errors.append(error)
 
@@ -399,7 +399,7 @@ def _record_answers(check: DriftCheck, client: LLMClient, to: str | os.PathLike[
             Cassette(to, settings().cassette_mode),
             scope(None),
         ):
-            run_map(ask, check.calls)
+            run_map(resend, check.calls)
             if errors:
                 raise errors[0]
     except CacheMissError as error:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .experiments.drift.drift import drift as drift
     from .experiments.effects import effect as effect
     from .experiments.effects import units_needed as units_needed
-    from .experiments.importing.answers import import_answers as import_answers
+    from .experiments.importing.import_answers import import_answers as import_answers
     from .experiments.packing.pack import pack as pack
     from .experiments.packing.verify import verify as verify
     from .many.map import imap as imap
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     from .programs.entry import patched as patched
     from .recorded_functions import recorded as recorded
     from .review.comparison import compare as compare
-    from .scopes.arms import arm as arm
-    from .scopes.arms import seed as seed
+    from .scopes.arm_branches import arm as arm
+    from .scopes.arm_branches import seed as seed
     from .scopes.scope import bind as bind
     from .scopes.scope import scope as scope
     from .stores.cache.cache import ResponseCache as ResponseCache
@@ -90,14 +90,14 @@ _MODULES = {
     "experiments.choice": "choice",
     "experiments.drift.drift": "drift",
     "experiments.effects": "effect units_needed",
-    "experiments.importing.answers": "import_answers",
+    "experiments.importing.import_answers": "import_answers",
     "experiments.packing.pack": "pack",
     "experiments.packing.verify": "verify",
     "many.map": "imap map",
     "programs.entry": "async_http_client cassette http_client patched",
     "recorded_functions": "recorded",
     "review.comparison": "compare",
-    "scopes.arms": "arm seed",
+    "scopes.arm_branches": "arm seed",
     "scopes.scope": "bind scope",
     "stores.cache.cache": "ResponseCache",
     "traffic.budgets": "budget",

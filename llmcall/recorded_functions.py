@@ -28,7 +28,7 @@ from .stores.cassettes.replay_log import function_scope
 from .support.failures import UnrecordedResult, failed_inside
 from .support.notices import notice
 from .support.waits import may_block, run_blocking
-from .traffic import standard_listeners as standard_listeners
+from .traffic import call_listeners as call_listeners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,15 +15,15 @@ from .support.lazy_names import imported_by_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .contracts.listeners import check_listener as check_listener
-    from .contracts.storages import check_storage as check_storage
-    from .contracts.transports import check_transport as check_transport
+    from .contracts.listener_contract import check_listener as check_listener
+    from .contracts.storage_contract import check_storage as check_storage
+    from .contracts.transport_contract import check_transport as check_transport
     from .keys.request import Request
 
 _CONTRACTS = {
-    "contracts.listeners": "check_listener",
-    "contracts.storages": "check_storage",
-    "contracts.transports": "check_transport",
+    "contracts.listener_contract": "check_listener",
+    "contracts.storage_contract": "check_storage",
+    "contracts.transport_contract": "check_transport",
 }
 
 __all__ = ["ScriptedClient", *_CONTRACTS.values()]

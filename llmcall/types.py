@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
-    from .apis.usage import TokenUsage as TokenUsage
+    from .apis.token_usage import TokenUsage as TokenUsage
     from .clients.streams import AsyncStream as AsyncStream
     from .clients.streams import Stream as Stream
     from .config.endpoints import Endpoint as Endpoint
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .experiments.drift.drift import DriftPlan as DriftPlan
     from .experiments.drift.result import Drift as Drift
     from .experiments.effects import UnitsNeeded as UnitsNeeded
-    from .experiments.importing.answers import Imported as Imported
+    from .experiments.importing.import_answers import Imported as Imported
     from .keys.request import Request as Request
     from .many.plans import Plan as Plan
     from .programs.requests import ProgramRequest as ProgramRequest
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from .support.listeners import CallInfo as CallInfo
     from .support.listeners import Listener as Listener
     from .traffic.usage import Usage as Usage
-    from .typed.conversations import Answer as Answer
+    from .typed.corrections import Answer as Answer
 
 _MODULES = {
-    "apis.usage": "TokenUsage",
+    "apis.token_usage": "TokenUsage",
     "clients.streams": "AsyncStream Stream",
     "config.endpoints": "Endpoint",
     "config.settings": "Settings",
@@ -47,7 +47,7 @@ _MODULES = {
     "experiments.drift.drift": "DriftPlan",
     "experiments.drift.result": "Drift",
     "experiments.effects": "UnitsNeeded",
-    "experiments.importing.answers": "Imported",
+    "experiments.importing.import_answers": "Imported",
     "keys.request": "Request",
     "many.plans": "Plan",
     "programs.requests": "ProgramRequest",
@@ -58,7 +58,7 @@ _MODULES = {
     "stores.record": "Received Record",
     "traffic.usage": "Usage",
     "support.listeners": "CallInfo Listener",
-    "typed.conversations": "Answer",
+    "typed.corrections": "Answer",
 }
 
 __all__ = sorted([*" ".join(_MODULES.values()).split()])

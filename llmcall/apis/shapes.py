@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .decisions import REFUSAL, answer_text, is_decision, is_refusal, question_texts
 from .interactions import output_parts
 from .message import as_text, object_in, objects_in, tool_call_text
-from .usage import TokenUsage
+from .token_usage import TokenUsage
 
 if TYPE_CHECKING:
     from ..keys.request import Data

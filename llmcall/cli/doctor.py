@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from ..apis.usage import MILLION
+from ..apis.token_usage import MILLION
 from ..clients import registry
 from ..clients.api_errors import proxy_hint
 from ..config import resolve

@@ -23,10 +23,10 @@ from ..programs.children import (
     missed_lines,
 )
 from ..programs.entry import unrecorded_lines
+from ..programs.http_server import Server
+from ..programs.last_lines import summary_lines
 from ..programs.patches import patched_by
 from ..programs.routes import base_urls, environment_of_child
-from ..programs.server import Server
-from ..programs.summary import summary_lines
 from ..scopes.callers import current_caller, set_caller
 from ..support.failures import process_failures
 from ..traffic.usage import counted_here

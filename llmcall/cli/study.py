@@ -10,9 +10,9 @@ import click
 from ..experiments.drift.drift import DriftPlan
 from ..experiments.drift.drift import drift as check_drift
 from ..experiments.drift.sample import last_calls
-from ..experiments.importing.answers import import_located
+from ..experiments.importing.import_answers import import_located
 from ..experiments.importing.layouts import by_layout, entries_in
-from ..experiments.importing.tables import Columns, parameters
+from ..experiments.importing.published_tables import Columns, parameters
 from ..experiments.packing.pack import pack as pack_study
 from ..experiments.packing.verify import WARNING
 from ..experiments.packing.verify import verify as verify_study

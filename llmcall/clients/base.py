@@ -11,7 +11,7 @@ from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..core.waiting import adrive, adrive_stream, drive_stream
 from ..errors import APIError
 from ..support.waits import run_blocking
-from . import signatures
+from . import chat_arguments
 from .configured import ConfiguredClient
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class LLMClient(ConfiguredClient):
     @overload
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None: ...
 
-    @signatures.shown_as(signatures.send_message)
+    @chat_arguments.shown_as(chat_arguments.send_message)
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
         """A client that calls a model, or returns its recorded answer."""
         call = prepare_chat(self, current_messages, arguments)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..apis.decisions import questions_in
-from ..apis.usage import window_of
+from ..apis.token_usage import window_of
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank

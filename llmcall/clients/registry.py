@@ -14,7 +14,7 @@ from ..stores.cassettes.current import close_named
 from ..support.arguments import checked, nearest
 from ..support.failures import process_failures
 from ..support.plugins import PlugIns
-from ..support.sender import callback_errors
+from ..support.request_origin import callback_errors
 from ..support.system import ProcessLock
 from ..traffic import limits
 from ..traffic.usage import Usage, process_meter, under_way

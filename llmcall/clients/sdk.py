@@ -20,7 +20,7 @@ from ..keys.request import Data, Request
 from ..support.libraries import random_numbers_kept
 from ..support.waits import may_block, run_blocking
 from ..traffic.gate import note_room, note_room_async, note_sent, note_sent_async
-from . import chat, responses
+from . import chat, responses_api
 from .api_errors import (
     add_likely_address,
     add_other_wire,
@@ -65,7 +65,7 @@ class SDKTransport(CoroutineTransport):
     :ivar renewable: whether a function returns the key, so that it may replace a refused one.
     """
 
-    answer_in = staticmethod(responses.answer_in)
+    answer_in = staticmethod(responses_api.answer_in)
     trusts_environment: ClassVar[bool] = True  # its proxies are used
 
     def __init__(
@@ -102,7 +102,7 @@ class SDKTransport(CoroutineTransport):
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response."""
-        read = responses.answer_in if request.wire == "responses" else raise_reported
+        read = responses_api.answer_in if request.wire == "responses" else raise_reported
         return await self.fetch(request, timeout, read=read)
 
     async def fetch(
@@ -150,7 +150,7 @@ class SDKTransport(CoroutineTransport):
         )  # read at the beginning: another thread may close a stream that is left half-way
         client = await self._free_client()
         response: httpx.Response | None = None
-        wire = responses if request.wire == "responses" else chat
+        wire = responses_api if request.wire == "responses" else chat
         try:
             response = await _response_to(post, client)
             try:
@@ -232,7 +232,7 @@ class SDKTransport(CoroutineTransport):
             api_error.request_id = request_id(response.headers)
             mask(api_error, secrets_of(response.request))
         if request.wire == "responses":
-            api_error.param = responses.chat_name(api_error.param, request.body)
+            api_error.param = responses_api.chat_name(api_error.param, request.body)
         else:
             add_other_wire(api_error)
         if self._class == "OpenAI":  # the only class that BASE_URL is for
@@ -264,12 +264,12 @@ class SDKTransport(CoroutineTransport):
         body.pop("extra_headers", None)
         path = PATHS[request.wire]
         if request.wire == "decisions":
-            return path, responses.decision_body_from_chat(request.body)
+            return path, responses_api.decision_body_from_chat(request.body)
         if request.kind == "embedding":
             path = "/embeddings"
             body.setdefault("encoding_format", "float")
         elif request.wire == "responses":
-            body = responses.body_from_chat(body)
+            body = responses_api.body_from_chat(body)
             body["model"] = self._deployment or body["model"]
         if extra_body:
             essential = {name: body[name] for name in ESSENTIAL_FIELDS if name in body}

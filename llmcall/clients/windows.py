@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from ..apis.usage import window_of
+from ..apis.token_usage import window_of
 from ..config.values import host_of
 from ..core.callbacks import fetch
 from ..core.seams import OK, AlreadyRecorded, Background, CoroutineTransport, Response

@@ -19,7 +19,7 @@ from . import values
 from .endpoints import ENDPOINT_KEYS, KeyReference, expand
 from .setting import MODEL_KEYS, Layer, Rank, Setting, SettingValue
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
-from .tinytroupe import Spelling, spelling_of
+from .tinytroupe_ini import Spelling, spelling_of
 
 if TYPE_CHECKING:
     import configparser

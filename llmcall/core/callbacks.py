@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from ..apis.bodies import nan_as_none
 from ..errors import ConfigError
 from ..keys.plain_data import recordable
-from ..support.sender import LLMCALL, sent_by
+from ..support.request_origin import LLMCALL, sent_by
 from ..support.waits import as_generator, check_stops, may_block, waits
 from .seams import AsyncTransport, Background, Chunk, CoroutineTransport, Response, Transport
 from .waiting import END, End, in_time

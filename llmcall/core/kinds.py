@@ -16,7 +16,7 @@ from ..apis.decisions import is_decision
 from ..apis.endings import ending_problem, is_cut
 from ..apis.message import content_text, unreadable_message
 from ..apis.shapes import choices_of
-from ..apis.usage import TokenUsage
+from ..apis.token_usage import TokenUsage
 from ..errors import (
     APIError,
     ContextLengthError,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..apis.usage import total_cost
+from ..apis.token_usage import total_cost
 from ..config.values import without_password
 from ..errors import (
     APIError,

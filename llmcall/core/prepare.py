@@ -32,7 +32,7 @@ from ..scopes.draws import Draw
 from ..scopes.position import CallOrder, Form, Position, held
 from ..stores.cassettes.current import current_cassette
 from ..support.notices import warn_once
-from ..support.sender import llmcall_sends
+from ..support.request_origin import llmcall_sends
 from .calls import Call, split_options
 from .parents import parents, way_from
 

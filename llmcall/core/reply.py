@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.message import RETURNED_REASONING, message_of, message_text, reasoning_in
 from ..apis.shapes import choices_of
-from ..apis.usage import TokenUsage, spent_words
+from ..apis.token_usage import TokenUsage, spent_words
 from ..keys.request import Data
 from ..support.display import html_message
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..apis.usage import TokenUsage
+from ..apis.token_usage import TokenUsage
 from ..config.endpoints import Endpoint
 from ..keys.request import Data, Request
 from ..support.waits import BlockingIterator, as_generator, run_blocking

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..config import resolve as config
 from ..link import programs
-from ..link.server import leave_link, use_link
+from ..link.link_server import leave_link, use_link
 from ..scopes.draws import Draws, MapIsOverError
 from ..scopes.position import hold_scope
 from ..stores.cassettes.current import current_cassette
@@ -23,8 +23,8 @@ from .worker import UNPICKLABLE, RemoteTask, Report, State, maps_here
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-    from ..link.server import Link
-    from ..many.run import MapRun
+    from ..link.link_server import Link
+    from ..many.map_run import MapRun
     from ..many.tasks import Task, TaskResult
     from ..scopes.active import ActiveScope
     from ..scopes.draws import Drawn

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..config.resolve import Layers
     from ..link.wire import Address
-    from ..many.run import MapRun
+    from ..many.map_run import MapRun
     from ..many.tasks import Job, TaskPosition, TaskResult
     from ..scopes.active import ActiveScope, ScopedRecord
     from ..scopes.draws import Drawn

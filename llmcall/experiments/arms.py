@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..apis.usage import total_cost
+from ..apis.token_usage import total_cost
 from ..config import resolve as config
 from ..errors import ConfigError
 from ..many.map import map as run_map
-from ..many.options import checked_count
+from ..many.map_options import checked_count
 from ..many.tasks import job_of
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
 from ..scopes.active import here
-from ..scopes.arms import arm as open_arm
+from ..scopes.arm_branches import arm as open_arm
 from ..scopes.draws import DrawList
 from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.current import current_cassette

@@ -12,12 +12,12 @@ from ..answers.instructions import correction
 from ..answers.json_texts import without_reasoning
 from ..answers.lettered_options import INSTRUCTION, listing, option_position
 from ..errors import OutputError
+from ..many.map_options import MapOptions
 from ..many.names import is_frame, rows_of
-from ..many.options import MapOptions
 from ..support.arguments import checked
 from ..support.display import import_pandas
 from ..support.notices import warn_once
-from ..typed.conversations import Conversation, GetReply, SendMessage, converse
+from ..typed.corrections import Conversation, GetReply, SendMessage, converse
 from ..typed.llm_call import LLMCall
 from ..typed.rows import RowJob, cross_rows
 from ..typed.tables import error_text

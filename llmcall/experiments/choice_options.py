@@ -20,7 +20,7 @@ from ..scopes.position import without_repeats
 from ..stores.cassettes.current import current_cassette
 from ..support.display import shortened
 from ..support.notices import warn_once
-from ..typed.conversations import shortened_repr
+from ..typed.corrections import shortened_repr
 
 MIN_OPTIONS, MAX_OPTIONS = 2, len(ascii_uppercase)
 LONGEST_LIST = 200  # characters of the options, in an error

@@ -22,7 +22,7 @@ from ..stores.cassettes.current import current_cassette
 from ..support.failures import process_failures
 from ..support.notices import warn_once
 from ..support.waits import run_blocking
-from ..typed.conversations import GetReply, SendMessage
+from ..typed.corrections import GetReply, SendMessage
 from ..typed.rows import RowJob, TableJob
 from .choice_options import Respondent
 

@@ -19,13 +19,13 @@ from ..scopes.active import ActiveScope, ScopedRecord, here, next_order
 from ..scopes.callers import Caller, current_caller, in_program_call
 from ..scopes.draws import DrawList, DrawsElsewhere
 from ..scopes.position import Branch, CallOrder, Position, current_ticket, hold_ticket
-from ..support.sender import llmcall_sends
+from ..support.request_origin import llmcall_sends
 from ..support.system import this_process
 from ..support.tracebacks import hide_own_frames
 from ..support.waits import may_block, run_blocking
 from ..traffic import usage as metering
-from .facts import facts_of
-from .messages import (
+from .client_facts import facts_of
+from .link_messages import (
     TASK_OF_RAY,
     ForwardedCalls,
     Where,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
 
-from ..support.sender import LLMCALL, sent_by
+from ..support.request_origin import LLMCALL, sent_by
 from ..support.system import after_fork_in_child, after_fork_in_parent, before_fork
 
 THREADS = 8

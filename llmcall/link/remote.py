@@ -11,7 +11,7 @@ from ..stores.cassettes.replay_log import function_scope
 from ..support.waits import waits
 from ..traffic.gate import innermost_permit
 from ..traffic.usage import Meter, hit_amounts
-from .messages import chunk_in, error_in
+from .link_messages import chunk_in, error_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..core.seams import Chunk
     from ..keys.request import Data, Request
     from ..traffic.usage import Hits, UsageDelta
-    from .server import CallOfProcess
+    from .link_server import CallOfProcess
     from .wire import Message
 
 

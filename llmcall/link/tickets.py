@@ -14,16 +14,16 @@ from ..scopes.callers import child_segment, known_caller, set_caller
 from ..scopes.draws import ACTOR, known_draws
 from ..scopes.position import Branch, CallOrder, Position, hold_program_call, hold_scope, take_place
 from ..scopes.scope import Scope, default_here
-from ..support.sender import LLMCALL, PROGRAM, sender
+from ..support.request_origin import LLMCALL, PROGRAM, sender
 from ..support.system import process_state
 from . import programs
 from .commands import words_in
-from .messages import TASK_OF_RAY
+from .link_messages import TASK_OF_RAY
 
 if TYPE_CHECKING:
     from ..scopes.draws import Draw
     from ..traffic.usage import Meter
-    from .messages import Where
+    from .link_messages import Where
 
 SEPARATOR = "/"  # between the numbers of tickets that are made one inside another
 

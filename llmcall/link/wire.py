@@ -17,7 +17,7 @@ import struct
 import sys
 from typing import Any, NamedTuple
 
-from ..support.sender import PASSED, sent_by
+from ..support.request_origin import PASSED, sent_by
 from ..support.waits import may_block
 
 TOKEN_BYTES = 16

@@ -8,9 +8,9 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..support.tracebacks import hide_own_frames
-from .options import MapOptions
+from .map_options import MapOptions
+from .map_run import MapRun
 from .plans import Plan, plan_map
-from .run import MapRun
 from .tasks import job_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..apis.usage import tier_of, total_cost
+from ..apis.token_usage import tier_of, total_cost
 from ..core.reply import Reply
 from ..scopes.callers import current_caller
 from ..scopes.draws import Draws
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ..keys.request import Data, Request
     from ..models.prices import Price
     from ..stores.record import Record
-    from ..typed.conversations import SendMessage
+    from ..typed.corrections import SendMessage
     from ..typed.rows import RowJob
-    from .options import MapOptions
+    from .map_options import MapOptions
     from .tasks import Job
 
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ..apis.usage import MILLION, Bill, Cost, Parts, TokenUsage
+from ..apis.token_usage import MILLION, Bill, Cost, Parts, TokenUsage
 from ..support.libraries import genai_prices
 from ..support.notices import warn_once
 

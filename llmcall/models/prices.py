@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..apis.decisions import TIER as DECISIONS
-from ..apis.usage import MILLION, Bill, Cost, Parts, TokenUsage
+from ..apis.token_usage import MILLION, Bill, Cost, Parts, TokenUsage
 from ..support.notices import warn_once
 
 if TYPE_CHECKING:

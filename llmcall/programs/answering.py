@@ -22,10 +22,10 @@ from ..stores.cassettes.current import current_cassette
 from ..stores.http_records import requested_model
 from ..support import secrets
 from ..support.failures import UnrecordedAnswer
-from ..support.sender import llmcall_sends
+from ..support.request_origin import llmcall_sends
 from . import connections
+from .http_responses import connection_failure, refusal_response, respond
 from .requests import CHATS, is_of_model_sdk, is_telemetry, request_to_record
-from .responses import connection_failure, refusal_response, respond
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from ..support.sender import LLMCALL, sent_by
-from .responses import error_body
+from ..support.request_origin import LLMCALL, sent_by
+from .http_responses import error_body
 from .transport import MESSAGE_HEADERS
 
 if TYPE_CHECKING:

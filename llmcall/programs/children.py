@@ -23,8 +23,8 @@ from ..config import resolve as config
 from ..core.parents import linked, parents
 from ..link import programs
 from ..link.child import Parent, standing_at
+from ..link.client_facts import layer_data, layer_in
 from ..link.commands import RUNNERS, Command, is_python, program_name, tells_only, words_of
-from ..link.facts import layer_data, layer_in
 from ..scopes.callers import (
     Caller,
     begin_naming,
@@ -35,7 +35,7 @@ from ..scopes.callers import (
 )
 from ..scopes.position import hold_in_process
 from ..stores.cassettes.current import forget_all
-from ..support.sender import llmcall_sends
+from ..support.request_origin import llmcall_sends
 from ..support.system import (
     ProcessLock,
     after_fork_in_child,
@@ -55,11 +55,11 @@ if TYPE_CHECKING:
     from multiprocessing.pool import Pool
     from multiprocessing.process import BaseProcess
 
-    from ..link.server import Link
+    from ..link.link_server import Link
     from ..link.wire import Address
+    from .http_server import Server
     from .proxy import Proxy
     from .recorder import Recorder
-    from .server import Server
 
 _lock = ProcessLock()
 LONGEST_END = 30  # seconds in which the answers that are under way at the end may come
@@ -98,7 +98,7 @@ class RoutesOfRecording:
         base = link.admit(context)
         with _lock:
             if self._has_server and self.server is None:
-                from .server import Server
+                from .http_server import Server
 
                 self.server = Server(self._recorder, self.context_of)
         address = "" if self.server is None else self.server.address
@@ -117,7 +117,7 @@ class RoutesOfRecording:
             return self._proxy.address
 
     def _new_link(self) -> Link:
-        from ..link.server import Link  # not for a program without children
+        from ..link.link_server import Link  # not for a program without children
 
         with _lock:
             if self._link is None:

@@ -6,7 +6,7 @@ import http.client
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .responses import body_class
+from .http_responses import body_class
 from .transport import headers_to_copy
 
 if TYPE_CHECKING:

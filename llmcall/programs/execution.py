@@ -29,9 +29,9 @@ from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
 from .children import LONGEST_END, RoutesOfRecording, missed_lines, recording_children
 from .entry import unrecorded_lines
+from .last_lines import summary_lines
 from .patches import patched_by
 from .recorder import Recorder
-from .summary import summary_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

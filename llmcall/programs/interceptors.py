@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from ..errors import APIError
-from ..support.sender import PASSED, llmcall_sends, sent_by
+from ..support.request_origin import PASSED, llmcall_sends, sent_by
 from ..support.system import after_fork_in_child
 
 if TYPE_CHECKING:

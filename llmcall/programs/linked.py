@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.parents import parents
 from ..errors import CacheMissError
-from ..link.messages import error_data
+from ..link.link_messages import error_data
 from ..link.programs import linked_recordings
 from ..support.notices import warn_once
-from ..support.sender import llmcall_sends
+from ..support.request_origin import llmcall_sends
 from ..support.tracebacks import text_of
 from . import connections
 from .patches import patched_by

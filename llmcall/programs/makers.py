@@ -23,7 +23,7 @@ from ..scopes.callers import (
     running_work,
     set_caller,
 )
-from ..support.sender import LLMCALL, PROGRAM, llmcall_sends, sender, sent_by
+from ..support.request_origin import LLMCALL, PROGRAM, llmcall_sends, sender, sent_by
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.waiting import adrive
 from ..scopes.callers import begin_naming, current_caller, end_naming
-from ..support.sender import PROGRAM, llmcall_sends, sender
+from ..support.request_origin import PROGRAM, llmcall_sends, sender
 from ..support.waits import run_blocking
 from . import connections, makers
 from .interceptors import Interceptor, active_interceptor, innermost, interceptors, passing

@@ -12,8 +12,8 @@ from ..config.settings import checked_layer
 from ..config.values import UNSET
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from ..keys.normalizers import normalizer
-from ..link.facts import KEYS, keyless
-from ..link.messages import error_in
+from ..link.client_facts import KEYS, keyless
+from ..link.link_messages import error_in
 from ..link.programs import recordings
 from ..scopes.active import here
 from ..scopes.scope import Scope

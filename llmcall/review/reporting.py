@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..answers.lettered_options import listed_options, listing
 from ..apis.decisions import is_decision
 from ..apis.message import object_in, objects_in
-from ..apis.usage import total_cost
+from ..apis.token_usage import total_cost
 from ..stores.records.served import served_by
 from ..support.display import as_json, counted, money, one_line, printable, visible
 from .conversations import ANSWERING_ROLE, is_conversed
@@ -68,10 +68,10 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
     :param found: the run's facts.
     :param code: what is known about the code, a sentence each.
     """
-    answers, models = found.answers, found.models
+    answers, asked = found.answers, found.asked
     # Each text of embeddings has a record of its own, however many were sent at once.
     spoken = [answer for answer in answers if not _is_embedding(answer)]
-    conversed = list(filter(is_conversed, models))
+    conversed = list(filter(is_conversed, asked))
     return [
         ChecklistItem("A.1 Purpose", blank="what the model was used for, and why a model"),
         ChecklistItem(
@@ -89,20 +89,20 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "B.3 Parameters and number of runs",
-            [*_parameters(model_calls), *_repetitions(spoken), *_compute(answers)],
+            [*_parameters(asked), *_repetitions(spoken), *_compute(answers)],
             blank="parameters that requests do not hold: the API's defaults on these days",
         ),
         ChecklistItem(
             "B.4 Fine-tuning, tools and search",
-            [_fine_tuning(answers), _tools(model_calls)],
+            [_fine_tuning(answers), _tools(asked)],
             blank="how a model was tuned, if one was",
         ),
         ChecklistItem("B.5 State between calls", list(_state(conversed))),
-        ChecklistItem("C.1 Prompts", [GAPS], list(_prompts(model_calls, "user"))),
+        ChecklistItem("C.1 Prompts", [GAPS], list(_prompts(asked, "user"))),
         ChecklistItem(
             "C.2 Instructions for the whole system",
             [_instructed(conversed)],
-            list(_prompts(model_calls, "system")),
+            list(_prompts(asked, "system")),
             blank="who asks what when, and how answers enter later prompts, beyond what the code shows",
         ),
         ChecklistItem(

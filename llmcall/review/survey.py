@@ -75,11 +75,11 @@ def distributions(
     """
     found = []
     reworded = _reworded(pairs)
-    models = [_questions(run, reworded if number else {}) for number, run in enumerate(runs)]
-    for name, number in dict.fromkeys(question for questions in models for question in questions):
+    asked = [_questions(run, reworded if number else {}) for number, run in enumerate(runs)]
+    for name, number in dict.fromkeys(question for questions in asked for question in questions):
         records = [
             [choice for record in questions.get((name, number), ()) for choice in _choices(record)]
-            for questions in questions_by_run
+            for questions in asked
         ]
         names = {
             record.form["name"]: None for of_run in records for record in of_run if record.form

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..apis.bodies import answer_in
-from ..apis.usage import TokenUsage
+from ..apis.token_usage import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._version import __version__
 from ..apis.message import as_text, message_text
 from ..apis.shapes import body_messages, choices_of, joined_text, read_choices, served_model
-from ..apis.usage import TokenUsage, spent_words
+from ..apis.token_usage import TokenUsage, spent_words
 from ..keys.keys import key_of
 from ..support.display import html_message, one_line, printable
 from .days import Days, day_created, day_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from .sender import callback_errors
+from .request_origin import callback_errors
 from .system import lock
 
 if TYPE_CHECKING:

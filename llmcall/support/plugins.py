@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ConfigError
-from .sender import callback_errors
+from .request_origin import callback_errors
 
 
 class PlugIns(dict[str, object]):

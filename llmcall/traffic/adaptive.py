@@ -32,7 +32,7 @@ from .usage import UnderWay
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..apis.usage import TokenUsage
+    from ..apis.token_usage import TokenUsage
     from ..config.endpoints import Endpoint
 
 FIRST = 16

@@ -28,7 +28,7 @@ from .queues import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..apis.usage import TokenUsage
+    from ..apis.token_usage import TokenUsage
 
 open_budgets: list[Budget] = []  # a budget entered twice is in it twice
 _waiting = Queue()

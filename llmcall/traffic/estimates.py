@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..apis.decisions import questions_in
 from ..apis.shapes import choices_of
-from ..apis.usage import TokenUsage
+from ..apis.token_usage import TokenUsage
 from ..models.tokens import count_tokens
 
 if TYPE_CHECKING:

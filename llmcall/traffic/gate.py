@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..apis.shapes import served_model
-from ..apis.usage import TokenUsage, tier_of, window_of
+from ..apis.token_usage import TokenUsage, tier_of, window_of
 from ..config.settings import AUTO
 from ..core.seams import Gate, Used
 from ..errors import BudgetExceededError, ConfigError

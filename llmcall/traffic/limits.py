@@ -22,7 +22,7 @@ from ..support.system import after_fork_in_child, lock
 from .queues import NEVER, Blocked, Demand, Queue, total, wait_until_free
 
 if TYPE_CHECKING:
-    from ..apis.usage import TokenUsage
+    from ..apis.token_usage import TokenUsage
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from ..core.waiting import Deadline

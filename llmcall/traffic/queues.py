@@ -11,7 +11,7 @@ from ..core.waiting import Deadline, wait
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..apis.usage import TokenUsage
+    from ..apis.token_usage import TokenUsage
 
 # USD are counted in whole 10^-12 USD: sums of floats would pass a limit that they only reach, or
 # not reach it.

@@ -17,7 +17,7 @@ from .tables import RowMethods
 
 if TYPE_CHECKING:
     from ..keys.request import Data
-    from .conversations import Answer
+    from .corrections import Answer
 
 Arguments = ParamSpec("Arguments")
 Rest = ParamSpec("Rest")

@@ -24,7 +24,7 @@ from ..support.arguments import checked
 from ..support.display import one_line
 from ..support.notices import logger
 from ..support.waits import run_blocking
-from .conversations import (
+from .corrections import (
     Answer,
     Conversation,
     GetReply,

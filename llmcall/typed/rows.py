@@ -14,7 +14,7 @@ from ..keys.plain_data import is_numpy_bool
 from ..many.names import IncompleteRow
 from ..models.catalog import parameters_of
 from ..support.waits import run_blocking
-from .conversations import Conversation, GetReply, SendMessage
+from .corrections import Conversation, GetReply, SendMessage
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -17,16 +17,16 @@ from typing import (
     overload,
 )
 
-from ..apis.usage import total_cost
+from ..apis.token_usage import total_cost
 from ..errors import LLMCallError
 from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
+from ..many.map_options import MapOptions
 from ..many.names import is_frame, rows_of
-from ..many.options import MapOptions
 from ..support.display import counted, data_frame, import_pandas
 from ..support.notices import notice
-from .conversations import Conversation
+from .corrections import Conversation
 from .rows import RowJob, TableJob, check_rows, cross_rows, row_variables
 
 if TYPE_CHECKING:

@@ -187,7 +187,7 @@ def test_transports_and_functions_that_give_keys_are_called_in_one_module() -> N
     """Requests that they send are unrecorded."""
     callers = {module: list(calls_of_transports(module)) for module in PATHS}
     assert {module for module, found in callers.items() if found} == {"core.callbacks"}
-    users = [module for module in PATHS if "support.sender" in all_imports()[module]]
+    users = [module for module in PATHS if "support.request_origin" in all_imports()[module]]
     assert [module for module in users if folder_of(module) == "core"] == [
         "core.callbacks",
         "core.prepare",

@@ -84,7 +84,7 @@ def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     The threads that a test left behind end soon after it.
     """
-    monkeypatch.setattr("llmcall.many.run.GRACE", 0.1)
+    monkeypatch.setattr("llmcall.many.map_run.GRACE", 0.1)
     gone_on.clear()
     with no_ctrl_c_is_lost():
         yield
@@ -285,7 +285,7 @@ def test_ctrl_c_in_whichever_line_of_a_wait_is_a_keyboard_interrupt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of the map's own lines, or of the library's that it waits with."""
-    monkeypatch.setattr("llmcall.many.run.TICK", 0.005)
+    monkeypatch.setattr("llmcall.many.map_run.TICK", 0.005)
     for line in range(1, 40):
         begun: list[str] = []
         interrupted = InterruptedAt(line, begun, 1, "threading.py")

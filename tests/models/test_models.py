@@ -13,7 +13,7 @@ import typing
 import genai_prices
 import pytest
 
-from llmcall.apis.usage import MILLION
+from llmcall.apis.token_usage import MILLION
 from llmcall.models import catalog as models
 from llmcall.models.catalog import Capabilities, capabilities
 from llmcall.models.prices import Price, price_of

@@ -23,7 +23,7 @@ from llmcall.scopes.repeated import RepeatedAnswers
 from llmcall.support.listeners import CallListener, listeners
 from llmcall.testing import ScriptedClient, check_listener
 from llmcall.traffic.adaptive import LimitReport
-from llmcall.traffic.standard_listeners import AnswerWarnings, Outcomes
+from llmcall.traffic.call_listeners import AnswerWarnings, Outcomes
 from llmcall.types import CallInfo, Listener, Received
 
 

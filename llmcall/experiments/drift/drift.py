@@ -10,12 +10,12 @@ from contextlib import suppress
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
-from ...apis.usage import tier_of, total_cost
+from ...apis.token_usage import tier_of, total_cost
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
 from ...errors import APIError, ArgumentError, CacheMissError, ContentFilterError, EmptyAnswerError
 from ...many.map import map as run_map
-from ...many.options import checked_count
+from ...many.map_options import checked_count
 from ...review.runs import RecordedRun, load
 from ...scopes.scope import scope
 from ...stores.cassettes.cassette import Cassette
@@ -24,10 +24,7 @@ from ...stores.records.served import model_of
 from ...support.arguments import checked
 from ...support.display import counted, money, one_line, printable
 from ..intervals import import_statistics
-from .estimate import USEFUL_DEVIATIONS, Spread, spread_of
-from .result import Drift
-from .sample import DriftCall, DriftCheck, Requests, compared_run
-from .values import (
+from .answer_values import (
     VALUE,
     Reader,
     answers_frame,
@@ -36,6 +33,9 @@ from .values import (
     user_reader,
     value_columns,
 )
+from .estimate import USEFUL_DEVIATIONS, Spread, spread_of
+from .result import Drift
+from .sample import DriftCall, DriftCheck, Requests, compared_run
 
 if TYPE_CHECKING:
     from ...clients.base import LLMClient

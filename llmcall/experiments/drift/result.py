@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...apis.usage import total_cost
+from ...apis.token_usage import total_cost
 from ...stores.records.served import served_by, served_words
 from ...support.display import counted, money, printable, text_table
+from .answer_values import ANSWER, MARKS, VALUE, Reader, answers_frame, value_columns
 from .estimate import Shift, estimate_shift
-from .values import ANSWER, MARKS, VALUE, Reader, answers_frame, value_columns
 
 if TYPE_CHECKING:
     import pandas

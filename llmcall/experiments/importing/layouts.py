@@ -11,10 +11,10 @@ from ...apis.message import object_in
 from ...apis.shapes import served_model
 from ...core.callbacks import each_from_callback
 from ...errors import CacheError, ConfigError, ServiceError
-from ...stores.records.spool import Spool
+from ...stores.records.temporary_records import Spool
 from ...support.display import counted
-from .responses import BATCH, is_exchange
-from .tables import Columns, LocatedEntry, conversations, levels, objects, opened, rows
+from .published_responses import BATCH, is_exchange
+from .published_tables import Columns, LocatedEntry, conversations, levels, objects, opened, rows
 
 # The endings of files' names, but for .gz; all others contain JSON.
 CSV, YAML = (".csv", ".tsv"), (".yaml", ".yml")

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ...apis.usage import total_cost
+from ...apis.token_usage import total_cost
 from ...review.conversations import conversations
 from ...review.facts import RunFacts
 from ...review.page import page
@@ -17,9 +17,9 @@ from ...review.runs import RecordedRun
 from ...stores.records.reader import read
 from ...support.display import money
 from ...support.secrets import find, find_setting
+from .observed_run import run_options
 from .package import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
 from .project import DISTRIBUTION, is_wheel
-from .replay import run_options
 
 HOME = r"(?:/home/|/Users/)[^\s/\\\"'<>:]+"
 MAIL = r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
@@ -177,7 +177,7 @@ recorded answers and compares the results. It needs no key and no network.
 
 def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
     found = RunFacts.of(run, conversations(run))
-    texts = len(found.models) - len(found.spoken)
+    texts = len(found.asked) - len(found.spoken)
     cost = total_cost(record.cost for record in found.answers)
     unused = sum(manifest.unused.values())
     origin = f"\n- Source: {run.origin}" if run.origin else ""

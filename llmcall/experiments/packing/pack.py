@@ -12,13 +12,21 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from ...apis.usage import total_cost
+from ...apis.token_usage import total_cost
 from ...config import resolve as config
 from ...errors import ArgumentError, LLMCallError
 from ...stores.records.reader import RecordFile, read
 from ...stores.records.served import model_of
 from ...stores.records.writer import write
 from .contents import MADE, REPORT, credentials, made_texts, personal_lines, read_text
+from .observed_run import (
+    Observation,
+    describe_unused,
+    files_below,
+    run_cassettes,
+    run_program,
+    unused_records,
+)
 from .package import (
     ABOUT,
     CODE,
@@ -42,14 +50,6 @@ from .project import (
     is_wheel,
     project_paths,
     write_wheel,
-)
-from .replay import (
-    Observation,
-    describe_unused,
-    files_below,
-    run_cassettes,
-    run_program,
-    unused_records,
 )
 from .verify import DIFFERS, Verification, verify
 

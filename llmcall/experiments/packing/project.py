@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ...errors import ArgumentError, LLMCallError
 from ...support.secrets import names_credential
+from .observed_run import PACKAGE, files_below
 from .package import zip_entry
-from .replay import PACKAGE, files_below
 
 # Not copied: version control, environments and caches, and .env, which holds keys
 LEFT_OUT = re.compile(

@@ -18,6 +18,7 @@ from ...errors import ArgumentError, CacheError
 from ...stores.records.reader import read
 from ...support.display import counted, visible
 from .contents import PROOF, made_texts, merged_run
+from .observed_run import Observation, describe_unused, has_namespace, run_program, unused_records
 from .package import (
     ABOUT,
     FOLDERS,
@@ -30,7 +31,6 @@ from .package import (
     unpack_zip,
 )
 from .project import DISTRIBUTION, copy_file, has_own_code, is_left_out, is_wheel
-from .replay import Observation, describe_unused, has_namespace, run_program, unused_records
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 # Digits with leading zeros are a code, such as a postcode.

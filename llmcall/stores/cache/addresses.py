@@ -7,7 +7,7 @@ from typing import TypeGuard, TypeVar
 
 from ...config.values import without_password
 from ...errors import CacheError, ConfigError
-from ...support.sender import callback_errors
+from ...support.request_origin import callback_errors
 from .directory import Directory
 from .storages import SERVERS, Change, Row, Storage, Stored, storages
 

@@ -322,7 +322,7 @@ class ResponseCache:
         """
         from ..records.header import Header
         from ..records.keyed_settings import KEYED, NAMESPACES, keyed_settings, with_used_settings
-        from ..records.spool import Spool
+        from ..records.temporary_records import Spool
         from ..records.writer import write
 
         with Spool() as spool:

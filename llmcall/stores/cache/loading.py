@@ -17,7 +17,7 @@ from ..records.keyed_settings import keyed_settings, settings_differences
 from ..records.packed import pack, unpack
 from ..records.readable import unreadable
 from ..records.reader import spooled
-from ..records.spool import Spool
+from ..records.temporary_records import Spool
 from .addresses import is_address, storage_at
 from .storages import Change, Storage
 

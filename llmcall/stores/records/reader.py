@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ...keys.request import Data
-    from .spool import Spool
+    from .temporary_records import Spool
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MOST_READ_TEXTS = 1000

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ...keys.request import Data
-    from .spool import Spool
+    from .temporary_records import Spool
 
 
 def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:

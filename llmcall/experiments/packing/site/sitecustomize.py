@@ -21,7 +21,7 @@ def _begin() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != here]
     if "_LLMCALL_TRACE" in os.environ:
-        child = os.path.join(os.path.dirname(here), "child.py")
+        child = os.path.join(os.path.dirname(here), "packed_program.py")
         name = "_llmcall_packing_child"
         _run(importlib.util.spec_from_file_location(name, child), name)
         sys.modules.pop(name).trace_started_process()

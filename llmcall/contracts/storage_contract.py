@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..stores.cache.storages import Change, Row, Storage, Stored
-from .rules import LONGEST, THREADS, Watch, holds, in_thread, keeping, made
+from .rule_checks import LONGEST, THREADS, Watch, holds, in_thread, keeping, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

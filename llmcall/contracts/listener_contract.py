@@ -13,7 +13,7 @@ from ..scopes.scope import scope
 from ..stores.cassettes.cassette import Cassette
 from ..support.listeners import CallListener, Listener, listeners
 from ..testing import ScriptedClient
-from .rules import holds, made
+from .rule_checks import holds, made
 
 
 def check_listener(make: Callable[[], Listener]) -> None:

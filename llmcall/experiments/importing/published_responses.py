@@ -28,7 +28,7 @@ from ...stores.days import creation_time
 from ...stores.record import Received, Record
 from ...stores.records.readable import unreadable
 from ...support.display import as_json, shortened
-from ...support.sender import LLMCALL, sent_by
+from ...support.request_origin import LLMCALL, sent_by
 from ...support.waits import run_blocking
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from ..core.seams import Response
 from ..core.send import release_held
 from ..keys.request import Request
 from ..support.waits import run_blocking
-from .rules import LONGEST, THREADS, Watch, in_thread, keeping, made, run_in_loop
+from .rule_checks import LONGEST, THREADS, Watch, in_thread, keeping, made, run_in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

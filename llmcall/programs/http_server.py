@@ -30,7 +30,7 @@ from ..link.loop import LoopThread, close_in_forks
 from ..scopes.callers import known_caller, set_caller
 from ..scopes.scope import Scope, in_process
 from ..scopes.scope import scope as open_scope
-from ..support.sender import LLMCALL, PROGRAM, sender, sent_by
+from ..support.request_origin import LLMCALL, PROGRAM, sender, sent_by
 from . import connections
 from .answering import response_to
 from .asgi import (

@@ -18,7 +18,7 @@ from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE
 from ...keys.plain_data import is_too_deep
 from ...models.catalog import parameters_of
 from ...support.display import counted
-from .responses import ASSISTANT, is_chat, is_exchange, is_message, is_raw_answer
+from .published_responses import ASSISTANT, is_chat, is_exchange, is_message, is_raw_answer
 
 if TYPE_CHECKING:
     from ...keys.request import Data

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...apis.usage import tier_of
+from ...apis.token_usage import tier_of
 from ...config import resolve as config
 from ...errors import APIError, ArgumentError, CacheError, LLMCallError
 from ...keys.keys import identity, sampled_key
@@ -20,10 +20,10 @@ from ...scopes.position import checked_name
 from ...stores.days import creation_time
 from ...stores.record import Record
 from ...stores.records.header import Header
-from ...stores.records.spool import Spool
+from ...stores.records.temporary_records import Spool
 from ...stores.records.writer import write
 from ...support.display import counted, one_line, printable
-from .responses import (
+from .published_responses import (
     ASSISTANT,
     BATCH,
     Exchanges,
@@ -33,7 +33,7 @@ from .responses import (
     split_choices,
     turn_response,
 )
-from .tables import IS_ROW, Columns
+from .published_tables import IS_ROW, Columns
 
 if TYPE_CHECKING:
     from ...keys.request import Data

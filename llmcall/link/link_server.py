@@ -31,11 +31,11 @@ from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import current_cassette
 from ..support.system import ProcessLock, after_fork_in_child, process_state
 from ..support.waits import run_blocking, set_may_block
-from ..traffic import standard_listeners as standard_listeners  # its listeners
+from ..traffic import call_listeners as call_listeners  # its listeners
 from . import programs
-from .facts import facts_in
+from .client_facts import facts_in
+from .link_messages import ForwardedCalls, Where, error_data, record_data
 from .loop import LoopThread
-from .messages import ForwardedCalls, Where, error_data, record_data
 from .pythons import Pythons
 from .remote import Form, NotedMeter, RemoteTransport
 from .tickets import Base, Ticket

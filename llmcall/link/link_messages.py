@@ -58,7 +58,7 @@ class ForwardedCalls(NamedTuple):
     :param contents: of each call what is hashed, and the body.
     :param sample: the whole name of a draw that the scope does not enter, or ``None``.
     :param options: as a tuple.
-    :param facts: of the client, pickled; see ``facts.py``.
+    :param facts: of the client, pickled; see ``client_facts.py``.
     :param has_form: whether its answers must have a form, which the process checks.
     :param is_clients: whether the transport of the client sends it, and not one of its own.
 

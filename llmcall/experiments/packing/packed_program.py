@@ -1,7 +1,7 @@
 """Run a packed program in its own process, and log what it reads, writes and tries to reach.
 
-``python child.py PLAN``: PLAN is the JSON file that :mod:`llmcall.experiments.packing.replay` writes. Only
-the standard library is imported before the audit hook is installed.
+``python packed_program.py PLAN``: PLAN is the JSON file that :mod:`llmcall.experiments.packing.observed_run` writes.
+Only the standard library is imported before the audit hook is installed.
 """
 
 from __future__ import annotations

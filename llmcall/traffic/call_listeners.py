@@ -7,7 +7,7 @@ from weakref import ref
 
 from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
-from ..apis.usage import TokenUsage
+from ..apis.token_usage import TokenUsage
 from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
 from ..scopes.repeated import RepeatedAnswers
 from ..support.failures import (

@@ -26,7 +26,7 @@ from ..support.notices import logger
 from ..support.stops import Stop
 from ..support.waits import check_stops, set_stops, waits
 from ..traffic import usage as metering
-from ..traffic.standard_listeners import report_refused
+from ..traffic.call_listeners import report_refused
 from .bar import Bar
 from .names import ItemNames, is_frame
 from .tasks import MISSING, DaemonThreads, NotBegunError, Task, TaskResult, run_job, tasks_of
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..distributed.sender import TaskSender
     from ..distributed.worker import Report
     from ..scopes.draws import DrawList
-    from .options import MapOptions
+    from .map_options import MapOptions
     from .tasks import Job
 
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that no worker waits for its next task

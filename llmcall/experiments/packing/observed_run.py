@@ -19,7 +19,7 @@ from ...errors import CacheError
 from ...stores.records.reader import RecordFile, header_in
 from ...support.display import counted
 
-CHILD = Path(__file__).with_name("child.py")
+CHILD = Path(__file__).with_name("packed_program.py")
 PACKAGE = Path(__file__).resolve().parents[2]
 OWN_FOLDERS = frozenset({".llmcall", "__pycache__"})  # Python's and llmcall's own files
 SYSTEM_FOLDERS = (

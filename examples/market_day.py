@@ -28,16 +28,17 @@ USAGE = """\
 A day at a village market: five people, three goods, six rounds, every word from a language model.
 
   %(prog)s            replay the recorded day: no key, no network, about two seconds
-  %(prog)s --local    play your own day with a small model in this process (extra "local")
+  %(prog)s --local    play your own day with a local model (extra "local"; LLMCALL_MODEL=any.gguf chooses it)
   %(prog)s --live     play your own day with the configured model
 
 Your own day is kept in .llmcall. If you play it again, it is the same day, without a call. --fresh plays another day.
 """
 FOLDER = pathlib.Path(__file__).parent
 DAYS = ("market_day.jsonl", "market_day_changed.jsonl")  # the recorded days, beside this program
+MODEL = "qwen2.5-coder-1.5b-instruct"  # of the recorded days: a file of 1.1 GB
 # as in [Prices]: USD per million input and output tokens
-PRICES = {"SmolLM2-135M-Instruct.Q4_1": (0.10, 0.50)}
-PRICED_AS = {"SmolLM2-135M-Instruct.Q4_1": " at gpt-6-luna's price"}
+PRICES = {MODEL: (0.10, 0.50)}
+PRICED_AS = {MODEL: " at gpt-6-luna's price"}
 WIDEST = 100  # characters in a line, even on a wider terminal
 TRIES = 10  # how many times to ask somebody for new words
 LOOSE_END = re.compile(
@@ -278,13 +279,11 @@ def is_own_day(arguments: argparse.Namespace) -> bool:
 
 
 def client_for(arguments: argparse.Namespace) -> llmcall.LLMClient:
-    """Return the client: the configured one, or the one of the model in this process, which the
-    recorded days are from.
-    """
-    if is_own_day(arguments):
-        llmcall.configure(prices=PRICES, cache_mode="refresh" if arguments.fresh else "auto")
-    is_local = arguments.local or not arguments.live
-    return llmcall.client("local" if is_local else None)
+    """Return the client of the recorded days, or the one that plays another day."""
+    if not is_own_day(arguments):
+        return llmcall.LocalClient(model=f"{MODEL}.gguf")
+    llmcall.configure(prices=PRICES, cache_mode="refresh" if arguments.fresh else "auto")
+    return llmcall.client("local" if arguments.local else None)
 
 
 def parser_of(program: str) -> argparse.ArgumentParser:
@@ -296,7 +295,7 @@ def parser_of(program: str) -> argparse.ArgumentParser:
         program, description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--live", action="store_true", help="ask the configured model")
-    parser.add_argument("--local", action="store_true", help="ask a small model in this process")
+    parser.add_argument("--local", action="store_true", help="ask a local model")
     parser.add_argument(
         "--fresh", action="store_true", help="with --live or --local: play another day"
     )

@@ -120,7 +120,7 @@ def test_all_actors_speak_in_each_round_of_the_market(market: Market) -> None:
 
 def test_the_market_says_what_a_replay_saves(market: Market) -> None:
     """It has the number of answers, and what they cost."""
-    assert "That day took 62 answers, worth $0.0026 at gpt-6-luna's price." in one_line(
+    assert "That day took 47 answers, worth $0.0016 at gpt-6-luna's price." in one_line(
         market.one_day
     )
 
@@ -134,7 +134,7 @@ def test_the_market_shows_what_a_changed_persona_changes(market: Market) -> None
 def test_the_market_ends_with_what_stayed_and_what_is_new(market: Market) -> None:
     """The two parts add up to the whole."""
     words = one_line(market.other_day)
-    assert "The second day took 63 answers: 42 of the first day, and 21 new ones" in words
+    assert "The second day took 47 answers: 31 of the first day, and 16 new ones" in words
     assert words.endswith("--help")
 
 

@@ -76,9 +76,9 @@ class ResponseCache:
 
     >>> cache = llmcall.ResponseCache("answers")
     >>> cache.load("examples/market_day.jsonl")
-    62
+    47
     >>> cache.export("greta.jsonl", where=lambda record: record.scope.endswith("/Greta"))
-    11
+    9
     """
 
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:

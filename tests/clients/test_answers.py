@@ -444,7 +444,7 @@ def test_no_key_of_a_response_format_switches_its_check_off(tmp_path: Path) -> N
     with pytest.raises(llmcall.ServiceError, match="does not fit its response_format"):
         client.send_message("Who?", response_format=response_format, on_error="raise")
     request = client.build_request("Who?", response_format=response_format)
-    assert request.body["response_format"] == request.asked["response_format"] == response_format
+    assert request.body["response_format"] == request.hashed["response_format"] == response_format
 
 
 @pytest.mark.parametrize("mode", ["auto", "replay"])

@@ -154,7 +154,7 @@ def test_a_model_is_known_by_its_files_stem(model: str | None, name: str) -> Non
     client = LocalClient(model=model)
     assert client.model_named(None) == client.default_embedding_model() == name
     request = client.build_request("Hello")
-    assert request.model == request.asked["model"] == name
+    assert request.model == request.hashed["model"] == name
     assert [endpoint.name for endpoint in client.endpoints(name)] == [name]
     assert repr(client) == f"LocalClient(model={name!r})"
 

@@ -537,7 +537,7 @@ def test_the_responses_api_gets_its_least_limit_of_tokens_and_the_key_the_one_th
     request = client.build_request("Hello", max_tokens=asked)
     assert client.send_message("Hello", max_tokens=asked).cache_key == request.cache_key
     assert server.requests[0].body["max_output_tokens"] == limit
-    assert request.asked["max_tokens"] == asked
+    assert request.hashed["max_tokens"] == asked
     by_chat = client_at(server, api="chat")
     assert by_chat.send_message("Hello", max_tokens=asked).cached
 

@@ -347,7 +347,7 @@ def test_ids_of_tool_calls_are_sent_as_they_were_given() -> None:
     messages = two_calls("a", "b", "b")
     request = ScriptedClient().build_request(messages, model="gpt-4o-mini")
     assert request.messages == two_calls("a", "b", "b") == messages
-    assert request.asked["messages"][2]["tool_call_id"] == "call00002"
+    assert request.hashed["messages"][2]["tool_call_id"] == "call00002"
 
 
 USER = {"role": "user", "content": "Hello"}
@@ -538,8 +538,8 @@ def test_an_image_is_sent_as_it_was_given(wrapped: str) -> None:
     """Only its digest enters the key."""
     request = ScriptedClient().build_request(image(wrapped), model="gpt-4o-mini")
     assert wrapped in request.messages[0]["content"][0]["image_url"]["url"]
-    assert "base64" not in str(request.asked)
-    assert "sha256," in str(request.asked)
+    assert "base64" not in str(request.hashed)
+    assert "sha256," in str(request.hashed)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from servers import RedisProcess
 
 import llmcall
 from llmcall import CacheError, ConfigError, ResponseCache
-from llmcall.contracts import rules
+from llmcall.contracts import rule_checks
 from llmcall.stores.cache.addresses import storage_at
 from llmcall.testing import ScriptedClient, check_storage
 from llmcall.types import Storage
@@ -159,7 +159,7 @@ def wait_for_ever(*_: object) -> None:
 def test_a_storage_that_never_returns_is_named_with_the_method(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "LONGEST", 0.5)
+    monkeypatch.setattr(rule_checks, "LONGEST", 0.5)
     hanging, stored = type("Hanging", (Memory,), {method: wait_for_ever}), dict[str, Any]()
     with pytest.raises(AssertionError, match=rf"^Hanging\.{method} did not return within 0\.5 s$"):
         check_storage(lambda: hanging(stored))
@@ -174,7 +174,7 @@ def test_a_storage_whose_threads_wait_for_each_other_is_found(
             return super().write(changes)
 
     kept, stored = threading.RLock(), dict[str, Any]()  # never released: the next thread waits
-    monkeypatch.setattr(rules, "LONGEST", 0.5)
+    monkeypatch.setattr(rule_checks, "LONGEST", 0.5)
     with pytest.raises(AssertionError, match=r"^Kept\.write did not return"):
         check_storage(lambda: Kept(stored))
 

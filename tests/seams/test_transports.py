@@ -21,7 +21,7 @@ from llmcall import ConfigError, LLMClient, OpenAIClient, ServiceError
 from llmcall.ancestors.xagent import PatchedTransport
 from llmcall.clients.local import LocalTransport, find_model
 from llmcall.clients.windows import WindowTransport
-from llmcall.contracts import rules
+from llmcall.contracts import rule_checks
 from llmcall.core.prepare import prepare_chat
 from llmcall.keys.request import Request
 from llmcall.programs.requests import request_to_record
@@ -411,7 +411,7 @@ HANGING = {
 def test_a_transport_that_never_returns_is_named_with_the_method(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "LONGEST", 0.5)
+    monkeypatch.setattr(rule_checks, "LONGEST", 0.5)
     hanging = type("Hanging", (Plain,), {method: wait_for_ever})
     words = HANGING[method]
     name = f"{words} Hanging" if " " in words else f"Hanging.{words}"
@@ -429,6 +429,6 @@ def test_a_transport_that_answers_one_call_at_a_time_and_never_the_next_is_found
             self.free.acquire()
             return completion()
 
-    monkeypatch.setattr(rules, "LONGEST", 0.5)
+    monkeypatch.setattr(rule_checks, "LONGEST", 0.5)
     with pytest.raises(AssertionError, match=r"^Full\.send did not return"):
         check_transport(Full)

@@ -389,7 +389,7 @@ def test_a_function_takes_the_arguments_of_a_call(scripted: ScriptedClient) -> N
 
     assert would_buy("Lisa", "bread") is True
     assert asked(scripted)[0] == ("system", "You are Lisa.")
-    assert scripted.requests[-1].asked["temperature"] == 1
+    assert scripted.requests[-1].hashed["temperature"] == 1
 
 
 def test_a_function_that_is_run_gives_value_reply_and_messages(scripted: ScriptedClient) -> None:

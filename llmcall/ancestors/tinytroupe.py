@@ -53,7 +53,7 @@ def read(path: str) -> list[Record]:
     ``REASONING_EFFORT``, which TinyTroupe did not record, comes from the settings, as do aliases,
     namespace and normalizers: a script that repeats a call under these settings finds its answer. An
     entry gives several records where identical calls may differ in form: one without a ``top_p=0``, and
-    one without ``REASONING_EFFORT``, as TinyTroupe itself asks.
+    one without ``REASONING_EFFORT``, as TinyTroupe itself sends them.
 
     :raises CacheCorruptError: if the file is not such a cache.
     """

@@ -108,7 +108,7 @@ def _create_arguments(request: Request) -> Mapping[str, Any]:
 
 
 def _own_error(error: Any, url: str) -> APIError:
-    """Return llmcall's error for the SDK's, or for a test's: with a mock, or no words but its message."""
+    """Return llmcall's error for one of the SDK's, or for a test's, which may hold a mock or only a message."""
     from ..support.libraries import openai
 
     is_real = isinstance(error.request, http_library().Request) and error.body

@@ -33,7 +33,7 @@ DONE: dict[str, Data] = {}
 
 
 class Assembler:
-    """An assembler of a chat completion's chunks to the response of an unstreamed call.
+    """An assembler of a chat completion's chunks into the response of an unstreamed call.
 
     The texts, lists and objects in deltas are joined as the openai SDK joins them. Of any other field,
     the last value that is not empty counts.

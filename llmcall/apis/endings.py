@@ -62,7 +62,7 @@ FILTERED = frozenset(
 
 
 def is_ordinary(reason: object) -> bool:
-    """Return whether the reason needs no mention; nor does none at all."""
+    """Return whether the reason, or its absence, needs no mention."""
     return reason is None or (isinstance(reason, str) and _word(reason) in ORDINARY)
 
 
@@ -85,12 +85,12 @@ def is_refused(reason: object) -> bool:
 
 
 def ending_problem(reason: object, field: str) -> tuple[type[APIError], str] | None:
-    """Return the error's class and its message if an answer with this ending is none, else ``None``.
+    """Return the error's class and message if this ending means a failure, else ``None``.
 
     Any word that is not known to end an answer is a failure, such as ``insufficient_system_resource``
     (DeepSeek) or ``abort`` (vLLM, SGLang): half an answer would replay for ever.
 
-    :param reason: as the server gave it; ``None`` or an empty text counts as none, and is accepted.
+    :param reason: as the server gave it; ``None`` or an empty text is accepted.
     :param field: the reason's name in the API: ``"finish_reason"``, ``"stop_reason"``.
     """
     if reason is None or reason == "":

@@ -45,10 +45,10 @@ TOTALS = ("input_tokens", "output_tokens", "cost")
 
 
 class Commands(click.Group):
-    """The group of the cache's commands. A deleted one names what replaces it."""
+    """The group of cache commands. The error for a removed command names its replacement."""
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Return a command, or ``None`` if there is none of the name."""
+        """Return a command, or ``None`` if no command has that name."""
         if name in INSTEAD:
             raise click.UsageError(INSTEAD[name], context)
         return super().get_command(context, name)

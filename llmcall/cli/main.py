@@ -55,7 +55,7 @@ class Commands(click.Group):
         return sorted([*super().list_commands(context), *COMMANDS])
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Return a command, or ``None`` if there is none of the name."""
+        """Return a command, or ``None`` if no command has that name."""
         if name not in COMMANDS:
             return super().get_command(context, name)
         command: click.Command = resolve_name(f"{__package__}.{COMMANDS[name]}")

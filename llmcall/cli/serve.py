@@ -44,7 +44,7 @@ def check_address(_: click.Context, parameter: click.Parameter, value: str | Non
         parts = urllib.parse.urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise click.BadParameter(
-                f"{value!r} is no base URL, such as http://localhost:8000/v1", param=parameter
+                f"{value!r} is not a base URL, such as http://localhost:8000/v1", param=parameter
             )
     return value
 
@@ -58,7 +58,8 @@ def read_token(_: click.Context, parameter: click.Parameter, value: str | None) 
             raise click.BadParameter(f"{value}: {error}", param=parameter) from error
     if value is not None and not TOKEN.fullmatch(value):
         raise click.BadParameter(
-            "give at least 16 letters, digits, - or _, for the address holds it", param=parameter
+            "give at least 16 letters, digits, - or _: it becomes part of the address",
+            param=parameter,
         )
     return value
 
@@ -68,7 +69,7 @@ def read_token(_: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
-    help="The port; by default any that is free.",
+    help="The port; by default, any free one.",
 )
 @click.option(
     "--token",

@@ -43,14 +43,14 @@ from .output import echo
     "--calls", type=click.IntRange(min=1), help="The number of calls, instead of --share."
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Decides which requests are asked again."
+    "--seed", type=int, default=0, show_default=True, help="The seed that selects the requests."
 )
-@click.option("--model", help="Another model to ask instead of the recorded one.")
+@click.option("--model", help="Another model to call instead of the recorded one.")
 @click.option(
     "--against",
     type=Source(exists=True),
     metavar="OTHER",
-    help="Another recording, whose answers are compared. Nothing is asked.",
+    help="Another recording to compare with. No call is made.",
 )
 @click.option(
     "--value",
@@ -121,7 +121,7 @@ def _assignments(
     "-m",
     "--model",
     callback=unicode_text,
-    help="The model that was asked, for files that name no model.",
+    help="The model, for files that name none.",
 )
 @click.option(
     "--column",
@@ -137,7 +137,7 @@ def _assignments(
     multiple=True,
     callback=_assignments,
     metavar="NAME=VALUE",
-    help="A parameter with which all was asked, such as temperature=1. Repeat the option for each.",
+    help="A parameter of all requests, such as temperature=1. Repeat the option for each.",
 )
 def import_answers(
     files: tuple[str, ...],

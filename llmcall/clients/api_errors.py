@@ -297,7 +297,7 @@ def proxy_hint(url: str) -> str:
 
 
 def add_proxy(error: APIError, url: str) -> None:
-    """Name the proxy before an address that was not reached; any error for this machine may be the proxy's."""
+    """Name the proxy in front of an unreachable address; for this machine, any error may be the proxy's."""
     if error.status_code is None or is_loopback(url):
         error.args = (f"{error}{proxy_hint(url)}",)
 
@@ -317,7 +317,7 @@ def likely_address(url: str) -> str | None:
 
 
 def add_other_wire(error: APIError) -> None:
-    """Add the Responses API to a refusal of a model that only it serves."""
+    """Suggest the Responses API if a model is refused because only that API serves it."""
     if isinstance(error, InvalidRequestError) and NOT_BY_CHAT.search(str(error)):
         error.args = (f"{error} (set API = responses below [OpenAI], or api='responses')",)
 

@@ -161,7 +161,7 @@ class OpenAIClient(LLMClient):
         if api_types != {"openai"}:
             reason = f"{', '.join(sorted(api_types))} has no windows"
         elif any(self.shared_transport(endpoint).background is None for endpoint in endpoints):
-            reason = "a transport of one's own has no windows"
+            reason = "custom transports have no windows"
         elif call.is_streamed:
             reason = "a stream is answered at once"
         elif call.options.cache is False or call.settings.cache_mode == "off":
@@ -171,7 +171,7 @@ class OpenAIClient(LLMClient):
         elif self.settings.api == "chat":
             reason = "chat completions (API = chat) have no windows"
         elif self.cache.storage.folder is None:
-            reason = "a cache that is no directory has no journal of awaited answers"
+            reason = "only a cache in a directory has a journal of awaited answers"
         if reason:
             raise no_window(call.options.window, reason)
 

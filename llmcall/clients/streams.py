@@ -101,8 +101,8 @@ class _AnyStream(EndedAtExit):
 class Stream(_AnyStream):
     """A streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
 
-    If you leave it early, its connection is closed and nothing is stored; to read on is then a
-    ``ValueError``. Usage and budgets count it as a call, not as an error, once its first chunk has
+    If you leave it early, its connection is closed and nothing is stored; reading on raises ``ValueError``. Usage
+    and budgets count it as a call, not as an error, once its first chunk has
     arrived: with the tokens that the server had reported, or else with an estimate of the prompt and
     of the text so far.
 
@@ -141,7 +141,7 @@ class Stream(_AnyStream):
             copy_context().run(self._pieces.close)
 
     def end_at_exit(self) -> None:
-        """Close the connection, as a reader does who leaves."""
+        """Close the connection, as when a reader leaves."""
         self.close()
 
     def __enter__(self) -> Stream:
@@ -217,7 +217,7 @@ def end_streams_at_exit() -> None:
 
 
 def end_streams() -> None:
-    """End the open streams, except one that another thread reads just now."""
+    """End the open streams, except any that another thread is reading."""
     for stream in list(_unended):
         with suppress(ValueError, RuntimeError):  # "already executing", "already running"
             stream.end_at_exit()

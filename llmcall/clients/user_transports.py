@@ -47,7 +47,7 @@ def unless_own(client: C, make_transport: Callable[[], Transport]) -> C | Sends:
     """Return a client itself if its class defines ``send``, else the transport that a function makes; its
     streams are the class's if that defines ``stream``.
 
-    :raises ConfigError: if it has an asynchronous method alone, which a call that blocks would pass by.
+    :raises ConfigError: if it has an asynchronous method alone, which blocking calls would bypass.
     """
     if hasattr(client, "send"):
         return client

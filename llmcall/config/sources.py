@@ -165,8 +165,8 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
 
 
 def _read_text_dotenv(path: str) -> dict[str, str]:
-    """Return the variables with a value in a ``.env`` file, without those that the environment sets, if only
-    to empty text.
+    """Return the variables with a value in a ``.env`` file, without those that the environment sets, even to empty
+    text.
     """
     import io
 

@@ -17,8 +17,8 @@ from .rule_checks import holds, made
 
 
 def check_listener(make: Callable[[], Listener]) -> None:
-    """Check that a listener hears of calls that are answered, replayed, streamed and failed, and changes nothing:
-    neither what their callers get nor what is recorded.
+    """Check that a listener is notified of answered, replayed, streamed and failed calls, and changes neither what
+    callers get nor what is recorded.
 
     :param make: returns a new one.
     :raises AssertionError: if it changes something; the message names the class.

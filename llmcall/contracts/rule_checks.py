@@ -91,7 +91,7 @@ def made(make: Callable[[], T]) -> T:
     """
     if not callable(make):
         raise TypeError(
-            f"{make!r:.60} is to be made anew: give its class, or a function that returns one"
+            f"{make!r:.60} must be made anew for each check: give its class, or a function that returns one"
         )
     return make()
 

@@ -39,7 +39,7 @@ QUESTION: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content
 def check_transport(
     make: Callable[[], Sends], request: Request | None = None, *, at_once: bool = True
 ) -> None:
-    """Check that what sends keeps the contract of :class:`llmcall.types.Transport`: in threads and event loops,
+    """Check that an object keeps the contract of :class:`llmcall.types.Transport`: in threads and event loops,
     whole and streamed, left half-way, at once, and after it was closed.
 
     :param make: returns a new one, connected to something that answers.
@@ -63,7 +63,7 @@ class _TransportCheck:
         self._transport = as_transport(self._own, LLMClient())
 
     def all(self, *, at_once: bool) -> None:
-        """Everything, first in threads: Python's end waits for those of an event loop."""
+        """Check everything, in threads first: at exit, Python waits for the threads of an event loop."""
         for run in (run_blocking, run_in_loop):
             self.whole(run)
             self.streamed(run)
@@ -73,21 +73,21 @@ class _TransportCheck:
         self.closed()
 
     def whole(self, run: Run) -> None:
-        """An answer is whole."""
+        """Check that an answer is whole."""
         self._accept(run(self._send()))
 
     def streamed(self, run: Run) -> None:
-        """The chunks of a stream are a whole answer, too."""
+        """Check that the chunks of a stream are a whole answer, too."""
         if (response := run(self._read())) is not None:
             self._accept(response)
 
     def left(self, run: Run) -> None:
-        """A stream that is left half-way is closed, and the next request is answered."""
+        """Check that a stream left half-way is closed, and that the next request is answered."""
         run(self._read(most=1))
         self._accept(run(self._send()))
 
     def at_once(self) -> None:
-        """Several threads, and several tasks, call it at once."""
+        """Check calls from several threads, and from several tasks, at once."""
 
         async def together() -> list[Response]:
             return await asyncio.gather(*(self._send() for _ in range(THREADS)))
@@ -97,7 +97,7 @@ class _TransportCheck:
             self._accept(response)
 
     def closed(self) -> None:
-        """It is closed as often as anybody likes, and the next request opens connections again."""
+        """Check that it can be closed repeatedly, and that the next request opens connections again."""
 
         async def closed_in_loop() -> None:
             await self._send()

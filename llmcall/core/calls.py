@@ -191,7 +191,7 @@ class Call(NamedTuple):
 
     @property
     def info(self) -> CallInfo:
-        """Return it as a user's listener hears of it."""
+        """Return what a user's listener is told about it."""
         request, position = self.request, self.position
         is_program = self.transport is not None and request.kind != "function"
         return CallInfo(
@@ -262,8 +262,8 @@ class Call(NamedTuple):
 
     @property
     def listeners(self) -> Sequence[CallListener]:
-        """Return the listeners that hear of it."""
-        # A copy: another thread may stop one meanwhile, which would keep the next one from hearing.
+        """Return the listeners to notify of it."""
+        # A copy: another thread may stop one meanwhile, and the next one would be skipped.
         return () if self.is_inner else tuple(listeners)
 
     def unrecorded(self) -> Call:
@@ -285,7 +285,7 @@ class Call(NamedTuple):
             listener.answered(self, answer)
 
     def recover(self) -> bool:
-        """Return whether a program makes the call again after it failed; the failure was an attempt, then."""
+        """Return whether a program retries the failed call; then the failure was one attempt."""
         if self.transport is None or not self.failures.recover(self.request.cache_key):
             return False
         for listener in self.listeners:

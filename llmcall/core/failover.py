@@ -109,7 +109,7 @@ class Failover:
         return False
 
     def _leave_out(self, endpoint: Endpoint, problem: str, error: APIError) -> bool:
-        """Leave an endpoint out that will refuse further calls; return whether others remain."""
+        """Exclude an endpoint that will refuse further calls; return whether others remain."""
         pool = self._call.client.pool(self._call.request.model)
         return pool.leave_out(endpoint, problem, error)
 
@@ -121,7 +121,7 @@ class Failover:
 
 
 def _drop_unsupported(body: dict[str, Data], error: APIError) -> bool:
-    """Take the parameter out of the body that the API does not support; return whether there is one."""
+    """Remove the unsupported parameter from the body; return whether there was one."""
     if "stream_options" in str(error) and body.pop("stream_options", None):
         return True  # an older server, which then reports no usage
     name = error.param

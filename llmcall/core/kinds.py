@@ -1,7 +1,7 @@
 """Kinds of calls: how an answer of each is checked and recorded. Everything else is the same for all kinds.
 
-Accepted is an answer that is complete, neither filtered nor empty, and fit for its request; any other raises an
-:class:`llmcall.APIError`. Embeddings are requested in batches, and recorded one text a record.
+An answer is accepted if it is complete, neither filtered nor empty, and fits its request; any other raises an
+:class:`llmcall.APIError`. Embeddings are requested in batches, and each text gets its own record.
 """
 
 from __future__ import annotations

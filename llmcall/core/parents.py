@@ -30,7 +30,7 @@ def linked(parent: Parent) -> Iterator[None]:
 
 
 def note_unread(key: str) -> None:
-    """Note for the record of an answer that the :class:`LLMCall` that asked could not read it."""
+    """Note on an answer's record that its :class:`LLMCall` could not read it."""
     # Not the current cassette, which settings may open or close: a link hears of it in no context of the run.
     innermost = open_cassettes[-1:]
     for cassette in innermost:

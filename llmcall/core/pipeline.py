@@ -5,7 +5,7 @@ waits. Identical calls share before one of them retries, so its attempts serve a
 sharing ends, so that waiting calls find it.
 
 Steps that have to wait are coroutines, written once for threads and event loops (``waiting.py``). Chats, embeddings,
-recorded functions and requests recorded as they are all take it; they differ in how they are sent (their
+recorded functions and requests recorded as they are all use it; they differ in how they are sent (their
 transport), checked and recorded (``kinds.py``).
 """
 
@@ -159,8 +159,8 @@ def look_up(call: Call) -> Record | None:
 
 
 def _let_listeners_refuse(call: Call) -> None:
-    """Ask the listeners whether the call may be made: in a test that must not reach a model, one refuses. A
-    recorded function may always run: the listeners are asked about the calls that it makes.
+    """Let a listener refuse the call, as in a test that must not reach a model. A recorded function may always run;
+    only the calls that it makes can be refused.
 
     :raises CacheMissError: if one refuses it.
     """

@@ -65,7 +65,7 @@ class Undrawn(NamedTuple):
     :param hashed: everything that enters the key but the sample.
     :param body: what is sent.
     :param identity: of its request, without a sample.
-    :param form: the template that asks, or ``None``.
+    :param form: the template that made the request, or ``None``.
     """
 
     arguments: Call

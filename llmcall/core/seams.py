@@ -52,7 +52,7 @@ class Store(Protocol):
         ...
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:
-        """Return who took the draws of a request when they were recorded.
+        """Return the callers that took a request's draws in the recording.
 
         :param path: the scope path.
         :param identity: of the request.
@@ -265,10 +265,10 @@ NO_ENDPOINT = Endpoint(name="", models=())
 
 
 class Gate:
-    """An asynchronous context around one send: what it waits for, and what counts it. Leaving it releases what it
-    holds, whatever became of the send.
+    """An asynchronous context around one send, which waits for limits and counts the use. Leaving it releases all
+    that it holds.
 
-    This one lets all pass: a recorded function, and a program's request without a body.
+    This one admits everything: a recorded function, and a program's request without a body.
     """
 
     async def acquire(self) -> Endpoint:

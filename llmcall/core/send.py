@@ -173,7 +173,7 @@ class Exchange:
         """Store the whole answer, then count it, and return the stored record.
 
         A record holds its cost, which is reckoned by another package from what a server says: it may fail in
-        ways that nobody thought of, or be interrupted, since the first import takes its time. To store
+        unforeseen ways, or be interrupted, since the first import takes its time. To store
         first and add the cost later would write each answer twice, and a kill between the two would leave
         a record without its cost. So the cost is tried first, and whatever becomes of that, the answer is
         stored: with an unknown cost, if need be. All else, such as counting and warnings, comes after.
@@ -202,7 +202,7 @@ class Exchange:
         """Store the answer, and return its records.
 
         An event loop does it itself: handing it to a thread and back takes several times as long. Only
-        while somebody else writes the database, a thread waits for that.
+        while another thread or process writes to the database, a thread waits for that.
         """
         if not may_block() and not self.call.store.is_on_server:
             set_at_once(True)
@@ -215,7 +215,7 @@ class Exchange:
         return await in_thread(self._store, response, received)
 
     def _bound_timeouts(self, error: RequestTimeoutError, seconds: float) -> None:
-        """Let a request that was not answered in time be sent once more, as each may be billed; state the limit.
+        """Allow one more send after a timeout, and no further one, as each may be billed; state the limit.
 
         :param seconds: how long was waited.
         """
@@ -357,7 +357,7 @@ def _note_sent(call: Call) -> None:
 
 @contextmanager
 def _naming_source(call: Call, source: str, response: Response) -> Iterator[None]:
-    """Let the failure of an answer that comes from no server say what returned it.
+    """Name the source of a failed answer that did not come from a server.
 
     :param response: the answer, or the head of a stream.
     """

@@ -70,7 +70,7 @@ async def _share_batch(calls: Sequence[Call]) -> Records:
     # a look may wait for a disk or a server, and nobody may hold the lock meanwhile. Instead the leader
     # looks again, if the process has used its key.
     #
-    # A batch asks for what it leads before it follows other flights. Following first was rejected: its
+    # A batch sends what it leads before it follows other flights. Following first was rejected: its
     # own request, and all who follow that one, would wait for another request's server for nothing.
     #
     # A flight ends only once its answer is stored, and a follower reads the store: that notes the use of
@@ -152,7 +152,7 @@ async def _lead(
 async def _look_and_send(calls: Sequence[Call], leader: OpenCall, records: Records) -> None:
     """Check whether another leader has stored an answer since the first look, and send the rest.
 
-    :param records: gets the records, even if asking fails for some.
+    :param records: gets the records, even if sending fails for some.
     """
     for call in calls:
         key, store = call.request.cache_key, call.store

@@ -1,4 +1,4 @@
-"""The waits of a call: for another call, the disk, the reader of its stream; ``callbacks.py`` asks its server.
+"""The waits of a call: for another call, the disk, the reader of its stream; ``callbacks.py`` waits for its server.
 
 The steps of a call are coroutines, written once for threads and for event loops. Whatever
 has to wait is here: in a thread it blocks, in an event loop it lets the loop continue. So are the functions
@@ -146,7 +146,7 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     loop = asyncio.get_running_loop()
     run = partial(copy_context().run, partial(function, *args, **kwargs))
     outcome = loop.run_in_executor(None, run)
-    # A cancelled caller does not hear of its error, and asyncio would print that nobody did.
+    # A cancelled caller never retrieves its error, and asyncio would report that.
     outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
     return await asyncio.shield(outcome)
 

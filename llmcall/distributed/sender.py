@@ -91,7 +91,7 @@ class TaskSender:
 
     @functools.cached_property
     def _packed(self) -> tuple[bytes, dict[str, list[Drawn]]]:
-        """The state of this process, pickled, and by the names of items' scopes what was drawn before the map began."""
+        """Return the pickled state of this process, and the earlier draws in each item's scope."""
         state = self.run.context.copy().run(self._packed_state)
         return state, _by_item(self.run.active)
 
@@ -148,7 +148,7 @@ class TaskSender:
                 listener.refused(None, noted.refused)
 
     def close(self) -> None:
-        """Forget the map, and answer its workers no more."""
+        """Forget the map, and stop answering its workers."""
         maps_here.pop(self._token, None)
         for ticket in self._tickets.values():
             self._link.dismiss(ticket)

@@ -1,7 +1,8 @@
 """The tasks of a ``map`` in a worker process.
 
 While a worker runs a task, the settings and keys of the map's process apply in it. That process records the calls of a
-worker on its machine, which asks it over the link. One on another machine answers its calls itself, from a cache that
+worker on its machine, which calls it over the link. One on another machine answers its calls itself, from a cache
+that
 the machines share: it has limits of its own, and neither budget nor cassette.
 """
 
@@ -178,7 +179,7 @@ class _Session(CallListener):
     It applies only while tasks run: the worker may also run functions that do not belong to the map.
 
     :param packed: the state, pickled.
-    :raises CacheError: if a budget or a cassette is open in a process that cannot be asked from here.
+    :raises CacheError: if a budget or a cassette is open in a process that cannot be reached from here.
     """
 
     def __init__(self, packed: bytes) -> None:
@@ -227,7 +228,7 @@ class _Session(CallListener):
             self._applied = stack.pop_all()
 
     def end_task(self) -> bool:
-        """Return whether it was the last task; then the state applies no more."""
+        """Return whether it was the last task; then the state no longer applies."""
         self._tasks -= 1
         if not self._tasks:
             self._applied.close()

@@ -1,4 +1,4 @@
-"""Closed questions: a call whose value is one of some options, in an order that is known."""
+"""Closed questions: a call whose value is one of its options, listed in a known order."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Choice(LLMCall):
     async def conversation(
         self, variables: dict[str, Any], get_reply: GetReply = SendMessage.reply
     ) -> Conversation:
-        """Ask until an answer names an option, or no tries are left; failures are returned, not raised."""
+        """Call until an answer names an option or no tries are left; failures are returned, not raised."""
         respondent = Respondent.current()
         options = self._rendered_options(variables)
         texts = self._options.texts_in(self._options.moving)

@@ -10,7 +10,7 @@ from .intervals import share_interval
 
 OTHER = "p_other"
 NO_INTERVAL = (
-    "shares that a model gives as probabilities have no 95 % interval (low_…, high_…): they are no counts of "
+    "shares that a model gives as probabilities have no 95 % interval (low_…, high_…): they are not counts of "
     "answers. method='draws' with repeats= counts answers"
 )
 

@@ -72,7 +72,7 @@ class SharesJob(RowJob):
     proof: _Proof = field(default_factory=_Proof)
 
     def run(self, item: object) -> list[float] | None:
-        """Ask about a row in one order; return the share of each option, and of all other answers.
+        """Make a row's call in one order; return the share of each option, and of all other answers.
 
         :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
         :raises APIError: if the call failed after all retries.
@@ -95,7 +95,7 @@ class SharesJob(RowJob):
     async def conversation(  # type: ignore[override]
         self, item: object, get_reply: GetReply = SendMessage.reply
     ) -> list[float] | None:
-        """Ask about a row in one order."""
+        """Make a row's call in one order."""
         order = self.orders[Respondent.current().repeat % len(self.orders)]
         question = cast("Choice", self.call_for(item))
         method = SHARE_METHODS[self.method]
@@ -191,7 +191,7 @@ def _decision_shares(reply: Reply, request: SendMessage, count: int) -> list[flo
     answers = objects_in(reply.raw.get("answers"))
     if len(answers) != 1 or answers[0].get("type") not in ("choice", REFUSAL):
         raise NoSharesError(
-            f"the answer of the model {reply.model!r} is no decision: {COUNT_DRAWS}"
+            f"the answer of the model {reply.model!r} is not a decision: {COUNT_DRAWS}"
         )
     shares = probabilities(answers[0])
     return [shares.get(choice["value"], 0.0) for choice in decision["choices"]]

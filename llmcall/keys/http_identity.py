@@ -55,8 +55,8 @@ def http_identity(
     method: str, host: str | None, path: str, query: Mapping[str, object], body: object
 ) -> dict[str, object]:
     """Return the fields that identify a request. For these APIs, the host, the beginning of the path
-    and the ids of tool calls do not count, so that a recording replays with any base URL. Of a body that
-    asks a model, only the fields count that may change the answer.
+    and the ids of tool calls do not count, so that a recording replays with any base URL. In a request to a model,
+    only the fields that may change the answer count.
 
     :param host: ``None`` if it does not count, as for a model's host, which may have several addresses.
     :param query: without credentials.

@@ -1,4 +1,4 @@
-"""One question to a model, and the texts and messages that it holds."""
+"""One request to a model, and its texts and messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Data = Any
 
 
 class Request(NamedTuple):
-    """One question to a model, with its identity and the body to send.
+    """One request to a model, with its identity and the body to send.
 
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param model: the model's name after aliases.

@@ -219,7 +219,7 @@ def _generator() -> Any:
 
 
 def _ordered(default: object) -> object:
-    """Return a default, a set sorted: its own order is another one in each process."""
+    """Return a default, a set sorted: its own order differs between processes."""
     if not isinstance(default, (set, frozenset)):
         return default
     try:

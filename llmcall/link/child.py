@@ -83,9 +83,9 @@ class Parent:
         return self._watched is not None and self._watched.is_open()
 
     def admit(self, caller: str) -> Base:
-        """Return a ticket for what the code here starts, and the scope in which it does.
+        """Return a ticket for a process or task that is started here, and the scope of its start.
 
-        :param caller: the name of that.
+        :param caller: its name as a caller.
         """
         active = here()
         where = _where(active, next_order(active))._replace(caller=caller)
@@ -101,7 +101,7 @@ class Parent:
             # In this thread, where an event loop may wait: the answer comes at once.
             return Base(*run_blocking(admit())[1])
         except OSError:
-            return Base(self.ticket)  # nobody answers by it
+            return Base(self.ticket)  # no process answers to it
 
     def _ticket_here(self) -> str:
         caller = current_caller()
@@ -382,7 +382,7 @@ class _Exchange:
             type(self).__name__ if transport is None else transport.class_name,
         )
 
-    # What the recording process tells
+    # The commands of the recording process
 
     async def _send(self, inside: tuple[Any, ...], *what: Any) -> Message:
         """Send the request, and return the response."""
@@ -524,7 +524,7 @@ def _plain_vector(item: Data) -> Data:
 
 @contextlib.contextmanager
 def _standing(inside: tuple[Any, ...]) -> Iterator[None]:
-    """Stand inside a call for a block: what is made there is asked by a ticket of its own."""
+    """Enter a call for a block: calls made there have a ticket of their own."""
     name, *_, opened_by = inside
     before = current_ticket()
     hold_ticket(name)

@@ -148,7 +148,7 @@ class RemoteClient(ConfiguredClient):
     :param settings: the client's, without keys.
     :param api_type: the client's.
     :param in_process: whether it answers without sending anything.
-    :param models: the facts of the models that it may ask, by name.
+    :param models: the facts of the models that it may call, by name.
     """
 
     api_type: ClassVar[str] = "remote"
@@ -201,7 +201,7 @@ class RemoteClient(ConfiguredClient):
         return Capabilities(*self._models[model].capabilities)
 
     def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
-        """Return the fields of a chat call, with the effort that its process asks the model for by default."""
+        """Return the fields of a chat call, with its process's default effort."""
         if EFFORT in fields or EFFORT in fields.get("extra_body", ()):
             return {**fields}
         return {**self._models[model].effort, **fields}

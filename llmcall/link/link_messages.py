@@ -91,7 +91,7 @@ class ForwardedCalls(NamedTuple):
 
 
 def record_data(record: Record) -> tuple[Any, ...]:
-    """Return a record as plain data, without its request, which the process that asked has."""
+    """Return a record as plain data, without its request, which the calling process has."""
     received = None if record.received is None else tuple(record.received)
     return record.cache_key, pack(record.replace(request={})), record.stored_at, received
 

@@ -244,7 +244,7 @@ class Link:
             asyncio.get_running_loop().call_soon(thread.end)
 
     def leave(self) -> None:
-        """Close the copies of a forked process: a process that asks would wait for them after this one's end."""
+        """Close the copies of a forked process: a calling process would wait for them after this one's end."""
         self._socket.close()
         for connection in self.connections:
             connection.accepted.close()
@@ -388,7 +388,7 @@ class _Connection(asyncio.Protocol):
 
 
 class CallOfProcess:
-    """A call, or the calls for the texts of embeddings, that a process asks this one to answer.
+    """A call, or the calls for the texts of embeddings, that a process sends to this one.
 
     :ivar connection: that process's.
     """

@@ -45,7 +45,7 @@ class OwnBudgets:
 
 @asynccontextmanager
 async def own_budgets(call: Call, request: Request) -> AsyncIterator[OwnBudgets]:
-    """Reserve of the budgets of this process what a send may use, for a block.
+    """Reserve what a send may use in the budgets of this process, for a block.
 
     :param request: with the body that is sent.
     :raises BudgetExceededError: if it could go past one.

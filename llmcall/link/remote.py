@@ -83,10 +83,10 @@ class _Held:
 class RemoteTransport(CoroutineTransport):
     """A transport that lets the process that made a call send it.
 
-    :param call: the call, as that process asks it.
+    :param call: the call, as that process makes it.
     :param original_body: the body of the call, which the process has.
     :param form: of its answers, or ``None``.
-    :param endpoints: that may be asked, by model.
+    :param endpoints: those that may answer, by model.
     """
 
     keeps_time = True  # the process does

@@ -1,6 +1,6 @@
 """The wire of the link: a local socket, a token, and frames that hold plain data.
 
-Whoever connects sends the token first, which is checked before anything is unpickled. Then messages follow, each as
+A client sends the token first; it is checked before anything is unpickled. Then messages follow, each as
 8 bytes that say how long it is, and a pickle of plain data: what is unpickled calls no code.
 
 ``multiprocessing.connection`` was rejected: it needs a thread for each connection, and one event loop serves a
@@ -34,7 +34,7 @@ class Address(NamedTuple):
     """The address of a recording process.
 
     :param place: of its socket: ``@NAME`` without a file (Linux), or a port of the loopback.
-    :param token: what whoever connects sends first.
+    :param token: the secret that a client sends first.
     """
 
     place: str
@@ -54,7 +54,7 @@ def listening_socket() -> tuple[socket.socket, Address]:
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.bind((LOOPBACK, 0))
         place = str(listening.getsockname()[1])
-    listening.listen(BACKLOG)  # who connects before anybody accepts waits
+    listening.listen(BACKLOG)  # an early connection waits until it is accepted
     return listening, Address(place, token)
 
 

@@ -1,4 +1,4 @@
-"""The tasks of a map, from their submission to its results; it ends by an error, Ctrl-C or its reader, too."""
+"""The tasks of a map, from their submission to its results, or to an early end by an error, Ctrl-C or the reader."""
 
 from __future__ import annotations
 

@@ -168,13 +168,13 @@ class _UnrecordedError(Exception):
 
 
 def plan_map(job: Job, items: object, options: MapOptions) -> Plan:
-    """Return the plan of a map, without asking. Its items set the caller of the current context.
+    """Return the plan of a map; nothing is sent. Its items set the caller of the current context.
 
     :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
     """
     if isinstance(job, FunctionJob):
         raise TypeError(
-            "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
+            "dry_run needs an LLMCall or an @llm function: llmcall cannot know the calls of other functions"
         )
     active = options.active_scope()
     names = ItemNames(options.item_key, job.identity)

@@ -1,8 +1,7 @@
 """Prices in the package ``genai-prices``, and what answers cost by them.
 
 The package's wheel, by the makers of pydantic, has the prices of hundreds of models, with dates. The
-network is not used. The package takes long to import, so this module is imported with the first price
-that it is asked for.
+network is not used. The package takes long to import, so this module is imported when the first price is needed.
 """
 
 from __future__ import annotations

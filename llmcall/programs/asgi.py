@@ -61,7 +61,7 @@ async def read_content(receive: Receive, headers: Mapping[bytes, bytes]) -> byte
         try:
             json.loads(content.decode())
         except ValueError as error:
-            raise BadRequest(400, f"the body is no JSON in UTF-8: {error}") from None
+            raise BadRequest(400, f"the body is not JSON in UTF-8: {error}") from None
         except RecursionError:
             raise BadRequest(400, "the JSON of the body is nested too deeply") from None
     return content

@@ -72,7 +72,7 @@ class RoutesOfRecording:
     """The maker of routes for what a recording process starts.
 
     :param recorder: the recording's.
-    :param has_server: whether processes that are no Python are recorded, too.
+    :param has_server: whether processes in other languages are recorded, too.
     :param outlives: as of a :class:`.Route`.
     :ivar server: answers those, or ``None``.
     :ivar names: of what it started.
@@ -431,11 +431,11 @@ def _begin_forked() -> None:
         begin(_starting.forked)
 
 
-# Pools of processes: their work is asked in the name of whoever submitted it
+# Pools of processes: calls of their work count as calls of its submitter
 
 
 class Work(NamedTuple):
-    """A function that a pool of processes runs for whoever submitted it.
+    """A function that a pool of processes runs for its submitter.
 
     :param route: of the work.
     """
@@ -460,7 +460,7 @@ class ItemWork(NamedTuple):
     is_star: bool
 
     def __call__(self, item: tuple[int, Any]) -> object:
-        """Run the function in the name of whoever submitted the item."""
+        """Run the function in the name of the item's submitter."""
         number, value = item
         with _working(self.route._replace(caller=f"{self.route.caller}/item {number}")):
             return self.function(*value) if self.is_star else self.function(value)
@@ -548,7 +548,7 @@ def _run_in_parallel(
 # A process's own beginning
 
 _recorded = contextlib.ExitStack()  # what holds while this process is recorded
-_begun: tuple[int, Address] | None = None  # the process that began, and the link of who records it
+_begun: tuple[int, Address] | None = None  # the process that began, and the link of its recorder
 
 
 def begin(route: Route) -> None:

@@ -241,12 +241,12 @@ class Execution(CallListener):
             return ""
         used = process_meter.usage()
         if used.calls or used.cached_calls:
-            return "the program's calls stand on the cassettes that it opens itself"
+            return "the program's calls are in the cassettes that it opens itself"
         recorder, seen = self._recorder, []
         if self._routes.names:
             names = ", ".join(self._routes.names)
             seen.append(
-                f"the program started other processes ({names}), which asked nothing at the addresses that llmcall "
+                f"the program started other processes ({names}), which sent nothing to the addresses that llmcall "
                 "gives them: OPENAI_BASE_URL, ANTHROPIC_BASE_URL and GOOGLE_GEMINI_BASE_URL"
             )
         if recorder.connected:
@@ -256,8 +256,8 @@ class Execution(CallListener):
             )
         if recorder.other_requests:
             seen.append(
-                "these requests passed, since nothing says that a model answers them: "
-                f"{', '.join(recorder.other_requests)}; a host whose requests are to be recorded stands in "
+                "these requests were not recorded, since nothing shows that a model answers them: "
+                f"{', '.join(recorder.other_requests)}; to record a host's requests, name it in "
                 "hosts=(…) of llmcall.cassette or llmcall.patched"
             )
         return "; ".join(seen) or (

@@ -1,6 +1,6 @@
 """The server of a recording process, for programs in any language.
 
-Children that are no Python, and libraries with sockets of their own, send their requests to it, over loopback.
+Children in other languages, and libraries with sockets of their own, send their requests to it over the loopback.
 It answers them as a recorder answers the requests of this process. An address of it says where the
 request goes, and who sends it::
 
@@ -62,8 +62,8 @@ if TYPE_CHECKING:
 
 TOKEN_BYTES = 16
 NEEDS_SERVE = (
-    "a program that is no Python asked a model, or one whose Python has no llmcall. The server that answers it needs "
-    "uvicorn: pip install 'llmcall-sim[serve]'"
+    "a program in another language called a model, or one whose Python has no llmcall. The server that answers it "
+    "needs uvicorn: pip install 'llmcall-sim[serve]'"
 )
 SCOPE_NAME = SCOPE_HEADER.encode()
 # A sender that waits longer than this for a model has given up; its SDK has a shorter timeout of its own.
@@ -105,7 +105,7 @@ class Server:
             if os.name == "posix":  # elsewhere two servers could have one port
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind((LOOPBACK, port))
-            self._socket.listen()  # who connects before the thread runs waits for it
+            self._socket.listen()  # an early connection waits for the thread
         except OSError:
             self._socket.close()
             raise
@@ -130,7 +130,7 @@ class Server:
         close_in_forks(self._socket)
 
     def start(self) -> None:
-        """Answer from now on; whoever connected before has waited."""
+        """Start answering; earlier connections have waited."""
         if self._thread is None:
             self._thread = LoopThread("llmcall server")
             loop = self._thread.loop
@@ -151,7 +151,7 @@ class Server:
     # In the server's thread
 
     def _begin(self) -> None:
-        """Serve, now that somebody connects: until then, nothing has to be imported for it."""
+        """Serve from the first connection on: until then, nothing has to be imported for it."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._socket)
         try:
@@ -271,7 +271,7 @@ class Server:
         address = connections.address_of(parts.scheme, parts.hostname or "", parts.port)
         if not connections.is_models(address, self._models | self._recorder.known_models()):
             raise BadRequest(
-                403, f"{parts.hostname} is no known model's host. Name it as the base URL in --to"
+                403, f"{parts.hostname} is not a known model host. Name it as the base URL in --to"
             )
 
     def _find_context(self, scope: Event) -> tuple[Context, str, list[str]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Interceptor:
     """An object that answers a program's requests to models, while the HTTP clients of its process are patched.
 
-    :ivar passes_requests: whether it lets all requests pass, and sees connections only.
+    :ivar passes_requests: whether it passes all requests through, and sees connections only.
     :ivar stays_in_forks: whether a forked process keeps it.
     """
 

@@ -1,4 +1,4 @@
-"""Names for the tasks, threads and thread pools' work of a program, by who makes them.
+"""Names for the tasks, threads and thread pools' work of a program, by their makers.
 
 Each gets its name where it is made: a task in its event loop's ``create_task``, a thread in its
 ``start``, a function in its pool's ``submit``. What is made on llmcall's behalf gets none, and
@@ -39,7 +39,7 @@ def create_task(create: Callable[..., T], loop: object, coroutine: object, **opt
     maker = None if llmcall_sends() else current_caller()
     if maker is None:
         return create(loop, coroutine, **options)
-    # A notebook's kernel makes tasks for each message. How many these are is no part of the program.
+    # A notebook's kernel makes tasks for each message. Their number does not belong to the program.
     caller = maker.main if _is_of_kernel(coroutine) else maker.child("task", _name(coroutine))
     if options.get("context") is not None:
         _enter([options["context"]], caller)

@@ -28,13 +28,15 @@ BROKEN = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrun
 class Proxy:
     """A proxy on the loopback, from :meth:`start` until :meth:`close`.
 
-    :param recorder: knows the hosts of models, and notes which of them are asked.
+    :param recorder: knows the hosts of models, and notes which of them are called.
     :ivar address: its own.
     """
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._socket = socket.create_server((LOOPBACK, 0))  # who connects before the start waits
+        self._socket = socket.create_server(
+            (LOOPBACK, 0)
+        )  # an early connection waits for the start
         close_in_forks(self._socket)
         self.address = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
         self._thread: LoopThread | None = None
@@ -46,7 +48,7 @@ class Proxy:
             self._thread.loop.call_soon_threadsafe(self._begin)
 
     def _begin(self) -> None:
-        # A task, since its loop reports an error that nobody asks for.
+        # A task, since its loop reports an unretrieved error.
         serving = asyncio.start_server(self._answer, sock=self._socket)
         self._serving = asyncio.get_running_loop().create_task(serving)
 

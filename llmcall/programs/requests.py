@@ -29,7 +29,7 @@ GEMINI_STREAM = ":streamGenerateContent"  # the end of a path of Gemini's API
 # Headers of generated SDKs, those of models among them: Stainless (openai 3.57, anthropic 2.14), Fern (cohere)
 # and Google. A body that names a model then goes to a model, whatever its path.
 SDK_HEADERS = ("x-stainless-lang", "x-fern-language", "x-goog-api-client")
-# The names that SDKs of models give themselves: they ask a model's host.
+# The names that SDKs of models give themselves: they call a model's host.
 SDK_NAME = re.compile(
     r"(Async)?(Azure)?(OpenAI|Anthropic)\w*/Python |google-genai-sdk/|mistral-client-python/"
     r"|ollama-python/|litellm/"
@@ -81,7 +81,8 @@ class RequestToRecord(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Return what it seems to ask for: a ``"chat"``, an ``"embedding"`` or anything else, ``"http"``."""
+        """Return the kind of answer that it seems to request: ``"chat"``, ``"embedding"``, or ``"http"`` for
+        anything else."""
         fields = self.body if isinstance(self.body, dict) else {}
         if self.path.endswith(CHAT) and isinstance(fields.get("messages"), list):
             return "chat"
@@ -150,7 +151,7 @@ def is_of_model_sdk(headers: Mapping[str, str]) -> bool:
 def may_call_model(
     method: str, path: str, headers: Mapping[str, str], *, is_models_host: bool
 ) -> bool:
-    """Return whether a request may be one to a model, as far as its head says.
+    """Return whether a request may be one to a model, judging by its head.
 
     :param headers: names in lower case.
     :param is_models_host: whether the host is known to be a model's.
@@ -164,8 +165,8 @@ async def request_to_record(
 ) -> RequestToRecord | None:
     """Return a program's request if it is to be recorded, else ``None``.
 
-    Recorded to a model's host is JSON, whatever it asks for, and any request without a body; not JSON that is nested
-    too deeply for a file.
+    At a model's host, any JSON and any request without a body is recorded, but not JSON that is nested too deeply
+    for a file.
 
     :param http: a request of httpx or httpx2.
     :param hosts: hosts whose requests are recorded besides those to models.

@@ -29,7 +29,7 @@ BASE_URLS = {
     "gemini": ("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"),
 }
 SCOPE_HEADER = "x-llmcall-scope"  # the actor, as a program names it
-CALLER = "at-"  # begins the part of a path that says who sends
+CALLER = "at-"  # begins the part of a path that names the sender
 SITE = os.path.join(os.path.dirname(__file__), "site")
 PYTHONPATH = "PYTHONPATH"
 VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
@@ -38,7 +38,7 @@ VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
 class Route(NamedTuple):
     """The way of a process to the one that records it. It can be pickled.
 
-    :param address: of that one's server, with its token, for what is no Python; empty if it has none.
+    :param address: of that one's server, with its token, for other languages; empty if it has none.
     :param link: the address of that one's link, for Python.
     :param base: the scope in which the process was started, and the ticket by which that one knows its context.
     :param caller: the process's name.

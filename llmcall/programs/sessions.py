@@ -15,7 +15,7 @@ from .interceptors import Interceptor, passing
 if TYPE_CHECKING:
     import httpx
 
-IN_PIECES = b"..."  # stands for a body that is read piece by piece, such as a file: it is no JSON
+IN_PIECES = b"..."  # replaces a body that is read piece by piece, such as a file: it is not JSON
 PIECE = 1024  # bytes of a body that are read at once
 OPTIONS = ("stream", "timeout", "verify", "cert", "proxies")  # of an adapter's method, in order
 
@@ -90,7 +90,7 @@ def recorded_send(
 
 
 def _requests_error(requests: ModuleType, error: Exception) -> Any:
-    """Return the error of ``requests`` that httpx's stands for."""
+    """Return the equivalent error of ``requests``."""
     from ..support.libraries import httpx
 
     if isinstance(error.__cause__, requests.RequestException):

@@ -82,7 +82,7 @@ class ProgramTransport(CoroutineTransport):
         texts = _texts(self._body(request))
         check_embeddings(response, len(texts))
         vectors = dict(zip(texts, ordered_embeddings(response), strict=True))
-        # The program may repeat a text; llmcall asks for each once.
+        # The program may repeat a text; llmcall requests each once.
         data = [{**vectors[text], "index": i} for i, text in enumerate(request.body["input"])]
         return {**response, "data": data}
 

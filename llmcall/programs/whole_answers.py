@@ -50,7 +50,7 @@ class AnswerEnd:
         """Return whether the answer has ended with this piece."""
         try:
             events = [piece] if isinstance(piece, dict) else list(self._stream.feed(piece))
-        except APIError:  # whoever reads the whole answer reports it
+        except APIError:  # the reader of the whole answer reports it
             events = []
         return self._stream.done or any(
             self._ends(event) for event in events if isinstance(event, dict)

@@ -40,7 +40,7 @@ class Stretch(NamedTuple):
     words: str
 
 
-@lru_cache(maxsize=4096)  # actors often hear the same
+@lru_cache(maxsize=4096)  # actors often read the same
 def stretches_of(before: str, after: str) -> frozenset[Stretch]:
     """Return the stretches of changed words, without punctuation, each with its side."""
     texts = _unescaped(before), _unescaped(after)

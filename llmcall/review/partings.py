@@ -161,7 +161,7 @@ class Parting(NamedTuple):
 
 
 def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
-    """Yield the parting of each actor whose runs differ.
+    """Yield the first difference of each actor whose runs differ.
 
     They are found place by place, and within a place causes before consequences, because a change
     may repeat the words of an earlier one. Within a place, the order of the file would be wrong: it

@@ -1,6 +1,6 @@
 """The reporting checklist of a run: GUIDE-LLM, filled from the recordings.
 
-GUIDE-LLM (Nature Human Behaviour, 2026) asks 14 things of a study with language models.
+GUIDE-LLM (Nature Human Behaviour, 2026) has 14 items for a study with language models.
 """
 
 from __future__ import annotations

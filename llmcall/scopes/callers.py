@@ -23,7 +23,7 @@ from .position import current_ticket, held, held_by_process, hold, hold_in_proce
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal callers of two arms have one name
 SEPARATOR = "/"  # between the segments of a name: a caller's own follows its maker's
-LONGEST_NAME = 120  # characters; in a longer one, a digest stands for the maker's name
+LONGEST_NAME = 120  # characters; in a longer one, a digest replaces the maker's name
 CHILD = "child "  # begins the segment of a process that a program in between started
 DIGEST = "~"  # before a digest
 DIGEST_DIGITS = 12
@@ -72,7 +72,7 @@ class Caller:
         return DIGEST + sha256(self.name.encode()).hexdigest()[:DIGEST_DIGITS]
 
     def made(self, other: Caller) -> bool:
-        """Return whether this caller made another one, or its maker, and so on, as far as names say it."""
+        """Return whether this caller made another one, or its maker, and so on, judging by names."""
         prefixes = self.name + SEPARATOR, self._shortened + SEPARATOR
         return self.name == MAIN or other.name.startswith(prefixes)
 
@@ -234,7 +234,7 @@ def enter_item(name: str, repeat: int, maker: str | None) -> None:
 
 def counted_apart() -> AbstractContextManager[None]:
     """Number the children that are made in a call of a program apart from the caller's others; draws in it count
-    who asks.
+    callers.
 
     A request that is sent resolves addresses in threads and connects in tasks. One that is replayed
     does not, and must leave the same numbers.

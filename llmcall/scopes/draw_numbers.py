@@ -17,7 +17,7 @@ class RecordedCallers(NamedTuple):
 
     :param callers: the callers' names by draw number.
     :param is_recording: whether it is still recording: then no caller gets another one's draw.
-    :param may_call: whether a draw that is not recorded may be asked and recorded.
+    :param may_call: whether an unrecorded draw may be requested and recorded.
     """
 
     callers: Mapping[int, str] = {}
@@ -75,7 +75,7 @@ class Callers:
     """The callers of the identical requests of one scope.
 
     :param recorded: what the cassette or cache that holds their records says about them.
-    :ivar owners: by number: who took it when it was recorded or, first, in this run.
+    :ivar owners: by number: the caller that took it in the recording or, first, in this run.
     :ivar numbers: the same by caller, in order.
     :ivar taken: the numbers that each caller has taken in a branch, the last one last.
     """

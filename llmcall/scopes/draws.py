@@ -134,7 +134,7 @@ def _are_beside(one: Branches, other: Branches) -> bool:
 # draws of the arms beside it.
 #
 # Where callers have names, a caller takes the lowest free number that was recorded for it, else a new one
-# where that may be asked, else the lowest that is left. The lowest free number in every case was rejected:
+# where that may be requested, else the lowest that is left. The lowest free number in every case was rejected:
 # timing would decide who takes it, and two callers would swap their answers. So was a new number in every
 # case: a program whose tasks are named otherwise than in the recording would replay nothing.
 class Draws:
@@ -169,7 +169,7 @@ class Draws:
 
     @property
     def identity(self) -> str:
-        """Return what tells it from others, in other processes, too."""
+        """Return its identity, which is unique in other processes, too."""
         if not self._identity:
             self._identity = os.urandom(8).hex()
             _known[self._identity] = self

@@ -1,4 +1,4 @@
-"""The position of the code that runs, which says who asks, and goes to the tasks that it makes; and the names in its
+"""The position of the running code, which names the caller and is inherited by its tasks; and the names in its
 path: users' own, and those that a ``map`` gives to items and repeats."""
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def first_changes(before: str, after: str, context: int = 0) -> tuple[tuple[Word
 
 
 def look_alike_name(piece: str, other: str) -> str:
-    """Return what tells a piece from another that looks equal, by Unicode's names; for others, empty text."""
+    """Return the difference of a piece from another that looks equal, by Unicode's names; for others, empty text."""
     if normalize("NFC", piece) == normalize("NFC", other):
         return f" ({'NFC' if is_normalized('NFC', piece) else 'NFD'})"
     if _as_it_looks(piece) != _as_it_looks(other):

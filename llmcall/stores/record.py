@@ -84,7 +84,8 @@ class Record:
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
     :param caller: the task or thread that sent it, if several sent the same.
     :param arms: the names of the arms that used it.
-    :param form: the template or question that asked: its name, its digest, and the variables that it used, each
+    :param form: the template or question that made the request: its name, its digest, and the variables that it
+        used, each
         cut; ``None`` for any other call. Records that differ only in this are equal.
     :param unread: whether the ``LLMCall`` that asked could not read the answer. Records that differ only in this are
         equal.
@@ -237,7 +238,7 @@ class Record:
         if self.noted_days is not None:
             return self.noted_days
         day = day_created(self.model_answer)
-        # A cache knows when it stored the record. That is the day of the answer if llmcall asked a server
+        # A cache knows when it stored the record. That is the day of the answer if llmcall called a server
         # for it.
         if day is None and self.stored_at is not None and self.is_from_server:
             day = day_of(self.stored_at)

@@ -55,7 +55,7 @@ def as_json(data: object) -> str:
 
 
 def one_line(text: str, max_length: int) -> str:
-    """Return a text on one line, cut after so many characters."""
+    """Return a text on one line, cut to a number of characters."""
     beginning = text[: 4 * max_length]
     line = re.sub(r"\s+", " ", beginning).strip()
     if len(line) <= max_length and len(beginning) == len(text):
@@ -70,7 +70,7 @@ def sentence(text: object) -> str:
 
 
 def shortened(text: str, max_length: int) -> str:
-    """Return a text, cut after so many characters."""
+    """Return a text, cut to a number of characters."""
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 

@@ -270,7 +270,7 @@ def _warn_at_exit() -> None:
 
 
 def _warn() -> None:
-    """Warn at the end of the process, but not of what its user knows: of a single call whose error has just
+    """Warn at the end of the process, but not of what the user knows already: of a single call whose error has just
     ended it, or of calls that Ctrl-C ended.
     """
     error = getattr(sys, "last_value", None)

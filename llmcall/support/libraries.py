@@ -101,7 +101,7 @@ _whole: dict[
 
 
 class _Keeping(threading.local):
-    """Says whether a thread keeps random numbers: the generators that it makes then are no program's."""
+    """The mark of a thread that keeps random numbers: generators made meanwhile do not belong to the program."""
 
     is_on = False
 

@@ -1,8 +1,7 @@
-"""Listeners: all that hears of the calls of a process, in one list.
+"""Listeners: all objects that are notified of a process's calls, in one list.
 
 The pipeline of a call names no feature: usage, the report of failures, warnings, a test's guard and a packing's
-log are listeners. An answer is stored before any of them hears of it.
-"""
+log are listeners. An answer is stored before any of them is notified."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ T = TypeVar("T")
 
 
 class CallInfo(NamedTuple):
-    """A call, as a listener hears of it.
+    """A call, as a listener sees it.
 
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param name: what is called: a model, a function, or the method and path of an HTTP request.
@@ -49,7 +48,7 @@ class Listener:
     """A listener to calls and cassettes of this process while its block is open, or from :meth:`start` to
     :meth:`stop`; a subclass overrides what it needs.
 
-    An answer is stored before a listener hears of it. What a listener sends is unrecorded. What it raises
+    An answer is stored before a listener is notified. What a listener sends is unrecorded. What it raises
     reaches the caller as a :class:`llmcall.LLMCallError` that names its class and method.
 
     >>> class Printer(llmcall.types.Listener):
@@ -62,9 +61,8 @@ class Listener:
     """
 
     def asks(self, call: CallInfo) -> None:
-        """A call has no recorded answer, and asks; recorded functions are left out.
-
-        :raises CacheMissError: to refuse it.
+        """Take note that a call has no recorded answer and will be sent; recorded functions are left out. :raises
+        CacheMissError: to refuse it.
         """
 
     def answered(self, call: CallInfo, record: Record) -> None:
@@ -146,7 +144,7 @@ class CallListener:
         """A call ended without an answer: it failed, or its caller left."""
 
     def refused(self, call: Call | None, error: Exception) -> None:
-        """A call may not ask, or not get what is recorded.
+        """Take note that a call may not be sent, or may not get what is recorded.
 
         :param call: ``None`` for a call of a map's worker process, which has reported it there.
         """
@@ -160,10 +158,10 @@ class CallListener:
 
 
 class _OwnListener(CallListener):
-    """A user's listener, which hears of :class:`CallInfo` only.
+    """A user's listener, which gets :class:`CallInfo` only.
 
     :ivar blocks: how many of its blocks are open.
-    :ivar is_started: whether it hears until it is stopped.
+    :ivar is_started: whether it listens until it is stopped.
     """
 
     def __init__(self, own: Listener) -> None:
@@ -205,7 +203,7 @@ listeners: list[CallListener] = []
 
 
 def _hearing(own: Listener) -> _OwnListener:
-    """Return what hears for a user's listener, once in the list however many blocks are open."""
+    """Return the substitute for a user's listener, once in the list however many blocks are open."""
     with lock:
         for listener in listeners:
             if isinstance(listener, _OwnListener) and listener.own is own:

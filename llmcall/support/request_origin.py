@@ -22,7 +22,7 @@ sender: ContextVar[Sender] = ContextVar("llmcall sender", default=PROGRAM)
 
 @contextmanager
 def sent_by(who: Sender) -> Iterator[None]:
-    """Set who sends in a block, and in the tasks that it makes."""
+    """Set the sender in a block, and in the tasks that it makes."""
     token = sender.set(who)
     try:
         yield

@@ -301,7 +301,7 @@ def names_credential(name: str, *, include_ambiguous: bool = False) -> bool:
 def without_query_credentials(
     query: Iterable[tuple[str, T]], address: str, *, also: Collection[str] = ()
 ) -> Iterator[tuple[str, T]]:
-    """Yield the parameters of a query that are no credentials by their names; warn of the others.
+    """Yield the parameters of a query whose names do not suggest credentials; warn of the others.
 
     :param query: names and values.
     :param address: names the request in the warning.

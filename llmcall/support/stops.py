@@ -9,7 +9,7 @@ from threading import get_ident
 class Stop(Future[None]):
     """A future that is done once its ``map`` is interrupted: then no call begins, waits or is tried again.
 
-    A call that waits for its server goes on, and its answer is stored if it comes.
+    A call that waits for its server continues, and its answer is stored if it comes.
 
     :ivar thread: the identifier of the thread that runs the map and gets its results.
     """

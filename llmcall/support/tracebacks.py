@@ -18,7 +18,7 @@ HIDDEN = frozenset(
 
 def text_of(error: BaseException, reported: BaseException | None) -> str | None:
     """Return the exception that ends a program as Python shows it, with an error that was printed before in one line;
-    ``None`` if that is no part of it.
+    ``None`` if that does not belong to it.
     """
     if reported is None:
         return None

@@ -53,7 +53,7 @@ def waits(context: Context | None = None) -> Waits:
 
 def open_calls() -> tuple[OpenCall, ...]:
     """Return the open calls inside which the code runs, the innermost last."""
-    # A stream that nobody holds any more ends in a context of its own: others still have its calls.
+    # A stream without references ends in a context of its own: others still have its calls.
     return tuple([call for call in _waits.get().open_calls if not call.has_ended])
 
 
@@ -172,7 +172,7 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _close_dropped(generator: AsyncGenerator[object, None]) -> None:
-    """Close a generator that nobody holds any more, in a context of its own.
+    """Close a generator without references, in a context of its own.
 
     Before 3.12, Python's garbage collector may run in the middle of ``ContextVar.set``, and a value that
     something it closes sets in the same context then ends the process (a segmentation fault).

@@ -120,7 +120,7 @@ def _runs_at_server(tool: object) -> bool:
 def costliest_parts(
     body: Mapping[str, Data], input_tokens: int, output_tokens: int
 ) -> dict[str, int]:
-    """Return the most expensive kinds of so many tokens: a prompt that is written to the provider's cache
+    """Return the most expensive kinds of a number of tokens: a prompt that is written to the provider's cache
     for the longest time, or audio.
 
     :param body: the body that is sent.

@@ -268,7 +268,7 @@ class Rotation:
 
 
 # One for all pools of a model at the same endpoints: each client, and each change of settings, makes pools anew. Not
-# one for all models: of two that are asked alternately, each would go to one endpoint alone.
+# one for all models: of two that are called alternately, each would go to one endpoint alone.
 _rotations: dict[tuple[str, tuple[Endpoint, ...]], Rotation] = {}
 
 

@@ -97,7 +97,7 @@ class Queue:
         return len(self._wakeups)
 
     def join(self, waiter: object, wakeup: Future[None], *, in_front: bool = False) -> bool:
-        """Wait, at the end or in front of all; whoever waits already keeps its position or moves to the
+        """Wait, at the end or in front of all; a caller that waits already keeps its position or moves to the
         front. Return whether it is the first.
         """
         self._wakeups[waiter] = wakeup

@@ -391,9 +391,7 @@ def counted_here() -> Counts:
 
 
 class Tracked(Meter):
-    """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, as they
-    stand when asked.
-    """
+    """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, as of when they are read."""
 
     def __getattr__(self, name: str) -> Any:
         if name in ("sums", "hits"):  # a copy under construction has none yet

@@ -298,7 +298,7 @@ def _report_missing(draws: Sequence[RowDraw]) -> None:
             what, texts = "is a missing value", "its text"
         notice(
             f"{len(missing)} of {counted(len(draws), 'answer')} {what}; the table has {texts} in {columns}. To "
-            "ask for one again, drop it by its cache_key: llmcall cassette forget FILE KEY, or llmcall cache delete KEY"
+            "request one again, drop it by its cache_key: llmcall cassette forget FILE KEY, or llmcall cache delete KEY"
         )
 
 

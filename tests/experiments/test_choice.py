@@ -391,7 +391,7 @@ def test_a_line_counts_the_missing_values_of_a_table(caplog: pytest.LogCaptureFi
     [line] = caplog.messages
     assert line == (
         "3 of 6 answers are missing values; the table has their texts in 'refusal' (1) and "
-        "'unread' (2). To ask for one again, drop it by its cache_key: llmcall cassette forget FILE KEY, "
+        "'unread' (2). To request one again, drop it by its cache_key: llmcall cassette forget FILE KEY, "
         "or llmcall cache delete KEY"
     )
 

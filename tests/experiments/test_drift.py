@@ -293,7 +293,7 @@ def test_where_selects_requests_and_not_the_answers_beside_them(model: Model) ->
 
 def test_a_where_that_selects_no_request_is_an_error(model: Model) -> None:
     record(model, 3, 1)
-    with pytest.raises(llmcall.CacheError, match=r"can be asked again: where= selects none"):
+    with pytest.raises(llmcall.CacheError, match=r"can be resent: where= selects none"):
         llmcall.drift(STUDY, where=lambda record: False, to=CHECK)
 
 
@@ -474,9 +474,7 @@ def test_one_call_has_no_interval_and_says_how_many_have(model: Model) -> None:
     record(model, 3, 4)
     drift = llmcall.drift(STUDY, calls=1, to=CHECK)
     assert math.isnan(drift.shifts["answer"].low)
-    assert "only one of the requests was asked again: 2 calls give one, 20 a useful one" in str(
-        drift
-    )
+    assert "only one of the requests was resent: 2 calls give one, 20 a useful one" in str(drift)
     assert "none" in str(drift)
     record(model, 1, 4, path="single.jsonl")
     drift = llmcall.drift("single.jsonl", calls=1, to="single-check.jsonl")
@@ -802,7 +800,7 @@ def test_another_model_is_marked_in_every_output(model: Model) -> None:
         repr(drift),
         str(llmcall.drift(STUDY, dry_run=True, **options)),
     ):
-        assert "ANOTHER MODEL: gpt-6.1-terra is asked instead of gpt-6-luna" in words
+        assert "ANOTHER MODEL: gpt-6.1-terra answers instead of gpt-6-luna" in words
     assert "ANOTHER MODEL" not in str(llmcall.drift(STUDY, share=1, dry_run=True))
     assert drift.model == "gpt-6.1-terra"
     assert set(drift.to_frame()["asked"]) == {"gpt-6.1-terra"}
@@ -827,7 +825,7 @@ def test_requests_that_differ_in_their_model_alone_are_one_to_another_model(mode
         )
     drift = llmcall.drift(STUDY, share=1, model="three", to=CHECK)
     assert (drift.calls, model.asked, len(samples())) == (5, 15, 5)
-    assert "ANOTHER MODEL: three is asked instead of one, two" in str(drift)
+    assert "ANOTHER MODEL: three answers instead of one, two" in str(drift)
     found = drift.shifts["answer"]
     assert (found.before, found.now, found.answers) == (3, 4, 5)
     compared = llmcall.drift(STUDY, model="three", against=CHECK)
@@ -1079,12 +1077,12 @@ def test_a_comparison_of_recordings_takes_nothing_that_asks(
 ) -> None:
     record(model, 3, 1)
     record(model, 3, 1, path="later.jsonl", scope="later")
-    with pytest.raises(ValueError, match=r"against= .*asks nothing"):
+    with pytest.raises(ValueError, match=r"against= .*makes no call"):
         llmcall.drift(STUDY, against="later.jsonl", **options)
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     if "dry_run" in options:
         arguments = ["--dry-run"]
-    assert "asks nothing" in run("drift", STUDY, "--against", "later.jsonl", *arguments).output
+    assert "makes no call" in run("drift", STUDY, "--against", "later.jsonl", *arguments).output
 
 
 # Tables

@@ -242,7 +242,7 @@ def test_a_response_of_the_responses_api_is_an_answer() -> None:
         (game("x", "5", responses=[{"choices": "none"}]), "a malformed answer"),
         (game("x", "5", responses=["5"]), "it must be a dict"),
         ({"messages": [user("How much?")]}, "no turn of the assistant"),
-        ({"messages": [assistant("5")]}, "nothing is asked before it"),
+        ({"messages": [assistant("5")]}, "no message precedes it"),
         ({"messages": [{"role": "bot", "content": "?"}, assistant("5")]}, "messages[0].role"),
         ({"scope": ("x",)}, "no list of messages"),
         ({**game("x", "5"), "scope": "trial/x"}, "a tuple of names"),

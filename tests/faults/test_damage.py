@@ -252,4 +252,4 @@ def test_a_database_that_is_cut_short_while_it_is_open_is_asked_again(tmp_path: 
     command = [sys.executable, "-c", CUT_SHORT, str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
-    assert "llmcall asks for the answer again" in done.stderr
+    assert "llmcall requests the answer again" in done.stderr

@@ -593,7 +593,7 @@ def test_the_last_line_of_a_run_counts_its_own_cassettes_calls(model: NumberedSe
     _, reported = ran(text.replace('ask("Bread?")', "pass"), "--cassette", "b.jsonl")
     assert reported.splitlines() == [
         "0 asked: b.jsonl not written",
-        "the program's calls stand on the cassettes that it opens itself",
+        "the program's calls are in the cassettes that it opens itself",
     ]
 
 
@@ -1007,7 +1007,7 @@ NO_CALLS = {
         with socket.create_server(("127.0.0.1", 0)) as server:
             socket.create_connection(server.getsockname()).close()
         """,
-    "these requests passed, since nothing says that a model answers them: GET localhost/health, "
+    "these requests were not recorded, since nothing shows that a model answers them: GET localhost/health, "
     f"POST localhost/to/{'*' * 67}": """
         import hashlib, httpx, requests
         at = os.environ["MODEL_AT"].removesuffix("/v1")

@@ -357,7 +357,7 @@ def in_a_window() -> object:
         "...scheme='unknown'",
         lambda: ResponseCache("unknown://x"),
     ),
-    ("ConfigError: ...no directory has no journal", in_a_window),
+    ("ConfigError: ...only a cache in a directory has a journal", in_a_window),
 )
 def test_an_error_names_the_address_and_the_storage(line: str, call: Callable[[], object]) -> None:
     """And what to do."""

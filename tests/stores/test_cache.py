@@ -462,7 +462,7 @@ def test_a_damaged_record_is_asked_again_and_replaced(
         ("one", False),
         ("one", True),
     ]
-    assert "asks for the answer again" in caplog.text
+    assert "requests the answer again" in caplog.text
     assert len(list(cache.records())) == len(cache) == 2
     assert text_of(cache.get(asked("question 1"))) == "1"
 

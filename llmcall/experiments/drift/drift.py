@@ -46,7 +46,7 @@ MOST_OF_THE_COST = 0.1  # of the recording, that a check costs unless told other
 NOT_FOUND = 404
 NO_SUCH_MODEL = "model_not_found"  # the API's code, which may come with a 403
 GONE = (
-    "If the model no longer exists, ask another one with model= (--model); the result is then marked as another "
+    "If the model no longer exists, call another one with model= (--model); the result is then marked as another "
     "model's"
 )
 
@@ -171,7 +171,7 @@ def drift(
     _check_size(share, calls)
     if against is not None and (to is not None or dry_run or not share is calls is None):
         raise ArgumentError(
-            "against= (--against) compares two recordings and asks nothing: leave out to=, share=, calls= and dry_run="
+            "against= (--against) compares two recordings and makes no call: leave out to=, share=, calls= and dry_run="
         )
     source = run[0] if isinstance(run, tuple) and run else run
     path = source.path if isinstance(source, Cassette) else source

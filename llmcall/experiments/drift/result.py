@@ -162,7 +162,7 @@ class Drift:
         if self.unanswered:
             notes.append(
                 f"{counted(self.unanswered, 'further call')} got no answer: it was filtered or empty. Their "
-                "requests are not compared; run the check again to ask them again."
+                "requests are not compared; run the check again to resend them."
             )
         return notes
 

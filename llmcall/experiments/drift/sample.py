@@ -102,7 +102,7 @@ class Requests:
             reason = self.left_out or (
                 "where= selects none" if self.records else "it contains none"
             )
-            what = "asked again" if are_resent else "compared"
+            what = "resent" if are_resent else "compared"
             raise CacheError(f"no chat request in {run.name} can be {what}: {reason}")
 
     def calls(self, seed: int) -> Iterator[DriftCall]:
@@ -173,7 +173,7 @@ class DriftCheck:
         if self.model is not None:
             recorded = ", ".join(map(printable, self.recorded_models))
             notes.append(
-                f"ANOTHER MODEL: {printable(self.model)} is asked instead of {recorded}. A shift is a "
+                f"ANOTHER MODEL: {printable(self.model)} answers instead of {recorded}. A shift is a "
                 "difference between two models, not a change in one."
             )
         if self._requests.is_selected:
@@ -305,7 +305,7 @@ def compared_run(
     if shared:
         notes.append(
             f"LEFT OUT: {counted(shared, 'answer')} that both runs share (key, sample, answer; the days may be the "
-            f"same). If the second run was asked anew, they did not change, and the shift looks too large. {OWN_SCOPE}"
+            f"same). If the second run made new calls, they did not change, and the shift looks too large. {OWN_SCOPE}"
         )
     if other.origin:
         notes.append(f"The answers now are {printable(other.origin)}.")

@@ -283,7 +283,7 @@ def _of_turns(
             if isinstance(answer, Exception):
                 raise answer
             if not position:
-                raise ValueError("nothing is asked before it")
+                raise ValueError("no message precedes it")
             if position >= len(messages):
                 raise ValueError("a turn before it has no text")
             name = model or answer.get("model")

@@ -123,7 +123,7 @@ class Batch:
                 )
 
     def read_answers(self, answers: Spool) -> None:
-        """Put the lines of the output into a spool, by their ids.
+        """Store the lines of the output in temporary records, by their ids.
 
         :raises CacheError: if an id occurs twice in the input or in the output.
         """
@@ -159,7 +159,7 @@ class Batch:
                 yield location, error
 
     def answers_without_question(self, answers: Spool) -> Iterator[LocatedEntry]:
-        """Yield why the answers are skipped whose request is in no input file."""
+        """Yield the reasons to skip answers whose request is in no input file."""
         for location, name, _ in self._lines(self.outputs):
             if not answers.counted_before(name.encode()):
                 yield location, ServiceError(f"no input file has the id {name!r}")

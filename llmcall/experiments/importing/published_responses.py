@@ -94,7 +94,7 @@ class Exchanges:
         )
         if to_record is None:
             raise ValueError(
-                f"{http.method} {url.host}{url.path} is nothing that a recording has: no JSON posted to a model, or "
+                f"{http.method} {url.host}{url.path} would not be recorded: it is not JSON posted to a model, or is "
                 "JSON nested too deeply"
             )
         transport = ProgramTransport(self._library, to_record, lambda _: response)

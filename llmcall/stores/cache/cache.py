@@ -123,7 +123,7 @@ class ResponseCache:
             # A damaged database is reported once, though SQLite may raise several errors for it.
             about = "the database" if row is None else key
             warn_once(
-                f"{self.path}: {error}; llmcall asks for the answer again",
+                f"{self.path}: {error}; llmcall requests the answer again",
                 about=("damaged", self.path, about),
             )
             return None

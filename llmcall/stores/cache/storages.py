@@ -1,4 +1,4 @@
-"""Storages: the places of a cache's rows, and the class from which one's own are made."""
+"""Storages: the places of a cache's rows, and the base class of custom ones."""
 
 from __future__ import annotations
 

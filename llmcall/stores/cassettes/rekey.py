@@ -115,8 +115,8 @@ def _renumbered_samples(
 
 
 INCOMPLETE = (
-    "the recording is incomplete: its run broke off, or it was left open, so it lacks what would have been asked after "
-    "that. Run the program again with the mode 'once', which goes on"
+    "the recording is incomplete: its run broke off, or it was left open, so it lacks the calls that would "
+    "have followed. Run the program again with the mode 'once', which goes on"
 )
 
 

@@ -67,7 +67,7 @@ class ReplayLog:
         self._is_recording = is_recording
         self._earlier_calls = earlier_calls
         self._recorded: NamedDraws | None = None  # of the file, read at first use
-        self._callers: dict[str, str] = {}  # key of a record → who got it first
+        self._callers: dict[str, str] = {}  # key of a record → the caller that got it first
         self._told_apart: set[str] = (
             set()
         )  # keys of the records that callers told from identical ones
@@ -75,7 +75,7 @@ class ReplayLog:
         self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
         # key of a record → arm → the arm's first call that it answered
         self._arms: dict[str, dict[str, CallOrder]] = {}
-        # Key of a record → the template that asked first, in the order of the calls.
+        # Key of a record → the template that requested it first, in the order of the calls.
         self._forms: dict[str, tuple[tuple[list[str], CallOrder], Form]] = {}
         self._unread: set[str] = set()  # keys of records that it could not read
         # The scopes of recorded functions that were replayed, and so did not run.
@@ -138,7 +138,7 @@ class ReplayLog:
     # of a program leaves the other part where it was: such a file changes by the changed lines alone.
     # Behind all others was rejected, since the next run would bring an unused record back to its place,
     # and every run of a part would move the rest; before the record that followed it was rejected, since
-    # the file of a run that broke off would then end with what it did ask.
+    # the file of a run that broke off would then end with its own calls.
     def in_order(self, stored: Iterable[Record], gained: Iterable[Record]) -> list[Record]:
         """Return the records of a file in the order of this run's calls, each scope's in turn.
 
@@ -222,12 +222,12 @@ class ReplayLog:
             return [*self._first_calls]
 
     def note_unread(self, key: str) -> None:
-        """Log that the :class:`LLMCall` that asked could not read an answer."""
+        """Log that an answer's :class:`LLMCall` could not read it."""
         with lock:
             self._unread.add(key)
 
     def with_form(self, record: Record) -> Record:
-        """Return a record with the template that asked in this run, and whether that could read the answer."""
+        """Return a record with the template that requested it in this run, and whether that could read the answer."""
         first = self._forms.get(record.cache_key)
         if first is None:
             return record
@@ -304,8 +304,8 @@ def named_draws(records: Iterable[Record]) -> NamedDraws:
 
 
 def may_swap(draws: Mapping[int, NamedDraw]) -> bool:
-    """Return whether a caller asked for a draw again after another one did, as workers do that take from a queue, or
-    only the order of their starts tells two processes apart.
+    """Return whether a caller requested another draw after a different caller did, as workers on a queue do, or
+    whether only the order of their starts distinguishes two processes.
     """
     turns = [caller for caller, _ in groupby(draws[number].caller for number in sorted(draws))]
     return len(turns) > len({*map(without_number, turns)})
@@ -317,7 +317,7 @@ def without_lone_callers(
     *,
     is_complete: bool = True,
 ) -> list[Record]:
-    """Return records without the callers' names that tell nobody apart: where one caller has all draws of
+    """Return records without the callers' names that distinguish nothing: where one caller has all draws of
     a request in a scope, and they count from 0; and where these followed one another.
 
     The name stays where an earlier draw is missing, since without it the caller would draw that one.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .cassette import Cassette
 
 
-# Draws in a row that the cache lacks after the last one. It cannot be asked which it has, and one may have
+# Draws in a row that the cache lacks after the last one. It cannot list them, and one may have
 # been deleted, or be damaged. More would slow down each first draw of a program's request.
 MISSING_AT_END = 3
 

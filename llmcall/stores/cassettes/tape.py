@@ -31,7 +31,7 @@ class CassetteFile:
     :param mode: one of ``CASSETTE_MODES``.
     :ivar real_path: its real path, once it was read; empty before.
     :ivar records: those that the mode reads.
-    :ivar goes_on: whether the cassette goes on with what the file holds.
+    :ivar goes_on: whether the cassette continues what the file holds.
     :ivar is_written: whether it was written.
     """
 
@@ -162,7 +162,7 @@ class Tape:
         """Add an answer, unless one is recorded; return the recorded one, or ``None`` if it is over.
 
         :param replace: whether to replace a recorded answer. An answer of the file is replaced only from
-            the second call on, so that a program that asks once gets it.
+            the second call on, so that a program that sends it once gets it.
         """
         with lock:
             if self.is_over:
@@ -174,7 +174,7 @@ class Tape:
                 self.log.note(existing, position, is_replayed=True)
                 is_same = existing.response == record.response
                 _, source_before = self._gained.get(record.cache_key, (None, GotFrom(0)))
-                # another call found the answer in the disk cache before this one, which asked, came here
+                # another call found the answer in the disk cache before this one, which was sent, came here
                 is_own = is_same and source == GotFrom.SERVER and source_before == GotFrom.CACHE
                 if not is_own and (is_same or not (replace and is_asked_again)):
                     return existing
@@ -228,7 +228,7 @@ class Tape:
         return self.log.with_arms(record, is_gained=is_gained, drops_unused=self.drops_unused)
 
     def noted(self, record: Record) -> Record:
-        """Return a record with the arms that used it, and the template that asked."""
+        """Return a record with the arms that used it, and the template that requested it."""
         return self.log.with_form(self.with_arms(record))
 
     def to_write(self, dropped_keys: set[str], *, is_complete: bool) -> list[Record]:
@@ -264,7 +264,8 @@ class Tape:
 
 
 def _drawn_request(record: Record) -> tuple[str, str] | None:
-    """Return the scope path and the digest of the request of which a record is a draw; ``None`` if it is none."""
+    """Return the scope path and the digest of the request of which a record is a draw; ``None`` if it is not a
+    draw."""
     scope, _, number = (record.sample or "").partition("#")
     return (
         (scope, identity(record.kind, record.request).hexdigest()) if number.isdecimal() else None

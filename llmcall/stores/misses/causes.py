@@ -74,7 +74,7 @@ def search(request: Request, source: Source | None) -> SearchResult:
     """Return the record nearest to a request, and the records of identical requests.
 
     A record of the same scope is nearer than any other; of these, one that this run has not used, since
-    the others are what the program still asks; of these, one with the same persona.
+    the program still makes the other calls; of these, one with the same persona.
 
     :param source: where to look, or ``None`` if no record may answer the request.
     """
@@ -99,7 +99,7 @@ def search(request: Request, source: Source | None) -> SearchResult:
                 samples.append(record.sample)
             elif _size(fields) == size and _order_free(fields) == order_free:
                 reordered.append(record.scope)
-            # Outside any scope, one record answers a question as often as it is asked.
+            # Outside any scope, one record answers every repetition of a request.
             is_used = bool(path) and source.is_used(record.cache_key)
             rank = (
                 fields != requested,

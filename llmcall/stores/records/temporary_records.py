@@ -44,8 +44,8 @@ SET_COUNT = "INSERT OR REPLACE INTO Counts VALUES (?, ?)"
 class Spool:
     """Records by key, and long texts by digest, in a file that SQLite deletes when it is closed.
 
-    ``len()``; iteration by scope path, then in the order of adding. A caller's name is left out if
-    nobody else asked the same in the scope, and no earlier draw is missing.
+    ``len()``; iteration by scope path, then in the order of adding. A caller's name is left out if no other caller
+    sent the same request in the scope, and no earlier draw is missing.
     """
 
     def __init__(self) -> None:

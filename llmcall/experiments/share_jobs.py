@@ -41,7 +41,7 @@ _BEFORE_WORDS = " \t\r\n\u2581\u0120"
 
 
 class NoSharesError(ConfigError):
-    """The model does not give its shares by a method."""
+    """The failure of a method by which a model gives no shares."""
 
 
 class _Proof:

@@ -115,7 +115,7 @@ def digest(identity: object, index: int) -> bytes:
 
 
 class _NotPlainError(Exception):
-    """The value is not plain data; the message names its type."""
+    """The error for a value that is not plain data; the message names its type."""
 
 
 def _as_plain_data(value: Any) -> object:

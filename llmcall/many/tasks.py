@@ -119,7 +119,7 @@ class TaskPosition(NamedTuple):
     :param repeat: the number of the draw, from 0; each draw after the first has its own scope.
     :param is_in_default: whether the map runs in the default scope.
     :param opened_by: who opened its scope: ``"map"`` if the map runs outside any of the program's.
-    :param maker: the name of who runs the map, or ``None`` if callers have no names.
+    :param maker: the name of the map's caller, or ``None`` if callers have no names.
     """
 
     position: Position
@@ -204,7 +204,7 @@ def tasks_of(
 
     :param active: the scope in which the map runs; its path is empty outside any.
     :param order: the order of the map among the calls.
-    :param maker: who runs the map, or ``None`` if callers have no names.
+    :param maker: the map's caller, or ``None`` if callers have no names.
     """
     path = active.path
     is_in_default = active.without_default is not None
@@ -242,7 +242,7 @@ class TaskResult(NamedTuple):
 
 
 class NotBegunError(CancelledError):
-    """The task did not begin. Any other ``CancelledError`` is the function's own."""
+    """The error of a task that did not begin. Any other ``CancelledError`` is the function's own."""
 
 
 def run_job(

@@ -48,7 +48,7 @@ class Actors:
     :param actor: names the sender of a request; see :func:`llmcall.http_client`.
     :param is_linked: whether another process records this one, and counts the draws of its actors.
     :raises ValueError: if it has none of these forms, or its regular expression is invalid.
-    :ivar given: what names who is asking.
+    :ivar given: the source as it was given.
     """
 
     def __init__(self, actor: Actor, *, is_linked: bool = False) -> None:
@@ -72,7 +72,7 @@ class Actors:
         normalize: Normalize | None,
         default: ActiveScope | None,
     ) -> contextlib.AbstractContextManager[object]:
-        """Return the scope of the actor who makes a request; without one, the scope stays.
+        """Return the scope of a request's actor; without one, the scope stays.
 
         :param normalize: removes what does not matter from a text, or ``None``.
         :param default: the scope of requests without an actor, or ``None``.
@@ -128,7 +128,7 @@ class Actors:
 
 
 def _stays_here(request: ProgramRequest) -> str | None:
-    """Stand for a function of actors that cannot be sent to another process."""
+    """Replace a function of actors that cannot be sent to another process."""
     raise TypeError(
         "it cannot be sent to this process: actor= must be a function that can be imported, not a lambda or one "
         "that is defined in another one"
@@ -167,8 +167,8 @@ def _first_text(body: Data, roles: tuple[str, ...]) -> str:
 
 
 def warn_of_swapped_answers(*, have_names: bool) -> None:
-    """Warn if recorded answers went to other tasks or threads than in the recorded run, or were left
-    while others were asked for.
+    """Warn if recorded answers went to other tasks or threads than in the recorded run, or were left while others
+    were requested.
 
     :param have_names: whether requests name their actors already.
     """

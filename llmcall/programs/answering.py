@@ -112,7 +112,7 @@ async def response_to(
 def _let_pass(
     recorder: Recorder, library: ModuleType, http: httpx.Request, *, is_models_host: bool
 ) -> httpx.Response | None:
-    """Let an unrecorded request pass: return ``None``, or an answer to telemetry where nothing is sent."""
+    """Pass an unrecorded request through: return ``None``, or an answer to telemetry where nothing is sent."""
     path = str(http.url.path)
     is_chat = http.method == "POST" and path.rstrip("/").endswith(CHATS)
     if is_telemetry(path):

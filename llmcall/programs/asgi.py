@@ -14,7 +14,7 @@ from .transport import MESSAGE_HEADERS
 if TYPE_CHECKING:
     import httpx
 
-# The bytes of a body pass as they came, and the SDK is to know whether to retry.
+# The bytes of a body pass unchanged, and the SDK must know whether to retry.
 KEPT_HEADERS = {b"content-encoding", b"content-length", b"x-should-retry"}
 # A browser neither shows an answer in a page, nor gives it to one, nor takes it for a script.
 GUARDS = {
@@ -45,7 +45,7 @@ class BadRequest(Exception):
 async def read_content(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
     """Return the body of a request.
 
-    :raises BadRequest: if it is compressed, or no JSON where it says so.
+    :raises BadRequest: if it is compressed, or is not the JSON that its header promises.
     """
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise BadRequest(415, "llmcall reads bodies without a content-encoding")

@@ -1,4 +1,4 @@
-"""The child processes of a recorded program: their requests go to the run, which knows who started each.
+"""The child processes of a recorded program: their requests go to the run, which knows the caller that started each.
 
 Environment variables are set for children alone: the SDKs of the run's own process would go in a circle.
 Python children patch their HTTP clients, so that base URLs in their code count, too; other
@@ -74,7 +74,7 @@ class RoutesOfRecording:
     :param recorder: the recording's.
     :param has_server: whether processes in other languages are recorded, too.
     :param outlives: as of a :class:`.Route`.
-    :ivar server: answers those, or ``None``.
+    :ivar server: the server for those, or ``None``.
     :ivar names: of what it started.
     """
 
@@ -133,7 +133,7 @@ class RoutesOfRecording:
         return ticket.context
 
     def started(self) -> None:
-        """Answer what was started, from now on at the latest."""
+        """Start answering the started processes, unless that has begun."""
         with _lock:  # a thread of the program may start something at the same moment
             if self._link is not None:
                 self._link.start()
@@ -156,7 +156,7 @@ class RoutesOfRecording:
         return [] if self._link is None else self._link.missed()
 
     def end(self, seconds: int) -> None:
-        """Answer nothing more.
+        """Stop answering.
 
         :param seconds: how long to wait for calls that are under way.
         """
@@ -181,7 +181,7 @@ class RoutesOfChild:
         return self._route._replace(base=self._parent.admit(caller.name), caller=caller.name)
 
     def started(self) -> None:
-        """Leave it to the recording process, which answers."""
+        """Do nothing: the recording process answers."""
 
 
 Routes = RoutesOfRecording | RoutesOfChild

@@ -215,10 +215,10 @@ class _Nowhere(asyncio.Transport):
     """A writer that drops everything: the request has been answered already."""
 
     def write(self, data: object) -> None:
-        """Drop it."""
+        """Drop the data."""
 
     def is_closing(self) -> bool:
-        """Return that it is open: aiohttp writes no request to another."""
+        """Return ``False``: aiohttp writes no request to a closing one."""
         return False
 
     def close(self) -> None:

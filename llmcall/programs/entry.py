@@ -44,7 +44,8 @@ def http_client(
     its ``openai.APIConnectionError``. An llmcall error is an ``openai.APIStatusError`` with
     the status 409, which the SDK does not retry.
 
-    :param actor: says who is asking: a function of a :class:`llmcall.types.ProgramRequest` that returns a scope's
+    :param actor: names the sender of a request: a function of a :class:`llmcall.types.ProgramRequest` that returns
+        a scope's
         name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
         is an actor); ``"system:REGEX"`` or ``"user:REGEX"`` (the first group in the first such message
         is the name, or the match); or ``"header:NAME"`` (the header's value is). A request that names no
@@ -149,7 +150,7 @@ def cassette(
         incomplete; otherwise it only reads. ``new`` adds missing answers. ``update`` also moves
         unused records to the disk cache. ``rewrite`` starts empty and requests
         everything again.
-    :param actor: names who is asking with the SDK; see :func:`http_client`.
+    :param actor: names the sender of an SDK's request; see :func:`http_client`.
     :param hosts: further hosts whose JSON requests are recorded, besides those to models.
     :raises ValueError: for an unknown mode.
     :raises CacheError: when the block begins, if the path is a folder's.

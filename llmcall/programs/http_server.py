@@ -275,7 +275,7 @@ class Server:
             )
 
     def _find_context(self, scope: Event) -> tuple[Context, str, list[str]]:
-        """Return the context of who sends a request, the sender's name if the address gives one, and the rest of its
+        """Return the context of a request's sender, the sender's name if the address gives one, and the rest of its
         path.
         """
         target = scope["raw_path"].decode("latin-1")
@@ -317,7 +317,7 @@ class Server:
 
 
 async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer any request with why it is not answered."""
+    """Answer any request with the reason for its refusal."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         await reader.readuntil(b"\r\n\r\n")
         text = NEEDS_SERVE.encode()

@@ -35,10 +35,10 @@ class Interceptor:
         return False
 
     def attach(self) -> None:
-        """Begin to get requests, as the innermost of those that are attached."""
+        """Start receiving requests, as the innermost attached interceptor."""
 
     def detach(self) -> None:
-        """End to get requests."""
+        """Stop receiving requests."""
 
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that it knows."""
@@ -65,7 +65,7 @@ class Interceptor:
 
 
 def passing() -> AbstractContextManager[None]:
-    """Let what a block sends pass."""
+    """Pass through what a block sends."""
     return nullcontext() if llmcall_sends() else sent_by(PASSED)
 
 
@@ -90,7 +90,7 @@ def active_interceptor() -> Interceptor | None:
 
 @after_fork_in_child
 def _record_nothing() -> None:
-    """Leave a forked process the interceptors that send nothing: its requests are not recorded."""
+    """Leave only the interceptors that send nothing to a forked process: its requests are not recorded."""
     interceptors[:] = [interceptor for interceptor in interceptors if interceptor.stays_in_forks]
 
 

@@ -26,12 +26,12 @@ def summary_lines(
     another: str,
     explain: Callable[[], str],
 ) -> list[str]:
-    """Return a line that counts the calls of a run, and what the user must know of them.
+    """Return a line that counts the calls of a run, and lines of what the user must know about them.
 
     :param cassette: the closed cassette that recorded them; ``None``: they are all calls of the process.
     :param whole: the counts of the process since the run began.
     :param file: its path, whatever the working directory is now.
-    :param another: what makes another repeat.
+    :param another: in words, how to make another repeat.
     :param explain: returns why there were no calls.
     """
     counts = whole if cassette is None else cassette.counts

@@ -89,7 +89,7 @@ class LinkedRecorder(Recorder):
             sys.stderr.write(text)
 
     def note_connection(self, host: str) -> None:
-        """Tell of a connection to a model that no recorded client makes.
+        """Report a connection to a model that no recorded client makes.
 
         :raises ConnectionRefusedError: if nothing may be sent.
         """
@@ -101,11 +101,11 @@ class LinkedRecorder(Recorder):
         _tell("other_connection", address)
 
     def note_other_request(self, address: str) -> None:
-        """Tell of a request that passes to a host that is not a model's."""
+        """Report a request that passes to a host that is not a model's."""
         _tell("other_request", address)
 
     def note_unrecorded(self, address: str) -> None:
-        """Tell of a request to a model that is not recorded.
+        """Report a request to a model that is not recorded.
 
         :raises LLMCallError: if nothing may be sent.
         """

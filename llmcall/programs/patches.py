@@ -50,7 +50,7 @@ def patched_by(interceptor: Interceptor) -> Iterator[None]:
 
 
 class PatchedTransport:
-    """A transport that answers recorded requests, and sends all others by the transport below.
+    """A transport that answers recorded requests, and sends all others through the transport below.
 
     :param library: the module ``httpx`` or ``httpx2``.
     :param interceptor: answers the requests.

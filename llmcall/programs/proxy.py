@@ -42,7 +42,7 @@ class Proxy:
         self._thread: LoopThread | None = None
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Start answering."""
         if self._thread is None:
             self._thread = LoopThread("llmcall proxy")
             self._thread.loop.call_soon_threadsafe(self._begin)
@@ -53,7 +53,7 @@ class Proxy:
         self._serving = asyncio.get_running_loop().create_task(serving)
 
     def close(self) -> None:
-        """Answer nothing more."""
+        """Stop answering."""
         if self._thread is not None and self._thread.is_running:
             self._thread.loop.call_soon_threadsafe(self._thread.end)
             self._thread.join()

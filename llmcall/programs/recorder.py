@@ -79,7 +79,7 @@ class Recording(NamedTuple):
     def scope_of(
         self, to_record: RequestToRecord, settings: Settings
     ) -> AbstractContextManager[object]:
-        """Return the scope of the actor who makes a request; without one, the scope stays.
+        """Return the scope of a request's actor; without one, the scope stays.
 
         :param settings: the call's settings.
         """
@@ -115,8 +115,8 @@ class Recorder(Interceptor):
     :param is_linked: whether another process records this one.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
     :ivar first_error: the first llmcall error that the program got, or ``None``.
-    :ivar refused: how many of the program's calls were refused for another reason than a miss, a
-        scope or a budget, such as a credential in the request.
+    :ivar refused: how many of the program's calls were refused for other reasons than a miss, a scope or a budget,
+        such as a credential in the request.
     :ivar unrecorded: the models' hosts to which other clients connected.
     :ivar passed: the requests to models that are not recorded, by method, host and path.
     :ivar other_requests: the first requests that passed to other hosts, by method, host and path.

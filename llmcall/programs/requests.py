@@ -139,7 +139,7 @@ class RequestToRecord(NamedTuple):
 
 
 def is_telemetry(path: str) -> bool:
-    """Return whether a request only brings traces of a program, as openai-agents sends them."""
+    """Return whether a request only carries a program's traces, as openai-agents sends them."""
     return path.rstrip("/").endswith(TRACES)
 
 
@@ -194,7 +194,7 @@ async def request_to_record(
             body = json.loads(content)
     if (body is None and (content or has_model_path)) or is_too_deep(body, content):
         return None
-    # a door of an SDK that is not known yet
+    # an endpoint of an SDK that is not known yet
     is_models_host = is_models_host or (is_of_sdk and _names_model(body))
     request = RequestToRecord(http, path, body, is_models_host and not is_named)
     is_recorded = is_named or is_models_host or body is None or request.calls_model

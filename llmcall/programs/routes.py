@@ -128,6 +128,6 @@ def encoded(name: str) -> str:
 def decoded(part: str) -> str:
     """Return the name in what :func:`encoded` returned.
 
-    :raises ValueError: if it is nothing that it returned.
+    :raises ValueError: for anything else.
     """
     return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode()

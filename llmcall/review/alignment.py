@@ -24,7 +24,7 @@ from ..stores.record import Record
 
 MAX_COMPARED = 20_000  # pairs of calls whose words are compared; with more, the order alone decides
 ALIKE = 0.5  # the likeness from which two calls, or two system messages, are versions of one
-LEAST = 1e-3  # what a pair of calls that are not alike is worth beside one that is
+LEAST = 1e-3  # the value of a pair of unlike calls, relative to a pair of like ones
 CLEARLY = (
     0.1  # the gain in likeness, for each pair that changes, for which words overrule the order
 )

@@ -1,4 +1,5 @@
-"""Comparisons of a program's runs: for each actor, the call at which two runs part, and why; as Markdown, too."""
+"""Comparisons of a program's runs: for each actor, the call at which two runs part, and the reason; as Markdown,
+too."""
 
 from __future__ import annotations
 
@@ -298,7 +299,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
 
 
 def _code(text: str) -> str:
-    """Return a text as a code span, in which nothing is markup, a link or somebody's name."""
+    """Return a text as a code span, in which nothing is markup, a link or a mention."""
     text = printable(text)
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)

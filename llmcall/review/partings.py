@@ -1,4 +1,4 @@
-"""Partings: the first call at which an actor's runs differ, why, and from which answer it may follow."""
+"""Partings: the first call at which an actor's runs differ, the reason, and the answer from which it may follow."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
 
     They are found place by place, and within a place causes before consequences, because a change
     may repeat the words of an earlier one. Within a place, the order of the file would be wrong: it
-    follows the actors' names, and could take an actor who only heard of a change for its cause.
+    follows the actors' names, and could mistake an actor who only read of a change for its cause.
 
     :param actors: the calls of each actor, in the order of the file.
     """

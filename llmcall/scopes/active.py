@@ -1,4 +1,4 @@
-"""Scopes as contexts are in them, and finding the one in which the code runs.
+"""Scopes as contexts hold them, and the search for the one in which the code runs.
 
 A scope belongs to the context (thread, task) that opened it. :func:`here` returns the one in which the
 code runs, and :func:`scope_of_call` does so for a call that draws: it raises ``ScopeError`` if timing
@@ -51,7 +51,7 @@ OpenedBy = Literal["program", "map", "default"]
 
 
 class ActiveScope:
-    """A scope as a context is in it. As a context manager, it is current for a block.
+    """A scope as a context holds it. As a context manager, it is current for a block.
 
     :param position: of the calls that are made in it; its path is empty for ``scope(None)``, its order is
         that of the item or arm.

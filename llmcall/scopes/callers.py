@@ -1,12 +1,12 @@
 """Callers: names for the tasks and threads of a program, so that identical requests can be distinguished.
 
-A caller's name says who made it and its number among its maker's children, as in
+A caller's name consists of its maker's name and its number among its maker's children, as in
 ``"task main 0/task ask 3"``. Children are numbered by their kind and by the function that they run,
 so that a helper thread that a library starts at some moment changes no other number. A name thus
 depends on the program and not on timing, if each maker makes its children in an order of its own.
 A replay finds the same names.
 
-:mod:`llmcall.programs.makers` sets the caller where one is made. Until then nobody has a name.
+:mod:`llmcall.programs.makers` sets the caller where one is made. Until then no caller has a name.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Caller:
 
     @property
     def is_thread(self) -> bool:
-        """Return whether it is a thread or a process, the main program, too, and no task and no pool's work."""
+        """Return whether it is a thread or a process (or the main program), not a task or a pool's work."""
         return self.name.rpartition(SEPARATOR)[2].startswith((MAIN, "thread ", "process "))
 
     def __repr__(self) -> str:
@@ -224,7 +224,7 @@ def enter_item(name: str, repeat: int, maker: str | None) -> None:
 
     :param name: the name of the item's scope.
     :param repeat: the number of its repeat.
-    :param maker: the name of who runs the map, or ``None`` if callers had no names there.
+    :param maker: the name of the map's caller, or ``None`` if callers had no names there.
     """
     current = current_caller()
     if current is not None:

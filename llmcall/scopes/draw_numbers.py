@@ -74,7 +74,7 @@ def lowest_free(counted: Sequence[Numbers], start: int = 0) -> int:
 class Callers:
     """The callers of the identical requests of one scope.
 
-    :param recorded: what the cassette or cache that holds their records says about them.
+    :param recorded: what the cassette or cache with their records says about them.
     :ivar owners: by number: the caller that took it in the recording or, first, in this run.
     :ivar numbers: the same by caller, in order.
     :ivar taken: the numbers that each caller has taken in a branch, the last one last.

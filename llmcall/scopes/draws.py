@@ -1,4 +1,4 @@
-"""Draws: which number of a request is next, for each request in each scope.
+"""Draws: the next number of each request in each scope.
 
 One object counts the draws of an outermost scope, by scope path and request, so a changed or added
 call changes no other draw. Arms, and the cells of a table that varies, are branches: they continue from draws
@@ -147,7 +147,7 @@ class Draws:
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
         counted from 0 again here. ``None`` if this process opens it now.
     :param outermost_scope: the number of the outermost scope, or ``None`` for other draws.
-    :param identity: tells it from others, in other processes, too; by default random.
+    :param identity: unique in other processes, too; random by default.
     """
 
     def __init__(

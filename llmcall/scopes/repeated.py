@@ -29,7 +29,7 @@ class RepeatedAnswers(CallListener):
     """A listener that warns when one recorded answer is silently given twice."""
 
     def opens(self, cassette: Cassette) -> None:
-        """Forget the answers of an earlier opening: this one replays them, which is meant."""
+        """Forget the answers of an earlier opening: this one replays them on purpose."""
         global _given
         with lock:
             if _given is not None:

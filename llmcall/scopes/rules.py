@@ -47,7 +47,7 @@ IN_A_GENERATOR = (
 
 
 def why_refused() -> str:
-    """Return why a call of this context, which is in no scope, needs one; empty if it needs none."""
+    """Return why a call of this context, which is outside any scope, needs one; empty if it needs none."""
     if workers.is_open_elsewhere():
         return IN_A_THREAD
     if workers.is_worker() and (
@@ -82,7 +82,7 @@ def generator_above(frame: FrameType | None) -> OpeningGenerator | None:
 
     The generator of a context manager is passed over, since its scope is open for the context
     manager's block: the function with this block is looked at instead. A fixture does not count,
-    since its scope is open for a test, nor does a generator expression, which nobody steps by hand.
+    since its scope is open for a test, nor does a generator expression, which is never stepped by hand.
 
     :param frame: the frame in which the scope is entered.
     """

@@ -52,7 +52,7 @@ class _Expected(NamedTuple):
 
 
 def checked(function: Function) -> Function:
-    """Return a function that checks how it is called, before it does anything.
+    """Return a function that checks its arguments before it does anything.
 
     :raises TypeError: for an argument of another type than its annotation says, and for an unknown name, with
         the nearest one.

@@ -79,8 +79,8 @@ def note_inside(error: BaseException) -> None:
 
 
 def is_abandoned(error: BaseException) -> bool:
-    """Return whether an exception means that nobody waits for the answer: its reader left, or the
-    call was cancelled.
+    """Return whether an exception means that the answer is no longer wanted: its reader left, or the call was
+    cancelled.
     """
     return not isinstance(error, (Exception, KeyboardInterrupt))
 

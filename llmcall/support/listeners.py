@@ -61,35 +61,37 @@ class Listener:
     """
 
     def asks(self, call: CallInfo) -> None:
-        """Take note that a call has no recorded answer and will be sent; recorded functions are left out. :raises
-        CacheMissError: to refuse it.
+        """Handle a call without a recorded answer, before it is sent; recorded functions are left out.
+
+        :raises CacheMissError: to refuse it.
         """
 
     def answered(self, call: CallInfo, record: Record) -> None:
-        """A record answers a call: a new one, or one that was recorded (``record.is_hit``). Of a new one,
-        ``record.received`` is a :class:`~llmcall.types.Received`, with latency, endpoint and cost.
+        """Handle the record that answers a call: a new one, or a recorded one (``record.is_hit``).
+
+        Of a new one, ``record.received`` is a :class:`~llmcall.types.Received`, with latency, endpoint and cost.
         """
 
     def used(self, call: CallInfo, amounts: Mapping[str, object]) -> None:
-        """A call that asks used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown. Errors
-        are heard by :meth:`failed`.
+        """Count what a sent call used, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown. Errors
+        go to :meth:`failed`.
         """
 
     def failed(self, call: CallInfo, error: BaseException) -> None:
-        """A call ended without an answer: it failed, was refused, or its caller left."""
+        """Handle a call that ended without an answer: it failed, was refused, or its caller left."""
 
     def opened(self, path: str) -> None:
-        """A cassette opens; it has not read its file yet."""
+        """Handle a cassette that opens, before it reads its file."""
 
     def closed(self, path: str) -> None:
-        """A cassette closed; it is not written yet."""
+        """Handle a closed cassette, before it is written."""
 
     def start(self) -> None:
-        """Hear of the calls from now on."""
+        """Start listening."""
         _hearing(self).is_started = True
 
     def stop(self) -> None:
-        """Hear of no further calls, also in blocks that are open."""
+        """Stop listening, also in blocks that are open."""
         with lock:
             listeners.remove(_hearing(self))
 
@@ -114,47 +116,49 @@ class CallListener:
     """
 
     def opens(self, cassette: Cassette) -> None:
-        """A cassette opens; it has not read its file yet."""
+        """Handle a cassette that opens, before it reads its file."""
 
     def closed(self, cassette: Cassette) -> None:
-        """A cassette closed; it is not written yet."""
+        """Handle a closed cassette, before it is written."""
 
     def asks(self, call: Call) -> None:
-        """A call has no recorded answer, and asks; recorded functions are left out."""
+        """Handle a call without a recorded answer, before it is sent; recorded functions are left out."""
 
     def stored(self, call: Call, record: Record) -> None:
-        """A call was answered, and the answer that counts is stored. This may run in an event loop."""
+        """Handle an answered call whose answer is stored. This may run in an event loop."""
 
     def used(self, call: Call, amounts: dict[str, Any]) -> None:
-        """A call used something, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
+        """Count what a call used, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
 
     def noted(self, call: Call, outcomes: dict[str, int]) -> None:
         """A call was sent for the first time, recorded, not sent or over its budget: by the name of a count."""
 
     def recovered(self, call: Call) -> None:
-        """A program makes a call again that failed, or gets its record: the failure was an attempt."""
+        """Handle a failed call that a program retries, or whose record it gets: the failure was an attempt."""
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
-        """A call got a recorded answer, or several for the texts of embeddings; they cost ``saved`` USD."""
+        """Handle a call that got a recorded answer, or several for the texts of embeddings; they cost
+        ``saved`` USD.
+        """
 
     def answered(self, call: Call, record: Record) -> None:
-        """A record answers a call: a new one, or one that was recorded (``record.is_hit``)."""
+        """Handle the record that answers a call: a new one, or a recorded one (``record.is_hit``)."""
 
     def failed(self, call: Call, error: BaseException) -> None:
-        """A call ended without an answer: it failed, or its caller left."""
+        """Handle a call that ended without an answer: it failed, or its caller left."""
 
     def refused(self, call: Call | None, error: Exception) -> None:
-        """Take note that a call may not be sent, or may not get what is recorded.
+        """Handle a call that may not be sent, or may not get what is recorded.
 
         :param call: ``None`` for a call of a map's worker process, which has reported it there.
         """
 
     def under_way(self) -> list[UnderWay]:
-        """A report is made: return an item for each endpoint of which it says how many calls run."""
+        """Return an item of a report for each endpoint: how many calls run there."""
         return []
 
     def unrecorded(self, scope: str, words: str, reason: str) -> None:
-        """A call left no record, so a replay will differ from this run."""
+        """Handle a call that left no record, so that a replay will differ from this run."""
 
 
 class _OwnListener(CallListener):

@@ -1,4 +1,4 @@
-"""Who sends a request: the program, llmcall, or the program by a request that is passed through."""
+"""The sender of a request: the program, llmcall, or the program by a request that is passed through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interruption of a ``map``. It is alone here because its base takes 5 ms to import: a replay need not pay them."""
+"""The interruption of a ``map``. It is alone here because its base takes 5 ms to import: a replay avoids them."""
 
 from __future__ import annotations
 

@@ -115,9 +115,9 @@ def file_lock(path: str) -> Iterator[None]:
 
 # The lock is one of POSIX (lockf), which a forked process does not share: with flock, a child that was
 # forked meanwhile would hold the lock of its killed parent. A folder or a file that is the lock by
-# being there was rejected, since a killed process leaves it, and nobody can know that it was killed. Nor
-# may the file stay: it would stand beside each cassette, for git to see. So whoever waited for it looks
-# whether the file that it locked is still the one at the path.
+# being there was rejected, since a killed process leaves it, and no other process can know that. Nor
+# may the file stay: it would stand beside each cassette, for git to see. So a process that waited for it checks
+# that the file it locked is still the one at the path.
 if sys.platform == "win32":
 
     def _lock_file(path: str) -> int:
@@ -192,7 +192,7 @@ def multiprocessing_config() -> dict[str, object]:
     This is a trick: the dict is private, but has existed since Python 2.6, and nothing public reaches
     such a process before its own code runs.
     """
-    # The package is asked for first: of two threads, one that imports a package and one that
+    # The package is imported first: of two threads, one that imports a package and one that
     # imports a module in it, the first may fail.
     from multiprocessing import process
 

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from ..errors import LLMCallError
 
-# llmcall, and what it calls: an error's message says what failed, and where.
+# llmcall, and what it calls: an error's message names the failure and its place.
 HIDDEN = frozenset(
     [
         *("llmcall", "tenacity", "concurrent", "threading", "asyncio", "contextlib", "anyio"),

@@ -1,5 +1,5 @@
-"""The rules by which the code that runs may wait (in its thread or not, until when, what interrupts it), and waiting in
-a thread."""
+"""The rules by which the running code may wait (in its thread or not, until when, interrupted by what), and waiting
+in a thread."""
 
 from __future__ import annotations
 

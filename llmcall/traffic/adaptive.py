@@ -5,8 +5,8 @@ It begins with 16, or with the number that the headers of the endpoint's first a
 halves it. That is how TCP finds the capacity of a line, with the same two rules for what the line
 does not say:
 
-A number that was never reached does not grow: a thousand calls one after the other say nothing of a
-thousand at once.
+A number that was never reached does not grow: a thousand calls one after the other do not show that a thousand at
+once would pass.
 
 A number that an endpoint refused is tried again late, after ``PATIENCE`` times as many windows as it
 has calls. To try it with the next window was rejected: each refusal costs the calls that half of the

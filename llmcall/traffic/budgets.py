@@ -1,4 +1,4 @@
-"""Budgets as a program opens them: a block of code may spend so much; and what each send reserves of it."""
+"""Budgets that a program opens for a block of code, and what each send reserves of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ _waiting = Queue()
 
 @contextmanager
 def all_closed() -> Iterator[None]:
-    """Close the open budgets for a block, such as a forked process has of its parent. Budgets that the block opens
+    """Close the open budgets for a block, such as those that a forked process has from its parent. Budgets that the
+    block opens
     and leaves open stay.
     """
     before = open_budgets.copy()
@@ -243,7 +244,7 @@ class Budget:
         return Spent(usd, left.get("tokens"), left.get("calls"))
 
     def has_room(self, needed: Amounts) -> bool:
-        """Return whether a call may use so much beside what calls under way have reserved; the caller has the lock.
+        """Return whether a call may use an amount beside what calls under way have reserved; the caller has the lock.
 
         :raises BudgetExceededError: if it may not, even if these use nothing.
         """

@@ -200,7 +200,7 @@ class EndpointState:
             past = self.sent.popleft()
             past.is_counted = False
             self.tokens -= past.tokens
-        # How much is in the way of another send: so much of the oldest has to leave the window first.
+        # What stands in the way of another send: that much of the oldest has to leave the window first.
         requests_over = tokens_over = 0
         most = limits.requests_per_minute
         if most is not None:

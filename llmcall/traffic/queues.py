@@ -63,7 +63,7 @@ class Demand(NamedTuple):
     :param needed: the most that it may use of the open budgets, or ``None`` if none is open.
     :param tokens: the most tokens that it may use, or ``None`` if they were not counted.
     :param deadline: its call's.
-    :param is_inside: returns whether an outer call ends only after this one; asked if it has to wait.
+    :param is_inside: returns whether an outer call ends only after this one; it is called if the send has to wait.
     """
 
     needed: Amounts | None

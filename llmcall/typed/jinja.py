@@ -106,7 +106,7 @@ def undefined_cell(column: str, value: object, label: object) -> UndefinedCell:
 
 
 class _UnprintableError(TypeError):
-    """A template prints a value that has no text."""
+    """A template's attempt to print a value without a text."""
 
 
 def _printable(value: object) -> object:

@@ -125,7 +125,7 @@ class TableJob(RowJob):
 
 
 def check_rows(rows: object) -> None:
-    """Raise TypeError for a value that Python would take apart into rows, such as a text into letters.
+    """Raise TypeError for a value that Python would split into rows, such as a text into letters.
 
     :raises TypeError: with what to write instead. A dict may be meant as one row, or as columns.
     """

@@ -211,6 +211,11 @@ def _changed_systems(calls: Calls, others: Calls) -> Places:
     def total(places: Iterable[tuple[int, int]]) -> float:
         return sum(alike[rows[place]][columns[other]] for place, other in places)
 
+    def systems_of(places: Places) -> set[tuple[int, int]]:
+        return {(rows[place], columns[other]) for place, other in places.items()}
+
+    if systems_of(by_words) <= systems_of(in_order):
+        return by_words  # in which equal questions come before the order
     moved = by_words.items() - in_order.items()
     gain = total(moved) - total(in_order.items() - by_words.items())
     return by_words if gain > CLEARLY * len(moved) else in_order

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ..apis.message import message_text
 from ..core.parents import note_unread
 from ..errors import APIError, OutputError
+from ..keys.keys import short_key
 from ..scopes.position import FormContext, MakeForm
 from ..support.display import shortened
 from ..support.waits import may_block
@@ -151,7 +152,7 @@ def final_error(
 ) -> OutputError:
     """Return the error that a call raises after its last answer.
 
-    Its message has the answer, the expected form, the scope, the item and the number of tries.
+    Its message has the answer, the expected form, the scope, the item, the number of tries, and how to ask again.
 
     :param error: why the last answer cannot be used.
     :param replies: all answers.
@@ -177,6 +178,8 @@ def final_error(
         item = ", ".join(f"{name}={shortened_repr(value)}" for name, value in variables.items())
         lines.append(f"item: {item}")
     lines.append("after 1 try" if len(replies) == 1 else f"after {len(replies)} tries")
+    key = short_key(replies[0].cache_key)  # further answers are to questions that quote this one
+    lines.append(f"to ask again: llmcall cassette forget FILE {key}, or llmcall cache delete {key}")
     final = OutputError("\n  ".join(lines), text=error.text, expected=error.expected)
     final.__cause__ = error.__cause__
     return final

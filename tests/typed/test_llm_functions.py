@@ -144,6 +144,7 @@ def test_an_output_error_shows_answer_expectation_scope_item_and_tries() -> None
     with llmcall.scope("trial"), pytest.raises(OutputError) as failed:
         call(name="Lisa", unused="x")
     text = str(failed.value)
+    first = next(iter(client.cache.records())).cache_key[:12]
     assert text.split("\n  ") == [
         "the answer is not in the form that was asked for",
         "answer: 'Perhaps.'",
@@ -154,6 +155,7 @@ def test_an_output_error_shows_answer_expectation_scope_item_and_tries() -> None
         "scope: trial#0",
         "item: name='Lisa'",
         "after 3 tries",
+        f"to ask again: llmcall cassette forget FILE {first}, or llmcall cache delete {first}",
     ]
 
 

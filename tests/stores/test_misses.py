@@ -657,3 +657,14 @@ def test_a_miss_asks_first_whether_the_cassette_is_another_programs() -> None:
         ask("What do pears cost?")(client)
 
     assert "no request of this run" not in str(missed(asks, tape="a.jsonl").miss)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "asked"),
+    [("It is 10:15:00. Milk?", "It is 10:16:30. Milk?"), ("1. milk\n2. rye", "1. rye\n2. milk")],
+    ids=["time", "order"],
+)
+def test_a_miss_over_a_time_or_an_order_is_of_the_same_program(recorded: str, asked: str) -> None:
+    with llmcall.cassette("a.jsonl"):
+        ask(recorded)(recorder())
+    assert "another program" not in str(missed(asked, tape="a.jsonl").miss)

@@ -193,13 +193,16 @@ def explain(
         causes.insert(
             0, "the recording is incomplete: it lacks everything that was asked after it broke off"
         )
-    if source is not None and source.is_strange and source.is_complete:
+    names = needed_normalizers(changes, settings)
+    is_known = bool(
+        names or result.reordered
+    )  # the same program asks in another order or at another time
+    if source is not None and source.is_strange and source.is_complete and not is_known:
         messages = [] if nearest is None else messages_of(nearest.request)
         if not any(message in messages for message in messages_of(request.hashed)):
             causes.insert(0, OTHER_PROGRAM)
     if first_cause:
         causes.insert(0, first_cause)
-    names = needed_normalizers(changes, settings)
     if source is not None and names:
         remedy = _normalizing_remedy(names, source)
     elif result.reordered and (is_renamed or scope in result.reordered):

@@ -241,7 +241,7 @@ def prepare_recorded(
     :param counted_by: the client that makes it and counts it; ``None`` if no model answers it.
     :param calls_model: whether a model answers it.
     :param prefers_calling: use a recorded answer of the disk cache, and outside any scope also of a cassette,
-        only where asking is forbidden.
+        only where calls are forbidden.
     """
     cassette = current_cassette()
     if settings.cache_namespace:

@@ -138,7 +138,7 @@ def forget(file: str, key: tuple[str, ...]) -> None:
     cached = cache.delete(keys=keys)
     echo(
         f"{counted(len(keys), 'record')} dropped from {file}, {cached:,} from the cache {cache.path}; the mode "
-        "'update' asks for what is missing",
+        "'update' requests what is missing",
         err=True,
     )
 

@@ -97,7 +97,7 @@ def main() -> None:
 @click.argument("text", callback=unicode_text)
 @click.option("-s", "--system", callback=unicode_text, help="System message.")
 @click.option(
-    "-m", "--model", callback=unicode_text, help="Model to ask, instead of the configured one."
+    "-m", "--model", callback=unicode_text, help="Model to call, instead of the configured one."
 )
 @click.option(
     "--local",

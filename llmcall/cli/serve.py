@@ -128,7 +128,7 @@ def serve(
         else:
             server.start()
             has_ended = threading.Event()
-            with _on_signals(lambda _: has_ended.set()):  # whoever has an address may end it
+            with _on_signals(lambda _: has_ended.set()):  # anyone with an address may end it
                 for variable, address in base_urls(server.address).items():
                     click.echo(f"export {variable}={address}")
                 has_ended.wait()

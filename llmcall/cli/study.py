@@ -36,7 +36,7 @@ from .output import echo
 @click.option(
     "--share",
     type=float,
-    help="The share of the different requests to ask again. Without it and --calls, enough for a useful "
+    help="The share of the different requests to resend. Without it and --calls, enough for a useful "
     "interval, for at most a tenth of the recording's cost.",
 )
 @click.option(

@@ -31,7 +31,7 @@ def linked(parent: Parent) -> Iterator[None]:
 
 def note_unread(key: str) -> None:
     """Note on an answer's record that its :class:`LLMCall` could not read it."""
-    # Not the current cassette, which settings may open or close: a link hears of it in no context of the run.
+    # Not the current cassette, which settings may open or close: a link notes it outside the contexts of the run.
     innermost = open_cassettes[-1:]
     for cassette in innermost:
         cassette.tape.log.note_unread(key)

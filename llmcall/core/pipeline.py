@@ -186,7 +186,7 @@ def refuse_misfit(call: Call, record: Record) -> None:
         return  # a record without an answer, as reply_in says
     error = CacheMissError(
         f"the recorded answer to this {call.label} does not fit its response_format. Give the call a sample= of "
-        "its own, or ask anew with cache_mode='refresh' (a cassette: mode 'rewrite')"
+        "its own, or request a new answer with cache_mode='refresh' (a cassette: mode 'rewrite')"
     )
     call.refuse(error)
 
@@ -235,9 +235,9 @@ def reply_in(record: Record, call: Call) -> Any:
         reply = Reply.of(record, call.request.expected)
     except (LookupError, TypeError, AttributeError) as error:
         key = short_key(record.cache_key)
-        remedy = f"'llmcall cache delete {key}', or after its line is removed from the cassette, llmcall asks again"
         raise CacheCorruptError(
-            f"the record {key}… does not contain a model's answer; after {remedy}"
+            f"the record {key}… does not contain a model's answer. To request it again, run "
+            f"'llmcall cache delete {key}', or remove its line from the cassette"
         ) from error
     expected = call.request.expected
     if not call.options.enable_pydantic_model_return or expected is None or not expected.is_class:

@@ -62,7 +62,7 @@ async def send_and_store(calls: Sequence[Call]) -> dict[str, Record]:
                 raise
             model = models.pop(0)
             logger().warning(
-                "%s: the context is too long (%s); asking %s instead",
+                "%s: the context is too long (%s); calling %s instead",
                 call.request.model,
                 error,
                 model,

@@ -130,7 +130,7 @@ class Exchange:
     async def send_once(self, gate: Gate, endpoint: Endpoint, transport: Transport) -> Sent:
         """Send the request once, and check the answer; one that fails is counted.
 
-        :param gate: hears of a streamed answer's first piece, and of what was used.
+        :param gate: is told of a streamed answer's first piece, and of the use.
         """
         call, request = self.call, self.request
         assembler, response = Assembler(), None

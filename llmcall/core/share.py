@@ -67,7 +67,7 @@ async def _share_batch(calls: Sequence[Call]) -> Records:
     #
     # A call looks its record up before it comes here, so between that look and its flight another leader
     # may have stored the answer and ended. To look under the lock would close this gap. It was rejected:
-    # a look may wait for a disk or a server, and nobody may hold the lock meanwhile. Instead the leader
+    # a look may wait for a disk or a server, and the lock must be free meanwhile. Instead the leader
     # looks again, if the process has used its key.
     #
     # A batch sends what it leads before it follows other flights. Following first was rejected: its
@@ -215,7 +215,7 @@ async def _send_beside(call: Call, flight: Flight) -> Records:
     """
     warn_once(
         f"{call.label} was made inside another call while the same request is under way, which might wait for "
-        "it, so it asks for itself. Read a stream to its end first, or give each call a scope",
+        "it, so it is sent separately. Read a stream to its end first, or give each call a scope",
         about=("beside a flight", call.request.cache_key),
     )
     if flight.leader.is_read:

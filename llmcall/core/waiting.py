@@ -193,7 +193,7 @@ class _AbandonedError(BaseException):
 class _Result(NamedTuple):
     """A call's result, after its last piece.
 
-    A ``StopIteration`` in its place would hold the frames of the stream and of whoever reads it, in a
+    A ``StopIteration`` in its place would hold the frames of the stream and of its reader, in a
     cycle that only the garbage collector ends, perhaps in another thread.
     """
 

@@ -192,7 +192,7 @@ def warn_if_order_has_no_effect(order: str, respondent: Respondent) -> None:
     """Warn once if an order was set, but the respondent has no name to choose one by."""
     if order != "given" and not respondent.path:
         warn_once(
-            f"open a scope for each respondent, or ask with .map or .table; otherwise order={order!r} has no "
+            f"open a scope for each respondent, or use .map or .table; otherwise order={order!r} has no "
             "effect, and the options of a question keep their given order"
         )
 

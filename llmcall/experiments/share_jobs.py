@@ -161,7 +161,7 @@ def _token_shares(reply: Reply, request: SendMessage, count: int) -> list[float]
 def _decision_request(
     question: Choice, variables: dict[str, object], order: tuple[int, ...]
 ) -> SendMessage:
-    """Return the request for one decision: the question is asked about the conversation that ends with it.
+    """Return the request for one decision: the question concerns the conversation that ends with it.
 
     Other parameters of a chat, such as a temperature, have no meaning there.
     """

@@ -118,7 +118,7 @@ class Parent:
         return Way(self, self._ticket_here(), _where(active, order), active.item.draws)
 
     def connect(self) -> Connection:
-        """Return a connection that nobody else uses."""
+        """Return an unused connection."""
         if self._process != this_process():  # a forked process cannot share its parent's
             self._process, self._idle = this_process(), []
         if may_block():

@@ -213,7 +213,7 @@ class Link:
             return
         thread, has_begun = self._thread, threading.Event()
         thread.loop.call_soon_threadsafe(self._begin_to_close, has_begun)
-        has_begun.wait(LONGEST_CLOSE)  # then processes that ask nothing know of the end
+        has_begun.wait(LONGEST_CLOSE)  # then idle processes know of the end
         if seconds:
             thread.join(seconds)
             with contextlib.suppress(RuntimeError):  # it has ended
@@ -268,7 +268,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._has_token = False
         self._waiting: asyncio.Future[Message] | None = None  # for the next message
-        self._unanswered = 0  # messages whose answers nobody waits for any more
+        self._unanswered = 0  # messages whose answers are no longer awaited
         self._is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -355,7 +355,7 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, call: CallOfProcess) -> None:
         try:
             await call.answer()
-        except BaseException:  # nobody waits, or a fault of llmcall's: its process hears of the end
+        except BaseException:  # no waiter, or a fault of llmcall's: the process notices the end
             self._transport.abort()
             raise
         finally:

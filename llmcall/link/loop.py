@@ -80,7 +80,7 @@ class _Threads(ThreadPoolExecutor):
     """The threads in which a loop stores answers and looks up names.
 
     Those of a pool take no work once the interpreter ends, and none can be started any more in its last
-    phase. A child may still ask then.
+    phase. A child may still call then.
     """
 
     def __init__(self, name: str) -> None:

@@ -45,7 +45,7 @@ def listening_socket() -> tuple[socket.socket, Address]:
     """Return a socket at which this process listens, and its address."""
     token = os.urandom(TOKEN_BYTES).hex()
     if sys.platform == "linux":
-        # It is no file: a folder for temporary files may have too long a name for one.
+        # Not a file: a folder for temporary files may have too long a name for one.
         name = f"llmcall-{os.urandom(TOKEN_BYTES).hex()}"
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(f"\0{name}")
@@ -84,7 +84,7 @@ class _Pickler(pickle.Pickler):
     """A pickler of plain data; a subclass of a plain type becomes that type."""
 
     def reducer_override(self, value: Any) -> Any:
-        """Return how an object that is no plain data is pickled."""
+        """Return how an object that is not plain data is pickled."""
         if isinstance(value, type) and value in PLAIN:
             return NotImplemented
         for kind in PLAIN:
@@ -92,7 +92,7 @@ class _Pickler(pickle.Pickler):
                 convert: Any = str.__str__ if kind is str else kind
                 return kind, (convert(value),)
         raise TypeError(
-            f"{type(value).__name__} is no plain data, so it cannot go to the process that records this one: "
+            f"{type(value).__name__} is not plain data, so it cannot go to the process that records this one: "
             f"{value!r:.60}"
         )
 
@@ -109,7 +109,7 @@ class _Unpickler(pickle.Unpickler):
             for kind in PLAIN:
                 if kind.__name__ == name:
                     return kind
-        raise pickle.UnpicklingError(f"{module}.{name} is no plain data")
+        raise pickle.UnpicklingError(f"{module}.{name} is not plain data")
 
 
 def packed(value: object) -> bytes:

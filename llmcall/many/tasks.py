@@ -269,7 +269,7 @@ class DaemonThreads:
     """Daemon threads: neither a map that is left nor the end of the interpreter waits for them.
 
     Calls that only compute, such as replays, are quicker in one thread than in many, which pass the
-    interpreter's lock to one another. So one thread may make the first calls; whoever waits for them
+    interpreter's lock to one another. So one thread may make the first calls; the code that waits for them
     calls :meth:`start_all` as soon as one is slow.
 
     :param max_threads: the largest number of threads.

@@ -113,7 +113,7 @@ def patched(
     llmcall's own errors reaches the program as an error of the SDK (in requests: as a response with
     the status 409); the first one is raised again at the end of the block.
 
-    :param actor: names who is asking; see :func:`http_client`.
+    :param actor: names the sender of a request; see :func:`http_client`.
     :param hosts: further hosts whose JSON requests are recorded, besides those to models.
     :param overrides: settings by name, as for a client.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.

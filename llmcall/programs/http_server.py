@@ -77,7 +77,7 @@ class Server:
 
     :param recorder: answers the requests.
     :param context_of: returns the context of what a ticket was made for, or ``None``.
-    :param context: of whoever sends a request whose address has no ticket, or ``None`` for nobody.
+    :param context: of the sender of a request whose address has no ticket, or ``None`` to refuse it.
     :param port: the port; 0 for any that is free.
     :param token: the secret with which its addresses begin; a random one by default.
     :param to: the base URL of the one model that ``openai``, ``anthropic`` and ``gemini`` mean; ``None``

@@ -141,7 +141,7 @@ def _own_error(error: httpx.RequestError) -> Exception:
 
 
 class _Source(io.RawIOBase):
-    """The bytes of a response, which come as they are read, in place of a socket."""
+    """The bytes of a response, which come as they are read; it replaces a socket."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response

@@ -34,7 +34,7 @@ SDK_NAME = re.compile(
     r"(Async)?(Azure)?(OpenAI|Anthropic)\w*/Python |google-genai-sdk/|mistral-client-python/"
     r"|ollama-python/|litellm/"
 )
-# The types that a program accepts if it can read JSON. The SDK asks for speech and files by other types.
+# The types that a program accepts if it can read JSON. The SDK requests speech and files by other types.
 ACCEPTS_JSON = re.compile(r"json|event-stream|\*/\*|application/\*")
 # Paths that are not answered in JSON, or by credentials for WebSockets.
 SPEECH_OR_REALTIME = re.compile(r"/audio/speech$|/realtime/")

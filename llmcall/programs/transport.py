@@ -146,7 +146,7 @@ class ProgramTransport(CoroutineTransport):
         return json.dumps(body, **({} if has_spaces else style)).encode()
 
     def _body(self, request: Request) -> dict[str, Data]:
-        """Return an attempt's body. If it asks for all texts, these are written as the program wrote them."""
+        """Return an attempt's body. If it requests all texts, these are written as the program wrote them."""
         body, original = dict(request.body), self.to_record.body
         if request.kind == "embedding" and set(body["input"]) == set(_texts(original)):
             body["input"] = original["input"]

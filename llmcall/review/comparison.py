@@ -166,7 +166,7 @@ class Comparison:
         return " and ".join(map(printable, self.names))
 
     def _change_lines(self) -> Iterator[str]:
-        """Yield a line for each change that is no consequence: those within calls, then whole calls, by place."""
+        """Yield a line for each change that is not a consequence: those within calls, then whole calls, by place."""
         groups: dict[tuple[bool, int, str], list[Parting]] = {}
         for parting in self.parted:
             if not parting.follows:

@@ -43,7 +43,7 @@ SLOT_OF = {"cache_key": "_cache_key", "request": "_request", "days": "noted_days
 
 
 class GotFrom(enum.Flag):
-    """The sources of a cassette's new record. The disk cache is one beside another where a server was asked, or
+    """The sources of a cassette's new record. The disk cache is one beside another where a server was called, or
     a function ran, but another run was quicker.
     """
 
@@ -87,7 +87,7 @@ class Record:
     :param form: the template or question that made the request: its name, its digest, and the variables that it
         used, each
         cut; ``None`` for any other call. Records that differ only in this are equal.
-    :param unread: whether the ``LLMCall`` that asked could not read the answer. Records that differ only in this are
+    :param unread: whether its ``LLMCall`` could not read the answer. Records that differ only in this are
         equal.
     :param days: when its model gave the answer, or the answers of its file; ``None`` if unknown.
         Records that differ only in this are equal.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
 # Control characters, characters that turn the direction of text or are invisible, and lone
-# surrogates. Line ends and tabs are no part of it, nor joiners, which scripts and emoji need.
+# surrogates. Line ends and tabs do not belong to it, nor do joiners, which scripts and emoji need.
 UNSAFE = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"

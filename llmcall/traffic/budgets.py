@@ -84,7 +84,7 @@ class Reservation:
     """The reservation of one send in all open budgets.
 
     A call inside a stream, which ends only after that call, must not wait for it, nor for the stream of
-    another thread that may wait likewise. So it waits only while a call is under way whose answer has not
+    another thread that may wait, too. So it waits only while a call is under way whose answer has not
     begun, which ends or begins without its caller; if streams alone have reserved something, it is refused.
     Finding out which streams wait for one another was rejected: each would have to say of whom its reader
     waits, from other processes, too.

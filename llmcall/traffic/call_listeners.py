@@ -174,5 +174,5 @@ def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
         )
 
 
-# In the order in which they hear of a call.
+# In the order in which they are notified.
 listeners += [Outcomes(), AnswerWarnings(), RepeatedAnswers()]

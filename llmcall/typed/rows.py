@@ -132,7 +132,7 @@ def check_rows(rows: object) -> None:
     if isinstance(rows, Mapping):
         hint = "write [row] for one row, or pandas.DataFrame(columns) for a dict of columns"
     elif isinstance(rows, (str, bytes, bytearray)):
-        hint = "put what is asked about into a list"
+        hint = "put the rows into a list"
     elif isinstance(rows, (set, frozenset)):
         hint = "a set has no order, so sort it into a list"
     elif getattr(rows, "gi_frame", ...) is None:

@@ -159,7 +159,7 @@ def test_the_next_model_is_asked_if_the_context_is_too_long(
     with caplog.at_level(logging.WARNING, "llmcall"):
         assert content(ask(messages=QUESTION)) == "Two coins."
     assert [seen.body["model"] for seen in server.requests] == ["gpt-4", "gpt-4-32k"]
-    assert "asking gpt-4-32k instead" in caplog.text
+    assert "calling gpt-4-32k instead" in caplog.text
 
 
 @cut_or_refused

@@ -278,7 +278,7 @@ def test_each_step_to_a_fallback_model_is_logged(
     steps = [line for _, line in lines(caplog)]
     assert [line.partition(":")[0] for line in steps] == [SMALL, MIDDLE]
     assert [line.rpartition(";")[2] for line in steps] == [
-        f" asking {model} instead" for model in (MIDDLE, LARGE)
+        f" calling {model} instead" for model in (MIDDLE, LARGE)
     ]
 
 

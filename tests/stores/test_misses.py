@@ -137,7 +137,7 @@ def test_a_miss_shows_what_differs_from_the_nearest_record(name: str, store: str
         error = missed(replayed, tape="run.jsonl")
         assert (
             "llmcall.cassette('run.jsonl', mode='update') keeps recorded answers, moves unused ones to the disk "
-            "cache and asks only for missing ones" in flat(error)
+            "cache and requests only missing ones" in flat(error)
         )
         assert "the cassette run.jsonl" in flat(error)
         assert "rewrite" not in str(error)

@@ -227,7 +227,7 @@ def _check_size(share: float | None, calls: int | None) -> None:
     """Check the arguments that say how many calls to make."""
     if share is not None and not 0 < share <= 1:
         raise ArgumentError(
-            f"share is {share!r}; it must be more than 0 and at most 1. To ask for more, give calls= (--calls)"
+            f"share is {share!r}; it must be more than 0 and at most 1. For more, give calls= (--calls)"
         )
     if calls is not None:
         checked_count("calls", calls)

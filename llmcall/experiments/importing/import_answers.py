@@ -87,7 +87,7 @@ class Imported:
         if self.nameless:
             lines.append(
                 f"{counted(self.nameless, 'record')} without the name of a model: they can be read and compared, but "
-                "no call finds them; give the model that was asked as model= (--model)"
+                "no call finds them; name the model with model= (--model)"
             )
         if self.draws:
             lines.append(

@@ -322,7 +322,7 @@ def without_lone_callers(
 
     The name stays where an earlier draw is missing, since without it the caller would draw that one.
 
-    :param told_apart: the keys of the records that who asked tells from identical ones; ``None`` for all.
+    :param told_apart: the keys of the records that their callers tell from identical ones; ``None`` for all.
     :param is_complete: whether no further draw may come before these.
     """
     records = list(records)

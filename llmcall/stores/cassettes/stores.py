@@ -162,7 +162,7 @@ class CassetteStore:
         if not self._cassette.may_record:
             return recorded
         below = self._cache.callers(path, identity).callers
-        # Draws of the file that name nobody come first, as in a replay, whoever took others that the cache has.
+        # Draws of the file without a caller come first, as in a replay, whichever caller took others of the cache.
         has_nameless = any(
             number not in recorded.callers
             and log.is_in_file(sampled_key(identity, f"{path}#{number}"))

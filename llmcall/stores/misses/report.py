@@ -191,7 +191,7 @@ def explain(
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     if source is not None and not source.is_complete:
         causes.insert(
-            0, "the recording is incomplete: it lacks everything that was asked after it broke off"
+            0, "the recording is incomplete: it lacks everything after the point where it broke off"
         )
     names = needed_normalizers(changes, settings)
     is_known = bool(
@@ -244,9 +244,7 @@ def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
     :param bypasses_cache: whether the call bypasses the disk cache.
     """
     if settings.cache_mode != "replay":
-        return (
-            f"a call asks the model and records the answer: [Cache] MODE is {settings.cache_mode}"
-        )
+        return f"a call is sent and its answer recorded: [Cache] MODE is {settings.cache_mode}"
     origin = settings.origin("cache_mode")
     setter = "the argument cache_mode or by --mode none" if origin == "argument" else origin
     in_environment = "LLMCALL_CACHE_MODE=auto"
@@ -311,6 +309,6 @@ def cassette_remedy(cassette: Cassette) -> str:
     moves = ", moves unused ones to the disk cache" if mode == "update" else ""
     after = " after the recording" if cassette.mode == "once" else ""
     return (
-        f"{cassette.owner.how_to_record(cassette.path, mode)}\nkeeps recorded answers{moves} and asks only for "
+        f"{cassette.owner.how_to_record(cassette.path, mode)}\nkeeps recorded answers{moves} and requests only "
         f"missing ones (mode {cassette.mode!r} allows no calls{after})"
     )

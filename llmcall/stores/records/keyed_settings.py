@@ -248,7 +248,7 @@ def _setting_text(value: object, other: Any) -> str:
 def settings_differences(settings: Mapping[str, Data], other: Mapping[str, Data]) -> str:
     """Return the differences between the settings of two headers in words; empty if they agree.
 
-    A model that only one of them names is no difference, because each header names the models of its own
+    A model that only one of them names is not a difference, because each header names the models of its own
     records.
     """
     names = settings.keys() | other.keys()

@@ -271,7 +271,7 @@ def resolve_markers(encoded: Data, find_text: Callable[[str], str | None]) -> Da
     if marker == "$messages":
         raise CacheError(
             "it refers to messages in other lines ($messages), which llmcall no longer supports: delete the "
-            "file and record it again; answers in the disk cache are not asked again"
+            "file and record it again; answers in the disk cache are not requested again"
         )
     raise CacheCorruptError(
         f'the object {{"{marker[:40]}": …}} has no meaning there; {_CHANGED_BY_HAND}'

@@ -32,7 +32,7 @@ class LazyRecord(Record):
     """A record that holds neither its request nor its response, which take most of its memory.
 
     :param record: the record.
-    :param read: returns the whole record, by the further arguments; nobody changes it.
+    :param read: returns the whole record, by the further arguments; it is never changed.
     """
 
     __slots__ = ("_place", "_read")

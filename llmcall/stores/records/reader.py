@@ -55,7 +55,7 @@ class RecordFile:
     # Opening reads and checks each line. Of a record it keeps only where its line begins, and a mark: a hash
     # of those parts of the request that mostly tell it apart. Equal requests have equal marks. A look-up
     # reads the lines with the request's mark again, and compares. So a file takes little more memory than
-    # its text, and no key is computed that nobody looks for. Two other ways were rejected: to keep the
+    # its text, and only keys that are looked up are computed. Two other ways were rejected: to keep the
     # records, which take several times the memory of the text; and to keep an index in another file, which
     # would be missing where a cassette comes from git. A line that another tool changed is noticed
     # because each opening reads it.

@@ -172,13 +172,13 @@ def write(
             if replaces is not None and content_digest(read_if_present(target)) != replaces:
                 raise CacheError(
                     f"another process wrote {os.fspath(path)} while this one recorded it, so it is not overwritten: "
-                    "record again, one process at a time; answers in the disk cache are not asked again"
+                    "record again, one process at a time; answers in the disk cache are not requested again"
                 )
             os.replace(temporary, target)
     except OSError as error:
         raise CacheError(
             f"{os.fspath(path)} was not written ({error.strerror or error}): make room if the disk is full, or name a "
-            "file on another disk, and run it again; answers in the disk cache are not asked again"
+            "file on another disk, and run it again; answers in the disk cache are not requested again"
         ) from error
     finally:
         with suppress(FileNotFoundError):

@@ -1,18 +1,34 @@
-"""The cells of a table of shares, and its columns: means of a model's probabilities, or counts of draws."""
+"""The shares of a closed question's options: of a token's log probabilities, or counts of draws; and the cells and
+columns of a table of shares."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any
 
+from ..apis.shapes import choices_of
+from ..errors import ConfigError
 from .intervals import share_interval
 
+if TYPE_CHECKING:
+    from ..core.reply import Reply
+
+TOP_LOGPROBS = 20  # the most tokens whose log probabilities the API gives
+COUNT_DRAWS = "give repeats=, and method='draws', to count draws instead"
+THOUGHTS = "<think"
+# "▁" and "Ġ" are the blank of SentencePiece and of byte-level BPE.
+_BEFORE_WORDS = " \t\r\n\u2581\u0120"
 OTHER = "p_other"
 NO_INTERVAL = (
     "shares that a model gives as probabilities have no 95 % interval (low_…, high_…): they are not counts of "
     "answers. method='draws' with repeats= counts answers"
 )
+
+
+class NoSharesError(ConfigError):
+    """The failure of a method by which a model gives no shares."""
 
 
 def mean_shares(answers: Sequence[object], options: int) -> list[float] | Exception | None:
@@ -67,3 +83,67 @@ def share_columns(
         if name in row_columns:
             raise ValueError(f"the rows have a column {name!r}, which the shares need: rename it")
     return names
+
+
+def letter_shares(reply: Reply, count: int, temperature: float | None = None) -> list[float]:
+    """Return the probability of each letter from A on, with or without a space before it, in upper
+    or lower case.
+
+    Servers give the probabilities at the temperature 1. At another one, each is raised to the power
+    ``1 / temperature``; tokens below those listed count as if each were as likely as the last one.
+
+    :param count: the number of letters.
+    :param temperature: at which answers are drawn; ``None`` is the API's default, 1.
+    :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
+    """
+    chances = [(token, math.exp(logprob)) for token, logprob in _first_token_logprobs(reply)]
+    chances = [
+        (token, chance) for token, chance in chances if chance
+    ]  # some servers list impossible ones
+    unlisted = max(0.0, 1 - math.fsum(chance for _, chance in chances))
+    if temperature == 0:
+        highest = max((chance for _, chance in chances), default=1.0)
+        weights = [(token, float(chance == highest)) for token, chance in chances]
+        unlisted = 0.0
+    else:
+        power = 1 / (1 if temperature is None else temperature)
+        weights = [(token, chance**power) for token, chance in chances]
+        unlisted *= min((chance for _, chance in chances), default=1.0) ** (power - 1)
+    total = math.fsum([unlisted, *(weight for _, weight in weights)])
+    shares = [0.0] * count
+    for token, weight in weights:
+        letter = token.lstrip(_BEFORE_WORDS).upper()
+        position = ascii_uppercase.find(letter) if len(letter) == 1 else -1
+        if 0 <= position < count:
+            shares[position] += weight / total
+    return shares
+
+
+def _first_token_logprobs(reply: Reply) -> list[tuple[str, float]]:
+    """Return the log probabilities of the first token: the likeliest tokens, and the sampled one.
+
+    Several tokens may have the same text: vLLM gives "A" for SentencePiece's "A" and "▁A".
+    """
+    model = reply.model
+    message = choices_of(reply.raw)[0]["message"]
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    content = (reply.logprobs or {}).get("content") or []
+    if not content or not content[0].get("top_logprobs"):
+        raise NoSharesError(
+            f"the server of the model {model!r} gives no log probabilities (logprobs=True, "
+            f"top_logprobs={TOP_LOGPROBS}): {COUNT_DRAWS}"
+        )
+    first = content[0]
+    if thoughts or reply.usage.reasoning_tokens or first["token"].lstrip().startswith(THOUGHTS):
+        raise NoSharesError(
+            f"the model {model!r} reasons before it answers, so its first token shows little about "
+            f"its answers: {COUNT_DRAWS}"
+        )
+    # Two equal entries are one token.
+    pairs = dict.fromkeys((entry["token"], entry["logprob"]) for entry in first["top_logprobs"])
+    logprobs = list(pairs)
+    sampled = first["token"], first["logprob"]
+    if sampled[0] not in dict(logprobs):
+        logprobs.append(sampled)
+    # Some servers give null for an impossible token: JSON has no minus infinity.
+    return [(token, logprob) for token, logprob in logprobs if logprob is not None]

@@ -9,11 +9,11 @@ from contextvars import Context, copy_context
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..scopes.active import ActiveScope, here, next_order
+from ..scopes.active import ActiveScope, here, next_order, position_here
 from ..scopes.callers import child_segment, known_caller, set_caller
 from ..scopes.draws import ACTOR, known_draws
 from ..scopes.position import Branch, CallOrder, Position, hold_program_call, hold_scope, take_place
-from ..scopes.scope import Scope, default_here
+from ..scopes.scope import Scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender
 from ..support.system import process_state
 from . import programs
@@ -173,8 +173,8 @@ class Ticket:
             hold_program_call()
             recording = programs.innermost()
             default = None if recording is None else recording.default_scope()
-            if (standing := default_here(default)) is not None:
-                hold_scope(standing)
+            if place := position_here(default, is_process=True):
+                hold_scope(place)
         active = here()
         if where.opened_in is not None:
             active = active.copy(opened_in=where.opened_in)

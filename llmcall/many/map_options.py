@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ..config import resolve as config
 from ..config.settings import AUTO, MAX_AUTO_CALLS, ON_ERROR, Settings
 from ..errors import ScopeError
-from ..scopes.active import ActiveScope, scope_of_call
-from ..scopes.scope import Scope, map_outside
+from ..scopes.active import ActiveScope, OpenedBy, here, scope_of_call
+from ..scopes.draws import Draws
+from ..scopes.position import Position
+from ..scopes.scope import Scope
 from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.current import current_cassette
 from ..support.arguments import check_arguments, nearest
@@ -88,7 +90,8 @@ class MapOptions:
         if self._scope is None:
             active = scope_of_call()
             if not active.path:
-                active = map_outside()
+                opened_by: OpenedBy = "program" if here().opened_by == "program" else "map"
+                active = ActiveScope(Position(), Draws(), opened_by=opened_by)
         else:  # not entered, because other threads without a scope would be refused meanwhile
             active = self._scope.active()
             active.check_generators()

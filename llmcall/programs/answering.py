@@ -5,6 +5,7 @@ program.
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,8 @@ from ..keys.messages import messages_to_send
 from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
 from ..recorded_functions import normalized, prepare_recorded, recorded_result
+from ..scopes.active import position_here
 from ..scopes.callers import counted_apart
-from ..scopes.scope import in_default, in_scope_of
 from ..stores.cassettes.current import current_cassette
 from ..stores.http_records import requested_model
 from ..support import secrets
@@ -90,9 +91,9 @@ async def response_to(
         # A cassette may be open and yet not count here, as in a fixture with a wider scope than the test's.
         is_hidden = cassette is None and recording.is_of_cassette
         client = recording.client_at(to_record.base_url)
+        default = None if is_hidden else recording.default
         with (
-            in_scope_of(recorder.made_in),
-            in_default(None if is_hidden else recording.default),
+            position_here(default, recorder.made_in) or nullcontext(),
             recording.scope_of(to_record, client.settings),
             counted_apart(),
         ):

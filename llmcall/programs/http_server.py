@@ -27,8 +27,9 @@ from ..clients.api_errors import http_library
 from ..core.waiting import adrive
 from ..errors import ArgumentError, ConfigError
 from ..link.loop import LoopThread, close_in_forks
+from ..scopes.active import position_here
 from ..scopes.callers import known_caller, set_caller
-from ..scopes.scope import Scope, in_process
+from ..scopes.scope import Scope
 from ..scopes.scope import scope as open_scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender, sent_by
 from . import connections
@@ -235,7 +236,8 @@ class Server:
             set_caller(known_caller(caller))
         try:
             with contextlib.ExitStack() as stack:
-                stack.enter_context(in_process(recorder.recording.default))
+                if place := position_here(recorder.recording.default, is_process=True):
+                    stack.enter_context(place)
                 if SCOPE_NAME in names:
                     self._enter_scopes(stack, names[SCOPE_NAME])
                 response = await adrive(response_to(recorder, self._library, request, self._send))

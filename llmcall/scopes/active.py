@@ -256,11 +256,53 @@ def forget_scopes() -> None:
 
 
 def here() -> ActiveScope:
-    """Return the scope in which the code runs, unchecked; its path is empty outside any."""
+    """Return the scope in which the code runs, unchecked: the first of these.
+
+    ================================================================  ====================
+    this thread or task opened a scope, or runs in a copy of one      that scope
+    ``scope(…, process=True)`` is open, or an arm in it               that scope or arm
+    ``LLMCALL_SCOPE`` is set, and this is no worker process           the scope it names
+    :func:`default_scope` is open                                     the default scope
+    otherwise                                                         an empty path
+    ================================================================  ====================
+    """
     active = held().active
     if active is None or active.entered_in != this_process():
         active = if_of_this_process(held_by_process().active) or _root_scope() or process_default()
     return active or NO_SCOPE
+
+
+def position_here(
+    default: ActiveScope | None, made_in: ActiveScope | None = None, *, is_process: bool = False
+) -> ActiveScope | None:
+    """Return the scope that a program's call enters, as the first row decides; ``None``: it stays :func:`here`.
+
+    ================================================================  ====================
+    a scope is open here, for the process, or by ``LLMCALL_SCOPE``    ``None``
+    the recorder was made in a scope                                  that scope
+    another thread has a scope open, so the call is refused           ``None``
+    there is a default scope, the process's or else the recorder's    the default scope
+    otherwise                                                         ``None``
+    ================================================================  ====================
+
+    The default scope of a call in a recorded function has a level of that function. An item of a ``map`` outside any
+    scope counts as none.
+
+    :param default: the recorder's default scope; ``None`` for none.
+    :param made_in: the scope in which the recorder was made.
+    :param is_process: whether another process makes the call: unlike a thread, it is not refused.
+    """
+    active, taken = here(), None
+    if active.opened_by == "default":
+        if made_in is not None and made_in.path and made_in.opened_by != "default":
+            active = taken = made_in.copy(generators=())
+        elif not is_process and why_refused():
+            return None
+    default = process_default() or if_of_this_process(default)
+    if default is None or active.opened_by == "program":
+        return taken
+    position = Position(default.path + held().levels, active.position.order)
+    return default.copy(position=position, item=Item(draws=active.item.draws))
 
 
 def if_of_this_process(active: ActiveScope | None) -> ActiveScope | None:

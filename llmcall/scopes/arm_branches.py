@@ -6,7 +6,7 @@ import hashlib
 from collections import deque
 
 from ..errors import ScopeError
-from .active import ActiveScope, ScopedRecord, here, next_order, scope_of_call
+from .active import ActiveScope, ScopedRecord, next_order, scope_of_call
 from .position import ARM, Branch, checked_name
 from .rules import OpeningGenerator, generators_with
 from .scope import Scope
@@ -95,8 +95,7 @@ def seed() -> int:
 
 def _required_scope(label: str) -> ActiveScope:
     """Return the current scope; raise outside any, naming what needs one."""
-    scope_of_call()  # raises in a thread or process that has no scope while another has one
-    active = here().parent_of_new_scopes
+    active = scope_of_call().parent_of_new_scopes
     if not active.path:
         raise ScopeError(f"{label} needs a scope: open one around it, with llmcall.scope(name)")
     return active

@@ -16,7 +16,7 @@ from ..errors import ScopeError
 from ..support.system import lock, this_process
 from ..support.waits import Stops, in_maps, waits
 from . import workers
-from .active import NO_SCOPE, ActiveScope, here, if_of_this_process, process_default, scope_of_call
+from .active import NO_SCOPE, ActiveScope, here, if_of_this_process, scope_of_call
 from .callers import current_caller, enter_arm, is_recorded
 from .draws import ACTOR, Draws, Item
 from .position import (
@@ -35,7 +35,6 @@ from .rules import (
     OpeningGenerator,
     generator_above,
     generators_with,
-    why_refused,
 )
 
 _scope_numbers = itertools.count()  # of the outermost ones
@@ -163,44 +162,6 @@ def scope_of_actor(name: str, default: ActiveScope | None, *, is_shared: bool) -
     return named[name, is_shared]
 
 
-def in_default(default: ActiveScope | None) -> AbstractContextManager[object]:
-    """Enter a default scope for a block, unless this context has a scope or must have one.
-
-    In a recorded function outside any scope, its scope has a level of the function's own.
-
-    :param default: of :func:`new_program_scope`; ``None`` for no default scope. The process's
-        default scope takes precedence.
-    """
-    if here().opened_by == "default" and why_refused():
-        return nullcontext()
-    return default_here(default) or nullcontext()
-
-
-def default_here(default: ActiveScope | None) -> ActiveScope | None:
-    """Return the default scope as the current context would enter it; ``None`` if this has a scope.
-
-    :param default: as of :func:`in_default`.
-    """
-    active = here()
-    default = process_default() or if_of_this_process(default)
-    if default is None or active.opened_by == "program":
-        return None
-    position = Position(default.path + held().levels, active.position.order)
-    return default.copy(position=position, item=Item(draws=active.item.draws))
-
-
-def in_process(default: ActiveScope | None) -> AbstractContextManager[object]:
-    """Enter a default scope for a block that answers another process, unless that process started in a scope.
-    Unlike a thread, it has its own name, whatever scopes are open here.
-
-    :param default: as of :func:`in_default`.
-    """
-    default = process_default() or if_of_this_process(default)
-    if default is None or here().opened_by != "default":
-        return nullcontext()
-    return default.copy()
-
-
 @contextmanager
 def in_function(name: str, *, draws: bool) -> Iterator[None]:
     """Enter a scope for one call of a recorded function, for a block: a replay skips the call, which must not move
@@ -216,22 +177,6 @@ def in_function(name: str, *, draws: bool) -> Iterator[None]:
         inner = active.copy(position=position)
     with holding(levels=f"{held().levels}/{name}"), inner:
         yield
-
-
-def map_outside() -> ActiveScope:
-    """Return the scope of a ``map`` that runs outside any, with an empty path."""
-    is_in_no_scope = here().opened_by == "program"  # in scope(None)
-    return ActiveScope(Position(), Draws(), opened_by="program" if is_in_no_scope else "map")
-
-
-def in_scope_of(active: ActiveScope) -> AbstractContextManager[object]:
-    """Take over another context's scope for a block, if this context has none of its own.
-
-    :param active: the other context's scope.
-    """
-    if active.opened_by == "default" or not active.path or here().opened_by != "default":
-        return nullcontext()
-    return active.copy(generators=())
 
 
 P = ParamSpec("P")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
 from ...scopes.active import ActiveScope, new_program_scope
-from ...scopes.position import Position
 from ...support.display import natural
 from ...support.failures import (
     ABANDONED,
@@ -20,11 +19,11 @@ from ...support.failures import (
     Counts,
     Failures,
 )
-from ...support.notices import notice, warn_once
+from ...support.notices import notice
 from ..cache.cache import shared_cache
 from ..record import GotFrom, Record
 from ..records.frame import record_frame
-from ..records.reader import Question, read
+from ..records.reader import read
 from ..records.served import served_by
 from .opening import Opening
 from .replay_log import ReplayLog
@@ -282,27 +281,6 @@ class Cassette(ContextDecorator):
         return served_by(self.all_records())
 
     # Records
-
-    def find(self, key: str, position: Position, question: Question | None = None) -> Record | None:
-        """Return the record of a key for a call, or ``None``, and count it as used.
-
-        :param question: what has the key; a file finds it faster.
-        :raises CacheError: if it is missing in a forked process, or from a file that cannot be written: a new
-            record would be lost.
-        """
-        record = self.tape.find(key, position, question)
-        if record is None and self.tape.may_record:
-            self.file.check_can_gain()
-        return record
-
-    def add(self, record: Record, position: Position, source: GotFrom, replace: bool) -> Record:
-        """Add an answer, unless one is recorded; return the recorded one. See :meth:`Tape.add`."""
-        kept = self.tape.add(record, position, source, replace)
-        if kept is None:
-            warn_once(
-                f"an answer came after the cassette {self.path} was closed, so the file lacks it"
-            )
-        return kept or record
 
     def all_records(self) -> list[Record]:
         """Return its records; before the first opening, the file's records."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ...keys.keys import Identity, sampled_key
 from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import Position
+from ...support.notices import warn_once
 from ..record import GotFrom, Record
 from ..records.answers import same_answer
 
@@ -135,13 +136,22 @@ class CassetteStore:
         return self._cache.has_used(key) or self._cassette.tape.log.has_used(key)
 
     def get(self, request: Request) -> Record | None:
-        """Return the recorded answer of a request, or ``None``."""
-        record = self._find(request)
-        if record is None and self._cassette.may_record:
-            record = self._cache.get(request)
-            # The caller of an earlier run does not count; in this run the first to get it does.
-            return record and self._put(record.replace(caller=None), GotFrom.CACHE)
-        return record
+        """Return the recorded answer of a request, or ``None``.
+
+        :raises CacheError: if it is missing in a forked process, or from a file that cannot be written: a new
+            record would be lost.
+        """
+        tape, record = self._cassette.tape, None
+        if not self._replaces:
+            question = request.kind, request.sample, request.hashed
+            record = tape.find(request.cache_key, question, self._position)
+        if record is not None or not tape.may_record:
+            return record
+        if self._position is not None:
+            self._cassette.file.check_can_gain()
+        record = self._cache.get(request)
+        # The caller of an earlier run does not count; in this run the first to get it does.
+        return record and self._put(record.replace(caller=None), GotFrom.CACHE)
 
     def add(self, record: Record) -> Record:
         """Add an answer; return the one that counts on the cassette."""
@@ -172,20 +182,12 @@ class CassetteStore:
             recorded if has_nameless else recorded._replace(callers={**below, **recorded.callers})
         )
 
-    def _find(self, request: Request) -> Record | None:
-        if self._replaces:
-            return None
-        key, question = request.cache_key, (request.kind, request.sample, request.hashed)
-        if self._position is not None:
-            return self._cassette.find(key, self._position, question)
-        tape = self._cassette.tape
-        record = tape.get(key, question)
-        if record is not None:
-            tape.log.note_planned(key)
-        return record
-
     def _put(self, record: Record, source: GotFrom) -> Record:
         """Put an answer on the cassette, and return the one that counts there."""
         if self._position is None:
             return record
-        return self._cassette.add(record, self._position, source, self._replaces)
+        kept = self._cassette.tape.add(record, self._position, source, self._replaces)
+        if kept is None:
+            path = self._cassette.path
+            warn_once(f"an answer came after the cassette {path} was closed, so the file lacks it")
+        return kept or record

@@ -147,13 +147,21 @@ class Tape:
         gained = self._gained.get(key)
         return self.stored.get(key, question) if gained is None else gained[0].copy()
 
-    def find(self, key: str, position: Position, question: Question | None = None) -> Record | None:
-        """Return the record of a key for a call, or ``None``, and count it as used."""
+    def find(self, key: str, question: Question, position: Position | None) -> Record | None:
+        """Return the record of a key, or ``None``, and count it as used.
+
+        :param question: what has the key; a file finds it faster.
+        :param position: of the call; ``None`` for a dry run, which only looks it up.
+        """
         record = self.get(key, question)  # unlocked: it is slow, and all threads look up records
-        if record is not None:
-            self.log.note(record, position, is_replayed=True)
-            with lock:
-                self.replayed += 1
+        if record is None:
+            return None
+        if position is None:
+            self.log.note_planned(key)
+            return record
+        self.log.note(record, position, is_replayed=True)
+        with lock:
+            self.replayed += 1
         return record
 
     def add(

@@ -321,7 +321,7 @@ class _Connection(asyncio.Protocol):
             del buffer[:end]
             try:
                 self._take(unpacked(message))
-            except (pickle.UnpicklingError, TypeError, ValueError, KeyError, EOFError):
+            except (pickle.UnpicklingError, TypeError, ValueError, LookupError, EOFError):
                 self._transport.abort()  # no process of ours sends this
                 return
 

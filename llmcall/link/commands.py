@@ -9,15 +9,6 @@ import sys
 from collections.abc import Sequence
 
 Command = str | bytes | os.PathLike[str]
-RUNNERS = {
-    "env",
-    "nice",
-    "nohup",
-    "setsid",
-    "sudo",
-    "time",
-    "timeout",
-}  # of the command that follows
 TELLS_OF_PYTHON = {"-V", "-VV", "--version", "-h", "-?", "--help"}  # without running code
 
 

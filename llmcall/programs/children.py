@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import itertools
 import os
 import pickle
 import signal
@@ -24,7 +23,7 @@ from ..core.parents import linked, parents
 from ..link import programs
 from ..link.child import Parent, standing_at
 from ..link.client_facts import layer_data, layer_in
-from ..link.commands import RUNNERS, Command, is_python, program_name, tells_only, words_of
+from ..link.commands import Command, is_python, program_name, tells_only, words_of
 from ..scopes.callers import (
     Caller,
     begin_naming,
@@ -362,8 +361,6 @@ def expect_pythons(
     starts.
     """
     words = words_of(args)
-    if words and os.path.basename(words[0]) in RUNNERS:
-        words = list(itertools.dropwhile(lambda word: not is_python([word]), words))
     if not is_python(words):
         routes.note("watch", route.ticket, process)
     elif not tells_only(words):

@@ -85,8 +85,7 @@ class Record:
     :param caller: the task or thread that sent it, if several sent the same.
     :param arms: the names of the arms that used it.
     :param form: the template or question that made the request: its name, its digest, and the variables that it
-        used, each
-        cut; ``None`` for any other call. Records that differ only in this are equal.
+        used, each cut; ``None`` for any other call. Records that differ only in this are equal.
     :param unread: whether its ``LLMCall`` could not read the answer. Records that differ only in this are
         equal.
     :param days: when its model gave the answer, or the answers of its file; ``None`` if unknown.

@@ -68,7 +68,7 @@ class Storage(ABC):
     ...         return count
     >>> cache = llmcall.ResponseCache("memory://any")
     >>> cache.load("examples/market_day.jsonl"), len(cache)
-    (62, 62)
+    (47, 47)
     """
 
     is_on_server: bool = True

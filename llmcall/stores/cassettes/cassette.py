@@ -244,7 +244,7 @@ class Cassette(ContextDecorator):
     @property
     def default_scope(self) -> ActiveScope | None:
         """Return the scope of all calls outside any, including llmcall's own and a ``map``'s, as in the run that
-        recorded it; ``None`` for a block's recording, in which only a program's calls have one.
+        recorded it; ``None`` for a block's recording, in which only calls of programs have one.
         """
         return None if self.run is None else self.program_scope
 

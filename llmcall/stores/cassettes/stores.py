@@ -28,7 +28,7 @@ class CacheStore:
     :param mode: the cache's mode for the call.
     :param position: the call's, whose caller and arm the record names; ``None`` for a dry run.
     :param overwrites: whether to call anew and replace the stored answer.
-    :param is_read: whether somebody has read the answer when it is added: a stream's reader.
+    :param is_read: whether the answer was read before it is added, by a stream's reader.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class CacheStore:
             self._cache.note_use(record.cache_key, arm, caller)
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:
-        """Return who took the draws of a request when they were recorded.
+        """Return the callers that took a request's draws in the recording.
 
         :param path: the scope path.
         :param identity: of the request.
@@ -166,7 +166,7 @@ class CassetteStore:
         return self._put(first_record, source)
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:
-        """Return who took the draws of a request when they were recorded."""
+        """Return the callers that took a request's draws in the recording."""
         log = self._cassette.tape.log
         recorded = log.recorded_callers(path, sampled_key(identity, None))
         if not self._cassette.may_record:

@@ -46,9 +46,9 @@ class CassetteFile:
         self._process = os.getpid()
 
     def read(self) -> None:
-        """Read it, as far as the mode does.
+        """Read it if the mode does.
 
-        :raises CacheCorruptError: if it is damaged, or no cassette, which no mode overwrites.
+        :raises CacheCorruptError: if it is damaged, or not a cassette, which no mode overwrites.
         :raises CacheError: if a newer version wrote it, or there is none and none can be written.
         """
         real_path = os.path.realpath(self.path)

@@ -196,7 +196,7 @@ def explain(
     names = needed_normalizers(changes, settings)
     is_known = bool(
         names or result.reordered
-    )  # the same program asks in another order or at another time
+    )  # the same program sends it in another order or at another time
     if source is not None and source.is_strange and source.is_complete and not is_known:
         messages = [] if nearest is None else messages_of(nearest.request)
         if not any(message in messages for message in messages_of(request.hashed)):

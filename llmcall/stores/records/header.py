@@ -153,7 +153,7 @@ def _source_words(source: Mapping[str, Data] | str) -> str:
     return ", ".join(f"{name} {source[name]}" for name in sorted(source)) or "an unnamed source"
 
 
-HEADER_LINE = b'{"llmcall": '  # the beginning of a header's line, unless somebody edited it
+HEADER_LINE = b'{"llmcall": '  # the beginning of a header's line, unless it was edited
 TEXT_MARKER = re.compile(rb'\{"\$text": "([0-9a-f]{32})"\}')
 
 

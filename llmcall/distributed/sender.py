@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..config import resolve as config
 from ..link import programs
-from ..link.link_server import leave_link, use_link
+from ..link.link_server import Link
 from ..scopes.draws import Draws, MapIsOverError
 from ..scopes.position import hold_scope
 from ..stores.cassettes.current import current_cassette
@@ -23,7 +23,6 @@ from .worker import UNPICKLABLE, RemoteTask, Report, State, maps_here
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-    from ..link.link_server import Link
     from ..many.map_run import MapRun
     from ..many.tasks import Task, TaskResult
     from ..scopes.active import ActiveScope
@@ -96,25 +95,26 @@ class TaskSender:
         return state, _by_item(self.run.active)
 
     def _packed_state(self) -> bytes:
-        self._link = use_link()
-        self._until_closed.callback(leave_link)
-        ticket = self._link.admit().ticket
-        self._until_closed.callback(self._link.dismiss, ticket)
         recording, recordings = programs.innermost(), []
         if recording is not None:
             options = recording.options()
             recordings = [
                 functools.partial(record, options) for record in programs.linked_recordings
             ]
-        state = State(
-            config.packed(),
-            self._link.address,
-            ticket,
-            bool(budgets.open_budgets),
-            None if self._cassette is None else self._cassette.file.real_path,
-            recordings,
-        )
-        return _pickled(state, "the settings")
+        self._link = Link()
+        with ExitStack() as stack:
+            stack.callback(self._link.close, 0)
+            state = State(
+                config.packed(),
+                self._link.address,
+                self._link.admit().ticket,
+                bool(budgets.open_budgets),
+                None if self._cassette is None else self._cassette.file.real_path,
+                recordings,
+            )
+            packed = _pickled(state, "the settings")
+            self._until_closed = stack.pop_all()
+        return packed
 
     def collect(
         self, outcome: TaskResult | Report, task: Task
@@ -150,8 +150,6 @@ class TaskSender:
     def close(self) -> None:
         """Forget the map, and stop answering its workers."""
         maps_here.pop(self._token, None)
-        for ticket in self._tickets.values():
-            self._link.dismiss(ticket)
         self._until_closed.close()
 
 

@@ -59,13 +59,11 @@ class Link:
     """The end of the link that answers the processes that this one records.
 
     :ivar address: goes to these processes.
-    :ivar users: how many maps need it.
     :ivar other: the ticket for requests whose own ticket has ended; ``None`` refuses them.
     """
 
     def __init__(self) -> None:
         self._socket, self.address = listening_socket()
-        self.users = 0
         self.other: Ticket | None = None
         self.tickets: dict[str, Ticket] = {}
         self.pythons = Pythons()
@@ -545,38 +543,11 @@ def _take_note(connection: _Connection, what: str, *details: Any) -> None:
 
 
 _open: list[Link] = []
-_of_maps: Link | None = None
 _lock = ProcessLock()
-
-
-def use_link() -> Link:
-    """Return the link of this process's maps, for one of them until :func:`leave_link`."""
-    global _of_maps
-    with _lock:
-        if _of_maps is None:
-            _of_maps = Link()
-        _of_maps.users += 1
-        return _of_maps
-
-
-def leave_link() -> None:
-    """Release the link of maps; the last one to leave closes it."""
-    global _of_maps
-    with _lock:
-        link = _of_maps
-        if link is None:
-            return  # a forked process has none
-        link.users -= 1
-        if link.users:
-            return
-        _of_maps = None
-    link.close(0)
 
 
 @after_fork_in_child
 def _leave_to_parent() -> None:
-    global _of_maps
-    _of_maps = None
     for link in _open:
         link.leave()
     _open.clear()

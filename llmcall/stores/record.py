@@ -38,7 +38,6 @@ FIELDS = (
     "caller",
     "arms",
 )
-KEYED = ("kind", "sample", "request")  # the fields that make the key
 SLOT_OF = {"cache_key": "_cache_key", "request": "_request", "days": "noted_days"}
 
 
@@ -323,7 +322,7 @@ class Record:
 
     def replace(self, **changes: object) -> Record:
         """Return another record with some fields changed."""
-        if not changes.keys().isdisjoint(KEYED):
+        if not changes.keys().isdisjoint(("kind", "sample", "request")):  # these make the key
             _ = self.cache_key  # computed from the old fields
         record = self._shallow_copy()
         record.noted_days = self.days

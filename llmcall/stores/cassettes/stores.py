@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...keys.keys import Identity, sampled_key
 from ...scopes.draw_numbers import RecordedCallers
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MISSING_AT_END = 3
 
 
-class CacheStore:
+class CacheStore(NamedTuple):
     """The disk cache.
 
     :param mode: the cache's mode for the call.
@@ -31,53 +31,45 @@ class CacheStore:
     :param is_read: whether the answer was read before it is added, by a stream's reader.
     """
 
-    def __init__(
-        self,
-        cache: ResponseCache,
-        mode: str,
-        position: Position | None,
-        overwrites: bool = False,
-        is_read: bool = False,
-    ) -> None:
-        self._cache = cache
-        self._mode = mode
-        self._position = position
-        self._overwrites = overwrites
-        self._is_read = is_read
+    cache: ResponseCache
+    mode: str
+    position: Position | None
+    overwrites: bool = False
+    is_read: bool = False
 
     @property
     def is_on_server(self) -> bool:
         """Return whether a look-up waits for a server, which would block an event loop."""
-        return self._cache.storage.is_on_server
+        return self.cache.storage.is_on_server
 
     def has_used(self, key: str) -> bool:
         """Return whether a call of this process used or made the record of a key."""
-        return key in self._cache.used_keys
+        return key in self.cache.used_keys
 
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
-        if self._overwrites:
+        if self.overwrites:
             return None
-        record = self._cache.get(request.cache_key, mode=self._mode)
-        if record is not None and self._position is not None:
-            self._cache.used_keys.add(request.cache_key)
-            self._note_use(record, self._position)
+        record = self.cache.get(request.cache_key, mode=self.mode)
+        if record is not None and self.position is not None:
+            self.cache.used_keys.add(request.cache_key)
+            self._note_use(record, self.position)
         return record
 
     def add(self, record: Record) -> Record:
         """Add an answer; return the one that counts: the one that was read, or else the first one stored."""
-        if self._position is not None:
-            if self._position.caller is not None and not self._position.is_in_order:
-                record = record.replace(caller=self._position.caller)
-            if arm := self._position.arm:
+        if self.position is not None:
+            if self.position.caller is not None and not self.position.is_in_order:
+                record = record.replace(caller=self.position.caller)
+            if arm := self.position.arm:
                 record = record.with_arms((arm,))
-        if self._mode == "off":
+        if self.mode == "off":
             return record
-        self._cache.used_keys.add(record.cache_key)
-        stored = self._cache.store(record, mode=self._mode, replace=self._overwrites)
-        if self._position is not None:
-            self._note_use(stored, self._position)
-        return record if self._is_read else stored
+        self.cache.used_keys.add(record.cache_key)
+        stored = self.cache.store(record, mode=self.mode, replace=self.overwrites)
+        if self.position is not None:
+            self._note_use(stored, self.position)
+        return record if self.is_read else stored
 
     def _note_use(self, record: Record, position: Position) -> None:
         """Note in the cache which caller got a record. A record loaded from a file may name none, and its draw
@@ -85,8 +77,8 @@ class CacheStore:
         """
         arm = position.arm if position.arm not in record.arms else ""
         caller = position.caller if record.caller is None and not position.is_in_order else None
-        if (arm or caller) and self._mode != "replay":
-            self._cache.note_use(record.cache_key, arm, caller)
+        if (arm or caller) and self.mode != "replay":
+            self.cache.note_use(record.cache_key, arm, caller)
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:
         """Return the callers that took a request's draws in the recording.
@@ -96,9 +88,9 @@ class CacheStore:
         """
         callers: dict[int, str] = {}
         number = missing = 0
-        while missing < MISSING_AT_END and not self._overwrites:
+        while missing < MISSING_AT_END and not self.overwrites:
             record_key = sampled_key(identity, f"{path}#{number}")
-            record = self._cache.get(record_key, mode=self._mode)
+            record = self.cache.get(record_key, mode=self.mode)
             missing = missing + 1 if record is None else 0
             if record is not None and record.caller is not None:
                 callers[number] = record.caller
@@ -106,7 +98,7 @@ class CacheStore:
         return RecordedCallers(callers)
 
 
-class CassetteStore:
+class CassetteStore(NamedTuple):
     """A cassette over the disk cache, which may supply answers to a recording.
 
     :param cache: the disk cache.
@@ -114,26 +106,19 @@ class CassetteStore:
     :param replaces: whether to call anew and replace an answer of this run.
     """
 
-    def __init__(
-        self,
-        cassette: Cassette,
-        cache: CacheStore,
-        position: Position | None,
-        replaces: bool = False,
-    ) -> None:
-        self._cassette = cassette
-        self._cache = cache
-        self._position = position
-        self._replaces = replaces
+    cassette: Cassette
+    cache: CacheStore
+    position: Position | None
+    replaces: bool = False
 
     @property
     def is_on_server(self) -> bool:
         """Return whether a look-up waits for a server, which would block an event loop."""
-        return self._cache.is_on_server
+        return self.cache.is_on_server
 
     def has_used(self, key: str) -> bool:
         """Return whether a call of this process used or made the record of a key."""
-        return self._cache.has_used(key) or self._cassette.tape.log.has_used(key)
+        return self.cache.has_used(key) or self.cassette.tape.log.has_used(key)
 
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``.
@@ -141,15 +126,15 @@ class CassetteStore:
         :raises CacheError: if it is missing in a forked process, or from a file that cannot be written: a new
             record would be lost.
         """
-        tape, record = self._cassette.tape, None
-        if not self._replaces:
+        tape, record = self.cassette.tape, None
+        if not self.replaces:
             question = request.kind, request.sample, request.hashed
-            record = tape.find(request.cache_key, question, self._position)
+            record = tape.find(request.cache_key, question, self.position)
         if record is not None or not tape.may_record:
             return record
-        if self._position is not None:
-            self._cassette.file.check_can_gain()
-        record = self._cache.get(request)
+        if self.position is not None:
+            self.cassette.file.check_can_gain()
+        record = self.cache.get(request)
         # The caller of an earlier run does not count; in this run the first to get it does.
         return record and self._put(record.replace(caller=None), GotFrom.CACHE)
 
@@ -157,7 +142,7 @@ class CassetteStore:
         """Add an answer; return the one that counts on the cassette."""
         source = GotFrom.FUNCTION if record.kind == "function" else GotFrom.SERVER
         try:
-            first_record = self._cache.add(record)
+            first_record = self.cache.add(record)
         except KeyboardInterrupt:  # the answer was paid for
             self._put(record, source)
             raise
@@ -167,11 +152,11 @@ class CassetteStore:
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:
         """Return the callers that took a request's draws in the recording."""
-        log = self._cassette.tape.log
+        log = self.cassette.tape.log
         recorded = log.recorded_callers(path, sampled_key(identity, None))
-        if not self._cassette.may_record:
+        if not self.cassette.may_record:
             return recorded
-        below = self._cache.callers(path, identity).callers
+        below = self.cache.callers(path, identity).callers
         # Draws of the file without a caller come first, as in a replay, whichever caller took others of the cache.
         has_nameless = any(
             number not in recorded.callers
@@ -184,10 +169,10 @@ class CassetteStore:
 
     def _put(self, record: Record, source: GotFrom) -> Record:
         """Put an answer on the cassette, and return the one that counts there."""
-        if self._position is None:
+        if self.position is None:
             return record
-        kept = self._cassette.tape.add(record, self._position, source, self._replaces)
+        kept = self.cassette.tape.add(record, self.position, source, self.replaces)
         if kept is None:
-            path = self._cassette.path
+            path = self.cassette.path
             warn_once(f"an answer came after the cassette {path} was closed, so the file lacks it")
         return kept or record

@@ -30,6 +30,9 @@ _REASONING = [
 _FENCED = re.compile(
     r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL
 )
+_BEGINNINGS = (
+    '{["-0123456789tfnNI'  # of JSON: an object, array, text, number, name, NaN or Infinity
+)
 _BRACKET = re.compile(r"[\[{\]}]")
 _OPENING = re.compile(r"[\[{]")
 
@@ -72,6 +75,8 @@ def json_values(text: str) -> Iterator[tuple[str, Any]]:
 
 def _decoded(text: str) -> list[tuple[str, Any]]:
     """Return a text with its value, or nothing if it is not JSON."""
+    if text[:1] not in _BEGINNINGS:  # to raise and catch an error takes many times as long
+        return []
     try:
         return [(text, _decoder.decode(text))]
     except ValueError:

@@ -85,6 +85,7 @@ def _read_answer(text: str, output_type: object) -> object:
     )
 
 
+@schemas.once_per_type
 def _unannotated(output_type: Any) -> object:
     return get_args(output_type)[0] if get_origin(output_type) is Annotated else output_type
 

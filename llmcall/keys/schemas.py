@@ -132,6 +132,7 @@ def function_tool(function: Callable[..., object]) -> dict[str, Data]:
     }
 
 
+@once_per_type
 def optional_type(output_type: object) -> Any:
     """Return ``T`` for ``Optional[T]``, and ``None`` for any other type."""
     alternatives = get_args(output_type)

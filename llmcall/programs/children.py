@@ -34,6 +34,7 @@ from ..scopes.callers import (
 )
 from ..scopes.position import hold_in_process
 from ..stores.cassettes.current import forget_all
+from ..support.notices import notice
 from ..support.request_origin import llmcall_sends
 from ..support.system import (
     ProcessLock,
@@ -248,6 +249,8 @@ def recorded_children(recorder: Recorder) -> Iterator[None]:
         with recording_children(routes):
             yield
     finally:
+        for line in missed_lines(routes):
+            notice("%s", line)
         routes.end(0)
 
 

@@ -325,6 +325,15 @@ def test_a_python_child_that_is_not_recorded_is_named(model: NumberedServer) -> 
     assert ran(*NONE, code=1) == (printed, f"1 call replayed from a.jsonl\n{missed}")
 
 
+def test_a_block_names_a_python_child_that_it_did_not_record(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At its end."""
+    with llmcall.cassette("a.jsonl"):
+        subprocess.run([sys.executable, "-I", "-c", ""], check=True)
+    assert "1 Python child was not recorded: python" in caplog.text
+
+
 @pytest.mark.ci
 def test_children_of_a_shell_that_run_at_once_are_told_apart_by_their_commands(
     model: NumberedServer,

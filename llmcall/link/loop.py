@@ -17,6 +17,7 @@ from ..support.system import after_fork_in_child, after_fork_in_parent, before_f
 
 THREADS = 8
 LONGEST_HOLD = 5.0  # seconds that a fork waits for what a loop does at the moment
+LONGEST_END = 1.0  # seconds that a loop's end waits for its cancelled tasks
 
 
 class LoopThread:
@@ -38,10 +39,12 @@ class LoopThread:
     def _run(self) -> None:
         with sent_by(LLMCALL):  # what the loop sends is unrecorded
             self.loop.run_forever()
-            for task in asyncio.all_tasks(self.loop):
+            tasks = asyncio.all_tasks(self.loop)
+            for task in tasks:
                 task.cancel()
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
-        self.loop.close()
+            if tasks:
+                self.loop.run_until_complete(asyncio.wait(tasks, timeout=LONGEST_END))
+        self.loop.close()  # and the executor; loop.shutdown_default_executor() would start a thread
 
     @property
     def is_running(self) -> bool:

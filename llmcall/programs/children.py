@@ -45,7 +45,7 @@ from ..support.system import (
 )
 from .interceptors import interceptors
 from .linked import recording_linked
-from .replacing import Installation
+from .replacing import Installation, Replacement
 from .routes import VARIABLE, Route, environment_of_child
 
 if TYPE_CHECKING:
@@ -587,6 +587,15 @@ def begin(route: Route) -> None:
 
 
 _SUBMIT = [("ProcessPoolExecutor", "submit", _submit)]
+_START: list[Replacement] = [("BaseProcess", "start", _start)]
+_POOL: list[Replacement] = [
+    ("Pool", "apply_async", _apply_async),
+    *(
+        ("Pool", name, functools.partial(_map, False))
+        for name in ("map", "map_async", "imap", "imap_unordered")
+    ),
+    *(("Pool", name, functools.partial(_map, True)) for name in ("starmap", "starmap_async")),
+]
 _patches = Installation(
     {
         "os": [
@@ -596,18 +605,12 @@ _patches = Installation(
             *(("", name, _spawn) for name in ("posix_spawn", "posix_spawnp") if hasattr(os, name)),
         ],
         "subprocess": [("Popen", "__init__", _open_process)],
-        "multiprocessing.process": [("BaseProcess", "start", _start)],
-        "multiprocessing.pool": [
-            ("Pool", "apply_async", _apply_async),
-            *(
-                ("Pool", name, functools.partial(_map, False))
-                for name in ("map", "map_async", "imap", "imap_unordered")
-            ),
-            *(
-                ("Pool", name, functools.partial(_map, True))
-                for name in ("starmap", "starmap_async")
-            ),
-        ],
+        # and its copies: pathos's with dill, and Celery's
+        **{
+            f"{library}.{module}": patches
+            for library in ("multiprocessing", "multiprocess", "billiard")
+            for module, patches in (("process", _START), ("pool", _POOL))
+        },
         "concurrent.futures.process": _SUBMIT,
         "loky.process_executor": _SUBMIT,
         "joblib.externals.loky.process_executor": _SUBMIT,

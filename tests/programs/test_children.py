@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -402,6 +404,22 @@ def test_processes_and_pools_of_each_start_method_replay(
         """,
     )
     check_replays(model, 15)
+
+
+@pytest.mark.ci
+def test_work_of_a_copy_of_multiprocessing_replays(model: NumberedServer) -> None:
+    """As of pathos's ``multiprocess`` and of Celery's ``billiard``, which pickle and restart workers otherwise."""
+    shutil.copytree(Path(multiprocessing.__file__).parent, "multiprocess")
+    write(
+        "program.py",
+        """
+        import multiprocess
+        if __name__ == "__main__":
+            with multiprocess.get_context("fork").Pool(2) as pool:
+                print(pool.map(ask, ["Bread?"] * 6, chunksize=1), pool.apply(ask))
+        """,
+    )
+    check_replays(model, 7)
 
 
 @pytest.mark.ci

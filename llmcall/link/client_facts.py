@@ -11,6 +11,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..clients.configured import ConfiguredClient
+from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank, SettingValue
 from ..config.settings import Settings
@@ -123,11 +124,15 @@ def layer_data(layer: Layer) -> Data:
 
 
 def layer_in(data: Data) -> dict[str, SettingValue]:
-    """Return the settings in what :func:`layer_data` returned."""
+    """Return the settings in what :func:`layer_data` returned; the default cache is this process's own."""
     layer = {}
     for name, (value, rank, origin) in data.items():
         if name == "endpoints":
             value = tuple(Endpoint(*fields) for fields in value)
+        elif name == "cache_path" and rank == Rank.DEFAULT:
+            value = (
+                config.settings().cache_path
+            )  # not one below the other process's working directory
         elif name == "cache_path":
             value = _cache_paths.get(value, value)
         layer[name] = SettingValue(value, Rank(rank), origin)

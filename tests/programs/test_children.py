@@ -830,6 +830,21 @@ def test_the_password_of_a_cache_is_known_to_the_recording_process_for_its_child
 
 
 @pytest.mark.ci
+def test_what_a_child_in_another_folder_asks_is_in_the_programs_cache(
+    model: NumberedServer,
+) -> None:
+    """A daemon's folder is the root, where it may write nothing."""
+    write("child.py", "tell()")
+    Path("elsewhere").mkdir()
+    write("program.py", f"subprocess.run([{sys.executable!r}, '../child.py'], cwd='elsewhere')")
+    printed, _ = ran(*A)
+    assert list(Path("elsewhere").iterdir()) == []
+    Path("a.jsonl").unlink()
+    assert ran(*A)[0] == printed
+    assert len(model.asked) == 1
+
+
+@pytest.mark.ci
 def test_a_child_that_takes_the_proxy_of_its_environment_reaches_no_model_in_a_replay(
     model: NumberedServer,
 ) -> None:

@@ -10,6 +10,7 @@ from ..apis.message import as_text, transcript_of
 from ..apis.shapes import CONTENT_FIELDS, body_messages, choices_of
 from ..keys.messages import numbered_calls
 from ..keys.request import title_of
+from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import as_json, natural
@@ -90,6 +91,15 @@ def read_by_round(run: RecordedRun) -> Iterator[tuple[str, Iterator[RecordedCall
     numbered = zip_longest(*(calls for _, calls in read_by_actor(run)))
     for number, calls in enumerate(numbered, 1):
         yield f"call {number}", filter(None, calls)
+
+
+def asked_of_item(scope: str, record: Record | None) -> str:
+    """Return the variables of the question that an item of a ``map`` was asked, which has a digest for a name; empty
+    for another scope.
+    """
+    name = without_repeats(scope)[0].rpartition("/")[2]
+    form = None if record is None else record.form
+    return ", ".join(form["variables"].values()) if name.startswith("~") and form else ""
 
 
 def is_conversed(call: RecordedCall) -> bool:

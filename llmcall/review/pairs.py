@@ -12,6 +12,7 @@ from ..stores.differences import likeness
 from ..stores.record import Record
 from ..stores.records.answers import merged_order, shared_answer_parts
 from .alignment import ALIKE, align_calls, most_alike, words_of
+from .conversations import asked_of_item
 from .runs import RecordedRun, first_level, relative_scope
 
 Align = Callable[[str], str] | Mapping[str, str]
@@ -42,17 +43,13 @@ class Pair(NamedTuple):
 
 
 def item_words(pairs: Iterable[Pair]) -> dict[str, str]:
-    """Return the words of the items of a ``map``, which have digests for names, by their scopes: the variables of the
-    first question that each was asked.
-    """
+    """Return the words of the items of a ``map``, which have digests for names, by their scopes."""
     words: dict[str, str] = {}
     for pair in pairs:
         item, _ = without_repeats(pair.scope)
-        outer, slash, name = item.rpartition("/")
-        record = pair.one or pair.other
-        form = None if record is None else record.form
-        if name.startswith("~") and form is not None and form["variables"]:
-            words.setdefault(item, f"{outer}{slash}{', '.join(form['variables'].values())}")
+        if item not in words and (asked := asked_of_item(item, pair.one or pair.other)):
+            outer, slash, _ = item.rpartition("/")
+            words[item] = f"{outer}{slash}{asked}"
     return words
 
 

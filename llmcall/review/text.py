@@ -18,6 +18,7 @@ from ..support.display import (
     printable,
     visible,
 )
+from .conversations import asked_of_item
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,7 +71,9 @@ def text_lines(
         calls = list(some_calls)
         if number or settings or served or origin:
             yield ""
-        yield click.style(f"=== {visible(heading) or OF_NO_ACTOR}", bold=True)
+        asked = asked_of_item(heading, calls[0].record)
+        words = f"{heading or OF_NO_ACTOR}  ({asked})" if asked else heading or OF_NO_ACTOR
+        yield click.style(f"=== {visible(words)}", bold=True)
         is_scope = all(call.record.scope == heading for call in calls)
         for call in calls:
             yield ""

@@ -341,7 +341,7 @@ def _execute(
         return execute(path, argv, env)
     command = [path, *argv[1:]]
     route, environment = _routed(command, env)
-    _expect(route, command, os.getpid())
+    _expect(route, command)  # it is not watched: it would be seen as the Python that it still is
     return execute(path, argv, environment)
 
 
@@ -351,7 +351,9 @@ def _execute_here(
     return os.execve(path, argv, os.environ)  # type: ignore[arg-type]
 
 
-def _expect(route: Route | None, args: Command | Sequence[Command] | None, process: int) -> None:
+def _expect(
+    route: Route | None, args: Command | Sequence[Command] | None, process: int = 0
+) -> None:
     if route is not None:
         for routes in _routes[-1:]:
             expect_pythons(routes, route, args, process)
@@ -364,10 +366,11 @@ def expect_pythons(
     starts.
     """
     words = words_of(args)
-    if not is_python(words):
+    if is_python(words):
+        if not tells_only(words):
+            routes.note("expect", route.ticket, program_name(words))
+    elif process:
         routes.note("watch", route.ticket, process)
-    elif not tells_only(words):
-        routes.note("expect", route.ticket, program_name(words))
 
 
 def missed_lines(routes: RoutesOfRecording) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .pairs import Pair
 
 MAX_VALUES = 12  # shown separately; the others are "(other)"
-MAX_TEXTS = 40  # different texts; with more, answers are free texts without a distribution
+MAX_TEXTS = 40  # different texts; with more, or more than MAX_VALUES if most occur once, answers are free texts
 MAX_FIELDS = 8
 MAX_LEVELS = 8  # of a variable that splits a distribution; one with more, such as a name, does not
 TEXT_CHARACTERS = 60  # of an answer
@@ -182,7 +182,8 @@ def _distribution(
     """
     texts = [[_value_text(value) for value in run] for run in runs]
     counts = Counter(text for run in texts for text in run if not isinstance(text, _Mark))
-    if len(counts) > MAX_TEXTS and len(counts) > sum(map(len, runs)) / 20:
+    most = MAX_VALUES if len(counts) > sum(counts.values()) / 2 else MAX_TEXTS
+    if len(counts) > most and len(counts) > sum(map(len, runs)) / 20:
         return None
     shown = [text for text, _ in counts.most_common(MAX_VALUES)]
     shown.sort(key=_number)

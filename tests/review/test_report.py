@@ -372,6 +372,12 @@ def test_an_answer_in_structured_output_is_the_same_as_in_plain_words() -> None:
     }
 
 
+def test_sentences_that_nearly_all_differ_have_no_distribution() -> None:
+    """Their bars would all have the length one."""
+    records = [of_form(chat("A?", f"Sentence {n}.", f"p-{n}#0"), "A?") for n in range(20)]
+    assert not distributions(report(str(write_cassette("a.jsonl", records))))
+
+
 def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:
     """Embeddings have no scope, and so no actor; half of the persons look at the clock first."""
     records = [embedding(f"Text {n}", [1.0]) for n in range(30)]

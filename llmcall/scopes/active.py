@@ -116,7 +116,9 @@ class ActiveScope:
     def __enter__(self) -> ActiveScope:
         self.previous = held()
         hold_scope(self)
-        if self.parent_of_new_scopes.path:
+        # Threads that started before an actor's request need no scope while it is under way.
+        is_of_request = self.scope is not None and self.scope.is_of_request
+        if self.parent_of_new_scopes.path and not is_of_request:
             workers.note_opened(self)
         return self
 

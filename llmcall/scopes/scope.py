@@ -46,12 +46,14 @@ class Scope:
     :ivar name: its level of the path; ``None`` for no scope.
     :ivar process: whether every thread without a scope of its own is in it.
     :ivar is_shared: whether all processes that are recorded together count in it, as those of an actor.
+    :ivar is_of_request: whether it is an actor's, and open for one request of its alone.
     """
 
     def __init__(self, name: str | None, *, process: bool = False) -> None:
         self.name = name
         self.process = process
         self.is_shared = False
+        self.is_of_request = False
         self._draws: Draws | None = None  # made if it is the outermost one
         self._entries: list[ActiveScope] = []
 
@@ -157,7 +159,7 @@ def scope_of_actor(name: str, default: ActiveScope | None, *, is_shared: bool) -
     named = (default or NO_SCOPE).named
     if (name, is_shared) not in named:
         new = scope(name)
-        new.is_shared = is_shared
+        new.is_shared, new.is_of_request = is_shared, True
         named.setdefault((name, is_shared), new)
     return named[name, is_shared]
 

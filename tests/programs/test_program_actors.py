@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
 import pytest
 from clients import KEY, Server, http
+from commands import LONGEST
 from servers import OK, ScriptedServer
 
 import llmcall
@@ -55,6 +58,28 @@ def test_a_match_in_the_system_message_names_the_actor(server: ScriptedServer) -
     assert scopes_of(server, *asked, actor=r"system:You are (\w+)") == [*"AABB"]
     llmcall.client("openai").cache.clear()
     assert scopes_of(server, asked[0], actor=r"system:\w+(?=,)") == ["A"]
+
+
+def test_a_request_without_an_actor_is_sent_while_another_threads_has_one() -> None:
+    """In a thread that knows no scope; both are under way at once."""
+    both = threading.Barrier(2, timeout=LONGEST)
+    server = Server()
+
+    def respond(request: Any) -> Any:
+        both.wait()
+        return server.answer(request)
+
+    transport = http.MockTransport(respond)
+    with llmcall.http_client(actor=r"user:I am (\w+)", transport=transport) as http_client:
+        client = openai.OpenAI(api_key=KEY, http_client=http_client)
+
+        def ask(text: str) -> None:
+            messages: Any = conversation(text)
+            client.chat.completions.create(model="m", messages=messages)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(ask, ["I am Lisa.", "Bread?"]))
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])

@@ -14,7 +14,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,6 +50,7 @@ from .routes import VARIABLE, Route, environment_of_child
 
 if TYPE_CHECKING:
     import subprocess
+    from asyncio import SubprocessTransport
     from concurrent.futures import Executor, Future
     from contextvars import Context
     from multiprocessing.pool import Pool
@@ -333,6 +334,26 @@ def _spawn(
     return process
 
 
+async def _start_by_uvloop(
+    is_shell: bool,
+    start: Callable[..., Awaitable[tuple[SubprocessTransport, object]]],
+    loop: object,
+    protocol: object,
+    program: Command,
+    *args: Command,
+    **options: Any,
+) -> tuple[SubprocessTransport, object]:
+    command = program if is_shell else [program, *args]
+    given = options.get("env")
+    route, environment = _routed(command, os.environ if given is None else given)
+    if route is not None:
+        options["env"] = environment
+    transport, made = await start(loop, protocol, program, *args, **options)
+    _started()
+    _expect(route, command, transport.get_pid())
+    return transport, made
+
+
 def _execute(
     execute: Callable[..., object], path: Command, argv: Sequence[Command], env: Environment
 ) -> object:
@@ -608,6 +629,10 @@ _patches = Installation(
             *(("", name, _spawn) for name in ("posix_spawn", "posix_spawnp") if hasattr(os, name)),
         ],
         "subprocess": [("Popen", "__init__", _open_process)],
+        "uvloop": [
+            ("Loop", "subprocess_exec", functools.partial(_start_by_uvloop, False)),
+            ("Loop", "subprocess_shell", functools.partial(_start_by_uvloop, True)),
+        ],
         # and its copies: pathos's with dill, and Celery's
         **{
             f"{library}.{module}": patches

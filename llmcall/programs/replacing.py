@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import itertools
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -121,7 +122,8 @@ class _Finder:
         action = self._actions.get(fullname)
         if action is None:
             return None
-        others = [finder for finder in sys.meta_path if finder is not self]
+        # Another such finder may have the module, too: each asks those behind it.
+        others = [*itertools.dropwhile(lambda finder: finder is not self, sys.meta_path)][1:]
         specs = (finder.find_spec(fullname, path, target) for finder in others)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is None or spec.loader is None:

@@ -108,6 +108,31 @@ def test_equal_children_that_run_at_once_replay_their_own_answers(model: Numbere
     check_replays(model, 6)
 
 
+@pytest.mark.ci
+def test_children_that_uvloop_starts_replay(model: NumberedServer) -> None:
+    """It starts them without the module subprocess."""
+    pytest.importorskip("uvloop")
+    write("child.py", "tell()")
+    write(
+        "program.py",
+        f"""
+        import uvloop
+        async def main():
+            by_exec = [
+                await asyncio.create_subprocess_exec(*{CHILD}, stdout=subprocess.PIPE)
+                for _ in range(2)
+            ]
+            by_shell = await asyncio.create_subprocess_shell(
+                {shlex.join(CHILD)!r}, stdout=subprocess.PIPE
+            )
+            for child in (*by_exec, by_shell):
+                print(await child.communicate())
+        uvloop.run(main())
+        """,
+    )
+    check_replays(model, 3)
+
+
 # Each way to start a Python that runs asking.py with the way's name, and the clients that ask there.
 STARTS = """
 import asking, http.server

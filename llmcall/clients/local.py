@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
-from ..core.callbacks import to_thread
+from ..core.waiting import in_thread
 from ..errors import ConfigError
 from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
@@ -83,7 +83,7 @@ class LocalTransport(SDKTransport):
     async def _free_client(self) -> Any:
         """Return a client for one call, of the server that runs the model."""
         if not self.url:
-            address, key = await to_thread(_address_and_key, self._path, self._context_window)
+            address, key = await in_thread(_address_and_key, self._path, self._context_window)
             self._arguments = {"base_url": f"{address}/v1", "api_key": Hidden(key)}
             self.url = f"{address}/v1"
         return await super()._free_client()

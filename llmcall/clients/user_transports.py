@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.callbacks import read_in_thread, send, to_thread
+from ..core.callbacks import read_in_thread, send
 from ..core.seams import AsyncTransport, Background, Chunk, CoroutineTransport, Sends, Transport
+from ..core.waiting import in_thread
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class _UserAsyncTransport(_UserTransport, AsyncTransport):
     ) -> Coroutine[Any, Any, Mapping[str, Data]]:
         """Return the response."""
         if self.keeps_time:
-            return to_thread(self.send, request, timeout)
+            return in_thread(self.send, request, timeout)
         return self._own.asend(request, timeout)  # type: ignore[no-any-return]
 
     def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk] | None:

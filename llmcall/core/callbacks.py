@@ -27,9 +27,10 @@ from ..apis.bodies import nan_as_none
 from ..errors import ConfigError
 from ..keys.plain_data import recordable
 from ..support.request_origin import LLMCALL, sent_by
+from ..support.system import running_loop
 from ..support.waits import as_generator, check_stops, may_block, waits
 from .seams import AsyncTransport, Background, Chunk, CoroutineTransport, Response, Transport
-from .waiting import END, End, in_time
+from .waiting import END, End, in_thread, in_time
 
 if TYPE_CHECKING:
     from ..keys.request import Data, Request
@@ -108,7 +109,7 @@ async def send(transport: Transport, request: Request, timeout: float | None) ->
     with nullcontext() if request.kind == "function" else in_callback():
         own, method = _by_coroutines(transport), sending_method(transport)
         if own is None:
-            answer = await to_thread(transport.send, request, timeout)
+            answer = await in_thread(transport.send, request, timeout)
         else:
             coroutine = own.asend(request, timeout)
             _check_type(coroutine, Awaitable, f"{method} returned", "a coroutine")
@@ -174,15 +175,6 @@ def stream_name(transport: Transport) -> str:
     return f"the stream of {transport.class_name}"
 
 
-async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the result of a function that may wait; an event loop runs it in a thread."""
-    if may_block():
-        return function(*args, **kwargs)
-    import asyncio
-
-    return await asyncio.to_thread(function, *args, **kwargs)
-
-
 async def read_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
     """Yield the items of a user's iterator; an event loop reads each in a thread."""
     own = _delegating(items)
@@ -197,7 +189,7 @@ async def read_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
             call_callback(own.close)
 
     try:
-        while not isinstance(item := await to_thread(next_item), End):
+        while not isinstance(item := await in_thread(next_item), End):
             yield item
     finally:
         if is_used.locked():  # its reader has left, and a thread still waits for the item
@@ -241,7 +233,7 @@ class Reading:
         if error_type is GeneratorExit:  # the call's coroutine is closed: it cannot await
             return
         try:
-            if not may_block():
+            if not may_block() and running_loop() is not None:
                 import asyncio
 
                 await asyncio.sleep(0)  # the loop may be about to close the chunks

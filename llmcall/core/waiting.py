@@ -25,6 +25,7 @@ from types import coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from ..errors import RequestTimeoutError
+from ..support.system import running_loop
 from ..support.waits import BlockingIterator, check_stops, may_block, set_end, set_may_block, waits
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from ..keys.request import Data
     from .seams import Store
+
+NO_ANSWER = "no complete answer within the timeout"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,12 +91,20 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
     try:
         if may_block() or seconds is None:
             return await awaitable
+        if running_loop() is None:  # Trio's
+            import anyio
+
+            try:
+                with anyio.fail_after(seconds):
+                    return await awaitable
+            except TimeoutError:
+                raise RequestTimeoutError(NO_ANSWER) from None
         import asyncio
 
         try:
             return await asyncio.wait_for(awaitable, seconds)
         except asyncio.TimeoutError:
-            raise RequestTimeoutError("no complete answer within the timeout") from None
+            raise RequestTimeoutError(NO_ANSWER) from None
     finally:
         set_end(before)
 
@@ -120,9 +131,12 @@ async def wait(future: Future[T] | None, seconds: float | None) -> None:
         if not future.done():
             check_stops(stops)
         return
+    check_stops(stops)
+    if running_loop() is None:
+        await _in_thread_of_trio(futures.wait, [future], seconds)
+        return
     import asyncio
 
-    check_stops(stops)
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
 
@@ -141,6 +155,8 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     """
     if may_block():
         return function(*args, **kwargs)
+    if running_loop() is None:
+        return await _in_thread_of_trio(function, *args, **kwargs)
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -149,6 +165,12 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     # A cancelled caller never retrieves its error, and asyncio would report that.
     outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
     return await asyncio.shield(outcome)
+
+
+async def _in_thread_of_trio(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    import anyio.to_thread
+
+    return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
 
 
 async def with_store(

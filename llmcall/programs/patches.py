@@ -185,5 +185,6 @@ _installation = Installation(
             ("", "as_completed", makers.as_completed),
         ],
         "uvloop": [("Loop", "create_task", makers.create_task)],
+        "trio": [("Nursery", "start_soon", makers.start_soon)],
     }
 )

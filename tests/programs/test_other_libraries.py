@@ -187,3 +187,30 @@ def test_other_requests_are_left_alone(model: NumberedServer, httpserver: HTTPSe
     print(answered.url == ADDRESS)
     """
     assert ran(program, *RUN, *A)[0] == "data True\nTrue\n"
+
+
+@pytest.mark.ci
+def test_tasks_of_trio_replay_their_own_answers(model: NumberedServer) -> None:
+    """Whichever comes first; one of them reads a stream."""
+    pytest.importorskip("trio")
+    program = """
+        import httpx, trio
+        async def ask(answers, number, question, **parameters):
+            await trio.sleep(random.random() / 10)
+            async with httpx.AsyncClient() as client:
+                response = await client.post(ADDRESS, json=body(question, **parameters), timeout=60)
+                answers[number] = response.text if parameters else text(response.json())
+        async def main():
+            answers = {}
+            async with trio.open_nursery() as nursery:
+                for number in range(4):
+                    nursery.start_soon(ask, answers, number, "Bread?")
+                nursery.start_soon(functools.partial(ask, answers, 4, "Tea?", stream=True))
+            print(*(answers[number] for number in range(5)))
+        import functools
+        trio.run(main)
+        """
+    printed, _ = ran(program, *RUN, *A)
+    assert len(model.asked) == 5
+    assert ran(program, *RUN, *NONE)[0] == printed
+    assert len(model.asked) == 5

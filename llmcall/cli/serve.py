@@ -27,7 +27,8 @@ from ..programs.http_server import Server
 from ..programs.last_lines import summary_lines
 from ..programs.patches import patched_by
 from ..programs.routes import base_urls, environment_of_child
-from ..scopes.callers import current_caller, set_caller
+from ..scopes.callers import current_caller
+from ..scopes.position import hold
 from ..support.failures import process_failures
 from ..traffic.usage import counted_here
 from .recording import actor_source, find_target, recording_options
@@ -151,7 +152,7 @@ def serve(
 def _context_here() -> Context:
     """Return the current context, with the actor's name."""
     context = copy_context()
-    context.run(set_caller, current_caller())
+    context.run(hold, caller=current_caller())
     return context
 
 

@@ -16,9 +16,9 @@ from ..core.waiting import Piece, emit
 from ..errors import APIError, LLMCallError
 from ..keys.plain_data import map_texts, recordable
 from ..scopes.active import ActiveScope, ScopedRecord, here, next_order
-from ..scopes.callers import Caller, current_caller, in_program_call
+from ..scopes.callers import Caller, current_caller
 from ..scopes.draws import DrawList, DrawsElsewhere
-from ..scopes.position import Branch, CallOrder, Position, current_ticket, hold_ticket
+from ..scopes.position import Branch, CallOrder, Position, held, hold_ticket
 from ..support.request_origin import llmcall_sends
 from ..support.system import this_process
 from ..support.tracebacks import hide_own_frames
@@ -106,7 +106,7 @@ class Parent:
     def _ticket_here(self) -> str:
         caller = current_caller()
         origin = "" if caller is None else caller.origin
-        return current_ticket() or origin or self.ticket
+        return held().ticket or origin or self.ticket
 
     def way(self, active: ActiveScope, order: CallOrder) -> Way | None:
         """Return the way of a call that is made here; ``None`` if this process goes on alone.
@@ -179,7 +179,7 @@ def _where(active: ActiveScope, order: CallOrder) -> Where:
         tuple(tuple(branch) for branch in branches),  # type: ignore[misc]
         order,
         None if caller is None else task_of_ray(caller) or caller.name,
-        in_program_call(),
+        held().is_programs,
         active.item.draws is not None,
         active.opened_in,
     )
@@ -329,7 +329,7 @@ class _Exchange:
 
     async def run(self, message: Message) -> Message:
         """Ask, and return the answer."""
-        before = current_ticket()
+        before = held().ticket
         try:
             while True:
                 await self._connection.send(message)
@@ -526,7 +526,7 @@ def _plain_vector(item: Data) -> Data:
 def _standing(inside: tuple[Any, ...]) -> Iterator[None]:
     """Enter a call for a block: calls made there have a ticket of their own."""
     name, *_, opened_by = inside
-    before = current_ticket()
+    before = held().ticket
     hold_ticket(name)
     try:
         if opened_by == "default":

@@ -10,9 +10,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..scopes.active import ActiveScope, here, next_order, position_here
-from ..scopes.callers import child_segment, known_caller, set_caller
+from ..scopes.callers import child_segment, known_caller
 from ..scopes.draws import ACTOR, known_draws
-from ..scopes.position import Branch, CallOrder, Position, hold_program_call, hold_scope, take_place
+from ..scopes.position import Branch, CallOrder, Position, hold, hold_scope, take_place
 from ..scopes.scope import Scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender
 from ..support.system import process_state
@@ -150,7 +150,7 @@ class Ticket:
         if where.caller is not None:
             is_known = where.caller.startswith(TASK_OF_RAY)
             suffix = "" if is_known else self.suffix_in(process)
-            set_caller(known_caller(where.caller + suffix))
+            hold(caller=known_caller(where.caller + suffix))
         active = here()
         if active.opened_by == "default" and active.path:
             hold_scope(
@@ -170,7 +170,7 @@ class Ticket:
         for name in names:
             hold_scope(Scope(name).active())
         if where.is_programs:
-            hold_program_call()
+            hold(is_programs=True)
             recording = programs.innermost()
             default = None if recording is None else recording.default_scope()
             if place := position_here(default, is_process=True):

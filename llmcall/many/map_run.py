@@ -20,8 +20,9 @@ from ..errors import (
     ScopeError,
 )
 from ..scopes.active import here, next_order
-from ..scopes.callers import current_caller, set_caller
+from ..scopes.callers import current_caller
 from ..scopes.draws import Draws
+from ..scopes.position import hold
 from ..support.notices import logger
 from ..support.stops import Stop
 from ..support.waits import check_stops, set_stops, waits
@@ -85,7 +86,7 @@ class MapRun:
             raise
         self.job = job
         maker = current_caller()
-        context.run(set_caller, maker)  # a pool's thread may know it better
+        context.run(hold, caller=maker)  # a pool's thread may know it better
         self.context = context
         self.begun: dict[int, list[Task]] = {}
         self._repeats = options.repeats

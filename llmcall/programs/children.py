@@ -24,15 +24,8 @@ from ..link import programs
 from ..link.child import Parent, standing_at
 from ..link.client_facts import layer_data, layer_in
 from ..link.commands import Command, is_python, program_name, tells_only, words_of
-from ..scopes.callers import (
-    Caller,
-    begin_naming,
-    current_caller,
-    known_caller,
-    running_work,
-    set_caller,
-)
-from ..scopes.position import hold_in_process
+from ..scopes.callers import Caller, begin_naming, current_caller, known_caller, running_work
+from ..scopes.position import hold, hold_in_process
 from ..stores.cassettes.current import forget_all
 from ..support.notices import notice
 from ..support.request_origin import llmcall_sends
@@ -95,7 +88,7 @@ class RoutesOfRecording:
             self.names.setdefault(caller.name)
         link = self._new_link()
         context = copy_context()
-        context.run(set_caller, caller)
+        context.run(hold, caller=caller)
         base = link.admit(context)
         with _lock:
             if self._has_server and self.server is None:

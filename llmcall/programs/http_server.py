@@ -28,7 +28,8 @@ from ..core.waiting import adrive
 from ..errors import ArgumentError, ConfigError
 from ..link.loop import LoopThread, close_in_forks
 from ..scopes.active import position_here
-from ..scopes.callers import known_caller, set_caller
+from ..scopes.callers import known_caller
+from ..scopes.position import hold
 from ..scopes.scope import Scope
 from ..scopes.scope import scope as open_scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender, sent_by
@@ -233,7 +234,7 @@ class Server:
             variable.set(value)
         recorder = self._recorder
         if caller:
-            set_caller(known_caller(caller))
+            hold(caller=known_caller(caller))
         try:
             with contextlib.ExitStack() as stack:
                 if place := position_here(recorder.recording.default, is_process=True):

@@ -15,14 +15,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from ..scopes.callers import (
-    Caller,
-    counted_apart,
-    current_caller,
-    running_as,
-    running_work,
-    set_caller,
-)
+from ..scopes.callers import Caller, counted_apart, current_caller, running_work
+from ..scopes.position import hold, holding
 from ..support.request_origin import LLMCALL, PROGRAM, llmcall_sends, sender, sent_by
 
 T = TypeVar("T")
@@ -44,7 +38,7 @@ def create_task(create: Callable[..., T], loop: object, coroutine: object, **opt
     if options.get("context") is not None:
         _enter([options["context"]], caller)
         return create(loop, coroutine, **options)
-    with running_as(caller):  # the task copies the context; an eager one runs at once
+    with holding(caller=caller):  # the task copies the context; an eager one runs at once
         return create(loop, coroutine, **options)
 
 
@@ -56,7 +50,7 @@ def start_soon(
     if maker is None:
         return start(nursery, function, *args, **options)
     name = _name_with_arguments(*_unwrapped(function, args)[:2])
-    with running_as(maker.child("task", name)):  # the task copies the context
+    with holding(caller=maker.child("task", name)):  # the task copies the context
         return start(nursery, function, *args, **options)
 
 
@@ -93,7 +87,7 @@ def start_thread(start: Callable[[threading.Thread], None], thread: threading.Th
         function, args, contexts = _unwrapped(target or type(thread), args)
         caller = maker.child("thread", _name_with_arguments(function, args))
         _enter(contexts, caller)
-        _run_after(thread, functools.partial(set_caller, caller))
+        _run_after(thread, functools.partial(hold, caller=caller))
     start(thread)
 
 
@@ -147,7 +141,7 @@ def _enter(contexts: Iterable[contextvars.Context], caller: Caller) -> None:
     """Set the caller in contexts, but for those that are in use."""
     for context in contexts:
         with contextlib.suppress(RuntimeError):
-            context.run(set_caller, caller)
+            context.run(hold, caller=caller)
 
 
 def _unwrapped(

@@ -15,7 +15,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from ..scopes.callers import current_caller, in_program_call
+from ..scopes.callers import current_caller
+from ..scopes.position import held
 from ..support.libraries import keeping_random_numbers
 from .replacing import replace, when_imported
 
@@ -37,7 +38,7 @@ def seeded(seed: int) -> Iterator[None]:
             return 0
         caller = current_caller()
         maker = "" if caller is None else caller.name
-        if in_program_call():
+        if held().is_programs:
             maker += IN_CALL
         number = counts[maker]
         counts[maker] += 1

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from hashlib import sha256
 
 from ..support.system import after_fork_in_child, lock, running_loop
-from .position import current_ticket, held, held_by_process, hold, hold_in_process, holding
+from .position import held, held_by_process, hold, hold_in_process, holding
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal callers of two arms have one name
@@ -154,11 +154,6 @@ def current_for_draw() -> Caller | None:
     return current_caller() if _own_calls or held().is_programs else None
 
 
-def in_program_call() -> bool:
-    """Return whether a program's call is answered here."""
-    return held().is_programs
-
-
 def known_caller(name: str, origin: str = "") -> Caller | None:
     """Return the caller with a name, or ``None`` if callers have no names now."""
     main = held_by_process().caller
@@ -168,19 +163,7 @@ def known_caller(name: str, origin: str = "") -> Caller | None:
 def is_recorded() -> bool:
     """Return whether another process records this one."""
     main = held_by_process().caller
-    return bool(current_ticket()) or (main is not None and bool(main.origin))
-
-
-def set_caller(caller: Caller | None) -> None:
-    """Set the caller for the rest of the current context."""
-    hold(caller=caller)
-
-
-@contextlib.contextmanager
-def running_as(caller: Caller) -> Iterator[None]:
-    """Set the caller for a block."""
-    with holding(caller=caller):
-        yield
+    return bool(held().ticket) or (main is not None and bool(main.origin))
 
 
 @contextlib.contextmanager
@@ -189,7 +172,7 @@ def running_work(caller: Caller) -> Iterator[None]:
     previous = getattr(_thread, "work", None)  # a pool may run work in the thread that submits it
     _thread.work = caller
     try:
-        with running_as(caller):
+        with holding(caller=caller):
             yield
     finally:
         _thread.work = previous

@@ -223,20 +223,10 @@ def take_place(context: Context) -> None:
     _here.set(context.get(_here, NOTHING))
 
 
-def current_ticket() -> str:
-    """Return the ticket by which this code's calls reach the recording process; empty: the process's ticket."""
-    return held().ticket
-
-
 def hold_ticket(ticket: str) -> None:
     """Change the ticket of this code's calls."""
     if held().ticket != ticket:
         hold(ticket=ticket)
-
-
-def hold_program_call() -> None:
-    """Answer a program's call, for the rest of the current context."""
-    hold(is_programs=True)
 
 
 @contextmanager

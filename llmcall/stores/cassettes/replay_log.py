@@ -241,10 +241,6 @@ class ReplayLog:
 
     # Callers
 
-    def is_in_file(self, key: str) -> bool:
-        """Return whether the file had a record when the cassette opened."""
-        return key in self._stored
-
     def recorded_callers(self, path: str, request_key: str) -> RecordedCallers:
         """Return the recorded callers of a request's draws in the file.
 

@@ -152,15 +152,15 @@ class CassetteStore(NamedTuple):
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:
         """Return the callers that took a request's draws in the recording."""
-        log = self.cassette.tape.log
-        recorded = log.recorded_callers(path, sampled_key(identity, None))
-        if not self.cassette.may_record:
+        tape = self.cassette.tape
+        recorded = tape.log.recorded_callers(path, sampled_key(identity, None))
+        if not tape.may_record:
             return recorded
         below = self.cache.callers(path, identity).callers
         # Draws of the file without a caller come first, as in a replay, whichever caller took others of the cache.
         has_nameless = any(
             number not in recorded.callers
-            and log.is_in_file(sampled_key(identity, f"{path}#{number}"))
+            and sampled_key(identity, f"{path}#{number}") in tape.stored
             for number in (0, *below)
         )
         return (

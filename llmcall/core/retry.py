@@ -114,6 +114,8 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     :param attempt: makes one attempt.
     :raises APIError: the last attempt's, with ``attempts`` set.
     """
+    if call.options.max_attempts == 1:  # as of a recorded function, which need not import tenacity
+        return await attempt()
     from ..support.libraries import tenacity
 
     def before_wait(state: RetryCallState) -> None:

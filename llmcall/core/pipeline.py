@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..stores.record import Record
     from .calls import Call
+    from .seams import Store
 
 NOT_RECORDED = object()
 
@@ -49,7 +50,7 @@ def replay(call: Call) -> Any:
     if call.way is not None:
         return NOT_RECORDED
     try:
-        record = look_up(call)
+        record = look_up(call, call.store)
         if record is None:
             return NOT_RECORDED
         for listener in call.listeners:
@@ -99,7 +100,8 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             key = call.request.cache_key
             if key in records or key in missing:
                 continue  # the first of equal texts is looked up, and gives the record its position on a cassette
-            record = await with_store(call.store, look_up, call) if looks_up else None
+            store = call.store
+            record = await with_store(store, look_up, call, store) if looks_up else None
             if record is None:
                 missing[key] = call.begun(progress)
             else:
@@ -141,13 +143,13 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
 # Look up
 
 
-def look_up(call: Call) -> Record | None:
+def look_up(call: Call, store: Store) -> Record | None:
     """Return the recorded answer of a call, or ``None`` if the call has to be made.
 
     :raises CacheMissError: if nothing is recorded, and the cassette, or else the cache's mode, forbids calls; or if
         the recorded answer does not fit the call.
     """
-    record = call.store.get(call.request)
+    record = store.get(call.request)
     if record is None:
         if not call.may_call:
             call.refuse(_miss_error(call))

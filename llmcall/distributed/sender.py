@@ -18,7 +18,8 @@ from ..support.failures import process_failures
 from ..support.listeners import listeners
 from ..traffic import budgets
 from ..traffic import usage as metering
-from .worker import UNPICKLABLE, RemoteTask, Report, State, maps_here
+from .elsewhere import UNPICKLABLE
+from .worker import RemoteTask, Report, State, maps_here
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ..scopes.active import ActiveScope
     from ..scopes.draws import Drawn
     from ..stores.cassettes.cassette import Cassette
-    from .worker import Noted
+    from .elsewhere import Noted
 
 
 class WorkerError(Exception):

@@ -1,9 +1,7 @@
 """The tasks of a ``map`` in a worker process.
 
 While a worker runs a task, the settings and keys of the map's process apply in it. That process records the calls of a
-worker on its machine, which calls it over the link. One on another machine answers its calls itself, from a cache
-that
-the machines share: it has limits of its own, and neither budget nor cassette.
+worker on its machine, which calls it over the link; of one on another machine see ``elsewhere.py``.
 """
 
 from __future__ import annotations
@@ -15,21 +13,17 @@ from collections import deque
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from traceback import format_exception
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import resolve as config
 from ..core.parents import linked
-from ..errors import CacheError, LLMCallError
 from ..link.child import Parent
-from ..link.remote import NotedMeter
 from ..scopes.draws import DrawList, Draws, DrawsElsewhere, MapIsOverError
 from ..scopes.position import hold_ticket
 from ..stores.cassettes.current import none_open
-from ..support.failures import process_failures
-from ..support.listeners import CallListener, listeners
 from ..support.system import after_fork_in_child
 from ..traffic import budgets
-from ..traffic import usage as metering
+from .elsewhere import Elsewhere, Noted, picklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,43 +35,10 @@ if TYPE_CHECKING:
     from ..many.tasks import Job, TaskPosition, TaskResult
     from ..scopes.active import ActiveScope, ScopedRecord
     from ..scopes.draws import Drawn
-    from ..support.failures import UnrecordedCall
     from ..support.waits import Stops
-    from ..traffic.usage import UsageDelta
 
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
-# The errors of pickle for an object that it cannot pickle.
-UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
-
-E = TypeVar("E", bound=BaseException)
-UsageEntry = tuple[str, str, "UsageDelta", str]  # model, scope, amounts and arm
-FailureEntry = tuple[str, list["UnrecordedCall"]]  # why calls left no record, and the calls
-
 maps_here: dict[str, MapRun] = {}  # the maps that run in this process, by token
-
-
-def picklable(error: E) -> E | LLMCallError:
-    """Return an error; if it cannot be pickled and so would break a pool, return a similar one."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except (*UNPICKLABLE, pickle.PickleError, ValueError, KeyError, ImportError) as reason:
-        return LLMCallError(
-            f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})"
-        )
-    return error
-
-
-class Noted(NamedTuple):
-    """Notes of a task in a worker on another machine, for the map's process to count.
-
-    :param refused: the first error of a call that was refused, which the task may have caught.
-    """
-
-    drawn: Sequence[Drawn]
-    used_records: Sequence[ScopedRecord]
-    usage: Sequence[UsageEntry]
-    failures: Sequence[FailureEntry]
-    refused: Exception | None
 
 
 class Report(NamedTuple):
@@ -117,12 +78,12 @@ class RemoteTask(NamedTuple):
             # This is that process: the executor pickled the task for threads of its own.
             return map_here.run_task(map_here.begun[self.position.number][self.position.repeat])
         with _running(self.state) as session:
-            if session.parent is None:
+            if session.elsewhere is not None:
                 used_records: deque[ScopedRecord] = deque()
                 draw_list = DrawList()
                 scope = self.position.scope(Draws(self.drawn), draw_list, used_records)
                 value, error = copy_context().run(self._run, scope)
-                noted = Noted(draw_list.drawn(), list(used_records), *session.take_noted())
+                noted = session.elsewhere.take_noted(draw_list.drawn(), used_records)
             else:
                 position, noted = self.position.position._replace(order=()), None
                 draws = DrawsElsewhere(position.path, position.branches)
@@ -173,38 +134,25 @@ class State(NamedTuple):
     recordings: Sequence[Callable[[], AbstractContextManager[object]]]
 
 
-class _Session(CallListener):
+class _Session:
     """The state of a map's process in a worker.
 
     It applies only while tasks run: the worker may also run functions that do not belong to the map.
 
     :param packed: the state, pickled.
+    :ivar elsewhere: notes the calls of a worker on another machine; else ``None``.
     :raises CacheError: if a budget or a cassette is open in a process that cannot be reached from here.
     """
 
     def __init__(self, packed: bytes) -> None:
         state: State = pickle.loads(packed)
         self._state = state
-        self.parent: Parent | None = None
-        self._meter = NotedMeter(None)
-        self._refused: Exception | None = None
+        self._parent = Parent(state.address, state.ticket, MapIsOverError)
+        self.elsewhere: Elsewhere | None = None
+        if not self._parent.is_alive():
+            self.elsewhere = Elsewhere(has_budget=state.has_budget, cassette=state.cassette)
         self._tasks = 0
         self._applied = ExitStack()
-        parent = Parent(state.address, state.ticket, MapIsOverError)
-        if parent.is_alive():
-            self.parent = parent
-        else:  # it is on another machine
-            if state.has_budget:
-                raise CacheError(
-                    "a budget is open in the process of the map, and does not limit workers on other machines. Run "
-                    "the map without a budget, or on this machine"
-                )
-            if state.cassette is not None:
-                raise CacheError(
-                    f"{state.cassette} is open in the process of the map, where workers on other machines cannot "
-                    "record or replay. Run the map without a cassette, with [Cache] PATH on a Redis server, or on this "
-                    "machine"
-                )
 
     def begin_task(self) -> None:
         """Apply the state, if it is the first task."""
@@ -215,14 +163,11 @@ class _Session(CallListener):
             stack.enter_context(config.using(self._state.layers))
             stack.enter_context(none_open())
             stack.enter_context(budgets.all_closed())
-            if self.parent is None:
-                metering.meters.append(self._meter)
-                stack.callback(metering.meters.remove, self._meter)
-                listeners.append(self)
-                stack.callback(listeners.remove, self)
+            if self.elsewhere is not None:
+                stack.enter_context(self.elsewhere.noting())
             else:
-                stack.callback(self.parent.close)
-                stack.enter_context(linked(self.parent))
+                stack.callback(self._parent.close)
+                stack.enter_context(linked(self._parent))
                 for record in self._state.recordings:
                     stack.enter_context(record())
             self._applied = stack.pop_all()
@@ -233,20 +178,6 @@ class _Session(CallListener):
         if not self._tasks:
             self._applied.close()
         return not self._tasks
-
-    def refused(self, call: object, error: Exception) -> None:
-        """Note the first error of a call that was refused."""
-        self._refused = self._refused or picklable(error)
-
-    def take_noted(
-        self,
-    ) -> tuple[list[UsageEntry], list[FailureEntry], Exception | None]:
-        """Return and forget what was noted: the usage, the failures, the first refusal."""
-        with _changed:  # other threads may add more meanwhile
-            usage = self._meter.noted[:]
-            del self._meter.noted[: len(usage)]
-            refused, self._refused = self._refused, None
-            return usage, process_failures.take(), refused
 
 
 _session = functools.lru_cache(KEPT)(_Session)

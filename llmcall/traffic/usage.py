@@ -300,7 +300,7 @@ def under_way() -> tuple[UnderWay, ...]:
 
 
 process_meter = Meter()
-# And the meters of tracked blocks. In a worker, distributed/worker.py adds a session: its
+# And the meters of tracked blocks. In a worker on another machine, distributed/elsewhere.py adds one: its
 # ``add`` is called with what any call uses, in its thread, under the lock.
 meters: list[Adds] = [process_meter]
 

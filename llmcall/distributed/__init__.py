@@ -1,1 +1,1 @@
-"""Executors: a map in other processes, whose calls this one answers."""
+"""Workers of a map on other machines, which share a cache with its process."""

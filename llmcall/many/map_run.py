@@ -35,11 +35,11 @@ from .tasks import MISSING, DaemonThreads, NotBegunError, Task, TaskResult, run_
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from ..distributed.sender import TaskSender
-    from ..distributed.worker import Report
     from ..scopes.draws import DrawList
     from .map_options import MapOptions
+    from .task_sender import TaskSender
     from .tasks import Job
+    from .worker import Report
 
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that no worker waits for its next task
 BATCH_SIZE = 64  # finished tasks to wait for, because each wakeup of the map slows the workers down
@@ -107,7 +107,7 @@ class MapRun:
         self._threads = DaemonThreads(self._workers, with_one=is_at_hand)
         self._sender: TaskSender | None = None
         if options.executor is not None:
-            from ..distributed.sender import TaskSender  # not for a map in threads
+            from .task_sender import TaskSender  # not for a map in threads
 
             self._sender = TaskSender(self, options.executor)
         self._names = ItemNames(options.item_key, job.identity)

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from ..config.settings import Settings
-    from ..distributed.worker import Report
     from ..scopes.active import ScopedRecord
     from ..support.waits import Stops
     from ..typed.rows import RowJob
     from .names import ItemNames
+    from .worker import Report
 
     Function: TypeAlias = Callable[[Any], Any] | "HasJob"  # what a map runs over its items
     Job: TypeAlias = "FunctionJob | RowJob"

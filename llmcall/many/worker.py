@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import resolve as config
 from ..core.parents import linked
+from ..distributed.elsewhere import Elsewhere, Noted, picklable
 from ..link.child import Parent
 from ..scopes.draws import DrawList, Draws, DrawsElsewhere, MapIsOverError
 from ..scopes.position import hold_ticket
 from ..stores.cassettes.current import none_open
 from ..support.system import after_fork_in_child
 from ..traffic import budgets
-from .elsewhere import Elsewhere, Noted, picklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from ..config.resolve import Layers
     from ..link.wire import Address
-    from ..many.map_run import MapRun
-    from ..many.tasks import Job, TaskPosition, TaskResult
     from ..scopes.active import ActiveScope, ScopedRecord
     from ..scopes.draws import Drawn
     from ..support.waits import Stops
+    from .map_run import MapRun
+    from .tasks import Job, TaskPosition, TaskResult
 
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
 maps_here: dict[str, MapRun] = {}  # the maps that run in this process, by token

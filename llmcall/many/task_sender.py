@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from ..config import resolve as config
+from ..distributed.elsewhere import UNPICKLABLE
 from ..link import programs
 from ..link.link_server import Link
 from ..scopes.draws import Draws, MapIsOverError
@@ -18,18 +19,17 @@ from ..support.failures import process_failures
 from ..support.listeners import listeners
 from ..traffic import budgets
 from ..traffic import usage as metering
-from .elsewhere import UNPICKLABLE
 from .worker import RemoteTask, Report, State, maps_here
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-    from ..many.map_run import MapRun
-    from ..many.tasks import Task, TaskResult
+    from ..distributed.elsewhere import Noted
     from ..scopes.active import ActiveScope
     from ..scopes.draws import Drawn
     from ..stores.cassettes.cassette import Cassette
-    from .elsewhere import Noted
+    from .map_run import MapRun
+    from .tasks import Task, TaskResult
 
 
 class WorkerError(Exception):

@@ -14,7 +14,7 @@ from ..scopes.position import Position
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display import printable
 from ..support.failures import Failures, Progress, process_failures
-from ..support.listeners import CallInfo, CallListener, listeners
+from ..support.listeners import CallInfo, CallListener, current_listeners
 from .waiting import Deadline
 
 if TYPE_CHECKING:
@@ -263,8 +263,7 @@ class Call(NamedTuple):
     @property
     def listeners(self) -> Sequence[CallListener]:
         """Return the listeners to notify of it."""
-        # A copy: another thread may stop one meanwhile, and the next one would be skipped.
-        return () if self.is_inner else tuple(listeners)
+        return () if self.is_inner else current_listeners()
 
     def unrecorded(self) -> Call:
         """Return the call as one whose answer is neither looked up nor stored."""

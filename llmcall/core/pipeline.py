@@ -26,7 +26,7 @@ from ..errors import (
 from ..keys.keys import short_key
 from ..support.display import sentence
 from ..support.failures import Progress, note_inside
-from ..support.listeners import listeners
+from ..support.listeners import current_listeners
 from ..support.notices import first, logger
 from ..support.tracebacks import hide_own_frames
 from .reply import Reply
@@ -169,7 +169,7 @@ def _let_listeners_refuse(call: Call) -> None:
     if call.request.kind == "function":
         return
     try:
-        for listener in listeners:  # an unrecorded call may be refused, too
+        for listener in current_listeners():  # an unrecorded call may be refused, too
             listener.asks(call)
     except CacheMissError as error:
         call.refuse(error)

@@ -16,7 +16,7 @@ from ..scopes.draws import Draws, MapIsOverError
 from ..scopes.position import hold_scope
 from ..stores.cassettes.current import current_cassette
 from ..support.failures import process_failures
-from ..support.listeners import listeners
+from ..support.listeners import current_listeners
 from ..traffic import budgets
 from ..traffic import usage as metering
 from .worker import RemoteTask, Report, State, maps_here
@@ -145,7 +145,7 @@ class TaskSender:
             for scope, words in calls:
                 process_failures.add(scope, words, reason)
         if noted.refused is not None:
-            for listener in listeners:
+            for listener in current_listeners():
                 listener.refused(None, noted.refused)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from .display import OUTSIDE_ANY_SCOPE, counted, natural
-from .listeners import listeners
+from .listeners import current_listeners
 from .notices import notice
 from .system import after_fork_in_child, at_exit
 
@@ -165,7 +165,7 @@ class Failures:
         :param key: the key of a call that may be made again, or a reference to its error: added twice, it
             counts once, and not at all after :meth:`recover`.
         """
-        for listener in listeners:
+        for listener in current_listeners():
             listener.unrecorded(scope, description, reason)
         if self is process_failures:
             _warn_at_exit()

@@ -206,6 +206,11 @@ class _OwnListener(CallListener):
 listeners: list[CallListener] = []
 
 
+def current_listeners() -> tuple[CallListener, ...]:
+    """Return the listeners to notify now: one that stops meanwhile, here or in another thread, skips no other."""
+    return tuple(listeners)
+
+
 def _hearing(own: Listener) -> _OwnListener:
     """Return the substitute for a user's listener, once in the list however many blocks are open."""
     with lock:

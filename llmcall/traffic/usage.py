@@ -17,7 +17,7 @@ from ..support.display import (
     text_table,
 )
 from ..support.failures import Counts
-from ..support.listeners import listeners
+from ..support.listeners import current_listeners
 from ..support.notices import first, warn_once
 from ..support.system import lock
 
@@ -296,7 +296,7 @@ def _natural_group(group: str | tuple[str, ...]) -> list[object]:
 
 def under_way() -> tuple[UnderWay, ...]:
     """Return how many calls run at each endpoint that finds its own number, and how many may."""
-    return tuple(row for listener in listeners for row in listener.under_way())
+    return tuple(row for listener in current_listeners() for row in listener.under_way())
 
 
 process_meter = Meter()

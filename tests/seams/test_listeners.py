@@ -306,6 +306,25 @@ def test_a_listener_may_refuse_a_call() -> None:
     assert not client.requests
 
 
+def test_a_listener_that_stops_in_a_call_skips_no_other(request: pytest.FixtureRequest) -> None:
+    """The next one may refuse the call."""
+
+    class Once(Listener):
+        def asks(self, call: CallInfo) -> None:
+            self.stop()
+
+    class Guard(Listener):
+        def asks(self, call: CallInfo) -> None:
+            raise llmcall.CacheMissError("no model here")
+
+    guard = Guard()
+    Once().start()
+    guard.start()
+    request.addfinalizer(guard.stop)
+    with pytest.raises(llmcall.CacheMissError, match="no model here"):
+        ScriptedClient(["Yes."]).send_message("Bread?")
+
+
 def test_a_listener_hears_of_a_call_whose_scope_is_unclear() -> None:
     client, notes = ScriptedClient(["Yes."]), Notes()
     with notes, llmcall.scope("Ann"), ThreadPoolExecutor(1) as pool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import resolve as config
 from ...errors import CacheError, CacheMissError, ScopeError
-from ...support.listeners import listeners
+from ...support.listeners import current_listeners
 from ...support.notices import notice, warn_once
 from ...support.system import at_exit
 from ..records.keyed_settings import layer_from_header, overridden_settings
@@ -74,7 +74,7 @@ class Opening:
 
     def _start(self) -> None:
         cassette = self._cassette
-        for listener in listeners:
+        for listener in current_listeners():
             listener.opens(cassette)
         for other in self._others():
             place = other.owner.place()
@@ -108,7 +108,7 @@ class Opening:
             cassette.tape.is_over = True
             self._settings.close()
             try:
-                for listener in listeners:
+                for listener in current_listeners():
                     listener.closed(cassette)
             finally:  # its answers were paid for
                 if cassette.is_of_this_process():

@@ -210,7 +210,7 @@ def _table(
         job.check(items)
     if map_options.get("dry_run"):
         plan = run_map(job, items, **map_options)
-        return plan._replace(notes=(*plan.notes, UNITS_NOTE))
+        return plan._replace(notes=(*plan.notes, UNITS_NOTE)) if plan.misses else plan
     pandas = import_pandas()
     frame = given if is_frame(given) else pandas.DataFrame(given)
     if vary is not None:

@@ -82,7 +82,11 @@ def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class _UsedKeys(CallListener):
-    """Notes the keys of requests that a record answers; nothing but this process's memory has them."""
+    """A listener that notes the keys of requests that a record answers, in this process's memory alone.
+
+    A replay's children get placeholders for them: one that sends by itself, with a key in a variable of
+    the program's own, would pay.
+    """
 
     def answered(self, call: Call, record: Record) -> None:
         """Note the keys of a call."""

@@ -171,7 +171,7 @@ def _read_text(file: IO[str]) -> str:
         return file.read()
     except UnicodeDecodeError as error:
         raise click.UsageError(
-            f"{file.name} is not {error.encoding} text: byte {error.start} is wrong"
+            f"{file.name} is not {error.encoding} text: byte {error.start} is invalid"
         ) from error
 
 

@@ -253,7 +253,7 @@ def _parse_config(text: str, path: str) -> configparser.RawConfigParser:
         parser.read_string("\n".join(lines))
     except configparser.MissingSectionHeaderError as error:
         raise ConfigError(
-            f"{path}, line {error.lineno}: it is above the first [Section]; move it below its "
+            f"{path}, line {error.lineno}: this line is above the first [Section]; move it below its "
             "section, such as [OpenAI]"
         ) from None
     except configparser.DuplicateOptionError as error:

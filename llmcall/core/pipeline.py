@@ -1,11 +1,11 @@
 """The pipeline of a call, from top to bottom: look up, share, send, attempt, check, store, finish.
 
 Each step adds one thing to the one below it. A recorded answer needs only the first and the last, so it never
-waits. Identical calls share before one of them retries, so its attempts serve all. The answer is stored before the
-sharing ends, so that waiting calls find it.
+waits. Identical calls share before one of them retries, so its attempts serve all of them. The answer is stored
+before the sharing ends, so that waiting calls find it.
 
 Steps that have to wait are coroutines, written once for threads and event loops (``waiting.py``). Chats, embeddings,
-recorded functions and requests recorded as they are all use it; they differ in how they are sent (their
+recorded functions and requests recorded verbatim all use this pipeline. They differ in how they are sent (their
 transport), checked and recorded (``kinds.py``).
 """
 
@@ -45,7 +45,7 @@ NOT_RECORDED = object()
 def replay(call: Call) -> Any:
     """Answer a chat call from its record in this thread, where nothing has to wait.
 
-    :returns: what its caller gets, as :func:`reply_to` returns it; ``NOT_RECORDED`` if a model must answer.
+    :returns: what :func:`reply_to` would return, or ``NOT_RECORDED`` if a model must answer.
     """
     if call.way is not None:
         return NOT_RECORDED
@@ -63,7 +63,7 @@ def replay(call: Call) -> Any:
 
 
 async def reply_to(call: Call, *, looks_up: bool = True) -> Any:
-    """Answer a chat call, from the record or by its model.
+    """Answer a chat call from its record, or by calling its model.
 
     :param looks_up: whether to look for a recorded answer first; the caller may have looked.
     :returns: the reply, or what ``response_format`` parses. If the call failed after all retries and its
@@ -99,7 +99,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         for call in calls:
             key = call.request.cache_key
             if key in records or key in missing:
-                continue  # the first of equal texts is looked up, and gives the record its position on a cassette
+                continue  # of identical texts, the first is looked up, and gives the record its position
             store = call.store
             record = await with_store(store, look_up, call, store) if looks_up else None
             if record is None:
@@ -107,7 +107,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             else:
                 records[key] = record
         if missing:
-            from .share import share  # a recorded answer needs none of it
+            from .share import share  # not needed for a recorded answer
 
             call = calls[0]
             if call.is_counted and call.is_streamed:
@@ -164,7 +164,7 @@ def _let_listeners_refuse(call: Call) -> None:
     """Let a listener refuse the call, as in a test that must not reach a model. A recorded function may always run;
     only the calls that it makes can be refused.
 
-    :raises CacheMissError: if one refuses it.
+    :raises CacheMissError: if a listener refuses it.
     """
     if call.request.kind == "function":
         return
@@ -178,14 +178,14 @@ def _let_listeners_refuse(call: Call) -> None:
 def refuse_misfit(call: Call, record: Record) -> None:
     """Refuse another call's answer if it does not fit this call's ``response_format``.
 
-    :raises CacheMissError: an :class:`LLMCall` reads answers itself, and records them whether they
-        fit or not; and a class may have changed since the recording.
+    :raises CacheMissError: if it does not fit: an :class:`LLMCall` reads answers itself and records them whether they
+        fit or not, and a class may have changed since the recording.
     """
     try:
         if call.request.expected.misfit_in(record.response) is None:
             return
     except (LookupError, TypeError, AttributeError):
-        return  # a record without an answer, as reply_in says
+        return  # not a model's answer: reply_in raises an error
     error = CacheMissError(
         f"the recorded answer to this {call.label} does not fit its response_format. Give the call a sample= of "
         "its own, or request a new answer with cache_mode='refresh' (a cassette: mode 'rewrite')"
@@ -197,7 +197,7 @@ def _miss_error(call: Call) -> CacheMissError:
     """Return the error of a call that is not recorded and may not be made.
 
     It names the first miss of the process: if the program went on without that answer, later misses
-    may only follow from it.
+    may be mere consequences.
     """
     from ..stores.misses.report import miss_error
 
@@ -218,7 +218,7 @@ def _miss_error(call: Call) -> CacheMissError:
 
 
 async def _emit_recorded(record: Record) -> None:
-    """Emit a chat's recorded answer to the reader of a stream; any other comes whole."""
+    """Emit a chat's recorded answer to the reader of a stream; other kinds come whole."""
     from ..apis.chunks import chunk_text, chunks_of
 
     if record.kind == "chat":
@@ -246,9 +246,9 @@ def reply_in(record: Record, call: Call) -> Any:
         return reply
     try:
         return reply.parsed
-    except OutputError as error:  # it was cut, or stands beside a tool call
+    except OutputError as error:  # it was cut off, or comes with a tool call
         misfit = ServiceError(f"the answer does not fit its response_format: {error}")
-        misfit.remedy = "Raise max_tokens if it was cut"
+        misfit.remedy = "Raise max_tokens if it was cut off"
         return handle_failure(misfit, call)
 
 
@@ -260,7 +260,7 @@ def handle_failure(error: APIError, call: Call) -> APIError | None:
     """
     on_error, model = call.options.on_error, call.request.model
     endpoints = call.client.pool(model).endpoints
-    # all may have failed
+    # if that is unknown, all of them
     failed = [endpoint for endpoint in endpoints if endpoint.name == error.endpoint] or endpoints
     addresses = {
         without_password(endpoint.address) or call.client.host(endpoint) for endpoint in failed

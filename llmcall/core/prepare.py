@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 
 class PreparedArguments(NamedTuple):
-    """The arguments of a call: all of it but its content.
+    """A call's arguments: everything but its content.
 
-    :param call: a call that has these arguments, without a content and a client.
+    :param call: a call with these arguments, but without content or client.
     :param normalize: replaces the parts of a text that do not matter, or ``None``.
-    :param open_identity: the identity of a call, without its content; made when a second call has these
+    :param open_identity: the identity of a call, without its content; computed once a second call has these
         arguments.
     """
 
@@ -59,12 +59,12 @@ class PreparedArguments(NamedTuple):
 class Undrawn(NamedTuple):
     """A call as its arguments describe it, before its scope decides its position, sample and key.
 
-    :param arguments: a call that has the same arguments.
-    :param client: that makes it, or ``None``.
-    :param cassette: the open one, or ``None``.
-    :param hashed: everything that enters the key but the sample.
+    :param arguments: a call with the same arguments.
+    :param client: the client that makes it, or ``None``.
+    :param cassette: the open cassette, or ``None``.
+    :param hashed: everything that enters the key, except the sample.
     :param body: what is sent.
-    :param identity: of its request, without a sample.
+    :param identity: the identity of its request, without a sample.
     :param form: the template that made the request, or ``None``.
     """
 
@@ -100,10 +100,10 @@ class Undrawn(NamedTuple):
         )
 
 
-# The types of arguments that nothing changes, and that are equal only if they mean the same.
+# Types of immutable arguments, which are equal only if they mean the same.
 SIMPLE = frozenset({str, int, float, bool, type(None), UncheckedFormat})
 CONTENTS = {"chat": "messages", "embedding": "input"}  # the field of the content
-MOST_PREPARED = 1_000  # of a client; a program may give each call a seed of its own
+MOST_PREPARED = 1_000  # per client; a program may give each call a seed of its own
 
 
 def prepare_chat(client: Client, messages: object, arguments: Mapping[str, object]) -> Call:
@@ -119,7 +119,7 @@ def prepare_chat(client: Client, messages: object, arguments: Mapping[str, objec
 def prepare_embeddings(
     client: Client, text: object, model: str | None, arguments: Mapping[str, object]
 ) -> list[Call]:
-    """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
+    """Return the calls of an embeddings request, one for each text; none takes a draw.
 
     :raises TypeError: for a wrong argument.
     """
@@ -155,7 +155,7 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
 def _prepared(
     client: Client, resolved: ResolvedSettings, kind: str, arguments: Mapping[str, object]
 ) -> PreparedArguments:
-    """Return the arguments of a call, prepared once: a simulation makes thousands of calls with the same."""
+    """Return a call's arguments, prepared only once: a simulation makes thousands of calls with the same ones."""
     prepared = resolved.prepared
     types = (*map(type, arguments.values()),)
     if not SIMPLE.issuperset(types):
@@ -206,10 +206,10 @@ def _prepare(
 def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: str) -> Call:
     """Return a chat call that resends a recorded request, as a draw of its own.
 
-    No configured default is added to it, and the disk cache neither answers nor keeps it.
+    No configured default is added to it, and the disk cache neither answers nor stores it.
 
     :param recorded_request: the recorded request.
-    :param sample: the whole name of the draw; the current scope does not enter it.
+    :param sample: the draw's full name; the current scope adds nothing to it.
     """
     cassette = current_cassette()
     resolved = client.resolved
@@ -242,7 +242,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
 
 def with_draw(undrawn: Undrawn) -> Call:
     """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
-    the next draw unless its options name one. One that another process answers takes its draw there.
+    the next draw unless its options name one. A call that another process answers takes its draw there.
 
     :raises ScopeError: if timing would decide which draw it takes.
     """
@@ -267,7 +267,7 @@ def drawn(undrawn: Undrawn, active: ActiveScope, order: CallOrder) -> Call:
     """Return a call in a scope, with its draw, as :func:`with_draw` does.
 
     :param active: the scope.
-    :param order: of the call.
+    :param order: the order of the call.
     """
     draw, arguments = None, undrawn.arguments
     path, _, branches, caller, number, *_ = active.position
@@ -295,10 +295,10 @@ def drawn(undrawn: Undrawn, active: ActiveScope, order: CallOrder) -> Call:
 def without_draw(
     undrawn: Undrawn, active: ActiveScope | None = None, order: CallOrder | None = None
 ) -> Call:
-    """Return a call at its position, without a draw; code that llmcall calls has none.
+    """Return a call at its position, without a draw; code that llmcall calls has no position.
 
     :param active: the scope; by default the one in which the code runs.
-    :param order: of the call; by default the next one.
+    :param order: the order of the call; by default the next one.
     """
     active = active or here()
     order = order or next_order(active)
@@ -310,7 +310,7 @@ def without_draw(
 
 
 def _in_arm(call: Call, active: ActiveScope) -> Call:
-    """Return a call whose record its arm gathers, if its scope is in one."""
+    """Return a call; if its scope is in an arm, the arm gathers its record."""
     arm = call.position.arm
     if not arm:
         return call
@@ -318,7 +318,7 @@ def _in_arm(call: Call, active: ActiveScope) -> Call:
     if is_off and call.cassette is None and call.calls_model:
         warn_once(
             f"a call in the arm {arm!r} has cache=False or cache_mode='off', so it shares no answer with other arms: "
-            "leave that out, or open a cassette around all arms",
+            "remove that setting, or open a cassette around all arms",
             about="no cache in an arm",
         )
     return call._replace(used_records=active.used_records)

@@ -1,5 +1,5 @@
-"""One request on its way: sent to an endpoint, checked, stored and counted; or else ``failover.py`` finds another
-endpoint.
+"""One request on its way: sent to an endpoint, checked, stored and counted. If that fails, ``failover.py`` may find
+another endpoint.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Sent(NamedTuple):
     """The answer to one send.
 
     :param response: the whole answer.
-    :param held_back: the last pieces of a stream, which its reader gets when the answer is stored.
+    :param held_back: the last pieces of a stream, which its reader gets once the answer is stored.
     :param is_read: whether the reader of a stream has read some of it.
     """
 
@@ -58,7 +58,7 @@ class Sent(NamedTuple):
     async def finish(self, *, is_stored: bool) -> None:
         """Emit what was held back, and let the server delete its copy.
 
-        :param is_stored: whether the answer was stored; else it was refused.
+        :param is_stored: whether the answer was stored; if not, it was refused.
         """
         for piece in self.held_back:
             await emit(piece)
@@ -68,9 +68,9 @@ class Sent(NamedTuple):
 class Exchange:
     """One request, sent in as many attempts as it takes.
 
-    :param call: its call; for a batch of embeddings, the call for all.
+    :param call: its call; for a batch of embeddings, the call that stands for all.
     :param store: stores an answer, and returns its records.
-    :param must_fit_window: an answer that the context window cut is an error.
+    :param must_fit_window: whether an answer cut off by the context window is an error.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Exchange:
         self._store = store
         self._kind = KINDS[call.request.kind]
         self.must_fit_window = must_fit_window
-        # A transport of its own knows what to send.
+        # A call's own transport knows what to send.
         own = call.transport is not None
         request = call.request if own else call.client.request_to_send(call)
         # Unsupported parameters are removed from this body.
@@ -93,8 +93,8 @@ class Exchange:
         self.was_unanswered = False  # whether an attempt was sent and not answered in time
 
     async def attempt(self) -> tuple[list[Record], Sent]:
-        """Send the request to one endpoint after the other until one answers or the attempt fails;
-        return the stored part of the answer, and the send that got it.
+        """Send the request to one endpoint after another until one answers or the attempt fails;
+        return the answer's stored records, and the send that got it.
         """
         call = self.call
         failover = Failover(call, self.body)
@@ -103,7 +103,7 @@ class Exchange:
             gate = Gate() if client is None else client.gate(call, self.request)
             async with gate:
                 endpoint = await gate.acquire()
-                # Before anything is paid for: it is a user's method, which may raise.
+                # Called before anything is paid for: it is a user's method, and may raise.
                 host = "" if client is None else client.host(endpoint)
                 sent_at, transport = time.monotonic(), call.transport
                 try:
@@ -128,9 +128,9 @@ class Exchange:
                 return await self._store_and_count(response, gate, endpoint, host, seconds), sent
 
     async def send_once(self, gate: Gate, endpoint: Endpoint, transport: Transport) -> Sent:
-        """Send the request once, and check the answer; one that fails is counted.
+        """Send the request once, and check the answer; count the send if it fails.
 
-        :param gate: is told of a streamed answer's first piece, and of the use.
+        :param gate: is told when a streamed answer begins, and what a failed send used.
         """
         call, request = self.call, self.request
         assembler, response = Assembler(), None
@@ -172,11 +172,11 @@ class Exchange:
     ) -> list[Record]:
         """Store the whole answer, then count it, and return the stored record.
 
-        A record holds its cost, which is reckoned by another package from what a server says: it may fail in
-        unforeseen ways, or be interrupted, since the first import takes its time. To store
-        first and add the cost later would write each answer twice, and a kill between the two would leave
-        a record without its cost. So the cost is tried first, and whatever becomes of that, the answer is
-        stored: with an unknown cost, if need be. All else, such as counting and warnings, comes after.
+        A record holds its cost, which another package calculates from what the server reports. That may fail in
+        unforeseen ways, or be interrupted, since the package is slow to import. Storing the answer first and
+        adding the cost later would write each answer twice, and a kill in between would leave a record without
+        its cost. So the cost comes first, but the answer is stored whatever happens, with an unknown cost if
+        need be. Everything else, such as counting and warnings, comes afterwards.
         """
         used = Used()
         try:
@@ -201,8 +201,8 @@ class Exchange:
     async def _stored(self, response: Response, received: Received) -> list[Record]:
         """Store the answer, and return its records.
 
-        An event loop does it itself: handing it to a thread and back takes several times as long. Only
-        while another thread or process writes to the database, a thread waits for that.
+        An event loop does this itself: handing it to a thread and back takes several times as long. Only
+        if another thread or process is writing to the database does a thread take over, to wait for it.
         """
         if not may_block() and not self.call.store.is_on_server:
             set_at_once(True)
@@ -215,9 +215,9 @@ class Exchange:
         return await in_thread(self._store, response, received)
 
     def _bound_timeouts(self, error: RequestTimeoutError, seconds: float) -> None:
-        """Allow one more send after a timeout, and no further one, as each may be billed; state the limit.
+        """Allow one more send after a first timeout, but no further ones, since each may be billed; state the limit.
 
-        :param seconds: how long was waited.
+        :param seconds: how long the call waited.
         """
         if error.is_late or error.is_unreachable:  # nothing was sent
             return
@@ -230,9 +230,9 @@ class Exchange:
         self.was_unanswered = True
 
     def _count(self, used: Used, calls: int) -> None:
-        """Count the use in usage.
+        """Add what a send used to the usage.
 
-        :param calls: 0 if it is not an answer.
+        :param calls: 1, or 0 if it got no answer.
         """
         if not self.call.is_counted:
             return
@@ -260,10 +260,10 @@ class Exchange:
         gate: Gate,
         endpoint: Endpoint,
     ) -> None:
-        """Count the use of a send that failed, or whose reader left.
+        """Count what a send used that failed, or whose reader left.
 
-        The server reports it with the answer. For a part of a stream it is counted here, because
-        most servers report at the end.
+        The server reports this with the answer. For part of a stream, it is counted here, because
+        most servers report it only at the end.
         """
         is_unrecorded = isinstance(error, UnrecordedAnswer)
         answer: Mapping[str, Data] = {}
@@ -273,7 +273,7 @@ class Exchange:
             answer = assembler.partial_response()
         elif not is_unrecorded:
             return
-        # A call whose reader left was answered. One that failed was not: it counts only as far as
+        # A call whose reader left was answered. One that failed was not: it counts only if
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
         used = gate.reckon(
@@ -291,10 +291,10 @@ class Exchange:
         gate: Gate,
         assembler: Assembler,
     ) -> Sent:
-        """Return the whole of a streamed answer, which is emitted as it comes.
+        """Return the whole of a streamed answer, and emit it as it arrives.
 
-        Chunks without content are held back until the first one with content: until then the call can be
-        tried again.
+        Chunks without content are held back until the first one with content: until then, the call can be
+        retried.
 
         :param assembler: gets the chunks.
         """
@@ -317,7 +317,7 @@ class Exchange:
                     if not has_begun:
                         has_begun = True
                         gate.answer_began()
-                    if isinstance(chunk, bytes):  # of an answer that is recorded as it is
+                    if isinstance(chunk, bytes):  # of an answer that is recorded verbatim
                         is_read = True
                         await emit(Piece("", chunk))
                         continue
@@ -372,7 +372,7 @@ def _naming_source(call: Call, source: str, response: Response) -> Iterator[None
 async def release_held(response: Response | None, *, is_stored: bool) -> None:
     """Let the server delete its copy of a response, if it keeps one.
 
-    :param is_stored: whether the response was stored; else it was refused.
+    :param is_stored: whether the response was stored; if not, it was refused.
     """
     if response is not None and response.held is not None:
         await response.held.release(is_stored=is_stored)

@@ -610,8 +610,8 @@ def _methods(job: RowJob, method: str, *, has_repeats: bool) -> list[str]:
             )
         if methods == [DECISIONS] and not client.has_decisions(model, is_known=False):
             raise NoSharesError(
-                f"the table of models has no decisions of {model!r} by the client {client.api_type!r} "
-                f"([Model {model}] with DECISIONS = yes says that a server has them): {COUNT_DRAWS}"
+                f"by the table of models, {model!r} has no decisions with the client {client.api_type!r} "
+                f"(if a server has them, set DECISIONS = yes below [Model {model}]): {COUNT_DRAWS}"
             )
     return methods
 

@@ -1,4 +1,4 @@
-"""The end of the link in a recorded process: it queries the recording process, and sends what that tells it to."""
+"""The recorded process's end of the link: it queries the recording process, and sends what that tells it to send."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ DIGITS_OF_TASK = 16
 
 
 class Parent:
-    """The process that records this one, as this one calls it.
+    """The process that records this one, as this one reaches it.
 
-    :param address: its link's.
-    :param ticket: of what this process was started for.
-    :param over: the error of a call that it cannot answer any more.
+    :param address: the address of its link.
+    :param ticket: the ticket of what this process was started for.
+    :param over: the class of the error for a call that it can no longer answer.
     :param outlives: whether this process goes on alone then.
     """
 
@@ -83,7 +83,7 @@ class Parent:
         return self._watched is not None and self._watched.is_open()
 
     def admit(self, caller: str) -> Base:
-        """Return a ticket for a process or task that is started here, and the scope of its start.
+        """Return a ticket for a process or task that is started here, and the scope in which it starts.
 
         :param caller: its name as a caller.
         """
@@ -98,10 +98,10 @@ class Parent:
             return answer
 
         try:
-            # In this thread, where an event loop may wait: the answer comes at once.
+            # In this thread, even if an event loop has to wait: the answer comes at once.
             return Base(*run_blocking(admit())[1])
         except OSError:
-            return Base(self.ticket)  # no process answers to it
+            return Base(self.ticket)  # no process will answer to it
 
     def _ticket_here(self) -> str:
         caller = current_caller()
@@ -139,7 +139,7 @@ class Parent:
         async def tell() -> None:
             connection = self.connect()
             await connection.send(("note", what, *details))
-            if what == "unread":  # it has to come before the cassette closes, as an answer does
+            if what == "unread":  # it has to arrive before the cassette closes, as an answer does
                 await connection.send(("flush",))
                 await connection.receive()
             self.give_back(connection)
@@ -148,11 +148,11 @@ class Parent:
             run_blocking(tell())
 
     def over(self) -> BaseException:
-        """Return the error of a call that the recording process cannot answer any more."""
+        """Return the error for a call that the recording process can no longer answer."""
         return self._over("the process that records this one has ended, so this call was not made")
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Close the connections: nothing more is asked."""
         watched, self._watched = self._watched, None
         if watched is not None:
             watched.close()
@@ -161,7 +161,7 @@ class Parent:
 
 
 def _where(active: ActiveScope, order: CallOrder) -> Where:
-    """Return the position of a call, seen from where this process was started."""
+    """Return the position of a call, as seen from where this process was started."""
     caller, position = current_caller(), active.position
     draws, names = active.draws, tuple(filter(None, position.path.split("/")))
     outermost, is_apart, branches = "", False, position.branches
@@ -186,8 +186,8 @@ def _where(active: ActiveScope, order: CallOrder) -> Where:
 
 
 def task_of_ray(caller: Caller) -> str:
-    """Return the name of the task that Ray runs here, or an empty text. Ray names tasks as the program starts them,
-    whatever worker runs them, but at random in a task's own threads.
+    """Return the name of the task that Ray runs here, or an empty string. Ray names tasks as the program starts them,
+    whichever worker runs them; in a task's own threads, the names are random.
     """
     ray = sys.modules.get("ray")
     if ray is None or caller.name != caller.main.name or not ray.is_initialized():
@@ -195,13 +195,13 @@ def task_of_ray(caller: Caller) -> str:
     context = ray.get_runtime_context()
     if context.worker.mode != ray.WORKER_MODE:
         return ""
-    return f"{TASK_OF_RAY}{context.get_task_id()[:DIGITS_OF_TASK]}"  # its actor's follow, which are random
+    return f"{TASK_OF_RAY}{context.get_task_id()[:DIGITS_OF_TASK]}"  # its actor's digits follow, and are random
 
 
 class Way:
     """The way of a call to the recording process.
 
-    :param ticket: of the code that makes the call.
+    :param ticket: the ticket of the code that makes the call.
     :param where: the call's position.
     :param draws: gets the call's draw, or ``None``.
     """
@@ -310,7 +310,7 @@ def _forwarded(calls: Sequence[Call]) -> ForwardedCalls:
 
 
 class _Exchange:
-    """A call on its connection: this process does what the recording one tells it, until that has the answer.
+    """A call over its connection: this process does what the recording one tells it, until that one has the answer.
 
     :ivar errors: what this process raised, in order.
     """
@@ -321,7 +321,7 @@ class _Exchange:
         self._call = calls[0]
         self.errors: list[BaseException] = []
         self._transport: Transport | None = None
-        self._held: Any = None  # of the last response, if its server keeps it
+        self._held: Any = None  # the server's copy of the last response, if it keeps one
         self._reading: contextlib.AsyncExitStack | None = None
         self._chunks: AsyncGenerator[Chunk, None] | None = None
         self._assembler: Assembler | None = None
@@ -353,8 +353,8 @@ class _Exchange:
         try:
             await emit(piece)
         except BaseException as error:
-            # The reader has left: the recording process ends the stream, and so the transport's here. A coroutine
-            # that is closed cannot wait for that.
+            # The reader has left: the recording process ends the stream, and with it the transport's stream here. A
+            # coroutine that is being closed cannot wait for that.
             if may_block() or not isinstance(error, GeneratorExit):
                 await self._end_stream()
             raise
@@ -418,13 +418,13 @@ class _Exchange:
         return ("answered", data, response.request_id, response.status_code, held, misfit, name)
 
     def _misfit(self, response: Response) -> str | None:
-        """Return where a chat's whole answer departs from the form that it must have, or ``None``."""
+        """Return where a chat's whole answer departs from its required form, or ``None``."""
         expected = self._call.request.expected
         if expected is None:
             return None
         try:
             check_chat(response)
-        except APIError:  # the recording process finds it, too
+        except APIError:  # the recording process will find it, too
             return None
         misfit: str | None = expected.misfit_in(response)
         return misfit
@@ -459,7 +459,7 @@ class _Exchange:
         return call, request, transport, timeout
 
     async def _open(self, inside: tuple[Any, ...], *what: Any) -> Message:
-        """Begin to send the request, whose answer is read piece by piece."""
+        """Begin sending the request; its answer is read piece by piece."""
         call, request, transport, timeout = self._to_send(*what)
         self._transport = transport
         with _standing(inside):
@@ -488,7 +488,7 @@ class _Exchange:
         if chunk is None:
             misfit = None
             if self._assembler is not None:
-                with contextlib.suppress(APIError):  # the recording process finds it, too
+                with contextlib.suppress(APIError):  # the recording process will find it, too
                     response = Response(self._assembler.response())
                     misfit = self._misfit(response)
                     self._budgets.settle(response)
@@ -517,7 +517,7 @@ class _Exchange:
 
 
 def _plain_vector(item: Data) -> Data:
-    """Return an embedding whose vector is plain data, and not an array."""
+    """Return an embedding whose vector is plain data, not an array."""
     vector: Any = item.get("embedding") if isinstance(item, dict) else None
     return {**item, "embedding": vector.tolist()} if hasattr(vector, "tolist") else item
 
@@ -539,8 +539,8 @@ def _standing(inside: tuple[Any, ...]) -> Iterator[None]:
 
 
 def standing_at(base: Sequence[Any]) -> ActiveScope:
-    """Return the scope in which a part of this process was started, to be entered; its draws are counted by the
-    recording process.
+    """Return the scope in which a part of this process was started, ready to be entered. The recording process counts
+    its draws.
 
     :param base: a :class:`.tickets.Base`, or its plain data.
     """

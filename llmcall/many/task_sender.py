@@ -160,8 +160,8 @@ def _pickled(value: object, name: str) -> bytes:
     except UNPICKLABLE as error:
         raise TypeError(
             f"{name} cannot be sent to other processes: {error}. A function, such as fn, api_key= or actor=, must be "
-            "one that can be imported, not a lambda or a function defined in another one, and arguments, such as "
-            "client=, must be picklable"
+            "importable, not a lambda or a function defined inside another, and arguments, such as client=, must be "
+            "picklable"
         ) from error
 
 

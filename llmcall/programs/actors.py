@@ -131,7 +131,7 @@ def _stays_here(request: ProgramRequest) -> str | None:
     """Replace a function of actors that cannot be sent to another process."""
     raise TypeError(
         "it cannot be sent to this process: actor= must be a function that can be imported, not a lambda or one "
-        "that is defined in another one"
+        "defined inside another"
     )
 
 

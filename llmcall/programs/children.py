@@ -1,8 +1,8 @@
 """The child processes of a recorded program: their requests go to the run, which knows the caller that started each.
 
-Environment variables are set for children alone: the SDKs of the run's own process would go in a circle.
-Python children patch their HTTP clients, so that base URLs in their code count, too; other
-children have the base URLs in their environment.
+Environment variables are set for children alone: with them, the SDKs in the run's own process would call the run in a
+circle. Python children patch their HTTP clients, so that base URLs in their code are covered, too; other
+children find the base URLs in their environment.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 _lock = ProcessLock()
-LONGEST_END = 30  # seconds in which the answers that are under way at the end may come
+LONGEST_END = 30  # seconds to wait at the end for answers that are under way
 
 Environment = Mapping[Any, Any]
 JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
@@ -65,11 +65,11 @@ JoblibWork = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 class RoutesOfRecording:
     """The maker of routes for what a recording process starts.
 
-    :param recorder: the recording's.
+    :param recorder: the recorder of the process.
     :param has_server: whether processes in other languages are recorded, too.
-    :param outlives: as of a :class:`.Route`.
+    :param outlives: as in a :class:`.Route`.
     :ivar server: the server for those, or ``None``.
-    :ivar names: of what it started.
+    :ivar names: the names of what it started.
     """
 
     def __init__(self, recorder: Recorder, *, has_server: bool, outlives: bool) -> None:
@@ -79,7 +79,7 @@ class RoutesOfRecording:
         self._context = copy_context()
         self._link: Link | None = None
         self.server: Server | None = None
-        self._proxy: Proxy | None = None  # once something may send nothing
+        self._proxy: Proxy | None = None  # once something must send nothing
         self.names: dict[str, None] = {}
 
     def new(self, caller: Caller) -> Route:
@@ -127,7 +127,7 @@ class RoutesOfRecording:
         return ticket.context
 
     def started(self) -> None:
-        """Start answering the started processes, unless that has begun."""
+        """Start answering the processes that were started, unless that has begun already."""
         with _lock:  # a thread of the program may start something at the same moment
             if self._link is not None:
                 self._link.start()
@@ -141,12 +141,12 @@ class RoutesOfRecording:
         return self._link is not None and route.link == self._link.address
 
     def note(self, what: str, *details: str | int) -> None:
-        """Note something about what was started: the name of a method of the link, and its arguments."""
+        """Note something about what was started, by a method of the link: its name and its arguments."""
         if self._link is not None:
             getattr(self._link, what)(*details)
 
     def missed(self) -> list[str]:
-        """Return the Python programs that were started, and whose processes were never recorded."""
+        """Return the Python programs that were started, but whose processes were never recorded."""
         return [] if self._link is None else self._link.missed()
 
     def end(self, seconds: int) -> None:
@@ -163,7 +163,7 @@ class RoutesOfRecording:
 
 
 class RoutesOfChild:
-    """The maker of routes for what a recorded process starts: they lead to the one that records it."""
+    """The maker of routes for what a recorded process starts: they lead to the process that records it."""
 
     def __init__(self, parent: Parent, route: Route) -> None:
         self._parent = parent
@@ -199,7 +199,7 @@ def _started() -> None:
 
 
 def release(route: Route) -> None:
-    """Forget a route that is not used any more."""
+    """Forget a route that is no longer used."""
     for routes in _routes[-1:]:
         routes.note("dismiss", route.ticket)
 
@@ -207,8 +207,8 @@ def release(route: Route) -> None:
 class _Starting(threading.local):
     """The routes of what a thread starts.
 
-    :ivar route: of the process that it starts, for a fork in there.
-    :ivar forked: of the process that it forks, between the fork's two hooks.
+    :ivar route: the route of the process that it starts, in case that involves a fork.
+    :ivar forked: the route of the process that it forks, between the fork's two hooks.
     """
 
     route: Route | None = None
@@ -220,7 +220,7 @@ _starting = _Starting()
 
 @contextlib.contextmanager
 def recording_children(routes: Routes) -> Iterator[None]:
-    """Record the calls of the processes that this one starts, and of theirs, for a block."""
+    """Record, for a block, the calls of the processes that this one starts, and of those that they start."""
     _patches.open()
     _routes.append(routes)
     try:
@@ -234,7 +234,7 @@ def recording_children(routes: Routes) -> Iterator[None]:
 
 @contextlib.contextmanager
 def recorded_children(recorder: Recorder) -> Iterator[None]:
-    """Record the Python processes that a block starts, and theirs, unless something around it does."""
+    """Record the Python processes that a block starts, and those that they start, unless something around it does."""
     if _routes:
         yield
         return
@@ -250,7 +250,7 @@ def recorded_children(recorder: Recorder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _starts(route: Route | None) -> Iterator[None]:
-    """Give the process that a block starts a route; a fork in there takes it over."""
+    """Give a route to the process that a block starts; a fork in the block takes it over."""
     before = _starting.route
     _starting.route = route
     try:
@@ -266,7 +266,7 @@ def _starts(route: Route | None) -> Iterator[None]:
 def _open_process(
     init: Callable[..., None], process: subprocess.Popen[Any], *args: object, **kwargs: object
 ) -> None:
-    import inspect  # takes long
+    import inspect  # slow
 
     given = inspect.signature(init).bind(process, *args, **kwargs)
     environment = given.arguments.get("env")
@@ -283,7 +283,7 @@ def _routed(
     args: Command | Sequence[Command] | None, environment: Environment
 ) -> tuple[Route | None, Environment]:
     """Return the route of a program that is started, and the environment that it gets."""
-    if VARIABLE in environment:  # it is started for another one
+    if VARIABLE in environment:  # it is started on behalf of another process
         return None, environment
     route = new_route("process", program_name(args))
     return route, environment if route is None else environment_of_child(environment, route)
@@ -296,9 +296,9 @@ def _system(system: Callable[[Command], int], command: Command) -> int:
     if os.name == "nt":
         changes = {key: value for key, value in environment.items() if os.environ.get(key) != value}
         sets = [f'set "{name}={value}"&& ' for name, value in changes.items()]
-        _started()  # it returns when the command has ended
+        _started()  # first: system() returns only when the command has ended
         return system("".join(sets) + os.fsdecode(command))
-    # By an environment of its own, and not by a command line that sets it: those are shown to everybody.
+    # In an environment of its own, not on a command line that sets it: everybody can see those.
     interrupts = (signal.SIGINT, signal.SIGQUIT)
     with contextlib.ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
@@ -350,7 +350,7 @@ async def _start_by_uvloop(
 def _execute(
     execute: Callable[..., object], path: Command, argv: Sequence[Command], env: Environment
 ) -> object:
-    # A process that records others cannot answer them any more; and each folder of the path is tried.
+    # A process that records others could no longer answer them. And each folder of the path is tried.
     if not isinstance(_routes[-1] if _routes else None, RoutesOfChild) or not os.path.exists(path):
         return execute(path, argv, env)
     command = [path, *argv[1:]]
@@ -376,8 +376,8 @@ def _expect(
 def expect_pythons(
     routes: Routes, route: Route, args: Command | Sequence[Command] | None, process: int
 ) -> None:
-    """Expect that a process which was started says hello, if its program is Python, or else all Pythons that it
-    starts.
+    """Expect a process that was started to say hello if its program is Python; otherwise, expect that of every Python
+    that it starts.
     """
     words = words_of(args)
     if is_python(words):
@@ -396,7 +396,7 @@ def missed_lines(routes: RoutesOfRecording) -> list[str]:
 
 
 def begin_started(route: str) -> None:
-    """Begin a Python process that a recorded program started.
+    """Begin recording in a Python process that a recorded program started.
 
     :param route: its route, as the environment has it.
     """
@@ -407,7 +407,7 @@ def begin_started(route: str) -> None:
 
 
 class _Carrier:
-    """A carrier that begins a spawned process where it is unpickled."""
+    """An object that begins recording in a spawned process when it is unpickled there."""
 
     def __init__(self, route: Route) -> None:
         self._route = route
@@ -454,14 +454,14 @@ def _begin_forked() -> None:
 class Work(NamedTuple):
     """A function that a pool of processes runs for its submitter.
 
-    :param route: of the work.
+    :param route: the route of the work.
     """
 
     route: Route
     function: Callable[..., object]
 
     def __call__(self, *args: object, **kwargs: object) -> object:
-        """Run the function in its submitter's name."""
+        """Run the function on behalf of its submitter."""
         with _working(self.route):
             return self.function(*args, **kwargs)
 
@@ -477,7 +477,7 @@ class ItemWork(NamedTuple):
     is_star: bool
 
     def __call__(self, item: tuple[int, Any]) -> object:
-        """Run the function in the name of the item's submitter."""
+        """Run the function on behalf of the item's submitter."""
         number, value = item
         with _working(self.route._replace(caller=f"{self.route.caller}/item {number}")):
             return self.function(*value) if self.is_star else self.function(value)
@@ -485,7 +485,7 @@ class ItemWork(NamedTuple):
 
 @contextlib.contextmanager
 def _working(route: Route) -> Iterator[None]:
-    """Ask in the name of a pool's work for a block."""
+    """Make the calls of a block on behalf of a pool's work."""
     begin(route)  # the pool may be older than the recording
     caller = known_caller(route.caller, route.ticket)
     with contextlib.nullcontext() if caller is None else running_work(caller):
@@ -562,7 +562,7 @@ def _run_in_parallel(
     return run(parallel, named)
 
 
-# A process's own beginning
+# How a process begins to be recorded
 
 _recorded = contextlib.ExitStack()  # what holds while this process is recorded
 _begun: tuple[int, Address] | None = None  # the process that began, and the link of its recorder
@@ -571,7 +571,7 @@ _begun: tuple[int, Address] | None = None  # the process that began, and the lin
 def begin(route: Route) -> None:
     """Have the process that started this one record its calls, and those of what it starts.
 
-    Nothing begins in the recording process, where threads may run a pool's work.
+    In the recording process, whose threads may run a pool's work, this does nothing.
     """
     global _begun, _recorded
     if _begun == (os.getpid(), route.link):
@@ -587,7 +587,7 @@ def begin(route: Route) -> None:
     outlives = route.outlives and not options.sends_nothing
     parent = Parent(route.link, route.ticket, outlives=outlives)
     with contextlib.ExitStack() as stack:
-        # Its own cassette of the settings would not see what the recording process answers.
+        # A cassette from its own settings would not see what the recording process answers.
         layer = config.layer_above_files({"cassette_path": None}, "the recording process")
         stack.callback(config.push_layer(layer))
         for pushed in layers:
@@ -617,7 +617,7 @@ _patches = Installation(
     {
         "os": [
             ("", "system", _system),
-            ("", "execv", _execute_here),  # those of os.exec… and os.spawn… call these two
+            ("", "execv", _execute_here),  # the other os.exec… and os.spawn… call these two
             ("", "execve", _execute),
             *(("", name, _spawn) for name in ("posix_spawn", "posix_spawnp") if hasattr(os, name)),
         ],

@@ -1,4 +1,4 @@
-"""The alignment of an actor's calls in two runs: identical requests in whatever order, then the others."""
+"""The alignment of an actor's calls in two runs: identical requests in any order, then the others."""
 
 from __future__ import annotations
 
@@ -23,14 +23,12 @@ from ..stores.differences import canonical_text, likeness
 from ..stores.record import Record
 
 MAX_COMPARED = 20_000  # pairs of calls whose words are compared; with more, the order alone decides
-ALIKE = 0.5  # the likeness from which two calls, or two system messages, are versions of one
+ALIKE = 0.5  # two calls, or two system messages, that are at least this alike are versions of one
 LEAST = 1e-3  # the value of a pair of unlike calls, relative to a pair of like ones
-CLEARLY = (
-    0.1  # the gain in likeness, for each pair that changes, for which words overrule the order
-)
+CLEARLY = 0.1  # the gain in likeness, per pair that changes, above which words overrule the order
 
 Words = Set[str]
-Places = dict[int, int]  # of the same calls: the place in the first run → the place in the other
+Places = dict[int, int]  # of each matched call: the place in the first run → the place in the other
 NOWHERE: Mapping[int, int] = {}
 
 
@@ -49,7 +47,7 @@ class PlacedCall:
 
     @cached_property
     def texts(self) -> Texts:
-        """Return its texts, all at once: a record of a file is parsed to read them."""
+        """Return its texts, all at once: to read them, a record from a file has to be parsed."""
         request = self.record.request
         content = *self.kind, canonical_text(messages_of(request))
         return Texts(content, system_text(request), words_of(self.record.prompt))
@@ -75,7 +73,7 @@ def words_of(text: str) -> Words:
 
 Calls = Sequence[PlacedCall]
 Feature = Callable[[PlacedCall], Hashable]
-# What the same call has in common in both runs, from the surest. Its order does not count.
+# What the same call may have in common in both runs, surest first. Order does not count.
 IDENTITIES: tuple[Feature, ...] = (
     lambda call: (call.request, call.draw),
     lambda call: (call.request, call.record.caller),
@@ -83,7 +81,7 @@ IDENTITIES: tuple[Feature, ...] = (
     lambda call: (call.texts.content, call.draw),
     lambda call: call.texts.content,
 )
-# What calls have in common that follow one another.
+# What successive calls of one speaker have in common.
 SPEAKERS: tuple[Feature, ...] = (
     lambda call: (call.kind, call.texts.system, call.record.caller),
     lambda call: (call.kind, call.texts.system),
@@ -93,11 +91,11 @@ SPEAKERS: tuple[Feature, ...] = (
 def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> Places:
     """Return the places of the same calls of an actor in two runs.
 
-    The same calls have identical requests, of the same draw or else of the same caller, or requests in
-    which only parameters differ. Other calls of one caller, or with one system message, are the same if
-    they stand between the same calls, in order; where one run has more of them, by their words; or if they are alike
-    elsewhere. The rest are calls whose system message changed. Their order decides, unless their words clearly say
-    otherwise: threads make calls in any order.
+    The same calls have identical requests, preferably of the same draw or else of the same caller, or requests in
+    which only parameters differ. Other calls of one caller, or with one system message, are the same if they
+    stand between the same calls, in order. If one run has more of them there, their words decide. Calls that are alike
+    but stand elsewhere are the same, too. In the remaining calls, the system message changed. Their order decides,
+    unless their words clearly say otherwise: threads make calls in any order.
     """
     calls, others = (
         [PlacedCall(place, record) for place, record in enumerate(side)]
@@ -152,7 +150,7 @@ def _zipped(calls: Calls, others: Calls) -> Places:
 def _in_order(calls: Calls, others: Calls, same: Mapping[int, int] = NOWHERE) -> Places:
     """Return the places of calls that stand between the same calls in both runs.
 
-    :param same: the calls that are known to be the same; those in another order are passed over.
+    :param same: the calls that are known to be the same; those in another order are skipped.
     """
     other_places = {other.place for other in others}
     known = [
@@ -185,8 +183,8 @@ def _alike(calls: Calls, others: Calls) -> Places:
 def _changed_systems(calls: Calls, others: Calls) -> Places:
     """Return the places of the same calls among those of one kind whose system messages changed.
 
-    They are in order, one and all, as of an actor whose system message says what it remembers; or system
-    message by system message, as of several actors in threads.
+    Either all are matched in order, as for an actor whose system message says what it remembers, or system
+    message by system message, as for several actors in threads.
     """
     systems, other_systems = (
         list(dict.fromkeys(call.texts.system for call in side)) for side in (calls, others)
@@ -215,16 +213,16 @@ def _changed_systems(calls: Calls, others: Calls) -> Places:
         return {(rows[place], columns[other]) for place, other in places.items()}
 
     if systems_of(by_words) <= systems_of(in_order):
-        return by_words  # in which equal questions come before the order
+        return by_words  # in which identical questions take precedence over order
     moved = by_words.items() - in_order.items()
     gain = total(moved) - total(in_order.items() - by_words.items())
     return by_words if gain > CLEARLY * len(moved) else in_order
 
 
 def longest_rising_run(pairs: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return most pairs whose second numbers rise, too.
+    """Return as many pairs as possible whose second numbers rise, too.
 
-    :param pairs: numbers, of which the first ones rise.
+    :param pairs: pairs of numbers whose first numbers rise.
     """
     ends: list[
         tuple[int, int]
@@ -271,7 +269,7 @@ def best_in_order(texts: Sequence[Words], others: Sequence[Words]) -> list[tuple
 
 
 def _table(texts: Sequence[Words], others: Sequence[Words]) -> list[list[float]]:
-    """Return how alike each text is to each other one, by the words that not all of them have."""
+    """Return how alike each text is to each of the others, by the words that not all of them share."""
     shared = frozenset().union(*texts, *others).intersection(*texts, *others)
     return [[likeness(one - shared, other - shared) for other in others] for one in texts]
 
@@ -279,7 +277,7 @@ def _table(texts: Sequence[Words], others: Sequence[Words]) -> list[list[float]]
 def most_alike(
     texts: Sequence[Words], others: Sequence[Words], least: float = 0.0
 ) -> list[tuple[int, int]]:
-    """Return pairs of indexes, in any order: the most alike first, of several the nearest.
+    """Return pairs of indexes, in any order: the most alike are paired first and, if equally alike, the nearest.
 
     :param least: how alike they must be.
     """

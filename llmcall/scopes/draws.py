@@ -88,7 +88,7 @@ class Item(NamedTuple):
     """The item of a ``map`` in which code runs.
 
     :param name: its name, if the map has names for its items.
-    :param draws: gets its draws, or ``None``.
+    :param draws: collects its draws, or ``None``.
     """
 
     name: str = ""
@@ -102,9 +102,9 @@ ACTOR = "actor"  # the identity of the draws of an actor's scope, which processe
 
 
 class Drawn(NamedTuple):
-    """A draw, as other machines get it.
+    """A draw, as it is sent to other machines.
 
-    :param branches: in which the request was drawn.
+    :param branches: those in which the request was drawn.
     """
 
     request: ScopedRequest
@@ -124,24 +124,24 @@ def _are_beside(one: Branches, other: Branches) -> bool:
 #
 # A number is a part of the key, so a call takes it while it is prepared, before its record is looked up.
 # It keeps the number once it has an answer, and releases it if it fails. The alternative is to number
-# equal calls as their answers arrive. It was rejected: the speed of a server would decide who gets draw 0,
-# and a replay, in which no server is slow, would decide otherwise. Keeping the number of a failed call was
-# rejected, too: the call that is made again would be the next draw, and every replay would miss the one
-# that failed.
+# identical calls as their answers arrive. It was rejected: the speed of a server would decide who gets
+# draw 0, and a replay, in which no server is slow, would decide differently. Keeping the number of a failed
+# call was rejected, too: the repeated call would be the next draw, and every replay would miss the one that
+# failed.
 #
-# The next number is therefore the lowest free one, and not one above the last: the repeated call gets the
+# The next number is therefore the lowest free one, not one above the last: the repeated call gets the
 # number that the failed one released. It also lets arms share answers, since an arm does not count the
 # draws of the arms beside it.
 #
 # Where callers have names, a caller takes the lowest free number that was recorded for it, else a new one
 # where that may be requested, else the lowest that is left. The lowest free number in every case was rejected:
 # timing would decide who takes it, and two callers would swap their answers. So was a new number in every
-# case: a program whose tasks are named otherwise than in the recording would replay nothing.
+# case: a program whose tasks have other names than in the recording would replay nothing.
 class Draws:
     """The counter of the draws of one outermost scope.
 
     A draw takes the lowest number not yet taken in its branch or in those around or inside it, so identical
-    requests in two arms share an answer. A caller with a name gets its own.
+    requests in two arms share an answer. A caller with a name gets its own numbers.
 
     :param drawn: earlier draws.
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
@@ -228,7 +228,7 @@ class Draws:
     def _numbers_of(
         self, request: ScopedRequest, branches: Branches
     ) -> tuple[Numbers, Sequence[Numbers]]:
-        """Return the numbers of a branch, and all that count in it: those of branches around and inside it, too."""
+        """Return the numbers of a branch, and all that count in it: also those of branches around and inside it."""
         by_branches = self._numbers.get(request)
         if by_branches is None:
             by_branches = self._numbers[request] = {}
@@ -242,14 +242,14 @@ class Draws:
         ]
 
     def claim(self, request: ScopedRequest, branches: Branches, number: int) -> Draw:
-        """Take a certain number, which was taken on another machine."""
+        """Take a given number, which was drawn on another machine."""
         with lock:
             numbers, _ = self._numbers_of(request, branches)
             numbers.take(number)
         return Draw(self, request, branches, number, numbers)
 
     def is_free(self, request: ScopedRequest, number: int) -> bool:
-        """Return whether no branch has a number; the caller has the lock."""
+        """Return whether no branch has taken a number; the caller holds the lock."""
         return is_free_in_all(number, self._numbers[request].values())
 
     def drawn(self) -> list[Drawn]:
@@ -264,10 +264,10 @@ class Draws:
 
 
 class DrawsElsewhere(Draws):
-    """Draws that the recording process counts: this one was started in their scope, or works in it.
+    """Draws that the recording process counts: this process was started in their scope, or works in it.
 
-    :param path: of that scope.
-    :param branches: in which that is.
+    :param path: the path of that scope.
+    :param branches: the branches that it is in.
     """
 
     def __init__(self, path: str, branches: Branches) -> None:
@@ -276,13 +276,13 @@ class DrawsElsewhere(Draws):
         self.branches = branches
 
 
-# By identity, those of this process that others may know.
+# By identity, the draws of this process that other processes may know.
 _known: weakref.WeakValueDictionary[str, Draws] = weakref.WeakValueDictionary()
 after_fork_in_child(_known.clear)
 
 
 def known_draws(identity: str) -> Draws | None:
-    """Return the draws of this process that another one names, or ``None``."""
+    """Return the draws of this process that another process names, or ``None``."""
     return _known.get(identity)
 
 
@@ -359,8 +359,8 @@ class Draw:
         ):
             return
         warn_once(
-            f"two processes made the same draw in the scope {self.request[0]!r} and share its answer. Run the "
-            "function with llmcall.map(…, executor=…), which counts for all processes, or give each task its own scope"
+            f"two processes made the same draw in the scope {self.request[0]!r} and share its answer. Run the function "
+            "with llmcall.map(…, executor=…), which counts draws for all processes, or give each task its own scope"
         )
 
     def release(self) -> None:

@@ -1,5 +1,5 @@
 """The position of the running code, which names the caller and is inherited by its tasks; and the names in its
-path: users' own, and those that a ``map`` gives to items and repeats."""
+path: the user's own, and those that a ``map`` gives to items and repeats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .active import ActiveScope
     from .callers import Caller
 
-# A name that `reserved_name` returned, with the number that distinguishes equal items, in a path.
+# In a path, a name that `reserved_name` returned, with the number that distinguishes identical items.
 _RESERVED_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
 # The name of a repeat: shorter than an item's name, which has 16 digits.
 _REPEAT = re.compile(r"~(\d{1,15})")
@@ -48,7 +48,7 @@ def checked_name(name: object, label: str) -> str:
 
 
 def reserved_name(name: str | int) -> str:
-    """Return a name for a ``map``'s scope, which no user's scope can have.
+    """Return a name for a ``map``'s scope that no user's scope can have.
 
     :param name: an item's digest, or the number of a repeat.
     """
@@ -56,8 +56,8 @@ def reserved_name(name: str | int) -> str:
 
 
 def is_reserved_name(name: str) -> bool:
-    """Return whether a name is a ``map``'s: ``~``, hexadecimal digits, and a number among equal
-    items.
+    """Return whether a ``map`` gave a name: ``~``, hexadecimal digits, and a number if items are
+    identical.
     """
     return _RESERVED_NAME.fullmatch(name) is not None
 
@@ -85,11 +85,11 @@ def without_repeats(path: str) -> tuple[str, tuple[int, ...]]:
     return "/".join(names), tuple(repeats)
 
 
-ARM = "arm"  # the family of the arms
+ARM = "arm"  # the family of all arms
 
-# The order of the calls, which decides the order of the records on a cassette: numbers that are
-# compared from the first on. The orders of the calls of an item of a map, or of an arm, begin with its
-# own. So whichever thread is faster, the calls of an item come before those of the next item.
+# The order of a call, which decides where its record stands on a cassette: numbers, compared from the
+# first one on. The order of a call in a map's item, or in an arm, begins with the item's or the arm's
+# own. So whichever thread is faster, an item's calls come before those of the next item.
 CallOrder = tuple[int, ...]
 
 
@@ -98,7 +98,7 @@ class Branch(NamedTuple):
 
     :param family: ``ARM``, or what identifies the table. Members of a family don't count each other's
         draws.
-    :param path: the path of the scope of an arm; empty for a cell.
+    :param path: the scope path of an arm; empty for a cell.
     :param name: the arm's name, or the cell's labels.
     """
 
@@ -107,7 +107,7 @@ class Branch(NamedTuple):
     name: str
 
 
-# Outside any branch, empty. In a branch, this follows the branch in which it was made.
+# The branches around a call, from the outermost; empty outside any.
 Branches = tuple[Branch, ...]
 
 
@@ -117,10 +117,10 @@ MakeForm = Callable[[], Form]
 
 
 class Position(NamedTuple):
-    """The position of a call in its program: plain data, which goes to any process.
+    """The position of a call in its program: plain data, which can go to any process.
 
     :param path: its scope path; empty outside any scope.
-    :param order: of the call among those of the program.
+    :param order: its order among the calls of the program.
     :param branches: the arm, or the cell of a table that varies, in which it is made.
     :param caller: the caller's name, if it counts in its draw.
     :param draw: the number of its draw, or ``None``.
@@ -145,14 +145,14 @@ class Position(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The position of the code that runs, as its context holds it.
+    """The position of the running code, as its context holds it.
 
     :param active: the scope that it entered last, or ``None`` if it entered none.
     :param caller: the caller, or ``None`` if it has no name.
-    :param levels: of the recorded functions that run here: below a default scope, their calls have these levels.
+    :param levels: the levels of the recorded functions that run here, which their calls have below a default scope.
     :param is_programs: whether a program's call is answered here.
-    :param ticket: by which the process that records this one knows what the code runs for; empty: for what the whole
-        process does.
+    :param ticket: tells the process that records this one what the code runs for; empty for what the whole process
+        does.
     :param form: returns the template that made the request, or ``None``; see :class:`FormContext`.
     """
 
@@ -171,8 +171,8 @@ held = _here.get
 
 
 def held_by_process() -> Held:
-    """Return what counts in contexts that hold no scope, or no caller: the scope that was opened for the
-    whole process, and the main program.
+    """Return what applies in contexts that hold no scope or no caller of their own: the scope that was
+    opened for the whole process, and the main program.
     """
     return _process
 
@@ -196,15 +196,16 @@ def hold(**changes: Any) -> None:
 
 
 def hold_scope(active: ActiveScope | None) -> None:
-    """Change the scope that the current context holds; each step of an actor does, and ``_replace`` is slow."""
+    """Change the scope that the current context holds. Each step of an actor does this, and ``_replace`` is slow."""
     _, caller, levels, is_programs, ticket, form = held()
     _here.set(Held(active, caller, levels, is_programs, ticket, form))
 
 
 class FormContext:
-    """A block whose calls name the template that made the request. It is a class, since each typed replay enters one.
+    """A block whose calls name the template that made the request. It is a class for speed: each typed replay enters
+    one.
 
-    :param form: returns it; it is called only if a cassette records the call.
+    :param form: returns the template; it is called only if a cassette records the call.
     """
 
     def __init__(self, form: MakeForm) -> None:

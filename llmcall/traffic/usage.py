@@ -44,7 +44,7 @@ class Adds(Protocol):
     """A counter of what calls use, such as a :class:`Meter`."""
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
-        """Add amounts, as of :func:`count`; the caller holds the lock."""
+        """Add amounts, as :func:`count` takes them; the caller holds the lock."""
         ...
 
     def add_hit(self, hits: Hits, saved: float | None) -> object:
@@ -56,7 +56,7 @@ class Adds(Protocol):
 
 
 class UnderWay(NamedTuple):
-    """The number of calls that run at an endpoint, and the most that may."""
+    """The number of calls that run at an endpoint, and the most that may run there."""
 
     endpoint: str
     calls: int
@@ -71,8 +71,8 @@ class Usage(NamedTuple):
     :param cached_calls: calls answered by a record, or by an identical call in flight; embeddings of several texts
         count here only if none of them was requested.
     :param replayed_calls: the cached calls that a cassette answered; the cache answered the others.
-    :param retries: requests after a call's first, also to another endpoint or a fallback, with a fresh key or
-        without an unsupported parameter.
+    :param retries: requests after a call's first, including those to another endpoint or a fallback, with a fresh key
+        or without an unsupported parameter.
     :param errors: calls that failed.
     :param input_tokens: prompt tokens that were billed; ``None`` if a server did not report them.
         If a stream broke off or was not read to its end, llmcall counts them itself, because servers
@@ -90,9 +90,9 @@ class Usage(NamedTuple):
         whose price it is.
     :param parts: the same for each model and scope path, without the scopes inside it.
     :param served: the models that answered, by the names that servers gave: a snapshot's name
-        stands here, and the requested name in ``by_model``.
+        is here, and the requested name in ``by_model``.
     :param under_way: with ``MAX_CONCURRENT_CALLS = auto``, for each endpoint its name, the calls that run
-        there and the most that may; only of :func:`llmcall.usage`.
+        there and the most that may; only from :func:`llmcall.usage`.
 
     >>> with llmcall.track() as usage:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
@@ -141,15 +141,15 @@ class Usage(NamedTuple):
 
 
 COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
-OUTCOMES = ("asked", "recorded", "unsent", "refused")  # as of Counts; calls and errors show them
+OUTCOMES = ("asked", "recorded", "unsent", "refused")  # as in Counts; calls and errors show them
 TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
-# Of a row, the keys of programs' calls that failed: each is an error unless the program makes the call again.
+# In a row, the keys of programs' calls that failed: each is an error unless the program makes the call again.
 FAILED, RECOVERED = "failed", "recovered"
-# A meter is kept as long as the process, and a server may open a scope for each request.
-MOST_ROWS = 100_000  # of a meter; further scopes count in their outermost scope's row
+# A meter lives as long as the process, and a server may open a scope for each request.
+MOST_ROWS = 100_000  # per meter; further scopes count in their outermost scope's row
 MOST_OUTERMOST = 10_000  # further rows for these
 FURTHER_SCOPES = "(further scopes)"
-MOST_HITS = 1_000  # sums of hits of a meter, before they are added to its rows
+MOST_HITS = 1_000  # sums of hits per meter, before they are added to its rows
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
@@ -188,9 +188,9 @@ def _notes(usage: Usage) -> list[str]:
         if model_usage.served not in ((), (model,))
     ]
     priced = [f"priced by {', '.join(usage.priced_by)}"] if usage.priced_by else []
-    further = ["to_frame() and by_scope have each scope"] if len(_scopes(usage)) > 1 else []
+    further = ["to_frame() and by_scope list each scope"] if len(_scopes(usage)) > 1 else []
     running = [
-        f"{printable(name)} takes up to {most:,} calls at a time; {calls:,} run now"
+        f"{printable(name)} takes up to {most:,} calls at a time; {calls:,} running now"
         for name, calls, most in usage.under_way
     ]
     return served + priced + running + further
@@ -213,12 +213,12 @@ class Meter:
     """An exact counter of what calls use, from any number of threads."""
 
     def __init__(self) -> None:
-        # By model, scope and arm (empty outside any), and by column; one that is left out is 0 or empty.
+        # By model, scope and arm (empty outside any), and by column; a column that is left out is 0 or empty.
         self.sums: dict[tuple[str, str, str], Row] = {}
         self.hits: dict[Hits, tuple[int, float | None]] = {}  # their number and what they saved
 
     def add_hit(self, hits: Hits, saved: float | None) -> bool:
-        """Add a reused answer; the caller holds the lock. Return whether its sum is a new one."""
+        """Add a reused answer; the caller holds the lock. Return whether its sum is new."""
         number, sum_saved = self.hits.get(hits, (0, 0.0))
         if not number and len(self.hits) >= MOST_HITS:
             self._add_hits()
@@ -233,7 +233,7 @@ class Meter:
         self.hits.clear()
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
-        """Add amounts, as of :func:`count`; the caller holds the lock."""
+        """Add amounts, as :func:`count` takes them; the caller holds the lock."""
         sums = self.sums.get((model, scope, arm))
         if sums is None:
             sums = self._new_row(model, scope, arm)
@@ -282,7 +282,7 @@ class Meter:
 def _by(
     usages: Mapping[tuple[str, str, str], Usage], groups_of: Callable[..., Iterable[G]]
 ) -> dict[G, Usage]:
-    """Return the sums by group of usages by model, scope and arm."""
+    """Return the sums of usages by group, from those by model, scope and arm."""
     groups: dict[G, list[Usage]] = {}
     for key, usage in usages.items():
         for group in groups_of(*key):
@@ -295,13 +295,13 @@ def _natural_group(group: str | tuple[str, ...]) -> list[object]:
 
 
 def under_way() -> tuple[UnderWay, ...]:
-    """Return how many calls run at each endpoint that finds its own number, and how many may."""
+    """Return how many calls run at each endpoint whose limit is automatic, and how many may."""
     return tuple(row for listener in current_listeners() for row in listener.under_way())
 
 
 process_meter = Meter()
-# And the meters of tracked blocks. In a worker on another machine, distributed/elsewhere.py adds one: its
-# ``add`` is called with what any call uses, in its thread, under the lock.
+# The meters of tracked blocks are added. In a worker on another machine, distributed/elsewhere.py adds one: its
+# ``add`` is called with what any call uses, in the call's thread, under the lock.
 meters: list[Adds] = [process_meter]
 
 
@@ -318,7 +318,7 @@ def count(
     :param caller_meter: the client's meter, or ``None`` without a client.
     :param amounts: by the name of their column; ``None`` is unknown, and a text is one of the names
         that are collected: a price source, a model that answered, or the key of a call that failed.
-    :param arm: the name of the arm that the scope stands in; empty outside any.
+    :param arm: the name of the arm that the scope is in; empty outside any.
     :param cassette: the cassette of the call, or ``None``.
     """
     scope = _counted_scope(scope)
@@ -331,7 +331,7 @@ def count(
 
 
 def _meters_beside(cassette: Cassette | None) -> Sequence[Adds]:
-    """Return the meters of a call beside its client's."""
+    """Return the meters of a call besides its client's."""
     return meters if cassette is None else (*meters, cassette.counts)
 
 
@@ -351,8 +351,8 @@ def hit_amounts(hits: Hits, number: int, saved: float | None) -> dict[str, float
 
 
 def _counted_scope(scope: str) -> str:
-    """Return the scope in which a call counts. The items of a map have no row of their own: a million would be kept
-    as long as the process.
+    """Return the scope in which a call counts. The items of a map have no rows of their own: a million would be kept
+    as long as the process lives.
     """
     return path_before_items(scope) if "~" in scope else scope
 
@@ -363,7 +363,7 @@ def _note_served(model: str, served: str) -> None:
     if served_before != served:
         warn_once(
             f"two models answered requests to {printable(model)}: {printable(served_before)} and "
-            f"{printable(served)}. Keep their answers apart by reply.model, or the column served of a table",
+            f"{printable(served)}. Tell their answers apart by reply.model, or by a table's column served",
             about=("served", model),
         )
 
@@ -391,7 +391,7 @@ def counted_here() -> Counts:
 
 
 class Tracked(Meter):
-    """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, as of when they are read."""
+    """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, up to when they are read."""
 
     def __getattr__(self, name: str) -> Any:
         if name in ("sums", "hits"):  # a copy under construction has none yet

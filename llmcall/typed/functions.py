@@ -152,7 +152,7 @@ def _return_type(function: Callable[..., object]) -> object:
         hints = typing.get_type_hints(without_arguments, function.__globals__, include_extras=True)
     except NameError as error:
         raise TypeError(
-            f"the return type {annotation} of {function.__qualname__} is not known: {error}. Under "
+            f"the return type {annotation} of {function.__qualname__} cannot be resolved: {error}. Under "
             "'from __future__ import annotations', or in quotes, it must be a name of the module: define it "
             f"there, or write @llmcall.llm(output_type={annotation})"
         ) from error

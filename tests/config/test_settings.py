@@ -592,7 +592,7 @@ def test_a_probable_mistake_in_config_ini_is_one_warning(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("MODEL = sk-secret\n[OpenAI]\n", r"line 1: it is above the first \[Section\]"),
+        ("MODEL = sk-secret\n[OpenAI]\n", r"line 1: this line is above the first \[Section\]"),
         (
             "[Mine]\nno value\n[OpenAI]\nMODEL = a\nsk-secret\n",
             r"line 5: neither \[Section\] nor NAME = value",

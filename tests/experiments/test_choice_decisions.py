@@ -321,7 +321,7 @@ def test_auto_replays_what_was_recorded() -> None:
 def test_decisions_that_nobody_gives_are_an_error_before_the_first_call(
     client: Callable[[], Any],
 ) -> None:
-    with pytest.raises(llmcall.ConfigError, match=r"has no decisions of .*method='draws'"):
+    with pytest.raises(llmcall.ConfigError, match=r"has no decisions with .*method='draws'"):
         policy(client()).shares(TOWNS, method="decisions")
 
 

@@ -1801,7 +1801,9 @@ def test_a_tilde_is_the_users_home() -> None:
 def test_a_folder_is_no_cassette(path: str, mode: str) -> None:
     """The error names it and the remedy, before anything is asked."""
     Path("folder").mkdir()
-    with pytest.raises(CacheError, match=r"is a folder, .* name one in it, such as .*run\.jsonl"):
+    with pytest.raises(
+        CacheError, match=r"is a folder, .* name a file in it, such as .*run\.jsonl"
+    ):
         cassette(path, mode=mode).open()
 
 

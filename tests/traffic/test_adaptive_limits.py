@@ -346,7 +346,7 @@ def test_usage_says_how_many_calls_run_and_may(held: HeldCalls) -> None:
     """As a text, as HTML, and as rows; another usage than the process's has none."""
     held.make(20)
     held.wait_for(16)
-    line = "scripted takes up to 16 calls at a time; 16 run now"
+    line = "scripted takes up to 16 calls at a time; 16 running now"
     assert line in str(llmcall.usage()).splitlines()
     assert f"<p>{line}</p>" in llmcall.usage()._repr_html_()
     assert llmcall.usage().under_way == (("scripted", 16, 16),)

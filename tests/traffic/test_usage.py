@@ -376,7 +376,7 @@ def test_the_table_of_usage_has_a_row_for_each_model_and_one_for_all_scopes(vari
         ANSWERED,
         ANSWERED.replace("cheap", "面包"),
         "priced by [Prices]",
-        "to_frame() and by_scope have each scope",
+        "to_frame() and by_scope list each scope",
     ]
 
 

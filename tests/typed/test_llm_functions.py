@@ -481,7 +481,7 @@ def test_a_return_type_that_is_no_name_of_the_module_is_refused() -> None:
     with pytest.raises(TypeError) as refused:
         llm(mood)
     assert re.search(
-        r"return type Mood of test_\w+\.<locals>\.mood is not known.*define it there, or write "
+        r"return type Mood of test_\w+\.<locals>\.mood cannot be resolved.*define it there, or write "
         r"@llmcall\.llm\(output_type=Mood\)",
         str(refused.value),
     )

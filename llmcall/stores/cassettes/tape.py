@@ -1,4 +1,4 @@
-"""The tape of a cassette: its file, the records in it, those that a run gains, and which calls they answered."""
+"""The tape of a cassette: its file, the records in it, those that a run adds, and which calls they answered."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 class CassetteFile:
-    """The file of a cassette for one time of being open.
+    """The file of a cassette, from when it opens until it closes.
 
     :param mode: one of ``CASSETTE_MODES``.
-    :ivar real_path: its real path, once it was read; empty before.
+    :ivar real_path: its real path, once it has been read; empty before.
     :ivar records: those that the mode reads.
     :ivar goes_on: whether the cassette continues what the file holds.
-    :ivar is_written: whether it was written.
+    :ivar is_written: whether it has been written.
     """
 
     def __init__(self, path: Path, mode: str) -> None:
@@ -46,10 +46,10 @@ class CassetteFile:
         self._process = os.getpid()
 
     def read(self) -> None:
-        """Read it if the mode does.
+        """Read the file, unless the mode is ``rewrite``.
 
         :raises CacheCorruptError: if it is damaged, or not a cassette, which no mode overwrites.
-        :raises CacheError: if a newer version wrote it, or there is none and none can be written.
+        :raises CacheError: if a newer version wrote it, or if there is no file and none can be written.
         """
         real_path = os.path.realpath(self.path)
         content = read_if_present(real_path)
@@ -75,7 +75,7 @@ class CassetteFile:
         return self._process == os.getpid()
 
     def check_can_gain(self) -> None:
-        """Check that what a call would record is not lost.
+        """Check that what a call records would not be lost.
 
         :raises CacheError: in a forked process, or if it cannot be written.
         """
@@ -95,9 +95,9 @@ class CassetteFile:
         is_complete: bool,
         unanswered: int,
     ) -> None:
-        """Write it, whole or not at all.
+        """Write the file, whole or not at all.
 
-        :param settings: with ``run``, of its header.
+        :param settings: for its header, like ``run``.
         :param unanswered: the number of calls that failed.
         :raises CacheError: if another process wrote it, or a text looks like a credential.
         """
@@ -109,18 +109,18 @@ class CassetteFile:
         self.is_written = True
 
 
-lock = ProcessLock()  # of all cassettes of the process, also while one opens or closes
+lock = ProcessLock()  # for all cassettes of the process, also while one opens or closes
 
 
 class Tape:
-    """The records of a cassette for one time of being open. It reads and writes no file.
+    """The records of a cassette, from when it opens until it closes. It reads and writes no file.
 
     :param stored: the records of the file.
     :param log: logs which records answered calls.
-    :param may_record: whether it may gain records.
-    :ivar replayed: the number of calls that it answered; of embeddings, each text counts.
+    :param may_record: whether records may be added.
+    :ivar replayed: the number of calls that it answered; for embeddings, each text counts.
     :ivar settings: those that decided the keys, for the file's header.
-    :ivar is_over: whether it was closed, so that it gains nothing more.
+    :ivar is_over: whether it was closed, so that nothing more is added.
     :ivar drops_unused: whether the file loses what no call used; known at the end.
     """
 
@@ -135,14 +135,14 @@ class Tape:
         self._gained: dict[str, tuple[Record, GotFrom]] = {}  # by key, with the source
 
     def update_settings(self) -> None:
-        """Take the current settings; a file's own only gain further models."""
+        """Take the current settings; to those of a file, only further models are added."""
         here = keyed_settings()
         self.settings = joined_settings(self.stored.header.settings or here, here)
 
     def get(self, key: str, question: Question | None = None) -> Record | None:
         """Return the record of a key, or ``None``, without counting it as used.
 
-        :param question: what has the key; a file finds it faster.
+        :param question: what the key stands for; with it, a file finds the record faster.
         """
         gained = self._gained.get(key)
         return self.stored.get(key, question) if gained is None else gained[0].copy()
@@ -150,8 +150,8 @@ class Tape:
     def find(self, key: str, question: Question, position: Position | None) -> Record | None:
         """Return the record of a key, or ``None``, and count it as used.
 
-        :param question: what has the key; a file finds it faster.
-        :param position: of the call; ``None`` for a dry run, which only looks it up.
+        :param question: what the key stands for; with it, a file finds the record faster.
+        :param position: the call's position; ``None`` for a dry run, which only looks the record up.
         """
         record = self.get(key, question)  # unlocked: it is slow, and all threads look up records
         if record is None:
@@ -167,10 +167,10 @@ class Tape:
     def add(
         self, record: Record, position: Position, source: GotFrom, replace: bool
     ) -> Record | None:
-        """Add an answer, unless one is recorded; return the recorded one, or ``None`` if it is over.
+        """Add an answer, unless one is recorded; return the recorded one, or ``None`` if the tape is over.
 
-        :param replace: whether to replace a recorded answer. An answer of the file is replaced only from
-            the second call on, so that a program that sends it once gets it.
+        :param replace: whether to replace a recorded answer. An answer in the file is replaced only from
+            the second call on, so that a program that makes the call once gets the file's answer.
         """
         with lock:
             if self.is_over:
@@ -182,14 +182,14 @@ class Tape:
                 self.log.note(existing, position, is_replayed=True)
                 is_same = existing.response == record.response
                 _, source_before = self._gained.get(record.cache_key, (None, GotFrom(0)))
-                # another call found the answer in the disk cache before this one, which was sent, came here
+                # another call found the answer in the disk cache before this one, which was sent, got here
                 is_own = is_same and source == GotFrom.SERVER and source_before == GotFrom.CACHE
                 if not is_own and (is_same or not (replace and is_asked_again)):
                     return existing
             if not self._gained:  # the program may have changed its settings since the opening
                 self.update_settings()
             record = record.replace(days=_days_of(record, source))
-            self._gained[record.cache_key] = kept(record), source  # the caller may change its own
+            self._gained[record.cache_key] = kept(record), source  # the caller may change its copy
             self.log.note(record, position)
             return record
 
@@ -206,7 +206,7 @@ class Tape:
         return sum(source is None or source in sources for _, sources in gained)
 
     def in_order(self) -> list[Record]:
-        """Return all records, as the run has them; where it only replays, as the file has them."""
+        """Return all records in the order of the run or, if it only replays, in that of the file."""
         if not self.may_record:
             return list(self.stored)
         gained = [record for record, _ in list(self._gained.values())]
@@ -218,20 +218,20 @@ class Tape:
         return self.log.unused(self.stored, self.stored.others(self.log.has_used))
 
     def dropped(self, unused: Iterable[Record]) -> list[Record]:
-        """Return the unused records that the file loses. Further draws of the run's requests stay, so that there
-        is no gap among them.
+        """Return the unused records that the file loses. Further draws of the run's requests stay, so as to leave
+        no gap among them.
         """
         return list(self.not_of_run(unused)) if self.drops_unused else []
 
     def not_of_run(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Yield the records that are draws of no request that the run made."""
+        """Yield the records that are not draws of any request that the run made."""
         gained = [record for record, _ in list(self._gained.values())]
         used = [record for key in self.log.used_keys() if (record := self.stored.get(key))]
         drawn = {*map(_drawn_request, (*gained, *used))} - {None}
         return (record for record in records if _drawn_request(record) not in drawn)
 
     def with_arms(self, record: Record) -> Record:
-        """Return a record with the arms that used it; only with this run's if what it did not use is dropped."""
+        """Return a record with the arms that used it; only with those of this run if unused records are dropped."""
         is_gained = record.cache_key in self._gained
         return self.log.with_arms(record, is_gained=is_gained, drops_unused=self.drops_unused)
 
@@ -240,7 +240,7 @@ class Tape:
         return self.log.with_form(self.with_arms(record))
 
     def to_write(self, dropped_keys: set[str], *, is_complete: bool) -> list[Record]:
-        """Return the records that the file will have, without some."""
+        """Return the records that the file will have, without the dropped ones."""
         records = (
             self.noted(record) for record in self.in_order() if record.cache_key not in dropped_keys
         )
@@ -248,14 +248,14 @@ class Tape:
 
     @property
     def has_calls(self) -> bool:
-        """Return whether a call got an answer, and not only a dry run looked for some."""
+        """Return whether any call got an answer; what a dry run looks up does not count."""
         return self.replayed > 0 or bool(self._gained)
 
     def differs_from_file(self, *, is_complete: bool, names_all: bool) -> bool:
-        """Return whether the file would be another one, even if no record is dropped.
+        """Return whether writing would change the file, even if no record is dropped.
 
-        :param is_complete: whether the recording is, after a run that came to its end.
-        :param names_all: whether records that name no arm or template may be of a version that named none.
+        :param is_complete: whether the recording is complete, after a run that came to its end.
+        :param names_all: whether records that name no arm or template may come from a version that named none.
         """
         if self._gained or not self.may_record:
             return bool(self._gained)
@@ -284,7 +284,7 @@ def _days_of(record: Record, source: GotFrom) -> Days | None:
     """Return the days of an added answer, or ``None`` if unknown."""
     if record.days is not None or GotFrom.FUNCTION in source:
         return record.days
-    # An answer shared by an equal concurrent call also came from a server just now, and is in no cache
+    # An answer shared by an identical concurrent call also came from a server just now, and is in no cache
     # yet.
     is_new = record.is_from_server and (source == GotFrom.SERVER or record.stored_at is None)
     return record.answered_on(day_of(time.time())) if is_new else None

@@ -83,7 +83,7 @@ def refuse_folder(path: str | os.PathLike[str]) -> None:
     """
     if os.path.isdir(path):
         raise CacheError(
-            f"{os.fspath(path)} is a folder, and a cassette or an exported file is a file: name one in it, such as "
+            f"{os.fspath(path)} is a folder, not a cassette or an exported file: name a file in it, such as "
             f"{os.path.join(path, 'run.jsonl')}"
         )
 
@@ -128,7 +128,7 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
     version = entry.get("llmcall")
     if type(version) is int and version > VERSION:
         raise CacheError(
-            f"the file is written in version {version} of the format, and this llmcall reads up to version "
+            f"the file was written in version {version} of the format, and this llmcall reads only up to version "
             f"{VERSION}; upgrade llmcall, or record again with this one"
         )
     cost = entry.get("cost")

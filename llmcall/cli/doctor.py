@@ -199,7 +199,7 @@ def _cache_check(client: LLMClient) -> Check:
     except (ConfigError, CacheError, OSError) as error:
         cache_path = without_password(client.settings.cache_path)
         remedy = (
-            f"no answer can be stored in {cache_path}: set another PATH below [Cache] in config.ini"
+            f"no answer can be stored in {cache_path}: set another PATH under [Cache] in config.ini"
         )
         return Check("cache", False, str(error), remedy)
     if not directory.exists():
@@ -225,7 +225,7 @@ def _price_check(client: LLMClient, model: str) -> Check:
             f"${prompt * MILLION:g} in and ${(total - prompt) * MILLION:g} out per million tokens"
         )
         return Check("price", True, f"{model}: {rates}, according to {price.source}")
-    remedy = f"set {model} = IN, OUT below [Prices] (USD per million tokens)"
+    remedy = f"set {model} = IN, OUT under [Prices] (USD per million tokens)"
     return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)
 
 
@@ -234,7 +234,7 @@ def _structured_output_check(client: LLMClient, model: str) -> Check:
         return Check("output", True, f"{model}: structured output is used")
     state = f"{model}: structured output is not used; prompts describe the form of typed answers"
     remedy = (
-        f"if the server accepts a JSON schema, set STRUCTURED_OUTPUT = yes below [Model {model}]"
+        f"if the server accepts a JSON schema, set STRUCTURED_OUTPUT = yes under [Model {model}]"
     )
     return Check("output", True, state, remedy)
 

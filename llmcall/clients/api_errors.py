@@ -319,7 +319,7 @@ def likely_address(url: str) -> str | None:
 def add_other_wire(error: APIError) -> None:
     """Suggest the Responses API if a model is refused because only that API serves it."""
     if isinstance(error, InvalidRequestError) and NOT_BY_CHAT.search(str(error)):
-        error.args = (f"{error} (set API = responses below [OpenAI], or api='responses')",)
+        error.args = (f"{error} (set API = responses under [OpenAI], or api='responses')",)
 
 
 def add_likely_address(error: APIError, url: str) -> None:

@@ -179,7 +179,7 @@ def chunks_of_answer(answer: dict[str, Data]) -> Iterator[dict[str, Data]]:
 def _unsupported(what: str, remedy: str) -> ValueError:
     return ValueError(
         f"the Responses API does not support {what}: {remedy}, or send the call by chat completions "
-        "(API = chat below [OpenAI], or api='chat')"
+        "(API = chat under [OpenAI], or api='chat')"
     )
 
 

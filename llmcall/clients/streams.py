@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class EndedAtExit:
     """A stream that a program may leave half-read: ended at exit, before Python clears the names of llmcall's modules.
 
-    :ivar has_exited: whether it ended so, and its own code cannot run any more.
+    :ivar has_exited: whether it ended so, and can no longer run its own code.
     """
 
     has_exited = False

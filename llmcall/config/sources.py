@@ -335,7 +335,7 @@ def _find_setting(
         return rows[key]
     if spelling is None:
         others = [other for other, keys in KEYS.items() if key in keys]
-        hint = f". It belongs below [{others[0]}]" if others else nearest(key, rows)
+        hint = f". It belongs under [{others[0]}]" if others else nearest(key, rows)
         path, _, name = location.rpartition(", [")
         warn_once(f"unknown setting [{name} ({path}){hint}")
         return None

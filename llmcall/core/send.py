@@ -224,7 +224,7 @@ class Exchange:
         limit = self.call.options.timeout
         if limit is not None:
             error.args = (
-                f"{error}; waited {seconds:.3g} s of timeout={limit:g} (TIMEOUT below [OpenAI])",
+                f"{error}; waited {seconds:.3g} s of timeout={limit:g} (TIMEOUT under [OpenAI])",
             )
         error.retryable = error.retryable and not self.was_unanswered
         self.was_unanswered = True

@@ -611,7 +611,7 @@ def _methods(job: RowJob, method: str, *, has_repeats: bool) -> list[str]:
         if methods == [DECISIONS] and not client.has_decisions(model, is_known=False):
             raise NoSharesError(
                 f"by the table of models, {model!r} has no decisions with the client {client.api_type!r} "
-                f"(if a server has them, set DECISIONS = yes below [Model {model}]): {COUNT_DRAWS}"
+                f"(if a server has them, set DECISIONS = yes under [Model {model}]): {COUNT_DRAWS}"
             )
     return methods
 

@@ -229,7 +229,7 @@ class Link:
         loop.call_soon(self.end_if_closing)
 
     def end_if_closing(self) -> None:
-        """End the thread, if nothing is under way any more."""
+        """End the thread if the link is closing and nothing is under way."""
         if self.is_closing and not any(connection.task for connection in self.connections):
             self._end()
 

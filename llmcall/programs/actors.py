@@ -180,6 +180,6 @@ def warn_of_swapped_answers(*, have_names: bool) -> None:
             else 'name the actors (actor="system", llmcall run --actor system)'
         )
         warn_once(
-            f"{remedy}: {counted(count, 'recorded answer')} to equal requests went to other tasks or threads than "
+            f"{remedy}: {counted(count, 'recorded answer')} to identical requests went to other tasks or threads than "
             "in the recorded run, so these may have got each other's answers"
         )

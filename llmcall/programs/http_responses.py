@@ -285,7 +285,7 @@ def _embeddings(body: Mapping[str, Data], records: Sequence[Record]) -> dict[str
         embeddings = [base64.b64encode(record.response["embedding"]).decode() for record in records]
     else:
         embeddings = [unpacked_vector(record) for record in records]
-    different = {record.cache_key: record for record in records}  # equal texts have one record
+    different = {record.cache_key: record for record in records}  # identical texts have one record
     tokens = sum(record.usage.input_tokens or 0 for record in different.values())
     return {
         "object": "list",

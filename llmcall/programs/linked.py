@@ -66,7 +66,7 @@ class LinkedRecorder(Recorder):
             return None
         if not parent.outlives:
             raise library.ConnectError(f"llmcall refuses the request to {url.host}: {HAS_ENDED}")
-        warn_once(f"{HAS_ENDED}, so this process's requests to models are not recorded any more")
+        warn_once(f"{HAS_ENDED}, so this process's requests to models are no longer recorded")
         return None
 
     def note_refusal(self, error: Exception) -> None:

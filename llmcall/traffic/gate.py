@@ -247,7 +247,7 @@ def _unknown_price(model: str, service_tier: str | None) -> ConfigError:
     # A model that has a price may lack one at its tier.
     name = f"{model} {service_tier}" if service_tier in DEARER_TIERS else model
     return ConfigError(
-        f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT below [Prices] "
+        f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT under [Prices] "
         f"(USD per million tokens), or llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
     )
 

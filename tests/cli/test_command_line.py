@@ -892,7 +892,7 @@ def test_the_doctor_says_how_to_switch_structured_output_on() -> None:
     check = checks()["output"]
     assert check["ok"]
     assert "my-model: structured output is not used" in check["found"]
-    assert "STRUCTURED_OUTPUT = yes below [Model my-model]" in check["remedy"]
+    assert "STRUCTURED_OUTPUT = yes under [Model my-model]" in check["remedy"]
 
 
 @pytest.mark.parametrize("unusable", ["somewhere", "locked"])
@@ -907,7 +907,7 @@ def test_the_doctor_names_a_cache_that_cannot_be_used(unusable: str) -> None:
     llmcall.configure(cache_path=unusable, cache_mode="replay")
     check = checks(code=1)["cache"]
     assert unusable in check["found"] + check["remedy"]
-    assert "set another PATH below [Cache]" in check["remedy"]
+    assert "set another PATH under [Cache]" in check["remedy"]
 
 
 def test_the_doctor_says_that_tokens_are_estimated() -> None:

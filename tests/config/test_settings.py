@@ -552,7 +552,7 @@ def test_the_syntax_of_config_ini_is_read_as_documented(
         ),
         (
             "[Cache]\nTEMPERATURE = 0\n",
-            "config.ini). It belongs below [OpenAI]",
+            "config.ini). It belongs under [OpenAI]",
         ),
         (
             "[Endpoint a]\nMODELS = m\nAPIKEY = x\n",

@@ -465,7 +465,7 @@ def test_a_timeout_ends_each_attempt(name: str, way: str) -> None:
     ):
         error = asked(client, way, timeout=SOON)
     assert type(error) is RequestTimeoutError
-    assert f"of timeout={SOON:g} (TIMEOUT below [OpenAI])" in str(error)
+    assert f"of timeout={SOON:g} (TIMEOUT under [OpenAI])" in str(error)
     assert (error.endpoint, error.attempts) == ("127.0.0.1", 2)
     assert len(server.requests) <= 2  # the time may be over before a request is sent
 

@@ -522,7 +522,7 @@ def test_a_replay_by_other_threads_than_recorded_warns_at_its_end(
     with recorded("none", actor), ThreadPoolExecutor(3) as pool:
         for future in [pool.submit(ask, client) for _ in range(3)]:
             future.result()
-    assert f"{remedy}: 3 recorded answers to equal requests went to other tasks" in caplog.text
+    assert f"{remedy}: 3 recorded answers to identical requests went to other tasks" in caplog.text
 
 
 def test_an_export_names_callers_as_a_cassette_does() -> None:

@@ -99,7 +99,7 @@ class Exchanges:
             )
         transport = ProgramTransport(self._library, to_record, lambda _: response)
         calls = {call.request.cache_key: call for call in calls_of(transport, self._client)}
-        different = [*calls.values()]  # equal texts have one record
+        different = [*calls.values()]  # identical texts have one record
         kind = KINDS[different[0].request.kind]
         call = kind.joined(different)
         answer = await _answer(transport, call)

@@ -226,7 +226,7 @@ class Directory(Storage):
     def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(
             f"the cache database {self._file} is damaged ({error}); run 'llmcall cache --path {self.name} salvage "
-            "NEW_FOLDER', which copies what can be read, and set PATH = NEW_FOLDER below [Cache]"
+            "NEW_FOLDER', which copies what can be read, and set PATH = NEW_FOLDER under [Cache]"
         )
 
 

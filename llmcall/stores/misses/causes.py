@@ -302,7 +302,7 @@ def _cause_of_field(difference: Difference, settings: Settings, rekey: str) -> s
         return f"[Cache] NAMESPACE is different here ({origin}): to move the records to it, run {rekey}"
     if field == "response_format" and None in (recorded, requested):
         return (
-            "STRUCTURED_OUTPUT below [Model …] decides whether the schema of an output type is sent"
+            "STRUCTURED_OUTPUT under [Model …] decides whether the schema of an output type is sent"
         )
     value = getattr(settings, field) if field in CONFIGURED else None
     if value is not None and value == requested:

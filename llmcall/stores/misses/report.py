@@ -248,7 +248,7 @@ def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
     origin = settings.origin("cache_mode")
     setter = "the argument cache_mode or by --mode none" if origin == "argument" else origin
     in_environment = "LLMCALL_CACHE_MODE=auto"
-    in_code = "cache_mode='auto' or MODE = auto below [Cache]"
+    in_code = "cache_mode='auto' or MODE = auto under [Cache]"
     change = in_environment if "LLMCALL_CACHE_MODE" in origin else in_code
     condition = "without cache=False, " if bypasses_cache else ""
     return f"run once {condition}with {change}; replay mode, which never calls, is set by {setter}"

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 _lock = ProcessLock()
+KILLED = 128  # and the signal's number: the exit code of a shell whose program was killed
 LONGEST_END = 30  # seconds to wait at the end for answers that are under way
 
 Environment = Mapping[Any, Any]
@@ -350,9 +351,16 @@ async def _start_by_uvloop(
 def _execute(
     execute: Callable[..., object], path: Command, argv: Sequence[Command], env: Environment
 ) -> object:
-    # A process that records others could no longer answer them. And each folder of the path is tried.
-    if not isinstance(_routes[-1] if _routes else None, RoutesOfChild) or not os.path.exists(path):
+    if not _routes or not os.path.exists(path):  # each folder of the path is tried
         return execute(path, argv, env)
+    if isinstance(_routes[-1], RoutesOfRecording):
+        import subprocess
+
+        # This process records what the program becomes, and has to stay: a child becomes that instead.
+        code = subprocess.run(
+            argv, executable=path, env=env, close_fds=False, check=False
+        ).returncode
+        raise SystemExit(code if code >= 0 else KILLED - code)
     command = [path, *argv[1:]]
     route, environment = _routed(command, env)
     _expect(route, command)  # it is not watched: it would be seen as the Python that it still is

@@ -474,6 +474,20 @@ def test_a_process_that_the_program_forks_itself_replays(
 
 
 @pytest.mark.ci
+@pytest.mark.parametrize("arguments", [CHILD, ["/bin/sh", "-c", shlex.join(CHILD)]])
+def test_what_the_program_itself_becomes_replays(
+    model: NumberedServer, arguments: list[str]
+) -> None:
+    """By ``os.exec…``; its exit code is the run's."""
+    write("child.py", "tell('Milk?'); sys.exit(3)")
+    write("program.py", f"tell()\nos.execv({arguments[0]!r}, {arguments!r})")
+    printed, reported = ran(*A, code=3)
+    assert reported.startswith("2 asked"), reported
+    assert ran(*NONE, code=3) == (printed, "2 calls replayed from a.jsonl\n")
+    assert len(model.asked) == 2
+
+
+@pytest.mark.ci
 def test_threads_that_fork_at_once_wait_for_none_and_replay(model: NumberedServer) -> None:
     """Each has its own pools; a fork waits for the run's server, and several do so at once."""
     write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,7 +102,7 @@ def _misplaced(arguments: tuple[str, ...], script: Path | None) -> str:
         (
             option
             for option in (argument.partition("=")[0] for argument in arguments)
-            if option in own and option.removeprefix("--") not in text
+            if option in own and not re.search(rf"\b{option[2:].replace('-', '[-_]')}\b", text)
         ),
         "",
     )

@@ -234,6 +234,7 @@ def test_a_wrong_option_is_refused_before_the_program_starts(
     ("knows", "lines"),
     [
         ("", ["--cassette stands after program.py, so it is the program's own"]),
+        ("cassettes = 1", ["--cassette stands after program.py, so it is the program's own"]),
         ("# my own cassette", []),
     ],
 )

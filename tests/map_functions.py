@@ -108,6 +108,12 @@ def ask_inside_a_stream(item: Any) -> str:
         return client.send_message(f"inner {item}", deadline=30).content or ""
 
 
+def stream(item: Any) -> tuple[str, str | None]:
+    """Read a stream of a client that does not stream: its answer comes whole; return it and the reply's."""
+    with Dice().stream_message(f"item {item}") as answer:
+        return "".join(answer), answer.reply.content
+
+
 class Slow(Dice):
     """Answer after a random time."""
 

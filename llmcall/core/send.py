@@ -159,7 +159,7 @@ class Exchange:
                 error.is_read = sent.is_read
                 await sent.finish(is_stored=False)
                 raise
-            if call.is_streamed and chunks is None:
+            if call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
                 message = choices_of(response)[0]["message"]
                 return Sent(response, [Piece(content_text(message.get("content")) or "")])
             return sent

@@ -55,6 +55,7 @@ from map_functions import (
     reply,
     sample,
     samples,
+    stream,
     talk,
     wait_or_fail,
 )
@@ -333,6 +334,11 @@ def test_a_workers_call_inside_a_stream_gets_the_slot_of_the_stream(pool: Execut
     """The slot is one of the map's process, which hears that the stream has begun."""
     llmcall.configure(limits_max_concurrent_calls=1)
     assert map(ask_inside_a_stream, range(4), executor=pool) == ["one two"] * 4
+
+
+def test_a_workers_stream_of_an_answer_that_comes_whole_has_its_text(pool: Executor) -> None:
+    for text, content in map(stream, range(4), executor=pool):
+        assert text == content != ""
 
 
 def test_a_budget_for_a_workers_stream_alone_refuses_the_call_inside_it(pool: Executor) -> None:

@@ -373,12 +373,11 @@ def test_children_of_a_shell_that_run_at_once_are_told_apart_by_their_commands(
 ) -> None:
     """Of identical commands, the recording warns, and a replay counts their calls."""
     write("child.py", "tell()")
-    python = f"{sys.executable} child.py"
-    write(
-        "program.py", f"subprocess.run('{python} > 0 & {python} x > 1; wait; cat 0 1', shell=True)"
-    )
+    python = shlex.join(CHILD)
+    command = f"{python} > 0 & {python} x > 1; wait; cat 0 1"
+    write("program.py", f"subprocess.run({command!r}, shell=True)")
     check_replays(model, 2)
-    write("program.py", f"subprocess.run('{python} & {python}; wait', shell=True)")
+    write("program.py", f"subprocess.run({f'{python} & {python}; wait'!r}, shell=True)")
     _, reported = ran(*A, "--mode", "rewrite")
     assert reported.count("identical requests came from 2 processes in scope 'run'") == 1
     _, reported = ran(*NONE)
@@ -400,8 +399,8 @@ def test_a_worker_of_ray_asks_in_the_name_of_the_task_that_it_runs(model: Number
     """The first digits of a task's name say where the program started it; the others are random."""
     Path("ray.py").write_text(RAY, encoding="utf-8")
     write("child.py", "import ray\ntell()")
-    a, b = (f"TASK={task} {sys.executable} child.py > {task}" for task in "12")
-    write("program.py", f"subprocess.run('{a} & {b}; wait; cat 1 2', shell=True)")
+    a, b = (f"TASK={task} {shlex.join(CHILD)} > {task}" for task in "12")
+    write("program.py", f"subprocess.run({f'{a} & {b}; wait; cat 1 2'!r}, shell=True)")
     check_replays(model, 2)
 
 

@@ -95,13 +95,13 @@ ENVIRONMENTS = {
         "pytest -s -p no:cacheprovider -p llmcall.pytest_plugin program.py",
         "import pytest\n@pytest.mark.llm\ndef test_with_a_cassette(): pass\ndef test_it(): check('Replay')",
     ),
-    "_Session": (
+    "Elsewhere": (
         "program.py",
         # as on another machine, where the map's process cannot be asked
         "import llmcall\nfrom llmcall.link import child\n"
         "def refuse(*_): raise ConnectionRefusedError\nchild.Connection = refuse\n"
         "if __name__ == '__main__':\n    with ProcessPoolExecutor(1) as pool:\n"
-        "        llmcall.map(check, ['_Session'], executor=pool)",
+        "        llmcall.map(check, ['Elsewhere'], executor=pool)",
     ),
 }
 

@@ -139,7 +139,10 @@ class Parent:
         async def tell() -> None:
             connection = self.connect()
             await connection.send(("note", what, *details))
-            if what in ("unread", "retract"):  # before the cassette closes, and before the next draw
+            if what in (
+                "unread",
+                "retract",
+            ):  # before the cassette closes, and before the next draw
                 await connection.send(("flush",))
                 await connection.receive()
             self.give_back(connection)

@@ -36,7 +36,7 @@ def note_unread(key: str) -> None:
     for cassette in innermost:
         cassette.tape.log.note_unread(key)
     for parent in () if innermost else parents[-1:]:
-        parent.note("unread", key)
+        parent.note("unread", key, is_awaited=True)  # the cassette may close next
 
 
 def way_from(active: ActiveScope, order: CallOrder) -> Way | None:

@@ -133,16 +133,16 @@ class Parent:
         else:
             connection.close()
 
-    def note(self, what: str, *details: Any) -> None:
-        """Tell the recording process something that needs no answer; it may have ended."""
+    def note(self, what: str, *details: Any, is_awaited: bool = False) -> None:
+        """Tell the recording process something that needs no answer; it may have ended.
+
+        :param is_awaited: whether to wait until it has taken the note, which must come before what follows here.
+        """
 
         async def tell() -> None:
             connection = self.connect()
             await connection.send(("note", what, *details))
-            if what in (
-                "unread",
-                "retract",
-            ):  # before the cassette closes, and before the next draw
+            if is_awaited:
                 await connection.send(("flush",))
                 await connection.receive()
             self.give_back(connection)
@@ -279,7 +279,7 @@ class _Retractable:
 
     def retract(self) -> None:
         """Free its number, even though its call has an answer: the same call will be made again."""
-        self._parent.note("retract", self._ticket, [self._number])
+        self._parent.note("retract", self._ticket, [self._number], is_awaited=True)
 
 
 def _count(call: Call, noted: Sequence[tuple[Any, ...]]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from ..link.commands import program_name
+from ..link.commands import exit_code, program_name
 from ..programs.children import (
     LONGEST_END,
     RoutesOfRecording,
@@ -36,7 +36,7 @@ from .recording import actor_source, find_target, recording_options
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OTHER_SCOPES = "a scope of another name in the header x-llmcall-scope"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
-NOT_FOUND, KILLED = 127, 128  # exit codes of a shell
+NOT_FOUND = 127  # the exit code of a shell
 
 
 def check_address(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -173,7 +173,7 @@ def _run_command(command: tuple[str, ...], server: Server, routes: RoutesOfRecor
     expect_pythons(routes, route, command, process.pid)
     with _on_signals(process.send_signal):
         code = process.wait()
-    return KILLED - code if code < 0 else code
+    return exit_code(code)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 Command = str | bytes | os.PathLike[str]
+KILLED = 128  # and the signal's number: the exit code that a shell gives a killed program
 TELLS_OF_PYTHON = {"-V", "-VV", "--version", "-h", "-?", "--help"}  # without running code
 
 
@@ -38,6 +39,11 @@ def words_in(process: int) -> list[str]:
     with contextlib.suppress(OSError), open(f"/proc/{process}/cmdline", "rb") as file:
         return list(map(os.fsdecode, file.read().split(b"\0")[:-1]))
     return []
+
+
+def exit_code(returncode: int) -> int:
+    """Return the exit code that a shell gives a process, by its ``returncode`` of ``subprocess``."""
+    return KILLED - returncode if returncode < 0 else returncode
 
 
 def tells_only(words: Sequence[str]) -> bool:

@@ -20,14 +20,12 @@ class Pythons:
     def __init__(self) -> None:
         self._expected: dict[str, str] = {}  # by ticket: the program of the process that has it
         self._greeted: set[str] = set()  # tickets of processes that said hello, or asked
-        self._asked: set[str] = (
-            set()
-        )  # tickets of processes without llmcall, which asked the server
+        # tickets of processes without llmcall, which asked the server
+        self._asked: set[str] = set()
         self._said_hello: set[int] = set()
         self._watched: dict[int, str] = {}  # others that run, with their tickets
-        self._seen: dict[
-            int, tuple[str, str]
-        ] = {}  # Pythons below these: their tickets and programs
+        # Pythons below these: their tickets and programs
+        self._seen: dict[int, tuple[str, str]] = {}
 
     def expect(self, ticket: str, program: str) -> None:
         """Expect that a process says hello.

@@ -23,7 +23,7 @@ from ..core.parents import linked, parents
 from ..link import programs
 from ..link.child import Parent, standing_at
 from ..link.client_facts import layer_data, layer_in
-from ..link.commands import Command, is_python, program_name, tells_only, words_of
+from ..link.commands import Command, exit_code, is_python, program_name, tells_only, words_of
 from ..scopes.callers import Caller, begin_naming, current_caller, known_caller, running_work
 from ..scopes.position import hold, hold_in_process
 from ..stores.cassettes.current import forget_all
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 _lock = ProcessLock()
-KILLED = 128  # and the signal's number: the exit code of a shell whose program was killed
 LONGEST_END = 30  # seconds to wait at the end for answers that are under way
 
 Environment = Mapping[Any, Any]
@@ -357,10 +356,8 @@ def _execute(
         import subprocess
 
         # This process records what the program becomes, and has to stay: a child becomes that instead.
-        code = subprocess.run(
-            argv, executable=path, env=env, close_fds=False, check=False
-        ).returncode
-        raise SystemExit(code if code >= 0 else KILLED - code)
+        done = subprocess.run(argv, executable=path, env=env, close_fds=False, check=False)
+        raise SystemExit(exit_code(done.returncode))
     command = [path, *argv[1:]]
     route, environment = _routed(command, env)
     _expect(route, command)  # it is not watched: it would be seen as the Python that it still is

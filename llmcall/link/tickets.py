@@ -82,7 +82,7 @@ class Ticket:
     :param context: of that code.
     :param order: of that code; the orders of the calls go on from it.
     :param meter: counts what the calls use, beside the usual ones, or ``None``.
-    :ivar suffix: ends the names of its callers, as it does those of the process that asked for it.
+    :ivar suffix: ends the names of its callers, and of those in the process that it was made for.
     :ivar siblings: the processes that have it.
     """
 

@@ -129,18 +129,19 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         _announce(call, error, seconds)
 
     async for attempted in tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(lambda error: getattr(error, "retryable", False)),
         stop=tenacity.stop_after_attempt(call.options.max_attempts),
         wait=lambda state: seconds_to_wait(call, state),
         before_sleep=before_wait,
         sleep=lambda seconds: wait(None, seconds),
         reraise=True,
     ):
-        with attempted:
-            try:
-                return await attempt()
-            except APIError as error:
-                error.attempts = attempted.retry_state.attempt_number
+        try:
+            return await attempt()
+        except APIError as error:
+            error.attempts = attempted.retry_state.attempt_number
+            if not error.retryable:
+                raise
+            with attempted:  # which keeps the error, in a cycle with its frames
                 raise
     raise AssertionError("the last error is raised above")
 

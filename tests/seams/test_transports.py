@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import re
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from unittest import mock
@@ -217,6 +220,25 @@ def test_the_error_that_a_transport_raises_decides_whether_it_is_tried_again(nam
         with pytest.raises(ValueError, match="a fault"):
             client.send_message("Hello")
     assert client.sent == sends
+
+
+def test_nothing_holds_the_frames_of_a_fault_in_a_transport() -> None:
+    """What they hold, such as a connection, ends at once, and not by the garbage collector."""
+    held: list[weakref.ref[Any]] = []
+
+    class Faulty(LLMClient):
+        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+            connection = Letter()
+            held.append(weakref.ref(connection))
+            raise ValueError
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            Faulty(model="m", cache_mode="off").send_message("Hello")
+        assert [reference() for reference in held] == [None]
+    finally:
+        gc.enable()
 
 
 async def whole(client: LLMClient) -> list[str]:

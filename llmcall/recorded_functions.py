@@ -23,7 +23,7 @@ from .scopes.active import here
 from .scopes.position import Position
 from .scopes.scope import in_function
 from .stores.cache.cache import shared_cache
-from .stores.cassettes.current import current_cassette
+from .stores.cassettes.current import open_current_cassette
 from .stores.cassettes.replay_log import function_scope
 from .support.failures import UnrecordedResult, failed_inside
 from .support.notices import notice
@@ -243,7 +243,7 @@ def prepare_recorded(
     :param prefers_calling: use a recorded answer of the disk cache, and outside any scope also of a cassette,
         only where calls are forbidden.
     """
-    cassette = current_cassette()
+    cassette = open_current_cassette()
     if settings.cache_namespace:
         identity_fields = {**identity_fields, "namespace": settings.cache_namespace}
     own: dict[str, Any] = {"deadline": None, "max_attempts": 1} if kind == "function" else {}

@@ -30,7 +30,7 @@ from ..scopes.callers import current_for_draw
 from ..scopes.draw_numbers import RecordedCallers
 from ..scopes.draws import Draw
 from ..scopes.position import CallOrder, Form, Position, held
-from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.current import open_current_cassette
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
 from .calls import Call, split_options
@@ -130,7 +130,7 @@ def prepare_embeddings(
 
 def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, object]) -> Undrawn:
     """Return a call as its arguments describe it, without a draw."""
-    cassette = current_cassette()  # first: it may have settings of its own
+    cassette = open_current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
     call, normalize, opened = _prepared(client, resolved, kind, arguments)
     sent: Any
@@ -211,7 +211,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
     :param recorded_request: the recorded request.
     :param sample: the draw's full name; the current scope adds nothing to it.
     """
-    cassette = current_cassette()
+    cassette = open_current_cassette()
     resolved = client.resolved
     defaults = resolved.defaults
     unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}

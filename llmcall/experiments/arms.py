@@ -20,7 +20,7 @@ from ..scopes.active import here
 from ..scopes.arm_branches import arm as open_arm
 from ..scopes.draws import DrawList
 from ..scopes.scope import scope as open_scope
-from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.current import open_current_cassette
 from ..stores.records.answers import answer_parts
 from ..support.arguments import checked
 from ..support.display import as_json, counted, html_table, import_pandas, money, text_table
@@ -325,7 +325,7 @@ def arms(
     arguments = {open_arm(name).name: kwargs for name, kwargs in arms.items()}
     if not len(arguments) == len(arms) > 0:
         raise ValueError(f"arms is {arms!r}; give at least one arm, and each its own name")
-    if config.settings().cache_mode == "off" and current_cassette() is None:
+    if config.settings().cache_mode == "off" and open_current_cassette() is None:
         raise ConfigError(
             "the cache's mode is off and no cassette is open, so the arms cannot share answers: set MODE = auto in "
             "[Cache], or open a cassette around llmcall.arms(…)"

@@ -21,7 +21,7 @@ from ..errors import APIError, EmptyAnswerError, InvalidRequestError, OutputErro
 from ..many.map import map as run_map
 from ..many.map_options import MapOptions
 from ..many.names import is_frame, rows_of
-from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.current import open_current_cassette
 from ..support.arguments import checked
 from ..support.display import import_pandas
 from ..support.failures import process_failures
@@ -430,7 +430,7 @@ class _Proof:
         if self.is_given:
             return
         # The request only checked the server's abilities; a replay does not send it.
-        cassette = current_cassette()
+        cassette = open_current_cassette()
         failures = process_failures if cassette is None else cassette.failures
         failures.recover(ref(error))
         raise NoSharesError(f"{what} are not available here ({error}): {COUNT_DRAWS}") from error

@@ -17,7 +17,7 @@ from ..answers.lettered_options import folded_text, letter_position
 from ..errors import TemplateError
 from ..scopes.active import scope_of_call
 from ..scopes.position import without_repeats
-from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.current import open_current_cassette
 from ..support.display import shortened
 from ..support.notices import warn_once
 from ..typed.corrections import shortened_repr
@@ -158,7 +158,7 @@ class Respondent(NamedTuple):
 
         :raises ScopeError: in a thread or process without a scope while another has one open.
         """
-        current_cassette()  # first: one that the settings name may have a scope for this call
+        open_current_cassette()  # first: one that the settings name may have a scope for this call
         active = scope_of_call()
         path, repeats = without_repeats(active.path)
         return cls(path or active.item.name, sum(repeats))

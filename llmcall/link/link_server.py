@@ -28,7 +28,7 @@ from ..core.waiting import adrive_stream
 from ..keys.request import Request
 from ..scopes.position import CallOrder, Position
 from ..stores.cache.cache import shared_cache
-from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.current import open_current_cassette
 from ..support.system import ProcessLock, after_fork_in_child, process_state
 from ..support.waits import run_blocking, set_may_block
 from ..traffic import call_listeners as call_listeners  # its listeners
@@ -457,7 +457,7 @@ class CallOfProcess:
         forwarded, where = self._forwarded, self._where
         active = self._ticket.enter(where, self.connection.process, is_inner=forwarded.is_inner)
         order = (*self._ticket.order, *where.order)
-        cassette = current_cassette()
+        cassette = open_current_cassette()
         own_settings, shared = facts_in(forwarded.facts)
         calls = []
         for hashed, body in forwarded.contents:

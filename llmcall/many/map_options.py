@@ -14,7 +14,7 @@ from ..scopes.draws import Draws
 from ..scopes.position import Position
 from ..scopes.scope import Scope
 from ..scopes.scope import scope as open_scope
-from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.current import open_current_cassette
 from ..support.arguments import check_arguments, nearest
 from .names import key_function
 
@@ -86,7 +86,7 @@ class MapOptions:
 
         :raises ScopeError: if timing would decide the draws, or for ``key`` outside any scope.
         """
-        current_cassette()  # first: one that the settings name may have a scope for this map
+        open_current_cassette()  # first: one that the settings name may have a scope for this map
         if self._scope is None:
             active = scope_of_call()
             if not active.path:

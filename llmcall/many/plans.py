@@ -11,7 +11,7 @@ from ..apis.token_usage import tier_of, total_cost
 from ..core.reply import Reply
 from ..scopes.callers import current_caller
 from ..scopes.draws import Draws
-from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.current import open_current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..support.display import counted, money
 from ..support.waits import run_blocking
@@ -195,7 +195,7 @@ class Planner:
     def __init__(self, job: RowJob) -> None:
         self._job = job
         self._client = job.client
-        self._cassette = current_cassette()
+        self._cassette = open_current_cassette()
         self._hits = 0
         # By LLMCall; with vary, each cell has its own.
         self._misses: dict[object, list[_Miss]] = {}

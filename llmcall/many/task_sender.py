@@ -14,7 +14,7 @@ from ..link import programs
 from ..link.link_server import Link
 from ..scopes.draws import Draws, MapIsOverError
 from ..scopes.position import hold_scope
-from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.current import open_current_cassette
 from ..support.failures import process_failures
 from ..support.listeners import current_listeners
 from ..traffic import budgets
@@ -47,7 +47,7 @@ class TaskSender:
         self.run = run
         self._executor = executor
         self._token = os.urandom(8).hex()  # identifies the map in all processes
-        self._cassette: Cassette | None = run.context.run(current_cassette)
+        self._cassette: Cassette | None = run.context.run(open_current_cassette)
         self._until_closed = ExitStack()
         self._link: Link  # that the workers call
         self._tickets: dict[Task, str] = {}

@@ -19,7 +19,7 @@ from ..keys.plain_data import plain
 from ..recorded_functions import normalized, prepare_recorded, recorded_result
 from ..scopes.active import position_here
 from ..scopes.callers import counted_apart
-from ..stores.cassettes.current import current_cassette
+from ..stores.cassettes.current import open_current_cassette
 from ..stores.http_records import requested_model
 from ..support import secrets
 from ..support.failures import UnrecordedAnswer
@@ -86,7 +86,7 @@ async def response_to(
             recorder.models.add(address)
         transport = ProgramTransport(library, to_record, send)
         # This opens the cassette of the settings, and attaches its recorder.
-        cassette = current_cassette()
+        cassette = open_current_cassette()
         recording = recorder.recording
         # A cassette may be open and yet not count here, as in a fixture with a wider scope than the test's.
         is_hidden = cassette is None and recording.is_of_cassette

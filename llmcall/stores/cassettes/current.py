@@ -60,9 +60,9 @@ def forget_all() -> None:
         open_cassettes.clear()
 
 
-def current_cassette() -> Cassette | None:
+def open_current_cassette() -> Cassette | None:
     """Return the cassette that code opened last, else the one that ``[Cassette] PATH`` names, else
-    ``None``. The first call opens the one that the settings name.
+    ``None``. Opens the latter if it is not open, and closes the one that the settings named before.
     """
     global _opened_as
     innermost = open_cassettes[-1:]  # a copy, since other threads may close it

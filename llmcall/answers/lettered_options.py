@@ -23,7 +23,7 @@ _LETTER = re.compile(
 )
 _BRACKET = re.compile(rf"[)\]）]{_WRAPS}")
 # What separates a letter from any text, unless it belongs to an abbreviation ("E.g.", "D.C.")
-_MARK = re.compile(r"[.):](?![A-Za-z]\.)|\s+-")
+_DELIMITER = re.compile(r"[.):](?![A-Za-z]\.)|\s+-")
 _ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.){2,}")
 _ANSWER_WORD = re.compile(r"\b(?:answer|option|or|and)\b")
 # A letter that no hyphen or apostrophe joins to a word
@@ -115,8 +115,8 @@ def _letter(text: str, texts: Sequence[str]) -> tuple[int, str] | None:
         line = line[bracket.end() :]
         if position < len(texts) and folded_text(line) == folded_text(texts[position]):
             return position, reasons
-    mark = _MARK.match(line)
-    return None if mark is None else (position, line[mark.end() :] + reasons)
+    delimiter = _DELIMITER.match(line)
+    return None if delimiter is None else (position, line[delimiter.end() :] + reasons)
 
 
 def _names_another(rest: str, texts: Sequence[str], position: int) -> bool:

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class End(enum.Enum):
-    """The mark that comes after the last item."""
+    """The sentinel after the last item."""
 
     END = "end"
 

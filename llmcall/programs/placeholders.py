@@ -62,7 +62,7 @@ def set_placeholder_keys(*, replace: bool = False) -> None:
     """Give a placeholder to the keys that SDKs need and that are unset.
 
     :param replace: whether keys that are set get one, too, whatever the provider, and whatever the variable if
-        the value has the mark of a provider's key.
+        the value has the form of a provider's key.
     """
     names = {name for name in KEYS if replace or not os.environ.get(name)}
     os.environ.update(dict.fromkeys(names, PLACEHOLDER))

@@ -71,7 +71,7 @@ def is_open_in_parent() -> bool:
 
 
 class _IsOpen:
-    """A mark of whether a scope is open here, at the moment it is pickled for a new process."""
+    """Whether a scope is open here, at the moment it is pickled for a new process."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return bool, (bool(_open),)

@@ -101,7 +101,7 @@ _whole: dict[
 
 
 class _Keeping(threading.local):
-    """The mark of a thread that keeps random numbers: generators made meanwhile do not belong to the program."""
+    """Whether a thread keeps random numbers: generators made meanwhile do not belong to the program."""
 
     is_on = False
 

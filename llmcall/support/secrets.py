@@ -3,7 +3,7 @@
 The forms come from "Supported secret scanning patterns" in GitHub's documentation and from the
 providers' own pages. A secret has at least eight different characters and is not a placeholder:
 ``sk-xxxx``, ``your-api-key``, ``AKIAIOSFODNN7EXAMPLE`` and the password ``{password}`` pass. A
-pattern is tried only if the text contains one of its marks, and its only unbounded repetition is a
+pattern is tried only if the text contains one of its keywords, and its only unbounded repetition is a
 run of token characters, entered at the run's beginning: the time is linear in the text's length.
 """
 
@@ -87,14 +87,14 @@ class Match(NamedTuple):
 
 class _Form(NamedTuple):
     kind: str
-    marks: str  # in lower case, separated by "|"; a text without any of them is not searched
+    keywords: str  # in lower case, separated by "|"; a text without any of them is not searched
     pattern: str  # its group is the secret
     fewest: int = FEWEST_CHARACTERS
     mixed: bool = False  # whether the secret has letters and digits
 
 
-def _token(kind: str, marks: str, pattern: str, *, mixed: bool = False) -> _Form:
-    return _Form(kind, marks, _TOKEN + pattern, mixed=mixed)
+def _token(kind: str, keywords: str, pattern: str, *, mixed: bool = False) -> _Form:
+    return _Form(kind, keywords, _TOKEN + pattern, mixed=mixed)
 
 
 _FORMS = (
@@ -189,9 +189,9 @@ _FORMS = (
         mixed=True,
     ),
 )
-_MARKS = frozenset(mark for form in _FORMS for mark in form.marks.split("|"))
+_KEYWORDS = frozenset(keyword for form in _FORMS for keyword in form.keywords.split("|"))
 # A field's value is searched together with its name if the name contains one of these.
-_NAME_MARKS = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", "api key")
+_NAME_WORDS = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", "api key")
 
 
 # The kinds of the keys of providers of models.
@@ -215,7 +215,7 @@ _MODELS_KEYS = frozenset(
 
 
 def is_models_key(text: str) -> bool:
-    """Return whether a text as a whole has the mark of the key of a provider of models."""
+    """Return whether a text as a whole has the form of the key of a provider of models."""
     match = find(text)
     return match is not None and match.kind in _MODELS_KEYS and len(text) == match.end - match.start
 
@@ -226,10 +226,10 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     :param allow: regular expressions; a match that one of them covers completely passes.
     """
     lowercase_text = text.lower()
-    if not any(map(lowercase_text.__contains__, _MARKS)):  # most texts: quicker than one by one
+    if not any(map(lowercase_text.__contains__, _KEYWORDS)):  # most texts: quicker than one by one
         return None
     for form in _FORMS:
-        if any(mark in lowercase_text for mark in form.marks.split("|")):
+        if any(keyword in lowercase_text for keyword in form.keywords.split("|")):
             for match in re.finditer(form.pattern, text):
                 if _is_secret(form, match[1]) and not any(
                     _covers(pattern, match) for pattern in allow
@@ -394,4 +394,4 @@ def _texts_in(data: Data, location: str = "", name: str = "") -> Iterator[tuple[
 
 @lru_cache(maxsize=1000)
 def _is_marked(name: str) -> bool:
-    return any(mark in name.lower() for mark in _NAME_MARKS)
+    return any(word in name.lower() for word in _NAME_WORDS)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...stores.record import Record
 
 ANSWER = "answer"  # the name of an only value
-MARKS = ("unreadable", "refused")  # of answers without a value
+WITHOUT_VALUE = ("unreadable", "refused")  # of answers without a value
 VALUE = "value."  # begins the names of columns with values
 
 # Takes a record and the text of one of its answers; returns the answer's numbers, or yes and no, by name;
@@ -133,7 +133,7 @@ def answers_frame(
     def add(record: Record, actor: str, digest: str, *, is_new: bool) -> None:
         for answer in answers_of(record):
             values = {} if answer.is_refused else reader(record, answer.text)
-            marks = (not values and not answer.is_refused, answer.is_refused)
+            states = (not values and not answer.is_refused, answer.is_refused)
             rows.append(
                 {
                     "is_new": is_new,
@@ -144,7 +144,7 @@ def answers_frame(
                     "served": record.served,
                     "prompt": record.prompt,
                     "text": answer.text,
-                    **dict(zip(MARKS, marks, strict=True)),
+                    **dict(zip(WITHOUT_VALUE, states, strict=True)),
                     "cost": record.cost,
                     **{VALUE + name: value for name, value in sorted(values.items())},
                 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...apis.token_usage import total_cost
 from ...stores.records.served import served_by, served_words
 from ...support.display import counted, money, printable, text_table
-from .answer_values import ANSWER, MARKS, VALUE, Reader, answers_frame, value_columns
+from .answer_values import ANSWER, VALUE, WITHOUT_VALUE, Reader, answers_frame, value_columns
 from .estimate import Shift, estimate_shift
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Shares(NamedTuple):
-    """The share of the answers that have a mark, among the recorded and among the new ones."""
+    """The share of the answers without a value of one kind, among the recorded and among the new ones."""
 
     before: float
     now: float
@@ -81,7 +81,8 @@ class Drift:
         self._new = self._answers[self._answers["is_new"]]
         recorded = self._answers[~self._answers["is_new"]]
         self.unreadable, self.refused = (
-            Shares(float(recorded[mark].mean()), float(self._new[mark].mean())) for mark in MARKS
+            Shares(float(recorded[state].mean()), float(self._new[state].mean()))
+            for state in WITHOUT_VALUE
         )
         found = {
             column.removeprefix(VALUE): estimate

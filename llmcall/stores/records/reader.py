@@ -52,9 +52,9 @@ class RecordFile:
     :raises CacheError: if another version wrote the file.
     """
 
-    # Opening reads and checks each line. Of a record it keeps only where its line begins, and a mark: a hash
-    # of those parts of the request that mostly tell it apart. Equal requests have equal marks. A look-up
-    # reads the lines with the request's mark again, and compares. So a file takes little more memory than
+    # Opening reads and checks each line. Of a record it keeps only where its line begins, and a hash
+    # of those parts of the request that mostly tell it apart. Equal requests have equal hashes. A look-up
+    # reads the lines with the request's hash again, and compares. So a file takes little more memory than
     # its text, and only keys that are looked up are computed. Two other ways were rejected: to keep the
     # records, which take several times the memory of the text; and to keep an index in another file, which
     # would be missing where a cassette comes from git. A line that another tool changed is noticed
@@ -64,7 +64,7 @@ class RecordFile:
         self._source = source
         self._number = 0  # of the line that is read
         self._starts = array("Q")  # of the records' lines
-        self._marks = array("q")  # sorted; _places has the place of each among the starts
+        self._hashes = array("q")  # sorted; _places has the place of each among the starts
         self._places = array("I")
         self._texts: dict[str, int] = {}  # the starts of the lines of long texts, by digest
         self._read_texts: dict[str, str] = {}
@@ -93,10 +93,10 @@ class RecordFile:
             start += len(line)
 
     def _check_lines(self) -> list[int]:
-        """Check the lines, and return the marks of the records. Headers and texts may be in any line; a
+        """Check the lines, and return the hashes of the records. Headers and texts may be in any line; a
         merge may leave several headers, which differ only in ``served``.
         """
-        marks: list[int] = []
+        hashes: list[int] = []
         users: dict[str, int] = {}  # the numbers of the first lines that refer to texts, by digest
         header_number = 0
         for start, line in self._lines():
@@ -108,8 +108,8 @@ class RecordFile:
                 for digest in check_record(entry, line, self.header):
                     users.setdefault(digest, self._number)
                 if "caller" in entry:
-                    self._named.append(len(marks))
-                marks.append(_mark(entry["kind"], entry.get("sample"), entry["request"]))
+                    self._named.append(len(hashes))
+                hashes.append(_hash(entry["kind"], entry.get("sample"), entry["request"]))
                 self._starts.append(start)
             elif "text" in entry:
                 checked_text(entry)
@@ -128,14 +128,14 @@ class RecordFile:
             if digest not in self._texts:
                 self._number = number
                 resolve_markers({"$text": digest}, self.text)  # raises
-        return marks
+        return hashes
 
-    def _keep_once(self, marks: list[int]) -> None:
-        """Keep each record once, the first one with the arms of all, and sort the marks."""
-        alike: dict[int, list[int]] = {}  # the places of records, by mark, if some have the same
-        if len({*marks}) < len(marks):
-            for place, mark in enumerate(marks):
-                alike.setdefault(mark, []).append(place)
+    def _keep_once(self, hashes: list[int]) -> None:
+        """Keep each record once, the first one with the arms of all, and sort the hashes."""
+        alike: dict[int, list[int]] = {}  # the places of records, by hash, if some have the same
+        if len({*hashes}) < len(hashes):
+            for place, request_hash in enumerate(hashes):
+                alike.setdefault(request_hash, []).append(place)
         repeated: set[int] = set()
         for places in alike.values():
             by_key: dict[str, int] = {}
@@ -154,13 +154,13 @@ class RecordFile:
                 arms = self._record(earlier).with_arms(record.arms).arms
                 self._arms[self._starts[earlier]] = list(arms)
         if repeated:
-            kept = [place for place in range(len(marks)) if place not in repeated]
-            marks = [marks[place] for place in kept]
+            kept = [place for place in range(len(hashes)) if place not in repeated]
+            hashes = [hashes[place] for place in kept]
             self._starts = array("Q", [self._starts[place] for place in kept])
             named = {*self._named}
             self._named = [number for number, place in enumerate(kept) if place in named]
-        self._places = array("I", sorted(range(len(marks)), key=marks.__getitem__))
-        self._marks = array("q", [marks[place] for place in self._places])
+        self._places = array("I", sorted(range(len(hashes)), key=hashes.__getitem__))
+        self._hashes = array("q", [hashes[place] for place in self._places])
 
     def _key_of(self, record: Record, place: int) -> str:
         """Return the key of a record; of one without a key, note the line."""
@@ -234,9 +234,9 @@ class RecordFile:
         if question is None:
             place = self._place_of(key)
             return None if place is None else self._record(place)
-        mark = _mark(*question)
-        for index in range(bisect_left(self._marks, mark), len(self)):
-            if self._marks[index] != mark:
+        request_hash = _hash(*question)
+        for index in range(bisect_left(self._hashes, request_hash), len(self)):
+            if self._hashes[index] != request_hash:
                 break
             record = self._record(self._places[index], key, question)
             if record.cache_key == key:
@@ -278,8 +278,8 @@ class Selection:
         return map(self._read, self._places)
 
 
-def _mark(kind: str, sample: str | None, request: Mapping[str, Data]) -> int:
-    """Return the mark of a request; equal ones have the same in this process."""
+def _hash(kind: str, sample: str | None, request: Mapping[str, Data]) -> int:
+    """Return the hash of a request; equal ones have the same in this process."""
     messages = request.get("messages")
     if not isinstance(messages, list):
         return hash((kind, sample, _trace(request)))
@@ -291,7 +291,7 @@ def _mark(kind: str, sample: str | None, request: Mapping[str, Data]) -> int:
 
 
 def _trace(data: Data) -> Data:
-    """Return the representation of plain data in a mark, whether a line holds it or a request."""
+    """Return the representation of plain data in a hash, whether a line holds it or a request."""
     if isinstance(data, str):
         return data if len(data) <= INLINE_CHARACTERS else text_digest(data)
     if isinstance(data, list):

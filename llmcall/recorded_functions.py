@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 from .config import resolve as config
 from .core.calls import Call, Options
 from .core.pipeline import answer_calls
-from .core.prepare import Undrawn, with_draw
+from .core.prepare import Draft, place
 from .core.seams import CoroutineTransport, Transport
 from .core.waiting import adrive
 from .keys.normalizers import normalizer
@@ -263,7 +263,7 @@ def prepare_recorded(
     )
     if prefers_calling and call.may_call:
         call = call._replace(skips_recorded=True)
-    return with_draw(Undrawn.of(call))
+    return place(Draft.of(call))
 
 
 def normalized(value: Any, settings: Settings) -> Any:

@@ -45,21 +45,21 @@ if TYPE_CHECKING:
 class PreparedArguments(NamedTuple):
     """A call's arguments: everything but its content.
 
-    :param call: a call with these arguments, but without content or client.
+    :param blank: a call with these arguments, but without content, client or position.
     :param normalize: replaces the parts of a text that do not matter, or ``None``.
     :param open_identity: the identity of a call, without its content; computed once a second call has these
         arguments.
     """
 
-    call: Call
+    blank: Call
     normalize: Callable[[str], str] | None
     open_identity: OpenIdentity | None = None
 
 
-class Undrawn(NamedTuple):
+class Draft(NamedTuple):
     """A call as its arguments describe it, before its scope decides its position, sample and key.
 
-    :param arguments: a call with the same arguments.
+    :param blank: a call with the same arguments.
     :param client: the client that makes it, or ``None``.
     :param cassette: the open cassette, or ``None``.
     :param hashed: everything that enters the key, except the sample.
@@ -68,7 +68,7 @@ class Undrawn(NamedTuple):
     :param form: the template that made the request, or ``None``.
     """
 
-    arguments: Call
+    blank: Call
     client: Client | None
     cassette: Cassette | None
     hashed: Mapping[str, Data]
@@ -77,26 +77,55 @@ class Undrawn(NamedTuple):
     form: Form | None = None
 
     @classmethod
-    def of(cls, call: Call) -> Undrawn:
-        """Return a call without its draw."""
+    def of(cls, call: Call, form: Form | None = None) -> Draft:
+        """Return the draft of a call that has its content and its client.
+
+        :param form: the template that made the request, or ``None``.
+        """
         request = call.request
         request_identity = identity(request.kind, request.hashed)
         return cls(
-            call, call.counted_by, call.cassette, request.hashed, request.body, request_identity
+            call,
+            call.counted_by,
+            call.cassette,
+            request.hashed,
+            request.body,
+            request_identity,
+            form,
         )
 
     def at(self, position: Position, sample: str | None = None, draw: Draw | None = None) -> Call:
         """Return the call at a position, with the key that follows from its sample."""
-        arguments, client, cassette, hashed, body, request_identity, form = self
-        if form is not None:
-            position = position._replace(form=form)
+        if self.form is not None:
+            position = position._replace(form=self.form)
         # Not _replace, which takes half as long again: a microsecond more for each replayed answer.
-        kind, model, _, _, headers, _, _, *others = arguments.request
-        key = sampled_key(request_identity, sample)
-        request = Request(kind, model, hashed, body, headers, sample, key, *others)
-        _, settings, cache, _, _, options, name, _, _, *others = arguments
+        blank = self.blank
+        request = Request(
+            kind=blank.request.kind,
+            model=blank.request.model,
+            hashed=self.hashed,
+            body=self.body,
+            headers=blank.request.headers,
+            sample=sample,
+            cache_key=sampled_key(self.identity, sample),
+            expected=blank.request.expected,
+        )
         return Call(
-            client, settings, cache, cassette, request, options, name, position, draw, *others
+            counted_by=self.client,
+            settings=blank.settings,
+            cache=blank.cache,
+            cassette=self.cassette,
+            request=request,
+            options=blank.options,
+            name=blank.name,
+            position=position,
+            draw=draw,
+            fallbacks=blank.fallbacks,
+            transport=blank.transport,
+            calls_model=blank.calls_model,
+            skips_recorded=blank.skips_recorded,
+            is_streamed=blank.is_streamed,
+            is_inner=blank.is_inner,
         )
 
 
@@ -113,7 +142,7 @@ def prepare_chat(client: Client, messages: object, arguments: Mapping[str, objec
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    return with_draw(_undrawn(client, "chat", messages, arguments))
+    return place(_draft(client, "chat", messages, arguments))
 
 
 def prepare_embeddings(
@@ -125,23 +154,23 @@ def prepare_embeddings(
     """
     arguments = {**arguments, "model": model or client.default_embedding_model()}
     texts = checked_texts(text)
-    return [without_draw(_undrawn(client, "embedding", item, arguments)) for item in texts]
+    return [place_without_draw(_draft(client, "embedding", item, arguments)) for item in texts]
 
 
-def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, object]) -> Undrawn:
+def _draft(client: Client, kind: str, content: Any, arguments: Mapping[str, object]) -> Draft:
     """Return a call as its arguments describe it, without a draw."""
     cassette = open_current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
-    call, normalize, opened = _prepared(client, resolved, kind, arguments)
+    blank, normalize, opened = _prepared(client, resolved, kind, arguments)
     sent: Any
     keyed: Any
     if kind == "chat":
-        dedent = call.options.dedent_messages
+        dedent = blank.options.dedent_messages
         sent, keyed = checked_messages(content, dedent=dedent, normalize=normalize)
     else:
         sent, keyed = content, content if normalize is None else normalize(content)
     name = CONTENTS[kind]
-    hashed, body = {**call.request.hashed, name: keyed}, {**call.request.body, name: sent}
+    hashed, body = {**blank.request.hashed, name: keyed}, {**blank.request.body, name: sent}
     if opened is None:
         request_identity = identity(kind, hashed)
     else:
@@ -149,7 +178,7 @@ def _undrawn(client: Client, kind: str, content: Any, arguments: Mapping[str, ob
         request_identity = opened.with_value(canonical(keyed, f"request.{name}"))
     make_form = held().form
     form = None if make_form is None or (cassette is None and not parents) else make_form()
-    return Undrawn(call, client, cassette, hashed, body, request_identity, form)
+    return Draft(blank, client, cassette, hashed, body, request_identity, form)
 
 
 def _prepared(
@@ -167,7 +196,7 @@ def _prepared(
             prepared.clear()
         found = prepared[key] = _prepare(client, resolved, kind, arguments)
     elif found.open_identity is None:
-        opened = open_identity(kind, found.call.request.hashed, CONTENTS[kind])
+        opened = open_identity(kind, found.blank.request.hashed, CONTENTS[kind])
         found = prepared[key] = found._replace(open_identity=opened)
     return found
 
@@ -197,10 +226,10 @@ def _prepare(
     response_format = params.get("response_format")
     expected = None if response_format is None else expected_form(response_format)
     request = Request(kind, model, hashed, body, headers, None, "", expected)
-    call = Call(
+    blank = Call(
         None, settings, cache, None, request, options, model, Position(), fallbacks=fallbacks
     )
-    return PreparedArguments(call, normalizer(settings.cache_normalize))
+    return PreparedArguments(blank, normalizer(settings.cache_normalize))
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: str) -> Call:
@@ -240,60 +269,60 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
     )
 
 
-def with_draw(undrawn: Undrawn) -> Call:
+def place(draft: Draft) -> Call:
     """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one. A call that another process answers takes its draw there.
 
     :raises ScopeError: if timing would decide which draw it takes.
     """
     if llmcall_sends():
-        return without_draw(undrawn)
+        return place_without_draw(draft)
     try:
         active = scope_of_call()
     except ScopeError as error:
-        call = without_draw(undrawn)
+        call = place_without_draw(draft)
         for listener in call.listeners:
             listener.failed(call, error)
         call.refuse(error)
     order = next_order(active)
     if parents:
-        call = without_draw(undrawn, active, order)
+        call = place_without_draw(draft, active, order)
         if call.way is not None:
             return call
-    return drawn(undrawn, active, order)
+    return place_in(draft, active, order)
 
 
-def drawn(undrawn: Undrawn, active: ActiveScope, order: CallOrder) -> Call:
-    """Return a call in a scope, with its draw, as :func:`with_draw` does.
+def place_in(draft: Draft, active: ActiveScope, order: CallOrder) -> Call:
+    """Return a call in a scope, with its draw, as :func:`place` does.
 
     :param active: the scope.
     :param order: the order of the call.
     """
-    draw, arguments = None, undrawn.arguments
-    path, _, branches, caller, number, *_ = active.position
-    if arguments.options.sample is not None:
-        sample = f"{path}#{arguments.options.sample}"
-        position = Position(path, order, branches, caller, number)
+    inherited, named_sample = active.position, draft.blank.options.sample
+    path, branches, draw = inherited.path, inherited.branches, None
+    if named_sample is not None:
+        sample = f"{path}#{named_sample}"
+        position = Position(path, order, branches, inherited.caller, inherited.draw)
     elif not path:
-        return undrawn.at(Position("", order))
+        return draft.at(Position("", order))
     else:
 
         def recorded_callers() -> RecordedCallers:
-            call = undrawn.at(Position("", order))
-            callers = call.store.callers(path, undrawn.identity)
+            call = draft.at(Position("", order))
+            callers = call.store.callers(path, draft.identity)
             return callers._replace(may_call=call.may_call)
 
-        source = undrawn.cassette or arguments.cache
-        digest = undrawn.identity.hexdigest()
+        source = draft.cassette or draft.blank.cache
+        digest = draft.identity.hexdigest()
         draw = active.draw(digest, source, current_for_draw(), recorded_callers)
         sample, caller = draw.sample, None if draw.caller is None else draw.caller.name
         position = Position(path, order, branches, caller, draw.number, draw.is_in_order)
-    call = undrawn.at(position, sample, draw)
+    call = draft.at(position, sample, draw)
     return _in_arm(call, active) if branches else call
 
 
-def without_draw(
-    undrawn: Undrawn, active: ActiveScope | None = None, order: CallOrder | None = None
+def place_without_draw(
+    draft: Draft, active: ActiveScope | None = None, order: CallOrder | None = None
 ) -> Call:
     """Return a call at its position, without a draw; code that llmcall calls has no position.
 
@@ -303,9 +332,9 @@ def without_draw(
     active = active or here()
     order = order or next_order(active)
     if llmcall_sends():
-        call = undrawn.at(Position("", order))._replace(is_inner=True)
+        call = draft.at(Position("", order))._replace(is_inner=True)
     else:
-        call = _in_arm(undrawn.at(active.position._replace(order=order)), active)
+        call = _in_arm(draft.at(active.position._replace(order=order)), active)
     return call if call.cassette is not None else call._replace(way=way_from(active, order))
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.calls import Call
 from ..core.parents import note_unread, parents
 from ..core.pipeline import answer_calls
-from ..core.prepare import Undrawn, drawn, without_draw
+from ..core.prepare import Draft, place_in, place_without_draw
 from ..core.waiting import adrive_stream
 from ..keys.request import Request
 from ..scopes.position import CallOrder, Position
@@ -484,19 +484,19 @@ class CallOfProcess:
                 is_inner=forwarded.is_inner,
             )
             call = call._replace(skips_recorded=forwarded.skips_recorded and call.may_call)
-            undrawn = Undrawn.of(call)._replace(form=forwarded.form)
+            draft = Draft.of(call, forwarded.form)
             if forwarded.sample is not None:
                 position = Position(forwarded.sample.partition("#")[0], order)
-                calls.append(undrawn.at(position, forwarded.sample))
+                calls.append(draft.at(position, forwarded.sample))
             # Where another process records this one, that one draws.
             elif (
                 forwarded.is_inner
                 or forwarded.kind == "embedding"
                 or (parents and cassette is None)
             ):
-                calls.append(without_draw(undrawn, active, order))
+                calls.append(place_without_draw(draft, active, order))
             else:
-                calls.append(drawn(undrawn, active, order))
+                calls.append(place_in(draft, active, order))
         return calls
 
 

@@ -138,8 +138,6 @@ class Call(NamedTuple):
         has one.
     :param deadline: the end of all that is tried for it.
     :param is_streamed: whether its answer is emitted piece by piece, to the reader of a stream.
-    :param is_inner: whether a callback makes it, such as a transport: it is unrecorded, and only limits and budgets
-        count it.
     :param used_records: collects the records that its arm's calls get, or ``None``.
     :param progress: how far it came; ``None`` if it was not begun.
     :param way: leads to the process that answers it; ``None``: this one does.
@@ -160,7 +158,6 @@ class Call(NamedTuple):
     skips_recorded: bool = False
     deadline: Deadline = Deadline(None)
     is_streamed: bool = False
-    is_inner: bool = False
     used_records: deque[ScopedRecord] | None = None
     progress: Progress | None = None
     way: Way | None = None
@@ -180,7 +177,7 @@ class Call(NamedTuple):
     @property
     def is_counted(self) -> bool:
         """Return whether it counts in usage: not if it can cost nothing."""
-        return self.counted_by is not None and not self.is_inner
+        return self.counted_by is not None
 
     @property
     def label(self) -> str:
@@ -214,9 +211,9 @@ class Call(NamedTuple):
     @property
     def failures(self) -> Failures:
         """Return the list that reports at the end of the run what was not recorded."""
-        if self.cassette is not None and not self.is_inner:
+        if self.cassette is not None:
             return self.cassette.failures
-        if self.settings.cache_mode == "off" or self.is_inner:
+        if self.settings.cache_mode == "off":
             return Failures()  # nothing is recorded, and nothing reported
         return process_failures
 
@@ -228,8 +225,8 @@ class Call(NamedTuple):
     @property
     def store(self) -> Store:
         """Return what holds its record: the cassette over the disk cache, or the cache alone."""
-        cassette, position = None if self.is_inner else self.cassette, self.position
-        mode = "off" if self.options.cache is False or self.is_inner else self.settings.cache_mode
+        cassette, position = self.cassette, self.position
+        mode = "off" if self.options.cache is False else self.settings.cache_mode
         overwrites = self.skips_recorded or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
         below = (
@@ -248,11 +245,7 @@ class Call(NamedTuple):
     @property
     def shared_by(self) -> ResponseCache | Cassette | None:
         """Return the object by which equal concurrent calls share an answer; ``None`` if they share none."""
-        if (
-            self.options.cache is False
-            or self.is_inner
-            or (self.skips_recorded and self.request.sample is None)
-        ):
+        if self.options.cache is False or (self.skips_recorded and self.request.sample is None):
             return None
         if self.settings.cache_mode != "off":
             return self.cache
@@ -263,7 +256,7 @@ class Call(NamedTuple):
     @property
     def listeners(self) -> Sequence[CallListener]:
         """Return the listeners to notify of it."""
-        return () if self.is_inner else current_listeners()
+        return current_listeners()
 
     def unrecorded(self) -> Call:
         """Return the call as one whose answer is neither looked up nor stored."""
@@ -323,3 +316,34 @@ class Call(NamedTuple):
             body.pop(EFFORT, None)
         body = client.with_effort(model, {**body, "model": model})
         return self._replace(name=model, request=self.request._replace(model=model, body=body))
+
+
+class InnerCall(Call):
+    """A call that a callback makes, such as a transport: it is unrecorded, and only limits and budgets count it."""
+
+    __slots__ = ()
+
+    @property
+    def is_counted(self) -> bool:
+        """Return ``False``: usage counts the program's calls."""
+        return False
+
+    @property
+    def failures(self) -> Failures:
+        """Return a list that nobody reports."""
+        return Failures()
+
+    @property
+    def store(self) -> Store:
+        """Return a store that holds nothing."""
+        return CacheStore(self.cache, "off", self.position)
+
+    @property
+    def shared_by(self) -> None:
+        """Return ``None``: it shares no answer."""
+        return None
+
+    @property
+    def listeners(self) -> Sequence[CallListener]:
+        """Return no listener."""
+        return ()

@@ -33,7 +33,7 @@ from ..scopes.position import CallOrder, Form, Position, held
 from ..stores.cassettes.current import open_current_cassette
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
-from .calls import Call, split_options
+from .calls import Call, InnerCall, split_options
 from .parents import parents, way_from
 
 if TYPE_CHECKING:
@@ -125,7 +125,6 @@ class Draft(NamedTuple):
             calls_model=blank.calls_model,
             skips_recorded=blank.skips_recorded,
             is_streamed=blank.is_streamed,
-            is_inner=blank.is_inner,
         )
 
 
@@ -255,7 +254,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
         sample=sample,
         cache_key=key_of("chat", recorded_request, sample),
     )
-    return Call(
+    call = Call(
         counted_by=client,
         settings=resolved.settings,
         cache=resolved.cache,
@@ -264,9 +263,9 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
         options=resolved.options._replace(cache=False, on_error="raise", window="none"),
         name=request.model,
         position=Position(sample.partition("#")[0], order),
-        is_inner=llmcall_sends(),
         way=None if cassette is not None else way_from(here(), order),
     )
+    return InnerCall._make(call) if llmcall_sends() else call
 
 
 def place(draft: Draft) -> Call:
@@ -332,7 +331,7 @@ def place_without_draw(
     active = active or here()
     order = order or next_order(active)
     if llmcall_sends():
-        call = draft.at(Position("", order))._replace(is_inner=True)
+        call: Call = InnerCall._make(draft.at(Position("", order)))
     else:
         call = _in_arm(draft.at(active.position._replace(order=order)), active)
     return call if call.cassette is not None else call._replace(way=way_from(active, order))

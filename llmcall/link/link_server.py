@@ -20,7 +20,7 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from ..core.calls import Call
+from ..core.calls import Call, InnerCall
 from ..core.parents import note_unread, parents
 from ..core.pipeline import answer_calls
 from ..core.prepare import Draft, place_in, place_without_draw
@@ -481,13 +481,13 @@ class CallOfProcess:
                 transport=None if forwarded.is_clients else transport,
                 calls_model=forwarded.calls_model,
                 is_streamed=forwarded.is_streamed,
-                is_inner=forwarded.is_inner,
             )
             call = call._replace(skips_recorded=forwarded.skips_recorded and call.may_call)
             draft = Draft.of(call, forwarded.form)
             if forwarded.sample is not None:
                 position = Position(forwarded.sample.partition("#")[0], order)
-                calls.append(draft.at(position, forwarded.sample))
+                call = draft.at(position, forwarded.sample)
+                calls.append(InnerCall._make(call) if forwarded.is_inner else call)
             # Where another process records this one, that one draws.
             elif (
                 forwarded.is_inner

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ..config import resolve as config
 from ..config.settings import checked_layer
-from ..core.pipeline import NOT_RECORDED, answer_calls, handle_failure, replay, reply_to
+from ..core.pipeline import answer_calls, handle_failure, replay, reply_in, reply_to
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..core.waiting import adrive, adrive_stream, drive_stream
 from ..errors import APIError
@@ -71,10 +71,10 @@ class LLMClient(ConfiguredClient):
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
         """A client that calls a model, or returns its recorded answer."""
         call = prepare_chat(self, current_messages, arguments)
-        reply = replay(call)
-        if reply is NOT_RECORDED:
-            reply = run_blocking(reply_to(call, looks_up=False))
-        return reply  # type: ignore[no-any-return]
+        record = replay(call)
+        if record is None:
+            return run_blocking(reply_to(call, looks_up=False))  # type: ignore[no-any-return]
+        return reply_in(record, call)  # type: ignore[no-any-return]
 
     @overload
     async def asend_message(
@@ -93,10 +93,10 @@ class LLMClient(ConfiguredClient):
         call = prepare_chat(self, current_messages, arguments)
         # Even a recorded answer may have to wait: for a cache on a server.
         looks_up = call.store.is_on_server
-        reply: Any = NOT_RECORDED if looks_up else replay(call)
-        if reply is NOT_RECORDED:
-            reply = await adrive(reply_to(call, looks_up=looks_up))
-        return reply  # type: ignore[no-any-return]
+        record = None if looks_up else replay(call)
+        if record is None:
+            return await adrive(reply_to(call, looks_up=looks_up))
+        return reply_in(record, call)  # type: ignore[no-any-return]
 
     def resend(self, recorded_request: Mapping[str, Data], sample: str) -> Reply:
         """Resend a recorded chat request, exactly as recorded.

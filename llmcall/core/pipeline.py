@@ -33,33 +33,28 @@ from .reply import Reply
 from .waiting import Piece, emit, with_store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..stores.record import Record
     from .calls import Call
     from .seams import Store
 
-NOT_RECORDED = object()
 
-
-def replay(call: Call) -> Any:
+def replay(call: Call) -> Record | None:
     """Answer a chat call from its record in this thread, where nothing has to wait.
 
-    :returns: what :func:`reply_to` would return, or ``NOT_RECORDED`` if a model must answer.
+    :returns: the record, or ``None`` if a model or another process must answer.
     """
     if call.way is not None:
-        return NOT_RECORDED
+        return None
     try:
         record = look_up(call, call.store)
-        if record is None:
-            return NOT_RECORDED
-        for listener in call.listeners:
-            listener.replayed(call, record, record.cost)
-        call.note_answer(record)
+        if record is not None:
+            _note_answers([call], {call.request.cache_key: record})
+        return record
     except BaseException as error:
         note_failure(error, call)
         raise
-    return reply_in(record, call)
 
 
 async def reply_to(call: Call, *, looks_up: bool = True) -> Any:
@@ -117,19 +112,9 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         for call in missing.values():  # an identical call with another format may have got it
             if call.request.expected is not None:
                 refuse_misfit(call, records[call.request.cache_key])
-        hits = [record for record in records.values() if record.is_hit]
-        if hits:
-            if calls[0].is_streamed:
-                await _emit_recorded(hits[0])
-            saved = total_cost(record.cost for record in hits)
-            if len(hits) < len(records):  # the call counts as answered by a model
-                calls[0].add_usage(saved=saved)
-            else:
-                for listener in calls[0].listeners:
-                    listener.replayed(calls[0], hits[0], saved)
-        answers = [records[call.request.cache_key] for call in calls]
-        for call, record in zip(calls, answers, strict=True):
-            call.note_answer(record)
+        if calls[0].is_streamed:
+            await _emit_recorded(records[calls[0].request.cache_key])
+        answers = _note_answers(calls, records)
         if failures is not None:
             failures.end(progress)
         return answers
@@ -218,12 +203,33 @@ def _miss_error(call: Call) -> CacheMissError:
 
 
 async def _emit_recorded(record: Record) -> None:
-    """Emit a chat's recorded answer to the reader of a stream; other kinds come whole."""
+    """Emit a chat's recorded answer to the reader of a stream; a new one was emitted as it came, and other kinds come
+    whole.
+    """
     from ..apis.chunks import chunk_text, chunks_of
 
-    if record.kind == "chat":
+    if record.is_hit and record.kind == "chat":
         for chunk in chunks_of(record.response):
             await emit(Piece(chunk_text(chunk), chunk))
+
+
+def _note_answers(calls: Sequence[Call], records: Mapping[str, Record]) -> list[Record]:
+    """Note the records that answer calls, and return them in the calls' order.
+
+    :param records: by key; a call of which any was sent counts as answered by a model.
+    """
+    hits = [record for record in records.values() if record.is_hit]
+    if hits:
+        saved = total_cost(record.cost for record in hits)
+        if len(hits) < len(records):
+            calls[0].add_usage(saved=saved)
+        else:
+            for listener in calls[0].listeners:
+                listener.replayed(calls[0], hits[0], saved)
+    answers = [records[call.request.cache_key] for call in calls]
+    for call, record in zip(calls, answers, strict=True):
+        call.note_answer(record)
+    return answers
 
 
 def reply_in(record: Record, call: Call) -> Any:

@@ -276,9 +276,11 @@ class Call(NamedTuple):
         for listener in self.listeners:
             listener.answered(self, answer)
 
-    def recover(self) -> bool:
-        """Return whether a program retries the failed call; then the failure was one attempt."""
-        if self.transport is None or not self.failures.recover(self.request.cache_key):
+    def take_back_failure(self) -> bool:
+        """Take back a failure of the same call: its program made it again, so the failure was one attempt. Return
+        whether there was one.
+        """
+        if self.transport is None or not self.failures.take_back(self.request.cache_key):
             return False
         for listener in self.listeners:
             listener.recovered(self)

@@ -81,7 +81,7 @@ class Reply(dict[str, Data]):
         reply.sample = record.sample
         reply.cost = record.cost
         received = record.received
-        reply.cached = received is None
+        reply.cached = record.is_hit
         reply.latency = 0.0 if received is None else received.latency
         reply.endpoint = None if received is None else received.endpoint
         reply.request_id = None if received is None else received.request_id

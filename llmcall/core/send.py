@@ -348,7 +348,7 @@ def _note_sent(call: Call) -> None:
     assert progress is not None  # it was begun
     if call.is_counted:
         is_again = progress.was_sent and not progress.is_counted
-        if is_again or call.recover():
+        if is_again or call.take_back_failure():
             call.add_usage(retries=1)
         else:
             call.note(asked=1)

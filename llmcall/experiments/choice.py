@@ -432,7 +432,7 @@ class _Proof:
         # The request only checked the server's abilities; a replay does not send it.
         cassette = open_current_cassette()
         failures = process_failures if cassette is None else cassette.failures
-        failures.recover(ref(error))
+        failures.take_back(ref(error))
         raise NoSharesError(f"{what} are not available here ({error}): {COUNT_DRAWS}") from error
 
 

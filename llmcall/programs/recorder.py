@@ -337,7 +337,7 @@ class ProgramCalls(CallListener):
 
     def answered(self, call: Call, record: Record) -> None:
         """No longer count an earlier attempt as failed, if a record answers this one."""
-        call.recover()
+        call.take_back_failure()
 
     def refused(self, call: object, error: Exception) -> None:
         """Count the error."""

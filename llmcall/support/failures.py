@@ -163,7 +163,7 @@ class Failures:
         :param reason: ``FAILED``, ``ABANDONED``, ``MISSED``,
             ``UNSCOPED`` or ``OVER_BUDGET``.
         :param key: the key of a call that may be made again, or a reference to its error: added twice, it
-            counts once, and not at all after :meth:`recover`.
+            counts once, and not at all after :meth:`take_back`.
         """
         for listener in current_listeners():
             listener.unrecorded(scope, description, reason)
@@ -174,8 +174,10 @@ class Failures:
             if key not in calls:
                 calls[object() if key is None else key] = UnrecordedCall(scope, description)
 
-    def recover(self, key: object) -> bool:
-        """Forget a call that failed: it is made again, or its failure was the answer; return whether one had."""
+    def take_back(self, key: object) -> bool:
+        """Forget a call that failed, since it is made again, or its failure was the answer; return whether there was
+        one.
+        """
         with self._lock:
             return self._by_reason.get(FAILED, {}).pop(key, None) is not None
 

@@ -17,7 +17,7 @@ from ..support.plugins import PlugIns
 from ..support.request_origin import callback_errors
 from ..support.system import ProcessLock
 from ..traffic import limits
-from ..traffic.usage import Usage, process_meter, under_way
+from ..traffic.usage import Usage, process_meter
 from .base import LLMClient
 
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ def usage() -> Usage:
     >>> usage.calls + usage.cached_calls > 0
     True
     """
+    from ..traffic.adaptive import under_way  # with all limits, which a replay does not need
+
     return process_meter.usage()._replace(under_way=under_way())
 
 

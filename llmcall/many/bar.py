@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..support.display import money
 from ..support.system import ipython_shell, without_warnings
 from ..traffic import usage as metering
+from ..traffic.adaptive import under_way
 from ..traffic.limits import seconds_held_back
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Bar:
             "retries": usage.retries,
         }
         figures = [f"{name}={count:,}" for name, count in counts.items() if count]
-        if rows := metering.under_way():
+        if rows := under_way():
             calls, most = sum(row.calls for row in rows), sum(row.most for row in rows)
             figures.append(f"running={calls:,}/{most:,}")
         if (seconds := seconds_held_back()) >= SHOWN_SECONDS:

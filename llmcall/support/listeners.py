@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..core.calls import Call
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
-    from ..traffic.usage import UnderWay
 
 T = TypeVar("T")
 
@@ -152,10 +151,6 @@ class CallListener:
 
         :param call: ``None`` for a call of a map's worker process, which has reported it there.
         """
-
-    def under_way(self) -> list[UnderWay]:
-        """Return an item of a report for each endpoint: how many calls run there."""
-        return []
 
     def unrecorded(self, scope: str, words: str, reason: str) -> None:
         """Handle a call that left no record, so that a replay will differ from this run."""

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from ..config.settings import MAX_AUTO_CALLS
-from ..support.listeners import CallListener, listeners
 from ..support.system import lock
 from .limits import Endpoints, EndpointState, Slot, known_states
 from .usage import UnderWay
@@ -165,17 +164,11 @@ class AdaptiveSlot(Slot):
         return super().rest(endpoint, seconds, named_by_server=named_by_server)
 
 
-class LimitReport(CallListener):
-    """A reporter of the numbers found."""
-
-    def under_way(self) -> list[UnderWay]:
-        """Return a row for each used endpoint."""
-        with lock:
-            return [
-                UnderWay(state.name, _running(state), _limits[state].most)
-                for state in known_states()
-                if state in _limits
-            ]
-
-
-listeners.append(LimitReport())
+def under_way() -> tuple[UnderWay, ...]:
+    """Return how many calls run at each used endpoint whose number is sought, and how many may."""
+    with lock:
+        return tuple(
+            UnderWay(state.name, _running(state), _limits[state].most)
+            for state in known_states()
+            if state in _limits
+        )

@@ -17,7 +17,6 @@ from ..support.display import (
     text_table,
 )
 from ..support.failures import Counts
-from ..support.listeners import current_listeners
 from ..support.notices import first, warn_once
 from ..support.system import lock
 
@@ -292,11 +291,6 @@ def _by(
 
 def _natural_group(group: str | tuple[str, ...]) -> list[object]:
     return [*natural(group)] if isinstance(group, str) else [*map(natural, group)]
-
-
-def under_way() -> tuple[UnderWay, ...]:
-    """Return how many calls run at each endpoint whose limit is automatic, and how many may."""
-    return tuple(row for listener in current_listeners() for row in listener.under_way())
 
 
 process_meter = Meter()

@@ -22,7 +22,6 @@ from llmcall.programs.recorder import ProgramCalls
 from llmcall.scopes.repeated import RepeatedAnswers
 from llmcall.support.listeners import CallListener, listeners
 from llmcall.testing import ScriptedClient, check_listener
-from llmcall.traffic.adaptive import LimitReport
 from llmcall.traffic.call_listeners import AnswerWarnings, Outcomes
 from llmcall.types import CallInfo, Listener, Received
 
@@ -63,7 +62,6 @@ OURS = [
     AnswerWarnings,
     RepeatedAnswers,
     ProgramCalls,
-    LimitReport,
 ]
 
 

@@ -79,13 +79,15 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
     :param looks_up: whether to look for recorded answers first.
     :returns: their records, in order.
     """
-    for call in calls[:1]:
-        if call.way is not None:
-            try:
-                return await call.way.answer(calls)
-            except LLMCallError as error:
-                note_inside(error)
-                raise
+    if not calls:  # the embeddings of no text
+        return []
+    first = calls[0]  # the others have the same options
+    if first.way is not None:
+        try:
+            return await first.way.answer(calls)
+        except LLMCallError as error:
+            note_inside(error)
+            raise
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
     progress = Progress()
@@ -104,22 +106,21 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         if missing:
             from .share import share  # not needed for a recorded answer
 
-            call = calls[0]
-            if call.is_counted and call.is_streamed:
-                failures = call.failures
-                failures.begin(progress, call.position.path, call.label)
+            if first.is_counted and first.is_streamed:
+                failures = first.failures
+                failures.begin(progress, first.position.path, first.label)
             records |= await share([*missing.values()])
         for call in missing.values():  # an identical call with another format may have got it
             if call.request.expected is not None:
                 refuse_misfit(call, records[call.request.cache_key])
-        if calls[0].is_streamed:
-            await _emit_recorded(records[calls[0].request.cache_key])
+        if first.is_streamed:
+            await _emit_recorded(records[first.request.cache_key])
         answers = _note_answers(calls, records)
         if failures is not None:
             failures.end(progress)
         return answers
     except BaseException as error:
-        note_failure(error, calls[0]._replace(progress=progress))
+        note_failure(error, first._replace(progress=progress))
         if failures is not None:
             failures.end(progress, error)
         raise

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ..stores.record import Record
-    from ..traffic.gate import Permit
+    from ..traffic.gate import ClientGate
     from ..traffic.usage import Meter
     from .wire import Message
 
@@ -193,8 +193,8 @@ class Link:
     def _look_at_peers(self) -> None:
         """Release the permits of the processes that are stopped."""
         for connection in self.connections:
-            if connection.permit is not None and connection.is_stopped():
-                connection.permit.answer_began()
+            if connection.gate is not None and connection.is_stopped():
+                connection.gate.answer_began()
         if self.connections:
             asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
 
@@ -252,14 +252,14 @@ class _Connection(asyncio.Protocol):
     """A connection of a process, which makes one call at a time on it.
 
     :ivar task: answers a call, or ``None``.
-    :ivar permit: of the send that the process makes, or ``None``.
+    :ivar gate: of the send that the process makes, or ``None``.
     """
 
     def __init__(self, link: Link, accepted: socket.socket) -> None:
         self.link = link
         self.accepted = accepted
         self.process = _peer(accepted)
-        self.permit: Permit | None = None
+        self.gate: ClientGate | None = None
         self.task: asyncio.Task[None] | None = None
         self.inner: list[str] = []  # the names of tickets for what is made inside the call
         self._transport: asyncio.Transport

@@ -9,7 +9,7 @@ from ..core.seams import CoroutineTransport, HeldResponse, Response
 from ..scopes.scope import in_function
 from ..stores.cassettes.replay_log import function_scope
 from ..support.waits import waits
-from ..traffic.gate import innermost_permit
+from ..traffic.gate import innermost_gate
 from ..traffic.usage import Meter, hit_amounts
 from .link_messages import chunk_in, error_in
 
@@ -124,7 +124,7 @@ class RemoteTransport(CoroutineTransport):
         }
         left_out = [name for name in original_body if name not in body]
         connection = self._call.connection
-        connection.permit = innermost_permit()
+        connection.gate = innermost_gate()
         inside = self._call.inside(runs_function=request.kind == "function")
         try:
             return await connection.query(
@@ -139,7 +139,7 @@ class RemoteTransport(CoroutineTransport):
                 timeout,
             )
         finally:
-            connection.permit = None
+            connection.gate = None
 
     def _response(self, answer: Message) -> Response:
         """Return the response in a process's answer, or raise its error."""

@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 from ..config.settings import MAX_AUTO_CALLS
 from ..support.system import lock
-from .limits import Endpoints, EndpointState, Slot, known_states
+from .limits import EndpointState, Pool, Slot, known_states
 from .usage import UnderWay
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class AdaptiveSlot(Slot):
 
     is_adaptive = True
 
-    def __init__(self, pool: Endpoints) -> None:
+    def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
         self._limit = Limit()  # until it begins
         self._halvings = 0

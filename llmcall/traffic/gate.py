@@ -34,27 +34,34 @@ if TYPE_CHECKING:
     from ..keys.request import Data, Request
 
 
-class Permit(OpenCall, Gate):
-    """The permit of a send: what it reserves of the open budgets, and its slot at an endpoint.
+class ClientGate(OpenCall, Gate):
+    """The gate of a client's send: what it reserves of the open budgets, its slot at an endpoint, and what it used.
 
     :meth:`answer_began` releases the endpoint; leaving the block releases the rest.
 
     A call may be made inside another one: in the loop over a stream, or by a transport. Nothing waits for
     itself, since no send holds a slot while another call is made inside it: a stream releases its slot with
     its first piece, and a transport's own call releases that of the call that the transport sends. For budgets, see
-    :class:`.reservations.Reservation`.
+    :class:`.budgets.Reservation`.
 
-    :param slot: its slot.
+    :param call: the call that sends; a call without a model counts as a call, and uses no tokens.
+    :param pool: the endpoints that may serve it.
+    :param request: the request, with the body that is sent.
+    :param slot: of the send; by default one at these endpoints.
     """
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, call: Call, pool: Pool, request: Request, slot: Slot | None = None) -> None:
         super().__init__()
-        self._slot = slot
-        self._held: list[Slot | Reservation] = [slot]
+        self._call = call
+        self._pool = pool
+        self._request = request
+        self._slot = slot or _slot_type(pool, request)(pool)
+        self._held: list[Slot | Reservation] = [self._slot]
+        self._estimated: tuple[int, int] | None = None  # tokens of prompt and answer
 
     async def __aenter__(self) -> Self:
         for outer in open_calls():
-            if isinstance(outer, Permit):
+            if isinstance(outer, ClientGate):
                 outer.answer_began()
         self.__enter__()
         with lock:
@@ -73,9 +80,9 @@ class Permit(OpenCall, Gate):
         """Return whether an outer call ends only after this one."""
         with lock:
             others = _under_way - {self}
-        return any(permit.waits_for_us() for permit in others)
+        return any(other.waits_for_us() for other in others)
 
-    async def take(self, demand: Demand) -> Endpoint:
+    async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return its endpoint.
 
         :raises BudgetExceededError: if it could go past a budget.
@@ -90,9 +97,15 @@ class Permit(OpenCall, Gate):
         #
         # The slot is released as soon as the answer begins, and the reservation once it is whole, before it is
         # stored, so that the next send does not wait for the disk.
-        self.holds_budget = demand.needed is not None
-        if demand.needed is not None and open_budgets:
-            reservation = Reservation(demand.needed)
+        of_budgets = needs()
+        if self._pool.settings.limits_tokens_per_minute is not None or of_budgets.limits_tokens:
+            self._estimated = self._estimate_tokens(of_budgets)
+        needed = self._needed(of_budgets) if of_budgets.is_open else None
+        tokens = None if self._estimated is None else sum(self._estimated)
+        demand = Demand(needed, tokens, self._call.deadline, self.is_inside)
+        self.holds_budget = needed is not None
+        if needed is not None and open_budgets:
+            reservation = Reservation(needed)
             self._held.append(reservation)
             await reservation.take(demand)
         return await self._slot.take(demand)
@@ -112,11 +125,15 @@ class Permit(OpenCall, Gate):
             held.answer_began()
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count what the send used, or its whole reservation if the server reports no usage. Release it.
+        """Count what the send used; the most that it may have used, if the server reports no usage. Release it.
 
-        :param cost: USD, or ``None`` if it is unknown.
-        :param calls: how many were answered.
+        A budget that limits calls alone lets a send begin without that estimate: to count a prompt takes up to half
+        as long as the rest of a call.
         """
+        if self.holds_budget and self._estimated is None and total(tokens) is None:
+            self._estimated = self._estimate_tokens(Needs())
+            if self._estimated is not None:
+                tokens, cost = TokenUsage(*self._estimated), self._highest_cost(self._estimated)
         for held in self._held:
             held.settle(tokens, cost, calls)
         self.release()
@@ -130,53 +147,6 @@ class Permit(OpenCall, Gate):
         self.__exit__()
         for held in self._held:
             held.close()
-
-
-_under_way: set[Permit] = set()
-after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that make these calls
-
-
-class ClientGate(Permit):
-    """The gate of a client's send: its permit, with what it may use and what it used.
-
-    :param call: the call that sends; a call without a model counts as a call, and uses no tokens.
-    :param pool: the endpoints that may serve it.
-    :param request: the request, with the body that is sent.
-    :param slot: of the send; by default one at these endpoints.
-    """
-
-    def __init__(self, call: Call, pool: Pool, request: Request, slot: Slot | None = None) -> None:
-        super().__init__(slot or _slot_type(pool, request)(pool))
-        self._call = call
-        self._pool = pool
-        self._request = request
-        self._estimated: tuple[int, int] | None = None  # tokens of prompt and answer
-
-    async def acquire(self) -> Endpoint:
-        """Wait until the send may begin, and return its endpoint.
-
-        :raises BudgetExceededError: if it could go past a budget.
-        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
-        """
-        of_budgets = needs()
-        limits_tokens = self._pool.limits.tokens_per_minute is not None
-        if limits_tokens or of_budgets.limits_tokens:
-            self._estimated = self._estimate_tokens(of_budgets)
-        needed = self._needed(of_budgets) if of_budgets.is_open else None
-        tokens = None if self._estimated is None else sum(self._estimated)
-        return await self.take(Demand(needed, tokens, self._call.deadline, self.is_inside))
-
-    def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count what the send used; the most that it may have used, if the server reports no usage.
-
-        A budget that limits calls alone lets a send begin without that estimate: to count a prompt takes up to half
-        as long as the rest of a call.
-        """
-        if self.holds_budget and self._estimated is None and total(tokens) is None:
-            self._estimated = self._estimate_tokens(Needs())
-            if self._estimated is not None:
-                tokens, cost = TokenUsage(*self._estimated), self._highest_cost(self._estimated)
-        super().settle(tokens, cost, calls)
 
     def _estimate_tokens(self, needs: Needs) -> tuple[int, int] | None:
         """Return the most tokens of prompt and answer, or ``None`` if that cannot be known."""
@@ -254,17 +224,21 @@ def _unknown_price(model: str, service_tier: str | None) -> ConfigError:
 
 def _slot_type(pool: Pool, request: Request) -> type[Slot]:
     """Return the class of a send's slot; in a window of hours, one without a limit of calls at a time."""
-    if pool.limits.max_concurrent_calls != AUTO or window_of(request.body) is not None:
+    if pool.settings.limits_max_concurrent_calls != AUTO or window_of(request.body) is not None:
         return Slot
     from .adaptive import AdaptiveSlot
 
     return AdaptiveSlot
 
 
-def innermost_permit() -> Permit | None:
-    """Return the permit of the call that sends in the current context, or ``None``."""
-    permits = [call for call in open_calls() if isinstance(call, Permit)]
-    return permits[-1] if permits else None
+_under_way: set[ClientGate] = set()
+after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that make these calls
+
+
+def innermost_gate() -> ClientGate | None:
+    """Return the gate of the call that sends in the current context, or ``None``."""
+    gates = [call for call in open_calls() if isinstance(call, ClientGate)]
+    return gates[-1] if gates else None
 
 
 # What an HTTP client says of a send
@@ -277,31 +251,31 @@ def note_sent(request: httpx.Request) -> None:
 
     Other clients, such as a program's, have no hook: then Slot.answer_began counts what was sent.
     """
-    permit = innermost_permit()
+    gate = innermost_gate()
 
     def trace(step: str, info: object) -> None:
-        if permit is not None and step.endswith(SENT_STEP):
-            permit.note_sent()
+        if gate is not None and step.endswith(SENT_STEP):
+            gate.note_sent()
 
     request.extensions["trace"] = trace
 
 
 async def note_sent_async(request: httpx.Request) -> None:
     """Note for the limits when a request was sent: an event hook for an ``httpx.AsyncClient``."""
-    permit = innermost_permit()
+    gate = innermost_gate()
 
     async def trace(step: str, info: object) -> None:
-        if permit is not None and step.endswith(SENT_STEP):
-            permit.note_sent()
+        if gate is not None and step.endswith(SENT_STEP):
+            gate.note_sent()
 
     request.extensions["trace"] = trace
 
 
 def note_room(response: httpx.Response) -> None:
     """Note for the limits the capacity that an endpoint states: an event hook as :func:`note_sent`."""
-    permit = innermost_permit()
-    if permit is not None:
-        permit.note_room(response)
+    gate = innermost_gate()
+    if gate is not None:
+        gate.note_room(response)
 
 
 async def note_room_async(response: httpx.Response) -> None:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..errors import RateLimitError
 from ..models.prices import HighestPrice, Price, price_of
@@ -34,14 +34,6 @@ WINDOW = 61.0
 LEFT_OUT_SECONDS = 300.0  # how long an endpoint that rejected its key is left out
 
 
-class Limits(NamedTuple):
-    """The limits of an endpoint, as ``[Limits]`` names them."""
-
-    max_concurrent_calls: int | str | None
-    requests_per_minute: int | None
-    tokens_per_minute: int | None
-
-
 class Slot:
     """The slot of one send at an endpoint, as the limits allow it.
 
@@ -59,7 +51,7 @@ class Slot:
 
     is_adaptive = False  # whether its endpoint's number of calls at a time is sought
 
-    def __init__(self, pool: Endpoints) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.state: EndpointState | None = None
         self.sent_at = NEVER
@@ -107,7 +99,7 @@ class Slot:
 
     def has_room(self, state: EndpointState) -> bool:
         """Return whether an endpoint may have another send under way; the caller has the lock."""
-        most = self._pool.limits.max_concurrent_calls
+        most = self._pool.settings.limits_max_concurrent_calls
         return not isinstance(most, int) or len(state.running) < most
 
     def begin(self, state: EndpointState, tokens: int) -> None:
@@ -190,9 +182,10 @@ class EndpointState:
         self.queue = Queue()
         self.free_at = 0.0
 
-    def wait(self, limits: Limits, tokens: int | None, now: float) -> float:
+    def wait(self, settings: Settings, tokens: int | None, now: float) -> float:
         """Return the seconds until a minute has room for a send; infinite if time does not decide.
 
+        :param settings: the limits.
         :param tokens: what it may use, or ``None`` if it was not counted.
         :param now: the monotonic time.
         """
@@ -202,11 +195,11 @@ class EndpointState:
             self.tokens -= past.tokens
         # What stands in the way of another send: that much of the oldest has to leave the window first.
         requests_over = tokens_over = 0
-        most = limits.requests_per_minute
+        most = settings.limits_requests_per_minute
         if most is not None:
             unsent = sum(slot.sent_at == NEVER for slot in self.running)
             requests_over = len(self.sent) + unsent + 1 - most
-        most = limits.tokens_per_minute
+        most = settings.limits_tokens_per_minute
         if most is not None and tokens is not None:
             # A send that may use more than the limit goes when nothing else counts: it would never go
             # otherwise.
@@ -281,18 +274,26 @@ def forget() -> None:
 after_fork_in_child(forget)  # a forked process lacks the threads whose calls its parent counts
 
 
-class Endpoints:
-    """Endpoints that take turns, from any number of threads.
+class Pool:
+    """The endpoints that serve a model, with their limits and prices. They take turns, from any number of threads.
 
-    :param model: the model that they serve.
+    :param model: the model's name.
     :param endpoints: at least one.
-    :param limits: the limits of each.
+    :param capabilities: the model's capabilities.
+    :param settings: the limits of each endpoint, and the prices.
     """
 
-    def __init__(self, model: str, endpoints: Sequence[Endpoint], limits: Limits) -> None:
+    def __init__(
+        self,
+        model: str,
+        endpoints: Sequence[Endpoint],
+        capabilities: Capabilities,
+        settings: Settings,
+    ) -> None:
         self.model = model
         self.endpoints = list(endpoints)
-        self.limits = limits
+        self.capabilities = capabilities
+        self.settings = settings
         self._rotation = _rotations.setdefault((model, (*endpoints,)), Rotation())
         self.states = {endpoint: _shared_state(endpoint) for endpoint in self.endpoints}
 
@@ -323,7 +324,7 @@ class Endpoints:
                 endpoint = usable[index % len(usable)]
                 state = self.states[endpoint]
                 is_first = state.queue.join(slot, wakeup)
-                seconds = state.wait(self.limits, tokens, now) if slot.has_room(state) else NEVER
+                seconds = state.wait(self.settings, tokens, now) if slot.has_room(state) else NEVER
                 shortest_wait = min(shortest_wait, seconds)
                 state.free_at = 0.0 if seconds == NEVER else now + seconds
                 if not is_first:  # another has waited longer
@@ -369,31 +370,6 @@ class Endpoints:
             words = "endpoint %s %s and is not used for %.0f minutes: %s"
             notice(words, endpoint.name, problem, minutes, error)
         return others_remain
-
-
-class Pool(Endpoints):
-    """The endpoints that serve a model, with its prices.
-
-    :param model: the model's name.
-    :param capabilities: the model's capabilities.
-    :param settings: the limits of each endpoint, and the prices.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        endpoints: Sequence[Endpoint],
-        capabilities: Capabilities,
-        settings: Settings,
-    ) -> None:
-        limits = Limits(
-            settings.limits_max_concurrent_calls,
-            settings.limits_requests_per_minute,
-            settings.limits_tokens_per_minute,
-        )
-        super().__init__(model, endpoints, limits)
-        self.capabilities = capabilities
-        self.settings = settings
 
     def price(self, endpoint: str | None = None, service_tier: str | None = None) -> Price | None:
         """Return the model's price, or ``None`` if it is unknown.

@@ -149,8 +149,6 @@ class MapRun:
             task.future.add_done_callback(partial(self._note_received, task))
         self._uncollected += 1
 
-    run_job = staticmethod(run_job)
-
     def _run_here(self, task: Task) -> None:
         self._note_result(task, self.run_task(task))
 

@@ -82,7 +82,6 @@ class TaskSender:
             self._token,
             state,
             run.job,
-            run.run_job,
             task.item,
             task.position,
             base.ticket,

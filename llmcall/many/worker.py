@@ -24,6 +24,7 @@ from ..scopes.position import hold_ticket
 from ..stores.cassettes.current import none_open
 from ..support.system import after_fork_in_child
 from ..traffic import budgets
+from .tasks import run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from ..link.wire import Address
     from ..scopes.active import ActiveScope, ScopedRecord
     from ..scopes.draws import Drawn
-    from ..support.waits import Stops
     from .map_run import MapRun
     from .tasks import Job, TaskPosition, TaskResult
 
@@ -58,7 +58,6 @@ class RemoteTask(NamedTuple):
 
     :param token: identifies its map.
     :param state: the state of the map's process, pickled.
-    :param run_job: runs a job in the current context.
     :param ticket: of the worker's calls for this task.
     :param drawn: what was drawn in the item's scopes before the map began.
     """
@@ -66,7 +65,6 @@ class RemoteTask(NamedTuple):
     token: str
     state: bytes
     job: Job
-    run_job: Callable[[Job, object, TaskPosition, ActiveScope, Stops], TaskResult]
     item: object
     position: TaskPosition
     ticket: str
@@ -99,7 +97,7 @@ class RemoteTask(NamedTuple):
     def _run(self, scope: ActiveScope) -> TaskResult:
         hold_ticket(self.ticket)
         job = _kept(self.token, self.job)
-        return self.run_job(job, self.item, self.position, scope, ())
+        return run_job(job, self.item, self.position, scope, ())
 
     def __repr__(self) -> str:  # without the state, which has keys: Dask logs it
         return f"RemoteTask({self.position})"

@@ -20,7 +20,11 @@ from ..stores.records.answers import CONFLICTS
 from ..support.surrogates import check_unicode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from ..stores.record import Record
+
+    Where = Callable[[Record], bool]
 
 Decorated = TypeVar("Decorated", bound="Callable[..., object] | click.Command")
 
@@ -102,13 +106,6 @@ def import_function(
         raise click.UsageError(f"{option} {name}: it must be {forms}")
     return imported  # type: ignore[no-any-return]
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ..stores.record import Record
-
-    Where = Callable[[Record], bool]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 MAX_COUNTED_KEYS = 10  # with the same beginning, in a message

@@ -17,9 +17,15 @@ from ..support.display import one_line, printable, shortened
 from ..support.notices import warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
 
     import pandas
+
+    # What names an item's scope: a function of the item, a column of its row, or several columns
+    Key: TypeAlias = Callable[[Any], object] | str | Sequence[str]
+    # The labels of an item's cell, and its name
+    CellName: TypeAlias = tuple[tuple[object, ...], str]
 
 
 class IncompleteRow(dict[Any, Any]):
@@ -174,15 +180,6 @@ def _unusual_as_plain_data(value: Any) -> object:
             )
     raise _NotPlainError(kind)
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import TypeAlias
-
-    # What names an item's scope: a function of the item, a column of its row, or several columns
-    Key: TypeAlias = Callable[[Any], object] | str | Sequence[str]
-    # The labels of an item's cell, and its name
-    CellName: TypeAlias = tuple[tuple[object, ...], str]
 
 DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 # Between a name and its number of earlier occurrences; doubled within the name itself.

@@ -11,10 +11,12 @@ from ...apis.shapes import as_chat, choices_of
 from ...keys.messages import without_call_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ...keys.request import Data
     from ..record import Record
+
+    Conflict = tuple[Record, Record]  # two answers to one request
 
 # The fields that are new in each answer, and the objects whose ids are. Tool calls keep their ids, since a
 # program's next request names them.
@@ -136,13 +138,6 @@ def without_volatile_fields(value: Data, also_omitted: Collection[str] = ()) -> 
         if name not in omitted_names
     }
 
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from ..record import Record
-
-    Conflict = tuple[Record, Record]  # two answers to one request
 
 Name = TypeVar("Name", str, tuple[int, int])
 

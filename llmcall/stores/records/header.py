@@ -18,16 +18,10 @@ from .readable import is_plain_chat, unreadable
 from .served import joined_served, model_of, parse_served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from ...keys.request import Data
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from ...keys.request import Data
     from ..days import Days
-    from ..record import Record
 
     Origin = Mapping[str, Data] | str | None
 

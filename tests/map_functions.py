@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -197,6 +197,12 @@ def samples(item: Any) -> list[str | None]:
     with llmcall.scope("inside"):
         inside = sample(item)
     return [sample(item), sample(item), inside]
+
+
+def samples_in_a_thread(item: Any) -> list[str | None]:
+    """Return the samples of an item from a thread that gets its scope by ``bind``, as no context goes there."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(llmcall.bind(samples), item).result()
 
 
 def first(item: tuple[str, str]) -> str:

@@ -92,7 +92,7 @@ class Parent:
 
         async def admit() -> Message:
             connection = self.connect()
-            await connection.send(("admit", self._ticket_here(), tuple(where)))
+            await connection.send(("admit", self._ticket_in(active), tuple(where)))
             answer = await connection.receive()
             self.give_back(connection)
             return answer
@@ -103,10 +103,11 @@ class Parent:
         except OSError:
             return Base(self.ticket)  # no process will answer to it
 
-    def _ticket_here(self) -> str:
-        caller = current_caller()
+    def _ticket_in(self, active: ActiveScope) -> str:
+        caller, draws = current_caller(), active.draws
+        of_scope = draws.ticket if isinstance(draws, DrawsElsewhere) else ""
         origin = "" if caller is None else caller.origin
-        return held().ticket or origin or self.ticket
+        return held().ticket or of_scope or origin or self.ticket
 
     def way(self, active: ActiveScope, order: CallOrder) -> Way | None:
         """Return the way of a call that is made here; ``None`` if this process goes on alone.
@@ -115,7 +116,7 @@ class Parent:
         """
         if self.outlives and not self.is_alive():
             return None
-        return Way(self, self._ticket_here(), _where(active, order), active.item.draws)
+        return Way(self, self._ticket_in(active), _where(active, order), active.item.draws)
 
     def connect(self) -> Connection:
         """Return an unused connection."""
@@ -547,7 +548,7 @@ def standing_at(base: Sequence[Any]) -> ActiveScope:
 
     :param base: a :class:`.tickets.Base`, or its plain data.
     """
-    _, path, branches, opened_by = base
+    ticket, path, branches, opened_by = base
     branches = tuple(Branch(*branch) for branch in branches)
-    draws = DrawsElsewhere(path, branches)
+    draws = DrawsElsewhere(path, branches, ticket)
     return ActiveScope(Position(path, (), branches), draws, opened_by=opened_by)

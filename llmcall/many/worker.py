@@ -84,7 +84,7 @@ class RemoteTask(NamedTuple):
                 noted = session.elsewhere.take_noted(draw_list.drawn(), used_records)
             else:
                 position, noted = self.position.position._replace(order=()), None
-                draws = DrawsElsewhere(position.path, position.branches)
+                draws = DrawsElsewhere(position.path, position.branches, self.ticket)
                 scope = self.position._replace(position=position).scope(draws)
                 value, error = copy_context().run(self._run, scope)
             return Report(

@@ -604,7 +604,7 @@ def begin(route: Route) -> None:
         stack.enter_context(recording_children(RoutesOfChild(parent, route)))
         begin_naming(route.caller, route.ticket)
         if route.base.opened_by != "default" and not is_started_by_multiprocessing():
-            hold_in_process(active=standing_at(route.base))
+            hold_in_process(active=standing_at(route.base._replace(ticket="")))
         _recorded = stack.pop_all()
 
 

@@ -268,12 +268,14 @@ class DrawsElsewhere(Draws):
 
     :param path: the path of that scope.
     :param branches: the branches that it is in.
+    :param ticket: of the calls in it, whichever thread makes them; empty if the whole process is in it.
     """
 
-    def __init__(self, path: str, branches: Branches) -> None:
+    def __init__(self, path: str, branches: Branches, ticket: str) -> None:
         super().__init__()
         self.names = tuple(filter(None, path.split("/")))
         self.branches = branches
+        self.ticket = ticket
 
 
 # By identity, the draws of this process that other processes may know.

@@ -55,6 +55,7 @@ from map_functions import (
     reply,
     sample,
     samples,
+    samples_in_a_thread,
     stream,
     talk,
     wait_or_fail,
@@ -152,6 +153,17 @@ def processes_elsewhere(processes: Executor, monkeypatch: pytest.MonkeyPatch) ->
 def test_scopes_and_repeats_apply_in_workers(pool: Executor, how: dict[str, Any]) -> None:
     """Samples are those of threads."""
     assert map(samples, "aab", executor=pool, **how) == map(samples, "aab", **how)
+
+
+def test_a_workers_thread_with_a_bound_function_draws_in_the_scope_of_the_item(
+    pool: Executor,
+) -> None:
+    """As in this process."""
+    with scope("trial"):
+        found = map(samples_in_a_thread, "ab", scope="survey", key=str, executor=pool)
+    assert found == [
+        [f"trial/survey/{item}{end}" for end in ("#0", "#1", "/inside#0")] for item in "ab"
+    ]
 
 
 def test_the_updated_file_of_a_map_in_workers_has_the_order_of_its_last_run(

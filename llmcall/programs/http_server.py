@@ -269,13 +269,15 @@ class Server:
             self._reading.discard(task)
 
     def _check_is_models(self, url: str) -> None:
-        """Raise an error for an address that is not a model's: the server is not a proxy to anything else."""
+        """Refuse an address that is not a model's: the server is not a proxy to anything else."""
         parts = urllib.parse.urlsplit(url)
         address = connections.address_of(parts.scheme, parts.hostname or "", parts.port)
         if not connections.is_models(address, self._models | self._recorder.known_models()):
-            raise BadRequest(
-                403, f"{parts.hostname} is not a known model host. Name it as the base URL in --to"
+            error = ConfigError(
+                f"{parts.hostname} is not a known model host. Name it as the base URL in --to"
             )
+            note_refusal(error)
+            raise BadRequest(403, str(error))
 
     def _find_context(self, scope: Event) -> tuple[Context, str, list[str]]:
         """Return the context of a request's sender, the sender's name if the address gives one, and the rest of its

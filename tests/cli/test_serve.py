@@ -188,8 +188,8 @@ def test_strangers_get_no_answer_and_web_pages_cannot_read_one(model: NumberedSe
 
 
 def test_it_forwards_to_models_alone(model: NumberedServer, httpserver: HTTPServer) -> None:
-    """With the token, too."""
-    with serving(*A, "--to", "http://models.example/v1") as server:
+    """With the token, too. Its exit code then says that a call was refused."""
+    with serving(*A, "--to", "http://models.example/v1", code=1) as server:
         base = server.address.removesuffix("/openai/v1")
         other = urllib.parse.urlsplit(model.address).netloc
         status, body = server.post(b"{}", f"{base}/to/http/{other}/v1/chat/completions", **JSON)

@@ -447,10 +447,12 @@ DAYS = [f"You are in a town on day {day}" for day in range(1, 6)]
 RAIN = f"{DAYS[3]} and it rains"
 
 
-def missed_of(days: list[str], scope: str = "town") -> Miss:
+def missed_of(
+    days: list[str], scope: str | None = "town", recorded_in: str | None = "town"
+) -> Miss:
     """Return the first miss of a run of days in one scope, of which the cassette has five."""
 
-    def run(days: list[str], scope: str = "town") -> Run:
+    def run(days: list[str], scope: str | None) -> Run:
         def asks(client: ScriptedClient) -> None:
             with llmcall.scope(scope):
                 for day in days:
@@ -459,7 +461,7 @@ def missed_of(days: list[str], scope: str = "town") -> Miss:
         return asks
 
     with llmcall.cassette("days.jsonl"):
-        run(DAYS)(recorder())
+        run(DAYS, recorded_in)(recorder())
     miss: Miss = missed(run(days, scope), tape="days.jsonl").miss
     return miss
 
@@ -473,21 +475,29 @@ def missed_of(days: list[str], scope: str = "town") -> Miss:
         pytest.param([*DAYS[:3], DAYS[4], "Good night!"], DAYS[3], id="the only one left"),
     ],
 )
-def test_the_nearest_record_is_one_that_the_run_has_not_used(days: list[str], nearest: str) -> None:
+@pytest.mark.parametrize("scope", ["town", None])
+def test_the_nearest_record_is_one_that_the_run_has_not_used(
+    days: list[str], nearest: str, scope: str | None
+) -> None:
     """The others are what the program still asks."""
-    miss = missed_of(days)
+    miss = missed_of(days, scope, scope)
     assert miss.nearest is not None
     assert miss.nearest.request["messages"][-1]["content"] == nearest
     assert miss.causes == ()
 
 
-def test_a_miss_says_that_the_run_has_used_all_records_of_its_scope() -> None:
+@pytest.mark.parametrize(
+    ("scope", "place"), [("town", "in the scope 'town'"), (None, "outside any scope")]
+)
+def test_a_miss_says_that_the_run_has_used_all_records_of_its_scope(
+    scope: str | None, place: str
+) -> None:
     """The nearest is one of them then."""
-    miss = missed_of([*DAYS, RAIN])
+    miss = missed_of([*DAYS, RAIN], scope, scope)
     assert miss.nearest is not None
     assert miss.nearest.request["messages"][-1]["content"] == DAYS[3]
     assert miss.causes == (
-        "this run has used every chat record in the scope 'town', the nearest too: this call is one more",
+        f"this run has used every chat record {place}, the nearest too: this call is one more",
     )
 
 

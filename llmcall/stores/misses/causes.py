@@ -11,7 +11,7 @@ from ...errors import CacheError
 from ...keys.normalizers import NORMALIZERS, normalizer
 from ...keys.parameters import CONFIGURED
 from ...keys.request import Data, Request, messages_of, strings_in, text_with_placeholders
-from ...support.display import counted
+from ...support.display import OUTSIDE_ANY_SCOPE, counted
 from ..differences import (
     CONTENTS,
     Difference,
@@ -99,12 +99,10 @@ def search(request: Request, source: Source | None) -> SearchResult:
                 samples.append(record.sample)
             elif _size(fields) == size and _order_free(fields) == order_free:
                 reordered.append(record.scope)
-            # Outside any scope, one record answers every repetition of a request.
-            is_used = bool(path) and source.is_used(record.cache_key)
             rank = (
                 fields != requested,
                 record.scope != path,
-                is_used,
+                source.is_used(record.cache_key),
                 _persona(fields) != persona,
             )
             if rank < least:
@@ -237,7 +235,7 @@ def find_causes(
     path, _ = split_sample(request.sample)
     if result.all_used:
         causes.append(
-            f"this run has used every {request.kind} record in the scope {path!r}, the nearest too: this call "
+            f"this run has used every {request.kind} record {_place(path)}, the nearest too: this call "
             "is one more"
         )
     if path and path not in result.scopes:
@@ -256,7 +254,7 @@ def find_causes(
 def _cause_of_sample(sample: str | None, recorded_samples: Sequence[str | None], rekey: str) -> str:
     """Return how a sample differs from the recorded samples of the same request."""
     path, draw = split_sample(sample)
-    in_scope = f"in the scope {path!r}" if path else "outside any scope"
+    in_scope = _place(path)
     samples = [split_sample(recorded) for recorded in recorded_samples]
     draws = [recorded for scope, recorded in samples if scope == path]
     if draw in draws:
@@ -283,6 +281,10 @@ def _cause_of_sample(sample: str | None, recorded_samples: Sequence[str | None],
         return cause
     scopes = ", ".join(f"llmcall.scope({name!r})" for name in paths[0].split("/"))
     return f"{cause}: a scope is missing; open it with 'with {scopes}:'"
+
+
+def _place(path: str) -> str:
+    return f"in the scope {path!r}" if path else OUTSIDE_ANY_SCOPE
 
 
 def _listed(paths: Sequence[str]) -> str:

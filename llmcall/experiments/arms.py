@@ -166,7 +166,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         :param level: the share of studies whose interval contains the truth.
         :returns: a row for each column of the measure, with ``estimate``; ``low`` and ``high``, the ends of
             the interval; ``level``; ``n``, the units with a value in both arms; and ``missing``, the
-            units without, because an arm failed or a value is missing or not a number. See
+            units in one arm only plus the values that are missing, because an arm failed, or not a number. See
             :func:`llmcall.effect`.
         :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
         :raises KeyError: for a name that no arm has; the message lists the known ones.

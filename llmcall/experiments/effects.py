@@ -51,7 +51,7 @@ class _Means(NamedTuple):
     :param pairs: by unit, its means when treated and as a control; NaN where it has none.
     :param is_paired: whether units are in both arms.
     :param is_share: whether the values are yes and no.
-    :param missing: the number of units that are left out, or of whose values one is.
+    :param missing: the number of units in one arm only, plus that of missing values.
     """
 
     pairs: pandas.DataFrame
@@ -113,8 +113,8 @@ def effect(
     :param level: the share of studies whose interval contains the truth.
     :returns: a row for each column, with ``estimate``; ``low`` and ``high``, the ends of the interval,
         NaN if there is none; ``level``; ``n_treated`` and ``n_control``, the units that count;
-        ``paired``; and ``missing``, the units that lack an arm or a value. Values that are not finite numbers
-        are missing. A warning says why an interval or a unit is missing.
+        ``paired``; and ``missing``, the units that lack an arm plus the missing values. Values without a unit,
+        or that are not finite numbers, are missing. A warning says why an interval or a unit is missing.
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
     :raises TypeError, ValueError: for an unknown column or arm, or if ``level`` is not between 0 and 1.
 
@@ -280,9 +280,8 @@ def _means(
     sizes = rows.groupby(keys, sort=False).size().unstack().reindex(columns=["treated", "control"])
     pairs = values.groupby(keys, sort=False).mean().unstack().reindex_like(sizes)
     is_paired = bool(sizes.notna().all(axis=1).any())
-    lacks_value = values.isna().groupby(rows[unit], sort=False).any()
     lacks_arm = sizes.isna().any(axis=1) & is_paired
-    without_unit = int(rows[unit].isna().sum())
+    without_unit = rows[unit].isna()
     reasons = [
         f"{counted(number, what)} {why}"
         for number, what, why in (
@@ -293,7 +292,7 @@ def _means(
                 "value",
                 f"not a finite number, such as {_first(rows[column], is_text)}",
             ),
-            (without_unit, "row", f"without {unit!r}"),
+            (int(without_unit.sum()), "row", f"without {unit!r}"),
             (int(frame[by].isna().sum()), "row", f"without {by!r}"),
         )
         if number
@@ -302,7 +301,7 @@ def _means(
         notice("the effect on %r leaves out: %s", column, "; ".join(map(str.strip, reasons)))
     present = rows[column].dropna()
     is_share = bool(len(present)) and all(map(pandas.api.types.is_bool, present))
-    missing = int((lacks_arm | lacks_value).sum()) + without_unit
+    missing = int(lacks_arm.sum() + (values.isna() | without_unit).sum())
     return _Means(pairs, is_paired, is_share, missing)
 
 

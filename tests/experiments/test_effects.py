@@ -53,7 +53,7 @@ def test_an_effect_is_the_mean_difference_within_repeats() -> None:
     assert other_way.loc["measure", "estimate"] == pytest.approx(-world["estimate"])
 
 
-def test_an_effect_counts_the_repeats_with_a_missing_value() -> None:
+def test_an_effect_counts_the_missing_values() -> None:
     """An arm that failed, ``None``, NaN, or a name that one dict lacks."""
     runs = measured(
         {
@@ -65,7 +65,7 @@ def test_an_effect_counts_the_repeats_with_a_missing_value() -> None:
     frame = runs.effect(lambda world: world, "treated", "control")
     half = 12.706205 * math.sqrt(0.5 / 2)  # Student's 97.5 % quantile for one degree of freedom
     assert list(frame.loc["a"]) == pytest.approx([1.5, 1.5 - half, 1.5 + half, 0.95, 2, 3])
-    assert list(frame.loc["b", ["n", "missing"]]) == [0, 5]
+    assert list(frame.loc["b", ["n", "missing"]]) == [0, 9]
     assert frame.loc["b", ["estimate", "low", "high"]].isna().all()
 
 
@@ -199,6 +199,13 @@ def test_what_an_effect_leaves_out_is_counted_and_said(caplog: pytest.LogCapture
         "finite number, such as 'none'; 1 row without 'drug'"
     )
     assert caplog.messages == [said, said]
+
+
+def test_each_missing_value_of_a_unit_counts() -> None:
+    """A person with two of three answers missing counts by the third."""
+    frame = pandas.concat([drug().assign(hours=hours) for hours in (None, math.nan, 1.0)])
+    found = llmcall.effect(frame, "hours", **SLEEP).loc["hours"]
+    assert (found["n_treated"], found["missing"]) == (10, 40)
 
 
 def test_yes_and_no_of_different_units_have_an_interval_with_width() -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from typing import Annotated, Any, get_args, get_origin
 
 from ..errors import OutputError
@@ -177,6 +178,7 @@ def _as_type(value: object, output_type: object, text: str | None = None) -> obj
     """
     if schemas.simple_schema(output_type) is not None:
         return _as_simple_type(value, output_type)
+    value = value.value if isinstance(value, Enum) else value  # as pydantic reads it
     spelled = _as_spelled(value, schemas.spellings(output_type))
     if text is None or spelled != value:
         text = json.dumps(spelled)

@@ -151,6 +151,7 @@ CHAT_ANSWERS: list[tuple[Any, str, Any]] = [
     *((Age, f"18{dash}24", "18-24") for dash in "‐‑‒–—−"),
     (Age, '{"value": "18‑24"}', "18-24"),
     (list[Age], '["18–24"]', ["18-24"]),
+    (Annotated[Mood, "a remark"], "**Very good**.", Mood.VERY_GOOD),
     (Annotated[str, "a remark"], "Yes, if it is fresh.", "Yes, if it is fresh."),
     (Annotated[str, Field(max_length=3)], "Yes", "Yes"),
     (Annotated[str, Field(max_length=3)], "Maybe", AGAIN),

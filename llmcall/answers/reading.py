@@ -34,17 +34,15 @@ def read(text: str, output_type: object) -> Any:
     """Read an answer as a type.
 
     :param text: the answer as the model gave it.
-    :param output_type: ``str`` (the text unchanged), ``bool``, ``int``, ``float``, a ``Literal``,
+    :param output_type: ``str`` (the text without reasoning in tags), ``bool``, ``int``, ``float``, a ``Literal``,
         an ``Enum``, ``list`` or ``list[…]``, ``dict``, ``Optional`` of these, ``Annotated`` with
         pydantic's constraints, a pydantic model, a dataclass, a ``TypedDict``, or any other type
         that pydantic reads from JSON.
     :raises OutputError: if the answer is not plainly a value of the type.
     :raises TypeError: if pydantic cannot read the type.
     """
-    if output_type is str:
-        return text
     try:
-        return _read_answer(text, output_type)
+        return _text_in(text) if output_type is str else _read_answer(text, output_type)
     except OutputError as error:
         error.text, error.expected = text, describe(output_type)
         raise
@@ -60,9 +58,7 @@ def _read_answer(text: str, output_type: object) -> object:
             return _from_json(part, value, output_type)
         except OutputError as error:
             problems.append(error)
-    answer = without_reasoning(text).strip()
-    if not answer and text:
-        raise OutputError("the answer contains only reasoning")
+    answer = _text_in(text).strip()
     if schemas.optional_type(output_type) is str:
         return answer
     plain_type = _unannotated(output_type)
@@ -84,6 +80,16 @@ def _read_answer(text: str, output_type: object) -> object:
     raise (
         problems[0] if problems else OutputError("the answer is not in the form that was asked for")
     )
+
+
+def _text_in(text: str) -> str:
+    """Return an answer without reasoning; one that has none is unchanged."""
+    answer = without_reasoning(text)
+    if answer == text:
+        return text
+    if not answer.strip():
+        raise OutputError("the answer contains only reasoning")
+    return answer.strip()
 
 
 @schemas.once_per_type

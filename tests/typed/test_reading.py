@@ -151,6 +151,7 @@ CHAT_ANSWERS: list[tuple[Any, str, Any]] = [
     *((Age, f"18{dash}24", "18-24") for dash in "‐‑‒–—−"),
     (Age, '{"value": "18‑24"}', "18-24"),
     (list[Age], '["18–24"]', ["18-24"]),
+    (str, " Yes.\n", " Yes.\n"),
     (Annotated[Mood, "a remark"], "**Very good**.", Mood.VERY_GOOD),
     (Annotated[str, "a remark"], "Yes, if it is fresh.", "Yes, if it is fresh."),
     (Annotated[str, Field(max_length=3)], "Yes", "Yes"),
@@ -420,7 +421,8 @@ def test_json_within_broken_json_or_beside_other_json_is_not_read(text: str) -> 
     ],
 )
 def test_reasoning_in_tags_is_left_out(reasoning: str) -> None:
-    """Reasoning may hold anything; an answer that ends in it has no value."""
+    """Reasoning may hold anything; an answer that ends in it has no value, and a text is the rest."""
+    assert read(reasoning.replace("{}", "No.") + "\n\nYes.", str) == "Yes."
     assert read(reasoning.replace("{}", 'No. {"a": 1} 5') + '\n{"b": 2}', dict) == {"b": 2}
     if not reasoning.startswith("{}"):
         assert is_asked_again(reasoning.partition("{}")[0] + "\nYes", bool)

@@ -16,6 +16,7 @@ from ..programs.seeds import seeded
 from ..scopes.active import default_scope, new_program_scope
 from ..scopes.scope import scope as open_scope
 from ..stores.records.header import MAX_SEED
+from .output import echo
 from .recording import actor_source, find_target, recording_options
 
 HASH_SEED = "PYTHONHASHSEED"
@@ -63,7 +64,7 @@ def run(
         option = f"llmcall run has no option {script}, and " if script.startswith("-") else ""
         raise click.UsageError(f"{option}there is no file {script}")
     if misplaced := _misplaced(arguments, None if module else Path(script)):
-        click.echo(
+        echo(
             f"{misplaced} stands after {script}, so it is the program's own: options of llmcall stand before that",
             err=True,
         )

@@ -31,6 +31,7 @@ from ..scopes.callers import current_caller
 from ..scopes.position import hold
 from ..support.failures import process_failures
 from ..traffic.usage import counted_here
+from .output import echo
 from .recording import actor_source, find_target, recording_options
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -131,7 +132,7 @@ def serve(
             has_ended = threading.Event()
             with _on_signals(lambda _: has_ended.set()):  # anyone with an address may end it
                 for variable, address in base_urls(server.address).items():
-                    click.echo(f"export {variable}={address}")
+                    echo(f"export {variable}={address}")
                 has_ended.wait()
         missed = missed_lines(routes)
     if missed and recorder.sends_nothing and code == 0:
@@ -139,13 +140,13 @@ def serve(
     process_failures.warn()
     if recorder.first_error is not None and code == 0:
         code = 1
-        click.echo(f"Error: {recorder.first_error}", err=True)
+        echo(f"Error: {recorder.first_error}", err=True)
     for line in (
         *summary_lines(recorder, cassette, counts, file, OTHER_SCOPES, lambda: "no request came"),
         *unrecorded_lines(recorder),
         *missed,
     ):
-        click.echo(line, err=True)
+        echo(line, err=True)
     raise SystemExit(code)
 
 
@@ -167,7 +168,7 @@ def _run_command(command: tuple[str, ...], server: Server, routes: RoutesOfRecor
     try:
         process = subprocess.Popen(command, env=environment)
     except OSError as error:
-        click.echo(f"Error: {command[0]}: {error.strerror}", err=True)
+        echo(f"Error: {command[0]}: {error.strerror}", err=True)
         return NOT_FOUND
     routes.started()
     expect_pythons(routes, route, command, process.pid)

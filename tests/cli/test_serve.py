@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from commands import LONGEST, PRICED, RunningProgram, done
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer, chunk, completion, event
 from werkzeug import Response
+
+from llmcall.cli.main import main
 
 A = "--cassette", "a.jsonl"
 NONE = *A, "--mode", "none"
@@ -312,6 +315,15 @@ def test_a_command_of_which_a_call_was_refused_ends_with_1(
     assert served(*NONE, question="Bread?", code="0") == recorded
     assert served(*NONE, question="Milk?", code="0")[0] == 1
     assert model.asked == ["Bread?"]
+
+
+def test_what_it_says_is_in_the_encoding_of_its_output() -> None:
+    """Other characters are escaped."""
+    command = ["serve", "--cassette", "café.jsonl", "--", "./no-such-café"]
+    ended = CliRunner(charset="ascii").invoke(main, command)
+    assert ended.exit_code == 127
+    said = ended.stderr_bytes.decode("ascii")
+    assert "./no-such-caf\\xe9" in said and "caf\\xe9.jsonl" in said
 
 
 def test_streams_go_out_piece_by_piece(httpserver: HTTPServer) -> None:

@@ -236,9 +236,7 @@ class Execution(CallListener):
             file.write(text.encode(encoding, "backslashreplace"))
 
     def _explain_no_calls(self) -> str:
-        """Return the likely reasons why no call of the program was recorded; empty if it failed before."""
-        if self._code:
-            return ""
+        """Return the likely reasons why no call of the program was recorded."""
         used = process_meter.usage()
         if used.calls or used.cached_calls:
             return "the program's calls are in the cassettes that it opens itself"

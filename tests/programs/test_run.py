@@ -1038,6 +1038,12 @@ def test_run_reports_child_processes_and_connections_if_nothing_was_recorded(
 
 
 @pytest.mark.ci
+def test_run_says_so_of_a_program_that_fails_too(model: NumberedServer) -> None:
+    _, reported = ran("sys.exit(3)", *A, code=3)
+    assert "no model request was seen" in reported
+
+
+@pytest.mark.ci
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_run_reports_processes_of_multiprocessing(method: str, model: NumberedServer) -> None:
     """Python has no audit event of a spawned one."""

@@ -224,6 +224,10 @@ DAMAGE = {
     "surrogate": (HEADER + GOOD.replace("{}", '{"a": "\\ud83d"}'), "lone surrogate"),
     "unknown kind": (HEADER + GOOD.replace("function", "chit"), "kind"),
     "unknown field": (HEADER + GOOD[:-1] + ', "host": "h"}', "unknown field 'host'"),
+    "old field": (
+        HEADER + GOOD[:-1] + ', "asker": "1"}',
+        "unknown field 'asker'; rename it 'caller'",
+    ),
     "form without a name": (
         HEADER + GOOD[:-1] + ', "form": {"digest": "0"}}',
         "'form' must have a name",

@@ -143,9 +143,8 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
         return
     for name, value in entry.items():
         if name not in names:
-            raise CacheCorruptError(
-                f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall"
-            )
+            remedy = "rename it 'caller'" if name == "asker" else "remove it, or upgrade llmcall"
+            raise CacheCorruptError(f"the line has an unknown field {name[:40]!r}; {remedy}")
         if type(value) not in TYPES[name]:
             raise _damaged(f"the line's {name!r} is not of the type {TYPES[name][-1].__name__}")
     if missing := {*names} - entry.keys() - OPTIONAL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import threading
 from contextlib import suppress
@@ -130,7 +131,7 @@ class Choice(LLMCall):
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns that a table has beside the value: the position of the chosen option in the
-        list that was read, from 1, and all options in that order.
+        list that was read, from 1, and all options in that order, as JSON, since databases have no lists.
         """
         return ("position", "order")
 
@@ -143,6 +144,7 @@ class Choice(LLMCall):
         texts = self._options.texts_in(self._options.moving)
         moving = moving_order(self.order, texts, respondent, alternates=self._alternates)
         order = self._full_order(moving)
+        read_values = [options.values[index] for index in order]
         conversation = await converse(
             self.request(self.prompt(variables, order), self.model_params, variables),
             read=lambda reply: _read_position(reply, options, order),
@@ -153,12 +155,12 @@ class Choice(LLMCall):
         warn_if_order_has_no_effect(self.order, respondent)
         position = conversation.value
         return self._with_final_error(conversation, variables)._replace(
-            value=None if position is None else options.values[order[position]],
+            value=None if position is None else read_values[position],
             is_missing=isinstance(conversation.failure, OutputError),
             fields={
                 "index": None if position is None else order[position],
                 "position": None if position is None else position + 1,
-                "order": tuple(options.values[index] for index in order),
+                "order": json.dumps(read_values, ensure_ascii=False, default=str),
             },
         )
 

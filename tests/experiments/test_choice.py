@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import sqlite3
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from itertools import permutations, product
 from pathlib import Path
 from string import ascii_uppercase
@@ -52,7 +55,12 @@ def orders(choice: llmcall.types.Choice, rows: Any = TOWNS, **map_options: Any) 
     """Return the order that each town reads in each repeat."""
     with llmcall.scope("survey"):
         table = choice.table(rows, key="town", **map_options)
-    return {(row.town, row.repeat): row.order for row in table.itertuples()}
+    return {(row.town, row.repeat): read_order(row) for row in table.itertuples()}
+
+
+def read_order(row: Any) -> tuple[str, ...]:
+    """Return the options of a table's row as they were read."""
+    return tuple(json.loads(row.order))
 
 
 def orders_in(path: str, options: list[str], order: str) -> list[Any]:
@@ -61,7 +69,7 @@ def orders_in(path: str, options: list[str], order: str) -> list[Any]:
     scope, _, name = f"survey/{path}".rpartition("/")
     with llmcall.scope(scope):
         table = choice.table([{"town": "Rye"}], key=lambda _: name, repeats=3)
-    return table["order"].tolist()
+    return [*map(read_order, table.itertuples())]
 
 
 class ScriptedFirst(ScriptedClient):
@@ -124,14 +132,14 @@ def test_an_option_is_a_template_that_is_rendered_with_the_row() -> None:
         for rent in (400, 500)
     ]
     assert table["value"].tolist() == ["right", "right"]
-    assert table["order"].tolist() == [("left", "right")] * 2
+    assert table["order"].tolist() == ['["left", "right"]'] * 2
 
 
 def test_an_option_without_a_code_returns_its_rendered_text() -> None:
     """Also when the answer is that text."""
     choice = question(["{{ town }}", "none"], client=lambda messages: "Rye")
     table = choice.table(TOWNS[:1])
-    assert (table["value"].tolist(), table["order"].tolist()) == (["Rye"], [("Rye", "none")])
+    assert (table["value"].tolist(), table["order"].tolist()) == (["Rye"], ['["Rye", "none"]'])
     assert question(["{{ town }}", "none"])(town="Rye") == "Rye"
 
 
@@ -158,7 +166,7 @@ def test_the_order_comes_of_the_options_before_they_are_rendered() -> None:
         table = choice.table(rows, key=lambda row: f"{row['town']} {row['left']}")
     for row in table.itertuples():
         turned = hashed(f"survey/{row.town} {row.left}", *PAIR.values()) % 2
-        assert row.order == (("right", "left") if turned else ("left", "right"))
+        assert read_order(row) == (("right", "left") if turned else ("left", "right"))
 
 
 @pytest.mark.parametrize(
@@ -334,7 +342,7 @@ def test_a_letter_means_the_option_that_stood_under_it() -> None:
     choice = question(order="rotate")
     with llmcall.scope("survey"):
         table = choice.table(TOWNS, repeats=4)
-    assert [row.order[0] for row in table.itertuples()] == list(table["value"])
+    assert [read_order(row)[0] for row in table.itertuples()] == list(table["value"])
     assert set(table["value"]) == set(OPTIONS)
 
 
@@ -370,7 +378,7 @@ def test_an_answer_that_names_no_option_is_a_missing_value_with_its_text() -> No
     [row] = table.itertuples()
     assert missing_in(row) == {"value", "refusal", "error"} and row.unread == "It depends."
     assert row.tries == len(client.requests) == 1
-    assert len(row.order) == 4
+    assert len(read_order(row)) == 4
 
 
 def test_a_refusal_is_a_missing_value_with_its_text() -> None:
@@ -538,7 +546,7 @@ def test_an_arm_changes_nobodys_order() -> None:
     """The treated read what the others read."""
     with llmcall.scope("survey"), llmcall.arm("treated"):
         table = question(order="shuffle").table(TOWNS, key="town", repeats=3)
-    in_arm = {(row.town, row.repeat): row.order for row in table.itertuples()}
+    in_arm = {(row.town, row.repeat): read_order(row) for row in table.itertuples()}
     assert in_arm == orders(question(order="shuffle"), repeats=3)
 
 
@@ -549,7 +557,7 @@ def test_outside_a_scope_the_order_depends_on_the_item() -> None:
         text = f'{{"town":"{row.town}"}}'
         name = f"~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         start = (hashed(name, *OPTIONS) + row.repeat) % 4
-        assert row.order == (*OPTIONS[start:], *OPTIONS[:start])
+        assert read_order(row) == (*OPTIONS[start:], *OPTIONS[:start])
 
 
 def test_orders_are_the_same_in_other_processes() -> None:
@@ -587,12 +595,14 @@ def test_a_plan_outside_a_scope_knows_the_orders(tmp_path: Path) -> None:
 
 
 def test_a_table_has_the_chosen_options_place_and_the_order_that_was_read() -> None:
-    """The place is counted from 1."""
+    """The place is counted from 1. A database takes the table as it is."""
     with llmcall.scope("survey"):
         table = question(client=lambda _: "C", order="shuffle").table(TOWNS, repeats=2)
     assert list(table.columns[:5]) == ["town", "repeat", "value", "position", "order"]
     assert set(table["position"]) == {3}
-    assert [row.order[row.position - 1] for row in table.itertuples()] == list(table["value"])
+    assert [read_order(row)[row.position - 1] for row in table.itertuples()] == list(table["value"])
+    with closing(sqlite3.connect(":memory:")) as database:
+        assert table.to_sql("answers", database) == 6
 
 
 # Bad input

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # The model's reasoning, which DeepSeek (and Moonshot) and OpenRouter want back in a conversation with tools.
 RETURNED_REASONING = ("reasoning_content", "reasoning_details")
+# Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
+ANSWER_FIELDS = ("tool_calls", "refusal", "function_call", "audio")
 
 
 def message_of(choice: Mapping[str, Data]) -> dict[str, Data]:
@@ -125,6 +127,11 @@ def content_text(content: object) -> str | None:
     if isinstance(content, list):
         return "".join(part["text"] for part in content if part["type"] == "text") or None
     return content if isinstance(content, str) else None
+
+
+def holds_answer(message: Mapping[str, Data]) -> bool:
+    """Return whether a message holds a text, a tool call, a refusal or audio."""
+    return bool(content_text(message.get("content")) or any(map(message.get, ANSWER_FIELDS)))
 
 
 def objects_in(value: object) -> list[dict[str, Data]]:

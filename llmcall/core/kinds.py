@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..apis.bodies import answer_in
 from ..apis.decisions import is_decision
 from ..apis.endings import ending_problem, is_cut
-from ..apis.message import content_text, unreadable_message
+from ..apis.message import holds_answer, unreadable_message
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
 from ..errors import (
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 TEXTS_PER_BATCH = 2048
 BYTES_PER_BATCH = 300_000
 FLOAT32 = 4  # bytes
-# Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
-ANSWER_FIELDS = ("tool_calls", "refusal", "function_call", "audio")
 LONGEST_QUOTE = 200  # characters of an answer in a message
 
 
@@ -284,11 +282,7 @@ def check_chat(response: Mapping[str, Data]) -> None:
     for choice in choices:
         if ending := ending_problem(choice.get("finish_reason"), "finish_reason"):
             _reject(*ending, response)
-    messages = [choice["message"] for choice in choices]
-    if not any(
-        content_text(message.get("content")) or any(map(message.get, ANSWER_FIELDS))
-        for message in messages
-    ):
+    if not any(holds_answer(choice["message"]) for choice in choices):
         _reject(EmptyAnswerError, _why_empty(choices[0], response), response)
 
 

@@ -87,6 +87,29 @@ def test_an_unreadable_chat_of_a_file_is_refused_with_its_line_and_the_reason(
         pass
 
 
+INCOMPLETE = {
+    "the answer is empty": {"message": {"content": ""}, "finish_reason": "stop"},
+    "the provider filtered the answer": {"message": ANSWER, "finish_reason": "content_filter"},
+    "the answer broke off": {"message": ANSWER, "finish_reason": "abort"},
+}
+
+
+def test_a_cache_keeps_no_filtered_or_empty_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """``put`` refuses it; ``load`` leaves it out, and takes the rest."""
+    responses = [{"choices": [choice]} for choice in INCOMPLETE.values()]
+    path = file_of(
+        chat(REQUEST, RESPONSE),
+        *[chat({**REQUEST, "seed": seed}, response) for seed, response in enumerate(responses)],
+    )
+    with ResponseCache("cache") as cache:
+        for reason, response in zip(INCOMPLETE, responses, strict=True):
+            with pytest.raises(ValueError, match=reason):
+                cache.put(ScriptedClient().build_request("Hi"), response)
+        assert cache.load(path) == len(cache) == 1
+    said = f"{path}: 3 answers that were filtered, broke off or are empty are left out"
+    assert caplog.messages == [said]
+
+
 def test_every_readable_form_of_a_chat_is_accepted() -> None:
     """Parts, tool calls and refusals, the Responses API, and a chat without messages."""
     parts = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "u"}}]
@@ -95,7 +118,7 @@ def test_every_readable_form_of_a_chat_is_accepted() -> None:
         message(content=None, tool_calls=[CALL]),
         message(content=None, refusal="No."),
         message(content=[{"type": "text", "text": "Yes."}]),
-        {"output": []},
+        {"output": [{"type": "message", "content": [{"type": "output_text", "text": "Yes."}]}]},
     ]
     lines = [
         chat({**REQUEST, "seed": seed, "messages": [{"role": "user", "content": parts}]}, response)

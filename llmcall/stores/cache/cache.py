@@ -20,7 +20,7 @@ from ...support.system import ProcessLock
 from ..record import Record, make_record
 from ..records.frame import record_frame
 from ..records.packed import pack, unpack
-from ..records.readable import unreadable
+from ..records.readable import incomplete, unreadable
 from .addresses import is_address, storage_at
 from .storages import Change, Storage
 from .unstored import UnstoredAnswers
@@ -137,12 +137,12 @@ class ResponseCache:
         :param response: the response as the API gave it.
         :param cost: USD, or ``None`` if the price is unknown.
         :raises ValueError: if no reader could read it: a chat's request has messages, and its response
-            choices with messages, or the output of the Responses API.
+            choices with messages, or the output of the Responses API; if it was filtered, broke off or is empty.
         """
         _check_request(request)
         packed = pack(make_record(request, response, cost=cost))
         record = unpack(request.cache_key, packed)  # in its plain form
-        if problem := unreadable(record):
+        if problem := unreadable(record) or incomplete(record):
             raise ValueError(problem)
         return self.store(record)
 
@@ -340,7 +340,7 @@ class ResponseCache:
         on_conflict: str = "keep",
     ) -> int:
         """Add the records of an exported file, a cassette, or another cache or its path; return how
-        many were stored.
+        many were stored. Answers that were filtered, broke off or are empty are left out.
 
         :param path: also TinyTroupe's pickle cache.
         :param on_conflict: what to do about a key that has another answer here: ``keep`` this one,

@@ -15,7 +15,7 @@ from .. import other_formats
 from ..records.answers import CONFLICTS, same_answer
 from ..records.keyed_settings import keyed_settings, settings_differences
 from ..records.packed import pack, unpack
-from ..records.readable import unreadable
+from ..records.readable import incomplete, unreadable
 from ..records.reader import spooled
 from ..records.temporary_records import Spool
 from .addresses import is_address, storage_at
@@ -79,10 +79,23 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
             raise CacheError(
                 f"{words()}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
             )
-        replaces = on_conflict == "replace"
-        stored_count = storage.write(
-            addition(record, replaces=is_conflict(record) and replaces) for record in records()
-        )
+        replaces, left_out = on_conflict == "replace", 0
+
+        def additions() -> Iterator[Change]:
+            nonlocal left_out
+            for record in records():
+                if incomplete(record):
+                    left_out += 1
+                else:
+                    yield addition(record, replaces=is_conflict(record) and replaces)
+
+        stored_count = storage.write(additions())
+        if left_out:
+            notice(
+                "%s: %s that were filtered, broke off or are empty are left out",
+                name,
+                counted(left_out, "answer"),
+            )
         if count:
             notice("%s: %s", words(), on_conflict)
         return stored_count

@@ -1,4 +1,4 @@
-"""A check that chats from other sources can be read."""
+"""Checks that chats from other sources can be read, and that a cache keeps their answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from types import NoneType
 from typing import TYPE_CHECKING
 
 from ...apis.decisions import is_decision
-from ...apis.message import unreadable_message
+from ...apis.endings import ending_problem
+from ...apis.message import holds_answer, unreadable_message
 from ...support.display import as_json, shortened
 
 if TYPE_CHECKING:
@@ -64,6 +65,18 @@ def unreadable(record: Record) -> str | None:
         if not isinstance(fields.get("finish_reason"), (str, NoneType)):
             return f"the finish_reason of choices[{number}] of this chat is not a text: {_quoted(choice)}"
     return None
+
+
+def incomplete(record: Record) -> str | None:
+    """Return why a cache keeps no such answer of a chat (it was filtered, broke off or is empty), or ``None``."""
+    if record.kind != "chat":
+        return None
+    for choice in record.choices:
+        if ending := ending_problem(choice.get("finish_reason"), "finish_reason"):
+            return ending[1]
+    if any(holds_answer(choice["message"]) for choice in record.choices):
+        return None
+    return "the answer is empty: neither text nor a tool call"
 
 
 def _quoted(value: object) -> str:

@@ -10,18 +10,27 @@ _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\b\.?)?"
 _ZONE = r"(?: ?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})\b)?"
 _YEAR = r"(?:19|20)\d{2}\b"
 _DAY = r"\d{1,2}(?:st|nd|rd|th)?"
-_WEEKDAY = r"(?:(?:Mon|Tue(?:s)?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,? )?"
+# In English, German, French, Spanish, Italian, Portuguese, Dutch, Russian and Polish
+_WEEKDAY = (
+    r"(?:(?:(?:Mon|Tue(?:s)?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?"
+    r"|(?i:montag|dienstag|mittwoch|donnerstag|freitag|samstag|sonntag|lundi|mardi|mercredi|jeudi|vendredi|samedi"
+    r"|dimanche|lunes|martes|miércoles|jueves|viernes|sábado|domingo|lunedì|martedì|mercoledì|giovedì|venerdì|sabato"
+    r"|domenica|(?:segunda|terça|quarta|quinta|sexta)-feira|maandag|dinsdag|woensdag|donderdag|vrijdag|zaterdag|zondag"
+    r"|понедельник|вторник|среда|четверг|пятница|суббота|воскресенье|poniedziałek|wtorek|środa|czwartek|piątek|sobota"
+    r"|niedziela)),? )?"
+)
 _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)\.?"
 )
-# Months of dates such as "27. November 2026" and "27 de noviembre de 2026": in German, French, Spanish, Italian,
-# Portuguese and Dutch, in full.
+# Months of dates such as "27. November 2026" and "27 de noviembre de 2026", in the same languages, in full
 _FOREIGN_MONTH = (
     r"(?i:januar|februar|märz|mai|juni|juli|oktober|dezember|janvier|février|mars|avril|juin|juillet|août"
     r"|septembre|octobre|novembre|décembre|enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre"
     r"|noviembre|diciembre|gennaio|febbraio|aprile|maggio|giugno|luglio|settembre|ottobre|dicembre|janeiro"
-    r"|fevereiro|março|maio|junho|julho|setembro|outubro|novembro|dezembro|januari|februari|maart|mei|augustus)"
+    r"|fevereiro|março|maio|junho|julho|setembro|outubro|novembro|dezembro|januari|februari|maart|april|mei|augustus|september"
+    r"|november|december|января|февраля|марта|апреля|мая|июня|июля|августа|сентября|октября|ноября|декабря"
+    r"|stycznia|lutego|marca|kwietnia|maja|czerwca|lipca|sierpnia|września|października|listopada|grudnia)"
 )
 # A day and a time as names of files have it, with any sign between them or none.
 _STAMP = (
@@ -34,8 +43,12 @@ _UNIX_TIME = r"(?<![\w.,-])1[4-9]\d{8}(?:\.\d+|\d{3})?(?!\w|[.,]\d)"
 # because of "May 3 people enter?".
 NORMALIZERS = {
     "times": (
-        rf"{_STAMP}|{_UNIX_TIME}|\b\d{{4}}-W\d{{2}}(?:-\d)?\b|\d{{4}}年 ?\d{{1,2}}月 ?\d{{1,2}}日"
-        rf"|\b(?:\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}-{_MONTH}-{_YEAR}|{_DAY}\.?(?: de)? {_FOREIGN_MONTH}(?: de)? {_YEAR}"
+        rf"{_STAMP}|{_UNIX_TIME}|\b\d{{4}}-W\d{{2}}(?:-\d)?\b"
+        # Chinese, Japanese, Korean
+        r"|\d{4}[年년] ?\d{1,2}[月월] ?\d{1,2}[日일]"
+        r"(?: ?(?:[日月火水木金土]曜日|星期[一二三四五六日天]|[일월화수목금토]요일))?"
+        rf"|\b(?:\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}-{_MONTH}-{_YEAR}"
+        rf"|{_WEEKDAY}{_DAY}\.?(?: de)? {_FOREIGN_MONTH}(?: de)? {_YEAR}"
         rf"|{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_YEAR}"
         rf"|{_WEEKDAY}{_DAY}(?: of|\.)? {_MONTH},? {_YEAR}"
         rf"|\d{{1,2}}(?P<mark>[/.])\d{{1,2}}(?P=mark){_YEAR}|{_YEAR}/\d{{1,2}}/\d{{1,2}})"

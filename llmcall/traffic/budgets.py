@@ -331,12 +331,7 @@ def _exceeded_message(name: str, most: int, remaining: int, amount: int) -> str:
     )
 
 
-def budget(
-    usd: float | None = None,
-    tokens: int | None = None,
-    calls: int | None = None,
-    name: None = None,
-) -> Budget:
+def budget(usd: float | None = None, tokens: int | None = None, calls: int | None = None) -> Budget:
     """Limit what the calls of a block may spend: ``with llmcall.budget(usd=2) as budget: …``, then
     ``budget.spent``.
 
@@ -347,7 +342,6 @@ def budget(
     :param usd: US dollars; a model without a price is refused.
     :param tokens: tokens of prompts and answers together.
     :param calls: calls answered by a model.
-    :param name: is refused: no budget outlives its block.
     :returns: a context manager; a call that would exceed it raises ``BudgetExceededError``.
     :raises ValueError: if a limit is negative or not a number.
 
@@ -357,9 +351,4 @@ def budget(
     >>> budget.spent.calls <= 1
     True
     """
-    if name is not None:
-        raise TypeError(
-            f"budget(name={name!r}): a budget ends with its block. To limit several runs together, give each what "
-            "the earlier ones left: budget(usd=…)"
-        )
     return Budget(usd, tokens, calls)

@@ -323,10 +323,6 @@ def unpriced(**options: Any) -> None:
     ("ValueError: ...budget's", lambda: API.budget(usd="5")),
     ("ValueError: ...budget's", lambda: API.budget(calls=1.5)),
     ("ValueError: ...budget's", lambda: API.budget(tokens=True)),
-    (
-        "TypeError: budget(name='survey'): a budget ends with its block...budget(usd=",
-        lambda: API.budget(calls=5, name="survey"),
-    ),
     ("ConfigError: ...unheard-of...[Prices]", unpriced),
     (
         "ConfigError: ...m priority = ",

@@ -25,6 +25,7 @@ from .scopes.scope import in_function
 from .stores.cache.cache import shared_cache
 from .stores.cassettes.current import open_current_cassette
 from .stores.cassettes.replay_log import function_scope
+from .stores.records.keyed_settings import settings_taken
 from .support.failures import UnrecordedResult, failed_inside
 from .support.notices import notice
 from .support.waits import may_block, run_blocking
@@ -260,6 +261,7 @@ def prepare_recorded(
         Position(),
         transport=transport,
         calls_model=calls_model,
+        taken=functools.partial(settings_taken, settings, request),
     )
     if prefers_calling and call.may_call:
         call = call._replace(skips_recorded=True)

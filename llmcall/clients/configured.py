@@ -72,6 +72,7 @@ class ConfiguredClient:
 
     api_type: ClassVar[str] = "custom"
     sends_nothing = False  # whether it answers in this process
+    takes_defaults = True  # whether its calls get the parameters that environment and files set
     transport: Sends | None = None
 
     def __init__(

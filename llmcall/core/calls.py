@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
+    from ..stores.records.keyed_settings import SettingsTaken
     from .seams import Store, Transport
 
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
@@ -141,6 +142,7 @@ class Call(NamedTuple):
     :param used_records: collects the records that its arm's calls get, or ``None``.
     :param progress: how far it came; ``None`` if it was not begun.
     :param way: leads to the process that answers it; ``None``: this one does.
+    :param taken: returns the settings that its key depends on.
     """
 
     counted_by: Client | None
@@ -161,6 +163,7 @@ class Call(NamedTuple):
     used_records: deque[ScopedRecord] | None = None
     progress: Progress | None = None
     way: Way | None = None
+    taken: SettingsTaken = dict
 
     def begun(self, progress: Progress) -> Call:
         """Return the call with its deadline, which starts to run now, and its progress from now on."""
@@ -240,7 +243,7 @@ class Call(NamedTuple):
         # Outside any scope, identical calls share a record, and a program that waits for an end needs the
         # last one, now and in a replay.
         replaces = self.skips_recorded and self.request.sample is None
-        return CassetteStore(cassette, cache, position, replaces)
+        return CassetteStore(cassette, cache, position, replaces, self.taken)
 
     @property
     def shared_by(self) -> ResponseCache | Cassette | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers.expected import expected_form
@@ -31,6 +32,7 @@ from ..scopes.draw_numbers import RecordedCallers
 from ..scopes.draws import Draw
 from ..scopes.position import CallOrder, Form, Position, held
 from ..stores.cassettes.current import open_current_cassette
+from ..stores.records.keyed_settings import settings_taken
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
 from .calls import Call, InnerCall, split_options
@@ -125,6 +127,7 @@ class Draft(NamedTuple):
             calls_model=blank.calls_model,
             skips_recorded=blank.skips_recorded,
             is_streamed=blank.is_streamed,
+            taken=blank.taken,
         )
 
 
@@ -151,7 +154,7 @@ def prepare_embeddings(
 
     :raises TypeError: for a wrong argument.
     """
-    arguments = {**arguments, "model": model or client.default_embedding_model()}
+    arguments = {**arguments, "model": model or None}
     texts = checked_texts(text)
     return [place_without_draw(_draft(client, "embedding", item, arguments)) for item in texts]
 
@@ -161,6 +164,8 @@ def _draft(client: Client, kind: str, content: Any, arguments: Mapping[str, obje
     cassette = open_current_cassette()  # first: it may have settings of its own
     resolved = client.resolved
     blank, normalize, opened = _prepared(client, resolved, kind, arguments)
+    if cassette is not None:
+        cassette.opening.tell_overridden(blank.taken)
     sent: Any
     keyed: Any
     if kind == "chat":
@@ -205,8 +210,11 @@ def _prepare(
 ) -> PreparedArguments:
     settings, cache = resolved.settings, resolved.cache
     options, params = split_options(arguments, resolved.options)
-    model = client.model_named(params.pop("model", None))
+    named_model = params.pop("model", None) or None
+    default = client.default_embedding_model() if kind == "embedding" else None
+    model = client.model_named(named_model or default)
     sent = checked_parameters(params, kind)
+    given = frozenset(sent) if client.takes_defaults else None
     fallbacks: tuple[str, ...] = ()
     if kind == "chat":
         sent = client.with_effort(model, resolved.defaults | sent)
@@ -226,7 +234,16 @@ def _prepare(
     expected = None if response_format is None else expected_form(response_format)
     request = Request(kind, model, hashed, body, headers, None, "", expected)
     blank = Call(
-        None, settings, cache, None, request, options, model, Position(), fallbacks=fallbacks
+        None,
+        settings,
+        cache,
+        None,
+        request,
+        options,
+        model,
+        Position(),
+        fallbacks=fallbacks,
+        taken=partial(settings_taken, settings, request, named_model, given),
     )
     return PreparedArguments(blank, normalizer(settings.cache_normalize))
 

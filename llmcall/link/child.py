@@ -310,6 +310,7 @@ def _forwarded(calls: Sequence[Call]) -> ForwardedCalls:
         call.is_streamed,
         llmcall_sends(),
         call.position.form,
+        {**call.taken()},
     )
 
 

@@ -60,6 +60,7 @@ class ForwardedCalls(NamedTuple):
     :param options: as a tuple.
     :param facts: of the client, pickled; see ``client_facts.py``.
     :param has_form: whether its answers must have a form, which the process checks.
+    :param taken: the settings that the keys depend on, without those that code gives.
     :param is_clients: whether the transport of the client sends it, and not one of its own.
 
     Other fields are those of :class:`.calls.Call` and its request.
@@ -80,6 +81,7 @@ class ForwardedCalls(NamedTuple):
     is_streamed: bool
     is_inner: bool
     form: Form | None
+    taken: dict[str, Data]
 
     @property
     def call_options(self) -> Options:

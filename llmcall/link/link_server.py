@@ -460,6 +460,8 @@ class CallOfProcess:
         cassette = open_current_cassette()
         own_settings, shared = facts_in(forwarded.facts)
         calls = []
+        if cassette is not None:
+            cassette.opening.tell_overridden(lambda: forwarded.taken)
         for hashed, body in forwarded.contents:
             form = Form() if forwarded.has_form else None
             transport = RemoteTransport(self, body, form)
@@ -481,6 +483,7 @@ class CallOfProcess:
                 transport=None if forwarded.is_clients else transport,
                 calls_model=forwarded.calls_model,
                 is_streamed=forwarded.is_streamed,
+                taken=lambda: forwarded.taken,
             )
             call = call._replace(skips_recorded=forwarded.skips_recorded and call.may_call)
             draft = Draft.of(call, forwarded.form)

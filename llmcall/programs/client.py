@@ -22,6 +22,8 @@ LIMIT = "max_completion_tokens"  # another name for max_tokens
 class ProgramClient(OpenAIClient):
     """A client that makes a program's calls to one address, with the credentials and headers of each request."""
 
+    takes_defaults = False
+
     def _resolve(self) -> ResolvedSettings:
         """Return the resolved settings. Of the default parameters, only those given in code apply:
         the program's requests stay its own, without a window. Its own HTTP client sets the timeouts.

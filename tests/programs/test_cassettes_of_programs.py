@@ -60,6 +60,18 @@ def test_a_block_records_and_replays_the_sdk_without_a_key(
     assert "OPENAI_API_KEY" not in os.environ
 
 
+def test_settings_that_a_program_takes_none_of_are_not_named(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its file has none, and a replay under the same ones does not say that it was recorded without them."""
+    monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.5")
+    for mode in ("once", "none"):
+        with llmcall.cassette(TAPE, mode=mode):
+            http.post(f"{model.address}/chat/completions", json=BODY)
+    assert json.loads(Path(TAPE).read_text(encoding="utf-8").splitlines()[0])["settings"] == {}
+    assert "no effect" not in caplog.text
+
+
 def by_requests(url: str, body: dict[str, Any]) -> Any:
     """Post by requests."""
     return pytest.importorskip("requests").post(url, json=body).json()

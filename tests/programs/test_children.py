@@ -573,14 +573,13 @@ def test_a_cassette_in_mode_none_sends_nothing_from_a_maps_workers(model: Number
 
 @pytest.mark.ci
 def test_llmcalls_own_calls_in_a_child_are_the_runs(model: NumberedServer) -> None:
-    """With the scopes that the child opens."""
+    """With the scopes that the child opens, and the settings that it has."""
     write(
         "child.py",
         """
         import llmcall
-        client = llmcall.OpenAIClient(
-            api_key="none", base_url=os.environ["MODEL_AT"], model="gpt-4o-mini"
-        )
+        os.environ["LLMCALL_MODEL"] = "gpt-4o-mini"
+        client = llmcall.OpenAIClient(api_key="none", base_url=os.environ["MODEL_AT"])
         with llmcall.scope("trial-1"), llmcall.scope("Ada"):
             print(*[client.send_message("Bread?").content for _ in range(2)])
         """,
@@ -588,8 +587,9 @@ def test_llmcalls_own_calls_in_a_child_are_the_runs(model: NumberedServer) -> No
     write("program.py", f"subprocess.run({CHILD})")
     check_replays(model, 2)
     lines = Path("a.jsonl").read_text(encoding="utf-8").splitlines()
-    samples = [json.loads(line).get("sample") for line in lines[1:]]
-    assert samples == ["trial-1/Ada#0", "trial-1/Ada#1"]
+    header, *records = map(json.loads, lines)
+    assert header["settings"] == {"model": "gpt-4o-mini"}
+    assert [record["sample"] for record in records] == ["trial-1/Ada#0", "trial-1/Ada#1"]
     write("child.py", Path("child.py").read_text(encoding="utf-8").replace("Bread?", "Milk?"))
     _, reported = ran(*NONE, code=1)
     assert "{+Milk+}" in reported or "Milk?" in reported

@@ -947,17 +947,14 @@ cheap = gpt-4o-mini
 
 
 def test_the_header_has_what_environment_and_files_put_into_keys() -> None:
-    """It has no setting that does not matter to keys, no argument in code, and no model that no record has."""
+    """It has no setting that does not matter to keys, and no argument in code, nor what each call gives itself."""
     config_file(EVERY_SETTING)
     with llmcall.configured(presence_penalty=1.5), cassette(PATH):
         answer_to(ScriptedClient(["yes"], top_p=0.1), temperature=0.5, seed=3)
     assert header() == {
         "model": "cheap",
-        "temperature": 0,
         "max_tokens": 50,
-        "top_p": 0.9,
         "frequency_penalty": 0,
-        "presence_penalty": 0.25,
         "reasoning_effort": "low",
         "cache_namespace": "lab",
         "cache_normalize": ["times", "x+"],
@@ -967,6 +964,7 @@ def test_the_header_has_what_environment_and_files_put_into_keys() -> None:
 
 def test_the_header_names_no_model_that_was_not_asked(caplog: pytest.LogCaptureFixture) -> None:
     """So a replay does not say that it was recorded with the default model. A call of the default adds it."""
+    config_file("[OpenAI]\nMODEL = fake-1\n")
     with cassette(PATH):
         answer_to(counting(), model="fake-1")
     assert header() == {}
@@ -979,16 +977,44 @@ def test_the_header_names_no_model_that_was_not_asked(caplog: pytest.LogCaptureF
     assert header() == {"model": "fake-2"}
 
 
-def test_a_call_that_is_added_gets_the_parameters_of_the_header() -> None:
-    """On a machine without them, too, and if each recorded call had its own."""
-    config_file("[OpenAI]\nTEMPERATURE = 0.5\n")
+def test_a_call_that_is_added_gets_a_parameter_that_each_recorded_call_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As in a fresh recording: nothing recorded says that it has no value."""
+    config_file("[OpenAI]\nMODEL = fake-1\nTEMPERATURE = 0.5\n")
     with cassette(PATH):
         answer_to(counting(), temperature=1)
-    config_file("")
-    client = counting()
+    assert header() == {"model": "fake-1"}
     with cassette(PATH, mode="new"):
-        answer_to(client, "Later", temperature=None)
-    assert client.requests[-1].body["temperature"] == 0.5
+        answer_to(counting(), temperature=1)
+        answer_to(counting(), "Later")
+    assert header() == {"model": "fake-1", "temperature": 0.5}
+    assert lines()[-1]["request"]["temperature"] == 0.5
+    assert warnings(caplog) == []
+
+
+def test_a_setting_is_in_the_header_while_a_record_depends_on_it() -> None:
+    config_file("[OpenAI]\nMODEL = fake-1\nTEMPERATURE = 0.5\n")
+    with cassette(PATH):
+        answer_to(counting())
+    with cassette(PATH, mode="update"):
+        answer_to(counting(), temperature=1)
+    assert header() == {"model": "fake-1"}
+
+
+def test_the_header_has_the_aliases_that_calls_used() -> None:
+    """Others hold as they are set here, unless a recorded call named a model so."""
+    config_file("[Aliases]\nquick = cheap\ncheap = fake-1\nother = fake-1\n")
+    with cassette(PATH):
+        answer_to(counting(), model="quick")
+        answer_to(counting(), model="fake-2")
+    assert header() == {"aliases": {"quick": "cheap", "cheap": "fake-1"}}
+    config_file("[Aliases]\nquick = fake-3\nother = fake-1\nfake-2 = fake-3\n")
+    client = counting()
+    with cassette(PATH, mode="none"):
+        for model in ("quick", "other", "fake-2"):
+            answer_to(client, model=model)
+    assert client.requests == []
 
 
 def test_a_record_names_the_template_that_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1140,6 +1166,7 @@ def test_overridden_settings_are_named_whole_with_their_sources(
     config_file("[Aliases]\ntiny = gpt-4o-mini\nhuge = gpt-5\n")
     with cassette(PATH):
         answer_to(counting())
+        answer_to(counting(), model="tiny")
     monkeypatch.setenv("LLMCALL_MODEL", f"{long_name}2")
     config_file("[OpenAI]\nTOP_P = 0.5\n[Aliases]\ntiny = gpt-4o\nhuge = gpt-5\n")
     with cassette(PATH, mode="none"):
@@ -1262,12 +1289,13 @@ def test_the_namespace_of_an_endpoint_is_in_the_header(elsewhere: str) -> None:
     client = OpenAIClient()
     client.transport = counting()
     with cassette(PATH):
-        answer_to(client)
+        answer_to(client, model="gpt-4o-mini")
         answer_to(client, model="gpt-4o")
-    assert header()["namespaces"] == {"gpt-4o-mini": "vllm"}
+    assert header() == {"namespaces": {"gpt-4o-mini": "vllm"}}
     config_file(elsewhere)
     with cassette(PATH, mode="none"), OpenAIClient() as fresh:
-        assert [answer_to(fresh), answer_to(fresh, model="gpt-4o")] == ["answer 1", "answer 2"]
+        answers = [answer_to(fresh, model=model) for model in ("gpt-4o-mini", "gpt-4o")]
+    assert answers == ["answer 1", "answer 2"]
 
 
 def test_the_path_of_a_model_does_not_reach_the_header(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -321,7 +321,12 @@ class ResponseCache:
         :raises CacheCorruptError: if the file exists and is not a cassette.
         """
         from ..records.header import Header
-        from ..records.keyed_settings import KEYED, NAMESPACES, keyed_settings, with_used_settings
+        from ..records.keyed_settings import (
+            KEYED,
+            SECTION_NAMES,
+            keyed_settings,
+            with_used_settings,
+        )
         from ..records.temporary_records import Spool
         from ..records.writer import write
 
@@ -329,7 +334,7 @@ class ResponseCache:
             for record in self.records(where=where):
                 spool.add(record)
             if len(spool):  # an empty file would replace a recording by nothing
-                settings = with_used_settings(keyed_settings(), spool, {*KEYED, NAMESPACES})
+                settings = with_used_settings(keyed_settings(), spool, {*KEYED, *SECTION_NAMES})
                 write(path, Header(settings), spool)
             return len(spool)
 

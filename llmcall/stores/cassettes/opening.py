@@ -11,11 +11,17 @@ from ...errors import CacheError, CacheMissError, ScopeError
 from ...support.listeners import current_listeners
 from ...support.notices import notice, warn_once
 from ...support.system import at_exit
-from ..records.keyed_settings import layer_from_header, overridden_settings
+from ..records.keyed_settings import (
+    TAKEN_BY_ALL,
+    Overridden,
+    layer_from_header,
+    overridden_settings,
+)
 from .current import open_cassettes, pop_cassette, push_cassette
 from .tape import lock
 
 if TYPE_CHECKING:
+    from ..records.keyed_settings import SettingsTaken
     from .cassette import Cassette
 
 
@@ -32,6 +38,7 @@ class Opening:
         self._error: BaseException | None = None  # what ended a block
         self._settings = ExitStack()  # those of the file, while they apply
         self._is_in_cells = False
+        self._overridden: Overridden | None = None
 
     def enter(self) -> None:
         """Begin a block."""
@@ -81,7 +88,7 @@ class Opening:
             if other.opening._is_in_cells:
                 place = "by an earlier open(); call its close() first (tape.close())"
             raise CacheError(f"{cassette.path} is already open {place}")
-        self._error, self._is_in_cells = None, False
+        self._error, self._is_in_cells, self._overridden = None, False, None
         config.refresh()
         cassette.read_file()
         with ExitStack() as applied:
@@ -89,13 +96,24 @@ class Opening:
                 before, path = config.settings(), str(cassette.path)
                 header = cassette.file.records.header
                 layer = layer_from_header(
-                    header.settings, f"cassette {path}", is_imported=header.imported is not None
+                    header.settings,
+                    f"cassette {path}",
+                    cassette.file.records.undecided,
+                    is_imported=header.imported is not None,
                 )
                 applied.callback(config.push_layer(layer))
-                if overridden := overridden_settings(before, layer, path):
-                    warn_once(overridden)
-            cassette.tape.update_settings()
+                self._overridden = overridden_settings(before, layer, path)
+                self.tell_overridden(lambda: TAKEN_BY_ALL)
             self._settings = applied.pop_all()
+
+    def tell_overridden(self, taken: SettingsTaken) -> None:
+        """Warn once of the settings of environment and files that the file overrides, if a call depends on one.
+
+        :param taken: returns the settings that the call depends on.
+        """
+        if self._overridden is not None and self._overridden.names & taken().keys():
+            warn_once(self._overridden.words)
+            self._overridden = None
 
     def _stop(self, error: BaseException | None) -> None:
         cassette = self._cassette

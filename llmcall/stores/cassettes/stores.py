@@ -14,6 +14,7 @@ from ..records.answers import same_answer
 if TYPE_CHECKING:
     from ...keys.request import Request
     from ..cache.cache import ResponseCache
+    from ..records.keyed_settings import SettingsTaken
     from .cassette import Cassette
 
 
@@ -104,12 +105,14 @@ class CassetteStore(NamedTuple):
     :param cache: the disk cache.
     :param position: the call's; ``None`` for a dry run, which uses no record.
     :param replaces: whether to call anew and replace an answer of this run.
+    :param taken: returns the settings that the call's key depends on.
     """
 
     cassette: Cassette
     cache: CacheStore
     position: Position | None
     replaces: bool = False
+    taken: SettingsTaken = dict
 
     @property
     def is_on_server(self) -> bool:
@@ -130,7 +133,10 @@ class CassetteStore(NamedTuple):
         if not self.replaces:
             question = request.kind, request.sample, request.hashed
             record = tape.find(request.cache_key, question, self.position)
-        if record is not None or not tape.may_record:
+        if not tape.may_record:
+            return record
+        if record is not None:
+            tape.note_settings(self.taken)
             return record
         if self.position is not None:
             self.cassette.file.check_can_gain()
@@ -172,6 +178,7 @@ class CassetteStore(NamedTuple):
         if self.position is None:
             return record
         kept = self.cassette.tape.add(record, self.position, source, self.replaces)
+        self.cassette.tape.note_settings(self.taken)
         if kept is None:
             path = self.cassette.path
             warn_once(f"an answer came after the cassette {path} was closed, so the file lacks it")

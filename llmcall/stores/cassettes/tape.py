@@ -11,7 +11,7 @@ from ...keys.keys import identity
 from ...support.system import ProcessLock
 from ..days import Days, day_of
 from ..record import GotFrom, Record
-from ..records.keyed_settings import joined_settings, keyed_settings
+from ..records.keyed_settings import joined_settings
 from ..records.packed import kept
 from ..records.reader import Question, RecordFile, Selection, header_in
 from ..records.writer import check_writable, content_digest, read_if_present, write
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ...keys.request import Data
     from ...scopes.position import Position
+    from ..records.keyed_settings import SettingsTaken
     from .replay_log import ReplayLog
 
 
@@ -119,7 +120,6 @@ class Tape:
     :param log: logs which records answered calls.
     :param may_record: whether records may be added.
     :ivar replayed: the number of calls that it answered; for embeddings, each text counts.
-    :ivar settings: those that decided the keys, for the file's header.
     :ivar is_over: whether it was closed, so that nothing more is added.
     :ivar drops_unused: whether the file loses what no call used; known at the end.
     """
@@ -129,15 +129,24 @@ class Tape:
         self.log = log
         self.may_record = may_record
         self.replayed = 0
-        self.settings: dict[str, Data] = {}
+        self._settings: dict[str, Data] = {}  # those that entered the keys of the run's records
+        self._latest: SettingsTaken | None = None
         self.is_over = False
         self.drops_unused = False
         self._gained: dict[str, tuple[Record, GotFrom]] = {}  # by key, with the source
 
-    def update_settings(self) -> None:
-        """Take the current settings; to those of a file, only further models are added."""
-        here = keyed_settings()
-        self.settings = joined_settings(self.stored.header.settings or here, here)
+    def note_settings(self, taken: SettingsTaken) -> None:
+        """Note the settings that entered the key of a record of the run."""
+        if taken is not self._latest:
+            entered = {name: value for name, value in taken().items() if value is not None}
+            with lock:
+                self._settings, self._latest = joined_settings(self._settings, entered), taken
+
+    @property
+    def settings(self) -> dict[str, Data]:
+        """Return the settings that entered the keys of its records, for the file's header."""
+        stored = {} if self.drops_unused else self.stored.header.settings
+        return joined_settings(stored, self._settings)
 
     def get(self, key: str, question: Question | None = None) -> Record | None:
         """Return the record of a key, or ``None``, without counting it as used.
@@ -186,8 +195,6 @@ class Tape:
                 is_own = is_same and source == GotFrom.SERVER and source_before == GotFrom.CACHE
                 if not is_own and (is_same or not (replace and is_asked_again)):
                     return existing
-            if not self._gained:  # the program may have changed its settings since the opening
-                self.update_settings()
             record = record.replace(days=_days_of(record, source))
             self._gained[record.cache_key] = kept(record), source  # the caller may change its copy
             self.log.note(record, position)

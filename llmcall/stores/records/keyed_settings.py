@@ -5,31 +5,35 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import resolve as config
 from ...config.setting import Layer, Rank
-from ...config.settings import LOCAL_MODEL, SETTINGS, Settings
+from ...config.settings import DEFAULT_MODEL, LOCAL_MODEL, SETTINGS, Settings
 from ...errors import ConfigError
 from ...keys.normalizers import replacement
-from ...keys.parameters import CONFIGURED
+from ...keys.parameters import CONFIGURED, EFFORT
 from ...models.catalog import matching_section, resolve
 from ...support.display import as_json
 
 if TYPE_CHECKING:
-    from ...keys.request import Data
+    from ...keys.request import Data, Request
     from ..record import Record
 
+    SettingsTaken = Callable[[], Mapping[str, Data]]
 
 NAMESPACES = "namespaces"  # by model, the namespaces from [Endpoint …] sections
 SECTIONS = "models"  # the [Model …] sections of the models that were used
 DEFAULT_MODELS = {"chat": "model", "embedding": "embedding_model"}  # by the kind of a record
 MODELS = tuple(DEFAULT_MODELS.values())
+SECTION_NAMES = ("aliases", NAMESPACES, SECTIONS)
 MODEL_FILE = ".gguf"
+LOCAL_SECTION = {"structured_output": True}  # of the local model
 # The settings that decide keys, besides the arguments in code. A header holds these, and while its
 # cassette is open they override environment and files.
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
+TAKEN_BY_ALL = dict.fromkeys(("cache_namespace", "cache_normalize", "aliases", SECTIONS))
 
 
 def keyed_settings() -> dict[str, Data]:
@@ -50,12 +54,80 @@ def keyed_settings() -> dict[str, Data]:
             header[name] = LOCAL_MODEL  # with its records' name, it replays with any API_TYPE
     sections = values[SECTIONS]
     if header["model"] == LOCAL_MODEL:
-        sections = {LOCAL_MODEL: {"structured_output": True}, **sections}
+        sections = {LOCAL_MODEL: LOCAL_SECTION, **sections}
     if sections:
         header[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}
-    recorded = values["_namespaces"]
-    namespaces = _namespaces() if recorded is None else dict(recorded)
+    namespaces = _namespaces(config.settings())
     return {**header, NAMESPACES: namespaces} if namespaces else header
+
+
+def settings_taken(
+    settings: Settings,
+    request: Request,
+    named_model: str | None = None,
+    given: Collection[str] | None = None,
+) -> dict[str, Data]:
+    """Return the settings that a call's key depends on, as a header holds them; ``None`` for one without a value.
+    What code gives is not among them.
+
+    :param settings: the call's.
+    :param request: its request.
+    :param named_model: the model that the call names, before aliases; ``None`` without one.
+    :param given: the parameters that the call names; ``None`` if it takes none from the settings.
+    """
+    below_code = {
+        name: getattr(settings, name)
+        for name in (*KEYED, SECTIONS, "endpoints", "api_type")
+        if settings.setting_value(name).rank < Rank.CONFIGURED
+    }
+    taken: dict[str, Data] = {}
+    kind, model = request.kind, request.model
+    if name := DEFAULT_MODELS.get(kind):
+        if named_model is None and name in below_code:
+            is_local = below_code.get("api_type") == "local"
+            taken[name] = _default_model(settings, name, model, is_local=is_local)
+        taken["aliases"] = _used_aliases(
+            named_model or getattr(settings, name), below_code.get("aliases", {})
+        )
+        sections = below_code.get(SECTIONS, {})
+        if taken.get("model") == LOCAL_MODEL:
+            sections = {LOCAL_MODEL: LOCAL_SECTION, **sections}
+        section = _as_json(matching_section(model, sections))
+        taken[SECTIONS] = {model: section} if section else {}
+    if given is not None and kind == "chat":
+        taken |= {
+            name: below_code[name] for name in CONFIGURED if name in below_code.keys() - given
+        }
+    namespace = request.hashed.get("namespace", "")
+    if "endpoints" in below_code and _namespaces(settings).get(model) == namespace:
+        taken[NAMESPACES] = {model: namespace}
+    elif below_code.get("cache_namespace") == namespace:
+        taken["cache_namespace"] = namespace
+    taken["cache_normalize"] = list(below_code.get("cache_normalize", ()))
+    return {name: None if value in ("", [], {}) else value for name, value in taken.items()}
+
+
+def _default_model(settings: Settings, name: str, model: str, *, is_local: bool) -> str | None:
+    """Return a default model as a header holds it; ``None`` if a client has another one.
+
+    :param name: the setting.
+    :param model: the requested model.
+    """
+    value = getattr(settings, name)
+    is_packaged = is_local and value == SETTINGS[name].default
+    forms = (_file_name(value), LOCAL_MODEL if is_packaged else None, value)
+    for form in forms:
+        if form is not None and _requested_name(form, settings.aliases) == model:
+            return str(form)
+    return None
+
+
+def _used_aliases(name: str, aliases: Mapping[str, str]) -> dict[str, str]:
+    """Return the aliases that lead from a name to its model."""
+    used: dict[str, str] = {}
+    while name in aliases:
+        used[str.__str__(name)] = name = aliases[name]
+    return used
 
 
 def _as_json(settings: Mapping[str, Data]) -> dict[str, Data]:
@@ -63,18 +135,6 @@ def _as_json(settings: Mapping[str, Data]) -> dict[str, Data]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in sorted(settings.items())
     }
-
-
-def with_used_models(header: Mapping[str, Data], records: Iterable[Record]) -> dict[str, Data]:
-    """Return a header whose ``[Model …]`` sections are those of some records' models, by full name."""
-    sections = header.get(SECTIONS, {})
-    models = {model for record in records if isinstance(model := record.request.get("model"), str)}
-    sections_by_model = {
-        model: _as_json(matching_section(model, sections)) for model in sorted(models)
-    }
-    used_sections = {model: section for model, section in sections_by_model.items() if section}
-    settings = {name: value for name, value in header.items() if name != SECTIONS}
-    return {**settings, SECTIONS: used_sections} if used_sections else settings
 
 
 def with_used_settings(
@@ -102,16 +162,20 @@ def with_used_settings(
         for name, value in (*_shown(record), *replaced):
             if value not in shown[name]:
                 shown[name].append(value)
+    models = shown["aliases"]
     used: dict[str, Data] = {}
     for name, value in header.items():
         if name not in names:
             entries = value
         elif name == "aliases":
-            entries = {key: value[key] for key in value if resolve(key, value) in shown[name]}
+            entries = {key: value[key] for key in value if resolve(key, value) in models}
         elif name in MODELS:
-            models = (value, SETTINGS[name].default) if value == LOCAL_MODEL else (value,)
-            matching = (model for model in models if _requested_name(model, aliases) in shown[name])
+            defaults = (value, SETTINGS[name].default) if value == LOCAL_MODEL else (value,)
+            matching = (form for form in defaults if _requested_name(form, aliases) in shown[name])
             entries = next(matching, None)
+        elif name == SECTIONS:
+            found = {model: matching_section(model, value) for model in filter(None, models)}
+            entries = {model: _as_json(found[model]) for model in sorted(found) if found[model]}
         elif name == NAMESPACES:
             entries = {key: value[key] for key in value if (key, value[key]) in shown[name]}
         elif isinstance(value, list):
@@ -149,8 +213,10 @@ def _file_name(model: object) -> str | None:
     return re.split(r"[/\\]", path)[-1] if path.lower().endswith(MODEL_FILE) else None
 
 
-def _namespaces() -> dict[str, str]:
-    settings = config.settings()
+def _namespaces(settings: Settings) -> dict[str, str]:
+    recorded = settings.setting_value("_namespaces").value
+    if recorded is not None:
+        return dict(recorded)
     if settings.setting_value("endpoints").rank >= Rank.CONFIGURED:
         return {}
     return {
@@ -161,14 +227,44 @@ def _namespaces() -> dict[str, str]:
     }
 
 
-def layer_from_header(header: Mapping[str, Data], origin: str, *, is_imported: bool) -> Layer:
+class Undecided:
+    """The settings that no record of a file depends on, whatever their value.
+
+    :ivar parameters: those that every chat names.
+    """
+
+    def __init__(self) -> None:
+        self.parameters = {*CONFIGURED}
+        self._models: set[str] = set()
+
+    def add(self, kind: str, request: Mapping[str, Data]) -> None:
+        """Add a record of the file."""
+        if kind not in DEFAULT_MODELS:
+            return
+        if isinstance(model := request.get("model"), str):
+            self._models.add(model)
+        if kind == "chat" and self.parameters:
+            lacking = self.parameters - request.keys()
+            if model == DEFAULT_MODEL and request.get(EFFORT) == "none":
+                lacking.add(EFFORT)  # which it gets without a setting
+            self.parameters -= lacking
+
+    def aliases(self, aliases: Mapping[str, str]) -> dict[str, str]:
+        """Return those that no record's model has as its name."""
+        return {name: model for name, model in aliases.items() if name not in self._models}
+
+
+def layer_from_header(
+    header: Mapping[str, Data], origin: str, undecided: Undecided, *, is_imported: bool
+) -> Layer:
     """Return a header as a layer above environment and files. A setting without a value in the recording has
-    none now.
+    none now, unless no record depends on it.
 
     A model's file keeps its path on this machine.
 
     :param header: its settings.
     :param origin: the recording, for ``Settings.origin``.
+    :param undecided: the settings that its records do not depend on.
     :param is_imported: whether llmcall did not record it, so an empty header says nothing.
     :raises ConfigError: if the header names a setting that is unknown or does not decide keys.
     """
@@ -179,9 +275,12 @@ def layer_from_header(header: Mapping[str, Data], origin: str, *, is_imported: b
             f"the header has unknown settings: {', '.join(unknown)}; upgrade llmcall, or record again"
         )
     decides = bool(recorded) or not is_imported
-    names = [name for name in KEYED if name in recorded or (decides and name not in MODELS)]
+    left = {*MODELS, *undecided.parameters}
+    names = [name for name in KEYED if name in recorded or (decides and name not in left)]
     layer = {name: recorded.get(name, SETTINGS[name].default) for name in names}
     settings = config.settings()
+    if "aliases" in layer:
+        layer["aliases"] = {**undecided.aliases(config.without_code().aliases), **layer["aliases"]}
     for name in MODELS:
         local_model = getattr(settings, name)
         if name in layer and layer[name] == _file_name(local_model):
@@ -193,9 +292,15 @@ def layer_from_header(header: Mapping[str, Data], origin: str, *, is_imported: b
     return config.layer_above_files(layer, origin)
 
 
-def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
-    """Return a warning about the settings of environment and files that a recording overrides, or an
-    empty text.
+class Overridden(NamedTuple):
+    """The settings of environment and files that a recording overrides, and a warning about them."""
+
+    names: frozenset[str]
+    words: str
+
+
+def overridden_settings(before: Settings, layer: Layer, path: str) -> Overridden | None:
+    """Return the settings of environment and files that a recording overrides, or ``None``.
 
     :param before: the settings without the recording's.
     :param layer: the recording's settings.
@@ -212,7 +317,7 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
                 here.append(f"{_config_prefix(name)}{words} of {source}")
                 recorded.append((name, _setting_text(entry.value, earlier.value)))
     if not here:
-        return ""
+        return None
     is_one = len(here) == 1
     values = [
         f"{'' if is_one else _config_prefix(name)}{words}"
@@ -220,11 +325,12 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> str:
         else f"no {_config_prefix(name).rstrip(' =')}"
         for name, words in recorded
     ]
-    return (
+    words = (
         f"{' and '.join(here)} {'has' if is_one else 'have'} no effect: {path} was recorded with "
         f"{' and '.join(values)}. To use what is set here, record everything again in the mode 'rewrite', "
         "or set it in code"
     )
+    return Overridden(frozenset(name for name, _ in recorded), words)
 
 
 def _config_prefix(name: str) -> str:
@@ -248,25 +354,27 @@ def _setting_text(value: object, other: Any) -> str:
 def settings_differences(settings: Mapping[str, Data], other: Mapping[str, Data]) -> str:
     """Return the differences between the settings of two headers in words; empty if they agree.
 
-    A model that only one of them names is not a difference, because each header names the models of its own
-    records.
+    A model, or an entry of a section, that only one of them names is not a difference, because each header has
+    those of its own records.
     """
     names = settings.keys() | other.keys()
     names -= {name for name in MODELS if name not in settings or name not in other}
     different = {name for name in names if settings.get(name) != other.get(name)}
-    if SECTIONS in different:
-        sections, other_sections = settings.get(SECTIONS, {}), other.get(SECTIONS, {})
-        models = sections.keys() & other_sections.keys()
-        if all(sections[model] == other_sections[model] for model in models):
-            different.remove(SECTIONS)
+    for name in different.intersection(SECTION_NAMES):
+        entries, other_entries = settings.get(name, {}), other.get(name, {})
+        shared = entries.keys() & other_entries.keys()
+        if all(entries[key] == other_entries[key] for key in shared):
+            different.remove(name)
     return ", ".join(
         f"{name} ({settings.get(name)!r} and {other.get(name)!r})" for name in sorted(different)
     )
 
 
 def joined_settings(settings: Mapping[str, Data], other: Mapping[str, Data]) -> dict[str, Data]:
-    """Return a header's settings with the models and ``[Model …]`` sections that only the other header has."""
-    models = {name: other[name] for name in MODELS if name in other}
-    sections = {**other.get(SECTIONS, {}), **settings.get(SECTIONS, {})}
-    joined = {**models, **settings}
-    return {**joined, SECTIONS: sections} if sections else joined
+    """Return a header's settings with those, and the entries of sections, that only the other header has."""
+    sections = {
+        name: {**other[name], **settings[name]}
+        for name in SECTION_NAMES
+        if name in settings and name in other
+    }
+    return {**other, **settings, **sections}

@@ -14,6 +14,7 @@ from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
 from ..record import Record
 from .header import Header, check_record, first_header, no_header, record_of, resolved
+from .keyed_settings import Undecided
 from .line import (
     INLINE_CHARACTERS,
     RESTORE,
@@ -46,6 +47,7 @@ class RecordFile:
     :param source: the bytes of the file, or the open file, which then one thread at a time may use.
     :param name: the file's name in errors.
     :ivar header: the file's header.
+    :ivar undecided: the settings that its records do not depend on.
     :raises CacheCorruptError: if a line is damaged, refers to a missing text, holds a chat that cannot be
         read, or answers a request differently than another line, or if two headers differ; names the
         line.
@@ -69,6 +71,7 @@ class RecordFile:
         self._texts: dict[str, int] = {}  # the starts of the lines of long texts, by digest
         self._read_texts: dict[str, str] = {}
         self._arms: dict[int, list[str]] = {}  # by start: those of a record that has several lines
+        self.undecided = Undecided()
         self._named: list[int] = []  # the places of records that name their caller
         self._places_by_key: dict[str, int] = {}  # as far as keys were looked for
         self._has_all_keys = False
@@ -109,6 +112,7 @@ class RecordFile:
                     users.setdefault(digest, self._number)
                 if "caller" in entry:
                     self._named.append(len(hashes))
+                self.undecided.add(entry["kind"], entry["request"])
                 hashes.append(_hash(entry["kind"], entry.get("sample"), entry["request"]))
                 self._starts.append(start)
             elif "text" in entry:

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ServiceError
 from ..scopes.scope import scope
 from ..stores.cassettes.cassette import Cassette
-from ..support.listeners import CallListener, Listener, listeners
+from ..support.listeners import CallListener, Listener, listen, stop_listening
 from ..testing import ScriptedClient
 from .rule_checks import holds, made
 
@@ -45,11 +45,11 @@ def _hearing(listener: Listener | CallListener) -> Iterator[None]:
         with listener:
             yield
         return
-    listeners.append(listener)
+    listen(listener)
     try:
         yield
     finally:
-        listeners.remove(listener)
+        stop_listening(listener)
 
 
 def _heard(hearing: contextlib.AbstractContextManager[object]) -> list[object]:

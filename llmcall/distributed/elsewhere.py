@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ..errors import CacheError, LLMCallError
 from ..link.remote import NotedMeter
 from ..support.failures import process_failures
-from ..support.listeners import CallListener, listeners
+from ..support.listeners import CallListener, listen, stop_listening
 from ..traffic import usage as metering
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ class Elsewhere(CallListener):
     def noting(self) -> Iterator[None]:
         """Note the calls of a block."""
         metering.meters.append(self._meter)
-        listeners.append(self)
+        listen(self)
         try:
             yield
         finally:
-            listeners.remove(self)
+            stop_listening(self)
             metering.meters.remove(self._meter)
 
     def refused(self, call: object, error: Exception) -> None:

@@ -20,7 +20,7 @@ from ..scopes.callers import naming_own_calls
 from ..stores.cassettes.cassette import Cassette
 from ..support.display import visible
 from ..support.failures import REFUSED, process_failures
-from ..support.listeners import CallListener, listeners
+from ..support.listeners import CallListener, listen
 from ..support.notices import hold_notices
 from ..support.tracebacks import text_of
 from ..testing import answers_in_process
@@ -109,7 +109,7 @@ class Execution(CallListener):
         self._routes = RoutesOfRecording(recorder, has_server=True, outlives=False)
         patches.enter_context(recording_children(self._routes))
         atexit.register(patches.close)  # after all else
-        listeners.append(self)
+        listen(self)
         recorder.report_first = self._report_first
         end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)

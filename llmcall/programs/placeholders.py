@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..support import secrets
-from ..support.listeners import CallListener, listeners
+from ..support.listeners import CallListener, listen
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
@@ -104,4 +104,4 @@ class _UsedKeys(CallListener):
         _used.update(key for key in keys if isinstance(key, str) and len(key) >= SHORTEST_KEY)
 
 
-listeners.append(_UsedKeys())
+listen(_UsedKeys())

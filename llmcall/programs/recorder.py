@@ -17,7 +17,7 @@ from ..link.link_messages import error_in
 from ..link.programs import recordings
 from ..scopes.active import here
 from ..scopes.scope import Scope
-from ..support.listeners import CallListener, listeners
+from ..support.listeners import CallListener, listen
 from . import connections
 from .actors import Actor, Actors
 from .client import ProgramClient
@@ -344,4 +344,4 @@ class ProgramCalls(CallListener):
         note_refusal(error)
 
 
-listeners.append(ProgramCalls())
+listen(ProgramCalls())

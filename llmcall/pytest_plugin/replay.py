@@ -29,7 +29,7 @@ from ..stores.cassettes.reports import TestOwner, recording_command
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.failures import REFUSED, process_failures
-from ..support.listeners import CallListener, listeners
+from ..support.listeners import CallListener, listen, stop_listening
 from ..support.notices import forget_notices, keep_notices, notice, stop_keeping_notices
 from ..support.tracebacks import hide_own_frames
 from ..testing import answers_in_process
@@ -94,8 +94,8 @@ class Replay(CallListener):
         self._miss: CacheMissError | None = None  # the first one of the current test
         # A listener, because neither a cassette nor a cache mode can refuse all calls: a test's code may
         # open a cassette that records.
-        listeners.append(self)
-        config.add_cleanup(lambda: listeners.remove(self))
+        listen(self)
+        config.add_cleanup(lambda: stop_listening(self))
         # An SDK in a test without a cassette cannot connect to a model either; a mocked one may answer.
         patches = contextlib.ExitStack()
         with contextlib.suppress(ConfigError):  # tests that need the settings will report it

@@ -1,10 +1,11 @@
-"""Listeners: all objects that are notified of a process's calls, in one list.
+"""Listeners: all objects that are notified of a process's calls.
 
 The pipeline of a call names no feature: usage, the report of failures, warnings, a test's guard and a packing's
 log are listeners. An answer is stored before any of them is notified."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .request_origin import callback_errors
@@ -92,7 +93,7 @@ class Listener:
     def stop(self) -> None:
         """Stop listening, also in blocks that are open."""
         with lock:
-            listeners.remove(_hearing(self))
+            stop_listening(_hearing(self))
 
     def __enter__(self) -> Self:
         with lock:
@@ -104,7 +105,7 @@ class Listener:
             hearing = _hearing(self)
             hearing.blocks -= 1
             if hearing.blocks <= 0 and not hearing.is_started:
-                listeners.remove(hearing)
+                stop_listening(hearing)
 
 
 class CallListener:
@@ -198,20 +199,50 @@ class _OwnListener(CallListener):
             method(*args)
 
 
-listeners: list[CallListener] = []
+# Those that every process has, in the order in which they are notified: by name, since they stand in layers above
+# this one. Others listen while a feature is in use: programs, their keys, a test, a packing, a worker, a user's.
+ALWAYS = {
+    "Outcomes": "traffic.call_listeners",
+    "AnswerWarnings": "traffic.call_listeners",
+    "RepeatedAnswers": "scopes.repeated",
+}
+_listeners: tuple[CallListener, ...] = ()
 
 
 def current_listeners() -> tuple[CallListener, ...]:
     """Return the listeners to notify now: one that stops meanwhile, here or in another thread, skips no other."""
-    return tuple(listeners)
+    return _listeners or _first_listeners()
+
+
+def _first_listeners() -> tuple[CallListener, ...]:
+    global _listeners
+    found = tuple(getattr(import_module(f"llmcall.{ALWAYS[name]}"), name)() for name in ALWAYS)
+    with lock:
+        _listeners = _listeners or found
+    return _listeners
+
+
+def listen(listener: CallListener) -> None:
+    """Notify a listener of all calls from now on, after the others."""
+    global _listeners
+    current_listeners()  # those that every process has come first
+    with lock:
+        _listeners = (*_listeners, listener)
+
+
+def stop_listening(listener: CallListener) -> None:
+    """Notify a listener no more."""
+    global _listeners
+    with lock:
+        _listeners = tuple(other for other in _listeners if other is not listener)
 
 
 def _hearing(own: Listener) -> _OwnListener:
     """Return the substitute for a user's listener, once in the list however many blocks are open."""
     with lock:
-        for listener in listeners:
+        for listener in current_listeners():
             if isinstance(listener, _OwnListener) and listener.own is own:
                 return listener
         hearing = _OwnListener(own)
-        listeners.append(hearing)
+        listen(hearing)
         return hearing

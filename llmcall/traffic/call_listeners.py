@@ -9,7 +9,6 @@ from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
 from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
-from ..scopes.repeated import RepeatedAnswers
 from ..support.failures import (
     ABANDONED,
     MISSED,
@@ -20,7 +19,7 @@ from ..support.failures import (
     is_failure,
     process_failures,
 )
-from ..support.listeners import CallListener, listeners
+from ..support.listeners import CallListener
 from ..support.notices import warn_once
 from .usage import FAILED, RECOVERED, count, count_hit
 
@@ -172,7 +171,3 @@ def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
             "The server may have cut the prompt without an error, or it counts differently",
             about=("prompt tokens", model),
         )
-
-
-# In the order in which they are notified.
-listeners += [Outcomes(), AnswerWarnings(), RepeatedAnswers()]

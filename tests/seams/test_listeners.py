@@ -20,7 +20,7 @@ import llmcall
 from llmcall import LLMCallError
 from llmcall.programs.recorder import ProgramCalls
 from llmcall.scopes.repeated import RepeatedAnswers
-from llmcall.support.listeners import CallListener, listeners
+from llmcall.support.listeners import CallListener, current_listeners
 from llmcall.testing import ScriptedClient, check_listener
 from llmcall.traffic.call_listeners import AnswerWarnings, Outcomes
 from llmcall.types import CallInfo, Listener, Received
@@ -75,16 +75,16 @@ def test_a_listener_keeps_the_contract(make: Any) -> None:
 CHECKING = """
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from llmcall.support.listeners import listeners
+from llmcall.support.listeners import current_listeners, listen, stop_listening
 from llmcall.testing import check_listener
 
 def check(name):
-    [own] = [listener for listener in listeners if type(listener).__name__ == name]
-    listeners.remove(own)
+    [own] = [listener for listener in current_listeners() if type(listener).__name__ == name]
+    stop_listening(own)
     try:
         check_listener(lambda: own)
     finally:
-        listeners.append(own)
+        listen(own)
     print("checked", name)
 """
 ENVIRONMENTS = {
@@ -264,7 +264,7 @@ def test_an_answer_is_kept_though_a_listener_raises() -> None:
         client.send_message("Hello")
     reply = client.send_message("Hello")
     assert reply is not None and (reply.content, reply.cached) == ("Yes.", True)
-    assert not any(type(listener).__name__ == "_OwnListener" for listener in listeners)
+    assert not any(type(listener).__name__ == "_OwnListener" for listener in current_listeners())
 
 
 def test_a_cassette_is_written_though_a_listener_raises_at_its_end() -> None:

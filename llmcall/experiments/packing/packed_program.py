@@ -153,7 +153,7 @@ def _versions(imported: set[str]) -> dict[str, str]:
 def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
     """Open every cassette in mode ``none``, log its unused records, and refuse other calls."""
     from llmcall.errors import CacheError, CacheMissError
-    from llmcall.support.listeners import CallListener, listeners
+    from llmcall.support.listeners import CallListener, listen
     from llmcall.testing import answers_in_process
 
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
@@ -180,7 +180,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
             where = f"in scope {scope!r}" if scope else "outside any scope"
             trace.add("problem", f"a call {where} {reason} ({words})")
 
-    listeners.append(ReadOnly())
+    listen(ReadOnly())
 
 
 def trace_started_process() -> None:

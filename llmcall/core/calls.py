@@ -270,6 +270,15 @@ class Call(NamedTuple):
         if self.draw is not None:
             self.draw.release()
 
+    def note_hit(self, record: Record, saved: float | None) -> None:
+        """Note that a record answers the call, or several records the texts of embeddings.
+
+        :param record: the first of them.
+        :param saved: what they cost in USD, or ``None`` if unknown.
+        """
+        for listener in self.listeners:
+            listener.replayed(self, record, saved)
+
     def note_answer(self, answer: Record) -> None:
         """Keep the draw, and note the record that answers the call: for its arm, and for the listeners."""
         if self.draw is not None:

@@ -33,7 +33,7 @@ from .reply import Reply
 from .waiting import Piece, emit, with_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ..stores.record import Record
     from .calls import Call
@@ -50,7 +50,8 @@ def replay(call: Call) -> Record | None:
     try:
         record = look_up(call, call.store)
         if record is not None:
-            _note_answers([call], {call.request.cache_key: record})
+            call.note_hit(record, record.cost)
+            call.note_answer(record)
         return record
     except BaseException as error:
         note_failure(error, call)
@@ -115,7 +116,16 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
                 refuse_misfit(call, records[call.request.cache_key])
         if first.is_streamed:
             await _emit_recorded(records[first.request.cache_key])
-        answers = _note_answers(calls, records)
+        hits = [record for record in records.values() if record.is_hit]
+        if hits:
+            saved = total_cost(record.cost for record in hits)
+            if len(hits) < len(records):  # the call counts as answered by a model
+                first.add_usage(saved=saved)
+            else:
+                first.note_hit(hits[0], saved)
+        answers = [records[call.request.cache_key] for call in calls]
+        for call, record in zip(calls, answers, strict=True):
+            call.note_answer(record)
         if failures is not None:
             failures.end(progress)
         return answers
@@ -212,25 +222,6 @@ async def _emit_recorded(record: Record) -> None:
     if record.is_hit and record.kind == "chat":
         for chunk in chunks_of(record.response):
             await emit(Piece(chunk_text(chunk), chunk))
-
-
-def _note_answers(calls: Sequence[Call], records: Mapping[str, Record]) -> list[Record]:
-    """Note the records that answer calls, and return them in the calls' order.
-
-    :param records: by key; a call of which any was sent counts as answered by a model.
-    """
-    hits = [record for record in records.values() if record.is_hit]
-    if hits:
-        saved = total_cost(record.cost for record in hits)
-        if len(hits) < len(records):
-            calls[0].add_usage(saved=saved)
-        else:
-            for listener in calls[0].listeners:
-                listener.replayed(calls[0], hits[0], saved)
-    answers = [records[call.request.cache_key] for call in calls]
-    for call, record in zip(calls, answers, strict=True):
-        call.note_answer(record)
-    return answers
 
 
 def reply_in(record: Record, call: Call) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
+
+from ..keys.plain_data import STRICT_JSON
 
 # What opens and closes reasoning: tags, and the tokens of models whose servers leave them in.
 _REASONING = [
@@ -78,7 +78,7 @@ def _decoded(text: str) -> list[tuple[str, Any]]:
     if text[:1] not in _BEGINNINGS:  # to raise and catch an error takes many times as long
         return []
     try:
-        return [(text, _decoder.decode(text))]
+        return [(text, STRICT_JSON.decode(text))]
     except ValueError:
         return []
 
@@ -90,7 +90,7 @@ def _containers(text: str) -> list[tuple[str, Any]]:
     while match := _OPENING.search(text, end):
         start = match.start()
         try:
-            value, end = _decoder.raw_decode(text, start)
+            value, end = STRICT_JSON.raw_decode(text, start)
             found.append((text[start:end], value))
         except ValueError:
             end = _end_of_brackets(text, start)
@@ -104,17 +104,3 @@ def _end_of_brackets(text: str, start: int) -> int:
         if depth == 0:
             return match.end()
     return len(text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is too large")
-    return value
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
-
-
-_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)

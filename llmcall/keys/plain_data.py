@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from ..support.surrogates import check_unicode, joined_surrogates
 
@@ -102,6 +104,21 @@ def _plain_number(value: object, location: str, *, for_record: bool) -> int | fl
     if value != value or value in (float("inf"), float("-inf")):
         raise ValueError(f"{location} is {value}, which JSON cannot represent")
     return int(value) if value.is_integer() and not for_record else value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
+
+
+# Reads JSON as the standard has it: without NaN and the infinities.
+STRICT_JSON = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def is_numpy_bool(value: object) -> bool:

@@ -26,15 +26,14 @@ ends are accepted.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from base64 import b64decode
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ...errors import CacheCorruptError, CacheError
-from ...keys.plain_data import is_too_deep
+from ...keys.plain_data import STRICT_JSON, is_too_deep
 from ...support.surrogates import joined_surrogates
 
 if TYPE_CHECKING:
@@ -177,7 +176,7 @@ def _damaged(problem: str) -> CacheCorruptError:
 def _parse_json(line: bytes) -> Data:
     try:
         text = line.decode().strip(" \t\r\n")
-        entry, end = _decoder.raw_decode(text)
+        entry, end = STRICT_JSON.raw_decode(text)
         if end != len(text):
             raise json.JSONDecodeError("Extra data", text, end)
         if is_too_deep(entry, line):
@@ -194,20 +193,6 @@ def _parse_json(line: bytes) -> Data:
             ) from None
         hint = "" if line.endswith(b"\n") else ", and seems cut off"
         raise _damaged(f"the line is not JSON{hint} ({error})") from None
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text} is too large a number")
-    return number
-
-
-_decoder = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
 
 
 def text_digest(text: str) -> str:

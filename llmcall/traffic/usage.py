@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..scopes.position import path_before_items
 from ..support.display import (
@@ -37,21 +37,6 @@ Row = dict[str, Any]
 # Reused answers, for which one sum is kept: their model, scope and arm, the model that
 # answered, if that is known, and whether a cassette had them.
 Hits = tuple[str, str, str, "str | None", bool]
-
-
-class Adds(Protocol):
-    """A counter of what calls use, such as a :class:`Meter`."""
-
-    def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
-        """Add amounts, as :func:`count` takes them; the caller holds the lock."""
-        ...
-
-    def add_hit(self, hits: Hits, saved: float | None) -> object:
-        """Add a reused answer; the caller holds the lock.
-
-        :param saved: USD, or ``None`` if unknown.
-        """
-        ...
 
 
 class UnderWay(NamedTuple):
@@ -296,7 +281,7 @@ def _natural_group(group: str | tuple[str, ...]) -> list[object]:
 process_meter = Meter()
 # The meters of tracked blocks are added. In a worker on another machine, distributed/elsewhere.py adds one: its
 # ``add`` is called with what any call uses, in the call's thread, under the lock.
-meters: list[Adds] = [process_meter]
+meters: list[Meter | Counts] = [process_meter]
 
 
 def count(
@@ -324,7 +309,7 @@ def count(
         _note_served(model, str(served))
 
 
-def _meters_beside(cassette: Cassette | None) -> Sequence[Adds]:
+def _meters_beside(cassette: Cassette | None) -> Sequence[Meter | Counts]:
     """Return the meters of a call besides its client's."""
     return meters if cassette is None else (*meters, cassette.counts)
 

@@ -357,6 +357,25 @@ class Record:
         return html_message(self.prompt, ("asked",)) + html_message(self.answer, notes)
 
 
+class NumberedDraw(NamedTuple):
+    """One of the draws of a request in a scope.
+
+    :param request_key: the request's key outside any scope.
+    """
+
+    scope: str
+    request_key: str
+    number: int
+
+
+def draw_of(record: Record) -> NumberedDraw | None:
+    """Return which draw a record is; ``None`` if it has no number."""
+    number = (record.sample or "").partition("#")[2]
+    if not number.isdecimal():
+        return None
+    return NumberedDraw(record.scope, key_of(record.kind, record.request, None), int(number))
+
+
 def scope_of(record: Record) -> str | None:
     """Return the scope path of a record, or ``None`` outside any scope."""
     return None if record.sample is None else record.scope

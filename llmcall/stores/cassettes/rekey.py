@@ -14,7 +14,7 @@ from ...config.settings import Settings
 from ...keys.http_identity import under_settings
 from ...keys.keys import key_of
 from ...support.display import printable
-from ..record import Record
+from ..record import NumberedDraw, Record, draw_of
 from ..records.answers import combine
 from ..records.header import Header
 from ..records.keyed_settings import NAMESPACES, keyed_settings
@@ -158,29 +158,13 @@ def findings(file: RecordFile) -> Iterator[Finding]:
         if key_of(record.kind, request, record.sample) != record.cache_key:
             words = "under the header's settings its request has another key, so no call finds it"
             yield Finding("key", number, sample, words)
-        draw = _draw_of(record)
+        draw = draw_of(record)
         if draw is not None and draw.number:
             later.append((number, sample, draw._replace(number=draw.number - 1)))
     # A second time, so that a file whose draws are all the first is not held in memory.
     missing = {before for *_, before in later}
-    missing.difference_update(map(_draw_of, file.each() if missing else ()))
+    missing.difference_update(map(draw_of, file.each() if missing else ()))
     for number, sample, before in later:
         if before in missing:
             words = f"the draw before it, #{before.number}, is missing"
             yield Finding("draws", number, sample, words)
-
-
-class NumberedDraw(NamedTuple):
-    """One of the draws of a request in a scope."""
-
-    scope: str
-    request_key: str
-    number: int
-
-
-def _draw_of(record: Record) -> NumberedDraw | None:
-    """Return which draw a record is; ``None`` if it has no number."""
-    number = (record.sample or "").partition("#")[2]
-    if not number.isdecimal():
-        return None
-    return NumberedDraw(record.scope, key_of(record.kind, record.request, None), int(number))

@@ -13,7 +13,7 @@ from ...scopes.callers import without_number
 from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import CallOrder, Form, Position
 from ...support.system import lock
-from ..record import Record, by_scope, scope_of
+from ..record import Record, by_scope, draw_of, scope_of
 
 if TYPE_CHECKING:
     from ...keys.request import Data
@@ -292,10 +292,10 @@ def named_draws(records: Iterable[Record]) -> NamedDraws:
     """Return the draws of records that name their callers."""
     named: NamedDraws = {}
     for record in records:
-        scope, _, number = (record.sample or "").partition("#")
-        if record.caller is not None and number.isdecimal():
-            request = scope, key_of(record.kind, record.request, None)
-            named.setdefault(request, {})[int(number)] = NamedDraw(record.caller, record.cache_key)
+        if record.caller is not None and (draw := draw_of(record)) is not None:
+            scope, request_key, number = draw
+            named_draw = NamedDraw(record.caller, record.cache_key)
+            named.setdefault((scope, request_key), {})[number] = named_draw
     return named
 
 

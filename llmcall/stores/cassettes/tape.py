@@ -7,10 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import CacheError
-from ...keys.keys import identity
 from ...support.system import ProcessLock
 from ..days import Days, day_of
-from ..record import GotFrom, Record
+from ..record import GotFrom, Record, draw_of
 from ..records.keyed_settings import joined_settings
 from ..records.packed import kept
 from ..records.reader import Question, RecordFile, Selection, header_in
@@ -234,8 +233,12 @@ class Tape:
         """Yield the records that are not draws of any request that the run made."""
         gained = [record for record, _ in list(self._gained.values())]
         used = [record for key in self.log.used_keys() if (record := self.stored.get(key))]
-        drawn = {*map(_drawn_request, (*gained, *used))} - {None}
-        return (record for record in records if _drawn_request(record) not in drawn)
+        drawn = {draw[:2] for draw in map(draw_of, (*gained, *used)) if draw}
+        return (
+            record
+            for record in records
+            if (draw := draw_of(record)) is None or draw[:2] not in drawn
+        )
 
     def with_arms(self, record: Record) -> Record:
         """Return a record with the arms that used it; only with those of this run if unused records are dropped."""
@@ -276,15 +279,6 @@ class Tape:
         if names_all:
             return any(self.noted(record) is not record for record in self.stored)
         return any(self.with_arms(record) is not record for record in self.stored if record.arms)
-
-
-def _drawn_request(record: Record) -> tuple[str, str] | None:
-    """Return the scope path and the digest of the request of which a record is a draw; ``None`` if it is not a
-    draw."""
-    scope, _, number = (record.sample or "").partition("#")
-    return (
-        (scope, identity(record.kind, record.request).hexdigest()) if number.isdecimal() else None
-    )
 
 
 def _days_of(record: Record, source: GotFrom) -> Days | None:

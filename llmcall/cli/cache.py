@@ -56,9 +56,7 @@ class Commands(click.Group):
 
 @click.group(cls=Commands)
 @click.option(
-    "--path",
-    type=UserPath(),
-    help="Cache directory or server, instead of the configured one.",
+    "--path", type=UserPath(), help="Cache directory or server, instead of the configured one."
 )
 @click.pass_context
 def cache(context: click.Context, path: str | None) -> None:

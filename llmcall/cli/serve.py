@@ -16,12 +16,7 @@ from pathlib import Path
 import click
 
 from ..link.commands import exit_code, program_name
-from ..programs.children import (
-    LONGEST_END,
-    RoutesOfRecording,
-    expect_pythons,
-    missed_lines,
-)
+from ..programs.children import LONGEST_END, RoutesOfRecording, expect_pythons, missed_lines
 from ..programs.entry import unrecorded_lines
 from ..programs.http_server import Server
 from ..programs.last_lines import summary_lines
@@ -68,11 +63,7 @@ def read_token(_: click.Context, parameter: click.Parameter, value: str | None) 
 
 @click.command()
 @recording_options
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    help="The port; by default, any free one.",
-)
+@click.option("--port", type=click.IntRange(1, 65535), help="The port; by default, any free one.")
 @click.option(
     "--token",
     metavar="TEXT",

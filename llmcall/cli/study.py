@@ -117,12 +117,7 @@ def _assignments(
     metavar="TEXT",
     help="Where the answers come from: an address, a commit, a licence.",
 )
-@click.option(
-    "-m",
-    "--model",
-    callback=unicode_text,
-    help="The model, for files that name none.",
-)
+@click.option("-m", "--model", callback=unicode_text, help="The model, for files that name none.")
 @click.option(
     "--column",
     "columns",

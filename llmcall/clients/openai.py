@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from .sdk import SDKTransport
 
 # as of openai 3.52, Ollama 0.12
-ADDRESSES = {
-    "openai": "https://api.openai.com/v1",
-    "ollama": "http://localhost:11434/v1",
-}
+ADDRESSES = {"openai": "https://api.openai.com/v1", "ollama": "http://localhost:11434/v1"}
 # Azure OpenAI documentation, "Microsoft Entra ID"
 ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
 OPENAI_HOST = "api.openai.com"  # or one of a region, such as eu.api.openai.com

@@ -53,11 +53,7 @@ class Failover:
             error.retry_after = longest
 
     def prepare_another_send(
-        self,
-        error: APIError,
-        endpoint: Endpoint,
-        gate: Gate,
-        transport: Transport | None,
+        self, error: APIError, endpoint: Endpoint, gate: Gate, transport: Transport | None
     ) -> bool:
         """Prepare another send of the attempt, at another endpoint, with a fresh key, or without a parameter;
         return whether there is such a way.

@@ -20,11 +20,7 @@ from ..keys.keys import (
 )
 from ..keys.messages import checked_messages
 from ..keys.normalizers import normalizer
-from ..keys.parameters import (
-    CONFIGURED_UNKEYED,
-    checked_parameters,
-    keyed_parameters,
-)
+from ..keys.parameters import CONFIGURED_UNKEYED, checked_parameters, keyed_parameters
 from ..keys.request import Data, Request, UncheckedFormat
 from ..scopes.active import ActiveScope, here, next_order, scope_of_call
 from ..scopes.callers import current_for_draw

@@ -121,10 +121,7 @@ def _begin_flights(
 
 
 async def _lead(
-    calls: Sequence[Call],
-    followed: Calls,
-    shared_by: ResponseCache | Cassette,
-    leader: OpenCall,
+    calls: Sequence[Call], followed: Calls, shared_by: ResponseCache | Cassette, leader: OpenCall
 ) -> Records:
     """Send the calls that lead a flight, and end their flights.
 

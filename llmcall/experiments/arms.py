@@ -355,11 +355,7 @@ def arms(
     try:
         with open_scope(None):  # each run opens its own scopes
             results = run_map(
-                play,
-                runs,
-                workers=1 if process else workers,
-                progress=progress,
-                on_error=on_error,
+                play, runs, workers=1 if process else workers, progress=progress, on_error=on_error
             )
     except BaseException as error:
         draw_list.retract()  # so that another start draws the same again

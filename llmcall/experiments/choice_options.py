@@ -106,10 +106,7 @@ def checked_options(options: object, last: Any, order: object) -> ChoiceOptions:
     if not moving:
         raise ValueError("last names every option; leave out those that may move")
     return ChoiceOptions(
-        values,
-        texts,
-        moving,
-        tuple(index for index in range(len(values)) if index not in moving),
+        values, texts, moving, tuple(index for index in range(len(values)) if index not in moving)
     )
 
 

@@ -17,14 +17,7 @@ from .request import Data, UncheckedFormat
 
 EFFORT = "reasoning_effort"
 # The parameters that [OpenAI] sets defaults for and that enter the key.
-CONFIGURED = (
-    "temperature",
-    "max_tokens",
-    "top_p",
-    "frequency_penalty",
-    "presence_penalty",
-    EFFORT,
-)
+CONFIGURED = ("temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", EFFORT)
 # The parameters that it sets defaults for and that do not enter the key.
 CONFIGURED_UNKEYED = ("service_tier",)
 # Fields of a body that decide about payment, access or retention, but not the answer. The last is Gemini's

@@ -21,12 +21,7 @@ from .draw_numbers import RecordedCallers
 from .draws import NO_ITEM, Draw, Draws, Item
 from .position import NOTHING, CallOrder, Position, checked_name, held, held_by_process, hold_scope
 from .repeated import forget_given_answers
-from .rules import (
-    ENVIRONMENT_VARIABLE,
-    IN_A_GENERATOR,
-    OpeningGenerator,
-    why_refused,
-)
+from .rules import ENVIRONMENT_VARIABLE, IN_A_GENERATOR, OpeningGenerator, why_refused
 
 if TYPE_CHECKING:
     from ..stores.record import Record

@@ -29,13 +29,7 @@ from .position import (
     hold_scope,
     holding,
 )
-from .rules import (
-    BOUND_IN_A_THREAD,
-    IN_AN_ARM,
-    OpeningGenerator,
-    generator_above,
-    generators_with,
-)
+from .rules import BOUND_IN_A_THREAD, IN_AN_ARM, OpeningGenerator, generator_above, generators_with
 
 _scope_numbers = itertools.count()  # of the outermost ones
 
@@ -82,8 +76,7 @@ class Scope:
         if not parent.path:
             with lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws(
-                    outermost_scope=next(_scope_numbers),
-                    identity=ACTOR if self.is_shared else "",
+                    outermost_scope=next(_scope_numbers), identity=ACTOR if self.is_shared else ""
                 )
             generators = generators_with((), generator)
             return ActiveScope(Position(self.name, order), self._draws, self, generators)

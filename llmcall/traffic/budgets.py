@@ -208,10 +208,7 @@ class Budget:
     """
 
     def __init__(
-        self,
-        usd: float | None = None,
-        tokens: int | None = None,
-        calls: int | None = None,
+        self, usd: float | None = None, tokens: int | None = None, calls: int | None = None
     ) -> None:
         _check_limit("usd", usd, Real)
         _check_limit("tokens", tokens, Integral)

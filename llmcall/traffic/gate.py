@@ -13,13 +13,7 @@ from ..models.prices import DEARER_TIERS
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
 from .budgets import Needs, Reservation, needs, open_budgets
-from .estimates import (
-    costliest_parts,
-    estimate,
-    estimate_http,
-    uses_server_tools,
-    with_tokens_used,
-)
+from .estimates import costliest_parts, estimate, estimate_http, uses_server_tools, with_tokens_used
 from .limits import Pool, Slot
 from .queues import Amounts, Demand, spending_of, total
 

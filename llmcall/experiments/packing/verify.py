@@ -135,10 +135,7 @@ def _run_again(package: Path, manifest: Manifest, folder: Path) -> Observation:
     for path in manifest.folders:
         (folder / path).mkdir(parents=True, exist_ok=True)
     return run_program(
-        manifest.command,
-        folder,
-        cassettes=manifest.recordings,
-        environment=manifest.environment,
+        manifest.command, folder, cassettes=manifest.recordings, environment=manifest.environment
     )
 
 

@@ -339,10 +339,7 @@ class ResponseCache:
             return len(spool)
 
     def load(
-        self,
-        path: str | os.PathLike[str] | ResponseCache,
-        *,
-        on_conflict: str = "keep",
+        self, path: str | os.PathLike[str] | ResponseCache, *, on_conflict: str = "keep"
     ) -> int:
         """Add the records of an exported file, a cassette, or another cache or its path; return how
         many were stored. Answers that were filtered, broke off or are empty are left out.

@@ -11,14 +11,7 @@ from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
 from ...scopes.active import ActiveScope, new_program_scope
 from ...support.display import natural
-from ...support.failures import (
-    ABANDONED,
-    FAILED,
-    NOTHING_WRITTEN,
-    RUN_AGAIN,
-    Counts,
-    Failures,
-)
+from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, Counts, Failures
 from ...support.notices import notice
 from ..cache.cache import shared_cache
 from ..record import GotFrom, Record

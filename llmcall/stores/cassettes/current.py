@@ -8,11 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...config import resolve as config
-from ...support.system import (
-    ProcessLock,
-    at_exit,
-    lock,
-)
+from ...support.system import ProcessLock, at_exit, lock
 from .. import openers
 
 if TYPE_CHECKING:

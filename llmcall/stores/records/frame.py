@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 def record_frame(
-    records: Iterable[Record],
-    is_used: Callable[[Record], bool],
-    levels: Sequence[str] | None,
+    records: Iterable[Record], is_used: Callable[[Record], bool], levels: Sequence[str] | None
 ) -> pandas.DataFrame:
     """Return a DataFrame with a row for each :class:`llmcall.types.Record`. It has a column of arms if any
     record has arms.

@@ -45,13 +45,12 @@ class PreparedArguments(NamedTuple):
 
     :param blank: a call with these arguments, but without content, client or position.
     :param normalize: replaces the parts of a text that do not matter, or ``None``.
-    :param open_identity: the identity of a call, without its content; computed once a second call has these
-        arguments.
+    :param open_identity: the identity of a call, without its content.
     """
 
     blank: Call
     normalize: Callable[[str], str] | None
-    open_identity: OpenIdentity | None = None
+    open_identity: OpenIdentity
 
 
 class Draft(NamedTuple):
@@ -171,11 +170,8 @@ def _draft(client: Client, kind: str, content: Any, arguments: Mapping[str, obje
         sent, keyed = content, content if normalize is None else normalize(content)
     name = CONTENTS[kind]
     hashed, body = {**blank.request.hashed, name: keyed}, {**blank.request.body, name: sent}
-    if opened is None:
-        request_identity = identity(kind, hashed)
-    else:
-        canonical = canonical_messages if kind == "chat" else canonical_json
-        request_identity = opened.with_value(canonical(keyed, f"request.{name}"))
+    canonical = canonical_messages if kind == "chat" else canonical_json
+    request_identity = opened.with_value(canonical(keyed, f"request.{name}"))
     make_form = held().form
     form = None if make_form is None or (cassette is None and not parents) else make_form()
     return Draft(blank, client, cassette, hashed, body, request_identity, form)
@@ -195,9 +191,6 @@ def _prepared(
         if len(prepared) >= MOST_PREPARED:
             prepared.clear()
         found = prepared[key] = _prepare(client, resolved, kind, arguments)
-    elif found.open_identity is None:
-        opened = open_identity(kind, found.blank.request.hashed, CONTENTS[kind])
-        found = prepared[key] = found._replace(open_identity=opened)
     return found
 
 
@@ -241,7 +234,8 @@ def _prepare(
         fallbacks=fallbacks,
         taken=partial(settings_taken, settings, request, named_model, given),
     )
-    return PreparedArguments(blank, normalizer(settings.cache_normalize))
+    opened = open_identity(kind, hashed, CONTENTS[kind])
+    return PreparedArguments(blank, normalizer(settings.cache_normalize), opened)
 
 
 def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: str) -> Call:

@@ -21,7 +21,7 @@ default_role = None
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r".*\b(Arguments|Result|Value)|Data|Where|Actor"),
-    ("py:.*", r"(.*\.)?(Call|Change|Chunk|ConfiguredClient|Function|HeldResponse|Key|Messages|P)"),
+    ("py:.*", r"(.*\.)?(Call|Change|Chunk|ConfiguredClient|Function|Key|Messages|P|ServerCopy)"),
     ("py:.*", r"(.*\.)?(CallPosition|Sends|T)"),
     ("py:.*", r"(httpx|openai)\..*"),
 ]

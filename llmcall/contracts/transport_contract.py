@@ -20,7 +20,7 @@ from ..core.callbacks import (
 )
 from ..core.kinds import KINDS
 from ..core.seams import Response
-from ..core.send import release_held
+from ..core.send import release_copy
 from ..keys.request import Request
 from ..support.waits import run_blocking
 from .rule_checks import LONGEST, THREADS, Watch, in_thread, keeping, made, run_in_loop
@@ -119,7 +119,7 @@ class _TransportCheck:
     async def _send(self) -> Response:
         with self._watch.over(sending_method(self._transport)):
             response = await send(self._transport, self._sent(), TIMEOUT)
-        await release_held(response, is_stored=False)
+        await release_copy(response, is_stored=False)
         return response
 
     async def _read(self, most: int | None = None) -> Response | None:

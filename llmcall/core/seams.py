@@ -64,8 +64,8 @@ class AlreadyRecorded(Exception):
     """The signal that another process recorded the answer while a transport waited for it."""
 
 
-class HeldResponse(Protocol):
-    """A response that its server keeps until it is released.
+class ServerCopy(Protocol):
+    """A copy of a response that its server keeps until it is released.
 
     :ivar endpoint: the endpoint that made it.
     :ivar tier: the service tier or window in which it was made.
@@ -89,22 +89,22 @@ class Response(dict[str, Data]):
     """A response as the API gave it. A transport may also return a plain dict.
 
     :ivar request_id: the server's identifier of the request, or ``None``.
-    :ivar held: the server's copy, if it keeps one until the answer is stored or refused.
+    :ivar server_copy: the server's copy, if it keeps one until the answer is stored or refused.
     :ivar status_code: the HTTP status, or ``None`` if no server gave one.
     """
 
-    __slots__ = ("held", "request_id", "status_code")
+    __slots__ = ("request_id", "server_copy", "status_code")
 
     def __init__(
         self,
         data: Mapping[str, Data],
         request_id: str | None = None,
-        held: HeldResponse | None = None,
+        server_copy: ServerCopy | None = None,
         status_code: int | None = None,
     ) -> None:
         super().__init__(data)
         self.request_id = request_id
-        self.held = held
+        self.server_copy = server_copy
         self.status_code = status_code
 
 

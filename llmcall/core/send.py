@@ -62,7 +62,7 @@ class Sent(NamedTuple):
         """
         for piece in self.held_back:
             await emit(piece)
-        await release_held(self.response, is_stored=is_stored)
+        await release_copy(self.response, is_stored=is_stored)
 
 
 class Exchange:
@@ -121,9 +121,9 @@ class Exchange:
                     if failover.prepare_another_send(error, endpoint, gate, transport):
                         continue
                     raise
-                seconds, held = time.monotonic() - sent_at, sent.response.held
-                if held is not None:
-                    endpoint, host = held.endpoint, call.client.host(held.endpoint)
+                seconds, copy = time.monotonic() - sent_at, sent.response.server_copy
+                if copy is not None:
+                    endpoint, host = copy.endpoint, call.client.host(copy.endpoint)
                 response = sent.response
                 return await self._store_and_count(response, gate, endpoint, host, seconds), sent
 
@@ -182,7 +182,8 @@ class Exchange:
         try:
             try:
                 answer = self._kind.usage_in(response)
-                tier = None if response.held is None else response.held.tier
+                copy = response.server_copy
+                tier = None if copy is None else copy.tier
                 used = gate.reckon(answer, endpoint, is_part=False, tier=tier)
             finally:
                 gate.settle(used.tokens, used.cost, calls=1)
@@ -369,10 +370,10 @@ def _naming_source(call: Call, source: str, response: Response) -> Iterator[None
         raise
 
 
-async def release_held(response: Response | None, *, is_stored: bool) -> None:
+async def release_copy(response: Response | None, *, is_stored: bool) -> None:
     """Let the server delete its copy of a response, if it keeps one.
 
     :param is_stored: whether the response was stored; if not, it was refused.
     """
-    if response is not None and response.held is not None:
-        await response.held.release(is_stored=is_stored)
+    if response is not None and response.server_copy is not None:
+        await response.server_copy.release(is_stored=is_stored)

@@ -326,7 +326,7 @@ class _Exchange:
         self._call = calls[0]
         self.errors: list[BaseException] = []
         self._transport: Transport | None = None
-        self._held: Any = None  # the server's copy of the last response, if it keeps one
+        self._server_copy: Any = None  # the server's copy of the last response, if it keeps one
         self._reading: contextlib.AsyncExitStack | None = None
         self._chunks: AsyncGenerator[Chunk, None] | None = None
         self._assembler: Assembler | None = None
@@ -411,16 +411,16 @@ class _Exchange:
         return response
 
     def _response(self, call: Call, response: Response, transport: Transport) -> Message:
-        held, data = None, dict(response)
-        if response.held is not None:
-            self._held = response.held
+        of_copy, data = None, dict(response)
+        if (copy := response.server_copy) is not None:
+            self._server_copy = copy
             endpoints = call.client.pool(call.request.model).endpoints
-            held = endpoints.index(response.held.endpoint), response.held.tier
+            of_copy = endpoints.index(copy.endpoint), copy.tier
         if call.request.kind == "embedding":
             data["data"] = [_plain_vector(item) for item in data.get("data") or ()]
         misfit = self._misfit(response)
         name = transport.class_name
-        return ("answered", data, response.request_id, response.status_code, held, misfit, name)
+        return ("answered", data, response.request_id, response.status_code, of_copy, misfit, name)
 
     def _misfit(self, response: Response) -> str | None:
         """Return where a chat's whole answer departs from its required form, or ``None``."""
@@ -517,7 +517,7 @@ class _Exchange:
 
     async def _release(self, is_stored: bool) -> Message:
         """Let the server delete its copy of the response."""
-        await self._held.release(is_stored=is_stored)
+        await self._server_copy.release(is_stored=is_stored)
         return ("released",)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..core.seams import CoroutineTransport, HeldResponse, Response
+from ..core.seams import CoroutineTransport, Response, ServerCopy
 from ..scopes.scope import in_function
 from ..stores.cassettes.replay_log import function_scope
 from ..support.waits import waits
@@ -67,7 +67,7 @@ class Form:
         return misfit
 
 
-class _Held:
+class _ServerCopy:
     """A response that its server keeps, as its process knows it."""
 
     def __init__(self, call: CallOfProcess, endpoint: Endpoint, tier: str) -> None:
@@ -144,13 +144,13 @@ class RemoteTransport(CoroutineTransport):
     def _response(self, answer: Message) -> Response:
         """Return the response in a process's answer, or raise its error."""
         self._raise_failure(answer)
-        _, data, request_id, status_code, held, misfit, self._class_name = answer
+        _, data, request_id, status_code, of_copy, misfit, self._class_name = answer
         if self._form is not None:
             self._form.misfit = misfit
-        copy: HeldResponse | None = None
-        if held is not None:
-            number, tier = held
-            copy = _Held(self._call, self.endpoints[number], tier)
+        copy: ServerCopy | None = None
+        if of_copy is not None:
+            number, tier = of_copy
+            copy = _ServerCopy(self._call, self.endpoints[number], tier)
         return Response(data, request_id, copy, status_code)
 
     def _raise_failure(self, answer: Message) -> None:

@@ -28,7 +28,7 @@ class RecordedCallers(NamedTuple):
 class Numbers:
     """The numbers of one request that one branch has taken.
 
-    :param taken: the numbers.
+    :ivar taken: the numbers.
     :ivar lowest: the lowest free number.
     :ivar under_way: the thread and task that took the last one, until its call ends.
     :ivar in_flight: those whose calls have not ended.
@@ -36,13 +36,11 @@ class Numbers:
 
     __slots__ = ("in_flight", "lowest", "taken", "under_way")
 
-    def __init__(self, taken: Iterable[int] = ()) -> None:
+    def __init__(self) -> None:
         self.taken: set[int] = set()
         self.lowest = 0
         self.under_way: tuple[int, int] | None = None
         self.in_flight: set[int] = set()
-        for number in taken:
-            self.take(number)
 
     def take(self, number: int) -> None:
         """Take a number."""

@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..config import resolve as config
 from ..errors import (
     BudgetExceededError,
     CacheCorruptError,
@@ -101,7 +102,9 @@ class MapRun:
         # Gets an item when the awaited number of tasks has finished. Not an Event: Ctrl-C in one of the
         # lines of its wait() leaves its lock released, and would come out as a RuntimeError.
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._workers = options.worker_count(job.window, job.settings)
+        settings = config.settings() if job.client is None else job.client.settings
+        self._window = job.window or settings.window  # in which its calls are answered
+        self._workers = options.worker_count(self._window, settings)
         # The next item may be long in coming, from a generator or while an iterator is not read.
         is_at_hand = not yields and (isinstance(items, list | tuple | range) or is_frame(items))
         self._threads = DaemonThreads(self._workers, with_one=is_at_hand)
@@ -316,7 +319,7 @@ class MapRun:
     def _wait_for_end(self, error: BaseException) -> BaseException:
         """Wait for the running tasks; return the error, or a ``KeyboardInterrupt`` that came meanwhile."""
         # In a window this would take hours; another run will wait for the same answers.
-        is_interrupted = isinstance(error, KeyboardInterrupt) or self.job.window != "none"
+        is_interrupted = isinstance(error, KeyboardInterrupt) or self._window != "none"
         deadline = self._interrupt() if is_interrupted else None
         while deadline is None or time.monotonic() < deadline:
             try:

@@ -11,7 +11,6 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..clients.base import LLMClient
-from ..config import resolve as config
 from ..scopes.active import ActiveScope, OpenedBy
 from ..scopes.callers import Caller, enter_item
 from ..scopes.draws import DrawList, Draws, Item
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import TypeAlias
 
-    from ..config.settings import Settings
     from ..scopes.active import ScopedRecord
     from ..support.waits import Stops
     from ..typed.rows import RowJob
@@ -49,27 +47,19 @@ class FunctionJob(NamedTuple):
 
     :param is_named: whether items need names even without a scope.
     :param axes: the columns that hold the labels of a row's cell; it has none.
+    :param window: the window that its call names; it names none.
     """
 
     function: Callable[[Any], object]
     is_named: bool = False
     axes: tuple[str, ...] = ()
+    window: str = ""
 
     @property
     def client(self) -> LLMClient | None:
         """The client whose method it is."""
         owner = getattr(self.function, "__self__", None)
         return owner if isinstance(owner, LLMClient) else None
-
-    @property
-    def settings(self) -> Settings:
-        """The process's settings; for a client's method, the client's."""
-        return config.settings() if self.client is None else self.client.settings
-
-    @property
-    def window(self) -> str:
-        """The window of the settings."""
-        return self.settings.window
 
     def check(self, items: object) -> None:
         """Take whatever Python iterates over."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..clients.base import LLMClient
-    from ..config.settings import Settings
     from ..keys.request import Data
     from .llm_call import LLMCall
 
@@ -52,14 +51,9 @@ class RowJob:
         return self.call.client
 
     @property
-    def settings(self) -> Settings:
-        """Return the client's settings."""
-        return self.client.settings
-
-    @property
     def window(self) -> str:
-        """Return the window in which its calls are answered."""
-        return str(self.call.model_params.get("window") or self.settings.window)
+        """Return the window that its call names; empty if it names none."""
+        return self.call.model_params.get("window") or ""
 
     def call_for(self, item: Any) -> LLMCall:
         """Return a row's call; with ``vary``, its cell's."""

@@ -321,12 +321,7 @@ class ResponseCache:
         :raises CacheCorruptError: if the file exists and is not a cassette.
         """
         from ..records.header import Header
-        from ..records.keyed_settings import (
-            KEYED,
-            SECTION_NAMES,
-            keyed_settings,
-            with_used_settings,
-        )
+        from ..records.keyed_settings import settings_shown
         from ..records.temporary_records import Spool
         from ..records.writer import write
 
@@ -334,8 +329,7 @@ class ResponseCache:
             for record in self.records(where=where):
                 spool.add(record)
             if len(spool):  # an empty file would replace a recording by nothing
-                settings = with_used_settings(keyed_settings(), spool, {*KEYED, *SECTION_NAMES})
-                write(path, Header(settings), spool)
+                write(path, Header(settings_shown(spool)), spool)
             return len(spool)
 
     def load(

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ...config import resolve as config
 from ...errors import CacheCorruptError, CacheError
 from ...keys.keys import short_key
 from ...keys.normalizers import normalizer
@@ -13,7 +14,7 @@ from ...support.display import as_json, counted
 from ...support.notices import notice
 from .. import other_formats
 from ..records.answers import CONFLICTS, same_answer
-from ..records.keyed_settings import keyed_settings, settings_differences
+from ..records.keyed_settings import settings_differences
 from ..records.packed import pack, unpack
 from ..records.readable import incomplete, unreadable
 from ..records.reader import spooled
@@ -22,9 +23,8 @@ from .addresses import is_address, storage_at
 from .storages import Change, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ...keys.request import Data
     from ..record import Record
 
 # Settings that change the key of a request.
@@ -114,13 +114,11 @@ def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[],
         if (records := read_format(source)) is not None:
             return source, lambda: records
     header = spooled(source, spool)
-    recorded, here = (
-        {name: settings[name] for name in KEY_SETTINGS if settings.get(name)}
-        for settings in (
-            header.settings,
-            _without_idle_normalizers(keyed_settings(), header.settings, spool),
-        )
-    )
+    recorded = {name: header.settings[name] for name in KEY_SETTINGS if name in header.settings}
+    current = config.without_code()
+    effective = _effective_normalizers(current.cache_normalize, recorded.get(NORMALIZE, []), spool)
+    values = {"cache_namespace": current.cache_namespace, NORMALIZE: effective}
+    here = {name: value for name, value in values.items() if value}
     if header.settings and (differences := settings_differences(recorded, here)):
         notice(
             "%s was recorded with other settings: %s. Calls here may not find its records until you set the same "
@@ -139,15 +137,15 @@ def _readable(record: Record, source: str) -> Record:
     return record
 
 
-def _without_idle_normalizers(
-    settings: Mapping[str, Data], recorded: Mapping[str, Data], records: Iterable[Record]
-) -> dict[str, Data]:
-    """Return settings without the normalizers that a file lacks and that would change none of its records."""
-    shared = recorded.get(NORMALIZE, [])
-    others = [name for name in settings.get(NORMALIZE, []) if name not in shared]
-    idle = [name for name in others if not any(_replaces(name, record) for record in records)]
-    effective = [name for name in settings.get(NORMALIZE, []) if name not in idle]
-    return {**settings, NORMALIZE: effective}
+def _effective_normalizers(
+    names: Sequence[str], recorded: Sequence[str], records: Iterable[Record]
+) -> list[str]:
+    """Return normalizers without those that a file lacks and that would change none of its records."""
+    return [
+        name
+        for name in names
+        if name in recorded or any(_replaces(name, record) for record in records)
+    ]
 
 
 def _replaces(name: str, record: Record) -> bool:

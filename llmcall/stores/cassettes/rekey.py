@@ -17,7 +17,7 @@ from ...support.display import printable
 from ..record import NumberedDraw, Record, draw_of
 from ..records.answers import combine
 from ..records.header import Header
-from ..records.keyed_settings import NAMESPACES, keyed_settings
+from ..records.keyed_settings import NAMESPACES, namespaces_of
 from ..records.reader import RecordFile
 
 if TYPE_CHECKING:
@@ -84,16 +84,14 @@ def _settings_with(header: Mapping[str, Data]) -> Settings:
 
 def _merged_settings(recorded: Mapping[str, Data]) -> dict[str, Data]:
     """Return a header's settings, joined with the current ones that decide keys."""
-    current = keyed_settings()
-    normalizers = [
-        name for header in (recorded, current) for name in header.get("cache_normalize") or ()
-    ]
+    current = config.without_code()
+    normalizers = [*(recorded.get("cache_normalize") or ()), *current.cache_normalize]
     merged = {
         **recorded,
         "cache_normalize": list(dict.fromkeys(normalizers)),
-        "aliases": {**recorded.get("aliases", {}), **current.get("aliases", {})},
-        "cache_namespace": current.get("cache_namespace"),
-        NAMESPACES: current.get(NAMESPACES),
+        "aliases": {**recorded.get("aliases", {}), **current.aliases},
+        "cache_namespace": current.cache_namespace,
+        NAMESPACES: namespaces_of(config.settings()),
     }
     return {name: value for name, value in merged.items() if value not in (None, [], {}, "")}
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import resolve as config
@@ -14,11 +13,12 @@ from ...config.settings import DEFAULT_MODEL, LOCAL_MODEL, SETTINGS, Settings
 from ...errors import ConfigError
 from ...keys.normalizers import replacement
 from ...keys.parameters import CONFIGURED, EFFORT
+from ...keys.request import Request
 from ...models.catalog import matching_section, resolve
 from ...support.display import as_json
 
 if TYPE_CHECKING:
-    from ...keys.request import Data, Request
+    from ...keys.request import Data
     from ..record import Record
 
     SettingsTaken = Callable[[], Mapping[str, Data]]
@@ -34,31 +34,6 @@ LOCAL_SECTION = {"structured_output": True}  # of the local model
 # cassette is open they override environment and files.
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
 TAKEN_BY_ALL = dict.fromkeys(("cache_namespace", "cache_normalize", "aliases", SECTIONS))
-
-
-def keyed_settings() -> dict[str, Data]:
-    """Return the settings from environment, files and defaults that decide keys, as JSON data.
-
-    A model's file is named without its folder. All ``[Model …]`` sections are included; writing a file
-    keeps only the sections of the models that were used.
-    """
-    values = vars(config.without_code())
-    header = _as_json(
-        {name: values[name] for name in KEYED if values[name] not in (None, "", (), {})}
-    )
-    for name in MODELS:
-        model = header.get(name)
-        if file_name := _file_name(model):
-            header[name] = file_name
-        elif values["api_type"] == "local" and model == SETTINGS[name].default:
-            header[name] = LOCAL_MODEL  # with its records' name, it replays with any API_TYPE
-    sections = values[SECTIONS]
-    if header["model"] == LOCAL_MODEL:
-        sections = {LOCAL_MODEL: LOCAL_SECTION, **sections}
-    if sections:
-        header[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}
-    namespaces = _namespaces(config.settings())
-    return {**header, NAMESPACES: namespaces} if namespaces else header
 
 
 def settings_taken(
@@ -99,7 +74,7 @@ def settings_taken(
             name: below_code[name] for name in CONFIGURED if name in below_code.keys() - given
         }
     namespace = request.hashed.get("namespace", "")
-    if "endpoints" in below_code and _namespaces(settings).get(model) == namespace:
+    if "endpoints" in below_code and namespaces_of(settings).get(model) == namespace:
         taken[NAMESPACES] = {model: namespace}
     elif below_code.get("cache_namespace") == namespace:
         taken["cache_namespace"] = namespace
@@ -137,74 +112,53 @@ def _as_json(settings: Mapping[str, Data]) -> dict[str, Data]:
     }
 
 
-def with_used_settings(
-    header: Mapping[str, Data], records: Iterable[Record], names: Collection[str]
-) -> dict[str, Data]:
-    """Return a header's settings without those, and the entries of sections and lists, that no record's request
-    shows.
+def settings_shown(records: Iterable[Record]) -> dict[str, Data]:
+    """Return the settings from environment and files that the requests of some records show, as a header holds them."""
+    settings = config.without_code()
+    normalizers, aliases = settings.cache_normalize, settings.aliases
+    shown: dict[str, Data] = {}
+    replaced: set[str] = set()
+    for record in records:
+        model, hashed = record.request.get("model"), record.request
+        request = Request(record.kind, str(model), hashed, {}, {}, None, "")
+        others = {name for name in CONFIGURED if hashed.get(name) != getattr(settings, name)}
+        taken = settings_taken(settings, request, given=others)
+        taken["aliases"] = {
+            name: aliases[name] for name in aliases if resolve(name, aliases) == model
+        }
+        text = as_json(hashed) if normalizers else ""
+        replaced.update(name for name in normalizers if replacement(name) in text)
+        shown = joined_settings(shown, _without_empty(taken))
+    shown["cache_normalize"] = [name for name in normalizers if name in replaced]
+    return _without_empty(shown)
 
-    The local model is the default model only if it answered: other clients of a process with
-    ``API_TYPE = local`` have the default of ``MODEL``.
 
-    :param names: the settings that may be left out.
-    """
-    names = header.keys() & names
-    normalizers = header["cache_normalize"] if "cache_normalize" in names else ()
-    aliases = header.get("aliases", {})
-    shown: dict[str, list[Data]] = defaultdict(list)
-    for record in records if names else ():
-        text = as_json(record.request) if normalizers else ""
-        replaced = [
-            ("cache_normalize", normalizer)
-            for normalizer in normalizers
-            if replacement(normalizer) in text
-        ]
-        for name, value in (*_shown(record), *replaced):
-            if value not in shown[name]:
-                shown[name].append(value)
-    models = shown["aliases"]
-    used: dict[str, Data] = {}
-    for name, value in header.items():
-        if name not in names:
-            entries = value
-        elif name == "aliases":
-            entries = {key: value[key] for key in value if resolve(key, value) in models}
-        elif name in MODELS:
-            defaults = (value, SETTINGS[name].default) if value == LOCAL_MODEL else (value,)
-            matching = (form for form in defaults if _requested_name(form, aliases) in shown[name])
-            entries = next(matching, None)
-        elif name == SECTIONS:
-            found = {model: matching_section(model, value) for model in filter(None, models)}
-            entries = {model: _as_json(found[model]) for model in sorted(found) if found[model]}
-        elif name == NAMESPACES:
-            entries = {key: value[key] for key in value if (key, value[key]) in shown[name]}
-        elif isinstance(value, list):
-            entries = [element for element in value if element in shown[name]]
-        else:
-            entries = value if value in shown[name] else None
-        if entries not in (None, [], {}):
-            used[name] = entries
-    return used
+def _without_empty(settings: Mapping[str, Data]) -> dict[str, Data]:
+    return {name: value for name, value in settings.items() if value not in (None, {}, [])}
+
+
+def with_used_models(header: Mapping[str, Data], records: Iterable[Record]) -> dict[str, Data]:
+    """Return a header's settings without the models, and the ``[Model …]`` sections, of which no record is."""
+    if header.keys().isdisjoint((*MODELS, SECTIONS)):
+        return {**header}
+    asked = {(DEFAULT_MODELS.get(record.kind), record.request.get("model")) for record in records}
+    aliases, sections = header.get("aliases", {}), header.get(SECTIONS, {})
+    used = {
+        model: _as_json(section)
+        for model in sorted(str(model) for name, model in asked if name)
+        if (section := matching_section(model, sections))
+    }
+    return {
+        name: used if name == SECTIONS else value
+        for name, value in header.items()
+        if (name not in MODELS or (name, _requested_name(value, aliases)) in asked)
+        and (name != SECTIONS or used)
+    }
 
 
 def _requested_name(model: str, aliases: Mapping[str, str]) -> str:
     """Return the model's name in requests."""
     return model[: -len(MODEL_FILE)] if _file_name(model) else resolve(model, aliases)
-
-
-def _shown(record: Record) -> Iterator[tuple[str, Data]]:
-    """Yield the settings that may have decided a record's request, each with its value."""
-    request = record.request
-    model, namespace = request.get("model"), request.get("namespace")
-    if record.kind in DEFAULT_MODELS:
-        yield DEFAULT_MODELS[record.kind], model
-    if record.kind == "chat":
-        yield from ((name, request[name]) for name in CONFIGURED if name in request)
-    yield from (
-        ("cache_namespace", namespace),
-        ("aliases", model),
-        (NAMESPACES, (model, namespace)),
-    )
 
 
 def _file_name(model: object) -> str | None:
@@ -213,7 +167,8 @@ def _file_name(model: object) -> str | None:
     return re.split(r"[/\\]", path)[-1] if path.lower().endswith(MODEL_FILE) else None
 
 
-def _namespaces(settings: Settings) -> dict[str, str]:
+def namespaces_of(settings: Settings) -> dict[str, str]:
+    """Return the namespaces from ``[Endpoint …]`` sections by model, or those of an open cassette's header."""
     recorded = settings.setting_value("_namespaces").value
     if recorded is not None:
         return dict(recorded)

@@ -19,7 +19,7 @@ from ...support.system import file_lock
 from ..record import Record, by_scope
 from .answers import stable_response
 from .header import Header, imported_from
-from .keyed_settings import MODELS, SECTIONS, with_used_settings
+from .keyed_settings import with_used_models
 from .line import (
     INLINE_CHARACTERS,
     RECORD,
@@ -57,7 +57,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     optional = {"imported": imported, "run": header.run}
     entry = {name: recordable(value, name) for name, value in optional.items() if value is not None}
     # A parameter stays without a record that shows it: a forgotten answer is drawn again with it.
-    settings = with_used_settings(header.settings, records, {*MODELS, SECTIONS})
+    settings = with_used_models(header.settings, records)
     entry["settings"] = recordable(settings, "settings")
     served = served_by(records).items()
     if days := {model: days_entry(days) for model, days in served if days is not None}:

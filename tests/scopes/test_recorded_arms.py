@@ -201,6 +201,37 @@ def test_a_recording_that_broke_off_names_arms_like_an_undisturbed_one(
     assert arms_in("broken.jsonl") == arms_in("whole.jsonl")
 
 
+def test_a_resumed_recording_names_the_arm_whose_function_it_does_not_run_again(
+    client: ScriptedClient,
+) -> None:
+    """In the function's place among the arms: its calls are not made again."""
+
+    @llmcall.recorded
+    def haggle() -> str:
+        return client.send_message("Bread?", on_error="raise").content
+
+    def bargain(*names: str) -> None:
+        with llmcall.scope("app"):
+            for name in names:
+                with llmcall.arm(name):
+                    haggle()
+
+    def orders() -> list[Any]:
+        lines = map(json.loads, Path("a.jsonl").read_text(encoding="utf-8").splitlines()[1:])
+        return [(line["kind"], line.get("arms")) for line in lines]
+
+    with pytest.raises(ZeroDivisionError), llmcall.cassette("a.jsonl"):
+        bargain("control")
+        raise ZeroDivisionError
+    with llmcall.cassette("a.jsonl"):
+        bargain("control", "treated")
+    assert orders() == [
+        ("function", ["control"]),
+        ("function", ["treated"]),
+        ("chat", ["control", "treated"]),
+    ]
+
+
 def test_records_from_the_cache_have_the_arms_of_this_run_alone(client: ScriptedClient) -> None:
     """The cache may know of other arms."""
     study(client, "treated", "control")

@@ -78,8 +78,8 @@ class ReplayLog:
         # Key of a record → the template that requested it first, in the order of the calls.
         self._forms: dict[str, tuple[tuple[list[str], CallOrder], Form]] = {}
         self._unread: set[str] = set()  # keys of records that it could not read
-        # The scopes of recorded functions that were replayed, and so did not run.
-        self._skipped_scopes: set[str] = set()
+        # The scopes of recorded functions that were replayed, and so did not run → arm → its call of the function
+        self._skipped_scopes: dict[str, dict[str, CallOrder]] = {}
 
     def note(self, record: Record, position: Position, *, is_replayed: bool = False) -> None:
         """Log a call and the record that answers it.
@@ -98,7 +98,8 @@ class ReplayLog:
             else:  # also below the default scope of programs
                 skipped = {scope_name, f"{PROGRAM_SCOPE}/{scope_name}"}
         with lock:
-            self._skipped_scopes |= skipped
+            for scope in skipped:
+                self._skipped_scopes.setdefault(scope, {}).setdefault(position.arm, position.order)
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
             if position.form is not None:
                 first = self._forms.get(key)
@@ -209,12 +210,25 @@ class ReplayLog:
         :param is_gained: whether this run recorded it; then all its arms are of this run.
         """
         orders = self._arms.get(record.cache_key, {})
+        if self._is_recording and self._skipped_scopes and record.arms:
+            skipped = self._arms_skipped(record.scope)
+            orders = {arm: skipped[arm] for arm in record.arms if arm in skipped} | orders
         arms = tuple(sorted(orders, key=orders.__getitem__))
         is_of_run = is_gained or (drops_unused and self.has_used(record.cache_key))
         if not is_of_run:
             both = (arms, record.arms) if self._is_recording else (record.arms, arms)
             arms = tuple(dict.fromkeys(name for names in both for name in names))
         return record if arms == record.arms else record.replace(arms=arms)
+
+    def _arms_skipped(self, scope: str) -> dict[str, CallOrder]:
+        """Return the arms in which the function around a scope was replayed, each with its call of the function."""
+        levels = scope.split("/")
+        paths = ("/".join(levels[:depth]) for depth in range(1, len(levels) + 1))
+        return {
+            arm: order
+            for path in paths
+            for arm, order in self._skipped_scopes.get(path, {}).items()
+        }
 
     def used_keys(self) -> list[str]:
         """Return the keys of the records that the run got."""

@@ -88,6 +88,7 @@ class Listener:
 
     def start(self) -> None:
         """Start listening."""
+        current_listeners()  # may import, so without the lock
         _hearing(self).is_started = True
 
     def stop(self) -> None:
@@ -96,6 +97,7 @@ class Listener:
             stop_listening(_hearing(self))
 
     def __enter__(self) -> Self:
+        current_listeners()  # may import, so without the lock
         with lock:
             _hearing(self).blocks += 1
         return self
@@ -240,7 +242,7 @@ def stop_listening(listener: CallListener) -> None:
 def _hearing(own: Listener) -> _OwnListener:
     """Return the substitute for a user's listener, once in the list however many blocks are open."""
     with lock:
-        for listener in current_listeners():
+        for listener in _listeners:
             if isinstance(listener, _OwnListener) and listener.own is own:
                 return listener
         hearing = _OwnListener(own)

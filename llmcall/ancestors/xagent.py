@@ -52,11 +52,11 @@ def with_patched_sdk(client: Any) -> Any:
     patched.__dict__.update(client.__dict__)
     patched._transports = {}
     patched.transport = None
-    patched.make_transport = PatchedTransport
+    patched.make_transport = ReplacedSDKTransport
     return patched
 
 
-class PatchedTransport(AsyncTransport):
+class ReplacedSDKTransport(AsyncTransport):
     """A transport that calls ``chat.completions.create`` of the SDK's current class.
 
     :param endpoint: the server; one with an API version is Azure.

@@ -44,7 +44,7 @@ MAX_ROWS = 50  # of a table
 TOTALS = ("input_tokens", "output_tokens", "cost")
 
 
-class Commands(click.Group):
+class CacheCommands(click.Group):
     """The group of cache commands. The error for a removed command names its replacement."""
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
@@ -54,7 +54,7 @@ class Commands(click.Group):
         return super().get_command(context, name)
 
 
-@click.group(cls=Commands)
+@click.group(cls=CacheCommands)
 @click.option(
     "--path", type=UserPath(), help="Cache directory or server, instead of the configured one."
 )

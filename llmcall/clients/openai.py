@@ -258,7 +258,7 @@ class OpenAIClient(LLMClient):
             )
         return key
 
-    def _azure_address(self, endpoint: Endpoint) -> tuple[Address, str]:
+    def _azure_address(self, endpoint: Endpoint) -> tuple[ServerAddress, str]:
         """Return an endpoint's address at Azure and its API version."""
         version = endpoint.azure_api_version or self.settings.azure_api_version
         if not endpoint.address:
@@ -309,7 +309,7 @@ class OllamaClient(OpenAIClient):
     api_type: ClassVar[str] = "ollama"
 
 
-class Address(NamedTuple):
+class ServerAddress(NamedTuple):
     """A server's address: its URL without credentials and query, the header that signs in, and the
     query.
     """
@@ -319,7 +319,7 @@ class Address(NamedTuple):
     query: dict[str, str]
 
 
-def _address(url: str, setting: str) -> Address:
+def _address(url: str, setting: str) -> ServerAddress:
     """Split an address. HTTP libraries log URLs, so user and password become a header.
 
     :param setting: the setting that names it.
@@ -332,7 +332,7 @@ def _address(url: str, setting: str) -> Address:
     user, separator, host = parts.netloc.rpartition("@")
     name, _, password = user.partition(":")
     encoded = b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode()
-    return Address(
+    return ServerAddress(
         parts._replace(netloc=host, query="", fragment="").geturl(),
         {"Authorization": f"Basic {encoded}"} if separator else {},
         dict(parse_qsl(parts.query, keep_blank_values=True)),

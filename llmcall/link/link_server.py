@@ -36,7 +36,7 @@ from .client_facts import facts_in
 from .link_messages import ForwardedCalls, Where, error_data, record_data
 from .loop import LoopThread
 from .pythons import Pythons
-from .remote import Form, NotedMeter, RemoteTransport
+from .remote import FormElsewhere, NotedMeter, RemoteTransport
 from .tickets import Base, Ticket
 from .wire import LENGTH, Connection, frame, listening_socket, unpacked
 
@@ -462,7 +462,7 @@ class CallOfProcess:
         if cassette is not None:
             cassette.opening.tell_overridden(lambda: forwarded.taken)
         for hashed, body in forwarded.contents:
-            form = Form() if forwarded.has_form else None
+            form = FormElsewhere() if forwarded.has_form else None
             transport = RemoteTransport(self, body, form)
             client = None
             if shared is not None:

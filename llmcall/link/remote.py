@@ -49,7 +49,7 @@ class NotedMeter(Meter):
         return self._below is None or self._below.add_hit(hits, saved)
 
 
-class Form:
+class FormElsewhere:
     """The form that the answers of a call must have, which its process checks.
 
     :ivar misfit: of the last answer, or ``None``.
@@ -92,7 +92,7 @@ class RemoteTransport(CoroutineTransport):
     keeps_time = True  # the process does
 
     def __init__(
-        self, call: CallOfProcess, original_body: Mapping[str, Data], form: Form | None
+        self, call: CallOfProcess, original_body: Mapping[str, Data], form: FormElsewhere | None
     ) -> None:
         self._call = call
         self._original_body = original_body

@@ -100,7 +100,7 @@ class Plan(NamedTuple):
         return f"<p>{escape(str(self))}</p>"
 
 
-class _Miss(NamedTuple):
+class _UnrecordedDraw(NamedTuple):
     """The first call of a draw that is not recorded.
 
     :param price: the model's price, or ``None`` if it is unknown.
@@ -154,7 +154,7 @@ class _Costs:
             self._prompts += known[0].prompt
             self._rest += sum(cost.total for cost in known) - known[0].prompt
 
-    def expected(self, misses: Sequence[_Miss]) -> float | None:
+    def expected(self, misses: Sequence[_UnrecordedDraw]) -> float | None:
         """Return the expected cost of further draws, or ``None`` if nothing says what one costs."""
         if not (self._draws and self.is_known):
             return None
@@ -198,7 +198,7 @@ class Planner:
         self._cassette = open_current_cassette()
         self._hits = 0
         # By LLMCall; with vary, each cell has its own.
-        self._misses: dict[object, list[_Miss]] = {}
+        self._misses: dict[object, list[_UnrecordedDraw]] = {}
         self._costs: dict[object, _Costs] = defaultdict(_Costs)
         self._planned_keys: set[str] = set()  # of answers that an earlier task would record
 
@@ -257,7 +257,7 @@ class Planner:
         self._planned_keys.add(request.cache_key)
         capabilities = self._client.capabilities(request.model)
         input_tokens, output_tokens = estimate("chat", request.body, capabilities)
-        miss = _Miss(request, input_tokens, output_tokens, self._price(request.body))
+        miss = _UnrecordedDraw(request, input_tokens, output_tokens, self._price(request.body))
         self._misses.setdefault(call, []).append(miss)
 
     def _price(self, body: Mapping[str, Data]) -> Price | None:

@@ -35,7 +35,7 @@ _ELSEWHERE = {
 }
 
 
-class _Expected(NamedTuple):
+class _Demanded(NamedTuple):
     """The types that an annotation demands.
 
     :param kinds: the types.
@@ -93,7 +93,7 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, object
 
 
 @functools.cache
-def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, _Expected]]:
+def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, _Demanded]]:
     """Return a function's signature, and what is checked of its parameters."""
     import inspect  # costs milliseconds, and every process imports this module
 
@@ -102,12 +102,12 @@ def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[st
         name: found
         for name, parameter in signature.parameters.items()
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        and (found := _expected(str(parameter.annotation))) is not None
+        and (found := _demanded(str(parameter.annotation))) is not None
     }
     return signature, expected
 
 
-def _expected(annotation: str) -> _Expected | None:
+def _demanded(annotation: str) -> _Demanded | None:
     """Return the types that an annotation demands, or ``None`` if part of it is unknown."""
     depth, parts = 0, [""]
     for character in annotation:
@@ -120,7 +120,7 @@ def _expected(annotation: str) -> _Expected | None:
     if None in kinds:
         return None
     found = cast("list[tuple[tuple[type, ...], str]]", kinds)
-    return _Expected(
+    return _Demanded(
         tuple(kind for types, _ in found for kind in types),
         " or ".join(words for _, words in found),
     )

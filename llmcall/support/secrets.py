@@ -85,7 +85,7 @@ class Match(NamedTuple):
     beginning: str
 
 
-class _Form(NamedTuple):
+class _CredentialForm(NamedTuple):
     kind: str
     keywords: str  # in lower case, separated by "|"; a text without any of them is not searched
     pattern: str  # its group is the secret
@@ -93,8 +93,8 @@ class _Form(NamedTuple):
     mixed: bool = False  # whether the secret has letters and digits
 
 
-def _token(kind: str, keywords: str, pattern: str, *, mixed: bool = False) -> _Form:
-    return _Form(kind, keywords, _TOKEN + pattern, mixed=mixed)
+def _token(kind: str, keywords: str, pattern: str, *, mixed: bool = False) -> _CredentialForm:
+    return _CredentialForm(kind, keywords, _TOKEN + pattern, mixed=mixed)
 
 
 _FORMS = (
@@ -143,46 +143,46 @@ _FORMS = (
         "eyj",
         r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})",
     ),
-    _Form(
+    _CredentialForm(
         "a private key",
         "-----begin ",
         r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----[\s\\nr]{1,8}"
         r"(Proc-Type|Version|Comment|[A-Za-z0-9+/=]{16})",
         fewest=1,
     ),
-    _Form(
+    _CredentialForm(
         "a password in a URL",
         "://",
         r"://[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>,;()\\]{1,200})@[A-Za-z0-9\[]",
         fewest=2,
     ),
-    _Form(
+    _CredentialForm(
         "an Azure key",
         "accountkey=|sharedaccesskey=",
         r"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,})",
     ),
-    _Form("an Azure signature", "?sig=|&sig=| sig=|=sig=", r".sig=([A-Za-z0-9+/%]{40,})"),
-    _Form(
+    _CredentialForm("an Azure signature", "?sig=|&sig=| sig=|=sig=", r".sig=([A-Za-z0-9+/%]{40,})"),
+    _CredentialForm(
         "a Google Cloud signature",
         "x-goog-signature=",
         r"(?i)x-goog-signature=([a-f0-9]{64,})",
     ),
-    _Form(
+    _CredentialForm(
         "a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True
     ),
-    _Form(
+    _CredentialForm(
         "a password",
         "authorization",
         r"(?i)authorization" + _ASSIGNMENT + r"basic {1,3}([a-z0-9+/]{8,})",
         fewest=6,
     ),
-    _Form(
+    _CredentialForm(
         "an AWS secret key",
         "secret",
         r"(?i)secret_?(?:access_?)?key" + _ASSIGNMENT + r"([a-z0-9/+]{40})(?![a-z0-9/+=])",
         mixed=True,
     ),
-    _Form(
+    _CredentialForm(
         "an API key",
         "api-key|api_key|apikey|api key",
         r"(?i)api[-_ ]?key" + _ASSIGNMENT + r"([a-z0-9]{32,})(?![a-z0-9_(-]|\.[a-z])",
@@ -366,7 +366,7 @@ def refuse_named_credentials(body: Data, allow: Sequence[str], data_name: str) -
             )
 
 
-def _is_secret(form: _Form, secret: str) -> bool:
+def _is_secret(form: _CredentialForm, secret: str) -> bool:
     if len(set(secret)) < form.fewest or _PLACEHOLDER.search(secret):
         return False
     return not form.mixed or (any(map(str.isdigit, secret)) and any(map(str.isalpha, secret)))

@@ -21,7 +21,7 @@ from servers import BackgroundServer, chunks_of, completion, event
 
 import llmcall
 from llmcall import ConfigError, LLMClient, OpenAIClient, ServiceError
-from llmcall.ancestors.xagent import PatchedTransport
+from llmcall.ancestors.xagent import ReplacedSDKTransport
 from llmcall.clients.local import LocalTransport, find_model
 from llmcall.clients.windows import WindowTransport
 from llmcall.contracts import rule_checks
@@ -274,7 +274,7 @@ def test_the_transport_of_a_patched_sdk_keeps_the_contract(is_azure: bool) -> No
         sdk().chat.completions.create().model_dump.return_value = completion()
         create = async_sdk().chat.completions.create = mock.AsyncMock()
         create.return_value.model_dump = completion
-        check_transport(lambda: PatchedTransport(endpoint))
+        check_transport(lambda: ReplacedSDKTransport(endpoint))
 
 
 def test_a_windows_transport_keeps_the_contract(

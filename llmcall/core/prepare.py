@@ -95,32 +95,33 @@ class Draft(NamedTuple):
         """Return the call at a position, with the key that follows from its sample."""
         if self.form is not None:
             position = position._replace(form=self.form)
-        # Not _replace, which takes half as long again: a microsecond more for each replayed answer.
-        blank = self.blank
+        # By position, not by _replace, which takes twice as long: a microsecond more for each replayed answer.
+        blank, asked = self.blank, self.blank.request
+        key = sampled_key(self.identity, sample)
         request = Request(
-            kind=blank.request.kind,
-            model=blank.request.model,
-            hashed=self.hashed,
-            body=self.body,
-            headers=blank.request.headers,
-            sample=sample,
-            cache_key=sampled_key(self.identity, sample),
-            expected=blank.request.expected,
+            asked.kind,
+            asked.model,
+            self.hashed,
+            self.body,
+            asked.headers,
+            sample,
+            key,
+            asked.expected,
         )
         return Call(
-            counted_by=self.client,
-            settings=blank.settings,
-            cache=blank.cache,
-            cassette=self.cassette,
-            request=request,
-            options=blank.options,
-            name=blank.name,
-            position=position,
-            draw=draw,
-            fallbacks=blank.fallbacks,
-            transport=blank.transport,
-            calls_model=blank.calls_model,
-            skips_recorded=blank.skips_recorded,
+            self.client,
+            blank.settings,
+            blank.cache,
+            self.cassette,
+            request,
+            blank.options,
+            blank.name,
+            position,
+            draw,
+            blank.fallbacks,
+            blank.transport,
+            blank.calls_model,
+            blank.skips_recorded,
             is_streamed=blank.is_streamed,
             taken=blank.taken,
         )

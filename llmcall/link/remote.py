@@ -10,7 +10,7 @@ from ..scopes.scope import in_function
 from ..stores.cassettes.replay_log import function_scope
 from ..support.waits import waits
 from ..traffic.gate import innermost_gate
-from ..traffic.usage import Meter, hit_amounts
+from ..traffic.usage import Meter
 from .link_messages import chunk_in, error_in
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..core.seams import Chunk
     from ..keys.request import Data, Request
-    from ..traffic.usage import Hits, UsageDelta
+    from ..traffic.usage import UsageDelta
     from .link_server import CallOfProcess
     from .wire import Message
 
@@ -41,12 +41,6 @@ class NotedMeter(Meter):
         self.noted.append((model, scope, dict(amounts), arm))
         if self._below is not None:
             self._below.add(model, scope, amounts, arm)
-
-    def add_hit(self, hits: Hits, saved: float | None) -> bool:
-        """Add a reused answer; the caller holds the lock. Return whether its sum may be new."""
-        model, scope, arm, *_ = hits
-        self.noted.append((model, scope, hit_amounts(hits, 1, saved), arm))
-        return self._below is None or self._below.add_hit(hits, saved)
 
 
 class FormElsewhere:

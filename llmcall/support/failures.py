@@ -9,16 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from .display import OUTSIDE_ANY_SCOPE, counted, natural
 from .listeners import current_listeners
 from .notices import notice
 from .system import after_fork_in_child, at_exit
-
-if TYPE_CHECKING:
-    from ..traffic.usage import Hits
 
 # Why a call left no record, in words that follow "1 call".
 FAILED = "failed"
@@ -112,12 +109,6 @@ class Counts:
                 self.unknown[name] += 1
             elif not isinstance(amount, str):
                 self.sums[name] += amount
-
-    def add_hit(self, hits: Hits, saved: float | None) -> None:
-        """Add a reused answer; the caller holds the lock."""
-        *_, is_from_cassette = hits
-        self.sums["cached_calls"] += 1
-        self.sums["replayed_calls"] += is_from_cassette
 
 
 class Progress:

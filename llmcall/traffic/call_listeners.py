@@ -21,7 +21,7 @@ from ..support.failures import (
 )
 from ..support.listeners import CallListener
 from ..support.notices import warn_once
-from .usage import FAILED, RECOVERED, count, count_hit
+from .usage import FAILED, RECOVERED, count
 
 if TYPE_CHECKING:
     from ..core.calls import Call
@@ -48,8 +48,14 @@ class Outcomes(CallListener):
 
     def replayed(self, call: Call, record: Record, saved: float | None) -> None:
         """Count a reused answer; results of functions are not counted."""
-        if call.counted_by is not None:
-            count_hit(call, record, saved)
+        if call.counted_by is None:
+            return
+        amounts: dict[str, float | str | None] = {"cached_calls": 1, "saved": saved}
+        if call.cassette is not None and record.stored_at is None:
+            amounts["replayed_calls"] = 1
+        if call.calls_model and (served := record.served) is not None:
+            amounts["served"] = served
+        self.used(call, amounts)
 
     def failed(self, call: Call, error: BaseException) -> None:
         """Note a call that failed, had no budget or was cancelled; a stream reports by itself that its reader left."""

@@ -21,22 +21,17 @@ from ..support.notices import first, warn_once
 from ..support.system import lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pandas
 
-    from ..core.calls import Call
     from ..stores.cassettes.cassette import Cassette
-    from ..stores.record import Record
 
     UsageDelta = Mapping[str, float | str | None]
 
 G = TypeVar("G", str, tuple[str, str])  # a group of usages
 # The amounts of one model, scope and arm by column, as they are added up.
 Row = dict[str, Any]
-# Reused answers, for which one sum is kept: their model, scope and arm, the model that
-# answered, if that is known, and whether a cassette had them.
-Hits = tuple[str, str, str, "str | None", bool]
 
 
 class UnderWay(NamedTuple):
@@ -133,7 +128,6 @@ FAILED, RECOVERED = "failed", "recovered"
 MOST_ROWS = 100_000  # per meter; further scopes count in their outermost scope's row
 MOST_OUTERMOST = 10_000  # further rows for these
 FURTHER_SCOPES = "(further scopes)"
-MOST_HITS = 1_000  # sums of hits per meter, before they are added to its rows
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
@@ -199,22 +193,6 @@ class Meter:
     def __init__(self) -> None:
         # By model, scope and arm (empty outside any), and by column; a column that is left out is 0 or empty.
         self.sums: dict[tuple[str, str, str], Row] = {}
-        self.hits: dict[Hits, tuple[int, float | None]] = {}  # their number and what they saved
-
-    def add_hit(self, hits: Hits, saved: float | None) -> bool:
-        """Add a reused answer; the caller holds the lock. Return whether its sum is new."""
-        number, sum_saved = self.hits.get(hits, (0, 0.0))
-        if not number and len(self.hits) >= MOST_HITS:
-            self._add_hits()
-        total = None if saved is None or sum_saved is None else sum_saved + saved
-        self.hits[hits] = number + 1, total
-        return not number
-
-    def _add_hits(self) -> None:
-        for hits, (number, saved) in self.hits.items():
-            model, scope, arm, _, _ = hits
-            self.add(model, scope, hit_amounts(hits, number, saved), arm)
-        self.hits.clear()
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as :func:`count` takes them; the caller holds the lock."""
@@ -224,10 +202,11 @@ class Meter:
         for name, amount in amounts.items():
             if amount is None:
                 sums[name] = None
-            elif name == RECOVERED:
-                sums.get(FAILED, {}).pop(amount, None)
             elif isinstance(amount, str):
-                sums.setdefault(name, {})[amount] = None
+                if name == RECOVERED:
+                    sums.get(FAILED, {}).pop(amount, None)
+                else:
+                    sums.setdefault(name, {})[amount] = None
             elif (earlier := sums.get(name, 0)) is not None:
                 sums[name] = earlier + amount
 
@@ -243,7 +222,6 @@ class Meter:
         """Return the usage so far."""
         usages: dict[tuple[str, str, str], Usage] = {}
         with lock:
-            self._add_hits()
             for key, sums in sorted(self.sums.items()):
                 columns = {name: sum_ for name, sum_ in sums.items() if name not in OUTCOMES}
                 if not columns:
@@ -302,31 +280,14 @@ def count(
     """
     scope = _counted_scope(scope)
     with lock:
-        own = [] if caller_meter is None else [caller_meter]
-        for meter in (*own, *_meters_beside(cassette)):
+        if caller_meter is not None:
+            caller_meter.add(model, scope, amounts, arm)
+        for meter in meters:
             meter.add(model, scope, amounts, arm)
+        if cassette is not None:
+            cassette.counts.add(model, scope, amounts, arm)
     if served := amounts.get("served"):
         _note_served(model, str(served))
-
-
-def _meters_beside(cassette: Cassette | None) -> Sequence[Meter | Counts]:
-    """Return the meters of a call besides its client's."""
-    return meters if cassette is None else (*meters, cassette.counts)
-
-
-def hit_amounts(hits: Hits, number: int, saved: float | None) -> dict[str, float | str | None]:
-    """Return the amounts of reused answers, as :func:`count` takes them.
-
-    :param number: how many there are.
-    :param saved: USD, or ``None`` if unknown.
-    """
-    _, _, _, served, is_from_cassette = hits
-    amounts: dict[str, float | str | None] = {"cached_calls": number, "saved": saved}
-    if is_from_cassette:
-        amounts["replayed_calls"] = number
-    if served is not None:
-        amounts["served"] = served
-    return amounts
 
 
 def _counted_scope(scope: str) -> str:
@@ -347,21 +308,6 @@ def _note_served(model: str, served: str) -> None:
         )
 
 
-def count_hit(call: Call, record: Record, saved: float | None) -> None:
-    """Add a reused answer of a client's call."""
-    position, cassette, client = call.position, call.cassette, call.client
-    model, scope = call.request.model or call.name, _counted_scope(position.path)
-    served = record.served if call.calls_model else None
-    is_from_cassette = cassette is not None and record.stored_at is None
-    hits = model, scope, position.arm, served, is_from_cassette
-    with lock:
-        is_new = client.meter.add_hit(hits, saved)
-        for meter in _meters_beside(cassette):
-            meter.add_hit(hits, saved)
-    if is_new and served is not None:
-        _note_served(model, served)
-
-
 def counted_here() -> Counts:
     """Return the counts of the process from now on."""
     counts = Counts()
@@ -373,7 +319,7 @@ class Tracked(Meter):
     """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, up to when they are read."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("sums", "hits"):  # a copy under construction has none yet
+        if name == "sums":  # a copy under construction has none yet
             raise AttributeError(name)
         return getattr(self.usage(), name)
 

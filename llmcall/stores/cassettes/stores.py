@@ -76,7 +76,9 @@ class CacheStore(NamedTuple):
         """Note in the cache which caller got a record. A record loaded from a file may name none, and its draw
         would belong to none beside later draws with names.
         """
-        arm = position.arm if position.arm not in record.arms else ""
+        arm = position.arm
+        if arm in record.arms:
+            arm = ""
         caller = position.caller if record.caller is None and not position.is_in_order else None
         if (arm or caller) and self.mode != "replay":
             self.cache.note_use(record.cache_key, arm, caller)

@@ -336,11 +336,9 @@ class InnerCall(Call):
     """A call that a callback makes, such as a transport: it is unrecorded, and only limits and budgets count it."""
 
     __slots__ = ()
-
-    @property
-    def is_counted(self) -> bool:
-        """Return ``False``: usage counts the program's calls."""
-        return False
+    is_counted = False
+    shared_by = None
+    listeners = ()
 
     @property
     def failures(self) -> Failures:
@@ -351,13 +349,3 @@ class InnerCall(Call):
     def store(self) -> Store:
         """Return a store that holds nothing."""
         return CacheStore(self.cache, "off", self.position)
-
-    @property
-    def shared_by(self) -> None:
-        """Return ``None``: it shares no answer."""
-        return None
-
-    @property
-    def listeners(self) -> Sequence[CallListener]:
-        """Return no listener."""
-        return ()

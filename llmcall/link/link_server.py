@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from ..keys.request import Request
 from ..scopes.position import CallOrder, Position
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import open_current_cassette
-from ..support.system import ProcessLock, after_fork_in_child, process_state
+from ..support.system import ProcessLock, after_fork_in_child, is_running, process_state
 from ..support.waits import run_blocking, set_may_block
 from . import programs
 from .client_facts import facts_in
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the moment
 LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
 LOOK_FOR_PYTHONS = 0.05  # less than a Python needs to begin and ask a model
+LONGEST_START = 2  # seconds that a Python takes to say hello
 
 
 class Link:
@@ -132,10 +134,14 @@ class Link:
             asyncio.get_running_loop().call_later(LOOK_FOR_PYTHONS, self._look_for_pythons)
 
     def missed(self) -> list[str]:
-        """Return the programs that were started, and whose processes never said hello."""
-        if self.pythons.missed() and self._thread is not None:
+        """Return the programs whose processes never said hello; those that have just been started get time for it."""
+        ends_at = time.monotonic() + LONGEST_START
+        while (missed := self.pythons.missed()) and self._thread is not None:
             self._hear_all()
-        return self.pythons.missed()
+            if time.monotonic() > ends_at or not any(is_running(process) for process, _ in missed):
+                break
+            time.sleep(LOOK_FOR_PYTHONS)
+        return [program for _, program in self.pythons.missed()]
 
     def _hear_all(self) -> None:
         """Take what processes have said before they ended."""

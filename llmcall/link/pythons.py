@@ -10,7 +10,7 @@ import contextlib
 import glob
 from collections.abc import Iterator
 
-from ..support.system import process_state
+from ..support.system import is_running
 from .commands import is_python, program_name, tells_only, words_in
 
 
@@ -18,7 +18,8 @@ class Pythons:
     """The Python processes that were started, by the tickets that they have."""
 
     def __init__(self) -> None:
-        self._expected: dict[str, str] = {}  # by ticket: the program of the process that has it
+        # by ticket: the process that has it, and its program
+        self._expected: dict[str, tuple[int, str]] = {}
         self._greeted: set[str] = set()  # tickets of processes that said hello, or asked
         # tickets of processes without llmcall, which asked the server
         self._asked: set[str] = set()
@@ -27,12 +28,12 @@ class Pythons:
         # Pythons below these: their tickets and programs
         self._seen: dict[int, tuple[str, str]] = {}
 
-    def expect(self, ticket: str, program: str) -> None:
+    def expect(self, ticket: str, process: int, program: str) -> None:
         """Expect that a process says hello.
 
         :param program: that it runs.
         """
-        self._expected[ticket] = program
+        self._expected[ticket] = process, program
 
     def dismiss(self, ticket: str) -> None:
         """Expect nothing more."""
@@ -56,18 +57,18 @@ class Pythons:
     def look(self) -> bool:
         """See which Pythons run; return whether any watched process does."""
         for process, ticket in list(self._watched.items()):
-            if process_state(process) in ("", "Z"):
+            if not is_running(process):
                 del self._watched[process]
             else:
                 for python, words in _pythons(process):
                     self._seen[python] = ticket, program_name(words)
         return bool(self._watched)
 
-    def missed(self) -> list[str]:
-        """Return the programs whose processes never said hello."""
-        unheard = [name for ticket, name in self._expected.items() if ticket not in self._greeted]
+    def missed(self) -> list[tuple[int, str]]:
+        """Return the processes that have not said hello, and their programs."""
+        unheard = [it for ticket, it in self._expected.items() if ticket not in self._greeted]
         seen = [
-            name
+            (process, name)
             for process, (ticket, name) in list(self._seen.items())
             if process not in self._said_hello and ticket not in self._asked
         ]

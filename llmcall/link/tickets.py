@@ -15,7 +15,7 @@ from ..scopes.draws import ACTOR, known_draws
 from ..scopes.position import Branch, CallOrder, Position, hold, hold_scope, take_place
 from ..scopes.scope import Scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender
-from ..support.system import process_state
+from ..support.system import is_running
 from . import programs
 from .commands import words_in
 from .link_messages import TASK_OF_RAY
@@ -57,7 +57,7 @@ class Siblings:
         """Note that a process begins."""
         if process in self._segments:
             return
-        for other in [other for other in self._segments if process_state(other) in ("", "Z")]:
+        for other in [other for other in self._segments if not is_running(other)]:
             del self._segments[other]
         self._were_at_once |= bool(self._segments)
         command = _digest(process)

@@ -387,7 +387,7 @@ def expect_pythons(
     words = words_of(args)
     if is_python(words):
         if not tells_only(words):
-            routes.note("expect", route.ticket, program_name(words))
+            routes.note("expect", route.ticket, process, program_name(words))
     elif process:
         routes.note("watch", route.ticket, process)
 

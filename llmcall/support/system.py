@@ -55,6 +55,11 @@ def process_state(process: int) -> str:
     return ""
 
 
+def is_running(process: int) -> bool:
+    """Return whether a process has not ended; ``False`` where that cannot be known."""
+    return process_state(process) not in ("", "Z")
+
+
 # Held for microseconds, never while a caller's code runs or anything waits. Re-entrant, because the
 # garbage collector may end a stream at any moment. A fork takes it, so that the child finds it free.
 lock = threading.RLock()

@@ -367,6 +367,16 @@ def test_a_block_names_a_python_child_that_it_did_not_record(
     assert "1 Python child was not recorded: python" in caplog.text
 
 
+def test_a_python_child_that_begins_as_the_block_ends_is_not_called_unrecorded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It says hello a moment later."""
+    with llmcall.cassette("a.jsonl"):
+        child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert "not recorded" not in caplog.text
+
+
 @pytest.mark.ci
 def test_children_of_a_shell_that_run_at_once_are_told_apart_by_their_commands(
     model: NumberedServer,

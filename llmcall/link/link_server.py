@@ -112,7 +112,6 @@ class Link:
     def dismiss(self, name: str) -> None:
         """Forget a ticket: further calls by it are refused."""
         self.tickets.pop(name, None)
-        self.pythons.dismiss(name)
 
     def watch(self, name: str, process: int) -> None:
         """Watch which Pythons a process starts.

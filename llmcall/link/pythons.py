@@ -15,40 +15,26 @@ from .commands import is_python, program_name, tells_only, words_in
 
 
 class Pythons:
-    """The Python processes that were started, by the tickets that they have."""
+    """The Python processes that were started: each has a ticket, and may share it with others."""
 
     def __init__(self) -> None:
-        # by ticket: the process that has it, and its program
-        self._expected: dict[str, tuple[int, str]] = {}
-        self._greeted: set[str] = set()  # tickets of processes that said hello, or asked
-        # tickets of processes without llmcall, which asked the server
-        self._asked: set[str] = set()
-        self._said_hello: set[int] = set()
-        self._watched: dict[int, str] = {}  # others that run, with their tickets
-        # Pythons below these: their tickets and programs
-        self._seen: dict[int, tuple[str, str]] = {}
+        self._started: dict[tuple[str, int], str] = {}  # their programs
+        self._heard: set[tuple[str, int]] = set()  # those that said hello, or asked
+        self._watched: dict[int, str] = {}  # what may start others, with its ticket
 
     def expect(self, ticket: str, process: int, program: str) -> None:
         """Expect that a process says hello.
 
         :param program: that it runs.
         """
-        self._expected[ticket] = process, program
-
-    def dismiss(self, ticket: str) -> None:
-        """Expect nothing more."""
-        self._expected.pop(ticket, None)
+        self._started[ticket, process] = program
 
     def greet(self, ticket: str, process: int = 0) -> None:
         """Take a process's hello.
 
-        :param process: its number; 0 for a request to the server, which any process with the ticket may send.
+        :param process: its number; 0 if that is unknown, as of a request to the server: any process with the ticket.
         """
-        self._greeted.add(ticket)
-        if process:
-            self._said_hello.add(process)
-        else:
-            self._asked.add(ticket)
+        self._heard.add((ticket, process))
 
     def watch(self, ticket: str, process: int) -> None:
         """Watch what a process starts that is no Python yet."""
@@ -61,18 +47,16 @@ class Pythons:
                 del self._watched[process]
             else:
                 for python, words in _pythons(process):
-                    self._seen[python] = ticket, program_name(words)
+                    self.expect(ticket, python, program_name(words))
         return bool(self._watched)
 
     def missed(self) -> list[tuple[int, str]]:
         """Return the processes that have not said hello, and their programs."""
-        unheard = [it for ticket, it in self._expected.items() if ticket not in self._greeted]
-        seen = [
-            (process, name)
-            for process, (ticket, name) in list(self._seen.items())
-            if process not in self._said_hello and ticket not in self._asked
+        return [
+            (process, program)
+            for (ticket, process), program in list(self._started.items())
+            if not self._heard & {(ticket, process), (ticket, 0)}
         ]
-        return unheard + seen
 
 
 def _pythons(process: int) -> Iterator[tuple[int, list[str]]]:

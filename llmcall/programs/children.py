@@ -360,7 +360,8 @@ def _execute(
         raise SystemExit(exit_code(done.returncode))
     command = [path, *argv[1:]]
     route, environment = _routed(command, env)
-    _expect(route, command)  # it is not watched: it would be seen as the Python that it still is
+    if is_python(words_of(command)):  # else it would be seen as the Python that it still is
+        _expect(route, command, os.getpid())
     return execute(path, argv, environment)
 
 
@@ -370,9 +371,7 @@ def _execute_here(
     return os.execve(path, argv, os.environ)  # type: ignore[arg-type]
 
 
-def _expect(
-    route: Route | None, args: Command | Sequence[Command] | None, process: int = 0
-) -> None:
+def _expect(route: Route | None, args: Command | Sequence[Command] | None, process: int) -> None:
     if route is not None:
         for routes in _routes[-1:]:
             expect_pythons(routes, route, args, process)
@@ -388,7 +387,7 @@ def expect_pythons(
     if is_python(words):
         if not tells_only(words):
             routes.note("expect", route.ticket, process, program_name(words))
-    elif process:
+    else:
         routes.note("watch", route.ticket, process)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from ..clients.configured import ConfiguredClient
 from ..config import resolve as config
@@ -50,32 +50,28 @@ class ModelFacts(NamedTuple):
     effort: dict[str, Data]
 
 
-# By client: its resolved settings, and by model the facts, pickled.
+# By client, or by settings: the client's resolved settings, and by models the facts, pickled.
 _known: weakref.WeakKeyDictionary[Any, tuple[object, dict[object, bytes]]] = (
     weakref.WeakKeyDictionary()
 )
-_settings_known: weakref.WeakKeyDictionary[Settings, bytes] = weakref.WeakKeyDictionary()
 
 
 def facts_of(call: Call) -> bytes:
     """Return the facts of a call's client, pickled; of a call without a client, those of its settings."""
     client = call.counted_by
-    if client is None:
-        data = _settings_known.get(call.settings)
-        if data is None:
-            data = _settings_known[call.settings] = packed((layer_data(call.settings.layer), None))
-        return data
-    assert isinstance(client, ConfiguredClient)
-    resolved, by_models = _known.get(client, (None, {}))
-    if resolved is not call.client.resolved:
-        resolved, by_models = _known[client] = call.client.resolved, {}
-    models = (call.request.model, *call.fallbacks, *map(client.model_named, call.fallbacks))
-    data = by_models.get(models)
-    if data is None:
-        by_models[models] = data = packed(
-            (layer_data(call.settings.layer), _client(client, models))
-        )
-    return data
+    resolved, models = None, cast("tuple[str, ...]", ())
+    if client is not None:
+        resolved = call.client.resolved
+        models = call.request.model, *call.fallbacks, *map(client.model_named, call.fallbacks)
+    owner = client or call.settings
+    known, by_models = _known.get(owner, (None, {}))
+    if known is not resolved:
+        by_models = {}
+    if models not in by_models:
+        client_data = None if client is None else _client(client, models)
+        by_models[models] = packed((layer_data(call.settings.layer), client_data))
+        _known[owner] = resolved, by_models
+    return by_models[models]
 
 
 def _client(client: ConfiguredClient, models: tuple[str, ...]) -> Data:

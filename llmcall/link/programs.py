@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..support.system import after_fork_in_child
 
@@ -12,8 +10,6 @@ if TYPE_CHECKING:
     from ..programs.recorder import Recorder
 
 
-# Record the clients of another process for a block, by the options of a recording; they can be pickled.
-linked_recordings: list[Callable[[Any], AbstractContextManager[object]]] = []
 recordings: list[Recorder] = []  # those that are open, the innermost last
 after_fork_in_child(recordings.clear)
 

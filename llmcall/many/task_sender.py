@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from ..config import resolve as config
@@ -95,12 +95,7 @@ class TaskSender:
         return state, _by_item(self.run.active)
 
     def _packed_state(self) -> bytes:
-        recording, recordings = programs.innermost(), []
-        if recording is not None:
-            options = recording.options()
-            recordings = [
-                functools.partial(record, options) for record in programs.linked_recordings
-            ]
+        recording = programs.innermost()
         self._link = Link()
         with ExitStack() as stack:
             stack.callback(self._link.close, 0)
@@ -110,7 +105,7 @@ class TaskSender:
                 self._link.admit().ticket,
                 bool(budgets.open_budgets),
                 None if self._cassette is None else self._cassette.file.real_path,
-                recordings,
+                nullcontext if recording is None else recording.in_worker(),
             )
             packed = _pickled(state, "the settings")
             self._until_closed = stack.pop_all()

@@ -27,7 +27,7 @@ from ..traffic import budgets
 from .tasks import run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from ..config.resolve import Layers
@@ -121,7 +121,7 @@ class State(NamedTuple):
     :param ticket: for what a worker does outside the context of a task, such as in a thread.
     :param has_budget: whether a budget is open.
     :param cassette: the file of the open cassette, or ``None``.
-    :param recordings: record the worker's own clients for a block.
+    :param recording: records the worker's own clients for a block.
     """
 
     layers: Layers
@@ -129,7 +129,7 @@ class State(NamedTuple):
     ticket: str
     has_budget: bool
     cassette: str | None
-    recordings: Sequence[Callable[[], AbstractContextManager[object]]]
+    recording: Callable[[], AbstractContextManager[object]]
 
 
 class _Session:
@@ -166,8 +166,7 @@ class _Session:
             else:
                 stack.callback(self._parent.close)
                 stack.enter_context(linked(self._parent))
-                for record in self._state.recordings:
-                    stack.enter_context(record())
+                stack.enter_context(self._state.recording())
             self._applied = stack.pop_all()
 
     def end_task(self) -> bool:

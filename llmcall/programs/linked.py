@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ..core.parents import parents
 from ..errors import CacheMissError
 from ..link.link_messages import error_data
-from ..link.programs import linked_recordings
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
 from ..support.tracebacks import text_of
@@ -126,6 +125,3 @@ def recording_linked(options: Options, parent: Parent | None = None) -> Iterator
         sys.excepthook = recorder.show
     with patched_by(recorder):
         yield
-
-
-linked_recordings.append(recording_linked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.chunks import Assembler
 from ..clients.configured import ConfiguredClient
@@ -18,7 +18,7 @@ from ..keys.plain_data import map_texts, recordable
 from ..scopes.active import ActiveScope, ScopedRecord, here, next_order
 from ..scopes.callers import Caller, current_caller
 from ..scopes.draws import DrawList, DrawsElsewhere
-from ..scopes.position import Branch, CallOrder, Position, held, hold_ticket
+from ..scopes.position import Branch, CallOrder, Position, held, hold_ticket, holding
 from ..support.request_origin import llmcall_sends
 from ..support.system import this_process
 from ..support.tracebacks import hide_own_frames
@@ -89,17 +89,10 @@ class Parent:
         """
         active = here()
         where = _where(active, next_order(active))._replace(caller=caller)
-
-        async def admit() -> Message:
-            connection = self.connect()
-            await connection.send(("admit", self._ticket_in(active), tuple(where)))
-            answer = await connection.receive()
-            self.give_back(connection)
-            return answer
-
+        message = "admit", self._ticket_in(active), tuple(where)
         try:
             # In this thread, even if an event loop has to wait: the answer comes at once.
-            return Base(*run_blocking(admit())[1])
+            return Base(*run_blocking(self._tell(message))[1])
         except OSError:
             return Base(self.ticket)  # no process will answer to it
 
@@ -139,17 +132,18 @@ class Parent:
 
         :param is_awaited: whether to wait until it has taken the note, which must come before what follows here.
         """
-
-        async def tell() -> None:
-            connection = self.connect()
-            await connection.send(("note", what, *details))
-            if is_awaited:
-                await connection.send(("flush",))
-                await connection.receive()
-            self.give_back(connection)
-
+        messages = [("note", what, *details), *([("flush",)] if is_awaited else [])]
         with contextlib.suppress(OSError):
-            run_blocking(tell())
+            run_blocking(self._tell(*messages))
+
+    async def _tell(self, *messages: Message) -> Message:
+        """Send messages, and return the answer to the last one; a note has none."""
+        connection = self.connect()
+        for message in messages:
+            await connection.send(message)
+        answer = () if messages[-1][0] == "note" else await connection.receive()
+        self.give_back(connection)
+        return answer
 
     def over(self) -> BaseException:
         """Return the error for a call that the recording process can no longer answer."""
@@ -270,17 +264,16 @@ class Way:
         return records
 
 
-class _Retractable:
+class _Retractable(NamedTuple):
     """A draw in the recording process that a map in this one retracts if it ends early."""
 
-    def __init__(self, parent: Parent, ticket: str, number: int) -> None:
-        self._parent = parent
-        self._ticket = ticket
-        self._number = number
+    parent: Parent
+    ticket: str
+    number: int
 
     def retract(self) -> None:
         """Free its number, even though its call has an answer: the same call will be made again."""
-        self._parent.note("retract", self._ticket, [self._number], is_awaited=True)
+        self.parent.note("retract", self.ticket, self.number, is_awaited=True)
 
 
 def _count(call: Call, noted: Sequence[tuple[Any, ...]]) -> None:
@@ -336,23 +329,25 @@ class _Exchange:
         """Ask, and return the answer."""
         before = held().ticket
         try:
-            while True:
-                await self._connection.send(message)
-                told = await self._connection.receive()
-                verb, *details = told
-                if verb in ("answered", "failed", "left", "over"):
-                    return told
-                if verb == "piece":
-                    text, chunk, self._way.is_taped = details
-                    message = await self._emit(Piece(text, chunk))
-                    continue
-                try:
-                    message = await getattr(self, f"_{verb}")(*details)
-                except Exception as error:  # noqa: BLE001 - the recording process decides what becomes of it
-                    message = self._failure(error)
+            while (told := await self._follow(message))[0] == "piece":
+                _, text, chunk, self._way.is_taped = told
+                message = await self._emit(Piece(text, chunk))
+            return told
         finally:
             hold_ticket(before)
             await self._leave()
+
+    async def _follow(self, message: Message) -> Message:
+        """Send a message, do what the recording process tells, and return the next piece or the end of the call."""
+        while True:
+            await self._connection.send(message)
+            verb, *details = told = await self._connection.receive()
+            if verb in ("answered", "failed", "left", "over", "piece"):
+                return told
+            try:
+                message = await getattr(self, f"_{verb}")(*details)
+            except Exception as error:  # noqa: BLE001 - the recording process decides what becomes of it
+                message = self._failure(error)
 
     async def _emit(self, piece: Piece) -> Message:
         try:
@@ -361,20 +356,10 @@ class _Exchange:
             # The reader has left: the recording process ends the stream, and with it the transport's stream here. A
             # coroutine that is being closed cannot wait for that.
             if may_block() or not isinstance(error, GeneratorExit):
-                await self._end_stream()
+                *_, noted, _ = await self._follow(("left",))
+                _count(self._call, noted)
             raise
         return ("next",)
-
-    async def _end_stream(self) -> None:
-        message: Message = ("left",)
-        while True:
-            await self._connection.send(message)
-            verb, *details = await self._connection.receive()
-            if verb in ("answered", "failed", "left"):
-                *_, noted, _ = (verb, *details)
-                _count(self._call, noted)
-                return
-            message = await getattr(self, f"_{verb}")(*details)
 
     def _failure(self, error: Exception) -> Message:
         self.errors.append(error)
@@ -481,7 +466,7 @@ class _Exchange:
             await stack.enter_async_context(Reading(chunks))
             self._reading = stack.pop_all()
         self._chunks = chunks
-        if call.request.expected is not None or self._budgets.are_open:
+        if call.request.expected is not None or self._budgets.gate is not None:
             self._assembler = Assembler()
         return "opened", transport.class_name
 
@@ -531,16 +516,9 @@ def _plain_vector(item: Data) -> Data:
 def _standing(inside: tuple[Any, ...]) -> Iterator[None]:
     """Enter a call for a block: calls made there have a ticket of their own."""
     name, *_, opened_by = inside
-    before = held().ticket
-    hold_ticket(name)
-    try:
-        if opened_by == "default":
-            yield
-        else:
-            with standing_at(inside):
-                yield
-    finally:
-        hold_ticket(before)
+    scope = contextlib.nullcontext() if opened_by == "default" else standing_at(inside)
+    with holding(ticket=name), scope:
+        yield
 
 
 def standing_at(base: Sequence[Any]) -> ActiveScope:

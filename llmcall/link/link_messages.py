@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import errors
 from ..apis.chunks import DONE
-from ..core.calls import Options
 from ..core.seams import AlreadyRecorded, Response
 from ..scopes.draws import MapIsOverError
 from ..stores.record import Received, Record
@@ -82,11 +81,6 @@ class ForwardedCalls(NamedTuple):
     is_inner: bool
     form: Form | None
     taken: dict[str, Data]
-
-    @property
-    def call_options(self) -> Options:
-        """Return the options of the calls."""
-        return Options(*self.options)
 
 
 # Records

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hmac
 import itertools
 import pickle
@@ -21,7 +20,7 @@ import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from ..core.calls import Call, InnerCall
+from ..core.calls import Call, InnerCall, Options
 from ..core.parents import note_unread, parents
 from ..core.pipeline import answer_calls
 from ..core.prepare import Draft, place_in, place_without_draw
@@ -68,7 +67,7 @@ class Link:
         self.other: Ticket | None = None
         self.tickets: dict[str, Ticket] = {}
         self.pythons = Pythons()
-        self.expect = self.pythons.expect
+        self.expect, self.greet = self.pythons.expect, self.pythons.greet
         self._is_looking = False  # for them
         self._numbers = itertools.count()
         self._thread: LoopThread | None = None
@@ -108,6 +107,20 @@ class Link:
         base = self.admit(context, (*ticket.order, *where.order))
         self.tickets[base.ticket].suffix = ticket.suffix_in(process)
         return base
+
+    def join(self, name: str, process: int) -> None:
+        """Note that a process begins.
+
+        :param name: of its ticket.
+        """
+        if process and name in self.tickets:
+            self.tickets[name].siblings.join(process)
+
+    def retract(self, name: str, number: int) -> None:
+        """Retract a draw that the ticket with a name keeps."""
+        ticket = self.ticket(name)
+        if ticket is not None and number in ticket.draws:
+            ticket.draws.pop(number).retract()
 
     def dismiss(self, name: str) -> None:
         """Forget a ticket: further calls by it are refused."""
@@ -187,17 +200,16 @@ class Link:
                     accepted.setblocking(False)
                     connection = _Connection(self, accepted)
                     self.connections.add(connection)
-                    made = functools.partial(_same, connection)
-                    await loop.connect_accepted_socket(made, accepted)
+                    await loop.connect_accepted_socket(connection.itself, accepted)
                     if len(self.connections) == 1:
                         loop.call_later(LOOK_AT_PEERS, self._look_at_peers)
         finally:
             loop.remove_reader(self._socket)
 
     def _look_at_peers(self) -> None:
-        """Release the permits of the processes that are stopped."""
+        """Release the permits of the processes that are stopped, as by SIGSTOP, where that can be known."""
         for connection in self.connections:
-            if connection.gate is not None and connection.is_stopped():
+            if connection.gate is not None and process_state(connection.process) in ("T", "t"):
                 connection.gate.answer_began()
         if self.connections:
             asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
@@ -227,7 +239,8 @@ class Link:
         if self._accepting is not None:
             self._accepting.cancel()
         for connection in list(self.connections):
-            connection.close_if_idle()
+            if connection.task is None:
+                connection.close()
         loop = asyncio.get_running_loop()
         loop.call_soon(has_begun.set)  # once these are closed
         loop.call_soon(self.end_if_closing)
@@ -273,6 +286,10 @@ class _Connection(asyncio.Protocol):
         self._unanswered = 0  # messages whose answers are no longer awaited
         self._is_lost = False
 
+    def itself(self) -> _Connection:
+        """Return the connection, as a protocol for the loop."""
+        return self
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         assert isinstance(transport, asyncio.Transport)
@@ -291,15 +308,6 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
-
-    def close_if_idle(self) -> None:
-        """Close the connection, unless a call is under way."""
-        if self.task is None:
-            self.close()
-
-    def is_stopped(self) -> bool:
-        """Return whether the process is stopped, as by SIGSTOP; ``False`` where that cannot be known."""
-        return process_state(self.process) in ("T", "t")
 
     def data_received(self, data: bytes) -> None:
         """Take the messages that have arrived complete."""
@@ -480,7 +488,7 @@ class CallOfProcess:
                 shared_cache(settings.cache_path),
                 cassette,
                 Request(forwarded.kind, forwarded.model, hashed, body, {}, None, "", form),
-                forwarded.call_options,
+                Options(*forwarded.options),
                 forwarded.name,
                 Position(),
                 fallbacks=forwarded.fallbacks,
@@ -507,10 +515,6 @@ class CallOfProcess:
         return calls
 
 
-def _same(connection: _Connection) -> _Connection:
-    return connection
-
-
 def _peer(accepted: socket.socket) -> int:
     """Return the process at the other end of a socket; 0 if that is unknown."""
     if sys.platform != "linux":
@@ -523,29 +527,13 @@ def _peer(accepted: socket.socket) -> int:
 def _take_note(connection: _Connection, what: str, *details: Any) -> None:
     """Take what a process reports without waiting for an answer."""
     link = connection.link
-    if what == "join":
-        ticket = link.tickets.get(*details)
-        if ticket is not None and connection.process:
-            ticket.siblings.join(connection.process)
-        return
-    if what == "greet":
-        link.pythons.greet(str(*details), connection.process)
-        return
-    if what in ("dismiss", "expect", "watch"):
+    if what in ("greet", "join"):
+        getattr(link, what)(*details, connection.process)
+    elif what in ("dismiss", "expect", "retract", "watch"):
         getattr(link, what)(*details)
-        return
-    if what == "unread":
+    elif what == "unread":
         note_unread(*details)
-        return
-    if what == "retract":
-        name, numbers = details
-        ticket = link.ticket(name)
-        for number in numbers:
-            if ticket is not None and number in ticket.draws:
-                ticket.draws.pop(number).retract()
-        return
-    recording = programs.innermost()
-    if recording is not None:
+    elif (recording := programs.innermost()) is not None:
         recording.note(what, *details)
 
 

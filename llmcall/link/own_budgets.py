@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.seams import NO_ENDPOINT
 from ..traffic.budgets import open_budgets
@@ -26,21 +26,19 @@ class _FreeSlot(Slot):
         return NO_ENDPOINT
 
 
-class OwnBudgets:
+class OwnBudgets(NamedTuple):
     """A send's reservations in the budgets of this process.
 
     :param gate: reserves it; ``None`` if none is open.
     """
 
-    def __init__(self, gate: ClientGate | None) -> None:
-        self._gate = gate
-        self.are_open = gate is not None
+    gate: ClientGate | None
 
     def settle(self, answer: Mapping[str, Data]) -> None:
         """Count what an answer used, as its API gives it unstreamed."""
-        if self._gate is not None:
-            used = self._gate.reckon(answer, NO_ENDPOINT, is_part=False)
-            self._gate.settle(used.tokens, used.cost, calls=1)
+        if self.gate is not None:
+            used = self.gate.reckon(answer, NO_ENDPOINT, is_part=False)
+            self.gate.settle(used.tokens, used.cost, calls=1)
 
 
 @asynccontextmanager

@@ -123,7 +123,7 @@ class RoutesOfRecording:
         """Return the context of what a ticket was made for, or ``None``."""
         if self._link is None or (ticket := self._link.ticket(name)) is None:
             return None
-        self._link.pythons.greet(name)
+        self._link.greet(name)
         return ticket.context
 
     def started(self) -> None:

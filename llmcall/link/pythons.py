@@ -18,7 +18,9 @@ class Pythons:
     """The Python processes that were started: each has a ticket, and may share it with others."""
 
     def __init__(self) -> None:
-        self._started: dict[tuple[str, int], str] = {}  # their programs
+        # by ticket: a process that is one, or begins one as its first word says, and its program
+        self._expected: dict[str, tuple[int, str]] = {}
+        self._seen: dict[tuple[str, int], str] = {}  # the programs of others
         self._heard: set[tuple[str, int]] = set()  # those that said hello, or asked
         self._watched: dict[int, str] = {}  # what may start others, with its ticket
 
@@ -27,7 +29,7 @@ class Pythons:
 
         :param program: that it runs.
         """
-        self._started[ticket, process] = program
+        self._expected[ticket] = process, program
 
     def greet(self, ticket: str, process: int = 0) -> None:
         """Take a process's hello.
@@ -47,16 +49,19 @@ class Pythons:
                 del self._watched[process]
             else:
                 for python, words in _pythons(process):
-                    self.expect(ticket, python, program_name(words))
+                    self._seen[ticket, python] = program_name(words)
         return bool(self._watched)
 
     def missed(self) -> list[tuple[int, str]]:
         """Return the processes that have not said hello, and their programs."""
-        return [
+        tickets = {ticket for ticket, _ in self._heard}
+        unheard = [it for ticket, it in self._expected.items() if ticket not in tickets]
+        seen = [
             (process, program)
-            for (ticket, process), program in list(self._started.items())
+            for (ticket, process), program in list(self._seen.items())
             if not self._heard & {(ticket, process), (ticket, 0)}
         ]
+        return unheard + seen
 
 
 def _pythons(process: int) -> Iterator[tuple[int, list[str]]]:

@@ -174,7 +174,7 @@ def _where(active: ActiveScope, order: CallOrder) -> Where:
         names,
         outermost,
         is_apart,
-        tuple(tuple(branch) for branch in branches),  # type: ignore[misc]
+        branches,
         order,
         None if caller is None else task_of_ray(caller) or caller.name,
         held().is_programs,

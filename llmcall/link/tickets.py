@@ -108,8 +108,7 @@ class Ticket:
         active = self.context.run(here)
         if active.opened_by == "default":
             return Base(self.name)
-        branches = tuple(tuple(branch) for branch in active.position.branches)
-        return Base(self.name, active.path, branches, active.opened_by)  # type: ignore[arg-type]
+        return Base(self.name, active.path, active.position.branches, active.opened_by)
 
     def inside(self, *, at_base: bool) -> Ticket:
         """Return a ticket for what is made inside the call that runs here.
@@ -176,14 +175,10 @@ class Ticket:
             if place := position_here(default, is_process=True):
                 hold_scope(place)
         active = here()
-        if where.opened_in is not None:
-            active = active.copy(opened_in=where.opened_in)
-            hold_scope(active)
-        if where.branches:
-            branches = (
-                *active.position.branches,
-                *(Branch(*branch) for branch in where.branches),
-            )
-            active = active.copy(position=active.position._replace(branches=branches))
+        if where.opened_in is not None or where.branches:
+            branches = *active.position.branches, *(Branch(*branch) for branch in where.branches)
+            position = active.position._replace(branches=branches)
+            opened_in = where.opened_in or active.opened_in
+            active = active.copy(position=position, opened_in=opened_in)
             hold_scope(active)
         return active

@@ -58,28 +58,6 @@ def listening_socket() -> tuple[socket.socket, Address]:
     return listening, Address(place, token)
 
 
-def connected_socket(address: Address) -> socket.socket:
-    """Return a socket that is connected to a recording process, which has the token.
-
-    :raises OSError: if that process is on another machine, or has ended.
-    """
-    is_name = address.place.startswith("@")
-    family = socket.AF_UNIX if is_name else socket.AF_INET
-    connected = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        with sent_by(PASSED):
-            connected.connect(
-                f"\0{address.place[1:]}" if is_name else (LOOPBACK, int(address.place))
-            )
-            if not is_name:
-                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.sendall(address.token.encode())
-    except BaseException:
-        connected.close()
-        raise
-    return connected
-
-
 class _Pickler(pickle.Pickler):
     """A pickler of plain data; a subclass of a plain type becomes that type."""
 
@@ -143,7 +121,19 @@ class Connection:
     """
 
     def __init__(self, address: Address) -> None:
-        self._socket = connected_socket(address)
+        place = address.place
+        is_name = place.startswith("@")
+        family = socket.AF_UNIX if is_name else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            with sent_by(PASSED):
+                self._socket.connect(f"\0{place[1:]}" if is_name else (LOOPBACK, int(place)))
+                if not is_name:
+                    self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket.sendall(address.token.encode())
+        except BaseException:
+            self._socket.close()
+            raise
         self._blocks = may_block()
         self._socket.setblocking(self._blocks)
 
@@ -178,8 +168,7 @@ class Connection:
             else:
                 import asyncio
 
-                loop = asyncio.get_running_loop()
-                count = await loop.sock_recv_into(self._socket, view[done:])
+                count = await asyncio.get_running_loop().sock_recv_into(self._socket, view[done:])
             if not count:
                 raise ConnectionResetError("the recording process has ended")
             done += count

@@ -81,6 +81,8 @@ def replace(
     def replaced(*args: object, **kwargs: object) -> object:
         return replacement(original, *args, **kwargs)
 
+    if isinstance(owner, ModuleType):  # os.system is posix's, which pickle would find unlike this
+        replaced.__module__ = owner.__name__
     is_inherited = name not in vars(owner)
     setattr(owner, name, replaced)
     if is_inherited:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pickle
 import sys
 from types import ModuleType
 from typing import Any
@@ -61,3 +63,9 @@ def test_what_stands_in_for_a_library_is_left_alone(
     monkeypatch.setitem(sys.modules, "requests", stand_in)
     assert len(asked("new")) == 1
     assert not asked("none")
+
+
+def test_a_replaced_function_can_go_to_a_pool_of_processes() -> None:
+    """A program may give ``os.system`` and its commands to one."""
+    with llmcall.cassette("a.jsonl"):
+        assert pickle.loads(pickle.dumps(os.system)) is os.system

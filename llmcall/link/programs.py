@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..support.system import after_fork_in_child
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from ..programs.recorder import Recorder
 
 
+# Records the clients of another process for a block, by the options of a recording; it can be pickled.
+record_linked: Callable[[Any], AbstractContextManager[object]]
 recordings: list[Recorder] = []  # those that are open, the innermost last
 after_fork_in_child(recordings.clear)
 

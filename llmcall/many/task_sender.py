@@ -22,7 +22,9 @@ from ..traffic import usage as metering
 from .worker import RemoteTask, Report, State, maps_here
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor, Future
+    from contextlib import AbstractContextManager
 
     from ..distributed.elsewhere import Noted
     from ..scopes.active import ActiveScope
@@ -95,7 +97,10 @@ class TaskSender:
         return state, _by_item(self.run.active)
 
     def _packed_state(self) -> bytes:
+        record: Callable[[], AbstractContextManager[object]] = nullcontext
         recording = programs.innermost()
+        if recording is not None:
+            record = functools.partial(programs.record_linked, recording.options())
         self._link = Link()
         with ExitStack() as stack:
             stack.callback(self._link.close, 0)
@@ -105,7 +110,7 @@ class TaskSender:
                 self._link.admit().ticket,
                 bool(budgets.open_budgets),
                 None if self._cassette is None else self._cassette.file.real_path,
-                nullcontext if recording is None else recording.in_worker(),
+                record,
             )
             packed = _pickled(state, "the settings")
             self._until_closed = stack.pop_all()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.parents import parents
 from ..errors import CacheMissError
+from ..link import programs
 from ..link.link_messages import error_data
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
@@ -125,3 +126,6 @@ def recording_linked(options: Options, parent: Parent | None = None) -> Iterator
         sys.excepthook = recorder.show
     with patched_by(recorder):
         yield
+
+
+programs.record_linked = recording_linked

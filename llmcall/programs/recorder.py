@@ -301,12 +301,6 @@ class Recorder(Interceptor):
         prints_first = self.report_first is not bool
         return Options(actor, overrides, recording.hosts, self.sends_nothing, models, prints_first)
 
-    def in_worker(self) -> Callable[[], AbstractContextManager[object]]:
-        """Return what records the clients of a worker for a block; it can be pickled."""
-        from .linked import recording_linked
-
-        return functools.partial(recording_linked, self.options())
-
     def note(self, what: str, *details: Any) -> None:
         """Note what another process saw of its program."""
         # That process refuses it there.

@@ -11,14 +11,7 @@ from ..apis.message import as_text
 from ..apis.shapes import CONTENT_FIELDS
 from ..keys.request import strings_in
 from ..scopes.position import is_reserved_name, path_before_items, without_repeats
-from ..stores.differences import (
-    TOKEN,
-    Difference,
-    common_ends,
-    differences,
-    pieces,
-    text_diff,
-)
+from ..stores.differences import TOKEN, Difference, common_ends, differences, pieces, text_diff
 from ..stores.record import Record
 from ..stores.records.answers import answer_parts
 from .pairs import Pair

@@ -23,16 +23,7 @@ if TYPE_CHECKING:
     from .runs import RecordedRun
 
 # Fields of a request that are not parameters
-NOT_PARAMETERS = (
-    "model",
-    "messages",
-    "input",
-    "function",
-    "arguments",
-    "method",
-    "path",
-    "body",
-)
+NOT_PARAMETERS = ("model", "messages", "input", "function", "arguments", "method", "path", "body")
 TEXT_TYPES = ("text", "input_text", "output_text")  # of parts
 ANSWERING_ROLE = "assistant"
 

@@ -113,10 +113,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "E.2 Post-processing",
-            [
-                found.endings,
-                *(f"{words}." for words in found.missing),
-            ],
+            [found.endings, *(f"{words}." for words in found.missing)],
             blank="how answers became data, and what became of those that were cut, refused or unread",
         ),
         ChecklistItem("F.1 Code", code, blank="" if code else "where the code is"),

@@ -28,11 +28,7 @@ ANSWERED = ("response", "result", "error")
 OPENAI, ANTHROPIC = "https://api.openai.com", "https://api.anthropic.com/v1/messages"
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/{}:generateContent"
 # The paths that the fields of a body imply, for batches that name none.
-PATHS = {
-    "messages": "/v1/chat/completions",
-    "prompt": "/v1/completions",
-    "input": "/v1/embeddings",
-}
+PATHS = {"messages": "/v1/chat/completions", "prompt": "/v1/completions", "input": "/v1/embeddings"}
 
 
 def entries_in(paths: Sequence[str], columns: Columns, model: str | None) -> Iterator[LocatedEntry]:

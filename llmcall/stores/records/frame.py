@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ...keys.request import Data
     from ..record import Record
 
+SAME_NAMES = ("arms", "kind", "model", "served", "prompt", "answer", "finish_reason", "refusal")
+
 
 def record_frame(
     records: Iterable[Record], is_used: Callable[[Record], bool], levels: Sequence[str] | None
@@ -44,14 +46,7 @@ def _columns(is_used: Callable[[Record], bool]) -> dict[str, Callable[[Record], 
     return {
         "scope": lambda record: record.scope or None,
         "draw": _draw,
-        "arms": attrgetter("arms"),
-        "kind": attrgetter("kind"),
-        "model": attrgetter("model"),
-        "served": attrgetter("served"),
-        "prompt": attrgetter("prompt"),
-        "answer": attrgetter("answer"),
-        "finish_reason": attrgetter("finish_reason"),
-        "refusal": attrgetter("refusal"),
+        **{name: attrgetter(name) for name in SAME_NAMES},
         "input_tokens": attrgetter("usage.input_tokens"),
         "output_tokens": attrgetter("usage.output_tokens"),
         "cost": attrgetter("cost"),

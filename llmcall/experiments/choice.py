@@ -265,7 +265,7 @@ class Choice(LLMCall):
             )
         errors = ["error"] if map_options.get("on_error") == "return" else []
         columns = share_columns(self.options, list(frame.columns), errors)
-        method, answers = answer_with_shares(self, job, items, method, map_options)
+        method, answers = answer_with_shares(job, items, method, map_options)
         if map_options.get("dry_run"):
             return answers
         shares_of = counted_shares if method == DRAWS else mean_shares
@@ -302,8 +302,7 @@ class Choice(LLMCall):
     @property
     def model(self) -> str:
         """Return its model's name."""
-        name: str = self.client.model_named(self.model_params.get("model"))
-        return name
+        return self.client.model_named(self.model_params.get("model"))
 
     def all_orders(self) -> list[tuple[int, ...]]:
         """Return the orders over which its shares are averaged."""
@@ -567,7 +566,7 @@ SHARE_METHODS = {DECISIONS: _decision_shares, LOGPROBS: _token_shares}
 
 
 def answer_with_shares(
-    question: Choice, job: RowJob, rows: list[object], method: str, map_options: dict[str, object]
+    job: RowJob, rows: list[object], method: str, map_options: dict[str, object]
 ) -> tuple[str, Any]:
     """Return the method, and the answers for each row; for a dry run, the plan.
 
@@ -576,17 +575,15 @@ def answer_with_shares(
     """
     methods = _methods(job, method, has_repeats="repeats" in map_options)
     if len(methods) > 1:
-        recorded = (
-            name for name in methods if _is_recorded(question, job, name, rows[:1], map_options)
-        )
+        recorded = (name for name in methods if _is_recorded(job, name, rows[:1], map_options))
         methods = [name] if (name := next(recorded, None)) else methods
     for name in methods[:-1]:
         try:
-            return name, _answers_by(question, job, name, rows, map_options)
+            return name, _answers_by(job, name, rows, map_options)
         except NoSharesError as error:
             if name == DECISIONS:
                 warn_once(f"log probabilities or draws are read instead: {error}")
-    return methods[-1], _answers_by(question, job, methods[-1], rows, map_options)
+    return methods[-1], _answers_by(job, methods[-1], rows, map_options)
 
 
 def _methods(job: RowJob, method: str, *, has_repeats: bool) -> list[str]:
@@ -619,20 +616,21 @@ def _methods(job: RowJob, method: str, *, has_repeats: bool) -> list[str]:
 
 
 def _is_recorded(
-    question: Choice, job: RowJob, method: str, rows: list[object], map_options: dict[str, object]
+    job: RowJob, method: str, rows: list[object], map_options: dict[str, object]
 ) -> bool:
     """Return whether the answers about some rows by a method are recorded, and have shares."""
     with suppress(NoSharesError):
-        plan = _answers_by(question, job, method, rows, {**map_options, "dry_run": True})
+        plan = _answers_by(job, method, rows, {**map_options, "dry_run": True})
         return bool(plan.hits) and not plan.misses
     return False
 
 
 def _answers_by(
-    question: Choice, job: RowJob, method: str, rows: list[object], map_options: dict[str, object]
+    job: RowJob, method: str, rows: list[object], map_options: dict[str, object]
 ) -> Any:
     """Return the answers for each row by one method; for a dry run, the plan."""
     is_plan = map_options.get("dry_run", False)
+    question = cast("Choice", job.call)
     if method == DRAWS:
         row_job = _alternating(job)
         options, note = _in_all_orders(question, map_options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,6 @@ from .interactions import streamed_steps
 from .message import objects_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
-
     from ..keys.request import Data
 
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
@@ -12,8 +13,6 @@ from .message import content_text
 from .shapes import as_chat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from ..keys.request import Data
 
 WORDS = re.compile(r"\s*\S+|\s+")  # each word with the blanks before it; joined they are the text

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..keys.request import Data
 
 # The model's reasoning, which DeepSeek (and Moonshot) and OpenRouter want back in a conversation with tools.

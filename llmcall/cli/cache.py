@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from itertools import islice
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
 
 import click
 
@@ -20,22 +19,20 @@ from ..review.conversations import read_by_actor
 from ..review.runs import RecordedRun
 from ..review.text import text_lines
 from ..stores.cache.cache import INSTEAD, ResponseCache
+from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import counted, one_line, printable, quantity, text_table, visible_json
 from .options import (
     SECONDS,
     Source,
     UserPath,
+    Where,
     conflict_option,
     full_key,
     json_option,
     selection_options,
 )
 from .output import echo, is_terminal
-
-if TYPE_CHECKING:
-    from ..stores.record import Record
-    from .options import Where
 
 # Characters of a question or an answer in a table: the most, the fewest on a narrow terminal, and
 # about what the other columns take.

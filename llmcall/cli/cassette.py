@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,15 +11,12 @@ from ..errors import CacheError
 from ..review.text import record_name
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.rekey import findings, rekeyed
-from ..stores.records.answers import combine
+from ..stores.records.answers import Conflict, combine
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.display import as_json, counted, visible, visible_json
 from .options import UserPath, conflict_option, full_key, json_option, to_option
 from .output import echo
-
-if TYPE_CHECKING:
-    from ..stores.records.answers import Conflict
 
 existing_file = UserPath(exists=True, dir_okay=False)
 

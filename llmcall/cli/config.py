@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..clients import registry
 from ..config import resolve
 from ..config.endpoints import Endpoint
+from ..config.setting import Setting
 from ..support.display import text_table, visible_json
 from .options import json_option
 from .output import echo
-
-if TYPE_CHECKING:
-    from ..config.setting import Setting
 
 
 @click.command("config")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import click
 
 from ..apis.token_usage import MILLION
 from ..clients import registry
 from ..clients.api_errors import proxy_hint
+from ..clients.base import LLMClient
 from ..config import resolve
+from ..config.endpoints import Endpoint
 from ..config.values import without_password
 from ..core.callbacks import call_callback, close
 from ..errors import APIError, CacheError, ConfigError
@@ -23,12 +26,6 @@ from ..support.display import counted, shortened, text_table, visible, visible_j
 from ..support.notices import keep_notices, stop_keeping_notices
 from .options import json_option
 from .output import echo
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ..clients.base import LLMClient
-    from ..config.endpoints import Endpoint
 
 SECONDS = 10.0  # timeout of the one request to each endpoint
 MAX_NAMES = 8  # of models in a remedy

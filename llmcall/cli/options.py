@@ -8,24 +8,20 @@ import pkgutil
 import re
 import sys
 import time
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from ..errors import CacheError
+from ..stores.record import Record
 from ..stores.records.answers import CONFLICTS
 from ..support.surrogates import check_unicode
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ..stores.record import Record
-
-    Where = Callable[[Record], bool]
-
+Where = Callable[[Record], bool]
 Decorated = TypeVar("Decorated", bound="Callable[..., object] | click.Command")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +24,6 @@ from .options import UserPath, import_function
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Callable, Mapping
 
 
 class RunOptions(NamedTuple):

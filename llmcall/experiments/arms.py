@@ -16,11 +16,12 @@ from ..many.map_options import checked_count
 from ..many.tasks import job_of
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
-from ..scopes.active import here
+from ..scopes.active import ScopedRecord, here
 from ..scopes.arm_branches import arm as open_arm
 from ..scopes.draws import DrawList
 from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.current import open_current_cassette
+from ..stores.record import Record
 from ..stores.records.answers import answer_parts
 from ..support.arguments import checked
 from ..support.display import as_json, counted, html_table, import_pandas, money, text_table
@@ -31,8 +32,6 @@ from .intervals import LEVEL
 if TYPE_CHECKING:
     import pandas
 
-    from ..scopes.active import ScopedRecord
-    from ..stores.record import Record
 
 EFFECT = ("estimate", "low", "high", "level", "n", "missing")  # the columns of an effect
 MAX_NAMED_RUNS = 5  # that failed, and are named

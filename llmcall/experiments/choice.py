@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import threading
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,10 +19,13 @@ from ..answers.lettered_options import INSTRUCTION, listing, option_position
 from ..apis.decisions import REFUSAL, probabilities
 from ..apis.message import objects_in
 from ..core.calls import OPTIONS
+from ..core.reply import Reply
 from ..errors import APIError, EmptyAnswerError, InvalidRequestError, OutputError
+from ..keys.request import Data
 from ..many.map import map as run_map
 from ..many.map_options import MapOptions
 from ..many.names import is_frame, rows_of
+from ..many.plans import Plan
 from ..stores.cassettes.current import open_current_cassette
 from ..support.arguments import checked
 from ..support.display import import_pandas
@@ -53,13 +57,8 @@ from .choice_shares import (
 from .intervals import import_statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     import pandas
 
-    from ..core.reply import Reply
-    from ..keys.request import Data
-    from ..many.plans import Plan
 
 DECISIONS, LOGPROBS, DRAWS = "decisions", "logprobs", "draws"
 METHODS = ("auto", DECISIONS, LOGPROBS, DRAWS)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..apis.endings import is_ordinary
 from ..apis.message import as_text, transcript_of
 from ..apis.shapes import CONTENT_FIELDS, body_messages, choices_of
 from ..keys.messages import numbered_calls
-from ..keys.request import title_of
+from ..keys.request import Data, title_of
 from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import as_json, natural
 from .marks import with_marks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from ..keys.request import Data
-    from .runs import RecordedRun
+from .runs import RecordedRun
 
 # Fields of a request that are not parameters
 NOT_PARAMETERS = ("model", "messages", "input", "function", "arguments", "method", "path", "body")

@@ -9,11 +9,13 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..keys.keys import short_key
 from ..scopes.position import without_repeats
+from ..stores.record import Record
 from ..support.display import OF_NO_ACTOR, money, natural, visible
+from .comparison import Comparison
 from .conversations import RecordedCall, Utterance, conversations
 from .facts import RunFacts, actor_costs, facts
 from .pairs import Pair, item_words
@@ -21,10 +23,6 @@ from .reporting import BLANK, TITLE, checklist
 from .runs import RecordedRun, short_names
 from .survey import distributions
 from .text import describe_arms
-
-if TYPE_CHECKING:
-    from ..stores.record import Record
-    from .comparison import Comparison
 
 T = TypeVar("T")
 ROOT = -1  # the history without a message

@@ -9,22 +9,19 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..answers.lettered_options import listed_options, listing
 from ..apis.decisions import is_decision
 from ..apis.message import object_in, objects_in
 from ..apis.token_usage import total_cost
+from ..keys.request import Data
+from ..stores.record import Record
 from ..stores.records.served import served_by
 from ..support.display import as_json, counted, money, one_line, printable, visible
-from .conversations import ANSWERING_ROLE, is_conversed
+from .conversations import ANSWERING_ROLE, RecordedCall, is_conversed
+from .facts import RunFacts
 from .prompt_forms import GAP, prompt_forms
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
-    from ..stores.record import Record
-    from .conversations import RecordedCall
-    from .facts import RunFacts
 
 BLANK = "TO FILL IN:"
 TITLE = "Reporting checklist (GUIDE-LLM)"

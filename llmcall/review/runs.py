@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..errors import CacheError
 from ..stores.cache.cache import ResponseCache, shared_cache
 from ..stores.cassettes.cassette import Cassette
-from ..stores.records.header import imported_from, origin_words
+from ..stores.record import Record
+from ..stores.records.header import Header, imported_from, origin_words
 from ..stores.records.reader import read as read_records
 from ..stores.records.served import served_by, served_words
 from ..support.display import counted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-
-    from ..stores.record import Record
-    from ..stores.records.header import Header
 
 SCOPES_SHOWN_BY = "'llmcall show' with the whole run shows the scopes"
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..answers.lettered_options import named_option
 from ..apis.message import as_text
 from ..apis.shapes import choices_of
+from ..stores.record import Record
 from ..support.display import natural, one_line
+from .conversations import RecordedCall
 from .marks import ASKED_AGAIN, CUT, MARKS, REFUSED, marks_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ..stores.record import Record
-    from .conversations import RecordedCall
-    from .pairs import Pair
+from .pairs import Pair
 
 MAX_VALUES = 12  # shown separately; the others are "(other)"
 MAX_TEXTS = 40  # different texts; with more, or more than MAX_VALUES if most occur once, answers are free texts

@@ -4,10 +4,11 @@ calls moves no other actor's lines.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..apis.message import object_in, objects_in
 from ..keys.request import title_of
+from ..stores.record import Record
 from ..stores.records.line import INLINE_CHARACTERS
 from ..support.display import (
     OF_NO_ACTOR,
@@ -18,13 +19,7 @@ from ..support.display import (
     printable,
     visible,
 )
-from .conversations import asked_of_item
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from ..stores.record import Record
-    from .conversations import RecordedCall
+from .conversations import RecordedCall, asked_of_item
 
 INDENT = "    "
 TEXT_CHARACTERS = 60  # of a text that was shown above

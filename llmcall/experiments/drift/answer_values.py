@@ -15,13 +15,13 @@ from ...apis.decisions import is_decision, probabilities
 from ...apis.message import message_text
 from ...apis.shapes import choices_of
 from ...errors import OutputError
+from ...stores.record import Record
 from ...support.display import import_pandas
 from .sample import DriftCall, actor_name
 
 if TYPE_CHECKING:
     import pandas
 
-    from ...stores.record import Record
 
 ANSWER = "answer"  # the name of an only value
 WITHOUT_VALUE = ("unreadable", "refused")  # of answers without a value

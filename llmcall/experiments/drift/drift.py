@@ -8,9 +8,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, overload
 
 from ...apis.token_usage import tier_of, total_cost
+from ...clients.base import LLMClient
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
 from ...errors import APIError, ArgumentError, CacheMissError, ContentFilterError, EmptyAnswerError
@@ -19,6 +20,7 @@ from ...many.map_options import checked_count
 from ...review.runs import RecordedRun, load
 from ...scopes.scope import scope
 from ...stores.cassettes.cassette import Cassette
+from ...stores.record import Record
 from ...stores.records.reader import read as read_records
 from ...stores.records.served import model_of
 from ...support.arguments import checked
@@ -36,10 +38,6 @@ from .answer_values import (
 from .estimate import USEFUL_DEVIATIONS, Spread, spread_of
 from .result import Drift
 from .sample import DriftCall, DriftCheck, Requests, compared_run
-
-if TYPE_CHECKING:
-    from ...clients.base import LLMClient
-    from ...stores.record import Record
 
 QUOTED_CHARACTERS = 60  # of an answer, in an error
 MOST_OF_THE_COST = 0.1  # of the recording, that a check costs unless told otherwise

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...apis.token_usage import total_cost
-from ...stores.records.served import served_by, served_words
+from ...stores.record import Record
+from ...stores.records.served import Served, served_by, served_words
 from ...support.display import counted, money, printable, text_table
 from .answer_values import ANSWER, VALUE, WITHOUT_VALUE, Reader, answers_frame, value_columns
 from .estimate import Shift, estimate_shift
+from .sample import DriftCheck
 
 if TYPE_CHECKING:
     import pandas
-
-    from ...stores.record import Record
-    from ...stores.records.served import Served
-    from .sample import DriftCheck
 
 
 class Shares(NamedTuple):

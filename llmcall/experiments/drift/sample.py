@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...apis.message import message_text
@@ -16,15 +17,13 @@ from ...keys.normalizers import NORMALIZERS
 from ...keys.request import Data, strings_in
 from ...scopes.position import without_repeats
 from ...stores.differences import canonical_text, differences
+from ...stores.record import Record
 from ...stores.records.answers import answer_parts
 from ...stores.records.served import model_of
 from ...support.display import as_json, counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
     from ...review.runs import RecordedRun
-    from ...stores.record import Record
 
 SCOPE = "~drift"
 # Normalizers replace texts by these markers; a header names no normalizers that code has set.

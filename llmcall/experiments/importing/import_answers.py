@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ...apis.token_usage import tier_of
 from ...config import resolve as config
@@ -15,6 +15,7 @@ from ...keys.keys import identity, sampled_key
 from ...keys.messages import checked_messages
 from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
 from ...keys.plain_data import recordable
+from ...keys.request import Data
 from ...models.prices import price_of
 from ...scopes.position import checked_name
 from ...stores.days import creation_time
@@ -34,9 +35,6 @@ from .published_responses import (
     turn_response,
 )
 from .published_tables import IS_ROW, Columns
-
-if TYPE_CHECKING:
-    from ...keys.request import Data
 
 PROGRAM_SCOPE = ("run",)  # in which a replay looks for a program's calls
 MAX_REASONS = 20  # in the text of a result

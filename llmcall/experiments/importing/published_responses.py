@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...apis.chunks import DONE, Assembler
@@ -15,10 +16,12 @@ from ...apis.shapes import chat_of, choices_of, read_choices, served_model
 from ...clients.api_errors import http_library, raise_reported
 from ...config.settings import DEFAULT_MODEL
 from ...core.callbacks import open_stream, send
+from ...core.calls import Call
 from ...core.kinds import KINDS, check_chat
 from ...core.seams import Response
 from ...errors import ContentFilterError
 from ...keys.plain_data import recordable
+from ...keys.request import Data
 from ...programs import connections
 from ...programs.answering import calls_of
 from ...programs.client import ProgramClient
@@ -32,12 +35,8 @@ from ...support.request_origin import LLMCALL, sent_by
 from ...support.waits import run_blocking
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import httpx
 
-    from ...core.calls import Call
-    from ...keys.request import Data
 
 CODING = "content-encoding"
 GZIP = b"\x1f\x8b"  # begins compressed data

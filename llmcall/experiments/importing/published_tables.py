@@ -10,18 +10,16 @@ import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from ...apis.message import as_text
 from ...errors import CacheError
 from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE_NUMBER
 from ...keys.plain_data import is_too_deep
+from ...keys.request import Data
 from ...models.catalog import parameters_of
 from ...support.display import counted
 from .published_responses import ASSISTANT, is_chat, is_exchange, is_message, is_raw_answer
-
-if TYPE_CHECKING:
-    from ...keys.request import Data
 
 PROMPT, ANSWERS = "prompt", ("answer", "response", "completion")
 IS_ROW = "is_row"  # marks a conversation of which only the last turn is an answer

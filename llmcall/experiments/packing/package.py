@@ -13,13 +13,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ...errors import LLMCallError
+from ...keys.request import Data
 from ...support.display import counted, money
-
-if TYPE_CHECKING:
-    from ...keys.request import Data
 
 NAME = "manifest.json"
 VERSION = 3  # of the manifest's format

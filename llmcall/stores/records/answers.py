@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from ...apis.bodies import parse_objects
 from ...apis.decisions import is_decision
 from ...apis.shapes import as_chat, choices_of
 from ...keys.messages import without_call_ids
+from ...keys.request import Data
+from ..record import Record
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from ...keys.request import Data
-    from ..record import Record
-
-    Conflict = tuple[Record, Record]  # two answers to one request
-
+Conflict = tuple[Record, Record]  # two answers to one request
 # The fields that are new in each answer, and the objects whose ids are. Tool calls keep their ids, since a
 # program's next request names them.
 VOLATILE_BODY_FIELDS = {

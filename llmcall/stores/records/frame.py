@@ -7,14 +7,14 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from ...keys.request import Data
 from ...scopes.position import without_repeats
 from ...support.display import data_frame, printable
+from ..record import Record
 
 if TYPE_CHECKING:
     import pandas
 
-    from ...keys.request import Data
-    from ..record import Record
 
 SAME_NAMES = ("arms", "kind", "model", "served", "prompt", "answer", "finish_reason", "refusal")
 

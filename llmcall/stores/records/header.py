@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ...errors import CacheCorruptError
+from ...keys.request import Data
 from ...support.display import as_json
+from ..days import Days
 from ..record import Record
 from .keyed_settings import joined_settings, settings_differences
 from .line import CONFLICT, RESTORE, parse_line, resolve_markers
 from .readable import is_plain_chat, unreadable
 from .served import joined_served, model_of, parse_served
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
-
-    from ...keys.request import Data
-    from ..days import Days
-
-    Origin = Mapping[str, Data] | str | None
-
+Origin = Mapping[str, Data] | str | None
 IN_PART = "in part"
 # The options of ``llmcall run``, by their types.
 RUN_OPTIONS = {"scope": str, "actor": str, "normalizers": list, "seed": int}

@@ -29,17 +29,14 @@ import json
 import os
 import re
 from base64 import b64decode
+from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import STRICT_JSON, is_too_deep
+from ...keys.request import Data
 from ...support.surrogates import joined_surrogates
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from ...keys.request import Data
 
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")

@@ -8,21 +8,18 @@ and no function: a stranger's cache can lie and waste memory, but cannot run cod
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 from zlib import crc32
 
 from ...errors import CacheCorruptError
 from ...keys.keys import short_key
 from ...keys.plain_data import plain
+from ...keys.request import Data
 from ..record import Record
 from .served import days_entry, parse_days
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from ...keys.request import Data
 
 READ_AGAIN = ("_request", "response", "_model_answer")
 HELD = tuple(name for name in Record.__slots__ if name not in READ_AGAIN)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import NoneType
-from typing import TYPE_CHECKING
 
 from ...apis.decisions import is_decision
 from ...apis.endings import ending_problem
 from ...apis.message import holds_answer, unreadable_message
+from ...keys.request import Data
 from ...support.display import as_json, shortened
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ...keys.request import Data
-    from ..record import Record
+from ..record import Record
 
 LONGEST_QUOTE = 200  # characters of a record in a message
 

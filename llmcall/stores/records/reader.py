@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
+from ...keys.request import Data
 from ..record import Record
 from .header import Header, check_record, first_header, no_header, record_of, resolved
 from .keyed_settings import Undecided
@@ -26,12 +28,7 @@ from .line import (
     text_digest,
 )
 from .packed import LazyRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from ...keys.request import Data
-    from .temporary_records import Spool
+from .temporary_records import Spool
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MOST_READ_TEXTS = 1000

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 from ...errors import CacheCorruptError
+from ...keys.request import Data
 from ...support.display import printable
 from ..days import Days, joined_days
+from ..record import Record
 from .line import RESTORE
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from ...keys.request import Data
-    from ..record import Record
-
-    # By the name of a model: its days, or None if they are unknown.
-    Served = Mapping[str, Days | None]
-
+# By the name of a model: its days, or None if they are unknown.
+Served = Mapping[str, Days | None]
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 

@@ -5,15 +5,12 @@ file take little memory at any size.
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from ...keys.keys import key_of
+from ..record import Record
 from .packed import pack, unpack
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ..record import Record
 
 # ``equal`` names the request and the scope of a record that names its caller.
 TABLES = """

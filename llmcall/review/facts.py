@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..apis.endings import is_ordinary
 from ..apis.message import as_text
 from ..scopes.position import without_repeats
+from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import OF_NO_ACTOR, as_json, counted, money, one_line
-from .conversations import NOT_PARAMETERS
+from .conversations import NOT_PARAMETERS, RecordedCall
 from .marks import ASKED_AGAIN, CUT, REFUSED, UNREAD, ends_of
-
-if TYPE_CHECKING:
-    from ..stores.record import Record
-    from .conversations import RecordedCall
-    from .page import Cell
-    from .runs import RecordedRun
+from .pairs import Pair
+from .runs import RecordedRun
 
 MAX_COSTS = 20  # actors whose cost is listed
 MAX_LEVELS = 12  # values of a parameter; one with more, such as a seed, was not varied by design
@@ -145,12 +142,12 @@ def _model_costs(records: Iterable[Record]) -> list[float | None]:
     return [record.cost for record in records if model_of(record)]
 
 
-def actor_costs(cells: Iterable[Cell]) -> list[tuple[str, list[str]]]:
+def actor_costs(pairs: Iterable[Pair]) -> list[tuple[str, list[str]]]:
     """Return the actors with the highest known costs, and their costs in each run."""
     rows: dict[str, tuple[list[Record], list[Record]]] = {}
-    for cell in cells:
-        sides = rows.setdefault(cell.row, ([], []))
-        for side, record in zip(sides, (cell.pair.one, cell.pair.other), strict=True):
+    for pair in pairs:
+        sides = rows.setdefault(pair.item, ([], []))
+        for side, record in zip(sides, (pair.one, pair.other), strict=True):
             side += [record] if record else []
 
     def known_cost(row: str) -> float:

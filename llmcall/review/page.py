@@ -9,10 +9,9 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from ..keys.keys import short_key
-from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..support.display import OF_NO_ACTOR, money, natural, visible
 from .comparison import Comparison
@@ -28,36 +27,26 @@ T = TypeVar("T")
 ROOT = -1  # the history without a message
 
 
-class Cell(NamedTuple):
-    """One call in the table.
-
-    :param pair: its records.
-    :param row: the actor, or the item whose repeats it holds.
-    """
-
-    pair: Pair
-    row: str
-
-
-def grid(pairs: Iterable[Pair]) -> list[Cell]:
-    """Return calls as cells, row by row.
+def rows_of_table(pairs: Iterable[Pair], words: Mapping[str, str]) -> list[Pair]:
+    """Return calls row by row, sorted by the rows' words.
 
     :param pairs: the calls, actor by actor.
     """
     rows: dict[str, list[Pair]] = {}
     for pair in pairs:
-        rows.setdefault(without_repeats(pair.scope)[0], []).append(pair)
-    return [Cell(pair, row) for row in rows for pair in rows[row]]
+        rows.setdefault(pair.item, []).append(pair)
+    names = sorted(rows, key=lambda row: natural(words.get(row, row)))
+    return [pair for row in names for pair in rows[row]]
 
 
-def sample_rows(cells: list[Cell], limit: int | None) -> list[Cell]:
-    """Return the cells of an even sample of rows, with at most ``limit`` calls."""
-    if limit is None or limit >= len(cells):
-        return cells
-    rows = list(dict.fromkeys(cell.row for cell in cells))
-    count = min(len(rows), max(1, limit * len(rows) // len(cells)))
+def sample_rows(pairs: list[Pair], limit: int | None) -> list[Pair]:
+    """Return the calls of an even sample of rows, at most ``limit``."""
+    if limit is None or limit >= len(pairs):
+        return pairs
+    rows = list(dict.fromkeys(pair.item for pair in pairs))
+    count = min(len(rows), max(1, limit * len(rows) // len(pairs)))
     chosen = {rows[number * len(rows) // count] for number in range(count)}
-    return [cell for cell in cells if cell.row in chosen][:limit]
+    return [pair for pair in pairs if pair.item in chosen][:limit]
 
 
 def unpaired_calls(run: RecordedRun) -> list[Pair]:
@@ -80,7 +69,7 @@ class Table(defaultdict[T, int]):
 def page_data(
     names: Sequence[str],
     calls_by_run: Sequence[Mapping[str, Sequence[RecordedCall]]],
-    cells: Sequence[Cell],
+    pairs: Sequence[Pair],
     comparison: Comparison | None,
     words: Mapping[str, str],
 ) -> dict[str, object]:
@@ -88,13 +77,13 @@ def page_data(
 
     :param names: the names of the runs.
     :param calls_by_run: the calls of each run by actor.
-    :param cells: the calls to show.
+    :param pairs: the calls to show.
     :param comparison: the comparison of two runs, if there are two.
     :param words: of the items of a map, by their rows.
     """
     texts, scopes, rows = (Table[str]() for _ in range(3))
     messages, nodes = Table[Utterance](), Table[tuple[int, int]]()
-    shown = {id(call) for cell in cells for call in (cell.pair.one, cell.pair.other) if call}
+    shown = {id(call) for pair in pairs for call in (pair.one, pair.other) if call}
     all_calls = [
         call
         for calls_by_actor in calls_by_run
@@ -131,7 +120,6 @@ def page_data(
         (parting.scope, parting.place, parting.status): visible(parting.in_words(names[-1]))
         for parting in (comparison.parted if comparison else ())
     }
-    pairs = [cell.pair for cell in cells]
     return {
         "runs": list(map(visible, names)),
         "calls": calls,
@@ -139,7 +127,7 @@ def page_data(
             "scope": [scopes[visible(pair.scope) or OF_NO_ACTOR] for pair in pairs],
             # "+3" is a call that only the other run has; the first run may have a call 3 of its own.
             "call": [f"{'' if pair.one else '+'}{pair.place + 1}" for pair in pairs],
-            "row": [rows[cell.row] for cell in cells],
+            "row": [rows[pair.item] for pair in pairs],
             "one": [index_of(pair.one) for pair in pairs],
             "other": [index_of(pair.other) for pair in pairs],
             "status": [pair.status for pair in pairs],
@@ -187,9 +175,8 @@ def page(
     calls_by_run = [conversations(run) for run in runs]
     pairs = comparison.pairs if comparison else unpaired_calls(runs[0])
     words = item_words(pairs)
-    all_cells = grid(pairs)
-    all_cells.sort(key=lambda cell: natural(words.get(cell.row, cell.row)))
-    cells = sample_rows(all_cells, sample)
+    all_calls = rows_of_table(pairs, words)
+    shown = sample_rows(all_calls, sample)
     survey = distributions(calls_by_run, pairs)
     all_found = list(map(RunFacts.of, runs, calls_by_run))
     run_facts = [facts(found) for found in all_found]
@@ -203,16 +190,13 @@ def page(
         labels=list(dict.fromkeys(label for by_label in run_facts for label in by_label)),
         facts=run_facts,
         lines=[] if comparison is None else str(comparison).split("\n"),
-        shown=[
-            (len(some_cells), len({cell.row for cell in some_cells}))
-            for some_cells in (cells, all_cells)
-        ],
+        shown=[(len(calls), len({pair.item for pair in calls})) for calls in (shown, all_calls)],
         survey=survey,
         checklist_title=TITLE,
         blank=BLANK,
         checklist=[] if runs[1:] else checklist(all_found[0]),
-        costs=[] if words else actor_costs(all_cells),
-        data=_json(page_data(short_names(runs), calls_by_run, cells, comparison, words)),
+        costs=[] if words else actor_costs(all_calls),
+        data=_json(page_data(short_names(runs), calls_by_run, shown, comparison, words)),
         style=style,
         script=script,
         policy="; ".join(

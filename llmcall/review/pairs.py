@@ -34,6 +34,11 @@ class Pair(NamedTuple):
     run: int = 1
 
     @property
+    def item(self) -> str:
+        """Return its scope; of a repeat of a ``map``'s item, the item's."""
+        return without_repeats(self.scope)[0]
+
+    @property
     def is_alike(self) -> bool:
         """Return whether both runs make the call, in words that are alike."""
         if self.one is None or self.other is None:
@@ -46,10 +51,9 @@ def item_words(pairs: Iterable[Pair]) -> dict[str, str]:
     """Return the words of the items of a ``map``, which have digests for names, by their scopes."""
     words: dict[str, str] = {}
     for pair in pairs:
-        item, _ = without_repeats(pair.scope)
-        if item not in words and (asked := asked_of_item(item, pair.one or pair.other)):
-            outer, slash, _ = item.rpartition("/")
-            words[item] = f"{outer}{slash}{asked}"
+        if pair.item not in words and (asked := asked_of_item(pair.item, pair.one or pair.other)):
+            outer, slash, _ = pair.item.rpartition("/")
+            words[pair.item] = f"{outer}{slash}{asked}"
     return words
 
 

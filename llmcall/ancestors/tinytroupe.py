@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import pickle
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config import resolve as config
 from ..config.settings import Settings
@@ -23,13 +23,11 @@ from ..keys.messages import checked_messages
 from ..keys.normalizers import normalizer
 from ..keys.parameters import checked_parameters, keyed_parameters
 from ..keys.plain_data import recordable
+from ..keys.request import Data
 from ..stores.record import Record
 from ..stores.records.packed import UNREADABLE
 from ..support.display import one_line
 from ..support.notices import notice
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 MAX_REASON_CHARACTERS = 200

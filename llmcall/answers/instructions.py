@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin
 from unicodedata import normalize
 
 from ..keys import schemas
+from ..keys.request import Data
 from ..keys.schemas import is_choice, labels
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..keys.request import Data
 
 # The beginning of a correction, by which recordings show such calls.
 CORRECTION = "I cannot use that answer"

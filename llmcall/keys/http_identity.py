@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from ..config.settings import Settings
 from ..models.catalog import resolve
 from .messages import normalized_texts, numbered_body
 from .normalizers import normalizer
 from .parameters import without_unkeyed
-
-if TYPE_CHECKING:
-    from .request import Data
+from .request import Data
 
 # The paths of the Responses, Decisions, Messages, Interactions and Gemini APIs; what comes before them does not
 # count.

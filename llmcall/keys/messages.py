@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..apis.message import has_only_text, is_part
 from .plain_data import map_texts, plain, with_article
-
-if TYPE_CHECKING:
-    from .request import Data
+from .request import Data
 
 # The fields that refer to a call: of the Responses API, chat completions and the Messages API.
 REFERENCES = ("call_id", "tool_call_id", "tool_use_id")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .plain_data import plain
-
-if TYPE_CHECKING:
-    from .request import Data
+from .request import Data
 
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _NAMED_SCHEMAS = {"properties", "$defs", "patternProperties"}

@@ -9,14 +9,13 @@ PYTEST_DONT_REWRITE: nothing is asserted here.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-    from pathlib import Path
-
     from ..stores.cassettes.cassette import Cassette
     from .replay import Replay
 

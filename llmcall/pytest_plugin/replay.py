@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from ..core.calls import Call
 from ..errors import CacheError, CacheMissError, ConfigError, LLMCallError
 from ..keys.keys import short_key
 from ..programs.connections import configured_models, refused_connection
@@ -26,6 +27,7 @@ from ..stores.cassettes.cassette import Cassette, keep_in_cache
 from ..stores.cassettes.current import none_open
 from ..stores.cassettes.replay_log import NO_CALLS, SortKey, without_lone_callers
 from ..stores.cassettes.reports import TestOwner, recording_command
+from ..stores.record import Record
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.failures import REFUSED, process_failures
@@ -35,10 +37,6 @@ from ..support.tracebacks import hide_own_frames
 from ..testing import answers_in_process
 from .naming import item_name, item_path, read_marker
 from .summary import CassetteUse, Summary
-
-if TYPE_CHECKING:
-    from ..core.calls import Call
-    from ..stores.record import Record
 
 FIXTURE = "llm_cassette"
 OUTCOMES = pytest.StashKey[list[str]]()  # of a test's phases

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..keys.request import Data
+from ..keys.request import Data
 
 EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5138
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from ..apis.bodies import answer_in
 from ..apis.token_usage import TokenUsage
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..keys.request import Data
+from ..keys.request import Data
 
 # The ends of the paths at which a model answers, where the host is known.
 MODEL_PATHS = (

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from .._version import __version__
 from ..apis.message import as_text, message_text
 from ..apis.shapes import body_messages, choices_of, joined_text, read_choices, served_model
 from ..apis.token_usage import TokenUsage, spent_words
 from ..keys.keys import key_of
+from ..keys.request import Data, Request
 from ..support.display import html_message, one_line, printable
 from .days import Days, day_created, day_of
 from .http_records import model_answer_in, requested_model
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from ..keys.request import Data, Request
 
 # The fields that contain the question if a request has no messages.
 QUESTIONS = ("input", "arguments", "body")

@@ -5,6 +5,7 @@ log are listeners. An answer is stored before any of them is notified."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -12,8 +13,6 @@ from .request_origin import callback_errors
 from .system import lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from typing_extensions import Self
 
     from ..core.calls import Call

@@ -10,6 +10,7 @@ run of token characters, entered at the run's beginning: the time is linear in t
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -17,8 +18,6 @@ from ..errors import CacheError
 from .notices import warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-
     from ..keys.request import Data
 
 T = TypeVar("T")

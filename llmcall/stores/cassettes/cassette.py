@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ContextDecorator, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
+from ...keys.request import Data
 from ...scopes.active import ActiveScope, new_program_scope
 from ...support.display import natural
 from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, Counts, Failures
 from ...support.notices import notice
 from ..cache.cache import shared_cache
+from ..days import Days
 from ..record import GotFrom, Record
 from ..records.frame import record_frame
 from ..records.reader import read
@@ -24,12 +27,8 @@ from .reports import BLOCK, Owner, Reports, warn_of_swaps
 from .tape import CassetteFile, Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     import pandas
 
-    from ...keys.request import Data
-    from ..days import Days
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.values import FrozenDict
 from ...keys.keys import key_of
+from ...keys.request import Data
 from ...scopes.active import PROGRAM_SCOPE
 from ...scopes.callers import without_number
 from ...scopes.draw_numbers import RecordedCallers
@@ -16,7 +17,6 @@ from ...support.system import lock
 from ..record import Record, by_scope, draw_of, scope_of
 
 if TYPE_CHECKING:
-    from ...keys.request import Data
     from ..records.reader import RecordFile, Selection
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ...config import resolve as config
+from ...keys.request import Data
 from ...support.display import counted
 from ...support.failures import Counts, Failures
 from ...support.notices import notice, warn_once
 from ..record import GotFrom, Record
+from ..records.reader import Selection
 from .replay_log import NO_CALLS, SortKey, may_swap, named_draws
+from .tape import Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from ...keys.request import Data
-    from ..records.reader import Selection
-    from .tape import Tape
 
 CURRENT_TEST = "PYTEST_CURRENT_TEST"
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ...errors import CacheError
+from ...keys.request import Data
+from ...scopes.position import Position
 from ...support.system import ProcessLock
 from ..days import Days, day_of
 from ..record import GotFrom, Record, draw_of
@@ -14,15 +17,12 @@ from ..records.keyed_settings import joined_settings
 from ..records.packed import kept
 from ..records.reader import Question, RecordFile, Selection, header_in
 from ..records.writer import check_writable, content_digest, read_if_present, write
+from .replay_log import ReplayLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from ...keys.request import Data
-    from ...scopes.position import Position
     from ..records.keyed_settings import SettingsTaken
-    from .replay_log import ReplayLog
 
 
 class CassetteFile:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
@@ -28,7 +28,9 @@ from .line import (
     text_digest,
 )
 from .packed import LazyRecord
-from .temporary_records import Spool
+
+if TYPE_CHECKING:
+    from .temporary_records import Spool
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MOST_READ_TEXTS = 1000

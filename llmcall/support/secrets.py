@@ -273,7 +273,7 @@ def refuse_credentials(
     """
     safe_texts = set() if safe_texts is None else safe_texts
     for location, name, value in _texts_in(data):
-        text = f"{name}: {value}" if _is_marked(name) else value
+        text = f"{name}: {value}" if _suggests_secret(name) else value
         if hash(text) in safe_texts:
             continue
         match = find(text, allow)
@@ -392,5 +392,5 @@ def _texts_in(data: Data, location: str = "", name: str = "") -> Iterator[tuple[
 
 
 @lru_cache(maxsize=1000)
-def _is_marked(name: str) -> bool:
+def _suggests_secret(name: str) -> bool:
     return any(word in name.lower() for word in _NAME_WORDS)

@@ -336,6 +336,26 @@ def test_a_plan_for_other_rows_leaves_a_recording_as_it_is(until: int, mode: str
         assert len(played(echoing())) == 6
 
 
+def test_a_record_whose_call_is_not_made_keeps_its_settings() -> None:
+    """That of a dry run, and that of a recorded function, which an update does not run again."""
+    config_file("[OpenAI]\nMODEL = fake-1\nEMBEDDING_MODEL = fake-3\n")
+    ask = llmcall.LLMCall(user="{{ word }}", client=echoing())
+
+    @llmcall.recorded
+    def look() -> int:
+        return len(answer_to(echoing(), "a", max_tokens=9))
+
+    with cassette(PATH), scope("s"):
+        ask(word="b")
+        look()
+    with cassette(PATH, mode="update"), scope("s"):
+        ask.map([{"word": "b"}], dry_run=True, scope=None)
+        look()
+        answer_to(echoing(), "c", model="fake-2")
+    assert "a" in asked_in() and "c" in asked_in()
+    assert header() == {"model": "fake-1"}
+
+
 def test_a_recording_that_came_to_its_end_asks_no_more() -> None:
     """It was broken off before."""
     broken_off(until=2)

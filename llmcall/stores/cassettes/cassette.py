@@ -154,7 +154,11 @@ class Cassette(ContextDecorator):
         if writes:
             keep_in_cache(dropped)
             self.file.write(
-                tape.settings, self.run, records, is_complete=is_complete, unanswered=unanswered
+                tape.settings_of(records),
+                self.run,
+                records,
+                is_complete=is_complete,
+                unanswered=unanswered,
             )
 
     def __enter__(self) -> Cassette:

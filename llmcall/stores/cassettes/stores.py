@@ -138,7 +138,8 @@ class CassetteStore(NamedTuple):
         if not tape.may_record:
             return record
         if record is not None:
-            tape.note_settings(self.taken)
+            if self.position is not None:
+                tape.note_settings(request.cache_key, self.taken)
             return record
         if self.position is not None:
             self.cassette.file.check_can_gain()
@@ -180,7 +181,7 @@ class CassetteStore(NamedTuple):
         if self.position is None:
             return record
         kept = self.cassette.tape.add(record, self.position, source, self.replaces)
-        self.cassette.tape.note_settings(self.taken)
+        self.cassette.tape.note_settings(record.cache_key, self.taken)
         if kept is None:
             path = self.cassette.path
             warn_once(f"an answer came after the cassette {path} was closed, so the file lacks it")

@@ -130,21 +130,23 @@ class Tape:
         self.replayed = 0
         self._settings: dict[str, Data] = {}  # those that entered the keys of the run's records
         self._latest: SettingsTaken | None = None
+        self._explained: set[str] = set()  # the keys that they entered
         self.is_over = False
         self.drops_unused = False
         self._gained: dict[str, tuple[Record, GotFrom]] = {}  # by key, with the source
 
-    def note_settings(self, taken: SettingsTaken) -> None:
+    def note_settings(self, key: str, taken: SettingsTaken) -> None:
         """Note the settings that entered the key of a record of the run."""
+        self._explained.add(key)
         if taken is not self._latest:
             entered = {name: value for name, value in taken().items() if value is not None}
             with lock:
                 self._settings, self._latest = joined_settings(self._settings, entered), taken
 
-    @property
-    def settings(self) -> dict[str, Data]:
-        """Return the settings that entered the keys of its records, for the file's header."""
-        stored = {} if self.drops_unused else self.stored.header.settings
+    def settings_of(self, records: Iterable[Record]) -> dict[str, Data]:
+        """Return the settings that entered the keys of the records that the file will have, for its header."""
+        is_explained = all(record.cache_key in self._explained for record in records)
+        stored = {} if is_explained else self.stored.header.settings
         return joined_settings(stored, self._settings)
 
     def get(self, key: str, question: Question | None = None) -> Record | None:

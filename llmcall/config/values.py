@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, cast
 
 from ..errors import ConfigError
 from ..support.arguments import nearest
@@ -329,15 +329,7 @@ def is_loopback(url: str) -> bool:
     return has_loopback_name or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
-@overload
-def without_password(url: str) -> str: ...
-
-
-@overload
-def without_password(url: T) -> T: ...
-
-
-def without_password(url: object) -> object:
+def without_password(url: T) -> T:
     """Return an address with the credentials before ``@`` and in its query masked.
 
     In an HTTP address, the host part ends at the first slash. In others it ends at the last ``@``,
@@ -347,7 +339,8 @@ def without_password(url: object) -> object:
         return url
     scheme, _, rest = url.partition("://")
     credentials = "^[^/]+@" if scheme.casefold().startswith("http") else "^[^/].*@"
-    return f"{scheme}://{re.sub(credentials, f'{MASK}@', _PARAMETER.sub(_masked_parameter, rest))}"
+    rest = re.sub(credentials, f"{MASK}@", _PARAMETER.sub(_masked_parameter, rest))
+    return cast("T", f"{scheme}://{rest}")
 
 
 def _masked_parameter(parameter: re.Match[str]) -> str:

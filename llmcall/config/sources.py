@@ -19,7 +19,7 @@ from . import values
 from .endpoints import ENDPOINT_KEYS, KeyReference, expand
 from .setting import MODEL_KEYS, Layer, Rank, Setting, SettingValue
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
-from .tinytroupe_ini import Spelling, spelling_of
+from .tinytroupe_ini import name_of, translated
 
 if TYPE_CHECKING:
     import configparser
@@ -294,8 +294,8 @@ def _config_entries(
         for key, text in parser.items(header):
             key = key if section in TABLES else key.upper()
             location = f"{path}, [{f'{section} {name}'.rstrip()}] {key}"
-            spelling = None if key in KEYS[section] else spelling_of(section, key)
-            row = _find_setting(section, key, location, spelling)
+            other_name = None if key in KEYS[section] else name_of(section, key)
+            row = _find_setting(section, key, location, other_name)
             value = None if row is None else _expand_value(row, text, location, environment, dotenv)
             if row is None or not value:
                 continue
@@ -303,10 +303,10 @@ def _config_entries(
                 fields[key] = value
             elif name:
                 fields[row.name] = value
-            elif spelling is None:
+            elif other_name is None:
                 entries.append((row, value, location))
             else:  # first, since llmcall's own keys override other programs' keys
-                entries.insert(0, (row, spelling.translate(value, location), location))
+                entries.insert(0, (row, translated(key, value, location), location))
     for section, fields in whole.items():
         if section in TABLES or section in NAMED_SECTIONS:
             entries.append((KEYS[section][""], fields, path))
@@ -324,22 +324,23 @@ def _warn_of_section(header: str, path: str) -> None:
         warn_once(f"{path}, [{header}]: this section is ignored{hint}")
 
 
-def _find_setting(
-    section: str, key: str, location: str, spelling: Spelling | None
-) -> Setting | None:
-    """Return the setting that a key means, or ``None``; report unknown keys and other programs' keys."""
+def _find_setting(section: str, key: str, location: str, other_name: str | None) -> Setting | None:
+    """Return the setting that a key means, or ``None``; report unknown keys and TinyTroupe's keys.
+
+    :param other_name: the setting that TinyTroupe's key means; ``None`` for a key of llmcall's or an unknown one.
+    """
     rows = KEYS[section]
     if section in TABLES:
         return rows[""]
     if key in rows:
         return rows[key]
-    if spelling is None:
+    if other_name is None:
         others = [other for other, keys in KEYS.items() if key in keys]
         hint = f". It belongs under [{others[0]}]" if others else nearest(key, rows)
         path, _, name = location.rpartition(", [")
         warn_once(f"unknown setting [{name} ({path}){hint}")
         return None
-    row = SETTINGS.get(spelling.name)
+    row = SETTINGS.get(other_name)
     meaning = (
         f"read as [{row.section}] {row.key}"
         if row

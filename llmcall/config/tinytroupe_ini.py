@@ -2,23 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
-
 from . import values
-
-
-class Spelling(NamedTuple):
-    """A TinyTroupe setting in one of llmcall's sections.
-
-    :param name: the equivalent setting of llmcall, such as ``"cache_mode"``, or empty.
-    :param translate: returns the value for llmcall's setting, from the value and its location.
-    """
-
-    name: str
-    translate: Callable[[str, str], str]
-
 
 # llmcall's settings by TinyTroupe's; empty where llmcall has no such setting
 _NAMES = {
@@ -37,15 +21,15 @@ _NAMES = {
 }
 
 
-def spelling_of(section: str, key: str) -> Spelling | None:
-    """Return the meaning of a TinyTroupe key, or ``None`` for an unknown one."""
-    if section != "OpenAI" or key not in _NAMES:
-        return None
-    return Spelling(_NAMES[key], partial(_translate, key))
+def name_of(section: str, key: str) -> str | None:
+    """Return the setting of llmcall that a TinyTroupe key means, such as ``"cache_mode"``, empty if there is none;
+    ``None`` for an unknown key.
+    """
+    return _NAMES.get(key) if section == "OpenAI" else None
 
 
-def _translate(key: str, value: str, location: str) -> str:
-    """Return a setting's value in llmcall's form."""
+def translated(key: str, value: str, location: str) -> str:
+    """Return a TinyTroupe setting's value in llmcall's form."""
     if key == "CACHE_API_CALLS":
         return "auto" if values.boolean(value.strip(), location) else "off"
     if key == "CACHE_FILE_NAME":

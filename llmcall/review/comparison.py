@@ -148,7 +148,8 @@ class Comparison:
         for number in self._same_runs:
             yield f"Both runs are {printable(self.names[number])}; compare it with another recording."
         if not self._have_common_calls:
-            yield f"{self._all_names} have no call in common: their scopes, or their programs, differ."
+            names = " and ".join(map(printable, self.names))
+            yield f"{names} have no call in common: their scopes, or their programs, differ."
         if not self.parted and not self._same_runs:
             yield "The runs do not diverge."
         yield from self._change_lines()
@@ -160,10 +161,6 @@ class Comparison:
                 "changed earlier, so this may be only a consequence"
             )
         yield from self._model_lines()
-
-    @property
-    def _all_names(self) -> str:
-        return " and ".join(map(printable, self.names))
 
     def _change_lines(self) -> Iterator[str]:
         """Yield a line for each change that is not a consequence: those within calls, then whole calls, by place."""

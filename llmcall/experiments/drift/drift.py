@@ -28,7 +28,6 @@ from ...support.display import counted, money, one_line, printable
 from ..intervals import import_statistics
 from .answer_values import (
     VALUE,
-    Reader,
     answers_frame,
     answers_of,
     read_answer,
@@ -195,7 +194,8 @@ def drift(
         if value is None:
             _check_readable(check.recorded)
         return Drift(check, reader, records)
-    spreads = _spreads(requests, reader)
+    answers = answers_frame(requests.records, reader)
+    spreads = [spread_of(answers, column) for column in value_columns(answers)]
     if calls is None and share is not None:
         calls = max(1, round(share * requests.different))
     elif calls is None:
@@ -273,12 +273,6 @@ def _affordable(
         if number > 1 and not is_affordable:
             return
         yield call
-
-
-def _spreads(requests: Requests, reader: Reader) -> list[Spread]:
-    """Return the spread of each value in the recorded answers to all requests."""
-    answers = answers_frame(requests.records, reader)
-    return [spread_of(answers, column) for column in value_columns(answers)]
 
 
 def _useful_calls(

@@ -157,13 +157,10 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
 def _is_form(data: Data) -> bool:
     if not isinstance(data, dict) or data.keys() != {"name", "digest", "variables"}:
         return False
-    variables = data["variables"]
-    texts = (
-        data["name"],
-        data["digest"],
-        *(variables.values() if isinstance(variables, dict) else [None]),
+    name, digest, variables = (data[field] for field in ("name", "digest", "variables"))
+    return isinstance(variables, dict) and all(
+        isinstance(text, str) for text in (name, digest, *variables.values())
     )
-    return all(isinstance(text, str) for text in texts)
 
 
 def _damaged(problem: str) -> CacheCorruptError:

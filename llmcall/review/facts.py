@@ -12,8 +12,7 @@ from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import OF_NO_ACTOR, as_json, counted, money, one_line
-from .conversations import NOT_PARAMETERS, RecordedCall
-from .marks import ASKED_AGAIN, CUT, REFUSED, UNREAD, ends_of
+from .conversations import ASKED_AGAIN, CUT, NOT_PARAMETERS, REFUSED, UNREAD, RecordedCall, ends_of
 from .pairs import Pair
 from .runs import RecordedRun
 

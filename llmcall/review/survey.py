@@ -14,8 +14,7 @@ from ..apis.message import as_text
 from ..apis.shapes import choices_of
 from ..stores.record import Record
 from ..support.display import natural, one_line
-from .conversations import RecordedCall
-from .marks import ASKED_AGAIN, CUT, MARKS, REFUSED, marks_of
+from .conversations import ASKED_AGAIN, CUT, MARKS, REFUSED, RecordedCall, marks_of
 from .pairs import Pair
 
 MAX_VALUES = 12  # shown separately; the others are "(other)"

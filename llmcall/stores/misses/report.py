@@ -43,7 +43,7 @@ FIXED_ORDER = (
     "run again. A call now would pay for this order, and the next run may miss again"
 )
 
-
+INCOMPLETE = "the recording is incomplete: it lacks everything after the point where it broke off"
 OTHER_PROGRAM = (
     "no request of this run is recorded there so far: is it another program's cassette? Then give this program "
     "a file of its own"
@@ -187,22 +187,17 @@ def explain(
         if nearest.sample != request.sample and not is_renamed:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
     rekey = "" if source is None else source.rekey
-    causes = find_causes(request, result, changes, settings, rekey=rekey, is_renamed=is_renamed)
+    found = find_causes(request, result, changes, settings, rekey=rekey, is_renamed=is_renamed)
     is_found = nearest is not None and nearest.cache_key == request.cache_key
-    if source is not None and not source.is_complete:
-        causes.insert(
-            0, "the recording is incomplete: it lacks everything after the point where it broke off"
-        )
     names = needed_normalizers(changes, settings)
-    is_known = bool(
-        names or result.reordered
-    )  # the same program sends it in another order or at another time
-    if source is not None and source.is_strange and source.is_complete and not is_known:
+    causes = [first_cause] if first_cause else []
+    if source is not None and not source.is_complete:
+        causes.append(INCOMPLETE)
+    # The same program may send it in another order or at another time.
+    elif source is not None and source.is_strange and not (names or result.reordered):
         messages = [] if nearest is None else messages_of(nearest.request)
         if not any(message in messages for message in messages_of(request.hashed)):
-            causes.insert(0, OTHER_PROGRAM)
-    if first_cause:
-        causes.insert(0, first_cause)
+            causes.append(OTHER_PROGRAM)
     if source is not None and names:
         remedy = _normalizing_remedy(names, source)
     elif result.reordered and (is_renamed or scope in result.reordered):
@@ -216,7 +211,7 @@ def explain(
         looked_in=result.looked_in,
         nearest=nearest,
         differences=changes,
-        causes=tuple(causes[:MOST_CAUSES]),
+        causes=(*causes, *found)[:MOST_CAUSES],
         remedy=remedy,
         recorded=is_found,
     )

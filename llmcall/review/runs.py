@@ -118,22 +118,19 @@ def _load_records(run: object, where: Callable[[Record], bool]) -> RecordedRun:
         header = run.tape.stored.header
         records = list(filter(where, run.all_records()))
         return RecordedRun(str(run.path), records, dict(header.settings), headers=(header,))
-    if not isinstance(run, (str, os.PathLike, ResponseCache)):
+    if isinstance(run, (str, os.PathLike)):
+        path = os.path.expanduser(run)
+        if "://" not in path and not os.path.isdir(path):
+            file = read_records(path)
+            header, settings = file.header, dict(file.header.settings)
+            records = list(filter(where, file))
+            return RecordedRun(path, records, settings, header.is_complete, headers=(header,))
+        run = shared_cache(path)
+    if not isinstance(run, ResponseCache):
         raise TypeError(
             f"{run!r} is not a run; give a path, a Cassette or a cache, or a tuple of one of them and a scope"
         )
-    run = run if isinstance(run, ResponseCache) else os.path.expanduser(run)
-    if isinstance(run, ResponseCache) or "://" in str(run) or os.path.isdir(run):
-        cache = run if isinstance(run, ResponseCache) else shared_cache(run)
-        return RecordedRun(str(cache.path), list(cache.records(where=where)), {})
-    file = read_records(run)
-    return RecordedRun(
-        os.fspath(run),
-        list(filter(where, file)),
-        dict(file.header.settings),
-        file.header.is_complete,
-        headers=(file.header,),
-    )
+    return RecordedRun(str(run.path), list(run.records(where=where)), {})
 
 
 def is_in_scope(scope: str, pattern: str) -> bool:

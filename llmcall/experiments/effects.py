@@ -49,12 +49,14 @@ class _Means(NamedTuple):
     """The mean of each unit in each arm, of one column.
 
     :param pairs: by unit, its means when treated and as a control; NaN where it has none.
+    :param column: its name.
     :param is_paired: whether units are in both arms.
     :param is_share: whether the values are yes and no.
     :param missing: the number of units in one arm only, plus that of missing values.
     """
 
     pairs: pandas.DataFrame
+    column: str
     is_paired: bool
     is_share: bool
     missing: int
@@ -133,16 +135,14 @@ def effect(
     kilometres     -2.67 -6.46  1.13   0.95          3          3    True        0
     """
     import_statistics("llmcall.effect computes intervals")
-    columns = [value] if isinstance(value, str) else list(value)
-    _check(frame, columns, by, treated, control, unit, level)
+    found = _checked_means(frame, value, by, treated, control, unit, level)
     rows = []
     without: dict[str, list[str]] = {}
-    for column in columns:
-        means = _means(frame, column, by, treated, control, unit)
+    for means in found:
         arms = means.pairs.dropna() if means.is_paired else means.pairs
         interval = means.interval(level)
         if isinstance(interval, str):
-            without.setdefault(interval, []).append(repr(column))
+            without.setdefault(interval, []).append(repr(means.column))
             interval = Interval(math.nan, math.nan)
         difference = float(arms["treated"].mean() - arms["control"].mean())
         estimate = 0.0 if abs(difference) <= DUST * arms.abs().max(axis=None) else difference
@@ -150,7 +150,8 @@ def effect(
         rows.append((estimate, *interval, level, *counts, means.is_paired, means.missing))
     for reason, names in without.items():
         notice("no interval for the effect on %s (%s)", ", ".join(names), reason)
-    return import_pandas().DataFrame(rows, index=columns, columns=COLUMNS)
+    names = [means.column for means in found]
+    return import_pandas().DataFrame(rows, index=names, columns=COLUMNS)
 
 
 @checked
@@ -192,14 +193,10 @@ def units_needed(
     39 units, about $0.7800
     """
     import_statistics("llmcall.units_needed computes intervals")
-    columns = [value] if isinstance(value, str) else list(value)
-    _check(pilot, columns, by, treated, control, unit, level)
     if not width > 0:
         raise ArgumentError(f"width is {width!r}; it must be more than 0")
-    needed = 0
-    for column in columns:
-        means = _means(pilot, column, by, treated, control, unit)
-        needed = max(needed, _units(means, column, width, level))
+    found = _checked_means(pilot, value, by, treated, control, unit, level)
+    needed = max((_units(means, width, level) for means in found), default=0)
     used = pilot[pilot[by].isin([treated, control])]
     cost = None
     if COST in used and (costs := used[COST].map(_number)).notna().all():
@@ -207,18 +204,18 @@ def units_needed(
     return UnitsNeeded(needed, cost)
 
 
-def _units(means: _Means, column: str, width: float, level: float) -> int:
+def _units(means: _Means, width: float, level: float) -> int:
     """Return how many units give an interval of a width."""
     from ..support.libraries import scipy
 
     if few := means.too_few():
-        raise ArgumentError(f"the pilot shows no spread of {column!r} ({few})")
+        raise ArgumentError(f"the pilot shows no spread of {means.column!r} ({few})")
     added = [1.0, -1.0] if means.is_paired else [1.0, 0.0]
     samples = [[*sample, *(added if means.is_share else ())] for sample in means.samples()]
     variance = sum(map(scipy.stats.tvar, samples))
     if not math.sqrt(variance) > DUST * means.pairs.abs().max(axis=None):
         raise ArgumentError(
-            f"the pilot shows no spread of {column!r} within its arms: give one with more units"
+            f"the pilot shows no spread of {means.column!r} within its arms: give one with more units"
         )
     arms = len(samples)
     extra = len(added) if means.is_share else 0
@@ -237,16 +234,17 @@ def _units(means: _Means, column: str, width: float, level: float) -> int:
     return arms * units[found]
 
 
-def _check(
+def _checked_means(
     frame: pandas.DataFrame,
-    columns: list[str],
+    value: str | Sequence[str],
     by: str,
     treated: object,
     control: object,
     unit: str,
     level: float,
-) -> None:
-    """Check the arguments about a table."""
+) -> list[_Means]:
+    """Return the means of each column's values; check the arguments about the table."""
+    columns = [value] if isinstance(value, str) else list(value)
     if not isinstance(frame, import_pandas().DataFrame):
         raise TypeError(f"frame is {one_line(repr(frame), QUOTED_CHARACTERS)}; give a DataFrame")
     for column in [*columns, by, unit]:
@@ -265,6 +263,7 @@ def _check(
         raise ArgumentError(f"treated and control are both {treated!r}; give two arms")
     if not 0 < level < 1:
         raise ArgumentError(f"level is {level!r}; it must be between 0 and 1, such as 0.95")
+    return [_means(frame, column, by, treated, control, unit) for column in columns]
 
 
 def _means(
@@ -302,7 +301,7 @@ def _means(
     present = rows[column].dropna()
     is_share = bool(len(present)) and all(map(pandas.api.types.is_bool, present))
     missing = int(lacks_arm.sum() + (values.isna() | without_unit).sum())
-    return _Means(pairs, is_paired, is_share, missing)
+    return _Means(pairs, column, is_paired, is_share, missing)
 
 
 def _number(value: object) -> float:

@@ -9,13 +9,13 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any
 
 from ..keys.keys import short_key
 from ..stores.record import Record
 from ..support.display import OF_NO_ACTOR, money, natural, visible
 from .comparison import Comparison
-from .conversations import RecordedCall, Utterance, conversations
+from .conversations import RecordedCall, conversations
 from .facts import RunFacts, actor_costs, facts
 from .pairs import Pair, item_words
 from .reporting import BLANK, TITLE, checklist
@@ -23,7 +23,6 @@ from .runs import RecordedRun, short_names
 from .survey import distributions
 from .text import describe_arms
 
-T = TypeVar("T")
 ROOT = -1  # the history without a message
 
 
@@ -59,13 +58,6 @@ def unpaired_calls(run: RecordedRun) -> list[Pair]:
     ]
 
 
-class Table(defaultdict[T, int]):
-    """A table that gives each new entry the next number."""
-
-    def __init__(self) -> None:
-        super().__init__(itertools.count().__next__)
-
-
 def page_data(
     names: Sequence[str],
     calls_by_run: Sequence[Mapping[str, Sequence[RecordedCall]]],
@@ -81,8 +73,10 @@ def page_data(
     :param comparison: the comparison of two runs, if there are two.
     :param words: of the items of a map, by their rows.
     """
-    texts, scopes, rows = (Table[str]() for _ in range(3))
-    messages, nodes = Table[Utterance](), Table[tuple[int, int]]()
+    # Each gives a new entry the next number.
+    texts, scopes, rows, messages, nodes = (
+        defaultdict[Any, int](itertools.count().__next__) for _ in range(5)
+    )
     shown = {id(call) for pair in pairs for call in (pair.one, pair.other) if call}
     all_calls = [
         call

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -21,9 +22,6 @@ from ..stores.cassettes.reports import CommandOwner
 from ..stores.records.reader import header_in
 from ..support.display import printable
 from .options import UserPath, import_function
-
-if TYPE_CHECKING:
-    import contextlib
 
 
 class RunOptions(NamedTuple):

@@ -6,58 +6,32 @@ from ..errors import APIError, ContentFilterError, ServiceError
 
 # The words are in the form that ``_word`` gives them. Their sources: the types of openai 3.57, anthropic
 # 2.14, google-genai 3.6, mistralai 3.7 and cohere 7.3; litellm's table of finish reasons (2026); vLLM.
-ORDINARY = frozenset(
-    {
-        "stop",
-        "tool_calls",
-        "function_call",
-        "completed",  # Responses
-        "end_turn",  # Messages, with the two below
-        "stop_sequence",
-        "tool_use",
-        "complete",  # Cohere, with the one below
-        "tool_call",
-        "eos",  # Together, Hugging Face
-        "eos_token",
-    }
+ORDINARY = (
+    frozenset({"stop", "tool_calls", "function_call"})
+    | {"completed"}  # Responses
+    | {"end_turn", "stop_sequence", "tool_use"}  # Messages
+    | {"complete", "tool_call"}  # Cohere
+    | {"eos", "eos_token"}  # Together, Hugging Face
 )
-NOTABLE = frozenset(
-    {
-        "refusal",  # Messages, with the one below
-        "pause_turn",
-        "steered",  # Responses
-        "repetition",  # vLLM, where the request asks for it
-    }
+NOTABLE = (
+    frozenset({"refusal", "pause_turn"})  # Messages
+    | {"steered"}  # Responses
+    | {"repetition"}  # vLLM, where the request asks for it
 )
-CUT = frozenset(
-    {
-        "length",
-        "max_tokens",  # Messages, Gemini, Cohere
-        "max_output_tokens",  # Responses, with the two below
-        "max_messages",
-        "incomplete",
-        "model_length",  # Mistral
-        "model_context_window_exceeded",  # Messages
-        "compaction",
-    }
+CUT = (
+    frozenset({"length"})
+    | {"max_tokens"}  # Messages, Gemini, Cohere
+    | {"max_output_tokens", "max_messages", "incomplete"}  # Responses
+    | {"model_length"}  # Mistral
+    | {"model_context_window_exceeded", "compaction"}  # Messages
 )
-FILTERED = frozenset(
-    {
-        "content_filter",
-        "content_filtered",  # Bedrock, with the one below
-        "guardrail_intervened",
-        "error_toxic",  # Cohere
-        "sensitive",  # Z.ai
-        "safety",  # Gemini, with those below
-        "recitation",
-        "blocklist",
-        "prohibited_content",
-        "spii",
-        "model_armor",
-        "image_safety",
-        "image_prohibited_content",
-        "image_recitation",
-    }
+FILTERED = (
+    frozenset({"content_filter"})
+    | {"content_filtered", "guardrail_intervened"}  # Bedrock
+    | {"error_toxic"}  # Cohere
+    | {"sensitive"}  # Z.ai
+    | {"safety", "recitation", "blocklist", "prohibited_content", "spii", "model_armor"}  # Gemini
+    | {"image_safety", "image_prohibited_content", "image_recitation"}
 )
 
 

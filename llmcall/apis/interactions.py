@@ -18,13 +18,8 @@ CALLS = ("function_call", "mcp_server_tool_call")
 # that goes on, by the results of the program's tools, by another request or in the background. Any other
 # one is a failure.
 ANSWERED = (
-    "completed",
-    "incomplete",
-    "requires_action",
-    "requires_continuation",
-    "idle",
-    "in_progress",
-    "queued",
+    *("completed", "incomplete"),
+    *("requires_action", "requires_continuation", "idle", "in_progress", "queued"),
 )
 # The counts, and Gemini's names for them in its older API.
 COUNTS = {

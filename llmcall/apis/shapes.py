@@ -19,12 +19,8 @@ SHARED_FIELDS = ("id", "model", "service_tier")
 TEXTS = ("output_text", "text")  # the types of parts that are texts
 # The types of the objects that call a tool.
 TOOL_CALLS = (
-    "function_call",
-    "custom_tool_call",
-    "mcp_call",
-    "tool_use",
-    "server_tool_use",
-    "mcp_tool_use",
+    *("function_call", "custom_tool_call", "mcp_call"),  # Responses
+    *("tool_use", "server_tool_use", "mcp_tool_use"),  # Messages
 )
 # For calls of the program's own tools: the kind, and the names of the field with the arguments, here and in chats.
 PROGRAMS_CALLS = {

@@ -33,12 +33,8 @@ MAX_VALUES = 6  # of a parameter, each shown with its calls
 VALUE_CHARACTERS = 80
 STATE_FIELDS = ("previous_response_id", "conversation", "previous_interaction_id")
 TOOL_FIELDS = (
-    "tools",
-    "functions",
-    "web_search_options",
-    "search_parameters",
-    "plugins",
-    "mcp_servers",
+    *("tools", "functions", "web_search_options"),
+    *("search_parameters", "plugins", "mcp_servers"),  # xAI, OpenRouter, Messages
 )
 LOCAL = "local"  # what records of the small model hold instead of a host
 SYSTEM_ROLES = ("system", "developer")

@@ -17,14 +17,9 @@ Conflict = tuple[Record, Record]  # two answers to one request
 # The fields that are new in each answer, and the objects whose ids are. Tool calls keep their ids, since a
 # program's next request names them.
 VOLATILE_BODY_FIELDS = {
-    "created",
-    "created_at",
-    "createTime",
-    "completed_at",
-    "system_fingerprint",
-    "item_id",
-    "obfuscation",
-    "responseId",
+    *("created", "system_fingerprint"),
+    *("created_at", "completed_at", "item_id", "obfuscation"),  # Responses
+    *("createTime", "responseId"),  # Gemini
 }
 WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
 # Fields about the usage of an answer, and its tier.

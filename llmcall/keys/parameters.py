@@ -20,19 +20,12 @@ EFFORT = "reasoning_effort"
 CONFIGURED = ("temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", EFFORT)
 # The parameters that it sets defaults for and that do not enter the key.
 CONFIGURED_UNKEYED = ("service_tier",)
-# Fields of a body that decide about payment, access or retention, but not the answer. The last is Gemini's
-# name for the tier.
+# Fields of a body that decide about payment, access or retention, but not the answer. Gemini
+# names the tier in its own way.
 UNKEYED_FIELDS = frozenset(
     {
-        "user",
-        "metadata",
-        "store",
-        "service_tier",
-        "safety_identifier",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "serviceTier",
+        *("user", "metadata", "store", "safety_identifier", "service_tier", "serviceTier"),
+        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
     }
 )
 # The fields that make a request. An extra body does not replace them, and they are sent even if the server

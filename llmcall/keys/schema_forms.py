@@ -12,51 +12,22 @@ from .request import Data
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _NAMED_SCHEMAS = {"properties", "$defs", "patternProperties"}
 _SCHEMAS = {
-    "anyOf",
-    "oneOf",
-    "allOf",
-    "prefixItems",
-    "items",
-    "additionalProperties",
-    "not",
-    "contains",
-    "if",
-    "then",
-    "else",
+    *("anyOf", "oneOf", "allOf", "not", "if", "then", "else"),
+    *("items", "prefixItems", "contains", "additionalProperties"),
 }
 # Keywords that differ between versions of pydantic 2: titles, OpenAPI's discriminator, and propertyNames,
 # which came with 2.10.
 _UNSTABLE = {"title", "discriminator", "propertyNames"}
 _STRICT_KEYWORDS = {
-    "type",
-    "enum",
-    "anyOf",
-    "properties",
-    "required",
-    "additionalProperties",
-    "items",
-    "$ref",
-    "description",
-    "pattern",
-    "format",
-    "multipleOf",
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "minItems",
-    "maxItems",
+    *("type", "enum", "anyOf", "$ref", "description"),
+    *("properties", "required", "additionalProperties"),  # of objects
+    *("items", "minItems", "maxItems"),  # of arrays
+    *("pattern", "format"),  # of strings
+    *("multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),  # of numbers
 }
 _STRICT_FORMATS = {
-    "date-time",
-    "time",
-    "date",
-    "duration",
-    "email",
-    "hostname",
-    "ipv4",
-    "ipv6",
-    "uuid",
+    *("date-time", "time", "date", "duration"),
+    *("email", "hostname", "ipv4", "ipv6", "uuid"),
 }
 _NOT_STRICT = {"allOf", "prefixItems", "patternProperties", "not", "if", "then", "else", "contains"}
 

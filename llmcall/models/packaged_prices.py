@@ -50,15 +50,10 @@ NECESSARY_PRICES_OF_MEDIA = {
 }
 # The counts of a usage in which tokens say all that is billed.
 PLAIN = frozenset(
-    [
-        "prompt_tokens",
-        "completion_tokens",
-        "input_tokens",
-        "output_tokens",
-        "total_tokens",
-        "cached_tokens",
-        "reasoning_tokens",
-    ]
+    {
+        *("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens"),
+        *("cached_tokens", "reasoning_tokens"),
+    }
 )
 # Google's price list has one price for text, images, video and audio unless it names another.
 PROVIDER_OF_MEDIA_AT_ONE_PRICE = "google"

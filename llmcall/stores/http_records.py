@@ -11,13 +11,8 @@ from ..keys.request import Data
 
 # The ends of the paths at which a model answers, where the host is known.
 MODEL_PATHS = (
-    "/chat/completions",
-    "/completions",
-    "/embeddings",
-    "/responses",
-    "/decisions",
-    "/interactions",
-    "/v1/messages",
+    *("/chat/completions", "/completions", "/embeddings", "/responses", "/decisions"),
+    *("/interactions", "/v1/messages"),
 )
 MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
 

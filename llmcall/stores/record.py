@@ -22,18 +22,8 @@ QUESTIONS = ("input", "arguments", "body")
 SERVER_API_TYPES = frozenset({"azure", "local", "ollama", "openai"})  # llmcall's own api_types
 REPR_CHARACTERS = 60  # characters of a text in a repr
 FIELDS = (
-    "cache_key",
-    "kind",
-    "sample",
-    "request",
-    "response",
-    "cost",
-    "api_type",
-    "host",
-    "version",
-    "stored_at",
-    "caller",
-    "arms",
+    *("cache_key", "kind", "sample", "request", "response", "cost"),
+    *("api_type", "host", "version", "stored_at", "caller", "arms"),
 )
 SLOT_OF = {"cache_key": "_cache_key", "request": "_request", "days": "noted_days"}
 

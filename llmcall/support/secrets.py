@@ -162,9 +162,7 @@ _FORMS = (
     ),
     _CredentialForm("an Azure signature", "?sig=|&sig=| sig=|=sig=", r".sig=([A-Za-z0-9+/%]{40,})"),
     _CredentialForm(
-        "a Google Cloud signature",
-        "x-goog-signature=",
-        r"(?i)x-goog-signature=([a-f0-9]{64,})",
+        "a Google Cloud signature", "x-goog-signature=", r"(?i)x-goog-signature=([a-f0-9]{64,})"
     ),
     _CredentialForm(
         "a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True

@@ -117,7 +117,7 @@ def serve(
             ) from error
         stack.callback(routes.end, LONGEST_END)
         if command:
-            code = _run_command(command, server, routes)
+            code = _run_command(command, server, routes, to)
         else:
             server.start()
             has_ended = threading.Event()
@@ -148,14 +148,20 @@ def _context_here() -> Context:
     return context
 
 
-def _run_command(command: tuple[str, ...], server: Server, routes: RoutesOfRecording) -> int:
+def _run_command(
+    command: tuple[str, ...], server: Server, routes: RoutesOfRecording, to: str | None
+) -> int:
     """Run a command with the addresses of the server in its environment, and return its exit code."""
     main = current_caller()
     assert main is not None  # the attached recorder names them
     caller = main.child("process", program_name(command))
     route = routes.new(caller)
     served = base_urls(f"{server.address}/{route.caller_part}")
-    environment = environment_of_child(os.environ, route, served)
+    given = dict(os.environ)
+    if to is not None:
+        given |= dict.fromkeys(served, to)
+        given["ANTHROPIC_BASE_URL"] = to.rstrip("/").removesuffix("/v1")  # its SDK adds that
+    environment = environment_of_child(given, route, served)
     try:
         process = subprocess.Popen(command, env=environment)
     except OSError as error:

@@ -28,8 +28,8 @@ Client = TypeVar("Client")
 
 RECORDED_LIBRARIES = (
     "llmcall records what httpx, httpx2, requests, aiohttp and urllib send to APIs like those of OpenAI, Anthropic "
-    "and Gemini. A library with sockets of its own that takes a base URL from the environment is recorded by "
-    "'llmcall serve --cassette FILE -- python program.py'"
+    "and Gemini. A library with sockets of its own that takes a base URL from the environment needs one that "
+    "'llmcall serve --cassette FILE' prints"
 )
 
 

@@ -250,7 +250,7 @@ class Execution(CallListener):
         if recorder.connected:
             seen.append(
                 f"the program connected to {', '.join(recorder.connected)} by a library that llmcall does not record: "
-                "if it takes a base URL from the environment, 'llmcall serve --cassette FILE -- python program.py' does"
+                "if it takes a base URL from the environment, give it one that 'llmcall serve --cassette FILE' prints"
             )
         if recorder.other_requests:
             seen.append(

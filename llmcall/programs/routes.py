@@ -97,7 +97,7 @@ def environment_of_child(
     """Return the environment of a child process.
 
     :param environment: as the program gives it.
-    :param served: base URLs of the server that the process itself is to see.
+    :param served: base URLs of the server for what is no recorded Python, whose own clients send.
     """
     given = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
     changes = {}
@@ -110,7 +110,7 @@ def environment_of_child(
             for variable, default in BASE_URLS.values()
         }
     changes[PYTHONPATH] = os.pathsep.join(filter(None, [SITE, given.get(PYTHONPATH)]))
-    before = {name: given.get(name) for name in changes} | dict(served or {})
+    before = {name: given.get(name) for name in changes}
     for name in NO_PROXY if route.address and not route.proxy else ():
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
     place, token = route.link

@@ -305,6 +305,25 @@ def test_it_runs_a_command_and_ends_with_its_exit_code(
     assert (code, "answer 0" in printed) == (3, True)
 
 
+@pytest.mark.parametrize("has_target", [False, pytest.param(True, marks=pytest.mark.ci)])
+def test_a_call_of_a_python_command_is_one_call(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch, has_target: bool
+) -> None:
+    """Its own client sends it, and not the server, too."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9" if has_target else model.address)
+    ask = "import os, httpx; httpx.post(os.environ['OPENAI_BASE_URL'] + '/chat/completions', json="
+    ask += "{'model': 'gpt-4o-mini', 'messages': [{'role': 'user', 'content': 'Bread?'}]})"
+    options = ["--to", model.address] if has_target else []
+    done = subprocess.run(
+        [sys.executable, "-m", "llmcall", "serve", *A, *options, "--", sys.executable, "-c", ask],
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+        check=True,
+    )
+    assert (done.stderr.split(" (")[0], model.asked) == ("1 asked", ["Bread?"])
+
+
 @pytest.mark.ci
 def test_a_command_of_which_a_call_was_refused_ends_with_1(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch

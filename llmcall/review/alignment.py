@@ -25,6 +25,7 @@ from ..stores.record import Record
 MAX_COMPARED = 20_000  # pairs of calls whose words are compared; with more, the order alone decides
 ALIKE = 0.5  # two calls, or two system messages, that are at least this alike are versions of one
 LEAST = 1e-3  # the value of a pair of unlike calls, relative to a pair of like ones
+BEYOND_DOUBT = 0.25  # the same gain, where the system message did not change
 CLEARLY = 0.1  # the gain in likeness, per pair that changes, above which words overrule the order
 
 Words = Set[str]
@@ -165,10 +166,21 @@ def _in_order(calls: Calls, others: Calls, same: Mapping[int, int] = NOWHERE) ->
     return {
         some[index].place: their_others[other].place
         for some, their_others in gaps.values()
-        for index, other in best_in_order(
+        for index, other in _best(
             *([call.texts.words for call in side] for side in (some, their_others))
         )
     }
+
+
+def _best(texts: Sequence[Words], others: Sequence[Words]) -> Collection[tuple[int, int]]:
+    """Return pairs of indexes: in order, unless the words say that threads made the calls in another one."""
+    in_order, by_words = {*best_in_order(texts, others)}, {*most_alike(texts, others)}
+    moved = by_words - in_order
+    if not moved:
+        return in_order
+    alike = _table(texts, others)
+    gain = sum(alike[a][b] for a, b in moved) - sum(alike[a][b] for a, b in in_order - by_words)
+    return by_words if gain > BEYOND_DOUBT * len(moved) else in_order
 
 
 def _alike(calls: Calls, others: Calls) -> Places:

@@ -271,6 +271,15 @@ def test_the_calls_of_callers_are_the_same_by_their_callers() -> None:
     assert pairs == [("task 0 Go", "task 0 Run"), ("task 1 Go", "task 1 Run")]
 
 
+def test_threads_without_names_whose_prompts_all_changed_are_paired_by_their_words() -> None:
+    """They may have made their calls in another order."""
+    for path, order, tone in (("a.jsonl", "0123", "politely"), ("b.jsonl", "2031", "rudely")):
+        records = [chat(f"Say q{n} {tone}", f"{tone} {n}", "run#0") for n in order]
+        write_cassette(path, records)
+    pairs = [(row.answer, row.other_answer) for row in llmcall.compare("a.jsonl", "b.jsonl").rows]
+    assert sorted(pairs) == [(f"politely {n}", f"rudely {n}") for n in range(4)]
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5, 6, 7), (5, 0, 7, 2, 1, 3, 4, 6), (1, 0)])
 def test_people_in_threads_of_one_scope_are_paired_by_their_system_messages(
     order: tuple[int, ...],

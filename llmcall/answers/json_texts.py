@@ -12,15 +12,10 @@ from ..keys.plain_data import STRICT_JSON
 _REASONING = [
     *(
         (f"<{name}>", f"</{name}>")
-        for name in [
-            "think",
-            "thinking",
-            "thought",
-            "thoughts",
-            "reasoning",
-            "reflection",
-            "scratchpad",
-        ]
+        for name in (
+            *("think", "thinking", "thought", "thoughts"),
+            *("reasoning", "reflection", "scratchpad"),
+        )
     ),
     ("[THINK]", "[/THINK]"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),

@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
 # The counts of Gemini's API; input and output are the sums of two each.
 OF_GEMINI = (
-    "promptTokenCount",
-    "toolUsePromptTokenCount",
-    "candidatesTokenCount",
-    "thoughtsTokenCount",
+    *("promptTokenCount", "toolUsePromptTokenCount"),
+    *("candidatesTokenCount", "thoughtsTokenCount"),
 )
 
 

@@ -55,15 +55,8 @@ FIELDS = {
     "kind": RECORD,
     "text": ("text", "lines"),
     "llmcall": (
-        "llmcall",
-        "complete",
-        "forgotten",
-        "imported",
-        "redrawn",
-        "run",
-        "settings",
-        "served",
-        "unanswered",
+        *("llmcall", "settings", "run", "complete", "unanswered"),
+        *("served", "imported", "forgotten", "redrawn"),
     ),
 }
 OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {"kind", "request", "response", "llmcall", "settings"}

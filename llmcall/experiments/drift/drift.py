@@ -7,6 +7,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from statistics import fmean
 from typing import Literal, NamedTuple, overload
 
@@ -259,12 +260,10 @@ def _affordable(
     """Yield the calls for a tenth of the run's cost, or a tenth as many if a cost is unknown or 0; one at least."""
     answers = list(filter(model_of, run.records))  # a recorded function costs nothing
     limit = total_cost(answer.cost for answer in answers)
-    by_digest: dict[str, float | None] = {}
+    expected = cache(lambda digest: _expected_cost(requests.records[digest], client, model))
     spent = 0.0
     for number, call in enumerate(calls, 1):
-        if call.digest not in by_digest:
-            by_digest[call.digest] = _expected_cost(requests.records[call.digest], client, model)
-        cost = by_digest[call.digest]
+        cost = expected(call.digest)
         if not limit or not cost:
             is_affordable = number <= MOST_OF_THE_COST * len(answers)
         else:

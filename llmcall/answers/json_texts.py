@@ -25,9 +25,8 @@ _REASONING = [
 _FENCED = re.compile(
     r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL
 )
-_BEGINNINGS = (
-    '{["-0123456789tfnNI'  # of JSON: an object, array, text, number, name, NaN or Infinity
-)
+# Of JSON: an object, array, text, number, name, NaN or Infinity
+_BEGINNINGS = '{["-0123456789tfnNI'
 _BRACKET = re.compile(r"[\[{\]}]")
 _OPENING = re.compile(r"[\[{]")
 

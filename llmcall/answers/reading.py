@@ -202,9 +202,8 @@ def _as_type(value: object, output_type: object, text: str | None = None) -> obj
         raise OutputError(shortened("; ".join(problems), _LONGEST_PROBLEM)) from error
     if not schemas.fits_closed(spelled, output_type):
         if isinstance(value, dict) and schemas.json_kind(output_type) == "array":
-            raise OutputError(
-                "the answer is a JSON object, not an array"
-            )  # pydantic reads it as a NamedTuple
+            # pydantic reads it as a NamedTuple
+            raise OutputError("the answer is a JSON object, not an array")
         raise OutputError("the answer has keys that are not in the schema")
     return converted
 

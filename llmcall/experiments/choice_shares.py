@@ -97,9 +97,8 @@ def letter_shares(reply: Reply, count: int, temperature: float | None = None) ->
     :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
     """
     chances = [(token, math.exp(logprob)) for token, logprob in _first_token_logprobs(reply)]
-    chances = [
-        (token, chance) for token, chance in chances if chance
-    ]  # some servers list impossible ones
+    # Some servers list impossible ones.
+    chances = [(token, chance) for token, chance in chances if chance]
     unlisted = max(0.0, 1 - math.fsum(chance for _, chance in chances))
     if temperature == 0:
         highest = max((chance for _, chance in chances), default=1.0)

@@ -236,9 +236,8 @@ def longest_rising_run(pairs: Collection[tuple[int, int]]) -> list[tuple[int, in
 
     :param pairs: pairs of numbers whose first numbers rise.
     """
-    ends: list[
-        tuple[int, int]
-    ] = []  # by length: the pair at which the best run of that length ends
+    # By length: the pair at which the best run of that length ends
+    ends: list[tuple[int, int]] = []
     before: dict[tuple[int, int], tuple[int, int] | None] = {}
     for pair in pairs:
         length = bisect(ends, pair[1], key=itemgetter(1))

@@ -19,11 +19,8 @@ from .published_tables import Columns, LocatedEntry, conversations, levels, obje
 # The endings of files' names, but for .gz; all others contain JSON.
 CSV, YAML = (".csv", ".tsv"), (".yaml", ".yml")
 IDS = ("custom_id", "key")  # of a batch's lines; the latter is Gemini's
-ASKED = (
-    "body",
-    "params",
-    "request",
-)  # the fields with a request, of OpenAI's form, Anthropic's and Gemini's
+# The fields with a request, of OpenAI's form, Anthropic's and Gemini's
+ASKED = ("body", "params", "request")
 ANSWERED = ("response", "result", "error")
 OPENAI, ANTHROPIC = "https://api.openai.com", "https://api.anthropic.com/v1/messages"
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/{}:generateContent"

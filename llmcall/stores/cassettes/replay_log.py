@@ -68,9 +68,8 @@ class ReplayLog:
         self._earlier_calls = earlier_calls
         self._recorded: NamedDraws | None = None  # of the file, read at first use
         self._callers: dict[str, str] = {}  # key of a record → the caller that got it first
-        self._told_apart: set[str] = (
-            set()
-        )  # keys of the records that callers told from identical ones
+        # Keys of the records that callers told from identical ones
+        self._told_apart: set[str] = set()
         self._first_calls: dict[str, SortKey] = {}  # by the key of a record
         self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
         # key of a record → arm → the arm's first call that it answered

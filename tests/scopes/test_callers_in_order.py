@@ -119,5 +119,5 @@ def test_a_replay_says_that_further_draws_stay(caplog: pytest.LogCaptureFixture)
         play(client, [0, 1])
     with llmcall.cassette("run.jsonl", mode="none"):
         play(client, [0])
-    words = "1 record was not used; mode 'update' keeps them, further draws of requests that the run made"
+    words = "1 record was not used; mode 'update' keeps it, like all further draws of requests that the run made"
     assert words in caplog.text

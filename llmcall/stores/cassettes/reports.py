@@ -155,7 +155,7 @@ def recording_command(mode: str) -> str:
 FROM_CACHE = (
     "from an earlier run, or an identical call of this one"  # the cache does not know which
 )
-FURTHER_DRAWS = "further draws of requests that the run made"
+FURTHER_DRAWS = "like all further draws of requests that the run made"
 OTHER_REPEAT = "For another repeat, use another scope name and another cassette"
 
 
@@ -205,9 +205,8 @@ class Reports:
     def _unused_words(
         self, unused: Selection | list[Record], mode: str, tape: Tape, dropped: int
     ) -> str:
-        words = (
-            f"{counted(len(unused), 'record')} {'was' if len(unused) == 1 else 'were'} not used; "
-        )
+        were, them = ("was", "it") if len(unused) == 1 else ("were", "them")
+        words = f"{counted(len(unused), 'record')} {were} not used; "
         if tape.drops_unused:
             moved = dropped, f"moved to the disk cache {config.settings().cache_path}"
             kept = len(unused) - dropped, f"kept, {FURTHER_DRAWS}"
@@ -217,15 +216,15 @@ class Reports:
                 if number
             )
         if not any(True for _ in tape.not_of_run(unused)):
-            return f"{words}mode 'update' keeps them, {FURTHER_DRAWS}"
+            return f"{words}mode 'update' keeps {them}, {FURTHER_DRAWS}"
         if mode != "update":
-            return f"{words}mode 'update' moves them to the disk cache"
+            return f"{words}mode 'update' moves {them} to the disk cache"
         why = (
             "a call failed, ended early or was refused"
             if self.has_failures()
             else "no call was made"
         )
-        return f"{words}the file keeps them, because {why}"
+        return f"{words}the file keeps {them}, because {why}"
 
 
 def warn_of_swaps(records: Iterable[Record], tape: Tape) -> None:

@@ -341,8 +341,7 @@ def test_what_it_says_is_in_the_encoding_of_its_output() -> None:
     command = ["serve", "--cassette", "café.jsonl", "--", "./no-such-café"]
     ended = CliRunner(charset="ascii").invoke(main, command)
     assert ended.exit_code == 127
-    said = ended.stderr_bytes.decode("ascii")
-    assert "./no-such-caf\\xe9" in said and "caf\\xe9.jsonl" in said
+    assert "./no-such-caf\\xe9" in ended.output and "caf\\xe9.jsonl" in ended.output
 
 
 def test_streams_go_out_piece_by_piece(httpserver: HTTPServer) -> None:

@@ -337,11 +337,11 @@ def test_a_command_of_which_a_call_was_refused_ends_with_1(
 
 
 def test_what_it_says_is_in_the_encoding_of_its_output() -> None:
-    """Other characters are escaped."""
+    """Other characters are escaped, as Python or, where both outputs are one, as JSON does."""
     command = ["serve", "--cassette", "café.jsonl", "--", "./no-such-café"]
     ended = CliRunner(charset="ascii").invoke(main, command)
     assert ended.exit_code == 127
-    assert "./no-such-caf\\xe9" in ended.output and "caf\\xe9.jsonl" in ended.output
+    assert len(re.findall(r"caf\\(?:xe9|u00e9)", ended.output)) == 2
 
 
 def test_streams_go_out_piece_by_piece(httpserver: HTTPServer) -> None:

@@ -173,7 +173,9 @@ class SDKTransport(CoroutineTransport):
     def list_models(self, timeout: float) -> list[str]:
         """Return the names of the models that the endpoint lists."""
         request = Request("chat", "", {}, {}, {}, None, "")
-        response = run_blocking(in_time(self.fetch(request, timeout, "get", "/models"), timeout))
+        response = run_blocking(
+            in_time(self.fetch(request, timeout, "get", "/models"), timeout, self.url)
+        )
         models = response.get("data")
         if not isinstance(models, list) or not all(
             isinstance(model, dict) and "id" in model for model in models

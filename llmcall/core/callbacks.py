@@ -113,7 +113,8 @@ async def send(transport: Transport, request: Request, timeout: float | None) ->
         else:
             coroutine = own.asend(request, timeout)
             _check_type(coroutine, Awaitable, f"{method} returned", "a coroutine")
-            answer = await in_time(coroutine, None if own.keeps_time else timeout)
+            seconds = None if own.keeps_time else timeout
+            answer = await in_time(coroutine, seconds, _awaited(transport, method))
     if isinstance(answer, Response):
         return answer
     _check_type(answer, Mapping, f"{method} returned", "a dict")
@@ -175,6 +176,11 @@ def stream_name(transport: Transport) -> str:
     return f"the stream of {transport.class_name}"
 
 
+def _awaited(transport: Transport, method: str) -> str:
+    """Return what an answer comes from: a server, or else a user's method."""
+    return method if transport.background is None else transport.background.url
+
+
 async def read_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
     """Yield the items of a user's iterator; an event loop reads each in a thread."""
     own = _delegating(items)
@@ -210,10 +216,11 @@ async def next_chunk(
 
     :raises ConfigError: if the stream yields something else.
     """
+    name = stream_name(transport)
     with in_callback():
-        chunk = await in_time(anext(chunks, None), timeout)
+        chunk = await in_time(anext(chunks, None), timeout, _awaited(transport, name))
     if chunk is not None:
-        _check_type(chunk, (Mapping, bytes), f"{stream_name(transport)} yielded", "a dict")
+        _check_type(chunk, (Mapping, bytes), f"{name} yielded", "a dict")
     return chunk
 
 
@@ -252,7 +259,7 @@ async def fetch(
     :param where: the method and the path; without them, the request begins a response.
     """
     with in_callback():
-        return await in_time(server.fetch(request, timeout, *where), timeout)
+        return await in_time(server.fetch(request, timeout, *where), timeout, server.url)
 
 
 def close(transport: Transport) -> None:

@@ -238,7 +238,9 @@ class CoroutineTransport(AsyncTransport):
     def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response, in this thread. Calls do not use it: ``core/callbacks.send`` awaits ``asend``."""
         seconds = None if self.keeps_time else timeout
-        return run_blocking(in_time(self.asend(request, timeout), seconds))
+        return run_blocking(
+            in_time(self.asend(request, timeout), seconds, f"{self.class_name}.asend")
+        )
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
         """Yield what ``astream`` does, in this thread; as :meth:`send`, not used by calls."""

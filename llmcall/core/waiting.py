@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ..keys.request import Data
     from .seams import Store
 
-NO_ANSWER = "no complete answer within the timeout"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,13 +76,14 @@ class Deadline(NamedTuple):
         return seconds_left if seconds is None else min(seconds, seconds_left)
 
 
-async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
+async def in_time(awaitable: Awaitable[T], seconds: float | None, source: str) -> T:
     """Return the result of an awaitable, within some seconds.
 
     In a thread nothing interrupts it: code that reads from the network there checks
     :func:`is_too_late` after each read.
 
     :param seconds: ``None`` means no limit.
+    :param source: what the result comes from, for the error.
     :raises RequestTimeoutError: if it takes longer.
     """
     before = waits().ends_at
@@ -98,13 +98,13 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
                 with anyio.fail_after(seconds):
                     return await awaitable
             except TimeoutError:
-                raise RequestTimeoutError(NO_ANSWER) from None
+                raise RequestTimeoutError(f"no complete answer from {source} in time") from None
         import asyncio
 
         try:
             return await asyncio.wait_for(awaitable, seconds)
         except asyncio.TimeoutError:
-            raise RequestTimeoutError(NO_ANSWER) from None
+            raise RequestTimeoutError(f"no complete answer from {source} in time") from None
     finally:
         set_end(before)
 

@@ -441,6 +441,35 @@ def test_a_transport_that_never_returns_is_named_with_the_method(
         check_transport(hanging)
 
 
+async def never(*_: object) -> None:
+    """Never end."""
+    await asyncio.Event().wait()
+
+
+async def endless(*_: object) -> AsyncIterator[dict[str, Any]]:
+    """Yield the beginning of an answer, and never its end."""
+    yield chunks_of("Two ", "coins.")[0]
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("method", "make", "name"),
+    [("asend", never, "Hanging.asend"), ("astream", endless, "the stream of Hanging")],
+)
+def test_a_call_whose_transport_never_ends_names_it(method: str, make: Any, name: str) -> None:
+    hanging = type("Hanging", (Derived,), {method: make})()
+    client = LLMClient(transport=hanging, **OFF)
+
+    async def ask() -> None:
+        if method == "asend":
+            await client.asend_message("Hello", timeout=0.05)
+        async for _ in client.astream_message("Hello", timeout=0.05):
+            pass
+
+    with pytest.raises(llmcall.RequestTimeoutError, match=f"^no complete answer from {name} in"):
+        asyncio.run(ask())
+
+
 def test_a_transport_that_answers_one_call_at_a_time_and_never_the_next_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -29,6 +29,7 @@ from .stores.records.keyed_settings import settings_taken
 from .support.failures import UnrecordedResult, failed_inside
 from .support.notices import notice
 from .support.waits import may_block, run_blocking
+from .traffic import call_listeners as call_listeners  # its listeners join
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,6 +18,7 @@ from ..models import catalog
 from ..stores.cache.cache import ResponseCache, shared_cache
 from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
+from ..traffic import call_listeners as call_listeners  # its listeners join
 from ..traffic.usage import Meter, Usage
 from .user_transports import as_transport
 

@@ -31,6 +31,7 @@ from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import open_current_cassette
 from ..support.system import ProcessLock, after_fork_in_child, is_running, process_state
 from ..support.waits import run_blocking, set_may_block
+from ..traffic import call_listeners as call_listeners  # its listeners join
 from . import programs
 from .client_facts import facts_in
 from .link_messages import ForwardedCalls, Where, error_data, record_data

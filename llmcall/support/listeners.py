@@ -6,7 +6,6 @@ log are listeners. An answer is stored before any of them is notified."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .request_origin import callback_errors
@@ -87,7 +86,6 @@ class Listener:
 
     def start(self) -> None:
         """Start listening."""
-        current_listeners()  # may import, so without the lock
         _hearing(self).is_started = True
 
     def stop(self) -> None:
@@ -96,7 +94,6 @@ class Listener:
             stop_listening(_hearing(self))
 
     def __enter__(self) -> Self:
-        current_listeners()  # may import, so without the lock
         with lock:
             _hearing(self).blocks += 1
         return self
@@ -200,33 +197,17 @@ class _OwnListener(CallListener):
             method(*args)
 
 
-# Those that every process has, in the order in which they are notified: by name, since they stand in layers above
-# this one. Others listen while a feature is in use: programs, their keys, a test, a packing, a worker, a user's.
-ALWAYS = {
-    "Outcomes": "traffic.call_listeners",
-    "AnswerWarnings": "traffic.call_listeners",
-    "RepeatedAnswers": "scopes.repeated",
-}
 _listeners: tuple[CallListener, ...] = ()
 
 
 def current_listeners() -> tuple[CallListener, ...]:
     """Return the listeners to notify now: one that stops meanwhile, here or in another thread, skips no other."""
-    return _listeners or _first_listeners()
-
-
-def _first_listeners() -> tuple[CallListener, ...]:
-    global _listeners
-    found = tuple(getattr(import_module(f"llmcall.{ALWAYS[name]}"), name)() for name in ALWAYS)
-    with lock:
-        _listeners = _listeners or found
     return _listeners
 
 
 def listen(listener: CallListener) -> None:
     """Notify a listener of all calls from now on, after the others."""
     global _listeners
-    current_listeners()  # those that every process has come first
     with lock:
         _listeners = (*_listeners, listener)
 

@@ -9,6 +9,7 @@ from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
 from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
+from ..scopes.repeated import RepeatedAnswers
 from ..support.failures import (
     ABANDONED,
     MISSED,
@@ -19,7 +20,7 @@ from ..support.failures import (
     is_failure,
     process_failures,
 )
-from ..support.listeners import CallListener
+from ..support.listeners import CallListener, listen
 from ..support.notices import warn_once
 from .usage import FAILED, RECOVERED, count
 
@@ -177,3 +178,8 @@ def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
             "The server may have cut the prompt without an error, or it counts differently",
             about=("prompt tokens", model),
         )
+
+
+# Those that every process has, in the order in which they are notified.
+for _listener in (Outcomes(), AnswerWarnings(), RepeatedAnswers()):
+    listen(_listener)

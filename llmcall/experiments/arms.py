@@ -165,8 +165,8 @@ class Arms(Mapping[tuple[str, int], Any]):
         :param level: the share of studies whose interval contains the truth.
         :returns: a row for each column of the measure, with ``estimate``; ``low`` and ``high``, the ends of
             the interval; ``level``; ``n``, the units with a value in both arms; and ``missing``, the
-            units in one arm only plus the values that are missing, because an arm failed, or not a number. See
-            :func:`llmcall.effect`.
+            units in one arm only plus the missing values: those of failed arms, and those that are not
+            numbers. See :func:`llmcall.effect`.
         :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
         :raises KeyError: for a name that no arm has; the message lists the known ones.
         :raises ValueError: if the table has no column ``unit``, or ``level`` is not between 0 and 1.

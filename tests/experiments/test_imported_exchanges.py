@@ -313,7 +313,7 @@ def test_a_compressed_response_that_cannot_be_read_is_named(
 ) -> None:
     """With its place; the others are imported."""
     if coding == "br" and importlib.util.find_spec("brotli"):
-        pytest.skip("brotli is installed")
+        pytest.skip("brotli is installed, so this response can be read")
     url, _, answer = EXCHANGES["chat"]
     good = in_yaml(url, body_of("chat"), answer)[1]
     headers = {"content-encoding": [coding], **media_type({})}

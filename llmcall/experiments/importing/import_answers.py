@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from ...scopes.position import checked_name
 from ...stores.days import creation_time
 from ...stores.record import Record
 from ...stores.records.header import Header
-from ...stores.records.temporary_records import Spool
+from ...stores.records.packed import kept
 from ...stores.records.writer import write
 from ...support.display import counted, one_line, printable
 from .published_responses import (
@@ -187,41 +188,40 @@ def import_located(
     skipped = []
     number = nameless = draws = 0
     first_model, exchanges = None, Exchanges()
-    with Spool() as spool:
-        for number, (location, conversation) in enumerate(conversations, 1):
-            for result in _records(conversation, shared_params, exchanges, spool.counted_before):
-                if isinstance(result, str):
-                    reason = one_line(result, MAX_REASON_CHARACTERS)
-                    skipped.append((number, f"{location}: {reason}" if location else reason))
-                    continue
-                spool.add(result)
-                nameless += result.kind == "chat" and result.model is None
-                draws += (result.sample or "").startswith("#")
-                first_model = first_model or result.model
-        if not len(spool):
-            reasons = f": {skipped[0][1]}" if skipped else ""
-            count = counted(number, "conversation")
-            raise CacheError(
-                f"no answer in {count} can be imported, and nothing is written{reasons}"
-            )
-        settings = {name: defaults[name] for name in CONFIGURED if name in defaults}
-        if first_model:
-            settings.setdefault("model", first_model)
-        header = Header(settings, imported=imported)
-        write(path, header, spool, replaces=b"")
-        return Imported(path, len(spool), number, skipped, nameless, draws, columns.unused)
+    records: list[Record] = []
+    drawn: Counter[bytes] = Counter()
+    for number, (location, conversation) in enumerate(conversations, 1):
+        for result in _records(conversation, shared_params, exchanges, drawn):
+            if isinstance(result, str):
+                reason = one_line(result, MAX_REASON_CHARACTERS)
+                skipped.append((number, f"{location}: {reason}" if location else reason))
+                continue
+            records.append(kept(result))
+            nameless += result.kind == "chat" and result.model is None
+            draws += (result.sample or "").startswith("#")
+            first_model = first_model or result.model
+    if not records:
+        reasons = f": {skipped[0][1]}" if skipped else ""
+        count = counted(number, "conversation")
+        raise CacheError(f"no answer in {count} can be imported, and nothing is written{reasons}")
+    settings = {name: defaults[name] for name in CONFIGURED if name in defaults}
+    if first_model:
+        settings.setdefault("model", first_model)
+    header = Header(settings, imported=imported)
+    write(path, header, records, replaces=b"")
+    return Imported(path, len(records), number, skipped, nameless, draws, columns.unused)
 
 
 def _records(
     entry: Any,
     shared_params: Mapping[str, object],
     exchanges: Exchanges,
-    counted_before: Callable[[bytes], int],
+    drawn: Counter[bytes],
 ) -> Iterator[Record | str]:
     """Yield the records of an exchange or a conversation, and the reasons to leave out turns.
 
     :param shared_params: the parameters of conversations that name none, the model among them.
-    :param counted_before: counts a name, and returns how often it was counted before.
+    :param drawn: counts the draws of each request in its scope.
     """
     try:
         if isinstance(entry, Exception):
@@ -237,7 +237,9 @@ def _records(
                 yield record
                 continue
             hashed = identity(record.kind, record.request)
-            draw = counted_before(hashed.digest() + path.encode())
+            name = hashed.digest() + path.encode()
+            draw = drawn[name]
+            drawn[name] += 1
             if record.kind == "embedding" and draw:
                 continue  # a text has one
             has_sample = record.kind != "embedding" and (path or draw)

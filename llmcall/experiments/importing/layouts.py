@@ -11,7 +11,6 @@ from ...apis.message import object_in
 from ...apis.shapes import served_model
 from ...core.callbacks import each_from_callback
 from ...errors import CacheError, ConfigError, ServiceError
-from ...stores.records.temporary_records import Spool
 from ...support.display import counted
 from .published_responses import BATCH, is_exchange
 from .published_tables import Columns, LocatedEntry, conversations, levels, objects, opened, rows
@@ -37,14 +36,13 @@ def entries_in(paths: Sequence[str], columns: Columns, model: str | None) -> Ite
     """
     layouts = {path: _layout(path) for path in paths}
     batch = Batch([path for path in paths if layouts[path] is None], model)
-    with Spool() as answers:
-        batch.read_answers(answers)
-        for path in paths:
-            if (read := layouts[path]) is not None:
-                yield from read(path, columns)
-            elif path in batch.inputs:
-                yield from batch.calls(path, answers)
-        yield from batch.answers_without_question(answers)
+    answers = batch.answers()
+    for path in paths:
+        if (read := layouts[path]) is not None:
+            yield from read(path, columns)
+        elif path in batch.inputs:
+            yield from batch.calls(path, answers)
+    yield from batch.answers_without_question()
     if columns.missing:
         listed = ", ".join(map(repr, columns.missing))
         raise CacheError(
@@ -103,6 +101,7 @@ class Batch:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self._model = model
+        self._asked: set[str] = set()  # the ids of requests
         for path in paths:
             _, first = next(objects(path))
             (self.inputs if any(name in first for name in ASKED) else self.outputs).append(path)
@@ -115,26 +114,30 @@ class Batch:
                     f"{found[0]} is the {part} of a batch, which does not contain the {lack} file, too"
                 )
 
-    def read_answers(self, answers: Spool) -> None:
-        """Store the lines of the output in temporary records, by their ids.
+    def answers(self) -> dict[str, str]:
+        """Return the lines of the output by their ids, as JSON.
 
         :raises CacheError: if an id occurs twice in the input or in the output.
         """
+        answers: dict[str, str] = {}
         for part, paths in (("input", self.inputs), ("output", self.outputs)):
+            names: set[str] = set()
             for location, name, entry in self._lines(paths):
-                if not answers.is_first_use(f"{part} {name}"):
+                if name in names:
                     raise CacheError(
                         f"{location}: the id {name!r} is in the {part} twice; import each batch by itself"
                     )
+                names.add(name)
                 if part == "output":
-                    answers.add_text(name, json.dumps(entry))
+                    answers[name] = json.dumps(entry)
+        return answers
 
-    def calls(self, path: str, answers: Spool) -> Iterator[LocatedEntry]:
+    def calls(self, path: str, answers: Mapping[str, str]) -> Iterator[LocatedEntry]:
         """Yield the exchanges of an input file, or why there is none."""
         for location, name, entry in self._lines([path]):
-            answers.counted_before(name.encode())
+            self._asked.add(name)
             try:
-                answer = answers.text(name)
+                answer = answers.get(name)
                 if answer is None:
                     raise ServiceError("the output has no such id")
                 response = _batch_response(json.loads(answer))
@@ -151,10 +154,10 @@ class Batch:
             except ServiceError as error:
                 yield location, error
 
-    def answers_without_question(self, answers: Spool) -> Iterator[LocatedEntry]:
+    def answers_without_question(self) -> Iterator[LocatedEntry]:
         """Yield the reasons to skip answers whose request is in no input file."""
         for location, name, _ in self._lines(self.outputs):
-            if not answers.counted_before(name.encode()):
+            if name not in self._asked:
                 yield location, ServiceError(f"no input file has the id {name!r}")
 
     def _lines(self, paths: Iterable[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:

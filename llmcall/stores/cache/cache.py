@@ -19,7 +19,7 @@ from ...support.notices import warn_once
 from ...support.system import ProcessLock
 from ..record import Record, make_record
 from ..records.frame import record_frame
-from ..records.packed import pack, unpack
+from ..records.packed import kept, pack, unpack
 from ..records.readable import incomplete, unreadable
 from .addresses import is_address, storage_at
 from .storages import Change, Storage
@@ -320,17 +320,15 @@ class ResponseCache:
         :raises CacheError: if a text looks like a credential; the message names the record and field.
         :raises CacheCorruptError: if the file exists and is not a cassette.
         """
+        from ..cassettes.replay_log import without_lone_callers
         from ..records.header import Header
         from ..records.keyed_settings import settings_shown
-        from ..records.temporary_records import Spool
         from ..records.writer import write
 
-        with Spool() as spool:
-            for record in self.records(where=where):
-                spool.add(record)
-            if len(spool):  # an empty file would replace a recording by nothing
-                write(path, Header(settings_shown(spool)), spool)
-            return len(spool)
+        records = without_lone_callers(map(kept, self.records(where=where)))
+        if records:  # an empty file would replace a recording by nothing
+            write(path, Header(settings_shown(records)), records)
+        return len(records)
 
     def load(
         self, path: str | os.PathLike[str] | ResponseCache, *, on_conflict: str = "keep"

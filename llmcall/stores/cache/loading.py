@@ -13,12 +13,12 @@ from ...keys.normalizers import normalizer
 from ...support.display import as_json, counted
 from ...support.notices import notice
 from .. import other_formats
+from ..cassettes.replay_log import without_lone_callers
 from ..records.answers import CONFLICTS, same_answer
 from ..records.keyed_settings import settings_differences
 from ..records.packed import pack, unpack
 from ..records.readable import incomplete, unreadable
-from ..records.reader import spooled
-from ..records.temporary_records import Spool
+from ..records.reader import read
 from .addresses import is_address, storage_at
 from .storages import Change, Storage
 
@@ -55,53 +55,52 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
         source = (
             storage  # to read by a second handle would wait for the end of what this one writes
         )
-    with Spool() as spool:
-        name, records = _open_source(source, spool)
-        count = 0  # the number of conflicts
-        keys: list[str] = []  # the keys of the first conflicts
+    name, records = _open_source(source)
+    count = 0  # the number of conflicts
+    keys: list[str] = []  # the keys of the first conflicts
 
-        def is_conflict(record: Record) -> bool:
-            nonlocal count
-            row = storage.get(record.cache_key)
-            if row is None or same_answer(unpack(record.cache_key, *row), record):
-                return False
-            count += 1
-            if len(keys) < MOST_LISTED_KEYS:
-                keys.append(short_key(record.cache_key))
-            return True
+    def is_conflict(record: Record) -> bool:
+        nonlocal count
+        row = storage.get(record.cache_key)
+        if row is None or same_answer(unpack(record.cache_key, *row), record):
+            return False
+        count += 1
+        if len(keys) < MOST_LISTED_KEYS:
+            keys.append(short_key(record.cache_key))
+        return True
 
-        def words() -> str:
-            listed = keys if count == len(keys) else [*keys, "…"]
-            requests = f"{counted(count, 'request')} ({', '.join(listed)})"
-            return f"{name} and {storage.location} answer {requests} differently"
+    def words() -> str:
+        listed = keys if count == len(keys) else [*keys, "…"]
+        requests = f"{counted(count, 'request')} ({', '.join(listed)})"
+        return f"{name} and {storage.location} answer {requests} differently"
 
-        if on_conflict == "raise" and sum(map(is_conflict, records())):
-            raise CacheError(
-                f"{words()}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
-            )
-        replaces, left_out = on_conflict == "replace", 0
+    if on_conflict == "raise" and sum(map(is_conflict, records())):
+        raise CacheError(
+            f"{words()}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
+        )
+    replaces, left_out = on_conflict == "replace", 0
 
-        def additions() -> Iterator[Change]:
-            nonlocal left_out
-            for record in records():
-                if incomplete(record):
-                    left_out += 1
-                else:
-                    yield addition(record, replaces=is_conflict(record) and replaces)
+    def additions() -> Iterator[Change]:
+        nonlocal left_out
+        for record in records():
+            if incomplete(record):
+                left_out += 1
+            else:
+                yield addition(record, replaces=is_conflict(record) and replaces)
 
-        stored_count = storage.write(additions())
-        if left_out:
-            notice(
-                "%s: %s that were filtered, broke off or are empty are left out",
-                name,
-                counted(left_out, "answer"),
-            )
-        if count:
-            notice("%s: %s", words(), on_conflict)
-        return stored_count
+    stored_count = storage.write(additions())
+    if left_out:
+        notice(
+            "%s: %s that were filtered, broke off or are empty are left out",
+            name,
+            counted(left_out, "answer"),
+        )
+    if count:
+        notice("%s: %s", words(), on_conflict)
+    return stored_count
 
 
-def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[], Iterable[Record]]]:
+def _open_source(source: str | Storage) -> tuple[str, Callable[[], Iterable[Record]]]:
     """Return a source's name in messages, and a function that returns its records."""
     if not isinstance(source, str):
         if not source.exists():
@@ -111,22 +110,25 @@ def _open_source(source: str | Storage, spool: Spool) -> tuple[str, Callable[[],
         name, rows = str(source.location), source.rows
         return name, lambda: (_readable(unpack(*row), name) for row in rows())
     for read_format in other_formats if os.path.exists(source) else ():
-        if (records := read_format(source)) is not None:
-            return source, lambda: records
-    header = spooled(source, spool)
-    recorded = {name: header.settings[name] for name in KEY_SETTINGS if name in header.settings}
+        if (found := read_format(source)) is not None:
+            return source, lambda: found
+    file = read(source)
+    settings, records = file.header.settings, without_lone_callers(file)
+    recorded = {name: settings[name] for name in KEY_SETTINGS if name in settings}
     current = config.without_code()
-    effective = _effective_normalizers(current.cache_normalize, recorded.get(NORMALIZE, []), spool)
+    effective = _effective_normalizers(
+        current.cache_normalize, recorded.get(NORMALIZE, []), records
+    )
     values = {"cache_namespace": current.cache_namespace, NORMALIZE: effective}
     here = {name: value for name, value in values.items() if value}
-    if header.settings and (differences := settings_differences(recorded, here)):
+    if settings and (differences := settings_differences(recorded, here)):
         notice(
             "%s was recorded with other settings: %s. Calls here may not find its records until you set the same "
             "values",
             source,
             differences,
         )
-    return source, lambda: spool
+    return source, lambda: records
 
 
 def _readable(record: Record, source: str) -> Record:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
 
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
@@ -29,9 +28,6 @@ from .line import (
 )
 from .packed import LazyRecord
 
-if TYPE_CHECKING:
-    from .temporary_records import Spool
-
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MOST_READ_TEXTS = 1000
 
@@ -43,7 +39,7 @@ Question = tuple[str, "str | None", "Mapping[str, Data]"]
 class RecordFile:
     """The records of a file by their keys: ``len()``, ``in``, and iteration in the order of the file.
 
-    :param source: the bytes of the file, or the open file, which then one thread at a time may use.
+    :param source: the bytes of the file.
     :param name: the file's name in errors.
     :ivar header: the file's header.
     :ivar undecided: the settings that its records do not depend on.
@@ -60,7 +56,7 @@ class RecordFile:
     # records, which take several times the memory of the text; and to keep an index in another file, which
     # would be missing where a cassette comes from git. A line that another tool changed is noticed
     # because each opening reads it.
-    def __init__(self, source: bytes | BinaryIO, name: str) -> None:
+    def __init__(self, source: bytes, name: str) -> None:
         self.header = Header({})
         self._source = source
         self._number = 0  # of the line that is read
@@ -85,9 +81,7 @@ class RecordFile:
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield where each line that is not blank begins, and the line."""
         start = self._number = 0
-        file = BytesIO(self._source) if isinstance(self._source, bytes) else self._source
-        file.seek(0)
-        for line in file:
+        for line in BytesIO(self._source):
             self._number += 1
             text = line.removeprefix(BYTE_ORDER_MARK) if self._number == 1 else line
             if not text.isspace():
@@ -179,10 +173,7 @@ class RecordFile:
         return next(self._number for line_start, _ in self._lines() if line_start == start)
 
     def _line(self, start: int) -> bytes:
-        if isinstance(self._source, bytes):
-            return self._source[start : self._source.find(b"\n", start) + 1 or None]
-        self._source.seek(start)
-        return self._source.readline()
+        return self._source[start : self._source.find(b"\n", start) + 1 or None]
 
     def _record(
         self, place: int, key: str | None = None, question: Question | None = None
@@ -332,24 +323,10 @@ def read(path: str | os.PathLike[str]) -> RecordFile:
     :raises FileNotFoundError: if the file does not exist.
     :raises CacheError: if it is a folder.
     """
-    with _open_file(path) as file:
-        return RecordFile(file.read(), os.fspath(path))
-
-
-def spooled(path: str | os.PathLike[str], spool: Spool) -> Header:
-    """Read a file's records into a spool, to save memory; return its header."""
-    with _open_file(path) as file:
-        records = RecordFile(file, os.fspath(path))
-        for record in records.each():
-            spool.add(record)
-        return records.header
-
-
-def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    path = os.path.expanduser(path)
-    refuse_folder(path)
+    refuse_folder(os.path.expanduser(path))
     try:
-        return open(path, "rb")
+        with open(os.path.expanduser(path), "rb") as file:
+            return RecordFile(file.read(), os.fspath(path))
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{os.fspath(path)} does not exist; give the path of a cassette or an exported file"

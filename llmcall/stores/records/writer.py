@@ -33,13 +33,12 @@ from .reader import header_in
 from .served import days_entry, served_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ...keys.request import Data
-    from .temporary_records import Spool
 
 
-def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
+def encode(header: Header, records: list[Record]) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
 
     :param header: the header; only the models and ``[Model …]`` sections of the records are written.
@@ -51,8 +50,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     :raises CacheError: if a text looks like a credential; names the location.
     """
     allow = config.settings().cassette_allow
-    if isinstance(records, list):  # a spool is in order
-        records = by_scope(records)
+    records = by_scope(records)
     imported = imported_from(records) if header.imported is None else header.imported
     optional = {"imported": imported, "run": header.run}
     entry = {name: recordable(value, name) for name, value in optional.items() if value is not None}
@@ -73,7 +71,7 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
     line = encode_line({"llmcall": VERSION, **incomplete, **entry})
     check_unicode(line, "the settings")
     yield line
-    is_first_use = _first_uses() if isinstance(records, list) else records.is_first_use
+    written_texts: set[str] = set()  # digests
     checked_texts: set[int] = set()
     for number, record in enumerate(records, 1):
         sample = "" if record.sample is None else f" (sample {record.sample!r})"
@@ -94,7 +92,8 @@ def encode(header: Header, records: list[Record] | Spool) -> Iterator[str]:
                 f"{location}: its request or response is nested too deeply to be recorded"
             ) from None
         for digest, text in texts.items():
-            if is_first_use(digest):
+            if digest not in written_texts:
+                written_texts.add(digest)
                 yield encode_line({"text": digest, "lines": text.split("\n")})
         yield line
 
@@ -109,18 +108,6 @@ def _entry(record: Record) -> dict[str, Data]:
         for name, value in fields.items()
         if value is not None
     }
-
-
-def _first_uses() -> Callable[[str], bool]:
-    """Return a function that returns whether a digest is new to it."""
-    used: set[str] = set()
-
-    def is_first_use(digest: str) -> bool:
-        is_first = digest not in used
-        used.add(digest)
-        return is_first
-
-    return is_first_use
 
 
 def _encoded(data: Data, texts: dict[str, str]) -> Data:
@@ -140,7 +127,7 @@ def _encoded(data: Data, texts: dict[str, str]) -> Data:
 def write(
     path: str | os.PathLike[str],
     header: Header,
-    records: list[Record] | Spool,
+    records: list[Record],
     *,
     replaces: bytes | None = None,
 ) -> None:

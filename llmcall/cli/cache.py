@@ -18,7 +18,7 @@ from ..keys.keys import short_key
 from ..review.conversations import read_by_actor
 from ..review.runs import RecordedRun
 from ..review.text import text_lines
-from ..stores.cache.cache import INSTEAD, ResponseCache
+from ..stores.cache.cache import ResponseCache
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import counted, one_line, printable, quantity, text_table, visible_json
@@ -41,17 +41,7 @@ MAX_ROWS = 50  # of a table
 TOTALS = ("input_tokens", "output_tokens", "cost")
 
 
-class CacheCommands(click.Group):
-    """The group of cache commands. The error for a removed command names its replacement."""
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Return a command, or ``None`` if no command has that name."""
-        if name in INSTEAD:
-            raise click.UsageError(INSTEAD[name], context)
-        return super().get_command(context, name)
-
-
-@click.group(cls=CacheCommands)
+@click.group()
 @click.option(
     "--path", type=UserPath(), help="Cache directory or server, instead of the configured one."
 )

@@ -705,31 +705,6 @@ def damage(key: str) -> None:
     in_database(".llmcall/cache", "UPDATE Cache SET value = X'00' || value WHERE key = ?", key)
 
 
-@pytest.mark.parametrize(
-    ("command", "replacement"),
-    [
-        (
-            "rekey",
-            "run 'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'",
-        ),
-        ("verify", "'llmcall cache salvage FOLDER' copies the readable records"),
-        ("explain x.json", "client.cache.explain(client.build_request(…))"),
-    ],
-)
-def test_a_deleted_command_of_the_cache_names_what_replaces_it(
-    command: str, replacement: str
-) -> None:
-    assert replacement in cache(*command.split(), code=2)
-
-
-@pytest.mark.parametrize(
-    ("method", "replacement"), [("rekey", "cassette rekey"), ("verify", "salvage")]
-)
-def test_a_deleted_method_of_a_cache_names_what_replaces_it(method: str, replacement: str) -> None:
-    with pytest.raises(AttributeError, match=replacement):
-        getattr(llmcall.ResponseCache("cache"), method)
-
-
 def test_salvage_saves_the_sound_records(keys: list[str]) -> None:
     """The new cache has all others, and no damage."""
     damage(keys[1])

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
 from ...config.settings import CACHE_MODES
@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 
 
 REKEY = "'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'"
-# What replaces a deleted method, and a deleted command of `llmcall cache`.
-INSTEAD = {
-    "explain": "in Python, client.cache.explain(client.build_request(…)) explains a miss",
-    "rekey": f"to rekey a cache, run {REKEY}",
-    "verify": "'llmcall cache salvage FOLDER' copies the readable records and counts the others",
-}
 _shared_caches: dict[str, ResponseCache] = {}  # by path
 _shared_lock = ProcessLock()
 # By cache: the keys of the records that calls of this process used. Nothing empties them, since a refresh
@@ -406,12 +400,6 @@ class ResponseCache:
 
     def __repr__(self) -> str:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
-
-    if not TYPE_CHECKING:  # for a type checker, every name would be an attribute
-
-        def __getattr__(self, name: str) -> NoReturn:
-            words = f"{type(self).__name__!r} object has no attribute {name!r}"
-            raise AttributeError(INSTEAD.get(name, words), name=name, obj=self)
 
 
 def _checked_mode(mode: str) -> str:

@@ -1014,7 +1014,7 @@ def test_a_file_that_cannot_be_read_is_an_error_with_its_place(
 def test_a_published_file_in_place_of_a_cassette_names_the_import() -> None:
     """The error of a command that wants a cassette names ``llmcall import``."""
     path = batch_output(ann=response("5"))
-    assert "'llmcall import' makes a cassette of it" in done("report", path, code=1)
+    assert "with 'llmcall import'" in done("report", path, code=1)
 
 
 def test_importing_what_looks_like_a_credential_is_refused() -> None:

@@ -139,33 +139,17 @@ def test_mode_none_refuses_what_is_not_recorded_and_writes_nothing(state: str) -
     assert Path(PATH).exists() is exists
 
 
+NO_CASSETTE = "this is not a cassette of llmcall: "
 NO_CASSETTES = {
     "Git LFS": (
         "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
         "this is a Git LFS pointer, and the cassette itself is not here: fetch it with 'git lfs pull'",
     ),
-    "VCR": ("interactions:\n- request:\n    body: null\n", "this is a cassette of VCR: "),
-    "batch input": (
-        '{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}\n',
-        "this is the input or output of a batch: ",
-    ),
-    "batch output": (
-        '{"id": "b", "custom_id": "1", "response": {"status_code": 200, "body": {}}, "error": null}\n',
-        "this is the input or output of a batch: ",
-    ),
-    "fine-tuning": (
-        '{"messages": [{"role": "user", "content": "Hi"}]}\n',
-        "this is a file of conversations, as for fine-tuning: ",
-    ),
-    "prompts": ('{"prompt": "Hi", "answer": "Yes"}\n', "this is a file of prompts and answers: "),
-    "completions": ('{"prompt": "Hi", "completion": "Yes"}\n', "this is a file for fine-tuning: "),
-    "preferences": (
-        '{"input": {}, "preferred_output": [], "non_preferred_output": []}\n',
-        "this is a file for fine-tuning: ",
-    ),
-    "notes": ("Dear diary,\n", "this is not a cassette of llmcall: "),
-    "JSON": ("[]\n", "this is not a cassette of llmcall: "),
-    "bytes": ("SQLite format 3\0", "this is not a cassette of llmcall: "),
+    "VCR": ("interactions:\n- request:\n    body: null\n", NO_CASSETTE),
+    "fine-tuning": ('{"messages": [{"role": "user", "content": "Hi"}]}\n', NO_CASSETTE),
+    "notes": ("Dear diary,\n", NO_CASSETTE),
+    "JSON": ("[]\n", NO_CASSETTE),
+    "bytes": ("SQLite format 3\0", NO_CASSETTE),
 }
 
 
@@ -176,7 +160,7 @@ NO_CASSETTES = {
         *(("notes", mode) for mode in ("none", "once", "new", "update")),
     ],
 )
-def test_a_file_that_is_no_cassette_is_named_for_what_it_is(name: str, mode: str) -> None:
+def test_a_file_that_is_no_cassette_is_refused(name: str, mode: str) -> None:
     """No mode asks a model first, nor writes over it."""
     text, message = NO_CASSETTES[name]
     Path(PATH).write_text(text, encoding="utf-8")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -172,24 +170,9 @@ def _not_a_cassette(line: bytes) -> CacheCorruptError:
         return CacheCorruptError(
             "this is a Git LFS pointer, and the cassette itself is not here: fetch it with 'git lfs pull'"
         )
-    names: set[str] = set()
-    with suppress(ValueError, RecursionError):
-        data = json.loads(line)
-        names = set(data) if isinstance(data, dict) else names
-    importable = {
-        "a cassette of VCR": line.startswith(b"interactions:"),
-        "the input or output of a batch": "custom_id" in names,
-        "a file of conversations, as for fine-tuning": "messages" in names,
-        "a file of prompts and answers": names >= {"prompt", "answer"},
-    }
-    remedy = "'llmcall import' makes a cassette of it"
-    kind = next((kind for kind, is_met in importable.items() if is_met), None)
-    if kind is None:
-        is_tuning = names >= {"prompt", "completion"} or "preferred_output" in names
-        kind = "a file for fine-tuning" if is_tuning else "not a cassette of llmcall"
-        remedy = "give another file, or take the cassette from version control"
     return CacheCorruptError(
-        f'this is {kind}: the first line is not the header {{"llmcall": …}}; {remedy}'
+        'this is not a cassette of llmcall: the first line is not the header {"llmcall": …}; give another file, or '
+        "make a cassette of published answers with 'llmcall import'"
     )
 
 

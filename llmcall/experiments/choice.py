@@ -23,7 +23,6 @@ from ..core.reply import Reply
 from ..errors import APIError, EmptyAnswerError, InvalidRequestError, OutputError
 from ..keys.request import Data
 from ..many.map import map as run_map
-from ..many.map_options import MapOptions
 from ..many.names import is_frame, rows_of
 from ..many.plans import Plan
 from ..stores.cassettes.current import open_current_cassette
@@ -249,7 +248,6 @@ class Choice(LLMCall):
                 if method == "draws"
                 else f"repeats= counts draws, which method={method!r} does not: leave out one of them"
             )
-        MapOptions.check_names(map_options, "shares", ["method", "vary"])
         job = self.__map_job__()
         job.check(rows)
         if "repeats" in map_options:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
@@ -15,11 +15,11 @@ from ..scopes.position import Position
 from ..scopes.scope import Scope
 from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.current import open_current_cassette
-from ..support.arguments import check_arguments, nearest
+from ..support.arguments import check_arguments
 from .names import key_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from .names import Key
 
@@ -66,20 +66,6 @@ class MapOptions:
             self._scope = self.scope
         else:
             self._scope = open_scope(self.scope)
-
-    @classmethod
-    def check_names(cls, options: Iterable[str], caller: str, others: Iterable[str] = ()) -> None:
-        """Refuse an argument that neither ``map`` nor its caller takes.
-
-        :param options: the names of the arguments.
-        :param caller: the function that passes them on, by its name in the message.
-        :param others: the caller's own arguments.
-        :raises TypeError: suggests the nearest.
-        """
-        names = [*others, *(argument.name for argument in fields(cls) if argument.init), "dry_run"]
-        for name in options:
-            if name not in names:
-                raise TypeError(f"{caller}() has no argument {name!r}{nearest(name, names)}")
 
     def active_scope(self) -> ActiveScope:
         """Return the scope in which the map runs; outside any, a scope with an empty path.

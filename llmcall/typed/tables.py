@@ -22,7 +22,6 @@ from ..errors import LLMCallError
 from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
-from ..many.map_options import MapOptions
 from ..many.names import is_frame, rows_of
 from ..support.display import counted, data_frame, import_pandas
 from ..support.notices import notice
@@ -125,7 +124,6 @@ class RowMethods:
         :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
         :raises TypeError: for rows that are a dict, a text, a set or a generator that is used up.
         """
-        MapOptions.check_names(map_options, "map")
         return run_map(self, rows, **map_options)  # type: ignore[no-any-return]
 
     @overload
@@ -197,7 +195,6 @@ def _table(
     map_options: dict[str, Any],
 ) -> Plan | pandas.DataFrame:
     """Return the table of rows, or its plan; see :meth:`RowMethods.table`."""
-    MapOptions.check_names(map_options, "table", ["vary"])
     check_rows(rows)
     items: Iterable[object] = rows if is_frame(rows) else list(rows_of(rows))
     given = items

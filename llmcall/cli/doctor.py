@@ -19,9 +19,7 @@ from ..config.endpoints import Endpoint
 from ..config.values import without_password
 from ..core.callbacks import call_callback, close
 from ..errors import APIError, CacheError, ConfigError
-from ..models.catalog import shutdown_of
 from ..stores.cache.directory import DATABASE
-from ..stores.records.reader import header_in
 from ..support.display import counted, shortened, text_table, visible, visible_json
 from ..support.notices import keep_notices, stop_keeping_notices
 from .options import json_option
@@ -101,7 +99,6 @@ def checks() -> Iterator[Check]:
     else:
         for endpoint in endpoints:
             yield from _endpoint_checks(client, endpoint, model)
-    yield from _shutdown_checks(client, model)
     yield _structured_output_check(client, model)
     yield _cache_check(client)
     yield _tokenizer_check(client, model)
@@ -160,29 +157,6 @@ def _model_check(endpoint: Endpoint, models: Sequence[str], model: str) -> Check
     one_of = "one of " if len(nearest) > 1 else ""
     remedy = f"set [OpenAI] MODEL to {one_of}{', '.join(nearest)}"
     return Check("model", False, f"{name} does not list {model}", remedy)
-
-
-def _shutdown_checks(client: LLMClient, model: str) -> Iterator[Check]:
-    """Yield a check of each model of the settings, or of their cassette, that OpenAI shuts down."""
-    settings = client.settings
-    found_in = dict.fromkeys(
-        (model, settings.embedding_model, *sum(settings.fallbacks.values(), ())), "the settings"
-    )
-    header = header_in(settings.cassette_path) if settings.cassette_path else None
-    for name in header.days if header else ():
-        found_in.setdefault(name, f"the cassette {settings.cassette_path}")
-    for name, place in found_in.items():
-        shutdown = shutdown_of(name)
-        if shutdown is None:
-            continue
-        instead = shutdown.replacement
-        named = f", and {instead} takes its place" if instead else ""
-        yield Check(
-            "shutdown",
-            True,
-            f"{name} ({place}): OpenAI's last day is {shutdown.day}{named}",
-            "recorded answers replay after it; 'llmcall drift RUN --model NAME' shows another model's",
-        )
 
 
 def _cache_check(client: LLMClient) -> Check:

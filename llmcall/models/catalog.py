@@ -26,8 +26,6 @@ The data is in ``models.json``. These are its sources, as of November 2026:
 * the search previews' refusals: the API's own error messages;
 * encodings: ``tiktoken.model`` of tiktoken 0.14, which does not know gpt-6; o200k_base serves for
   gpt-6-luna, and for gpt-oss, whose own encoding differs only in its special tokens;
-* the days on which OpenAI shuts models down, and the model that it names in their place: its page of
-  deprecations (November 2026);
 * the window of the embedding models (8192): the docstring of ``embeddings.create`` in the openai
   SDK 3.51.
 """
@@ -146,24 +144,6 @@ def resolve(model: str, aliases: Mapping[str, str]) -> str:
                 f"[Aliases] form a cycle: {cycle}. One of them must point to a model."
             )
     return path[-1]
-
-
-class Shutdown(NamedTuple):
-    """The end of a model at OpenAI; at Azure it may be another day.
-
-    :param day: ``YYYY-MM-DD``.
-    :param replacement: the model that OpenAI names in its place, if it names one.
-    """
-
-    day: str
-    replacement: str | None
-
-
-def shutdown_of(model: str) -> Shutdown | None:
-    """Return when OpenAI shuts a model down, or ``None`` if no day is known."""
-    days = _packaged_data()["shutdowns"]
-    found = (days[name] for name in _lookup_names(model.lower()) if name in days)
-    return next((Shutdown(*end) for end in found), None)
 
 
 @cache

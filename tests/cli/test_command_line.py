@@ -781,27 +781,6 @@ def test_the_doctor_fails_for_a_setting_that_does_not_exist() -> None:
     assert "config.ini). Did you mean 'TEMPERATURE'?" in check["found"]
 
 
-def test_the_doctor_names_the_day_on_which_a_model_is_shut_down() -> None:
-    """Of the configured model, of a fallback, and of one that answered in the configured cassette. The days
-    are those of OpenAI's page of deprecations.
-    """
-    served = {"gpt-4o-2024-08-06": {"first": "2026-11-01", "last": "2026-11-02"}}
-    header = {"llmcall": 1, "settings": {"model": "gpt-4o"}, "served": served}
-    Path("tape.jsonl").write_text(json.dumps(header) + "\n", encoding="utf-8")
-    llmcall.configure(
-        cache_mode="replay", model="o3", fallbacks={"o3": ("gpt-5",)}, cassette_path="tape.jsonl"
-    )
-    ends = [
-        row["found"] for row in json.loads(done("doctor", "--json")) if row["name"] == "shutdown"
-    ]
-    assert ends == [
-        "o3 (the settings): OpenAI's last day is 2026-12-11",
-        "gpt-5 (the settings): OpenAI's last day is 2026-12-11",
-        f"gpt-4o-2024-08-06 (the cassette {Path('tape.jsonl').resolve()}): OpenAI's last day is 2027-01-14, "
-        "and gpt-6-luna takes its place",
-    ]
-
-
 def test_the_doctor_needs_no_key_for_a_server_on_this_machine(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

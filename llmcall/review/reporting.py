@@ -21,14 +21,14 @@ from ..stores.records.served import served_by
 from ..support.display import as_json, counted, money, one_line, printable, visible
 from .conversations import ANSWERING_ROLE, RecordedCall, is_conversed
 from .facts import RunFacts
-from .prompt_forms import GAP, prompt_forms
 
 BLANK = "TO FILL IN:"
 TITLE = "Reporting checklist (GUIDE-LLM)"
-GAPS = (
-    f"The most frequent prompts, by what they have in common; {GAP} stands for what differs. "
-    "`report.html` or `llmcall report` shows all of them."
+PROMPTS = (
+    "The most frequent prompts; of those by a template or question, the first. `report.html` or `llmcall report` "
+    "shows all of them."
 )
+MAX_PROMPTS = 8
 MAX_VALUES = 6  # of a parameter, each shown with its calls
 VALUE_CHARACTERS = 80
 STATE_FIELDS = ("previous_response_id", "conversation", "previous_interaction_id")
@@ -91,7 +91,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
             blank="how a model was tuned, if one was",
         ),
         ChecklistItem("B.5 State between calls", list(_state(conversed))),
-        ChecklistItem("C.1 Prompts", [GAPS], list(_prompts(asked, "user"))),
+        ChecklistItem("C.1 Prompts", [PROMPTS], list(_prompts(asked, "user"))),
         ChecklistItem(
             "C.2 Instructions for the whole system",
             [_instructed(conversed)],
@@ -291,18 +291,25 @@ def _state(calls: Sequence[RecordedCall]) -> Iterator[str]:
 
 
 def _prompts(calls: Sequence[RecordedCall], role_shown: str) -> Iterator[tuple[str, str]]:
-    by_role: dict[str, list[str]] = {"system": [], "user": []}
+    """Yield the most frequent prompts of a role: of each template or question the first, others if they differ."""
+    firsts: dict[object, tuple[str, str]] = {}
+    times: Counter[object] = Counter()
     for call in calls:
+        form = call.record.form
         for number, message in enumerate(call.messages):
             role = message.role.split(" ")[0]
             role = "system" if role in SYSTEM_ROLES else role
             is_new = number >= call.repeated  # a history's questions were counted with their calls
-            if role == "system" or (role == "user" and is_new):
-                by_role[role].append("\n".join(message.texts))
-    for form in prompt_forms(by_role[role_shown]):
-        yield f"A {role_shown} prompt, sent {counted(form.times, 'time')}", form.text
-        if form.text != form.example:
-            yield "The first of them, filled", form.example
+            if role == role_shown and (is_new or role == "system"):
+                text = "\n".join(message.texts).strip()
+                prompt = (form["digest"], number) if form else text
+                times[prompt] += 1
+                firsts.setdefault(prompt, (form["name"] if form else "", text))
+    for group, count in times.most_common(MAX_PROMPTS):
+        name, text = firsts[group]
+        of_form = f" by {printable(name)}" if name else ""
+        first = "; the first" if name and count > 1 else ""
+        yield f"A {role_shown} prompt{of_form}, sent {counted(count, 'time')}{first}", text
 
 
 def _instructed(calls: Sequence[RecordedCall]) -> str:

@@ -222,7 +222,6 @@ def test_a_package_has_the_reporting_checklist_of_its_recordings(packed: Path) -
         "at localhost: ",
         "- 3 calls through the API: chat completions.",
         "- 3 answers to 3 different requests: 1 for each.",
-        "```text\nYou are […] What do you pay?\n```",
         "```text\nYou are Ada, a nurse. What do you pay?\n```",
         f"The program, `'{SCRIPT}' --n 3`, is in this package",
     ):

@@ -106,21 +106,19 @@ def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer)
     assert "Of 1 answer, 0 were cut" in found["E.2"]
 
 
-def test_prompts_of_one_template_are_one_form_with_a_filled_example() -> None:
-    """Of two templates, each with its persons; what differs is left out."""
-    trades = ["nurse", "baker", "driver", "poet"]
-    bus = "You are a {}, and vote on Sunday. Do you want the bus?"
-    tax = "As a {}, would you rather pay the new tax on sugar, or give up sweets?"
-    records = [
-        chat(template.format(trade), "Yes.", f"{trade}#0")
-        for trade in trades
-        for template in (bus, tax)
-    ]
-    text = items(str(write_cassette("a.jsonl", records)))["C.1"]
-    assert "A user prompt, sent 4 times: " + bus.format("[…]").replace("[…],", "[…]") in text
-    assert "A user prompt, sent 4 times: " + tax.format("[…]").replace("[…],", "[…]") in text
-    assert text.count("The first of them, filled: ") == 2
-    assert bus.format("baker") in text and tax.format("baker") in text
+def test_prompts_of_one_template_are_shown_by_the_first() -> None:
+    """A record names the template that asked; other prompts stand together where they are identical."""
+    asked = llmcall.LLMCall(user="{{ name }}: bread?", client=ScriptedClient(lambda messages: "Yes"))
+    plain = ScriptedClient(lambda messages: "No")
+    with llmcall.cassette("a.jsonl"):
+        for name in ("Ann", "Ben", "Cleo"):
+            asked(name=name)
+            with llmcall.scope(name):
+                plain.send_message("Salt?")
+    text = items("a.jsonl")["C.1"]
+    assert "A user prompt by {{ name }}: bread?, sent 3 times; the first: Ann: bread?" in text
+    assert "A user prompt, sent 3 times: Salt?" in text
+    assert "Ben" not in text
 
 
 def test_a_fine_tuned_model_is_named() -> None:

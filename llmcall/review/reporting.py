@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from ..answers.lettered_options import listed_options, listing
 from ..apis.decisions import is_decision
 from ..apis.message import object_in, objects_in
 from ..apis.token_usage import total_cost
-from ..keys.request import Data
 from ..stores.record import Record
 from ..stores.records.served import served_by
 from ..support.display import as_json, counted, money, one_line, printable, visible
@@ -194,28 +192,12 @@ def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
 
 
 def _repetitions(answers: Sequence[Record]) -> Iterator[str]:
-    orders: dict[tuple[str, str], Counter[str]] = {}
-    for answer in answers:
-        order = orders.setdefault((answer.kind, as_json(_question(answer.request))), Counter())
-        order[as_json(answer.request)] += 1
-    if orders:
-        words = (
-            ", whatever the order of their options" if max(map(len, orders.values())) > 1 else ""
-        )
+    times = Counter((answer.kind, as_json(answer.request)) for answer in answers)
+    if times:
         yield (
-            f"{counted(len(answers), 'answer')} to {counted(len(orders), 'different request')}{words}: "
-            f"{_range([order.total() for order in orders.values()])} for each."
+            f"{counted(len(answers), 'answer')} to {counted(len(times), 'different request')}: "
+            f"{_range(times.values())} for each."
         )
-
-
-def _question(request: Mapping[str, Data]) -> Mapping[str, object]:
-    """Return a request with the options that its question lists in the order of the alphabet."""
-    options = listed_options(request.get("messages") or [])
-    if not options:
-        return request
-    listed = listing(options)
-    messages = as_json(request["messages"]).replace(as_json(listed)[1:-1], listing(sorted(options)))
-    return {**request, "messages": messages}
 
 
 def _compute(answers: Sequence[Record]) -> Iterator[str]:

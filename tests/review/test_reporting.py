@@ -108,7 +108,9 @@ def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer)
 
 def test_prompts_of_one_template_are_shown_by_the_first() -> None:
     """A record names the template that asked; other prompts stand together where they are identical."""
-    asked = llmcall.LLMCall(user="{{ name }}: bread?", client=ScriptedClient(lambda messages: "Yes"))
+    asked = llmcall.LLMCall(
+        user="{{ name }}: bread?", client=ScriptedClient(lambda messages: "Yes")
+    )
     plain = ScriptedClient(lambda messages: "No")
     with llmcall.cassette("a.jsonl"):
         for name in ("Ann", "Ben", "Cleo"):
@@ -132,14 +134,6 @@ def test_tools_and_searches_that_requests_hold_are_named() -> None:
     records = [chat("Hi", "Ho", tools=tools), *(chat("Search", "Ho", **held) for held in searches)]
     found = items(str(write_cassette("a.jsonl", records)))["B.4"]
     assert "price (1 call), web_search (1 call), web_search_options (1 call), search_para" in found
-
-
-def test_trials_of_a_question_count_whatever_the_order_of_its_options() -> None:
-    """A question in two orders, each asked once, had two trials."""
-    orders = ("A. yes\nB. no", "A. no\nB. yes")
-    records = [chat(f"Bread?\n\n{order}\n\nAnswer with one letter only.", "A") for order in orders]
-    found = items(str(write_cassette("a.jsonl", records)))["B.3"]
-    assert "2 answers to 1 different request, whatever the order of their options: 2" in found
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -11,14 +11,12 @@ from ..apis.message import as_text
 from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..stores.records.served import model_of
-from ..support.display import OF_NO_ACTOR, as_json, counted, money, one_line
-from .conversations import ASKED_AGAIN, CUT, NOT_PARAMETERS, REFUSED, UNREAD, RecordedCall, ends_of
+from ..support.display import OF_NO_ACTOR, counted, money
+from .conversations import ASKED_AGAIN, CUT, REFUSED, UNREAD, RecordedCall, ends_of
 from .pairs import Pair
 from .runs import RecordedRun
 
 MAX_COSTS = 20  # actors whose cost is listed
-MAX_LEVELS = 12  # values of a parameter; one with more, such as a seed, was not varied by design
-LEVEL_CHARACTERS = 30  # of a level
 
 
 class RunFacts(NamedTuple):
@@ -98,7 +96,6 @@ def facts(found: RunFacts) -> dict[str, str]:
         "model": ", ".join(found.models),
         "answered by": ", ".join(run.served),
         "arms": _arms(run.records),
-        "varied": "; ".join(_varied(answers)),
         "tokens in": _sum([usage.input_tokens for _, usage in usages], "{:,}".format),
         "tokens out": _sum([usage.output_tokens for usage in spoken], "{:,}".format),
         "cost": _sum([answer.cost for answer in answers], money),
@@ -122,19 +119,6 @@ def _arms(records: Iterable[Record]) -> str:
     shared = sum(len(record.arms) > 1 for record in records)
     words = [f"{name} ({count:,})" for name, count in counts.items()]
     return ", ".join(words) + (f"; {shared:,} shared" if shared else "")
-
-
-def _varied(records: Iterable[Record]) -> Iterator[str]:
-    """Yield in words the parameters that had several values, and how many calls had each. Leave out
-    models, which are another fact, and schemas and tools, which are long.
-    """
-    chats = [record.request for record in records if record.kind == "chat"]
-    names = {name for request in chats for name in request}
-    for name in sorted(names.difference(NOT_PARAMETERS, ("response_format", "tools"))):
-        counts = Counter(as_json(request.get(name)) for request in chats)
-        if 1 < len(counts) <= MAX_LEVELS:
-            levels = (f"{one_line(value, LEVEL_CHARACTERS)} ({n:,})" for value, n in counts.items())
-            yield f"{name} {', '.join(levels)}"
 
 
 def _model_costs(records: Iterable[Record]) -> list[float | None]:

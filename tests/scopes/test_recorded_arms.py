@@ -351,7 +351,7 @@ def test_show_names_the_arms_of_each_call(path: str) -> None:
 
 
 def test_a_report_shows_the_design() -> None:
-    """Each arm with its calls, those that several share, and the levels of what varied."""
+    """Each arm with its calls, and those that several share."""
     records = [
         chat("Hi", "Yes.", f"r/{name}#0", temperature=level).with_arms(arms)
         for name, level, arms in (
@@ -364,16 +364,7 @@ def test_a_report_shows_the_design() -> None:
     page = Path("a.html").read_text(encoding="utf-8")
     facts = dict(re.findall(r'<th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', page))
     assert facts["arms"] == "control (2), treated (2); 1 shared"
-    assert facts["varied"] == "temperature 0 (1), 1 (2)"
     assert "arms control, treated" in page
-
-
-def test_a_schema_that_some_calls_of_a_report_have_is_no_level() -> None:
-    """Only what the calls varied on a scale stands there."""
-    schema = {"type": "json_object"}
-    records = [chat("Hi", "Yes.", "ann#0"), chat("Ho", "{}", "ann#0", response_format=schema)]
-    done("report", write_cassette("a.jsonl", records), "-o", "a.html")
-    assert ">varied<" not in Path("a.html").read_text(encoding="utf-8")
 
 
 def test_frames_have_a_column_of_arms_where_there_are_some(path: str) -> None:

@@ -239,7 +239,7 @@ def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:
     """Return the marks of an answer. An answer that was refused or corrected is not also marked
     as unread.
     """
-    ends = ends_of(record)
+    ends = [choice.get("finish_reason") for choice in record.choices]
     is_refusal = record.refusal is not None or any(map(is_refused, ends))
     has_mark = {
         REFUSED: is_refusal,
@@ -248,12 +248,6 @@ def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:
         UNREAD: record.unread and not is_refusal and not is_asked_again,
     }
     return tuple(mark for mark, is_marked in has_mark.items() if is_marked)
-
-
-def ends_of(record: Record) -> list[str]:
-    """Return the reason why each choice of an answer ended, where the server gave one."""
-    reasons = [choice.get("finish_reason") for choice in record.choices]
-    return [reason for reason in reasons if isinstance(reason, str)]
 
 
 def _asked_again(calls: Iterable[RecordedCall]) -> set[int]:

@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..apis.endings import is_ordinary
 from ..apis.message import as_text
 from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import OF_NO_ACTOR, counted, money
-from .conversations import ASKED_AGAIN, CUT, REFUSED, UNREAD, RecordedCall, ends_of
+from .conversations import ASKED_AGAIN, CUT, MARKS, REFUSED, UNREAD, RecordedCall
 from .pairs import Pair
 from .runs import RecordedRun
 
@@ -157,19 +156,9 @@ def _sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) ->
 
 def _failures(found: RunFacts) -> Iterator[str]:
     """Yield failures that records show; a call that failed after all retries leaves no record."""
-    ends: Counter[str] = Counter()
-    run, mark_counts = found.run, found.marks
-    for record in found.answers:
-        ends.update(dict.fromkeys(ends_of(record), 1))  # an answer may have several choices
-    yield from (
-        f"{counted(count, 'answer')} ended by {end}"
-        for end, count in ends.items()
-        if not is_ordinary(end)
-    )
-    for mark in (REFUSED, ASKED_AGAIN, UNREAD):
-        if mark_counts[mark]:
-            yield f"{counted(mark_counts[mark], 'answer')} {mark}"
-    if run.unanswered:
-        yield run.unanswered
-    if not run.is_complete:
+    marks = found.marks
+    yield from (f"{counted(marks[mark], 'answer')} {mark}" for mark in MARKS if marks[mark])
+    if found.run.unanswered:
+        yield found.run.unanswered
+    if not found.run.is_complete:
         yield "the recording broke off"

@@ -187,7 +187,7 @@ def test_a_page_says_what_failed_and_what_is_unknown() -> None:
     cut = text.replace('"finish_reason": "stop"', '"finish_reason": "length"', 1)
     Path("a.jsonl").write_text(cut, encoding="utf-8")
     facts = facts_of(report("a.jsonl"))
-    assert facts["failures"] == "1 answer ended by length; the recording broke off"
+    assert facts["failures"] == "1 answer cut; the recording broke off"
     assert facts["cost"] == "unknown"
 
 
@@ -412,12 +412,12 @@ def test_an_answer_of_several_choices_that_were_cut_is_one_answer() -> None:
     cut = {**record.response["choices"][0], "finish_reason": "length"}
     record.response["choices"] = [cut, {**cut, "index": 1}]
     facts = facts_of(report(str(write_cassette("a.jsonl", [record]))))
-    assert facts["failures"] == "1 answer ended by length"
+    assert facts["failures"] == "1 answer cut"
 
 
 def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
     html = report(survey("a.jsonl"))
-    assert "1 answer ended by length; 1 answer refused; 1 answer asked again" in html
+    assert "1 answer refused; 1 answer cut; 1 answer asked again" in html
     marks = data_of(html)["calls"]["marks"]
     assert sorted(mark for call_marks in marks for mark in call_marks) == [
         "asked again",

@@ -227,10 +227,25 @@ def _ending(reason: str | None) -> str:
 
 
 def with_marks(calls: Sequence[RecordedCall]) -> list[RecordedCall]:
-    """Return the calls of one actor with the marks of their answers."""
-    asked_again = _asked_again(calls)
+    """Return the calls of one actor with the marks of their answers.
+
+    An ``LLMCall`` asks again by a fixed correction, below the question and the answer that it could not read.
+    """
+    corrected = {
+        (call.messages[:-2], call.messages[-2].texts)
+        for call in calls
+        if len(call.messages) > 2
+        and any(text.startswith(CORRECTION) for text in call.messages[-1].texts)
+    }
     return [
-        call._replace(marks=marks_of(call.record, is_asked_again=call.number in asked_again))
+        call._replace(
+            marks=marks_of(
+                call.record,
+                is_asked_again=any(
+                    (call.messages, answer.texts) in corrected for answer in call.answers
+                ),
+            )
+        )
         for call in calls
     ]
 
@@ -248,25 +263,3 @@ def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:
         UNREAD: record.unread and not is_refusal and not is_asked_again,
     }
     return tuple(mark for mark, is_marked in has_mark.items() if is_marked)
-
-
-def _asked_again(calls: Iterable[RecordedCall]) -> set[int]:
-    """Return the numbers of the calls whose answers an ``LLMCall`` could not use and corrected.
-
-    :param calls: the calls of one actor.
-    """
-    numbers: set[int] = set()
-    by_messages: dict[Sequence[Utterance], list[RecordedCall]] = {}
-    for call in calls:
-        last = call.messages[-1] if call.messages else None
-        if last is not None and any(text.startswith(CORRECTION) for text in last.texts):
-            draws = by_messages.get(call.messages[:-2], [])
-            quoted = [
-                draw
-                for draw in draws
-                if draw.number not in numbers
-                and any(answer.texts == call.messages[-2].texts for answer in draw.answers)
-            ]
-            numbers.update(draw.number for draw in (quoted or draws)[-1:])
-        by_messages.setdefault(call.messages, []).append(call)
-    return numbers

@@ -1,4 +1,4 @@
-"""``llmcall doctor``: checks of key, endpoint, model, cache, tokenizer and price, with remedies."""
+"""``llmcall doctor``: checks of key, endpoint, model, cache and tokenizer, with remedies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import click
 
-from ..apis.token_usage import MILLION
 from ..clients import registry
 from ..clients.api_errors import proxy_hint
 from ..clients.base import LLMClient
@@ -51,7 +50,7 @@ class Check(NamedTuple):
 def doctor(as_json: bool) -> None:
     """Check key, endpoint and setup, and suggest fixes.
 
-    Checks the API key, the endpoint, the model, the cache directory, the tokenizer and the price.
+    Checks the API key, the endpoint, the model, the cache directory and the tokenizer.
     The exit code is 1 if something is wrong.
     """
     results = list(checks())
@@ -69,7 +68,7 @@ def doctor(as_json: bool) -> None:
 
 
 def checks() -> Iterator[Check]:
-    """Yield the checks of files, settings, keys, endpoints, models, cache, tokenizer and price."""
+    """Yield the checks of files, settings, keys, endpoints, models, cache and tokenizer."""
     wrong = keep_notices()  # such as a setting that does not exist
     try:
         files = resolve.file_summary()
@@ -99,10 +98,8 @@ def checks() -> Iterator[Check]:
     else:
         for endpoint in endpoints:
             yield from _endpoint_checks(client, endpoint, model)
-    yield _structured_output_check(client, model)
     yield _cache_check(client)
     yield _tokenizer_check(client, model)
-    yield _price_check(client, model)
 
 
 def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Check]:
@@ -186,28 +183,6 @@ def _try_to_write(directory: Path) -> None:
     database = directory / DATABASE
     if database.exists():
         database.open("r+b").close()
-
-
-def _price_check(client: LLMClient, model: str) -> Check:
-    price = client.price(model)
-    if price is not None:
-        prompt, total = price.cost_of_parts({"input_tokens": 1, "output_tokens": 1})
-        rates = (
-            f"${prompt * MILLION:g} in and ${(total - prompt) * MILLION:g} out per million tokens"
-        )
-        return Check("price", True, f"{model}: {rates}, according to {price.source}")
-    remedy = f"set {model} = IN, OUT under [Prices] (USD per million tokens)"
-    return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)
-
-
-def _structured_output_check(client: LLMClient, model: str) -> Check:
-    if client.capabilities(model).structured_output:
-        return Check("output", True, f"{model}: structured output is used")
-    state = f"{model}: structured output is not used; prompts describe the form of typed answers"
-    remedy = (
-        f"if the server accepts a JSON schema, set STRUCTURED_OUTPUT = yes under [Model {model}]"
-    )
-    return Check("output", True, state, remedy)
 
 
 def _tokenizer_check(client: LLMClient, model: str) -> Check:

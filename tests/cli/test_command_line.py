@@ -743,8 +743,8 @@ def test_the_doctor_marks_each_passed_check_ok(serve: Serve) -> None:
     """The checks stand in their order, each with ok."""
     serve(listing("gpt-4o", "gpt-6-luna"))
     lines = [line.split(maxsplit=2)[:2] for line in done("doctor").splitlines() if line[0] != " "]
-    names = ["files", "settings", "key", "endpoint", "model", "output", "cache", "tokenizer"]
-    assert lines == [["ok", name] for name in [*names, "price"]]
+    names = ["files", "settings", "key", "endpoint", "model", "cache", "tokenizer"]
+    assert lines == [["ok", name] for name in names]
 
 
 def test_the_doctor_only_lists_models_and_makes_no_cache(serve: Serve) -> None:
@@ -838,15 +838,6 @@ def test_the_doctor_names_the_proxy_before_an_endpoint(monkeypatch: pytest.Monke
         monkeypatch.setenv("HTTP_PROXY", nobody.removesuffix("/v1"))
         remedy = checks(code=1)["endpoint"]["remedy"]
     assert "set NO_PROXY=localhost " in remedy
-
-
-def test_the_doctor_says_how_to_switch_structured_output_on() -> None:
-    """A model that llmcall does not know gets none until its section says so."""
-    llmcall.configure(model="my-model", cache_mode="replay")
-    check = checks()["output"]
-    assert check["ok"]
-    assert "my-model: structured output is not used" in check["found"]
-    assert "STRUCTURED_OUTPUT = yes under [Model my-model]" in check["remedy"]
 
 
 @pytest.mark.parametrize("unusable", ["somewhere", "locked"])

@@ -18,15 +18,12 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from ..keys.keys import key_of
-from ..keys.request import messages_of, system_text
+from ..keys.request import messages_of, strings_in, system_text
 from ..stores.differences import canonical_text, likeness
 from ..stores.record import Record
 
 MAX_COMPARED = 20_000  # pairs of calls whose words are compared; with more, the order alone decides
-ALIKE = 0.5  # two calls, or two system messages, that are at least this alike are versions of one
-LEAST = 1e-3  # the value of a pair of unlike calls, relative to a pair of like ones
-BEYOND_DOUBT = 0.25  # the same gain, where the system message did not change
-CLEARLY = 0.1  # the gain in likeness, per pair that changes, above which words overrule the order
+ALIKE = 0.5  # two prompts, or two system messages, that are at least this alike are versions of one
 
 Words = Set[str]
 Places = dict[int, int]  # of each matched call: the place in the first run → the place in the other
@@ -51,7 +48,8 @@ class PlacedCall:
         """Return its texts, all at once: to read them, a record from a file has to be parsed."""
         request = self.record.request
         content = *self.kind, canonical_text(messages_of(request))
-        return Texts(content, system_text(request), words_of(self.record.prompt))
+        words = words_of(" ".join(strings_in(messages_of(request))))
+        return Texts(content, system_text(request), words_of(self.record.prompt), words)
 
 
 class Texts(NamedTuple):
@@ -59,11 +57,13 @@ class Texts(NamedTuple):
 
     :param content: the request, without parameters.
     :param system: the system message.
-    :param words: the words of the last message.
+    :param prompt: the words of the last message.
+    :param words: those of all messages: a history says at which turn of a conversation a call was made.
     """
 
     content: tuple[object, ...]
     system: str
+    prompt: Words
     words: Words
 
 
@@ -94,9 +94,8 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
 
     The same calls have identical requests, preferably of the same draw or else of the same caller, or requests in
     which only parameters differ. Other calls of one caller, or with one system message, are the same if they
-    stand between the same calls, in order. If one run has more of them there, their words decide. Calls that are alike
-    but stand elsewhere are the same, too. In the remaining calls, the system message changed. Their order decides,
-    unless their words clearly say otherwise: threads make calls in any order.
+    stand between the same calls: the most alike first, because threads make calls in any order. Calls that are alike
+    but stand elsewhere are the same, too. In the remaining calls, the system message changed.
     """
     calls, others = (
         [PlacedCall(place, record) for place, record in enumerate(side)]
@@ -113,7 +112,7 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
             same |= _in_order(some, their_others, same)
     for speaker in SPEAKERS:
         for some, their_others in _groups(*_rest(calls, others, same), speaker):
-            same |= _alike(some, their_others)
+            same |= _alike(some, their_others, ALIKE)
     systems, other_systems = ({call.texts.system for call in side} for side in (calls, others))
     rest, other_rest = _rest(calls, others, same)
     for some, their_others in _groups(
@@ -121,7 +120,7 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
         [call for call in other_rest if call.texts.system not in systems],
         lambda call: call.kind,
     ):
-        same |= _changed_systems(some, their_others)
+        same |= _alike(some, their_others)
     return same
 
 
@@ -163,72 +162,26 @@ def _in_order(calls: Calls, others: Calls, same: Mapping[int, int] = NOWHERE) ->
         bounds = [pair[side] for pair in run]
         for call in some:
             gaps.setdefault(bisect(bounds, call.place), ([], []))[side].append(call)
-    return {
-        some[index].place: their_others[other].place
-        for some, their_others in gaps.values()
-        for index, other in _best(
-            *([call.texts.words for call in side] for side in (some, their_others))
-        )
-    }
+    places: Places = {}
+    for some, their_others in gaps.values():
+        places |= _alike(some, their_others)
+    return places
 
 
-def _best(texts: Sequence[Words], others: Sequence[Words]) -> Collection[tuple[int, int]]:
-    """Return pairs of indexes: in order, unless the words say that threads made the calls in another one."""
-    in_order, by_words = {*best_in_order(texts, others)}, {*most_alike(texts, others)}
-    moved = by_words - in_order
-    if not moved:
-        return in_order
-    alike = _table(texts, others)
-    gain = sum(alike[a][b] for a, b in moved) - sum(alike[a][b] for a, b in in_order - by_words)
-    return by_words if gain > BEYOND_DOUBT * len(moved) else in_order
+def _alike(calls: Calls, others: Calls, least: float = 0.0) -> Places:
+    """Return the places of calls, the most alike first, whatever their order: threads make calls in any.
 
-
-def _alike(calls: Calls, others: Calls) -> Places:
-    """Return the places of calls that are alike, whatever their order: threads make calls in any."""
-    words, other_words = ([call.texts.words for call in side] for side in (calls, others))
-    return {
-        calls[index].place: others[other].place
-        for index, other in most_alike(words, other_words, ALIKE)
-    }
-
-
-def _changed_systems(calls: Calls, others: Calls) -> Places:
-    """Return the places of the same calls among those of one kind whose system messages changed.
-
-    Either all are matched in order, as for an actor whose system message says what it remembers, or system
-    message by system message, as for several actors in threads.
+    :param least: how alike their last messages must be.
     """
-    systems, other_systems = (
-        list(dict.fromkeys(call.texts.system for call in side)) for side in (calls, others)
+    if not least and len(calls) * len(others) > MAX_COMPARED:
+        return _zipped(calls, others)
+    texts, other_texts = ([call.texts for call in side] for side in (calls, others))
+    pairs = most_alike(
+        [text.words for text in texts],
+        [text.words for text in other_texts],
+        lambda one, other: likeness(texts[one].prompt, other_texts[other].prompt) >= least,
     )
-    words, other_words = (list(map(words_of, side)) for side in (systems, other_systems))
-    by_words: Places = {}
-    for index, other in most_alike(words, other_words):
-        some = [call for call in calls if call.texts.system == systems[index]]
-        their_others = [call for call in others if call.texts.system == other_systems[other]]
-        same: Places = {}
-        for equal, other_equal in _groups(some, their_others, lambda call: call.record.prompt):
-            same |= _zipped(equal, other_equal)
-        same |= _in_order(some, their_others, same)
-        by_words |= same | _alike(*_rest(some, their_others, same))
-    in_order = _in_order(calls, others)
-    alike = _table(words, other_words)
-    rows, columns = (
-        {call.place: names.index(call.texts.system) for call in side}
-        for side, names in ((calls, systems), (others, other_systems))
-    )
-
-    def total(places: Iterable[tuple[int, int]]) -> float:
-        return sum(alike[rows[place]][columns[other]] for place, other in places)
-
-    def systems_of(places: Places) -> set[tuple[int, int]]:
-        return {(rows[place], columns[other]) for place, other in places.items()}
-
-    if systems_of(by_words) <= systems_of(in_order):
-        return by_words  # in which identical questions take precedence over order
-    moved = by_words.items() - in_order.items()
-    gain = total(moved) - total(in_order.items() - by_words.items())
-    return by_words if gain > CLEARLY * len(moved) else in_order
+    return {calls[one].place: others[other].place for one, other in pairs.items()}
 
 
 def longest_rising_run(pairs: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -251,54 +204,23 @@ def longest_rising_run(pairs: Collection[tuple[int, int]]) -> list[tuple[int, in
     return run[::-1]
 
 
-def best_in_order(texts: Sequence[Words], others: Sequence[Words]) -> list[tuple[int, int]]:
-    """Return pairs of indexes, both rising: as many as there can be, and of these the most alike."""
-    if len(texts) * len(others) > MAX_COMPARED:
-        return list(zip(range(len(texts)), range(len(others)), strict=False))
-    gains = [
-        [max(alike - ALIKE, 0) + LEAST * (1 + alike) for alike in row]
-        for row in _table(texts, others)
-    ]
-    best = [[0.0] * (len(others) + 1) for _ in range(len(texts) + 1)]  # of the texts from there on
-    for one in reversed(range(len(texts))):
-        for other in reversed(range(len(others))):
-            best[one][other] = max(
-                gains[one][other] + best[one + 1][other + 1],
-                best[one + 1][other],
-                best[one][other + 1],
-            )
-    pairs, one, other = [], 0, 0
-    while one < len(texts) and other < len(others):
-        if best[one][other] == gains[one][other] + best[one + 1][other + 1]:
-            pairs.append((one, other))
-            one, other = one + 1, other + 1
-        elif best[one][other] == best[one + 1][other]:
-            one += 1
-        else:
-            other += 1
-    return pairs
-
-
-def _table(texts: Sequence[Words], others: Sequence[Words]) -> list[list[float]]:
-    """Return how alike each text is to each of the others, by the words that not all of them share."""
-    shared = frozenset().union(*texts, *others).intersection(*texts, *others)
-    return [[likeness(one - shared, other - shared) for other in others] for one in texts]
-
-
 def most_alike(
-    texts: Sequence[Words], others: Sequence[Words], least: float = 0.0
-) -> list[tuple[int, int]]:
-    """Return pairs of indexes, in any order: the most alike are paired first and, if equally alike, the nearest.
+    texts: Sequence[Words], others: Sequence[Words], may_pair: Callable[[int, int], bool]
+) -> dict[int, int]:
+    """Return pairs of indexes: by the words that not all texts share, the most alike first and, if equally alike,
+    the nearest.
 
-    :param least: how alike they must be.
+    :param may_pair: whether two indexes may be a pair.
+    :returns: nothing, if the texts are too many to compare.
     """
-    if not texts or len(texts) * len(others) > MAX_COMPARED:
-        return []
+    if len(texts) * len(others) > MAX_COMPARED:
+        return {}
+    shared = frozenset().union(*texts, *others).intersection(*texts, *others)
     ranked = sorted(
-        (-alike, abs(index - number), index, number)
-        for index, row in enumerate(_table(texts, others))
-        for number, alike in enumerate(row)
-        if likeness(texts[index], others[number]) >= least
+        (-likeness(text - shared, other - shared), abs(index - number), index, number)
+        for index, text in enumerate(texts)
+        for number, other in enumerate(others)
+        if may_pair(index, number)
     )
     pairs: dict[int, int] = {}
     taken: set[int] = set()
@@ -306,4 +228,4 @@ def most_alike(
         if index not in pairs and number not in taken:
             pairs[index] = number
             taken.add(number)
-    return sorted(pairs.items())
+    return pairs

@@ -99,15 +99,18 @@ def _with_earlier_names(actors: Actors, other_actors: Actors) -> Actors:
     their earlier selves, judged by the words of the messages.
     """
     lone, other_lone = (
-        {
-            name: words_of(text)
+        [
+            (name, words_of(text))
             for name, (record, *_) in side.items()
             if name not in shared and (text := naming_system_text(record.scope, record.request))
-        }
+        ]
         for side, shared in ((actors, other_actors), (other_actors, actors))
     )
-    pairs = most_alike(list(lone.values()), list(other_lone.values()), ALIKE)
-    earlier = {list(other_lone)[other]: list(lone)[one] for one, other in pairs}
+    words, other_words = ([text for _, text in side] for side in (lone, other_lone))
+    pairs = most_alike(
+        words, other_words, lambda one, other: likeness(words[one], other_words[other]) >= ALIKE
+    )
+    earlier = {other_lone[other][0]: lone[one][0] for one, other in pairs.items()}
     return {earlier.get(name, name): records for name, records in other_actors.items()}
 
 

@@ -27,7 +27,6 @@ ALIKE = 0.5  # two prompts, or two system messages, that are at least this alike
 
 Words = Set[str]
 Places = dict[int, int]  # of each matched call: the place in the first run → the place in the other
-NOWHERE: Mapping[int, int] = {}
 
 
 class PlacedCall:
@@ -82,11 +81,16 @@ IDENTITIES: tuple[Feature, ...] = (
     lambda call: (call.texts.content, call.draw),
     lambda call: call.texts.content,
 )
-# What successive calls of one speaker have in common.
-SPEAKERS: tuple[Feature, ...] = (
-    lambda call: (call.kind, call.texts.system, call.record.caller),
-    lambda call: (call.kind, call.texts.system),
-)
+
+
+def _speaker(call: PlacedCall) -> Hashable:
+    """Return what successive calls of one speaker have in common."""
+    return call.kind, call.texts.system
+
+
+def _caller(call: PlacedCall) -> Hashable:
+    """Return what those of one caller have in common."""
+    return _speaker(call), call.record.caller
 
 
 def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> Places:
@@ -107,12 +111,11 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
             same |= _zipped(some, their_others)
     if len(same) == len(calls) == len(others):
         return same
-    for speaker in SPEAKERS:
-        for some, their_others in _groups(calls, others, speaker):
+    for feature in (_caller, _speaker):
+        for some, their_others in _groups(calls, others, feature):
             same |= _in_order(some, their_others, same)
-    for speaker in SPEAKERS:
-        for some, their_others in _groups(*_rest(calls, others, same), speaker):
-            same |= _alike(some, their_others, ALIKE)
+    for some, their_others in _groups(*_rest(calls, others, same), _speaker):
+        same |= _alike(some, their_others, ALIKE)
     systems, other_systems = ({call.texts.system for call in side} for side in (calls, others))
     rest, other_rest = _rest(calls, others, same)
     for some, their_others in _groups(
@@ -147,7 +150,7 @@ def _zipped(calls: Calls, others: Calls) -> Places:
     return {call.place: other.place for call, other in zip(calls, others, strict=False)}
 
 
-def _in_order(calls: Calls, others: Calls, same: Mapping[int, int] = NOWHERE) -> Places:
+def _in_order(calls: Calls, others: Calls, same: Mapping[int, int]) -> Places:
     """Return the places of calls that stand between the same calls in both runs.
 
     :param same: the calls that are known to be the same; those in another order are skipped.

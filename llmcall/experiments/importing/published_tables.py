@@ -18,7 +18,6 @@ from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE
 from ...keys.plain_data import is_too_deep
 from ...keys.request import Data
 from ...models.catalog import parameters_of
-from ...support.display import counted
 from .published_responses import ASSISTANT, is_chat, is_exchange, is_message, is_raw_answer
 
 PROMPT, ANSWERS = "prompt", ("answer", "response", "completion")
@@ -211,43 +210,32 @@ def parameters(texts: Mapping[str, str]) -> dict[str, Data]:
 # The location of a conversation or an exchange, for messages, and itself
 LocatedEntry = tuple[str, object]
 DELIMITERS = ",;\t"
-BLANKS = b"\xef\xbb\xbf \t\r\n"  # with the mark at the start of a text in UTF-8
-PRETTY = "if it has several objects over many lines, write each into one: jq -c . FILE > FILE.jsonl"
+LINES = "if it has several objects over many lines, write each into one: jq -c . FILE > FILE.jsonl"
 GZIP = b"\x1f\x8b"
-BINARY = {
-    b"PK\x03\x04": "a ZIP file, as those of Excel (.xlsx) are",
-    b"\xd0\xcf\x11\xe0": "a file of Excel (.xls)",
-    b"PAR1": "a Parquet file",
-    b"SQLite format 3": "a database of SQLite",
-    b"%PDF": "a PDF",
-}
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the marks at the start of such a file
 
 
 @contextmanager
-def opened(path: str) -> Iterator[IO[bytes]]:
-    """Open a text file, which may be compressed by gzip.
+def opened(path: str) -> Iterator[IO[str]]:
+    """Open a file of UTF-8 text, which may be compressed by gzip.
 
-    :raises CacheError: if it holds no text; says what it is, and what to do.
+    :raises CacheError: if it holds anything else.
     """
     with open(path, "rb") as file:
-        start = file.read(1024)
+        opener: Any = gzip.open if file.read(len(GZIP)) == GZIP else open
     try:
-        opener: Any = gzip.open if start.startswith(GZIP) else open
-        with opener(path, "rb") as file:
-            start = file.read(1024)
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            if "\0" in file.read(1024):
+                raise CacheError(
+                    f"{path} is a binary file, not text; save its rows as CSV or JSON Lines, for example with pandas: "
+                    "frame.to_csv('answers.csv', index=False)"
+                )
             file.seek(0)
-            kind = next((BINARY[mark] for mark in BINARY if start.startswith(mark)), "")
-            if start.startswith(UTF_16):
-                raise CacheError(
-                    f"{path}: the text is UTF-16; convert the file: iconv -f UTF-16 -t UTF-8"
-                )
-            if kind or b"\0" in start:
-                raise CacheError(
-                    f"{path} is {kind or 'a binary file'}, not text; save its rows as CSV or JSON Lines, for example "
-                    "with pandas: frame.to_csv('answers.csv', index=False)"
-                )
             yield file
+    except UnicodeDecodeError as error:
+        raise CacheError(
+            f"{path}: the text is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file, for example "
+            "with iconv -f WINDOWS-1252 -t UTF-8"
+        ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CacheError(f"{path}: its compressed data is damaged: {error}") from error
 
@@ -258,56 +246,41 @@ def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     :raises CacheError: if it contains anything else.
     """
     with opened(path) as file:
-        first = next((line for line in file if line.strip(BLANKS)), b"")
-        is_one = not _is_json(first)  # continued in the lines below
+        first = next(filter(str.strip, file), "")
         file.seek(0)
-        if first.strip(BLANKS).startswith(b"["):
-            for number, entry in enumerate(_parsed(file.read(), path), 1):
-                yield _object(entry, f"{path}, entry {number}")
-        elif is_one:
-            yield _object(_parsed(file.read(), path, PRETTY), path)
+        entries: Iterable[tuple[str, object]]
+        if first.lstrip().startswith("[") or not _is_json(first):
+            data = _parsed(file.read(), path, LINES)
+            entries = [(path, data)]
+            if isinstance(data, list):
+                entries = (
+                    (f"{path}, entry {number}", entry) for number, entry in enumerate(data, 1)
+                )
         else:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    location = f"{path}:{number}"
-                    yield _object(_parsed(line, location), location)
+            lines = ((f"{path}:{number}", line) for number, line in enumerate(file, 1))
+            entries = ((place, _parsed(line, place)) for place, line in lines if line.strip())
+        for location, entry in entries:
+            if not isinstance(entry, dict):
+                raise CacheError(f"{location}: it is not a JSON object; {OWN_LAYOUT}")
+            yield location, entry
 
 
-def _is_json(line: bytes) -> bool:
+def _is_json(line: str) -> bool:
+    """Return whether a line is whole, and not continued below."""
+    with suppress(ValueError, RecursionError):
+        json.loads(line)
+        return True
+    return not line
+
+
+def _parsed(text: str, location: str, remedy: str = OWN_LAYOUT) -> Any:
     try:
-        json.loads(line.decode("utf-8-sig", "replace"))
-    except (ValueError, RecursionError):
-        return not line
-    return True
-
-
-def _object(entry: object, location: str) -> tuple[str, dict[str, Data]]:
-    if not isinstance(entry, dict):
-        raise CacheError(f"{location}: it is not a JSON object; {OWN_LAYOUT}")
-    if "nbformat" in entry:
-        raise CacheError(
-            f"{location} is a Jupyter notebook; let it save its answers as CSV or JSON Lines, and import that file"
-        )
-    return location, entry
-
-
-def _parsed(data: bytes, location: str, remedy: str = OWN_LAYOUT) -> Any:
-    try:
-        value = json.loads(data.decode("utf-8-sig"))
-        if is_too_deep(value, data):
+        value = json.loads(text)
+        if is_too_deep(value, text):
             raise RecursionError("nested too deeply")
-        return value
-    except UnicodeDecodeError as error:
-        raise _encoding_error(location, error) from error
     except (ValueError, RecursionError) as error:
         raise CacheError(f"{location}: it is not JSON ({error}); {remedy}") from error
-
-
-def _encoding_error(location: str, error: UnicodeDecodeError) -> CacheError:
-    return CacheError(
-        f"{location}: the text is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file, for "
-        "example with iconv -f WINDOWS-1252 -t UTF-8"
-    )
+    return value
 
 
 def conversations(path: str, columns: Columns) -> Iterator[LocatedEntry]:
@@ -328,45 +301,31 @@ def rows(path: str, columns: Columns) -> Iterator[LocatedEntry]:
         names the line.
     """
     csv.field_size_limit(sys.maxsize)  # a prompt may be longer than 131,072 characters
-    number = 0
-    try:
-        delimiter = next(filter(None, (_separates(path, x, columns) for x in DELIMITERS)), ",")
-        # Read as bytes, so that an error in the encoding has a line number.
-        with opened(path) as file:
-            reader = csv.reader(_decoded(file, path), delimiter=delimiter, strict=True)
-            names = next(reader, [])
-            number = reader.line_num
+    start = 1
+    with opened(path) as file:
+        try:
+            found = (
+                x for x in DELIMITERS if not columns.problem(_reader(file, x).fieldnames or ())
+            )
+            reader = _reader(file, next(found, DELIMITERS[0]), strict=True)
+            names = reader.fieldnames or ()
             if problem := columns.problem(names):
                 raise CacheError(f"{path}: {problem}")
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
+            if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise CacheError(f"{path}: it has several columns {', '.join(map(repr, twice))}")
+            start += reader.line_num
             for row in reader:
-                start, number = number + 1, reader.line_num
-                if not row:  # a blank line
-                    continue
-                location = f"{path}:{start}"
-                if len(row) != len(names):
+                if None in row or None in row.values():
                     raise CacheError(
-                        f"{location}: the row has {counted(len(row), 'cell')}, but the first row has {len(names)}; put "
-                        "cells that contain the separator or a line end into quotes"
+                        f"{path}:{start}: the row has more or fewer cells than the first row, which has {len(names)}; "
+                        "put cells that contain the separator or a line end into quotes"
                     )
-                entry = dict(zip(names, row, strict=True))
-                yield location, columns.conversation(entry, has_paths=True)
-    except csv.Error as error:
-        raise CacheError(f"{path}: after line {number}: {error}") from error
+                yield f"{path}:{start}", columns.conversation(row, has_paths=True)
+                start = reader.line_num + 1
+        except csv.Error as error:
+            raise CacheError(f"{path}: after line {start - 1}: {error}") from error
 
 
-def _separates(path: str, delimiter: str, columns: Columns) -> str:
-    """Return a delimiter if it gives a file's first row the needed columns, else an empty text."""
-    with opened(path) as file:
-        names = next(csv.reader(_decoded(file, path), delimiter=delimiter), [])
-    return "" if columns.problem(names) else delimiter
-
-
-def _decoded(lines: Iterable[bytes], path: str) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise _encoding_error(f"{path}:{number}", error) from error
+def _reader(file: IO[str], delimiter: str, *, strict: bool = False) -> csv.DictReader[str]:
+    file.seek(0)
+    return csv.DictReader(file, delimiter=delimiter, strict=strict)

@@ -317,30 +317,7 @@ def converted(completion: Mapping[str, object]) -> dict[str, Data]:
             "index": choice.get("index", 0),
             "message": {"role": ASSISTANT, "content": choice.get("text")},
             "finish_reason": choice.get("finish_reason"),
-            **_logprobs(choice.get("logprobs")),
         }
         for choice in objects_in(completion.get("choices"))
     ]
     return {**completion, "object": CHAT, "choices": choices, "converted": True}
-
-
-def _logprobs(logprobs: object) -> dict[str, object]:
-    """Return the log probabilities of a legacy completion in the form of a chat's."""
-    fields = object_in(logprobs)
-    tokens, numbers = fields.get("tokens"), fields.get("token_logprobs")
-    if not isinstance(tokens, list) or not isinstance(numbers, list):
-        return {}
-    tops = fields.get("top_logprobs")
-    if not isinstance(tops, list) or not tops:
-        tops = [None] * len(tokens)
-    content = [
-        {
-            "token": token,
-            "logprob": number,
-            "top_logprobs": [
-                {"token": other, "logprob": logprob} for other, logprob in object_in(top).items()
-            ],
-        }
-        for token, number, top in zip(tokens, numbers, tops, strict=False)
-    ]
-    return {"logprobs": {"content": content}}

@@ -270,14 +270,29 @@ class Call(NamedTuple):
         if self.draw is not None:
             self.draw.release()
 
+    def note(self, **amounts: float | str | None) -> None:
+        """Note what the call used, or what became of it.
+
+        :param amounts: by column of :class:`~llmcall.types.Usage`, or by a name of :class:`.Counts`; ``None`` means
+            unknown.
+        """
+        for listener in self.listeners:
+            listener.used(self, amounts)
+
     def note_hit(self, record: Record, saved: float | None) -> None:
         """Note that a record answers the call, or several records the texts of embeddings.
 
         :param record: the first of them.
         :param saved: what they cost in USD, or ``None`` if unknown.
         """
-        for listener in self.listeners:
-            listener.replayed(self, record, saved)
+        if self.counted_by is None:
+            return
+        amounts: dict[str, float | str | None] = {"cached_calls": 1, "saved": saved}
+        if self.cassette is not None and record.stored_at is None:
+            amounts["replayed_calls"] = 1
+        if self.calls_model and (served := record.served) is not None:
+            amounts["served"] = served
+        self.note(**amounts)
 
     def note_answer(self, answer: Record) -> None:
         """Keep the draw, and note the record that answers the call: for its arm, and for the listeners."""
@@ -294,8 +309,7 @@ class Call(NamedTuple):
         """
         if self.transport is None or not self.failures.take_back(self.request.cache_key):
             return False
-        for listener in self.listeners:
-            listener.recovered(self)
+        self.note(recovered=self.request.cache_key)
         return True
 
     def refuse(self, error: CacheMissError | ScopeError) -> NoReturn:
@@ -303,22 +317,6 @@ class Call(NamedTuple):
         for listener in self.listeners:
             listener.refused(self, error)
         raise error
-
-    def add_usage(self, *, served: object = None, **amounts: object) -> None:
-        """Count the call's use.
-
-        :param served: the model that answered, by the name that the server gave, if it gave one.
-        :param amounts: by column of :class:`~llmcall.types.Usage`; ``None`` means unknown.
-        """
-        if isinstance(served, str) and served:
-            amounts["served"] = served
-        for listener in self.listeners:
-            listener.used(self, amounts)
-
-    def note(self, **outcomes: int) -> None:
-        """Count what became of the call, by the names of :class:`.Counts`."""
-        for listener in self.listeners:
-            listener.noted(self, outcomes)
 
     def to_model(self, model: str) -> Call:
         """Return the call for another model, with that model's default effort if the call names none.

@@ -120,7 +120,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         if hits:
             saved = total_cost(record.cost for record in hits)
             if len(hits) < len(records):  # the call counts as answered by a model
-                first.add_usage(saved=saved)
+                first.note(saved=saved)
             else:
                 first.note_hit(hits[0], saved)
         answers = [records[call.request.cache_key] for call in calls]

@@ -240,17 +240,17 @@ class Exchange:
         assert self.call.progress is not None  # it was begun
         self.call.progress.is_counted = bool(calls)
         if not self.call.calls_model:
-            self.call.add_usage(calls=calls)
+            self.call.note(calls=calls)
             return
         tokens, is_embedding = used.tokens, self.request.kind == "embedding"
-        self.call.add_usage(
+        self.call.note(
             calls=calls,
             input_tokens=tokens.input_tokens,
             cached_input_tokens=tokens.cached_tokens,
             output_tokens=0 if is_embedding else tokens.output_tokens,
             cost=used.cost,
-            **({} if used.priced_by is None else {"priced_by": used.priced_by}),
-            served=used.served if calls else None,
+            **({"priced_by": used.priced_by} if used.priced_by else {}),
+            **({"served": used.served} if used.served and calls else {}),
         )
 
     def _count_failure(
@@ -350,7 +350,7 @@ def _note_sent(call: Call) -> None:
     if call.is_counted:
         is_again = progress.was_sent and not progress.is_counted
         if is_again or call.take_back_failure():
-            call.add_usage(retries=1)
+            call.note(retries=1)
         else:
             call.note(asked=1)
     progress.was_sent, progress.is_counted = True, False

@@ -106,6 +106,11 @@ class Listener:
                 stop_listening(hearing)
 
 
+# What became of a call: it was answered by a record, sent for the first time, recorded, or succeeded after an attempt
+# that had counted as a failure.
+OUTCOMES = frozenset({"cached_calls", "asked", "recorded", "recovered"})
+
+
 class CallListener:
     """A listener to calls and cassettes, for llmcall's own; a subclass overrides what it needs.
 
@@ -126,17 +131,8 @@ class CallListener:
         """Handle an answered call whose answer is stored. This may run in an event loop."""
 
     def used(self, call: Call, amounts: dict[str, Any]) -> None:
-        """Count what a call used, by column of :class:`~llmcall.types.Usage`; ``None`` is unknown."""
-
-    def noted(self, call: Call, outcomes: dict[str, int]) -> None:
-        """A call was sent for the first time, recorded, not sent or over its budget: by the name of a count."""
-
-    def recovered(self, call: Call) -> None:
-        """Handle a failed call that a program retries, or whose record it gets: the failure was an attempt."""
-
-    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
-        """Handle a call that got a recorded answer, or several for the texts of embeddings; they cost
-        ``saved`` USD.
+        """Count what a call used, by column of :class:`~llmcall.types.Usage`, or what became of it, by a name of
+        :data:`OUTCOMES`; ``None`` is unknown.
         """
 
     def answered(self, call: Call, record: Record) -> None:
@@ -180,8 +176,9 @@ class _OwnListener(CallListener):
         self._call("asks", self.own.asks, call.info)
 
     def used(self, call: Call, amounts: dict[str, Any]) -> None:
-        """Pass on the call and a copy of what it used."""
-        self._call("used", self.own.used, call.info, dict(amounts))
+        """Pass on the call and a copy of what it used of a model."""
+        if amounts.keys().isdisjoint(OUTCOMES):
+            self._call("used", self.own.used, call.info, dict(amounts))
 
     def answered(self, call: Call, record: Record) -> None:
         """Pass on the call and a copy of its record."""

@@ -22,7 +22,7 @@ from ..support.failures import (
 )
 from ..support.listeners import CallListener, listen
 from ..support.notices import warn_once
-from .usage import FAILED, RECOVERED, count
+from .usage import FAILED, count
 
 if TYPE_CHECKING:
     from ..core.calls import Call
@@ -37,26 +37,11 @@ class Outcomes(CallListener):
     """
 
     def used(self, call: Call, amounts: UsageDelta) -> None:
-        """Count what a call used."""
+        """Count what a call used, or what became of it."""
         position, client = call.position, call.counted_by
         meter = None if client is None else client.meter
         model = call.request.model or call.name
         count(meter, model, position.path, amounts, position.arm, call.cassette)
-
-    def noted(self, call: Call, outcomes: UsageDelta) -> None:
-        """Count an outcome."""
-        self.used(call, outcomes)
-
-    def replayed(self, call: Call, record: Record, saved: float | None) -> None:
-        """Count a reused answer; results of functions are not counted."""
-        if call.counted_by is None:
-            return
-        amounts: dict[str, float | str | None] = {"cached_calls": 1, "saved": saved}
-        if call.cassette is not None and record.stored_at is None:
-            amounts["replayed_calls"] = 1
-        if call.calls_model and (served := record.served) is not None:
-            amounts["served"] = served
-        self.used(call, amounts)
 
     def failed(self, call: Call, error: BaseException) -> None:
         """Note a call that failed, had no budget or was cancelled; a stream reports by itself that its reader left."""
@@ -80,10 +65,6 @@ class Outcomes(CallListener):
             self.used(call, {"errors": 1} if attempt is None else {FAILED: attempt})
         same = ref(error) if isinstance(error, APIError) else None
         call.failures.add(path, words, key=attempt or same)
-
-    def recovered(self, call: Call) -> None:
-        """Count what failed before as an attempt."""
-        self.used(call, {RECOVERED: call.request.cache_key})
 
     def refused(self, call: Call | None, error: Exception) -> None:
         """Note a refused call: the program may catch the error and continue without an answer."""

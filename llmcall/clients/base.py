@@ -69,7 +69,7 @@ class LLMClient(ConfiguredClient):
 
     @chat_arguments.shown_as(chat_arguments.send_message)
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
-        """A client that calls a model, or returns its recorded answer."""
+        """Call a model, or return its recorded answer."""
         call = prepare_chat(self, current_messages, arguments)
         record = replay(call)
         if record is None:

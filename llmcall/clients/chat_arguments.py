@@ -52,7 +52,7 @@ def send_message(
     dedent_messages: bool = False,
     **params: object,
 ) -> Reply | None:
-    """A client that calls a model, or returns its recorded answer.
+    """Call a model, or return its recorded answer.
 
     :param current_messages: a list of ``{"role", "content"}`` dicts, or a string, which means
         one user message. It is never changed.

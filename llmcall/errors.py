@@ -26,11 +26,12 @@ always raised.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .keys.request import Data
     from .stores.misses.report import Miss
 
 
@@ -50,6 +51,25 @@ class ArgumentError(ValueError):
     """
 
 
+class Failure(NamedTuple):
+    """What the pipeline of a call notes about a failed send, beside what its error tells the user.
+
+    :param is_late: whether the call's own deadline allows no further wait or attempt.
+    :param is_unreachable: whether no connection was made, so nothing was sent.
+    :param is_read: whether the reader of a stream has read some of the answer: another one would begin again.
+    :param is_retried_by_program: whether it is a connection error that reaches a program, whose SDK tries again.
+    :param response: of a program's request, the HTTP response that reports the error; the program gets it as it came.
+    :param event: the event of a stream that reports the error, likewise.
+    """
+
+    is_late: bool = False
+    is_unreachable: bool = False
+    is_read: bool = False
+    is_retried_by_program: bool = False
+    response: Any = None
+    event: dict[str, Data] | None = None
+
+
 class APIError(LLMCallError):
     """Raised when a model call gets no usable answer; the SDK's exception is its ``__cause__``.
 
@@ -67,16 +87,7 @@ class APIError(LLMCallError):
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
     body: object = None  # the server's own error with all its fields, as parsed JSON
-    is_late = False  # the call's own deadline allows no further wait or attempt
-    is_retried_by_program = False  # a connection error reaches a program, whose SDK tries again
-    is_unreachable = False  # no connection was made, so nothing was sent
-    is_read = (
-        False  # the reader of a stream has read some of the answer: another one would begin again
-    )
-    # Of a program's request: the HTTP response, and the event of a stream, that report the error. The program
-    # gets them as they came.
-    http_response: Any = None
-    http_event: dict[str, Any] | None = None
+    failure = Failure()  # for llmcall itself
 
     def __init__(
         self,
@@ -94,6 +105,10 @@ class APIError(LLMCallError):
         self.attempts = attempts
         self.endpoint = endpoint
         self.retry_after = retry_after
+
+    def note(self, **facts: Any) -> None:
+        """Note facts of the failed send, by the names of :class:`Failure`."""
+        self.failure = self.failure._replace(**facts)
 
 
 class InvalidRequestError(APIError):

@@ -264,7 +264,7 @@ def mapped_error(error: BaseException, url: str) -> APIError:
     description = without_secrets(f"{type(cause).__name__}: {cause}".removesuffix(": "), secrets)
     if isinstance(error, (openai.APITimeoutError, http_library().TimeoutException)):
         late = RequestTimeoutError(f"no answer from {url} within the timeout ({description})")
-        late.is_unreachable = type(cause).__name__ in ("ConnectTimeout", "PoolTimeout")
+        late.note(is_unreachable=type(cause).__name__ in ("ConnectTimeout", "PoolTimeout"))
         return late
     return connection_error(cause, url, description)
 
@@ -277,7 +277,8 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
     service_error = ServiceError(
         f"the connection failed: {description.rstrip('.')}. Is the server at {url} running, and is that its address?"
     )
-    service_error.is_unreachable = type(error).__name__ == "ConnectError"  # of httpx, or of httpx2
+    # of httpx, or of httpx2
+    service_error.note(is_unreachable=type(error).__name__ == "ConnectError")
     return service_error
 
 

@@ -149,7 +149,7 @@ class WindowTransport(CoroutineTransport):
             raise
         except APIError as error:
             journal.remove(self._key, None)
-            if error.status_code is None and not error.is_unreachable:
+            if error.status_code is None and not error.failure.is_unreachable:
                 warn_once(
                     f"{label} was sent, and {unsent.url} did not acknowledge it. If it is sent again, it may be paid "
                     "for twice, like every other request that ends so",

@@ -63,11 +63,11 @@ class Failover:
         :param transport: what sent it, or ``None`` if there was none yet.
         """
         was_retryable = error.retryable
-        if error.is_read:
+        if error.failure.is_read:
             error.retryable = False
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
             return was_retryable and self._let_rest(error, endpoint, gate)
-        if error.is_read:
+        if error.failure.is_read:
             return False
         if isinstance(error, QuotaExceededError):
             return self._leave_out(endpoint, "has no quota left", error)

@@ -123,7 +123,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         error, seconds = _error_of(state), state.next_action.sleep
         seconds_left = call.deadline.time_left()
         if seconds_left is not None and seconds > seconds_left:
-            error.is_late = True
+            error.note(is_late=True)
             raise error
         check_stops(waits().stops)
         _announce(call, error, seconds)

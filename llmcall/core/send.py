@@ -156,7 +156,7 @@ class Exchange:
                 with _naming_source(call, source, response):
                     self._kind.check(self.request, response, must_fit_window=self.must_fit_window)
             except APIError as error:
-                error.is_read = sent.is_read
+                error.note(is_read=sent.is_read)
                 await sent.finish(is_stored=False)
                 raise
             if call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
@@ -220,7 +220,7 @@ class Exchange:
 
         :param seconds: how long the call waited.
         """
-        if error.is_late or error.is_unreachable:  # nothing was sent
+        if error.failure.is_late or error.failure.is_unreachable:  # nothing was sent
             return
         limit = self.call.options.timeout
         if limit is not None:
@@ -338,7 +338,7 @@ class Exchange:
                     answer = plain_answer(answer, source)
                 response = Response(answer, head.request_id, status_code=head.status_code)
         except APIError as error:
-            error.is_read = is_read
+            error.note(is_read=is_read)
             raise
         return Sent(response, pending, is_read)
 

@@ -166,7 +166,7 @@ async def _look_and_send(calls: Sequence[Call], leader: OpenCall, records: Recor
 def _shared_error(own: APIError, call: Call) -> APIError | None:
     """Return a failed call's error for its followers; ``None`` if it concerns the call alone."""
     seconds_left = call.deadline.time_left()
-    if own.is_late or (seconds_left is not None and seconds_left <= 0):
+    if own.failure.is_late or (seconds_left is not None and seconds_left <= 0):
         return None
     error = copy.copy(own)  # the leader's own gets the leader's traceback
     error.__cause__ = own.__cause__

@@ -71,7 +71,8 @@ class Deadline(NamedTuple):
             return seconds
         if seconds_left <= 0:
             error = RequestTimeoutError(if_late)
-            error.retryable, error.is_late = False, True
+            error.retryable = False
+            error.note(is_late=True)
             raise error
         return seconds_left if seconds is None else min(seconds, seconds_left)
 

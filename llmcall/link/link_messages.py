@@ -147,9 +147,6 @@ ATTRIBUTES = (
     "code",
     "param",
     "body",
-    "is_late",
-    "is_retried_by_program",
-    "is_unreachable",
     "prompt_tokens",
     "context_window",
     "first",
@@ -169,6 +166,8 @@ def error_data(error: BaseException) -> tuple[str, str, dict[str, Any]]:
     }
     if isinstance(error, KeyError):
         return "LookupError", str(error), {}
+    if isinstance(error, errors.APIError):
+        attributes["failure"] = error.failure._replace(response=None, event=None)._asdict()
     message = error.report if isinstance(error, errors.CacheMissError) else str(error)
     return type(error).__name__, message, attributes
 
@@ -186,5 +185,8 @@ def error_in(data: tuple[str, str, dict[str, Any]], *, is_any: bool) -> BaseExce
         kind = type(name, (CallbackError if is_any else errors.LLMCallError,), {})
     error: BaseException = kind(message)
     for attribute, value in attributes.items():
-        setattr(error, attribute, value)
+        if attribute != "failure":
+            setattr(error, attribute, value)
+        elif isinstance(error, errors.APIError):
+            error.note(**value)
     return error

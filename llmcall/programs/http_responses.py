@@ -87,7 +87,7 @@ def connection_failure(library: ModuleType, error: Exception) -> Exception | Non
     """Return the HTTP library's exception for a connection that failed or timed out, or ``None``
     for any other failure, such as llmcall's own deadline: the SDK would retry it.
     """
-    is_late = isinstance(error, APIError) and error.is_late
+    is_late = isinstance(error, APIError) and error.failure.is_late
     cause = error.__cause__
     return cause if isinstance(cause, library.RequestError) and not is_late else None
 
@@ -105,7 +105,7 @@ def refusal_response(
     note_refusal(error)
     if not isinstance(error, APIError):
         return _response(library, ERROR_STATUS, error_body(error))
-    came = error.http_response
+    came = error.failure.response
     if came is None and transport is not None:
         came = transport.last_response
     if came is not None:
@@ -195,7 +195,7 @@ def _streamed(
         except LLMCallError as error:
             note_refusal(error)
             broken = connection_failure(library, error)
-            event = error.http_event if isinstance(error, APIError) else None
+            event = error.failure.event if isinstance(error, APIError) else None
             # A complete response that llmcall does not accept, such as a filtered one, ends as it came
             # (its error has the response's status).
             if is_chat and not (isinstance(error, APIError) and error.status_code == OK):

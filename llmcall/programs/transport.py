@@ -107,7 +107,7 @@ class ProgramTransport(CoroutineTransport):
                     yield chunk
             except APIError as error:
                 mask(error, secrets_of(self.to_record.http))
-                error.http_response = self._as_it_came(response)
+                error.note(response=self._as_it_came(response))
                 raise
 
     # What is sent
@@ -184,11 +184,12 @@ class ProgramTransport(CoroutineTransport):
                 own_error: APIError = RequestTimeoutError(
                     f"no answer from {address} within the timeout"
                 )
-                own_error.is_late = is_too_late()  # the call's own deadline
+                own_error.note(is_late=is_too_late())  # the call's own deadline
             else:
                 own_error = connection_error(error, address, f"{type(error).__name__}: {error}")
             own_error.remedy = proxy_hint(address).strip() or own_error.remedy
-            own_error.retryable, own_error.is_retried_by_program = False, not own_error.is_late
+            own_error.retryable = False
+            own_error.note(is_retried_by_program=not own_error.failure.is_late)
             raise own_error from error
 
     async def _pieces(self, http: httpx.Request) -> AsyncGenerator[bytes | Response, None]:
@@ -227,7 +228,7 @@ class ProgramTransport(CoroutineTransport):
                 raise UnrecordedAnswer(media_type or "no content type", status_code=status)
             check_answer(self.to_record, response.content, media_type)
         except APIError as error:
-            error.http_response = response
+            error.note(response=response)
             raise
         recorded = {"content_type": media_type, "body": response.text}
         return recorded if status == OK else {**recorded, "status": status}
@@ -238,7 +239,7 @@ def _chunks_of_event(event: dict[str, Data]) -> Iterator[dict[str, Data]]:
     try:
         yield from chunks_of_event(event)
     except APIError as error:
-        error.http_event = event
+        error.note(event=event)
         raise
 
 
@@ -255,7 +256,7 @@ def response_error(response: httpx.Response, request: httpx.Request) -> APIError
     mask(error, secrets_of(request))
     # the program's client follows a redirect
     error.retryable = error.retryable and response.status_code >= 400
-    error.http_response = response
+    error.note(response=response)
     return error
 
 

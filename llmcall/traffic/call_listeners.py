@@ -78,7 +78,9 @@ def _attempt_key(call: Call, error: BaseException) -> str | None:
     the program, whose SDK may try again. ``None`` if the failure is final.
     """
     is_attempt = (
-        error.is_retried_by_program if isinstance(error, APIError) else call.transport is not None
+        error.failure.is_retried_by_program
+        if isinstance(error, APIError)
+        else call.transport is not None
     )
     return call.request.cache_key if is_attempt else None
 

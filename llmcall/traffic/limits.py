@@ -84,7 +84,8 @@ class Slot:
             error = RateLimitError(
                 f"no endpoint of {names} can be called for {seconds:.1f} s, past the deadline"
             )
-            error.retryable, error.is_late = False, True
+            error.retryable = False
+            error.note(is_late=True)
             raise error
         if is_first and seconds > WINDOW:
             notice("%s: no call is sent there for %.0f s", names, seconds)

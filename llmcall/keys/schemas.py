@@ -39,31 +39,24 @@ _PLAIN_TYPES = {
 }
 
 
-def once_per_type(function: Callable[[Any], object]) -> Callable[[Any], Any]:
-    """Decorate a function so that it runs once for each type; do not change what it returns.
+MOST_TYPES = 256  # whose results are kept
 
-    The cache also compares the ``repr``, because Python takes unions that differ only in order as equal. That
-    takes long, so it first looks for the same object.
-    """
-    results = lru_cache(maxsize=256)(lambda output_type, representation: function(output_type))
-    # By the type's id, which no other object has as long as the type is kept here.
-    results_by_id: dict[int, tuple[object, Any]] = {}
+
+def once_per_type(function: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """Decorate a function so that it runs once for each type object; do not change what it returns."""
+    # By the type's id, which no other object has as long as the type is kept here. Not by the type itself: Python
+    # takes unions that differ only in order as equal, and some types have no hash.
+    results: dict[int, tuple[object, Any]] = {}
 
     @wraps(function)
     def wrapper(output_type: object) -> Any:
         """Return the function's result for a type."""
-        known = results_by_id.get(id(output_type))
-        if known is not None:
-            return known[1]
-        try:
-            hash(output_type)
-        except TypeError:
-            return function(output_type)
-        result = results(output_type, repr(output_type))
-        if len(results_by_id) >= 256:
-            results_by_id.clear()
-        results_by_id[id(output_type)] = output_type, result
-        return result
+        known = results.get(id(output_type))
+        if known is None:
+            if len(results) >= MOST_TYPES:
+                results.clear()
+            known = results[id(output_type)] = output_type, function(output_type)
+        return known[1]
 
     return wrapper
 

@@ -389,7 +389,7 @@ def test_children_of_a_shell_that_run_at_once_are_told_apart_by_their_commands(
     check_replays(model, 2)
     write("program.py", f"subprocess.run({f'{python} & {python}; wait'!r}, shell=True)")
     _, reported = ran(*A, "--mode", "rewrite")
-    assert reported.count("identical requests came from 2 processes in scope 'run'") == 1
+    assert reported.count("identical requests came from 2 callers in scope 'run'") == 1
     _, reported = ran(*NONE)
     assert reported == "2 replayed, 2 of these by callers that a replay may swap: a.jsonl\n"
 

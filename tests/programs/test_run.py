@@ -550,7 +550,7 @@ def test_the_last_line_of_a_replay_counts_calls_of_callers_that_it_may_swap(
 ) -> None:
     """They asked the same in turns; the recording warned of them."""
     _, reported = ran(WORKERS, *A)
-    assert reported.count("identical requests came from 2 threads in scope 'run'") == 1
+    assert reported.count("identical requests came from 2 callers in scope 'run'") == 1
     _, reported = ran(WORKERS, *NONE)
     assert reported == "5 replayed, 4 of these by callers that a replay may swap: a.jsonl\n"
 

@@ -74,7 +74,7 @@ def test_pool_jobs_that_followed_one_another_are_callers() -> None:
 
 
 QUEUE = (
-    "identical requests came from 2 threads in scope 'run'; if they take work from a queue, or a shell started "
+    "identical requests came from 2 callers in scope 'run'; if they take work from a queue, or a shell started "
     "them at once, a replay may swap their answers: name the actors (--actor)"
 )
 

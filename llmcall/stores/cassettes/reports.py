@@ -13,7 +13,6 @@ from ...support.display import counted
 from ...support.failures import Counts, Failures
 from ...support.notices import notice, warn_once
 from ..record import GotFrom, Record
-from ..records.reader import Selection
 from .replay_log import NO_CALLS, SortKey, may_swap, named_draws
 from .tape import Tape
 
@@ -182,7 +181,7 @@ class Reports:
         mode: str,
         owner: Owner,
         tape: Tape,
-        unused: Selection | list[Record],
+        unused: list[Record],
         dropped: int,
         *,
         advice: str,
@@ -202,9 +201,7 @@ class Reports:
             owner.report(path, f"{counted(supplied, 'answer')} {source}. {OTHER_REPEAT}")
         self._failures.warn(advice, place=f"{path}: ")
 
-    def _unused_words(
-        self, unused: Selection | list[Record], mode: str, tape: Tape, dropped: int
-    ) -> str:
+    def _unused_words(self, unused: list[Record], mode: str, tape: Tape, dropped: int) -> str:
         were, them = ("was", "it") if len(unused) == 1 else ("were", "them")
         words = f"{counted(len(unused), 'record')} {were} not used; "
         if tape.drops_unused:
@@ -238,20 +235,7 @@ def warn_of_swaps(records: Iterable[Record], tape: Tape) -> None:
             scopes.setdefault(scope, set()).update(draw.caller for draw in draws.values())
     for scope, callers in scopes.items():
         warn_once(
-            f"identical requests came from {len(callers)} {_kind_of(callers)} in scope {scope!r}; if they take work "
+            f"identical requests came from {len(callers)} callers in scope {scope!r}; if they take work "
             "from a queue, or a shell started them at once, a replay may swap their answers: name the actors (--actor)",
             about="requests in turns",
         )
-
-
-def _kind_of(callers: Iterable[str]) -> str:
-    """Return what callers are, by the last segments of their names."""
-    kinds = {caller.rpartition("/")[2].partition(" ")[0] for caller in callers}
-    words = {
-        "thread": "threads",
-        "task": "tasks",
-        "process": "processes",
-        "child": "processes",
-        "work": "pool jobs",
-    }
-    return words.get(kinds.pop(), "callers") if len(kinds) == 1 else "callers"

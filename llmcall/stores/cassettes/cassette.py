@@ -291,7 +291,7 @@ class Cassette(ContextDecorator):
         outside any scope, such as embeddings. If the function was called outside any scope, they also
         include the records in outermost scopes that this run did not enter.
         """
-        return list(self.tape.unused())
+        return self.tape.unused()
 
     def to_frame(self, levels: Sequence[str] | None = None) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each record, by scope. The cassette need not be open.

@@ -17,7 +17,7 @@ from ...support.system import lock
 from ..record import Record, by_scope, draw_of, scope_of
 
 if TYPE_CHECKING:
-    from ..records.reader import RecordFile, Selection
+    from ..records.reader import RecordFile
 
 
 class NamedDraw(NamedTuple):
@@ -162,9 +162,7 @@ class ReplayLog:
         ]
         return by_scope((*first, *ordered))
 
-    def unused(
-        self, records: Iterable[Record], others: Selection | None = None
-    ) -> Selection | list[Record]:
+    def unused(self, records: Iterable[Record], others: list[Record] | None = None) -> list[Record]:
         """Return the records that answered no call and belong to no replayed function.
 
         A record outside any scope, such as an embedding, may belong to any function. A function that

@@ -15,7 +15,7 @@ from ..days import Days, day_of
 from ..record import GotFrom, Record, draw_of
 from ..records.keyed_settings import joined_settings
 from ..records.packed import kept
-from ..records.reader import Question, RecordFile, Selection, header_in
+from ..records.reader import Question, RecordFile, header_in
 from ..records.writer import check_writable, content_digest, read_if_present, write
 from .replay_log import ReplayLog
 
@@ -221,7 +221,7 @@ class Tape:
         others = (record for record in self.stored if record.cache_key not in self._gained)
         return self.log.in_order(others, gained)
 
-    def unused(self) -> Selection | list[Record]:
+    def unused(self) -> list[Record]:
         """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
         return self.log.unused(self.stored, self.stored.others(self.log.has_used))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
@@ -209,9 +209,13 @@ class RecordFile:
 
     def __iter__(self) -> Iterator[Record]:
         if self._records is None:
-            read = lru_cache(2)(self._record)  # a record's fields are read one after the other
-            self._records = [LazyRecord(read(place), read, place) for place in range(len(self))]
+            self._records = self._held(range(len(self)))
         return iter(self._records)
+
+    def _held(self, places: Iterable[int]) -> list[Record]:
+        """Return some records as lines that are read at each use."""
+        read = lru_cache(2)(self._record)  # a record's fields are read one after the other
+        return [LazyRecord(read(place), read, place) for place in places]
 
     def each(self) -> Iterator[Record]:
         """Yield the records, and hold none of them."""
@@ -249,27 +253,13 @@ class RecordFile:
         """Yield the records that name their caller."""
         return map(self._record, self._named)
 
-    def others(self, is_used: Callable[[str], bool]) -> Selection:
+    def others(self, is_used: Callable[[str], bool]) -> list[Record]:
         """Return the records that are not used; one whose key was never looked for is not.
 
         :param is_used: whether the record of a key is.
         """
         used = {place for key, place in list(self._places_by_key.items()) if is_used(key)}
-        return Selection(self._record, [place for place in range(len(self)) if place not in used])
-
-
-class Selection:
-    """Some records of a file, each read at its first use: ``len()``, and iteration."""
-
-    def __init__(self, read: Callable[[int], Record], places: Sequence[int]) -> None:
-        self._read = read
-        self._places = places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[Record]:
-        return map(self._read, self._places)
+        return self._held(place for place in range(len(self)) if place not in used)
 
 
 def _hash(kind: str, sample: str | None, request: Mapping[str, Data]) -> int:

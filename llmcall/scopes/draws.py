@@ -201,20 +201,16 @@ class Draws:
                 callers = by_source.setdefault(source, Callers(read_callers()))
         runner = threading.get_ident(), id(current_task())
         other, is_in_order = None, False
-        if caller is None or callers is None:
-            with lock:
-                numbers, counted = self._numbers_of(request, branches)
+        with lock:
+            numbers, counted = self._numbers_of(request, branches)
+            if caller is None or callers is None:
                 number, other = lowest_free(counted), numbers.under_way
-                numbers.take(number)
-                numbers.under_way = runner
-        else:
-            with lock:
-                numbers, counted = self._numbers_of(request, branches)
+            else:
                 number = callers.number_for(caller.name, branches, counted)
                 is_in_order = not (callers.recorded.callers or numbers.in_flight)
-                numbers.take(number)
                 numbers.in_flight.add(number)
-                numbers.under_way = runner
+            numbers.take(number)
+            numbers.under_way = runner
         if other is not None and other != runner:
             kind = "thread" if other[0] != runner[0] else "task"
             warn_once(

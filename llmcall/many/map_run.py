@@ -36,11 +36,11 @@ from .tasks import MISSING, DaemonThreads, NotBegunError, Task, TaskResult, run_
 if TYPE_CHECKING:
     from contextvars import Context
 
+    from ..scopes.active import ActiveScope
     from ..scopes.draws import DrawList
     from .map_options import MapOptions
     from .task_sender import TaskSender
     from .tasks import Job
-    from .worker import Report
 
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that no worker waits for its next task
 BATCH_SIZE = 64  # finished tasks to wait for, because each wakeup of the map slows the workers down
@@ -159,13 +159,15 @@ class MapRun:
         """Run a task, in a worker's thread, and return its result."""
         if self._is_over:
             return TaskResult(error=NotBegunError())
-        active = self.active
-        draws = active.draws if active.path else Draws()
-        scope = task.position.scope(draws, task.draw_list, active.used_records)
-        context = self.context.copy()
+        scope, context = self.scope_of(task), self.context.copy()
         return context.run(run_job, self.job, task.item, task.position, scope, self._outer_stops)
 
-    def _note_received(self, task: Task, future: Future[TaskResult | Report]) -> None:
+    def scope_of(self, task: Task) -> ActiveScope:
+        """Return the scope in which a task runs."""
+        draws = self.active.draws if self.active.path else Draws()
+        return task.position.scope(draws, task.draw_list, self.active.used_records)
+
+    def _note_received(self, task: Task, future: Future[TaskResult]) -> None:
         """Note the result of a task that ran on an executor, in the thread that received it."""
         assert self._sender is not None
         try:
@@ -174,11 +176,11 @@ class MapRun:
             error = NotBegunError(CANCELLED)
         result = TaskResult(error=error) if error else future.result()
         try:
-            result = TaskResult(*self._sender.collect(result, task))
+            self._sender.note(result, task)
         finally:
             self._note_result(task, result)
 
-    def _note_result(self, task: Task, result: TaskResult | Report) -> None:
+    def _note_result(self, task: Task, result: TaskResult) -> None:
         """Note a task's result. If the error ends the run, no further task begins."""
         task.error = error = result.error
         if error is None:

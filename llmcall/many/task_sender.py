@@ -12,14 +12,14 @@ from ..config import resolve as config
 from ..distributed.elsewhere import UNPICKLABLE
 from ..link import programs
 from ..link.link_server import Link
-from ..scopes.draws import Draws, MapIsOverError
+from ..scopes.draws import MapIsOverError
 from ..scopes.position import hold_scope
 from ..stores.cassettes.current import open_current_cassette
 from ..support.failures import process_failures
 from ..support.listeners import current_listeners
 from ..traffic import budgets
 from ..traffic import usage as metering
-from .worker import RemoteTask, Report, State, maps_here
+from .worker import RemoteTask, State, maps_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +62,8 @@ class TaskSender:
             self._packed  # noqa: B018
         maps_here[self._token] = run
 
-    def submit(self, task: Task) -> Future[TaskResult | Report]:
-        """Send a task; :meth:`collect` takes the future's result."""
+    def submit(self, task: Task) -> Future[TaskResult]:
+        """Send a task; :meth:`note` takes the future's result."""
         return self._executor.submit(SentTask(self, task))
 
     def remote(self, task: Task) -> RemoteTask:
@@ -71,12 +71,9 @@ class TaskSender:
         state, drawn_by_item = self._packed
         self._link.start()
         run, client = self.run, self.run.job.client
-        active, order = run.active, task.position.position.order
-        draws = active.draws if active.path else Draws()
-        scope = task.position.scope(draws, task.draw_list, active.used_records)
-        context = run.context.copy()
+        context, order = run.context.copy(), task.position.position.order
         context.run(task.position.set_caller)
-        context.run(hold_scope, scope)
+        context.run(hold_scope, run.scope_of(task))
         base = self._link.admit(context, order, None if client is None else client.meter)
         self._tickets[task] = base.ticket
         drawn = drawn_by_item.get(task.position.name, [])
@@ -116,19 +113,14 @@ class TaskSender:
             self._until_closed = stack.pop_all()
         return packed
 
-    def collect(
-        self, outcome: TaskResult | Report, task: Task
-    ) -> tuple[object, BaseException | None]:
-        """Return a task's value and error, and count here what the task did on another machine."""
+    def note(self, result: TaskResult, task: Task) -> None:
+        """Note the end of a task, and count here what it did on another machine."""
         if (ticket := self._tickets.pop(task, None)) is not None:
             self._link.dismiss(ticket)
-        if not isinstance(outcome, Report):
-            return outcome
-        if outcome.noted is not None:
-            self._count(outcome.noted, task)
-        if outcome.error is not None:
-            outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")
-        return outcome.value, outcome.error
+        if result.noted is not None:
+            self._count(result.noted, task)
+        if result.error is not None and result.traceback:
+            result.error.__cause__ = WorkerError(f"in another process:\n{result.traceback}")
 
     def _count(self, noted: Noted, task: Task) -> None:
         active, client = self.run.active, self.run.job.client
@@ -171,7 +163,7 @@ class SentTask:
         self._sender = sender
         self._task = task
 
-    def __call__(self) -> TaskResult | Report:
+    def __call__(self) -> TaskResult:
         """Run the task."""
         return self._sender.run.run_task(self._task)
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import TypeAlias
 
+    from ..distributed.elsewhere import Noted
     from ..scopes.active import ScopedRecord
     from ..support.waits import Stops
     from ..typed.rows import RowJob
     from .names import ItemNames
-    from .worker import Report
 
     Function: TypeAlias = Callable[[Any], Any] | "HasJob"  # what a map runs over its items
     Job: TypeAlias = "FunctionJob | RowJob"
@@ -165,7 +165,7 @@ class Task:
         self.item = item
         self.position = position
         self.draw_list = DrawList(parent)
-        self.future: Future[TaskResult | Report] | None = None
+        self.future: Future[TaskResult] | None = None
         self.value = MISSING
         self.error: BaseException | None = None
 
@@ -225,10 +225,16 @@ def tasks_of(
 
 
 class TaskResult(NamedTuple):
-    """A task's value, or the exception that it raised."""
+    """A task's value, or the exception that it raised.
+
+    :param traceback: of the exception in another process.
+    :param noted: what the map's process does not know of a task on another machine.
+    """
 
     value: object = None
     error: BaseException | None = None
+    traceback: str = ""
+    noted: Noted | None = None
 
 
 class NotBegunError(CancelledError):

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import resolve as config
 from ..core.parents import linked
-from ..distributed.elsewhere import Elsewhere, Noted, picklable
+from ..distributed.elsewhere import Elsewhere, picklable
 from ..link.child import Parent
 from ..scopes.draws import DrawList, Draws, DrawsElsewhere, MapIsOverError
 from ..scopes.position import hold_ticket
 from ..stores.cassettes.current import none_open
 from ..support.system import after_fork_in_child
 from ..traffic import budgets
-from .tasks import run_job
+from .tasks import TaskResult, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,22 +35,10 @@ if TYPE_CHECKING:
     from ..scopes.active import ActiveScope, ScopedRecord
     from ..scopes.draws import Drawn
     from .map_run import MapRun
-    from .tasks import Job, TaskPosition, TaskResult
+    from .tasks import Job, TaskPosition
 
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
 maps_here: dict[str, MapRun] = {}  # the maps that run in this process, by token
-
-
-class Report(NamedTuple):
-    """The result of a task of another process.
-
-    :param noted: what the map's process does not know of it.
-    """
-
-    value: object
-    error: BaseException | None
-    traceback: str
-    noted: Noted | None
 
 
 class RemoteTask(NamedTuple):
@@ -70,7 +58,7 @@ class RemoteTask(NamedTuple):
     ticket: str
     drawn: list[Drawn]
 
-    def __call__(self) -> TaskResult | Report:
+    def __call__(self) -> TaskResult:
         """Run the task here, with the settings of the map's process."""
         if (map_here := maps_here.get(self.token)) is not None:
             # This is that process: the executor pickled the task for threads of its own.
@@ -80,19 +68,16 @@ class RemoteTask(NamedTuple):
                 used_records: deque[ScopedRecord] = deque()
                 draw_list = DrawList()
                 scope = self.position.scope(Draws(self.drawn), draw_list, used_records)
-                value, error = copy_context().run(self._run, scope)
+                result = copy_context().run(self._run, scope)
                 noted = session.elsewhere.take_noted(draw_list.drawn(), used_records)
             else:
                 position, noted = self.position.position._replace(order=()), None
                 draws = DrawsElsewhere(position.path, position.branches, self.ticket)
                 scope = self.position._replace(position=position).scope(draws)
-                value, error = copy_context().run(self._run, scope)
-            return Report(
-                value,
-                None if error is None else picklable(error),
-                "" if error is None else "".join(format_exception(error)),
-                noted,
-            )
+                result = copy_context().run(self._run, scope)
+            if (error := result.error) is None:
+                return result._replace(noted=noted)
+            return TaskResult(None, picklable(error), "".join(format_exception(error)), noted)
 
     def _run(self, scope: ActiveScope) -> TaskResult:
         hold_ticket(self.ticket)

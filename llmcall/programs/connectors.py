@@ -6,24 +6,27 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
 
 from ..core.waiting import adrive
-from .conversion import httpx_request, httpx_response, is_whole, response_head, whole_response
+from ..support.libraries import httpx
+from .conversion import LibraryErrors, httpx_request, is_whole, response_head, whole_response
 from .interceptors import Interceptor, passing
 
-if TYPE_CHECKING:
-    import httpx
-    from aiohttp.client_reqrep import ClientRequest
-    from aiohttp.connector import Connection
+Connect = Callable[..., Awaitable[Connection]]
 
-    Connect = Callable[..., Awaitable[Connection]]
-
-ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+ERRORS = LibraryErrors(
+    (aiohttp.ClientError, OSError, asyncio.TimeoutError),
+    asyncio.TimeoutError,
+    aiohttp.ServerTimeoutError,
+    aiohttp.ClientConnectionError,
+)
 LENGTH = "Content-Length"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FIRST_FINAL = 200  # status of an answer; those below announce one
@@ -42,8 +45,6 @@ async def recorded_connect(
     :param connect: the method of the session's connector.
     :param request: the program's; with the rest, the arguments of ``connect``.
     """
-    from ..support.libraries import httpx
-
     original = httpx_request(
         request.method,
         str(request.url),
@@ -69,28 +70,24 @@ async def recorded_connect(
                 await _set_body(sent, [attempt.content])
                 if LENGTH in sent.headers:
                     sent.headers[LENGTH] = str(len(attempt.content))
-        try:
+        with ERRORS.as_httpx(is_connected=False):
             connection = await connect(connector, sent, traces, limits)
-        except ERRORS as error:
-            is_timeout = isinstance(error, asyncio.TimeoutError)
-            error_class = httpx.ConnectTimeout if is_timeout else httpx.ConnectError
-            raise error_class(str(error)) from error
         response = None
-        try:
-            protocol: Any = connection.protocol
-            protocol.set_response_params(
-                skip_payload=sent.method == "HEAD",
-                read_until_eof=True,
-                read_timeout=limits.sock_read,
-            )
-            response = await sent.send(connection)
-            await response.start(connection)
-        except BaseException as error:
-            (response or connection).close()
-            if isinstance(error, ERRORS):
-                raise _read_error(error) from error
-            raise
-        return _as_httpx(response)
+        with ERRORS.as_httpx(is_connected=True):
+            try:
+                protocol: Any = connection.protocol
+                protocol.set_response_params(
+                    skip_payload=sent.method == "HEAD",
+                    read_until_eof=True,
+                    read_timeout=limits.sock_read,
+                )
+                response = await sent.send(connection)
+                await response.start(connection)
+            except BaseException:
+                (response or connection).close()
+                raise
+        pieces = response.content.iter_any()
+        return ERRORS.httpx_response(response.status, response.raw_headers, pieces, response.close)
 
     broken = None
     try:
@@ -98,7 +95,7 @@ async def recorded_connect(
     except httpx.RequestError as error:
         broken = error
     if isinstance(broken, (httpx.ConnectError, httpx.ConnectTimeout)):
-        raise _own_error(broken)
+        raise ERRORS.of_library(broken)
     came = broken or answer
     if came is None:
         with passing():
@@ -167,39 +164,6 @@ async def _set_body(request: ClientRequest, pieces: Sequence[bytes]) -> None:
 # What comes back
 
 
-def _as_httpx(response: aiohttp.ClientResponse) -> httpx.Response:
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        try:
-            async for piece in response.content.iter_any():
-                yield piece
-        except ERRORS as error:
-            raise _read_error(error) from error
-
-    async def close() -> None:
-        response.close()
-
-    return httpx_response(response.status, response.raw_headers, pieces(), close)
-
-
-def _read_error(error: BaseException) -> httpx.RequestError:
-    from ..support.libraries import httpx
-
-    is_timeout = isinstance(error, asyncio.TimeoutError)
-    return (httpx.ReadTimeout if is_timeout else httpx.ReadError)(str(error))
-
-
-def _own_error(error: httpx.RequestError) -> BaseException:
-    """Return aiohttp's error for an error of httpx."""
-    from ..support.libraries import httpx
-
-    if isinstance(error.__cause__, ERRORS):
-        return error.__cause__
-    # an identical call that failed was another library's
-    is_timeout = isinstance(error, httpx.TimeoutException)
-    own_class = aiohttp.ServerTimeoutError if is_timeout else aiohttp.ClientConnectionError
-    return own_class(str(error))
-
-
 class _InMemory(aiohttp.BaseConnector):
     """A connector whose connection brings a recorded answer."""
 
@@ -238,7 +202,7 @@ class _Recorded(ResponseHandler):
     ) -> None:
         super().__init__(loop)
         self._answer: Any = answer
-        self._error = _own_error(answer) if isinstance(answer, Exception) else None
+        self._error = ERRORS.of_library(answer) if isinstance(answer, Exception) else None
         self._feeding: asyncio.Task[None] | None = None
         self.connection_made(_Nowhere())
         self.force_close()  # no later request is to use the connection
@@ -263,15 +227,13 @@ class _Recorded(ResponseHandler):
 
     async def _feed(self, stream: aiohttp.StreamReader) -> None:
         """Feed the pieces of the body as they come."""
-        from ..support.libraries import httpx
-
         try:
             async for piece in self._answer.aiter_bytes():
                 if piece:
                     self.data_received(b"%x\r\n%b\r\n" % (len(piece), piece))
             self.data_received(b"0\r\n\r\n")
         except httpx.RequestError as error:
-            stream.set_exception(_own_error(error))
+            stream.set_exception(ERRORS.of_library(error))
         finally:
             await self._answer.aclose()
 

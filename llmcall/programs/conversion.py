@@ -1,20 +1,99 @@
-"""Requests and responses of requests, aiohttp and urllib as httpx has them, and recorded answers as bytes."""
+"""Requests, responses and errors of requests, aiohttp and urllib as httpx has them, and recorded answers as bytes.
+
+It is imported with the first request of one of these libraries.
+"""
 
 from __future__ import annotations
 
 import http.client
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
+from ..support.libraries import httpx
+from ..support.waits import as_async
 from .http_responses import body_class
 from .transport import headers_to_copy
 
-if TYPE_CHECKING:
-    import httpx
-
-    Headers = Iterable[tuple[object, object]]  # texts or bytes
+T = TypeVar("T")
+Headers = Iterable[tuple[object, object]]  # texts or bytes
 
 TIMEOUTS = ("connect", "read")
+
+
+class LibraryErrors(NamedTuple):
+    """The errors of a library. While llmcall answers its request, errors of httpx replace them.
+
+    :param own: their classes.
+    :param timeouts: the class of those that are, or whose reason is, a timeout.
+    :param new_timeout: makes one for an identical call that another library made; ``new_failure`` likewise.
+    """
+
+    own: tuple[type[BaseException], ...]
+    timeouts: type[BaseException]
+    new_timeout: Callable[[str], BaseException]
+    new_failure: Callable[[str], BaseException]
+
+    @contextmanager
+    def as_httpx(self, *, is_connected: bool) -> Iterator[None]:
+        """Raise httpx's errors for the library's in a block.
+
+        :param is_connected: whether it reads the answer, and does not send the request.
+        """
+        try:
+            yield
+        except self.own as error:
+            failed, late = (
+                (httpx.ReadError, httpx.ReadTimeout)
+                if is_connected
+                else (httpx.ConnectError, httpx.ConnectTimeout)
+            )
+            is_timeout = isinstance(getattr(error, "reason", error), self.timeouts)
+            raise (late if is_timeout else failed)(str(error)) from error
+
+    def of_library(self, error: httpx.RequestError) -> BaseException:
+        """Return the library's error for one of httpx."""
+        if isinstance(error.__cause__, self.own):
+            return error.__cause__
+        is_timeout = isinstance(error, httpx.TimeoutException)
+        return (self.new_timeout if is_timeout else self.new_failure)(str(error))
+
+    async def answer(self, answering: Awaitable[T]) -> T:
+        """Return an answer, or raise the library's error for httpx's, with the causes that it has by itself."""
+        try:
+            return await answering
+        except httpx.RequestError as error:
+            broken = self.of_library(error)
+        raise broken
+
+    def body(self, response: httpx.Response) -> Iterator[bytes]:
+        """Yield the body of an answer as it comes, or raise the library's error for httpx's."""
+        try:
+            yield from response.iter_bytes()
+            return
+        except httpx.RequestError as error:
+            broken = self.of_library(error)
+        raise broken
+
+    def httpx_response(
+        self, status: int, headers: Headers, pieces: Any, close: Callable[[], object]
+    ) -> httpx.Response:
+        """Return a response of httpx, whose body the library reads and decodes.
+
+        :param pieces: yields the body.
+        :param close: ends the reading.
+        """
+
+        async def body() -> AsyncGenerator[bytes, None]:
+            with self.as_httpx(is_connected=True):
+                async for piece in as_async(pieces):
+                    yield piece
+
+        async def aclose() -> None:
+            close()
+
+        given = headers_to_copy(httpx.Headers(_headers(headers)))
+        return httpx.Response(status, headers=given, stream=body_class(httpx)(body(), aclose))
 
 
 def httpx_request(
@@ -29,8 +108,6 @@ def httpx_request(
     :param content: the body. One that comes in pieces is only read if the request may be recorded.
     :param timeouts: in seconds: until it is connected, and between two pieces of the answer.
     """
-    from ..support.libraries import httpx
-
     return httpx.Request(
         method,
         url,
@@ -38,19 +115,6 @@ def httpx_request(
         content=content,
         extensions={"timeout": dict(zip(TIMEOUTS, timeouts, strict=True))},
     )
-
-
-def httpx_response(
-    status: int,
-    headers: Headers,
-    pieces: AsyncGenerator[bytes, None],
-    close: Callable[[], Coroutine[Any, Any, None]],
-) -> httpx.Response:
-    """Return a response of httpx, whose body another library reads and decodes."""
-    from ..support.libraries import httpx
-
-    given = headers_to_copy(httpx.Headers(_headers(headers)))
-    return httpx.Response(status, headers=given, stream=body_class(httpx)(pieces, close))
 
 
 def _headers(headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -63,8 +127,6 @@ def _bytes(value: object) -> bytes:
 
 def is_whole(response: httpx.Response) -> bool:
     """Return whether the body of a response is there, and does not come piece by piece."""
-    from ..support.libraries import httpx
-
     return isinstance(response.stream, httpx.ByteStream)
 
 

@@ -10,21 +10,24 @@ import itertools
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..support.libraries import httpx
 from ..support.waits import run_blocking
-from .conversion import httpx_request, httpx_response, is_whole, response_head, whole_response
+from .conversion import LibraryErrors, httpx_request, is_whole, response_head, whole_response
 from .interceptors import Interceptor, passing
-
-if TYPE_CHECKING:
-    import httpx
 
 PIECE = 1024  # bytes of an answer that are read at once
 BLOCK = 8192  # bytes of a file that http.client sends at once
 LENGTH = "Content-length"  # as urllib writes it
-ERRORS = (OSError, http.client.HTTPException)
+ERRORS = LibraryErrors(
+    (OSError, http.client.HTTPException),
+    TimeoutError,
+    lambda words: urllib.error.URLError(TimeoutError(words)),
+    lambda words: urllib.error.URLError(ConnectionError(words)),
+)
 
 
 def recorded_open(
@@ -38,8 +41,6 @@ def recorded_open(
     :param open_below: its own method, for which its handlers answer.
     :param request: the program's, as the opener's processors of requests have left it.
     """
-    from ..support.libraries import httpx
-
     timeout: Any = request.timeout
     if not isinstance(timeout, (int, float)):  # urllib's sign for the default
         timeout = socket.getdefaulttimeout()
@@ -58,37 +59,15 @@ def recorded_open(
             request.timeout = attempt.extensions["timeout"]["read"]
             if attempt.content != original.content:
                 _set_body(request, attempt.content, str(len(attempt.content)))
-        try:
-            response = open_below(opener, request)
-        except urllib.error.HTTPError as error:  # of a handler of the program's
-            response = error
-        except ERRORS as error:
-            is_timeout = isinstance(getattr(error, "reason", error), TimeoutError)
-            raise (httpx.ReadTimeout if is_timeout else httpx.ConnectError)(str(error)) from error
-
-        async def pieces() -> AsyncGenerator[bytes, None]:
-            read = getattr(response, "read1", response.read)
+        with ERRORS.as_httpx(is_connected=False):
             try:
-                while piece := read(PIECE):
-                    yield piece
-                if missing := getattr(response, "length", None):
-                    raise http.client.IncompleteRead(b"", missing)
-            except ERRORS as error:
-                is_timeout = isinstance(error, TimeoutError)
-                raise (httpx.ReadTimeout if is_timeout else httpx.ReadError)(str(error)) from error
+                response = open_below(opener, request)
+            except urllib.error.HTTPError as error:  # of a handler of the program's
+                response = error
+        headers = response.info().items()
+        return ERRORS.httpx_response(response.code, headers, _pieces(response), response.close)
 
-        async def close() -> None:
-            response.close()
-
-        return httpx_response(response.code, response.info().items(), pieces(), close)
-
-    broken = None
-    try:
-        response = run_blocking(interceptor.response_to(httpx, original, send_attempt))
-    except httpx.RequestError as error:
-        broken = error
-    if broken is not None:
-        raise _own_error(broken)
+    response = run_blocking(ERRORS.answer(interceptor.response_to(httpx, original, send_attempt)))
     if response is None:
         with passing():
             return open_below(opener, request)
@@ -129,15 +108,13 @@ def _set_body(request: urllib.request.Request, body: Any, length: str | None = N
             headers[LENGTH] = length
 
 
-def _own_error(error: httpx.RequestError) -> Exception:
-    """Return urllib's error for an error of httpx."""
-    from ..support.libraries import httpx
-
-    if isinstance(error.__cause__, ERRORS):
-        return error.__cause__
-    # an identical call that failed was another library's
-    is_timeout = isinstance(error, httpx.TimeoutException)
-    return urllib.error.URLError((TimeoutError if is_timeout else ConnectionError)(str(error)))
+def _pieces(response: Any) -> Iterator[bytes]:
+    """Yield the body of a server's response as it comes."""
+    read = getattr(response, "read1", response.read)
+    while piece := read(PIECE):
+        yield piece
+    if missing := getattr(response, "length", None):
+        raise http.client.IncompleteRead(b"", missing)
 
 
 class _Source(io.RawIOBase):
@@ -148,7 +125,7 @@ class _Source(io.RawIOBase):
         if is_whole(response):
             self._pieces = iter([whole_response(response)])
         else:
-            self._pieces = itertools.chain([response_head(response)], response.iter_bytes())
+            self._pieces = itertools.chain([response_head(response)], ERRORS.body(response))
         self._rest = b""
 
     def makefile(self, mode: str) -> io.BufferedReader:
@@ -161,16 +138,8 @@ class _Source(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer with what has come."""
-        from ..support.libraries import httpx
-
-        broken = None
-        try:
-            while not self._rest and (piece := next(self._pieces, None)) is not None:
-                self._rest = piece
-        except httpx.RequestError as error:
-            broken = error
-        if broken is not None:
-            raise _own_error(broken)
+        while not self._rest and (piece := next(self._pieces, None)) is not None:
+            self._rest = piece
         count = min(len(buffer), len(self._rest))
         buffer[:count], self._rest = self._rest[:count], self._rest[count:]
         return count

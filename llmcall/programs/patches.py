@@ -96,23 +96,14 @@ def _choose_transport(
     return PatchedTransport(sys.modules[library], interceptor, below)
 
 
-def _send_recorded(
-    send: Callable[..., Any],
-    adapter: object,
-    request: object,
-    *args: object,
-    **kwargs: Any,
-) -> object:
+def _send_recorded(send: Callable[..., Any], adapter: object, *args: Any, **kwargs: Any) -> object:
     """Replace ``HTTPAdapter.send``, through which every request of a session goes."""
     interceptor = active_interceptor()
     if interceptor is None:
-        return send(adapter, request, *args, **kwargs)
+        return send(adapter, *args, **kwargs)
     from .sessions import recorded_send
 
-    below = functools.partial(send, adapter)
-    return recorded_send(
-        sys.modules["requests"], interceptor, adapter, below, request, args, kwargs
-    )
+    return recorded_send(interceptor, send, adapter, *args, **kwargs)
 
 
 def _open_recorded(

@@ -535,7 +535,7 @@ def _take_note(connection: _Connection, what: str, *details: Any) -> None:
     elif what == "unread":
         note_unread(*details)
     elif (recording := programs.innermost()) is not None:
-        recording.note(what, *details)
+        recording.hear(what, *details)
 
 
 _open: list[Link] = []

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 # Records the clients of another process for a block, by the options of a recording; it can be pickled.
 record_linked: Callable[[Any], AbstractContextManager[object]]
 recordings: list[Recorder] = []  # those that are open, the innermost last
-after_fork_in_child(recordings.clear)
+
+
+@after_fork_in_child
+def _keep_refusing() -> None:
+    """Leave only the recordings that send nothing to a forked process."""
+    recordings[:] = [recording for recording in recordings if recording.stays_in_forks]
 
 
 def innermost() -> Recorder | None:

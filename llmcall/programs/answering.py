@@ -26,6 +26,7 @@ from ..support.failures import UnrecordedAnswer
 from ..support.request_origin import llmcall_sends
 from . import connections
 from .http_responses import connection_failure, refusal_response, respond
+from .interceptors import Sight
 from .requests import CHATS, is_of_model_sdk, is_telemetry, request_to_record
 from .transport import ProgramTransport
 
@@ -106,7 +107,7 @@ async def response_to(
     if broken is not None:
         raise broken
     if isinstance(failed, UnrecordedAnswer):
-        recorder.note_unrecorded(_address(http))
+        recorder.note(Sight.MODEL_REQUEST, _address(http))
     return refusal_response(library, failed, transport)
 
 
@@ -118,10 +119,8 @@ def _let_pass(
     is_chat = http.method == "POST" and path.rstrip("/").endswith(CHATS)
     if is_telemetry(path):
         return library.Response(204) if is_models_host and recorder.sends_nothing else None
-    if is_models_host or is_chat:
-        recorder.note_unrecorded(_address(http))
-    else:
-        recorder.note_other_request(_address(http))
+    sight = Sight.MODEL_REQUEST if is_models_host or is_chat else Sight.OTHER_REQUEST
+    recorder.note(sight, _address(http))
     return None
 
 

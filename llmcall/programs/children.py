@@ -449,6 +449,7 @@ def _begin_forked() -> None:
     parents.clear()
     if _starting.forked is not None:
         interceptors.clear()
+        programs.recordings.clear()
         begin(_starting.forked)
 
 

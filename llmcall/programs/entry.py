@@ -17,6 +17,7 @@ from ..stores.cassettes.reports import SETTINGS
 from ..support.notices import notice
 from .actors import Actor, is_named_by_text, warn_of_swapped_answers
 from .children import recorded_children
+from .interceptors import Sight
 from .patches import PatchedTransport, patched_by
 from .placeholders import placeholder_keys
 from .recorder import Recorder
@@ -228,14 +229,14 @@ def unrecorded_lines(recorder: Recorder) -> Iterator[str]:
     """Yield a line about each request to a model that is not recorded, and about each host of a model to
     which other clients connected.
     """
-    for address in recorder.passed:
+    for address in recorder.seen[Sight.MODEL_REQUEST]:
         words = (
             "was refused"
             if recorder.sends_nothing
             else "was sent and not recorded, so a replay refuses it"
         )
         yield f"{address} {words}: llmcall records JSON that is posted to a model and answered in JSON"
-    for host in recorder.unrecorded:
+    for host in recorder.seen[Sight.MODEL_CONNECTION]:
         if recorder.sends_nothing:
             yield f"a replay refused a connection to {host}. {RECORDED_LIBRARIES}"
         else:

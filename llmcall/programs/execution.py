@@ -29,6 +29,7 @@ from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
 from .children import LONGEST_END, RoutesOfRecording, missed_lines, recording_children
 from .entry import unrecorded_lines
+from .interceptors import Sight
 from .last_lines import summary_lines
 from .patches import patched_by
 from .recorder import Recorder
@@ -179,7 +180,9 @@ class Execution(CallListener):
             )
 
     def _has_failed(self) -> bool:
-        is_refused = self._recorder.sends_nothing and bool(self._recorder.unrecorded)
+        is_refused = self._recorder.sends_nothing and bool(
+            self._recorder.seen[Sight.MODEL_CONNECTION]
+        )
         return self._recorder.first_error is not None or is_refused
 
     def _end(self) -> None:
@@ -247,15 +250,15 @@ class Execution(CallListener):
                 f"the program started other processes ({names}), which sent nothing to the addresses that llmcall "
                 "gives them: OPENAI_BASE_URL, ANTHROPIC_BASE_URL and GOOGLE_GEMINI_BASE_URL"
             )
-        if recorder.connected:
+        if connected := recorder.seen[Sight.OTHER_CONNECTION]:
             seen.append(
-                f"the program connected to {', '.join(recorder.connected)} by a library that llmcall does not record: "
+                f"the program connected to {', '.join(connected)} by a library that llmcall does not record: "
                 "if it takes a base URL from the environment, give it one that 'llmcall serve --cassette FILE' prints"
             )
-        if recorder.other_requests:
+        if passed := recorder.seen[Sight.OTHER_REQUEST]:
             seen.append(
                 "these requests were not recorded, since nothing shows that a model answers them: "
-                f"{', '.join(recorder.other_requests)}; to record a host's requests, name it in "
+                f"{', '.join(passed)}; to record a host's requests, name it in "
                 "hosts=(…) of llmcall.cassette or llmcall.patched"
             )
         return "; ".join(seen) or (

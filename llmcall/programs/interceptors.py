@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..errors import APIError
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 
     # Sends a request by the program's own transport.
     SendRequest = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
+
+
+class Sight(str, Enum):
+    """Something that is seen of a program and not recorded."""
+
+    MODEL_CONNECTION = "a connection to a model, by a client that is not recorded"
+    OTHER_CONNECTION = "another connection by such a client"
+    MODEL_REQUEST = "a request to a model, such as for speech, a file or a list"
+    OTHER_REQUEST = "a request that passes to another host"
 
 
 class Interceptor:
@@ -54,11 +64,11 @@ class Interceptor:
         :param send: sends a request and returns its response, or a coroutine that does.
         """
 
-    def note_connection(self, host: str) -> None:
-        """Note a connection to a model that no recorded client makes."""
+    def note(self, sight: Sight, address: str) -> None:
+        """Note something that is not recorded.
 
-    def note_other_connection(self, address: str) -> None:
-        """Note a connection of another client."""
+        :param address: the host, or of a request its method, host and path.
+        """
 
     def note_refusal(self, error: Exception) -> None:
         """Note an llmcall error that a call got."""

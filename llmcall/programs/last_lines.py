@@ -8,6 +8,7 @@ from ..config import resolve as config
 from ..config.values import without_password
 from ..stores.cassettes.reports import FROM_CACHE
 from ..support.display import counted, money
+from .interceptors import Sight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +59,9 @@ def summary_lines(
         lines = [f"{counted(replayed, 'call')} replayed from {where}"]
     else:
         lines = [f"{', '.join(shown)}: {where}"]
-    if shown == ["0 asked"] and not (recorder.unrecorded or recorder.passed):
+    if shown == ["0 asked"] and not (
+        recorder.seen[Sight.MODEL_CONNECTION] or recorder.seen[Sight.MODEL_REQUEST]
+    ):
         lines += filter(None, [explain()])
     if supplied and not recorder.sends_nothing:
         lines.append(_how_to_repeat(cassette, another))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import httpx
 
     from ..link.child import Parent
-    from .interceptors import SendRequest
+    from .interceptors import SendRequest, Sight
 
 HAS_ENDED = "the recording of the process that started this one has ended"
 
@@ -88,34 +88,15 @@ class LinkedRecorder(Recorder):
         elif sys.stderr is not None:
             sys.stderr.write(text)
 
-    def note_connection(self, host: str) -> None:
-        """Report a connection to a model that no recorded client makes.
-
-        :raises ConnectionRefusedError: if nothing may be sent.
-        """
-        _tell("connection", host)
-        super().note_connection(host)
-
-    def note_other_connection(self, address: str) -> None:
-        """Report a connection of another client."""
-        _tell("other_connection", address)
-
-    def note_other_request(self, address: str) -> None:
-        """Report a request that passes to a host that is not a model's."""
-        _tell("other_request", address)
-
-    def note_unrecorded(self, address: str) -> None:
-        """Report a request to a model that is not recorded.
-
-        :raises LLMCallError: if nothing may be sent.
-        """
-        _tell("unrecorded", address)
-        super().note_unrecorded(address)
+    def note(self, sight: Sight, address: str) -> None:
+        """Report something that is not recorded, and refuse it as in the recording process."""
+        _tell(sight, address)
+        super().note(sight, address)
 
 
-def _tell(what: str, *details: Any) -> None:
+def _tell(what: str, detail: Any) -> None:
     for parent in parents[-1:]:
-        parent.note(what, *details)
+        parent.note(what, detail)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from ..scopes.callers import begin_naming, current_caller, end_naming
 from ..support.request_origin import PROGRAM, llmcall_sends, sender
 from ..support.waits import run_blocking
 from . import connections, makers
-from .interceptors import Interceptor, active_interceptor, innermost, interceptors, passing
+from .interceptors import Interceptor, Sight, active_interceptor, innermost, interceptors, passing
 from .replacing import Installation, Replacement
 
 if TYPE_CHECKING:
@@ -146,9 +146,9 @@ def _connect_noted(connect: Callable[..., Any], socket: object, address: object)
     )
     if interceptor is not None and to is not None and is_noted:
         if connections.is_models(to, interceptor.known_models()):
-            interceptor.note_connection(to[0])
+            interceptor.note(Sight.MODEL_CONNECTION, to[0])
         else:
-            interceptor.note_other_connection(f"{to[0]}:{to[1]}")
+            interceptor.note(Sight.OTHER_CONNECTION, f"{to[0]}:{to[1]}")
     return connect(socket, address)
 
 

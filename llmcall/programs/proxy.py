@@ -13,6 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from ..link.loop import LoopThread, close_in_forks
 from . import connections
+from .interceptors import Sight
 from .routes import LOOPBACK
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Proxy:
 
     def _refuse(self, host: str, writer: StreamWriter) -> None:
         with contextlib.suppress(ConnectionRefusedError):
-            self._recorder.note_connection(host)
+            self._recorder.note(Sight.MODEL_CONNECTION, host)
         _respond(writer, "403 Forbidden", str(connections.refused_connection(host).strerror))
 
 

@@ -14,14 +14,14 @@ from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeErr
 from ..keys.normalizers import normalizer
 from ..link.client_facts import KEYS, keyless
 from ..link.link_messages import error_in
-from ..link.programs import recordings
+from ..link.programs import innermost, recordings
 from ..scopes.active import here
 from ..scopes.scope import Scope
 from ..support.listeners import CallListener, listen
 from . import connections
 from .actors import Actor, Actors
 from .client import ProgramClient
-from .interceptors import Interceptor, interceptors, note_refusal
+from .interceptors import Interceptor, Sight, note_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from .interceptors import SendRequest
     from .requests import RequestToRecord
 
-MOST_CONNECTIONS = 5  # that are kept
+OTHERS = (Sight.OTHER_CONNECTION, Sight.OTHER_REQUEST)
+MOST_OTHERS = 5  # addresses of each of these that are kept
 # Refusals that are counted where they are raised, in calls by llmcall's own client too.
 COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
@@ -117,10 +118,7 @@ class Recorder(Interceptor):
     :ivar first_error: the first llmcall error that the program got, or ``None``.
     :ivar refused: how many of the program's calls were refused for other reasons than a miss, a scope or a budget,
         such as a credential in the request.
-    :ivar unrecorded: the models' hosts to which other clients connected.
-    :ivar passed: the requests to models that are not recorded, by method, host and path.
-    :ivar other_requests: the first requests that passed to other hosts, by method, host and path.
-    :ivar connected: the first addresses to which other clients connected, besides known models'.
+    :ivar seen: by sight, the addresses; of those that are not models', the first.
     :ivar report_first: is called with ``first_error`` when it comes.
     :ivar models: the addresses of models that the settings name or that were called.
     :ivar has_ended: whether the program's process is ending, so that nothing more can be recorded.
@@ -164,10 +162,7 @@ class Recorder(Interceptor):
         self._was_attached = False
         self.first_error: Exception | None = None
         self.refused = 0
-        self.unrecorded: dict[str, None] = {}
-        self.passed: dict[str, None] = {}
-        self.connected: dict[str, None] = {}
-        self.other_requests: dict[str, None] = {}
+        self.seen: dict[str, dict[str, None]] = {sight: {} for sight in Sight}
         self.report_first: Callable[[Exception], object] = bool
         self.models = connections.configured_models()
         self.has_ended = False
@@ -184,10 +179,10 @@ class Recorder(Interceptor):
 
     def attach(self) -> None:
         """Compose its options with those of the recorders attached before it."""
-        innermost = _innermost()
+        outer = innermost()
         self._was_attached = True
-        if innermost is not None:
-            self._recording = self._recording.over(innermost._recording)
+        if outer is not None:
+            self._recording = self._recording.over(outer._recording)
         recordings.append(self)
 
     def detach(self) -> None:
@@ -200,12 +195,12 @@ class Recorder(Interceptor):
         """Return the recording that counts for a request: the innermost one, which may be a cassette that the
         settings name; an ``http_client``'s own takes precedence.
         """
-        innermost = _innermost()
-        if innermost is None or innermost is self:
+        counting = innermost()
+        if counting is None or counting is self:
             return self._recording
         if not self._was_attached:
-            return self._recording.over(innermost._recording)
-        return innermost._recording if self in interceptors else self._recording
+            return self._recording.over(counting._recording)
+        return counting._recording if self in recordings else self._recording
 
     @property
     def sends_nothing(self) -> bool:
@@ -218,7 +213,7 @@ class Recorder(Interceptor):
 
     def _watching(self) -> dict[Recorder, None]:
         """Return this recorder and the attached ones: all of them note what happens."""
-        return dict.fromkeys([self, *_attached_recorders()])
+        return dict.fromkeys([self, *recordings])
 
     def note_refusal(self, error: Exception) -> None:
         """Count an llmcall error, and keep the first.
@@ -236,40 +231,19 @@ class Recorder(Interceptor):
         if self.first_error is not None:
             raise self.first_error
 
-    def note_connection(self, host: str) -> None:
-        """Note a connection to a model that no recorded client makes.
+    def note(self, sight: Sight, address: str) -> None:
+        """Note something that is not recorded, to report it at the end.
 
-        :raises ConnectionRefusedError: if nothing may be sent.
+        :raises ConnectionRefusedError: for a connection to a model, if nothing may be sent.
+        :raises LLMCallError: for a request to one.
         """
         for recorder in self._watching():
-            recorder.unrecorded[host] = None
-        if self.sends_nothing:
-            raise connections.refused_connection(host)
-
-    def note_other_connection(self, address: str) -> None:
-        """Note a connection of another client, to report it if no call of the program is recorded."""
-        if len(self.connected) < MOST_CONNECTIONS:
-            self.connected[address] = None
-
-    def note_other_request(self, address: str) -> None:
-        """Note a request that passes to a host that is not a model's, to report it if no call of the
-        program is recorded.
-
-        :param address: its method, host and path.
-        """
-        for recorder in self._watching():
-            if len(recorder.other_requests) < MOST_CONNECTIONS:
-                recorder.other_requests[address] = None
-
-    def note_unrecorded(self, address: str) -> None:
-        """Note a request to a model that is not recorded, such as for speech, a file or a list.
-
-        :param address: its method, host and path.
-        :raises LLMCallError: if nothing may be sent.
-        """
-        for recorder in self._watching():
-            recorder.passed[address] = None
-        if self.sends_nothing:
+            seen = recorder.seen[sight]
+            if sight not in OTHERS or len(seen) < MOST_OTHERS:
+                seen[address] = None
+        if sight == Sight.MODEL_CONNECTION and self.sends_nothing:
+            raise connections.refused_connection(address)
+        if sight == Sight.MODEL_REQUEST and self.sends_nothing:
             raise LLMCallError(
                 f"{address} is not recorded, so a replay does not send it: llmcall records JSON that is posted "
                 "to a model and answered in JSON"
@@ -301,26 +275,15 @@ class Recorder(Interceptor):
         prints_first = self.report_first is not bool
         return Options(actor, overrides, recording.hosts, self.sends_nothing, models, prints_first)
 
-    def note(self, what: str, *details: Any) -> None:
-        """Note what another process saw of its program."""
-        # That process refuses it there.
-        with contextlib.suppress(ConnectionRefusedError, LLMCallError):
-            if what == "refusal":
-                error = error_in(details[0], is_any=False)
-                if isinstance(error, Exception):
-                    note_refusal(error)
-            else:
-                getattr(self, f"note_{what}")(*details)
-
-
-def _attached_recorders() -> list[Recorder]:
-    """Return the attached recorders, the innermost last."""
-    return [interceptor for interceptor in tuple(interceptors) if isinstance(interceptor, Recorder)]
-
-
-def _innermost() -> Recorder | None:
-    attached = _attached_recorders()
-    return attached[-1] if attached else None
+    def hear(self, what: str, detail: Any) -> None:
+        """Note what another process saw of its program: a :class:`.Sight`, or ``"refusal"``."""
+        if what == "refusal":
+            error = error_in(detail, is_any=False)
+            if isinstance(error, Exception):
+                note_refusal(error)
+            return
+        with contextlib.suppress(ConnectionRefusedError, LLMCallError):  # refused there
+            self.note(Sight(what), detail)
 
 
 def _checked_host(host: object) -> str:

@@ -19,7 +19,7 @@ from ..errors import CacheError, CacheMissError, ConfigError, LLMCallError
 from ..keys.keys import short_key
 from ..programs.connections import configured_models, refused_connection
 from ..programs.entry import recording_programs
-from ..programs.interceptors import Interceptor
+from ..programs.interceptors import Interceptor, Sight
 from ..programs.patches import patched_by
 from ..review.text import record_name
 from ..scopes.active import forget_scopes
@@ -58,14 +58,14 @@ class _Connections(Interceptor):
         """Return the addresses of the models that the settings name."""
         return self._models
 
-    def note_connection(self, host: str) -> None:
+    def note(self, sight: Sight, address: str) -> None:
         """Refuse a connection to a model, unless the test may connect.
 
         :raises ConnectionRefusedError: if it may not.
         """
-        if not self._are_allowed():
+        if sight == Sight.MODEL_CONNECTION and not self._are_allowed():
             raise refused_connection(
-                host, "this test has no cassette; mark it with @pytest.mark.llm"
+                address, "this test has no cassette; mark it with @pytest.mark.llm"
             )
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .system import ProcessLock
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these may be imported from here
     import azure.identity
     import bpe_openai._bindings
     import click
@@ -50,34 +50,6 @@ if TYPE_CHECKING:
     import uvicorn
     import xllamacpp
     import yaml
-
-__all__ = [
-    "azure",
-    "bpe_openai",
-    "click",
-    "diskcache",
-    "dotenv",
-    "genai_prices",
-    "httpx",
-    "jinja2",
-    "jsonschema",
-    "openai",
-    "pandas",
-    "pydantic",
-    "pydantic_core",
-    "pystache",
-    "redis",
-    "referencing",
-    "scipy",
-    "tabulate",
-    "tenacity",
-    "tiktoken",
-    "tqdm",
-    "typing_extensions",
-    "uvicorn",
-    "xllamacpp",
-    "yaml",
-]
 
 # The modules of a library that are used, where these are others than its own.
 _MODULES = {
@@ -136,7 +108,7 @@ if not TYPE_CHECKING:
         whole = _whole.get(name)
         if whole is not None and sys.modules.get(name) is whole:
             return whole
-        if name not in __all__:
+        if name.startswith("__"):  # Python looks for such names in any module
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         # The package comes first: a module of it may be whole while another thread still imports it.
         modules = (name, *_MODULES.get(name, "").split())

@@ -96,7 +96,8 @@ def _token(kind: str, keywords: str, pattern: str, *, mixed: bool = False) -> _C
     return _CredentialForm(kind, keywords, _TOKEN + pattern, mixed=mixed)
 
 
-_FORMS = (
+# The keys of providers of models.
+_MODELS_KEYS = (
     _token("an Anthropic API key", "sk-", r"sk-ant-" + _KEY),
     _token("an OpenAI API key", "sk-", r"sk-(?:proj|svcacct|admin)-" + _KEY),
     _token(
@@ -105,15 +106,7 @@ _FORMS = (
         r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})",
         mixed=True,
     ),
-    _token("an AWS access key", "akia", r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
-    _token("an AWS access key", "asia", r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),
-    _token("a GitHub token", "ghp_|gho_|ghu_|ghs_|ghr_", r"gh[pousr]_([A-Za-z0-9]{30,})"),
-    _token("a GitHub token", "github_pat_", r"github_pat_([A-Za-z0-9_]{22,})"),
-    _token("a GitLab token", "glpat-", r"glpat-([A-Za-z0-9_-]{20,})", mixed=True),
     _token("a Google API key", "aiza", r"(?<!/)AIza([A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"),
-    _token("a Google access token", "ya29.", r"ya29\.([A-Za-z0-9_-]{20,})"),
-    _token("a Slack token", "xox", r"xox[abeprs]-([A-Za-z0-9-]{10,})", mixed=True),
-    _token("a Stripe key", "sk_live_|rk_live_", r"[sr]k_live_([A-Za-z0-9]{16,})"),
     _token("a Hugging Face token", "hf_", r"hf_([A-Za-z0-9]{30,})"),
     _token("a Groq API key", "gsk_", r"gsk_([A-Za-z0-9]{32,})"),
     _token("an xAI API key", "xai-", r"xai-([A-Za-z0-9]{32,})"),
@@ -125,6 +118,17 @@ _FORMS = (
     _token(
         "a Databricks token", "dapi", r"dapi([a-f0-9]{32}(?:-[0-9])?)(?![A-Za-z0-9])", mixed=True
     ),
+)
+_FORMS = (
+    *_MODELS_KEYS,
+    _token("an AWS access key", "akia", r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
+    _token("an AWS access key", "asia", r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),
+    _token("a GitHub token", "ghp_|gho_|ghu_|ghs_|ghr_", r"gh[pousr]_([A-Za-z0-9]{30,})"),
+    _token("a GitHub token", "github_pat_", r"github_pat_([A-Za-z0-9_]{22,})"),
+    _token("a GitLab token", "glpat-", r"glpat-([A-Za-z0-9_-]{20,})", mixed=True),
+    _token("a Google access token", "ya29.", r"ya29\.([A-Za-z0-9_-]{20,})"),
+    _token("a Slack token", "xox", r"xox[abeprs]-([A-Za-z0-9-]{10,})", mixed=True),
+    _token("a Stripe key", "sk_live_|rk_live_", r"[sr]k_live_([A-Za-z0-9]{16,})"),
     _token("a Tavily API key", "tvly-", r"tvly-(?:[a-z]{2,6}-)?([A-Za-z0-9-]{20,})", mixed=True),
     _token("a LangSmith API key", "lsv2_", r"lsv2_[a-z]{2}_([a-f0-9]{32}_[a-f0-9]{10})"),
     _token(
@@ -191,41 +195,24 @@ _KEYWORDS = frozenset(keyword for form in _FORMS for keyword in form.keywords.sp
 _NAME_WORDS = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", "api key")
 
 
-# The kinds of the keys of providers of models.
-_MODELS_KEYS = frozenset(
-    {
-        "an Anthropic API key",
-        "an OpenAI API key",
-        "an API key",
-        "a Google API key",
-        "a Hugging Face token",
-        "a Groq API key",
-        "an xAI API key",
-        "a Perplexity API key",
-        "an NVIDIA API key",
-        "a Replicate token",
-        "a Cerebras API key",
-        "a Fireworks API key",
-        "a Databricks token",
-    }
-)
-
-
 def is_models_key(text: str) -> bool:
     """Return whether a text as a whole has the form of the key of a provider of models."""
-    match = find(text)
-    return match is not None and match.kind in _MODELS_KEYS and len(text) == match.end - match.start
+    match = find(text, forms=_MODELS_KEYS)
+    return match is not None and len(text) == match.end - match.start
 
 
-def find(text: str, allow: Sequence[str] = ()) -> Match | None:
+def find(
+    text: str, allow: Sequence[str] = (), forms: Sequence[_CredentialForm] = _FORMS
+) -> Match | None:
     """Return the first match in a text that looks like a credential, or ``None``.
 
     :param allow: regular expressions; a match that one of them covers completely passes.
+    :param forms: those of the credentials that are sought.
     """
     lowercase_text = text.lower()
     if not any(map(lowercase_text.__contains__, _KEYWORDS)):  # most texts: quicker than one by one
         return None
-    for form in _FORMS:
+    for form in forms:
         if any(keyword in lowercase_text for keyword in form.keywords.split("|")):
             for match in re.finditer(form.pattern, text):
                 if _is_secret(form, match[1]) and not any(

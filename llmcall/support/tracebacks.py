@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from types import TracebackType
 
 from ..errors import LLMCallError
@@ -22,6 +21,8 @@ def text_of(error: BaseException, reported: BaseException | None) -> str | None:
     """
     if reported is None:
         return None
+    import traceback  # takes 2 ms, and a replay needs none
+
     text, report = "".join(traceback.format_exception(error)), str(reported)
     return text.replace(report, report.partition("\n")[0]) if report in text else None
 

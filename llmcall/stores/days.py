@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..keys.request import Data
 
 EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5138
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 class Days(NamedTuple):
@@ -74,3 +76,23 @@ def joined_days(days: Days | None, other_days: Days | None) -> Days | None:
         tuple(sorted({*days.fingerprints, *other_days.fingerprints})),
         tuple(sorted({*days.hosts, *other_days.hosts})),
     )
+
+
+def days_entry(days: Days) -> dict[str, Data]:
+    """Return some days as JSON data."""
+    lists = {"hosts": days.hosts, "fingerprints": days.fingerprints}
+    known = {name: list(texts) for name, texts in lists.items() if texts}
+    return {"first": days.first, "last": days.last, **known}
+
+
+def parse_days(entry: Data) -> Days | None:
+    """Return the days from the JSON data of :func:`days_entry`, or ``None`` from anything else."""
+    if not isinstance(entry, dict):
+        return None
+    days = entry.get("first", ""), entry.get("last", "")
+    lists = entry.get("fingerprints", []), entry.get("hosts", [])
+    are_days = all(isinstance(day, str) and _DAY.fullmatch(day) for day in days)
+    are_texts = all(
+        isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists
+    )
+    return Days(*days, *map(tuple, lists)) if are_days and are_texts else None

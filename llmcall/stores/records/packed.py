@@ -18,8 +18,8 @@ from ...errors import CacheCorruptError
 from ...keys.keys import short_key
 from ...keys.plain_data import plain
 from ...keys.request import Data
+from ..days import days_entry, parse_days
 from ..record import Record
-from .served import days_entry, parse_days
 
 READ_AGAIN = ("_request", "response", "_model_answer")
 HELD = tuple(name for name in Record.__slots__ if name not in READ_AGAIN)

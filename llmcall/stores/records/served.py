@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from ...errors import CacheCorruptError
 from ...keys.request import Data
 from ...support.display import printable
-from ..days import Days, joined_days
+from ..days import Days, joined_days, parse_days
 from ..record import Record
 from .line import RESTORE
 
 # By the name of a model: its days, or None if they are unknown.
 Served = Mapping[str, Days | None]
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def model_of(record: Record) -> str | None:
@@ -45,13 +43,6 @@ def served_words(served: Served) -> list[str]:
     return [f"{printable(model)} ({days or 'days not recorded'})" for model, days in served.items()]
 
 
-def days_entry(days: Days) -> dict[str, Data]:
-    """Return some days as JSON data."""
-    lists = {"hosts": days.hosts, "fingerprints": days.fingerprints}
-    known = {name: list(texts) for name, texts in lists.items() if texts}
-    return {"first": days.first, "last": days.last, **known}
-
-
 def parse_served(served: Mapping[str, Data]) -> dict[str, Days]:
     """Return the days by model from a header's ``served``.
 
@@ -66,19 +57,6 @@ def parse_served(served: Mapping[str, Data]) -> dict[str, Days]:
             )
         days_by_model[model] = days
     return days_by_model
-
-
-def parse_days(entry: Data) -> Days | None:
-    """Return the days from the JSON data of :func:`days_entry`, or ``None`` from anything else."""
-    if not isinstance(entry, dict):
-        return None
-    days = entry.get("first", ""), entry.get("last", "")
-    lists = entry.get("fingerprints", []), entry.get("hosts", [])
-    are_days = all(isinstance(day, str) and _DAY.fullmatch(day) for day in days)
-    are_texts = all(
-        isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists
-    )
-    return Days(*days, *map(tuple, lists)) if are_days and are_texts else None
 
 
 def joined_served(served: Mapping[str, Days], other_served: Mapping[str, Days]) -> dict[str, Days]:

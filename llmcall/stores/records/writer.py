@@ -16,6 +16,7 @@ from ...keys.plain_data import is_too_deep, ordered_names, recordable
 from ...support import secrets
 from ...support.surrogates import check_unicode
 from ...support.system import file_lock
+from ..days import days_entry
 from ..record import Record, by_scope
 from .answers import stable_response
 from .header import Header, imported_from
@@ -30,7 +31,7 @@ from .line import (
     text_digest,
 )
 from .reader import header_in
-from .served import days_entry, served_by
+from .served import served_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

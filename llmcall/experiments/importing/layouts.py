@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin
@@ -35,14 +34,10 @@ def entries_in(paths: Sequence[str], columns: Columns, model: str | None) -> Ite
     :raises CacheError: if a file cannot be read, with the location.
     """
     layouts = {path: _layout(path) for path in paths}
-    batch = Batch([path for path in paths if layouts[path] is None], model)
-    answers = batch.answers()
-    for path in paths:
-        if (read := layouts[path]) is not None:
+    for path, read in layouts.items():
+        if read is not None:
             yield from read(path, columns)
-        elif path in batch.inputs:
-            yield from batch.calls(path, answers)
-    yield from batch.answers_without_question()
+    yield from _batches([path for path in paths if layouts[path] is None], model)
     if columns.missing:
         listed = ", ".join(map(repr, columns.missing))
         raise CacheError(
@@ -87,103 +82,61 @@ def by_layout(
             ) from error
 
 
-class Batch:
-    """The input and output files of batches, as exchanges of the API that each batch called.
+def _batches(paths: Iterable[str], model: str | None) -> Iterator[LocatedEntry]:
+    """Yield the calls of batches as exchanges of the API that each called, or why there is none.
 
-    :param paths: the files.
+    :param paths: the input and output files.
     :param model: the model of requests that name none, or ``None``.
-    :ivar inputs: the files with the requests.
-    :ivar outputs: the files with the answers and errors.
-    :raises CacheError: if there are only inputs, or only outputs.
+    :raises CacheError: if there are only inputs, or only outputs, or an id occurs twice in one of them.
     """
-
-    def __init__(self, paths: Iterable[str], model: str | None) -> None:
-        self.inputs: list[str] = []
-        self.outputs: list[str] = []
-        self._model = model
-        self._asked: set[str] = set()  # the ids of requests
-        for path in paths:
-            _, first = next(objects(path))
-            (self.inputs if any(name in first for name in ASKED) else self.outputs).append(path)
-        for found, missing, part, lack in (
-            (self.outputs, self.inputs, "output", "requests: name its input"),
-            (self.inputs, self.outputs, "input", "answers: name its output"),
-        ):
-            if found and not missing:
+    asked: dict[str, tuple[str, dict[str, Any]]] = {}
+    answered: dict[str, tuple[str, dict[str, Any]]] = {}
+    for path in paths:
+        for location, entry in objects(path):
+            name = next((entry[name] for name in IDS if name in entry), None)
+            if not isinstance(name, str):
+                raise CacheError(f"{location}: the line has no custom_id, as a batch's lines have")
+            is_asked = any(field in entry for field in ASKED)
+            part, lines = ("input", asked) if is_asked else ("output", answered)
+            if name in lines:
                 raise CacheError(
-                    f"{found[0]} is the {part} of a batch, which does not contain the {lack} file, too"
+                    f"{location}: the id {name!r} is in the {part} twice; import each batch by itself"
                 )
+            lines[name] = location, entry
+    for found, missing, part, lack in (
+        (answered, asked, "output", "requests: name its input"),
+        (asked, answered, "input", "answers: name its output"),
+    ):
+        if found and not missing:
+            raise CacheError(
+                f"{', '.join(paths)} is the {part} of a batch, which does not contain the {lack} file, too"
+            )
+    for name, (location, entry) in asked.items():
+        try:
+            if name not in answered:
+                raise ServiceError("the output has no such id")
+            response = _batch_response(answered[name][1])
+            request = _batch_request(entry, model or served_model(object_in(response["body"])))
+            exchange = {"request": request, "response": response, "service_tier": BATCH}
+            yield location, {"scope": levels(name), **exchange}
+        except ServiceError as error:
+            yield location, error
+    for name in [name for name in answered if name not in asked]:
+        yield answered[name][0], ServiceError(f"no input file has the id {name!r}")
 
-    def answers(self) -> dict[str, str]:
-        """Return the lines of the output by their ids, as JSON.
 
-        :raises CacheError: if an id occurs twice in the input or in the output.
-        """
-        answers: dict[str, str] = {}
-        for part, paths in (("input", self.inputs), ("output", self.outputs)):
-            names: set[str] = set()
-            for location, name, entry in self._lines(paths):
-                if name in names:
-                    raise CacheError(
-                        f"{location}: the id {name!r} is in the {part} twice; import each batch by itself"
-                    )
-                names.add(name)
-                if part == "output":
-                    answers[name] = json.dumps(entry)
-        return answers
+def _batch_request(entry: Mapping[str, Any], model: str | None) -> dict[str, object]:
+    """Return the request in an input's line.
 
-    def calls(self, path: str, answers: Mapping[str, str]) -> Iterator[LocatedEntry]:
-        """Yield the exchanges of an input file, or why there is none."""
-        for location, name, entry in self._lines([path]):
-            self._asked.add(name)
-            try:
-                answer = answers.get(name)
-                if answer is None:
-                    raise ServiceError("the output has no such id")
-                response = _batch_response(json.loads(answer))
-                request = self._request(entry, object_in(response["body"]))
-                yield (
-                    location,
-                    {
-                        "scope": levels(name),
-                        "request": request,
-                        "response": response,
-                        "service_tier": BATCH,
-                    },
-                )
-            except ServiceError as error:
-                yield location, error
-
-    def answers_without_question(self) -> Iterator[LocatedEntry]:
-        """Yield the reasons to skip answers whose request is in no input file."""
-        for location, name, _ in self._lines(self.outputs):
-            if name not in self._asked:
-                yield location, ServiceError(f"no input file has the id {name!r}")
-
-    def _lines(self, paths: Iterable[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Yield the lines of some files with their locations and ids."""
-        for path in paths:
-            for location, entry in objects(path):
-                name = next((entry[name] for name in IDS if name in entry), None)
-                if not isinstance(name, str):
-                    raise CacheError(
-                        f"{location}: the line has no custom_id, as a batch's lines have"
-                    )
-                yield location, name, entry
-
-    def _request(self, entry: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, object]:
-        """Return the request of an input's line.
-
-        :param answer: names the model that answered.
-        """
-        model = self._model or served_model(answer)
-        if "request" in entry:
-            return {"uri": GEMINI.format(model), "body": entry["request"]}
-        body = object_in(entry.get("params") or entry.get("body"))
-        if model is not None:
-            body = {"model": model, **body}
-        path = entry.get("url") or next((PATHS[name] for name in PATHS if name in body), "")
-        return {"uri": ANTHROPIC if "params" in entry else urljoin(OPENAI, str(path)), "body": body}
+    :param model: for a request that names none.
+    """
+    if "request" in entry:
+        return {"uri": GEMINI.format(model), "body": entry["request"]}
+    body = object_in(entry.get("params") or entry.get("body"))
+    if model is not None:
+        body = {"model": model, **body}
+    path = entry.get("url") or next((PATHS[name] for name in PATHS if name in body), "")
+    return {"uri": ANTHROPIC if "params" in entry else urljoin(OPENAI, str(path)), "body": body}
 
 
 def _batch_response(entry: Mapping[str, Any]) -> dict[str, Any]:

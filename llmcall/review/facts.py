@@ -10,12 +10,9 @@ from ..apis.message import as_text
 from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..stores.records.served import model_of
-from ..support.display import OF_NO_ACTOR, counted, money
+from ..support.display import counted, money
 from .conversations import ASKED_AGAIN, CUT, MARKS, REFUSED, UNREAD, RecordedCall
-from .pairs import Pair
 from .runs import RecordedRun
-
-MAX_COSTS = 20  # actors whose cost is listed
 
 
 class RunFacts(NamedTuple):
@@ -118,29 +115,6 @@ def _arms(records: Iterable[Record]) -> str:
     shared = sum(len(record.arms) > 1 for record in records)
     words = [f"{name} ({count:,})" for name, count in counts.items()]
     return ", ".join(words) + (f"; {shared:,} shared" if shared else "")
-
-
-def _model_costs(records: Iterable[Record]) -> list[float | None]:
-    return [record.cost for record in records if model_of(record)]
-
-
-def actor_costs(pairs: Iterable[Pair]) -> list[tuple[str, list[str]]]:
-    """Return the actors with the highest known costs, and their costs in each run."""
-    rows: dict[str, tuple[list[Record], list[Record]]] = {}
-    for pair in pairs:
-        sides = rows.setdefault(pair.item, ([], []))
-        for side, record in zip(sides, (pair.one, pair.other), strict=True):
-            side += [record] if record else []
-
-    def known_cost(row: str) -> float:
-        return sum(cost or 0 for side in rows[row] for cost in _model_costs(side))
-
-    if len(rows) < 2 or not any(map(known_cost, rows)):
-        return []
-    return [
-        (row or OF_NO_ACTOR, [_sum(_model_costs(side), money) for side in rows[row]])
-        for row in sorted(rows, key=known_cost, reverse=True)[:MAX_COSTS]
-    ]
 
 
 def _sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) -> str:

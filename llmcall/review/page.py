@@ -16,7 +16,7 @@ from ..stores.record import Record
 from ..support.display import OF_NO_ACTOR, money, natural, visible
 from .comparison import Comparison
 from .conversations import RecordedCall, conversations
-from .facts import RunFacts, actor_costs, facts
+from .facts import RunFacts, facts
 from .pairs import Pair, item_words
 from .reporting import BLANK, TITLE, checklist
 from .runs import RecordedRun, short_names
@@ -189,7 +189,6 @@ def page(
         checklist_title=TITLE,
         blank=BLANK,
         checklist=[] if runs[1:] else checklist(all_found[0]),
-        costs=[] if words else actor_costs(all_calls),
         data=_json(page_data(short_names(runs), calls_by_run, shown, comparison, words)),
         style=style,
         script=script,

@@ -13,32 +13,18 @@ from ..answers.lettered_options import named_option
 from ..apis.message import as_text
 from ..apis.shapes import choices_of
 from ..stores.record import Record
-from ..support.display import natural, one_line
+from ..support.display import one_line
 from .conversations import ASKED_AGAIN, CUT, MARKS, REFUSED, RecordedCall, marks_of
 from .pairs import Pair
 
 MAX_VALUES = 12  # shown separately; the others are "(other)"
 MAX_TEXTS = 40  # different texts; with more, or more than MAX_VALUES if most occur once, answers are free texts
 MAX_FIELDS = 8
-MAX_LEVELS = 8  # of a variable that splits a distribution; one with more, such as a name, does not
 TEXT_CHARACTERS = 60  # of an answer
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
 
 # The records of each question, by its name and its number among the questions of that name
 Questions = Mapping[tuple[str, int], Sequence["Record"]]
-
-
-class Split(NamedTuple):
-    """The frequency of each value by a variable of the question.
-
-    :param variable: its name.
-    :param values: those of the answers.
-    :param rows: each level of the variable, and the frequency of each value there.
-    """
-
-    variable: str
-    values: list[str]
-    rows: list[tuple[str, list[int]]]
 
 
 class Distribution(NamedTuple):
@@ -48,13 +34,11 @@ class Distribution(NamedTuple):
     :param rows: each value and its frequency in each run; the most frequent first, numbers in their
         order.
     :param totals: the number of answers of each run.
-    :param splits: of a run that is not compared.
     """
 
     field: str
     rows: list[tuple[str, list[int]]]
     totals: list[int]
-    splits: list[Split]
 
 
 def distributions(
@@ -83,7 +67,7 @@ def distributions(
         answers = [list(map(_read_answer, of_run)) for of_run in records]
         for field, values in _fields(answers).items():
             title = name if field == ANSWER else f"{name} {field}"
-            distribution = _distribution(title, values, records)
+            distribution = _distribution(title, values)
             if distribution is not None:
                 found.append(distribution)
     return found
@@ -168,13 +152,8 @@ def _field(answer: object, name: str) -> object:
     return answer if isinstance(answer, _Mark) else _Mark(NO_FIELD)
 
 
-def _distribution(
-    field: str, runs: Sequence[Sequence[object]], records: Sequence[Sequence[Record]]
-) -> Distribution | None:
-    """Return the distribution of a field, or ``None`` if the answers are free texts.
-
-    :param records: those of the values.
-    """
+def _distribution(field: str, runs: Sequence[Sequence[object]]) -> Distribution | None:
+    """Return the distribution of a field, or ``None`` if the answers are free texts."""
     texts = [[_value_text(value) for value in run] for run in runs]
     counts = Counter(text for run in texts for text in run if not isinstance(text, _Mark))
     most = MAX_VALUES if len(counts) > sum(counts.values()) / 2 else MAX_TEXTS
@@ -187,28 +166,11 @@ def _distribution(
     kept = {*shown, *marks}
     told = [[text if text in kept else OTHER for text in run] for run in texts]
     values = [*shown, *others, *marks]
-    splits = list(_splits(values, told[0], records[0])) if len(runs) == 1 else []
     totals = list(map(Counter, told))
     rows = [
         (one_line(value, TEXT_CHARACTERS), [total[value] for total in totals]) for value in values
     ]
-    return Distribution(field, rows, list(map(len, runs)), splits)
-
-
-def _splits(
-    values: Sequence[str], told: Sequence[str], records: Sequence[Record]
-) -> Iterator[Split]:
-    """Yield the distribution by each variable of the question that groups the answers."""
-    variables = [(record.form or {}).get("variables", {}) for record in records]
-    for name in sorted({name for of_record in variables for name in of_record}):
-        by_level: dict[str, Counter[str]] = {}
-        for text, of_record in zip(told, variables, strict=True):
-            by_level.setdefault(of_record.get(name, ""), Counter())[text] += 1
-        levels = sorted(by_level, key=natural)
-        if 1 < len(levels) <= min(MAX_LEVELS, len(told) / 2):
-            shown = [one_line(value, TEXT_CHARACTERS) for value in values]
-            rows = [(level, [by_level[level][value] for value in values]) for level in levels]
-            yield Split(name, shown, rows)
+    return Distribution(field, rows, list(map(len, runs)))
 
 
 def _number(text: str) -> tuple[bool, float]:

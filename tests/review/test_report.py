@@ -294,18 +294,6 @@ def test_a_survey_has_the_distribution_of_its_answers_by_question() -> None:
     }
 
 
-def test_a_distribution_is_split_by_the_variables_of_its_question() -> None:
-    """But not by one that is everybody's own, as a name is."""
-    html = report(survey("a.jsonl"))
-    bus, _ = re.findall(r'<details class="split">(.*?)</details>', html, re.DOTALL)
-    assert "by trade" in bus
-    assert re.findall(r">(baker|smith)<", bus) == ["baker", "smith"]
-    assert re.findall(r'"number">([^<]*%)<', bus) == [
-        *("24 · 100%", "0 · 0%", "0 · 0%"),
-        *("0 · 0%", "23 · 96%", "1 · 4%"),
-    ]
-
-
 def test_a_respondent_has_the_words_of_its_row() -> None:
     """The item of a map has a digest for a name."""
     assert data_of(report(survey("a.jsonl")))["rows"][:2] == [

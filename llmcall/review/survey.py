@@ -23,9 +23,6 @@ MAX_FIELDS = 8
 TEXT_CHARACTERS = 60  # of an answer
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
 
-# The records of each question, by its name and its number among the questions of that name
-Questions = Mapping[tuple[str, int], Sequence["Record"]]
-
 
 class Distribution(NamedTuple):
     """The frequency of each value of a field.
@@ -52,19 +49,22 @@ def distributions(
     :param runs: the calls of each run by actor.
     :param pairs: the calls of two runs: a question that one words otherwise is the same one.
     """
-    found = []
     reworded = _reworded(pairs)
-    asked = [_questions(run, reworded if number else {}) for number, run in enumerate(runs)]
-    for name, number in dict.fromkeys(question for questions in asked for question in questions):
-        records = [
-            [choice for record in questions.get((name, number), ()) for choice in _choices(record)]
-            for questions in asked
-        ]
-        names = {
-            record.form["name"]: None for of_run in records for record in of_run if record.form
-        }
-        name = " → ".join(names)
-        answers = [list(map(_read_answer, of_run)) for of_run in records]
+    questions: dict[str, list[list[Record]]] = {}
+    for number, run in enumerate(runs):
+        for call in chain.from_iterable(run.values()):
+            form = call.record.form
+            if form is not None and ASKED_AGAIN not in call.marks:
+                digest: str = form["digest"]
+                if number:
+                    digest = reworded.get(digest, digest)
+                of_runs = questions.setdefault(digest, [[] for _ in runs])
+                of_runs[number] += _choices(call.record)
+    found = []
+    for of_runs in questions.values():
+        forms = (record.form for of_run in of_runs for record in of_run)
+        name = " → ".join(dict.fromkeys(form["name"] for form in forms if form))
+        answers = [list(map(_read_answer, of_run)) for of_run in of_runs]
         for field, values in _fields(answers).items():
             title = name if field == ANSWER else f"{name} {field}"
             distribution = _distribution(title, values)
@@ -73,32 +73,14 @@ def distributions(
     return found
 
 
-def _reworded(pairs: Iterable[Pair]) -> dict[str, Mapping[str, str]]:
-    """Return the forms of the first run by the digests of those that the other run has instead."""
+def _reworded(pairs: Iterable[Pair]) -> dict[str, str]:
+    """Return the digests of the first run's forms by those of the forms that the other run has instead."""
     counts: dict[str, Counter[str]] = {}
-    forms = {}
     for pair in pairs:
         form, other = (record and record.form for record in (pair.one, pair.other))
         if form and other:
-            forms[form["digest"]] = form
             counts.setdefault(other["digest"], Counter())[form["digest"]] += 1
-    return {other: forms[count.most_common(1)[0][0]] for other, count in counts.items()}
-
-
-def _questions(
-    run: Mapping[str, Sequence[RecordedCall]], reworded: Mapping[str, Mapping[str, str]]
-) -> Questions:
-    """Return the answers to each question of a run."""
-    questions: dict[tuple[str, int], list[Record]] = {}
-    digests: dict[str, dict[str, int]] = {}  # of questions of one name: their numbers
-    for call in chain.from_iterable(run.values()):
-        form = call.record.form
-        if form is not None and ASKED_AGAIN not in call.marks:
-            form = reworded.get(form["digest"], form)
-            numbers = digests.setdefault(form["name"], {})
-            number = numbers.setdefault(form["digest"], len(numbers))
-            questions.setdefault((form["name"], number), []).append(call.record)
-    return questions
+    return {other: count.most_common(1)[0][0] for other, count in counts.items()}
 
 
 def _choices(record: Record) -> Iterator[Record]:

@@ -16,7 +16,7 @@ from ...keys.messages import DIGEST
 from ...keys.normalizers import NORMALIZERS
 from ...keys.request import Data, strings_in
 from ...scopes.position import without_repeats
-from ...stores.differences import canonical_text, differences
+from ...stores.differences import canonical_text
 from ...stores.record import Record
 from ...stores.records.answers import answer_parts
 from ...stores.records.served import model_of
@@ -254,7 +254,6 @@ def _reason_to_leave_out(record: Record, *, are_resent: bool) -> str:
 
 
 OWN_SCOPE = "Record the second run in a scope of its own"
-MAX_COMPARED = 200  # requests of the other recording, in search of the nearest one
 
 
 def compared_run(
@@ -294,7 +293,10 @@ def compared_run(
             f"answer), so none is new. {OWN_SCOPE}"
         )
     if not calls:
-        raise CacheError(_nothing_in_common(requests, other, chats, model))
+        raise CacheError(
+            f"{requests.name} and {printable(other.name)} have no chat request in common; 'llmcall diff' shows what "
+            "differs. To compare two models, give model= (--model), the second one's"
+        )
     common = len({call.digest for call in calls})
     origin = (
         f"{counted(len(calls), 'answer')} in {printable(other.name)} to {common:,} of "
@@ -327,22 +329,3 @@ def _may_be_of_one_day(one: Record, other: Record) -> bool:
 
 def _digest(request: dict[str, object]) -> str:
     return key_of("chat", request, None)
-
-
-def _nothing_in_common(
-    requests: Requests, other: RecordedRun, chats: list[Record], model: str | None
-) -> str:
-    """Return an error's text, with how the nearest request differs."""
-    text = f"{requests.name} and {printable(other.name)} have no chat request in common"
-    if not chats:
-        return f"{text}: the second contains none"
-    first = next(iter(requests.by_actor.values()))
-    expected = with_model(requests.records[next(iter(first))][0], model)
-    found = min(
-        (differences(expected, record.request) for record in chats[:MAX_COMPARED]),
-        key=lambda fields: (len(fields), len(str(fields))),
-    )
-    text += ". The nearest request differs in " + "; ".join(map(str, found))
-    if model is None and any(difference.field == "model" for difference in found):
-        text += ". To compare two models, give model= (--model), the second one's"
-    return text

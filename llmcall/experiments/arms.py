@@ -286,7 +286,6 @@ def arms(
     workers: int | None = None,
     progress: bool | None = None,
     on_error: str = "raise",
-    process: bool = False,
 ) -> Arms:
     """Run a function in several arms, many at a time; identical requests share their answers.
 
@@ -302,8 +301,6 @@ def arms(
     :param workers: how many arms run at once; see :func:`llmcall.map`.
     :param progress: whether to show a bar; see :func:`llmcall.map`.
     :param on_error: ``"raise"``, ``"none"`` or ``"return"``; see :func:`llmcall.map`.
-    :param process: whether each arm applies to every thread that has no scope, for a program that
-        starts threads itself; the arms then run one after the other.
     :returns: the results by arm and repeat.
     :raises TypeError: if an argument has a wrong type.
     :raises ValueError: without an arm or a repeat, or for a wrong name.
@@ -347,15 +344,13 @@ def arms(
             parent_scope = parent.copy(
                 generators=(), item=parent.item._replace(draws=draw_list), position=position
             )
-        with parent_scope, of_all, open_scope(run.repeat, process=process), branch:
+        with parent_scope, of_all, open_scope(run.repeat), branch:
             finished[run] = fn(**arguments[run.arm])
         return finished[run]
 
     try:
         with open_scope(None):  # each run opens its own scopes
-            results = run_map(
-                play, runs, workers=1 if process else workers, progress=progress, on_error=on_error
-            )
+            results = run_map(play, runs, workers=workers, progress=progress, on_error=on_error)
     except BaseException as error:
         draw_list.retract()  # so that another start draws the same again
         error.results = dict(finished)  # type: ignore[attr-defined]

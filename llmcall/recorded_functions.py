@@ -5,11 +5,13 @@ Programs' HTTP requests that are recorded unchanged take the same steps."""
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from .config import resolve as config
+from .config.settings import Settings
 from .core.calls import Call, Options
 from .core.pipeline import answer_calls
 from .core.prepare import Draft, place
@@ -32,10 +34,7 @@ from .support.waits import may_block, run_blocking
 from .traffic import call_listeners as call_listeners  # its listeners join
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from .clients.configured import ConfiguredClient as Client
-    from .config.settings import Settings
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

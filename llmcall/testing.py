@@ -6,19 +6,18 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .apis.chunks import chunks_of
 from .clients.base import LLMClient
+from .keys.request import Request
 from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from .contracts.listener_contract import check_listener as check_listener
     from .contracts.storage_contract import check_storage as check_storage
     from .contracts.transport_contract import check_transport as check_transport
-    from .keys.request import Request
 
 _CONTRACTS = {
     "contracts.listener_contract": "check_listener",

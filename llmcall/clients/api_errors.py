@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from ..apis.masking import mask, secrets_of, without_secrets
 from ..config.values import host_of, is_loopback, without_password
@@ -25,13 +26,9 @@ from ..errors import (
     ScopeError,
     ServiceError,
 )
+from ..keys.request import Data
 from ..support.display import shortened
 from .error_words import lengths_in, requested_wait, says_too_long
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..keys.request import Data
 
 CONTEXT_CODES = frozenset(
     {

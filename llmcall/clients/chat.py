@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..apis.bodies import EventStream, events_in, read_object
 from ..apis.chunks import DONE, chunks_of
 from ..core.kinds import check_chat
+from ..keys.request import Data
 from .api_errors import raise_reported, reported_failure, reports_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-
-    from ..keys.request import Data
-
     Reader = Callable[[dict[str, Data]], Iterator[dict[str, Data]]]
 
 AT_DONE = (DONE,)

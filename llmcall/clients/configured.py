@@ -4,6 +4,7 @@ follow from them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakSet
 
@@ -12,9 +13,12 @@ from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
 from ..core.callbacks import aclose, call_callback, close
 from ..core.calls import Call, Options
+from ..core.seams import Gate, Sends, Transport
 from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
+from ..keys.request import Data, Request
 from ..models import catalog
+from ..models.catalog import Capabilities
 from ..stores.cache.cache import ResponseCache, shared_cache
 from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
@@ -23,14 +27,9 @@ from ..traffic.usage import Meter, Usage
 from .user_transports import as_transport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from typing_extensions import Self
 
     from ..core.prepare import PreparedArguments
-    from ..core.seams import Gate, Sends, Transport
-    from ..keys.request import Data, Request
-    from ..models.catalog import Capabilities
     from ..models.prices import Price
     from ..traffic.limits import Pool
 

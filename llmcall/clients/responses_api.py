@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping
 
 from ..apis.chunks import chunks_of
 from ..apis.decisions import questions_in
 from ..core.kinds import check_chat
 from ..core.seams import Response
 from ..errors import ServiceError
+from ..keys.request import Data
 from .api_errors import raise_reported, reported_failure
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-
-    from ..keys.request import Data
 
 # The response itself ends a stream, not [DONE].
 AT_DONE = ()

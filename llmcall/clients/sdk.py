@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import weakref
+from collections.abc import AsyncGenerator, Callable, Mapping
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,7 +35,6 @@ from .api_errors import (
 if TYPE_CHECKING:
     import asyncio
     import ssl
-    from collections.abc import AsyncGenerator, Callable, Mapping
 
     import httpx
     import openai

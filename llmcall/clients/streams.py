@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cache, partial
@@ -10,15 +11,13 @@ from inspect import CORO_CREATED, CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, proxy
 
+from ..keys.request import Data
 from ..support.system import after_fork_in_child, at_exit
 from ..support.waits import run_blocking
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-
     from ..core.calls import Call
     from ..core.reply import Reply
-    from ..keys.request import Data
 
 
 class EndedAtExit:

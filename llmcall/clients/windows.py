@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from ..apis.token_usage import window_of
+from ..config.endpoints import Endpoint
 from ..config.values import host_of
 from ..core.callbacks import fetch
+from ..core.calls import Call
 from ..core.seams import OK, AlreadyRecorded, Background, CoroutineTransport, Response
 from ..core.waiting import wait
 from ..errors import (
@@ -29,14 +32,8 @@ from ..stores.cache.awaited import IDENTIFIER, Awaited, Journal
 from ..support.display import counted
 from ..support.notices import logger, notice, warn_once
 from ..support.waits import may_block, run_blocking
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
-
-    from ..config.endpoints import Endpoint
-    from ..core.calls import Call
-    from .base import LLMClient
-    from .configured import ConfiguredClient as Client
+from .base import LLMClient
+from .configured import ConfiguredClient as Client
 
 T = TypeVar("T")
 # Seconds before the first look at a response that was just begun, and between any two looks at most.

@@ -21,19 +21,17 @@ from collections.abc import (
 from contextlib import nullcontext
 from functools import partial
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from ..apis.bodies import nan_as_none
 from ..errors import ConfigError
 from ..keys.plain_data import recordable
+from ..keys.request import Data, Request
 from ..support.request_origin import LLMCALL, sent_by
 from ..support.system import running_loop
 from ..support.waits import as_generator, check_stops, may_block, waits
 from .seams import AsyncTransport, Background, Chunk, CoroutineTransport, Response, Transport
 from .waiting import END, End, in_thread, in_time
-
-if TYPE_CHECKING:
-    from ..keys.request import Data, Request
 
 P = ParamSpec("P")
 T = TypeVar("T")

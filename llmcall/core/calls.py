@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..config.settings import ON_ERROR, Settings
+from ..errors import CacheMissError, ScopeError
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument
+from ..keys.request import Data, Request
 from ..scopes.active import ScopedRecord
 from ..scopes.draws import Draw
 from ..scopes.position import Position
 from ..stores.cassettes.stores import CacheStore, CassetteStore
+from ..stores.record import Record
 from ..support.display import printable
 from ..support.failures import Failures, Progress, process_failures
 from ..support.listeners import CallInfo, CallListener, current_listeners
+from .seams import Store, Transport
 from .waiting import Deadline
 
 if TYPE_CHECKING:
-    from collections import deque
-    from collections.abc import Mapping, Sequence
-
     from ..clients.configured import ConfiguredClient as Client
-    from ..errors import CacheMissError, ScopeError
-    from ..keys.request import Data, Request
     from ..link.child import Way
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
-    from ..stores.record import Record
     from ..stores.records.keyed_settings import SettingsTaken
-    from .seams import Store, Transport
 
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
 

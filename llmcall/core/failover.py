@@ -4,8 +4,7 @@ a parameter.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ..config.endpoints import Endpoint
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -14,13 +13,10 @@ from ..errors import (
     RateLimitError,
 )
 from ..keys.parameters import ESSENTIAL_FIELDS
+from ..keys.request import Data
 from ..support.notices import warn_once
-
-if TYPE_CHECKING:
-    from ..config.endpoints import Endpoint
-    from ..keys.request import Data
-    from .calls import Call
-    from .seams import Gate, Transport
+from .calls import Call
+from .seams import Gate, Transport
 
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a longer MAX_WAITING_TIME is the bound instead
 REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 from ..apis.bodies import answer_in
 from ..apis.decisions import is_decision
@@ -25,16 +26,12 @@ from ..errors import (
     ServiceError,
 )
 from ..keys.plain_data import recordable
+from ..keys.request import Data, Request
 from ..models.tokens import shares
 from ..stores.record import Received, Record, make_record
 from ..support.display import counted, shortened
+from .calls import Call
 from .seams import Response
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from ..keys.request import Data, Request
-    from .calls import Call
 
 # OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000
 # tokens in all. No byte-level tokenizer makes more tokens than a text has bytes.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..stores.cassettes.current import open_cassettes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..link.child import Parent, Way
     from ..scopes.active import ActiveScope
     from ..scopes.position import CallOrder

@@ -11,7 +11,8 @@ transport), checked and recorded (``kinds.py``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from ..apis.token_usage import total_cost
 from ..config.values import without_password
@@ -24,20 +25,16 @@ from ..errors import (
     ServiceError,
 )
 from ..keys.keys import short_key
+from ..stores.record import Record
 from ..support.display import sentence
 from ..support.failures import Progress, note_inside
 from ..support.listeners import current_listeners
 from ..support.notices import first, logger
 from ..support.tracebacks import hide_own_frames
+from .calls import Call
 from .reply import Reply
+from .seams import Store
 from .waiting import Piece, emit, with_store
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ..stores.record import Record
-    from .calls import Call
-    from .seams import Store
 
 
 def replay(call: Call) -> Record | None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..apis.message import RETURNED_REASONING, message_of, message_text, reasoning_in
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage, spent_words
 from ..keys.request import Data
+from ..stores.record import Record
 from ..support.display import html_message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..answers.expected import Expected
-    from ..stores.record import Record
 
 
 class Reply(dict[str, Data]):

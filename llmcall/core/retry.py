@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import APIError, ContextLengthError, RateLimitError
+from ..stores.record import Received, Record
 from ..support.display import sentence
 from ..support.notices import logger, warn_once
 from ..support.waits import check_stops, waits
+from .calls import Call
 from .kinds import KINDS, Kind
 from .seams import AlreadyRecorded, Response
 from .send import Exchange
 from .waiting import in_thread, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from tenacity import RetryCallState
 
-    from ..stores.record import Received, Record
-    from .calls import Call
 
 JITTER = 0.25  # the largest share of a wait that is added at random
 # After a 429 that names no wait, waits are this times longer: with the defaults, four of them (5, 10, 20 and

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..apis.token_usage import TokenUsage
 from ..config.endpoints import Endpoint
+from ..keys.keys import Identity
 from ..keys.request import Data, Request
+from ..stores.record import Record
 from ..support.waits import BlockingIterator, as_generator, run_blocking
 from .waiting import in_time
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..keys.keys import Identity
     from ..scopes.draw_numbers import RecordedCallers
-    from ..stores.record import Record
 
 
 # A piece of a streamed answer, in the API's form; the bytes of an answer that is recorded as it is.

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..apis.chunks import DONE, Assembler, chunk_text, says_something
 from ..apis.masking import mask
 from ..apis.message import content_text
 from ..apis.shapes import choices_of
+from ..config.endpoints import Endpoint
 from ..errors import APIError, RequestTimeoutError, ServiceError
 from ..keys.plain_data import map_texts
+from ..keys.request import Data
 from ..stores.record import Received, Record
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger
@@ -28,17 +31,11 @@ from .callbacks import (
     sending_method,
     stream_name,
 )
+from .calls import Call
 from .failover import Failover
 from .kinds import KINDS
 from .seams import NO_ENDPOINT, Chunk, Gate, Response, Transport, Used
 from .waiting import Piece, emit, in_thread
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-
-    from ..config.endpoints import Endpoint
-    from ..keys.request import Data
-    from .calls import Call
 
 log = logger()
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import APIError
+from ..stores.record import Record
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
+from .calls import Call
 from .kinds import batches
 from .retry import send_and_store
 from .waiting import wait, with_store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import TypeAlias
-
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
-    from ..stores.record import Record
-    from .calls import Call
 
     Records: TypeAlias = dict[str, Record]  # by the request's key
     Calls: TypeAlias = list[tuple[Call, "Flight"]]

@@ -20,19 +20,15 @@ failures than a 429 say nothing of the number.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 from weakref import WeakKeyDictionary
 
+from ..apis.token_usage import TokenUsage
+from ..config.endpoints import Endpoint
 from ..config.settings import MAX_AUTO_CALLS
 from ..support.system import lock
 from .limits import EndpointState, Pool, Slot, known_states
 from .usage import UnderWay
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..apis.token_usage import TokenUsage
-    from ..config.endpoints import Endpoint
 
 FIRST = 16
 # OpenAI's guide "Rate limits", Azure's "Quotas and limits": what is left of the minute.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from ..apis.token_usage import TokenUsage
 from ..errors import BudgetExceededError
 from ..support.display import counted, money
 from ..support.notices import warn_once
@@ -24,11 +26,6 @@ from .queues import (
     total,
     wait_until_free,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ..apis.token_usage import TokenUsage
 
 open_budgets: list[Budget] = []  # a budget entered twice is in it twice
 _waiting = Queue()

@@ -9,7 +9,9 @@ from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
 from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
+from ..keys.request import Data
 from ..scopes.repeated import RepeatedAnswers
+from ..stores.record import Record
 from ..support.failures import (
     ABANDONED,
     MISSED,
@@ -26,8 +28,6 @@ from .usage import FAILED, count
 
 if TYPE_CHECKING:
     from ..core.calls import Call
-    from ..keys.request import Data
-    from ..stores.record import Record
     from .usage import UsageDelta
 
 

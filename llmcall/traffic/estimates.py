@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ..apis.decisions import questions_in
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
+from ..keys.request import Data, Request
+from ..models.catalog import Capabilities
 from ..models.tokens import count_tokens
-
-if TYPE_CHECKING:
-    from ..keys.request import Data, Request
-    from ..models.catalog import Capabilities
 
 # Tokens reserved for an answer that neither the request nor what is known of the model bounds: the
 # most that the models before 2024 gave, and several times what a short answer takes.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..apis.shapes import served_model
 from ..apis.token_usage import TokenUsage, tier_of, window_of
+from ..config.endpoints import Endpoint
 from ..config.settings import AUTO
 from ..core.seams import Gate, Used
 from ..errors import BudgetExceededError, ConfigError
+from ..keys.request import Data, Request
 from ..models.prices import DEARER_TIERS
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
@@ -18,14 +21,10 @@ from .limits import Pool, Slot
 from .queues import Amounts, Demand, spending_of, total
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import httpx
     from typing_extensions import Self
 
-    from ..config.endpoints import Endpoint
     from ..core.calls import Call
-    from ..keys.request import Data, Request
 
 
 class ClientGate(OpenCall, Gate):

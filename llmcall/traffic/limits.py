@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from ..apis.token_usage import TokenUsage
+from ..core.waiting import Deadline
 from ..errors import RateLimitError
 from ..models.prices import HighestPrice, Price, price_of
 from ..support.notices import notice
@@ -22,10 +24,8 @@ from ..support.system import after_fork_in_child, lock
 from .queues import NEVER, Blocked, Demand, Queue, total, wait_until_free
 
 if TYPE_CHECKING:
-    from ..apis.token_usage import TokenUsage
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
-    from ..core.waiting import Deadline
     from ..models.catalog import Capabilities
 
 # Seconds: a minute, and one more: servers count requests as they arrive, and a request may have

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
+from ..apis.token_usage import TokenUsage
 from ..core.waiting import Deadline, wait
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..apis.token_usage import TokenUsage
 
 # USD are counted in whole 10^-12 USD: sums of floats would pass a limit that they only reach, or
 # not reach it.

@@ -212,7 +212,7 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
 
 def _full_key(response_cache: ResponseCache, prefix: str) -> str:
     place = f"{counted(len(response_cache), 'record')} in {response_cache.path}"
-    keys = response_cache.storage.all_keys()
+    keys = (key for key, *_ in response_cache.storage.rows())
     return full_key(keys, prefix, place, shown_by="llmcall cache ls")
 
 

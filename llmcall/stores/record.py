@@ -283,10 +283,6 @@ class Record:
             self._model_answer = model_answer_in(self.request, self.response)
         return self._model_answer
 
-    def with_days(self) -> Record:
-        """Return the record with its days noted, before another store takes it."""
-        return self if self.days is None else self.replace(days=self.days)
-
     def with_arms(self, names: Iterable[str]) -> Record:
         """Return the record with the names of further arms that used it."""
         arms = tuple(dict.fromkeys((*self.arms, *names)))
@@ -308,7 +304,7 @@ class Record:
         return record
 
     def replace(self, **changes: object) -> Record:
-        """Return another record with some fields changed."""
+        """Return another record with some fields changed, and its days noted."""
         if not changes.keys().isdisjoint(("kind", "sample", "request")):  # these make the key
             _ = self.cache_key  # computed from the old fields
         record = self._shallow_copy()

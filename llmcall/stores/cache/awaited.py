@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import CacheCorruptError, CacheError
 from ...support.notices import warn_once
-from .directory import InnerDirectory
+from .directory import Directory
 from .storages import Change
 
 if TYPE_CHECKING:
@@ -36,8 +37,15 @@ class Awaited(NamedTuple):
     endpoint: str
 
 
-class _JournalRows(InnerDirectory):
-    """The rows of a journal; a damaged journal is deleted, not salvaged."""
+class _JournalRows(Directory):
+    """The rows of a journal, in a database of its own; a damaged journal is deleted, not salvaged.
+
+    :param folder: the cache's.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(os.path.join(folder, FOLDER))
+        self._folders = [folder, self.name]  # the outer one first, while it is still empty
 
     def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(
@@ -54,7 +62,7 @@ class Journal:
     """
 
     def __init__(self, folder: str) -> None:
-        self._rows = _JournalRows(folder, FOLDER)
+        self._rows = _JournalRows(folder)
         self.is_swept = False
 
     def get(self, key: str) -> Awaited | None:

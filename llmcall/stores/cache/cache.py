@@ -86,7 +86,11 @@ class ResponseCache:
     @property
     def path(self) -> Path | str:
         """Return the directory, absolute, or the address without its password."""
-        return self.storage.location
+        if self.storage.folder is None:
+            return self.storage.name
+        from pathlib import Path  # costs 4 ms, which a look-up need not pay
+
+        return Path(self.storage.name)
 
     def get(self, request: Request | str, *, mode: str | None = None) -> Record | None:
         """Return the recorded answer of a request, or ``None``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sqlite3
 from contextlib import contextmanager, suppress
@@ -16,7 +15,6 @@ from .storages import Change, Row, Storage, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from .database import Database
 
@@ -48,13 +46,6 @@ class Directory(Storage):
         self._file = os.path.join(self.name, DATABASE)
         self._database: Database | None = None
         self._is_half_made = False  # the disk was full before the database was whole
-
-    @functools.cached_property
-    def location(self) -> Path:
-        """Return the directory."""
-        from pathlib import Path  # costs 4 ms, which a look-up need not pay
-
-        return Path(self.name)
 
     @property
     def folder(self) -> str:
@@ -101,15 +92,6 @@ class Directory(Storage):
             raise CacheCorruptError(
                 f"nothing in the cache {self.name} can be read: {error}"
             ) from error
-
-    def all_keys(self) -> Iterator[str]:
-        """Yield all keys."""
-        with self._reading() as database:
-            keys = iter(() if database is None else database)
-        try:
-            yield from keys
-        except DAMAGE as error:
-            raise self._damaged(error) from error
 
     def __len__(self) -> int:
         with self._reading() as database:
@@ -228,18 +210,6 @@ class Directory(Storage):
             f"the cache database {self._file} is damaged ({error}); run 'llmcall cache --path {self.name} salvage "
             "NEW_FOLDER', which copies what can be read, and set PATH = NEW_FOLDER under [Cache]"
         )
-
-
-class InnerDirectory(Directory):
-    """A separate database in a cache's directory.
-
-    :param cache_folder: the cache's directory, absolute.
-    :param name: its folder there.
-    """
-
-    def __init__(self, cache_folder: str, name: str) -> None:
-        super().__init__(os.path.join(cache_folder, name))
-        self._folders = [cache_folder, self.name]  # the outer one first, while it is still empty
 
 
 def _make_private(folder: str) -> None:

@@ -35,7 +35,7 @@ MOST_LISTED_KEYS = 5  # keys that a message lists
 
 def addition(record: Record, *, replaces: bool = False) -> Change:
     """Return the change that adds a record to a cache; it keeps its days."""
-    return Change(record.cache_key, pack(record.with_days()), replaces)
+    return Change(record.cache_key, pack(record.replace()), replaces)
 
 
 def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
@@ -49,12 +49,10 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
         )
     if isinstance(source, str) and (is_address(source) or os.path.isdir(source)):
         source = storage_at(source)
-    if not isinstance(source, str) and (
-        os.path.realpath(source.location) == os.path.realpath(storage.location)
+    if isinstance(source, Storage) and os.path.realpath(source.name) == os.path.realpath(
+        storage.name
     ):
-        source = (
-            storage  # to read by a second handle would wait for the end of what this one writes
-        )
+        return 0  # to read by a second handle would wait for the end of what this one writes
     name, records = _open_source(source)
     count = 0  # the number of conflicts
     keys: list[str] = []  # the keys of the first conflicts
@@ -72,7 +70,7 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
     def words() -> str:
         listed = keys if count == len(keys) else [*keys, "…"]
         requests = f"{counted(count, 'request')} ({', '.join(listed)})"
-        return f"{name} and {storage.location} answer {requests} differently"
+        return f"{name} and {storage.name} answer {requests} differently"
 
     if on_conflict == "raise" and sum(map(is_conflict, records())):
         raise CacheError(
@@ -105,9 +103,9 @@ def _open_source(source: str | Storage) -> tuple[str, Callable[[], Iterable[Reco
     if not isinstance(source, str):
         if not source.exists():
             raise CacheError(
-                f"{source.location} contains no cache; give a cache's directory or server, or an exported file"
+                f"{source.name} contains no cache; give a cache's directory or server, or an exported file"
             )
-        name, rows = str(source.location), source.rows
+        name, rows = source.name, source.rows
         return name, lambda: (_readable(unpack(*row), name) for row in rows())
     for read_format in other_formats if os.path.exists(source) else ():
         if (found := read_format(source)) is not None:
@@ -159,9 +157,9 @@ def _replaces(name: str, record: Record) -> bool:
 def salvage(source: Storage, target: Storage) -> int:
     """Write every readable record to another storage; return how many. See :meth:`ResponseCache.salvage`."""
     if not source.exists():
-        raise CacheError(f"{source.location} contains no cache; give the path of the damaged cache")
-    if os.path.realpath(target.location) == os.path.realpath(source.location):
-        raise CacheError(f"{source.location} cannot be salvaged into itself; name a new directory")
+        raise CacheError(f"{source.name} contains no cache; give the path of the damaged cache")
+    if os.path.realpath(target.name) == os.path.realpath(source.name):
+        raise CacheError(f"{source.name} cannot be salvaged into itself; name a new directory")
     saved_keys: set[str] = set()
     if any(_sound_rows(source, set())):
         target.write(_sound_rows(source, saved_keys))
@@ -170,14 +168,12 @@ def salvage(source: Storage, target: Storage) -> int:
     try:
         lost_count = len(source) - count
     except CacheError:
-        notice(
-            "%s: besides the %d records that were read, others may be lost", source.location, count
-        )
+        notice("%s: besides the %d records that were read, others may be lost", source.name, count)
     else:
         if lost_count > 0:
             notice(
                 "%s: %d of %d records cannot be read and are lost",
-                source.location,
+                source.name,
                 lost_count,
                 count + lost_count,
             )

@@ -69,7 +69,7 @@ class RedisServer(Storage):
         except (ValueError, TypeError, redis.exceptions.RedisError):
             # "from None", since the error's words may repeat the password.
             raise ConfigError(
-                f"[Cache] PATH = {self.location} is not the address of a Redis server: {FORM}"
+                f"[Cache] PATH = {self.name} is not the address of a Redis server: {FORM}"
             ) from None
         passwords = (pool.connection_kwargs.get(name) for name in ("password", "ssl_password"))
         self._secrets = [secret for secret in passwords if secret]
@@ -98,7 +98,7 @@ class RedisServer(Storage):
             what = f"refuses a command ({words})"
         else:
             what = f"cannot be reached ({words}): start it, or name another server or a directory in [Cache] PATH"
-        return CacheError(f"the Redis server {self.location} {what}")
+        return CacheError(f"the Redis server {self.name} {what}")
 
     def exists(self) -> bool:
         """Return whether anything was ever stored in the database."""
@@ -124,11 +124,6 @@ class RedisServer(Storage):
                 if row is not None:  # else it was deleted meanwhile
                     yield key.decode(), *_unpacked_row(row)
             last = int(page[-1][1])
-
-    def all_keys(self) -> Iterator[str]:
-        """Yield all keys."""
-        with self._connection() as redis:
-            yield from (key.decode() for key in redis.zrange(ORDER, 0, -1))
 
     def __len__(self) -> int:
         with self._connection() as redis:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...support.plugins import PlugIns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterable
 
 # The bytes of a key (None if llmcall did not write them), and their time of storing: seconds since the epoch.
 Stored = tuple["bytes | None", float]
@@ -118,11 +117,6 @@ class Storage(ABC):
     # What llmcall's own storages do better
 
     @property
-    def location(self) -> Path | str:
-        """Return the place, as messages name it."""
-        return self.name
-
-    @property
     def folder(self) -> str | None:
         """Return the directory in which llmcall also notes the answers that it waits for, or ``None``."""
         return None
@@ -137,10 +131,6 @@ class Storage(ABC):
         :param replaces: whether they replace the key's bytes.
         """
         return self.write([Change(key, value, replaces)]) > 0
-
-    def all_keys(self) -> Iterator[str]:
-        """Yield all keys."""
-        return (key for key, *_ in self.rows())
 
     def readable_rows(self) -> Iterable[Row]:
         """Yield the rows that can still be read, some of them perhaps twice."""

@@ -65,8 +65,8 @@ def summary_lines(
         lines += filter(None, [explain()])
     if supplied and not recorder.sends_nothing:
         lines.append(_how_to_repeat(cassette, another))
-    if cassette is not None and cassette.reports.unused:
-        lines.append(cassette.reports.unused)
+    if cassette is not None and cassette.unused_words:
+        lines.append(cassette.unused_words)
     return lines
 
 

@@ -12,7 +12,7 @@ from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
 from ...keys.request import Data
 from ...scopes.active import ActiveScope, new_program_scope
-from ...support.display import natural
+from ...support.display import counted, natural
 from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, Counts, Failures
 from ...support.notices import notice
 from ..cache.cache import shared_cache
@@ -23,7 +23,7 @@ from ..records.reader import read
 from ..records.served import served_by
 from .opening import Opening
 from .replay_log import ReplayLog
-from .reports import BLOCK, Owner, Reports, warn_of_swaps
+from .reports import BLOCK, REUSED, Owner, unused_words, warn_of_swaps
 from .tape import CassetteFile, Tape
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class Cassette(ContextDecorator):
     (1, 1, 0)
     """
 
-    # It holds four parts. Its opening lasts as long as the object; the file, the tape and the reports are those of
-    # one time of being open, and are made anew when it opens.
+    # It holds three parts. Its opening lasts as long as the object; the file and the tape are those of one time of
+    # being open, and are made anew when it opens.
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -84,7 +84,9 @@ class Cassette(ContextDecorator):
         self.opening = Opening(self)
         self.file = CassetteFile(self.path, mode)
         self.tape = Tape(self.file.records, ReplayLog(self.file.records), may_record=False)
-        self.reports = Reports(self.failures, self.counts)
+        self.unused_words = (
+            ""  # the sentence about unused records; empty before the end, and without any
+        )
 
     def replay_only(self) -> None:
         """Switch to the mode ``none`` and to no reports, before the cassette reads its file."""
@@ -102,7 +104,7 @@ class Cassette(ContextDecorator):
         self.file = file
         self.tape = Tape(file.records, log, may_record=file.may_record)
         self.counts = Counts()
-        self.reports = Reports(self.failures, self.counts)
+        self.unused_words = ""
         self.program_scope = new_program_scope()
 
     def finish(self, error: BaseException | None) -> None:
@@ -124,7 +126,7 @@ class Cassette(ContextDecorator):
         if isinstance(error, KeyboardInterrupt):
             self.failures.forget(ABANDONED)  # the user pressed Ctrl-C and knows
         ended_well, tape, owner = error is None, self.tape, self.owner
-        has_failures = self.reports.has_failures()
+        has_failures = bool(self.counts.sums["refused"] or self.failures.counts())
         # A run that only plans neither ends the recording that another one began nor empties it.
         is_complete = ended_well and (tape.has_calls or self.is_complete)
         tape.drops_unused = (
@@ -146,7 +148,14 @@ class Cassette(ContextDecorator):
         dropped_keys = {record.cache_key for record in dropped}
         records = tape.to_write(dropped_keys, is_complete=is_complete) if writes else []
         unanswered = self.failures.counts().get(FAILED, 0)
-        self.reports.end(self.path, self.mode, owner, tape, unused, len(dropped), advice=advice)
+        if unused:
+            self.unused_words = unused_words(
+                unused, self.mode, tape, len(dropped), has_failures=has_failures
+            )
+            owner.report(self.path, self.unused_words)
+        if self.supplied and owner.knows_use:
+            owner.report(self.path, f"{counted(self.supplied, 'answer')} {REUSED}")
+        self.failures.warn(advice, place=f"{self.path}: ")
         warn_of_swaps(records, tape)
         is_left = self.mode == "rewrite" and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:

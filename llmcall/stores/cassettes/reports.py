@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from ...config import resolve as config
 from ...keys.request import Data
 from ...support.display import counted
-from ...support.failures import Counts, Failures
 from ...support.notices import notice, warn_once
-from ..record import GotFrom, Record
+from ..record import Record
 from .replay_log import NO_CALLS, SortKey, may_swap, named_draws
 from .tape import Tape
 
@@ -155,73 +154,33 @@ FROM_CACHE = (
     "from an earlier run, or an identical call of this one"  # the cache does not know which
 )
 FURTHER_DRAWS = "like all further draws of requests that the run made"
-OTHER_REPEAT = "For another repeat, use another scope name and another cassette"
+REUSED = f"reused from the disk cache, {FROM_CACHE}. For another repeat, use another scope name and another cassette"
 
 
-class Reports:
-    """The reports of a cassette for one time of being open.
+def unused_words(
+    unused: list[Record], mode: str, tape: Tape, dropped: int, *, has_failures: bool
+) -> str:
+    """Return the sentence about unused records.
 
-    :param failures: the calls that left no record.
-    :param counts: what became of its calls.
-    :ivar unused: the sentence about unused records; empty before the end, and without any.
+    :param dropped: how many of them the file loses.
+    :param has_failures: whether a call failed, ended early or was refused.
     """
-
-    def __init__(self, failures: Failures, counts: Counts) -> None:
-        self.unused = ""
-        self._failures = failures
-        self._counts = counts
-
-    def has_failures(self) -> bool:
-        """Return whether a call failed, ended early or was refused."""
-        return bool(self._counts.sums["refused"] or self._failures.counts())
-
-    def end(
-        self,
-        path: Path,
-        mode: str,
-        owner: Owner,
-        tape: Tape,
-        unused: list[Record],
-        dropped: int,
-        *,
-        advice: str,
-    ) -> None:
-        """Report unused records, answers of an earlier run, and failed calls.
-
-        :param unused: the unused records.
-        :param dropped: how many of them the file loses.
-        :param advice: how to record what failed calls left missing.
-        """
-        if unused:
-            self.unused = self._unused_words(unused, mode, tape, dropped)
-            owner.report(path, self.unused)
-        supplied = tape.count(GotFrom.CACHE)
-        if supplied and owner.knows_use:
-            source = f"reused from the disk cache, {FROM_CACHE}"
-            owner.report(path, f"{counted(supplied, 'answer')} {source}. {OTHER_REPEAT}")
-        self._failures.warn(advice, place=f"{path}: ")
-
-    def _unused_words(self, unused: list[Record], mode: str, tape: Tape, dropped: int) -> str:
-        were, them = ("was", "it") if len(unused) == 1 else ("were", "them")
-        words = f"{counted(len(unused), 'record')} {were} not used; "
-        if tape.drops_unused:
-            moved = dropped, f"moved to the disk cache {config.settings().cache_path}"
-            kept = len(unused) - dropped, f"kept, {FURTHER_DRAWS}"
-            return words + ", ".join(
-                outcome if number == len(unused) else f"{number:,} {outcome}"
-                for number, outcome in (moved, kept)
-                if number
-            )
-        if not any(True for _ in tape.not_of_run(unused)):
-            return f"{words}mode 'update' keeps {them}, {FURTHER_DRAWS}"
-        if mode != "update":
-            return f"{words}mode 'update' moves {them} to the disk cache"
-        why = (
-            "a call failed, ended early or was refused"
-            if self.has_failures()
-            else "no call was made"
+    were, them = ("was", "it") if len(unused) == 1 else ("were", "them")
+    words = f"{counted(len(unused), 'record')} {were} not used; "
+    if tape.drops_unused:
+        moved = dropped, f"moved to the disk cache {config.settings().cache_path}"
+        kept = len(unused) - dropped, f"kept, {FURTHER_DRAWS}"
+        return words + ", ".join(
+            outcome if number == len(unused) else f"{number:,} {outcome}"
+            for number, outcome in (moved, kept)
+            if number
         )
-        return f"{words}the file keeps {them}, because {why}"
+    if not any(True for _ in tape.not_of_run(unused)):
+        return f"{words}mode 'update' keeps {them}, {FURTHER_DRAWS}"
+    if mode != "update":
+        return f"{words}mode 'update' moves {them} to the disk cache"
+    failed = "a call failed, ended early or was refused"
+    return f"{words}the file keeps {them}, because {failed if has_failures else 'no call was made'}"
 
 
 def warn_of_swaps(records: Iterable[Record], tape: Tape) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..stores.cache.storages import Change, Row, Storage, Stored
+from ..stores.cache.storages import Change, Storage
 from .rule_checks import LONGEST, THREADS, Watch, holds, in_thread, keeping, made
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
 
 
 ROWS = 10  # that each thread writes
@@ -44,31 +43,16 @@ class _Watched:
         """Check a rule of the contract."""
         holds(self._own, is_so, rule)
 
-    def _over(self, method: str) -> AbstractContextManager[None]:
-        return self._watch.over(f"{self.name}.{method}")
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def watched(*args: object) -> Any:
+            with self._watch.over(f"{self.name}.{method}"):
+                returned = getattr(self._own, method)(*args)
+                return list(returned) if method == "rows" else returned
 
-    def get(self, key: str) -> Stored | None:
-        with self._over("get"):
-            return self._own.get(key)
-
-    def rows(self) -> list[Row]:
-        with self._over("rows"):
-            return list(self._own.rows())
-
-    def write(self, changes: Iterable[Change]) -> int:
-        with self._over("write"):
-            return self._own.write(changes)
-
-    def clear(self) -> int:
-        with self._over("clear"):
-            return self._own.clear()
-
-    def close(self) -> None:
-        with self._over("close"):
-            self._own.close()
+        return watched
 
     def __len__(self) -> int:
-        with self._over("__len__"):
+        with self._watch.over(f"{self.name}.__len__"):
             return len(self._own)
 
 

@@ -104,27 +104,14 @@ class _UnrecordedDraw(NamedTuple):
     """The first call of a draw that is not recorded.
 
     :param price: the model's price, or ``None`` if it is unknown.
+    :param low: the cost of its prompt alone, in USD, as if the provider had cached it.
+    :param high: the cost that a budget reserves for it.
     """
 
-    request: Request
     input_tokens: int
-    output_tokens: int
     price: Price | None
-
-    def cost(self, parts: Mapping[str, int]) -> float:
-        """Return the cost of some tokens in USD; the price must be known."""
-        assert self.price is not None
-        return self.price.cost_of_parts(parts).total
-
-    def lowest_cost(self) -> float:
-        """Return the cost of its prompt alone, as if the provider had cached it."""
-        return self.cost(
-            {"input_tokens": self.input_tokens, "cache_read_tokens": self.input_tokens}
-        )
-
-    def highest_cost(self) -> float:
-        """Return the cost that a budget reserves for it."""
-        return self.cost(costliest_parts(self.request.body, self.input_tokens, self.output_tokens))
+    low: float = 0.0
+    high: float = 0.0
 
 
 class _Costs:
@@ -198,7 +185,7 @@ class Planner:
         self._cassette = open_current_cassette()
         self._hits = 0
         # By LLMCall; with vary, each cell has its own.
-        self._misses: dict[object, list[_UnrecordedDraw]] = {}
+        self._misses: dict[object, list[_UnrecordedDraw]] = defaultdict(list)
         self._costs: dict[object, _Costs] = defaultdict(_Costs)
         self._planned_keys: set[str] = set()  # of answers that an earlier task would record
 
@@ -210,8 +197,8 @@ class Planner:
         priced_by = tuple(sorted(sources))
         if any(miss.price is None for miss in misses):
             return Plan(self._hits, len(misses), input_tokens, None, priced_by)
-        low = sum((miss.lowest_cost() for miss in misses), 0.0)
-        high = sum((miss.highest_cost() for miss in misses), 0.0)
+        low = sum((miss.low for miss in misses), 0.0)
+        high = sum((miss.high for miss in misses), 0.0)
         expected = total_cost(
             self._costs[call].expected(of_call) for call, of_call in self._misses.items()
         )
@@ -256,9 +243,13 @@ class Planner:
             return
         self._planned_keys.add(request.cache_key)
         capabilities = self._client.capabilities(request.model)
-        input_tokens, output_tokens = estimate("chat", request.body, capabilities)
-        miss = _UnrecordedDraw(request, input_tokens, output_tokens, self._price(request.body))
-        self._misses.setdefault(call, []).append(miss)
+        prompt, answer = estimate("chat", request.body, capabilities)
+        miss = _UnrecordedDraw(prompt, self._price(request.body))
+        if miss.price is not None:
+            low = miss.price.cost_of_parts({"input_tokens": prompt, "cache_read_tokens": prompt})
+            high = miss.price.cost_of_parts(costliest_parts(request.body, prompt, answer))
+            miss = miss._replace(low=low.total, high=high.total)
+        self._misses[call].append(miss)
 
     def _price(self, body: Mapping[str, Data]) -> Price | None:
         if uses_server_tools(body):

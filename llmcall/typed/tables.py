@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from operator import attrgetter, methodcaller
 from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
     Literal,
-    NamedTuple,
     get_args,
     get_origin,
     overload,
@@ -33,70 +31,52 @@ if TYPE_CHECKING:
 
     from ..many.plans import Plan
 
+TYPES = {"repeat": int, "tries": int, "cost": float}  # of columns of numbers
 # The types of columns with gaps, by pandas' names for the values between them.
 GAPS = {"empty": "float64", "boolean": "boolean"}
 UNITS_NOTE = "llmcall.units_needed says from the answers to a few rows how many an interval needs, and their cost"
 UNASKED = Conversation(None, None, [], [], 0)  # for a row that failed before its call
 
 
-class RowDraw(NamedTuple):
-    """One draw of a row.
+def _cells(
+    repeat: int,
+    answer: Conversation | BaseException,
+    field_columns: Mapping[str, str],
+    *,
+    has_value: bool,
+) -> dict[str, Any]:
+    """Return what the table says of one draw of a row, by column.
 
-    :param error: the exception with which it failed, or ``None``.
+    :param answer: the conversation, or the exception of a row that failed.
+    :param field_columns: the fields of the value, by the names of their columns.
+    :param has_value: whether the value has a column of its own.
     """
-
-    repeat: int
-    conversation: Conversation
-    error: BaseException | None
-
-    @classmethod
-    def of(cls, repeat: int, answer: Conversation | BaseException) -> RowDraw:
-        """Return the draw with an answer, or with the exception of a row that failed."""
-        if isinstance(answer, BaseException):
-            conversation = answer.conversation if isinstance(answer, LLMCallError) else None
-            return cls(repeat, conversation or UNASKED, answer)
-        return cls(repeat, answer, None if answer.is_missing else answer.failure)
-
-    @property
-    def cost(self) -> float | None:
-        """Return the cost of all its answers, or ``None`` if it is unknown or nothing was answered."""
-        replies = self.conversation.replies
-        return total_cost(reply.cost for reply in replies) if replies else None
-
-    def reply_attribute(self, name: str) -> Any:
-        """Return an attribute of its last answer, or ``None`` without one."""
-        reply = self.conversation.reply
-        return None if reply is None else getattr(reply, name)
-
-    def field(self, name: str) -> Any:
-        """Return a field of its value, or ``None`` without the value or the field."""
-        value = self.conversation.fields or self.conversation.value
-        return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+    if isinstance(answer, BaseException):
+        error: BaseException | None = answer
+        asked = answer.conversation if isinstance(answer, LLMCallError) else None
+        conversation = asked or UNASKED
+    else:
+        conversation, error = answer, None if answer.is_missing else answer.failure
+    reply, replies = conversation.reply, conversation.replies
+    value = conversation.fields or conversation.value
+    return {
+        "repeat": repeat,
+        **({"value": conversation.value} if has_value else {}),
+        **{column: _field(value, name) for column, name in field_columns.items()},
+        "error": error_text(error),
+        "tries": conversation.tries,
+        "unread": conversation.unread,
+        "refusal": conversation.refusal,
+        "served": getattr(reply, "model", None),
+        "finish_reason": getattr(reply, "finish_reason", None),
+        "cost": total_cost(reply.cost for reply in replies) if replies else None,
+        "cache_key": None if reply is None else short_key(reply.cache_key),
+    }
 
 
-class Column(NamedTuple):
-    """A column of the table.
-
-    :param cell: returns its value for a draw.
-    """
-
-    name: str
-    cell: Callable[[RowDraw], Any]
-    dtype: type = object
-
-
-REPEAT = Column("repeat", attrgetter("repeat"), int)
-VALUE = Column("value", attrgetter("conversation.value"))
-AFTER_FIELDS = (
-    Column("error", lambda draw: error_text(draw.error)),
-    Column("tries", attrgetter("conversation.tries"), int),
-    Column("unread", attrgetter("conversation.unread")),
-    Column("refusal", attrgetter("conversation.refusal")),
-    Column("served", methodcaller("reply_attribute", "model")),
-    Column("finish_reason", methodcaller("reply_attribute", "finish_reason")),
-    Column("cost", attrgetter("cost"), float),
-    Column("cache_key", lambda draw: (key := draw.reply_attribute("cache_key")) and short_key(key)),
-)
+def _field(value: object, name: str) -> Any:
+    """Return a field of a value, or ``None`` without the value or the field."""
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
 class RowMethods:
@@ -212,8 +192,9 @@ def _table(
     frame = given if is_frame(given) else pandas.DataFrame(given)
     if vary is not None:
         frame = pandas.concat([frame.assign(**labels) for labels in cells])
-    before = [REPEAT] if field_names(job.call.output_type) else [REPEAT, VALUE]
-    columns = _columns(before, job.call.columns(), frame.columns)
+    has_value = not field_names(job.call.output_type)
+    others = _cells(0, UNASKED, {}, has_value=has_value)
+    field_columns = _field_columns(job.call.columns(), others, frame.columns)
     options = dict(map_options)
     if options.get("on_error") == "none":
         options["on_error"] = "return"  # fills the column ``error``
@@ -221,11 +202,15 @@ def _table(
     repeats = options.get("repeats", 1)
     if repeats == 1:
         answers = [[answer] for answer in answers]
-    draws = [RowDraw.of(*draw) for row_answers in answers for draw in enumerate(row_answers)]
-    _report_missing(draws)
-    rows_of_cells = ([_plain_cell(column.cell(draw)) for column in columns] for draw in draws)
-    values = data_frame(rows_of_cells, [column.name for column in columns], dtype=object)
-    values = values.astype({column.name: column.dtype for column in columns}).infer_objects()
+    _report_missing([answer for row_answers in answers for answer in row_answers])
+    draws = (
+        _cells(*draw, field_columns, has_value=has_value)
+        for row_answers in answers
+        for draw in enumerate(row_answers)
+    )
+    columns = _cells(0, UNASKED, field_columns, has_value=has_value)
+    rows_of_cells = ([*map(_plain_cell, cells.values())] for cells in draws)
+    values = data_frame(rows_of_cells, columns, dtype=object).astype(TYPES).infer_objects()
     values = values.astype(_dtypes_with_gaps(values))
     index = frame.index.repeat(repeats)
     frame = frame.reset_index(drop=True)
@@ -259,34 +244,31 @@ def _dtypes_with_gaps(values: pandas.DataFrame) -> dict[str, str]:
     return {name: GAPS[kind] for name, kind in inferred.items() if kind in GAPS}
 
 
-def _columns(
-    before: Sequence[Column], fields: Iterable[str], row_columns: Collection[str]
-) -> list[Column]:
-    """Return the columns besides those of the rows, under other names.
+def _field_columns(
+    fields: Iterable[str], others: Collection[str], row_columns: Collection[str]
+) -> dict[str, str]:
+    """Return the fields of the value by the names of their columns.
 
-    :param before: the columns before those of the value's fields.
+    :param others: the table's other columns of answers.
+    :raises ValueError: if the rows have one of the columns of answers.
     """
-    taken = {*row_columns, *(column.name for column in (*before, *AFTER_FIELDS))}
-    field_columns = [
-        Column(f"value.{field}" if field in taken else field, methodcaller("field", field))
-        for field in fields
-    ]
-    columns = [*before, *field_columns, *AFTER_FIELDS]
-    names = [column.name for column in columns]
+    taken = {*row_columns, *others}
+    columns = [(f"value.{field}" if field in taken else field, field) for field in fields]
+    names = [*others, *(name for name, _ in columns)]
     for name in names:
         if name in row_columns or names.count(name) > 1:
             raise ValueError(
                 f"rename your column {name!r}: the table needs that name for the answers"
             )
-    return columns
+    return dict(columns)
 
 
-def _report_missing(draws: Sequence[RowDraw]) -> None:
+def _report_missing(answers: Sequence[Conversation | BaseException]) -> None:
     """Report the number of answers that are missing values."""
     missing = [
-        draw.conversation for draw in draws if draw.error is None and draw.conversation.is_missing
+        answer for answer in answers if isinstance(answer, Conversation) and answer.is_missing
     ]
-    refused = sum(conversation.refusal is not None for conversation in missing)
+    refused = sum(answer.refusal is not None for answer in missing)
     counts = {"refusal": refused, "unread": len(missing) - refused}
     if missing:
         columns = " and ".join(f"{name!r} ({counts[name]})" for name in counts if counts[name])
@@ -294,7 +276,7 @@ def _report_missing(draws: Sequence[RowDraw]) -> None:
         if len(missing) == 1:
             what, texts = "is a missing value", "its text"
         notice(
-            f"{len(missing)} of {counted(len(draws), 'answer')} {what}; the table has {texts} in {columns}. To "
+            f"{len(missing)} of {counted(len(answers), 'answer')} {what}; the table has {texts} in {columns}. To "
             "request one again, drop it by its cache_key: llmcall cassette forget FILE KEY, or llmcall cache delete KEY"
         )
 

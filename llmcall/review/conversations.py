@@ -23,7 +23,13 @@ NOT_PARAMETERS = ("model", "messages", "input", "function", "arguments", "method
 TEXT_TYPES = ("text", "input_text", "output_text")  # of parts
 ANSWERING_ROLE = "assistant"
 CUT, REFUSED, ASKED_AGAIN, UNREAD = "cut", "refused", "asked again", "unread"
-MARKS = (REFUSED, CUT, ASKED_AGAIN, UNREAD)
+# With their words on the page. Of several marks of one answer, the survey shows the first.
+MARKS = {
+    REFUSED: "⊘ refused",
+    CUT: "✂ cut: ended by length",
+    ASKED_AGAIN: "↻ not usable, asked again",
+    UNREAD: "∅ could not be read",
+}
 
 
 class Utterance(NamedTuple):

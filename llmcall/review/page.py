@@ -15,7 +15,7 @@ from ..keys.keys import short_key
 from ..stores.record import Record
 from ..support.display import OF_NO_ACTOR, money, natural, visible
 from .comparison import Comparison
-from .conversations import RecordedCall, conversations
+from .conversations import MARKS, RecordedCall, conversations
 from .facts import RunFacts, facts
 from .pairs import Pair, item_words
 from .reporting import BLANK, TITLE, checklist
@@ -131,6 +131,7 @@ def page_data(
             for number, pair in enumerate(pairs)
             if (pair.scope, pair.place, pair.status) in reasons
         },
+        "words_of_marks": MARKS,
         "messages": [
             [visible(message.role), [texts[visible(text)] for text in message.texts]]
             for message in messages

@@ -1,9 +1,8 @@
 // Shows the calls of a page, which are in it as JSON. Texts only become text nodes, so no text is run.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const { runs, texts, messages, nodes, calls, cells, parted, scopes, rows: rowNames } = data;
+const { runs, texts, messages, nodes, calls, cells, parted, scopes, rows: rowNames, words_of_marks: MARKS } = data;
 const STATUS = { changed: "≠ changed", added: `+ only in ${runs[1]}`, missing: `− only in ${runs[0]}`, same: "" };
-const MARKS = { refused: "⊘ refused", cut: "✂ cut: ended by length", "asked again": "↻ not usable, asked again", unread: "∅ could not be read" };
 const isCompared = cells.status.some(Boolean);
 const cellCount = cells.row.length;
 

@@ -41,10 +41,6 @@ def check_listener(make: Callable[[], Listener]) -> None:
 
 @contextlib.contextmanager
 def _hearing(listener: Listener | CallListener) -> Iterator[None]:
-    if isinstance(listener, Listener):
-        with listener:
-            yield
-        return
     listen(listener)
     try:
         yield

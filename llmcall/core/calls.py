@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..config.settings import ON_ERROR, Settings
@@ -19,7 +19,7 @@ from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..stores.record import Record
 from ..support.display import printable
 from ..support.failures import Failures, Progress, process_failures
-from ..support.listeners import CallInfo, CallListener, current_listeners
+from ..support.listeners import CallInfo, notify
 from .seams import Store, Transport
 from .waiting import Deadline
 
@@ -255,10 +255,9 @@ class Call(NamedTuple):
             self.cassette if self.position.arm else None
         )  # arms share their draws without a cache, too
 
-    @property
-    def listeners(self) -> Sequence[CallListener]:
-        """Return the listeners to notify of it."""
-        return current_listeners()
+    def notify(self, event: str, *details: Any) -> None:
+        """Notify the listeners of something, by the name of their method."""
+        notify(event, self, *details)
 
     def unrecorded(self) -> Call:
         """Return the call as one whose answer is neither looked up nor stored."""
@@ -275,8 +274,7 @@ class Call(NamedTuple):
         :param amounts: by column of :class:`~llmcall.types.Usage`, or by a name of :class:`.Counts`; ``None`` means
             unknown.
         """
-        for listener in self.listeners:
-            listener.used(self, amounts)
+        self.notify("used", amounts)
 
     def note_hit(self, record: Record, saved: float | None) -> None:
         """Note that a record answers the call, or several records the texts of embeddings.
@@ -299,8 +297,7 @@ class Call(NamedTuple):
             self.draw.keep(answer)
         if self.used_records is not None:
             self.used_records.append(ScopedRecord(self.position.path, answer))
-        for listener in self.listeners:
-            listener.answered(self, answer)
+        self.notify("answered", answer)
 
     def take_back_failure(self) -> bool:
         """Take back a failure of the same call: its program made it again, so the failure was one attempt. Return
@@ -313,8 +310,7 @@ class Call(NamedTuple):
 
     def refuse(self, error: CacheMissError | ScopeError) -> NoReturn:
         """Raise an error instead of an answer; the program may catch it and continue."""
-        for listener in self.listeners:
-            listener.refused(self, error)
+        self.notify("refused", error)
         raise error
 
     def to_model(self, model: str) -> Call:
@@ -335,7 +331,9 @@ class InnerCall(Call):
     __slots__ = ()
     is_counted = False
     shared_by = None
-    listeners = ()
+
+    def notify(self, event: str, *details: Any) -> None:
+        """Notify nobody."""
 
     @property
     def failures(self) -> Failures:

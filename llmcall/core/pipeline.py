@@ -28,7 +28,7 @@ from ..keys.keys import short_key
 from ..stores.record import Record
 from ..support.display import sentence
 from ..support.failures import Progress, note_inside
-from ..support.listeners import current_listeners
+from ..support.listeners import notify
 from ..support.notices import first, logger
 from ..support.tracebacks import hide_own_frames
 from .calls import Call
@@ -162,8 +162,7 @@ def _let_listeners_refuse(call: Call) -> None:
     if call.request.kind == "function":
         return
     try:
-        for listener in current_listeners():  # an unrecorded call may be refused, too
-            listener.asks(call)
+        notify("asks", call)  # an unrecorded call may be refused, too
     except CacheMissError as error:
         call.refuse(error)
 
@@ -281,5 +280,4 @@ def note_failure(error: BaseException, call: Call) -> None:
     call.release_draw()  # before a listener, which may raise
     note_inside(error)
     hide_own_frames(error)
-    for listener in call.listeners:
-        listener.failed(call, error)
+    call.notify("failed", error)

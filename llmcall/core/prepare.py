@@ -288,8 +288,7 @@ def place(draft: Draft) -> Call:
         active = scope_of_call()
     except ScopeError as error:
         call = place_without_draw(draft)
-        for listener in call.listeners:
-            listener.failed(call, error)
+        call.notify("failed", error)
         call.refuse(error)
     order = next_order(active)
     if parents:

@@ -84,8 +84,7 @@ def _store(
         stored.received = received
         records.append(stored)
     for call, record in zip(calls, records, strict=True):
-        for listener in call.listeners:
-            listener.stored(call, record)
+        call.notify("stored", record)
     return records
 
 

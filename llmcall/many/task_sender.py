@@ -16,7 +16,7 @@ from ..scopes.draws import MapIsOverError
 from ..scopes.position import hold_scope
 from ..stores.cassettes.current import open_current_cassette
 from ..support.failures import process_failures
-from ..support.listeners import current_listeners
+from ..support.listeners import notify
 from ..traffic import budgets
 from ..traffic import usage as metering
 from .worker import RemoteTask, State, maps_here
@@ -136,8 +136,7 @@ class TaskSender:
             for scope, words in calls:
                 process_failures.add(scope, words, reason)
         if noted.refused is not None:
-            for listener in current_listeners():
-                listener.refused(None, noted.refused)
+            notify("refused", None, noted.refused)
 
     def close(self) -> None:
         """Forget the map, and stop answering its workers."""

@@ -156,7 +156,7 @@ class Execution(CallListener):
         elif sys.stderr is not None:
             sys.stderr.write(text)
 
-    def opens(self, cassette: Cassette) -> None:
+    def opened(self, cassette: Cassette) -> None:
         """Let a cassette of the program only read, where nothing may be sent: a map's workers keep to it, too."""
         if self._is_none:
             cassette.mode = "none"

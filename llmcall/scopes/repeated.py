@@ -28,7 +28,7 @@ _store: object = None
 class RepeatedAnswers(CallListener):
     """A listener that warns when one recorded answer is silently given twice."""
 
-    def opens(self, cassette: Cassette) -> None:
+    def opened(self, cassette: Cassette) -> None:
         """Forget the answers of an earlier opening: this one replays them on purpose."""
         global _given
         with lock:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..errors import APIError, BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from .display import OUTSIDE_ANY_SCOPE, counted, natural
-from .listeners import current_listeners
+from .listeners import notify
 from .notices import notice
 from .system import after_fork_in_child, at_exit
 
@@ -156,8 +156,7 @@ class Failures:
         :param key: the key of a call that may be made again, or a reference to its error: added twice, it
             counts once, and not at all after :meth:`take_back`.
         """
-        for listener in current_listeners():
-            listener.unrecorded(scope, description, reason)
+        notify("unrecorded", scope, description, reason)
         if self is process_failures:
             _warn_at_exit()
         with self._lock:

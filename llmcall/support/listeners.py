@@ -5,8 +5,8 @@ log are listeners. An answer is stored before any of them is notified."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .request_origin import callback_errors
 from .system import lock
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..core.calls import Call
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
-
-T = TypeVar("T")
 
 
 class CallInfo(NamedTuple):
@@ -86,24 +84,21 @@ class Listener:
 
     def start(self) -> None:
         """Start listening."""
-        _hearing(self).is_started = True
+        listen(self)
 
     def stop(self) -> None:
         """Stop listening, also in blocks that are open."""
-        with lock:
-            stop_listening(_hearing(self))
+        stop_listening(self)
 
     def __enter__(self) -> Self:
-        with lock:
-            _hearing(self).blocks += 1
+        listen(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         with lock:
-            hearing = _hearing(self)
-            hearing.blocks -= 1
-            if hearing.blocks <= 0 and not hearing.is_started:
-                stop_listening(hearing)
+            entries = (number for number, other in enumerate(_entries) if other is self)
+            if (first := next(entries, None)) is not None:  # else it was stopped
+                _set_entries([*_entries[:first], *_entries[first + 1 :]])
 
 
 # What became of a call: it was answered by a record, sent for the first time, recorded, or succeeded after an attempt
@@ -114,11 +109,11 @@ OUTCOMES = frozenset({"cached_calls", "asked", "recorded", "recovered"})
 class CallListener:
     """A listener to calls and cassettes, for llmcall's own; a subclass overrides what it needs.
 
-    A :class:`~llmcall.CacheMissError` that ``asks`` raises refuses the call, and what ``opens`` raises refuses
+    A :class:`~llmcall.CacheMissError` that ``asks`` raises refuses the call, and what ``opened`` raises refuses
     the cassette.
     """
 
-    def opens(self, cassette: Cassette) -> None:
+    def opened(self, cassette: Cassette) -> None:
         """Handle a cassette that opens, before it reads its file."""
 
     def closed(self, cassette: Cassette) -> None:
@@ -151,77 +146,46 @@ class CallListener:
         """Handle a call that left no record, so that a replay will differ from this run."""
 
 
-class _OwnListener(CallListener):
-    """A user's listener, which gets :class:`CallInfo` only.
-
-    :ivar blocks: how many of its blocks are open.
-    :ivar is_started: whether it listens until it is stopped.
-    """
-
-    def __init__(self, own: Listener) -> None:
-        self.own = own
-        self.blocks = 0
-        self.is_started = False
-
-    def opens(self, cassette: Cassette) -> None:
-        """Pass on the cassette's path."""
-        self._call("opened", self.own.opened, str(cassette.path))
-
-    def closed(self, cassette: Cassette) -> None:
-        """Pass on the cassette's path."""
-        self._call("closed", self.own.closed, str(cassette.path))
-
-    def asks(self, call: Call) -> None:
-        """Pass on the call."""
-        self._call("asks", self.own.asks, call.info)
-
-    def used(self, call: Call, amounts: dict[str, Any]) -> None:
-        """Pass on the call and a copy of what it used of a model."""
-        if amounts.keys().isdisjoint(OUTCOMES):
-            self._call("used", self.own.used, call.info, dict(amounts))
-
-    def answered(self, call: Call, record: Record) -> None:
-        """Pass on the call and a copy of its record."""
-        self._call("answered", self.own.answered, call.info, record)
-
-    def failed(self, call: Call, error: BaseException) -> None:
-        """Pass on the call and its error."""
-        self._call("failed", self.own.failed, call.info, error)
-
-    def _call(self, name: str, method: Callable[..., None], *args: object) -> None:
-        """Call a method of the user's, whose errors get its name."""
-        with callback_errors(f"the listener {type(self.own).__name__}.{name} raised"):
-            method(*args)
+_entries: Sequence[CallListener | Listener] = ()  # a user's: one for each start and open block
+_listeners: tuple[CallListener | Listener, ...] = ()  # each once
 
 
-_listeners: tuple[CallListener, ...] = ()
-
-
-def current_listeners() -> tuple[CallListener, ...]:
+def current_listeners() -> tuple[CallListener | Listener, ...]:
     """Return the listeners to notify now: one that stops meanwhile, here or in another thread, skips no other."""
     return _listeners
 
 
-def listen(listener: CallListener) -> None:
+def notify(event: str, subject: Any, *details: Any) -> None:
+    """Notify all listeners of an event.
+
+    :param event: the name of their method.
+    :param subject: the call or the cassette.
+    :raises LLMCallError: if a user's listener fails.
+    """
+    is_outcome = event == "used" and not OUTCOMES.isdisjoint(details[0])
+    for listener in current_listeners():
+        if not isinstance(listener, Listener):
+            getattr(listener, event)(subject, *details)
+        elif event in vars(Listener) and not is_outcome:
+            # A call's, else a cassette's.
+            shown = getattr(subject, "info", None) or str(subject.path)
+            with callback_errors(f"the listener {type(listener).__name__}.{event} raised"):
+                getattr(listener, event)(shown, *details)
+
+
+def listen(listener: CallListener | Listener) -> None:
     """Notify a listener of all calls from now on, after the others."""
-    global _listeners
     with lock:
-        _listeners = (*_listeners, listener)
+        _set_entries([*_entries, listener])
 
 
-def stop_listening(listener: CallListener) -> None:
+def stop_listening(listener: CallListener | Listener) -> None:
     """Notify a listener no more."""
-    global _listeners
     with lock:
-        _listeners = tuple(other for other in _listeners if other is not listener)
+        _set_entries([other for other in _entries if other is not listener])
 
 
-def _hearing(own: Listener) -> _OwnListener:
-    """Return the substitute for a user's listener, once in the list however many blocks are open."""
-    with lock:
-        for listener in _listeners:
-            if isinstance(listener, _OwnListener) and listener.own is own:
-                return listener
-        hearing = _OwnListener(own)
-        listen(hearing)
-        return hearing
+def _set_entries(entries: Sequence[CallListener | Listener]) -> None:
+    global _entries, _listeners
+    _entries = entries
+    _listeners = tuple({id(entry): entry for entry in entries}.values())

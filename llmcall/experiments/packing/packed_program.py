@@ -159,7 +159,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
 
     class ReadOnly(CallListener):
-        def opens(self, cassette: Cassette) -> None:
+        def opened(self, cassette: Cassette) -> None:
             cassette.replay_only()
             if os.path.realpath(cassette.path) not in project_paths:
                 problem = f"the program opens the cassette {cassette.path}, which is not packed"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import resolve as config
 from ...errors import CacheError, CacheMissError, ScopeError
-from ...support.listeners import current_listeners
+from ...support.listeners import notify
 from ...support.notices import notice, warn_once
 from ...support.system import at_exit
 from ..records.keyed_settings import (
@@ -81,8 +81,7 @@ class Opening:
 
     def _start(self) -> None:
         cassette = self._cassette
-        for listener in current_listeners():
-            listener.opens(cassette)
+        notify("opened", cassette)
         for other in self._others():
             place = other.owner.place()
             if other.opening._is_in_cells:
@@ -126,8 +125,7 @@ class Opening:
             cassette.tape.is_over = True
             self._settings.close()
             try:
-                for listener in current_listeners():
-                    listener.closed(cassette)
+                notify("closed", cassette)
             finally:  # its answers were paid for
                 if cassette.is_of_this_process():
                     cassette.finish(self._error)

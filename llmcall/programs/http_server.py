@@ -127,7 +127,6 @@ class Server:
         self._library = http_library()
         self._client: httpx.AsyncClient
         self._server: uvicorn.Server | None = None  # from the first connection on
-        self._refusing: asyncio.Task[asyncio.Server] | None = None  # where uvicorn is missing
         self._thread: LoopThread | None = None
         close_in_forks(self._socket)
 
@@ -159,8 +158,8 @@ class Server:
         try:
             self._server = self._new_server()
         except ImportError:
+            self._socket.close()  # whoever connects is refused
             note_refusal(ConfigError(NEEDS_SERVE))
-            self._refusing = loop.create_task(asyncio.start_server(_refuse, sock=self._socket))
             return
         self._serving = loop.create_task(self._serve())
 
@@ -168,11 +167,9 @@ class Server:
         thread = self._thread
         assert thread is not None
         if self._server is None:
-            if self._refusing is None:
+            if self._socket.fileno() != -1:
                 asyncio.get_running_loop().remove_reader(self._socket)
                 self._socket.close()
-            elif self._refusing.done():
-                self._refusing.result().close()
             thread.end()
             return
         self._server.config.timeout_graceful_shutdown = seconds
@@ -319,14 +316,3 @@ class Server:
             self._scopes[outermost] = open_scope(outermost)
         for scope in (self._scopes[outermost], *map(open_scope, names)):
             stack.enter_context(scope)
-
-
-async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer any request with the reason for its refusal."""
-    with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        await reader.readuntil(b"\r\n\r\n")
-        text = NEEDS_SERVE.encode()
-        head = f"HTTP/1.1 501 Not Implemented\r\ncontent-type: text/plain\r\ncontent-length: {len(text)}"
-        writer.write(head.encode() + b"\r\nconnection: close\r\n\r\n" + text)
-        await writer.drain()
-    writer.close()

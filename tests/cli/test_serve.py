@@ -214,22 +214,11 @@ def test_a_request_that_is_never_whole_does_not_hold_the_end(model: NumberedServ
     hanging.close()
 
 
-UNREADABLE = {
-    "broken": b'{"model": ',
-    "not UTF-8": b"\xff{}",
-    "too deep": b"[" * 100_000,
-    "UTF-16": '{"model": "é"}'.encode("utf-16"),
-}
-
-
-def test_a_body_that_cannot_be_read_is_an_error_of_its_sender(model: NumberedServer) -> None:
+def test_a_compressed_body_is_an_error_of_its_sender(model: NumberedServer) -> None:
     """Others are answered as before."""
     with serving(*A, "--to", model.address) as server:
-        for name, content in UNREADABLE.items():
-            status, body = server.post(content, **JSON)
-            assert (status, "JSON" in json.loads(body)["error"]["message"]) == (400, True), name
-            status, _ = server.post(content, **{**JSON, "content-encoding": "gzip"})
-            assert status == 415, name
+        status, _ = server.post(b"{}", **{**JSON, "content-encoding": "gzip"})
+        assert status == 415
         assert server.ask() == (200, "answer 0")
 
 

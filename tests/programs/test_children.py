@@ -268,11 +268,11 @@ def test_a_child_in_another_language_asks_by_the_base_url_of_its_environment(
 
 @pytest.mark.ci
 def test_a_child_in_another_language_needs_the_extra_serve(model: NumberedServer) -> None:
-    """The child and the report name it."""
+    """The report names it; the child's connection is refused."""
     Path("uvicorn.py").write_text("raise ModuleNotFoundError(name='uvicorn')", encoding="utf-8")
     write("program.py", f"subprocess.run({CURL!r}, shell=True)")
-    printed, reported = ran(*A, code=1)
-    assert "[serve]" in printed and "[serve]" in reported and not model.asked
+    _, reported = ran(*A, code=1)
+    assert "[serve]" in reported and not model.asked
 
 
 @pytest.mark.ci

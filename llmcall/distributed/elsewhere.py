@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..errors import CacheError, LLMCallError
 from ..link.remote import NotedMeter
-from ..support.failures import process_failures
+from ..scopes.active import ScopedRecord
+from ..scopes.draws import Drawn
+from ..support.failures import UnrecordedCall, process_failures
 from ..support.listeners import CallListener, listen, stop_listening
 from ..traffic import usage as metering
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from ..scopes.active import ScopedRecord
-    from ..scopes.draws import Drawn
-    from ..support.failures import UnrecordedCall
-    from ..traffic.usage import UsageDelta
+from ..traffic.usage import UsageDelta
 
 # The errors of pickle for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)

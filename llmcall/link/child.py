@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from ..apis.chunks import Assembler
 from ..clients.configured import ConfiguredClient
 from ..core.callbacks import Reading, next_chunk, open_stream, send
+from ..core.calls import Call
 from ..core.kinds import KINDS, check_chat
 from ..core.pipeline import refuse_misfit
-from ..core.seams import Response
+from ..core.seams import Chunk, Response, Transport
 from ..core.waiting import Piece, emit
 from ..errors import APIError, LLMCallError
 from ..keys.plain_data import map_texts, recordable
+from ..keys.request import Data, Request
 from ..scopes.active import ActiveScope, ScopedRecord, here, next_order
 from ..scopes.callers import Caller, current_caller
 from ..scopes.draws import DrawList, DrawsElsewhere
 from ..scopes.position import Branch, CallOrder, Position, held, hold_ticket, holding
+from ..stores.record import Record
 from ..support.request_origin import llmcall_sends
 from ..support.system import this_process
 from ..support.tracebacks import hide_own_frames
@@ -36,17 +40,7 @@ from .link_messages import (
 )
 from .own_budgets import OwnBudgets, own_budgets
 from .tickets import Base
-from .wire import Connection
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
-
-    from ..core.calls import Call
-    from ..core.seams import Chunk, Transport
-    from ..keys.request import Data, Request
-    from ..stores.record import Record
-    from .wire import Address, Message
-
+from .wire import Address, Connection, Message
 
 DIGITS_OF_TASK = 16
 

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import functools
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, cast
 
 from ..clients.configured import ConfiguredClient
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
-from ..config.setting import Rank, SettingValue
+from ..config.setting import Layer, Rank, SettingValue
 from ..config.settings import Settings
 from ..config.values import without_password
+from ..core.calls import Call
 from ..core.seams import Transport
 from ..keys.parameters import EFFORT
+from ..keys.request import Data
 from ..models.catalog import Capabilities
 from ..testing import answers_in_process
+from ..traffic.usage import Meter
+from .remote import RemoteTransport
 from .wire import packed, unpacked
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..config.setting import Layer
-    from ..core.calls import Call
-    from ..keys.request import Data
-    from ..traffic.usage import Meter
-    from .remote import RemoteTransport
 
 KEYS = ("api_key", "azure_ad_token", "azure_ad_token_provider", "_openai_key", "_azure_key")
 FACTS_KEPT = 1_000

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import builtins
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from .. import errors
 from ..apis.chunks import DONE
-from ..core.seams import AlreadyRecorded, Response
+from ..core.seams import AlreadyRecorded, Chunk, Response
+from ..keys.request import Data
 from ..scopes.draws import MapIsOverError
+from ..scopes.position import Form
 from ..stores.record import Received, Record
 from ..stores.records.packed import pack, unpack
 from ..support.failures import UnrecordedAnswer, UnrecordedResult
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..core.seams import Chunk
-    from ..keys.request import Data
-    from ..scopes.position import Form
-    from .wire import Message
-
+from .wire import Message
 
 TASK_OF_RAY = "ray "  # begins the name of a caller that Ray tells from all others
 

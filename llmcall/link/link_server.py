@@ -17,8 +17,9 @@ import struct
 import sys
 import threading
 import time
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from contextvars import Context, copy_context
+from typing import Any
 
 from ..core.calls import Call, InnerCall, Options
 from ..core.parents import note_unread, parents
@@ -29,9 +30,12 @@ from ..keys.request import Request
 from ..scopes.position import CallOrder, Position
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import open_current_cassette
+from ..stores.record import Record
 from ..support.system import ProcessLock, after_fork_in_child, is_running, process_state
 from ..support.waits import run_blocking, set_may_block
 from ..traffic import call_listeners as call_listeners  # its listeners join
+from ..traffic.gate import ClientGate
+from ..traffic.usage import Meter
 from . import programs
 from .client_facts import facts_in
 from .link_messages import ForwardedCalls, Where, error_data, record_data
@@ -39,16 +43,7 @@ from .loop import LoopThread
 from .pythons import Pythons
 from .remote import FormElsewhere, NotedMeter, RemoteTransport
 from .tickets import Base, Ticket
-from .wire import LENGTH, Connection, frame, listening_socket, unpacked
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextvars import Context
-
-    from ..stores.record import Record
-    from ..traffic.gate import ClientGate
-    from ..traffic.usage import Meter
-    from .wire import Message
+from .wire import LENGTH, Connection, Message, frame, listening_socket, unpacked
 
 LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the moment
 LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped

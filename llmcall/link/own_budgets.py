@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from ..config.endpoints import Endpoint
+from ..core.calls import Call
 from ..core.seams import NO_ENDPOINT
+from ..keys.request import Data, Request
 from ..traffic.budgets import open_budgets
 from ..traffic.gate import ClientGate
 from ..traffic.limits import Slot
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from ..config.endpoints import Endpoint
-    from ..core.calls import Call
-    from ..keys.request import Data, Request
-    from ..traffic.queues import Demand
+from ..traffic.queues import Demand
 
 
 class _FreeSlot(Slot):

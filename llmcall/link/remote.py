@@ -5,21 +5,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..core.seams import CoroutineTransport, Response, ServerCopy
+from ..core.seams import Chunk, CoroutineTransport, Response, ServerCopy
 from ..scopes.scope import in_function
 from ..stores.cassettes.replay_log import function_scope
 from ..support.waits import waits
 from ..traffic.gate import innermost_gate
-from ..traffic.usage import Meter
+from ..traffic.usage import Meter, UsageDelta
 from .link_messages import chunk_in, error_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from ..config.endpoints import Endpoint
-    from ..core.seams import Chunk
     from ..keys.request import Data, Request
-    from ..traffic.usage import UsageDelta
     from .link_server import CallOfProcess
     from .wire import Message
 

@@ -7,23 +7,19 @@ import os
 from collections import Counter
 from contextvars import Context, copy_context
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..scopes.active import ActiveScope, here, next_order, position_here
 from ..scopes.callers import child_segment, known_caller
-from ..scopes.draws import ACTOR, known_draws
+from ..scopes.draws import ACTOR, Draw, known_draws
 from ..scopes.position import Branch, CallOrder, Position, hold, hold_scope, take_place
 from ..scopes.scope import Scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender
 from ..support.system import is_running
+from ..traffic.usage import Meter
 from . import programs
 from .commands import words_in
-from .link_messages import TASK_OF_RAY
-
-if TYPE_CHECKING:
-    from ..scopes.draws import Draw
-    from ..traffic.usage import Meter
-    from .link_messages import Where
+from .link_messages import TASK_OF_RAY, Where
 
 SEPARATOR = "/"  # between the numbers of tickets that are made one inside another
 

@@ -8,21 +8,18 @@ import pickle
 import re
 import urllib.parse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..apis.shapes import body_messages, joined_text
 from ..core.callbacks import call_callback
 from ..errors import ArgumentError
+from ..keys.request import Data
 from ..scopes.active import ActiveScope
 from ..scopes.draws import take_swapped
 from ..scopes.scope import Scope, scope_of_actor
 from ..support.display import counted
 from ..support.notices import warn_once
 from .requests import EMBEDDINGS, ProgramRequest
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
-
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str
 Normalize = Callable[[str], str]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
-from types import NoneType
+from types import ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from ..core.pipeline import answer_calls, reply_to
@@ -26,22 +26,19 @@ from ..support.failures import UnrecordedAnswer
 from ..support.request_origin import llmcall_sends
 from . import connections
 from .http_responses import connection_failure, refusal_response, respond
-from .interceptors import Sight
-from .requests import CHATS, is_of_model_sdk, is_telemetry, request_to_record
+from .interceptors import SendRequest, Sight
+from .requests import CHATS, RequestToRecord, is_of_model_sdk, is_telemetry, request_to_record
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
-    from types import ModuleType
 
     import httpx
 
     from ..core.calls import Call
     from ..keys.request import Data
     from .client import ProgramClient
-    from .interceptors import SendRequest
     from .recorder import Recorder
-    from .requests import RequestToRecord
 
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 HAS_ENDED = (

@@ -15,7 +15,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     import subprocess
     from asyncio import SubprocessTransport
     from concurrent.futures import Executor, Future
-    from contextvars import Context
     from multiprocessing.pool import Pool
     from multiprocessing.process import BaseProcess
 

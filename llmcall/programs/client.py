@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from ..answers.expected import ANY_JSON
+from ..clients.configured import ResolvedSettings
 from ..clients.openai import OpenAIClient
+from ..core.calls import Call
+from ..keys.request import Data
 from ..support.notices import warn_once
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..clients.configured import ResolvedSettings
-    from ..core.calls import Call
-    from ..keys.request import Data
-    from .transport import ProgramTransport
+from .transport import ProgramTransport
 
 LIMIT = "max_completion_tokens"  # another name for max_tokens
 

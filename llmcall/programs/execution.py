@@ -11,10 +11,12 @@ import runpy
 import signal
 import sys
 import types
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from ..clients.streams import end_streams, end_streams_at_exit
+from ..core.calls import Call
 from ..errors import CacheMissError, LLMCallError
 from ..scopes.callers import naming_own_calls
 from ..stores.cassettes.cassette import Cassette
@@ -33,11 +35,6 @@ from .interceptors import Sight
 from .last_lines import summary_lines
 from .patches import patched_by
 from .recorder import Recorder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ..core.calls import Call
 
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 SOON = 1  # second that the answers to child processes may still take after Ctrl-C

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import APIError
 from ..support.request_origin import PASSED, llmcall_sends, sent_by
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    # Sends a request by the program's own transport.
-    SendRequest = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
+# Sends a request by the program's own transport.
+SendRequest: TypeAlias = "Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]"
 
 
 class Sight(str, Enum):

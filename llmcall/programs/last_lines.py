@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from ..config import resolve as config
 from ..config.values import without_password
+from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.reports import FROM_CACHE
 from ..support.display import counted, money
+from ..support.failures import Counts
 from .interceptors import Sight
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from ..stores.cassettes.cassette import Cassette
-    from ..support.failures import Counts
-    from .recorder import Recorder
+from .recorder import Recorder
 
 
 def summary_lines(

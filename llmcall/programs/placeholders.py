@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
+from ..core.calls import Call
 from ..errors import ConfigError
+from ..stores.record import Record
 from ..support import secrets
 from ..support.listeners import CallListener, listen
 from .transport import ProgramTransport
-
-if TYPE_CHECKING:
-    from ..core.calls import Call
-    from ..stores.record import Record
 
 # SDKs cannot be made without these, even in a replay, which sends nothing.
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")

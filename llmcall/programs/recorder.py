@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config.settings import checked_layer
+from ..config.settings import Settings, checked_layer
 from ..config.values import UNSET
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from ..keys.normalizers import normalizer
 from ..link.client_facts import KEYS, keyless
 from ..link.link_messages import error_in
 from ..link.programs import innermost, recordings
-from ..scopes.active import here
+from ..scopes.active import ActiveScope, here
 from ..scopes.scope import Scope
 from ..support.listeners import CallListener, listen
 from . import connections
 from .actors import Actor, Actors
 from .client import ProgramClient
-from .interceptors import Interceptor, Sight, note_refusal
+from .interceptors import Interceptor, SendRequest, Sight, note_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
     import httpx
 
-    from ..config.settings import Settings
     from ..core.calls import Call
-    from ..scopes.active import ActiveScope
     from ..stores.record import Record
-    from .interceptors import SendRequest
     from .requests import RequestToRecord
 
 OTHERS = (Sight.OTHER_CONNECTION, Sight.OTHER_REQUEST)

@@ -10,14 +10,11 @@ import os
 import pickle
 import urllib.parse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from ..link.wire import frame
+from ..link.tickets import Base
+from ..link.wire import Address, frame
 from .placeholders import without_keys
-
-if TYPE_CHECKING:
-    from ..link.tickets import Base
-    from ..link.wire import Address
 
 LOOPBACK = "127.0.0.1"
 NO_PROXY = ("NO_PROXY", "no_proxy")

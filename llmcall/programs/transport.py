@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import read_object
@@ -21,7 +21,6 @@ from ..support.waits import as_async, may_block, resolved
 from .whole_answers import EVENTS, check_answer, checked_api
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import ModuleType
 
     import httpx

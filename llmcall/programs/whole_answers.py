@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..apis.bodies import EventStream, read_object
 from ..apis.endings import ending_problem
 from ..apis.interactions import ANSWERED
@@ -11,10 +9,8 @@ from ..apis.message import object_in, objects_in
 from ..apis.shapes import by_index
 from ..clients.api_errors import raise_reported, reported_failure
 from ..errors import APIError, ContentFilterError, ServiceError
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
-    from .requests import RequestToRecord
+from ..keys.request import Data
+from .requests import RequestToRecord
 
 EVENTS = "text/event-stream"
 # By the API's part of a path: the events of which one ends an answer, whatever comes after it.

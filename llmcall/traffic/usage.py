@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
     from ..stores.cassettes.cassette import Cassette
 
-    UsageDelta = Mapping[str, float | str | None]
-
+UsageDelta = Mapping[str, float | str | None]
 G = TypeVar("G", str, tuple[str, str])  # a group of usages
 # The amounts of one model, scope and arm by column, as they are added up.
 Row = dict[str, Any]

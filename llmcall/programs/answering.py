@@ -76,6 +76,8 @@ async def response_to(
         if llmcall_sends():
             _check_calls_no_model(http, to_record, is_models_host=is_models_host)
             return None
+        if (is_models_host or to_record is not None) and recorder.is_left(library, url.host):
+            return None
         if to_record is None:
             return _let_pass(recorder, library, http, is_models_host=is_models_host)
         if recorder.has_ended:

@@ -12,20 +12,15 @@ from ..errors import CacheMissError
 from ..link import programs
 from ..link.link_messages import error_data
 from ..support.notices import warn_once
-from ..support.request_origin import llmcall_sends
 from ..support.tracebacks import text_of
-from . import connections
 from .patches import patched_by
 from .recorder import Options, Recorder
-from .requests import may_call_model
 
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType
 
-    import httpx
-
     from ..link.child import Parent
-    from .interceptors import SendRequest, Sight
+    from .interceptors import Sight
 
 HAS_ENDED = "the recording of the process that started this one has ended"
 
@@ -48,26 +43,18 @@ class LinkedRecorder(Recorder):
         self.models.update(options.models)
         self._parent = parent
 
-    async def response_to(
-        self, library: ModuleType, http: httpx.Request, send: SendRequest
-    ) -> httpx.Response | None:
-        """Return the response to a request of the program, or ``None`` for a request that passes.
+    def is_left(self, library: ModuleType, host: str) -> bool:
+        """Return whether the recording has ended, and this process goes on without it.
 
-        :raises library.ConnectError: for one to a model, if the recording process has ended and this one may not go
-            on without it.
+        :raises library.ConnectError: if it may not.
         """
         parent = self._parent
-        if parent is None or llmcall_sends() or parent.is_alive():
-            return await super().response_to(library, http, send)
-        url, headers = http.url, http.headers
-        address = connections.address_of(url.scheme, url.host, url.port)
-        is_models_host = connections.is_models(address, self.known_models())
-        if not may_call_model(http.method, url.path, headers, is_models_host=is_models_host):
-            return None
+        if parent is None or parent.is_alive():
+            return False
         if not parent.outlives:
-            raise library.ConnectError(f"llmcall refuses the request to {url.host}: {HAS_ENDED}")
+            raise library.ConnectError(f"llmcall refuses the request to {host}: {HAS_ENDED}")
         warn_once(f"{HAS_ENDED}, so this process's requests to models are no longer recorded")
-        return None
+        return True
 
     def note_refusal(self, error: Exception) -> None:
         """Report an llmcall error that the program got."""

@@ -148,18 +148,6 @@ def is_of_model_sdk(headers: Mapping[str, str]) -> bool:
     return SDK_NAME.match(headers.get("user-agent", "")) is not None
 
 
-def may_call_model(
-    method: str, path: str, headers: Mapping[str, str], *, is_models_host: bool
-) -> bool:
-    """Return whether a request may be one to a model, judging by its head.
-
-    :param headers: names in lower case.
-    :param is_models_host: whether the host is known to be a model's.
-    """
-    is_of_sdk = is_of_model_sdk(headers) or _has_sdk_header(headers)
-    return is_models_host or is_of_sdk or (method == "POST" and _is_model_path(path.rstrip("/")))
-
-
 async def request_to_record(
     http: httpx.Request, hosts: Collection[str], *, is_models_host: bool
 ) -> RequestToRecord | None:

@@ -43,7 +43,7 @@ from .loop import LoopThread
 from .pythons import Pythons
 from .remote import FormElsewhere, NotedMeter, RemoteTransport
 from .tickets import Base, Ticket
-from .wire import LENGTH, Connection, Message, frame, listening_socket, unpacked
+from .wire import BACKLOG, LENGTH, Connection, Message, frame, listening_socket, unpacked
 
 LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the moment
 LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
@@ -67,7 +67,7 @@ class Link:
         self._is_looking = False  # for them
         self._numbers = itertools.count()
         self._thread: LoopThread | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._server: asyncio.Server | None = None
         self.connections: set[_Connection] = set()
         self.is_closing = False
         _open.append(self)
@@ -180,27 +180,19 @@ class Link:
         thread.loop.call_soon_threadsafe(self._begin_to_accept)
 
     def _begin_to_accept(self) -> None:
+        # A task, since its loop reports an unretrieved error.
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._socket.setblocking(False)
-        # Not sock_accept: cancelled at the wrong moment, it loses a connection without closing it.
-        is_readable = asyncio.Event()
-        loop.add_reader(self._socket, is_readable.set)
-        try:
-            while await is_readable.wait():
-                is_readable.clear()
-                with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
-                    accepted, _ = self._socket.accept()
-                    accepted.setblocking(False)
-                    connection = _Connection(self, accepted)
-                    self.connections.add(connection)
-                    await loop.connect_accepted_socket(connection.itself, accepted)
-                    if len(self.connections) == 1:
-                        loop.call_later(LOOK_AT_PEERS, self._look_at_peers)
-        finally:
-            loop.remove_reader(self._socket)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self), sock=self._socket, backlog=BACKLOG
+        )
+
+    def note_connection(self, connection: _Connection) -> None:
+        """Note a new connection."""
+        self.connections.add(connection)
+        if len(self.connections) == 1:
+            asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
 
     def _look_at_peers(self) -> None:
         """Release the permits of the processes that are stopped, as by SIGSTOP, where that can be known."""
@@ -232,8 +224,8 @@ class Link:
 
     def _begin_to_close(self, has_begun: threading.Event) -> None:
         self.is_closing = True
-        if self._accepting is not None:
-            self._accepting.cancel()
+        if self._server is not None:
+            self._server.close()
         for connection in list(self.connections):
             if connection.task is None:
                 connection.close()
@@ -258,20 +250,20 @@ class Link:
         """Close the copies of a forked process: a calling process would wait for them after this one's end."""
         self._socket.close()
         for connection in self.connections:
-            connection.accepted.close()
+            connection.leave()
 
 
 class _Connection(asyncio.Protocol):
     """A connection of a process, which makes one call at a time on it.
 
+    :ivar process: its number; 0 if that is unknown.
     :ivar task: answers a call, or ``None``.
     :ivar gate: of the send that the process makes, or ``None``.
     """
 
-    def __init__(self, link: Link, accepted: socket.socket) -> None:
+    def __init__(self, link: Link) -> None:
         self.link = link
-        self.accepted = accepted
-        self.process = _peer(accepted)
+        self.process = 0
         self.gate: ClientGate | None = None
         self.task: asyncio.Task[None] | None = None
         self.inner: list[str] = []  # the names of tickets for what is made inside the call
@@ -282,14 +274,16 @@ class _Connection(asyncio.Protocol):
         self._unanswered = 0  # messages whose answers are no longer awaited
         self._is_lost = False
 
-    def itself(self) -> _Connection:
-        """Return the connection, as a protocol for the loop."""
-        return self
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self.process = _peer(transport.get_extra_info("socket"))
+        self.link.note_connection(self)
+
+    def leave(self) -> None:
+        """Close a forked process's copy of the socket, which its transport alone has."""
+        self._transport.get_extra_info("socket")._sock.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel the call: its process has ended, or does not wait for it."""
@@ -511,7 +505,7 @@ class CallOfProcess:
         return calls
 
 
-def _peer(accepted: socket.socket) -> int:
+def _peer(accepted: Any) -> int:
     """Return the process at the other end of a socket; 0 if that is unknown."""
     if sys.platform != "linux":
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, NamedTuple
 
 from .. import errors
@@ -130,22 +131,6 @@ OTHERS: dict[str, type[BaseException]] = {
         KeyboardInterrupt,
     )
 }
-# Attributes of errors that are plain data.
-ATTRIBUTES = (
-    "status_code",
-    "request_id",
-    "attempts",
-    "endpoint",
-    "retry_after",
-    "retryable",
-    "remedy",
-    "code",
-    "param",
-    "body",
-    "prompt_tokens",
-    "context_window",
-    "first",
-)
 
 
 class CallbackError(Exception):
@@ -153,14 +138,14 @@ class CallbackError(Exception):
 
 
 def error_data(error: BaseException) -> tuple[str, str, dict[str, Any]]:
-    """Return an error as plain data: the name of its class, its message, and its attributes."""
-    attributes = {
-        name: value
-        for name in ATTRIBUTES
-        if (value := getattr(error, name, None)) is not getattr(type(error), name, None)
-    }
+    """Return an error as plain data: the name of its class, its message, and its plain attributes."""
     if isinstance(error, KeyError):
         return "LookupError", str(error), {}
+    attributes: dict[str, Any] = {
+        name: value
+        for name, value in vars(error).items()
+        if name == "body" or isinstance(value, (str, int, float, NoneType))
+    }
     if isinstance(error, errors.APIError):
         attributes["failure"] = error.failure._replace(response=None, event=None)._asdict()
     message = error.report if isinstance(error, errors.CacheMissError) else str(error)

@@ -16,12 +16,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import json
 import os
 import secrets
 import socket
 import urllib.parse
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
 
 from ..clients.api_errors import http_library
 from ..core.waiting import adrive
@@ -35,24 +36,10 @@ from ..scopes.scope import scope as open_scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender, sent_by
 from . import connections
 from .answering import response_to
-from .asgi import (
-    BadRequest,
-    Event,
-    Receive,
-    Send,
-    read_content,
-    send_error,
-    send_response,
-)
+from .http_responses import error_body
 from .interceptors import note_refusal
-from .routes import (
-    BASE_URLS,
-    CALLER,
-    LOOPBACK,
-    SCOPE_HEADER,
-    decoded,
-)
-from .transport import headers_to_copy
+from .routes import BASE_URLS, CALLER, LOOPBACK, SCOPE_HEADER, decoded
+from .transport import MESSAGE_HEADERS, headers_to_copy
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -72,6 +59,33 @@ SCOPE_NAME = SCOPE_HEADER.encode()
 LONGEST_ANSWER = 3600.0  # seconds
 LONGEST_CONNECT = 30.0  # seconds
 KEEP_ALIVE = 60  # seconds that an idle connection stays open: longer than its clients keep it
+# The bytes of a body pass unchanged, and the SDK must know whether to retry.
+KEPT_HEADERS = {b"content-encoding", b"content-length", b"x-should-retry"}
+# A browser neither shows an answer in a page, nor gives it to one, nor takes it for a script.
+GUARDS = {
+    b"content-security-policy": b"sandbox; default-src 'none'; frame-ancestors 'none'",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+}
+DROPPED_HEADERS = MESSAGE_HEADERS - KEPT_HEADERS | GUARDS.keys()
+SHARING = b"access-control-"  # begins the headers by which a server opens its answers to pages
+
+# Of ASGI, the interface through which uvicorn hands over requests and takes responses.
+Event = MutableMapping[str, Any]  # the types of its values depend on its type
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+
+class BadRequest(Exception):
+    """A request that the server refuses.
+
+    :param status: the status of the response.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Server:
@@ -215,7 +229,7 @@ class Server:
             names = dict(scope["headers"])
             content = await self._read(receive, names)
         except BadRequest as error:
-            await send_error(send, error.status, error)
+            await _send_error(send, error.status, error)
             return
         headers = [(name, value) for name, value in scope["headers"] if name != SCOPE_NAME]
         timeout = self._library.Timeout(LONGEST_ANSWER, connect=LONGEST_CONNECT).as_dict()
@@ -243,12 +257,12 @@ class Server:
                     with sent_by(LLMCALL):
                         response = await self._send(request)
         except ArgumentError as error:
-            await send_error(send, 400, error)
+            await _send_error(send, 400, error)
         except self._library.RequestError as error:
             status = 504 if isinstance(error, self._library.TimeoutException) else 502
-            await send_error(send, status, error)
+            await _send_error(send, status, error)
         else:
-            await send_response(send, receive, response)
+            await _send_response(send, receive, response)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         return await self._client.send(request, stream=True)
@@ -259,7 +273,7 @@ class Server:
         assert task is not None
         self._reading.add(task)
         try:
-            return await read_content(receive, headers)
+            return await _read_content(receive, headers)
         except asyncio.CancelledError:
             raise BadRequest(503, "the run ended before the request was whole") from None
         finally:
@@ -316,3 +330,75 @@ class Server:
             self._scopes[outermost] = open_scope(outermost)
         for scope in (self._scopes[outermost], *map(open_scope, names)):
             stack.enter_context(scope)
+
+
+# Requests and responses of ASGI
+
+
+async def _read_content(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the body of a request.
+
+    :raises BadRequest: if it is compressed.
+    """
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise BadRequest(415, "llmcall reads bodies without a content-encoding")
+    pieces, has_more = [], True
+    while has_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest(400, "the client left before its request was whole")
+        pieces.append(message.get("body", b""))
+        has_more = message.get("more_body", False)
+    return b"".join(pieces)
+
+
+async def _send_error(send: Send, status: int, error: Exception) -> None:
+    """Send an error as JSON."""
+    content = json.dumps(error_body(error)).encode()
+    headers = [
+        *GUARDS.items(),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(content)),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def _send_response(send: Send, receive: Receive, response: httpx.Response) -> None:
+    """Send a response piece by piece, and close it, also where the client leaves before its end."""
+    headers = [
+        (name.lower(), value)
+        for name, value in response.headers.raw
+        if name.lower() not in DROPPED_HEADERS and not name.lower().startswith(SHARING)
+    ]
+    headers.extend(GUARDS.items())
+    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+    if response.is_stream_consumed:  # what is recorded, and a failure, are there as a whole
+        await send(start)
+        await send({"type": "http.response.body", "body": response.content})
+        return
+    task = asyncio.current_task()
+    has_left = False
+
+    async def cancel_if_left() -> None:
+        nonlocal has_left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        if task is not None:
+            task.cancel()
+
+    with sent_by(LLMCALL):  # what the task sends is unrecorded
+        watch = asyncio.create_task(cancel_if_left())
+    try:
+        await send(start)
+        async for piece in response.aiter_raw():
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        watch.cancel()
+        await send({"type": "http.response.body", "body": b""})
+    except asyncio.CancelledError:
+        if not has_left:
+            raise
+    finally:
+        watch.cancel()
+        await response.aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -141,8 +141,8 @@ class Failures:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._by_reason: dict[str, dict[object, UnrecordedCall]] = {}  # by reason and key
-        self._streams: dict[Progress, UnrecordedCall] = {}  # that have not ended
+        # by reason and key; a stream is abandoned until it ends
+        self._calls: defaultdict[str, dict[object, UnrecordedCall]] = defaultdict(dict)
 
     def add(
         self, scope: str, description: str, reason: str = FAILED, *, key: object = None
@@ -160,7 +160,7 @@ class Failures:
         if self is process_failures:
             _warn_at_exit()
         with self._lock:
-            calls = self._by_reason.setdefault(reason, {})
+            calls = self._calls[reason]
             if key not in calls:
                 calls[object() if key is None else key] = UnrecordedCall(scope, description)
 
@@ -169,14 +169,14 @@ class Failures:
         one.
         """
         with self._lock:
-            return self._by_reason.get(FAILED, {}).pop(key, None) is not None
+            return self._calls[FAILED].pop(key, None) is not None
 
     def begin(self, progress: Progress, scope: str, description: str) -> None:
         """Note that a stream begins: it counts as ``ABANDONED`` unless :meth:`end` follows."""
         if self is process_failures:
             _warn_at_exit()
         with self._lock:
-            self._streams[progress] = UnrecordedCall(scope, description)
+            self._calls[ABANDONED][progress] = UnrecordedCall(scope, description)
 
     def end(self, progress: Progress, error: BaseException | None = None) -> None:
         """Note that a stream ended; only the first time counts.
@@ -185,31 +185,21 @@ class Failures:
         :param error: with which it ended.
         """
         with self._lock:
-            stream = self._streams.pop(progress, None)
+            stream = self._calls[ABANDONED].pop(progress, None)
             if stream is not None and error is not None and is_abandoned(error):
                 self.add(*stream, ABANDONED)
 
     def take(self) -> list[tuple[str, list[UnrecordedCall]]]:
         """Return and forget what was added: for each reason, its calls."""
         with self._lock:
-            by_reason = self._by_reason
-            self._forget(*by_reason)
-        return [
-            (reason, [*calls.values()])
-            for reason, calls in sorted(by_reason.items(), reverse=True)
-            if calls
-        ]
+            by_reason = sorted(self._calls.items(), reverse=True)
+            self._calls.clear()
+        return [(reason, [*calls.values()]) for reason, calls in by_reason if calls]
 
     def counts(self) -> dict[str, int]:
-        """Return the number of calls for each reason; what has not ended counts as ``ABANDONED``."""
+        """Return the number of calls for each reason."""
         with self._lock:
-            self._abandon_all()
-            return {reason: len(calls) for reason, calls in self._by_reason.items() if calls}
-
-    def _abandon_all(self) -> None:
-        with self._lock:
-            for progress in [*self._streams]:
-                self.end(progress, GeneratorExit())
+            return {reason: len(calls) for reason, calls in self._calls.items() if calls}
 
     def warn(self, advice: str = RUN_AGAIN.format(how=""), *, place: str = "") -> None:
         """Log and forget what was added, a warning for each reason.
@@ -217,7 +207,6 @@ class Failures:
         :param advice: how to record what is missing; a refused call needs another cause fixed.
         :param place: the file that lacks the answers, and a colon; empty for the cache.
         """
-        self._abandon_all()
         for reason, calls in self.take():
             number = counted(len(calls), "call")
             scopes = _by_scope(Counter(call.scope for call in calls))
@@ -232,13 +221,8 @@ class Failures:
     def forget(self, *reasons: str) -> None:
         """Forget what was added for some reasons, or for all."""
         with self._lock:
-            if not reasons or ABANDONED in reasons:
-                self._abandon_all()
-            self._forget(*(reasons or self._by_reason))
-
-    def _forget(self, *reasons: str) -> None:
-        kept = {reason: rows for reason, rows in self._by_reason.items() if reason not in reasons}
-        self._by_reason = kept
+            for reason in reasons or [*self._calls]:
+                self._calls.pop(reason, None)
 
 
 def _by_scope(counts: Mapping[str, int]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import (
     Callable,
-    Collection,
     Hashable,
     Iterable,
     Iterator,
@@ -13,8 +12,8 @@ from collections.abc import (
     Sequence,
     Set,
 )
+from difflib import SequenceMatcher
 from functools import cached_property
-from operator import itemgetter
 from typing import NamedTuple
 
 from ..keys.keys import key_of
@@ -155,11 +154,12 @@ def _in_order(calls: Calls, others: Calls, same: Mapping[int, int]) -> Places:
 
     :param same: the calls that are known to be the same; those in another order are skipped.
     """
-    other_places = {other.place for other in others}
-    known = [
-        (call.place, same[call.place]) for call in calls if same.get(call.place) in other_places
-    ]
-    run = longest_rising_run(known)
+    matched = {other: place for place, other in same.items()}
+    one = [call.place for call in calls if call.place in same]
+    other = [matched[call.place] for call in others if call.place in matched]
+    blocks = SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
+    common = [place for start, _, size in blocks for place in one[start : start + size]]
+    run = [(place, same[place]) for place in common]
     gaps: dict[int, tuple[list[PlacedCall], list[PlacedCall]]] = {}
     for side, some in enumerate(_rest(calls, others, same)):
         bounds = [pair[side] for pair in run]
@@ -185,26 +185,6 @@ def _alike(calls: Calls, others: Calls, least: float = 0.0) -> Places:
         lambda one, other: likeness(texts[one].prompt, other_texts[other].prompt) >= least,
     )
     return {calls[one].place: others[other].place for one, other in pairs.items()}
-
-
-def longest_rising_run(pairs: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return as many pairs as possible whose second numbers rise, too.
-
-    :param pairs: pairs of numbers whose first numbers rise.
-    """
-    # By length: the pair at which the best run of that length ends
-    ends: list[tuple[int, int]] = []
-    before: dict[tuple[int, int], tuple[int, int] | None] = {}
-    for pair in pairs:
-        length = bisect(ends, pair[1], key=itemgetter(1))
-        before[pair] = ends[length - 1] if length else None
-        ends[length : length + 1] = [pair]
-    run = []
-    last = ends[-1] if ends else None
-    while last is not None:
-        run.append(last)
-        last = before[last]
-    return run[::-1]
 
 
 def most_alike(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...apis.token_usage import tier_of
 from ...config import resolve as config
@@ -16,7 +16,6 @@ from ...keys.keys import identity, sampled_key
 from ...keys.messages import checked_messages
 from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
 from ...keys.plain_data import recordable
-from ...keys.request import Data
 from ...models.prices import price_of
 from ...scopes.position import checked_name
 from ...stores.days import creation_time
@@ -40,19 +39,6 @@ from .published_tables import IS_ROW, Columns
 PROGRAM_SCOPE = ("run",)  # in which a replay looks for a program's calls
 MAX_REASONS = 20  # in the text of a result
 MAX_REASON_CHARACTERS = 300
-
-
-class Answer(NamedTuple):
-    """The answer to a turn of the assistant.
-
-    :param position: the turn's place among the messages.
-    :param response: what is recorded, or the error that rules it out.
-    :param raw: the answer as its API gave it.
-    """
-
-    position: int
-    response: dict[str, Data] | Exception
-    raw: Mapping[str, Data]
 
 
 @dataclass(frozen=True)
@@ -270,30 +256,58 @@ def _of_turns(
     conversation: Mapping[str, Any], shared_params: Mapping[str, object]
 ) -> Iterator[Record | str]:
     """Yield, for each turn of the assistant in a conversation, its record or the reason to skip it."""
-    answers = list(_answers(conversation))
+    turns = _turns(conversation)
     params = {**shared_params, **(conversation.get("params") or {})}
     params["model"] = conversation.get("model") or params.get("model")
     parameters = keyed_parameters(checked_parameters(params), config.settings().cassette_allow)
     parameters.pop("n", None)  # each choice is a draw
     model = parameters.pop("model", None)
-    _, messages = checked_messages(_fill_placeholders(conversation["messages"], answers))
-    several = len(answers) > 1
-    for turn, (position, answer, raw) in enumerate(answers, 1):
+    messages = list(conversation["messages"])
+    has_responses = conversation.get("responses") is not None
+    for number, (place, response) in enumerate(turns, 1):
+        turn = messages[place]
         try:
-            if isinstance(answer, Exception):
-                raise answer
-            if not position:
+            answer, raw = turn_response(turn, response, has_responses=has_responses)
+            if is_placeholder(turn):
+                messages[place] = message_in(answer)
+            if not place:
                 raise ValueError("no message precedes it")
-            if position >= len(messages):
+            if any(is_placeholder(messages[earlier]) for earlier, _ in turns[: number - 1]):
                 raise ValueError("a turn before it has no text")
+            _, history = checked_messages(messages[:place])
             name = model or answer.get("model")
             request = {"model": name} if name else {}
-            request = {**request, **parameters, "messages": messages[:position]}
-            cost = _cost(raw, name, params)
-            for response, share in split_choices(answer, cost):
-                yield Record(None, "chat", None, request, response, share)
+            request = {**request, **parameters, "messages": history}
+            for choice, cost in split_choices(answer, _cost(raw, name, params)):
+                yield Record(None, "chat", None, request, choice, cost)
         except (APIError, TypeError, ValueError) as error:
-            yield f"turn {turn}: {error}" if several else str(error)
+            yield f"turn {number}: {error}" if len(turns) > 1 else str(error)
+
+
+def _turns(conversation: Mapping[str, Any]) -> list[tuple[int, object]]:
+    """Return the place of each turn of the assistant among the messages, and its response, or ``None``; of a row,
+    of the last turn.
+    """
+    messages = conversation.get("messages")
+    if not isinstance(messages, (list, tuple)):
+        raise TypeError("it has no list of messages")
+    places = [
+        place
+        for place, message in enumerate(messages)
+        if isinstance(message, Mapping) and message.get("role") == ASSISTANT
+    ]
+    if conversation.get(IS_ROW):
+        places = places[-1:]
+    if not places:
+        raise ValueError("it has no turn of the assistant")
+    responses = conversation.get("responses")
+    if responses is None:
+        responses = [None] * len(places)
+    if len(responses) != len(places):
+        raise ValueError(
+            f"it has {counted(len(responses), 'response')} for {counted(len(places), 'turn')} of the assistant"
+        )
+    return list(zip(places, responses, strict=True))
 
 
 def _path(conversation: object) -> str:
@@ -313,44 +327,6 @@ def _path(conversation: object) -> str:
                 f"its scope has the name {name!r}; a name must be a text without '/' and '#', and not empty"
             )
     return "/".join(texts)
-
-
-def _answers(conversation: Mapping[str, Data]) -> Iterator[Answer]:
-    """Yield the answer to each turn of the assistant, or the error that rules one out; of a row, of the last turn."""
-    messages = conversation.get("messages")
-    if not isinstance(messages, (list, tuple)):
-        raise TypeError("it has no list of messages")
-    turns = [
-        (position, message)
-        for position, message in enumerate(messages)
-        if isinstance(message, Mapping) and message.get("role") == ASSISTANT
-    ]
-    if conversation.get(IS_ROW):
-        turns = turns[-1:]
-    if not turns:
-        raise ValueError("it has no turn of the assistant")
-    responses = conversation.get("responses")
-    if responses is not None and len(responses) != len(turns):
-        raise ValueError(
-            f"it has {counted(len(responses), 'response')} for {counted(len(turns), 'turn')} of the assistant"
-        )
-    for (position, turn), response in zip(turns, responses or [None] * len(turns), strict=True):
-        try:
-            answer, raw = turn_response(turn, response, has_responses=responses is not None)
-            yield Answer(position, answer, raw)
-        except (APIError, TypeError, ValueError) as error:
-            yield Answer(position, error, {})
-
-
-def _fill_placeholders(messages: list[Any], answers: list[Answer]) -> list[object]:
-    """Return messages with the assistant's empty turns filled, up to the first turn without a text."""
-    filled = list(messages)
-    for position, answer, _ in answers:
-        if is_placeholder(filled[position]):
-            if isinstance(answer, Exception):
-                return filled[:position] or filled[:1]
-            filled[position] = message_in(answer)
-    return filled
 
 
 def _cost(

@@ -675,7 +675,7 @@ def test_a_mapped_column_that_a_file_lacks_is_named(field: str) -> None:
     """A column that is called like the field is no way out."""
     path = written("rows.csv", "prompt,answer\nHow much?,5\n")
     printed = done("import", path, "--to", GAMES, "--column", f"{field}=Text", code=1)
-    assert "it has no column Text, but prompt, answer" in printed
+    assert "it has no column Text, and no messages, but prompt, answer" in printed
 
 
 @pytest.mark.parametrize("text", ["temperature=hot", "temprature=1", "seed=0.5"])
@@ -967,20 +967,20 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
     ("name", "content", "words"),
     [
         ("a.csv", "prompt,answer\nWhy?,so\nCafé?,ja\n".encode("latin-1"), "a.csv: the text is not UTF-8 (byte 0xe9)"),
-        ("a.csv", b"question,answer\nWhy?,so\n", "no column prompt, but question, answer"),
+        ("a.csv", b"question,answer\nWhy?,so\n", "no column prompt, and no messages, but question, answer"),
         ("a.csv", b'prompt,answer\nWhy?,"so\n', "after line 1: unexpected end of data"),
         ("a.csv", b'prompt,answer\n"Why\nso?",so\nWhy?,so,so\n', "a.csv:4: the row has more or fewer cells"),
         ("a.csv", b"prompt;answer\nWhy?\n", "a.csv:2: the row has more or fewer cells"),
         ("a.csv", b"prompt,answer,x,x\nWhy?,so,,\n", "it has several columns 'x'"),
-        ("a.csv", b"", "neither messages nor prompt and answer, but nothing"),
+        ("a.csv", b"", "no column prompt and answer, and no messages, but nothing"),
         ("a.csv", "prompt,answer\nWhy?,so\n".encode("utf-16"), "a.csv: the text is not UTF-8 (byte 0xff)"),
         ("a.jsonl", b'{"prompt": "?", "answer": "5"}\n{"prompt": ', "a.jsonl:2: it is not JSON"),
         ("a.jsonl", '{"prompt": "Café"}\n'.encode("latin-1"), "a.jsonl: the text is not UTF-8"),
-        ("a.jsonl", b'{"question": "?"}\n', "neither messages nor prompt and answer, but question"),
+        ("a.jsonl", b'{"question": "?"}\n', "no column prompt and answer, and no messages"),
         ("a.jsonl", b"[1]", "entry 1: it is not a JSON object"),
         ("a.jsonl", b'{\n  "prompt": "?",\n  "answer": "5"\n}\n{\n}\n', "jq -c . FILE > FILE.jsonl"),
-        ("a.json", b'{\n  "rows": []\n}\n', "a.json: it has neither messages nor prompt and answer, but rows"),
-        ("a.ipynb", b'{\n "cells": [],\n "nbformat": 4\n}\n', "neither messages nor prompt and answer, but cells"),
+        ("a.json", b'{\n  "rows": []\n}\n', "a.json: it has no column prompt and answer, and no messages"),
+        ("a.ipynb", b'{\n "cells": [],\n "nbformat": 4\n}\n', "no messages, but cells"),
         ("a.csv", b"PK\x03\x04\x14\x00", "a.csv is a binary file, not text; save its rows as CSV"),
         ("a.jsonl", b"\x80\x04\x95\x00", "a.jsonl: the text is not UTF-8"),
         ("a.jsonl", gzip.compress(b'{}', mtime=0)[:-9], "a.jsonl: its compressed data is damaged"),

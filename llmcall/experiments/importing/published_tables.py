@@ -77,16 +77,12 @@ class Columns:
         found = [name for name in ANSWERS if name in fields]
         if "messages" in fields:
             return ""
-        if PROMPT not in fields or not found:
-            words = "neither messages nor prompt and answer"
-            absent = [column for column in self._names.values() if column not in columns]
-            if absent:
-                words = f"no column {' or '.join(absent)}"
-            elif found:
-                words = f"no column {PROMPT}"
-            elif PROMPT in fields:
-                words = f"no column {', '.join(ANSWERS[:-1])} or {ANSWERS[-1]}"
-            return f"it has {words}, but {', '.join(map(str, columns)) or 'nothing'}; {OTHER_NAMES}"
+        lacking = [] if PROMPT in fields else [PROMPT]
+        lacking += [] if found else [ANSWERS[0]]
+        if lacking:
+            absent = " and ".join(self._names.get(name, name) for name in lacking)
+            others = ", ".join(map(str, columns)) or "nothing"
+            return f"it has no column {absent}, and no messages, but {others}; {OTHER_NAMES}"
         if len(found) > 1:
             return f"its columns {' and '.join(found)} may both be the answer; choose one: --column answer={found[0]}"
         return ""

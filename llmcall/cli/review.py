@@ -26,18 +26,8 @@ SOURCE = Source(exists=True)
 LINES_AT_ONCE = 1000  # to print
 
 
-def _checked_scope(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Refuse the name of a file as a scope."""
-    if value is not None and Path(value).is_file():
-        raise click.BadParameter(
-            f"{value} is a file, not a scope; give the other run as OTHER, or as --against {value}"
-        )
-    return value
-
-
 scope_option = click.option(
     "--scope",
-    callback=_checked_scope,
     metavar="GLOB",
     help="Only this scope and the scopes below it, or all that match a pattern such as 'rep-1/l*'. "
     "Without RUN, the configured cache is searched.",
@@ -45,7 +35,6 @@ scope_option = click.option(
 other_scope_option = click.option(
     "--with",
     "other_scope",
-    callback=_checked_scope,
     metavar="GLOB",
     help="Like --scope, but for the other run. It is sought in RUN, unless another source is given.",
 )

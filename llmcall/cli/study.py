@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -157,10 +156,6 @@ def import_answers(
         function = import_function("--layout", layout)
         conversations = by_layout(function, layout, files, meaning)
     else:
-        if folder := next(filter(os.path.isdir, files), None):
-            raise click.UsageError(
-                f"{folder} is a folder; only a function of yours (--layout) reads one"
-            )
         conversations = entries_in(files, meaning, model)
     try:
         shared = checked_parameters(parameters(params))

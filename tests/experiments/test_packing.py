@@ -805,7 +805,7 @@ def test_an_incomplete_recording_stops_the_packing(project: Path) -> None:
     [
         (["tapes", "--", SCRIPT], "exists already"),
         (["../made", "--zip", "../made/a.zip", "--", SCRIPT], "inside the package"),
-        (["../made", "--", "python", SCRIPT], "give the script alone"),
+        (["../made", "--", "python", SCRIPT], "the script: python does not exist"),
         (["../made", "--", "-m"], "the program is missing"),
         (["../made", "--", "../other.py"], "does not exist"),
         (["../made", "--env", "NO_SUCH", "--", SCRIPT], "the variable is not set"),

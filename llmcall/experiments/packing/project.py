@@ -97,10 +97,6 @@ def checked_command(project: Path, command: Iterable[str]) -> list[str]:
         )
     if words[0] == "-m":
         return words
-    if not words[0].endswith(".py") and os.path.basename(words[0]).startswith("python"):
-        raise ArgumentError(
-            f"give the script alone, without {words[0]!r}: llmcall pack … -- SCRIPT [ARG…]"
-        )
     return [*project_paths(project, words[:1], "the script"), *words[1:]]
 
 

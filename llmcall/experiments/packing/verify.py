@@ -110,8 +110,6 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
     path = Path(os.path.expanduser(package))
     if not tolerance >= 0:
         raise ArgumentError(f"the tolerance is {tolerance}; it must be 0 or more")
-    if not path.exists():
-        raise ArgumentError(f"{package} does not exist")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         scratch = Path(folder).resolve()
         if not path.is_dir():

@@ -121,12 +121,10 @@ def _check_texts(texts: tuple[str, ...], order: str) -> None:
         if not text.strip() or len(text.splitlines()) > 1:
             raise ValueError(f"the option {text!r} is empty, or has more than one line")
         earlier = by_plain_text.setdefault(folded_text(text), text)
-        if len(by_plain_text) <= index and earlier == text:
-            raise ValueError(f"two options are {text!r}, so an answer cannot tell them apart")
         if len(by_plain_text) <= index:
             raise ValueError(
-                f"the options {earlier!r} and {text!r} differ only in case, quotes and closing punctuation, so "
-                "an answer cannot tell them apart"
+                f"the options {earlier!r} and {text!r} differ at most in case, quotes and closing punctuation, so an "
+                "answer cannot tell them apart"
             )
         position = letter_position(text)
         is_own = order == "given" and position == index

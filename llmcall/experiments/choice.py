@@ -148,15 +148,7 @@ class Choice(LLMCall):
         )
 
     @overload
-    def shares(
-        self,
-        rows: Iterable[Any],
-        *,
-        dry_run: Literal[True],
-        method: str = "auto",
-        vary: Mapping[str, object] | None = None,
-        **map_options: object,
-    ) -> Plan: ...
+    def shares(self, rows: Iterable[Any], *, dry_run: Literal[True], **options: Any) -> Plan: ...
     @overload
     def shares(
         self,

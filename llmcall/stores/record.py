@@ -292,15 +292,17 @@ class Record:
         """Return the fields by name."""
         return {name: getattr(self, name) for name in FIELDS}
 
-    def copy(self) -> Record:
+    def copy(self, received: Received | None = None) -> Record:
         """Return a copy that shares no mutable data. The request is copied at first read, since a replay
         needs only the answer.
+
+        :param received: how the caller received the answer; ``None`` makes it a recorded one.
         """
         record = self._shallow_copy()
         record._request = partial(_copied_request, self)
         record.response = _copied(self.response)
         record._model_answer = None
-        record.received = None
+        record.received = received
         return record
 
     def replace(self, **changes: object) -> Record:

@@ -162,15 +162,28 @@ def notify(event: str, subject: Any, *details: Any) -> None:
     :param subject: the call or the cassette.
     :raises LLMCallError: if a user's listener fails.
     """
-    is_outcome = event == "used" and not OUTCOMES.isdisjoint(details[0])
     for listener in current_listeners():
-        if not isinstance(listener, Listener):
+        if isinstance(listener, Listener):
+            _notify_users(listener, event, subject, *details)
+        else:
             getattr(listener, event)(subject, *details)
-        elif event in vars(Listener) and not is_outcome:
-            # A call's, else a cassette's.
-            shown = getattr(subject, "info", None) or str(subject.path)
-            with callback_errors(f"the listener {type(listener).__name__}.{event} raised"):
-                getattr(listener, event)(shown, *details)
+
+
+def _notify_users(listener: Listener, event: str, subject: Any, *details: Any) -> None:
+    """Notify a user's listener, which gets plain facts and copies: what it changes reaches nobody."""
+    if event not in vars(Listener):
+        return
+    if event == "used":
+        (amounts,) = details
+        if not OUTCOMES.isdisjoint(amounts):
+            return
+        details = (dict(amounts),)
+    elif event == "answered":
+        (record,) = details
+        details = (record.copy(record.received),)
+    shown = getattr(subject, "info", None) or str(subject.path)  # a call's, or a cassette's
+    with callback_errors(f"the listener {type(listener).__name__}.{event} raised"):
+        getattr(listener, event)(shown, *details)
 
 
 def listen(listener: CallListener | Listener) -> None:

@@ -145,6 +145,17 @@ def test_a_listener_that_changes_what_is_recorded_is_found() -> None:
         check_listener(Changing)
 
 
+def test_what_a_listener_changes_of_what_it_hears_reaches_nobody() -> None:
+    class Clearing(Listener):
+        def answered(self, call: CallInfo, record: Any) -> None:
+            record.response.clear()
+
+        def used(self, call: CallInfo, amounts: Any) -> None:
+            amounts.clear()
+
+    check_listener(Clearing)
+
+
 @pytest.fixture
 def notes() -> Iterator[Notes]:
     """A listener that hears."""

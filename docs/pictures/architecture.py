@@ -24,7 +24,7 @@ PICTURE = Path(__file__).with_suffix(".svg")
 STATIONS = (
     "LLMClient.send_message",
     "prepare_chat",
-    "replay",
+    "answer_from_record",
     "look_up",
     "answer_calls",
     "share",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ..config import resolve as config
 from ..config.settings import checked_layer
-from ..core.pipeline import answer_calls, handle_failure, replay, reply_in, reply_to
+from ..core.pipeline import answer_calls, answer_from_record, handle_failure, reply_in, reply_to
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..core.waiting import adrive, adrive_stream, drive_stream
 from ..errors import APIError
@@ -71,7 +71,7 @@ class LLMClient(ConfiguredClient):
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
         """Call a model, or return its recorded answer."""
         call = prepare_chat(self, current_messages, arguments)
-        record = replay(call)
+        record = answer_from_record(call)
         if record is None:
             return run_blocking(reply_to(call, looks_up=False))  # type: ignore[no-any-return]
         return reply_in(record, call)  # type: ignore[no-any-return]
@@ -93,7 +93,7 @@ class LLMClient(ConfiguredClient):
         call = prepare_chat(self, current_messages, arguments)
         # Even a recorded answer may have to wait: for a cache on a server.
         looks_up = call.store.is_on_server
-        record = None if looks_up else replay(call)
+        record = None if looks_up else answer_from_record(call)
         if record is None:
             return await adrive(reply_to(call, looks_up=looks_up))
         return reply_in(record, call)  # type: ignore[no-any-return]

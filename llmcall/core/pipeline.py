@@ -37,7 +37,7 @@ from .seams import Store
 from .waiting import Piece, emit, with_store
 
 
-def replay(call: Call) -> Record | None:
+def answer_from_record(call: Call) -> Record | None:
     """Answer a chat call from its record in this thread, where nothing has to wait.
 
     :returns: the record, or ``None`` if a model or another process must answer.

@@ -165,9 +165,9 @@ class Held(NamedTuple):
 
 
 NOTHING = Held()
-_here: ContextVar[Held] = ContextVar("llmcall here", default=NOTHING)
+_held: ContextVar[Held] = ContextVar("llmcall here", default=NOTHING)
 _process = NOTHING
-held = _here.get
+held = _held.get
 
 
 def held_by_process() -> Held:
@@ -192,13 +192,13 @@ def hold(**changes: Any) -> None:
 
     :param changes: fields of :class:`Held`.
     """
-    _here.set(held()._replace(**changes))
+    _held.set(held()._replace(**changes))
 
 
 def hold_scope(active: ActiveScope | None) -> None:
     """Change the scope that the current context holds. Each step of an actor does this, and ``_replace`` is slow."""
     _, caller, levels, is_programs, ticket, form = held()
-    _here.set(Held(active, caller, levels, is_programs, ticket, form))
+    _held.set(Held(active, caller, levels, is_programs, ticket, form))
 
 
 class FormContext:
@@ -213,15 +213,15 @@ class FormContext:
 
     def __enter__(self) -> None:
         active, caller, levels, is_programs, ticket, _ = held()
-        self._token = _here.set(Held(active, caller, levels, is_programs, ticket, self._form))
+        self._token = _held.set(Held(active, caller, levels, is_programs, ticket, self._form))
 
     def __exit__(self, *_: object) -> None:
-        _here.reset(self._token)
+        _held.reset(self._token)
 
 
 def take_place(context: Context) -> None:
     """Hold what another context holds."""
-    _here.set(context.get(_here, NOTHING))
+    _held.set(context.get(_held, NOTHING))
 
 
 def hold_ticket(ticket: str) -> None:
@@ -237,7 +237,7 @@ def holding(**changes: Any) -> Iterator[None]:
     :param changes: fields of :class:`Held`.
     """
     current = held()
-    _here.set(current._replace(**changes))
+    _held.set(current._replace(**changes))
     try:
         yield
     finally:

@@ -176,14 +176,16 @@ def drift(
     if against is None and to is None and isinstance(path, (str, os.PathLike)):
         root, ending = os.path.splitext(os.fspath(path))
         to = f"{root}.drift{ending}"
-    if to is not None:
-        _check_other_file("to", to, path, "give the check a file of its own")
-    elif against is None and not dry_run:
+    if to is not None and isinstance(path, (str, os.PathLike)):
+        one, other = (os.path.realpath(os.path.expanduser(given)) for given in (to, path))
+        if one == other:
+            raise ArgumentError(
+                f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
+            )
+    elif to is against is None and not dry_run:
         raise ArgumentError(
             "to= (--to) is missing: it names the cassette that records the new answers of a cache"
         )
-    else:
-        _check_other_file("against", against, path, "give another recording")
     import_statistics("llmcall.drift computes intervals")
     client = registered_client()
     requested_model = None if model is None else client.model_named(model)
@@ -234,20 +236,6 @@ def _check_size(share: float | None, calls: int | None) -> None:
         raise ArgumentError(
             "share= and calls= (--share, --calls) both say how many calls: give one"
         )
-
-
-def _check_other_file(name: str, other: object, path: object, remedy: str) -> None:
-    """Check that a file is not the recording itself.
-
-    :param name: of the argument that gives the other file.
-    :param path: of the recording, if it is a file.
-    """
-    file = other.path if isinstance(other, Cassette) else other
-    if not isinstance(file, (str, os.PathLike)) or not isinstance(path, (str, os.PathLike)):
-        return
-    one, two = (os.path.realpath(os.path.expanduser(given)) for given in (file, path))
-    if one == two:
-        raise ArgumentError(f"{name} is {os.fspath(file)!r}, the recording itself; {remedy}")
 
 
 def _affordable(

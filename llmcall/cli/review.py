@@ -16,7 +16,6 @@ from ..review.conversations import read_by_actor, read_by_round
 from ..review.page import page
 from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
 from ..review.text import text_lines
-from ..stores.cache.cache import shared_cache
 from ..support import secrets
 from ..support.display import visible, visible_json
 from .options import Source, UserPath, json_option
@@ -29,8 +28,7 @@ LINES_AT_ONCE = 1000  # to print
 scope_option = click.option(
     "--scope",
     metavar="GLOB",
-    help="Only this scope and the scopes below it, or all that match a pattern such as 'rep-1/l*'. "
-    "Without RUN, the configured cache is searched.",
+    help="Only this scope and the scopes below it, or all that match a pattern such as 'rep-1/l*'.",
 )
 other_scope_option = click.option(
     "--with",
@@ -40,24 +38,19 @@ other_scope_option = click.option(
 )
 
 
-def _load_run(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> RecordedRun:
+def _source(run: str, scope: str | None) -> object:
     """Return the run that the arguments name."""
-    if run is None and scope is None:
-        raise click.UsageError(
-            "give a run: a cassette, an exported file, or a scope of the cache with --scope NAME"
-        )
-    source = shared_cache(settings().cache_path) if run is None else run
-    return load(source if scope is None else (source, scope), may_be_empty=may_be_empty)
+    return run if scope is None else (run, scope)
 
 
 def _load_both(
-    run: str | None, scope: str | None, other: str | None, other_scope: str | None
+    run: str, scope: str | None, other: str | None, other_scope: str | None
 ) -> tuple[list[RecordedRun], Comparison]:
     """Return the runs to show, and their comparison; one scope of two runs only selects what is shown."""
-    if run is None or scope is None or other is None or other_scope is not None:
-        one, two = _load_run(run, scope), _load_run(other or run, other_scope)
+    if scope is None or other is None or other_scope is not None:
+        one, two = load(_source(run, scope)), load(_source(other or run, other_scope))
         return [one, two], Comparison(one, [two])
-    whole = [_load_run(run, None), _load_run(other, None)]
+    whole = [load(run), load(other)]
     comparison = Comparison(whole[0], whole[1:], scope=scope)
     if not comparison.pairs:
         names = " or ".join(side.name for side in whole)
@@ -75,7 +68,7 @@ def _load_both(
 
 
 @click.command()
-@click.argument("run", required=False, type=SOURCE)
+@click.argument("run", type=SOURCE)
 @scope_option
 @click.option(
     "--by",
@@ -85,7 +78,7 @@ def _load_both(
     help="Group the calls by actor or by round.",
 )
 @json_option
-def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
+def show(run: str, scope: str | None, by: str, as_json: bool) -> None:
     """Show a run as conversations.
 
     RUN is a cassette, an exported file or a cache directory. "--by round" shows all actors' first
@@ -93,11 +86,11 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     same each time, so git can use "llmcall show" as a textconv, which turns a cassette into text for
     "git diff". If a file cannot be read, the reason is shown first, then the file as it is.
     """
-    is_file = run is not None and Path(run).is_file()
+    is_whole_file = scope is None and Path(run).is_file()
     try:
-        recorded_run = _load_run(run, scope, may_be_empty=is_file and scope is None)
+        recorded_run = load(_source(run, scope), may_be_empty=is_whole_file)
     except CacheError as error:
-        if run is None or not is_file or scope is not None:
+        if not is_whole_file:
             raise
         raw_lines = visible(Path(run).read_bytes().decode("utf-8", errors="replace")).splitlines()
         _print_lines([f"cannot be read: {error}", *raw_lines])
@@ -120,7 +113,7 @@ def _print_lines(lines: Iterable[str]) -> None:
 
 
 @click.command()
-@click.argument("run", required=False, type=SOURCE)
+@click.argument("run", type=SOURCE)
 @click.argument("other", required=False, type=SOURCE)
 @scope_option
 @other_scope_option
@@ -130,7 +123,7 @@ def _print_lines(lines: Iterable[str]) -> None:
     "--markdown", "as_markdown", is_flag=True, help="Print Markdown for a pull request's comment."
 )
 def diff(
-    run: str | None,
+    run: str,
     other: str | None,
     scope: str | None,
     other_scope: str | None,
@@ -145,7 +138,7 @@ def diff(
     you use --exit-code (as with git diff).
     """
     if other is None and other_scope is None:
-        raise click.UsageError("give two runs: RUN OTHER, or --scope NAME --with NAME")
+        raise click.UsageError("give two runs: RUN OTHER, or RUN --scope NAME --with NAME")
     if as_json and as_markdown:
         raise click.UsageError("give --json or --markdown, not both")
     _, comparison = _load_both(run, scope, other, other_scope)
@@ -160,7 +153,7 @@ def diff(
 
 
 @click.command()
-@click.argument("run", required=False, type=SOURCE)
+@click.argument("run", type=SOURCE)
 @click.option("--against", type=SOURCE, help="Another run, to show next to this one.")
 @scope_option
 @other_scope_option
@@ -176,7 +169,7 @@ def diff(
     help="The HTML file to write. By default, it has the run's name.",
 )
 def report(
-    run: str | None,
+    run: str,
     against: str | None,
     scope: str | None,
     other_scope: str | None,
@@ -189,15 +182,14 @@ def report(
     network. Without -o, "market.jsonl" becomes "market.html" in the current directory.
     """
     if output is None:
-        name = Path(run).stem if run and not scope else scope or ""
-        output = re.sub(r"[^\w.-]+", "-", name).strip("-.") + ".html"
+        output = re.sub(r"[^\w.-]+", "-", scope or Path(run).stem).strip("-.") + ".html"
     for source in filter(None, (run, against)):
         if Path(source).exists() and Path(output).exists() and Path(output).samefile(source):
             raise click.UsageError(
                 f"the page would replace the run in {source}; give another file with -o"
             )
     if against is None and other_scope is None:
-        runs, comparison = [_load_run(run, scope)], None
+        runs, comparison = [load(_source(run, scope))], None
     else:
         runs, comparison = _load_both(run, scope, against, other_scope)
     html = page(*runs, comparison=comparison, sample=sample)

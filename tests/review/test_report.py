@@ -236,7 +236,7 @@ def test_a_scope_of_the_cache_makes_a_page() -> None:
     with llmcall.scope("rep-1"), llmcall.scope("lisa"):
         client.send_message("Bread?", temperature=1, on_error="raise")
         llmcall.recorded(name="price_of")(lambda: 3)()
-    assert data_of(report("--scope", "rep-1"))["scopes"] == ["rep-1/lisa"]
+    assert data_of(report(".llmcall/cache", "--scope", "rep-1"))["scopes"] == ["rep-1/lisa"]
 
 
 # Surveys

@@ -1187,11 +1187,11 @@ def test_diff_without_a_second_run_is_wrong_usage(
 
 
 @pytest.mark.parametrize(("one", "other"), [("rep-1", "rep-2"), ("rep-1/l*", "*-2")])
-@pytest.mark.parametrize("whole", [[], ["all.jsonl"]])
+@pytest.mark.parametrize("whole", [".llmcall/cache", "all.jsonl"])
 @pytest.mark.usefixtures("replicates")
-def test_diff_compares_two_scopes(whole: list[str], one: str, other: str) -> None:
-    """Of the configured cache or a file, by their names or by patterns."""
-    printed = done("diff", *whole, "--scope", one, "--with", other)
+def test_diff_compares_two_scopes(whole: str, one: str, other: str) -> None:
+    """Of a cache or a file, by their names or by patterns."""
+    printed = done("diff", whole, "--scope", one, "--with", other)
     assert printed.startswith("1 call: 1 the same")
 
 

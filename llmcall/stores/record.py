@@ -117,7 +117,6 @@ class Record:
         caller: str | None = None,
         arms: tuple[str, ...] = (),
         days: Days | None = None,
-        received: Received | None = None,
         imported: Mapping[str, object] | str | None = None,
         form: Mapping[str, Data] | None = None,
         unread: bool = False,
@@ -125,7 +124,7 @@ class Record:
         self._cache_key = cache_key
         self._model_answer: Mapping[str, Data] | None = None
         self.noted_days = days
-        self.received = received
+        self.received: Received | None = None
         self.imported = imported
         self.kind = kind
         self.sample = sample

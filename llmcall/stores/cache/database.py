@@ -78,7 +78,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
 
     def __init__(self, folder: str) -> None:
         self._closers: weakref.WeakSet[_Closer] = weakref.WeakSet()
-        self._idle: list[_Closer] = []  # for look-ups of threads without one, the last used last
+        self._reader: _Closer | None = None  # for look-ups of threads without one
         try:
             super().__init__(folder, disk=BytesDisk, **SETTINGS)
         except BaseException:
@@ -126,14 +126,15 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         """Close the connections of all threads, which a forked process inherited."""
         for closer in list(self._closers):
             closer.connection.close()
-        self._idle.clear()
+        self._reader = None
 
     def close(self) -> None:
-        """Close this thread's connection, and those that no thread uses."""
+        """Close this thread's connection, and the one for look-ups."""
         super().close()
-        with suppress(IndexError):  # another thread may take the last one
-            while True:
-                self._idle.pop().connection.close()
+        with using_database.lock:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.connection.close()
 
     def row(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and their time of storing, which diskcache's own methods omit."""
@@ -142,18 +143,14 @@ class Database(diskcache.Cache):  # type: ignore[misc]
             if hasattr(self._local, "con"):  # it may be in a transaction
                 row = self._con.execute(ROW, (key,)).fetchone()
                 return row
-            try:
-                reader = self._idle.pop()
-            except IndexError:
-                reader = self._connect()
+            reader = self._reader
+            if reader is None:
+                reader = self._reader = self._connect()
                 for name in ("sqlite_mmap_size", "sqlite_cache_size"):
                     reader.connection.execute(
                         f"PRAGMA {name.removeprefix('sqlite_')} = {SETTINGS[name]}"
                     )
-            try:
-                row = reader.connection.execute(ROW, (key,)).fetchone()
-            finally:
-                self._idle.append(reader)
+            row = reader.connection.execute(ROW, (key,)).fetchone()
         return row
 
     def rows(self) -> Iterator[tuple[str, bytes | None, float]]:

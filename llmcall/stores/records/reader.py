@@ -138,7 +138,7 @@ class RecordFile:
             by_key: dict[str, int] = {}
             for place in places if len(places) > 1 else ():
                 record = self._record(place)
-                earlier = by_key.setdefault(self._key_of(record, place), place)
+                earlier = by_key.setdefault(record.cache_key, place)
                 if earlier == place:
                     continue
                 if self._record(earlier).response != record.response:
@@ -158,14 +158,6 @@ class RecordFile:
             self._named = [number for number, place in enumerate(kept) if place in named]
         self._places = array("I", sorted(range(len(hashes)), key=hashes.__getitem__))
         self._hashes = array("q", [hashes[place] for place in self._places])
-
-    def _key_of(self, record: Record, place: int) -> str:
-        """Return the key of a record; of one without a key, note the line."""
-        try:
-            return record.cache_key
-        except ValueError:
-            self._number = self._number_of(place)
-            raise
 
     def _number_of(self, place: int) -> int:
         """Return the number of a record's line."""

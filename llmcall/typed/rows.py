@@ -144,7 +144,7 @@ def check_rows(rows: object) -> None:
 
 
 def row_variables(row: object) -> dict[str, Any]:
-    """Return the templates' variables for a row: all its columns.
+    """Return the templates' variables for a row: all its columns whose name a template can use.
 
     :raises TypeError: if it is not a row.
     """
@@ -152,10 +152,7 @@ def row_variables(row: object) -> dict[str, Any]:
         raise TypeError(
             f"a row is {type(row).__name__}; it must be a dict of the templates' variables"
         )
-    unnamed = [name for name in row if not isinstance(name, str)]
-    if unnamed:
-        raise TypeError(f"a row has the column {unnamed[0]!r}; a column's name must be a string")
-    return dict(row)
+    return {name: value for name, value in row.items() if isinstance(name, str)}
 
 
 def used_fields(value: object, fields: frozenset[str] | None) -> Any:

@@ -108,10 +108,6 @@ def digest(identity: object, index: int) -> bytes:
     """
     try:
         data = _as_plain_data(identity)
-    except RecursionError:
-        raise ValueError(
-            f"{item_label(index)} is nested too deeply for a digest: give a key= that identifies each item"
-        ) from None
     except _NotPlainError as error:
         raise TypeError(
             f"{item_label(index)} contains {error}, which is not plain data: give a key= that identifies each item "

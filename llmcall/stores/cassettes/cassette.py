@@ -218,10 +218,6 @@ class Cassette(ContextDecorator):
 
         return arecorded  # type: ignore[return-value]
 
-    def is_of_this_process(self) -> bool:
-        """Return whether this process opened it. A forked process leaves the file to its parent."""
-        return self.file.is_of_this_process()
-
     # State and counts
 
     @property

@@ -127,7 +127,7 @@ class Opening:
             try:
                 notify("closed", cassette)
             finally:  # its answers were paid for
-                if cassette.is_of_this_process():
+                if cassette.file.is_of_this_process():
                     cassette.finish(self._error)
 
     def _others(self) -> list[Cassette]:
@@ -136,14 +136,14 @@ class Opening:
         return [
             other
             for other in tuple(open_cassettes)
-            if os.path.realpath(other.path) == file and other.is_of_this_process()
+            if os.path.realpath(other.path) == file and other.file.is_of_this_process()
         ]
 
 
 def _close_cells() -> None:
     """Close the cassettes that cells of a notebook left open, at the end of the process."""
     for cassette in tuple(open_cassettes):
-        if cassette.opening._is_in_cells and cassette.is_of_this_process():
+        if cassette.opening._is_in_cells and cassette.file.is_of_this_process():
             if cassette.recorded:
                 notice(
                     "%s was opened with open() but not closed: call close() at the end",

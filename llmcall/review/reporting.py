@@ -23,7 +23,7 @@ from .facts import RunFacts
 BLANK = "TO FILL IN:"
 TITLE = "Reporting checklist (GUIDE-LLM)"
 PROMPTS = (
-    "The most frequent prompts; of those by a template or question, the first. `report.html` or `llmcall report` "
+    "The most frequent prompts; of those of a template or question, the first. `report.html` or `llmcall report` "
     "shows all of them."
 )
 MAX_PROMPTS = 8
@@ -289,7 +289,7 @@ def _prompts(calls: Sequence[RecordedCall], role_shown: str) -> Iterator[tuple[s
                 firsts.setdefault(prompt, (form["name"] if form else "", text))
     for group, count in times.most_common(MAX_PROMPTS):
         name, text = firsts[group]
-        of_form = f" by {printable(name)}" if name else ""
+        of_form = f' of "{printable(name)}"' if name else ""
         first = "; the first" if name and count > 1 else ""
         yield f"A {role_shown} prompt{of_form}, sent {counted(count, 'time')}{first}", text
 

@@ -118,7 +118,7 @@ def test_prompts_of_one_template_are_shown_by_the_first() -> None:
             with llmcall.scope(name):
                 plain.send_message("Salt?")
     text = items("a.jsonl")["C.1"]
-    assert "A user prompt by {{ name }}: bread?, sent 3 times; the first: Ann: bread?" in text
+    assert 'A user prompt of "{{ name }}: bread?", sent 3 times; the first: Ann: bread?' in text
     assert "A user prompt, sent 3 times: Salt?" in text
     assert "Ben" not in text
 

@@ -1041,7 +1041,7 @@ def test_equal_answers_of_other_days_are_not_shared() -> None:
 
 def test_a_recording_is_not_compared_with_itself(model: Model) -> None:
     record(model, 3, 1)
-    with pytest.raises(llmcall.CacheError, match="all 3 answers of study.jsonl .*so none is new"):
+    with pytest.raises(llmcall.CacheError, match=r"all 3 answers of study.jsonl .*so none is new"):
         llmcall.drift(STUDY, against=STUDY)
 
 

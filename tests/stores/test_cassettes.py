@@ -1177,9 +1177,9 @@ def test_overridden_settings_are_named_whole_with_their_sources(
         answer_to(counting())
     [line] = [message for message in caplog.messages if OVERRIDDEN in message]
     assert line == (
-        f"MODEL = {long_name}2 of the environment and TOP_P = 0.5 of config.ini and [Aliases] tiny = gpt-4o of "
-        f"config.ini have no effect: {PATH} was recorded with MODEL = {long_name} and no TOP_P and [Aliases] "
-        f"tiny = gpt-4o-mini. {TO_USE_THEM}"
+        f"MODEL = {long_name}2 of the environment has no effect: {PATH} was recorded with {long_name}; "
+        f"TOP_P = 0.5 of config.ini has no effect: {PATH} was recorded with no TOP_P; [Aliases] tiny = gpt-4o of "
+        f"config.ini has no effect: {PATH} was recorded with tiny = gpt-4o-mini. {TO_USE_THEM}"
     )
 
 

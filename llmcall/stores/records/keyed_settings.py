@@ -261,31 +261,25 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> Overridden
     :param layer: the recording's settings.
     :param path: its file.
     """
-    here, recorded = [], []
+    overridden: dict[str, str] = {}
     for name, entry in layer.items():
         earlier = before.setting_value(name)
-        if Rank.DEFAULT < earlier.rank < Rank.PUSHED and earlier.value != entry.value:
+        if not Rank.DEFAULT < earlier.rank < Rank.PUSHED or earlier.value == entry.value:
+            continue
+        if here := _setting_text(earlier.value, entry.value):
             is_variable = earlier.rank is Rank.ENVIRONMENT
             file = os.path.basename(earlier.origin).partition(", ")[0]
-            source = "the environment" if is_variable else file
-            if words := _setting_text(earlier.value, entry.value):
-                here.append(f"{_config_prefix(name)}{words} of {source}")
-                recorded.append((name, _setting_text(entry.value, earlier.value)))
-    if not here:
+            source, prefix = "the environment" if is_variable else file, _config_prefix(name)
+            recorded = _setting_text(entry.value, earlier.value) or f"no {prefix.rstrip(' =')}"
+            overridden[name] = (
+                f"{prefix}{here} of {source} has no effect: {path} was recorded with {recorded}"
+            )
+    if not overridden:
         return None
-    is_one = len(here) == 1
-    values = [
-        f"{'' if is_one else _config_prefix(name)}{words}"
-        if words
-        else f"no {_config_prefix(name).rstrip(' =')}"
-        for name, words in recorded
-    ]
-    words = (
-        f"{' and '.join(here)} {'has' if is_one else 'have'} no effect: {path} was recorded with "
-        f"{' and '.join(values)}. To use what is set here, record everything again in the mode 'rewrite', "
-        "or set it in code"
+    remedy = (
+        "To use what is set here, record everything again in the mode 'rewrite', or set it in code"
     )
-    return Overridden(frozenset(name for name, _ in recorded), words)
+    return Overridden(frozenset(overridden), f"{'; '.join(overridden.values())}. {remedy}")
 
 
 def _config_prefix(name: str) -> str:

@@ -285,9 +285,7 @@ class LLMCall(RowMethods):
 
     def _model_without_structured_output(self, client: LLMClient) -> str | None:
         """Return the name of a model that may support structured output without llmcall knowing it."""
-        if self.output_type is str or "response_format" in self.model_params:
-            return None
-        if response_format(self.output_type) is None:
+        if "response_format" in self.model_params or response_format(self.output_type) is None:
             return None
         return client.model_named(self.model_params.get("model"))
 
@@ -312,13 +310,9 @@ class LLMCall(RowMethods):
             **{role: TemplateSource(None, text) for role, text in texts.items()},
         }
         varied = copy.copy(self)
-        varied._sources = {
-            role: sources[role]
-            for role in ("system", "user")
-            if role in sources and sources[role].is_given
-        }
-        if not varied._sources:
-            raise TypeError("LLMCall needs a template, but one of vary's levels removes them all")
+        varied._sources = checked_sources(
+            {role: sources[role] for role in ("system", "user") if role in sources}
+        )
         history = texts.get("history", self._history)
         varied._history = checked_history(history, varied._sources)
         varied.model_params = {**self.model_params, **params}

@@ -79,11 +79,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
     def __init__(self, folder: str) -> None:
         self._closers: weakref.WeakSet[_Closer] = weakref.WeakSet()
         self._reader: _Closer | None = None  # for look-ups of threads without one
-        try:
-            super().__init__(folder, disk=BytesDisk, **SETTINGS)
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(folder, disk=BytesDisk, **SETTINGS)
         using_database.databases.add(self)
 
     @property

@@ -38,6 +38,7 @@ class Source(NamedTuple):
     :param is_used: whether this run has used the record of a key.
     :param run: the command that recorded it, ``llmcall run --cassette FILE``; empty for any other recording.
     :param is_strange: whether none of this run's requests so far is recorded in it.
+    :param problem: why it was not searched, or an empty text.
     """
 
     name: str
@@ -47,6 +48,13 @@ class Source(NamedTuple):
     is_used: Callable[[str], bool] = lambda _: False
     is_strange: bool = False
     run: str = ""
+    problem: str = ""
+
+
+# Of a call that no record may answer
+NOTHING = Source(
+    "nothing", (), "", problem="cache=False bypasses the disk cache, and no cassette is open"
+)
 
 
 class SearchResult(NamedTuple):
@@ -70,17 +78,14 @@ class SearchResult(NamedTuple):
     all_used: bool = False
 
 
-def search(request: Request, source: Source | None) -> SearchResult:
+def search(request: Request, source: Source) -> SearchResult:
     """Return the record nearest to a request, and the records of identical requests.
 
     A record of the same scope is nearer than any other; of these, one that this run has not used, since
     the program still makes the other calls; of these, one with the same persona.
-
-    :param source: where to look, or ``None`` if no record may answer the request.
     """
-    if source is None:
-        problem = "cache=False bypasses the disk cache, and no cassette is open"
-        return SearchResult("nothing", problem)
+    if source.problem:
+        return SearchResult(source.name, source.problem)
     requested, (path, _) = request.hashed, split_sample(request.sample)
     persona, size, order_free = _persona(requested), _size(requested), _order_free(requested)
     count, least = 0, (True, True, True, True)

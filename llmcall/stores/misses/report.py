@@ -25,7 +25,7 @@ from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened
 from ...support.secrets import masked
 from ..differences import Difference, differences
 from ..record import Record
-from .causes import Source, find_causes, needed_normalizers, search, split_sample
+from .causes import NOTHING, Source, find_causes, needed_normalizers, search, split_sample
 
 if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
@@ -164,11 +164,11 @@ def headline(request: Request) -> str:
 
 
 def explain(
-    request: Request, source: Source | None, settings: Settings, remedy: str, first_cause: str = ""
+    request: Request, source: Source, settings: Settings, remedy: str, first_cause: str = ""
 ) -> Miss:
     """Return the nearest record to a request, and how it differs. See :meth:`ResponseCache.explain`.
 
-    :param source: where to look, or ``None`` if no record may answer the request.
+    :param source: where to look.
     :param settings: the settings of the request.
     :param remedy: how to record it.
     :param first_cause: a cause to name before the others, or an empty text.
@@ -186,19 +186,20 @@ def explain(
         )
         if nearest.sample != request.sample and not is_renamed:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
-    rekey = "" if source is None else source.rekey
-    found = find_causes(request, result, changes, settings, rekey=rekey, is_renamed=is_renamed)
+    found = find_causes(
+        request, result, changes, settings, rekey=source.rekey, is_renamed=is_renamed
+    )
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     names = needed_normalizers(changes, settings)
     causes = [first_cause] if first_cause else []
-    if source is not None and not source.is_complete:
+    if not source.is_complete:
         causes.append(INCOMPLETE)
     # The same program may send it in another order or at another time.
-    elif source is not None and source.is_strange and not (names or result.reordered):
+    elif source.is_strange and not (names or result.reordered):
         messages = [] if nearest is None else messages_of(nearest.request)
         if not any(message in messages for message in messages_of(request.hashed)):
             causes.append(OTHER_PROGRAM)
-    if source is not None and names:
+    if names:
         remedy = _normalizing_remedy(names, source)
     elif result.reordered and (is_renamed or scope in result.reordered):
         remedy = FIXED_ORDER
@@ -265,7 +266,7 @@ def miss_error(
     :param cassette: the cassette that is open, or ``None``.
     :param bypasses_cache: whether the call bypasses the disk cache.
     """
-    source = None if bypasses_cache else cache.search_source()
+    source = NOTHING if bypasses_cache else cache.search_source()
     remedy = cache_remedy(settings, bypasses_cache=bypasses_cache)
     if cassette is not None:
         source = _search_source(cassette)

@@ -23,6 +23,7 @@ from ..stores.record import Record
 
 MAX_COMPARED = 20_000  # pairs of calls whose words are compared; with more, the order alone decides
 ALIKE = 0.5  # two prompts, or two system messages, that are at least this alike are versions of one
+CLEARLY = 0.25  # the gain in likeness, per call that moves, above which words overrule the order
 
 Words = Set[str]
 Places = dict[int, int]  # of each matched call: the place in the first run → the place in the other
@@ -97,8 +98,9 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
 
     The same calls have identical requests, preferably of the same draw or else of the same caller, or requests in
     which only parameters differ. Other calls of one caller, or with one system message, are the same if they
-    stand between the same calls: the most alike first, because threads make calls in any order. Calls that are alike
-    but stand elsewhere are the same, too. In the remaining calls, the system message changed.
+    stand between the same calls: in order, if both runs have as many and their words do not clearly say otherwise, as
+    after threads, which make calls in any order; else the most alike first. Calls that are alike but stand elsewhere
+    are the same, too. In the remaining calls, the system message changed.
     """
     calls, others = (
         [PlacedCall(place, record) for place, record in enumerate(side)]
@@ -172,18 +174,28 @@ def _in_order(calls: Calls, others: Calls, same: Mapping[int, int]) -> Places:
 
 
 def _alike(calls: Calls, others: Calls, least: float = 0.0) -> Places:
-    """Return the places of calls, the most alike first, whatever their order: threads make calls in any.
+    """Return the places of calls, the most alike first; of one speaker's, if both runs have as many, in order, unless
+    their words clearly say otherwise.
 
-    :param least: how alike their last messages must be.
+    :param least: how alike their last messages must be, wherever they stand.
     """
     if not least and len(calls) * len(others) > MAX_COMPARED:
         return _zipped(calls, others)
     texts, other_texts = ([call.texts for call in side] for side in (calls, others))
+    words, other_words = ([text.words for text in side] for side in (texts, other_texts))
     pairs = most_alike(
-        [text.words for text in texts],
-        [text.words for text in other_texts],
+        words,
+        other_words,
         lambda one, other: likeness(texts[one].prompt, other_texts[other].prompt) >= least,
     )
+    # One speaker has one system message, or, with a memory in it, another one at each call; several have no order.
+    has_order = len({text.system for text in texts}) in (1, len(calls))
+    if has_order and not least and len(calls) == len(others):
+        alike = _likenesses(words, other_words)
+        moved = [(one, other) for one, other in pairs.items() if one != other]
+        gain = sum(alike(one, other) - alike(one, one) for one, other in moved)
+        if gain <= CLEARLY * len(moved):
+            return _zipped(calls, others)
     return {calls[one].place: others[other].place for one, other in pairs.items()}
 
 
@@ -198,11 +210,11 @@ def most_alike(
     """
     if len(texts) * len(others) > MAX_COMPARED:
         return {}
-    shared = frozenset().union(*texts, *others).intersection(*texts, *others)
+    alike = _likenesses(texts, others)
     ranked = sorted(
-        (-likeness(text - shared, other - shared), abs(index - number), index, number)
-        for index, text in enumerate(texts)
-        for number, other in enumerate(others)
+        (-alike(index, number), abs(index - number), index, number)
+        for index in range(len(texts))
+        for number in range(len(others))
         if may_pair(index, number)
     )
     pairs: dict[int, int] = {}
@@ -212,3 +224,9 @@ def most_alike(
             pairs[index] = number
             taken.add(number)
     return pairs
+
+
+def _likenesses(texts: Sequence[Words], others: Sequence[Words]) -> Callable[[int, int], float]:
+    """Return a function that returns how alike two of the texts are, by the words that not all of them share."""
+    shared = frozenset().union(*texts, *others).intersection(*texts, *others)
+    return lambda one, other: likeness(texts[one] - shared, others[other] - shared)

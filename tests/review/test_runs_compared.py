@@ -280,6 +280,37 @@ def test_threads_without_names_whose_prompts_all_changed_are_paired_by_their_wor
     assert sorted(pairs) == [(f"politely {n}", f"rudely {n}") for n in range(4)]
 
 
+@pytest.mark.parametrize("role", ["system", "user"])
+def test_an_actor_who_remembers_other_things_is_paired_round_by_round(role: str) -> None:
+    """Though some words of a round occur in another round of the other run."""
+    days = {
+        "a.jsonl": (
+            "Ben sold milk",
+            "Cem ate bread",
+            "Dan sold tea",
+            "Eve ate jam",
+            "Fay lost oil",
+        ),
+        "b.jsonl": (
+            "Cem sold tea",
+            "Dan ate jam",
+            "Ben lost bread",
+            "Fay sold milk",
+            "Eve ate oil",
+        ),
+    }
+    for path, heard in days.items():
+        records = []
+        for number in range(6):
+            messages = {"system": "You are Ann.", "user": "What next?"}
+            messages[role] += f" You remember: {', '.join(heard[:number])}."
+            asked = [{"role": name, "content": text} for name, text in messages.items()]
+            records.append(chat(asked, f"{path} {number}", f"ann#{number}"))
+        write_cassette(path, records)
+    pairs = [(row.answer, row.other_answer) for row in llmcall.compare("a.jsonl", "b.jsonl").rows]
+    assert pairs == [(f"a.jsonl {number}", f"b.jsonl {number}") for number in range(6)]
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5, 6, 7), (5, 0, 7, 2, 1, 3, 4, 6), (1, 0)])
 def test_people_in_threads_of_one_scope_are_paired_by_their_system_messages(
     order: tuple[int, ...],

@@ -162,13 +162,13 @@ class Cassette(ContextDecorator):
             notice("%s is left as it was: no call was answered", self.path)
         if writes:
             keep_in_cache(dropped)
-            self.file.write(
-                tape.settings_of(records),
-                self.run,
-                records,
+            header = self.file.records.header._replace(
+                settings=tape.settings_of(records),
+                run=self.run,
                 is_complete=is_complete,
                 unanswered=unanswered,
             )
+            self.file.write(header, records)
 
     def __enter__(self) -> Cassette:
         self.opening.enter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ...errors import CacheError
@@ -22,6 +22,7 @@ from .replay_log import ReplayLog
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..records.header import Header
     from ..records.keyed_settings import SettingsTaken
 
 
@@ -86,24 +87,11 @@ class CassetteFile:
             )
         check_writable(self.real_path)
 
-    def write(
-        self,
-        settings: Mapping[str, Data],
-        run: Mapping[str, Data] | None,
-        records: list[Record],
-        *,
-        is_complete: bool,
-        unanswered: int,
-    ) -> None:
+    def write(self, header: Header, records: list[Record]) -> None:
         """Write the file, whole or not at all.
 
-        :param settings: for its header, like ``run``.
-        :param unanswered: the number of calls that failed.
         :raises CacheError: if another process wrote it, or a text looks like a credential.
         """
-        header = self.records.header._replace(
-            settings=settings, run=run, is_complete=is_complete, unanswered=unanswered
-        )
         header = header.with_answers(record.cache_key for record in records)
         write(self.real_path, header, records, replaces=self._digest)
         self.is_written = True

@@ -129,7 +129,7 @@ class RowMethods:
         rows: Iterable[object],
         *,
         vary: Mapping[str, object] | None = None,
-        **map_options: object,
+        **map_options: Any,
     ) -> Plan | pandas.DataFrame:
         """Make each row's call, and return a DataFrame with a row for each row and repeat.
 
@@ -165,57 +165,48 @@ class RowMethods:
         :raises ValueError: if a column has one of those names; for an axis that is unknown, has two
             meanings or is a column of the rows.
         """
-        return _table(self.__map_job__(), rows, vary, map_options)
-
-
-def _table(
-    job: RowJob,
-    rows: Iterable[object],
-    vary: Mapping[str, object] | None,
-    map_options: dict[str, Any],
-) -> Plan | pandas.DataFrame:
-    """Return the table of rows, or its plan; see :meth:`RowMethods.table`."""
-    check_rows(rows)
-    items: Iterable[object] = rows if is_frame(rows) else list(rows_of(rows))
-    given = items
-    if vary is not None:
-        listed: list[Any] = list(rows_of(items))
-        for row in listed:
-            row_variables(row)
-        cells, job, items = cross_rows(job, listed, vary)
-    elif not is_frame(rows):
-        job.check(items)
-    if map_options.get("dry_run"):
-        plan = run_map(job, items, **map_options)
-        return plan._replace(notes=(*plan.notes, UNITS_NOTE)) if plan.misses else plan
-    pandas = import_pandas()
-    frame = given if is_frame(given) else pandas.DataFrame(given)
-    if vary is not None:
-        frame = pandas.concat([frame.assign(**labels) for labels in cells])
-    has_value = not field_names(job.call.output_type)
-    others = _cells(0, UNASKED, {}, has_value=has_value)
-    field_columns = _field_columns(job.call.columns(), others, frame.columns)
-    options = dict(map_options)
-    if options.get("on_error") == "none":
-        options["on_error"] = "return"  # fills the column ``error``
-    answers = run_map(TableJob(**vars(job)), items, **options)
-    repeats = options.get("repeats", 1)
-    if repeats == 1:
-        answers = [[answer] for answer in answers]
-    _report_missing([answer for row_answers in answers for answer in row_answers])
-    draws = (
-        _cells(*draw, field_columns, has_value=has_value)
-        for row_answers in answers
-        for draw in enumerate(row_answers)
-    )
-    columns = _cells(0, UNASKED, field_columns, has_value=has_value)
-    rows_of_cells = ([*map(_plain_cell, cells.values())] for cells in draws)
-    values = data_frame(rows_of_cells, columns, dtype=object).astype(TYPES).infer_objects()
-    values = values.astype(_dtypes_with_gaps(values))
-    index = frame.index.repeat(repeats)
-    frame = frame.reset_index(drop=True)
-    table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True).join(values)
-    return table.set_axis(index) if is_frame(given) else table
+        job = self.__map_job__()
+        check_rows(rows)
+        items: Iterable[object] = rows if is_frame(rows) else list(rows_of(rows))
+        given = items
+        if vary is not None:
+            listed: list[Any] = list(rows_of(items))
+            for row in listed:
+                row_variables(row)
+            cells, job, items = cross_rows(job, listed, vary)
+        elif not is_frame(rows):
+            job.check(items)
+        if map_options.get("dry_run"):
+            plan = run_map(job, items, **map_options)
+            return plan._replace(notes=(*plan.notes, UNITS_NOTE)) if plan.misses else plan
+        pandas = import_pandas()
+        frame = given if is_frame(given) else pandas.DataFrame(given)
+        if vary is not None:
+            frame = pandas.concat([frame.assign(**labels) for labels in cells])
+        has_value = not field_names(job.call.output_type)
+        others = _cells(0, UNASKED, {}, has_value=has_value)
+        field_columns = _field_columns(job.call.columns(), others, frame.columns)
+        options = dict(map_options)
+        if options.get("on_error") == "none":
+            options["on_error"] = "return"  # fills the column ``error``
+        answers = run_map(TableJob(**vars(job)), items, **options)
+        repeats = options.get("repeats", 1)
+        if repeats == 1:
+            answers = [[answer] for answer in answers]
+        _report_missing([answer for row_answers in answers for answer in row_answers])
+        draws = (
+            _cells(*draw, field_columns, has_value=has_value)
+            for row_answers in answers
+            for draw in enumerate(row_answers)
+        )
+        columns = _cells(0, UNASKED, field_columns, has_value=has_value)
+        rows_of_cells = ([*map(_plain_cell, cells.values())] for cells in draws)
+        values = data_frame(rows_of_cells, columns, dtype=object).astype(TYPES).infer_objects()
+        values = values.astype(_dtypes_with_gaps(values))
+        index = frame.index.repeat(repeats)
+        frame = frame.reset_index(drop=True)
+        table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True).join(values)
+        return table.set_axis(index) if is_frame(given) else table
 
 
 def error_text(error: BaseException | None) -> str | None:

@@ -193,13 +193,7 @@ def _miss_error(call: Call) -> CacheMissError:
     """
     from ..stores.misses.report import miss_error
 
-    error = miss_error(
-        call.request,
-        settings=call.settings,
-        cache=call.cache,
-        cassette=call.cassette,
-        bypasses_cache=call.options.cache is False,
-    )
+    error = miss_error(call)
     first_miss = first(CacheMissError, error.args[0])
     if first_miss != error.args[0]:
         error.first = first_miss

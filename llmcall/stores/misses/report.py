@@ -28,7 +28,7 @@ from ..record import Record
 from .causes import NOTHING, Source, find_causes, needed_normalizers, search, split_sample
 
 if TYPE_CHECKING:
-    from ..cache.cache import ResponseCache
+    from ...core.calls import Call
     from ..cassettes.cassette import Cassette
 
 LABEL_WIDTH = 11
@@ -250,22 +250,10 @@ def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
     return f"run once {condition}with {change}; replay mode, which never calls, is set by {setter}"
 
 
-def miss_error(
-    request: Request,
-    *,
-    settings: Settings,
-    cache: ResponseCache,
-    cassette: Cassette | None,
-    bypasses_cache: bool,
-) -> CacheMissError:
-    """Return the error for an unrecorded request that may not be sent. Its explanation is made
-    at first read.
-
-    :param settings: the settings that the request was made with.
-    :param cache: the disk cache.
-    :param cassette: the cassette that is open, or ``None``.
-    :param bypasses_cache: whether the call bypasses the disk cache.
-    """
+def miss_error(call: Call) -> CacheMissError:
+    """Return the error for a call that is not recorded and may not be made. Its explanation is made at first read."""
+    request, settings, cache, cassette = call.request, call.settings, call.cache, call.cassette
+    bypasses_cache = call.options.cache is False
     source = NOTHING if bypasses_cache else cache.search_source()
     remedy = cache_remedy(settings, bypasses_cache=bypasses_cache)
     if cassette is not None:

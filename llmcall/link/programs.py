@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..support.system import after_fork_in_child
 
@@ -10,21 +10,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from ..programs.interceptors import Interceptor
     from ..programs.recorder import Recorder
 
 
 # Records the clients of another process for a block, by the options of a recording; it can be pickled.
 record_linked: Callable[[Any], AbstractContextManager[object]]
-recordings: list[Recorder] = []  # those that are open, the innermost last
+interceptors: list[Interceptor] = []  # that are attached, the innermost last
 
 
 @after_fork_in_child
 def _keep_refusing() -> None:
-    """Leave only the recordings that send nothing to a forked process."""
-    recordings[:] = [recording for recording in recordings if recording.stays_in_forks]
+    """Leave only the interceptors that send nothing to a forked process: its requests are not recorded."""
+    interceptors[:] = [interceptor for interceptor in interceptors if interceptor.stays_in_forks]
+
+
+def recordings() -> list[Recorder]:
+    """Return the attached interceptors that record, the innermost last."""
+    attached = tuple(interceptors)  # other threads may detach one
+    return [cast("Recorder", it) for it in attached if not it.passes_requests]
 
 
 def innermost() -> Recorder | None:
     """Return the recording that was opened last, or ``None``."""
-    opened = recordings[-1:]  # a copy, since other threads may close it
-    return opened[0] if opened else None
+    opened = recordings()
+    return opened[-1] if opened else None

@@ -36,7 +36,6 @@ from ..support.system import (
     before_fork,
     is_started_by_multiprocessing,
 )
-from .interceptors import interceptors
 from .linked import recording_linked
 from .replacing import Installation, Replacement
 from .routes import VARIABLE, Route, environment_of_child
@@ -447,8 +446,7 @@ def _begin_forked() -> None:
     _routes.clear()
     parents.clear()
     if _starting.forked is not None:
-        interceptors.clear()
-        programs.recordings.clear()
+        programs.interceptors.clear()
         begin(_starting.forked)
 
 

@@ -7,8 +7,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import APIError
+from ..link.programs import interceptors
 from ..support.request_origin import PASSED, llmcall_sends, sent_by
-from ..support.system import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,10 +45,7 @@ class Interceptor:
         return False
 
     def attach(self) -> None:
-        """Start receiving requests, as the innermost attached interceptor."""
-
-    def detach(self) -> None:
-        """Stop receiving requests."""
+        """Prepare for receiving requests, as the innermost attached interceptor."""
 
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that it knows."""
@@ -79,9 +76,6 @@ def passing() -> AbstractContextManager[None]:
     return nullcontext() if llmcall_sends() else sent_by(PASSED)
 
 
-interceptors: list[Interceptor] = []  # the innermost last
-
-
 def innermost() -> Interceptor | None:
     """Return the interceptor that was attached last."""
     attached = tuple(interceptors)
@@ -96,12 +90,6 @@ def active_interceptor() -> Interceptor | None:
     if llmcall_sends() and not interceptor.sends_nothing:
         return None
     return interceptor
-
-
-@after_fork_in_child
-def _record_nothing() -> None:
-    """Leave only the interceptors that send nothing to a forked process: its requests are not recorded."""
-    interceptors[:] = [interceptor for interceptor in interceptors if interceptor.stays_in_forks]
 
 
 def note_refusal(error: Exception) -> None:

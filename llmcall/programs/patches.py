@@ -11,11 +11,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..core.waiting import adrive
+from ..link.programs import interceptors
 from ..scopes.callers import begin_naming, current_caller, end_naming
 from ..support.request_origin import PROGRAM, llmcall_sends, sender
 from ..support.waits import run_blocking
 from . import connections, makers
-from .interceptors import Interceptor, Sight, active_interceptor, innermost, interceptors, passing
+from .interceptors import Interceptor, Sight, active_interceptor, innermost, passing
 from .replacing import Installation, Replacement
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ def patched_by(interceptor: Interceptor) -> Iterator[None]:
         with _lock:
             if interceptor in interceptors:  # a forked process has none
                 interceptors.remove(interceptor)
-            interceptor.detach()
             if not interceptors:
                 _installation.close()
                 end_naming()

@@ -14,7 +14,7 @@ from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeErr
 from ..keys.normalizers import normalizer
 from ..link.client_facts import KEYS, keyless
 from ..link.link_messages import error_in
-from ..link.programs import innermost, recordings
+from ..link.programs import innermost, interceptors, recordings
 from ..scopes.active import ActiveScope, here
 from ..scopes.scope import Scope
 from ..support.listeners import CallListener, listen
@@ -183,12 +183,6 @@ class Recorder(Interceptor):
         self._was_attached = True
         if outer is not None:
             self._recording = self._recording.over(outer._recording)
-        recordings.append(self)
-
-    def detach(self) -> None:
-        """Stop recording the processes that this one starts."""
-        if self in recordings:  # a forked process has none
-            recordings.remove(self)
 
     @property
     def recording(self) -> Recording:
@@ -200,7 +194,7 @@ class Recorder(Interceptor):
             return self._recording
         if not self._was_attached:
             return self._recording.over(counting._recording)
-        return counting._recording if self in recordings else self._recording
+        return counting._recording if self in interceptors else self._recording
 
     @property
     def sends_nothing(self) -> bool:
@@ -213,7 +207,7 @@ class Recorder(Interceptor):
 
     def _watching(self) -> dict[Recorder, None]:
         """Return this recorder and the attached ones: all of them note what happens."""
-        return dict.fromkeys([self, *recordings])
+        return dict.fromkeys([self, *recordings()])
 
     def note_refusal(self, error: Exception) -> None:
         """Count an llmcall error, and keep the first.

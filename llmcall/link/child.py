@@ -419,14 +419,11 @@ class _Exchange:
         sample: str | None,
         key: str,
         endpoint: int,
-        changes: dict[str, Data],
-        left_out: Sequence[str],
+        body: dict[str, Data],
         timeout: float | None,
     ) -> tuple[Call, Request, Transport, float | None]:
         """Return the call and the request as they are sent now, and what sends them."""
         call = self._call
-        body = {name: value for name, value in call.request.body.items() if name not in left_out}
-        body |= changes
         request = call.request._replace(model=model, sample=sample, cache_key=key, body=body)
         if call.transport is not None:
             return call, request, call.transport, timeout

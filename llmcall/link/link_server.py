@@ -466,7 +466,7 @@ class CallOfProcess:
             cassette.opening.tell_overridden(lambda: forwarded.taken)
         for hashed, body in forwarded.contents:
             form = FormElsewhere() if forwarded.has_form else None
-            transport = RemoteTransport(self, body, form)
+            transport = RemoteTransport(self, form)
             client = None
             if shared is not None:
                 client = shared.of_call(self._meter, transport)

@@ -76,18 +76,14 @@ class RemoteTransport(CoroutineTransport):
     """A transport that lets the process that made a call send it.
 
     :param call: the call, as that process makes it.
-    :param original_body: the body of the call, which the process has.
     :param form: of its answers, or ``None``.
     :param endpoints: those that may answer, by model.
     """
 
     keeps_time = True  # the process does
 
-    def __init__(
-        self, call: CallOfProcess, original_body: Mapping[str, Data], form: FormElsewhere | None
-    ) -> None:
+    def __init__(self, call: CallOfProcess, form: FormElsewhere | None) -> None:
         self._call = call
-        self._original_body = original_body
         self._form = form
         self._class_name = type(self).__name__
         self.endpoint = 0  # the number of the next one
@@ -108,13 +104,6 @@ class RemoteTransport(CoroutineTransport):
 
     async def _begin(self, verb: str, request: Request, timeout: float | None) -> Message:
         """Have the process begin to send a request; return its answer."""
-        body, original_body = request.body, self._original_body
-        changes = {
-            name: value
-            for name, value in body.items()
-            if name not in original_body or original_body[name] != value
-        }
-        left_out = [name for name in original_body if name not in body]
         connection = self._call.connection
         connection.gate = innermost_gate()
         inside = self._call.inside(runs_function=request.kind == "function")
@@ -126,8 +115,7 @@ class RemoteTransport(CoroutineTransport):
                 request.sample,
                 request.cache_key,
                 self.endpoint,
-                changes,
-                left_out,
+                dict(request.body),
                 timeout,
             )
         finally:

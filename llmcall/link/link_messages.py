@@ -101,8 +101,6 @@ def record_in(data: tuple[Any, ...], request: Mapping[str, Data]) -> Record:
 
 def chunk_data(chunk: Chunk) -> Message:
     """Return a chunk of a transport's stream as a message."""
-    if chunk is DONE:
-        return ("done",)
     if isinstance(chunk, Response):
         return "response", dict(chunk), chunk.request_id, chunk.status_code
     return "chunk", chunk if isinstance(chunk, bytes) else dict(chunk)
@@ -110,13 +108,11 @@ def chunk_data(chunk: Chunk) -> Message:
 
 def chunk_in(message: Message) -> Chunk:
     """Return the chunk in what :func:`chunk_data` returned."""
-    if message[0] == "done":
-        return DONE
-    if message[0] == "response":
-        _, data, request_id, status_code = message
+    verb, data, *facts = message
+    if verb == "response":
+        request_id, status_code = facts
         return Response(data, request_id, status_code=status_code)
-    chunk: Chunk = message[1]
-    return chunk
+    return DONE if data == DONE else data
 
 
 # Errors

@@ -214,37 +214,33 @@ class Link:
             self._socket.close()
             return
         thread, has_begun = self._thread, threading.Event()
-        thread.loop.call_soon_threadsafe(self._begin_to_close, has_begun)
+        thread.loop.call_soon_threadsafe(self._begin_to_close, seconds, has_begun)
         has_begun.wait(LONGEST_CLOSE)  # then idle processes know of the end
         if seconds:
-            thread.join(seconds)
-            with contextlib.suppress(RuntimeError):  # it has ended
-                thread.loop.call_soon_threadsafe(self._end)
-            thread.join(seconds)
+            thread.join(seconds + LONGEST_CLOSE)
 
-    def _begin_to_close(self, has_begun: threading.Event) -> None:
+    def _begin_to_close(self, seconds: float, has_begun: threading.Event) -> None:
         self.is_closing = True
+        # Not by create_task, which would name it as a task of the program.
+        self._closing = asyncio.Task(self._close(seconds, has_begun))
+
+    async def _close(self, seconds: float, has_begun: threading.Event) -> None:
         if self._server is not None:
             self._server.close()
+        ends = [connection.end for connection in self.connections]
         for connection in list(self.connections):
             if connection.task is None:
                 connection.close()
         loop = asyncio.get_running_loop()
         loop.call_soon(has_begun.set)  # once these are closed
-        loop.call_soon(self.end_if_closing)
-
-    def end_if_closing(self) -> None:
-        """End the thread if the link is closing and nothing is under way."""
-        if self.is_closing and not any(connection.task for connection in self.connections):
-            self._end()
-
-    def _end(self) -> None:
+        if ends:
+            await asyncio.wait(ends, timeout=seconds or None)
         for connection in list(self.connections):
             connection.close()
         self._socket.close()
         thread, self._thread = self._thread, None
-        if thread is not None:  # the first time
-            asyncio.get_running_loop().call_soon(thread.end)
+        assert thread is not None
+        loop.call_soon(thread.end)
 
     def leave(self) -> None:
         """Close the copies of a forked process: a calling process would wait for them after this one's end."""
@@ -259,6 +255,7 @@ class _Connection(asyncio.Protocol):
     :ivar process: its number; 0 if that is unknown.
     :ivar task: answers a call, or ``None``.
     :ivar gate: of the send that the process makes, or ``None``.
+    :ivar end: is done when the connection has ended.
     """
 
     def __init__(self, link: Link) -> None:
@@ -272,7 +269,7 @@ class _Connection(asyncio.Protocol):
         self._has_token = False
         self._waiting: asyncio.Future[Message] | None = None  # for the next message
         self._unanswered = 0  # messages whose answers are no longer awaited
-        self._is_lost = False
+        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
@@ -287,13 +284,12 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel the call: its process has ended, or does not wait for it."""
-        self._is_lost = True
+        self.end.set_result(None)
         self.link.connections.discard(self)
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(ConnectionResetError("the process of a call has ended"))
         if self.task is not None:
             self.task.cancel()
-        self.link.end_if_closing()
 
     def close(self) -> None:
         """Close the connection."""
@@ -368,12 +364,12 @@ class _Connection(asyncio.Protocol):
 
     def send(self, *message: Any) -> None:
         """Send a message."""
-        if not self._is_lost:
+        if not self.end.done():
             self._transport.write(frame(message))
 
     async def query(self, *message: Any) -> Message:
         """Return the process's answer to a message, which then holds the permit."""
-        if self._is_lost:
+        if self.end.done():
             raise ConnectionResetError("the process of a call has ended")
         waiting: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting = waiting

@@ -24,7 +24,7 @@ from ..support.display import visible
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listen
 from ..support.notices import hold_notices
-from ..support.tracebacks import text_of
+from ..support.tracebacks import show
 from ..testing import answers_in_process
 from ..traffic.usage import counted_here, process_meter
 from .actors import warn_of_swapped_answers
@@ -136,22 +136,15 @@ class Execution(CallListener):
             self._code = KILLED_BY_INTERRUPT if is_interrupt else 1
             # As Python does: a function that is called at exit can see what ended the program.
             sys.last_value = error
-            self._show(error)
+            if sys.excepthook is sys.__excepthook__:
+                show(error, self._reported)
+            else:
+                sys.excepthook(type(error), error, frames)
         if self._has_failed():
             self._code = self._code or 1
         # The summary has the first refusal, and a count.
         atexit.register(process_failures.forget, *REFUSED)
         sys.exit(self._code)
-
-    def _show(self, error: BaseException) -> None:
-        """Show the exception that ended the program as Python does, of an error that was printed when it came its
-        first line alone.
-        """
-        text = text_of(error, self._reported) if sys.excepthook is sys.__excepthook__ else None
-        if text is None:
-            sys.excepthook(type(error), error, error.__traceback__)
-        elif sys.stderr is not None:
-            sys.stderr.write(text)
 
     def opened(self, cassette: Cassette) -> None:
         """Let a cassette of the program only read, where nothing may be sent: a map's workers keep to it, too."""

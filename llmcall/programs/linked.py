@@ -12,12 +12,12 @@ from ..errors import CacheMissError
 from ..link import programs
 from ..link.link_messages import error_data
 from ..support.notices import warn_once
-from ..support.tracebacks import text_of
+from ..support.tracebacks import show
 from .patches import patched_by
 from .recorder import Options, Recorder
 
 if TYPE_CHECKING:
-    from types import ModuleType, TracebackType
+    from types import ModuleType
 
     from ..link.child import Parent
     from .interceptors import Sight
@@ -61,19 +61,13 @@ class LinkedRecorder(Recorder):
         self.first_error = self.first_error or error
         _tell("refusal", error_data(error))
 
-    def show(
-        self, kind: type[BaseException], error: BaseException, frames: TracebackType | None
-    ) -> None:
+    def show(self, _: object, error: BaseException, frames: object) -> None:
         """Show the exception that ends the program, the run's first miss in one line: the recording process printed
         it.
         """
         first = self.first_error
         is_printed = isinstance(first, CacheMissError) and first.first is None
-        text = text_of(error, first if is_printed else None)
-        if text is None:
-            sys.__excepthook__(kind, error, frames)
-        elif sys.stderr is not None:
-            sys.stderr.write(text)
+        show(error, first if is_printed else None)
 
     def note(self, sight: Sight, address: str) -> None:
         """Report something that is not recorded, and refuse it as in the recording process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 
 from ..errors import LLMCallError
@@ -15,16 +16,19 @@ HIDDEN = frozenset(
 )
 
 
-def text_of(error: BaseException, reported: BaseException | None) -> str | None:
-    """Return the exception that ends a program as Python shows it, with an error that was printed before in one line;
-    ``None`` if that does not belong to it.
+def show(error: BaseException, reported: BaseException | None) -> None:
+    """Show the exception that ends a program as Python does. Of an error that was printed before and belongs to it,
+    show the first line alone.
     """
-    if reported is None:
-        return None
-    import traceback  # takes 2 ms, and a replay needs none
+    text = report = ""
+    if reported is not None:
+        import traceback  # takes 2 ms, and a replay needs none
 
-    text, report = "".join(traceback.format_exception(error)), str(reported)
-    return text.replace(report, report.partition("\n")[0]) if report in text else None
+        text, report = "".join(traceback.format_exception(error)), str(reported)
+    if report and report in text and sys.stderr is not None:
+        sys.stderr.write(text.replace(report, report.partition("\n")[0]))
+    else:
+        sys.__excepthook__(type(error), error, error.__traceback__)
 
 
 def hide_own_frames(error: BaseException, *, is_refusal: bool = False) -> None:

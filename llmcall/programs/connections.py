@@ -101,16 +101,18 @@ def address_of(scheme: str, host: str, port: int | None) -> tuple[str, int]:
     return _normalized_host(host), port or PORTS.get(scheme, 0)
 
 
+def address_in(url: str) -> tuple[str, int]:
+    """Return the host and port that a URL names; both are empty if it names none."""
+    parts = urllib.parse.urlsplit(url)
+    return address_of(parts.scheme, parts.hostname or "", parts.port)
+
+
 def configured_models() -> set[tuple[str, int]]:
     """Return the addresses of the models that the settings name, and Ollama's."""
     settings = config.settings()
     endpoints = [endpoint.address for endpoint in settings.endpoints]
-    models = {OLLAMA}
-    for address in (settings.base_url, settings.azure_endpoint, *endpoints):
-        url = urllib.parse.urlsplit(address or "")
-        if url.hostname:
-            models.add(address_of(url.scheme, url.hostname, url.port))
-    return models
+    urls = (settings.base_url, settings.azure_endpoint, *endpoints)
+    return {OLLAMA, *map(address_in, filter(None, urls))}
 
 
 @functools.lru_cache(1024)  # for each request

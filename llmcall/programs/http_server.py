@@ -132,10 +132,7 @@ class Server:
             name: to or os.environ.get(variable) or address
             for name, (variable, address) in BASE_URLS.items()
         }
-        bases = map(urllib.parse.urlsplit, self._base_urls.values())
-        self._models = {
-            connections.address_of(base.scheme, base.hostname or "", base.port) for base in bases
-        }
+        self._models = set(map(connections.address_in, self._base_urls.values()))
         self._reading: set[asyncio.Task[object]] = set()  # those whose requests are not whole yet
         self._scopes: dict[str, Scope] = {}  # the outermost ones that headers name
         self._library = http_library()
@@ -281,11 +278,11 @@ class Server:
 
     def _check_is_models(self, url: str) -> None:
         """Refuse an address that is not a model's: the server is not a proxy to anything else."""
-        parts = urllib.parse.urlsplit(url)
-        address = connections.address_of(parts.scheme, parts.hostname or "", parts.port)
-        if not connections.is_models(address, self._models | self._recorder.known_models()):
+        models = self._models | self._recorder.known_models()
+        if not connections.is_models(connections.address_in(url), models):
+            host = urllib.parse.urlsplit(url).hostname
             error = ConfigError(
-                f"{parts.hostname} is not a known model host. Name it as the base URL in --to"
+                f"{host} is not a known model host. Name it as the base URL in --to"
             )
             note_refusal(error)
             raise BadRequest(403, str(error))

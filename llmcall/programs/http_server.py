@@ -4,7 +4,7 @@ Children in other languages, and libraries with sockets of their own, send their
 It answers them as a recorder answers the requests of this process. An address of it says where the
 request goes, and who sends it::
 
-    http://127.0.0.1:PORT/TOKEN/at-TICKET.CALLER/to/https/api.openai.com/v1/chat/completions
+    http://127.0.0.1:PORT/TOKEN/at-TICKET/to/https/api.openai.com/v1/chat/completions
     http://127.0.0.1:PORT/TOKEN/openai/v1/chat/completions
 
 The address names the sender, not a header: the SDKs of all languages take a base URL, and few
@@ -29,8 +29,6 @@ from ..core.waiting import adrive
 from ..errors import ArgumentError, ConfigError
 from ..link.loop import LoopThread, close_in_forks
 from ..scopes.active import position_here
-from ..scopes.callers import known_caller
-from ..scopes.position import hold
 from ..scopes.scope import Scope
 from ..scopes.scope import scope as open_scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender, sent_by
@@ -38,7 +36,7 @@ from . import connections
 from .answering import response_to
 from .http_responses import error_body
 from .interceptors import note_refusal
-from .routes import BASE_URLS, CALLER, LOOPBACK, SCOPE_HEADER, decoded
+from .routes import BASE_URLS, CALLER, LOOPBACK, SCOPE_HEADER
 from .transport import MESSAGE_HEADERS, headers_to_copy
 
 if TYPE_CHECKING:
@@ -219,7 +217,7 @@ class Server:
     async def _answer(self, scope: Event, receive: Receive, send: Send) -> None:
         """Answer a request; the name, and the arguments, are those of ASGI."""
         try:
-            context, caller, parts = self._find_context(scope)
+            context, parts = self._find_context(scope)
             url = self._url(parts, scope["query_string"].decode("latin-1"))
             if context is self._context:
                 self._check_is_models(url)
@@ -241,8 +239,6 @@ class Server:
         for variable, value in context.items():  # this task has a context of its own
             variable.set(value)
         recorder = self._recorder
-        if caller:
-            hold(caller=known_caller(caller))
         try:
             with contextlib.ExitStack() as stack:
                 if place := position_here(recorder.recording.default, is_process=True):
@@ -287,23 +283,18 @@ class Server:
             note_refusal(error)
             raise BadRequest(403, str(error))
 
-    def _find_context(self, scope: Event) -> tuple[Context, str, list[str]]:
-        """Return the context of a request's sender, the sender's name if the address gives one, and the rest of its
-        path.
-        """
+    def _find_context(self, scope: Event) -> tuple[Context, list[str]]:
+        """Return the context of a request's sender, and the rest of its path."""
         target = scope["raw_path"].decode("latin-1")
         parts = target.lstrip("/").split("/")
         if not hmac.compare_digest(parts.pop(0).encode(), self._token.encode()):
             raise BadRequest(404, "the address lacks the token of the run that it belongs to")
-        context, caller = self._context, ""
+        context = self._context
         if parts and parts[0].startswith(CALLER):
-            ticket, _, name = parts.pop(0).removeprefix(CALLER).partition(".")
-            context = self._context_of(ticket)
-            with contextlib.suppress(ValueError):
-                caller = decoded(name)
+            context = self._context_of(parts.pop(0).removeprefix(CALLER))
         if context is None:
             raise BadRequest(404, "the run that the address belongs to does not know the sender")
-        return context, caller, parts
+        return context, parts
 
     def _url(self, parts: list[str], query: str) -> str:
         """Return the address that the rest of a path names."""

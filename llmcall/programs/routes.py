@@ -4,7 +4,6 @@ where they are sent.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import pickle
@@ -62,7 +61,7 @@ class Route(NamedTuple):
     @property
     def caller_part(self) -> str:
         """Return the part of a path that names the sender."""
-        return f"{CALLER}{self.ticket}.{encoded(self.caller)}"
+        return f"{CALLER}{self.ticket}"
 
     def to(self, url: str) -> str:
         """Return the server's address of a request to another address, or for one that comes here already."""
@@ -115,16 +114,3 @@ def environment_of_child(
     joins = frame(("note", "join", route.ticket))
     value = json.dumps([pickle.dumps(route).hex(), before, place, hello.hex(), joins.hex()])
     return {**given, **changes, **(served or {}), VARIABLE: value}
-
-
-def encoded(name: str) -> str:
-    """Return a name as a part of a path."""
-    return base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
-
-
-def decoded(part: str) -> str:
-    """Return the name in what :func:`encoded` returned.
-
-    :raises ValueError: for anything else.
-    """
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode()

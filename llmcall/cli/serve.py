@@ -106,7 +106,7 @@ def serve(
         counts = counted_here()
         recorder = target.recorder(source, cassette)
         stack.enter_context(patched_by(recorder))
-        routes = RoutesOfRecording(recorder, has_server=True, outlives=False)
+        routes = RoutesOfRecording(recorder, is_run=True)
         try:
             server = routes.server = Server(
                 recorder, routes.context_of, _context_here(), port=port or 0, token=token, to=to

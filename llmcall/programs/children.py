@@ -64,16 +64,15 @@ class RoutesOfRecording:
     """The maker of routes for what a recording process starts.
 
     :param recorder: the recorder of the process.
-    :param has_server: whether processes in other languages are recorded, too.
-    :param outlives: as in a :class:`.Route`.
+    :param is_run: whether it records a whole run: then processes in other languages are recorded, too, and none may
+        outlive the recording.
     :ivar server: the server for those, or ``None``.
     :ivar names: the names of what it started.
     """
 
-    def __init__(self, recorder: Recorder, *, has_server: bool, outlives: bool) -> None:
+    def __init__(self, recorder: Recorder, *, is_run: bool) -> None:
         self._recorder = recorder
-        self._has_server = has_server
-        self._outlives = outlives
+        self._is_run = is_run
         self._context = copy_context()
         self._link: Link | None = None
         self.server: Server | None = None
@@ -89,7 +88,7 @@ class RoutesOfRecording:
         context.run(hold, caller=caller)
         base = link.admit(context)
         with _lock:
-            if self._has_server and self.server is None:
+            if self._is_run and self.server is None:
                 from .http_server import Server
 
                 self.server = Server(self._recorder, self.context_of)
@@ -98,7 +97,7 @@ class RoutesOfRecording:
         proxy = self._proxy_address() if recording.sends_nothing else ""
         layers = [layer_data(layer) for layer in config.layers.pushed]
         told = pickle.dumps((recording.options(), layers))
-        return Route(address, link.address, base, caller.name, told, proxy, self._outlives)
+        return Route(address, link.address, base, caller.name, told, proxy, not self._is_run)
 
     def _proxy_address(self) -> str:
         from .proxy import Proxy
@@ -236,7 +235,7 @@ def recorded_children(recorder: Recorder) -> Iterator[None]:
     if _routes:
         yield
         return
-    routes = RoutesOfRecording(recorder, has_server=False, outlives=True)
+    routes = RoutesOfRecording(recorder, is_run=False)
     try:
         with recording_children(routes):
             yield

@@ -104,7 +104,7 @@ class Execution(CallListener):
         patches = contextlib.ExitStack()
         patches.enter_context(patched_by(recorder))
         patches.enter_context(naming_own_calls())
-        self._routes = RoutesOfRecording(recorder, has_server=True, outlives=False)
+        self._routes = RoutesOfRecording(recorder, is_run=True)
         patches.enter_context(recording_children(self._routes))
         atexit.register(patches.close)  # after all else
         listen(self)

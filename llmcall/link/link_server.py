@@ -31,7 +31,7 @@ from ..scopes.position import CallOrder, Position
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.record import Record
-from ..support.system import ProcessLock, after_fork_in_child, is_running, process_state
+from ..support.system import ProcessLock, is_running, process_state
 from ..support.waits import run_blocking, set_may_block
 from ..traffic import call_listeners as call_listeners  # its listeners join
 from ..traffic.gate import ClientGate
@@ -39,7 +39,7 @@ from ..traffic.usage import Meter
 from . import programs
 from .client_facts import facts_in
 from .link_messages import ForwardedCalls, Where, error_data, record_data
-from .loop import LoopThread
+from .loop import LoopThread, close_in_forks
 from .pythons import Pythons
 from .remote import FormElsewhere, NotedMeter, RemoteTransport
 from .tickets import Base, Ticket
@@ -70,7 +70,7 @@ class Link:
         self._server: asyncio.Server | None = None
         self.connections: set[_Connection] = set()
         self.is_closing = False
-        _open.append(self)
+        close_in_forks(self._socket)
 
     def admit(
         self,
@@ -207,10 +207,7 @@ class Link:
 
         :param seconds: how long to wait for that before cancelling what is under way; 0 lets it go on.
         """
-        if self not in _open:
-            return  # a forked process has none
-        _open.remove(self)
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_running:  # as in a forked process
             self._socket.close()
             return
         thread, has_begun = self._thread, threading.Event()
@@ -242,12 +239,6 @@ class Link:
         assert thread is not None
         loop.call_soon(thread.end)
 
-    def leave(self) -> None:
-        """Close the copies of a forked process: a calling process would wait for them after this one's end."""
-        self._socket.close()
-        for connection in self.connections:
-            connection.leave()
-
 
 class _Connection(asyncio.Protocol):
     """A connection of a process, which makes one call at a time on it.
@@ -275,12 +266,11 @@ class _Connection(asyncio.Protocol):
         """Take the connection."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self.process = _peer(transport.get_extra_info("socket"))
+        accepted = transport.get_extra_info("socket")
+        # Else the process would wait for a forked one after this one's end. Its transport alone has the socket.
+        close_in_forks(accepted._sock)
+        self.process = _peer(accepted)
         self.link.note_connection(self)
-
-    def leave(self) -> None:
-        """Close a forked process's copy of the socket, which its transport alone has."""
-        self._transport.get_extra_info("socket")._sock.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel the call: its process has ended, or does not wait for it."""
@@ -523,12 +513,4 @@ def _take_note(connection: _Connection, what: str, *details: Any) -> None:
         recording.hear(what, *details)
 
 
-_open: list[Link] = []
 _lock = ProcessLock()
-
-
-@after_fork_in_child
-def _leave_to_parent() -> None:
-    for link in _open:
-        link.leave()
-    _open.clear()

@@ -144,13 +144,13 @@ def _release_all() -> None:
 _sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
-def close_in_forks(listening: socket.socket) -> None:
+def close_in_forks(kept: socket.socket) -> None:
     """Close a forked process's copy of a socket: who connects would wait for ever if only that was left."""
-    _sockets.add(listening)
+    _sockets.add(kept)
 
 
 @after_fork_in_child
 def _leave_to_parent() -> None:
     _running.clear()
-    for listening in _sockets:
-        listening.close()
+    for kept in _sockets:
+        kept.close()

@@ -67,7 +67,7 @@ class Link:
         self._is_looking = False  # for them
         self._numbers = itertools.count()
         self._thread: LoopThread | None = None
-        self._server: asyncio.Server | None = None
+        self._accepting: asyncio.Task[asyncio.Server]
         self.connections: set[_Connection] = set()
         self.is_closing = False
         close_in_forks(self._socket)
@@ -180,13 +180,11 @@ class Link:
         thread.loop.call_soon_threadsafe(self._begin_to_accept)
 
     def _begin_to_accept(self) -> None:
-        # A task, since its loop reports an unretrieved error.
-        self._accepting = asyncio.get_running_loop().create_task(self._accept())
-
-    async def _accept(self) -> None:
-        self._server = await asyncio.get_running_loop().create_server(
+        loop = asyncio.get_running_loop()
+        accepting = loop.create_server(
             lambda: _Connection(self), sock=self._socket, backlog=BACKLOG
         )
+        self._accepting = loop.create_task(accepting)
 
     def note_connection(self, connection: _Connection) -> None:
         """Note a new connection."""
@@ -222,8 +220,8 @@ class Link:
         self._closing = asyncio.Task(self._close(seconds, has_begun))
 
     async def _close(self, seconds: float, has_begun: threading.Event) -> None:
-        if self._server is not None:
-            self._server.close()
+        (await self._accepting).close()
+        await asyncio.sleep(0)  # what was accepted is among the connections then
         ends = [connection.end for connection in self.connections]
         for connection in list(self.connections):
             if connection.task is None:
@@ -255,22 +253,23 @@ class _Connection(asyncio.Protocol):
         self.gate: ClientGate | None = None
         self.task: asyncio.Task[None] | None = None
         self.inner: list[str] = []  # the names of tickets for what is made inside the call
-        self._transport: asyncio.Transport
+        self._transport: Any = None
         self._buffer = bytearray()
         self._has_token = False
         self._waiting: asyncio.Future[Message] | None = None  # for the next message
         self._unanswered = 0  # messages whose answers are no longer awaited
         self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        link.note_connection(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
-        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         accepted = transport.get_extra_info("socket")
         # Else the process would wait for a forked one after this one's end. Its transport alone has the socket.
         close_in_forks(accepted._sock)
         self.process = _peer(accepted)
-        self.link.note_connection(self)
+        if self.link.is_closing:
+            self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel the call: its process has ended, or does not wait for it."""
@@ -282,8 +281,9 @@ class _Connection(asyncio.Protocol):
             self.task.cancel()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._transport.close()
+        """Close the connection, once it is made."""
+        if self._transport is not None:
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Take the messages that have arrived complete."""

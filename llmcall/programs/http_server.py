@@ -113,16 +113,13 @@ class Server:
         self._recorder = recorder
         self._context_of = context_of
         self._context = context
+        listening = socket.create_server(
+            (LOOPBACK, port)
+        )  # an early connection waits for the thread
         # asyncio sends what is small at once (TCP_NODELAY) only where a socket names its protocol.
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        try:
-            if os.name == "posix":  # elsewhere two servers could have one port
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.bind((LOOPBACK, port))
-            self._socket.listen()  # an early connection waits for the thread
-        except OSError:
-            self._socket.close()
-            raise
+        self._socket = socket.socket(
+            listening.family, listening.type, socket.IPPROTO_TCP, listening.detach()
+        )
         port = self._socket.getsockname()[1]
         self._token = token or secrets.token_urlsafe(TOKEN_BYTES)
         self.address = f"http://{LOOPBACK}:{port}/{self._token}"
@@ -261,16 +258,28 @@ class Server:
         return await self._client.send(request, stream=True)
 
     async def _read(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
-        """Return the body of a request; one that is not whole when the server closes is left."""
+        """Return the body of a request; one that is not whole when the server closes is left.
+
+        :raises BadRequest: if it is compressed.
+        """
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise BadRequest(415, "llmcall reads bodies without a content-encoding")
         task = asyncio.current_task()
         assert task is not None
         self._reading.add(task)
+        pieces, has_more = [], True
         try:
-            return await _read_content(receive, headers)
+            while has_more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise BadRequest(400, "the client left before its request was whole")
+                pieces.append(message.get("body", b""))
+                has_more = message.get("more_body", False)
         except asyncio.CancelledError:
             raise BadRequest(503, "the run ended before the request was whole") from None
         finally:
             self._reading.discard(task)
+        return b"".join(pieces)
 
     def _check_is_models(self, url: str) -> None:
         """Refuse an address that is not a model's: the server is not a proxy to anything else."""
@@ -321,23 +330,6 @@ class Server:
 
 
 # Requests and responses of ASGI
-
-
-async def _read_content(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the body of a request.
-
-    :raises BadRequest: if it is compressed.
-    """
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise BadRequest(415, "llmcall reads bodies without a content-encoding")
-    pieces, has_more = [], True
-    while has_more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadRequest(400, "the client left before its request was whole")
-        pieces.append(message.get("body", b""))
-        has_more = message.get("more_body", False)
-    return b"".join(pieces)
 
 
 async def _send_error(send: Send, status: int, error: Exception) -> None:

@@ -149,11 +149,10 @@ class Server:
         :param seconds: how long it waits at most.
         """
         thread = self._thread
-        if thread is None or not thread.is_running:
-            self._socket.close()
-        else:
-            thread.loop.call_soon_threadsafe(self._end, seconds)
+        if thread is not None and thread.is_running:
+            thread.loop.call_soon_threadsafe(self._end, thread, seconds)
             thread.join()
+        self._socket.close()
 
     # In the server's thread
 
@@ -169,13 +168,8 @@ class Server:
             return
         self._serving = loop.create_task(self._serve())
 
-    def _end(self, seconds: int) -> None:
-        thread = self._thread
-        assert thread is not None
+    def _end(self, thread: LoopThread, seconds: int) -> None:
         if self._server is None:
-            if self._socket.fileno() != -1:
-                asyncio.get_running_loop().remove_reader(self._socket)
-                self._socket.close()
             thread.end()
             return
         self._server.config.timeout_graceful_shutdown = seconds

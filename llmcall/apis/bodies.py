@@ -8,15 +8,13 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ServiceError
+from ..support.data import Data
 from ..support.notices import warn_once
 from .interactions import streamed_steps
 from .message import objects_in
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
 
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 LINE_END = re.compile(rb"[\r\n]+")

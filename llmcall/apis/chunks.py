@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ServiceError
+from ..support.data import Data
 from .bodies import check_no_error
 from .message import content_text
 from .shapes import as_chat
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
 
 WORDS = re.compile(r"\s*\S+|\s+")  # each word with the blanks before it; joined they are the text
 # The fields that every chunk repeats.

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..support.data import Data
 from .message import object_in, objects_in
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
 
 OUTPUT = "model_output"
 CALLS = ("function_call", "mcp_server_tool_call")

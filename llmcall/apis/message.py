@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ..keys.request import Data
+from ..support.data import Data
 
 # The model's reasoning, which DeepSeek (and Moonshot) and OpenRouter want back in a conversation with tools.
 RETURNED_REASONING = ("reasoning_content", "reasoning_details")

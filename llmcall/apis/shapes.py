@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from ..support.data import Data
 from .decisions import REFUSAL, answer_text, is_decision, is_refusal, question_texts
 from .interactions import output_parts
 from .message import as_text, object_in, objects_in, tool_call_text
 from .token_usage import TokenUsage
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
 
 # The fields of a response that both APIs have.
 SHARED_FIELDS = ("id", "model", "service_tier")

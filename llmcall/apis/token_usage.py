@@ -6,16 +6,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
+from ..support.data import Data
 from ..support.display import money
 from .decisions import TIER as DECISIONS
 from .decisions import is_decision, questions_in
 from .interactions import usage_metadata
 from .message import object_in, objects_in
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
 
 # The counts of Gemini's API; input and output are the sums of two each.
 OF_GEMINI = (

@@ -7,11 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..apis.shapes import body_messages
+from ..support.data import Data as Data
 from ..support.display import printable
-
-# Plain data: None, bool, int, float, str, bytes, and lists and dicts of these. A union of them would have type
-# checkers refuse record.response["choices"][0] without a check at each step, to users, too.
-Data = Any
 
 
 class Request(NamedTuple):

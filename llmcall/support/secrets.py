@@ -12,13 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..errors import CacheError
+from .data import Data
 from .notices import warn_once
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
 
 T = TypeVar("T")
 

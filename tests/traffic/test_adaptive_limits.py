@@ -371,9 +371,10 @@ def test_auto_finds_how_many_calls_a_server_takes(monkeypatch: pytest.MonkeyPatc
     stub = import_module("benchmarks.stub")
     numbers_found = []
 
-    def ask(text: str) -> None:
-        client.send_message(text)
-        numbers_found.extend(found())
+    def ask(number: int) -> None:
+        client.send_message(f"call {number}")
+        if number % 40 == 0:
+            numbers_found.extend(found())
 
     with (
         stub.stub_server() as address,
@@ -382,6 +383,6 @@ def test_auto_finds_how_many_calls_a_server_takes(monkeypatch: pytest.MonkeyPatc
             base_url=stub.base_url(address, 250, at_once=40), cache_mode="off", on_error="raise"
         ) as client,
     ):
-        llmcall.map(ask, (f"call {number}" for number in range(4_000)))
+        llmcall.map(ask, range(4_000))
         assert 0 < stub.calls_refused(address) < 0.03 * 4_000
-    assert min(numbers_found[2_000:]) >= 36
+    assert min(numbers_found[50:]) >= 36

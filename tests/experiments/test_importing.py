@@ -982,6 +982,7 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.json", b'{\n  "rows": []\n}\n', "a.json: it has no column prompt and answer, and no messages"),
         ("a.ipynb", b'{\n "cells": [],\n "nbformat": 4\n}\n', "no messages, but cells"),
         ("a.csv", b"PK\x03\x04\x14\x00", "a.csv is a binary file, not text; save its rows as CSV"),
+        ("a.xlsx", b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xe2\xd4", "save the rows of a spreadsheet as CSV"),
         ("a.jsonl", b"\x80\x04\x95\x00", "a.jsonl: the text is not UTF-8"),
         ("a.jsonl", gzip.compress(b'{}', mtime=0)[:-9], "a.jsonl: its compressed data is damaged"),
         ("a.json", b"[" * 9_000, "a.json: it is not JSON"),

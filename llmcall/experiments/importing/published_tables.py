@@ -229,8 +229,8 @@ def opened(path: str) -> Iterator[IO[str]]:
             yield file
     except UnicodeDecodeError as error:
         raise CacheError(
-            f"{path}: the text is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file, for example "
-            "with iconv -f WINDOWS-1252 -t UTF-8"
+            f"{path}: the text is not UTF-8 (byte 0x{error.object[error.start]:02x}); save the rows of a spreadsheet "
+            "as CSV, and convert text of another encoding, for example with iconv -f WINDOWS-1252 -t UTF-8"
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CacheError(f"{path}: its compressed data is damaged: {error}") from error

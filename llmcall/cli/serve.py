@@ -8,13 +8,14 @@ import re
 import signal
 import subprocess
 import threading
-import urllib.parse
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from pathlib import Path
 
 import click
 
+from ..config.values import check_address
+from ..errors import ConfigError
 from ..link.commands import exit_code, program_name
 from ..programs.children import LONGEST_END, RoutesOfRecording, expect_pythons, missed_lines
 from ..programs.entry import unrecorded_lines
@@ -35,15 +36,12 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
 NOT_FOUND = 127  # the exit code of a shell
 
 
-def check_address(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an address that is not a base URL."""
-    if value is not None:
-        parts = urllib.parse.urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise click.BadParameter(
-                f"{value!r} is not a base URL, such as http://localhost:8000/v1", param=parameter
-            )
-    return value
+def read_address(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the address that an option names."""
+    try:
+        return None if value is None else check_address(value, "--to")
+    except ConfigError as error:
+        raise click.BadParameter(str(error), param=parameter) from error
 
 
 def read_token(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -74,7 +72,7 @@ def read_token(_: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option(
     "--to",
     metavar="URL",
-    callback=check_address,
+    callback=read_address,
     help="The base URL that all requests go to; by default openai, anthropic and gemini are where the "
     "environment's base URLs point.",
 )

@@ -361,7 +361,7 @@ def test_streams_go_out_piece_by_piece(httpserver: HTTPServer) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--to", "localhost"], 2, "not a base URL"),
+        (["--to", "localhost"], 2, "an address like https://host/v1"),
         (["--mode", "none", "--cassette", "missing.jsonl"], 1, "does not exist"),
         (["--cassette", "a.jsonl", "--", "no-such-command"], 127, "no-such-command"),
         (["--port", "0"], 2, "--port"),

@@ -122,33 +122,34 @@ def made_texts(package: Path, manifest: Manifest) -> dict[str, str]:
     """Return the texts of the files that follow from the recordings, the manifest and llmcall, by name."""
     wheel = next(file.path for file in manifest.files if is_wheel(file.file))
     recorded = merged_run(package, manifest)
+    found = RunFacts.of(recorded, conversations(recorded))
     return {
         READER.name: READER.read_text(encoding="utf-8"),
         REQUIREMENTS: requirements(manifest, wheel),
         REPORT: page(recorded),
-        REPORTING: reporting(manifest, recorded),
-        README: readme(package, manifest, recorded),
+        REPORTING: reporting(manifest, found),
+        README: readme(package, manifest, found),
     }
 
 
-def readme(package: Path, manifest: Manifest, run: RecordedRun) -> str:
+def readme(package: Path, manifest: Manifest, found: RunFacts) -> str:
     """Return the README of a package.
 
-    :param run: the recordings as one run.
+    :param found: what the recordings say.
     """
     parts = [
         _check_section(manifest),
-        _answers_section(run, manifest),
+        _answers_section(found, manifest),
         _run_section(package, manifest),
         _files_section(manifest),
     ]
     return "\n\n".join([*parts, WITHOUT_LLMCALL])
 
 
-def reporting(manifest: Manifest, run: RecordedRun) -> str:
+def reporting(manifest: Manifest, found: RunFacts) -> str:
     """Return the reporting checklist of a package.
 
-    :param run: the recordings as one run.
+    :param found: what the recordings say.
     """
     packages = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
     code = [
@@ -156,7 +157,7 @@ def reporting(manifest: Manifest, run: RecordedRun) -> str:
         "`llmcall verify` runs it again (README.md).",
         f"It ran on Python {manifest.python}, with {packages or 'no other packages'}.",
     ]
-    items = as_markdown(checklist(RunFacts.of(run, conversations(run)), code))
+    items = as_markdown(checklist(found, code))
     return f"# {TITLE}\n\n{REPORTING_HEAD}\n\n{items}"
 
 
@@ -175,8 +176,8 @@ recorded answers and compares the results. It needs no key and no network.
 {PROOF}"""
 
 
-def _answers_section(run: RecordedRun, manifest: Manifest) -> str:
-    found = RunFacts.of(run, conversations(run))
+def _answers_section(found: RunFacts, manifest: Manifest) -> str:
+    run = found.run
     texts = len(found.asked) - len(found.spoken)
     cost = total_cost(record.cost for record in found.answers)
     unused = sum(manifest.unused.values())

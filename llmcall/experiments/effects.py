@@ -17,6 +17,7 @@ from .intervals import (
     Interval,
     have_spread,
     import_statistics,
+    is_yes_or_no,
     paired_interval,
     unpaired_interval,
 )
@@ -270,7 +271,6 @@ def _means(
     frame: pandas.DataFrame, column: str, by: str, treated: object, control: object, unit: str
 ) -> _Means:
     """Return the means of a column's values, by unit and arm, and say what is omitted."""
-    pandas = import_pandas()
     rows = frame[frame[by].isin([treated, control])]
     values = rows[column].map(_number)
     is_text = values.isna() & rows[column].notna()
@@ -299,7 +299,7 @@ def _means(
     if reasons:
         notice("the effect on %r leaves out: %s", column, "; ".join(map(str.strip, reasons)))
     present = rows[column].dropna()
-    is_share = bool(len(present)) and all(map(pandas.api.types.is_bool, present))
+    is_share = bool(len(present)) and is_yes_or_no(present)
     missing = int(lacks_arm.sum() + (values.isna() | without_unit).sum())
     return _Means(pairs, column, is_paired, is_share, missing)
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigError
+from ..support.display import import_pandas
+
+if TYPE_CHECKING:
+    import pandas
 
 LEVEL = 0.95
 YES_AND_NO = (1.0, 0.0)
@@ -97,6 +101,11 @@ def have_spread(numbers: Sequence[float], largest: float) -> bool:
     :param largest: the largest absolute value of the numbers subtracted.
     """
     return max(numbers) - min(numbers) > DUST * largest
+
+
+def is_yes_or_no(values: pandas.Series) -> bool:
+    """Return whether values are yes and no, which is a type."""
+    return all(map(import_pandas().api.types.is_bool, values))
 
 
 def import_statistics(purpose: str) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...support.display import import_pandas
-from ..intervals import DUST, LEVEL, Interval
+from ..intervals import DUST, LEVEL, Interval, is_yes_or_no
 
 if TYPE_CHECKING:
     import pandas
@@ -99,8 +98,9 @@ def interval_of(estimate: float, found: Variance) -> Interval:
     """Return Student's interval of an estimate."""
     from ...support.libraries import scipy
 
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, found.freedom)) * math.sqrt(found.variance)
-    return Interval(estimate - half, estimate + half)
+    deviation = math.sqrt(found.variance)
+    low, high = scipy.stats.t.interval(LEVEL, found.freedom, estimate, deviation)
+    return Interval(float(low), float(high))
 
 
 def _within(
@@ -223,8 +223,3 @@ def spread_of(answers: pandas.DataFrame, value: str) -> Spread:
     squares = float((cells["var"] * (cells["size"] - 1)).sum())
     of_draws = math.sqrt(squares / freedom) if freedom else deviation
     return Spread(value, deviation, of_draws, is_yes_or_no(answers[value]))
-
-
-def is_yes_or_no(values: pandas.Series) -> bool:
-    """Return whether values are yes and no, which is a type."""
-    return all(map(import_pandas().api.types.is_bool, values))

@@ -5,7 +5,8 @@ log are listeners. An answer is stored before any of them is notified."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .request_origin import callback_errors
@@ -146,13 +147,16 @@ class CallListener:
         """Handle a call that left no record, so that a replay will differ from this run."""
 
 
+EVENTS = [name for name in vars(CallListener) if not name.startswith("_")]
 _entries: Sequence[CallListener | Listener] = ()  # a user's: one for each start and open block
-_listeners: tuple[CallListener | Listener, ...] = ()  # each once
+# By event, the methods that hear of it: each is looked up when its listener begins, not at each call. Tuples, so that
+# a listener that stops meanwhile, here or in another thread, skips no other.
+_methods: dict[str, tuple[Callable[..., None], ...]] = dict.fromkeys(EVENTS, ())
 
 
 def current_listeners() -> tuple[CallListener | Listener, ...]:
-    """Return the listeners to notify now: one that stops meanwhile, here or in another thread, skips no other."""
-    return _listeners
+    """Return the listeners, each once."""
+    return (*{id(entry): entry for entry in _entries}.values(),)
 
 
 def notify(event: str, subject: Any, *details: Any) -> None:
@@ -162,17 +166,12 @@ def notify(event: str, subject: Any, *details: Any) -> None:
     :param subject: the call or the cassette.
     :raises LLMCallError: if a user's listener fails.
     """
-    for listener in current_listeners():
-        if isinstance(listener, Listener):
-            _notify_users(listener, event, subject, *details)
-        else:
-            getattr(listener, event)(subject, *details)
+    for method in _methods[event]:
+        method(subject, *details)
 
 
 def _notify_users(listener: Listener, event: str, subject: Any, *details: Any) -> None:
     """Notify a user's listener, which gets plain facts and copies: what it changes reaches nobody."""
-    if event not in vars(Listener):
-        return
     if event == "used":
         (amounts,) = details
         if not OUTCOMES.isdisjoint(amounts):
@@ -199,6 +198,18 @@ def stop_listening(listener: CallListener | Listener) -> None:
 
 
 def _set_entries(entries: Sequence[CallListener | Listener]) -> None:
-    global _entries, _listeners
+    global _entries, _methods
     _entries = entries
-    _listeners = tuple({id(entry): entry for entry in entries}.values())
+    listeners = current_listeners()
+    _methods = {
+        event: tuple(filter(None, (_method_of(listener, event) for listener in listeners)))
+        for event in EVENTS
+    }
+
+
+def _method_of(listener: CallListener | Listener, event: str) -> Callable[..., None] | None:
+    """Return the method by which a listener hears of an event, or ``None`` if it does not."""
+    if isinstance(listener, Listener):
+        return partial(_notify_users, listener, event) if event in vars(Listener) else None
+    hears = getattr(type(listener), event) is not getattr(CallListener, event)
+    return getattr(listener, event) if hears else None

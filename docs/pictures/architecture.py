@@ -28,7 +28,7 @@ STATIONS = (
     "look_up",
     "answer_calls",
     "share",
-    "ask",
+    "send_and_store",
     "retry",
     "Exchange.attempt",
     "send",
@@ -39,7 +39,7 @@ STATIONS = (
 SEAMS = {
     "Store": "get",
     "Storage": "get",
-    "CallListener": "asks",
+    "CallListener": "answered",
     "Gate": "acquire",
     "Transport": "send",
 }

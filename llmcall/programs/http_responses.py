@@ -63,9 +63,8 @@ async def respond(
         stream: Stream | AsyncStream = reader(call, flow, drive)
         pieces = as_async(stream.chunks())
         first = await anext(pieces, None)
-        left_out = _left_out(call)
         if kind == "chat" or first is not None:
-            return _streamed(transport, stream, first, pieces, left_out)
+            return _streamed(transport, call, stream, first, pieces)
         answer = stream.reply  # what is recorded has come as a whole
     if kind == "http":
         status, media_type = answer.get("status", OK), answer["content_type"]
@@ -73,14 +72,9 @@ async def respond(
     if kind == "embedding":
         data = _embeddings(to_record.body, answer)
     else:
-        whole = _with_identifier(as_chat(answer.raw), answer.cache_key, _left_out(call))
+        whole = _with_identifier(as_chat(answer.raw), call)
         data = {"object": "chat.completion", **whole}
     return _response(library, OK, data, headers=transport.headers)
-
-
-def _left_out(call: Call) -> tuple[str, ...]:
-    """Return the fields that a program does not get, while recording either: a replay gives it the same."""
-    return tuple(VOLATILE) if call.is_taped else ()
 
 
 def connection_failure(library: ModuleType, error: Exception) -> Exception | None:
@@ -160,10 +154,10 @@ def body_class(library: ModuleType) -> Any:
 
 def _streamed(
     transport: ProgramTransport,
+    call: Call,
     stream: Stream | AsyncStream,
     first: Piece | None,
     rest: AsyncIterator[Piece],
-    left_out: tuple[str, ...],
 ) -> httpx.Response:
     """Return a response whose body passes the pieces of a streamed answer on.
 
@@ -175,7 +169,7 @@ def _streamed(
     :param rest: the pieces after it.
     """
     library, to_record = transport.library, transport.to_record
-    is_chat = stream.request.kind == "chat"
+    is_chat = call.request.kind == "chat"
     ends_answer = AnswerEnd(to_record, is_chat=is_chat)
     wants_usage = is_chat and bool(
         (to_record.body.get("stream_options") or {}).get("include_usage")
@@ -184,8 +178,7 @@ def _streamed(
     def data_of(piece: Piece) -> bytes:
         if isinstance(piece, bytes):
             return piece
-        chunk = _with_identifier(piece, stream.request.cache_key, left_out)
-        return _events(chunk, wants_usage=wants_usage)
+        return _events(_with_identifier(piece, call), wants_usage=wants_usage)
 
     async def pieces() -> AsyncGenerator[bytes, None]:
         end, broken = DONE if is_chat else b"", None
@@ -270,12 +263,13 @@ def _event(data: Mapping[str, Data]) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()
 
 
-def _with_identifier(
-    response: Mapping[str, Data], key: str, left_out: tuple[str, ...]
-) -> dict[str, Data]:
-    """Return a response or a chunk with an identifier and a date, which programs expect."""
+def _with_identifier(response: Mapping[str, Data], call: Call) -> dict[str, Data]:
+    """Return a response or a chunk with an identifier and a date, which programs expect: in a recording, too, those of
+    its replay.
+    """
+    left_out = VOLATILE if call.is_taped else ()
     fields = {name: value for name, value in response.items() if name not in left_out}
-    return {"id": f"chatcmpl-{key[:29]}", "created": 0, **fields}
+    return {"id": f"chatcmpl-{call.request.cache_key[:29]}", "created": 0, **fields}
 
 
 def _embeddings(body: Mapping[str, Data], records: Sequence[Record]) -> dict[str, Data]:

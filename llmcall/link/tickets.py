@@ -167,7 +167,7 @@ class Ticket:
         if where.is_programs:
             hold(is_programs=True)
             recording = programs.innermost()
-            default = None if recording is None else recording.default_scope()
+            default = None if recording is None else recording.recording.default
             if place := position_here(default, is_process=True):
                 hold_scope(place)
         active = here()

@@ -245,10 +245,6 @@ class Recorder(Interceptor):
 
     # For the processes that are recorded, too
 
-    def default_scope(self) -> ActiveScope | None:
-        """Return the scope of a program's calls outside any, or ``None``."""
-        return self.recording.default
-
     def actor_scope(self, name: str) -> Scope | None:
         """Return the scope of an actor, which all processes share; ``None`` if no actors are named."""
         actors = self.recording.actors

@@ -164,8 +164,8 @@ async def request_to_record(
     if is_telemetry(path):
         return None
     is_post, is_named = http.method == "POST", http.url.host in hosts
-    has_model_path = is_post and _is_model_path(path)
-    is_of_sdk = _has_sdk_header(http.headers)
+    has_model_path = is_post and (path.endswith(CHATS) or MODEL_PATH.search(path) is not None)
+    is_of_sdk = any(name in http.headers for name in SDK_HEADERS)
     is_of_object = OBJECT.search(path) is not None and is_of_sdk
     is_of_model = has_model_path or is_of_object
     if not (is_of_model or is_named or is_models_host or (is_post and is_of_sdk)):
@@ -187,14 +187,6 @@ async def request_to_record(
     request = RequestToRecord(http, path, body, is_models_host and not is_named)
     is_recorded = is_named or is_models_host or body is None or request.calls_model
     return request if is_recorded else None
-
-
-def _is_model_path(path: str) -> bool:
-    return path.endswith(CHATS) or MODEL_PATH.search(path) is not None
-
-
-def _has_sdk_header(headers: Mapping[str, str]) -> bool:
-    return any(name in headers for name in SDK_HEADERS)
 
 
 def _names_model(body: Data) -> bool:

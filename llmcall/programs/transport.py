@@ -70,7 +70,9 @@ class ProgramTransport(CoroutineTransport):
 
     async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the API's response; for a request that is recorded as it is, only what is recorded of it."""
-        received = await self._fetch(self._attempt(request, timeout))
+        async with self._response(self._attempt(request, timeout)) as received:
+            await _read_body(received)
+        self.last_response = received
         if request.kind == "http":
             return self._recordable(received)
         if received.status_code != OK:
@@ -153,13 +155,6 @@ class ProgramTransport(CoroutineTransport):
 
     # What comes back
 
-    async def _fetch(self, http: httpx.Request) -> httpx.Response:
-        """Send an HTTP request, and return its response, read to the end."""
-        async with self._response(http) as response:
-            await _read_body(response)
-        self.last_response = response
-        return response
-
     @contextlib.asynccontextmanager
     async def _response(self, http: httpx.Request) -> AsyncIterator[httpx.Response]:
         """Send an HTTP request, and close its response at the end of the block.
@@ -205,7 +200,9 @@ class ProgramTransport(CoroutineTransport):
 
     async def _note_data(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield the data of a body, and note what came."""
-        async for data in _body_data(response):
+        async for data in as_async(
+            response.iter_bytes() if may_block() else response.aiter_bytes()
+        ):
             self._passed_on += data
             yield data
 
@@ -267,10 +264,6 @@ def headers_to_copy(headers: httpx.Headers) -> list[tuple[bytes, bytes]]:
 async def _read_body(response: httpx.Response) -> bytes:
     content: bytes = await resolved(response.read() if may_block() else response.aread())
     return content
-
-
-def _body_data(response: httpx.Response) -> AsyncIterator[bytes]:
-    return as_async(response.iter_bytes() if may_block() else response.aiter_bytes())
 
 
 def _texts(body: Data) -> list[str]:

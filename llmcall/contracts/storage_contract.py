@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..stores.cache.storages import Change, Storage
 from .rule_checks import LONGEST, THREADS, Watch, holds, in_thread, keeping, made
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 ROWS = 10  # that each thread writes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ..apis.chunks import DONE, Assembler
@@ -19,17 +20,13 @@ from ..core.callbacks import (
     stream_name,
 )
 from ..core.kinds import KINDS
-from ..core.seams import Response
+from ..core.seams import Response, Sends
 from ..core.send import release_copy
 from ..keys.request import Request
 from ..support.waits import run_blocking
 from .rule_checks import LONGEST, THREADS, Watch, in_thread, keeping, made, run_in_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    from ..core.seams import Sends
-
     Run = Callable[[Coroutine[Any, Any, Response | None]], Any]
 
 TIMEOUT = 2 * LONGEST  # of an attempt: the watch is earlier, and names the method

@@ -4,9 +4,11 @@ stopped and run again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from ..scopes.scope import Scope
 from ..support.tracebacks import hide_own_frames
 from .map_options import MapOptions
 from .map_run import MapRun
@@ -14,10 +16,8 @@ from .plans import Plan, plan_map
 from .tasks import job_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from concurrent.futures import Executor
 
-    from ..scopes.scope import Scope
     from .names import Key
     from .tasks import Function, Job
 

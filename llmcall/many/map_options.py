@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,6 @@ from ..support.arguments import check_arguments
 from .names import key_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .names import Key
 
 # Threads mostly wait for a server; there are fewer if MAX_CONCURRENT_CALLS allows fewer calls.

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sized
 from concurrent.futures import CancelledError, Future
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,9 @@ from ..errors import (
     OutputError,
     ScopeError,
 )
-from ..scopes.active import here, next_order
+from ..scopes.active import ActiveScope, here, next_order
 from ..scopes.callers import current_caller
-from ..scopes.draws import Draws
+from ..scopes.draws import DrawList, Draws
 from ..scopes.position import hold
 from ..support.notices import logger
 from ..support.stops import Stop
@@ -34,10 +35,6 @@ from .names import ItemNames, is_frame
 from .tasks import MISSING, DaemonThreads, NotBegunError, Task, TaskResult, run_job, tasks_of
 
 if TYPE_CHECKING:
-    from contextvars import Context
-
-    from ..scopes.active import ActiveScope
-    from ..scopes.draws import DrawList
     from .map_options import MapOptions
     from .task_sender import TaskSender
     from .tasks import Job

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from math import isfinite
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeGuard
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeGuard
 
 from ..keys.keys import canonical_json
 from ..scopes.position import reserved_name
@@ -17,9 +17,6 @@ from ..support.display import one_line, printable, shortened
 from ..support.notices import warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import TypeAlias
-
     import pandas
 
     # What names an item's scope: a function of the item, a column of its row, or several columns

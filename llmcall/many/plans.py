@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.token_usage import tier_of, total_cost
 from ..core.reply import Reply
+from ..keys.request import Data, Request
 from ..scopes.callers import current_caller
 from ..scopes.draws import Draws
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
+from ..stores.record import Record
 from ..support.display import counted, money
 from ..support.waits import run_blocking
 from ..traffic.estimates import costliest_parts, estimate, uses_server_tools
@@ -20,11 +23,7 @@ from .names import ItemNames
 from .tasks import FunctionJob, Task, tasks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ..keys.request import Data, Request
     from ..models.prices import Price
-    from ..stores.record import Record
     from ..typed.corrections import SendMessage
     from ..typed.rows import RowJob
     from .map_options import MapOptions

@@ -5,33 +5,29 @@ from __future__ import annotations
 import functools
 import os
 import pickle
-from contextlib import ExitStack, nullcontext, suppress
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from ..config import resolve as config
-from ..distributed.elsewhere import UNPICKLABLE
+from ..distributed.elsewhere import UNPICKLABLE, Noted
 from ..link import programs
 from ..link.link_server import Link
-from ..scopes.draws import MapIsOverError
+from ..scopes.active import ActiveScope
+from ..scopes.draws import Drawn, MapIsOverError
 from ..scopes.position import hold_scope
 from ..stores.cassettes.current import open_current_cassette
 from ..support.failures import process_failures
 from ..support.listeners import notify
 from ..traffic import budgets
 from ..traffic import usage as metering
+from .tasks import Task, TaskResult
 from .worker import RemoteTask, State, maps_here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Executor, Future
-    from contextlib import AbstractContextManager
-
-    from ..distributed.elsewhere import Noted
-    from ..scopes.active import ActiveScope
-    from ..scopes.draws import Drawn
     from ..stores.cassettes.cassette import Cassette
     from .map_run import MapRun
-    from .tasks import Task, TaskResult
 
 
 class WorkerError(Exception):

@@ -5,31 +5,24 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import CancelledError
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from ..clients.base import LLMClient
-from ..scopes.active import ActiveScope, OpenedBy
+from ..scopes.active import ActiveScope, OpenedBy, ScopedRecord
 from ..scopes.callers import Caller, enter_item
 from ..scopes.draws import DrawList, Draws, Item
 from ..scopes.position import Branch, CallOrder, Position, is_reserved_name, reserved_name
 from ..support.display import one_line, printable
-from ..support.waits import check_stops
-from .names import MAX_TEXT_CHARACTERS, item_label, rows_of
+from ..support.waits import Stops, check_stops
+from .names import MAX_TEXT_CHARACTERS, ItemNames, item_label, rows_of
 
 if TYPE_CHECKING:
-    from collections import deque
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
-    from typing import TypeAlias
-
     from ..distributed.elsewhere import Noted
-    from ..scopes.active import ScopedRecord
-    from ..support.waits import Stops
     from ..typed.rows import RowJob
-    from .names import ItemNames
 
     Function: TypeAlias = Callable[[Any], Any] | "HasJob"  # what a map runs over its items
     Job: TypeAlias = "FunctionJob | RowJob"

@@ -10,16 +10,20 @@ import functools
 import pickle
 import threading
 from collections import deque
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import copy_context
 from traceback import format_exception
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import resolve as config
+from ..config.resolve import Layers
 from ..core.parents import linked
 from ..distributed.elsewhere import Elsewhere, picklable
 from ..link.child import Parent
-from ..scopes.draws import DrawList, Draws, DrawsElsewhere, MapIsOverError
+from ..link.wire import Address
+from ..scopes.active import ActiveScope, ScopedRecord
+from ..scopes.draws import DrawList, Drawn, Draws, DrawsElsewhere, MapIsOverError
 from ..scopes.position import hold_ticket
 from ..stores.cassettes.current import none_open
 from ..support.system import after_fork_in_child
@@ -27,13 +31,6 @@ from ..traffic import budgets
 from .tasks import TaskResult, run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-
-    from ..config.resolve import Layers
-    from ..link.wire import Address
-    from ..scopes.active import ActiveScope, ScopedRecord
-    from ..scopes.draws import Drawn
     from .map_run import MapRun
     from .tasks import Job, TaskPosition
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from ..errors import ScopeError
 from ..support.system import after_fork_in_child, this_process
 from . import workers
+from .callers import Caller
 from .draw_numbers import RecordedCallers
 from .draws import NO_ITEM, Draw, Draws, Item
 from .position import NOTHING, CallOrder, Position, checked_name, held, held_by_process, hold_scope
@@ -25,7 +26,6 @@ from .rules import ENVIRONMENT_VARIABLE, IN_A_GENERATOR, OpeningGenerator, why_r
 
 if TYPE_CHECKING:
     from ..stores.record import Record
-    from .callers import Caller
     from .scope import Scope
 
 PROGRAM_SCOPE = "run"  # the default scope of a program's calls

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from .record import Record
 
 # Functions of higher layers that the stores call. ``llmcall/__init__.py`` fills these lists; each function

@@ -8,16 +8,14 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+from ..keys.request import Data
 from ..keys.signatures import Parameters
+from .corrections import Answer
 from .llm_call import LLMCall
 from .rows import RowJob
 from .tables import RowMethods
-
-if TYPE_CHECKING:
-    from ..keys.request import Data
-    from .corrections import Answer
 
 Arguments = ParamSpec("Arguments")
 Rest = ParamSpec("Rest")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import ref
 
 from ..answers.instructions import correction, describe
@@ -14,12 +15,14 @@ from ..answers.reading import read
 from ..apis.message import as_text, message_text
 from ..clients.base import LLMClient
 from ..clients.registry import client as shared_client
+from ..core.reply import Reply
 from ..core.waiting import adrive
 from ..errors import OutputError
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import plain
 from ..keys.request import Data, UncheckedFormat
 from ..keys.schemas import read_type, response_format, unchecked_format
+from ..scopes.position import Form
 from ..support.arguments import checked
 from ..support.display import one_line
 from ..support.notices import logger
@@ -36,13 +39,6 @@ from .corrections import (
 from .rows import RowJob, row_variables, used_fields
 from .tables import RowMethods, field_names
 from .templates import Templates, TemplateSource, checked_history, checked_sources
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ..core.reply import Reply
-    from ..scopes.position import Form
-
 
 # The last answer of each call, for ``messages`` and ``model_output``; each thread and task sees its own.
 # Contexts share the dict that they inherit, so each change makes a copy.

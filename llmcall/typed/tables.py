@@ -21,6 +21,7 @@ from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
 from ..many.names import is_frame, rows_of
+from ..many.plans import Plan
 from ..support.display import counted, data_frame, import_pandas
 from ..support.notices import notice
 from .corrections import Conversation
@@ -29,7 +30,6 @@ from .rows import RowJob, TableJob, check_rows, cross_rows, row_variables
 if TYPE_CHECKING:
     import pandas
 
-    from ..many.plans import Plan
 
 TYPES = {"repeat": int, "tries": int, "cost": float}  # of columns of numbers
 # The types of columns with gaps, by pandas' names for the values between them.

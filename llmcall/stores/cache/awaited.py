@@ -6,15 +6,13 @@ import json
 import os
 import re
 import shutil
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from ...errors import CacheCorruptError, CacheError
 from ...support.notices import warn_once
 from .directory import Directory
 from .storages import Change
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FOLDER = "awaited"  # in the cache's folder
 IDENTIFIER = re.compile(r"[\w-]{1,200}", re.ASCII)  # it becomes a part of an address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from .forks import using_database
 from .storages import Change, Row, Storage, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from .database import Database
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME

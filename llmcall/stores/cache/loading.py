@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from ...config import resolve as config
 from ...errors import CacheCorruptError, CacheError
@@ -14,6 +14,7 @@ from ...support.display import as_json, counted
 from ...support.notices import notice
 from .. import other_formats
 from ..cassettes.replay_log import without_lone_callers
+from ..record import Record
 from ..records.answers import CONFLICTS, same_answer
 from ..records.keyed_settings import settings_differences
 from ..records.packed import pack, unpack
@@ -21,11 +22,6 @@ from ..records.readable import incomplete, unreadable
 from ..records.reader import read
 from .addresses import is_address, storage_at
 from .storages import Change, Storage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from ..record import Record
 
 # Settings that change the key of a request.
 NORMALIZE = "cache_normalize"

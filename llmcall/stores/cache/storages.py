@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from ...support.plugins import PlugIns
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # The bytes of a key (None if llmcall did not write them), and their time of storing: seconds since the epoch.
 Stored = tuple["bytes | None", float]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from ...errors import CacheError
@@ -11,8 +12,6 @@ from ...support.notices import notice
 from ...support.system import at_exit
 
 if TYPE_CHECKING:
-    from collections.abc import Container
-
     from .storages import Storage
 
 

@@ -7,22 +7,19 @@ draws, numbered in the order of the calls, as a run under these settings numbers
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ...config import resolve as config
 from ...config.settings import Settings
 from ...keys.http_identity import under_settings
 from ...keys.keys import key_of
+from ...keys.request import Data
 from ...support.display import printable
 from ..record import NumberedDraw, Record, draw_of
-from ..records.answers import combine
+from ..records.answers import Conflict, combine
 from ..records.header import Header
 from ..records.keyed_settings import NAMESPACES, namespaces_of
 from ..records.reader import RecordFile
-
-if TYPE_CHECKING:
-    from ...keys.request import Data
-    from ..records.answers import Conflict
 
 
 class Rekeyed(NamedTuple):

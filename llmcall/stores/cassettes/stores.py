@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...keys.keys import Identity, sampled_key
+from ...keys.request import Request
 from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import Position
 from ...support.notices import warn_once
@@ -12,7 +13,6 @@ from ..record import GotFrom, Record
 from ..records.answers import same_answer
 
 if TYPE_CHECKING:
-    from ...keys.request import Request
     from ..cache.cache import ResponseCache
     from ..records.keyed_settings import SettingsTaken
     from .cassette import Cassette

@@ -13,6 +13,7 @@ from ...scopes.position import Position
 from ...support.system import ProcessLock
 from ..days import Days, day_of
 from ..record import GotFrom, Record, draw_of
+from ..records.header import Header
 from ..records.keyed_settings import joined_settings
 from ..records.packed import kept
 from ..records.reader import Question, RecordFile, header_in
@@ -22,7 +23,6 @@ from .replay_log import ReplayLog
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..records.header import Header
     from ..records.keyed_settings import SettingsTaken
 
 

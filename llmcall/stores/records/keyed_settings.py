@@ -13,12 +13,11 @@ from ...config.settings import DEFAULT_MODEL, LOCAL_MODEL, SETTINGS, Settings
 from ...errors import ConfigError
 from ...keys.normalizers import replacement
 from ...keys.parameters import CONFIGURED, EFFORT
-from ...keys.request import Request
+from ...keys.request import Data, Request
 from ...models.catalog import matching_section, resolve
 from ...support.display import as_json
 
 if TYPE_CHECKING:
-    from ...keys.request import Data
     from ..record import Record
 
     SettingsTaken = Callable[[], Mapping[str, Data]]

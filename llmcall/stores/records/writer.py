@@ -6,13 +6,14 @@ import hashlib
 import os
 import stat
 from base64 import b64encode
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from ...apis.bodies import nan_as_none
 from ...config import resolve as config
 from ...errors import CacheError
 from ...keys.plain_data import is_too_deep, ordered_names, recordable
+from ...keys.request import Data
 from ...support import secrets
 from ...support.surrogates import check_unicode
 from ...support.system import file_lock
@@ -32,11 +33,6 @@ from .line import (
 )
 from .reader import header_in
 from .served import served_by
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ...keys.request import Data
 
 
 def encode(header: Header, records: list[Record]) -> Iterator[str]:

@@ -43,7 +43,7 @@ from .loop import LoopThread, close_in_forks
 from .pythons import Pythons
 from .remote import FormElsewhere, NotedMeter, RemoteTransport
 from .tickets import Base, Ticket
-from .wire import BACKLOG, LENGTH, Connection, Message, frame, listening_socket, unpacked
+from .wire import LENGTH, Connection, Message, frame, listening_socket, unpacked
 
 LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the moment
 LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
@@ -67,7 +67,6 @@ class Link:
         self._is_looking = False  # for them
         self._numbers = itertools.count()
         self._thread: LoopThread | None = None
-        self._accepting: asyncio.Task[asyncio.Server]
         self.connections: set[_Connection] = set()
         self.is_closing = False
         close_in_forks(self._socket)
@@ -180,17 +179,16 @@ class Link:
         thread.loop.call_soon_threadsafe(self._begin_to_accept)
 
     def _begin_to_accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        accepting = loop.create_server(
-            lambda: _Connection(self), sock=self._socket, backlog=BACKLOG
-        )
-        self._accepting = loop.create_task(accepting)
+        # Not by create_server, which keeps the sockets that it accepts to itself: a forked process closes its copies.
+        self._socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
-    def note_connection(self, connection: _Connection) -> None:
-        """Note a new connection."""
-        self.connections.add(connection)
-        if len(self.connections) == 1:
-            asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            accepted, _ = self._socket.accept()
+            self.connections.add(_Connection(self, accepted))
+            if len(self.connections) == 1:
+                asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
 
     def _look_at_peers(self) -> None:
         """Release the permits of the processes that are stopped, as by SIGSTOP, where that can be known."""
@@ -220,8 +218,7 @@ class Link:
         self._closing = asyncio.Task(self._close(seconds, has_begun))
 
     async def _close(self, seconds: float, has_begun: threading.Event) -> None:
-        (await self._accepting).close()
-        await asyncio.sleep(0)  # what was accepted is among the connections then
+        asyncio.get_running_loop().remove_reader(self._socket)
         ends = [connection.end for connection in self.connections]
         for connection in list(self.connections):
             if connection.task is None:
@@ -247,9 +244,9 @@ class _Connection(asyncio.Protocol):
     :ivar end: is done when the connection has ended.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, accepted: socket.socket) -> None:
         self.link = link
-        self.process = 0
+        self.process = _peer(accepted)
         self.gate: ClientGate | None = None
         self.task: asyncio.Task[None] | None = None
         self.inner: list[str] = []  # the names of tickets for what is made inside the call
@@ -258,16 +255,17 @@ class _Connection(asyncio.Protocol):
         self._has_token = False
         self._waiting: asyncio.Future[Message] | None = None  # for the next message
         self._unanswered = 0  # messages whose answers are no longer awaited
-        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        link.note_connection(self)
+        loop = asyncio.get_running_loop()
+        self.end: asyncio.Future[None] = loop.create_future()
+        accepted.setblocking(False)
+        close_in_forks(
+            accepted
+        )  # else the process would wait for a forked one after this one's end
+        self._made = loop.create_task(loop.connect_accepted_socket(lambda: self, accepted))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         self._transport = transport
-        accepted = transport.get_extra_info("socket")
-        # Else the process would wait for a forked one after this one's end. Its transport alone has the socket.
-        close_in_forks(accepted._sock)
-        self.process = _peer(accepted)
         if self.link.is_closing:
             self.close()
 
@@ -491,7 +489,7 @@ class CallOfProcess:
         return calls
 
 
-def _peer(accepted: Any) -> int:
+def _peer(accepted: socket.socket) -> int:
     """Return the process at the other end of a socket; 0 if that is unknown."""
     if sys.platform != "linux":
         return 0

@@ -86,9 +86,7 @@ class Comparison:
             shown = {pairs[0].scope for pairs in actors if not scope or _is_shown(pairs, scope)}
             self.pairs += [pair for pairs in actors for pair in pairs if pair.scope in shown]
             self.parted += [parting for parting in partings(actors) if parting.scope in shown]
-            self._have_common_calls |= any(
-                pair.one and pair.other for pairs in actors for pair in pairs
-            )
+            self._have_common_calls |= any(pair.is_alike for pairs in actors for pair in pairs)
         # Consequences are found in the order of the file; the report is sorted by the actors' names.
         self._words = item_words(self.pairs)
         self.pairs.sort(key=self._shown_order)

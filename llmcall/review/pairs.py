@@ -38,6 +38,14 @@ class Pair(NamedTuple):
         """Return its scope; of a repeat of a ``map``'s item, the item's."""
         return without_repeats(self.scope)[0]
 
+    @property
+    def is_alike(self) -> bool:
+        """Return whether both runs make the call, in words that are alike."""
+        if self.one is None or self.other is None:
+            return False
+        words, other_words = words_of(self.one.prompt), words_of(self.other.prompt)
+        return words == other_words or likeness(words, other_words) >= ALIKE
+
 
 def item_words(pairs: Iterable[Pair]) -> dict[str, str]:
     """Return the words of the items of a ``map``, which have digests for names, by their scopes."""

@@ -182,12 +182,14 @@ def test_one_changed_prompt_among_equal_ones_is_paired_with_its_own_round() -> N
 
 
 def test_runs_without_a_call_in_common_are_told() -> None:
-    """Their scopes differ: they may be runs of different programs."""
+    """Their scopes differ, or what they ask does: they may be runs of different programs."""
     one, other = play("a.jsonl", actors=("lisa", "bart")), play("b.jsonl", actors=("emma", "cem"))
     found = llmcall.compare(one, other)
     assert counts(found) == (0, 0, 6, 6)
     says = "a.jsonl and b.jsonl have no call in common: their scopes, or their programs, differ."
     assert str(found).splitlines()[1] == says
+    other = write_cassette("b.jsonl", [chat("Translate 'Brot'.", "Bread.", "lisa#0")])
+    assert says in str(llmcall.compare(one_call("a.jsonl"), other))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from ..stores.record import Record
 
 MAX_COMPARED = 20_000  # pairs of calls whose words are compared; with more, the order alone decides
 ALIKE = 0.5  # two prompts, or two system messages, that are at least this alike are versions of one
-CLEARLY = 0.25  # the gain in likeness, per call that moves, above which words overrule the order
+# The gain in likeness, per call that moves, above which words overrule the order; and where one run has more calls.
+CLEARLY, CLEARLY_IF_MORE = 0.25, 0.05
 
 Words = Set[str]
 Places = dict[int, int]  # of each matched call: the place in the first run → the place in the other
@@ -98,9 +99,9 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
 
     The same calls have identical requests, preferably of the same draw or else of the same caller, or requests in
     which only parameters differ. Other calls of one caller, or with one system message, are the same if they
-    stand between the same calls: in order, if both runs have as many and their words do not clearly say otherwise, as
-    after threads, which make calls in any order; else the most alike first. Calls that are alike but stand elsewhere
-    are the same, too. In the remaining calls, the system message changed.
+    stand between the same calls: in order, unless their words clearly say otherwise, as after threads, which make calls
+    in any order. Calls that are alike but stand elsewhere are the same, too. In the remaining calls, the system message
+    changed.
     """
     calls, others = (
         [PlacedCall(place, record) for place, record in enumerate(side)]
@@ -174,8 +175,8 @@ def _in_order(calls: Calls, others: Calls, same: Mapping[int, int]) -> Places:
 
 
 def _alike(calls: Calls, others: Calls, least: float = 0.0) -> Places:
-    """Return the places of calls, the most alike first; of one speaker's, if both runs have as many, in order, unless
-    their words clearly say otherwise.
+    """Return the places of calls, the most alike first; of one speaker's in order, unless their words clearly say
+    otherwise.
 
     :param least: how alike their last messages must be, wherever they stand.
     """
@@ -190,11 +191,13 @@ def _alike(calls: Calls, others: Calls, least: float = 0.0) -> Places:
     )
     # One speaker has one system message, or, with a memory in it, another one at each call; several have no order.
     has_order = len({text.system for text in texts}) in (1, len(calls))
-    if has_order and not least and len(calls) == len(others):
+    if has_order and not least:
         alike = _likenesses(words, other_words)
-        moved = [(one, other) for one, other in pairs.items() if one != other]
-        gain = sum(alike(one, other) - alike(one, one) for one, other in moved)
-        if gain <= CLEARLY * len(moved):
+        in_order = {one: one for one in range(min(len(calls), len(others)))}
+        moved, left = pairs.items() - in_order.items(), in_order.items() - pairs.items()
+        gain = sum(alike(*pair) for pair in moved) - sum(alike(*pair) for pair in left)
+        clearly = CLEARLY if len(calls) == len(others) else CLEARLY_IF_MORE
+        if gain <= clearly * len(moved):
             return _zipped(calls, others)
     return {calls[one].place: others[other].place for one, other in pairs.items()}
 

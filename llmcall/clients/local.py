@@ -47,7 +47,9 @@ def find_model(model: str | None = None) -> pathlib.Path:
     if model is not None and model.lower().endswith(".gguf"):
         path = pathlib.Path(model).expanduser()
         if not path.is_file():
-            raise ConfigError(f"MODEL in [OpenAI] names {model}, but there is no such file")
+            raise ConfigError(
+                f"there is no file {model}, which the model (model=, MODEL under [OpenAI]) names"
+            )
         return path.resolve()
     with suppress(importlib.metadata.PackageNotFoundError):
         for file in importlib.metadata.files(WHEEL) or ():

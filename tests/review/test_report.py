@@ -496,6 +496,7 @@ def tab(page: str, open_page: Open) -> Any:
     return open_page()
 
 
+@pytest.mark.ci
 def test_a_cell_shows_the_value_that_structured_output_wraps(open_page: Open) -> None:
     """Of other JSON it has the fields' names, too."""
     answers = ['{"value": "yes"}', '{"value": 1, "why": "thrift"}']
@@ -505,6 +506,7 @@ def test_a_cell_shows_the_value_that_structured_output_wraps(open_page: Open) ->
     assert open_page().locator("#rows .words").all_inner_texts() == ["yes", "value: 1, why: thrift"]
 
 
+@pytest.mark.ci
 def test_rows_are_as_high_as_their_words_and_names_are_whole(open_page: Open) -> None:
     """In a narrow window, too."""
     long = "No, bread is too dear for me today, and I still have some at home, which lasts until Sunday."
@@ -523,6 +525,7 @@ def test_rows_are_as_high_as_their_words_and_names_are_whole(open_page: Open) ->
         assert max(tab.evaluate(cut)) <= 0
 
 
+@pytest.mark.ci
 def test_a_legend_says_what_the_signs_of_a_page_mean(open_page: Open) -> None:
     """It names those that are there, and no others."""
     cut = chat("Bread?", "Yes, bec", "lisa#0")
@@ -531,6 +534,7 @@ def test_a_legend_says_what_the_signs_of_a_page_mean(open_page: Open) -> None:
     assert open_page().locator("#legend").inner_text() == "✂ cut: ended by length"
 
 
+@pytest.mark.ci
 def test_the_keyboard_opens_and_leaves_a_call(tab: Any) -> None:
     """The first key offers to skip to the calls, arrows go through the grid, Enter opens a call, whose
     title has the focus; Escape goes back.
@@ -554,6 +558,7 @@ def test_the_keyboard_opens_and_leaves_a_call(tab: Any) -> None:
     assert focused(tab, "dataset.cell") == "7"
 
 
+@pytest.mark.ci
 def test_words_phrases_and_scopes_are_found(tab: Any) -> None:
     """In what a call was first to say: histories that repeat it are not found. Slash goes to the
     search, Enter opens the first call that is found, with the words marked, Escape shows all again.
@@ -576,6 +581,7 @@ def test_words_phrases_and_scopes_are_found(tab: Any) -> None:
     tab.locator("[data-cell]").nth(11).wait_for()
 
 
+@pytest.mark.ci
 def test_a_filter_keeps_the_rows_and_columns_in_which_it_shows_a_call(open_page: Open) -> None:
     """One that would show nothing is not offered; the search finds what the page says of calls."""
     one = play("a.jsonl", agreed)
@@ -594,6 +600,7 @@ def test_a_filter_keeps_the_rows_and_columns_in_which_it_shows_a_call(open_page:
     search(tab, '"the runs diverge"', "3 calls of 12")
 
 
+@pytest.mark.ci
 def test_a_link_opens_the_same_call_in_another_page_of_the_run(tab: Any) -> None:
     """It names the scope and the call, whatever its place there."""
     tab.locator("[data-cell='9']").click()
@@ -604,6 +611,7 @@ def test_a_link_opens_the_same_call_in_another_page_of_the_run(tab: Any) -> None
     assert tab.evaluate("document.querySelector('[aria-pressed=true]').dataset.cell") == "1"
 
 
+@pytest.mark.ci
 def test_changed_words_are_marked_in_the_texts(open_page: Open) -> None:
     """Side by side, the words of each text that the other lacks are marked."""
     one = play("a.jsonl", lambda actor, number: "I buy two loaves.")
@@ -615,6 +623,7 @@ def test_changed_words_are_marked_in_the_texts(open_page: Open) -> None:
     assert tab.locator("article ins").all_text_contents() == ["generous", "five"]
 
 
+@pytest.mark.ci
 def test_a_large_page_builds_only_the_cells_in_sight(open_page: Open) -> None:
     """One far below is built when it is scrolled to, and the first is gone then; all are searched."""
     report(play("a.jsonl", agreed, actors=200, rounds=20))
@@ -630,6 +639,7 @@ def test_a_large_page_builds_only_the_cells_in_sight(open_page: Open) -> None:
     last.wait_for()
 
 
+@pytest.mark.ci
 def test_html_in_prompts_and_answers_is_not_run_by_a_browser(open_page: Open) -> None:
     """A real browser runs none of the texts, whatever is opened and searched."""
     report(play("a.jsonl", lambda actor, number: f"{HOSTILE} {number}", system=HOSTILE))

@@ -257,9 +257,8 @@ class Call(NamedTuple):
 
     def notify(self, event: str, *details: Any) -> None:
         """Notify the listeners of something, by the name of their method."""
-        for method in methods_by_event[
-            event
-        ]:  # as notify() does, but quicker: each replay has two events
+        # as notify() does, but quicker: each replay has two events
+        for method in methods_by_event[event]:
             method(self, *details)
 
     def unrecorded(self) -> Call:

@@ -138,10 +138,11 @@ class Target(NamedTuple):
 
     def open(self, stack: contextlib.ExitStack) -> Cassette | None:
         """Open the cassette, if there is one, and give SDKs placeholders for keys where nothing is sent."""
-        if self.options.normalizers:  # below the cassette, so that its header has them
-            keyed = {"cache_normalize": self.options.normalizers}
-            layer = config.layer_above_files(keyed, "--normalize")
-            stack.callback(config.push_layer(layer))
+        # below the cassette, so that its header has the normalizers
+        if self.options.normalizers:
+            _push(stack, "--normalize", cache_normalize=self.options.normalizers)
+        if self.is_none and self.path is None:
+            _push(stack, "--mode none", cache_mode="replay")
         cassette = None
         if self.path is not None:
             owner = CommandOwner(self.command, self.options.header())
@@ -157,7 +158,7 @@ class Target(NamedTuple):
         """
         return Recorder(
             actor,
-            {"cache_mode": "replay"} if self.is_none and cassette is None else {},
+            {},
             function=self.command,
             sends_nothing=self._is_replay(cassette) or None,
             default=new_program_scope() if cassette is None else cassette.program_scope,
@@ -166,6 +167,11 @@ class Target(NamedTuple):
 
     def _is_replay(self, cassette: Cassette | None) -> bool:
         return self.is_none or (cassette is not None and not cassette.may_record)
+
+
+def _push(stack: contextlib.ExitStack, option: str, **settings: object) -> None:
+    """Put the settings of an option above environment and files."""
+    stack.callback(config.push_layer(config.layer_above_files(settings, option)))
 
 
 def find_target(

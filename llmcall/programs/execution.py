@@ -25,7 +25,6 @@ from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listen
 from ..support.notices import hold_notices
 from ..support.tracebacks import show
-from ..testing import answers_in_process
 from ..traffic.usage import counted_here, process_meter
 from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
@@ -161,8 +160,7 @@ class Execution(CallListener):
             raise LLMCallError(HAS_ENDED)
         if os.getpid() != self._process and call.cassette is None:
             return  # the run answers its forked processes
-        sends_nothing = self._is_none or self._recorder.sends_nothing
-        if sends_nothing and not answers_in_process(call.counted_by):
+        if self._is_none or self._recorder.sends_nothing:
             location = "" if call.cassette is None else f" in {call.cassette.path}"
             raise CacheMissError(
                 f"no answer is recorded{location}, and a replay sends nothing; run the program "

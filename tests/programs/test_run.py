@@ -956,6 +956,23 @@ def test_mode_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServe
     assert not model.asked
 
 
+def test_mode_none_without_a_cassette_replays_the_cache_to_each_client(
+    model: NumberedServer,
+) -> None:
+    """Of a model in the process, too, a request that is not recorded is a miss beside its nearest record."""
+    ran("tell('Bread?')")
+    asking = """
+        import llmcall
+        remote = llmcall.OpenAIClient(api_key="none", base_url=os.environ["MODEL_AT"])
+        for client in remote, llmcall.LocalClient():
+            try:
+                client.send_message("Bread!", model="gpt-4o-mini", on_error="return")
+            except llmcall.CacheMissError as error:
+                print("nearest" in str(error), "without --mode none" in str(error))
+    """
+    assert ran(asking, "--mode", "none", code=1)[0] == "True True\n" * 2
+
+
 @pytest.mark.ci
 def test_a_cassette_that_a_replayed_program_opens_may_record(model: NumberedServer) -> None:
     """Only the mode none forbids that, not a file that is whole."""

@@ -242,12 +242,14 @@ def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
     if settings.cache_mode != "replay":
         return f"a call is sent and its answer recorded: [Cache] MODE is {settings.cache_mode}"
     origin = settings.origin("cache_mode")
-    setter = "the argument cache_mode or by --mode none" if origin == "argument" else origin
-    in_environment = "LLMCALL_CACHE_MODE=auto"
-    in_code = "cache_mode='auto' or MODE = auto under [Cache]"
-    change = in_environment if "LLMCALL_CACHE_MODE" in origin else in_code
+    setter = "the argument cache_mode" if origin == "argument" else origin
+    change = "with cache_mode='auto' or MODE = auto under [Cache]"
+    if "LLMCALL_CACHE_MODE" in origin:
+        change = "with LLMCALL_CACHE_MODE=auto"
+    elif origin == "--mode none":
+        change = "without --mode none"
     condition = "without cache=False, " if bypasses_cache else ""
-    return f"run once {condition}with {change}; replay mode, which never calls, is set by {setter}"
+    return f"run once {condition}{change}; replay mode, which never calls, is set by {setter}"
 
 
 def miss_error(call: Call) -> CacheMissError:

@@ -474,7 +474,7 @@ def test_one_call_has_no_interval_and_says_how_many_have(model: Model) -> None:
     record(model, 3, 4)
     drift = llmcall.drift(STUDY, calls=1, to=CHECK)
     assert math.isnan(drift.shifts["answer"].low)
-    assert "only one of the requests was resent: 2 calls give one, 20 a useful one" in str(drift)
+    assert "only one request has answers that were read then and now: 2 give one" in str(drift)
     assert "none" in str(drift)
     record(model, 1, 4, path="single.jsonl")
     drift = llmcall.drift("single.jsonl", calls=1, to="single-check.jsonl")
@@ -670,8 +670,8 @@ def test_drift_of_free_texts_needs_value(model: Model) -> None:
 
 
 def test_value_may_fail_to_read(model: Model) -> None:
-    """``None``, ``nan``, a text and a ``ValueError`` all mean unreadable; several numbers are several values.
-    If no request can be compared, the report says so.
+    """``None``, ``nan`` and a ``ValueError`` all mean unreadable; several numbers are several values. A plan names
+    the share. If no request can be compared, the report says so.
     """
     model.answer = lambda messages, chance: chance.choice(["1", "2", "x"])
     record(model, 20, 5)
@@ -682,9 +682,22 @@ def test_value_may_fail_to_read(model: Model) -> None:
         STUDY, calls=50, value=lambda text: {"a": float("nan"), "b": len(text)}, to=CHECK
     )
     assert list(both.shifts) == ["b"]
-    none = llmcall.drift(STUDY, calls=50, value=lambda text: "a text", to=CHECK)
+    none = llmcall.drift(STUDY, calls=50, value=lambda text: None, to=CHECK)
     assert (none.unreadable.before, none.unreadable.now, none.shifts) == (1, 1, {})
     assert "No interval of answer: no request has an answer that was read then" in str(none)
+    plan = llmcall.drift(STUDY, calls=50, value=lambda text: None, dry_run=True)
+    assert "100.0 % of the recorded answers are unreadable." in str(plan)
+
+
+def test_value_may_not_return_a_text(model: Model) -> None:
+    """The error names the function and the type, before a call is made."""
+    record(model, 2, 2)
+    asked = model.asked
+    for value in str.strip, lambda text: {"rating": text}:
+        words = rf"value= \(--value\): .*{value.__name__}.* returned '.*', a str\. Return a number"
+        with pytest.raises(ValueError, match=words):
+            llmcall.drift(STUDY, calls=1, value=value, to=CHECK)
+    assert model.asked == asked
 
 
 def marked(kind: str) -> Any:

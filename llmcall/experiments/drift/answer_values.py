@@ -14,7 +14,7 @@ from ...answers.reading import read
 from ...apis.decisions import is_decision, probabilities
 from ...apis.message import message_text
 from ...apis.shapes import choices_of
-from ...errors import OutputError
+from ...errors import ArgumentError, OutputError
 from ...stores.record import Record
 from ...support.display import import_pandas
 from .sample import DriftCall, actor_name
@@ -64,17 +64,25 @@ def user_reader(value: Callable[[str], Any]) -> Reader:
         return {
             str(name): bool(number) if is_bool(number) else float(number)
             for name, number in numbers.items()
-            if _is_finite(number)
+            if _is_finite(number, value)
         }
 
     return read_text
 
 
-def _is_finite(number: Any) -> bool:
+def _is_finite(number: Any, function: Callable[[str], Any]) -> bool:
+    """Return whether what a user's function returned is a finite number; ``None`` is none.
+
+    :raises ArgumentError: if it is anything else, such as a text.
+    """
     try:
-        return math.isfinite(float(number))
-    except (TypeError, ValueError):  # None, or a text
-        return False
+        return number is not None and math.isfinite(number)
+    except TypeError:
+        name = getattr(function, "__qualname__", repr(function))
+        raise ArgumentError(
+            f"value= (--value): {name} returned {number!r:.60}, a {type(number).__name__}. Return a number, a bool, a "
+            "dict of these, or None for an answer that cannot be read"
+        ) from None
 
 
 def read_answer(record: Record, text: str) -> dict[str, float | bool]:

@@ -217,6 +217,8 @@ def drift(
             _expected_cost(check.records[call.digest], client, check.model) for call in check.calls
         )
         width, sentences = _expected_widths(check, spreads)
+        if unreadable := 100 * answers["unreadable"].mean():
+            sentences.append(f"{unreadable:.1f} % of the recorded answers are unreadable.")
         return DriftPlan(len(check.calls), cost, width, (*check.notes(), *sentences))
     assert to is not None
     _record_answers(check, client, to)

@@ -161,7 +161,9 @@ def _share_interval(
 def _reason(sizes: pandas.DataFrame, *, is_sample: bool) -> str:
     """Return the reason for a missing interval, and a remedy."""
     if len(sizes) == 1 and is_sample:
-        return "only one of the requests was resent: 2 calls give one, 20 a useful one"
+        return (
+            "only one request has answers that were read then and now: 2 give one, 20 a useful one"
+        )
     if sizes[True].max() == 1:
         return "one new answer shows no spread: 2 calls give one, 20 a useful one"
     return "no number of calls gives one: the request was recorded once, which shows no spread"

@@ -16,6 +16,7 @@ from ..answers.lettered_options import INSTRUCTION, listing, option_position
 from ..core.reply import Reply
 from ..errors import OutputError
 from ..keys.request import Data
+from ..many.map_options import check_names
 from ..many.names import is_frame, rows_of
 from ..many.plans import Plan
 from ..support.arguments import checked
@@ -212,6 +213,7 @@ class Choice(LLMCall):
         low_ban   0.01
         high_ban  0.78
         """
+        check_names("shares", map_options, "method", "vary")
         if len(self.options) > TOP_LOGPROBS:
             raise ValueError(
                 f"shares takes {TOP_LOGPROBS} options at most, not {len(self.options)}: the API gives "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from ..scopes.position import Position
 from ..scopes.scope import Scope
 from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.current import open_current_cassette
-from ..support.arguments import check_arguments
+from ..support.arguments import check_arguments, nearest
 from .names import key_function
 
 if TYPE_CHECKING:
@@ -107,6 +107,21 @@ class MapOptions:
         if not isinstance(allowed, int):
             return workers
         return min(workers, allowed * max(1, len(settings.endpoints)))
+
+
+def check_names(method: str, map_options: Iterable[str], *own: str) -> None:
+    """Check the names of the options that a method passes to ``map``.
+
+    :param method: its name, for the message.
+    :param own: the names of its own options.
+    :raises TypeError: for an unknown name, with the nearest one.
+    """
+    fields = MapOptions.__dataclass_fields__
+    names = {"dry_run", *(name for name, option in fields.items() if option.init)}
+    for name in map_options:
+        if name not in names:
+            near = nearest(name, sorted({*names, *own}))
+            raise TypeError(f"{method}() has no argument {name!r}{near}")
 
 
 def checked_count(name: str, value: int) -> int:

@@ -20,6 +20,7 @@ from ..errors import LLMCallError
 from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
+from ..many.map_options import check_names
 from ..many.names import is_frame, rows_of
 from ..many.plans import Plan
 from ..support.display import counted, data_frame, import_pandas
@@ -104,6 +105,7 @@ class RowMethods:
         :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
         :raises TypeError: for rows that are a dict, a text, a set or a generator that is used up.
         """
+        check_names("map", map_options)
         return run_map(self, rows, **map_options)  # type: ignore[no-any-return]
 
     @overload
@@ -165,6 +167,7 @@ class RowMethods:
         :raises ValueError: if a column has one of those names; for an axis that is unknown, has two
             meanings or is a column of the rows.
         """
+        check_names("table", map_options, "vary")
         job = self.__map_job__()
         check_rows(rows)
         items: Iterable[object] = rows if is_frame(rows) else list(rows_of(rows))

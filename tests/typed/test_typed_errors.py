@@ -157,8 +157,18 @@ LLM: Any = llmcall.llm
         lambda: varied({"user": ["{{ model }}"], "model": ["x"]}),
     ),
     # tables and files
-    ("TypeError: ...argument 'keys'", lambda: call(user="?").map(ROWS, keys="name")),
-    ("TypeError: ...argument 'keys'", lambda: table(keys="name")),
+    (
+        "TypeError: map() has no argument 'keys'. Did you mean 'key'?",
+        lambda: call(user="?").map(ROWS, keys="name"),
+    ),
+    (
+        "TypeError: table() has no argument 'varry'. Did you mean 'vary'?",
+        lambda: table(varry={"model": ["x"]}),
+    ),
+    (
+        "TypeError: shares() has no argument 'repeat'. Did you mean 'repeats'?",
+        lambda: llmcall.choice("?", ["a", "b"], client=unasked()).shares(ROWS, repeat=2),
+    ),
     (
         "TemplateError: pay.md...'wage' ... holds nothing in row 0",
         lambda: paid("Hi. {% include 'pay' %}", pay_md="You earn {{ wage }}."),

@@ -18,7 +18,7 @@ from typing import Any
 
 import diskcache
 import pytest
-from commands import NEEDS_POSIX, ran
+from commands import NEEDS_POSIX, ran, start
 from files import in_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -547,6 +547,22 @@ def test_forked_processes_lose_nothing_where_other_threads_had_the_database_open
     """
     assert ran(program, str(tmp_path / "cache")) == "0"
     assert in_database(tmp_path / "cache", "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_program_ends_while_a_daemon_thread_uses_the_cache(tmp_path: Path) -> None:
+    """Python stops the thread in a look-up, which would keep the lock for ever."""
+    program = """
+        client = ScriptedClient(["yes"], cache_mode="auto", cache_path=sys.argv[1], temperature=0)
+        client.send_message("Hello")
+        looked_up = threading.Event()
+        def look_up():
+            while client.send_message("Hello").cached:
+                looked_up.set()
+        threading.Thread(target=look_up, daemon=True).start()
+        looked_up.wait()
+    """
+    with start(program, tmp_path / "cache") as process:
+        assert process.communicate(timeout=60) == ("", "")
 
 
 def pickled(cache: ResponseCache) -> Any:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from ...support.libraries import diskcache
 from ...support.system import this_process
@@ -203,12 +204,17 @@ class _Closer:
 
     # This is a trick: __del__ finds both on the class, because a worker process that ends may have cleared
     # the module's names already.
-    _unless_forgotten = suppress(sqlite3.ProgrammingError)  # raised if another thread made it
     _gate = using_database
+    _is_exiting = staticmethod(sys.is_finalizing)
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
 
     def __del__(self) -> None:
-        with self._unless_forgotten, self._gate:
+        if (
+            self._is_exiting()
+        ):  # a daemon thread that was stopped in a look-up keeps the gate's lock
             self.connection.close()
+        else:
+            with self._gate:
+                self.connection.close()

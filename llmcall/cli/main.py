@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 import sysconfig
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
@@ -93,8 +94,15 @@ def main() -> None:
     """
 
 
+def _one_text(context: click.Context, parameter: click.Parameter, words: Sequence[str]) -> object:
+    """Refuse a question without quotes: the shell may have changed it between its words."""
+    if len(words) > 1:
+        raise click.UsageError(f"put the question into quotes: llmcall ask '{' '.join(words)}'")
+    return unicode_text(context, parameter, words[0])
+
+
 @main.command()
-@click.argument("text", callback=unicode_text)
+@click.argument("text", nargs=-1, required=True, metavar="TEXT", callback=_one_text)
 @click.option("-s", "--system", callback=unicode_text, help="System message.")
 @click.option(
     "-m", "--model", callback=unicode_text, help="Model to call, instead of the configured one."

@@ -164,9 +164,12 @@ def full_key(keys: Iterable[str], prefix: str, place: str, *, shown_by: str) -> 
 
     :param place: the place of the records, in words, for the error.
     :param shown_by: the command that shows them.
+    :raises click.UsageError: if there are none.
     :raises CacheError: if no key begins so, or several do.
     """
     beginning = prefix.rstrip("…")
+    if not beginning:
+        raise click.UsageError(f"the key is empty; '{shown_by}' shows the keys")
     found = list(islice((key for key in keys if key.startswith(beginning)), MAX_COUNTED_KEYS))
     if len(found) != 1:
         problem = f"{len(found)} keys begin" if found else "no key begins"

@@ -193,6 +193,7 @@ def report(
     else:
         runs, comparison = _load_both(run, scope, against, other_scope)
     html = page(*runs, comparison=comparison, sample=sample)
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
     Path(output).write_text(html, encoding="utf-8")
     echo(f"written to {output}", err=True)
     match = secrets.find(html, settings().cassette_allow)

@@ -318,6 +318,11 @@ def arms(
     """
     job_of(fn)
     checked_count("repeats", repeats)
+    for name, kwargs in arms.items():
+        if not isinstance(kwargs, Mapping):
+            raise TypeError(
+                f"arms[{name!r}] is {kwargs!r:.60}; it must be a dict of the function's keyword arguments"
+            )
     arguments = {open_arm(name).name: kwargs for name, kwargs in arms.items()}
     if not len(arguments) == len(arms) > 0:
         raise ValueError(f"arms is {arms!r}; give at least one arm, and each its own name")

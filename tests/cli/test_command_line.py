@@ -126,6 +126,14 @@ def test_wrong_usage_ends_with_2(arguments: str) -> None:
     done(*arguments.split(), code=2)
 
 
+def test_wrong_usage_is_told_the_right_one() -> None:
+    """A question needs quotes, and a key a character."""
+    assert "quotes: llmcall ask 'What is this'" in done("ask", "What", "is", "this", code=2)
+    for key in "", "…":
+        words = "the key is empty; 'llmcall cache ls' shows the keys"
+        assert words in done("cache", "show", key, code=2)
+
+
 @pytest.mark.parametrize("fault", [TypeError, ValueError])
 def test_a_fault_of_llmcall_does_not_exit_with_2(
     fault: type[Exception], monkeypatch: pytest.MonkeyPatch

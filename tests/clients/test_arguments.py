@@ -100,6 +100,10 @@ ERRORS = error_table(
         lambda: API.arms(pytest.fail, ["low"], scope="app"),
     ),
     (
+        "TypeError: arms['sad'] is 'sad'; it must be a dict of",
+        lambda: API.arms(pytest.fail, {"sad": "sad"}, scope="app"),
+    ),
+    (
         "TypeError: api_type is ['openai']; it must be a string or None",
         lambda: API.client(["openai"]),
     ),

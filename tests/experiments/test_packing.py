@@ -613,6 +613,8 @@ def test_verifying_what_is_no_package_is_wrong_usage(tmp_path: Path) -> None:
     """A folder without a manifest, no folder, and a tolerance that would let everything differ."""
     assert "not a packed study" in done("verify", tmp_path, code=2)
     done("verify", tmp_path / "nothing", code=2)
+    with pytest.raises(ValueError, match=r"nothing does not exist\. Give the folder or"):
+        llmcall.verify(tmp_path / "nothing")
     with pytest.raises(ValueError, match="the tolerance is nan"):
         llmcall.verify(tmp_path, tolerance=math.nan)
 

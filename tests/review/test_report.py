@@ -86,6 +86,13 @@ def test_a_page_has_the_name_of_its_run(arguments: list[str], name: str) -> None
     assert Path(name).exists()
 
 
+def test_a_page_may_be_in_a_new_folder() -> None:
+    """As a cassette may be."""
+    play("a.jsonl", agreed)
+    done("report", "a.jsonl", "-o", "new/pages/a.html")
+    assert Path("new/pages/a.html").exists()
+
+
 @pytest.mark.parametrize("taken", ["a.jsonl", "./b.jsonl"])
 def test_a_page_replaces_no_run_that_it_shows(taken: str) -> None:
     """Neither the run nor the other one."""

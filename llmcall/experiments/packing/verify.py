@@ -108,6 +108,8 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
     ok       replay: 1 record used, no call unanswered
     """
     path = Path(os.path.expanduser(package))
+    if not path.exists():
+        raise ArgumentError(f"{path} does not exist. Give the folder or ZIP file that pack wrote")
     if not tolerance >= 0:
         raise ArgumentError(f"the tolerance is {tolerance}; it must be 0 or more")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -150,6 +151,9 @@ def import_answers(
     readable answer, which are skipped. No call is made.
     """
     meaning = Columns(columns)
+    paths = [os.path.realpath(file) for file in files]
+    if twice := [file for file, path in zip(files, paths, strict=True) if paths.count(path) > 1]:
+        raise click.UsageError(f"{' and '.join(twice)} are the same file; name it once")
     if layout is not None:
         if columns:
             raise click.UsageError("--column is for files that are read without --layout")

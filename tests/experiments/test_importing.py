@@ -236,7 +236,11 @@ def test_a_response_of_the_responses_api_is_an_answer() -> None:
         ({"messages": [user("How much?")]}, "no turn of the assistant"),
         ({"messages": [assistant("5")]}, "no message precedes it"),
         ({"messages": [{"role": "bot", "content": "?"}, assistant("5")]}, "messages[0].role"),
-        ({"scope": ("x",)}, "no list of messages"),
+        ({"scope": ("x",), "messages": "5"}, "no list of messages"),
+        (
+            {"prompt": "How much?", "anwser": "5"},
+            "it has no messages, and none of answer, response, completion, but prompt, anwser",
+        ),
         ({**game("x", "5"), "scope": "trial/x"}, "a tuple of names"),
         ({**game("x", "5"), "scope": ("trial/x",)}, "without '/'"),
         (game("x", "5", params={"temprature": 1}), "temperature"),
@@ -970,6 +974,7 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.csv", b"question,answer\nWhy?,so\n", "no column prompt, and no messages, but question, answer"),
         ("a.csv", b'prompt,answer\nWhy?,"so\n', "after line 1: unexpected end of data"),
         ("a.csv", b'prompt,answer\n"Why\nso?",so\nWhy?,so,so\n', "a.csv:4: the row has more or fewer cells"),
+        ("a.csv", b"prompt,answer\n\n\nWhy?,so,so\n", "a.csv:4: the row has more or fewer cells"),
         ("a.csv", b"prompt;answer\nWhy?\n", "a.csv:2: the row has more or fewer cells"),
         ("a.csv", b"prompt,answer,x,x\nWhy?,so,,\n", "it has several columns 'x'"),
         ("a.csv", b"", "no column prompt and answer, and no messages, but nothing"),
@@ -1001,6 +1006,13 @@ def test_a_file_that_cannot_be_read_is_an_error_with_its_place(
     assert result.exit_code == 1
     assert words in result.output
     assert not os.path.exists(GAMES)
+
+
+def test_a_file_is_imported_once() -> None:
+    """Named twice, it would give each request a second draw."""
+    path = written("a.csv", "prompt,answer\nWhy?,so\n")
+    printed = done("import", "a.csv", path, "--to", GAMES, "-m", MODEL, code=2)
+    assert f"a.csv and {path} are the same file; name it once" in printed
 
 
 def test_a_published_file_in_place_of_a_cassette_names_the_import() -> None:

@@ -33,11 +33,11 @@ def entries_in(paths: Sequence[str], columns: Columns, model: str | None) -> Ite
     :param model: the model of a batch that names none.
     :raises CacheError: if a file cannot be read, with the location.
     """
-    layouts = {path: _layout(path) for path in paths}
-    for path, read in layouts.items():
+    layouts = [(path, _layout(path)) for path in paths]
+    for path, read in layouts:
         if read is not None:
             yield from read(path, columns)
-    yield from _batches([path for path in paths if layouts[path] is None], model)
+    yield from _batches([path for path, read in layouts if read is None], model)
     if columns.missing:
         listed = ", ".join(map(repr, columns.missing))
         raise CacheError(

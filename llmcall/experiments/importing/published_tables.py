@@ -116,6 +116,10 @@ class Columns:
         }
         is_row = "messages" not in columns
         answers = [name for name in ANSWERS if name in columns] if is_row else []
+        if is_row and not answers:
+            raise ValueError(
+                f"it has no messages, and none of {', '.join(ANSWERS)}, but {', '.join(columns)}"
+            )
         names = (*ROW, *answers) if answers else CONVERSATION
         typed = {name: _typed(name, fields[name]) for name in fields if name in self._parameters}
         own = {
@@ -300,28 +304,28 @@ def rows(path: str, columns: Columns) -> Iterator[LocatedEntry]:
     start = 1
     with opened(path) as file:
         try:
-            found = (
-                x for x in DELIMITERS if not columns.problem(_reader(file, x).fieldnames or ())
-            )
+            found = (x for x in DELIMITERS if not columns.problem(next(_reader(file, x), ())))
             reader = _reader(file, next(found, DELIMITERS[0]), strict=True)
-            names = reader.fieldnames or ()
+            names: list[str] = next(reader, [])
             if problem := columns.problem(names):
                 raise CacheError(f"{path}: {problem}")
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise CacheError(f"{path}: it has several columns {', '.join(map(repr, twice))}")
             start += reader.line_num
-            for row in reader:
-                if None in row or None in row.values():
+            for cells in reader:
+                if cells and len(cells) != len(names):
                     raise CacheError(
                         f"{path}:{start}: the row has more or fewer cells than the first row, which has {len(names)}; "
                         "put cells that contain the separator or a line end into quotes"
                     )
-                yield f"{path}:{start}", columns.conversation(row, has_paths=True)
+                if cells:  # not an empty line
+                    row = dict(zip(names, cells, strict=True))
+                    yield f"{path}:{start}", columns.conversation(row, has_paths=True)
                 start = reader.line_num + 1
         except csv.Error as error:
             raise CacheError(f"{path}: after line {start - 1}: {error}") from error
 
 
-def _reader(file: IO[str], delimiter: str, *, strict: bool = False) -> csv.DictReader[str]:
+def _reader(file: IO[str], delimiter: str, *, strict: bool = False) -> Any:
     file.seek(0)
-    return csv.DictReader(file, delimiter=delimiter, strict=strict)
+    return csv.reader(file, delimiter=delimiter, strict=strict)

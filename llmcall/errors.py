@@ -83,7 +83,7 @@ class APIError(LLMCallError):
     """
 
     retryable = False
-    remedy = "Try again later; 'llmcall doctor' checks the address"
+    remedy = "Try again later; 'llmcall doctor' checks the configured address"
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
     body: object = None  # the server's own error with all its fields, as parsed JSON
@@ -115,8 +115,8 @@ class InvalidRequestError(APIError):
     """Raised when the server rejects a request as invalid (400, 404, 422)."""
 
     remedy = (
-        "Check the model's name, the address and the parameters; 'llmcall doctor' asks the server "
-        "for the model"
+        "Check the model's name, the address and the parameters; 'llmcall doctor' asks the configured "
+        "address for the configured model"
     )
 
 
@@ -150,7 +150,7 @@ class AuthenticationError(APIError):
     """
 
     refuses_key = True
-    remedy = "Check the API key; 'llmcall doctor' shows where it comes from"
+    remedy = "Check the API key; 'llmcall doctor' shows where the configured one comes from"
 
 
 class RateLimitError(APIError):

@@ -108,8 +108,9 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     try:
         transport = client.shared_transport(endpoint)
     except ConfigError as error:
-        remedy = "LLMCALL_CACHE_MODE=replay replays recorded answers without a key"
-        yield Check("key", False, str(error), remedy)
+        lacking = "model" if endpoint.api_type == "local" else "key"
+        remedy = f"LLMCALL_CACHE_MODE=replay replays recorded answers without a {lacking}"
+        yield Check(lacking, False, str(error), remedy)
         return
     if endpoint.api_key is None:
         origin = "no API key is needed"

@@ -774,6 +774,15 @@ def test_the_doctor_names_a_missing_key_and_the_ways_without_one() -> None:
     assert "LLMCALL_CACHE_MODE=replay" in key["remedy"]
 
 
+def test_the_doctor_names_a_missing_model_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model in this process needs no key."""
+    monkeypatch.setenv("LLMCALL_API_TYPE", "local")
+    monkeypatch.setenv("LLMCALL_MODEL", "missing.gguf")
+    model = checks(code=1)["model"]
+    assert not model["ok"] and model["found"].startswith("there is no file missing.gguf")
+    assert "key" not in model["remedy"]
+
+
 def test_the_doctor_sends_nobody_to_settings_that_cannot_be_shown() -> None:
     """A wrong value stops ``llmcall config``, too."""
     written("config.ini", "[OpenAI]\nTEMPERATURE = warm\n")

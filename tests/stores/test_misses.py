@@ -355,8 +355,10 @@ IN_ANOTHER_ORDER = {
         [{"role": "user", "content": [{"type": "text", "text": text} for text in ("Two", "One")]}],
     ),
 }
-# Not the same parts: what belongs together is swapped.
+# Not the same parts in another order: what belongs together is swapped, or only blanks differ.
 SWAPPED = {
+    "a blank at the end": ("Bread?", "Bread? "),
+    "the ends of lines": ("Bread?\nCake?", "Bread?\r\nCake?"),
     "words": ("Lisa gives Bart an apple, and leaves", "Bart gives Lisa an apple, and leaves"),
     "lines": ("Lisa, 3\nBart, 5", "Lisa, 5\nBart, 3"),
     "pieces": ("Lisa, 3; Bart, 5", "Lisa, 5; Bart, 3"),
@@ -372,8 +374,8 @@ def test_a_miss_over_the_same_parts_in_another_order_says_so(recorded: Any, aske
 
 
 @pytest.mark.parametrize(("recorded", "asked"), SWAPPED.values(), ids=SWAPPED)
-def test_a_miss_over_swapped_words_is_no_other_order(recorded: str, asked: str) -> None:
-    """A program that swaps what belongs together has changed."""
+def test_a_miss_over_swapped_words_or_blanks_is_no_other_order(recorded: str, asked: str) -> None:
+    """A program that swaps what belongs together, or adds a blank, has changed."""
     ask(recorded)(recorder())
     assert "another order" not in flat(explained(asked))
 

@@ -120,7 +120,10 @@ def search(request: Request, source: Source) -> SearchResult:
     if not nearest:
         return SearchResult(looked_in)
     record = min(nearest, key=lambda candidate: _distance(requested, candidate.request))
-    if not reordered and record.request != requested and _is_reordered(record.request, requested):
+    changes = differences(record.request, requested)
+    if all(str(change.recorded).split() == str(change.requested).split() for change in changes):
+        reordered = []  # only blanks differ
+    elif not reordered and _is_reordered(changes):
         reordered.append(record.scope)
     is_other, is_elsewhere, all_used, _ = least
     all_used = is_other and not is_elsewhere and all_used
@@ -142,13 +145,13 @@ def _order_free(data: Data) -> Data:
     return sorted_parts(data) if isinstance(data, str) else data
 
 
-def _is_reordered(recorded: Mapping[str, Data], requested: Mapping[str, Data]) -> bool:
+def _is_reordered(changes: Iterable[Difference]) -> bool:
     """Return whether two requests differ only in the order of their texts' parts."""
     return all(
         isinstance(difference.recorded, str)
         and isinstance(difference.requested, str)
         and have_same_parts(difference.recorded, difference.requested)
-        for difference in differences(recorded, requested)
+        for difference in changes
     )
 
 

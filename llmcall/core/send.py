@@ -219,10 +219,13 @@ class Exchange:
         """
         if error.failure.is_late or error.failure.is_unreachable:  # nothing was sent
             return
-        limit = self.call.options.timeout
+        options, left = self.call.options, self.call.deadline.time_left()
+        name, limit = "timeout", options.timeout
+        if left is not None and round(left, 2) <= 0:
+            name, limit = "deadline", options.deadline
         if limit is not None:
             error.args = (
-                f"{error}; waited {seconds:.3g} s of timeout={limit:g} (TIMEOUT under [OpenAI])",
+                f"{error}; waited {seconds:.3g} s of {name}={limit:g} ({name.upper()} under [OpenAI])",
             )
         error.retryable = error.retryable and not self.was_unanswered
         self.was_unanswered = True

@@ -17,8 +17,7 @@ from ..scopes.active import ScopedRecord
 from ..scopes.draws import Drawn
 from ..support.failures import UnrecordedCall, process_failures
 from ..support.listeners import CallListener, listen, stop_listening
-from ..traffic import usage as metering
-from ..traffic.usage import UsageDelta
+from ..traffic.usage import UsageDelta, counting
 
 # The errors of pickle for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
@@ -78,13 +77,12 @@ class Elsewhere(CallListener):
     @contextmanager
     def noting(self) -> Iterator[None]:
         """Note the calls of a block."""
-        metering.meters.append(self._meter)
-        listen(self)
-        try:
-            yield
-        finally:
-            stop_listening(self)
-            metering.meters.remove(self._meter)
+        with counting(self._meter):
+            listen(self)
+            try:
+                yield
+            finally:
+                stop_listening(self)
 
     def refused(self, call: object, error: Exception) -> None:
         """Note the first error of a call that was refused."""

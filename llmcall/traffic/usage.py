@@ -313,6 +313,17 @@ def counted_here() -> Counts:
     return counts
 
 
+@contextmanager
+def counting(meter: Meter) -> Iterator[None]:
+    """Count in a meter what all calls use while a block is open."""
+    meters.append(meter)
+    try:
+        yield
+    finally:
+        with lock:  # else a count in another thread might skip the next meter
+            meters.remove(meter)
+
+
 class Tracked(Meter):
     """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, up to when they are read."""
 
@@ -338,8 +349,5 @@ def track() -> Iterator[Tracked]:
     1
     """
     tracked = Tracked()
-    meters.append(tracked)
-    try:
+    with counting(tracked):
         yield tracked
-    finally:
-        meters.remove(tracked)

@@ -111,6 +111,11 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
         ask(scope="trial", times=3),
         r"draw 2 .* \(draws 0 to 1\)",
     ),
+    "a draw that was dropped": (
+        ask(scope="trial", sample=1),
+        ask(scope="trial"),
+        r"draw 0 .* a later one is recorded: .* forgotten",
+    ),
     "a sample": (
         ask(),
         ask(sample=1),

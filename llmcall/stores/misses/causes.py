@@ -269,17 +269,18 @@ def _cause_of_sample(sample: str | None, recorded_samples: Sequence[str | None],
         return f"the same request is recorded under an old key: run {rekey}"
     if draws and draw.isdecimal() and all(map(str.isdecimal, draws)):
         numbers = sorted(map(int, draws))
+        this_draw = f"this call is draw {draw} of the request {in_scope}"
+        if int(draw) < numbers[-1]:
+            return (
+                f"{this_draw}, and a later one is recorded: its call failed, was cut off or forgotten, or other "
+                "calls in this scope came before"
+            )
         recorded = f"only draw {numbers[0]} is recorded"
         if len(numbers) > 1:
             recorded = (
                 f"only {len(numbers)} draws are recorded (draws {numbers[0]} to {numbers[-1]})"
             )
-        reason = (
-            "the request is made more often than in the recording"
-            if int(draw) > numbers[-1]
-            else "its call failed or was cut off in the recording, or other calls in this scope came before"
-        )
-        return f"this call is draw {draw} of the request {in_scope}, but {recorded}: {reason}"
+        return f"{this_draw}, but {recorded}: the request is made more often than in the recording"
     if draws:
         return f"the same request is recorded {in_scope} as another sample"
     paths = sorted({scope for scope, _ in samples if scope})

@@ -211,9 +211,8 @@ class _Closer:
         self.connection = connection
 
     def __del__(self) -> None:
-        if (
-            self._is_exiting()
-        ):  # a daemon thread that was stopped in a look-up keeps the gate's lock
+        # At exit, a daemon thread that was stopped in a look-up keeps the gate's lock.
+        if self._is_exiting():
             self.connection.close()
         else:
             with self._gate:

@@ -43,6 +43,16 @@ class LinkedRecorder(Recorder):
         self.models.update(options.models)
         self._parent = parent
 
+    @property
+    def _is_followed(self) -> bool:
+        """Whether a map without a recording runs here: its pool is older than it, and was recorded before."""
+        return self._parent is not None and self._parent not in parents[-1:]
+
+    @property
+    def sends_nothing(self) -> bool:
+        """Return whether a request that is not recorded is refused."""
+        return super().sends_nothing and not self._is_followed
+
     def is_left(self, library: ModuleType, host: str) -> bool:
         """Return whether the recording has ended, and this process goes on without it.
 
@@ -51,7 +61,7 @@ class LinkedRecorder(Recorder):
         parent = self._parent
         if parent is None or parent.is_alive():
             return False
-        if not parent.outlives:
+        if not (parent.outlives or self._is_followed):
             raise library.ConnectError(f"llmcall refuses the request to {host}: {HAS_ENDED}")
         warn_once(f"{HAS_ENDED}, so this process's requests to models are no longer recorded")
         return True

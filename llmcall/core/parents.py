@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..stores.cassettes.current import open_cassettes
+from ..support.notices import notices_told
 
 if TYPE_CHECKING:
     from ..link.child import Parent, Way
@@ -22,7 +23,8 @@ def linked(parent: Parent) -> Iterator[None]:
     """Have another process answer this one's calls for a block."""
     parents.append(parent)
     try:
-        yield
+        with notices_told(parent.log):
+            yield
     finally:
         if parent in parents:  # a forked process has another one
             parents.remove(parent)

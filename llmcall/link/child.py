@@ -130,6 +130,13 @@ class Parent:
         with contextlib.suppress(OSError):
             run_blocking(self._tell(*messages))
 
+    def log(self, warning: str) -> bool:
+        """Have the recording process log a warning, once; return whether it can be reached."""
+        if not self.is_alive():
+            return False
+        self.note("warning", warning)
+        return True
+
     async def _tell(self, *messages: Message) -> Message:
         """Send messages, and return the answer to the last one; a note has none."""
         connection = self.connect()

@@ -31,6 +31,7 @@ from ..scopes.position import CallOrder, Position
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.record import Record
+from ..support.notices import warn_once
 from ..support.system import ProcessLock, is_running, process_state
 from ..support.waits import run_blocking, set_may_block
 from ..traffic import call_listeners as call_listeners  # its listeners join
@@ -507,6 +508,8 @@ def _take_note(connection: _Connection, what: str, *details: Any) -> None:
         getattr(link, what)(*details)
     elif what == "unread":
         note_unread(*details)
+    elif what == "warning":
+        warn_once(*details)
     elif (recording := programs.innermost()) is not None:
         recording.hear(what, *details)
 

@@ -109,6 +109,23 @@ def test_equal_children_that_run_at_once_replay_their_own_answers(model: Numbere
 
 
 @pytest.mark.ci
+def test_what_all_children_would_warn_of_is_printed_once_by_the_run(model: NumberedServer) -> None:
+    """They print nothing themselves: the program may read it."""
+    write("child.py", "tell()")
+    write(
+        "program.py",
+        f"""
+        for _ in range(2):
+            child = subprocess.run({CHILD}, capture_output=True, text=True)
+            print(child.stdout, child.stderr)
+        """,
+    )
+    printed, reported = ran(*A, "--actor", "system")
+    assert printed.split() == ["answer", "0", "answer", "1"]
+    assert reported.count("a request names no actor") == 1
+
+
+@pytest.mark.ci
 def test_children_that_uvloop_starts_replay(model: NumberedServer) -> None:
     """It starts them without the module subprocess."""
     pytest.importorskip("uvloop")

@@ -108,7 +108,7 @@ class TableJob(RowJob):
         :raises APIError, OutputError: if no answer fits, unless the call's ``on_error`` is another.
             ``.conversation`` has the answers.
         """
-        conversation = run_blocking(self.conversation(item))
+        conversation = run_blocking(self.conversation(item, _reply_or_error))
         failure = conversation.failure
         is_raised = self.call_for(item).model_params["on_error"] == "raise"
         if failure is None or conversation.is_missing or not is_raised:
@@ -116,6 +116,11 @@ class TableJob(RowJob):
         if isinstance(failure, LLMCallError):
             failure.conversation = conversation._replace(failure=None)
         raise failure
+
+
+async def _reply_or_error(message: SendMessage) -> Any:
+    """Return the reply, or the API's error, which the row has whatever the call's ``on_error`` is."""
+    return await message._replace(params={**message.params, "on_error": "return"}).reply()
 
 
 def check_rows(rows: object) -> None:

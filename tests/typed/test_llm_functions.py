@@ -613,8 +613,14 @@ def test_a_refusal_has_its_row_whatever_on_error_says(
     assert lines == ["1 of 2 answers is a"] * 2
 
 
-def test_a_table_has_the_tries_the_first_misfit_and_the_error_of_each_row() -> None:
-    """Of people who answer at once, late, never, or with an error."""
+@pytest.mark.parametrize(
+    "parameters, options",
+    [({}, {"on_error": "return"}), ({"on_error": "none"}, {}), ({"on_error": "return"}, {})],
+)
+def test_a_table_has_the_tries_the_first_misfit_and_the_error_of_each_row(
+    parameters: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Of people who answer at once, late, never, or with an error, whoever says that nothing is raised."""
     pytest.importorskip("pandas")
     answers = {
         "Lisa": ["8"],
@@ -629,8 +635,8 @@ def test_a_table_has_the_tries_the_first_misfit_and_the_error_of_each_row() -> N
         return answers[messages[0]["content"].partition("?")[0]].pop(0)
 
     client = ScriptedClient(answered, cache_mode="auto")
-    call = LLMCall(user="{{ name }}?", output_type=int, client=client)
-    table = call.table([{"name": name} for name in answers], on_error="return")
+    call = LLMCall(user="{{ name }}?", output_type=int, client=client, **parameters)
+    table = call.table([{"name": name} for name in answers], **options)
     assert table["tries"].tolist() == [1, 3, 3, 2, 1]
     assert table["unread"].fillna("").tolist() == ["", "many", "much", "Hm.", ""]
     assert table["value"].isna().tolist() == [False, False, True, True, True]

@@ -230,9 +230,7 @@ def _classified(
 @functools.cache
 def http_library() -> Any:
     """Return the installed SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x."""
-    # openai 3 looks for httpx in sys.modules for each request, and fails while another thread
-    # imports it.
-    from ..support.libraries import httpx, openai  # noqa: F401
+    from ..support.libraries import openai
 
     base_class = next(
         base for base in openai.DefaultHttpxClient.__mro__ if base.__name__ == "Client"

@@ -15,7 +15,7 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 
 from ..core.waiting import adrive
-from ..support.libraries import httpx
+from ..support.libraries import any_httpx as httpx
 from .conversion import LibraryErrors, httpx_request, is_whole, response_head, whole_response
 from .interceptors import Interceptor, passing
 

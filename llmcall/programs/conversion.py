@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-from ..support.libraries import httpx
+from ..support.libraries import any_httpx as httpx
 from ..support.waits import as_async
 from .http_responses import body_class
 from .transport import headers_to_copy

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
-from ..support.libraries import httpx
+from ..support.libraries import any_httpx as httpx
 from ..support.waits import run_blocking
 from .conversion import LibraryErrors, httpx_request, is_whole, response_head, whole_response
 from .interceptors import Interceptor, passing

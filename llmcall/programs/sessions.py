@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from ..support.libraries import httpx
+from ..support.libraries import any_httpx as httpx
 from ..support.waits import run_blocking
 from .conversion import TIMEOUTS, LibraryErrors, httpx_request
 from .interceptors import Interceptor, passing

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # these may be imported from here
     import dotenv.parser
     import genai_prices
     import httpx
+    import httpx as any_httpx
     import jinja2.meta
     import jinja2.sandbox
     import jsonschema.exceptions
@@ -101,10 +102,17 @@ def random_numbers_kept() -> Iterator[None]:
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Return a library, imported.
+        """Return a library, imported; for ``any_httpx``, httpx2 or else httpx.
 
         :raises ImportError: if it is not installed.
         """
+        if name == "any_httpx":
+            # openai 3, which uses httpx2, looks for httpx in sys.modules for each request, and fails while another
+            # thread imports it.
+            try:
+                return __getattr__("httpx2")
+            except ImportError:
+                name = "httpx"
         whole = _whole.get(name)
         if whole is not None and sys.modules.get(name) is whole:
             return whole

@@ -65,6 +65,21 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.ci
+def test_no_call_imports_an_httpx_that_the_sdk_does_not_use(model: NumberedServer) -> None:
+    """openai 3 looks for it in sys.modules for each request, and fails while another thread imports it."""
+    program = """
+    import openai
+    import llmcall
+    by_urllib()
+    llmcall.client().send_message("Fish?", on_error="raise")
+    sdks = {base.__module__.partition(".")[0] for base in openai.DefaultHttpxClient.__mro__}
+    print({"httpx", "httpx2"} & sys.modules.keys() <= sdks)
+    """
+    printed, _ = ran(program, *RUN, *A, OPENAI_BASE_URL=model.address)
+    assert printed == "True\n"
+
+
 @pytest.mark.parametrize(
     "program",
     [pytest.param("print(text(json.load(by_urllib())))\n" * 3, marks=pytest.mark.ci), GATHER],

@@ -145,7 +145,12 @@ class LLMClient(ConfiguredClient):
     ) -> list[list[float]] | None: ...
 
     def get_embedding(
-        self, text: str | Sequence[str], model: str | None = None, **arguments: Any
+        self,
+        text: str | Sequence[str],
+        model: str | None = None,
+        *,
+        dimensions: int | None = None,
+        **arguments: Any,
     ) -> list[float] | list[list[float]] | None:
         """Return the embedding of a text, or of each of several texts.
 
@@ -153,12 +158,12 @@ class LLMClient(ConfiguredClient):
 
         :param text: a text, or a sequence of texts.
         :param model: the embedding model; ``None`` means the configured one.
-        :param arguments: ``dimensions``, and the arguments of :meth:`send_message` that make sense
-            for embeddings, such as ``timeout``.
+        :param dimensions: the length of an embedding; ``None`` means the model's.
+        :param arguments: those of :meth:`send_message` that make sense for embeddings, such as ``timeout``.
         :returns: a list of numbers, each rounded to float32, or one such list for each text;
             ``None`` if the call failed after all retries and ``on_error`` is ``"none"``.
         """
-        calls = prepare_embeddings(self, text, model, arguments)
+        calls = prepare_embeddings(self, text, model, {"dimensions": dimensions, **arguments})
         # With on_error="return" it may also be the error, which the type leaves out.
         return run_blocking(self._embedding_flow(calls, is_one=isinstance(text, str)))  # type: ignore[return-value]
 
@@ -172,10 +177,15 @@ class LLMClient(ConfiguredClient):
     ) -> list[list[float]] | None: ...
 
     async def aget_embedding(
-        self, text: str | Sequence[str], model: str | None = None, **arguments: Any
+        self,
+        text: str | Sequence[str],
+        model: str | None = None,
+        *,
+        dimensions: int | None = None,
+        **arguments: Any,
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop, as :meth:`get_embedding` does."""
-        calls = prepare_embeddings(self, text, model, arguments)
+        calls = prepare_embeddings(self, text, model, {"dimensions": dimensions, **arguments})
         vectors = await adrive(self._embedding_flow(calls, is_one=isinstance(text, str)))
         return vectors  # type: ignore[return-value]
 

@@ -531,6 +531,7 @@ def test_help_and_editors_show_the_arguments_of_a_call() -> None:
     names = {parameter.name for parameter in shown if parameter.kind is parameter.KEYWORD_ONLY}
     assert {"model", "temperature", "response_format", "timeout", "sample", "on_error"} <= names
     assert "one user message" in (inspect.getdoc(client.send_message) or "")
+    assert "dimensions" in inspect.signature(client.get_embedding).parameters
     for name in names:
         with pytest.raises(TypeError, match=f"^{name} "):
             client.build_request("Hello", **{name: object()})

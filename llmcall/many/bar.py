@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 SHOWN_SECONDS = 1.0  # of a wait; a shorter one has ended before it is read
 
 
+class _Total(metering.Meter):
+    """A meter with one row, since every tick reads it all: a study has a row for each item."""
+
+    def add(self, model: str, scope: str, amounts: metering.UsageDelta, arm: str) -> None:
+        super().add("", "", amounts, "")
+
+
 class Bar:
     """The progress bar of a map. It counts every call of the process, and does nothing if hidden.
 
@@ -31,6 +38,7 @@ class Bar:
             # a stream that only logs may have no other method than ``write``
             progress = hasattr(ipython_shell(), "kernel") or getattr(sys.stderr, "isatty", bool)()
         self._failed_count = 0
+        self._total = _Total()
         self._tqdm_bar: tqdm.tqdm[NoReturn] | None = None
         self._shown = ExitStack()
         if progress and sys.stderr is not None:
@@ -38,7 +46,7 @@ class Bar:
                 from ..support.libraries import tqdm
             bar = tqdm.auto.tqdm(total=total, file=sys.stderr, dynamic_ncols=True)
             self._tqdm_bar = self._shown.enter_context(bar)
-            self._usage = self._shown.enter_context(metering.track())
+            self._shown.enter_context(metering.counting(self._total))
 
     def close(self) -> None:
         """Show the last figures, and leave the bar as it is."""
@@ -58,7 +66,7 @@ class Bar:
         """
         if self._tqdm_bar is None:
             return
-        usage = self._usage.usage()
+        usage = self._total.usage()
         counts = {
             # a failed call may belong to a failed item, or to an item that continued without it
             "failed": max(self._failed_count, usage.errors),

@@ -403,6 +403,15 @@ def test_a_rewrite_in_cells_leaves_the_old_file_until_it_is_closed() -> None:
     assert asked_in() == ["Hi"]
 
 
+def test_a_close_in_a_block_leaves_it_open() -> None:
+    """A block closes its cassette itself, and records until then."""
+    with cassette(PATH) as tape:
+        answer_to(echoing(), "first")
+        tape.close()
+        answer_to(echoing(), "second")
+    assert asked_in() == ["first", "second"]
+
+
 def test_a_notebooks_closed_cassette_is_that_of_a_block() -> None:
     """The bytes are the same, though a cell failed and ran again."""
     with cassette("block.jsonl"):

@@ -192,7 +192,7 @@ class Cassette(ContextDecorator):
         return self
 
     def close(self) -> None:
-        """Close a cassette that :meth:`open` opened; a second close does nothing.
+        """Close a cassette that :meth:`open` opened; a second close, or one in a ``with`` block, does nothing.
 
         :raises CacheError: if another process wrote the file, or a text looks like a credential.
         """

@@ -71,10 +71,12 @@ class Opening:
 
     def close_cells(self) -> None:
         """Close what :meth:`open_cells` opened."""
-        if self._depth:
+        if self._is_in_cells:
+            self._is_in_cells = False
             self.leave(None, None, None)
 
     def _close_all(self, error: BaseException | None) -> None:
+        self._is_in_cells = False
         while self._depth:
             with suppress(CacheMissError, ScopeError):  # the process warns of refused calls
                 self.leave(None, error, None)
@@ -87,7 +89,7 @@ class Opening:
             if other.opening._is_in_cells:
                 place = "by an earlier open(); call its close() first (tape.close())"
             raise CacheError(f"{cassette.path} is already open {place}")
-        self._error, self._is_in_cells, self._overridden = None, False, None
+        self._error, self._overridden = None, None
         config.refresh()
         cassette.read_file()
         with ExitStack() as applied:

@@ -136,9 +136,11 @@ class _Session:
 
     def begin_task(self) -> None:
         """Apply the state, if it is the first task."""
+        if not self._tasks:
+            self._apply()
         self._tasks += 1
-        if self._tasks > 1:
-            return
+
+    def _apply(self) -> None:
         with ExitStack() as stack:
             stack.enter_context(config.using(self._state.layers))
             stack.enter_context(none_open())

@@ -10,6 +10,7 @@ import multiprocessing
 import operator
 import os
 import pickle
+import sys
 import tempfile
 import threading
 import time
@@ -22,6 +23,7 @@ from concurrent.futures import (
 )
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -107,6 +109,13 @@ def begin_anew(folder: str) -> None:
     """Make a worker one that has worked for no other test."""
     os.chdir(folder)
     llmcall.reset()
+
+
+def put_in_place_of_aiohttp(name: str) -> None:
+    """Import a module that has an empty class by a name."""
+    module = ModuleType("aiohttp")
+    setattr(module, name, type(name, (), {}))
+    sys.modules["aiohttp"] = module
 
 
 @pytest.fixture(params=ELSEWHERE)
@@ -452,6 +461,17 @@ def test_a_cassette_records_every_client_of_its_maps_workers(
     assert len(model.asked) == 6
     [sent] = map(post, new, executor=pool)  # nothing records it, and the pool has been in a replay
     assert len({*sent}) == len(model.asked) - 6 == 2
+
+
+def test_a_worker_in_which_a_map_cannot_begin_runs_later_maps() -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as one:
+        one.submit(put_in_place_of_aiohttp, "BaseConnector").result()
+        with llmcall.cassette("pool.jsonl"), pytest.raises(AttributeError, match="connect"):
+            map(ask, "abcdef", executor=one)
+        one.submit(put_in_place_of_aiohttp, "Connector").result()
+        with llmcall.cassette("pool.jsonl") as tape:
+            map(ask, "abcdef", executor=one)
+    assert tape.recorded == 6
 
 
 @pytest.mark.parametrize("waits", [(0.0, 0.5), pytest.param((0.5, 0.0), marks=pytest.mark.ci)])

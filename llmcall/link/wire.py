@@ -177,7 +177,8 @@ class Connection:
     def is_open(self) -> bool:
         """Return whether the other end is open, if nothing is under way."""
         try:
-            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            self._socket.setblocking(False)  # MSG_DONTWAIT does not exist on Windows
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
             return True
         except OSError:

@@ -291,6 +291,13 @@ def test_settings_apply_in_workers(pool: Executor, monkeypatch: pytest.MonkeyPat
     assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", 0.25)}
 
 
+def test_workers_need_no_flag_of_sockets_that_windows_lacks(
+    processes: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("socket.MSG_DONTWAIT")
+    assert map(first, [("a", "b")], executor=processes) == ["a"]
+
+
 def test_usage_in_workers_is_counted_in_the_parent_process(pool: Executor) -> None:
     """Calls, hits, tokens and failures are counted by model and scope, once each."""
     before = llmcall.usage()

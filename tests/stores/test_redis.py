@@ -10,6 +10,7 @@ import logging
 import re
 import signal
 import socket
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,19 @@ def test_the_commands_of_the_cache_take_a_server(server: RedisProcess) -> None:
     """``llmcall cache --path`` lists a cache in Redis as one on the disk."""
     answers_to(client_at(server.url), "a")
     assert "one" in commands.cache("--path", server.url, "ls")
+
+
+def test_a_record_names_all_arms_that_used_it_at_once(server: RedisProcess) -> None:
+    client, begin = client_at(server.url, lambda messages: "one"), threading.Barrier(8)
+
+    def play(arm: int) -> str:
+        begin.wait()
+        answer: str = client.send_message("Bread?").content
+        return answer
+
+    arms = {f"arm {arm}": {"arm": arm} for arm in range(8)}
+    llmcall.arms(play, arms, scope="any", workers=8)
+    assert [*client.cache.to_frame().arms] == [tuple(arms)]
 
 
 @pytest.fixture

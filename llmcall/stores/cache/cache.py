@@ -22,7 +22,7 @@ from ..records.frame import record_frame
 from ..records.packed import kept, pack, unpack
 from ..records.readable import incomplete, unreadable
 from .addresses import is_address, storage_at
-from .storages import Change, Storage
+from .storages import Change, Storage, Stored
 from .unstored import UnstoredAnswers
 
 if TYPE_CHECKING:
@@ -199,18 +199,13 @@ class ResponseCache:
         :param caller: ``None`` leaves the one that the record names.
         """
 
-        def changes() -> Iterator[Change]:
-            """Yield the record's change, read in the transaction that writes it."""
-            row = self.storage.get(key)
-            if row is not None:
-                record = unpack(key, *row)
-                used = record.replace(
-                    arms=tuple(sorted({*record.arms, arm} - {""})), caller=caller or record.caller
-                )
-                yield Change(key, pack(used), True, record.stored_at)
+        def noted(stored: Stored) -> bytes:
+            record = unpack(key, *stored)
+            arms = tuple(sorted({*record.arms, arm} - {""}))
+            return pack(record.replace(arms=arms, caller=caller or record.caller))
 
         try:
-            self.storage.write(changes())
+            self.storage.change(key, noted)
         except (OSError, CacheError) as error:
             warn_once(
                 f"{self.path}: records do not name the arms and callers that got them: {error}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -152,6 +152,18 @@ class RedisServer(Storage):
                     self._change(KEYS, [key, row, int(replaces)], client=pipeline)
                 count += sum(pipeline.execute())
         return count
+
+    def change(self, key: str, changed: Callable[[Stored], bytes]) -> None:
+        """Change the bytes of a key, and again if somebody wrote to the database meanwhile."""
+
+        def change_row(pipeline: Any) -> None:
+            row = pipeline.hget(ROWS, key)
+            pipeline.multi()
+            if row is not None:
+                pipeline.hset(ROWS, key, row[: TIME.size] + changed(_unpacked_row(row)))
+
+        with self._connection() as redis:
+            redis.transaction(change_row, ROWS)
 
     def clear(self) -> int:
         """Delete all rows; return how many there were."""

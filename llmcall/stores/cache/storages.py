@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ...support.plugins import PlugIns
@@ -113,6 +113,18 @@ class Storage(ABC):
         return
 
     # What llmcall's own storages do better
+
+    def change(self, key: str, changed: Callable[[Stored], bytes]) -> None:
+        """Change the bytes of a key, if it has some; between reading and writing, nobody else may change them.
+
+        :param changed: returns the new bytes; it may be called again.
+        """
+
+        def changes() -> Iterator[Change]:
+            if (stored := self.get(key)) is not None:
+                yield Change(key, changed(stored), True, stored[1])
+
+        self.write(changes())
 
     @property
     def folder(self) -> str | None:

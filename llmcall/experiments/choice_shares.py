@@ -96,18 +96,19 @@ def letter_shares(reply: Reply, count: int, temperature: float | None = None) ->
     :param temperature: at which answers are drawn; ``None`` is the API's default, 1.
     :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
     """
-    chances = [(token, math.exp(logprob)) for token, logprob in _first_token_logprobs(reply)]
     # Some servers list impossible ones.
-    chances = [(token, chance) for token, chance in chances if chance]
-    unlisted = max(0.0, 1 - math.fsum(chance for _, chance in chances))
+    logprobs = [pair for pair in _first_token_logprobs(reply) if math.exp(pair[1])]
+    unlisted = max(0.0, 1 - math.fsum(math.exp(logprob) for _, logprob in logprobs))
+    values = [logprob for _, logprob in logprobs] or [0.0]
+    highest, lowest = max(values), min(values)
     if temperature == 0:
-        highest = max((chance for _, chance in chances), default=1.0)
-        weights = [(token, float(chance == highest)) for token, chance in chances]
+        weights = [(token, float(logprob == highest)) for token, logprob in logprobs]
         unlisted = 0.0
     else:
+        # Divided by the likeliest one's: at a small temperature, all would be 0.
         power = 1 / (1 if temperature is None else temperature)
-        weights = [(token, chance**power) for token, chance in chances]
-        unlisted *= min((chance for _, chance in chances), default=1.0) ** (power - 1)
+        weights = [(token, math.exp((logprob - highest) * power)) for token, logprob in logprobs]
+        unlisted *= math.exp((lowest - highest) * power - lowest)
     total = math.fsum([unlisted, *(weight for _, weight in weights)])
     shares = [0.0] * count
     for token, weight in weights:

@@ -856,9 +856,9 @@ def test_what_a_model_wrote_in_json_is_a_text(answer: str) -> None:
 
 
 def test_a_number_as_a_spreadsheet_writes_it_is_read() -> None:
-    path = written("rows.csv", "prompt,answer,temperature\nHow much?,5,.7\n")
+    path = written("rows.csv", "prompt,answer,temperature,presence_penalty\nHow much?,5,.7,-.5\n")
     done("import", path, "--to", GAMES, "-m", MODEL)
-    assert replayed(temperature=0.7) == "5"
+    assert replayed(temperature=0.7, presence_penalty=-0.5) == "5"
 
 
 def test_records_without_a_model_are_named() -> None:

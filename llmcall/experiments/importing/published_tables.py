@@ -185,7 +185,7 @@ def _typed(name: str, value: object) -> object:
     kind = KINDS.get(name, ())
     if isinstance(value, str) and str not in kind:
         try:
-            number = BARE_POINT.sub(r"\1 0.", value)
+            number = BARE_POINT.sub(r"\g<1>0.", value)
             value = SWITCHES[value.lower()] if value.lower() in SWITCHES else json.loads(number)
         except ValueError:
             if kind:

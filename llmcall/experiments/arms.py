@@ -358,7 +358,8 @@ def arms(
             results = run_map(play, runs, workers=workers, progress=progress, on_error=on_error)
     except BaseException as error:
         draw_list.retract()  # so that another start draws the same again
-        error.results = dict(finished)  # type: ignore[attr-defined]
+        # Not by an assignment: the exception's class may refuse attributes.
+        BaseException.__setattr__(error, "results", dict(finished))
         raise
     by_run = dict(zip(runs, results, strict=True))
     arm_results = Arms(tuple(arguments), repeats, by_run, finished, used_records)

@@ -360,7 +360,7 @@ class MapRun:
             note = f"{done}; recorded answers are kept: run it again to continue"
         if self._failed_task is not None:
             note = f"{self._failed_task.in_words(count)}: {note}"
-        if hasattr(error, "add_note"):
+        try:
             error.add_note(note)
-        else:  # Python 3.10
+        except AttributeError:  # on Python 3.10, or if the exception's class refuses attributes
             logger().error("the map ended at %s", note)

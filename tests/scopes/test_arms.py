@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -480,18 +481,26 @@ def test_an_arm_that_fails_has_no_values() -> None:
     assert "1 of 2 runs failed (b 0)" in str(runs)
 
 
-def test_results_of_finished_runs_are_in_the_exception() -> None:
+@dataclass(frozen=True)
+class Unsold(Exception):
+    """An exception that refuses new attributes."""
+
+    why: str
+
+
+@pytest.mark.parametrize("error", [ValueError, Unsold])
+def test_results_of_finished_runs_are_in_the_exception(error: type[Exception]) -> None:
     """An exception that leaves has the results so far, by arm and repeat."""
 
     def play(number: int) -> int:
         if number == 2:
-            raise ValueError("no")
+            raise error("no")
         return number
 
     arms = {name: {"number": number} for number, name in enumerate("abc")}
-    with pytest.raises(ValueError, match="no") as caught:
+    with pytest.raises(error, match="no") as caught:
         llmcall.arms(play, arms, scope="app", workers=1)
-    assert caught.value.results == {("a", 0): 0, ("b", 0): 1}
+    assert caught.value.results == {("a", 0): 0, ("b", 0): 1}  # type: ignore[attr-defined]
 
 
 def test_arms_that_share_no_answer_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:

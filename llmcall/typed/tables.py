@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from decimal import Decimal
 from enum import Enum
 from typing import (
     TYPE_CHECKING,
@@ -140,7 +141,7 @@ class RowMethods:
         - ``repeat``, counted from 0
         - ``value``; for a pydantic model, dataclass, ``TypedDict`` or ``NamedTuple``, a column for each field in
           its place (named ``value.NAME`` if the table has a column of the field's name). Enums are their values,
-          objects in fields are dicts.
+          decimals are floats, objects in fields are dicts.
         - ``error``, the class and message of the exception of a row that failed, unless it was raised;
           ``.map(on_error="return")`` has the exceptions
         - ``tries``, the number of requested answers
@@ -218,9 +219,11 @@ def error_text(error: BaseException | None) -> str | None:
 
 
 def _plain_cell(value: Any) -> Any:
-    """Return a value without objects of the user's classes, which no file holds."""
+    """Return a value without decimals and objects of the user's classes, which not every file holds."""
     if isinstance(value, Enum):
         return _plain_cell(value.value)
+    if isinstance(value, Decimal):
+        return float(value)
     if hasattr(value, "model_dump"):
         value = value.model_dump()
     elif is_dataclass(value) and not isinstance(value, type):

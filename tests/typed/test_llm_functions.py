@@ -11,6 +11,7 @@ import pickle
 import re
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -735,7 +736,7 @@ class Room(pydantic.BaseModel):
     size: Size
     windows: int
     is_warm: bool
-    price: float
+    price: Decimal
 
 
 @pytest.mark.parametrize(

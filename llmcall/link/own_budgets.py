@@ -9,17 +9,17 @@ from typing import NamedTuple
 from ..config.endpoints import Endpoint
 from ..core.calls import Call
 from ..core.seams import NO_ENDPOINT
+from ..core.waiting import Deadline
 from ..keys.request import Data, Request
 from ..traffic.budgets import open_budgets
 from ..traffic.gate import ClientGate
 from ..traffic.limits import Slot
-from ..traffic.queues import Demand
 
 
 class _FreeSlot(Slot):
     """A slot at no endpoint: the recording process has the limits."""
 
-    async def take(self, demand: Demand) -> Endpoint:
+    async def take(self, tokens: int | None, deadline: Deadline) -> Endpoint:
         return NO_ENDPOINT
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import NamedTuple
 
 from ..apis.token_usage import TokenUsage
+from ..core.waiting import Deadline
 from ..errors import BudgetExceededError
 from ..support.display import counted, money
 from ..support.notices import warn_once
@@ -20,7 +21,6 @@ from .queues import (
     PICO,
     Amounts,
     Blocked,
-    Demand,
     Queue,
     spending_of,
     total,
@@ -100,16 +100,17 @@ class Reservation:
         self.is_inside = False
         self._budgets: tuple[Budget, ...] = ()
 
-    async def take(self, demand: Demand) -> None:
+    async def take(self, deadline: Deadline, is_inside: Callable[[], bool]) -> None:
         """Wait until all open budgets have the reservation.
 
+        :param is_inside: returns whether an outer call ends only after this one.
         :raises BudgetExceededError: as :meth:`reserve`.
         :raises RequestTimeoutError: if the wait would pass the deadline.
         """
         if self.reserve() is not None:
-            self.is_inside = demand.is_inside()
+            self.is_inside = is_inside()
             event = "calls under way settled what they reserved of a budget"
-            await wait_until_free(self.reserve, demand.deadline, event)
+            await wait_until_free(self.reserve, deadline, event)
 
     def reserve(self) -> Blocked | None:
         """Reserve from all open budgets at once, in the order of arrival.

@@ -15,10 +15,10 @@ from ..keys.request import Data, Request
 from ..models.prices import DEARER_TIERS
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
-from .budgets import Needs, Reservation, needs, open_budgets
+from .budgets import Needs, Reservation, needs
 from .estimates import costliest_parts, estimate, estimate_http, uses_server_tools, with_tokens_used
 from .limits import Pool, Slot
-from .queues import Amounts, Demand, spending_of, total
+from .queues import Amounts, spending_of, total
 
 if TYPE_CHECKING:
     import httpx
@@ -95,13 +95,12 @@ class ClientGate(OpenCall, Gate):
             self._estimated = self._estimate_tokens(of_budgets)
         needed = self._needed(of_budgets) if of_budgets.is_open else None
         tokens = None if self._estimated is None else sum(self._estimated)
-        demand = Demand(needed, tokens, self._call.deadline, self.is_inside)
         self.holds_budget = needed is not None
-        if needed is not None and open_budgets:
+        if needed is not None:
             reservation = Reservation(needed)
             self._held.append(reservation)
-            await reservation.take(demand)
-        return await self._slot.take(demand)
+            await reservation.take(self._call.deadline, self.is_inside)
+        return await self._slot.take(tokens, self._call.deadline)
 
     def note_sent(self) -> None:
         """Count the send as sent from now on; a second time changes nothing."""

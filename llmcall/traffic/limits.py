@@ -21,7 +21,7 @@ from ..errors import RateLimitError
 from ..models.prices import HighestPrice, Price, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
-from .queues import NEVER, Blocked, Demand, Queue, total, wait_until_free
+from .queues import NEVER, Blocked, Queue, total, wait_until_free
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
@@ -59,22 +59,23 @@ class Slot:
         self.tokens = 0
         self.used: int | None = 0
 
-    async def take(self, demand: Demand) -> Endpoint:
+    async def take(self, tokens: int | None, deadline: Deadline) -> Endpoint:
         """Wait for a slot at an endpoint, and return it.
 
+        :param tokens: the most tokens that the send may use, or ``None`` if they were not counted.
         :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
         """
         has_waited = False
 
         def look() -> Endpoint | Blocked:
             nonlocal has_waited
-            found = self._pool.admit(self, demand.tokens)
+            found = self._pool.admit(self, tokens)
             if isinstance(found, Blocked):
-                self._check_wait(found.at_least, demand.deadline, is_first=not has_waited)
+                self._check_wait(found.at_least, deadline, is_first=not has_waited)
                 has_waited = True
             return found
 
-        return await wait_until_free(look, demand.deadline, "an endpoint had a free slot")
+        return await wait_until_free(look, deadline, "an endpoint had a free slot")
 
     def _check_wait(self, seconds: float, deadline: Deadline, *, is_first: bool) -> None:
         """Refuse a wait that would pass the deadline; log one that [Limits] alone would not cause."""

@@ -54,21 +54,6 @@ def total(tokens: TokenUsage) -> int | None:
 T = TypeVar("T")
 
 
-class Demand(NamedTuple):
-    """The demand of a send: what it needs before it begins.
-
-    :param needed: the most that it may use of the open budgets, or ``None`` if none is open.
-    :param tokens: the most tokens that it may use, or ``None`` if they were not counted.
-    :param deadline: its call's.
-    :param is_inside: returns whether an outer call ends only after this one; it is called if the send has to wait.
-    """
-
-    needed: Amounts | None
-    tokens: int | None
-    deadline: Deadline
-    is_inside: Callable[[], bool]
-
-
 class Blocked(NamedTuple):
     """The reason why a send must wait, and when to look again.
 

@@ -12,13 +12,14 @@ from ..apis.chunks import EACH_CHUNK
 from ..apis.shapes import as_chat
 from ..clients.streams import AsyncStream, EndedAtExit, Stream
 from ..core.kinds import unpacked_vector
+from ..core.seams import OK
 from ..core.waiting import adrive_stream, drive_stream
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered_names, recordable
 from ..stores.records.answers import VOLATILE
 from ..support.waits import BlockingIterator, as_async, may_block, run_blocking
 from .interceptors import note_refusal
-from .transport import OK, headers_to_copy
+from .transport import headers_to_copy
 from .whole_answers import EVENTS, AnswerEnd
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from ..clients.api_errors import http_library
 from ..core.waiting import adrive
 from ..errors import ArgumentError, ConfigError
 from ..link.loop import LoopThread, close_in_forks
+from ..link.wire import LOOPBACK
 from ..scopes.active import position_here
 from ..scopes.scope import Scope
 from ..scopes.scope import scope as open_scope
@@ -36,7 +37,7 @@ from . import connections
 from .answering import response_to
 from .http_responses import error_body
 from .interceptors import note_refusal
-from .routes import BASE_URLS, CALLER, LOOPBACK, SCOPE_HEADER
+from .routes import BASE_URLS, CALLER, SCOPE_HEADER
 from .transport import MESSAGE_HEADERS, headers_to_copy
 
 if TYPE_CHECKING:

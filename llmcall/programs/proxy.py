@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
 from ..link.loop import LoopThread, close_in_forks
+from ..link.wire import LOOPBACK
 from . import connections
 from .interceptors import Sight
-from .routes import LOOPBACK
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter

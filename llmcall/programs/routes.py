@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..link.tickets import Base
-from ..link.wire import Address, frame
+from ..link.wire import LOOPBACK, Address, frame
 from .placeholders import without_keys
 
-LOOPBACK = "127.0.0.1"
 NO_PROXY = ("NO_PROXY", "no_proxy")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 # What the names in an address mean, unless the environment says otherwise.

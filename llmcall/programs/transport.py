@@ -12,7 +12,7 @@ from ..apis.masking import mask, secrets_of
 from ..clients.api_errors import connection_error, failure, proxy_hint
 from ..clients.chat import chunks_of_event, streamed_chunks
 from ..core.kinds import check_embeddings, ordered_embeddings
-from ..core.seams import CoroutineTransport, Response
+from ..core.seams import OK, CoroutineTransport, Response
 from ..core.waiting import is_too_late
 from ..errors import APIError, RequestTimeoutError
 from ..keys.plain_data import in_order
@@ -42,7 +42,6 @@ MESSAGE_HEADERS = frozenset(
         b"x-should-retry",
     }
 )
-OK = 200
 
 
 class ProgramTransport(CoroutineTransport):

@@ -17,6 +17,7 @@ from ...keys.messages import checked_messages
 from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
 from ...keys.plain_data import recordable
 from ...models.prices import price_of
+from ...scopes.active import PROGRAM_SCOPE
 from ...scopes.position import checked_name
 from ...stores.days import creation_time
 from ...stores.record import Record
@@ -36,7 +37,6 @@ from .published_responses import (
 )
 from .published_tables import IS_ROW, Columns
 
-PROGRAM_SCOPE = ("run",)  # in which a replay looks for a program's calls
 MAX_REASONS = 20  # in the text of a result
 MAX_REASON_CHARACTERS = 300
 
@@ -314,7 +314,7 @@ def _path(conversation: object) -> str:
     """Return the path of a conversation's scope; empty outside any."""
     if not isinstance(conversation, Mapping):
         raise TypeError(f"it is {type(conversation).__name__}; a conversation must be a dict")
-    names = conversation.get("scope", PROGRAM_SCOPE if is_exchange(conversation) else ()) or ()
+    names = conversation.get("scope", (PROGRAM_SCOPE,) if is_exchange(conversation) else ()) or ()
     if not isinstance(names, (list, tuple)):
         raise TypeError(f"its scope is {names!r}; it must be a tuple of names, one for each level")
     texts = [

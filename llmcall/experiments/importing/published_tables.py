@@ -18,7 +18,7 @@ from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE
 from ...keys.plain_data import is_too_deep
 from ...keys.request import Data
 from ...models.catalog import parameters_of
-from .published_responses import ASSISTANT, is_chat, is_exchange, is_message, is_raw_answer
+from .published_responses import ASSISTANT, GZIP, is_chat, is_exchange, is_message, is_raw_answer
 
 PROMPT, ANSWERS = "prompt", ("answer", "response", "completion")
 IS_ROW = "is_row"  # marks a conversation of which only the last turn is an answer
@@ -211,7 +211,6 @@ def parameters(texts: Mapping[str, str]) -> dict[str, Data]:
 LocatedEntry = tuple[str, object]
 DELIMITERS = ",;\t"
 LINES = "if it has several objects over many lines, write each into one: jq -c . FILE > FILE.jsonl"
-GZIP = b"\x1f\x8b"
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..stores.cassettes.current import open_cassettes
-from ..support.notices import notices_told
+from ..support.notices import tellers
+from ..support.system import last_in
 
 if TYPE_CHECKING:
     from ..link.child import Parent, Way
@@ -21,13 +22,8 @@ parents: list[Parent] = []  # the innermost last
 @contextmanager
 def linked(parent: Parent) -> Iterator[None]:
     """Have another process answer this one's calls for a block."""
-    parents.append(parent)
-    try:
-        with notices_told(parent.log):
-            yield
-    finally:
-        if parent in parents:  # a forked process has another one
-            parents.remove(parent)
+    with last_in(parents, parent), last_in(tellers, parent.log):
+        yield
 
 
 def note_unread(key: str) -> None:

@@ -17,7 +17,8 @@ from ..scopes.active import ScopedRecord
 from ..scopes.draws import Drawn
 from ..support.failures import UnrecordedCall, process_failures
 from ..support.listeners import CallListener, listen, stop_listening
-from ..traffic.usage import UsageDelta, counting
+from ..support.system import last_in
+from ..traffic.usage import UsageDelta, meters
 
 # The errors of pickle for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
@@ -77,7 +78,7 @@ class Elsewhere(CallListener):
     @contextmanager
     def noting(self) -> Iterator[None]:
         """Note the calls of a block."""
-        with counting(self._meter):
+        with last_in(meters, self._meter):
             listen(self)
             try:
                 yield

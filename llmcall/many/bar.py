@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from ..support.display import money
-from ..support.system import ipython_shell, without_warnings
+from ..support.system import ipython_shell, last_in, without_warnings
 from ..traffic import usage as metering
 from ..traffic.adaptive import under_way
 from ..traffic.limits import seconds_held_back
@@ -46,7 +46,7 @@ class Bar:
                 from ..support.libraries import tqdm
             bar = tqdm.auto.tqdm(total=total, file=sys.stderr, dynamic_ncols=True)
             self._tqdm_bar = self._shown.enter_context(bar)
-            self._shown.enter_context(metering.counting(self._total))
+            self._shown.enter_context(last_in(metering.meters, self._total))
 
     def close(self) -> None:
         """Show the last figures, and leave the bar as it is."""

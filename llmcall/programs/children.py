@@ -35,6 +35,7 @@ from ..support.system import (
     after_fork_in_parent,
     before_fork,
     is_started_by_multiprocessing,
+    last_in,
 )
 from .linked import recording_linked
 from .replacing import Installation, Replacement
@@ -219,12 +220,10 @@ _starting = _Starting()
 def recording_children(routes: Routes) -> Iterator[None]:
     """Record, for a block, the calls of the processes that this one starts, and of those that they start."""
     _patches.open()
-    _routes.append(routes)
     try:
-        yield
+        with last_in(_routes, routes):
+            yield
     finally:
-        if routes in _routes:  # a forked process has others
-            _routes.remove(routes)
         if not _routes:
             _patches.close()
 

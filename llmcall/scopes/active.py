@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import ScopeError
-from ..support.system import after_fork_in_child, this_process
+from ..support.system import after_fork_in_child, last_in, this_process
 from . import workers
 from .callers import Caller
 from .draw_numbers import RecordedCallers
@@ -192,8 +192,7 @@ NO_SCOPE = ActiveScope(Position(), _no_scope_draws, opened_by="default")  # outs
 # The number of all default scopes: each starts again, but a user's scope with its name warns.
 DEFAULT_NUMBER = -1
 _order_numbers = itertools.count()
-# The arguments of default_scope(), the innermost last. A list, because blocks of two threads may overlap.
-_defaults: list[ActiveScope | None] = []
+_defaults: list[ActiveScope | None] = []  # the arguments of default_scope(), the innermost last
 
 
 def new_program_scope() -> ActiveScope:
@@ -216,11 +215,8 @@ def default_scope(active: ActiveScope | None) -> Iterator[None]:
 
     :param active: of :func:`new_program_scope`; ``None`` for no default scope.
     """
-    _defaults.append(active)
-    try:
+    with last_in(_defaults, active):
         yield
-    finally:
-        _defaults.remove(active)
 
 
 def process_default() -> ActiveScope | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ _firsts: dict[object, object] = {}
 _collections: list[dict[str, None]] = []  # ordered sets of messages, while notices are kept
 _are_held = False
 # Where a process that another one records tells its warnings, the innermost last; each returns whether they arrived.
-_tellers: list[Callable[[str], bool]] = []
+tellers: list[Callable[[str], bool]] = []
 
 
 def warn_once(message: str, *, about: object = None) -> bool:
@@ -44,7 +43,7 @@ def notice(message: str, *args: object) -> None:
     text = message % args if args else message
     for collection in tuple(_collections):
         collection[text] = None
-    if _are_held or any(tell(text) for tell in _tellers[-1:]):
+    if _are_held or any(tell(text) for tell in tellers[-1:]):
         return
     logger().warning(message, *args, stacklevel=2)
 
@@ -72,16 +71,6 @@ def hold_notices() -> dict[str, None]:
 def stop_keeping_notices(collection: dict[str, None]) -> None:
     """Add no more warnings to what :func:`keep_notices` returned."""
     _collections[:] = [other for other in _collections if other is not collection]
-
-
-@contextmanager
-def notices_told(tell: Callable[[str], bool]) -> Iterator[None]:
-    """Log no warnings for a block, except those that did not arrive elsewhere."""
-    _tellers.append(tell)
-    try:
-        yield
-    finally:
-        _tellers.remove(tell)
 
 
 def is_new(subject: object) -> bool:

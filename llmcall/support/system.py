@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
@@ -67,6 +69,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
     )
+
+
+@contextmanager
+def last_in(stack: list[T], item: T) -> Iterator[None]:
+    """Have an object last in a list for a block. Blocks of two threads may overlap, and a fork may empty the list."""
+    with lock:
+        stack.append(item)
+    try:
+        yield
+    finally:
+        with lock:
+            indexes = [index for index, other in enumerate(stack) if other is item]
+            if indexes:
+                del stack[indexes[-1]]
 
 
 class ProcessLock:

@@ -19,7 +19,7 @@ from ..support.display import (
 )
 from ..support.failures import Counts
 from ..support.notices import first, warn_once
-from ..support.system import lock
+from ..support.system import last_in, lock
 
 if TYPE_CHECKING:
     import pandas
@@ -313,17 +313,6 @@ def counted_here() -> Counts:
     return counts
 
 
-@contextmanager
-def counting(meter: Meter) -> Iterator[None]:
-    """Count in a meter what all calls use while a block is open."""
-    meters.append(meter)
-    try:
-        yield
-    finally:
-        with lock:  # else a count in another thread might skip the next meter
-            meters.remove(meter)
-
-
 class Tracked(Meter):
     """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, up to when they are read."""
 
@@ -349,5 +338,5 @@ def track() -> Iterator[Tracked]:
     1
     """
     tracked = Tracked()
-    with counting(tracked):
+    with last_in(meters, tracked):
         yield tracked

@@ -710,6 +710,14 @@ def test_a_default_scope_is_that_of_calls_without_one() -> None:
         assert bind(sample)() == "run#4"
 
 
+def test_a_block_leaves_the_default_scope_around_it() -> None:
+    """Each cassette has such a block, and most have no default scope."""
+    with default_scope(None), default_scope(new_program_scope()):
+        with default_scope(None):
+            assert sample() is None
+        assert sample() == "run#0"
+
+
 def test_scopes_keep_their_paths_beside_a_default_scope() -> None:
     """A scope that the program opens does not stand below the default one."""
     with default_scope(new_program_scope()):

@@ -23,20 +23,6 @@ _lock = ProcessLock()
 _opened_as = ("", "")
 
 
-def push_cassette(cassette: Cassette) -> None:
-    """Make a cassette the innermost one, until it closes."""
-    with lock:
-        open_cassettes.append(cassette)
-
-
-def pop_cassette(cassette: Cassette) -> None:
-    """Remove a closed cassette; if it was opened several times, only the innermost one."""
-    with lock:
-        indexes = [index for index, opened in enumerate(open_cassettes) if opened is cassette]
-        if indexes:
-            del open_cassettes[max(indexes)]
-
-
 @contextmanager
 def none_open() -> Iterator[None]:
     """Hide the open cassettes for a block. Cassettes that the block opens and leaves open stay on top."""

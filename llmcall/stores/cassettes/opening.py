@@ -10,14 +10,14 @@ from ...config import resolve as config
 from ...errors import CacheError, CacheMissError, ScopeError
 from ...support.listeners import notify
 from ...support.notices import notice, warn_once
-from ...support.system import at_exit
+from ...support.system import at_exit, last_in
 from ..records.keyed_settings import (
     TAKEN_BY_ALL,
     Overridden,
     layer_from_header,
     overridden_settings,
 )
-from .current import open_cassettes, pop_cassette, push_cassette
+from .current import open_cassettes
 from .tape import lock
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class Opening:
                 self._start()
             self._depth += 1
             block.push(lambda _, error, __: self._stop(error))
-            push_cassette(cassette)
-            block.callback(pop_cassette, cassette)
+            block.enter_context(last_in(open_cassettes, cassette))
             if not self._blocks:  # the first block is popped last, whichever thread leaves first
                 block.enter_context(cassette.around(cassette))
             self._blocks.append(block.pop_all())

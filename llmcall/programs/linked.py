@@ -75,7 +75,7 @@ class LinkedRecorder(Recorder):
         """Show the exception that ends the program, the run's first miss in one line: the recording process printed
         it.
         """
-        first = self.first_error
+        first = self.first_error or error  # that of llmcall's own call comes over the link
         is_printed = isinstance(first, CacheMissError) and first.first is None
         show(error, first if is_printed else None)
 

@@ -1208,13 +1208,24 @@ def test_a_miss_that_ends_a_program_is_shown_once(model: NumberedServer) -> None
 
 
 @pytest.mark.ci
-def test_a_miss_that_ends_a_child_is_shown_once(model: NumberedServer) -> None:
-    """The run prints the first one at once, and the child its traceback; a second child's miss is only there."""
-    text = """
+@pytest.mark.parametrize(
+    "text",
+    [
+        """
         import openai
         client = openai.OpenAI(base_url=os.environ["MODEL_AT"], api_key="k", max_retries=0)
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": sys.argv[1]}])
+        """,
         """
+        import llmcall
+        client = llmcall.OpenAIClient(base_url=os.environ["MODEL_AT"], model="m")
+        client.send_message(sys.argv[1], on_error="raise")
+        """,
+    ],
+    ids=["of the SDK", "of llmcall"],
+)
+def test_a_miss_that_ends_a_child_is_shown_once(model: NumberedServer, text: str) -> None:
+    """The run prints the first one at once, and the child its traceback; a second child's miss is only there."""
     Path("child.py").write_text("import os, sys" + textwrap.dedent(text))
     asking = """
         import subprocess

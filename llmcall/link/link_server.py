@@ -510,7 +510,7 @@ def _take_note(connection: _Connection, what: str, *details: Any) -> None:
         note_unread(*details)
     elif what == "warning":
         warn_once(*details)
-    elif (recording := programs.innermost()) is not None:
+    elif (recording := programs.innermost_recorder()) is not None:
         recording.hear(what, *details)
 
 

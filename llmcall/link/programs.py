@@ -31,7 +31,7 @@ def recordings() -> list[Recorder]:
     return [cast("Recorder", it) for it in attached if not it.passes_requests]
 
 
-def innermost() -> Recorder | None:
+def innermost_recorder() -> Recorder | None:
     """Return the recording that was opened last, or ``None``."""
     opened = recordings()
     return opened[-1] if opened else None

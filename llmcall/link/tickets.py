@@ -132,7 +132,7 @@ class Ticket:
 
     def _outermost(self, identity: str, name: str) -> Scope:
         """Return a scope that the process opened outside any."""
-        recording = programs.innermost()
+        recording = programs.innermost_recorder()
         if identity == ACTOR and recording is not None:
             shared = recording.actor_scope(name)
             if shared is not None:
@@ -166,7 +166,7 @@ class Ticket:
             hold_scope(Scope(name).active())
         if where.is_programs:
             hold(is_programs=True)
-            recording = programs.innermost()
+            recording = programs.innermost_recorder()
             default = None if recording is None else recording.recording.default
             if place := position_here(default, is_process=True):
                 hold_scope(place)

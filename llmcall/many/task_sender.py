@@ -91,7 +91,7 @@ class TaskSender:
 
     def _packed_state(self) -> bytes:
         record: Callable[[], AbstractContextManager[object]] = nullcontext
-        recording = programs.innermost()
+        recording = programs.innermost_recorder()
         if recording is not None:
             record = functools.partial(programs.record_linked, recording.options())
         self._link = Link()

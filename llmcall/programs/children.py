@@ -94,7 +94,7 @@ class RoutesOfRecording:
 
                 self.server = Server(self._recorder, self.context_of)
         address = "" if self.server is None else self.server.address
-        recording = programs.innermost() or self._recorder
+        recording = programs.innermost_recorder() or self._recorder
         proxy = self._proxy_address() if recording.sends_nothing else ""
         layers = [layer_data(layer) for layer in config.layers.pushed]
         told = pickle.dumps((recording.options(), layers))

@@ -76,7 +76,7 @@ def passing() -> AbstractContextManager[None]:
     return nullcontext() if llmcall_sends() else sent_by(PASSED)
 
 
-def innermost() -> Interceptor | None:
+def innermost_interceptor() -> Interceptor | None:
     """Return the interceptor that was attached last."""
     attached = tuple(interceptors)
     return attached[-1] if attached else None
@@ -84,7 +84,7 @@ def innermost() -> Interceptor | None:
 
 def active_interceptor() -> Interceptor | None:
     """Return the interceptor of a program's request that is sent now, or ``None`` if it passes."""
-    interceptor = innermost()
+    interceptor = innermost_interceptor()
     if interceptor is None or interceptor.passes_requests:
         return None
     if llmcall_sends() and not interceptor.sends_nothing:

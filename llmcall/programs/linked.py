@@ -14,7 +14,7 @@ from ..link.link_messages import error_data
 from ..support.notices import warn_once
 from ..support.tracebacks import show
 from .patches import patched_by
-from .recorder import Options, Recorder
+from .recorder import Recorder, RecordingOptions
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..link.child import Parent
     from .interceptors import Sight
 
-HAS_ENDED = "the recording of the process that started this one has ended"
+RECORDING_HAS_ENDED = "the recording of the process that started this one has ended"
 
 
 class LinkedRecorder(Recorder):
@@ -31,7 +31,7 @@ class LinkedRecorder(Recorder):
     :param parent: the recording process, if that may end before this one.
     """
 
-    def __init__(self, options: Options, parent: Parent | None) -> None:
+    def __init__(self, options: RecordingOptions, parent: Parent | None) -> None:
         super().__init__(
             options.actor,
             options.overrides,
@@ -62,8 +62,12 @@ class LinkedRecorder(Recorder):
         if parent is None or parent.is_alive():
             return False
         if not (parent.outlives or self._is_followed):
-            raise library.ConnectError(f"llmcall refuses the request to {host}: {HAS_ENDED}")
-        warn_once(f"{HAS_ENDED}, so this process's requests to models are no longer recorded")
+            raise library.ConnectError(
+                f"llmcall refuses the request to {host}: {RECORDING_HAS_ENDED}"
+            )
+        warn_once(
+            f"{RECORDING_HAS_ENDED}, so this process's requests to models are no longer recorded"
+        )
         return True
 
     def note_refusal(self, error: Exception) -> None:
@@ -91,7 +95,7 @@ def _tell(what: str, detail: Any) -> None:
 
 
 @contextlib.contextmanager
-def recording_linked(options: Options, parent: Parent | None = None) -> Iterator[None]:
+def recording_linked(options: RecordingOptions, parent: Parent | None = None) -> Iterator[None]:
     """Record the clients of this process for a block, for the process that answers its calls."""
     recorder = LinkedRecorder(options, parent)
     if options.prints_first and sys.excepthook is sys.__excepthook__:

@@ -16,7 +16,7 @@ from ..scopes.callers import begin_naming, current_caller, end_naming
 from ..support.request_origin import PROGRAM, llmcall_sends, sender
 from ..support.waits import run_blocking
 from . import connections, makers
-from .interceptors import Interceptor, Sight, active_interceptor, innermost, passing
+from .interceptors import Interceptor, Sight, active_interceptor, innermost_interceptor, passing
 from .replacing import Installation, Replacement
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _connect_noted(connect: Callable[..., Any], socket: object, address: object)
     Everything that connects through Python's sockets comes here, such as WebSocket libraries, which are not
     recorded. An audit hook would see more (gevent's sockets), but cannot be removed.
     """
-    interceptor, to = innermost(), connections.connected_to(address)
+    interceptor, to = innermost_interceptor(), connections.connected_to(address)
     is_noted = sender.get() == PROGRAM or (
         llmcall_sends() and interceptor and interceptor.sends_nothing
     )

@@ -14,7 +14,7 @@ from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeErr
 from ..keys.normalizers import normalizer
 from ..link.client_facts import KEYS, keyless
 from ..link.link_messages import error_in
-from ..link.programs import innermost, interceptors, recordings
+from ..link.programs import innermost_recorder, interceptors, recordings
 from ..scopes.active import ActiveScope, here
 from ..scopes.scope import Scope
 from ..support.listeners import CallListener, listen
@@ -86,7 +86,7 @@ class Recording(NamedTuple):
         return self.actors.scope_of(to_record.for_actor(), normalize, self.default)
 
 
-class Options(NamedTuple):
+class RecordingOptions(NamedTuple):
     """The options of a recording, as another process gets them: see :class:`Recording`.
 
     :param models: the addresses of models that are known.
@@ -179,7 +179,7 @@ class Recorder(Interceptor):
 
     def attach(self) -> None:
         """Compose its options with those of the recorders attached before it."""
-        outer = innermost()
+        outer = innermost_recorder()
         self._was_attached = True
         if outer is not None:
             self._recording = self._recording.over(outer._recording)
@@ -189,7 +189,7 @@ class Recorder(Interceptor):
         """Return the recording that counts for a request: the innermost one, which may be a cassette that the
         settings name; an ``http_client``'s own takes precedence.
         """
-        counting = innermost()
+        counting = innermost_recorder()
         if counting is None or counting is self:
             return self._recording
         if not self._was_attached:
@@ -250,7 +250,7 @@ class Recorder(Interceptor):
         actors = self.recording.actors
         return None if actors is None else actors.scope_named(name, self.recording.default)
 
-    def options(self) -> Options:
+    def options(self) -> RecordingOptions:
         """Return the options of the recording, for a recorder of another process; they can be pickled, and have no
         keys or passwords, since an environment has them.
         """
@@ -263,7 +263,9 @@ class Recorder(Interceptor):
         }
         models = frozenset(self.known_models())
         prints_first = self.report_first is not bool
-        return Options(actor, overrides, recording.hosts, self.sends_nothing, models, prints_first)
+        return RecordingOptions(
+            actor, overrides, recording.hosts, self.sends_nothing, models, prints_first
+        )
 
     def hear(self, what: str, detail: Any) -> None:
         """Note what another process saw of its program: a :class:`.Sight`, or ``"refusal"``."""

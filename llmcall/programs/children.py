@@ -14,8 +14,10 @@ import os
 import pickle
 import signal
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
@@ -196,10 +198,21 @@ def _started() -> None:
         routes.started()
 
 
-def release(route: Route) -> None:
-    """Forget a route that is no longer used."""
-    for routes in _routes[-1:]:
-        routes.note("dismiss", route.ticket)
+def forgetting(route: Route) -> Callable[..., None]:
+    """Return a function that forgets a new route, unless its recording has ended; a forked copy does nothing."""
+    makers = _routes[-1:]
+
+    def forget(*_: object) -> None:
+        for maker in makers:
+            if maker in _routes:
+                maker.note("dismiss", route.ticket)
+
+    return forget
+
+
+def _forget_after(kept: object, route: Route) -> None:
+    """Forget a route when an object is no longer kept, as it is while what the route was made for goes on."""
+    weakref.finalize(kept, forgetting(route)).atexit = False
 
 
 class _Starting(threading.local):
@@ -423,6 +436,7 @@ def _start(start: Callable[[BaseProcess], None], process: BaseProcess) -> None:
     if route is not None:
         # What a process object holds is pickled for a spawned process.
         vars(process)["llmcall_route"] = _Carrier(route)
+        _forget_after(process, route)  # Python keeps the object until the process has ended
     try:
         with _starts(route):
             start(process)
@@ -511,8 +525,17 @@ def _submit(
         return submit(executor, function, *args, **kwargs)
     future = submit(executor, Work(route, function), *args, **kwargs)
     _started()  # its processes may be older than the recording
-    future.add_done_callback(lambda _: release(route))
+    future.add_done_callback(forgetting(route))
     return future
+
+
+def _awaited(result: object, pool: object, route: Route) -> object:
+    """Return a pool's result, and forget the route of its work when that has ended."""
+    if isinstance(result, list):
+        forgetting(route)()
+    else:  # a pool keeps what it has not yet completed, but not a generator
+        _forget_after(pool if isinstance(result, GeneratorType) else result, route)
+    return result
 
 
 def _apply_async(
@@ -523,8 +546,10 @@ def _apply_async(
     **kwargs: object,
 ) -> object:
     route = new_route("work", _name(func))
+    if route is None:
+        return apply(pool, func, *args, **kwargs)
     _started()
-    return apply(pool, func if route is None else Work(route, func), *args, **kwargs)
+    return _awaited(apply(pool, Work(route, func), *args, **kwargs), pool, route)
 
 
 def _map(
@@ -545,7 +570,8 @@ def _map(
     work = ItemWork(route, func, is_star)
     if is_star:  # a starmap would give the number and the item as two arguments
         items = ((item,) for item in items)
-    return map_items(pool, work, list(items) if has_length else items, *args, **kwargs)
+    numbered = list(items) if has_length else items
+    return _awaited(map_items(pool, work, numbered, *args, **kwargs), pool, route)
 
 
 def _run_in_parallel(
@@ -559,7 +585,7 @@ def _run_in_parallel(
         (Work(route._replace(caller=f"{route.caller}/item {number}"), function), args, kwargs)
         for number, (function, args, kwargs) in enumerate(iterable)
     )
-    return run(parallel, named)
+    return _awaited(run(parallel, named), parallel, route)
 
 
 # How a process begins to be recorded

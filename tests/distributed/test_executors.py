@@ -5,6 +5,7 @@ there counts here.
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import multiprocessing
 import operator
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import (
     BrokenExecutor,
@@ -22,6 +24,8 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from contextlib import ExitStack
+from contextvars import ContextVar, copy_context
+from multiprocessing.pool import Pool, ThreadPool
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -838,6 +842,56 @@ def test_a_pool_in_a_cassettes_block_is_recorded(method: str) -> None:
             pool.submit(ask, "Salt?").result()
         with pytest.raises(llmcall.LLMCallError, match="has ended"):
             pool.submit(ask, "Eggs?").result()
+
+
+def test_nothing_of_a_pools_work_is_kept_after_it() -> None:
+    """A pool may run any number of functions inside a cassette."""
+    inside: ContextVar[object] = ContextVar("inside")
+
+    def use(pool: Pool) -> weakref.ref[object]:
+        value = {0}
+        inside.set(value)
+        pool.apply(abs, [1])
+        pool.map(abs, [1])
+        pool.starmap(divmod, [(1, 1)])
+        pool.map_async(abs, [1]).wait()
+        list(pool.imap(abs, [1]))
+        list(pool.imap(abs, [1], chunksize=2))
+        return weakref.ref(value)
+
+    with llmcall.cassette("run.jsonl"):
+        for made in (ThreadPool, multiprocessing.get_context("fork").Pool):
+            pool = made(1)
+            pool.apply(abs, [1])
+            value = copy_context().run(use, pool)
+            pool.close()
+            pool.join()
+            del pool
+            gc.collect()
+            assert value() is None
+
+
+def after(reading: int, question: str) -> str:
+    """Wait for a byte, and ask."""
+    os.read(reading, 1)
+    return ask(question)
+
+
+def test_work_whose_result_nobody_awaits_stays_in_its_scope() -> None:
+    reading, writing = os.pipe()
+    with (
+        llmcall.cassette("run.jsonl") as tape,
+        multiprocessing.get_context("fork").Pool(1) as pool,
+    ):
+        with scope("trial"):
+            pool.imap(functools.partial(after, reading), "ab", chunksize=2)
+            pool.imap(functools.partial(after, reading), "c")
+        os.write(writing, b"123")
+        pool.close()
+        pool.join()
+    assert {record.sample for record in tape.all_records()} == {"trial#0"}
+    os.close(reading)
+    os.close(writing)
 
 
 @pytest.mark.ci

@@ -170,7 +170,7 @@ def sending_method(transport: Transport) -> str:
 
 
 def stream_name(transport: Transport) -> str:
-    """Return the name of a transport's streaming method, which may be any of its methods."""
+    """Return how messages name a transport's stream: any of its methods may have made it."""
     return f"the stream of {transport.class_name}"
 
 

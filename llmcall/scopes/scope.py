@@ -40,7 +40,7 @@ class Scope:
     :ivar name: its level of the path; ``None`` for no scope.
     :ivar process: whether every thread without a scope of its own is in it.
     :ivar is_shared: whether all processes that are recorded together count in it, as those of an actor.
-    :ivar is_of_request: whether it is an actor's, and open for one request of its alone.
+    :ivar is_of_request: whether it is an actor's scope, open only during one request.
     """
 
     def __init__(self, name: str | None, *, process: bool = False) -> None:

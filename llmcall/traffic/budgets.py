@@ -34,8 +34,7 @@ _waiting = Queue()
 @contextmanager
 def all_closed() -> Iterator[None]:
     """Close the open budgets for a block, such as those that a forked process has from its parent. Budgets that the
-    block opens
-    and leaves open stay.
+    block opens and leaves open stay.
     """
     before = open_budgets.copy()
     open_budgets.clear()

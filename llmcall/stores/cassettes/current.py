@@ -37,7 +37,7 @@ def none_open() -> Iterator[None]:
 
 
 def forget_all() -> None:
-    """Forget the cassettes of the process that forked this one, and answers its calls."""
+    """Forget the open cassettes that a fork inherited: the recording process answers this process's calls."""
     with lock:
         open_cassettes.clear()
 

@@ -27,8 +27,8 @@ class Owner:
 
     :ivar writes: whether the file is written when the cassette closes.
     :ivar raises_refusals: whether the first refused call of a program is raised again then.
-    :ivar knows_use: whether a record is unused if no call used it while the cassette was open.
-    :ivar bypasses_cache: whether the disk cache supplies no answers, and new ones replace those in it.
+    :ivar knows_use: whether the cassette sees every call, so that unused records can be reported.
+    :ivar bypasses_cache: whether all is requested anew, and new answers replace those in the disk cache.
     :ivar is_settings: whether ``[Cassette] PATH`` opened it, for the whole process.
     :ivar run: the options of ``llmcall run`` for the file's header; ``None`` for a block.
     :ivar earlier_calls: the first calls of records that this process used before, which come first in the file.

@@ -1,1 +1,4 @@
-"""The link between a process and the one that records it: that one decides and answers, and this one sends."""
+"""The link between a recorded process and its recording process.
+
+The recording process decides and answers; the recorded process sends.
+"""

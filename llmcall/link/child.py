@@ -1,4 +1,4 @@
-"""The recorded process's end of the link: it queries the recording process, and sends what that tells it to send."""
+"""The recorded process's end of the link: it queries the recording process, and sends what it is told to send."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ DIGITS_OF_TASK = 16
 
 
 class Parent:
-    """The process that records this one, as this one reaches it.
+    """The recording process, as a recorded process reaches it.
 
     :param address: the address of its link.
     :param ticket: the ticket of what this process was started for.
     :param over: the class of the error for a call that it can no longer answer.
-    :param outlives: whether this process goes on alone then.
+    :param outlives: whether the recorded process goes on alone then.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Way:
     async def answer(self, calls: Sequence[Call]) -> list[Record]:
         """Return the records that answer calls.
 
-        :raises BaseException: what the recording process raises, or this one while it sends.
+        :raises BaseException: what the recording process raises, or the recorded process while it sends.
         """
         try:
             connection = self._parent.connect()
@@ -266,7 +266,7 @@ class Way:
 
 
 class _Retractable(NamedTuple):
-    """A draw in the recording process that a map in this one retracts if it ends early."""
+    """A draw in the recording process that a map in the recorded process retracts if it ends early."""
 
     parent: Parent
     ticket: str
@@ -309,7 +309,7 @@ def _forwarded(calls: Sequence[Call]) -> ForwardedCalls:
 
 
 class _Exchange:
-    """A call over its connection: this process does what the recording one tells it, until that one has the answer.
+    """A call over its connection: it follows the recording process's commands until the answer is there.
 
     :ivar errors: what this process raised, in order.
     """

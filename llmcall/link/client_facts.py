@@ -1,7 +1,7 @@
 """The facts of a client in another process: its settings without keys and functions, its endpoints and models.
 
-The recording process makes a client of them, which stands in for that one in the pipeline of its calls: limits, prices
-and reports need nothing else.
+The recording process makes a client of them, which stands in for the original in the pipeline of its calls: limits,
+prices and reports need nothing else.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ LONGEST_START = 2  # seconds that a Python takes to say hello
 
 
 class Link:
-    """The end of the link that answers the processes that this one records.
+    """The recording process's end of the link.
 
     :ivar address: goes to these processes.
     :ivar other: the ticket for requests whose own ticket has ended; ``None`` refuses them.
@@ -259,9 +259,8 @@ class _Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.end: asyncio.Future[None] = loop.create_future()
         accepted.setblocking(False)
-        close_in_forks(
-            accepted
-        )  # else the process would wait for a forked one after this one's end
+        # A forked process's copy would keep the connection open after this end is closed.
+        close_in_forks(accepted)
         self._made = loop.create_task(loop.connect_accepted_socket(lambda: self, accepted))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -373,9 +372,9 @@ class _Connection(asyncio.Protocol):
 
 
 class CallOfProcess:
-    """A call, or the calls for the texts of embeddings, that a process sends to this one.
+    """A call, or the calls for the texts of embeddings, that a recorded process makes.
 
-    :ivar connection: that process's.
+    :ivar connection: the recorded process's.
     """
 
     def __init__(
@@ -388,7 +387,7 @@ class CallOfProcess:
         self._meter = NotedMeter(ticket.meter)
 
     def inside(self, *, runs_function: bool) -> Base:
-        """Return a ticket for the calls that the process makes inside this one, which goes to that process.
+        """Return a ticket for the calls that the recorded process makes inside this call.
 
         :param runs_function: whether these calls are those of a recorded function, in the scope that is open here.
         """
@@ -478,7 +477,7 @@ class CallOfProcess:
                 position = Position(forwarded.sample.partition("#")[0], order)
                 call = draft.at(position, forwarded.sample)
                 calls.append(InnerCall._make(call) if forwarded.is_inner else call)
-            # Where another process records this one, that one draws.
+            # If this process is itself recorded, its recording process draws.
             elif (
                 forwarded.is_inner
                 or forwarded.kind == "embedding"

@@ -77,7 +77,7 @@ class RemoteTransport(CoroutineTransport):
 
     :param call: the call, as that process makes it.
     :param form: of its answers, or ``None``.
-    :param endpoints: those that may answer, by model.
+    :ivar endpoints: the model's endpoints.
     """
 
     keeps_time = True  # the process does

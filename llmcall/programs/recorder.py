@@ -46,7 +46,7 @@ class Recording(NamedTuple):
     :param client_at: returns the client that makes the calls to an address.
     :param overrides: the settings that were given for these clients.
     :param default: the scope of calls outside any scope, or ``None``.
-    :param is_of_cassette: whether ``default`` is a cassette's, and so that of blocks inside, too.
+    :param is_of_cassette: whether ``default`` is a cassette's. Blocks inside then use it, too.
     :param sends_nothing: whether it only replays; ``None`` if that was not said.
     """
 

@@ -31,17 +31,17 @@ VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
 
 
 class Route(NamedTuple):
-    """The way of a process to the one that records it. It can be pickled.
+    """How a child process reaches the process that records it. It can be pickled.
 
-    :param address: of that one's server, with its token, for other languages; empty if it has none.
-    :param link: the address of that one's link, for Python.
-    :param base: the scope in which the process was started, and the ticket by which that one knows its context.
-    :param caller: the process's name.
-    :param told: the options of the recording and the settings of open cassettes, pickled. The process is told these
-        where it is started, since that one may not answer then: Ray waits for its workers without letting other
+    :param address: the recording process's HTTP server, with its token, for other languages; empty if it has none.
+    :param link: the address of the recording process's link, for Python.
+    :param base: the scope in which the child was started, and the ticket that names the context of its start.
+    :param caller: the child's name.
+    :param told: the options of the recording and the settings of open cassettes, pickled. The child gets these where it
+        is started, since the recording process may not answer then: Ray waits for its workers without letting other
         threads run.
-    :param proxy: the address of that one's proxy, for what is no Python, if the process may send nothing; else empty.
-    :param outlives: whether the process may go on, unrecorded, when the recording has ended, if it may send.
+    :param proxy: the recording process's proxy, for a child that is not Python and may send nothing; else empty.
+    :param outlives: whether the child may go on, unrecorded, when the recording has ended, if it may send.
     """
 
     address: str

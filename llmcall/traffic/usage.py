@@ -220,14 +220,15 @@ class Meter:
         """Return the usage so far."""
         usages: dict[tuple[str, str, str], Usage] = {}
         with lock:
-            for key, sums in sorted(self.sums.items()):
-                columns = {name: sum_ for name, sum_ in sums.items() if name not in OUTCOMES}
-                if not columns:
-                    continue
-                columns["errors"] = sums.get("errors", 0) + len(columns.pop(FAILED, ()))
-                for name in TEXT_COLUMNS:
-                    columns[name] = tuple(sorted(sums.get(name, ())))
-                usages[key] = Usage(**columns)
+            rows = [(key, sums.copy()) for key, sums in self.sums.items()]
+        for key, sums in sorted(rows):
+            columns = {name: sum_ for name, sum_ in sums.items() if name not in OUTCOMES}
+            if not columns:
+                continue
+            columns["errors"] = sums.get("errors", 0) + len(columns.pop(FAILED, ()))
+            for name in TEXT_COLUMNS:
+                columns[name] = tuple(sorted(sums.get(name, ())))
+            usages[key] = Usage(**columns)
         return _sum(usages.values())._replace(
             by_model=_by(usages, lambda model, scope, arm: [model]),
             # each with the scopes around it

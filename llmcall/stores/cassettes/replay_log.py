@@ -130,7 +130,7 @@ class ReplayLog:
         """Return the sort keys of the first calls of all used records."""
         with lock:
             keys = {*self._first_calls, *self._earlier_calls}
-            return {key: self.first_call(key) for key in keys}
+        return {key: self.first_call(key) for key in keys}
 
     # An unused record has no place among this run's calls, so where a file keeps it is a decision. It
     # follows the record that preceded it in the file, the nearest one of its scope that this run used. So
@@ -172,31 +172,29 @@ class ReplayLog:
         :param others: those that answered no call; ``None`` finds them by their keys.
         """
         with lock:
-            if others is not None and not self._skipped_scopes:
-                return others
-            records = list(records)
-            unused = [record for record in records if record.cache_key not in self._first_calls]
-            if not self._skipped_scopes:
-                return unused
-            skipped = tuple(f"{path}/" for path in self._skipped_scopes)
-            entered = {
-                _outermost_scope(record)
-                for record in records
-                if record.cache_key in self._first_calls
-            }
-            is_any_outside = any("/" not in path for path in self._skipped_scopes)
-            return [
-                record
-                for record in unused
-                if record.sample is not None
-                and not f"{record.scope}/".startswith(skipped)
-                and not (is_any_outside and _outermost_scope(record) not in entered)
-            ]
+            skipped = [*self._skipped_scopes]
+        if others is not None and not skipped:
+            return others
+        records = list(records)
+        unused = [record for record in records if not self.has_used(record.cache_key)]
+        if not skipped:
+            return unused
+        inside = tuple(f"{path}/" for path in skipped)
+        entered = {
+            _outermost_scope(record) for record in records if self.has_used(record.cache_key)
+        }
+        is_any_outside = any("/" not in path for path in skipped)
+        return [
+            record
+            for record in unused
+            if record.sample is not None
+            and not f"{record.scope}/".startswith(inside)
+            and not (is_any_outside and _outermost_scope(record) not in entered)
+        ]
 
     def arms(self) -> dict[str, list[str]]:
         """Return the arms that used each used record, by its key, in the order of their first calls."""
-        with lock:
-            used = {key: self._arms.get(key, {}) for key in self._first_calls}
+        used = {key: self._arms.get(key, {}) for key in self.used_keys()}
         return {key: sorted(orders, key=orders.__getitem__) for key, orders in used.items()}
 
     def with_arms(self, record: Record, *, is_gained: bool, drops_unused: bool) -> Record:

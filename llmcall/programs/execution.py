@@ -10,6 +10,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 import types
 from collections.abc import Iterable
 from pathlib import Path
@@ -108,6 +109,8 @@ class Execution(CallListener):
         atexit.register(patches.close)  # after all else
         listen(self)
         recorder.report_first = self._report_first
+        if threading.excepthook is threading.__excepthook__:
+            threading.excepthook = self._show_in_thread
         end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)
 
@@ -144,6 +147,14 @@ class Execution(CallListener):
         # The summary has the first refusal, and a count.
         atexit.register(process_failures.forget, *REFUSED)
         sys.exit(self._code)
+
+    def _show_in_thread(self, raised: threading.ExceptHookArgs) -> None:
+        """Show the exception that ends a thread as Python does; the first miss, which was printed, in one line."""
+        error = raised.exc_value
+        if error is None or isinstance(error, SystemExit) or sys.stderr is None:
+            return
+        sys.stderr.write(f"Exception in thread {raised.thread and raised.thread.name}:\n")
+        show(error, self._reported)
 
     def opened(self, cassette: Cassette) -> None:
         """Let a cassette of the program only read, where nothing may be sent: a map's workers keep to it, too."""

@@ -1194,12 +1194,17 @@ def test_the_first_miss_of_a_program_is_printed_at_once(model: NumberedServer) -
 
 
 @pytest.mark.ci
-def test_a_miss_that_ends_a_program_is_shown_once(model: NumberedServer) -> None:
+@pytest.mark.parametrize("way", ["ask()", "threading.Thread(target=ask).start()"])
+def test_a_miss_that_ends_a_program_or_a_thread_is_shown_once(
+    model: NumberedServer, way: str
+) -> None:
     """Python's traceback has its first line."""
-    text = """
-        import openai
+    text = f"""
+        import openai, threading
         client = openai.OpenAI(base_url=os.environ["MODEL_AT"], api_key="k")
-        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Bread?"}])
+        def ask():
+            client.chat.completions.create(model="m", messages=[{{"role": "user", "content": "Bread?"}}])
+        {way}
         """
     ran(text, *A)
     _, reported = ran(text.replace("Bread", "Salt"), *NONE, code=1)

@@ -144,7 +144,7 @@ def test_replay_needs_no_key_and_no_address() -> None:
 
 
 def test_refresh_asks_each_question_once_per_process(cache_path: str) -> None:
-    """Other clients of the process read the new answer; another question is asked."""
+    """Other clients and cache objects of the process read the new answer; another question is asked."""
     answer_to(client_at(cache_path, ["old"]))
     client = client_at(cache_path, ["new", "newer"], mode="refresh")
     assert [
@@ -156,6 +156,8 @@ def test_refresh_asks_each_question_once_per_process(cache_path: str) -> None:
         ("new", True),
         ("new", True),
     ]
+    other = ResponseCache(cache_path, mode="refresh")
+    assert text_of(other.get(client.build_request("Hello"))) == "new"
     assert answer_to(client, "another") == ("newer", False)
 
 
@@ -311,9 +313,12 @@ def test_a_cache_on_disk_and_one_in_redis_hold_what_a_dict_would(
                     expected = {key: value for key, value in expected.items() if key not in found}
                 else:
                     key, value = arguments
-                    writer = cache if name == "put" else ResponseCache(path, mode="refresh")
+                    record = cache.put(asked(key), answer(value))
+                    if name == "replace":
+                        new = record.replace(response=answer(value))
+                        record = cache.store(new, replace=True)
                     kept = expected.get(key, value) if name == "put" else value
-                    assert text_of(writer.put(asked(key), answer(value))) == kept
+                    assert text_of(record) == kept
                     expected[key] = kept
             records = {
                 record.request["messages"][0]["content"]: text_of(record)

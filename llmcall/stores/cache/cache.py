@@ -41,6 +41,7 @@ _shared_lock = ProcessLock()
 # By cache: the keys of the records that calls of this process used. Nothing empties them, since a refresh
 # and the column "used" need all; docs/explanation/scale.rst has the bytes of each.
 _used_keys_by_path: dict[str, set[str]] = {}
+_refreshed_keys_by_path: dict[str, set[str]] = {}  # until llmcall.reset()
 
 
 class CacheStats(NamedTuple):
@@ -80,8 +81,8 @@ class ResponseCache:
         self.storage: Storage = storage_at(os.fspath(path))
         self._address = os.fspath(path) if is_address(os.fspath(path)) else self.storage.name
         self.used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
-        self._refreshed_keys: set[str] = set()
-        self._unstored = UnstoredAnswers(self.storage, replaced_keys=self._refreshed_keys)
+        self._refreshed_keys = _refreshed_keys_by_path.setdefault(self.storage.name, set())
+        self._unstored = UnstoredAnswers(self.storage)
 
     @property
     def path(self) -> Path | str:
@@ -170,9 +171,9 @@ class ResponseCache:
             is_stored = self.storage.put(key, packed, replaces=replace)
             stored_record = record if is_stored else self._first_stored(key, packed)
         except (OSError, CacheError) as error:
-            stored_record = unpack(key, self._unstored.keep(key, packed, error))
+            stored_record = unpack(key, self._unstored.keep(key, packed, error, replace))
         except KeyboardInterrupt as interrupt:
-            self._unstored.keep(key, packed, interrupt)
+            self._unstored.keep(key, packed, interrupt, replace)
             raise
         else:
             if self._unstored:
@@ -422,6 +423,7 @@ def forget_shared() -> None:
     with _shared_lock:
         caches = list(_shared_caches.values())
         _shared_caches.clear()
+        _refreshed_keys_by_path.clear()
     for cache in caches:
         cache.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from ...errors import CacheError
@@ -19,21 +18,23 @@ class UnstoredAnswers(dict[str, bytes]):
     """Paid answers that could not be stored, packed, by key, kept in memory until the storage takes them.
 
     :param storage: the storage to try again.
-    :param replaced_keys: the keys whose records replace what is stored.
     """
 
-    def __init__(self, storage: Storage, replaced_keys: Container[str]) -> None:
+    def __init__(self, storage: Storage) -> None:
         super().__init__()
         self._storage = storage
-        self._replaced_keys = replaced_keys
+        self._replacing: set[str] = set()  # keys
         self._warned_process: int | None = None  # the process that logged the warning
 
-    def keep(self, key: str, packed: bytes, error: BaseException) -> bytes:
+    def keep(self, key: str, packed: bytes, error: BaseException, replaces: bool) -> bytes:
         """Keep a record, and warn once in each process.
 
         :param error: why the storage does not have it.
+        :param replaces: whether it replaces what is stored.
         :returns: the record that counts, packed: the first one under the key.
         """
+        if replaces:
+            self._replacing.add(key)
         if self._warned_process != os.getpid():
             self._warned_process = os.getpid()
             at_exit(self._store_at_exit)
@@ -51,7 +52,7 @@ class UnstoredAnswers(dict[str, bytes]):
         failure: Exception | None = None
         for key, packed in list(self.items()):
             try:
-                self._storage.put(key, packed, replaces=key in self._replaced_keys)
+                self._storage.put(key, packed, replaces=key in self._replacing)
             except (OSError, CacheError) as error:
                 failure = error
             else:

@@ -18,10 +18,10 @@ from .json_texts import json_values, without_reasoning
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
 # A number as Python writes it, or with commas if it has two groups of three, or a point.
 _NUMBER = re.compile(
-    r"-?(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:,[0-9]{3}){2,}|[1-9][0-9]{0,2},[0-9]{3}(?=\.))"
+    r"[-+]?(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:,[0-9]{3}){2,}|[1-9][0-9]{0,2},[0-9]{3}(?=\.)|(?=\.))"
     r"(?P<fraction>\.[0-9]+)?(?P<exponent>[eE][-+]?[0-9]+)?"
 )
-_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}\.[0-9]{3}")  # 45.000 is 45,000 in many languages
+_THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}\.[0-9]{3}")  # 45.000 is 45,000 in many languages
 _ANSWER = re.compile(r"(?:\*\*answer:\*\*|answer:)\s*(?=\S)", re.IGNORECASE)
 _BOLD_AND_QUOTES = ("****", "____", '""', "''", "``", "“”", "‘’", "„“", "«»", "「」")
 _STOPS = (".", "!", "。")

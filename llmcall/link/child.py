@@ -105,17 +105,21 @@ class Parent:
             return None
         return Way(self, self._ticket_in(active), _where(active, order), active.item.draws)
 
-    def connect(self) -> Connection:
-        """Return an unused connection."""
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Provide an unused connection for a block."""
         if self._process != this_process():  # a forked process cannot share its parent's
             self._process, self._idle = this_process(), []
-        if may_block():
-            with contextlib.suppress(IndexError):
-                return self._idle.pop()
-        return Connection(self.address)
-
-    def give_back(self, connection: Connection) -> None:
-        """Take back a connection on which nothing is under way."""
+        idle = self._idle if may_block() else []
+        try:
+            connection = idle.pop()
+        except IndexError:
+            connection = Connection(self.address)
+        try:
+            yield connection
+        except BaseException:  # interrupted, cancelled, or a fault: the other end cancels the call
+            connection.close()
+            raise
         if may_block():
             self._idle.append(connection)
         else:
@@ -139,12 +143,10 @@ class Parent:
 
     async def _tell(self, *messages: Message) -> Message:
         """Send messages, and return the answer to the last one; a note has none."""
-        connection = self.connect()
-        for message in messages:
-            await connection.send(message)
-        answer = () if messages[-1][0] == "note" else await connection.receive()
-        self.give_back(connection)
-        return answer
+        with self.connected() as connection:
+            for message in messages:
+                await connection.send(message)
+            return () if messages[-1][0] == "note" else await connection.receive()
 
     def over(self) -> BaseException:
         """Return the error for a call that the recording process can no longer answer."""
@@ -218,20 +220,12 @@ class Way:
         :raises BaseException: what the recording process raises, or the recorded process while it sends.
         """
         try:
-            connection = self._parent.connect()
+            with self._parent.connected() as connection:
+                exchange = _Exchange(connection, self, calls)
+                message = ("calls", self._ticket, tuple(self._where), tuple(_forwarded(calls)))
+                answer = await exchange.run(message)
         except OSError as error:
             raise self._parent.over() from error
-        try:
-            exchange = _Exchange(connection, self, calls)
-            message = ("calls", self._ticket, tuple(self._where), tuple(_forwarded(calls)))
-            answer = await exchange.run(message)
-        except OSError as error:
-            connection.close()
-            raise self._parent.over() from error
-        except BaseException:  # interrupted, cancelled, or a fault: the other end cancels the call
-            connection.close()
-            raise
-        self._parent.give_back(connection)
         return self._records(calls, answer, exchange.errors)
 
     def _records(

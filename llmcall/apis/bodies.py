@@ -33,7 +33,7 @@ class EventStream:
 
     def __init__(self) -> None:
         self.done = False
-        self._rest = b""  # the beginning of a line that has not ended
+        self._rest: list[bytes] = []  # the pieces of a line that has not ended
 
     def feed(self, data: bytes) -> Iterator[dict[str, object] | str]:
         """Yield the events that end in this data, and any other lines, since a server may send an error as
@@ -41,7 +41,11 @@ class EventStream:
 
         :raises ServiceError: if an event is not a JSON object.
         """
-        *lines, self._rest = LINE_END.split(self._rest + data)
+        self._rest.append(data)
+        if not LINE_END.search(data):  # joined only at its end: a line may be long
+            return
+        *lines, rest = LINE_END.split(b"".join(self._rest))
+        self._rest = [rest]
         for line in lines:
             text = line.decode(errors="replace")
             event = text.removeprefix("data:").strip()

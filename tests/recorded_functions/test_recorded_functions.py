@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import hypothesis.strategies as st
 import pytest
 from errors import check_error, error_table
-from hypothesis import given
+from hypothesis import example, given
 
 import llmcall
 from llmcall import CacheMissError, ResponseCache, cassette, recorded, scope
@@ -524,6 +524,7 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN, ARGUMENTS)
+@example(3, {"$text": "bread"})
 def test_any_plain_result_comes_back_the_same(result: Any, argument: Any) -> None:
     """The first return, the cache's and the cassette's are equal."""
     path = f"{random.Random(repr(result)).random()}.jsonl"  # each example has a cassette of its own

@@ -106,7 +106,9 @@ class RecordFile:
                 if "caller" in entry:
                     self._named.append(len(hashes))
                 self.undecided.add(entry["kind"], entry["request"])
-                hashes.append(_hash(entry["kind"], entry.get("sample"), entry["request"]))
+                hashes.append(
+                    _hash(entry["kind"], entry.get("sample"), entry["request"], is_line=True)
+                )
                 self._starts.append(start)
             elif "text" in entry:
                 checked_text(entry)
@@ -254,29 +256,34 @@ class RecordFile:
         return self._held(place for place in range(len(self)) if place not in used)
 
 
-def _hash(kind: str, sample: str | None, request: Mapping[str, Data]) -> int:
-    """Return the hash of a request; equal ones have the same in this process."""
+def _hash(
+    kind: str, sample: str | None, request: Mapping[str, Data], *, is_line: bool = False
+) -> int:
+    """Return the hash of a request; equal ones have the same in this process.
+
+    :param is_line: whether it stands as in a line, where references replace long texts.
+    """
     messages = request.get("messages")
     if not isinstance(messages, list):
-        return hash((kind, sample, _trace(request)))
+        return hash((kind, sample, _trace(request, is_line)))
     last_two = [
-        _trace(message.get("content") if type(message) is dict else message)
+        _trace(message.get("content") if type(message) is dict else message, is_line)
         for message in messages[-2:]
     ]
     return hash((kind, sample, len(messages), *last_two))
 
 
-def _trace(data: Data) -> Data:
+def _trace(data: Data, is_line: bool) -> Data:
     """Return the representation of plain data in a hash, whether a line holds it or a request."""
     if isinstance(data, str):
         return data if len(data) <= INLINE_CHARACTERS else text_digest(data)
     if isinstance(data, list):
-        return tuple(map(_trace, data))
+        return tuple(_trace(item, is_line) for item in data)
     if not isinstance(data, dict):
         return "$" if isinstance(data, bytes) else data
     if is_marker(data):
-        return data["$text"] if type(data.get("$text")) is str else "$"
-    return frozenset([(name, _trace(item)) for name, item in data.items()])
+        return data["$text"] if is_line and type(data.get("$text")) is str else "$"
+    return frozenset([(name, _trace(item, is_line)) for name, item in data.items()])
 
 
 def header_in(path: str | os.PathLike[str]) -> Header | None:

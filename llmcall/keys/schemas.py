@@ -206,14 +206,29 @@ def _generator() -> Any:
             return json_schema
 
         def encode_default(self, dft: Any) -> Any:
-            """Return a default as JSON, a set sorted, as new versions of pydantic do."""
-            return super().encode_default(_ordered(dft))
+            """Return a default as JSON, sets sorted, as new versions of pydantic do."""
+            return _finite(super().encode_default(_ordered(dft)))
 
     return Generator
 
 
+def _finite(default: Any) -> Any:
+    """Return a default's data; what JSON cannot represent raises the error for which pydantic leaves a default out."""
+    from ..support.libraries import pydantic_core
+
+    try:
+        json.dumps(default, allow_nan=False)
+    except ValueError as error:
+        raise pydantic_core.PydanticSerializationError(str(error)) from None
+    return default
+
+
 def _ordered(default: object) -> object:
-    """Return a default, a set sorted: its own order differs between processes."""
+    """Return a default, its sets sorted: their own order differs between processes."""
+    if type(default) is dict:
+        return {name: _ordered(item) for name, item in default.items()}
+    if type(default) in (list, tuple):
+        return [_ordered(item) for item in default]  # type: ignore[attr-defined]
     if not isinstance(default, (set, frozenset)):
         return default
     try:
@@ -241,7 +256,8 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
             fields[name] = typing_extensions.NotRequired[fields[name]]
             # pydantic's own schemas leave out defaults that are not JSON, too.
             with suppress(pydantic_core.PydanticSerializationError):
-                defaults[name] = pydantic_core.to_jsonable_python(_ordered(parameter.default))
+                default = pydantic_core.to_jsonable_python(_ordered(parameter.default))
+                defaults[name] = _finite(default)
     schema = _pydantic_schema(typing_extensions.TypedDict("Arguments", fields))  # type: ignore[operator]
     for name, default in defaults.items():
         schema["properties"][name]["default"] = default

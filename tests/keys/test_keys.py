@@ -8,6 +8,7 @@ import base64
 import enum
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -105,6 +106,14 @@ class Decision(pydantic.BaseModel):
     items: list[Item]
     mood: Mood = Mood.GLAD
     words: str | None = pydantic.Field(default=None, description="What is said aloud")
+
+
+def buy(
+    baskets: dict[str, set[str]] = {"Ada": {"bread", "salt", "fish"}},  # noqa: B006
+    most: float = math.inf,
+) -> str:
+    """Buy some baskets."""
+    raise NotImplementedError
 
 
 def price_of(item: str, count: int = 1) -> float:
@@ -205,6 +214,10 @@ GOLDEN: dict[str, tuple[Callable[[], str], str]] = {
     "a function as a tool": (
         lambda: asked(tools=[price_of]),
         "2a50ddd047588b56b29ac8d0c1498c23cd64dfc60cea7081a4c4daf71f8344bf",
+    ),
+    "a function with defaults that hold sets, or are no JSON": (
+        lambda: asked(tools=[buy]),
+        "a9ae0a99c05162e31de35224e7d79064ca36e4ccd4c4c18ce320f4ae1f5fa3be",
     ),
     "a pydantic model as a tool": (
         lambda: asked(tools=[Decision]),

@@ -199,6 +199,23 @@ def test_the_address_of_a_storage_of_ones_own_is_a_cache(tmp_path: Path) -> None
     assert cache.export(tmp_path / "out.jsonl") == cache.clear() == 1
 
 
+def test_a_deletion_by_key_reads_one_row_at_most(tmp_path: Path) -> None:
+    """Its cost does not grow with the cache."""
+    read: list[str] = []
+
+    class Listing(JsonFile, scheme="listing"):
+        def rows(self) -> Iterator[tuple[str, bytes, float]]:
+            for row in super().rows():
+                read.append(row[0])
+                yield row
+
+    client = client_at(f"listing://{tmp_path / 'a.json'}")
+    keys = [client.send_message(text).cache_key for text in ("Hello", "again")]
+    read.clear()
+    assert client.cache.delete(keys=keys[1:]) == 1
+    assert read == keys[:1]
+
+
 @pytest.mark.parametrize("way", ["asend_message", "astream_message"])
 def test_an_event_loop_asks_a_storage_of_ones_own_in_a_thread(way: str, tmp_path: Path) -> None:
     import asyncio

@@ -133,7 +133,7 @@ class Storage(ABC):
 
     def exists(self) -> bool:
         """Return whether anything was stored."""
-        return len(self) > 0
+        return any(True for _ in self.rows())
 
     def put(self, key: str, value: bytes, *, replaces: bool = False) -> bool:
         """Store bytes under a key; return whether they were stored.

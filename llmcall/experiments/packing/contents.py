@@ -55,7 +55,7 @@ def personal_lines(name: str, text: str) -> Iterator[str]:
 
     :param name: the text's name.
     """
-    own_home = re.escape(os.path.expanduser("~"))
+    own_home = re.escape(os.path.expanduser("~").rstrip("/")) or HOME  # a container's may be /
     for words in dict.fromkeys(re.findall(rf"{own_home}\b|{HOME}|{MAIL}", text)):
         yield f"look at {name}:{_line_number(text, text.index(words))}: {words}"
 

@@ -100,8 +100,12 @@ def recording_linked(options: RecordingOptions, parent: Parent | None = None) ->
     recorder = LinkedRecorder(options, parent)
     if options.prints_first and sys.excepthook is sys.__excepthook__:
         sys.excepthook = recorder.show
-    with patched_by(recorder):
-        yield
+    try:
+        with patched_by(recorder):
+            yield
+    finally:
+        if sys.excepthook == recorder.show:
+            sys.excepthook = sys.__excepthook__
 
 
 programs.record_linked = recording_linked

@@ -16,8 +16,8 @@ from ..record import GotFrom, Record, draw_of
 from ..records.header import Header
 from ..records.keyed_settings import joined_settings
 from ..records.packed import kept
-from ..records.reader import Question, RecordFile, header_in
-from ..records.writer import check_writable, content_digest, read_if_present, write
+from ..records.reader import Question, RecordFile, content_digest, header_in
+from ..records.writer import check_writable, read_if_present, write
 from .replay_log import ReplayLog
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from array import array
 from bisect import bisect_left
@@ -320,3 +321,8 @@ def read(path: str | os.PathLike[str]) -> RecordFile:
         raise FileNotFoundError(
             f"{os.fspath(path)} does not exist; give the path of a cassette or an exported file"
         ) from None
+
+
+def content_digest(content: bytes) -> bytes:
+    """Return the SHA-256 of a file's content, empty for no content."""
+    return hashlib.sha256(content).digest() if content else b""

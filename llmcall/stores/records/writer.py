@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from base64 import b64encode
@@ -31,7 +30,7 @@ from .line import (
     refuse_folder,
     text_digest,
 )
-from .reader import header_in
+from .reader import content_digest, header_in
 from .served import served_by
 
 
@@ -195,8 +194,3 @@ def read_if_present(path: str) -> bytes:
     with suppress(FileNotFoundError), open(path, "rb") as file:
         return file.read()
     return b""
-
-
-def content_digest(content: bytes) -> bytes:
-    """Return the SHA-256 of a file's content, empty for no content."""
-    return hashlib.sha256(content).digest() if content else b""

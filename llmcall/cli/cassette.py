@@ -103,7 +103,7 @@ def _rekey_file(path: str, on_conflict: str) -> str:
             "choose with --on-conflict"
         )
     if result.changed or result.joined or result.header != recording.header:
-        write(path, result.header, result.records)
+        write(path, result.header, result.records, replaces=recording.digest)
     summary = f"{path}: new keys for {result.changed:,} of {counted(len(recording), 'record')}"
     if result.joined:
         summary += f"; {result.joined:,} left out, because others answer the same request"
@@ -129,7 +129,8 @@ def forget(file: str, key: tuple[str, ...]) -> None:
         for prefix in key
     }
     header = recording.header._replace(forgotten=recording.header.forgotten | keys)
-    write(file, header, [record for record in records if record.cache_key not in keys])
+    kept = [record for record in records if record.cache_key not in keys]
+    write(file, header, kept, replaces=recording.digest)
     cache = shared_cache(settings().cache_path)
     cached = cache.delete(keys=keys)
     echo(

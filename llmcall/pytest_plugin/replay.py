@@ -315,7 +315,9 @@ class Replay(CallListener):
         file = read(path)
         keep_in_cache([record for record in file if record.cache_key in keys])
         kept = [record for record in file if record.cache_key not in keys]
-        write(path, file.header, without_lone_callers(kept) if file.header.is_complete else kept)
+        if file.header.is_complete:
+            kept = without_lone_callers(kept)
+        write(path, file.header, kept, replaces=file.digest)
 
     def _name_arms(self, path: Path, arms: Mapping[str, list[str]]) -> None:
         """Leave in a shared file the arms, by record, that this run's tests used, as in a fresh recording."""
@@ -324,7 +326,7 @@ class Replay(CallListener):
             record.replace(arms=tuple(arms.get(record.cache_key, record.arms))) for record in file
         ]
         if any(record.arms != old.arms for record, old in zip(named, file, strict=True)):
-            write(path, file.header, named)
+            write(path, file.header, named, replaces=file.digest)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the summary: calls replayed and recorded, warnings, and unused records."""

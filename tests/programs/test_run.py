@@ -898,7 +898,7 @@ def test_a_program_whose_standard_output_is_closed_is_recorded(model: NumberedSe
 def test_a_cassette_that_cannot_be_written_ends_run_with_exit_code_1(model: NumberedServer) -> None:
     """The error at the end of the process is printed."""
     _, reported = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)
-    assert f"Error: another process wrote {Path('a.jsonl').resolve()} while" in reported
+    assert f"Error: another process wrote {Path('a.jsonl').resolve()} after" in reported
 
 
 # What is not recorded

@@ -239,6 +239,26 @@ def test_a_forgotten_answer_is_asked_again_alone() -> None:
     assert forget("zzz").startswith("Error: no key begins with 'zzz' among 3 records of tape.jsonl")
 
 
+@pytest.mark.parametrize("command", ["forget", "rekey"])
+def test_a_command_does_not_overwrite_what_was_recorded_meanwhile(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process finishes its recording after the command read the file."""
+    with llmcall.cassette(TAPE):
+        ScriptedClient(lambda messages: "yes", cache_mode="off").send_message("Agreed?")
+    fsync, recorded = os.fsync, b"the other's answers"
+
+    def finish(file: int) -> None:
+        Path(TAPE).write_bytes(recorded)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", finish)
+    monkeypatch.setenv("LLMCALL_CACHE_NAMESPACE", "new keys")
+    arguments = [read_records(TAPE)[0].cache_key] if command == "forget" else []
+    assert "another process wrote tape.jsonl" in done("cassette", command, TAPE, *arguments, code=1)
+    assert Path(TAPE).read_bytes() == recorded
+
+
 THREE_EQUAL_CALLS = """
 import sys, llmcall
 from llmcall.testing import ScriptedClient

@@ -1505,7 +1505,7 @@ def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
     assert reported.startswith(unused) if mode == "new" else reported == ""
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
     assert (
-        f"CacheError: another process wrote {os.path.realpath(PATH)} while this one recorded it"
+        f"CacheError: another process wrote {os.path.realpath(PATH)} after this one read it"
         in complaints
     )
     assert b'"one"' in before

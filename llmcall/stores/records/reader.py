@@ -199,6 +199,11 @@ class RecordFile:
             self._read_texts[digest] = text
         return text
 
+    @property
+    def digest(self) -> bytes:
+        """Return the digest of the file's content."""
+        return content_digest(self._source)
+
     def __len__(self) -> int:
         return len(self._starts)
 

@@ -154,8 +154,8 @@ def write(
         with file_lock(os.path.join(folder, f".{name}.lock")):
             if replaces is not None and content_digest(read_if_present(target)) != replaces:
                 raise CacheError(
-                    f"another process wrote {os.fspath(path)} while this one recorded it, so it is not overwritten: "
-                    "record again, one process at a time; answers in the disk cache are not requested again"
+                    f"another process wrote {os.fspath(path)} after this one read it, so it is not overwritten: "
+                    "run this again, one process at a time; answers in the disk cache are not requested again"
                 )
             os.replace(temporary, target)
     except OSError as error:

@@ -743,6 +743,24 @@ def test_whole_and_prune_are_one_or_the_other(project: Path) -> None:
     assert "choose one" in packing("--whole", "--prune", code=2)
 
 
+@pytest.mark.ci
+def test_a_process_that_the_program_leaves_behind_is_not_waited_for(project: Path) -> None:
+    """It keeps the program's output open until the test ends; for a pack that waits, it ends by itself."""
+    os.mkfifo("../end")
+    waits = """
+import os, select, sys
+end = os.open(sys.argv[1], os.O_RDONLY | os.O_NONBLOCK)
+select.select([end], [], [], 10)[0] or print("pack waited")
+"""
+    command = f"[sys.executable, '-I', '-S', '-c', {waits!r}, {os.path.abspath('../end')!r}]"
+    left = f"    main()\nimport subprocess\nsubprocess.Popen({command})\n"
+    edited(project / SCRIPT, "    main()\n", left)
+    with open(os.open("../end", os.O_RDWR), "rb"):
+        packing(code=0)
+    manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
+    assert manifest["printed"] == "3 answers\n"
+
+
 def test_runs_that_differ_stop_the_packing(project: Path) -> None:
     """Each result is named, with what differs."""
     added = """

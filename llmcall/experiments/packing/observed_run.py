@@ -104,25 +104,30 @@ def run_program(
     (scratch / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     before = _file_states(folder)
     python = NAMESPACE if has_namespace() else (sys.executable,)
-    completed = subprocess.run(
-        [*python, "-B", str(CHILD), str(scratch / "plan.json")],
-        cwd=folder,
-        env={
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(scratch / "home"),
-            "TMPDIR": str(scratch / "tmp"),
-            "LLMCALL_CACHE_PATH": str(scratch / "cache"),
-            "LLMCALL_CASSETTE_MODE": "none",
-            **environment,
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    observation = Observation(completed.stdout.decode(errors="backslashreplace"))
+    output, errors = scratch / "stdout.txt", scratch / "stderr.txt"
+    # To files: a pipe ends with the last process that holds it, which a program may leave behind. To their
+    # ends: the program may open /dev/stdout, too.
+    with output.open("ab") as output_file, errors.open("ab") as error_file:
+        completed = subprocess.run(
+            [*python, "-B", str(CHILD), str(scratch / "plan.json")],
+            cwd=folder,
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "HOME": str(scratch / "home"),
+                "TMPDIR": str(scratch / "tmp"),
+                "LLMCALL_CACHE_PATH": str(scratch / "cache"),
+                "LLMCALL_CASSETTE_MODE": "none",
+                **environment,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=output_file,
+            stderr=error_file,
+            check=False,
+        )
+    observation = Observation(output.read_bytes().decode(errors="backslashreplace"))
     _add_events(observation, scratch, folder, project)
     if completed.returncode or not observation.has_ended:
-        error_lines = completed.stderr.decode(errors="backslashreplace").strip().split("\n")
+        error_lines = errors.read_bytes().decode(errors="backslashreplace").strip().split("\n")
         observation.problems += [
             f"the program ended with exit code {completed.returncode}:",
             *(f"  {line}" for line in error_lines[-ERROR_LINES:]),

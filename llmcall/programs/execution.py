@@ -10,7 +10,6 @@ import os
 import runpy
 import signal
 import sys
-import threading
 import types
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..support.display import visible
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listen
 from ..support.notices import hold_notices
-from ..support.tracebacks import show
+from ..support.tracebacks import ends_shown_by, show
 from ..traffic.usage import counted_here, process_meter
 from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
@@ -102,6 +101,7 @@ class Execution(CallListener):
         self._reported: Exception | None = None  # the error that was printed when it came
         self._notices = hold_notices()
         patches = contextlib.ExitStack()
+        patches.enter_context(ends_shown_by(lambda error: show(error, self._reported)))
         patches.enter_context(patched_by(recorder))
         patches.enter_context(naming_own_calls())
         self._routes = RoutesOfRecording(recorder, is_run=True)
@@ -109,8 +109,6 @@ class Execution(CallListener):
         atexit.register(patches.close)  # after all else
         listen(self)
         recorder.report_first = self._report_first
-        if threading.excepthook is threading.__excepthook__:
-            threading.excepthook = self._show_in_thread
         end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)
 
@@ -138,23 +136,12 @@ class Execution(CallListener):
             self._code = KILLED_BY_INTERRUPT if is_interrupt else 1
             # As Python does: a function that is called at exit can see what ended the program.
             sys.last_value = error
-            if sys.excepthook is sys.__excepthook__:
-                show(error, self._reported)
-            else:
-                sys.excepthook(type(error), error, frames)
+            sys.excepthook(type(error), error, frames)
         if self._has_failed():
             self._code = self._code or 1
         # The summary has the first refusal, and a count.
         atexit.register(process_failures.forget, *REFUSED)
         sys.exit(self._code)
-
-    def _show_in_thread(self, raised: threading.ExceptHookArgs) -> None:
-        """Show the exception that ends a thread as Python does; the first miss, which was printed, in one line."""
-        error = raised.exc_value
-        if error is None or isinstance(error, SystemExit) or sys.stderr is None:
-            return
-        sys.stderr.write(f"Exception in thread {raised.thread and raised.thread.name}:\n")
-        show(error, self._reported)
 
     def opened(self, cassette: Cassette) -> None:
         """Let a cassette of the program only read, where nothing may be sent: a map's workers keep to it, too."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from ..errors import CacheMissError
 from ..link import programs
 from ..link.link_messages import error_data
 from ..support.notices import warn_once
-from ..support.tracebacks import show
+from ..support.tracebacks import ends_shown_by, show
 from .patches import patched_by
 from .recorder import Recorder, RecordingOptions
 
@@ -75,9 +74,9 @@ class LinkedRecorder(Recorder):
         self.first_error = self.first_error or error
         _tell("refusal", error_data(error))
 
-    def show(self, _: object, error: BaseException, frames: object) -> None:
-        """Show the exception that ends the program, the run's first miss in one line: the recording process printed
-        it.
+    def show(self, error: BaseException) -> None:
+        """Show the exception that ends the program or a thread, the run's first miss in one line: the recording process
+        printed it.
         """
         first = self.first_error or error  # that of llmcall's own call comes over the link
         is_printed = isinstance(first, CacheMissError) and first.first is None
@@ -98,14 +97,9 @@ def _tell(what: str, detail: Any) -> None:
 def recording_linked(options: RecordingOptions, parent: Parent | None = None) -> Iterator[None]:
     """Record the clients of this process for a block, for the process that answers its calls."""
     recorder = LinkedRecorder(options, parent)
-    if options.prints_first and sys.excepthook is sys.__excepthook__:
-        sys.excepthook = recorder.show
-    try:
-        with patched_by(recorder):
-            yield
-    finally:
-        if sys.excepthook == recorder.show:
-            sys.excepthook = sys.__excepthook__
+    shown = ends_shown_by(recorder.show) if options.prints_first else contextlib.nullcontext()
+    with shown, patched_by(recorder):
+        yield
 
 
 programs.record_linked = recording_linked

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from ..errors import LLMCallError
@@ -29,6 +32,33 @@ def show(error: BaseException, reported: BaseException | None) -> None:
         sys.stderr.write(text.replace(report, report.partition("\n")[0]))
     else:
         sys.__excepthook__(type(error), error, error.__traceback__)
+
+
+@contextmanager
+def ends_shown_by(show: Callable[[BaseException], object]) -> Iterator[None]:
+    """Show the exceptions that end the program or a thread in a block by a function; a program's own hooks stay."""
+
+    def show_end(_: object, error: BaseException, __: object) -> None:
+        show(error)
+
+    def show_thread_end(raised: threading.ExceptHookArgs) -> None:
+        error = raised.exc_value
+        if error is None or isinstance(error, SystemExit) or sys.stderr is None:
+            return
+        sys.stderr.write(f"Exception in thread {raised.thread and raised.thread.name}:\n")
+        show(error)
+
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = show_end
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = show_thread_end
+    try:
+        yield
+    finally:
+        if sys.excepthook is show_end:
+            sys.excepthook = sys.__excepthook__
+        if threading.excepthook is show_thread_end:
+            threading.excepthook = threading.__excepthook__
 
 
 def hide_own_frames(error: BaseException, *, is_refusal: bool = False) -> None:

@@ -1226,8 +1226,13 @@ def test_a_miss_that_ends_a_program_or_a_thread_is_shown_once(
         client = llmcall.OpenAIClient(base_url=os.environ["MODEL_AT"], model="m")
         client.send_message(sys.argv[1], on_error="raise")
         """,
+        """
+        import llmcall, threading
+        client = llmcall.OpenAIClient(base_url=os.environ["MODEL_AT"], model="m", on_error="raise")
+        threading.Thread(target=client.send_message, args=sys.argv[1:]).start()
+        """,
     ],
-    ids=["of the SDK", "of llmcall"],
+    ids=["of the SDK", "of llmcall", "in a thread"],
 )
 def test_a_miss_that_ends_a_child_is_shown_once(model: NumberedServer, text: str) -> None:
     """The run prints the first one at once, and the child its traceback; a second child's miss is only there."""

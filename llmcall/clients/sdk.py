@@ -145,9 +145,8 @@ class SDKTransport(CoroutineTransport):
     ) -> AsyncGenerator[dict[str, Data], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
         post = await self._prepare(request, timeout, "post", None, stream=True)
-        blocks = (
-            may_block()
-        )  # read at the beginning: another thread may close a stream that is left half-way
+        # Read at the beginning: another thread may close a stream that is left half-way.
+        blocks = may_block()
         client = await self._free_client()
         response: httpx.Response | None = None
         wire = responses_api if request.wire == "responses" else chat

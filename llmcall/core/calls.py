@@ -251,9 +251,8 @@ class Call(NamedTuple):
             return None
         if self.settings.cache_mode != "off":
             return self.cache
-        return (
-            self.cassette if self.position.arm else None
-        )  # arms share their draws without a cache, too
+        # Arms share their draws without a cache, too.
+        return self.cassette if self.position.arm else None
 
     def notify(self, event: str, *details: Any) -> None:
         """Notify the listeners of something, by the name of their method."""

@@ -122,9 +122,8 @@ def layer_in(data: Data) -> dict[str, SettingValue]:
         if name == "endpoints":
             value = tuple(Endpoint(*fields) for fields in value)
         elif name == "cache_path" and rank == Rank.DEFAULT:
-            value = (
-                config.settings().cache_path
-            )  # not one below the other process's working directory
+            # not one below the other process's working directory
+            value = config.settings().cache_path
         elif name == "cache_path":
             value = _cache_paths.get(value, value)
         layer[name] = SettingValue(value, Rank(rank), origin)

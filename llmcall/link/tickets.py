@@ -148,9 +148,8 @@ class Ticket:
             hold(caller=known_caller(where.caller + suffix))
         active = here()
         if active.opened_by == "default" and active.path:
-            hold_scope(
-                active.copy()
-            )  # a default scope: unlike a thread, a process has a name of its own
+            # a default scope: unlike a thread, a process has a name of its own
+            hold_scope(active.copy())
         names = list(where.names)
         draws = known_draws(where.outermost)
         if draws is not None:  # of a function that was bound here

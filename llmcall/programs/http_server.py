@@ -114,9 +114,7 @@ class Server:
         self._recorder = recorder
         self._context_of = context_of
         self._context = context
-        listening = socket.create_server(
-            (LOOPBACK, port)
-        )  # an early connection waits for the thread
+        listening = socket.create_server((LOOPBACK, port))  # a connection waits for the start
         # asyncio sends what is small at once (TCP_NODELAY) only where a socket names its protocol.
         self._socket = socket.socket(
             listening.family, listening.type, socket.IPPROTO_TCP, listening.detach()

@@ -35,9 +35,7 @@ class Proxy:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._socket = socket.create_server(
-            (LOOPBACK, 0)
-        )  # an early connection waits for the start
+        self._socket = socket.create_server((LOOPBACK, 0))  # a connection waits for the start
         close_in_forks(self._socket)
         self.address = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
         self._thread: LoopThread | None = None

@@ -125,21 +125,22 @@ class Parent:
         else:
             connection.close()
 
-    def note(self, what: str, *details: Any, is_awaited: bool = False) -> None:
-        """Tell the recording process something that needs no answer; it may have ended.
+    def note(self, what: str, *details: Any, is_awaited: bool = False) -> bool:
+        """Tell the recording process something that needs no answer; return whether that could be sent.
 
         :param is_awaited: whether to wait until it has taken the note, which must come before what follows here.
         """
         messages = [("note", what, *details), *([("flush",)] if is_awaited else [])]
-        with contextlib.suppress(OSError):
+        try:
             run_blocking(self._tell(*messages))
+        except OSError:
+            return False
+        return True
 
     def log(self, warning: str) -> bool:
-        """Have the recording process log a warning, once; return whether it can be reached."""
-        if not self.is_alive():
-            return False
-        self.note("warning", warning)
-        return True
+        """Have the recording process log a warning, once; return whether that could be sent."""
+        has_ended = self._watched is not None and not self._watched.is_open()
+        return not has_ended and self.note("warning", warning)
 
     async def _tell(self, *messages: Message) -> Message:
         """Send messages, and return the answer to the last one; a note has none."""

@@ -115,6 +115,11 @@ def begin_anew(folder: str) -> None:
     llmcall.reset()
 
 
+def misspell(normalizer: str) -> None:
+    """Make a client with a normalizer whose name is wrong, of which llmcall warns."""
+    llmcall.OpenAIClient(api_key="none", cache_normalize=normalizer)
+
+
 def put_in_place_of_aiohttp(name: str) -> None:
     """Import a module that has an empty class by a name."""
     module = ModuleType("aiohttp")
@@ -300,6 +305,15 @@ def test_workers_need_no_flag_of_sockets_that_windows_lacks(
 ) -> None:
     monkeypatch.delattr("socket.MSG_DONTWAIT")
     assert map(first, [("a", "b")], executor=processes) == ["a"]
+
+
+def test_the_process_of_a_map_logs_what_its_workers_would_warn_of(
+    processes: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, whatever the worker did before."""
+    names = ["tims", "timess", "timees"]
+    map(misspell, names * 2, executor=processes)
+    assert [caplog.text.count(f"'{name}' is read as one") for name in names] == [1, 1, 1]
 
 
 def test_usage_in_workers_is_counted_in_the_parent_process(pool: Executor) -> None:

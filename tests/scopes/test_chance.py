@@ -86,27 +86,27 @@ def test_no_library_moves_the_programs_random_numbers(library: str, httpserver: 
 
 
 @pytest.fixture
-def rich(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that httpx imports, which draws a number and makes a generator."""
-    (tmp_path / "rich").mkdir()
+def brotli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that httpx and httpx2 import where it is installed; it draws a number and makes a generator."""
+    (tmp_path / "brotli").mkdir()
     program = "import random; random.getrandbits(24), random.Random()"
-    (tmp_path / "rich" / "__init__.py").write_text(program)
+    (tmp_path / "brotli" / "__init__.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (tmp_path, ROOT))))
 
 
 @pytest.mark.ci
-@pytest.mark.usefixtures("rich")
-def test_a_first_call_leaves_the_random_numbers_where_rich_is_installed(
+@pytest.mark.usefixtures("brotli")
+def test_a_first_call_leaves_the_random_numbers_where_the_http_library_draws_some(
     httpserver: HTTPServer,
 ) -> None:
-    """The SDK imports httpx, which imports rich; a replay imports neither."""
+    """The SDK imports it, which imports another; a replay imports neither."""
     server = ScriptedServer(httpserver, OK)
     program = """
         import random
         random.seed(1)
         client = llmcall.OpenAIClient(base_url=sys.argv[1], api_key="none", cache_path="cache")
         client.send_message("Bread?")
-        print("rich" in sys.modules, random.random())
+        print("brotli" in sys.modules, random.random())
     """
     path = os.environ["PYTHONPATH"]
     live, replayed = (ran(program, server.base_url, PYTHONPATH=path) for _ in range(2))
@@ -115,7 +115,7 @@ def test_a_first_call_leaves_the_random_numbers_where_rich_is_installed(
 
 
 @pytest.mark.ci
-@pytest.mark.usefixtures("rich")
+@pytest.mark.usefixtures("brotli")
 def test_a_generator_that_a_library_makes_moves_no_seed_of_a_run(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +129,7 @@ import llmcall, random, sys
 client = llmcall.OpenAIClient(base_url="{server.base_url}", api_key="none", model="gpt-4o")
 with llmcall.budget(tokens=1_000_000):
     client.send_message("Bread?")
-print("rich" in sys.modules, random.Random().random())
+print("brotli" in sys.modules, random.Random().random())
 """
     command = [sys.executable, "-m", "llmcall", "run", "--cassette", "a.jsonl", "--seed", "1"]
     command.append(written("program.py", program))

@@ -1578,6 +1578,14 @@ def test_a_writer_that_was_killed_leaves_no_lock(caplog: pytest.LogCaptureFixtur
     assert not Path(f".{PATH}.lock").exists()
 
 
+def test_a_cassette_may_have_the_longest_name_of_a_file() -> None:
+    """The temporary files beside it have shorter ones."""
+    name = "x" * 249 + ".jsonl"
+    with cassette(name):
+        answer_to(echoing(), "Hi")
+    assert os.listdir() == [name]
+
+
 def test_a_process_that_writes_is_waited_for() -> None:
     """The one that waited finds the other's file, and does not write over it."""
     with start(KILLED_WHILE_WRITING.replace("sys.stdin.read()", WRITE_LATER)) as first:

@@ -33,6 +33,9 @@ from .line import (
 from .reader import content_digest, header_in
 from .served import served_by
 
+# Characters of a file's name in those of its temporary files: at most 240 of a name's 255 bytes
+MOST_NAMED = 60
+
 
 def encode(header: Header, records: list[Record]) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
@@ -143,7 +146,8 @@ def write(
         header_in(target)
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    start = os.path.join(folder, f".{name[:MOST_NAMED]}")
+    temporary = f"{start}.{os.urandom(4).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
             with suppress(FileNotFoundError):  # before the content, which may be private
@@ -151,7 +155,7 @@ def write(
             file.writelines(line.encode() for line in encode(header, records))
             file.flush()
             os.fsync(file.fileno())
-        with file_lock(os.path.join(folder, f".{name}.lock")):
+        with file_lock(f"{start}.lock"):
             if replaces is not None and content_digest(read_if_present(target)) != replaces:
                 raise CacheError(
                     f"another process wrote {os.fspath(path)} after this one read it, so it is not overwritten: "
@@ -164,7 +168,7 @@ def write(
             "file on another disk, and run it again; answers in the disk cache are not requested again"
         ) from error
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(temporary)
 
 

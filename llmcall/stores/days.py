@@ -10,6 +10,7 @@ from ..keys.request import Data
 
 EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5138
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_FRACTION = re.compile(r"\.\d+")  # of a second
 
 
 class Days(NamedTuple):
@@ -52,12 +53,15 @@ def creation_time(response: Mapping[str, Data]) -> float | None:
 
 
 def _seconds(text: str) -> float | None:
-    from datetime import datetime
+    from datetime import datetime, timezone
 
+    # Ollama writes 9 digits of a second, of which Python 3.10 reads 3 or 6.
+    text = _FRACTION.sub("", text).replace("Z", "+00:00")
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+        time = datetime.fromisoformat(text)
     except ValueError:
         return None
+    return time.replace(tzinfo=time.tzinfo or timezone.utc).timestamp()
 
 
 def day_created(response: Mapping[str, Data]) -> str | None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import commands
 import pytest
 from clients import Responding, client_for, http
+from commands import NEEDS_POSIX
 from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, completion
 
@@ -117,6 +118,21 @@ def test_an_answer_of_a_client_of_ones_own_without_a_time_has_no_day(created: An
         Responding(completion(created=created)).send_message("Hi", on_error="raise")
     assert "served" not in header()
     assert cassette(PATH).served == {SNAPSHOT: None}
+
+
+@NEEDS_POSIX
+@pytest.mark.parametrize("created", ["2023-11-14T23:30:00", "2023-11-14T15:30:00.123456789-08:00"])
+def test_a_day_in_words_is_that_in_utc_wherever_it_is_read(
+    created: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a time without a zone, and of Ollama's, which has 9 digits of a second."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "UTC+8")
+        time.tzset()
+        with cassette(PATH):
+            Responding(completion(created=created)).send_message("Hi", on_error="raise")
+    time.tzset()
+    assert header()["served"] == {SNAPSHOT: THAT_DAY}
 
 
 def test_the_day_of_a_response_of_the_other_api_is_its_own(httpserver: HTTPServer) -> None:

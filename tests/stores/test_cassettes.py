@@ -1586,6 +1586,21 @@ def test_a_cassette_may_have_the_longest_name_of_a_file() -> None:
     assert os.listdir() == [name]
 
 
+def test_a_drive_that_is_not_there_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the folders of the path exists, such as those of a drive of Windows."""
+    looked_for: set[object] = set()
+
+    def is_there(path: object) -> bool:
+        assert path not in looked_for
+        looked_for.add(path)
+        return False
+
+    monkeypatch.setattr(os.path, "exists", is_there)
+    monkeypatch.setattr(os.path, "isdir", lambda path: False)
+    with pytest.raises(CacheError, match="cannot be written"), cassette("/drive/runs/tape.jsonl"):
+        pass
+
+
 def test_a_process_that_writes_is_waited_for() -> None:
     """The one that waited finds the other's file, and does not write over it."""
     with start(KILLED_WHILE_WRITING.replace("sys.stdin.read()", WRITE_LATER)) as first:

@@ -7,6 +7,7 @@ import stat
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from ...apis.bodies import nan_as_none
 from ...config import resolve as config
@@ -179,9 +180,8 @@ def check_writable(path: str) -> None:
     :raises CacheError: if it is a folder, or the folder that it would be in is not writable.
     """
     refuse_folder(path)
-    folder = os.path.dirname(path)
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
+    parents = Path(path).parents
+    folder = next(filter(os.path.exists, parents), parents[-1])
     if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
         raise CacheError(
             f"{path} cannot be written: this user may make no file in {folder}. Name a file in another "

@@ -604,6 +604,23 @@ def test_a_program_replays_the_rows_of_a_file(write: Any, options: dict[str, Any
             assert call.call(persona=row["system"]) == row["text"]
 
 
+def test_a_cell_may_be_longer_than_the_csv_module_reads_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The limit is the program's own again, and at no time more than Windows takes, 32 bits."""
+    set_limit = csv.field_size_limit
+
+    def limited(*limit: int) -> int:
+        assert all(number < 2**31 for number in limit)
+        return set_limit(*limit)
+
+    monkeypatch.setattr(csv, "field_size_limit", limited)
+    limit, answer = set_limit(), "5, or 6. " * 20_000
+    path = written("rows.csv", f'prompt,answer\nHow much?,"{answer}"\n')
+    done("import", path, "--to", GAMES, "--model", MODEL)
+    assert (replayed(), set_limit()) == (answer, limit)
+
+
 def test_a_file_of_tab_separated_values_is_read_by_its_name() -> None:
     path = written("rows.tsv", "prompt\tanswer\nHow much?\t5, or 6\n")
     done("import", path, "--to", GAMES, "--model", MODEL)

@@ -6,7 +6,6 @@ import csv
 import gzip
 import json
 import re
-import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -299,9 +298,8 @@ def rows(path: str, columns: Columns) -> Iterator[LocatedEntry]:
     :raises CacheError: if the file cannot be read, or a row has more or fewer cells than the first one;
         names the line.
     """
-    csv.field_size_limit(sys.maxsize)  # a prompt may be longer than 131,072 characters
     start = 1
-    with opened(path) as file:
+    with opened(path) as file, _long_cells():
         try:
             found = (x for x in DELIMITERS if not columns.problem(next(_reader(file, x), ())))
             reader = _reader(file, next(found, DELIMITERS[0]), strict=True)
@@ -323,6 +321,16 @@ def rows(path: str, columns: Columns) -> Iterator[LocatedEntry]:
                 start = reader.line_num + 1
         except csv.Error as error:
             raise CacheError(f"{path}: after line {start - 1}: {error}") from error
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Let the csv module read cells of more than 131,072 characters, such as prompts."""
+    limit = csv.field_size_limit(2**31 - 1)  # the most that Windows takes
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _reader(file: IO[str], delimiter: str, *, strict: bool = False) -> Any:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 from ..apis.decisions import is_decision
 from ..apis.message import object_in, objects_in
 from ..apis.token_usage import total_cost
+from ..keys.keys import key_of
 from ..stores.record import Record
 from ..stores.records.served import served_by
-from ..support.display import as_json, counted, money, one_line, printable, visible
+from ..support.display import counted, money, one_line, printable, visible
 from .conversations import ANSWERING_ROLE, RecordedCall, is_conversed
 from .facts import RunFacts
 
@@ -192,7 +193,7 @@ def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
 
 
 def _repetitions(answers: Sequence[Record]) -> Iterator[str]:
-    times = Counter((answer.kind, as_json(answer.request)) for answer in answers)
+    times = Counter(key_of(answer.kind, answer.request, None) for answer in answers)
     if times:
         yield (
             f"{counted(len(answers), 'answer')} to {counted(len(times), 'different request')}: "

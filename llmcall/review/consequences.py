@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from ..apis.message import as_text
@@ -230,13 +230,28 @@ class Changes:
     def _answers_with(self, stretch: Stretch) -> list[int]:
         """Return the changed answers that have given words."""
         if stretch not in self._holders:
+            words = stretch.words.split()
+            whole = words if stretch.words.startswith(" ") else words[1:-1]  # the others may be cut
+            answers = min(
+                (self._answers_by_word.get((stretch.side, word), []) for word in whole), key=len
+            )
             self._holders[stretch] = [
                 index
-                for index, change in enumerate(self._changes)
-                if stretch.words in change.words[stretch.side]
-                and change.words[0] != change.words[1]
+                for index in answers
+                if stretch.words in self._changes[index].words[stretch.side]
             ]
         return self._holders[stretch]
+
+    @cached_property
+    def _answers_by_word(self) -> dict[tuple[int, str], list[int]]:
+        """Return, by side and word, the changed answers that have it."""
+        answers: dict[tuple[int, str], list[int]] = {}
+        for index, change in enumerate(self._changes):
+            if change.words[0] != change.words[1]:
+                for side, text in enumerate(change.words):
+                    for word in {*text.split()}:
+                        answers.setdefault((side, word), []).append(index)
+        return answers
 
 
 def _circles(needs: Mapping[int, list[set[int]]]) -> set[int]:

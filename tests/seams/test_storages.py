@@ -199,6 +199,28 @@ def test_the_address_of_a_storage_of_ones_own_is_a_cache(tmp_path: Path) -> None
     assert cache.export(tmp_path / "out.jsonl") == cache.clear() == 1
 
 
+def test_all_objects_of_a_cache_read_the_answer_that_it_could_not_store(tmp_path: Path) -> None:
+    """In a refresh, too, which has replaced the old answer."""
+
+    class Full(JsonFile, scheme="full"):
+        is_full = False
+
+        def write(self, changes: Iterable[Any]) -> int:
+            if self.is_full:
+                raise OSError("no space left")
+            return super().write(changes)
+
+    path = f"full://{tmp_path / 'a.json'}"
+    client_at(path).send_message("Hello")
+    client = ScriptedClient(["new"], cache_mode="refresh", cache_path=path)
+    Full.is_full = True
+    client.send_message("Hello")
+    record = ResponseCache(path, mode="refresh").get(client.build_request("Hello"))
+    assert record is not None and "new" in str(record.response)
+    Full.is_full = False
+    client.cache.close()
+
+
 def test_a_deletion_by_key_reads_one_row_at_most(tmp_path: Path) -> None:
     """Its cost does not grow with the cache."""
     read: list[str] = []

@@ -42,6 +42,7 @@ _shared_lock = ProcessLock()
 # and the column "used" need all; docs/explanation/scale.rst has the bytes of each.
 _used_keys_by_path: dict[str, set[str]] = {}
 _refreshed_keys_by_path: dict[str, set[str]] = {}  # until llmcall.reset()
+_unstored_by_path: dict[str, UnstoredAnswers] = {}  # a refreshed key's answer may be only there
 
 
 class CacheStats(NamedTuple):
@@ -80,9 +81,10 @@ class ResponseCache:
         self.mode = _checked_mode(mode)
         self.storage: Storage = storage_at(os.fspath(path))
         self._address = os.fspath(path) if is_address(os.fspath(path)) else self.storage.name
-        self.used_keys = _used_keys_by_path.setdefault(self.storage.name, set())
-        self._refreshed_keys = _refreshed_keys_by_path.setdefault(self.storage.name, set())
-        self._unstored = UnstoredAnswers(self.storage)
+        name = self.storage.name
+        self.used_keys = _used_keys_by_path.setdefault(name, set())
+        self._refreshed_keys = _refreshed_keys_by_path.setdefault(name, set())
+        self._unstored = _unstored_by_path.setdefault(name, UnstoredAnswers(self.storage))
 
     @property
     def path(self) -> Path | str:
@@ -409,7 +411,7 @@ def _checked_mode(mode: str) -> str:
 
 
 def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
-    """Return this process's one cache object of a directory, so that its unstored answers are shared."""
+    """Return this process's one cache object of a directory."""
     name = os.fspath(path)
     cache = _shared_caches.get(name)
     if cache is None:

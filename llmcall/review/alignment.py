@@ -232,4 +232,5 @@ def most_alike(
 def _likenesses(texts: Sequence[Words], others: Sequence[Words]) -> Callable[[int, int], float]:
     """Return a function that returns how alike two of the texts are, by the words that not all of them share."""
     shared = frozenset().union(*texts, *others).intersection(*texts, *others)
-    return lambda one, other: likeness(texts[one] - shared, others[other] - shared)
+    own, other_own = ([text - shared for text in side] for side in (texts, others))
+    return lambda one, other: likeness(own[one], other_own[other])

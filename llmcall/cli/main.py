@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shlex
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -97,7 +98,9 @@ def main() -> None:
 def _one_text(context: click.Context, parameter: click.Parameter, words: Sequence[str]) -> object:
     """Refuse a question without quotes: the shell may have changed it between its words."""
     if len(words) > 1:
-        raise click.UsageError(f"put the question into quotes: llmcall ask '{' '.join(words)}'")
+        raise click.UsageError(
+            f"put the question into quotes: llmcall ask {shlex.quote(' '.join(words))}"
+        )
     return unicode_text(context, parameter, words[0])
 
 

@@ -129,6 +129,7 @@ def test_wrong_usage_ends_with_2(arguments: str) -> None:
 def test_wrong_usage_is_told_the_right_one() -> None:
     """A question needs quotes, and a key a character."""
     assert "quotes: llmcall ask 'What is this'" in done("ask", "What", "is", "this", code=2)
+    assert """llmcall ask 'What'"'"'s this'""" in done("ask", "What's", "this", code=2)
     for key in "", "…":
         words = "the key is empty; 'llmcall cache ls' shows the keys"
         assert words in done("cache", "show", key, code=2)

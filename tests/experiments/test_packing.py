@@ -535,6 +535,15 @@ def test_a_tolerance_lets_no_text_differ(old: str, new: str) -> None:
     assert unified_diff(old.encode(), new.encode(), 0.5)
 
 
+def test_of_large_results_the_first_differences_are_shown() -> None:
+    """What moved is not taken for a difference; an ellipsis stands for the rest."""
+    old = [f"{number}" for number in range(3000)]
+    new = [*old[:10], "added", *old[10:2900], "other", *old[2901:]]
+    assert unified_diff("\n".join(old).encode(), "\n".join(new).encode()) == [
+        *("--- packed", "+++ now", "@@ -10,2 +10,3 @@", " 9", "+added", " 10", "…")
+    ]
+
+
 # Packages that are damaged or unsafe
 
 

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ...errors import ArgumentError, CacheError
+from ...stores.differences import common_ends
 from ...stores.records.reader import read
 from ...support.display import counted, visible
 from .contents import PROOF, made_texts, merged_run
@@ -36,6 +37,7 @@ OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 # Digits with leading zeros are a code, such as a postcode.
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
 MAX_LINES = 40  # of a diff
+MAX_COMPARED = 1_000  # lines from the first difference on: difflib may take the square of the time
 WARNING = (
     "verify runs the author's code on this machine, in a temporary folder, without network access."
 )
@@ -284,7 +286,7 @@ def _make_check(name: str, good: str, bad: str, details: Sequence[str]) -> Check
 
 
 def unified_diff(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:
-    """Return a unified diff of two versions; empty if they are the same.
+    """Return the beginning of a unified diff of two versions; empty if they are the same.
 
     :param old: the expected version.
     :param tolerance: the largest difference of two numbers, relative to the larger one, or to 1 if
@@ -301,11 +303,30 @@ def unified_diff(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:
         new_lines = [line if _is_near(line, other, tolerance) else other for line, other in pairs]
         if old_lines == new_lines:
             return []
-    diff = difflib.unified_diff(old_lines, new_lines, "packed", "now", n=1, lineterm="")
+    begun = _beginnings(old_lines, new_lines)
+    diff = difflib.unified_diff(*begun, "packed", "now", n=1, lineterm="")
     lines = list(itertools.islice((line for line in diff if line.strip()), MAX_LINES + 1))
     if not lines:
         return ["its bytes differ, but not its text (a byte order mark)"]
-    return [*lines[:MAX_LINES], "…"] if len(lines) > MAX_LINES else lines
+    is_whole = begun == (old_lines, new_lines) and len(lines) <= MAX_LINES
+    return lines if is_whole else [*lines[:MAX_LINES], "…"]
+
+
+def _beginnings(old: list[str], new: list[str]) -> tuple[list[str], list[str]]:
+    """Return the lines of two versions that are compared: all, unless they differ in too many.
+
+    They end with a line of both versions: what follows it may have moved further down in one of them.
+    """
+    before, after = common_ends(old, new)
+    end = before + MAX_COMPARED
+    if max(len(old), len(new)) - after <= end:
+        return old, new
+    matcher = difflib.SequenceMatcher(None, old[before:end], new[before:end])
+    blocks = [block for block in matcher.get_matching_blocks() if block.size]
+    if not blocks:
+        return old[:end], new[:end]
+    old_at, new_at, size = blocks[-1]
+    return old[: before + old_at + size], new[: before + new_at + size]
 
 
 def _is_near(line: str, other: str, tolerance: float) -> bool:

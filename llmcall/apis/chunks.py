@@ -114,6 +114,9 @@ def _whole_choice(index: int, choice: dict[str, Data]) -> dict[str, object]:
     if "tool_calls" in message:
         calls = sorted(message["tool_calls"], key=lambda call: call["index"])
         message["tool_calls"] = [*map(_whole_call, calls)]
+    audio = message.get("audio")
+    if audio and audio.get("data"):
+        message["audio"] = {**audio, "data": base64.b64encode(b"".join(audio["data"])).decode()}
     rest = {name: value for name, value in choice.items() if name != "delta"}
     return {**rest, "index": index, "message": message}
 
@@ -134,13 +137,16 @@ def _set(fields: dict[str, object], name: str, value: object) -> None:
 
 def _joined(value: Any, piece: Any) -> object:
     """Join texts, lists and objects; of anything else, return the last value that is not empty."""
-    if value is None or piece is None:
-        return value if piece is None else piece
-    if isinstance(value, dict) and isinstance(piece, dict):
-        return {**value, **{name: _joined(value.get(name), item) for name, item in piece.items()}}
-    if type(value) is type(piece) and isinstance(value, (str, list)):
-        return value + piece
-    return piece or value
+    if piece is None or (value is not None and not piece):
+        return value
+    if isinstance(piece, dict):
+        so_far = value if isinstance(value, dict) else {}
+        return so_far | {name: _joined(so_far.get(name), item) for name, item in piece.items()}
+    if isinstance(piece, list):
+        items = value if isinstance(value, list) else []  # not the chunk's own: it grows here
+        items += piece
+        return items
+    return value + piece if isinstance(value, str) and isinstance(piece, str) else piece
 
 
 def _add_delta(message: dict[str, Data], delta: Mapping[str, Data]) -> None:
@@ -155,20 +161,17 @@ def _add_delta(message: dict[str, Data], delta: Mapping[str, Data]) -> None:
                 _add_tool_call(call_piece, calls)
         elif name == "content" and list in (type(value), type(piece)):
             message[name] = _joined_parts(value, piece)
-        elif name == "audio" and value and piece and "data" in piece:
-            # Each piece is encoded separately.
-            pieces = (value.get("data") or "", piece["data"])
-            data = b"".join(base64.b64decode(encoded, validate=True) for encoded in pieces)
-            message[name] = _joined(value, {**piece, "data": None})
-            message[name]["data"] = base64.b64encode(data).decode()
+        elif name == "audio" and piece and piece.get("data"):  # each piece is encoded separately
+            data = [base64.b64decode(piece["data"], validate=True)]
+            message[name] = _joined(value, {**piece, "data": data})
         else:
             message[name] = _joined(value, piece)
 
 
 def _joined_parts(value: object, piece: object) -> list[dict[str, object]]:
     """Join the parts of a content (Mistral's thinking models); consecutive texts become one part."""
-    parts: list[dict[str, Data]] = []
-    for content in (value, piece):
+    parts, further = (value, [piece]) if isinstance(value, list) else ([], [value, piece])
+    for content in further:
         text = [{"type": "text", "text": content or ""}]
         for part in content if isinstance(content, list) else text:
             if part["type"] == "text" and parts and parts[-1]["type"] == "text":

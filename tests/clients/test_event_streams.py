@@ -7,9 +7,12 @@ send one by one.
 from __future__ import annotations
 
 import base64
+import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmcall import ServiceError
 from llmcall.apis.bodies import EventStream
@@ -46,9 +49,10 @@ def choice(
 
 
 def assembled(chunks: list[dict[str, Any]]) -> dict[str, Any]:
-    assembler = Assembler()
+    assembler, sent = Assembler(), copy.deepcopy(chunks)
     for part in chunks:
         assembler.add(part)
+    assert chunks == sent  # their reader has them, too
     return assembler.response()
 
 
@@ -340,22 +344,27 @@ def test_deltas_come_together_as_the_message_that_is_not_streamed(
     assert message_of(*deltas) == {"role": "assistant", **expected}
 
 
-def test_audio_is_joined_as_bytes() -> None:
+@given(st.lists(st.binary()))
+def test_audio_is_joined_as_bytes_however_it_is_cut(pieces: list[bytes]) -> None:
     """It is encoded piece by piece; the transcript is joined as text."""
-    first, second = (base64.b64encode(data).decode() for data in (b"ab", b"cde"))
     message = message_of(
-        {"audio": {"id": "audio_1", "transcript": "Good "}},
-        {"audio": {"data": first, "transcript": "day"}},
-        {"audio": {"data": second}},
-        {"audio": {"expires_at": 9}},
+        {"audio": {"id": "audio_1", "transcript": "Good ", "data": ""}},
+        *({"audio": {"data": base64.b64encode(data).decode()}} for data in pieces),
+        {"audio": {"transcript": "day", "expires_at": 9}},
     )
-    data = base64.b64encode(b"abcde").decode()
-    assert message["audio"] == {
-        "id": "audio_1",
-        "transcript": "Good day",
-        "data": data,
-        "expires_at": 9,
-    }
+    data = base64.b64encode(b"".join(pieces)).decode()
+    audio = {"id": "audio_1", "transcript": "Good day", "data": data, "expires_at": 9}
+    assert message["audio"] == audio
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b"]))))
+def test_log_probabilities_are_joined_however_they_are_cut(pieces: list[list[str]]) -> None:
+    """Servers send those of one token or of several at once."""
+    choices = [piece({}, logprobs={"content": tokens, "refusal": None}) for tokens in pieces]
+    whole = assembled([*map(chunk, choices), chunk(piece({}, finish_reason="stop", logprobs=None))])
+    tokens = [token for tokens in pieces for token in tokens]
+    logprobs = {"content": tokens, "refusal": None} if pieces else None
+    assert whole["choices"][0]["logprobs"] == logprobs
 
 
 WORDS = [{"token": "a"}, {"token": "b"}]

@@ -531,7 +531,7 @@ def _submit(
 
 def _awaited(result: object, pool: object, route: Route) -> object:
     """Return a pool's result, and forget the route of its work when that has ended."""
-    if isinstance(result, list):
+    if result is None or isinstance(result, list):  # billiard's has none where its pool ends
         forgetting(route)()
     else:  # a pool keeps what it has not yet completed, but not a generator
         _forget_after(pool if isinstance(result, GeneratorType) else result, route)

@@ -45,7 +45,7 @@ class LinkedRecorder(Recorder):
     @property
     def _is_followed(self) -> bool:
         """Whether a map without a recording runs here: its pool is older than it, and was recorded before."""
-        return self._parent is not None and self._parent not in parents[-1:]
+        return self._parent is not None and bool(parents) and parents[-1] is not self._parent
 
     @property
     def sends_nothing(self) -> bool:

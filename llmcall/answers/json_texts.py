@@ -22,9 +22,7 @@ _REASONING = [
     ("◁think▷", "◁/think▷"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
 ]
-_FENCED = re.compile(
-    r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL
-)
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*)$", re.MULTILINE)
 # Of JSON: an object, array, text, number, name, NaN or Infinity
 _BEGINNINGS = '{["-0123456789tfnNI'
 _BRACKET = re.compile(r"[\[{\]}]")
@@ -59,9 +57,9 @@ def json_values(text: str) -> Iterator[tuple[str, Any]]:
     if decoded:
         yield from decoded
         return
-    blocks = [match[2].strip() for match in _FENCED.finditer(answer)]
+    blocks = [*_fenced_blocks(answer)]
     if len(blocks) == 1:
-        yield from _decoded(blocks[0])
+        yield from _decoded(blocks[0].strip())
     containers = _containers(answer)
     if len(containers) == 1:
         yield from containers
@@ -75,6 +73,19 @@ def _decoded(text: str) -> list[tuple[str, Any]]:
         return [(text, STRICT_JSON.decode(text))]
     except ValueError:
         return []
+
+
+def _fenced_blocks(text: str) -> Iterator[str]:
+    """Yield the text between each opening fence and the next closing one like it. Other fences are text."""
+    fences = [*_FENCE.finditer(text)]
+    last_closings = {fence[1]: fence.start() for fence in fences if not fence[2]}
+    opening = None
+    for fence in fences:
+        if opening is None:
+            opening = fence if last_closings.get(fence[1], 0) > fence.start() else None
+        elif fence[1] == opening[1] and not fence[2]:
+            yield text[opening.end() : fence.start()]
+            opening = None
 
 
 def _containers(text: str) -> list[tuple[str, Any]]:

@@ -207,16 +207,9 @@ def find(
     :param allow: regular expressions; a match that one of them covers completely passes.
     :param forms: those of the credentials that are sought.
     """
-    lowercase_text = text.lower()
-    if not any(map(lowercase_text.__contains__, _KEYWORDS)):  # most texts: quicker than one by one
-        return None
-    for form in forms:
-        if any(keyword in lowercase_text for keyword in form.keywords.split("|")):
-            for match in re.finditer(form.pattern, text):
-                if _is_secret(form, match[1]) and not any(
-                    _covers(pattern, match) for pattern in allow
-                ):
-                    return Match(form.kind, match.start(), match.end(), match[0][:BEGINNING_LENGTH])
+    for form, match in _secrets_in(text, forms):
+        if not any(_covers(pattern, match) for pattern in allow):
+            return Match(form.kind, match.start(), match.end(), match[0][:BEGINNING_LENGTH])
     return None
 
 
@@ -238,8 +231,10 @@ def find_setting(text: str, allow: Sequence[str]) -> Match | None:
 
 def masked(text: str) -> str:
     """Return a text of the same length with asterisks for what looks like a credential."""
-    while match := find(text):
-        text = text[: match.start] + "*" * (match.end - match.start) + text[match.end :]
+    while find(text):
+        for form in _FORMS:
+            for _, match in _secrets_in(text, [form]):
+                text = text[: match.start()] + "*" * len(match[0]) + text[match.end() :]
     return text
 
 
@@ -346,6 +341,20 @@ def refuse_named_credentials(body: Data, allow: Sequence[str], data_name: str) -
                 f"{data_name}: its field {location!r} looks like a credential by its name. Send it in a header or, if "
                 "it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
+
+
+def _secrets_in(
+    text: str, forms: Sequence[_CredentialForm]
+) -> Iterator[tuple[_CredentialForm, re.Match[str]]]:
+    """Yield what looks like a credential, with its form: all of the first form, then of the next."""
+    lowercase_text = text.lower()
+    if not any(map(lowercase_text.__contains__, _KEYWORDS)):  # most texts: quicker than one by one
+        return
+    for form in forms:
+        if any(keyword in lowercase_text for keyword in form.keywords.split("|")):
+            for match in re.finditer(form.pattern, text):
+                if _is_secret(form, match[1]):
+                    yield form, match
 
 
 def _is_secret(form: _CredentialForm, secret: str) -> bool:

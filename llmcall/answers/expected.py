@@ -77,7 +77,7 @@ def expected_form(response_format: object) -> Expected | None:
     return None if schema is None else Expected(json.dumps(plain(schema, "response_format")))
 
 
-@lru_cache(maxsize=10_000)  # a recorded answer is checked at each replay
+@lru_cache(maxsize=500)  # a recorded answer is checked at each replay
 def _misfit(text: str, expected: Expected) -> str | None:
     if expected.is_class:
         try:

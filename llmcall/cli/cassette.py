@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import click
@@ -50,7 +51,10 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
         raise CacheError(
             f"{one} and {other} have different answers to {count}, so nothing was written; choose with --on-conflict"
         )
-    write(to, first.header.joined(second.header), records)
+    merged = {os.path.realpath(one): first, os.path.realpath(other): second}
+    replaced = merged.get(os.path.realpath(to))
+    digest = None if replaced is None else replaced.digest
+    write(to, first.header.joined(second.header), records, replaces=digest)
     echo(f"{counted(len(records), 'record')} written to {to}", err=True)
 
 

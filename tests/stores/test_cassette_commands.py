@@ -239,7 +239,7 @@ def test_a_forgotten_answer_is_asked_again_alone() -> None:
     assert forget("zzz").startswith("Error: no key begins with 'zzz' among 3 records of tape.jsonl")
 
 
-@pytest.mark.parametrize("command", ["forget", "rekey"])
+@pytest.mark.parametrize("command", ["forget", "rekey", "merge"])
 def test_a_command_does_not_overwrite_what_was_recorded_meanwhile(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,8 +254,13 @@ def test_a_command_does_not_overwrite_what_was_recorded_meanwhile(
 
     monkeypatch.setattr(os, "fsync", finish)
     monkeypatch.setenv("LLMCALL_CACHE_NAMESPACE", "new keys")
-    arguments = [read_records(TAPE)[0].cache_key] if command == "forget" else []
-    assert "another process wrote tape.jsonl" in done("cassette", command, TAPE, *arguments, code=1)
+    arguments = {
+        "forget": [read_records(TAPE)[0].cache_key],
+        "rekey": [],
+        "merge": [TAPE, "--to", TAPE],
+    }
+    reported = done("cassette", command, TAPE, *arguments[command], code=1)
+    assert "another process wrote tape.jsonl" in reported
     assert Path(TAPE).read_bytes() == recorded
 
 

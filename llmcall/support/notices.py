@@ -15,7 +15,7 @@ T = TypeVar("T")
 _firsts: dict[object, object] = {}
 _collections: list[dict[str, None]] = []  # ordered sets of messages, while notices are kept
 _are_held = False
-# Where a process that another one records tells its warnings, the innermost last; each returns whether they arrived.
+# Send a recorded process's warnings to its recording process, the innermost last; each returns whether it could.
 tellers: list[Callable[[str], bool]] = []
 
 
@@ -35,8 +35,8 @@ def warn_once(message: str, *, about: object = None) -> bool:
 def notice(message: str, *args: object) -> None:
     """Log a warning to the logger ``llmcall``, and keep it for the end of a command.
 
-    A process that another one records has that one log it: it would repeat those of its siblings, where the program may
-    read its standard error.
+    In a recorded process, the recording process logs it: each child would repeat its siblings' warnings, on a standard
+    error that the program may read.
 
     :param message: a format for ``args``, as for ``Logger.warning``, without secrets.
     """
